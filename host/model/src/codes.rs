@@ -1,0 +1,158 @@
+//! Every error code a user can meet, with its class and its remedy. `docs/errors.md` is held against this table by a
+//! test.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of answer an error is: decides the exit code of the command line and the gRPC status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// It ran and failed. Exit 1.
+    Failed,
+    /// The command was not understood. Exit 2.
+    Usage,
+    /// No such thing. Exit 3.
+    NotFound,
+    /// Bad input, a limit, no permission. Exit 4.
+    Refused,
+    /// Not now: try again. Exit 5.
+    Unavailable,
+}
+
+impl Class {
+    /// The exit code of the command line.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Class::Failed => 1,
+            Class::Usage => 2,
+            Class::NotFound => 3,
+            Class::Refused => 4,
+            Class::Unavailable => 5,
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($variant:ident = $word:literal, $class:ident, $remedy:literal;)*) => {
+        /// A stable word for an error.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum Code { $(
+            #[doc = $remedy]
+            #[serde(rename = $word)]
+            $variant,
+        )* }
+
+        impl Code {
+            /// All codes, in the order of this file.
+            pub const ALL: &'static [Code] = &[$(Code::$variant),*];
+
+            /// The word.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $word,)* }
+            }
+
+            /// What kind of answer it is.
+            #[must_use]
+            pub fn class(self) -> Class {
+                match self { $(Code::$variant => Class::$class,)* }
+            }
+
+            /// What to do, in general.
+            #[must_use]
+            pub fn remedy(self) -> &'static str {
+                match self { $(Code::$variant => $remedy,)* }
+            }
+
+            /// The code of this word.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Code> {
+                match word { $($word => Some(Code::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+codes! {
+    // Identities and the network
+    IdentityNotFound = "identity-not-found", NotFound, "list what the host has with `maxhost identity list`";
+    IdentityAmbiguous = "identity-ambiguous", Refused, "give more of the name, so that one identity fits";
+    IdentityQuarantined = "identity-quarantined", Unavailable, "mend what `maxhost identity show` gives as the reason; the host takes the identity back by itself";
+    IdentityDraining = "identity-draining", Unavailable, "the identity is being removed or moved; try again when it is hosted again";
+    IdentityExists = "identity-exists", Refused, "choose another name, or use the identity that is there";
+    NameInvalid = "name-invalid", Refused, "write an X.500 name such as `O=Alice, L=London, C=GB`";
+    PartyNotFound = "party-not-found", NotFound, "list the network's parties with `maxhost network parties`";
+    CertificateInvalid = "certificate-invalid", Refused, "issue the identity again, or restore its certificates from a backup";
+    KeyUnreadable = "key-unreadable", Refused, "restore the key file from a backup, owned by the host's user with mode 0600";
+    PassphraseWrong = "passphrase-wrong", Refused, "give the passphrase that the keys were sealed with";
+    PassphraseMissing = "passphrase-missing", Refused, "name a file in `keys.passphrase_file` or set MAXHOST_PASSPHRASE";
+    // CorDapps
+    CordappNotFound = "cordapp-not-found", NotFound, "install it with `maxhost cordapp install FILE`, or correct the name in the manifest";
+    CordappAmbiguous = "cordapp-ambiguous", Refused, "name one of them as name@version or name#sha256:...";
+    ComponentInvalid = "component-invalid", Refused, "compile the CorDapp with `maxhost cordapp build`";
+    ComponentWrongWorld = "component-wrong-world", Refused, "export `describe` and `run` of the world maxhost:cordapp/flows";
+    ComponentForbiddenImport = "component-forbidden-import", Refused, "remove the import: a CorDapp may use maxhost:cordapp and the plain parts of WASI 0.2 only";
+    ComponentDescribeFailed = "component-describe-failed", Refused, "make `describe` return names, versions and schemas that follow the rules in docs/cordapps.md";
+    CordappBuildFailed = "cordapp-build-failed", Failed, "read the compiler's message above";
+    CordappConflict = "cordapp-conflict", Refused, "let only one CorDapp of an identity answer a protocol";
+    // Flows
+    FlowNotFound = "flow-not-found", NotFound, "list flows with `maxhost flow list`; a finished flow is forgotten after the retention time";
+    FlowTypeNotFound = "flow-type-not-found", NotFound, "list what can be started with `maxhost flow types --identity NAME`";
+    FlowTypeAmbiguous = "flow-type-ambiguous", Refused, "write cordapp/flow";
+    FlowNotStartable = "flow-not-startable", Refused, "only flows marked startable can be started by RPC; this one answers a peer";
+    FlowIdInvalid = "flow-id-invalid", Refused, "give the UUID that `maxhost flow start` printed";
+    ArgumentsInvalid = "arguments-invalid", Refused, "see `maxhost flow types --identity NAME` for what the flow takes";
+    ClientIdInvalid = "client-id-invalid", Refused, "use 1 to 512 characters";
+    ClientIdForeign = "client-id-foreign", Refused, "use another client id: this one belongs to another user";
+    ClientIdNotFound = "client-id-not-found", NotFound, "it was never used, was removed, or its time to live is over";
+    ClientIdRunning = "client-id-running", Refused, "wait until the flow has ended, or kill it first";
+    FlowFailed = "flow-failed", Failed, "see the flow's error";
+    FlowKilled = "flow-killed", Failed, "the flow was killed by an operator";
+    FlowHospital = "flow-hospital", Failed, "see the reason in `maxhost flow show`; kill the flow if it cannot be mended";
+    MessageTooLarge = "message-too-large", Refused, "send less at once: the network parameters limit the size of a message";
+    JournalCorrupt = "journal-corrupt", Failed, "restore the database from a backup, or kill the flow";
+    CursorInvalid = "cursor-invalid", Refused, "use a cursor that the server sent for this flow, or 0";
+    // Configuration and the host
+    ConfigInvalid = "config-invalid", Refused, "correct the file at the line given";
+    ConfigNotFound = "config-not-found", NotFound, "run `maxhost init DIR` first, or name the file with --config";
+    ManifestInvalid = "manifest-invalid", Refused, "correct the manifest at the line given; the host picks it up by itself";
+    DirectoryInUse = "directory-in-use", Refused, "choose an empty folder, or remove what is there";
+    DirectoryUnwritable = "directory-unwritable", Refused, "let the host's user write there";
+    DataLocked = "data-locked", Refused, "stop the other host first: one data folder serves one host at a time";
+    PortInUse = "port-in-use", Refused, "stop what uses the port, or set another in rpc.listen (port 0 picks a free one)";
+    ListenRefused = "listen-refused", Refused, "listen on a loopback address: without TLS and permissions the host serves nobody else";
+    StoreFailed = "store-failed", Unavailable, "see the host's log for the database's message; the work is retried";
+    DiskFull = "disk-full", Unavailable, "free space on the disk of the data folder; waiting work goes on by itself";
+    StoreIncompatible = "store-incompatible", Refused, "run the version of maxhost that wrote this data folder, or a newer one";
+    FileUnreadable = "file-unreadable", Refused, "check that the file exists and that you may read it";
+    HostUnreachable = "host-unreachable", Unavailable, "start it with `maxhost run`, or name it with --endpoint";
+    HostStopping = "host-stopping", Unavailable, "try again when the host is up";
+    Overloaded = "overloaded", Unavailable, "try again later, or raise the limit that the message names";
+    Timeout = "timeout", Unavailable, "try again, or wait longer with --timeout";
+    RequestInvalid = "request-invalid", Refused, "correct the field that the message names";
+    Usage = "usage", Usage, "see --help";
+    Internal = "internal", Failed, "this is a defect of maxhost: please report it with the log lines around it";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_unique_kebab_case_and_parse_back() {
+        for &code in Code::ALL {
+            let word = code.as_str();
+            assert!(word.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{word}");
+            assert_eq!(Code::parse(word), Some(code));
+        }
+    }
+}
