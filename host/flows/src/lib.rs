@@ -1,1 +1,3 @@
-//! placeholder
+//! The identity actor: running flows over journal, store and sandbox.
+
+pub mod api;

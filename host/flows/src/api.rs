@@ -1,0 +1,476 @@
+//! What the outside may ask of a host: the seam between the engine and its edges.
+//!
+//! [`HostApi`] is a trait because the gRPC edge will also serve from a process of its own, which reaches the engine
+//! through the broker; until then [`crate::Host`] is the one implementation.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use futures::Stream;
+use maxhost_model::{FlowError, FlowId, Problem};
+use serde_json::Value;
+
+/// The answer of every operation.
+pub type ApiResult<T> = Result<T, Problem>;
+
+/// Who asks. Until there are users, everybody is [`Caller::local`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// Name of the user.
+    pub user: String,
+}
+
+impl Caller {
+    /// Whoever can reach the loopback port.
+    #[must_use]
+    pub fn local() -> Caller {
+        Caller { user: "local".to_owned() }
+    }
+}
+
+/// Arguments of a flow as they came in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Arguments {
+    /// JSON; turned into CBOR after it passed the flow's schema.
+    Json(Value),
+    /// CBOR; checked against the schema in its JSON form, then handed on as it is.
+    Cbor(Vec<u8>),
+}
+
+/// Starts a flow.
+#[derive(Debug, Clone)]
+pub struct StartFlow {
+    /// An identity of this host: its name, or a part that fits exactly one.
+    pub identity: String,
+    /// `cordapp/flow`, or `flow` where unique.
+    pub flow: String,
+    /// What it is called with.
+    pub arguments: Arguments,
+    /// Makes the start idempotent (spec 1.7): 1 to 512 characters.
+    pub client_id: Option<String>,
+}
+
+/// A flow that was started, or found by its client id. It is durable when this is returned.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// Its public id.
+    pub flow_id: FlowId,
+    /// Full name of the identity.
+    pub identity: String,
+    /// Full name of the flow.
+    pub flow: String,
+    /// As given.
+    pub client_id: Option<String>,
+    /// False if an earlier start with this client id made it.
+    pub new: bool,
+}
+
+/// What a flow is doing (user-surface 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FlowPhase {
+    /// Computing, or about to.
+    Running,
+    /// Waiting, in memory or not.
+    Suspended,
+    /// Held by an operator.
+    Paused,
+    /// Held because of a failure that a person has to look at.
+    Hospital,
+    /// Ended with a result.
+    Completed,
+    /// Ended with an error.
+    Failed,
+    /// Ended by an operator.
+    Killed,
+}
+
+impl FlowPhase {
+    /// All phases.
+    pub const ALL: [FlowPhase; 7] = [
+        FlowPhase::Running,
+        FlowPhase::Suspended,
+        FlowPhase::Paused,
+        FlowPhase::Hospital,
+        FlowPhase::Completed,
+        FlowPhase::Failed,
+        FlowPhase::Killed,
+    ];
+
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FlowPhase::Running => "running",
+            FlowPhase::Suspended => "suspended",
+            FlowPhase::Paused => "paused",
+            FlowPhase::Hospital => "hospital",
+            FlowPhase::Completed => "completed",
+            FlowPhase::Failed => "failed",
+            FlowPhase::Killed => "killed",
+        }
+    }
+
+    /// The phase of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<FlowPhase> {
+        FlowPhase::ALL.into_iter().find(|phase| phase.as_str() == word)
+    }
+
+    /// Completed, failed or killed.
+    #[must_use]
+    pub fn is_ended(self) -> bool {
+        matches!(self, FlowPhase::Completed | FlowPhase::Failed | FlowPhase::Killed)
+    }
+}
+
+/// How a flow ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FlowResult {
+    /// Its result, CBOR.
+    Value(Vec<u8>),
+    /// Its error.
+    Error(FlowError),
+}
+
+/// The short form of a flow. Times are milliseconds since 1970.
+#[derive(Debug, Clone)]
+pub struct FlowSummary {
+    /// Public id.
+    pub flow_id: FlowId,
+    /// Full name of the identity.
+    pub identity: String,
+    /// `cordapp/flow`.
+    pub flow: String,
+    /// As given at the start.
+    pub client_id: Option<String>,
+    /// What it is doing.
+    pub phase: FlowPhase,
+    /// When it was started.
+    pub started_ms: i64,
+    /// When it ended.
+    pub finished_ms: Option<i64>,
+    /// Last progress label.
+    pub progress: Option<String>,
+    /// Its end.
+    pub result: Option<FlowResult>,
+    /// Why it is in hospital.
+    pub reason: Option<String>,
+}
+
+/// What a suspended flow waits for.
+#[derive(Debug, Clone)]
+pub struct WaitingFor {
+    /// `receive`, `receive-all`, `wait-any`, `sleep`, `flow-info`, `confirmation`, `slot`, …
+    pub what: String,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: i64,
+    /// Deadline, if it has one.
+    pub until_ms: Option<i64>,
+    /// Names of the parties it waits for.
+    pub parties: Vec<String>,
+}
+
+/// One session of a flow.
+#[derive(Debug, Clone)]
+pub struct SessionView {
+    /// Name of the counterparty.
+    pub peer: String,
+    /// `uninitiated`, `initiating`, `initiated`, `ended`, `errored`, `rejected`, `closed`.
+    pub state: String,
+    /// Messages that arrived and were not consumed.
+    pub unread: u32,
+}
+
+/// Everything about one flow.
+#[derive(Debug, Clone)]
+pub struct FlowDetail {
+    /// The short form.
+    pub summary: FlowSummary,
+    /// `name version`.
+    pub cordapp: String,
+    /// SHA-256 of the component, hex.
+    pub component_hash: String,
+    /// `rpc:USER`, `peer:NAME`.
+    pub origin: String,
+    /// What it waits for.
+    pub waiting_for: Option<WaitingFor>,
+    /// Its sessions.
+    pub sessions: Vec<SessionView>,
+    /// Entries in the journal.
+    pub journal_entries: u64,
+    /// Size of the journal, with the messages it keeps.
+    pub journal_bytes: u64,
+    /// How often it was brought to life: 1 unless it was evicted or the host restarted.
+    pub attempts: u32,
+    /// Whether an instance is in memory.
+    pub in_memory: bool,
+}
+
+/// Something that happened to a flow.
+#[derive(Debug, Clone)]
+pub enum FlowEvent {
+    /// A change of phase; the first event tells the phase at that moment.
+    Phase {
+        /// The phase.
+        phase: FlowPhase,
+        /// Why, in hospital.
+        reason: Option<String>,
+    },
+    /// A progress label, in program order. `cursor` resumes behind it.
+    Progress {
+        /// Counts the labels of the flow from 1.
+        cursor: u64,
+        /// The label.
+        label: String,
+    },
+    /// The end; the stream ends after it.
+    Ended {
+        /// The whole truth.
+        summary: Box<FlowSummary>,
+    },
+}
+
+/// Events of one flow. Ends after [`FlowEvent::Ended`], or with an error when the host stops: attach again.
+pub type FlowEvents = Pin<Box<dyn Stream<Item = ApiResult<FlowEvent>> + Send>>;
+
+/// Which flows to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct FlowFilter {
+    /// Identity, by name or unique part.
+    pub identity: Option<String>,
+    /// Only these phases; empty: all.
+    pub phases: Vec<FlowPhase>,
+    /// Part of `cordapp/flow`.
+    pub flow: Option<String>,
+    /// At most so many (1 to 10,000).
+    pub limit: u32,
+    /// Page token of the answer before.
+    pub page_token: Option<String>,
+}
+
+/// A page of flows.
+#[derive(Debug, Clone)]
+pub struct FlowPage {
+    /// Newest first.
+    pub flows: Vec<FlowSummary>,
+    /// More, if any.
+    pub next_page_token: Option<String>,
+}
+
+/// A flow that can be started.
+#[derive(Debug, Clone)]
+pub struct FlowType {
+    /// `cordapp/flow`.
+    pub name: String,
+    /// First paragraph of its documentation.
+    pub doc: String,
+    /// Protocol version.
+    pub version: u32,
+    /// May be started by RPC.
+    pub startable: bool,
+    /// The protocol it answers, `cordapp/flow`.
+    pub responds_to: Option<String>,
+    /// JSON Schema of its arguments.
+    pub arguments: Option<Value>,
+    /// JSON Schema of its result.
+    pub result: Option<Value>,
+}
+
+/// A finished flow that was started with a client id.
+#[derive(Debug, Clone)]
+pub struct FinishedClientId {
+    /// Full name of the identity.
+    pub identity: String,
+    /// The client id.
+    pub client_id: String,
+    /// The flow.
+    pub flow_id: FlowId,
+    /// Completed, rather than failed or killed.
+    pub succeeded: bool,
+}
+
+/// What an identity is doing (user-surface 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IdentityPhase {
+    /// Rows only.
+    Cold,
+    /// Being opened.
+    Opening,
+    /// An actor runs.
+    Active,
+    /// Being let go.
+    Draining,
+    /// Its manifest, keys or CorDapps are broken.
+    Quarantined,
+}
+
+impl IdentityPhase {
+    /// All phases.
+    pub const ALL: [IdentityPhase; 5] = [
+        IdentityPhase::Cold,
+        IdentityPhase::Opening,
+        IdentityPhase::Active,
+        IdentityPhase::Draining,
+        IdentityPhase::Quarantined,
+    ];
+
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IdentityPhase::Cold => "cold",
+            IdentityPhase::Opening => "opening",
+            IdentityPhase::Active => "active",
+            IdentityPhase::Draining => "draining",
+            IdentityPhase::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// A CorDapp as an identity uses it.
+#[derive(Debug, Clone)]
+pub struct CordappView {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of the component, hex.
+    pub hash: String,
+}
+
+/// An identity of this host.
+#[derive(Debug, Clone)]
+pub struct IdentityView {
+    /// X.500 name; for a quarantined manifest that has none, its file name.
+    pub name: String,
+    /// What it is doing.
+    pub phase: IdentityPhase,
+    /// Why it is quarantined.
+    pub reason: Option<String>,
+    /// What it runs.
+    pub cordapps: Vec<CordappView>,
+    /// Live flows: running, suspended, in hospital.
+    pub flows: u64,
+    /// The manifest file.
+    pub manifest: Option<String>,
+}
+
+/// A party of the network.
+#[derive(Debug, Clone)]
+pub struct PartyView {
+    /// X.500 name.
+    pub name: String,
+    /// SubjectPublicKeyInfo, DER.
+    pub owning_key: Vec<u8>,
+    /// Listed as a notary in the network parameters.
+    pub notary: bool,
+    /// Hosted here.
+    pub local: bool,
+}
+
+/// The network parameters.
+#[derive(Debug, Clone)]
+pub struct ParametersView {
+    /// Least platform version of a node.
+    pub minimum_platform_version: u32,
+    /// Names of the notaries, with whether they validate.
+    pub notaries: Vec<(String, bool)>,
+    /// Bytes.
+    pub max_message_size: u64,
+    /// Bytes.
+    pub max_transaction_size: u64,
+    /// Milliseconds since 1970.
+    pub modified_ms: i64,
+    /// Number of this set.
+    pub epoch: u32,
+    /// SHA-256 of the signed bytes, hex.
+    pub hash: String,
+}
+
+/// A node as the network knows it.
+#[derive(Debug, Clone)]
+pub struct NodeInfoView {
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// Its identities, the first is the default.
+    pub identities: Vec<PartyView>,
+    /// Platform version.
+    pub platform_version: u32,
+    /// Newer replaces older.
+    pub serial: i64,
+}
+
+/// A change of the network map.
+#[derive(Debug, Clone)]
+pub enum NetworkChange {
+    /// Came.
+    Added(PartyView),
+    /// Was replaced.
+    Modified(PartyView),
+    /// Went.
+    Removed(String),
+}
+
+/// Changes of the network map, after a snapshot.
+pub type NetworkChanges = Pin<Box<dyn Stream<Item = ApiResult<NetworkChange>> + Send>>;
+
+/// The host at a glance.
+#[derive(Debug, Clone)]
+pub struct HostStatus {
+    /// Identities by phase.
+    pub identities: BTreeMap<&'static str, u64>,
+    /// Live flows by phase (running, suspended, paused, hospital), and ended ones since the start of the host.
+    pub flows: BTreeMap<&'static str, u64>,
+    /// Flow instances in memory.
+    pub instances: u64,
+    /// Resident memory of the process.
+    pub rss_bytes: u64,
+    /// Since the start of the host.
+    pub uptime_ms: u64,
+    /// Version of the host.
+    pub version: String,
+    /// Durable steps, commits and the like since the start of the host, by name.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// Everything the edges may ask.
+#[async_trait]
+pub trait HostApi: Send + Sync + 'static {
+    /// Starts a flow; durable on return.
+    async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started>;
+    /// Events behind a cursor (0: all that are kept).
+    async fn attach(&self, caller: &Caller, flow: FlowId, cursor: u64) -> ApiResult<FlowEvents>;
+    /// The flow that a client id stands for.
+    async fn find_client_id(&self, caller: &Caller, identity: &str, client_id: &str) -> ApiResult<FlowId>;
+    /// Everything about one flow.
+    async fn flow(&self, caller: &Caller, flow: FlowId) -> ApiResult<FlowDetail>;
+    /// A page of flows.
+    async fn list_flows(&self, caller: &Caller, filter: FlowFilter) -> ApiResult<FlowPage>;
+    /// True if something was killed (spec 1.5).
+    async fn kill_flow(&self, caller: &Caller, flow: FlowId) -> ApiResult<bool>;
+    /// Forgets a finished flow (spec 1.7). True if something was removed.
+    async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool>;
+    /// Finished flows of the caller that have a client id.
+    async fn finished_client_ids(
+        &self,
+        caller: &Caller,
+        identity: Option<&str>,
+    ) -> ApiResult<Vec<FinishedClientId>>;
+    /// What an identity can run: startable flows first, sorted by name.
+    async fn flow_types(&self, caller: &Caller, identity: &str) -> ApiResult<Vec<FlowType>>;
+    /// Identities of this host; `filter` as in user-surface 1.
+    async fn identities(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<IdentityView>>;
+    /// One identity.
+    async fn identity(&self, caller: &Caller, name: &str) -> ApiResult<IdentityView>;
+    /// Parties of the network: `exact` compares whole components.
+    async fn parties(&self, caller: &Caller, query: Option<&str>, exact: bool) -> ApiResult<Vec<PartyView>>;
+    /// Snapshot of the map and what changes after it.
+    async fn network_feed(&self, caller: &Caller) -> ApiResult<(Vec<PartyView>, NetworkChanges)>;
+    /// The node info of a party.
+    async fn node_info(&self, caller: &Caller, party: &str) -> ApiResult<NodeInfoView>;
+    /// The network parameters.
+    async fn network_parameters(&self, caller: &Caller) -> ApiResult<ParametersView>;
+    /// The host at a glance.
+    async fn status(&self, caller: &Caller) -> ApiResult<HostStatus>;
+}
