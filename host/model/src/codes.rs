@@ -89,6 +89,9 @@ codes! {
     KeyUnreadable = "key-unreadable", Refused, "restore the key file from a backup, owned by the host's user with mode 0600";
     PassphraseWrong = "passphrase-wrong", Refused, "give the passphrase that the keys were sealed with";
     PassphraseMissing = "passphrase-missing", Refused, "name a file in `keys.passphrase_file` or set MAXHOST_PASSPHRASE";
+    NetworkInvalid = "network-invalid", Refused, "restore the network folder from a backup, or copy it from a member of the network";
+    NetworkBusy = "network-busy", Unavailable, "another command is changing this network: try again when it has ended";
+    KeysInvalid = "keys-invalid", Refused, "restore the keys folder from a backup";
     // CorDapps
     CordappNotFound = "cordapp-not-found", NotFound, "install it with `maxhost cordapp install FILE`, or correct the name in the manifest";
     CordappAmbiguous = "cordapp-ambiguous", Refused, "name one of them as name@version or name#sha256:...";

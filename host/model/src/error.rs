@@ -83,7 +83,15 @@ impl FlowError {
     /// An error of this kind with nothing but a message.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> FlowError {
-        FlowError { kind, message: message.into(), exception: None, data: None, error_id: None, peer: None, limit: None }
+        FlowError {
+            kind,
+            message: message.into(),
+            exception: None,
+            data: None,
+            error_id: None,
+            peer: None,
+            limit: None,
+        }
     }
 
     /// A limit was reached.

@@ -1,11 +1,31 @@
-//! The words that every other crate speaks: names, parties, identifiers, error kinds.
+//! The words that every other crate speaks: names, parties, hashes, identifiers, the network's data, error kinds.
 //!
 //! Layer 0: no I/O, no async, no clock. Everything here is data and rules about data.
 
+pub mod codec;
 pub mod codes;
+pub mod countries;
 pub mod error;
+pub mod hash;
 pub mod ids;
+pub mod invalid;
+pub mod json;
+pub mod name_query;
+pub mod network;
+pub mod octets;
+pub mod party;
+pub mod signed;
+pub mod x500;
 
+pub use codec::{from_cbor, to_cbor};
 pub use codes::{Class, Code};
 pub use error::{ErrorKind, FlowError, Problem};
+pub use hash::SecureHash;
 pub use ids::{ErrorId, FlowId, FlowRow, IdentityRow, SessionId};
+pub use invalid::Invalid;
+pub use json::{cbor_to_json, json_to_cbor};
+pub use name_query::{Found, NameQuery};
+pub use network::{NetworkParameters, NodeIdentity, NodeInfo, NotaryInfo};
+pub use party::{KeyAlgorithm, Party, PublicKey};
+pub use signed::{Encoded, KeySignature, Signed};
+pub use x500::{Attribute, X500Name};

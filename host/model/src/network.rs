@@ -1,0 +1,286 @@
+//! What a network agrees on, and what a node says of itself (spec 7.3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash::SecureHash;
+use crate::invalid::Invalid;
+use crate::octets;
+use crate::party::{Party, PublicKey};
+use crate::x500::X500Name;
+
+/// The platform version that this host implements: that of Corda 4.12.
+pub const PLATFORM_VERSION: u32 = 140;
+
+/// The largest message, if the parameters do not say otherwise: 10 MiB.
+pub const DEFAULT_MAX_MESSAGE_SIZE: u64 = 10 * 1024 * 1024;
+
+/// The largest transaction, if the parameters do not say otherwise: 10 MiB.
+pub const DEFAULT_MAX_TRANSACTION_SIZE: u64 = 10 * 1024 * 1024;
+
+/// After how long a silent node may be taken off the map: 30 days.
+pub const DEFAULT_EVENT_HORIZON_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// An identity with what proves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeIdentity {
+    /// Name and key.
+    pub party: Party,
+    /// DER certificates, that of the identity first, up to but without the network's root.
+    pub certificates: Vec<Certificate>,
+}
+
+/// The DER of one certificate.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Certificate(#[serde(with = "octets")] pub Vec<u8>);
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Certificate({})", SecureHash::of(&self.0))
+    }
+}
+
+/// What a node says of itself, signed by every identity in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Where peers reach it, `host:port`; at least one.
+    pub addresses: Vec<String>,
+    /// Who it is; at least one, the first is the default.
+    pub identities: Vec<NodeIdentity>,
+    /// The platform version it implements, at least 1.
+    pub platform_version: u32,
+    /// The newer replaces the older: milliseconds since the Unix epoch at the time of signing.
+    pub serial: u64,
+}
+
+impl NodeInfo {
+    /// Checks the rules of spec 7.3 that need no keys.
+    ///
+    /// # Errors
+    /// [`Invalid::NodeInfo`] with the field.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let refuse = |field, reason: &str| Err(Invalid::NodeInfo { field, reason: reason.to_owned() });
+        if self.addresses.is_empty() {
+            return refuse("addresses", "at least one is needed");
+        }
+        if self.identities.is_empty() {
+            return refuse("identities", "at least one is needed");
+        }
+        if self.platform_version == 0 {
+            return refuse("platform_version", "must be greater than 0");
+        }
+        let keys: BTreeSet<&PublicKey> = self.identities.iter().map(|identity| &identity.party.owning_key).collect();
+        if keys.len() != self.identities.len() {
+            return refuse("identities", "an identity is given twice");
+        }
+        Ok(())
+    }
+
+    /// The default identity.
+    #[must_use]
+    pub fn default_identity(&self) -> Option<&Party> {
+        self.identities.first().map(|identity| &identity.party)
+    }
+}
+
+/// A notary that the network trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotaryInfo {
+    /// The notary's service identity, or that of its only node.
+    pub party: Party,
+    /// Whether it verifies what it notarises.
+    pub validating: bool,
+}
+
+/// What all members of a network agree on. Its hash is over the bytes as they were built: keep an
+/// [`Encoded`](crate::signed::Encoded).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkParameters {
+    /// Nodes below it do not start.
+    pub minimum_platform_version: u32,
+    /// The notaries.
+    pub notaries: Vec<NotaryInfo>,
+    /// The largest message between nodes, in bytes.
+    pub max_message_size: u64,
+    /// The largest transaction with all its attachments, in bytes.
+    pub max_transaction_size: u64,
+    /// When they were last changed, in milliseconds since the Unix epoch.
+    pub modified_time_ms: u64,
+    /// Counts changes, from 1.
+    pub epoch: u32,
+    /// For each contract the attachments that may be used with it, for states that ask for this list.
+    pub whitelisted_contract_implementations: BTreeMap<String, Vec<SecureHash>>,
+    /// After how long a silent node may be taken off the map, in milliseconds.
+    pub event_horizon_ms: u64,
+    /// Who must have signed the code of a package and of all beneath it.
+    pub package_ownership: BTreeMap<String, PublicKey>,
+    /// The longest time between backups that recovery can bridge, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_maximum_backup_interval_ms: Option<u64>,
+    /// The same for confidential identities, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidential_identity_minimum_backup_interval_ms: Option<u64>,
+}
+
+impl NetworkParameters {
+    /// The first parameters of a network with these notaries, and defaults for all else.
+    #[must_use]
+    pub fn initial(notaries: Vec<NotaryInfo>, modified_time_ms: u64) -> NetworkParameters {
+        NetworkParameters {
+            minimum_platform_version: PLATFORM_VERSION,
+            notaries,
+            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+            max_transaction_size: DEFAULT_MAX_TRANSACTION_SIZE,
+            modified_time_ms,
+            epoch: 1,
+            whitelisted_contract_implementations: BTreeMap::new(),
+            event_horizon_ms: DEFAULT_EVENT_HORIZON_MS,
+            package_ownership: BTreeMap::new(),
+            recovery_maximum_backup_interval_ms: None,
+            confidential_identity_minimum_backup_interval_ms: None,
+        }
+    }
+
+    /// Checks the rules of spec 7.3.
+    ///
+    /// # Errors
+    /// [`Invalid::Parameters`] with the field.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        for (field, value) in [
+            ("minimum_platform_version", u64::from(self.minimum_platform_version)),
+            ("max_message_size", self.max_message_size),
+            ("max_transaction_size", self.max_transaction_size),
+            ("epoch", u64::from(self.epoch)),
+        ] {
+            if value == 0 {
+                return Err(Invalid::Parameters { field, reason: "must be greater than 0".to_owned() });
+            }
+        }
+        self.validate_notaries()?;
+        self.validate_packages()
+    }
+
+    fn validate_notaries(&self) -> Result<(), Invalid> {
+        let mut keys: BTreeSet<&PublicKey> = BTreeSet::new();
+        let mut names: BTreeSet<&X500Name> = BTreeSet::new();
+        for notary in &self.notaries {
+            if !keys.insert(&notary.party.owning_key) | !names.insert(&notary.party.name) {
+                let reason = format!("{} is given twice", notary.party.name);
+                return Err(Invalid::Parameters { field: "notaries", reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_packages(&self) -> Result<(), Invalid> {
+        let refuse = |reason: String| Err(Invalid::Parameters { field: "package_ownership", reason });
+        for package in self.package_ownership.keys() {
+            if !is_package_name(package) {
+                return refuse(format!("'{}' is no package name", crate::invalid::excerpt(package)));
+            }
+            let beneath = format!("{package}.");
+            if let Some(inner) = self.package_ownership.keys().find(|other| other.starts_with(&beneath)) {
+                return refuse(format!("{inner} lies within {package}, which has an owner already"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this party is a notary of the network.
+    #[must_use]
+    pub fn is_notary(&self, party: &Party) -> bool {
+        self.notaries.iter().any(|notary| notary.party == *party)
+    }
+}
+
+/// Identifiers joined by dots, as in `com.example.trade`.
+fn is_package_name(name: &str) -> bool {
+    name.split('.').all(|part| {
+        let mut chars = part.chars();
+        chars.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+            && chars.all(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::party::KeyAlgorithm;
+    use crate::signed::{Encoded, Signed};
+    use crate::{from_cbor, to_cbor};
+
+    fn key(byte: u8) -> PublicKey {
+        PublicKey::from_raw(KeyAlgorithm::Ed25519, &[byte; 32]).unwrap()
+    }
+
+    fn notary(name: &str, byte: u8) -> NotaryInfo {
+        NotaryInfo { party: Party::new(name.parse().unwrap(), key(byte)), validating: false }
+    }
+
+    fn parameters() -> NetworkParameters {
+        NetworkParameters::initial(vec![notary("O=Notary, L=Zurich, C=CH", 1)], 1_700_000_000_000)
+    }
+
+    #[test]
+    fn initial_parameters_are_valid_and_round_trip() {
+        let encoded = Encoded::new(parameters()).unwrap();
+        encoded.validate().unwrap();
+        let back = Encoded::<NetworkParameters>::decode(encoded.bytes()).unwrap();
+        assert_eq!(*back, *encoded);
+        assert_eq!(back.hash(), encoded.hash());
+        assert!(back.is_notary(&back.notaries[0].party));
+    }
+
+    #[test]
+    fn each_rule_is_checked() {
+        let broken = |change: fn(&mut NetworkParameters)| {
+            let mut parameters = parameters();
+            change(&mut parameters);
+            parameters.validate().unwrap_err().to_string()
+        };
+        assert!(broken(|p| p.minimum_platform_version = 0).contains("minimum_platform_version"));
+        assert!(broken(|p| p.max_message_size = 0).contains("max_message_size"));
+        assert!(broken(|p| p.max_transaction_size = 0).contains("max_transaction_size"));
+        assert!(broken(|p| p.epoch = 0).contains("epoch"));
+        assert!(broken(|p| p.notaries.push(notary("O=Other, L=Oslo, C=NO", 1))).contains("twice"));
+        assert!(broken(|p| p.notaries.push(notary("O=Notary, L=Zurich, C=CH", 2))).contains("twice"));
+        assert!(broken(|p| drop(p.package_ownership.insert("com..x".into(), key(3)))).contains("no package name"));
+        let overlap = broken(|p| {
+            p.package_ownership.insert("com.example".into(), key(3));
+            p.package_ownership.insert("com.example.trade".into(), key(4));
+        });
+        assert!(overlap.contains("lies within"));
+        let mut apart = parameters();
+        apart.package_ownership.insert("com.exam".into(), key(3));
+        apart.package_ownership.insert("com.example".into(), key(4));
+        apart.validate().unwrap();
+    }
+
+    #[test]
+    fn node_infos_are_checked() {
+        let identity = NodeIdentity {
+            party: notary("O=Alice, L=London, C=GB", 9).party,
+            certificates: vec![Certificate(vec![1, 2])],
+        };
+        let info = NodeInfo {
+            addresses: vec!["localhost:1".into()],
+            identities: vec![identity.clone()],
+            platform_version: 1,
+            serial: 1,
+        };
+        info.validate().unwrap();
+        assert_eq!(info.default_identity().unwrap().name.organisation(), "Alice");
+        assert!(NodeInfo { addresses: vec![], ..info.clone() }.validate().is_err());
+        assert!(NodeInfo { identities: vec![], ..info.clone() }.validate().is_err());
+        assert!(NodeInfo { platform_version: 0, ..info.clone() }.validate().is_err());
+        assert!(NodeInfo { identities: vec![identity.clone(), identity], ..info.clone() }.validate().is_err());
+
+        let signed = Signed::<NodeInfo>::new(to_cbor(&info).unwrap(), vec![]);
+        let back: Signed<NodeInfo> = from_cbor(&to_cbor(&signed).unwrap()).unwrap();
+        assert_eq!(*back.decode_unverified().unwrap(), info);
+        assert_eq!(back.hash(), signed.hash());
+    }
+}
