@@ -1,0 +1,148 @@
+//! What a flow can ask for, and what it is told.
+
+use bytes::Bytes;
+use maxhost_model::FlowError;
+
+use crate::Millis;
+
+/// A call of the guest that concerns the journal. Sessions are indexes into the flow's session table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    /// A new session with this party, under this protocol. The caller has checked both.
+    OpenSession {
+        /// `cordapp/flow`.
+        protocol: String,
+        /// Version of that flow.
+        version: u32,
+        /// Canonical X.500 name.
+        party: String,
+    },
+    /// The opening was refused, for example because there is no such party: recorded, so that it is refused again.
+    RefuseSession {
+        /// As asked for.
+        party: String,
+        /// Why.
+        error: Box<FlowError>,
+    },
+    /// Sends.
+    Send(Vec<(u32, Bytes)>),
+    /// Receives the next message.
+    Receive {
+        /// From here.
+        session: u32,
+        /// An orderly end is an answer and no failure.
+        or_end: bool,
+    },
+    /// Sends and receives in one suspension.
+    SendAndReceive {
+        /// With this session.
+        session: u32,
+        /// What.
+        payload: Bytes,
+    },
+    /// One message of each.
+    ReceiveAll(Vec<u32>),
+    /// Until one has something to receive, or the deadline.
+    WaitAny {
+        /// Which.
+        sessions: Vec<u32>,
+        /// Until when.
+        deadline: Option<Millis>,
+    },
+    /// Ends sessions.
+    Close(Vec<u32>),
+    /// What the peer told of its side.
+    FlowInfo(u32),
+    /// Waits for so long, milliseconds.
+    Sleep(u64),
+}
+
+/// The answer to a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// A session.
+    Session(u32),
+    /// A message.
+    Message(Bytes),
+    /// The peer ended in order.
+    Ended,
+    /// One message of each session.
+    Messages(Vec<Bytes>),
+    /// The session that is ready, or none: the deadline passed.
+    Ready(Option<u32>),
+    /// What the peer told.
+    FlowInfo {
+        /// Version of its flow.
+        version: u32,
+        /// Its CorDapp.
+        app: String,
+    },
+}
+
+/// Where a call stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Answered. An error goes to the guest, which may catch it.
+    Done(Result<Answer, FlowError>),
+    /// Not yet: flush, wait for an arrival or the time, then ask [`crate::Machine::resume`].
+    Blocked,
+    /// The flow must end with this error; the guest is not asked.
+    Over(FlowError),
+}
+
+/// What a flow waits for. Stored with each segment, so that a sleeping flow can be shown and woken without being run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// Which call.
+    pub kind: WaitKind,
+    /// On which sessions.
+    pub sessions: Vec<u32>,
+    /// Until when at the latest.
+    pub until: Option<Millis>,
+}
+
+/// Which call waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitKind {
+    /// Receive.
+    Receive,
+    /// Receive from all.
+    ReceiveAll,
+    /// Whichever is first.
+    WaitAny,
+    /// Flow info.
+    FlowInfo,
+    /// Sleep.
+    Sleep,
+    /// The flow has ended but for the confirmation of sessions it opened (spec 1.4).
+    Confirmation,
+}
+
+impl WaitKind {
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WaitKind::Receive => "receive",
+            WaitKind::ReceiveAll => "receive-all",
+            WaitKind::WaitAny => "wait-any",
+            WaitKind::FlowInfo => "flow-info",
+            WaitKind::Sleep => "sleep",
+            WaitKind::Confirmation => "confirmation",
+        }
+    }
+}
+
+/// A replayed flow asked for something else than it did the first time. The flow is parked; nothing is retried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("replay differs at entry {position}: expected {expected}, got {actual}")]
+pub struct Divergence {
+    /// Number of the entry, from 0.
+    pub position: u64,
+    /// What the journal holds.
+    pub expected: String,
+    /// What the guest asked for now.
+    pub actual: String,
+}

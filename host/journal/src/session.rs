@@ -1,0 +1,205 @@
+//! One end of a session: its state, what was received and not consumed, and the numbers of what goes out (spec 2.2).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use maxhost_model::{ErrorId, ErrorKind, FlowError, SessionId};
+
+use crate::wire::FrameKind;
+
+/// Where a session stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionState {
+    /// Nothing was sent yet.
+    Uninitiated,
+    /// The initiation is out, the peer has not answered.
+    Initiating,
+    /// Both sides know each other.
+    Initiated,
+    /// The peer refused.
+    Rejected {
+        /// Its words.
+        text: String,
+        /// The number both sides logged.
+        error_id: ErrorId,
+        /// Whether our flow has been told.
+        told: bool,
+    },
+    /// Our flow has learned that the peer ended in order.
+    Ended,
+    /// Our flow has learned that the peer failed.
+    Errored,
+    /// We closed it.
+    Closed,
+}
+
+impl SessionState {
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            SessionState::Uninitiated => "uninitiated",
+            SessionState::Initiating => "initiating",
+            SessionState::Initiated => "initiated",
+            SessionState::Rejected { .. } => "rejected",
+            SessionState::Ended => "ended",
+            SessionState::Errored => "errored",
+            SessionState::Closed => "closed",
+        }
+    }
+}
+
+/// A session for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSummary {
+    /// Name of the counterparty.
+    pub peer: Arc<str>,
+    /// State in a word.
+    pub state: &'static str,
+    /// Received and not consumed.
+    pub unread: u32,
+}
+
+/// What lies at the head of a session's queue.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Head {
+    /// Nothing yet.
+    Empty,
+    Data,
+    End,
+    Error(FlowError),
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub peer: Arc<str>,
+    /// `cordapp/flow` under which it was opened, and the version of that flow.
+    pub protocol: String,
+    pub version: u32,
+    pub state: SessionState,
+    pub peer_session: Option<SessionId>,
+    /// What the peer told of its side.
+    pub info: Option<(u32, String)>,
+    /// By number. Below `next_in`: consumed, kept for the replay that is under way. From `next_in`: unread.
+    pub inbound: BTreeMap<u32, FrameKind>,
+    pub next_in: u32,
+    /// Number of the next frame we send. 0 is the initiation, or our confirmation.
+    pub next_out: u32,
+    /// Sends that wait for the peer's confirmation.
+    pub held: Vec<Bytes>,
+    /// The flow has asked this session for something, so it is not one that only sends.
+    pub received_from: bool,
+}
+
+impl Session {
+    /// A session our flow opens.
+    pub fn opened(peer: Arc<str>, protocol: String, version: u32) -> Session {
+        Session {
+            peer,
+            protocol,
+            version,
+            state: SessionState::Uninitiated,
+            peer_session: None,
+            info: None,
+            inbound: BTreeMap::new(),
+            next_in: 0,
+            next_out: 0,
+            held: Vec::new(),
+            received_from: false,
+        }
+    }
+
+    /// The session our flow was started for: frame 0 of the peer is the initiation, frame 0 of ours the confirmation.
+    pub fn responding(peer: Arc<str>, initiation: &crate::wire::Initiation) -> Session {
+        let mut session = Session::opened(peer, initiation.protocol.clone(), initiation.version);
+        session.state = SessionState::Initiated;
+        session.peer_session = Some(SessionId(initiation.from_session));
+        session.info = Some((initiation.version, initiation.app.clone()));
+        session.next_out = 1;
+        match &initiation.payload {
+            Some(payload) => {
+                session.inbound.insert(0, FrameKind::Data(payload.clone()));
+            }
+            None => session.next_in = 1,
+        }
+        session
+    }
+
+    /// What a receive would find. Only meaningful once initiated.
+    pub fn head(&self) -> Head {
+        match self.inbound.get(&self.next_in) {
+            None => Head::Empty,
+            Some(FrameKind::Data(_)) => Head::Data,
+            Some(FrameKind::End(_)) => Head::End,
+            Some(FrameKind::Error(error)) => Head::Error(error.to_flow_error(&self.peer)),
+            // Confirm and Reject are taken out as they arrive; one that comes later breaks the protocol (spec 2.1).
+            Some(FrameKind::Confirm(_) | FrameKind::Reject(_)) => Head::Error(self.broke_protocol()),
+        }
+    }
+
+    pub fn broke_protocol(&self) -> FlowError {
+        FlowError {
+            peer: Some(self.peer.to_string()),
+            ..FlowError::new(
+                ErrorKind::UnexpectedEnd,
+                format!("{} sent something that the session protocol does not allow here", self.peer),
+            )
+        }
+    }
+
+    /// True if a wait for this session is over: there is something to receive, or there never will be.
+    pub fn is_ready(&self) -> bool {
+        match self.state {
+            SessionState::Uninitiated | SessionState::Initiating => false,
+            SessionState::Initiated => self.head() != Head::Empty,
+            _ => true,
+        }
+    }
+
+    /// First frame number that has not arrived, counting without gaps.
+    pub fn next_unseen(&self) -> u32 {
+        let mut next = self.next_in;
+        while self.inbound.contains_key(&next) {
+            next += 1;
+        }
+        next
+    }
+
+    pub fn unread(&self) -> u32 {
+        self.inbound.range(self.next_in..).count() as u32
+    }
+
+    pub fn summary(&self) -> SessionSummary {
+        SessionSummary { peer: self.peer.clone(), state: self.state.as_str(), unread: self.unread() }
+    }
+
+    /// The failure of using a session that is over, in the state's own words; `None` while it is usable.
+    pub fn over(&self) -> Option<FlowError> {
+        let message = match &self.state {
+            SessionState::Uninitiated | SessionState::Initiating | SessionState::Initiated => return None,
+            SessionState::Rejected { text, error_id, .. } => {
+                return Some(FlowError {
+                    error_id: Some(*error_id),
+                    peer: Some(self.peer.to_string()),
+                    ..FlowError::new(ErrorKind::UnexpectedEnd, text.clone())
+                });
+            }
+            SessionState::Ended => format!("the session with {} has ended: the peer's flow is over", self.peer),
+            SessionState::Errored => format!("the session with {} has ended: the peer's flow failed", self.peer),
+            SessionState::Closed => format!("the session with {} was closed by this flow", self.peer),
+        };
+        Some(FlowError { peer: Some(self.peer.to_string()), ..FlowError::new(ErrorKind::UnexpectedEnd, message) })
+    }
+
+    /// The failure of a receive that met the peer's orderly end.
+    pub fn ended_error(&self) -> FlowError {
+        FlowError {
+            peer: Some(self.peer.to_string()),
+            ..FlowError::new(
+                ErrorKind::UnexpectedEnd,
+                format!("{} ended its flow; a message was expected from it", self.peer),
+            )
+        }
+    }
+}

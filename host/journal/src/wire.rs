@@ -1,0 +1,199 @@
+//! What travels between flows: initiations, and parcels of frames between the two ends of a session (spec 2.1).
+//!
+//! Encoded with protobuf. Tag numbers are never used again for something else.
+
+use bytes::Bytes;
+use maxhost_model::{ErrorId, ErrorKind, FlowError};
+use prost::Message;
+
+/// The first message of a session, addressed to a party: please start the flow that answers this protocol.
+#[derive(Clone, PartialEq, Message)]
+pub struct Initiation {
+    /// X.500 name of the initiator.
+    #[prost(string, tag = "1")]
+    pub from: String,
+    /// The initiator's session.
+    #[prost(int64, tag = "2")]
+    pub from_session: i64,
+    /// `cordapp/flow` of the initiator.
+    #[prost(string, tag = "3")]
+    pub protocol: String,
+    /// Version of the initiator's flow.
+    #[prost(uint32, tag = "4")]
+    pub version: u32,
+    /// The initiator's CorDapp.
+    #[prost(string, tag = "5")]
+    pub app: String,
+    /// The first message, if the session began with a send.
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    pub payload: Option<Bytes>,
+}
+
+/// Frames from one end of a session to the other, numbered from the `seq` they travel under.
+#[derive(Clone, PartialEq, Message)]
+pub struct Parcel {
+    /// X.500 name of the sender, vouched for by whoever delivers.
+    #[prost(string, tag = "1")]
+    pub from: String,
+    /// In order.
+    #[prost(message, repeated, tag = "2")]
+    pub frames: Vec<Frame>,
+}
+
+/// One message of the session protocol.
+#[derive(Clone, PartialEq, Message)]
+pub struct Frame {
+    /// Which one.
+    #[prost(oneof = "FrameKind", tags = "1, 2, 3, 4, 5")]
+    pub kind: Option<FrameKind>,
+}
+
+/// The kinds of frames.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum FrameKind {
+    /// The responder exists.
+    #[prost(message, tag = "1")]
+    Confirm(Confirm),
+    /// There will be no responder.
+    #[prost(message, tag = "2")]
+    Reject(Reject),
+    /// A payload.
+    #[prost(bytes = "bytes", tag = "3")]
+    Data(Bytes),
+    /// The sender failed.
+    #[prost(message, tag = "4")]
+    Error(PeerError),
+    /// The sender has ended or closed the session.
+    #[prost(message, tag = "5")]
+    End(End),
+}
+
+/// Answer to an initiation.
+#[derive(Clone, PartialEq, Message)]
+pub struct Confirm {
+    /// The responder's session.
+    #[prost(int64, tag = "1")]
+    pub session: i64,
+    /// Version of the responder's flow.
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+    /// Its CorDapp.
+    #[prost(string, tag = "3")]
+    pub app: String,
+}
+
+/// Refusal of an initiation.
+#[derive(Clone, PartialEq, Message)]
+pub struct Reject {
+    /// Why; shown to the initiator.
+    #[prost(string, tag = "1")]
+    pub text: String,
+    /// The number both sides log.
+    #[prost(fixed64, tag = "2")]
+    pub error_id: u64,
+}
+
+/// Failure of the other side: with an exception if it was a business error, else with its number only (spec 1.4).
+#[derive(Clone, PartialEq, Message)]
+pub struct PeerError {
+    /// The number both sides log.
+    #[prost(fixed64, tag = "1")]
+    pub error_id: u64,
+    /// The business error.
+    #[prost(message, optional, tag = "2")]
+    pub exception: Option<Exception>,
+}
+
+/// A business error as it travels.
+#[derive(Clone, PartialEq, Message)]
+pub struct Exception {
+    /// For people.
+    #[prost(string, tag = "1")]
+    pub message: String,
+    /// The author's type.
+    #[prost(string, optional, tag = "2")]
+    pub exception: Option<String>,
+    /// The author's data, CBOR.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub data: Option<Bytes>,
+}
+
+/// Nothing more.
+#[derive(Clone, PartialEq, Message)]
+pub struct End {}
+
+impl From<FrameKind> for Frame {
+    fn from(kind: FrameKind) -> Frame {
+        Frame { kind: Some(kind) }
+    }
+}
+
+impl Frame {
+    /// An orderly end.
+    #[must_use]
+    pub fn end() -> Frame {
+        FrameKind::End(End {}).into()
+    }
+
+    /// A payload.
+    #[must_use]
+    pub fn data(payload: Bytes) -> Frame {
+        FrameKind::Data(payload).into()
+    }
+
+    /// A rejection.
+    #[must_use]
+    pub fn reject(text: impl Into<String>, error_id: ErrorId) -> Frame {
+        FrameKind::Reject(Reject { text: text.into(), error_id: error_id.0 }).into()
+    }
+
+    /// What a peer may know of our failure: a business error of our own whole, anything else by its number.
+    #[must_use]
+    pub fn error(error: &FlowError) -> Frame {
+        let own_exception = error.kind == ErrorKind::FlowException && error.peer.is_none();
+        let exception = own_exception.then(|| Exception {
+            message: error.message.clone(),
+            exception: error.exception.clone(),
+            data: error.data.clone().map(Bytes::from),
+        });
+        FrameKind::Error(PeerError { error_id: error.error_id.map_or(0, |id| id.0), exception }).into()
+    }
+
+    /// A word for logs and tests.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match &self.kind {
+            Some(FrameKind::Confirm(_)) => "confirm",
+            Some(FrameKind::Reject(_)) => "reject",
+            Some(FrameKind::Data(_)) => "data",
+            Some(FrameKind::Error(_)) => "error",
+            Some(FrameKind::End(_)) => "end",
+            None => "empty",
+        }
+    }
+}
+
+impl PeerError {
+    /// The error as our flow sees it.
+    #[must_use]
+    pub fn to_flow_error(&self, peer: &str) -> FlowError {
+        let error_id = Some(ErrorId(self.error_id));
+        match &self.exception {
+            Some(exception) => FlowError {
+                exception: exception.exception.clone(),
+                data: exception.data.as_ref().map(|data| data.to_vec()),
+                error_id,
+                peer: Some(peer.to_owned()),
+                ..FlowError::new(ErrorKind::FlowException, exception.message.clone())
+            },
+            None => FlowError {
+                error_id,
+                peer: Some(peer.to_owned()),
+                ..FlowError::new(
+                    ErrorKind::UnexpectedEnd,
+                    format!("{peer} failed; its log has the reason under error id {}", ErrorId(self.error_id)),
+                )
+            },
+        }
+    }
+}
