@@ -1,0 +1,222 @@
+//! How a host is set up: plain data, filled by the binary from `maxhost.toml` and the manifests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// When a suspended flow's instance is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eviction {
+    /// After it has waited for so long. The default, one second.
+    AfterLinger(Duration),
+    /// Only when another flow needs the room.
+    Never,
+    /// At every wait: for tests of replay.
+    EveryWait,
+    /// At every second wait or so, drawn from this seed: for tests of replay.
+    Random(u64),
+}
+
+/// What a host is started with.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// The database file.
+    pub database: PathBuf,
+    /// The embedded broker's file, beside it.
+    pub broker: PathBuf,
+    /// Installed components, `*.wasm`.
+    pub cordapps: PathBuf,
+    /// Compiled code; only this host writes there.
+    pub code_cache: PathBuf,
+    /// Certificates, parameters, node infos.
+    pub network: PathBuf,
+    /// Sealed keys.
+    pub keys: PathBuf,
+    /// What they are sealed with. Never shown.
+    pub passphrase: Passphrase,
+    /// When instances are dropped.
+    pub eviction: Eviction,
+    /// An identity without work closes after so long. Default one minute.
+    pub idle_close: Duration,
+    /// Which share of finished flows is run again from the journal and compared, 0.0 to 1.0. Default 0.01.
+    pub shadow_replay: f64,
+    /// How long the end of a flow is kept that was started by RPC or failed. Default 24 hours.
+    pub retention: Duration,
+    /// Flow instances in memory at the most. Default 4,096; the host lowers it to what the kernel allows.
+    pub instances: u32,
+    /// Journal entries of one flow. Default 50,000.
+    pub journal_entries: u64,
+    /// Bytes of one flow's journal. Default 64 MiB.
+    pub journal_bytes: u64,
+    /// Log lines of one flow run; a flow that logs more ends. Default 10,000.
+    pub log_lines: u32,
+    /// Log bytes of one flow run. Default 4 MiB.
+    pub log_bytes: u64,
+    /// Threads that run guests. Default: one a core.
+    pub guest_threads: usize,
+    /// Messages between identities of this host go through the broker too, instead of the sender's own transaction.
+    /// For tests of that path.
+    pub always_broker: bool,
+}
+
+impl HostOptions {
+    /// The defaults over a data folder `data/`, an installation folder `.` and a passphrase.
+    #[must_use]
+    pub fn new(root: &std::path::Path, passphrase: Passphrase) -> HostOptions {
+        HostOptions {
+            database: root.join("data/maxhost.db"),
+            broker: root.join("data/broker.db"),
+            cordapps: root.join("cordapps"),
+            code_cache: root.join("data/code"),
+            network: root.join("network"),
+            keys: root.join("keys"),
+            passphrase,
+            eviction: Eviction::AfterLinger(Duration::from_secs(1)),
+            idle_close: Duration::from_secs(60),
+            shadow_replay: 0.01,
+            retention: Duration::from_secs(24 * 3600),
+            instances: 4096,
+            journal_entries: 50_000,
+            journal_bytes: 64 << 20,
+            log_lines: 10_000,
+            log_bytes: 4 << 20,
+            guest_threads: std::thread::available_parallelism().map_or(2, usize::from),
+            always_broker: false,
+        }
+    }
+}
+
+/// A secret that is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Passphrase(pub String);
+
+impl std::fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Passphrase(..)")
+    }
+}
+
+/// A CorDapp as a manifest names it: `name`, `name@version` or `name#sha256:…`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CordappRef {
+    /// Its name.
+    pub name: String,
+    /// Exactly this version.
+    pub version: Option<String>,
+    /// Exactly these bytes: SHA-256, hex.
+    pub hash: Option<String>,
+}
+
+impl std::fmt::Display for CordappRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)?;
+        if let Some(version) = &self.version {
+            write!(f, "@{version}")?;
+        }
+        if let Some(hash) = &self.hash {
+            write!(f, "#sha256:{hash}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What one identity may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdentityLimits {
+    /// Flows that run, or are suspended with an instance in memory. Default 500.
+    pub flows: u32,
+    /// Linear memory of one flow, bytes. Default 64 MiB.
+    pub memory_per_flow: u64,
+    /// Computing time between two waits. Default two seconds.
+    pub cpu_per_run: Duration,
+}
+
+impl Default for IdentityLimits {
+    fn default() -> IdentityLimits {
+        IdentityLimits { flows: 500, memory_per_flow: 64 << 20, cpu_per_run: Duration::from_secs(2) }
+    }
+}
+
+/// One identity, as its manifest describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentitySpec {
+    /// Canonical X.500 name.
+    pub name: String,
+    /// What it runs.
+    pub cordapps: Vec<CordappRef>,
+    /// Folder of its keys.
+    pub keys: PathBuf,
+    /// What it may use.
+    pub limits: IdentityLimits,
+    /// The manifest file.
+    pub manifest: PathBuf,
+}
+
+/// Something an operator cares about.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OperatorEvent {
+    /// An identity is hosted now.
+    IdentityAdded {
+        /// Its name.
+        identity: String,
+    },
+    /// An identity woke up.
+    IdentityOpened {
+        /// Its name.
+        identity: String,
+    },
+    /// An identity went to sleep.
+    IdentityClosed {
+        /// Its name.
+        identity: String,
+    },
+    /// An identity is not hosted any more.
+    IdentityRemoved {
+        /// Its name.
+        identity: String,
+    },
+    /// An identity cannot be hosted.
+    IdentityQuarantined {
+        /// Its name, or the manifest's.
+        identity: String,
+        /// Why.
+        code: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A flow was started by RPC.
+    FlowStarted {
+        /// Identity.
+        identity: String,
+        /// Public id.
+        flow_id: String,
+        /// `cordapp/flow`.
+        flow: String,
+    },
+    /// A flow ended.
+    FlowEnded {
+        /// Identity.
+        identity: String,
+        /// Public id.
+        flow_id: String,
+        /// `cordapp/flow`.
+        flow: String,
+        /// completed, failed or killed.
+        state: &'static str,
+        /// The error, in one line.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A flow needs a person.
+    FlowHospitalised {
+        /// Identity.
+        identity: String,
+        /// Public id.
+        flow_id: String,
+        /// `cordapp/flow`.
+        flow: String,
+        /// Why.
+        reason: String,
+    },
+}
