@@ -1,0 +1,168 @@
+//! A typed client: calls with deadlines, failures as [`Problem`], and following a flow over restarts of the host.
+
+mod follow;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maxhost_model::{Code, Problem};
+use parking_lot::Mutex;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use crate::proto::v1 as pb;
+use crate::proto::v1::flow_service_client::FlowServiceClient;
+use crate::proto::v1::host_service_client::HostServiceClient;
+use crate::proto::v1::network_service_client::NetworkServiceClient;
+use crate::status::to_problem;
+
+pub use follow::{FollowFrom, FollowOptions, Observation};
+
+/// Where the host is. Asked again whenever the connection was lost, because a restarted host may listen on another port.
+pub type EndpointSource = Arc<dyn Fn() -> Result<String, Problem> + Send + Sync>;
+
+/// The largest answer that is accepted.
+const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
+
+/// A client of one host.
+#[derive(Clone)]
+pub struct Client {
+    source: EndpointSource,
+    timeout: Duration,
+    connected: Arc<Mutex<Option<Connected>>>,
+}
+
+#[derive(Clone)]
+struct Connected {
+    endpoint: String,
+    channel: Channel,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident($service:ident, $request:ident) -> $answer:ident;)*) => { $(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// What the host answers; `host-unreachable` and `timeout` if it does not.
+        pub async fn $name(&self, request: pb::$request) -> Result<pb::$answer, Problem> {
+            let channel = self.connect().await?;
+            let answer = $service(channel).$name(self.request(request)).await;
+            self.answer(answer)
+        }
+    )* };
+}
+
+impl Client {
+    /// A client that connects when it is first used. `timeout` bounds each call, and the first connection.
+    #[must_use]
+    pub fn new(source: EndpointSource, timeout: Duration) -> Client {
+        Client { source, timeout, connected: Arc::new(Mutex::new(None)) }
+    }
+
+    /// A client of the host at this address: `http://host:port` or `host:port`.
+    #[must_use]
+    pub fn at(endpoint: impl Into<String>, timeout: Duration) -> Client {
+        let endpoint = endpoint.into();
+        Client::new(Arc::new(move || Ok(endpoint.clone())), timeout)
+    }
+
+    calls! {
+        /// Starts a flow.
+        start_flow(flows, StartFlowRequest) -> StartFlowResponse;
+        /// Everything about one flow.
+        get_flow(flows, GetFlowRequest) -> GetFlowResponse;
+        /// A page of flows.
+        list_flows(flows, ListFlowsRequest) -> ListFlowsResponse;
+        /// Ends a flow.
+        kill_flow(flows, KillFlowRequest) -> KillFlowResponse;
+        /// Forgets a finished flow.
+        remove_client_id(flows, RemoveClientIdRequest) -> RemoveClientIdResponse;
+        /// Finished flows with a client id.
+        finished_client_ids(flows, FinishedClientIdsRequest) -> FinishedClientIdsResponse;
+        /// What an identity can run.
+        registered_flows(flows, RegisteredFlowsRequest) -> RegisteredFlowsResponse;
+        /// The host at a glance.
+        status(hosts, StatusRequest) -> StatusResponse;
+        /// Identities of the host.
+        list_identities(hosts, ListIdentitiesRequest) -> ListIdentitiesResponse;
+        /// One identity.
+        get_identity(hosts, GetIdentityRequest) -> GetIdentityResponse;
+        /// Parties of the network.
+        parties(network, PartiesRequest) -> PartiesResponse;
+        /// What a party published about its node.
+        node_info(network, NodeInfoRequest) -> NodeInfoResponse;
+        /// The network parameters.
+        network_parameters(network, NetworkParametersRequest) -> NetworkParametersResponse;
+    }
+
+    /// A connection that stands: the one there is, or a new one.
+    async fn connect(&self) -> Result<Channel, Problem> {
+        let endpoint = (self.source)()?;
+        if let Some(connected) = self.connected.lock().as_ref().filter(|connected| connected.endpoint == endpoint) {
+            return Ok(connected.channel.clone());
+        }
+        let unreachable = |error: &dyn fmt::Display| {
+            Problem::new(Code::HostUnreachable, format!("no host answers at {endpoint}: {error}"))
+                .detail("endpoint", endpoint.clone())
+        };
+        let url = if endpoint.contains("://") { endpoint.clone() } else { format!("http://{endpoint}") };
+        let target = Endpoint::from_shared(url)
+            .map_err(|error| {
+                Problem::new(Code::Usage, format!("'{endpoint}' is not an endpoint: {error}"))
+                    .remedy("write an endpoint as http://host:port")
+            })?
+            .connect_timeout(self.timeout.min(Duration::from_secs(10)))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let channel = target.connect().await.map_err(|error| unreachable(&root_cause(&error)))?;
+        *self.connected.lock() = Some(Connected { endpoint, channel: channel.clone() });
+        Ok(channel)
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    fn answer<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, Problem> {
+        answer.map(Response::into_inner).map_err(|status| self.problem(&status))
+    }
+
+    fn problem(&self, status: &Status) -> Problem {
+        let problem = to_problem(status);
+        if problem.code == Code::HostUnreachable {
+            *self.connected.lock() = None;
+        }
+        problem
+    }
+}
+
+fn flows(channel: Channel) -> FlowServiceClient<Channel> {
+    FlowServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER).max_encoding_message_size(LARGEST_ANSWER)
+}
+
+fn hosts(channel: Channel) -> HostServiceClient<Channel> {
+    HostServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)
+}
+
+fn network(channel: Channel) -> NetworkServiceClient<Channel> {
+    NetworkServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)
+}
+
+/// The innermost reason: "Connection refused" says more than "transport error".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

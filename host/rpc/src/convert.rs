@@ -1,0 +1,266 @@
+//! The engine's answers as protobuf messages.
+
+use maxhost_flows::api;
+use maxhost_flows::api::{FlowPhase, FlowResult, IdentityPhase};
+use maxhost_model::{Code, FlowId, Problem};
+use prost_types::Timestamp;
+
+use crate::proto::v1 as pb;
+
+/// How the caller wants payloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PayloadForm {
+    Json,
+    Cbor,
+}
+
+impl PayloadForm {
+    /// From the field of a request; a number that is not known is refused.
+    pub(crate) fn of(field: i32) -> Result<PayloadForm, Problem> {
+        match pb::Encoding::try_from(field) {
+            Ok(pb::Encoding::Unspecified | pb::Encoding::Json) => Ok(PayloadForm::Json),
+            Ok(pb::Encoding::Cbor) => Ok(PayloadForm::Cbor),
+            Err(_) => Err(Problem::new(Code::RequestInvalid, format!("encoding: {field} is no known value"))),
+        }
+    }
+
+    fn payload(self, cbor: Vec<u8>) -> pb::Payload {
+        let json = match self {
+            PayloadForm::Json => maxhost_model::json::cbor_to_json(&cbor).ok(),
+            PayloadForm::Cbor => None,
+        };
+        // What JSON cannot express is sent as it is, rather than not at all.
+        let encoding = match json {
+            Some(json) => pb::payload::Encoding::Json(json.to_string()),
+            None => pb::payload::Encoding::Cbor(cbor),
+        };
+        pb::Payload { encoding: Some(encoding) }
+    }
+}
+
+/// Milliseconds since 1970 as a timestamp.
+pub(crate) fn timestamp(ms: i64) -> Timestamp {
+    // The remainder of a division by 1,000 is below 1,000: the product fits.
+    Timestamp { seconds: ms.div_euclid(1_000), nanos: (ms.rem_euclid(1_000) as i32) * 1_000_000 }
+}
+
+/// The id in this text.
+pub(crate) fn flow_id(text: &str) -> Result<FlowId, Problem> {
+    text.parse().map_err(|error: maxhost_model::ids::BadFlowId| Problem::new(Code::FlowIdInvalid, error.to_string()))
+}
+
+pub(crate) fn flow_state(phase: FlowPhase) -> pb::FlowState {
+    match phase {
+        FlowPhase::Running => pb::FlowState::Running,
+        FlowPhase::Suspended => pb::FlowState::Suspended,
+        FlowPhase::Paused => pb::FlowState::Paused,
+        FlowPhase::Hospital => pb::FlowState::Hospital,
+        FlowPhase::Completed => pb::FlowState::Completed,
+        FlowPhase::Failed => pb::FlowState::Failed,
+        FlowPhase::Killed => pb::FlowState::Killed,
+    }
+}
+
+/// The phase a client asks for.
+pub(crate) fn flow_phase(state: i32) -> Result<FlowPhase, Problem> {
+    match pb::FlowState::try_from(state) {
+        Ok(pb::FlowState::Running) => Ok(FlowPhase::Running),
+        Ok(pb::FlowState::Suspended) => Ok(FlowPhase::Suspended),
+        Ok(pb::FlowState::Paused) => Ok(FlowPhase::Paused),
+        Ok(pb::FlowState::Hospital) => Ok(FlowPhase::Hospital),
+        Ok(pb::FlowState::Completed) => Ok(FlowPhase::Completed),
+        Ok(pb::FlowState::Failed) => Ok(FlowPhase::Failed),
+        Ok(pb::FlowState::Killed) => Ok(FlowPhase::Killed),
+        Ok(pb::FlowState::Unspecified) | Err(_) => {
+            Err(Problem::new(Code::RequestInvalid, format!("states: {state} is no state of a flow")))
+        }
+    }
+}
+
+pub(crate) fn started(started: api::Started) -> pb::StartedFlow {
+    pb::StartedFlow {
+        flow_id: started.flow_id.to_string(),
+        identity: started.identity,
+        flow: started.flow,
+        client_id: started.client_id,
+        new: started.new,
+    }
+}
+
+fn flow_error(error: maxhost_model::FlowError, form: PayloadForm) -> pb::FlowError {
+    pb::FlowError {
+        kind: error.kind.as_str().to_owned(),
+        message: error.message,
+        exception: error.exception,
+        data: error.data.map(|data| form.payload(data)),
+        error_id: error.error_id.map(|id| id.to_string()),
+        peer: error.peer,
+        limit: error.limit,
+    }
+}
+
+pub(crate) fn flow(summary: api::FlowSummary, form: PayloadForm) -> pb::Flow {
+    pb::Flow {
+        flow_id: summary.flow_id.to_string(),
+        identity: summary.identity,
+        flow: summary.flow,
+        client_id: summary.client_id,
+        state: flow_state(summary.phase).into(),
+        started: Some(timestamp(summary.started_ms)),
+        finished: summary.finished_ms.map(timestamp),
+        progress: summary.progress,
+        end: summary.result.map(|result| match result {
+            FlowResult::Value(cbor) => pb::flow::End::Result(form.payload(cbor)),
+            FlowResult::Error(error) => pb::flow::End::Error(flow_error(error, form)),
+        }),
+        reason: summary.reason,
+    }
+}
+
+pub(crate) fn flow_detail(detail: api::FlowDetail, form: PayloadForm) -> pb::GetFlowResponse {
+    pb::GetFlowResponse {
+        flow: Some(flow(detail.summary, form)),
+        cordapp: detail.cordapp,
+        component_hash: detail.component_hash,
+        origin: detail.origin,
+        waiting_for: detail.waiting_for.map(|waiting| pb::WaitingFor {
+            what: waiting.what,
+            since: Some(timestamp(waiting.since_ms)),
+            until: waiting.until_ms.map(timestamp),
+            parties: waiting.parties,
+        }),
+        sessions: detail
+            .sessions
+            .into_iter()
+            .map(|session| pb::Session { peer: session.peer, state: session.state, unread: session.unread })
+            .collect(),
+        journal: Some(pb::Journal { entries: detail.journal_entries, bytes: detail.journal_bytes }),
+        attempts: detail.attempts,
+        in_memory: detail.in_memory,
+    }
+}
+
+/// An event behind `cursor`, which moves on with it.
+pub(crate) fn flow_event(event: api::FlowEvent, cursor: &mut u64, form: PayloadForm) -> pb::FlowEvent {
+    let event = match event {
+        api::FlowEvent::Phase { phase, reason } => {
+            pb::flow_event::Event::State(pb::StateChange { state: flow_state(phase).into(), reason })
+        }
+        api::FlowEvent::Progress { cursor: at, label } => {
+            *cursor = at;
+            pb::flow_event::Event::Progress(label)
+        }
+        api::FlowEvent::Ended { summary } => pb::flow_event::Event::Ended(flow(*summary, form)),
+    };
+    pb::FlowEvent { cursor: *cursor, event: Some(event) }
+}
+
+pub(crate) fn flow_type(flow: api::FlowType) -> pb::FlowType {
+    pb::FlowType {
+        name: flow.name,
+        doc: flow.doc,
+        version: flow.version,
+        startable: flow.startable,
+        responds_to: flow.responds_to,
+        arguments: flow.arguments.map(|schema| schema.to_string()),
+        result: flow.result.map(|schema| schema.to_string()),
+    }
+}
+
+pub(crate) fn finished_client_id(finished: api::FinishedClientId) -> pb::FinishedClientId {
+    pb::FinishedClientId {
+        identity: finished.identity,
+        client_id: finished.client_id,
+        flow_id: finished.flow_id.to_string(),
+        succeeded: finished.succeeded,
+    }
+}
+
+pub(crate) fn party(party: api::PartyView) -> pb::Party {
+    pb::Party { name: party.name, owning_key: party.owning_key, notary: party.notary, local: party.local }
+}
+
+pub(crate) fn node_info(info: api::NodeInfoView) -> pb::NodeInfoResponse {
+    pb::NodeInfoResponse {
+        addresses: info.addresses,
+        identities: info.identities.into_iter().map(party).collect(),
+        platform_version: info.platform_version,
+        serial: info.serial,
+    }
+}
+
+pub(crate) fn parameters(parameters: api::ParametersView) -> pb::NetworkParametersResponse {
+    pb::NetworkParametersResponse {
+        minimum_platform_version: parameters.minimum_platform_version,
+        notaries: parameters.notaries.into_iter().map(|(name, validating)| pb::Notary { name, validating }).collect(),
+        max_message_size: parameters.max_message_size,
+        max_transaction_size: parameters.max_transaction_size,
+        modified: Some(timestamp(parameters.modified_ms)),
+        epoch: parameters.epoch,
+        hash: parameters.hash,
+    }
+}
+
+pub(crate) fn network_change(change: api::NetworkChange) -> pb::NetworkMapFeedResponse {
+    let event = match change {
+        api::NetworkChange::Added(added) => pb::network_map_feed_response::Event::Added(party(added)),
+        api::NetworkChange::Modified(modified) => pb::network_map_feed_response::Event::Modified(party(modified)),
+        api::NetworkChange::Removed(name) => pb::network_map_feed_response::Event::Removed(name),
+    };
+    pb::NetworkMapFeedResponse { event: Some(event) }
+}
+
+pub(crate) fn identity(identity: api::IdentityView) -> pb::Identity {
+    let state = match identity.phase {
+        IdentityPhase::Cold => pb::IdentityState::Cold,
+        IdentityPhase::Opening => pb::IdentityState::Opening,
+        IdentityPhase::Active => pb::IdentityState::Active,
+        IdentityPhase::Draining => pb::IdentityState::Draining,
+        IdentityPhase::Quarantined => pb::IdentityState::Quarantined,
+    };
+    pb::Identity {
+        name: identity.name,
+        state: state.into(),
+        reason: identity.reason,
+        cordapps: identity
+            .cordapps
+            .into_iter()
+            .map(|cordapp| pb::Cordapp { name: cordapp.name, version: cordapp.version, hash: cordapp.hash })
+            .collect(),
+        flows: identity.flows,
+        manifest: identity.manifest,
+    }
+}
+
+pub(crate) fn status(status: api::HostStatus) -> pb::StatusResponse {
+    let named = |counts: std::collections::BTreeMap<&'static str, u64>| {
+        counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+    };
+    pb::StatusResponse {
+        identities: named(status.identities),
+        flows: named(status.flows),
+        instances: status.instances,
+        rss_bytes: status.rss_bytes,
+        uptime_ms: status.uptime_ms,
+        version: status.version,
+        counters: named(status.counters),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_and_after_1970_keep_their_milliseconds() {
+        assert_eq!(timestamp(1_500), Timestamp { seconds: 1, nanos: 500_000_000 });
+        assert_eq!(timestamp(-1), Timestamp { seconds: -1, nanos: 999_000_000 });
+    }
+
+    #[test]
+    fn what_json_cannot_express_is_sent_as_cbor() {
+        let garbage = vec![0xff, 0x00];
+        let payload = PayloadForm::Json.payload(garbage.clone());
+        assert_eq!(payload.encoding, Some(pb::payload::Encoding::Cbor(garbage)));
+    }
+}

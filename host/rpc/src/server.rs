@@ -1,0 +1,174 @@
+//! Listening and serving.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maxhost_flows::api::HostApi;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tower::util::MapResponseLayer;
+
+use crate::admission::Admission;
+use crate::error::RpcError;
+use crate::explain::explain;
+use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::proto::v1::flow_service_server::FlowServiceServer;
+use crate::proto::v1::host_service_server::HostServiceServer;
+use crate::proto::v1::network_service_server::NetworkServiceServer;
+use crate::services::{flow::Flows, host::Hosts, network::Network};
+
+/// What a message may have beside its payload: names, ids, error details.
+const MESSAGE_OVERHEAD: usize = 64 * 1024;
+/// An answer may be a page of many results; this is what a client must be ready for.
+const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
+/// How long open connections may take to end once the host was asked to stop. The whole host stops within two seconds.
+const DRAIN: Duration = Duration::from_millis(1_500);
+
+/// How the server listens and what it allows.
+#[derive(Debug, Clone)]
+pub struct RpcOptions {
+    /// `host:port`; port 0 picks a free one. Loopback addresses only.
+    pub listen: String,
+    /// Bytes of arguments that a request may carry: the network's largest message.
+    pub max_message_size: usize,
+    /// Calls under way at once, over all connections. More are refused as `overloaded`.
+    pub max_calls: usize,
+    /// Attached streams at once, over all connections.
+    pub max_streams: usize,
+    /// How long a call may take, streams apart.
+    pub call_timeout: Duration,
+    /// How often an idle connection is asked whether it lives.
+    pub keepalive: Duration,
+}
+
+impl Default for RpcOptions {
+    fn default() -> RpcOptions {
+        RpcOptions {
+            listen: "127.0.0.1:0".to_owned(),
+            max_message_size: 10 * 1024 * 1024,
+            max_calls: 4_096,
+            max_streams: 10_000,
+            call_timeout: Duration::from_secs(60),
+            keepalive: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The gRPC server of a host.
+pub struct RpcServer;
+
+impl RpcServer {
+    /// Listens. Connections are accepted from now on and served by [`Bound::serve`].
+    ///
+    /// # Errors
+    /// The address is not one, is not a loopback address, or is in use.
+    pub async fn bind(options: RpcOptions, api: Arc<dyn HostApi>) -> Result<Bound, RpcError> {
+        let address = loopback(&options.listen).await?;
+        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => RpcError::PortInUse { address },
+            _ => RpcError::Bind { address, source },
+        })?;
+        let local_addr = listener.local_addr().map_err(|source| RpcError::Bind { address, source })?;
+        Ok(Bound { options, api, listener, local_addr })
+    }
+}
+
+/// The address to listen on: the first that the text resolves to, if all of them are loopback addresses.
+async fn loopback(listen: &str) -> Result<SocketAddr, RpcError> {
+    let invalid = |source| RpcError::ListenInvalid { listen: listen.to_owned(), source };
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(listen).await.map_err(invalid)?.collect();
+    if let Some(&address) = addresses.iter().find(|address| !address.ip().is_loopback()) {
+        return Err(RpcError::NotLoopback { listen: listen.to_owned(), address });
+    }
+    addresses.first().copied().ok_or_else(|| invalid(io::Error::other("no address has this name")))
+}
+
+/// A server that listens and does not serve yet.
+pub struct Bound {
+    options: RpcOptions,
+    api: Arc<dyn HostApi>,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+}
+
+impl Bound {
+    /// Where it listens, with the port that the system chose.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `shutdown` is cancelled. Then streams end with `host-stopping`, calls under way may finish, and
+    /// after 1.5 seconds at the latest this returns.
+    ///
+    /// # Errors
+    /// The server broke down by itself.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RpcError> {
+        let routes = routes(&self.options, self.api, shutdown.clone()).await?;
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let server = Server::builder()
+            .layer(MapResponseLayer::new(explain))
+            .http2_keepalive_interval(Some(self.options.keepalive))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .max_concurrent_streams(Some(u32::try_from(self.options.max_streams).unwrap_or(u32::MAX)))
+            .initial_stream_window_size(Some(1024 * 1024))
+            .initial_connection_window_size(Some(4 * 1024 * 1024))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+        let drained = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            ended = server => Ok(ended?),
+            () = drained => Ok(()),
+        }
+    }
+}
+
+async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: CancellationToken) -> Result<Routes, RpcError> {
+    let admission = Admission::new(api, options.max_calls, options.max_streams, options.call_timeout, shutdown.clone());
+    let request = options.max_message_size.saturating_add(MESSAGE_OVERHEAD);
+    let flows = FlowServiceServer::new(Flows(admission.clone()))
+        .max_decoding_message_size(request)
+        .max_encoding_message_size(LARGEST_ANSWER);
+    let network = NetworkServiceServer::new(Network(admission.clone()))
+        .max_decoding_message_size(MESSAGE_OVERHEAD)
+        .max_encoding_message_size(LARGEST_ANSWER);
+    let hosts = HostServiceServer::new(Hosts(admission))
+        .max_decoding_message_size(MESSAGE_OVERHEAD)
+        .max_encoding_message_size(LARGEST_ANSWER);
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<FlowServiceServer<Flows>>().await;
+    health.set_serving::<NetworkServiceServer<Network>>().await;
+    health.set_serving::<HostServiceServer<Hosts>>().await;
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        health.set_not_serving::<FlowServiceServer<Flows>>().await;
+        health.set_not_serving::<NetworkServiceServer<Network>>().await;
+        health.set_not_serving::<HostServiceServer<Hosts>>().await;
+    });
+
+    // Python's reflection client asks for v1alpha.
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = Routes::builder();
+    routes
+        .add_service(flows)
+        .add_service(network)
+        .add_service(hosts)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok(routes.routes())
+}

@@ -1,0 +1,48 @@
+//! `maxhost.v1.HostService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{optional, required};
+use crate::admission::Admission;
+use crate::convert;
+use crate::proto::v1 as pb;
+use crate::proto::v1::host_service_server::HostService;
+
+pub(crate) struct Hosts(pub(crate) Admission);
+
+#[tonic::async_trait]
+impl HostService for Hosts {
+    async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        self.0.answer(async { Ok(convert::status(self.0.api.status(&admitted.caller).await?)) }).await
+    }
+
+    async fn list_identities(
+        &self,
+        request: Request<pb::ListIdentitiesRequest>,
+    ) -> Result<Response<pb::ListIdentitiesResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        let filter = optional(request.into_inner().filter);
+        self.0
+            .answer(async {
+                let identities = self.0.api.identities(&admitted.caller, filter.as_deref()).await?;
+                Ok(pb::ListIdentitiesResponse { identities: identities.into_iter().map(convert::identity).collect() })
+            })
+            .await
+    }
+
+    async fn get_identity(
+        &self,
+        request: Request<pb::GetIdentityRequest>,
+    ) -> Result<Response<pb::GetIdentityResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        let request = request.into_inner();
+        self.0
+            .answer(async {
+                let name = required("name", request.name)?;
+                let identity = self.0.api.identity(&admitted.caller, &name).await?;
+                Ok(pb::GetIdentityResponse { identity: Some(convert::identity(identity)) })
+            })
+            .await
+    }
+}

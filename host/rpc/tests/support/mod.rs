@@ -1,0 +1,298 @@
+//! A host without an engine: answers what a test tells it to, and counts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use maxhost_flows::api::*;
+use maxhost_model::{Code, ErrorId, ErrorKind, FlowError, FlowId, FlowRow, Problem};
+use maxhost_rpc::{Client, RpcOptions, RpcServer};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const ALICE: &str = "O=Alice, L=London, C=GB";
+
+pub fn flow_id(row: i64) -> FlowId {
+    FlowId::new(FlowRow(row), 7)
+}
+
+/// CBOR of `{"rounds": n}`.
+pub fn rounds(n: u64) -> Vec<u8> {
+    let mut cbor = Vec::new();
+    ciborium::into_writer(&BTreeMap::from([("rounds", n)]), &mut cbor).unwrap();
+    cbor
+}
+
+pub fn summary(row: i64, phase: FlowPhase, result: Option<FlowResult>) -> FlowSummary {
+    FlowSummary {
+        flow_id: flow_id(row),
+        identity: ALICE.to_owned(),
+        flow: "ping-pong/ping".to_owned(),
+        client_id: None,
+        phase,
+        started_ms: 1_000,
+        finished_ms: result.is_some().then_some(2_500),
+        progress: Some("round 3 of 3".to_owned()),
+        result,
+        reason: None,
+    }
+}
+
+pub fn error() -> FlowError {
+    FlowError {
+        exception: Some("quotes/expired".to_owned()),
+        data: Some(rounds(9)),
+        error_id: Some(ErrorId(0xabc)),
+        peer: Some("O=Bob, L=New York, C=US".to_owned()),
+        ..FlowError::new(ErrorKind::FlowException, "too late")
+    }
+}
+
+#[derive(Default)]
+pub struct FakeHost {
+    /// What was asked of `start_flow`.
+    pub starts: Mutex<Vec<StartFlow>>,
+    /// Cursors of `attach`.
+    pub attached_at: Mutex<Vec<u64>>,
+    /// Streams that are open now.
+    pub open_streams: Arc<AtomicUsize>,
+    /// Progress labels a flow has.
+    pub labels: AtomicUsize,
+    /// Streams stay open behind the labels.
+    pub endless: AtomicBool,
+    /// `status` never answers.
+    pub stuck: AtomicBool,
+    /// Limits of the last `list_flows`.
+    pub limits: Mutex<Vec<u32>>,
+}
+
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn not_found(name: &str) -> Problem {
+    Problem::new(Code::IdentityNotFound, format!("no identity fits '{name}'")).detail("identity", name)
+}
+
+#[async_trait]
+impl HostApi for FakeHost {
+    async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started> {
+        assert_eq!(*caller, Caller::local());
+        if !ALICE.contains(&request.identity) {
+            return Err(not_found(&request.identity));
+        }
+        let mut starts = self.starts.lock();
+        let repeated = request.client_id.is_some() && starts.iter().any(|start| start.client_id == request.client_id);
+        starts.push(request.clone());
+        Ok(Started {
+            flow_id: flow_id(1),
+            identity: ALICE.to_owned(),
+            flow: "ping-pong/ping".to_owned(),
+            client_id: request.client_id,
+            new: !repeated,
+        })
+    }
+
+    async fn attach(&self, _: &Caller, flow: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
+        if flow.row() == FlowRow(404) {
+            return Err(Problem::new(Code::FlowNotFound, format!("there is no flow {flow}")));
+        }
+        self.attached_at.lock().push(cursor);
+        self.open_streams.fetch_add(1, Ordering::SeqCst);
+        let open = Open(Arc::clone(&self.open_streams));
+        let labels = self.labels.load(Ordering::SeqCst) as u64;
+        let phase = stream::iter([Ok(FlowEvent::Phase { phase: FlowPhase::Running, reason: None })]);
+        let progress = stream::iter(
+            (cursor + 1..=labels).map(|at| Ok(FlowEvent::Progress { cursor: at, label: format!("step {at}") })),
+        );
+        let start = phase.chain(progress);
+        let rest = if self.endless.load(Ordering::SeqCst) {
+            stream::pending().boxed()
+        } else {
+            let result =
+                if flow.row() == FlowRow(13) { FlowResult::Error(error()) } else { FlowResult::Value(rounds(3)) };
+            let phase = if flow.row() == FlowRow(13) { FlowPhase::Failed } else { FlowPhase::Completed };
+            let summary = Box::new(summary(flow.row().0, phase, Some(result)));
+            stream::iter([Ok(FlowEvent::Ended { summary })]).boxed()
+        };
+        Ok(Box::pin(start.chain(rest).map(move |event| {
+            let _open = &open;
+            event
+        })))
+    }
+
+    async fn find_client_id(&self, _: &Caller, identity: &str, client_id: &str) -> ApiResult<FlowId> {
+        match (identity, client_id) {
+            ("Alice", "known") => Ok(flow_id(5)),
+            _ => Err(Problem::new(Code::ClientIdNotFound, format!("'{client_id}' is not known"))),
+        }
+    }
+
+    async fn flow(&self, _: &Caller, flow: FlowId) -> ApiResult<FlowDetail> {
+        Ok(FlowDetail {
+            summary: summary(flow.row().0, FlowPhase::Suspended, None),
+            cordapp: "ping-pong 0.1.0".to_owned(),
+            component_hash: "ab".repeat(32),
+            origin: "rpc:local".to_owned(),
+            waiting_for: Some(WaitingFor {
+                what: "receive".to_owned(),
+                since_ms: 1_000,
+                until_ms: None,
+                parties: vec!["O=Bob, L=New York, C=US".to_owned()],
+            }),
+            sessions: vec![SessionView { peer: "O=Bob".to_owned(), state: "initiated".to_owned(), unread: 2 }],
+            journal_entries: 12,
+            journal_bytes: 3_400,
+            attempts: 2,
+            in_memory: true,
+        })
+    }
+
+    async fn list_flows(&self, _: &Caller, filter: FlowFilter) -> ApiResult<FlowPage> {
+        self.limits.lock().push(filter.limit);
+        if filter.page_token.as_deref().is_some_and(|token| token != "3") {
+            return Err(Problem::new(Code::RequestInvalid, "page_token: not from this host"));
+        }
+        let first = if filter.page_token.is_some() { 3 } else { 1 };
+        let last = (first + i64::from(filter.limit) - 1).min(4);
+        let flows = (first..=last).map(|row| summary(row, FlowPhase::Running, None)).collect();
+        Ok(FlowPage { flows, next_page_token: (last < 4).then(|| (last + 1).to_string()) })
+    }
+
+    async fn kill_flow(&self, _: &Caller, flow: FlowId) -> ApiResult<bool> {
+        Ok(flow.row() == FlowRow(1))
+    }
+
+    async fn remove_client_id(&self, _: &Caller, _: Option<&str>, client_id: &str) -> ApiResult<bool> {
+        match client_id {
+            "foreign" => Err(Problem::new(Code::ClientIdForeign, "this client id belongs to another user")),
+            "running" => Err(Problem::new(Code::ClientIdRunning, "its flow runs")),
+            id => Ok(id == "known"),
+        }
+    }
+
+    async fn finished_client_ids(&self, _: &Caller, _: Option<&str>) -> ApiResult<Vec<FinishedClientId>> {
+        let finished = |client_id: &str, succeeded| FinishedClientId {
+            identity: ALICE.to_owned(),
+            client_id: client_id.to_owned(),
+            flow_id: flow_id(1),
+            succeeded,
+        };
+        Ok(vec![finished("good", true), finished("bad", false)])
+    }
+
+    async fn flow_types(&self, _: &Caller, identity: &str) -> ApiResult<Vec<FlowType>> {
+        if identity != "Alice" {
+            return Err(not_found(identity));
+        }
+        Ok(vec![FlowType {
+            name: "ping-pong/ping".to_owned(),
+            doc: "Bounces a message.".to_owned(),
+            version: 1,
+            startable: true,
+            responds_to: None,
+            arguments: Some(serde_json::json!({"type": "object"})),
+            result: None,
+        }])
+    }
+
+    async fn identities(&self, _: &Caller, _: Option<&str>) -> ApiResult<Vec<IdentityView>> {
+        Ok(vec![])
+    }
+
+    async fn identity(&self, _: &Caller, name: &str) -> ApiResult<IdentityView> {
+        Err(not_found(name))
+    }
+
+    async fn parties(&self, _: &Caller, _: Option<&str>, _: bool) -> ApiResult<Vec<PartyView>> {
+        Ok(vec![party(1)])
+    }
+
+    async fn network_feed(&self, _: &Caller) -> ApiResult<(Vec<PartyView>, NetworkChanges)> {
+        let changes = stream::iter([Ok(NetworkChange::Added(party(9_999)))]);
+        Ok(((0..2_500).map(party).collect(), Box::pin(changes)))
+    }
+
+    async fn node_info(&self, _: &Caller, _: &str) -> ApiResult<NodeInfoView> {
+        Err(Problem::new(Code::PartyNotFound, "no such party"))
+    }
+
+    async fn network_parameters(&self, _: &Caller) -> ApiResult<ParametersView> {
+        Err(Problem::new(Code::CertificateInvalid, "the parameters are not signed"))
+    }
+
+    async fn status(&self, _: &Caller) -> ApiResult<HostStatus> {
+        if self.stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        Ok(HostStatus {
+            identities: BTreeMap::from([("active", 2)]),
+            flows: BTreeMap::new(),
+            instances: 0,
+            rss_bytes: 1,
+            uptime_ms: 2,
+            version: "0.1.0".to_owned(),
+            counters: BTreeMap::new(),
+        })
+    }
+}
+
+pub fn party(number: usize) -> PartyView {
+    PartyView {
+        name: format!("O=Party {number:05}, L=London, C=GB"),
+        owning_key: vec![1; 44],
+        notary: false,
+        local: true,
+    }
+}
+
+/// A served fake.
+pub struct Served {
+    pub host: Arc<FakeHost>,
+    pub endpoint: String,
+    pub shutdown: CancellationToken,
+    pub task: JoinHandle<()>,
+}
+
+pub fn options() -> RpcOptions {
+    RpcOptions { max_message_size: 100_000, call_timeout: Duration::from_secs(20), ..RpcOptions::default() }
+}
+
+pub async fn serve(options: RpcOptions) -> Served {
+    let host = Arc::new(FakeHost::default());
+    host.labels.store(3, Ordering::SeqCst);
+    let bound = RpcServer::bind(options, Arc::clone(&host) as Arc<dyn HostApi>).await.unwrap();
+    let endpoint = format!("http://{}", bound.local_addr());
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { bound.serve(shutdown).await.unwrap() }
+    });
+    Served { host, endpoint, shutdown, task }
+}
+
+impl Served {
+    pub fn client(&self) -> Client {
+        Client::at(self.endpoint.clone(), Duration::from_secs(10))
+    }
+}
+
+/// Waits until a condition holds.
+pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within ten seconds: {what}");
+}
