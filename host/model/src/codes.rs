@@ -99,6 +99,8 @@ codes! {
     ComponentWrongWorld = "component-wrong-world", Refused, "export `describe` and `run` of the world maxhost:cordapp/flows";
     ComponentForbiddenImport = "component-forbidden-import", Refused, "remove the import: a CorDapp may use maxhost:cordapp and the plain parts of WASI 0.2 only";
     ComponentDescribeFailed = "component-describe-failed", Refused, "make `describe` return names, versions and schemas that follow the rules in docs/cordapps.md";
+    ComponentTooLarge = "component-too-large", Refused, "make the CorDapp need less: the message names the limit";
+    SandboxUnavailable = "sandbox-unavailable", Unavailable, "let the process reserve more address space (ulimit -v) and mappings (vm.max_map_count), or allow fewer flows at once";
     CordappBuildFailed = "cordapp-build-failed", Failed, "read the compiler's message above";
     CordappConflict = "cordapp-conflict", Refused, "let only one CorDapp of an identity answer a protocol";
     // Flows

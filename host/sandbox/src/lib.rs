@@ -1,15 +1,55 @@
 //! Runs CorDapps: compiles components, caches the machine code, and gives every flow run an instance of its own.
+//!
+//! ```text
+//!   bytes ──▶ outline     which world, which imports        (outline.rs: refuses before anything is compiled)
+//!         ──▶ compile     or take machine code from disk    (code_cache.rs)
+//!         ──▶ link        our imports and WASI's            (calls.rs, wasi.rs)
+//!         ──▶ describe    names, versions, schemas          (descriptor.rs)
+//!         ──▶ FlowComponent ──▶ run, run, run               (component.rs, state.rs, outcome.rs)
+//! ```
+//!
+//! A guest computes on a fiber of its own: a call that waits suspends the fiber, not a thread. The epoch of the engine
+//! is raised every few milliseconds; a guest that computes that long yields to its neighbours, and one that computes
+//! longer than its budget ends. Linear memory is granted up to the run's limit and not a page more. Nothing is shared
+//! between two runs but machine code.
+//!
+//! # WASI
+//!
+//! A Rust (or C, or Go) guest imports WASI 0.2 even when it never prints. The few functions that such a guest really
+//! calls are written in `wasi.rs`; all others of the same interfaces end the run with their name. `wasmtime-wasi` is
+//! not used: it brings a file system, sockets and 72 crates that no flow may touch, its waits sleep in real time behind
+//! the journal's back, and a context of it costs every run.
 
+mod bindings;
+mod calls;
+mod code_cache;
+mod component;
+mod descriptor;
+mod engine;
+mod erased;
+mod error;
 pub mod host;
+mod outcome;
+mod outline;
+mod output;
+mod sandbox;
+mod state;
+mod wasi;
 
+pub use component::{FlowComponent, Invocation};
+pub use descriptor::{Descriptor, FlowDescriptor};
+pub use engine::SandboxOptions;
+pub use error::SandboxError;
 pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
+pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
+pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect};
 
 /// What one run is given besides its host.
 #[derive(Debug, Clone)]
 pub struct RunParameters {
     /// Decides the guest's randomness and the order of its hash maps; the same again on replay.
     pub seed: [u8; 32],
-    /// Linear memory the guest may have, bytes.
+    /// Linear memory the guest may have, bytes. Never more than [`SandboxOptions::max_memory`] is granted.
     pub memory_limit: usize,
     /// Computing time between two waits, in ticks of the engine.
     pub cpu_ticks: u32,

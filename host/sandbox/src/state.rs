@@ -1,0 +1,290 @@
+//! What the host keeps beside one instance: its side of the calls, and the budgets of the run.
+
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+use crate::engine::TABLE_ELEMENTS;
+use crate::erased::ErasedHost;
+use crate::host::{CallError, CallResult, GuestLogLevel, Tick};
+use crate::output::{Output, Stream};
+use crate::wasi::Wasi;
+
+/// Why the host ends a run in the middle: travels through wasmtime as an error that the guest cannot catch.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EndOfRun {
+    #[error("ended by the host")]
+    Stop,
+    #[error("computed for {ticks} ticks without waiting for anything")]
+    Cpu { ticks: u32 },
+    #[error("asked for {asked} bytes of memory, {limit} are allowed")]
+    Memory { asked: usize, limit: usize },
+    #[error("{0}")]
+    Log(String),
+    #[error("called exit({0})")]
+    Exit(u8),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What lives in the store of one instance.
+pub(crate) struct RunState {
+    /// None while `describe` runs.
+    host: Option<Box<dyn ErasedHost>>,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) cpu: CpuBudget,
+    pub(crate) output: Output,
+    pub(crate) wasi: Wasi,
+}
+
+impl RunState {
+    /// With no host yet: good for `describe`.
+    pub(crate) fn new(memory_limit: usize, cpu_ticks: u32, seed: [u8; 32]) -> RunState {
+        RunState {
+            host: None,
+            memory: MemoryBudget::new(memory_limit),
+            cpu: CpuBudget::new(cpu_ticks),
+            output: Output::default(),
+            wasi: Wasi::new(seed),
+        }
+    }
+
+    /// From here on the guest has a host.
+    pub(crate) fn enter(&mut self, host: Box<dyn ErasedHost>) {
+        self.host = Some(host);
+    }
+
+    /// The host, for the call of this name.
+    pub(crate) fn host(&mut self, call: &'static str) -> wasmtime::Result<&mut dyn ErasedHost> {
+        match &mut self.host {
+            Some(host) => Ok(host.as_mut()),
+            None => Err(EndOfRun::Refused(format!("`describe` may not call `{call}`")).into()),
+        }
+    }
+
+    /// Logical time, nanoseconds since 1970; stands still at zero while `describe` runs.
+    pub(crate) fn now(&mut self) -> u64 {
+        self.host.as_mut().map_or(0, |host| host.now())
+    }
+
+    /// At most 65,536 bytes from the host, or from the seed while `describe` runs.
+    pub(crate) fn random(&mut self, length: u32) -> wasmtime::Result<Vec<u8>> {
+        let Some(host) = &mut self.host else {
+            return Ok(self.wasi.random_by_seed(length as usize));
+        };
+        match host.random(length) {
+            Ok(bytes) => Ok(bytes),
+            Err(CallError::Stop) => Err(EndOfRun::Stop.into()),
+            Err(CallError::Failure(error)) => Err(EndOfRun::Refused(error.message).into()),
+        }
+    }
+
+    /// The host back, when the run is over.
+    pub(crate) fn leave(self) -> Option<Box<dyn ErasedHost>> {
+        self.host
+    }
+
+    /// A tick of the engine passed while the guest computed.
+    pub(crate) fn on_tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        let Some(host) = &mut self.host else {
+            self.cpu.count()?;
+            return Ok(UpdateDeadline::Continue(1));
+        };
+        if host.tick() == Tick::Stop {
+            return Err(EndOfRun::Stop.into());
+        }
+        self.cpu.count()?;
+        // Not a plain yield: the scheduler looks at its timers and sockets before it comes back here.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    }
+
+    /// A message of the guest's own.
+    pub(crate) fn log(&mut self, level: GuestLogLevel, message: String) -> wasmtime::Result<()> {
+        if level == GuestLogLevel::Error {
+            self.output.said(&message);
+        }
+        match &mut self.host {
+            Some(host) => settle_log(host.log(level, message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes on standard output or standard error; whole lines go to the log.
+    pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) -> wasmtime::Result<()> {
+        let mut rest = bytes;
+        while let Some(line) = self.output.next_line(stream, &mut rest) {
+            self.log_line(stream, line)?;
+        }
+        Ok(())
+    }
+
+    /// Logs what was left without a line's end. The run is over: there is no one to tell of a limit.
+    pub(crate) fn flush(&mut self) {
+        for stream in [Stream::Out, Stream::Err] {
+            if let Some(line) = self.output.last_line(stream) {
+                drop(self.log_line(stream, line));
+            }
+        }
+    }
+
+    fn log_line(&mut self, stream: Stream, line: String) -> wasmtime::Result<()> {
+        let level = match stream {
+            Stream::Out => GuestLogLevel::Info,
+            Stream::Err => GuestLogLevel::Error,
+        };
+        match &mut self.host {
+            Some(host) => settle_log(host.log(level, line)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `log` has no answer that could carry a failure: the run ends instead.
+fn settle_log(answer: CallResult<()>) -> wasmtime::Result<()> {
+    match answer {
+        Ok(()) => Ok(()),
+        Err(CallError::Stop) => Err(EndOfRun::Stop.into()),
+        Err(CallError::Failure(error)) => Err(EndOfRun::Log(error.message).into()),
+    }
+}
+
+/// Grants memory up to the run's limit. What is beyond ends the run: a guest that could see the refusal and go on would
+/// have to be refused at the same place on replay.
+pub(crate) struct MemoryBudget {
+    limit: usize,
+    granted: usize,
+    last_step: usize,
+    peak: usize,
+}
+
+impl MemoryBudget {
+    fn new(limit: usize) -> MemoryBudget {
+        MemoryBudget { limit, granted: 0, last_step: 0, peak: 0 }
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The most the run had, bytes.
+    pub(crate) fn peak(&self) -> usize {
+        self.peak
+    }
+}
+
+impl ResourceLimiter for MemoryBudget {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let step = desired.saturating_sub(current);
+        let asked = self.granted.saturating_add(step);
+        if asked > self.limit {
+            return Err(EndOfRun::Memory { asked, limit: self.limit }.into());
+        }
+        self.granted = asked;
+        self.last_step = step;
+        self.peak = self.peak.max(asked);
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.granted = self.granted.saturating_sub(std::mem::take(&mut self.last_step));
+        Ok(())
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > TABLE_ELEMENTS {
+            let reason = format!("grows a table to {desired} entries, {TABLE_ELEMENTS} are allowed");
+            return Err(EndOfRun::Refused(reason).into());
+        }
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        64
+    }
+
+    fn tables(&self) -> usize {
+        16
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+}
+
+/// Computing time, counted in ticks since the guest last waited.
+pub(crate) struct CpuBudget {
+    limit: u32,
+    since_wait: u32,
+    total: u32,
+    /// The tick that ends the first, partial interval after a wait. It is not counted: most of that tick may have
+    /// passed while the guest waited.
+    partial: bool,
+}
+
+impl CpuBudget {
+    fn new(limit: u32) -> CpuBudget {
+        CpuBudget { limit, since_wait: 0, total: 0, partial: true }
+    }
+
+    /// The guest waited: its budget is whole again.
+    pub(crate) fn waited(&mut self) {
+        self.since_wait = 0;
+        self.partial = true;
+    }
+
+    /// All ticks that were counted.
+    pub(crate) fn total(&self) -> u32 {
+        self.total
+    }
+
+    fn count(&mut self) -> wasmtime::Result<()> {
+        if std::mem::take(&mut self.partial) {
+            return Ok(());
+        }
+        self.since_wait = self.since_wait.saturating_add(1);
+        self.total = self.total.saturating_add(1);
+        if self.since_wait > self.limit {
+            return Err(EndOfRun::Cpu { ticks: self.since_wait }.into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn memory_is_granted_up_to_the_limit_over_all_memories() {
+        let mut budget = MemoryBudget::new(100);
+        assert!(budget.memory_growing(0, 60, None).unwrap());
+        assert!(budget.memory_growing(0, 40, None).unwrap());
+        let error = budget.memory_growing(60, 61, None).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(EndOfRun::Memory { asked: 101, limit: 100 })));
+        assert_eq!(budget.peak(), 100);
+    }
+
+    #[test]
+    fn growth_that_failed_is_given_back() {
+        let mut budget = MemoryBudget::new(100);
+        assert!(budget.memory_growing(0, 100, None).unwrap());
+        budget.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
+        assert!(budget.memory_growing(0, 100, None).unwrap());
+    }
+
+    #[test]
+    fn a_wait_makes_the_computing_budget_whole() {
+        let mut budget = CpuBudget::new(2);
+        for _ in 0..3 {
+            for _ in 0..3 {
+                budget.count().unwrap();
+            }
+            budget.waited();
+        }
+        assert_eq!(budget.total(), 6);
+        for _ in 0..3 {
+            budget.count().unwrap();
+        }
+        let error = budget.count().unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(EndOfRun::Cpu { ticks: 3 })));
+    }
+}
