@@ -1,0 +1,59 @@
+//! The calls into the host, one to one. Outside a host, where an author's unit tests run, each panics with a hint.
+
+use crate::bindings::maxhost::cordapp::flow;
+use crate::bindings::maxhost::cordapp::types::{self, Failure, Message};
+
+pub use types::LogLevel;
+
+/// One function for each call that an author's code may reach.
+macro_rules! calls {
+    ($($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $answer:ty)? = $call:ident;)*) => { $(
+        $(#[$doc])*
+        #[cfg(target_arch = "wasm32")]
+        #[inline]
+        $visibility fn $name($($argument: $type),*) $(-> $answer)? {
+            flow::$call($($argument),*)
+        }
+
+        $(#[$doc])*
+        #[cfg(not(target_arch = "wasm32"))]
+        $visibility fn $name($($argument: $type),*) $(-> $answer)? {
+            $(let _ = $argument;)*
+            let _ = flow::$call;
+            outside_a_host(stringify!($call))
+        }
+    )* };
+}
+
+calls! {
+    pub(crate) fn our_identity() -> types::Party = our_identity;
+    pub(crate) fn flow_id() -> String = flow_id;
+    pub(crate) fn find_party(name: &str) -> Result<Option<types::Party>, Failure> = find_party;
+    pub(crate) fn find_parties(query: &str, exact: bool) -> Result<Vec<types::Party>, Failure> = find_parties;
+    pub(crate) fn open_session(protocol: &str, party: &str) -> Result<u32, Failure> = open_session;
+    pub(crate) fn counterparty(session: u32) -> Result<types::Party, Failure> = counterparty;
+    pub(crate) fn send(session: u32, payload: &[u8]) -> Result<(), Failure> = send;
+    pub(crate) fn receive(session: u32) -> Result<Vec<u8>, Failure> = receive;
+    pub(crate) fn receive_or_end(session: u32) -> Result<Option<Vec<u8>>, Failure> = receive_or_end;
+    pub(crate) fn send_and_receive(session: u32, payload: &[u8]) -> Result<Vec<u8>, Failure> = send_and_receive;
+    pub(crate) fn send_all(messages: &[Message<'_>]) -> Result<(), Failure> = send_all;
+    pub(crate) fn receive_all(sessions: &[u32]) -> Result<Vec<Vec<u8>>, Failure> = receive_all;
+    pub(crate) fn wait_any(sessions: &[u32], deadline: Option<u64>) -> Result<Option<u32>, Failure> = wait_any;
+    pub(crate) fn close(sessions: &[u32]) -> Result<(), Failure> = close;
+    pub(crate) fn counterparty_flow_info(session: u32) -> Result<types::FlowInfo, Failure> = counterparty_flow_info;
+    pub(crate) fn sleep(milliseconds: u64) -> Result<(), Failure> = sleep;
+    pub(crate) fn now() -> u64 = now;
+    pub(crate) fn random(length: u32) -> Result<Vec<u8>, Failure> = random;
+    /// A line for the host's log.
+    pub fn log(level: LogLevel, message: &str) = log;
+    /// Where the flow is.
+    pub fn progress(label: &str) = progress;
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+#[cold]
+// An author's mistake, in a place that has no other way to answer; no guest contains this.
+#[allow(clippy::panic)]
+fn outside_a_host(call: &str) -> ! {
+    panic!("`{call}` needs a host: start this flow on a network of maxhost_testkit, or test the code around the call")
+}
