@@ -1,0 +1,278 @@
+//! The loop of the committer's thread.
+//!
+//! Invariants: a unit is finished exactly once; it is finished with success only after the transaction that holds it
+//! is durable; a unit that fails leaves nothing behind; a transaction that fails takes all its units with it, and the
+//! next one starts afresh.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Statement};
+
+use crate::fault::{Fault, FaultKind};
+use crate::queue::{Queue, Taken};
+use crate::stats::Stats;
+
+/// How long nothing must come before the moment counts as idle and the write-ahead log is worked off.
+const IDLE: Duration = Duration::from_millis(20);
+/// How long to wait when nothing is left to be done.
+const FOREVER: Duration = Duration::from_secs(3600);
+/// Fewer pages than this in the write-ahead log are left for the next idle moment.
+const IDLE_PAGES: u64 = 500;
+/// With this many pages in the write-ahead log it is worked off even under load.
+const BUSY_PAGES: u64 = 20_000;
+
+/// Why a unit cannot be applied.
+#[derive(Debug)]
+pub enum Failure<E> {
+    /// Only this unit: what it changed is undone, the others go on.
+    Unit(E),
+    /// The transaction can no longer be trusted: every unit of the batch fails.
+    Transaction(Fault),
+}
+
+impl<E: From<Fault>> From<Fault> for Failure<E> {
+    fn from(fault: Fault) -> Failure<E> {
+        match fault.kind {
+            // The disk and the file concern everybody.
+            FaultKind::Full | FaultKind::Io | FaultKind::Busy | FaultKind::ReadOnly | FaultKind::CannotOpen => {
+                Failure::Transaction(fault)
+            }
+            // A broken page belongs to somebody's row: only who touches it is to suffer.
+            _ => Failure::Unit(fault.into()),
+        }
+    }
+}
+
+impl<E: From<Fault>> From<rusqlite::Error> for Failure<E> {
+    fn from(error: rusqlite::Error) -> Failure<E> {
+        Fault::from(error).into()
+    }
+}
+
+/// What the loop needs to know of what it writes. All methods run on the committer's thread.
+pub trait Writer {
+    /// What is put into the queue.
+    type Unit;
+    /// What a unit that was committed learns.
+    type Receipt;
+    /// What a unit that was not committed learns.
+    type Error: From<Fault>;
+
+    /// A transaction has begun.
+    ///
+    /// # Errors
+    /// The whole batch fails with it.
+    fn begin(&mut self) -> Result<(), Fault>;
+
+    /// Writes the rows of one unit.
+    ///
+    /// # Errors
+    /// As [`Failure`] says.
+    fn apply(&mut self, unit: &Self::Unit) -> Result<Self::Receipt, Failure<Self::Error>>;
+
+    /// Whether a failing [`Writer::apply`] of this unit leaves nothing to be undone: a savepoint is saved.
+    fn is_single_statement(&self, unit: &Self::Unit) -> bool;
+
+    /// The last chance to write before the commit.
+    ///
+    /// # Errors
+    /// The whole batch fails with it.
+    fn seal(&mut self) -> Result<(), Fault>;
+
+    /// The transaction is over. If it was not committed, everything remembered since `begin` is void.
+    fn ended(&mut self, committed: bool);
+
+    /// Tells the unit. A panic in here is caught and logged.
+    fn finish(unit: Self::Unit, outcome: Result<Self::Receipt, Self::Error>);
+
+    /// What a unit learns that comes after the end.
+    fn closed() -> Self::Error;
+}
+
+struct Control<'c> {
+    begin: Statement<'c>,
+    commit: Statement<'c>,
+    rollback: Statement<'c>,
+    savepoint: Statement<'c>,
+    release: Statement<'c>,
+    rollback_to: Statement<'c>,
+    wal_state: Statement<'c>,
+}
+
+impl<'c> Control<'c> {
+    fn prepare(conn: &'c Connection) -> Result<Control<'c>, Fault> {
+        Ok(Control {
+            begin: conn.prepare("BEGIN IMMEDIATE")?,
+            commit: conn.prepare("COMMIT")?,
+            rollback: conn.prepare("ROLLBACK")?,
+            savepoint: conn.prepare("SAVEPOINT unit")?,
+            release: conn.prepare("RELEASE unit")?,
+            rollback_to: conn.prepare("ROLLBACK TO unit")?,
+            wal_state: conn.prepare("PRAGMA wal_checkpoint(NOOP)")?,
+        })
+    }
+}
+
+/// Whoever waits in the queue when the thread ends, however it ends, is told.
+struct TellTheRest<'q, W: Writer>(&'q Queue<W::Unit>);
+
+impl<W: Writer> Drop for TellTheRest<'_, W> {
+    fn drop(&mut self) {
+        self.0.close();
+        for unit in self.0.drain() {
+            finish::<W>(unit, Err(W::closed()));
+        }
+    }
+}
+
+/// Commits what comes through the queue until it is closed and empty; then works off the write-ahead log.
+///
+/// # Errors
+/// Only if the connection cannot even prepare the statements of a transaction; nothing was taken then but the queue is
+/// closed.
+pub fn run<W: Writer>(
+    conn: &Connection,
+    writer: &mut W,
+    queue: &Queue<W::Unit>,
+    stats: &Stats,
+) -> Result<(), Fault> {
+    let rest = TellTheRest::<W>(queue);
+    let mut control = Control::prepare(conn)?;
+    let mut wal_pages = 0;
+    loop {
+        match queue.take(if wal_pages >= IDLE_PAGES { IDLE } else { FOREVER }) {
+            Taken::Batch(batch, since) => {
+                stats.queue.record(since.elapsed());
+                commit_batch(conn, &mut control, writer, batch, stats);
+                wal_pages = wal_size(&mut control).unwrap_or(wal_pages);
+                stats.wal_pages.store(wal_pages, Relaxed);
+                if wal_pages >= BUSY_PAGES {
+                    wal_pages = checkpoint(conn, "PASSIVE", stats).unwrap_or(wal_pages);
+                }
+            }
+            Taken::Idle => {
+                // What a reader keeps back is left for the next idle moment after a commit.
+                checkpoint(conn, "PASSIVE", stats);
+                wal_pages = 0;
+            }
+            Taken::Closed => break,
+        }
+    }
+    drop(rest);
+    checkpoint(conn, "TRUNCATE", stats);
+    Ok(())
+}
+
+fn commit_batch<W: Writer>(
+    conn: &Connection,
+    control: &mut Control<'_>,
+    writer: &mut W,
+    batch: Vec<W::Unit>,
+    stats: &Stats,
+) {
+    let mut outcomes = Vec::with_capacity(batch.len());
+    let written = catch_unwind(AssertUnwindSafe(|| write(control, writer, &batch, &mut outcomes, stats)))
+        .unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, "the committer met a defect while writing")));
+    if let Err(fault) = &written {
+        // After some errors SQLite has rolled back by itself.
+        if !conn.is_autocommit()
+            && let Err(error) = control.rollback.execute([])
+        {
+            tracing::error!(%error, "a failed transaction could not be rolled back");
+        }
+        stats.failed_commits.fetch_add(1, Relaxed);
+        tracing::warn!(error = %fault, units = batch.len(), "a commit failed");
+    }
+    writer.ended(written.is_ok());
+    match written {
+        Ok(()) => {
+            stats.commits.fetch_add(1, Relaxed);
+            let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;
+            stats.refused_units.fetch_add(refused, Relaxed);
+            stats.units.fetch_add(outcomes.len() as u64 - refused, Relaxed);
+            for (unit, outcome) in batch.into_iter().zip(outcomes) {
+                finish::<W>(unit, outcome);
+            }
+        }
+        Err(fault) => {
+            let full = fault.kind == FaultKind::Full;
+            for unit in batch {
+                finish::<W>(unit, Err(fault.clone().into()));
+            }
+            if full {
+                // Working off the log lets the next commit overwrite it instead of asking for new space.
+                checkpoint(conn, "PASSIVE", stats);
+            }
+        }
+    }
+}
+
+fn write<W: Writer>(
+    control: &mut Control<'_>,
+    writer: &mut W,
+    batch: &[W::Unit],
+    outcomes: &mut Vec<Result<W::Receipt, W::Error>>,
+    stats: &Stats,
+) -> Result<(), Fault> {
+    let started = Instant::now();
+    control.begin.execute([])?;
+    writer.begin()?;
+    for unit in batch {
+        let alone = writer.is_single_statement(unit);
+        if !alone {
+            control.savepoint.execute([])?;
+        }
+        let outcome = match writer.apply(unit) {
+            Ok(receipt) => Ok(receipt),
+            Err(Failure::Transaction(fault)) => return Err(fault),
+            Err(Failure::Unit(error)) => {
+                if !alone {
+                    control.rollback_to.execute([])?;
+                }
+                Err(error)
+            }
+        };
+        if !alone {
+            control.release.execute([])?;
+        }
+        outcomes.push(outcome);
+    }
+    writer.seal()?;
+    let applied = Instant::now();
+    stats.apply.record(applied - started);
+    control.commit.execute([])?;
+    stats.commit.record(applied.elapsed());
+    Ok(())
+}
+
+fn finish<W: Writer>(unit: W::Unit, outcome: Result<W::Receipt, W::Error>) {
+    if catch_unwind(AssertUnwindSafe(|| W::finish(unit, outcome))).is_err() {
+        tracing::error!("what was to run after a commit met a defect");
+    }
+}
+
+/// Pages in the write-ahead log that are not in the database file yet.
+fn wal_size(control: &mut Control<'_>) -> Option<u64> {
+    let (log, done): (i64, i64) = control.wal_state.query_row([], |row| Ok((row.get(1)?, row.get(2)?))).ok()?;
+    u64::try_from(log - done).ok()
+}
+
+/// Copies the log's pages into the database file; returns how many were left. Failing is no harm: the next one gets
+/// them.
+fn checkpoint(conn: &Connection, mode: &str, stats: &Stats) -> Option<u64> {
+    let started = Instant::now();
+    let result = conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    });
+    stats.checkpoint.record(started.elapsed());
+    stats.checkpoints.fetch_add(1, Relaxed);
+    match result {
+        Ok((log, done)) => u64::try_from(log - done).ok(),
+        Err(error) => {
+            tracing::warn!(%error, "the write-ahead log could not be worked off");
+            None
+        }
+    }
+}

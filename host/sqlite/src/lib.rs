@@ -1,0 +1,19 @@
+//! Group commit over one SQLite file: what the store and the embedded broker have in common.
+//!
+//! Whoever wants something written puts a unit into a [`Queue`], bounded in bytes. One thread runs [`group::run`]: it
+//! takes what waits, applies every unit in its own savepoint, commits once, and tells every unit how it went. There
+//! are no timers: under load the next batch gathers while the disk is busy with the last one.
+//!
+//! Layer 1: knows SQLite and nothing of what is stored.
+
+pub mod fault;
+pub mod group;
+pub mod open;
+pub mod queue;
+pub mod stats;
+
+pub use fault::{Fault, FaultKind};
+pub use group::{Failure, Writer};
+pub use open::{Tuning, open_reader, open_writer};
+pub use queue::{Bounds, Queue, Refused};
+pub use stats::{GroupStats, Stats, TimingView};

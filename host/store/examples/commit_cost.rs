@@ -1,0 +1,176 @@
+//! What a commit costs: units a second and CPU a unit, by how many are in flight, how many identities there are and
+//! how many flows sleep in the same file.
+//!
+//! ```text
+//! cargo run --release -p maxhost-store --example commit_cost [-- SECONDS]
+//! ```
+//!
+//! A unit appends a log segment and delivers a message, 220 bytes each. A flow lives for 24 units and is then replaced
+//! by a new one. Files are made in the system's temporary folder, every commit is synced.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use maxhost_model::{FlowId, FlowRow, IdentityRow};
+use maxhost_store::{CommitUnit, FlowState, GroupStats, NewFlow, Op, Store, StoreError, StoreOptions};
+
+const BODY: usize = 220;
+const STEPS: u32 = 24;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+struct Slot {
+    flow: FlowRow,
+    identity: IdentityRow,
+    step: u32,
+}
+
+fn main() -> Outcome {
+    let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(3.0);
+    let duration = Duration::from_secs_f64(seconds);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    println!(
+        "{:>10} {:>10} {:>9} {:>9} {:>8} {:>11} {:>9} {:>9} {:>8} {:>10} {:>9}",
+        "identities", "sleeping", "in flight", "units/s", "CPU µs", "units/fsync", "queue µs", "apply µs", "fsync µs",
+        "fsync p99", "chkpt max"
+    );
+    for (identities, sleeping) in [(1, 0), (10_000, 0), (10_000, 200_000)] {
+        for in_flight in [1, 64, 512] {
+            runtime.block_on(measure(identities, sleeping, in_flight, duration))?;
+        }
+    }
+    Ok(())
+}
+
+async fn measure(identities: usize, sleeping: usize, in_flight: usize, duration: Duration) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let store = Store::open(StoreOptions::new(dir.path().join("cost.db"))).await?;
+    let names: Vec<String> = (0..identities).map(|n| format!("O=Party {n:05}, L=London, C=GB")).collect();
+    let rows = store.register_identities(&names).await?;
+    let body = Bytes::from(vec![7; BODY]);
+    for chunk in (0..sleeping).collect::<Vec<_>>().chunks(4096) {
+        let mut last = None;
+        for &n in chunk {
+            let flow = store.next_flow_row();
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            let ops = vec![
+                start(flow, &body),
+                Op::AppendLog { flow, seq: 0, body: body.clone() },
+                Op::Deliver { session: flow.session(0), seq: 0, body: body.clone() },
+            ];
+            let done = Box::new(move |outcome: Result<_, StoreError>| drop(reply.send(outcome)));
+            store.submit(CommitUnit { identity: rows[n % identities], epoch: 0, guard: None, ops, done });
+            last = Some(answer);
+        }
+        if let Some(last) = last {
+            last.await??;
+        }
+    }
+    let outcome = tokio::task::block_in_place(|| drive(&store, &rows, &body, in_flight, duration));
+    let (before, units, elapsed, cpu) = outcome?;
+    let after = store.stats();
+    let commits = after.commits - before.commits;
+    println!(
+        "{identities:>10} {sleeping:>10} {in_flight:>9} {:>9.0} {:>8.1} {:>11.1} {:>9} {:>9} {:>8} {:>10} {:>9}",
+        units as f64 / elapsed.as_secs_f64(),
+        cpu.as_secs_f64() * 1e6 / units as f64,
+        units as f64 / commits.max(1) as f64,
+        after.queue.mean_us,
+        after.apply.mean_us,
+        after.commit.mean_us,
+        after.commit.p99_us,
+        after.checkpoint.max_us,
+    );
+    store.close().await;
+    Ok(())
+}
+
+type Measured = (GroupStats, u64, Duration, Duration);
+
+/// Keeps so many units in flight for so long, from one thread.
+fn drive(
+    store: &Store,
+    identities: &[IdentityRow],
+    body: &Bytes,
+    in_flight: usize,
+    duration: Duration,
+) -> Result<Measured, Box<dyn std::error::Error>> {
+    let (told, tell) = mpsc::channel::<Result<usize, StoreError>>();
+    let mut turn = 0;
+    let mut slots: Vec<Slot> = (0..in_flight)
+        .map(|_| Slot { flow: FlowRow(0), identity: identities[0], step: STEPS })
+        .collect();
+    let mut send = |index: usize, slot: &mut Slot| {
+        let mut ops = Vec::with_capacity(4);
+        if slot.step == STEPS {
+            // The next identity takes over, so all of them are in use.
+            if slot.flow.0 != 0 {
+                submit(store, slot.identity, vec![end(slot.flow)], |_| {});
+            }
+            turn += 7919;
+            *slot = Slot { flow: store.next_flow_row(), identity: identities[turn % identities.len()], step: 0 };
+            ops.push(start(slot.flow, body));
+        }
+        ops.push(Op::AppendLog { flow: slot.flow, seq: slot.step, body: body.clone() });
+        ops.push(Op::Deliver { session: slot.flow.session(0), seq: slot.step, body: body.clone() });
+        slot.step += 1;
+        let told = told.clone();
+        submit(store, slot.identity, ops, move |outcome| drop(told.send(outcome.map(|()| index))));
+    };
+    for (index, slot) in slots.iter_mut().enumerate() {
+        send(index, slot);
+    }
+    let before = store.stats();
+    let (started, cpu) = (Instant::now(), cpu_time());
+    let (mut units, mut flying) = (0, in_flight);
+    while flying > 0 {
+        let index = tell.recv()??;
+        units += 1;
+        flying -= 1;
+        if started.elapsed() < duration {
+            send(index, &mut slots[index]);
+            flying += 1;
+        }
+    }
+    Ok((before, units, started.elapsed(), cpu_time() - cpu))
+}
+
+fn submit(
+    store: &Store,
+    identity: IdentityRow,
+    ops: Vec<Op>,
+    done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+) {
+    let done = Box::new(move |outcome: Result<_, StoreError>| done(outcome.map(|_| ())));
+    store.submit(CommitUnit { identity, epoch: 0, guard: None, ops, done });
+}
+
+fn start(row: FlowRow, body: &Bytes) -> Op {
+    Op::StartFlow(Box::new(NewFlow {
+        row,
+        id: FlowId::new(row, 77),
+        name: Arc::from("ping-pong/ping"),
+        user: None,
+        client_id: None,
+        started: 0,
+        start: body.clone(),
+    }))
+}
+
+fn end(flow: FlowRow) -> Op {
+    Op::EndFlow { flow, state: FlowState::Completed, finished: 0, keep: None }
+}
+
+/// User and system time of this process.
+fn cpu_time() -> Duration {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is to a rusage of this frame; all-zero is a valid one, so it is initialised either way.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let of = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+    of(usage.ru_utime) + of(usage.ru_stime)
+}

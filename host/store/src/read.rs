@@ -1,0 +1,337 @@
+//! Reads: committed rows, through a small pool of connections.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
+use sqlx::{Row, SqlitePool};
+
+use crate::error::{StoreError, fault_of};
+use crate::record::{
+    Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LiveFlow, OutboxRow, StoredJournal,
+};
+use crate::store::Store;
+
+/// The pool.
+pub(crate) struct Reader {
+    pool: SqlitePool,
+}
+
+impl Reader {
+    pub(crate) async fn open(path: &Path, readers: u32) -> Result<Reader, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("query_only", "ON")
+            .pragma("cache_size", "-2048")
+            .thread_name(|number| format!("reader-{number}"));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(readers.max(1))
+            .acquire_timeout(Duration::from_secs(10))
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await
+            .map_err(|error| StoreError::of_file(path, fault_of(error)))?;
+        Ok(Reader { pool })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+macro_rules! flow_columns {
+    () => {
+        "id, identity, state, attempts, started, finished, expires, tag, name, user, client_id, reason, start_body, \
+         end_body"
+    };
+}
+
+fn corrupt(table: &'static str, key: impl ToString) -> StoreError {
+    StoreError::Corrupt { table, key: key.to_string() }
+}
+
+/// A column; what does not fit its type is a broken row, named by the table's key.
+fn column<'r, T>(row: &'r SqliteRow, index: usize, table: &'static str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(index).map_err(|error| {
+        let key = row.try_get_unchecked::<i64, _>(0).map_or_else(|_| "?".to_owned(), |key| key.to_string());
+        corrupt(table, format!("{key}: {error}"))
+    })
+}
+
+fn bytes(row: &SqliteRow, index: usize, table: &'static str) -> Result<Bytes, StoreError> {
+    column::<Vec<u8>>(row, index, table).map(Bytes::from)
+}
+
+/// A number within a flow or session: a segment or message.
+fn sequence(row: &SqliteRow, index: usize, table: &'static str) -> Result<u32, StoreError> {
+    let number: i64 = column(row, index, table)?;
+    u32::try_from(number).map_err(|_| corrupt(table, format!("number {number}")))
+}
+
+fn state(row: &SqliteRow, index: usize) -> Result<FlowState, StoreError> {
+    let number: i64 = column(row, index, "flow")?;
+    FlowState::of(number).ok_or_else(|| corrupt("flow", format!("state {number}")))
+}
+
+fn flow_record(row: &SqliteRow) -> Result<FlowRecord, StoreError> {
+    const T: &str = "flow";
+    let number: i64 = column(row, 0, T)?;
+    let tag: Vec<u8> = column(row, 7, T)?;
+    let id = <[u8; 16]>::try_from(tag).ok().and_then(FlowId::from_bytes);
+    Ok(FlowRecord {
+        row: FlowRow(number),
+        identity: IdentityRow(column(row, 1, T)?),
+        state: state(row, 2)?,
+        attempts: sequence(row, 3, T)?,
+        started: column(row, 4, T)?,
+        finished: column(row, 5, T)?,
+        expires: column(row, 6, T)?,
+        id: id.filter(|id| id.row().0 == number).ok_or_else(|| corrupt(T, format!("{number}: its id")))?,
+        name: column(row, 8, T)?,
+        user: column(row, 9, T)?,
+        client_id: column(row, 10, T)?,
+        reason: column(row, 11, T)?,
+        start: bytes(row, 12, T)?,
+        end: column::<Option<Vec<u8>>>(row, 13, T)?.map(Bytes::from),
+    })
+}
+
+/// Rows as SQL can take any number of them.
+fn json(rows: &[FlowRow]) -> String {
+    let numbers: Vec<String> = rows.iter().map(|row| row.0.to_string()).collect();
+    format!("[{}]", numbers.join(","))
+}
+
+/// Reads see what was committed before they began. Errors: the retriable ones, [`StoreError::Corrupt`] for a broken row,
+/// [`StoreError::Closed`].
+#[allow(clippy::missing_errors_doc)]
+impl Store {
+    fn pool(&self) -> &SqlitePool {
+        &self.reader().pool
+    }
+
+    /// All identities that were ever registered, by row.
+    pub async fn identities(&self) -> Result<Vec<IdentityRecord>, StoreError> {
+        let rows = sqlx::query("SELECT id, name, epoch FROM identity ORDER BY id").fetch_all(self.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(IdentityRecord {
+                    row: IdentityRow(column(row, 0, "identity")?),
+                    name: column(row, 1, "identity")?,
+                    epoch: column(row, 2, "identity")?,
+                })
+            })
+            .collect()
+    }
+
+    /// All flows that have not ended, by row: what a host reads once when it starts.
+    pub async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError> {
+        let sql = "SELECT id, identity, state FROM flow INDEXED BY flow_live WHERE state <= 2 ORDER BY id";
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(LiveFlow {
+                    row: FlowRow(column(row, 0, "flow")?),
+                    identity: IdentityRow(column(row, 1, "flow")?),
+                    state: state(row, 2)?,
+                })
+            })
+            .collect()
+    }
+
+    /// One flow.
+    pub async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {
+        let found = sqlx::query(concat!("SELECT ", flow_columns!(), " FROM flow WHERE id = ?1"))
+            .bind(row.0)
+            .fetch_optional(self.pool())
+            .await?;
+        found.as_ref().map(flow_record).transpose()
+    }
+
+    /// Those of these flows that are there, by row.
+    pub async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            flow_columns!(),
+            " FROM flow WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id"
+        );
+        let found = sqlx::query(sql).bind(json(rows)).fetch_all(self.pool()).await?;
+        found.iter().map(flow_record).collect()
+    }
+
+    /// A flow with its log and its inbox, all of one moment.
+    pub async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError> {
+        let mut snapshot = self.pool().begin().await?;
+        let found = sqlx::query(concat!("SELECT ", flow_columns!(), " FROM flow WHERE id = ?1"))
+            .bind(row.0)
+            .fetch_optional(&mut *snapshot)
+            .await?;
+        let Some(found) = found else { return Ok(None) };
+        let log = sqlx::query("SELECT seq, body FROM log WHERE flow = ?1 ORDER BY seq")
+            .bind(row.0)
+            .fetch_all(&mut *snapshot)
+            .await?;
+        let inbox = sqlx::query("SELECT session, seq, body FROM inbox WHERE session BETWEEN ?1 AND ?2 ORDER BY session, seq")
+            .bind(row.session(0).0)
+            .bind(row.session(u16::MAX).0)
+            .fetch_all(&mut *snapshot)
+            .await?;
+        snapshot.commit().await?;
+        Ok(Some(StoredJournal {
+            record: flow_record(&found)?,
+            log: log
+                .iter()
+                .map(|row| Ok((sequence(row, 0, "log")?, bytes(row, 1, "log")?)))
+                .collect::<Result<_, StoreError>>()?,
+            inbox: inbox
+                .iter()
+                .map(|row| {
+                    let session = SessionId(column(row, 0, "inbox")?);
+                    Ok((session, sequence(row, 1, "inbox")?, bytes(row, 2, "inbox")?))
+                })
+                .collect::<Result<_, StoreError>>()?,
+        }))
+    }
+
+    /// The heads of these flows' journals, in the order asked for.
+    pub async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError> {
+        let asked = json(rows);
+        let mut snapshot = self.pool().begin().await?;
+        let last = sqlx::query(
+            "SELECT log.flow, log.seq, log.body FROM json_each(?1) AS asked CROSS JOIN log \
+             ON log.flow = asked.value AND log.seq = (SELECT max(seq) FROM log WHERE flow = asked.value)",
+        )
+        .bind(&asked)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        let inbox = sqlx::query(
+            "SELECT inbox.session, max(inbox.seq) FROM json_each(?1) AS asked CROSS JOIN inbox \
+             ON inbox.session BETWEEN asked.value << 16 AND (asked.value << 16) + 65535 \
+             GROUP BY inbox.session ORDER BY inbox.session",
+        )
+        .bind(&asked)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        snapshot.commit().await?;
+        let mut heads: Vec<Head> =
+            rows.iter().map(|&flow| Head { flow, last: None, inbox: Vec::new() }).collect();
+        let places: std::collections::HashMap<FlowRow, usize> =
+            rows.iter().enumerate().map(|(place, &flow)| (flow, place)).collect();
+        for row in &last {
+            let flow = FlowRow(column(row, 0, "log")?);
+            if let Some(&place) = places.get(&flow) {
+                heads[place].last = Some((sequence(row, 1, "log")?, bytes(row, 2, "log")?));
+            }
+        }
+        for row in &inbox {
+            let session = SessionId(column(row, 0, "inbox")?);
+            if let Some(&place) = places.get(&session.flow()) {
+                heads[place].inbox.push((session, sequence(row, 1, "inbox")?));
+            }
+        }
+        Ok(heads)
+    }
+
+    /// The initiations that wait for an identity, from the one after `after` on, oldest first.
+    pub async fn initiations(
+        &self,
+        identity: IdentityRow,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Bytes)>, StoreError> {
+        let sql = "SELECT id, body FROM initiation WHERE identity = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+        let rows = sqlx::query(sql).bind(identity.0).bind(after).bind(limit).fetch_all(self.pool()).await?;
+        rows.iter().map(|row| Ok((column(row, 0, "initiation")?, bytes(row, 1, "initiation")?))).collect()
+    }
+
+    /// The identities for which initiations wait.
+    pub async fn identities_with_initiations(&self) -> Result<Vec<IdentityRow>, StoreError> {
+        // Leaps from identity to identity instead of reading every row.
+        let sql = "WITH RECURSIVE leap (identity) AS ( \
+                       SELECT min(identity) FROM initiation \
+                       UNION ALL \
+                       SELECT (SELECT min(identity) FROM initiation WHERE identity > leap.identity) \
+                       FROM leap WHERE leap.identity IS NOT NULL \
+                   ) SELECT identity FROM leap WHERE identity IS NOT NULL";
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await?;
+        rows.iter().map(|row| column(row, 0, "initiation").map(IdentityRow)).collect()
+    }
+
+    /// The flow that a client id names, and whose the client id is.
+    pub async fn client(
+        &self,
+        identity: IdentityRow,
+        client_id: &str,
+    ) -> Result<Option<(Option<String>, FlowRow)>, StoreError> {
+        let sql = "SELECT flow, user FROM client WHERE identity = ?1 AND client_id = ?2";
+        let found = sqlx::query(sql).bind(identity.0).bind(client_id).fetch_optional(self.pool()).await?;
+        found.map(|row| Ok((column(&row, 1, "client")?, FlowRow(column(&row, 0, "client")?)))).transpose()
+    }
+
+    /// The client ids of an identity, of one user or of all, in alphabetical order.
+    pub async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError> {
+        let sql = "SELECT client.flow, client.client_id, client.user, flow.state \
+                   FROM client JOIN flow ON flow.id = client.flow \
+                   WHERE client.identity = ?1 AND (?2 IS NULL OR client.user = ?2) ORDER BY client.client_id";
+        let rows = sqlx::query(sql).bind(identity.0).bind(user).fetch_all(self.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Client {
+                    flow: FlowRow(column(row, 0, "client")?),
+                    client_id: column(row, 1, "client")?,
+                    user: column(row, 2, "client")?,
+                    state: state(row, 3)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Flows, newest first.
+    pub async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
+        let states = match &filter.states[..] {
+            [] => i64::MAX,
+            states => states.iter().fold(0, |mask, state| mask | (1 << *state as i64)),
+        };
+        let sql = concat!(
+            "SELECT ",
+            flow_columns!(),
+            " FROM flow WHERE id < ?1 AND (?2 IS NULL OR identity = ?2) AND ((?3 >> state) & 1) = 1 \
+             AND (?4 IS NULL OR name = ?4) ORDER BY id DESC LIMIT ?5"
+        );
+        let rows = sqlx::query(sql)
+            .bind(filter.before.map_or(i64::MAX, |row| row.0))
+            .bind(filter.identity.map(|identity| identity.0))
+            .bind(states)
+            .bind(filter.name.as_deref())
+            .bind(filter.limit)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(flow_record).collect()
+    }
+
+    /// Messages for the broker, from the one after `after` on, oldest first.
+    pub async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        const T: &str = "outbox";
+        let sql = "SELECT id, identity, destination, message_id, body FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(self.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                let id: i64 = column(row, 0, T)?;
+                let message_id: Vec<u8> = column(row, 3, T)?;
+                Ok(OutboxRow {
+                    id,
+                    identity: IdentityRow(column(row, 1, T)?),
+                    destination: column(row, 2, T)?,
+                    message_id: message_id.try_into().map_err(|_| corrupt(T, format!("{id}: its message id")))?,
+                    body: bytes(row, 4, T)?,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,73 @@
+//! Opening the file and bringing its schema up to date.
+
+use std::path::Path;
+
+use maxhost_sqlite::{Fault, FaultKind, Tuning, open_writer};
+use rusqlite::Connection;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection as _, Error};
+
+use crate::error::{StoreError, fault_of};
+
+/// The newest version of the schema that this build knows: the number of its last migration.
+pub const SCHEMA_VERSION: i64 = 1;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Marks a file as ours ("MaxH"), so that another program's database is not taken for an empty one.
+const APPLICATION_ID: i64 = 0x4d61_7848;
+
+/// Opens (or makes) the file, migrates it, and returns the connection that will write.
+pub(crate) async fn prepare(path: &Path, tuning: &Tuning) -> Result<Connection, StoreError> {
+    let (file, tuning) = (path.to_owned(), tuning.clone());
+    let writer = tokio::task::spawn_blocking(move || {
+        let conn = open_writer(&file, &tuning)?;
+        claim(&conn)?;
+        Ok(conn)
+    })
+    .await
+    .map_err(|error| StoreError::Io(Fault::new(FaultKind::Other, error)))?
+    .map_err(|fault| StoreError::of_file(path, fault))?;
+    migrate(path).await?;
+    Ok(writer)
+}
+
+/// Refuses a database that another program made.
+fn claim(conn: &Connection) -> Result<(), Fault> {
+    let id: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if id == APPLICATION_ID {
+        return Ok(());
+    }
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if id != 0 || tables != 0 {
+        return Err(Fault::new(FaultKind::NotADatabase, "it is the database of another program"));
+    }
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    Ok(())
+}
+
+async fn migrate(path: &Path) -> Result<(), StoreError> {
+    let of_file = |error: Error| StoreError::of_file(path, fault_of(error));
+    let mut conn =
+        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await.map_err(of_file)?;
+    let migrated = MIGRATIONS.run(&mut conn).await;
+    conn.close().await.map_err(of_file)?;
+    migrated.map_err(|error| match error {
+        MigrateError::VersionMissing(found) | MigrateError::VersionMismatch(found) => {
+            StoreError::Incompatible { path: path.to_owned(), found, supported: SCHEMA_VERSION }
+        }
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => of_file(error),
+        other => StoreError::of_file(path, Fault::new(FaultKind::Other, other)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_last_migration() {
+        assert_eq!(MIGRATIONS.iter().map(|migration| migration.version).max(), Some(SCHEMA_VERSION));
+    }
+}

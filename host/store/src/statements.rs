@@ -1,0 +1,56 @@
+//! The committer's statements, prepared once.
+
+use rusqlite::{Connection, Statement};
+
+macro_rules! statements {
+    ($($name:ident = $sql:expr;)*) => {
+        /// Kept for the life of the connection: preparing one costs more than running it.
+        pub(crate) struct Statements<'c> { $(pub(crate) $name: Statement<'c>,)* }
+
+        impl<'c> Statements<'c> {
+            pub(crate) fn prepare(conn: &'c Connection) -> rusqlite::Result<Statements<'c>> {
+                Ok(Statements { $($name: conn.prepare($sql)?,)* })
+            }
+        }
+    };
+}
+
+statements! {
+    data_version = "PRAGMA data_version";
+    all_epochs = "SELECT id, epoch FROM identity";
+    set_mark = "UPDATE meta SET value = ?2 WHERE key = ?1";
+
+    add_identity = "INSERT OR IGNORE INTO identity (name) VALUES (?1)";
+    find_identity = "SELECT id, epoch FROM identity WHERE name = ?1";
+    raise_epoch = "UPDATE identity SET epoch = ?2 WHERE id = ?1 AND epoch <= ?2";
+
+    start_flow = "INSERT INTO flow (id, identity, state, started, tag, name, user, client_id, start_body) \
+                  VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8)";
+    add_client = "INSERT OR IGNORE INTO client (identity, client_id, flow, user) VALUES (?1, ?2, ?3, ?4)";
+    find_client = "SELECT flow FROM client WHERE identity = ?1 AND client_id = ?2";
+    remove_client = "DELETE FROM client WHERE identity = ?1 AND client_id = ?2";
+    // The row changes only if the flow is live and the identity's own: one statement asks and writes.
+    append_log = "INSERT INTO log (flow, seq, body) SELECT ?1, ?2, ?3 \
+                  WHERE EXISTS (SELECT 1 FROM flow WHERE id = ?1 AND identity = ?4 AND state <= 2)";
+    deliver = "INSERT OR IGNORE INTO inbox (session, seq, body) SELECT ?1, ?2, ?3 \
+               WHERE EXISTS (SELECT 1 FROM flow WHERE id = ?1 >> 16 AND state <= 2)";
+    is_live = "SELECT 1 FROM flow WHERE id = ?1 AND state <= 2";
+    initiate = "INSERT INTO initiation (identity, id, body) VALUES (?1, ?2, ?3)";
+    take_initiation = "DELETE FROM initiation WHERE identity = ?1 AND id = ?2";
+    add_outbox = "INSERT INTO outbox (id, identity, destination, message_id, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+    remove_outbox = "DELETE FROM outbox WHERE id = ?1 AND identity = ?2";
+    arrived = "INSERT OR IGNORE INTO processed (identity, message_id, at) VALUES (?1, ?2, ?3)";
+    set_state = "UPDATE flow SET state = ?3, reason = ?4, attempts = ?5 \
+                 WHERE id = ?1 AND identity = ?2 AND state <= 2";
+    end_flow = "UPDATE flow SET state = ?3, finished = ?4, expires = ?5, end_body = ?6, reason = NULL \
+                WHERE id = ?1 AND identity = ?2 AND state <= 2";
+    drop_flow = "DELETE FROM flow WHERE id = ?1 AND identity = ?2 AND state <= 2 RETURNING client_id";
+    drop_finished = "DELETE FROM flow WHERE id = ?1 AND identity = ?2 AND state > 2";
+    drop_log = "DELETE FROM log WHERE flow = ?1";
+    drop_inbox = "DELETE FROM inbox WHERE session BETWEEN ?1 AND ?2";
+    expire = "DELETE FROM flow WHERE id IN \
+              (SELECT id FROM flow WHERE expires IS NOT NULL AND expires <= ?1 ORDER BY expires LIMIT ?2) \
+              RETURNING identity, client_id";
+    forget_processed = "DELETE FROM processed WHERE (identity, message_id) IN \
+                        (SELECT identity, message_id FROM processed WHERE at <= ?1 LIMIT ?2)";
+}
