@@ -1,0 +1,354 @@
+//! The parties of a network, as a host sees them: names and keys in memory, everything else in signed files, read and
+//! verified when somebody first asks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use maxhost_model::{
+    Encoded, NameQuery, NetworkParameters, NodeInfo, NotaryInfo, Party, PublicKey, SecureHash, Signed, X500Name,
+    from_cbor,
+};
+use parking_lot::RwLock;
+
+use crate::chain::TrustRoot;
+use crate::error::{PkiError, Result};
+use crate::files;
+use crate::layout::{NODE_INFO_PREFIX, name_hash, node_info_file, node_infos};
+use crate::node_info::{read_parameters, verify_node_info};
+use crate::party_index::{self, Line, Stamp};
+
+/// Larger node infos are refused unread.
+const MAX_NODE_INFO_SIZE: u64 = 1024 * 1024;
+/// A folder that changed this shortly before it was listed may change again without a new time.
+const TIME_GRAIN: Duration = Duration::from_secs(2);
+
+/// A party whose node info has been verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedParty {
+    /// Name and key.
+    pub party: Party,
+    /// What its node implements.
+    pub platform_version: u32,
+    /// The serial of its node info.
+    pub serial: u64,
+    /// Whether the network parameters name it as a notary.
+    pub notary: bool,
+}
+
+/// What a refresh found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Parties that are new.
+    pub added: Vec<X500Name>,
+    /// Parties whose node info was replaced.
+    pub modified: Vec<X500Name>,
+    /// Parties that are gone.
+    pub removed: Vec<X500Name>,
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// The parties and the parameters of one network. Files are read on the calling thread, a few kilobytes at a time.
+#[derive(Debug)]
+pub struct NetworkMap {
+    folder: PathBuf,
+    trust: TrustRoot,
+    parameters: Arc<Encoded<NetworkParameters>>,
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By the hash of the name, as the files are.
+    parties: HashMap<SecureHash, Entry>,
+    /// Files that are no node infos, with the reason.
+    rejected: BTreeMap<String, (Stamp, String)>,
+    /// The time of the folder when it was last listed, if it can tell whether the folder has changed since.
+    listed: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    line: Line,
+    /// Platform version and serial, once the file has been verified.
+    verified: Option<(u32, u64)>,
+}
+
+impl NetworkMap {
+    /// Reads a network folder: verifies root and parameters, lists the parties.
+    ///
+    /// # Errors
+    /// If root or parameters are missing or do not verify. A bad node info is no error: see [`NetworkMap::rejected`].
+    pub fn load(folder: &Path) -> Result<NetworkMap> {
+        let trust = TrustRoot::from_pem_file(&folder.join("root.pem"))?;
+        let parameters = Arc::new(read_parameters(folder, &trust, SystemTime::now())?);
+        let map = NetworkMap { folder: folder.to_owned(), trust, parameters, state: RwLock::default() };
+        let mut index = party_index::read(folder);
+        let listing = Listing::read(folder)?;
+        let found = listing.found.len();
+        let mut state = State::default();
+        let read = map.apply(&mut state, listing, &mut index)?.1;
+        if read > 0 || index.len() > found {
+            // The index only saves time: a network folder that we may not write to serves as well.
+            let _ = party_index::write(folder, state.parties.values().map(|entry| &entry.line));
+        }
+        *map.state.write() = state;
+        Ok(map)
+    }
+
+    /// Looks for node infos that were added, replaced or removed. Cheap if nothing was: files are to be moved into the
+    /// folder, not written in place.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn refresh(&self) -> Result<Changes> {
+        let now = folder_time(&node_infos(&self.folder));
+        if now.is_some() && self.state.read().listed == now {
+            return Ok(Changes::default());
+        }
+        let listing = Listing::read(&self.folder)?;
+        let mut state = self.state.write();
+        Ok(self.apply(&mut state, listing, &mut HashMap::new())?.0)
+    }
+
+    /// Brings the state up to what a listing shows; files that the index knows are not read. Returns what changed, and
+    /// how many files were read.
+    fn apply(
+        &self,
+        state: &mut State,
+        listing: Listing,
+        index: &mut HashMap<SecureHash, Line>,
+    ) -> Result<(Changes, usize)> {
+        let mut changes = Changes::default();
+        let mut read = 0;
+        for (hash, stamp) in &listing.found {
+            let present = state.parties.get(hash);
+            if present.is_some_and(|entry| entry.line.stamp == *stamp) {
+                continue;
+            }
+            let file = node_info_file(hash);
+            if state.rejected.get(&file).is_some_and(|(rejected, _)| rejected == stamp) {
+                continue;
+            }
+            let line = match index.get(hash) {
+                Some(line) if line.stamp == *stamp => line.clone(),
+                _ => {
+                    read += 1;
+                    match read_line(&node_infos(&self.folder).join(&file), hash, *stamp) {
+                        Ok(line) => line,
+                        Err(PkiError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
+                        Err(error) if error.is_retriable() => return Err(error),
+                        Err(error) => {
+                            state.rejected.insert(file, (*stamp, error.to_string()));
+                            continue;
+                        }
+                    }
+                }
+            };
+            state.rejected.remove(&file);
+            let changed = if present.is_some() { &mut changes.modified } else { &mut changes.added };
+            changed.push(line.name.clone());
+            state.parties.insert(*hash, Entry { line, verified: None });
+        }
+        state.parties.retain(|hash, entry| {
+            let stays = listing.found.contains_key(hash);
+            if !stays {
+                changes.removed.push(entry.line.name.clone());
+            }
+            stays
+        });
+        state.rejected.retain(|file, _| hash_of_file(file).is_some_and(|hash| listing.found.contains_key(&hash)));
+        state.rejected.extend(listing.foreign);
+        state.listed = listing.time;
+        Ok((changes, read))
+    }
+
+    /// All parties, in no order. The keys are those in the node infos, not verified yet.
+    #[must_use]
+    pub fn list(&self) -> Vec<(X500Name, PublicKey)> {
+        self.state.read().parties.values().map(|entry| (entry.line.name.clone(), entry.line.key.clone())).collect()
+    }
+
+    /// How many parties there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.read().parties.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a party of this name is on the map.
+    #[must_use]
+    pub fn contains(&self, name: &X500Name) -> bool {
+        self.state.read().parties.contains_key(&name_hash(name))
+    }
+
+    /// The names that a query fits, in order.
+    #[must_use]
+    pub fn find(&self, query: &NameQuery) -> Vec<X500Name> {
+        if let Some(name) = query.whole() {
+            return if self.contains(name) { vec![name.clone()] } else { Vec::new() };
+        }
+        let state = self.state.read();
+        let names = state.parties.values().map(|entry| &entry.line.name);
+        let mut found: Vec<X500Name> = names.filter(|name| query.matches(name)).cloned().collect();
+        found.sort();
+        found
+    }
+
+    /// The party of this name, verified; the first call for a name reads and verifies its file.
+    ///
+    /// # Errors
+    /// If the node info cannot be read or does not verify.
+    pub fn party(&self, name: &X500Name) -> Result<Option<VerifiedParty>> {
+        let hash = name_hash(name);
+        let (party, known, stamp) = match self.state.read().parties.get(&hash) {
+            None => return Ok(None),
+            Some(entry) => {
+                (Party::new(entry.line.name.clone(), entry.line.key.clone()), entry.verified, entry.line.stamp)
+            }
+        };
+        if let Some((platform_version, serial)) = known {
+            let notary = self.parameters.is_notary(&party);
+            return Ok(Some(VerifiedParty { party, platform_version, serial, notary }));
+        }
+
+        let Some(info) = self.read_verified(&hash)? else { return Ok(None) };
+        let Some(verified) = info.default_identity().cloned() else { return Ok(None) };
+        if let Some(entry) = self.state.write().parties.get_mut(&hash) {
+            // The key in the index may be wrong, or the file newer than the entry: what was verified counts.
+            entry.line.key = verified.owning_key.clone();
+            if entry.line.stamp == stamp {
+                entry.verified = Some((info.platform_version, info.serial));
+            }
+        }
+        let notary = self.parameters.is_notary(&verified);
+        Ok(Some(VerifiedParty {
+            party: verified,
+            platform_version: info.platform_version,
+            serial: info.serial,
+            notary,
+        }))
+    }
+
+    /// The whole node info of a party, read and verified anew.
+    ///
+    /// # Errors
+    /// As [`NetworkMap::party`].
+    pub fn node_info(&self, name: &X500Name) -> Result<Option<NodeInfo>> {
+        if self.contains(name) { self.read_verified(&name_hash(name)) } else { Ok(None) }
+    }
+
+    fn read_verified(&self, hash: &SecureHash) -> Result<Option<NodeInfo>> {
+        let path = node_infos(&self.folder).join(node_info_file(hash));
+        let Some(bytes) = files::read_if_there(&path)? else { return Ok(None) };
+        let signed: Signed<NodeInfo> =
+            from_cbor(&bytes).map_err(|error| PkiError::network(&path, error.to_string()))?;
+        let info = verify_node_info(&signed, &self.trust, SystemTime::now())
+            .map_err(|error| PkiError::network(&path, error.to_string()))?;
+        match info.default_identity() {
+            Some(party) if name_hash(&party.name) == *hash => Ok(Some(info)),
+            _ => Err(PkiError::network(&path, "the node info is that of another name than the file's")),
+        }
+    }
+
+    /// The network's parameters, verified when the map was loaded.
+    #[must_use]
+    pub fn parameters(&self) -> Arc<Encoded<NetworkParameters>> {
+        Arc::clone(&self.parameters)
+    }
+
+    /// The network's notaries.
+    #[must_use]
+    pub fn notaries(&self) -> &[NotaryInfo] {
+        &self.parameters.notaries
+    }
+
+    /// The network's root.
+    #[must_use]
+    pub fn trust_root(&self) -> &TrustRoot {
+        &self.trust
+    }
+
+    /// Files among the node infos that are none, with the reason.
+    #[must_use]
+    pub fn rejected(&self) -> Vec<(String, String)> {
+        self.state.read().rejected.iter().map(|(file, (_, reason))| (file.clone(), reason.clone())).collect()
+    }
+}
+
+/// What lies in the folder of node infos.
+struct Listing {
+    found: HashMap<SecureHash, Stamp>,
+    foreign: Vec<(String, (Stamp, String))>,
+    time: Option<SystemTime>,
+}
+
+impl Listing {
+    fn read(network: &Path) -> Result<Listing> {
+        let folder = node_infos(network);
+        // Taken before listing: a change while we list makes the next refresh list again.
+        let time = folder_time(&folder);
+        let mut listing = Listing { found: HashMap::new(), foreign: Vec::new(), time };
+        for file in files::list(&folder)? {
+            // Hidden files are those that somebody is still writing.
+            if file.starts_with('.') {
+                continue;
+            }
+            let Ok(metadata) = std::fs::metadata(folder.join(&file)) else { continue };
+            let stamp = Stamp::of(&metadata);
+            match hash_of_file(&file) {
+                Some(hash) if metadata.is_file() && stamp.size <= MAX_NODE_INFO_SIZE => {
+                    listing.found.insert(hash, stamp);
+                }
+                Some(_) => listing.foreign.push((file, (stamp, "is no file, or larger than 1 MiB".to_owned()))),
+                None => {
+                    let reason = "is not named nodeInfo-, followed by the SHA-256 of the canonical name".to_owned();
+                    listing.foreign.push((file, (stamp, reason)));
+                }
+            }
+        }
+        Ok(listing)
+    }
+}
+
+fn hash_of_file(file: &str) -> Option<SecureHash> {
+    let hash = file.strip_prefix(NODE_INFO_PREFIX)?.parse().ok()?;
+    // In lower case only: otherwise two files could claim one name.
+    (node_info_file(&hash) == file).then_some(hash)
+}
+
+/// The time of the folder's last change, unless it is so recent that another change could bear the same time.
+fn folder_time(folder: &Path) -> Option<SystemTime> {
+    let changed = std::fs::metadata(folder).ok()?.modified().ok()?;
+    let age = SystemTime::now().duration_since(changed).ok()?;
+    (age >= TIME_GRAIN && changed > UNIX_EPOCH).then_some(changed)
+}
+
+/// Reads name and key out of a node info, verifying nothing but that the file is named after it.
+fn read_line(path: &Path, hash: &SecureHash, stamp: Stamp) -> Result<Line> {
+    let malformed = |error: maxhost_model::Invalid| PkiError::network(path, error.to_string());
+    let signed: Signed<NodeInfo> = from_cbor(&files::read(path)?).map_err(malformed)?;
+    let info = signed.decode_unverified().map_err(malformed)?;
+    match info.default_identity() {
+        Some(party) if name_hash(&party.name) == *hash => {
+            Ok(Line { stamp, key: party.owning_key.clone(), name: party.name.clone() })
+        }
+        Some(party) => {
+            Err(PkiError::network(path, format!("is the node info of {}: its file has another name", party.name)))
+        }
+        None => Err(PkiError::network(path, "has no identity")),
+    }
+}
