@@ -133,7 +133,8 @@ fn first_paragraph(attributes: &[Attribute]) -> String {
         },
         _ => None,
     });
-    let text = lines.flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
-    let words: Vec<String> = text.skip_while(String::is_empty).take_while(|line| !line.is_empty()).collect();
+    let lines: Vec<String> = lines.collect();
+    let text = lines.iter().flat_map(|text| text.split('\n')).map(str::trim);
+    let words: Vec<&str> = text.skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty()).collect();
     words.join(" ")
 }

@@ -1,16 +1,15 @@
 //! From the exports of the component to the author's functions and back.
 
 use std::cell::Cell;
-use std::panic::PanicHookInfo;
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::maxhost::cordapp::types::{Descriptor, Failure, FlowDescriptor, Invocation, LogLevel};
+use crate::bindings::maxhost::cordapp::types::{Descriptor, Failure, FlowDescriptor, Invocation};
+use crate::cbor;
 use crate::error::{Error, Result};
 use crate::session::Session;
-use crate::{cbor, host};
 
 /// One flow of a CorDapp: what `#[flow]` makes of a function.
 #[derive(Debug, Clone, Copy)]
@@ -158,6 +157,8 @@ fn describe_flow(flow: &FlowEntry) -> FlowDescriptor {
 /// # Errors
 /// The flow's own, or `illegal-state` for a flow that cannot be started so.
 pub fn run(flows: &[FlowEntry], invocation: &Invocation) -> Result<Vec<u8>, Failure> {
+    // Natively, in an author's unit test, the test's own hook shows a panic better.
+    #[cfg(target_arch = "wasm32")]
     std::panic::set_hook(Box::new(log_panic));
     start(flows, invocation).map_err(Failure::from)
 }
@@ -181,7 +182,8 @@ fn illegal_start(flow: &str, why: &str) -> Error {
 }
 
 /// The text of a panic reaches the operator's log and nobody else; then the instance traps.
+#[cfg(target_arch = "wasm32")]
 #[cold]
-fn log_panic(info: &PanicHookInfo<'_>) {
-    host::log(LogLevel::Error, &info.to_string());
+fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
+    crate::host::log(crate::host::LogLevel::Error, &info.to_string());
 }

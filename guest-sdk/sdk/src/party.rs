@@ -23,6 +23,12 @@ impl Party {
         Party { name: name.into_boxed_str() }
     }
 
+    /// The party of this X.500 name. Whether the name is well formed and the network has the party shows when it is used.
+    #[must_use]
+    pub fn from_name(name: impl Into<String>) -> Party {
+        Party::named(name.into())
+    }
+
     /// The X.500 name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -1,0 +1,79 @@
+//! Flows that do what a host must withstand, or that show one of its rules: for tests only.
+//!
+//! [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else.
+//! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
+//! sessions behave.
+
+use maxhost_sdk::prelude::*;
+
+pub mod abuse;
+pub mod determinism;
+pub mod errors;
+pub mod isolation;
+pub mod sessions;
+
+/// A flow's only argument: with whom.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct With {
+    /// The other party.
+    pub peer: Party,
+}
+
+cordapp! {
+    flows: [
+        isolation::statics,
+        abuse::spin,
+        abuse::eat_memory,
+        abuse::recurse,
+        abuse::panic,
+        abuse::flood_log,
+        abuse::flood_journal,
+        abuse::huge_message,
+        abuse::huge_message_sink,
+        abuse::sleep_forever,
+        abuse::wait_forever,
+        abuse::never_answers,
+        determinism::determinism,
+        determinism::echo,
+        determinism::nondeterministic,
+        errors::throw,
+        errors::fail,
+        errors::throw_on_start,
+        errors::throws_on_start,
+        errors::panic_on_start,
+        errors::panics_on_start,
+        errors::end_on_start,
+        errors::ends_on_start,
+        errors::provoke,
+        errors::provoked,
+        errors::relay,
+        errors::relays,
+        errors::recover,
+        errors::unanswered,
+        sessions::send_only,
+        sessions::receives_one,
+        sessions::both_send_first,
+        sessions::sends_first_too,
+        sessions::fan_out,
+        sessions::receives_its_part,
+        sessions::receive_all_from,
+        sessions::answers_with_its_name,
+        sessions::same_session_twice,
+        sessions::flow_information,
+        sessions::has_version_three,
+        sessions::premature_close,
+        sessions::is_never_reached,
+        sessions::double_close,
+        sessions::answers_once,
+        sessions::wait_any_deadline,
+        sessions::answers_late,
+        sessions::many_sessions,
+        sessions::echoes,
+        sessions::sub_flows,
+        sessions::answers_outer,
+        sessions::inner,
+        sessions::answers_inner,
+        sessions::peer_leaves,
+        sessions::leaves_at_once,
+    ]
+}
