@@ -7,7 +7,7 @@
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -30,12 +30,10 @@ pub(crate) struct CodeCache {
 }
 
 impl CodeCache {
-    /// Makes the folder when it is not there, readable for the host's user only, and clears what an older host left.
+    /// Makes the folder when it is not there, takes it from all but the host's user, and clears what an older host
+    /// left.
     pub(crate) fn open(folder: &Path, engine: &Engine) -> Result<CodeCache, SandboxError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
+        prepare(folder)
             .map_err(|source| SandboxError::CacheFolder { path: folder.to_owned(), source: Arc::new(source) })?;
         let cache = CodeCache { folder: folder.to_owned(), engine: compatibility(engine) };
         if let Err(error) = cache.clear_outdated() {
@@ -56,7 +54,6 @@ impl CodeCache {
         // SAFETY: the file is machine code that this program wrote: the folder belongs to the host's user alone, the
         // name says which bytes, engine and settings it was made from, and its digest has just been found right. The
         // file is mapped, not copied, so it must not change from here on: writers replace files by renaming only.
-        #[allow(unsafe_code)]
         let loaded = unsafe { Component::deserialize_file(engine, &path) };
         match loaded {
             Ok(component) => Some(component),
@@ -107,6 +104,21 @@ impl CodeCache {
         }
         Ok(())
     }
+}
+
+/// Code from this folder is executed: nobody else may put any there.
+fn prepare(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let us = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(folder)?.as_file().metadata()?.uid();
+    let found = fs::metadata(folder)?;
+    if found.uid() != us {
+        let reason = format!("it belongs to user {}, and the host runs as user {us}", found.uid());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    }
+    if found.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 /// The part of a cache file's name that stands for the engine.

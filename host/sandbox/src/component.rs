@@ -13,7 +13,7 @@ use crate::erased::ErasedHost;
 use crate::error::SandboxError;
 use crate::host::FlowHost;
 use crate::outcome::{Outcome, RunEnd, Trap, TrapKind, classify};
-use crate::state::RunState;
+use crate::state::{CpuBudget, RunState};
 
 /// What `describe` may use: it returns constants.
 const DESCRIBE_CPU_TICKS: u32 = 200;
@@ -80,7 +80,8 @@ impl FlowComponent {
         // Held until the instance is gone, so that there is never one more than there are slots.
         let slot = self.shared.permits.acquire().await;
         let memory_limit = parameters.memory_limit.min(self.shared.max_memory);
-        let state = RunState::new(memory_limit, parameters.cpu_ticks, parameters.seed);
+        let state =
+            RunState::new(memory_limit, CpuBudget::new(parameters.cpu_ticks, self.shared.tick), parameters.seed);
         let mut store = match self.shared.store(state) {
             Ok(store) => store,
             Err(error) => {
@@ -120,7 +121,8 @@ impl fmt::Debug for FlowComponent {
 /// Calls `describe`: without a host, within small limits, without ever yielding.
 fn describe(flows: &FlowsPre<RunState>, shared: &Shared) -> Result<Descriptor, SandboxError> {
     let _turn = shared.describing.lock();
-    let state = RunState::new(DESCRIBE_MEMORY.min(shared.max_memory), DESCRIBE_CPU_TICKS, [0; 32]);
+    let cpu = CpuBudget::new(DESCRIBE_CPU_TICKS, shared.tick);
+    let state = RunState::new(DESCRIBE_MEMORY.min(shared.max_memory), cpu, [0; 32]);
     let mut store = shared.store(state).map_err(|error| SandboxError::engine("no store", error))?;
     let answer = async { flows.instantiate_async(&mut store).await?.call_describe(&mut store).await }.now_or_never();
     let mut state = store.into_data();

@@ -11,7 +11,7 @@ use crate::state::EndOfRun;
 const BACKTRACE_BYTES: usize = 8192;
 /// So many frames of one function, or so many frames at all, are taken for recursion.
 const FRAMES_OF_RECURSION: usize = 8;
-const FRAMES_OF_DEPTH: usize = 48;
+const FRAMES_OF_DEPTH: usize = BACKTRACE_FRAMES * 3 / 4;
 
 /// The failure a guest returned, as in the WIT record `failure`. Its fields are the guest's word: nothing in it is to
 /// be trusted.
@@ -144,7 +144,6 @@ fn fault(error: &wasmtime::Error, last_words: Option<&str>) -> Trap {
 
 fn recursed(backtrace: &WasmBacktrace) -> bool {
     let frames = backtrace.frames();
-    debug_assert!(FRAMES_OF_DEPTH < BACKTRACE_FRAMES);
     frames.len() >= FRAMES_OF_DEPTH
         || frames.iter().any(|frame| {
             frames.iter().filter(|other| other.func_index() == frame.func_index()).count() >= FRAMES_OF_RECURSION

@@ -77,13 +77,18 @@ impl Output {
         if line.starts_with("note: run with `RUST_BACKTRACE") {
             return;
         }
-        if !self.panicking || line.contains(" panicked at ") {
-            self.panicking = line.contains(" panicked at ");
+        // A panic's first line tells the thread, the place, and nothing else; its text follows.
+        if let Some(place) = line.find("panicked at ") {
+            self.panicking = true;
             self.last_words.clear();
-        } else {
+            self.add_words(&line[place..]);
+        } else if self.panicking {
             self.add_words(" ");
+            self.add_words(line);
+        } else {
+            self.last_words.clear();
+            self.add_words(line);
         }
-        self.add_words(line);
     }
 
     fn add_words(&mut self, words: &str) {
@@ -135,7 +140,7 @@ mod tests {
         let mut output = Output::default();
         lines(&mut output, Stream::Err, b"warning: something\n\nthread 'main' panicked at src/lib.rs:1:2:\nboom\n");
         lines(&mut output, Stream::Err, b"over two lines\nnote: run with `RUST_BACKTRACE=1` environment variable\n");
-        assert_eq!(output.last_words(), Some("thread 'main' panicked at src/lib.rs:1:2: boom over two lines"));
+        assert_eq!(output.last_words(), Some("panicked at src/lib.rs:1:2: boom over two lines"));
     }
 
     #[test]

@@ -165,13 +165,9 @@ impl Sandbox {
             .precompile_component(wasm)
             .map_err(|error| SandboxError::Invalid { reason: chain(&error), source: Some(shared(error)) })?;
         self.inner.compiled.fetch_add(1, Ordering::Relaxed);
-        if let Some(cache) = &self.inner.cache {
-            cache.store(hash, &code);
-        }
-        // SAFETY: these bytes were made one line up, by this very engine.
-        #[allow(unsafe_code)]
+        // SAFETY: these bytes were just made by this very engine.
         let loaded = unsafe { Component::deserialize(engine, &code) };
-        loaded.map_err(|error| {
+        let component = loaded.map_err(|error| {
             let reason = chain(&error);
             // Code that was just compiled and yet does not load does not fit the pool, or the system is out of memory.
             if reason.contains("limit") {
@@ -179,7 +175,11 @@ impl Sandbox {
             } else {
                 SandboxError::engine("cannot load compiled code", error)
             }
-        })
+        })?;
+        if let Some(cache) = &self.inner.cache {
+            cache.store(hash, &code);
+        }
+        Ok(component)
     }
 }
 

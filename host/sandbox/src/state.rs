@@ -1,5 +1,7 @@
 //! What the host keeps beside one instance: its side of the calls, and the budgets of the run.
 
+use std::time::Duration;
+
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::engine::TABLE_ELEMENTS;
@@ -13,11 +15,11 @@ use crate::wasi::Wasi;
 pub(crate) enum EndOfRun {
     #[error("ended by the host")]
     Stop,
-    #[error("computed for {ticks} ticks without waiting for anything")]
-    Cpu { ticks: u32 },
+    #[error("computed for more than {} ms without waiting for anything", .limit.as_millis())]
+    Cpu { limit: Duration },
     #[error("asked for {asked} bytes of memory, {limit} are allowed")]
     Memory { asked: usize, limit: usize },
-    #[error("{0}")]
+    #[error("logged too much: {0}")]
     Log(String),
     #[error("called exit({0})")]
     Exit(u8),
@@ -37,11 +39,11 @@ pub(crate) struct RunState {
 
 impl RunState {
     /// With no host yet: good for `describe`.
-    pub(crate) fn new(memory_limit: usize, cpu_ticks: u32, seed: [u8; 32]) -> RunState {
+    pub(crate) fn new(memory_limit: usize, cpu: CpuBudget, seed: [u8; 32]) -> RunState {
         RunState {
             host: None,
             memory: MemoryBudget::new(memory_limit),
-            cpu: CpuBudget::new(cpu_ticks),
+            cpu,
             output: Output::default(),
             wasi: Wasi::new(seed),
         }
@@ -56,7 +58,7 @@ impl RunState {
     pub(crate) fn host(&mut self, call: &'static str) -> wasmtime::Result<&mut dyn ErasedHost> {
         match &mut self.host {
             Some(host) => Ok(host.as_mut()),
-            None => Err(EndOfRun::Refused(format!("`describe` may not call `{call}`")).into()),
+            None => Err(EndOfRun::Refused(format!("called `{call}`, which `describe` may not")).into()),
         }
     }
 
@@ -73,7 +75,9 @@ impl RunState {
         match host.random(length) {
             Ok(bytes) => Ok(bytes),
             Err(CallError::Stop) => Err(EndOfRun::Stop.into()),
-            Err(CallError::Failure(error)) => Err(EndOfRun::Refused(error.message).into()),
+            Err(CallError::Failure(error)) => {
+                Err(EndOfRun::Refused(format!("asked for randomness: {}", error.message)).into())
+            }
         }
     }
 
@@ -212,6 +216,7 @@ impl ResourceLimiter for MemoryBudget {
 /// Computing time, counted in ticks since the guest last waited.
 pub(crate) struct CpuBudget {
     limit: u32,
+    tick: Duration,
     since_wait: u32,
     total: u32,
     /// The tick that ends the first, partial interval after a wait. It is not counted: most of that tick may have
@@ -220,8 +225,8 @@ pub(crate) struct CpuBudget {
 }
 
 impl CpuBudget {
-    fn new(limit: u32) -> CpuBudget {
-        CpuBudget { limit, since_wait: 0, total: 0, partial: true }
+    pub(crate) fn new(limit: u32, tick: Duration) -> CpuBudget {
+        CpuBudget { limit, tick, since_wait: 0, total: 0, partial: true }
     }
 
     /// The guest waited: its budget is whole again.
@@ -242,7 +247,7 @@ impl CpuBudget {
         self.since_wait = self.since_wait.saturating_add(1);
         self.total = self.total.saturating_add(1);
         if self.since_wait > self.limit {
-            return Err(EndOfRun::Cpu { ticks: self.since_wait }.into());
+            return Err(EndOfRun::Cpu { limit: self.tick.saturating_mul(self.limit) }.into());
         }
         Ok(())
     }
@@ -273,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_wait_makes_the_computing_budget_whole() {
-        let mut budget = CpuBudget::new(2);
+        let mut budget = CpuBudget::new(2, Duration::from_millis(5));
         for _ in 0..3 {
             for _ in 0..3 {
                 budget.count().unwrap();
@@ -285,6 +290,6 @@ mod tests {
             budget.count().unwrap();
         }
         let error = budget.count().unwrap_err();
-        assert!(matches!(error.downcast_ref(), Some(EndOfRun::Cpu { ticks: 3 })));
+        assert_eq!(error.to_string(), "computed for more than 10 ms without waiting for anything");
     }
 }

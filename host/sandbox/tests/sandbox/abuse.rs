@@ -31,7 +31,7 @@ async fn a_guest_that_spins_ends_and_its_neighbour_on_the_same_thread_keeps_its_
 
 #[tokio::test]
 async fn computing_is_counted_from_wait_to_wait() {
-    // Find what one round costs here, then allow less than two rounds of it, and have it done five times.
+    // Find what one round costs here, then allow a few rounds of it, and have it done many times.
     let once = async |rounds: usize, cpu_ticks| {
         let (host, control) = host();
         for _ in 0..rounds {
@@ -41,7 +41,7 @@ async fn computing_is_counted_from_wait_to_wait() {
         component().run(host, invocation("spin-after-wait", &vec![0; rounds]), &parameters).await
     };
     let single = once(1, 100_000).await.ticks;
-    let end = once(5, single * 3 + 20).await;
+    let end = once(30, single * 3 + 200).await;
     assert!(matches!(end.outcome, Outcome::Returned(_)), "{:?}", end.outcome);
 }
 
@@ -108,7 +108,8 @@ async fn a_panic_keeps_its_text_and_its_place() {
     let (end, control) = run("panic", b"").await;
     let trap = trap(end);
     assert_eq!(trap.kind, TrapKind::Panic);
-    assert!(trap.message.contains("the sky is falling") && trap.message.contains("lib.rs"), "{}", trap.message);
+    assert!(trap.message.starts_with("panicked at src/lib.rs:"), "{}", trap.message);
+    assert!(trap.message.ends_with(": the sky is falling"), "{}", trap.message);
     assert!(trap.backtrace.is_some());
     let seen = control.seen.lock().unwrap();
     assert!(seen.log.iter().any(|(_, line)| line == "the sky is falling"), "{:?}", seen.log);

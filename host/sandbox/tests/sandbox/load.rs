@@ -131,6 +131,33 @@ fn unknown_functions_of_allowed_interfaces_do_not_hinder_loading() {
     assert!(!error.to_string().contains("time-travel"), "{error}");
 }
 
+/// The guest with some of its bytes replaced by as many others.
+fn patched(old: &str, new: &str) -> Vec<u8> {
+    let mut wasm = guest().to_vec();
+    let at = wasm.windows(old.len()).position(|bytes| bytes == old.as_bytes()).unwrap();
+    wasm[at..at + old.len()].copy_from_slice(new.as_bytes());
+    wasm
+}
+
+#[test]
+fn a_describe_that_fails_is_told_with_its_reason() {
+    for (mode, word) in
+        [("panic!", "no idea what I am"), ("spin!!", "computed for more than"), ("flow!!", "our-identity")]
+    {
+        let error = refusal(&patched("describe-mode:normal", &format!("describe-mode:{mode}")));
+        assert!(matches!(error, SandboxError::DescribeFailed { .. }), "{error}");
+        assert_eq!(code(&error), Code::ComponentDescribeFailed);
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn a_descriptor_against_the_rules_is_told_with_its_field() {
+    let error = refusal(&patched("sandbox-test0.1.0maxhost", "Sandbox-test0.1.0maxhost"));
+    assert!(matches!(&error, SandboxError::DescriptorInvalid { path, .. } if path == "name"), "{error}");
+    assert!(error.to_string().contains("Sandbox-test"), "{error}");
+}
+
 #[test]
 fn what_a_cordapp_says_of_itself_is_there() {
     let component = sandbox().load(guest()).unwrap();
@@ -198,6 +225,10 @@ fn compiled_code_is_nobody_elses_to_read() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("deep/code");
+    let mode = || fs::metadata(&cache).unwrap().permissions().mode() & 0o777;
     Sandbox::new(options(&cache)).unwrap();
-    assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(mode(), 0o700);
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    Sandbox::new(options(&cache)).unwrap();
+    assert_eq!(mode(), 0o700);
 }
