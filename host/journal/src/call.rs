@@ -88,7 +88,8 @@ pub enum Step {
     Done(Result<Answer, FlowError>),
     /// Not yet: flush, wait for an arrival or the time, then ask [`crate::Machine::resume`].
     Blocked,
-    /// The flow must end with this error; the guest is not asked.
+    /// The flow must end with this error; the guest is not asked. Unless [`crate::Machine::finish`] or the resumption of
+    /// a finish said so, [`crate::Machine::abort`] tells the peers; afterwards it does no harm.
     Over(FlowError),
 }
 

@@ -1,24 +1,35 @@
 //! Arrivals: what comes in for a flow from the other ends of its sessions.
 
 use bytes::Bytes;
-use maxhost_model::{ErrorId, SessionId};
+use maxhost_model::SessionId;
 
 use crate::machine::Machine;
 use crate::record::{Confirmed, Entry};
-use crate::session::SessionState;
+use crate::session::{Session, SessionState};
 use crate::wire::{Frame, FrameKind, Parcel};
 
 /// What became of a parcel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// Taken in.
+    /// Taken in: it has to be stored, if it is not yet.
     Taken,
-    /// Nothing in it was new.
+    /// It came before, or comes too late. It need not be stored; if it overlaps with another parcel it may not be.
     Duplicate,
-    /// It names a session this flow does not have.
+    /// It names a session this flow does not have, has not used yet, or has no more since it ended. Such a parcel may
+    /// not be stored: its place in the inbox belongs to the peer.
     UnknownSession,
-    /// It does not come from the session's counterparty: somebody tries to speak for another (spec 2.1).
+    /// It does not come from the session's counterparty: somebody tries to speak for another (spec 2.1). Such a parcel
+    /// may not be stored either.
     ForeignSender,
+}
+
+/// The frames of a parcel with their numbers. A number that no sender can reach is left out, so that the count of what
+/// was consumed can never overflow.
+pub(crate) fn numbered(seq: u32, frames: &[Frame]) -> impl Iterator<Item = (u32, &Frame)> {
+    frames.iter().enumerate().filter_map(move |(position, frame)| {
+        let number = u32::try_from(position).ok().and_then(|position| seq.checked_add(position))?;
+        (number < u32::MAX).then_some((number, frame))
+    })
 }
 
 impl Machine {
@@ -30,71 +41,62 @@ impl Machine {
         if *state.peer != *parcel.from {
             return Delivery::ForeignSender;
         }
-        if state.state == SessionState::Closed {
+        if self.ended || state.state == SessionState::Uninitiated {
+            return Delivery::UnknownSession;
+        }
+        if !state.is_open() {
             return Delivery::Duplicate;
         }
-        let mut new = false;
+        // Parcels are never cut anew: one that overlaps with another is either the same again, or an attempt to change
+        // what has been read.
+        let known = |number| number < state.next_in || state.inbound.contains_key(&number);
+        let mut frames = numbered(seq, &parcel.frames).peekable();
+        if frames.peek().is_none() || numbered(seq, &parcel.frames).any(|(number, _)| known(number)) {
+            return Delivery::Duplicate;
+        }
         let mut bytes = 0;
-        for (number, frame) in (seq..).zip(&parcel.frames) {
-            let Some(kind) = &frame.kind else { continue };
-            if number >= state.next_in && !state.inbound.contains_key(&number) {
-                new = true;
-                bytes += match kind {
-                    FrameKind::Data(payload) => payload.len(),
-                    _ => 16,
-                };
-                state.inbound.insert(number, kind.clone());
-            }
+        for (number, frame) in frames {
+            bytes += frame.size() as u64;
+            state.inbound.insert(number, frame.clone().into_kind());
         }
         self.count_bytes(bytes);
-        if !new {
-            return Delivery::Duplicate;
-        }
         self.take_answer(index);
         Delivery::Taken
     }
 
     /// The first frame to an initiator answers its initiation: it changes the session at once, whatever the flow does.
-    fn take_answer(&mut self, index: usize) {
-        let session = &mut self.sessions[index];
-        if session.state != SessionState::Initiating || session.next_in != 0 {
+    /// A confirmation is logged, because it sets free what was held back; a rejection is found again in the inbox.
+    pub(crate) fn take_answer(&mut self, index: usize) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        if session.state != SessionState::Initiating {
             return;
         }
-        match session.inbound.get(&0) {
+        match session.inbound.remove(&0) {
             Some(FrameKind::Confirm(confirm)) => {
-                let confirm = confirm.clone();
-                session.inbound.remove(&0);
-                session.next_in = 1;
                 let confirmed = Confirmed {
                     session: index as u32,
                     peer_session: confirm.session,
                     version: confirm.version,
                     app: confirm.app,
                 };
-                for payload in self.confirm(&confirmed) {
+                for payload in session.confirm(&confirmed) {
                     self.emit(index as u32, Frame::data(payload));
                 }
                 self.log_event(Entry::Confirmed(confirmed));
             }
-            Some(FrameKind::Reject(reject)) => {
-                session.state = SessionState::Rejected {
-                    text: reject.text.clone(),
-                    error_id: ErrorId(reject.error_id),
-                    told: false,
-                };
-                session.inbound.remove(&0);
-                session.next_in = 1;
-            }
-            _ => {}
+            Some(answer) => session.reject(&answer),
+            None => {}
         }
     }
+}
 
+impl Session {
     /// Changes the session to initiated and hands out what was held back.
     pub(crate) fn confirm(&mut self, confirmed: &Confirmed) -> Vec<Bytes> {
-        let Some(session) = self.sessions.get_mut(confirmed.session as usize) else { return Vec::new() };
-        session.state = SessionState::Initiated;
-        session.peer_session = Some(SessionId(confirmed.peer_session));
-        session.info = Some((confirmed.version, confirmed.app.clone()));
-        std::mem::take(&mut session.held)
+        self.state = SessionState::Initiated;
+        self.next_in = 1;
+        self.peer_session = Some(SessionId(confirmed.peer_session));
+        self.info = Some((confirmed.version, confirmed.app.clone()));
+        std::mem::take(&mut self.held)
     }
 }

@@ -14,9 +14,11 @@
 pub mod call;
 mod deliver;
 mod finish;
+mod live;
 pub mod machine;
 pub mod record;
 mod replay;
+mod restore;
 pub mod session;
 pub mod wire;
 
@@ -24,6 +26,7 @@ pub use call::{Answer, Call, Divergence, Step, Wait, WaitKind};
 pub use deliver::Delivery;
 pub use machine::{Flush, Limits, MAX_LABEL, MAX_SLEEP_MS, Machine, Outgoing};
 pub use record::{JournalError, Origin, Segment, StartRecord};
+pub use restore::Arrival;
 pub use session::{SessionState, SessionSummary};
 pub use wire::{Frame, Initiation, Parcel};
 

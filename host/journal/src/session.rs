@@ -17,12 +17,12 @@ pub enum SessionState {
     Initiating,
     /// Both sides know each other.
     Initiated,
-    /// The peer refused.
+    /// The peer refused, or answered with something that is no answer.
     Rejected {
         /// Its words.
         text: String,
-        /// The number both sides logged.
-        error_id: ErrorId,
+        /// The number both sides logged, if the peer gave one.
+        error_id: Option<ErrorId>,
         /// Whether our flow has been told.
         told: bool,
     },
@@ -90,6 +90,8 @@ pub(crate) struct Session {
     pub held: Vec<Bytes>,
     /// The flow has asked this session for something, so it is not one that only sends.
     pub received_from: bool,
+    /// Where in the machine's outgoing messages the parcel lies that takes further frames.
+    pub parcel: Option<usize>,
 }
 
 impl Session {
@@ -107,6 +109,7 @@ impl Session {
             next_out: 0,
             held: Vec::new(),
             received_from: false,
+            parcel: None,
         }
     }
 
@@ -126,8 +129,11 @@ impl Session {
         session
     }
 
-    /// What a receive would find. Only meaningful once initiated.
+    /// What a receive would find; nothing while the peer has not confirmed, or once the session is over.
     pub fn head(&self) -> Head {
+        if self.state != SessionState::Initiated {
+            return Head::Empty;
+        }
         match self.inbound.get(&self.next_in) {
             None => Head::Empty,
             Some(FrameKind::Data(_)) => Head::Data,
@@ -138,7 +144,7 @@ impl Session {
         }
     }
 
-    pub fn broke_protocol(&self) -> FlowError {
+    fn broke_protocol(&self) -> FlowError {
         FlowError {
             peer: Some(self.peer.to_string()),
             ..FlowError::new(
@@ -146,6 +152,65 @@ impl Session {
                 format!("{} sent something that the session protocol does not allow here", self.peer),
             )
         }
+    }
+
+    /// Takes the message at the head of the queue, with its number.
+    pub fn consume(&mut self) -> Option<(u32, Bytes)> {
+        if self.head() != Head::Data {
+            return None;
+        }
+        let seq = self.next_in;
+        self.next_in += 1;
+        match self.inbound.remove(&seq) {
+            Some(FrameKind::Data(payload)) => Some((seq, payload)),
+            _ => None,
+        }
+    }
+
+    /// The peer's answer to our initiation is not a confirmation.
+    pub fn reject(&mut self, answer: &FrameKind) {
+        let (text, error_id) = match answer {
+            FrameKind::Reject(reject) => (reject.text.clone(), Some(ErrorId(reject.error_id))),
+            _ => (self.broke_protocol().message, None),
+        };
+        self.state = SessionState::Rejected { text, error_id, told: false };
+        self.next_in = 1;
+        self.inbound.clear();
+        self.held.clear();
+    }
+
+    /// The flow has been told that the session is over: by a rejection, or by the end or error at the head of the
+    /// queue, whose number is handed out. What lies behind it is of no use to anybody.
+    pub fn tell_over(&mut self) -> Option<u64> {
+        match &mut self.state {
+            SessionState::Rejected { told, .. } => {
+                *told = true;
+                None
+            }
+            SessionState::Initiated => {
+                let over = self.inbound.split_off(&self.next_in).remove(&self.next_in);
+                self.state = match over {
+                    Some(FrameKind::End(_)) => SessionState::Ended,
+                    _ => SessionState::Errored,
+                };
+                self.next_in += 1;
+                match over {
+                    Some(FrameKind::Error(error)) => Some(error.error_id),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// True if the peer has failed, whether our flow knows it yet or not.
+    pub fn has_failed(&self) -> bool {
+        self.inbound.range(self.next_in..).any(|(_, frame)| matches!(frame, FrameKind::Error(_)))
+    }
+
+    /// True if frames of the peer can still change something.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, SessionState::Uninitiated | SessionState::Initiating | SessionState::Initiated)
     }
 
     /// True if a wait for this session is over: there is something to receive, or there never will be.
@@ -180,7 +245,7 @@ impl Session {
             SessionState::Uninitiated | SessionState::Initiating | SessionState::Initiated => return None,
             SessionState::Rejected { text, error_id, .. } => {
                 return Some(FlowError {
-                    error_id: Some(*error_id),
+                    error_id: *error_id,
                     peer: Some(self.peer.to_string()),
                     ..FlowError::new(ErrorKind::UnexpectedEnd, text.clone())
                 });

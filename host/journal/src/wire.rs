@@ -6,6 +6,9 @@ use bytes::Bytes;
 use maxhost_model::{ErrorId, ErrorKind, FlowError};
 use prost::Message;
 
+/// What a frame counts for beside its payload, bytes.
+const FRAME_OVERHEAD: usize = 16;
+
 /// The first message of a session, addressed to a party: please start the flow that answers this protocol.
 #[derive(Clone, PartialEq, Message)]
 pub struct Initiation {
@@ -157,6 +160,27 @@ impl Frame {
             data: error.data.clone().map(Bytes::from),
         });
         FrameKind::Error(PeerError { error_id: error.error_id.map_or(0, |id| id.0), exception }).into()
+    }
+
+    /// What it holds. A frame of a kind that this host does not know is a breach of the protocol: it has
+    /// a number, so it cannot be passed over, and it is treated as a rejection, which is never allowed but as an answer.
+    pub(crate) fn into_kind(self) -> FrameKind {
+        let unknown =
+            || Reject { text: "the peer sent a message of a kind this host does not know".into(), error_id: 0 };
+        self.kind.unwrap_or_else(|| FrameKind::Reject(unknown()))
+    }
+
+    /// Bytes that it counts for in a journal.
+    pub(crate) fn size(&self) -> usize {
+        let content = match &self.kind {
+            Some(FrameKind::Data(payload)) => payload.len(),
+            Some(FrameKind::Error(PeerError { exception: Some(exception), .. })) => {
+                let name = exception.exception.as_ref().map_or(0, String::len);
+                exception.message.len() + name + exception.data.as_ref().map_or(0, Bytes::len)
+            }
+            _ => 0,
+        };
+        FRAME_OVERHEAD + content
     }
 
     /// A word for logs and tests.
