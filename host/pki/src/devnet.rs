@@ -16,6 +16,8 @@ use maxhost_model::{
     to_cbor,
 };
 
+use zeroize::Zeroizing;
+
 use crate::authority::CertificateAuthority;
 use crate::chain::TrustRoot;
 use crate::error::{PkiError, Result};
@@ -205,12 +207,23 @@ impl DevNetwork {
         let unique: Vec<&X500Name> = names.iter().filter(|name| seen.insert(*name)).collect();
         let mut all = Vec::with_capacity(unique.len());
         for batch in unique.chunks(BATCH) {
-            for issued in self.issue_batch(batch)? {
+            let result = self.issue_batch(batch);
+            if result.is_err() {
+                self.forget_unfinished();
+            }
+            for issued in result? {
                 progress(&issued);
                 all.push(issued);
             }
         }
         Ok(all)
+    }
+
+    /// After a failure, so that the next attempt looks at what is there.
+    fn forget_unfinished(&mut self) {
+        self.slugs.clear();
+        // What cannot be removed now is removed when the network is opened again.
+        let _ = clear_staging(&self.layout);
     }
 
     fn issue_batch(&mut self, names: &[&X500Name]) -> Result<Vec<Issued>> {
@@ -429,7 +442,8 @@ fn generated_passphrase(layout: &Layout) -> Result<Passphrase> {
     let path = layout.passphrase();
     if !path.exists() {
         let passphrase = Passphrase::generate()?;
-        files::replace_durably(&path, format!("{}\n", passphrase.as_str()).as_bytes(), files::PRIVATE)?;
+        let line = Zeroizing::new(format!("{}\n", passphrase.as_str()));
+        files::replace_durably(&path, line.as_bytes(), files::PRIVATE)?;
     }
     Passphrase::from_file(&path)
 }

@@ -6,9 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use maxhost_model::{Code, NameQuery, Problem};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::*;
 use crate::keys::verify;
+use crate::names::tls_host_name;
 use crate::network_map::{Changes, NetworkMap};
 
 fn name(organisation: &str) -> X500Name {
@@ -174,6 +176,37 @@ fn another_passphrase_is_refused_and_a_given_one_is_taken() {
     assert!(!dir.path().join("keys/passphrase").exists());
     assert!(matches!(DevNetwork::open(dir.path(), &with("other")), Err(PkiError::WrongPassphrase { .. })));
     DevNetwork::open(dir.path(), &with("secret")).unwrap();
+}
+
+#[test]
+fn a_failure_in_the_middle_is_told_and_the_next_attempt_goes_on() {
+    let (dir, mut network) = network_of(&["Notary"]);
+    let infos = dir.path().join("network/node-infos");
+    std::fs::rename(&infos, dir.path().join("away")).unwrap();
+    let error = network.issue(&name("Alice")).unwrap_err();
+    assert_eq!(Problem::from(error).code, Code::DirectoryUnwritable);
+    std::fs::rename(dir.path().join("away"), &infos).unwrap();
+    network.issue(&name("Alice")).unwrap();
+    let map = NetworkMap::load(&dir.path().join("network")).unwrap();
+    assert!(map.party(&name("Alice")).unwrap().is_some());
+}
+
+#[test]
+fn rustls_accepts_the_tls_chain_for_the_host_name_only() {
+    let (_dir, mut network) = network_of(&["Notary", "Alice"]);
+    let alice = open(&mut network, "Alice").unwrap();
+    let der = |bytes: &[u8]| CertificateDer::from(bytes.to_vec());
+    let root = der(network.trust_root().der());
+    let anchors = [webpki::anchor_from_trusted_cert(&root).unwrap()];
+    let chain: Vec<CertificateDer<'_>> = alice.tls_chain().iter().map(|bytes| der(bytes)).collect();
+    let leaf = webpki::EndEntityCert::try_from(&chain[0]).unwrap();
+    let algorithms = webpki::ALL_VERIFICATION_ALGS;
+    for usage in [webpki::KeyUsage::server_auth(), webpki::KeyUsage::client_auth()] {
+        leaf.verify_for_usage(algorithms, &anchors, &chain[1..], UnixTime::now(), usage, None, None).unwrap();
+    }
+    let host = |name: String| ServerName::try_from(name).unwrap();
+    leaf.verify_is_valid_for_subject_name(&host(tls_host_name(alice.name()))).unwrap();
+    assert!(leaf.verify_is_valid_for_subject_name(&host(tls_host_name(&name("Bob")))).is_err());
 }
 
 #[test]

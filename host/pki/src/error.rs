@@ -142,7 +142,7 @@ impl PkiError {
             PkiError::Busy { .. } => true,
             PkiError::File { source, .. } => {
                 use io::ErrorKind as Kind;
-                // 23 and 24 are ENFILE and EMFILE: no free file descriptor at this moment.
+                // No free file descriptor at this moment, or a disk that failed once.
                 matches!(
                     source.kind(),
                     Kind::StorageFull | Kind::QuotaExceeded | Kind::Interrupted | Kind::ResourceBusy

@@ -75,6 +75,16 @@ struct State {
     listed: Option<SystemTime>,
 }
 
+impl State {
+    /// Whether a file has to be read: it is not the one that was read or rejected before.
+    fn is_new(&self, hash: &SecureHash, stamp: Stamp) -> bool {
+        match self.parties.get(hash) {
+            Some(entry) => entry.line.stamp != stamp,
+            None => self.rejected.get(&node_info_file(hash)).is_none_or(|(rejected, _)| *rejected != stamp),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     line: Line,
@@ -91,11 +101,11 @@ impl NetworkMap {
         let trust = TrustRoot::from_pem_file(&folder.join("root.pem"))?;
         let parameters = Arc::new(read_parameters(folder, &trust, SystemTime::now())?);
         let map = NetworkMap { folder: folder.to_owned(), trust, parameters, state: RwLock::default() };
-        let mut index = party_index::read(folder);
+        let index = party_index::read(folder);
         let listing = Listing::read(folder)?;
         let found = listing.found.len();
         let mut state = State::default();
-        let read = map.apply(&mut state, listing, &mut index)?.1;
+        let read = map.apply(&mut state, listing, &index)?.1;
         if read > 0 || index.len() > found {
             // The index only saves time: a network folder that we may not write to serves as well.
             let _ = party_index::write(folder, state.parties.values().map(|entry| &entry.line));
@@ -115,8 +125,17 @@ impl NetworkMap {
             return Ok(Changes::default());
         }
         let listing = Listing::read(&self.folder)?;
-        let mut state = self.state.write();
-        Ok(self.apply(&mut state, listing, &mut HashMap::new())?.0)
+        // Files are read before the lock is taken: look-ups go on while a thousand new parties are read.
+        let changed: Vec<(SecureHash, Stamp)> = {
+            let state = self.state.read();
+            listing.found.iter().filter(|(hash, stamp)| state.is_new(hash, **stamp)).map(|(h, s)| (*h, *s)).collect()
+        };
+        let read = |(hash, stamp)| {
+            let path = node_infos(&self.folder).join(node_info_file(&hash));
+            read_line(&path, &hash, stamp).ok().map(|line| (hash, line))
+        };
+        let lines = changed.into_iter().filter_map(read).collect();
+        Ok(self.apply(&mut self.state.write(), listing, &lines)?.0)
     }
 
     /// Brings the state up to what a listing shows; files that the index knows are not read. Returns what changed, and
@@ -125,19 +144,15 @@ impl NetworkMap {
         &self,
         state: &mut State,
         listing: Listing,
-        index: &mut HashMap<SecureHash, Line>,
+        index: &HashMap<SecureHash, Line>,
     ) -> Result<(Changes, usize)> {
         let mut changes = Changes::default();
         let mut read = 0;
         for (hash, stamp) in &listing.found {
-            let present = state.parties.get(hash);
-            if present.is_some_and(|entry| entry.line.stamp == *stamp) {
+            if !state.is_new(hash, *stamp) {
                 continue;
             }
             let file = node_info_file(hash);
-            if state.rejected.get(&file).is_some_and(|(rejected, _)| rejected == stamp) {
-                continue;
-            }
             let line = match index.get(hash) {
                 Some(line) if line.stamp == *stamp => line.clone(),
                 _ => {
@@ -154,9 +169,11 @@ impl NetworkMap {
                 }
             };
             state.rejected.remove(&file);
-            let changed = if present.is_some() { &mut changes.modified } else { &mut changes.added };
-            changed.push(line.name.clone());
-            state.parties.insert(*hash, Entry { line, verified: None });
+            let name = line.name.clone();
+            match state.parties.insert(*hash, Entry { line, verified: None }) {
+                Some(_) => changes.modified.push(name),
+                None => changes.added.push(name),
+            }
         }
         state.parties.retain(|hash, entry| {
             let stays = listing.found.contains_key(hash);
