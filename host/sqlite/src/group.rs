@@ -19,9 +19,9 @@ const IDLE: Duration = Duration::from_millis(20);
 /// How long to wait when nothing is left to be done.
 const FOREVER: Duration = Duration::from_secs(3600);
 /// Fewer pages than this in the write-ahead log are left for the next idle moment.
-const IDLE_PAGES: u64 = 500;
+const IDLE_PAGES: u64 = 250;
 /// With this many pages in the write-ahead log it is worked off even under load.
-const BUSY_PAGES: u64 = 20_000;
+const BUSY_PAGES: u64 = 10_000;
 
 /// Why a unit cannot be applied.
 #[derive(Debug)]
@@ -66,14 +66,12 @@ pub trait Writer {
     /// The whole batch fails with it.
     fn begin(&mut self) -> Result<(), Fault>;
 
-    /// Writes the rows of one unit.
+    /// Writes the rows of one unit. May be called again for the same unit, in another transaction, if the first was
+    /// rolled back because of somebody else; never again for a unit that was refused.
     ///
     /// # Errors
     /// As [`Failure`] says.
     fn apply(&mut self, unit: &Self::Unit) -> Result<Self::Receipt, Failure<Self::Error>>;
-
-    /// Whether a failing [`Writer::apply`] of this unit leaves nothing to be undone: a savepoint is saved.
-    fn is_single_statement(&self, unit: &Self::Unit) -> bool;
 
     /// The last chance to write before the commit.
     ///
@@ -173,15 +171,10 @@ fn commit_batch<W: Writer>(
     stats: &Stats,
 ) {
     let mut outcomes = Vec::with_capacity(batch.len());
-    let written = catch_unwind(AssertUnwindSafe(|| write(control, writer, &batch, &mut outcomes, stats)))
+    let written = catch_unwind(AssertUnwindSafe(|| write(conn, control, writer, &batch, &mut outcomes, stats)))
         .unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, "the committer met a defect while writing")));
     if let Err(fault) = &written {
-        // After some errors SQLite has rolled back by itself.
-        if !conn.is_autocommit()
-            && let Err(error) = control.rollback.execute([])
-        {
-            tracing::error!(%error, "a failed transaction could not be rolled back");
-        }
+        roll_back(conn, control);
         stats.failed_commits.fetch_add(1, Relaxed);
         tracing::warn!(error = %fault, units = batch.len(), "a commit failed");
     }
@@ -209,35 +202,25 @@ fn commit_batch<W: Writer>(
     }
 }
 
+type Outcomes<W> = Vec<Result<<W as Writer>::Receipt, <W as Writer>::Error>>;
+
 fn write<W: Writer>(
+    conn: &Connection,
     control: &mut Control<'_>,
     writer: &mut W,
     batch: &[W::Unit],
-    outcomes: &mut Vec<Result<W::Receipt, W::Error>>,
+    outcomes: &mut Outcomes<W>,
     stats: &Stats,
 ) -> Result<(), Fault> {
     let started = Instant::now();
     control.begin.execute([])?;
     writer.begin()?;
-    for unit in batch {
-        let alone = writer.is_single_statement(unit);
-        if !alone {
-            control.savepoint.execute([])?;
-        }
-        let outcome = match writer.apply(unit) {
-            Ok(receipt) => Ok(receipt),
-            Err(Failure::Transaction(fault)) => return Err(fault),
-            Err(Failure::Unit(error)) => {
-                if !alone {
-                    control.rollback_to.execute([])?;
-                }
-                Err(error)
-            }
-        };
-        if !alone {
-            control.release.execute([])?;
-        }
-        outcomes.push(outcome);
+    if !apply_plainly(conn, writer, batch, outcomes)? {
+        roll_back(conn, control);
+        writer.ended(false);
+        control.begin.execute([])?;
+        writer.begin()?;
+        apply_with_savepoints(control, writer, batch, outcomes)?;
     }
     writer.seal()?;
     let applied = Instant::now();
@@ -245,6 +228,71 @@ fn write<W: Writer>(
     control.commit.execute([])?;
     stats.commit.record(applied.elapsed());
     Ok(())
+}
+
+/// Applies the units one after the other without savepoints, which cost a copy of every page that a unit touches.
+///
+/// Returns false when a unit failed halfway: the transaction must be rolled back then and done again with savepoints.
+/// A unit that is refused before it changed anything, as nearly all are, needs no undoing. `outcomes` ends with the
+/// unit that failed.
+fn apply_plainly<W: Writer>(
+    conn: &Connection,
+    writer: &mut W,
+    batch: &[W::Unit],
+    outcomes: &mut Outcomes<W>,
+) -> Result<bool, Fault> {
+    for unit in batch {
+        let before = conn.total_changes();
+        match writer.apply(unit) {
+            Ok(receipt) => outcomes.push(Ok(receipt)),
+            Err(Failure::Transaction(fault)) => return Err(fault),
+            Err(Failure::Unit(error)) => {
+                outcomes.push(Err(error));
+                if conn.total_changes() != before {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Applies the units anew, each in a savepoint. Those that were refused in the first round stay refused: what they
+/// were refused for came before the failure that ended the round, so it holds again.
+fn apply_with_savepoints<W: Writer>(
+    control: &mut Control<'_>,
+    writer: &mut W,
+    batch: &[W::Unit],
+    outcomes: &mut Outcomes<W>,
+) -> Result<(), Fault> {
+    let mut first_round = std::mem::take(outcomes).into_iter();
+    for unit in batch {
+        if let Some(Err(error)) = first_round.next() {
+            outcomes.push(Err(error));
+            continue;
+        }
+        control.savepoint.execute([])?;
+        let outcome = match writer.apply(unit) {
+            Ok(receipt) => Ok(receipt),
+            Err(Failure::Transaction(fault)) => return Err(fault),
+            Err(Failure::Unit(error)) => {
+                control.rollback_to.execute([])?;
+                Err(error)
+            }
+        };
+        control.release.execute([])?;
+        outcomes.push(outcome);
+    }
+    Ok(())
+}
+
+fn roll_back(conn: &Connection, control: &mut Control<'_>) {
+    // After some errors SQLite has rolled back by itself.
+    if !conn.is_autocommit()
+        && let Err(error) = control.rollback.execute([])
+    {
+        tracing::error!(%error, "a failed transaction could not be rolled back");
+    }
 }
 
 fn finish<W: Writer>(unit: W::Unit, outcome: Result<W::Receipt, W::Error>) {

@@ -23,7 +23,7 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
-            page_bytes: 4096,
+            page_bytes: 8192,
             cache_bytes: 64 << 20,
             max_bytes: None,
             busy_timeout: Duration::from_secs(5),

@@ -102,6 +102,22 @@ fn flow_record(row: &SqliteRow) -> Result<FlowRecord, StoreError> {
     })
 }
 
+/// What a lane of a flow's journal is: the log, or the inbox of a session.
+fn session(flow: FlowRow, lane: i64) -> Result<Option<SessionId>, StoreError> {
+    match lane {
+        -1 => Ok(None),
+        _ => match u16::try_from(lane) {
+            Ok(index) => Ok(Some(flow.session(index))),
+            Err(_) => Err(corrupt("journal", format!("{}: lane {lane}", flow.0))),
+        },
+    }
+}
+
+/// Which of the rows asked for (see [`json`]) this is about.
+fn place(row: &SqliteRow) -> Result<usize, StoreError> {
+    sequence(row, 0, "journal").map(|place| place as usize)
+}
+
 /// Rows as SQL can take any number of them.
 fn json(rows: &[FlowRow]) -> String {
     let numbers: Vec<String> = rows.iter().map(|row| row.0.to_string()).collect();
@@ -173,30 +189,20 @@ impl Store {
             .fetch_optional(&mut *snapshot)
             .await?;
         let Some(found) = found else { return Ok(None) };
-        let log = sqlx::query("SELECT seq, body FROM log WHERE flow = ?1 ORDER BY seq")
+        let rows = sqlx::query("SELECT lane, seq, body FROM journal WHERE flow = ?1 ORDER BY lane, seq")
             .bind(row.0)
             .fetch_all(&mut *snapshot)
             .await?;
-        let inbox = sqlx::query("SELECT session, seq, body FROM inbox WHERE session BETWEEN ?1 AND ?2 ORDER BY session, seq")
-            .bind(row.session(0).0)
-            .bind(row.session(u16::MAX).0)
-            .fetch_all(&mut *snapshot)
-            .await?;
         snapshot.commit().await?;
-        Ok(Some(StoredJournal {
-            record: flow_record(&found)?,
-            log: log
-                .iter()
-                .map(|row| Ok((sequence(row, 0, "log")?, bytes(row, 1, "log")?)))
-                .collect::<Result<_, StoreError>>()?,
-            inbox: inbox
-                .iter()
-                .map(|row| {
-                    let session = SessionId(column(row, 0, "inbox")?);
-                    Ok((session, sequence(row, 1, "inbox")?, bytes(row, 2, "inbox")?))
-                })
-                .collect::<Result<_, StoreError>>()?,
-        }))
+        let mut journal = StoredJournal { record: flow_record(&found)?, log: Vec::new(), inbox: Vec::new() };
+        for entry in &rows {
+            let (seq, body) = (sequence(entry, 1, "journal")?, bytes(entry, 2, "journal")?);
+            match session(row, column(entry, 0, "journal")?)? {
+                None => journal.log.push((seq, body)),
+                Some(session) => journal.inbox.push((session, seq, body)),
+            }
+        }
+        Ok(Some(journal))
     }
 
     /// The heads of these flows' journals, in the order asked for.
@@ -204,35 +210,33 @@ impl Store {
         let asked = json(rows);
         let mut snapshot = self.pool().begin().await?;
         let last = sqlx::query(
-            "SELECT log.flow, log.seq, log.body FROM json_each(?1) AS asked CROSS JOIN log \
-             ON log.flow = asked.value AND log.seq = (SELECT max(seq) FROM log WHERE flow = asked.value)",
+            "SELECT asked.key, journal.seq, journal.body FROM json_each(?1) AS asked CROSS JOIN journal \
+             ON journal.flow = asked.value AND journal.lane = -1 AND journal.seq = \
+             (SELECT seq FROM journal WHERE flow = asked.value AND lane = -1 ORDER BY seq DESC LIMIT 1)",
         )
         .bind(&asked)
         .fetch_all(&mut *snapshot)
         .await?;
         let inbox = sqlx::query(
-            "SELECT inbox.session, max(inbox.seq) FROM json_each(?1) AS asked CROSS JOIN inbox \
-             ON inbox.session BETWEEN asked.value << 16 AND (asked.value << 16) + 65535 \
-             GROUP BY inbox.session ORDER BY inbox.session",
+            "SELECT asked.key, journal.lane, max(journal.seq) FROM json_each(?1) AS asked CROSS JOIN journal \
+             ON journal.flow = asked.value AND journal.lane >= 0 \
+             GROUP BY asked.key, journal.lane ORDER BY asked.key, journal.lane",
         )
         .bind(&asked)
         .fetch_all(&mut *snapshot)
         .await?;
         snapshot.commit().await?;
-        let mut heads: Vec<Head> =
-            rows.iter().map(|&flow| Head { flow, last: None, inbox: Vec::new() }).collect();
-        let places: std::collections::HashMap<FlowRow, usize> =
-            rows.iter().enumerate().map(|(place, &flow)| (flow, place)).collect();
+        let mut heads: Vec<Head> = rows.iter().map(|&flow| Head { flow, last: None, inbox: Vec::new() }).collect();
         for row in &last {
-            let flow = FlowRow(column(row, 0, "log")?);
-            if let Some(&place) = places.get(&flow) {
-                heads[place].last = Some((sequence(row, 1, "log")?, bytes(row, 2, "log")?));
+            if let Some(head) = heads.get_mut(place(row)?) {
+                head.last = Some((sequence(row, 1, "journal")?, bytes(row, 2, "journal")?));
             }
         }
         for row in &inbox {
-            let session = SessionId(column(row, 0, "inbox")?);
-            if let Some(&place) = places.get(&session.flow()) {
-                heads[place].inbox.push((session, sequence(row, 1, "inbox")?));
+            if let Some(head) = heads.get_mut(place(row)?)
+                && let Some(session) = session(head.flow, column(row, 1, "journal")?)?
+            {
+                head.inbox.push((session, sequence(row, 2, "journal")?));
             }
         }
         Ok(heads)

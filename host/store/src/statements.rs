@@ -29,12 +29,11 @@ statements! {
     add_client = "INSERT OR IGNORE INTO client (identity, client_id, flow, user) VALUES (?1, ?2, ?3, ?4)";
     find_client = "SELECT flow FROM client WHERE identity = ?1 AND client_id = ?2";
     remove_client = "DELETE FROM client WHERE identity = ?1 AND client_id = ?2";
-    // The row changes only if the flow is live and the identity's own: one statement asks and writes.
-    append_log = "INSERT INTO log (flow, seq, body) SELECT ?1, ?2, ?3 \
-                  WHERE EXISTS (SELECT 1 FROM flow WHERE id = ?1 AND identity = ?4 AND state <= 2)";
-    deliver = "INSERT OR IGNORE INTO inbox (session, seq, body) SELECT ?1, ?2, ?3 \
-               WHERE EXISTS (SELECT 1 FROM flow WHERE id = ?1 >> 16 AND state <= 2)";
+    // Asked apart from the insert: an INSERT ... SELECT could fail halfway, so SQLite would copy each page it touches.
+    is_own_live = "SELECT 1 FROM flow WHERE id = ?1 AND identity = ?2 AND state <= 2";
     is_live = "SELECT 1 FROM flow WHERE id = ?1 AND state <= 2";
+    append_log = "INSERT INTO journal (flow, seq, lane, body) VALUES (?1, ?2, -1, ?3)";
+    deliver = "INSERT OR IGNORE INTO journal (flow, seq, lane, body) VALUES (?1, ?2, ?3, ?4)";
     initiate = "INSERT INTO initiation (identity, id, body) VALUES (?1, ?2, ?3)";
     take_initiation = "DELETE FROM initiation WHERE identity = ?1 AND id = ?2";
     add_outbox = "INSERT INTO outbox (id, identity, destination, message_id, body) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -46,8 +45,7 @@ statements! {
                 WHERE id = ?1 AND identity = ?2 AND state <= 2";
     drop_flow = "DELETE FROM flow WHERE id = ?1 AND identity = ?2 AND state <= 2 RETURNING client_id";
     drop_finished = "DELETE FROM flow WHERE id = ?1 AND identity = ?2 AND state > 2";
-    drop_log = "DELETE FROM log WHERE flow = ?1";
-    drop_inbox = "DELETE FROM inbox WHERE session BETWEEN ?1 AND ?2";
+    drop_journal = "DELETE FROM journal WHERE flow = ?1";
     expire = "DELETE FROM flow WHERE id IN \
               (SELECT id FROM flow WHERE expires IS NOT NULL AND expires <= ?1 ORDER BY expires LIMIT ?2) \
               RETURNING identity, client_id";

@@ -109,15 +109,19 @@ impl<'c> StoreWriter<'c> {
     fn op(&mut self, identity: IdentityRow, index: usize, op: &Op, receipt: &mut Receipt) -> Result<(), Failed> {
         match op {
             Op::AppendLog { flow, seq, body } => {
-                let appended = self.sql.append_log.execute(params![flow.0, seq, &body[..], identity.0]);
-                let appended =
-                    appended.map_err(|e| or_conflict(e, Conflict::SegmentExists { flow: *flow, seq: *seq }))?;
-                one(appended, Conflict::FlowNotLive(*flow))
+                if !self.sql.is_own_live.exists(params![flow.0, identity.0])? {
+                    return Err(refuse(Conflict::FlowNotLive(*flow)));
+                }
+                let appended = self.sql.append_log.execute(params![flow.0, seq, &body[..]]);
+                appended.map_err(|e| or_conflict(e, Conflict::SegmentExists { flow: *flow, seq: *seq }))?;
+                Ok(())
             }
             Op::Deliver { session, seq, body } => {
-                let inserted = self.sql.deliver.execute(params![session.0, seq, &body[..]])?;
-                // Nothing inserted: it was there already, or nobody is there to take it.
-                if inserted == 0 && !self.sql.is_live.exists([session.flow().0])? {
+                let flow = session.flow().0;
+                if self.sql.is_live.exists([flow])? {
+                    // A message that is there already is the same message.
+                    self.sql.deliver.execute(params![flow, seq, session.index(), &body[..]])?;
+                } else {
                     receipt.undelivered.push(index);
                 }
                 Ok(())
@@ -209,8 +213,7 @@ impl<'c> StoreWriter<'c> {
                 }
             }
         }
-        self.sql.drop_log.execute([flow.0])?;
-        self.sql.drop_inbox.execute([flow.session(0).0, flow.session(u16::MAX).0])?;
+        self.sql.drop_journal.execute([flow.0])?;
         Ok(())
     }
 
@@ -294,22 +297,17 @@ impl Writer for StoreWriter<'_> {
                 }
                 written.map(Outcome::Receipt)
             }
-            Job::Register { names, .. } => self.register(names).map(Outcome::Rows),
+            Job::Register { names, .. } => {
+                let rows = self.register(names);
+                if rows.is_err() {
+                    self.version = None;
+                }
+                rows.map(Outcome::Rows)
+            }
             Job::RaiseEpoch { row, epoch, .. } => self.raise_epoch(*row, *epoch).map(|()| Outcome::Count(1)),
             Job::Purge { now, processed_before, limit, .. } => {
                 self.purge(*now, *processed_before, *limit).map(Outcome::Count)
             }
-        }
-    }
-
-    fn is_single_statement(&self, job: &Job) -> bool {
-        match job {
-            Job::Unit(unit) => match &unit.ops[..] {
-                [op] => !matches!(op, Op::StartFlow(_) | Op::EndFlow { .. } | Op::RemoveClient { .. }),
-                _ => false,
-            },
-            Job::RaiseEpoch { .. } => true,
-            Job::Register { .. } | Job::Purge { .. } => false,
         }
     }
 
