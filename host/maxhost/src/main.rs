@@ -1,2 +1,64 @@
-//! placeholder
-fn main() {}
+//! The command line of a maxhost, and the host itself (`maxhost run`).
+
+mod cli;
+mod commands;
+mod config;
+mod context;
+mod embedded_sdk;
+mod files;
+mod manifest;
+mod output;
+mod render;
+mod run;
+mod strict_toml;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use maxhost_model::{Code, Problem};
+use serde_json::json;
+
+use crate::cli::Cli;
+use crate::context::Context;
+use crate::output::Output;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Two providers of cryptography may be linked in; without a choice the first use of TLS would fail. An error means
+    // that the choice was made already.
+    let _chosen = rustls::crypto::ring::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let context = Context { out: Output::new(&cli.global), global: cli.global };
+    match commands::execute(&context, cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => {
+            context.out.problem(&problem);
+            ExitCode::from(problem.class().exit_code())
+        }
+    }
+}
+
+/// Help and version are answers; anything else is wrong usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    // Nobody has parsed the options when parsing them failed.
+    if !asked && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let problem = Problem::new(Code::Usage, message);
+        let line =
+            json!({"code": problem.code.as_str(), "message": problem.message, "remedy": problem.remedy, "details": {}});
+        eprintln!("{}", json!({ "error": line }));
+    } else {
+        // A reader that has gone is no failure.
+        let _gone = error.print();
+    }
+    ExitCode::from(if asked { 0 } else { Code::Usage.class().exit_code() })
+}

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::Stream;
+use futures::stream::BoxStream;
 use maxhost_flows::api::{Caller, HostApi};
 use maxhost_model::{Code, Problem};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -116,7 +117,7 @@ fn stopping() -> Problem {
 
 struct Guarded<T> {
     /// `None` once the stream has ended.
-    events: Option<Pin<Box<dyn Stream<Item = Result<T, Problem>> + Send>>>,
+    events: Option<BoxStream<'static, Result<T, Problem>>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     _admitted: Admitted,
 }

@@ -170,7 +170,7 @@ async fn following_tells_progress_in_order_and_the_end_in_the_chosen_encoding() 
     let flow = served
         .client()
         .follow(FollowFrom::Start(start(None)), PATIENT, |observation| {
-            if let Observation::Event(event) = observation {
+            if let Observation::Event { event, .. } = observation {
                 seen.push(match event {
                     Event::Started(started) => format!("started {}", started.new),
                     Event::State(change) => format!("{:?}", change.state()),
@@ -189,7 +189,7 @@ async fn following_tells_progress_in_order_and_the_end_in_the_chosen_encoding() 
     let flow = served
         .client()
         .follow(watch(13, 2, pb::Encoding::Cbor), PATIENT, |observation| {
-            if let Observation::Event(Event::Progress(label)) = observation {
+            if let Observation::Event { event: Event::Progress(label), .. } = observation {
                 labels.push(label.clone());
             }
         })
@@ -225,7 +225,7 @@ async fn following_goes_on_behind_the_cursor_when_the_host_is_back_elsewhere() {
     let mut seen = Vec::new();
     let flow = client
         .follow(watch(1, 0, pb::Encoding::Json), PATIENT, |observation| match observation {
-            Observation::Event(Event::Progress(label)) => {
+            Observation::Event { event: Event::Progress(label), .. } => {
                 seen.push(label.clone());
                 if label == "step 3" {
                     first.shutdown.cancel();
@@ -237,7 +237,7 @@ async fn following_goes_on_behind_the_cursor_when_the_host_is_back_elsewhere() {
                 *endpoint.lock() = second.endpoint.clone();
             }
             Observation::Back => seen.push("back".to_owned()),
-            Observation::Event(_) => {}
+            Observation::Event { .. } => {}
         })
         .await
         .unwrap();

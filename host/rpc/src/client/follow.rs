@@ -45,7 +45,12 @@ pub struct FollowOptions {
 #[derive(Debug)]
 pub enum Observation<'a> {
     /// An event of the flow.
-    Event(&'a Event),
+    Event {
+        /// What happened.
+        event: &'a Event,
+        /// Where to go on behind it.
+        cursor: u64,
+    },
     /// The host is away; following goes on when it is back.
     Lost(&'a Problem),
     /// The host is back.
@@ -107,7 +112,7 @@ impl Client {
             };
             let away = matches!(problem.code, Code::HostUnreachable | Code::HostStopping);
             if !away || !repeatable {
-                return Err(named(problem, &position));
+                return Err(if was_connected { named(problem, &position) } else { problem });
             }
             if absence.since.is_none() {
                 observe(Observation::Lost(&problem));
@@ -139,7 +144,7 @@ impl Client {
             if absence.over() {
                 observe(Observation::Back);
             }
-            observe(Observation::Event(&event));
+            observe(Observation::Event { event: &event, cursor: at });
             match (event, &mut *position) {
                 (Event::Ended(flow), _) => return Ok(flow),
                 (Event::Started(started), Position::Start(request)) => {
@@ -181,6 +186,10 @@ fn out_of_time() -> Problem {
 fn named(problem: Problem, position: &Position) -> Problem {
     match position {
         Position::Flow { flow_id, .. } => problem.detail("flow_id", flow_id.clone()),
+        // Without a client id nobody can tell whether the start arrived.
+        Position::Start(request) if request.client_id.is_none() && problem.code == Code::HostUnreachable => {
+            problem.remedy("look with `maxhost flow list` whether the flow was started; a start with a client id can be repeated")
+        }
         Position::Start(_) => problem,
     }
 }

@@ -1,0 +1,310 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::units;
+
+/// Hosts Corda identities and runs their CorDapps, each flow in a WebAssembly instance of its own.
+#[derive(Debug, Parser)]
+#[command(name = "maxhost", version, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    /// For every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// One JSON object on standard output; a list is one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The configuration
+    #[arg(long, global = true, value_name = "FILE", env = "MAXHOST_CONFIG", default_value = crate::config::FILE_NAME)]
+    pub config: PathBuf,
+    /// The host to talk to, http://HOST:PORT; without it, the one that runs with the configuration
+    #[arg(long, global = true, value_name = "URL", env = "MAXHOST_ENDPOINT")]
+    pub endpoint: Option<String>,
+    /// How long to wait, such as 30s; while a flow runs, there is no limit unless one is given
+    #[arg(long, global = true, value_name = "TIME", value_parser = units::duration)]
+    pub timeout: Option<Duration>,
+    /// Colours on standard error and in tables
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+impl Global {
+    /// How long a call may take, and how long the host may be away.
+    pub fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(30))
+    }
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a development network: authorities, keys, identities, configuration
+    Init(InitArgs),
+    /// Run the host in the foreground
+    Run(RunArgs),
+    /// Show the host at a glance
+    Status,
+    /// Identities of the host
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// CorDapps: make, build, look at and install them
+    #[command(subcommand)]
+    Cordapp(CordappCommand),
+    /// Flows: start, watch and end them
+    #[command(subcommand)]
+    Flow(FlowCommand),
+    /// The network as the host knows it
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Find out what is wrong with this installation
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `maxhost init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The folder; repeating the command after an interruption goes on where it stopped
+    pub dir: PathBuf,
+    /// Add so many identities: O=Party 00001, L=London, C=GB and so on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub count: Option<u32>,
+    /// Add this identity; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub identity: Vec<String>,
+    /// The notary's name
+    #[arg(long, value_name = "NAME")]
+    pub notary: Option<String>,
+    /// Install the components of this folder, and name them in every manifest
+    #[arg(long, value_name = "DIR")]
+    pub cordapps: Option<PathBuf>,
+}
+
+/// `maxhost run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// How the log on standard error is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Override a setting of the configuration; may be given several times
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// `maxhost identity`.
+#[derive(Debug, Subcommand)]
+pub enum IdentityCommand {
+    /// List the identities of the host
+    List {
+        /// Only those whose name contains this
+        filter: Option<String>,
+    },
+    /// Show one identity
+    Show {
+        /// Its name, or a part that fits exactly one
+        name: String,
+    },
+    /// Issue an identity of the development network; a running host takes it at once
+    New {
+        /// Its X.500 name
+        name: String,
+        /// A CorDapp it runs: name, name@version or name#sha256:HASH; may be given several times
+        #[arg(long, value_name = "CORDAPP")]
+        cordapp: Vec<String>,
+    },
+    /// Stop hosting an identity; its keys and its data stay
+    Remove {
+        /// Its name, or a part that fits exactly one
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// `maxhost cordapp`.
+#[derive(Debug, Subcommand)]
+pub enum CordappCommand {
+    /// Write a new CorDapp: a crate of a few lines with a test that passes
+    New {
+        /// Its name, which is that of the folder
+        name: String,
+    },
+    /// Compile a CorDapp and check the component
+    Build {
+        /// The folder of the crate
+        #[arg(default_value = ".")]
+        path: PathBuf,
+    },
+    /// Show what a component is
+    Inspect {
+        /// The component
+        file: PathBuf,
+    },
+    /// Put a component where manifests can name it
+    Install {
+        /// The component
+        file: PathBuf,
+        /// Replace an installed one of the same name and version
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+/// `maxhost flow`.
+#[derive(Debug, Subcommand)]
+pub enum FlowCommand {
+    /// Start a flow
+    Start(StartArgs),
+    /// Show everything about one flow
+    Show {
+        /// The flow's id
+        id: String,
+    },
+    /// List flows, newest first
+    List {
+        /// Only of this identity
+        #[arg(long, value_name = "NAME")]
+        identity: Option<String>,
+        /// Only in this state; may be given several times
+        #[arg(long, value_name = "STATE", value_enum)]
+        state: Vec<FlowState>,
+        /// Only those whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        flow: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+    },
+    /// Follow a flow to its end
+    Watch {
+        /// The flow's id
+        id: String,
+        /// Go on behind this event
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        cursor: u64,
+    },
+    /// End a flow
+    Kill {
+        /// The flow's id
+        id: String,
+    },
+    /// Forget a finished flow that was started with a client id
+    Forget {
+        /// The client id
+        client_id: String,
+        /// The identity, where the client id was used for several
+        #[arg(long, value_name = "NAME")]
+        identity: Option<String>,
+    },
+    /// List what an identity can run
+    Types {
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+    },
+}
+
+/// `maxhost flow start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// The identity that runs it: its name, or a part that fits exactly one
+    #[arg(long, value_name = "NAME")]
+    pub identity: String,
+    /// The flow: cordapp/flow, or flow where that is unique
+    pub flow: String,
+    /// Arguments as JSON, @FILE, or - for standard input
+    #[arg(value_name = "JSON|@FILE|-")]
+    pub arguments: Option<String>,
+    /// Makes the start repeatable: the same id never starts a second flow
+    #[arg(long, value_name = "ID")]
+    pub client_id: Option<String>,
+    /// Wait until it ends
+    #[arg(long, conflicts_with = "watch")]
+    pub wait: bool,
+    /// Show its progress until it ends
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// States of a flow, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FlowState {
+    /// Computing.
+    Running,
+    /// Waiting.
+    Suspended,
+    /// Held by an operator.
+    Paused,
+    /// Held because of a failure.
+    Hospital,
+    /// Ended with a result.
+    Completed,
+    /// Ended with an error.
+    Failed,
+    /// Ended by an operator.
+    Killed,
+}
+
+/// `maxhost network`.
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    /// List the parties of the network
+    Parties {
+        /// Only those with this in their name
+        filter: Option<String>,
+        /// A whole component of the name, such as the organisation, equals the filter
+        #[arg(long, requires = "filter")]
+        exact: bool,
+    },
+    /// Show the network parameters
+    Parameters,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

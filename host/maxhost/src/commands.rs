@@ -1,0 +1,39 @@
+//! The commands, one module a noun.
+
+mod cordapp;
+mod cordapp_build;
+mod cordapp_new;
+mod doctor;
+mod flow;
+mod identity;
+mod init;
+mod network;
+mod status;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+use crate::context::{Context, Outcome};
+
+/// Does what was typed.
+///
+/// # Errors
+/// What the user has to know.
+pub fn execute(context: &Context, command: Command) -> Outcome {
+    match command {
+        Command::Init(args) => init::execute(context, &args),
+        Command::Run(args) => crate::run::execute(context, &args),
+        Command::Status => status::execute(context),
+        Command::Identity(command) => identity::execute(context, command),
+        Command::Cordapp(command) => cordapp::execute(context, command),
+        Command::Flow(command) => flow::execute(context, command),
+        Command::Network(command) => network::execute(context, command),
+        Command::Doctor => doctor::execute(context),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "maxhost", &mut script);
+            context.out.data(String::from_utf8_lossy(&script).trim_end());
+            Ok(0)
+        }
+    }
+}

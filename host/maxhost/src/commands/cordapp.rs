@@ -1,0 +1,129 @@
+//! `maxhost cordapp`: look at components and install them.
+
+use std::path::{Path, PathBuf};
+
+use maxhost_model::{Code, Problem};
+use maxhost_sandbox::Inspection;
+use serde_json::{Value, json};
+
+use super::{cordapp_build, cordapp_new};
+use crate::cli::CordappCommand;
+use crate::context::{Context, Outcome};
+use crate::files::{self, io_problem};
+use crate::units::show_size;
+
+/// The largest component that is looked at: far beyond any sensible one.
+const LARGEST_COMPONENT: u64 = 256 << 20;
+
+/// Does what was typed.
+pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
+    match command {
+        CordappCommand::New { name } => cordapp_new::execute(context, &name),
+        CordappCommand::Build { path } => cordapp_build::execute(context, &path),
+        CordappCommand::Inspect { file } => {
+            let (_, inspection) = inspect(&file)?;
+            context.out.object(&describe(&inspection), || text(&inspection));
+            Ok(0)
+        }
+        CordappCommand::Install { file, replace } => {
+            let folder = context.config()?.cordapps();
+            let (installed, inspection) = install(&file, &folder, replace)?;
+            let mut object = describe(&inspection);
+            object["file"] = installed.display().to_string().into();
+            context.out.object(&object, || installed.display().to_string());
+            Ok(0)
+        }
+    }
+}
+
+/// Reads and checks a component. Gives its bytes too.
+///
+/// # Errors
+/// It cannot be read, or is no component a host would run.
+pub fn inspect(file: &Path) -> Result<(Vec<u8>, Inspection), Problem> {
+    let unreadable = |error: &std::io::Error| io_problem(Code::FileUnreadable, "read", file, error);
+    let size = std::fs::metadata(file).map_err(|error| unreadable(&error))?.len();
+    if size > LARGEST_COMPONENT {
+        let message = format!("{} is {} large: no component is", file.display(), show_size(size));
+        return Err(Problem::new(Code::ComponentInvalid, message));
+    }
+    let wasm = std::fs::read(file).map_err(|error| unreadable(&error))?;
+    let inspection = maxhost_sandbox::inspect(&wasm).map_err(|error| {
+        let problem = Problem::from(error);
+        Problem { message: format!("{}: {}", file.display(), problem.message), ..problem }
+            .detail("file", file.display().to_string())
+    })?;
+    Ok((wasm, inspection))
+}
+
+/// What a component is, for programs.
+pub fn describe(inspection: &Inspection) -> Value {
+    let descriptor = &inspection.descriptor;
+    let flows: Vec<Value> = descriptor
+        .flows
+        .iter()
+        .map(|flow| {
+            json!({
+                "name": flow.name,
+                "doc": flow.doc,
+                "startable": flow.startable,
+                "initiating": flow.initiating,
+                "responds_to": flow.responds_to,
+                "version": flow.version,
+                "arguments": flow.arguments,
+                "result": flow.result,
+            })
+        })
+        .collect();
+    json!({
+        "name": descriptor.name,
+        "version": descriptor.version,
+        "vendor": descriptor.vendor,
+        "world": inspection.world,
+        "hash": hex::encode(inspection.hash),
+        "bytes": inspection.bytes,
+        "flows": flows,
+        "imports": inspection.imports,
+    })
+}
+
+/// What a component is, for people.
+pub fn text(inspection: &Inspection) -> String {
+    let descriptor = &inspection.descriptor;
+    let vendor = if descriptor.vendor.is_empty() { String::new() } else { format!(" by {}", descriptor.vendor) };
+    let mut lines = vec![
+        format!("{} {}{vendor}", descriptor.name, descriptor.version),
+        format!("sha256:{}, {}", hex::encode(inspection.hash), show_size(inspection.bytes as u64)),
+    ];
+    for flow in &descriptor.flows {
+        let role = match (&flow.responds_to, flow.startable) {
+            (Some(protocol), _) => format!("answers {protocol}"),
+            (None, true) => "startable".to_owned(),
+            (None, false) => "internal".to_owned(),
+        };
+        lines.push(format!("  {}  ({role}, version {})  {}", flow.name, flow.version, flow.doc));
+    }
+    lines.push(format!("imports {}", inspection.imports.join(", ")));
+    lines.join("\n")
+}
+
+/// Puts a component into the folder of installed ones, as a whole, under its name and version.
+///
+/// # Errors
+/// It is no component; another one of its name and version is there; the folder cannot be written.
+pub fn install(file: &Path, folder: &Path, replace: bool) -> Result<(PathBuf, Inspection), Problem> {
+    let (wasm, inspection) = inspect(file)?;
+    let descriptor = &inspection.descriptor;
+    let target = folder.join(format!("{}-{}.wasm", descriptor.name, descriptor.version));
+    match std::fs::read(&target) {
+        Ok(there) if there == wasm => return Ok((target, inspection)),
+        Ok(_) if !replace => {
+            let message = format!("{} {} is installed already, with other bytes", descriptor.name, descriptor.version);
+            return Err(Problem::new(Code::CordappExists, message).detail("file", target.display().to_string()));
+        }
+        _ => {}
+    }
+    std::fs::create_dir_all(folder).map_err(|error| io_problem(Code::DirectoryUnwritable, "make", folder, &error))?;
+    files::write_atomically(&target, &wasm)?;
+    Ok((target, inspection))
+}

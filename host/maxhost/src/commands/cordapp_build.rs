@@ -1,0 +1,140 @@
+//! `maxhost cordapp build`: compile a crate to a component and check it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use maxhost_model::{Code, Problem};
+use serde_json::Value;
+
+use super::cordapp;
+use crate::context::{Context, Outcome};
+use crate::files;
+
+const TARGET: &str = "wasm32-wasip2";
+
+/// What makes components small and quick, whatever the crate's own profile says.
+const PROFILE: [(&str, &str); 6] = [
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
+    ("CARGO_PROFILE_RELEASE_LTO", "fat"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "true"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+];
+
+/// Builds the crate in a folder.
+pub fn execute(context: &Context, path: &Path) -> Outcome {
+    if !path.join("Cargo.toml").is_file() {
+        let message = format!("{} holds no crate: there is no Cargo.toml", path.display());
+        return Err(Problem::new(Code::FileUnreadable, message)
+            .remedy("name the folder of the CorDapp, or make one with `maxhost cordapp new NAME`"));
+    }
+    require_target()?;
+    let built = compile(path)?;
+    if built.is_empty() {
+        return Err(Problem::new(
+            Code::CordappBuildFailed,
+            format!("{} is no CorDapp: it builds no component", path.display()),
+        )
+        .remedy("add to its Cargo.toml: [lib] crate-type = [\"cdylib\", \"lib\"]"));
+    }
+    for wasm in built {
+        let (bytes, inspection) = cordapp::inspect(&wasm)?;
+        let target = cordapps_folder(path)?.join(format!("{}.wasm", inspection.descriptor.name));
+        files::create_dir(target.parent().unwrap_or(path))?;
+        files::write_atomically(&target, &bytes)?;
+        let mut object = cordapp::describe(&inspection);
+        object["file"] = target.display().to_string().into();
+        context.out.object(&object, || format!("{}\n{}", cordapp::text(&inspection), target.display()));
+    }
+    Ok(0)
+}
+
+fn cargo(path: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(path);
+    command
+}
+
+fn failed(message: impl Into<String>) -> Problem {
+    Problem::new(Code::CordappBuildFailed, message)
+}
+
+fn no_cargo(error: &std::io::Error) -> Problem {
+    failed(format!("cannot run cargo: {error}")).remedy("install Rust from https://rustup.rs, so that cargo is on PATH")
+}
+
+/// The compiler must know the target; without the check the message would be about `core`.
+fn require_target() -> Result<(), Problem> {
+    if target_installed() != Some(false) {
+        return Ok(());
+    }
+    Err(failed(format!("the compiler has no target {TARGET}")).remedy(format!("run: rustup target add {TARGET}")))
+}
+
+/// Whether the target is there; `None` if the compiler cannot be asked.
+pub fn target_installed() -> Option<bool> {
+    let mut ask = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    let answer = ask.args(["--print", "target-libdir", "--target", TARGET]).output().ok()?;
+    let folder = String::from_utf8(answer.stdout).ok()?;
+    Some(answer.status.success() && Path::new(folder.trim()).is_dir())
+}
+
+/// Runs cargo; its own words go to standard error as they come. Gives the components.
+fn compile(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let output = cargo(path)
+        .args(["build", "--release", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"])
+        .envs(PROFILE)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| no_cargo(&error))?;
+    if !output.status.success() {
+        return Err(failed(format!("{} does not compile", path.display())));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    Ok(messages
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter_map(|message| component(&message))
+        .collect())
+}
+
+/// The component that a message of cargo tells of.
+fn component(message: &Value) -> Option<PathBuf> {
+    if message["reason"] != "compiler-artifact" {
+        return None;
+    }
+    let kinds = message["target"]["crate_types"].as_array()?;
+    if !kinds.iter().any(|kind| kind == "cdylib") {
+        return None;
+    }
+    let files = message["filenames"].as_array()?;
+    files.iter().filter_map(Value::as_str).find(|file| file.ends_with(".wasm")).map(PathBuf::from)
+}
+
+/// `target/cordapps` of the crate's workspace.
+fn cordapps_folder(path: &Path) -> Result<PathBuf, Problem> {
+    let output = cargo(path)
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .output()
+        .map_err(|error| no_cargo(&error))?;
+    let metadata: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|_| failed(format!("cargo does not know the crate: {}", String::from_utf8_lossy(&output.stderr))))?;
+    let folder = metadata["target_directory"].as_str().ok_or_else(|| failed("cargo names no target folder"))?;
+    Ok(Path::new(folder).join("cordapps"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn components_are_found_among_cargos_messages() {
+        let library = |crate_type: &str, file: &str| json!({"reason": "compiler-artifact", "target": {"crate_types": [crate_type]}, "filenames": [file]});
+        assert_eq!(component(&library("cdylib", "/t/a.wasm")), Some(PathBuf::from("/t/a.wasm")));
+        assert_eq!(component(&library("lib", "/t/liba.rlib")), None);
+        assert_eq!(component(&json!({"reason": "build-finished"})), None);
+    }
+}

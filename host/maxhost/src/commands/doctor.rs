@@ -1,0 +1,406 @@
+//! `maxhost doctor`: looks at everything a host needs, changes nothing.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use maxhost_flows::options::IdentitySpec;
+use maxhost_model::{Code, NodeInfo, Problem, SecureHash, Signed};
+use maxhost_pki::node_info::verify_node_info;
+use maxhost_pki::{KeyVault, NetworkMap, Passphrase, TrustRoot};
+use maxhost_rpc::proto::v1 as pb;
+use maxhost_store::DataLock;
+use serde_json::{Value, json};
+
+use super::{cordapp, cordapp_build};
+use crate::config::Config;
+use crate::context::{Context, Outcome};
+use crate::manifest;
+use crate::units::show_size;
+
+/// Below this a host may soon stop writing.
+const LEAST_DISK: u64 = 512 << 20;
+/// What the pool of instances wants at its default size.
+const ENOUGH_MAPS: u64 = 65_530;
+const ENOUGH_FILES: u64 = 4_096;
+/// Certificates that end sooner are told.
+const EXPIRY: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What one look showed.
+struct Check {
+    check: &'static str,
+    ok: bool,
+    detail: String,
+    remedy: Option<String>,
+}
+
+fn fine(check: &'static str, detail: impl Into<String>) -> Check {
+    Check { check, ok: true, detail: detail.into(), remedy: None }
+}
+
+fn wrong(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Check {
+    Check { check, ok: false, detail: detail.into(), remedy: Some(remedy.into()) }
+}
+
+fn of<T>(check: &'static str, result: Result<T, Problem>, detail: impl FnOnce(&T) -> String) -> Check {
+    match result {
+        Ok(value) => fine(check, detail(&value)),
+        Err(problem) => wrong(check, problem.message, problem.remedy),
+    }
+}
+
+/// Looks at everything; exit code 1 if something is wrong.
+pub fn execute(context: &Context) -> Outcome {
+    let config = context.config();
+    let mut checks =
+        vec![of("config", config.as_ref().map_err(Clone::clone), |config| config.file().display().to_string())];
+    if let Ok(config) = &config {
+        checks.extend(folders(config));
+        checks.push(key_files(config));
+        checks.push(passphrase(config));
+        checks.push(network(config));
+        checks.push(manifests(config));
+        checks.push(certificates(config));
+        checks.push(cordapps(config));
+        checks.push(disk(config));
+        checks.push(database(config));
+        checks.push(host(context, config));
+        checks.push(port(context, config));
+    }
+    checks.push(maps());
+    checks.push(open_files());
+    checks.push(wasm_target());
+
+    let healthy = checks.iter().all(|check| check.ok);
+    let values: Vec<Value> = checks
+        .iter()
+        .map(|check| json!({"check": check.check, "ok": check.ok, "detail": check.detail, "remedy": check.remedy}))
+        .collect();
+    if context.out.is_json() {
+        context.out.list(&values, &[], |_| vec![]);
+    } else {
+        for check in &checks {
+            let mark = if check.ok { "ok    " } else { "WRONG " };
+            context.out.data(&format!("{mark} {:12} {}", check.check, check.detail));
+            if let Some(remedy) = &check.remedy {
+                context.out.data(&format!("       {:12} try: {remedy}", ""));
+            }
+        }
+    }
+    Ok(if healthy { 0 } else { Code::Internal.class().exit_code() })
+}
+
+fn folders(config: &Config) -> Vec<Check> {
+    let one = |check, path: &Path, needed: &str| {
+        if !path.is_dir() {
+            return wrong(check, format!("{} is no folder", path.display()), needed.to_owned());
+        }
+        match tempfile::Builder::new().prefix(".doctor-").tempfile_in(path) {
+            Ok(_) => fine(check, path.display().to_string()),
+            Err(error) => wrong(
+                check,
+                format!("{} cannot be written: {error}", path.display()),
+                Code::DirectoryUnwritable.remedy(),
+            ),
+        }
+    };
+    let data = config.data();
+    let data =
+        if data.exists() { one("data", data, "") } else { fine("data", format!("{} will be made", data.display())) };
+    vec![
+        data,
+        one("identities", &config.identities(), "make the folder, or correct identities.dir"),
+        one("installed", &config.cordapps(), "make the folder, or correct cordapps.dir"),
+    ]
+}
+
+/// Nobody but the host's user may read private keys and the passphrase.
+fn key_files(config: &Config) -> Check {
+    let mut exposed = Vec::new();
+    let mut seen = 0_u64;
+    let mut folders = vec![config.keys()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) => return wrong("keys", format!("{}: {error}", folder.display()), Code::KeyUnreadable.remedy()),
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "key") {
+                seen += 1;
+                if metadata.permissions().mode() & 0o077 != 0 {
+                    exposed.push(path);
+                }
+            }
+        }
+    }
+    if let Some(file) = config.passphrase_file()
+        && std::fs::metadata(&file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+    {
+        exposed.push(file);
+    }
+    match exposed.first() {
+        None => fine("keys", format!("{seen} sealed keys, readable by their owner only")),
+        Some(first) => wrong(
+            "keys",
+            format!("{} files can be read by others, the first is {}", exposed.len(), first.display()),
+            format!("chmod 600 {}", first.display()),
+        ),
+    }
+}
+
+fn passphrase(config: &Config) -> Check {
+    let unlocked = config.passphrase().and_then(|passphrase| {
+        let passphrase = Passphrase::new(passphrase.0)?;
+        Ok(KeyVault::unlock(&config.keys(), &passphrase)?)
+    });
+    of("passphrase", unlocked, |_| "opens the key vault".to_owned())
+}
+
+fn network(config: &Config) -> Check {
+    let map = match NetworkMap::load(&config.network()) {
+        Ok(map) => map,
+        Err(error) => {
+            let problem = Problem::from(error);
+            return wrong("network", problem.message, problem.remedy);
+        }
+    };
+    if let Some((file, reason)) = map.rejected().first() {
+        return wrong("network", format!("{file}: {reason}"), Code::CertificateInvalid.remedy());
+    }
+    let parameters = map.parameters();
+    fine("network", format!("{} parties, parameters of epoch {} are signed and valid", map.len(), parameters.epoch))
+}
+
+/// The certificates of the identities here are valid, and will be for a while.
+fn certificates(config: &Config) -> Check {
+    let loaded = TrustRoot::from_pem_file(&config.network().join("root.pem")).map_err(Problem::from);
+    let trust = match loaded {
+        Ok(trust) => trust,
+        Err(problem) => return wrong("certificates", problem.message, problem.remedy),
+    };
+    let now = SystemTime::now();
+    let mut valid = 0_u32;
+    for spec in specs(config) {
+        let file =
+            config.network().join("node-infos").join(format!("nodeInfo-{}", SecureHash::of(spec.name.as_bytes())));
+        let Ok(bytes) = std::fs::read(&file) else {
+            return wrong(
+                "certificates",
+                format!("{} has published no node info", spec.name),
+                Code::CertificateInvalid.remedy(),
+            );
+        };
+        let verified = maxhost_model::from_cbor::<Signed<NodeInfo>>(&bytes)
+            .map_err(|error| Problem::new(Code::CertificateInvalid, format!("{}: {error}", file.display())))
+            .and_then(|info| {
+                verify_node_info(&info, &trust, now)?;
+                verify_node_info(&info, &trust, now + EXPIRY).map_err(|error| {
+                    let problem = Problem::from(error);
+                    Problem { message: format!("ends within 30 days: {}", problem.message), ..problem }
+                })?;
+                Ok(())
+            });
+        if let Err(problem) = verified {
+            return wrong("certificates", format!("{}: {}", spec.name, problem.message), problem.remedy);
+        }
+        valid += 1;
+    }
+    fine("certificates", format!("{valid} identities have certificates that are valid for 30 days or more"))
+}
+
+/// What the manifests say that can be read.
+fn specs(config: &Config) -> Vec<IdentitySpec> {
+    let Ok(entries) = std::fs::read_dir(config.identities()) else { return Vec::new() };
+    let files = entries.flatten().map(|entry| entry.path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files
+        .filter_map(|path| {
+            let text = std::fs::read_to_string(&path).ok()?;
+            manifest::parse(&path, &text).ok()
+        })
+        .collect()
+}
+
+fn manifests(config: &Config) -> Check {
+    let folder = config.identities();
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        return wrong("manifests", format!("{} cannot be read", folder.display()), Code::FileUnreadable.remedy());
+    };
+    let (mut good, mut first_bad, mut bad) = (0_u32, None, 0_u32);
+    let mut names = std::collections::HashMap::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let problem = match std::fs::read_to_string(&path) {
+            Err(error) => Some(format!("{}: {error}", path.display())),
+            Ok(text) => match manifest::parse(&path, &text) {
+                Err(bad) => Some(bad.problem.message),
+                Ok(spec) if !spec.keys.is_dir() => {
+                    Some(format!("{}: there are no keys in {}", path.display(), spec.keys.display()))
+                }
+                Ok(spec) => names
+                    .insert(spec.name.clone(), path.clone())
+                    .map(|other| format!("{} and {} are both {}", other.display(), path.display(), spec.name)),
+            },
+        };
+        match problem {
+            None => good += 1,
+            Some(problem) => {
+                bad += 1;
+                first_bad.get_or_insert(problem);
+            }
+        }
+    }
+    match first_bad {
+        None => fine("manifests", format!("{good} manifests")),
+        Some(first) => {
+            wrong("manifests", format!("{bad} of {} are broken; {first}", good + bad), Code::ManifestInvalid.remedy())
+        }
+    }
+}
+
+fn cordapps(config: &Config) -> Check {
+    let Ok(entries) = std::fs::read_dir(config.cordapps()) else {
+        return wrong("cordapps", "the folder cannot be read", "make the folder, or correct cordapps.dir");
+    };
+    let mut names = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        match cordapp::inspect(&path) {
+            Ok((_, found)) => names.push(format!("{} {}", found.descriptor.name, found.descriptor.version)),
+            Err(problem) => return wrong("cordapps", problem.message, problem.remedy),
+        }
+    }
+    names.sort();
+    fine("cordapps", if names.is_empty() { "none are installed".to_owned() } else { names.join(", ") })
+}
+
+fn disk(config: &Config) -> Check {
+    match free_space(config.root()) {
+        None => fine("disk", "the file system does not tell"),
+        Some(free) if free < LEAST_DISK => {
+            wrong("disk", format!("{} are free", show_size(free)), Code::DiskFull.remedy())
+        }
+        Some(free) => fine("disk", format!("{} are free", show_size(free))),
+    }
+}
+
+fn free_space(path: &Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut figures = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` is a C string, and `figures` is large enough for what statvfs writes; it is read only if statvfs
+    // says that it wrote it.
+    let figures = unsafe {
+        if libc::statvfs(path.as_ptr(), figures.as_mut_ptr()) != 0 {
+            return None;
+        }
+        figures.assume_init()
+    };
+    Some(figures.f_bavail.saturating_mul(figures.f_frsize))
+}
+
+/// The file begins like a database; whether it is whole and of our version is the host's to say when it opens it.
+fn database(config: &Config) -> Check {
+    let file = config.database();
+    match std::fs::File::open(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            fine("database", format!("{} will be made", file.display()))
+        }
+        Err(error) => wrong("database", format!("{}: {error}", file.display()), Code::StoreFailed.remedy()),
+        Ok(mut open) => {
+            let mut magic = [0; 16];
+            let read = std::io::Read::read(&mut open, &mut magic).unwrap_or(0);
+            if read == 0 || &magic == b"SQLite format 3\0" {
+                fine("database", file.display().to_string())
+            } else {
+                wrong(
+                    "database",
+                    format!("{} is no database", file.display()),
+                    "restore it from a backup, or correct store.url",
+                )
+            }
+        }
+    }
+}
+
+fn host(context: &Context, config: &Config) -> Check {
+    let holder = if config.data().is_dir() { DataLock::holder(config.data()) } else { None };
+    let Some(holder) = holder else {
+        return fine("host", "none is running");
+    };
+    let status =
+        context.client().and_then(|client| context.block_on(async move { client.status(pb::StatusRequest {}).await }));
+    match status {
+        Ok(status) => fine("host", format!("{} runs as {holder}", status.version)),
+        Err(problem) => wrong(
+            "host",
+            format!("{holder} holds the data folder, but does not answer: {}", problem.message),
+            problem.remedy,
+        ),
+    }
+}
+
+/// The port is free, or ours.
+fn port(context: &Context, config: &Config) -> Check {
+    let listen = config.listen();
+    let ours = config.data().is_dir() && DataLock::holder(config.data()).is_some();
+    if ours || listen.ends_with(":0") {
+        return fine("port", listen.to_owned());
+    }
+    let bound = context.block_on(async {
+        let options = config.rpc_options();
+        tokio::net::TcpListener::bind(&options.listen)
+            .await
+            .map_err(|error| Problem::new(Code::PortInUse, format!("cannot listen on {listen}: {error}")))
+    });
+    of("port", bound, |_| listen.to_owned())
+}
+
+fn maps() -> Check {
+    let allowed: Option<u64> =
+        std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|text| text.trim().parse().ok());
+    match allowed {
+        None => fine("maps", "the kernel does not tell"),
+        Some(maps) if maps < ENOUGH_MAPS => wrong(
+            "maps",
+            format!("vm.max_map_count is {maps}: few flow instances fit into memory"),
+            "sysctl -w vm.max_map_count=1048576",
+        ),
+        Some(maps) => fine("maps", format!("vm.max_map_count is {maps}")),
+    }
+}
+
+fn open_files() -> Check {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes the struct it is given, which lives through the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return fine("open files", "the kernel does not tell");
+    }
+    // The host raises the soft limit to the hard one by itself.
+    if limit.rlim_max < ENOUGH_FILES {
+        return wrong(
+            "open files",
+            format!("{} files may be open at once", limit.rlim_max),
+            "raise the limit: ulimit -Hn 65536",
+        );
+    }
+    fine("open files", format!("{} files may be open at once", limit.rlim_max))
+}
+
+/// Only needed where CorDapps are compiled.
+fn wasm_target() -> Check {
+    let detail = match cordapp_build::target_installed() {
+        Some(true) => "CorDapps can be compiled here",
+        Some(false) => "CorDapps cannot be compiled here: rustup target add wasm32-wasip2",
+        None => "CorDapps cannot be compiled here: there is no Rust compiler",
+    };
+    fine("compiler", detail)
+}

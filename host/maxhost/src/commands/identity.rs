@@ -1,0 +1,265 @@
+//! `maxhost identity`: list, show, add and remove identities.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maxhost_flows::options::IdentitySpec;
+use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
+use maxhost_pki::devnet::{DevNetwork, Options};
+use maxhost_pki::{Layout, Passphrase};
+use maxhost_rpc::Client;
+use maxhost_rpc::proto::v1 as pb;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::cli::IdentityCommand;
+use crate::config::Config;
+use crate::context::{Context, Outcome};
+use crate::files::{self, io_problem};
+use crate::{manifest, render};
+
+/// How often a running host is asked whether it has taken a change.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Does what was typed.
+pub fn execute(context: &Context, command: IdentityCommand) -> Outcome {
+    match command {
+        IdentityCommand::List { filter } => list(context, filter),
+        IdentityCommand::Show { name } => show(context, name),
+        IdentityCommand::New { name, cordapp } => new(context, &name, cordapp),
+        IdentityCommand::Remove { name, yes } => remove(context, &name, yes),
+    }
+}
+
+fn list(context: &Context, filter: Option<String>) -> Outcome {
+    let client = context.client()?;
+    let identities = context.block_on(client.list_identities(pb::ListIdentitiesRequest { filter }))?.identities;
+    let identities: Vec<Value> = identities.iter().map(render::identity).collect();
+    context.out.list(&identities, &["NAME", "STATE", "FLOWS", "CORDAPPS", "REASON"], |identity| {
+        let cordapps = identity["cordapps"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let cordapps: Vec<String> = cordapps
+            .iter()
+            .map(|cordapp| format!("{} {}", render::cell(cordapp, "name"), render::cell(cordapp, "version")))
+            .collect();
+        let cell = |field| render::cell(identity, field);
+        vec![cell("name"), cell("state"), cell("flows"), cordapps.join(", "), cell("reason")]
+    });
+    Ok(0)
+}
+
+fn show(context: &Context, name: String) -> Outcome {
+    let client = context.client()?;
+    let answer = context.block_on(client.get_identity(pb::GetIdentityRequest { name }))?;
+    let identity = render::identity(&answer.identity.unwrap_or_default());
+    context.out.object(&identity, || render::lines(&identity));
+    Ok(0)
+}
+
+/// A manifest that could be read.
+struct Present {
+    file: PathBuf,
+    name: X500Name,
+    spec: IdentitySpec,
+}
+
+/// The manifests of an installation; broken ones are passed over.
+fn manifests(config: &Config) -> Result<Vec<Present>, Problem> {
+    let folder = config.identities();
+    let unreadable = |error| io_problem(Code::FileUnreadable, "read the folder", &folder, &error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        if file.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        if let Ok(spec) = manifest::parse(&file, &text)
+            && let Ok(name) = X500Name::parse(&spec.name)
+        {
+            found.push(Present { file, name, spec });
+        }
+    }
+    found.sort_by(|a, b| a.file.cmp(&b.file));
+    Ok(found)
+}
+
+fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
+    let config = context.config()?;
+    let name = X500Name::parse(name)
+        .map_err(|error| Problem::new(Code::NameInvalid, format!("'{name}': {error}")).detail("name", name))?;
+    let present = manifests(&config)?;
+    if let Some(there) = present.iter().find(|present| present.name == name) {
+        let message = format!("{name} is in {} already", there.file.display());
+        return Err(Problem::new(Code::IdentityExists, message).detail("manifest", there.file.display().to_string()));
+    }
+    let cordapps = if cordapps.is_empty() { cordapps_of(&present) } else { checked(cordapps)? };
+
+    let (slug, folder) = issue(&config, &name)?;
+    let file = free_file(&config.identities(), &slug);
+    let text = manifest::template(name.as_str(), &cordapps, &folder);
+    files::write_atomically(&file, text.as_bytes())?;
+
+    let hosted = context.block_on(async {
+        let client = context.client()?;
+        wait_until_shown(context, &client, name.as_str()).await
+    });
+    let mut object = match hosted {
+        Ok(identity) => render::identity(&identity),
+        Err(problem) if problem.code == Code::HostUnreachable => {
+            context.out.note("no host is running; it takes the identity when it starts");
+            json!({"name": name.as_str(), "state": null, "reason": null, "cordapps": [], "flows": 0})
+        }
+        Err(problem) => return Err(problem),
+    };
+    object["manifest"] = file.display().to_string().into();
+    if object["state"] == "quarantined" {
+        let message = format!("{name} is issued, but the host cannot take it: {}", render::cell(&object, "reason"));
+        return Err(Problem::new(Code::IdentityQuarantined, message).detail("manifest", file.display().to_string()));
+    }
+    context.out.object(&object, || name.to_string());
+    Ok(0)
+}
+
+/// What the other identities run: a new one is one of them.
+fn cordapps_of(present: &[Present]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for cordapp in present.iter().flat_map(|present| &present.spec.cordapps) {
+        let text = cordapp.to_string();
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    all
+}
+
+fn checked(cordapps: Vec<String>) -> Result<Vec<String>, Problem> {
+    for cordapp in &cordapps {
+        manifest::cordapp_ref(cordapp).map_err(|message| Problem::new(Code::Usage, format!("--cordapp: {message}")))?;
+    }
+    Ok(cordapps)
+}
+
+/// Issues keys and certificates. Gives the short name and the folder of the keys as a manifest names it.
+fn issue(config: &Config, name: &X500Name) -> Result<(String, String), Problem> {
+    let layout = Layout::new(config.root());
+    if layout.keys() != config.keys() || layout.network() != config.network() {
+        return Err(Problem::new(
+            Code::ConfigInvalid,
+            "only a development network issues identities: its folders are keys/ and network/ beside maxhost.toml",
+        )
+        .remedy("get keys and certificates from the network's doorman, and write the manifest"));
+    }
+    let passphrase = Passphrase::new(config.passphrase()?.0)?;
+    let mut network = DevNetwork::open(config.root(), &Options { passphrase: Some(passphrase), ..Options::default() })?;
+    let issued = network.issue(name)?;
+    Ok((issued.slug.clone(), format!("../keys/{}", issued.slug)))
+}
+
+/// A file name that is free: the short name, with a number if somebody took it.
+fn free_file(folder: &Path, slug: &str) -> PathBuf {
+    let plain = folder.join(format!("{slug}.toml"));
+    if !plain.exists() {
+        return plain;
+    }
+    (2_u32..).map(|number| folder.join(format!("{slug}-{number}.toml"))).find(|file| !file.exists()).unwrap_or(plain)
+}
+
+/// Waits until a running host shows an identity, quarantined or not.
+async fn wait_until_shown(context: &Context, client: &Client, name: &str) -> Result<pb::Identity, Problem> {
+    let deadline = Instant::now() + context.global.patience();
+    loop {
+        match client.get_identity(pb::GetIdentityRequest { name: name.to_owned() }).await {
+            Ok(answer) => return Ok(answer.identity.unwrap_or_default()),
+            Err(problem) if problem.code == Code::IdentityNotFound => {}
+            Err(problem) => return Err(problem),
+        }
+        if Instant::now() >= deadline {
+            return Err(Problem::new(Code::Timeout, format!("{name} is issued, but the host does not show it yet"))
+                .remedy("look at `maxhost identity list` and at the host's log"));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn remove(context: &Context, query: &str, yes: bool) -> Outcome {
+    let config = context.config()?;
+    let (file, name) = find(&config, query)?;
+    if !yes && std::io::stdin().is_terminal() && !confirmed(&name)? {
+        context.out.note("nothing was done");
+        return Ok(0);
+    }
+    std::fs::remove_file(&file).map_err(|error| io_problem(Code::DirectoryUnwritable, "remove", &file, &error))?;
+    let state = context.block_on(async {
+        let client = context.client()?;
+        wait_until_let_go(context, &client, &name).await
+    });
+    let state = match state {
+        Ok(state) => state,
+        Err(problem) if problem.code == Code::HostUnreachable => Value::Null,
+        Err(problem) => return Err(problem),
+    };
+    let object = json!({"name": name, "removed": true, "state": state, "manifest": file.display().to_string()});
+    context.out.object(&object, || format!("{name} is not hosted any more"));
+    context.out.note("its keys and its data stay; `maxhost identity new` with the same name brings it back");
+    Ok(0)
+}
+
+/// The manifest that a query means: by the name in it, or by the name of the file, for one that is broken.
+fn find(config: &Config, query: &str) -> Result<(PathBuf, String), Problem> {
+    let by_file = config.identities().join(query);
+    if query.ends_with(".toml") && !query.contains('/') && by_file.is_file() {
+        return Ok((by_file, query.to_owned()));
+    }
+    let present = manifests(config)?;
+    let name = match NameQuery::new(query).pick(present.iter().map(|present| &present.name)) {
+        Found::One(name) => name,
+        Found::Nobody => {
+            return Err(
+                Problem::new(Code::IdentityNotFound, format!("no manifest names '{query}'")).detail("identity", query)
+            );
+        }
+        Found::Several(names) => {
+            let names: Vec<&str> = names.iter().map(X500Name::as_str).collect();
+            return Err(Problem::new(Code::IdentityAmbiguous, format!("'{query}' fits several: {}", names.join("; ")))
+                .detail("identity", query));
+        }
+    };
+    let found = present.into_iter().find(|present| present.name == name);
+    found
+        .map(|present| (present.file, present.name.as_str().to_owned()))
+        .ok_or_else(|| Problem::new(Code::IdentityNotFound, format!("no manifest names '{query}'")))
+}
+
+fn confirmed(name: &str) -> Result<bool, Problem> {
+    let failed = |error: std::io::Error| Problem::new(Code::Usage, format!("cannot ask: {error}")).remedy("give --yes");
+    eprint!("stop hosting {name}? Its flows stop where they are. [y/N] ");
+    std::io::stderr().flush().map_err(failed)?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Waits until a running host has let go of an identity, or is about to.
+async fn wait_until_let_go(context: &Context, client: &Client, name: &str) -> Result<Value, Problem> {
+    let deadline = Instant::now() + context.global.patience();
+    loop {
+        match client.get_identity(pb::GetIdentityRequest { name: name.to_owned() }).await {
+            Err(problem) if problem.code == Code::IdentityNotFound => return Ok(Value::Null),
+            Err(problem) => return Err(problem),
+            Ok(answer) => {
+                let identity = answer.identity.unwrap_or_default();
+                if Instant::now() >= deadline {
+                    if identity.state() == pb::IdentityState::Draining {
+                        return Ok("draining".into());
+                    }
+                    return Err(Problem::new(
+                        Code::Timeout,
+                        format!("the manifest is removed, but the host still shows {name}"),
+                    ));
+                }
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

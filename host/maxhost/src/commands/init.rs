@@ -1,0 +1,181 @@
+//! `maxhost init`: a development network, from nothing to ready to run.
+//!
+//! Everything is checked before the first file is written. A marker stands in the folder until all is done: with it, the
+//! same command goes on where it stopped; without it, a folder that holds anything is refused.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use maxhost_model::{Code, Problem, X500Name};
+use maxhost_pki::devnet::{DevNetwork, Options};
+use maxhost_pki::{Issued, Passphrase};
+use serde_json::json;
+
+use super::cordapp;
+use crate::cli::InitArgs;
+use crate::config::{FILE_NAME, PASSPHRASE_VARIABLE, template};
+use crate::context::{Context, Outcome};
+use crate::files::{self, io_problem};
+use crate::manifest;
+
+const PARTIES: [&str; 3] = ["O=Alice, L=London, C=GB", "O=Bob, L=New York, C=US", "O=Carol, L=Paris, C=FR"];
+const NOTARY: &str = "O=Notary, L=Zurich, C=CH";
+/// Stands while the folder is not complete.
+const MARKER: &str = ".maxhost-init";
+
+/// Makes the network.
+pub fn execute(context: &Context, args: &InitArgs) -> Outcome {
+    let notary = parse(args.notary.as_deref().unwrap_or(NOTARY))?;
+    let names = names(args, &notary)?;
+    let components = components(args.cordapps.as_deref())?;
+    let dir = &args.dir;
+    claim(dir)?;
+
+    let cordapps = install(&components, &dir.join("cordapps"))?;
+    let issued = issue(context, dir, &names, &notary)?;
+    files::create_dir(&dir.join("identities"))?;
+    files::create_dir(&dir.join("data"))?;
+    for identity in &issued {
+        let file = dir.join("identities").join(format!("{}.toml", identity.slug));
+        let text = manifest::template(identity.name.as_str(), &cordapps, &format!("../keys/{}", identity.slug));
+        // Not made durable one by one: the marker goes only behind all of them.
+        std::fs::write(&file, text).map_err(|error| io_problem(Code::DirectoryUnwritable, "write", &file, &error))?;
+    }
+    files::write_atomically(&dir.join(FILE_NAME), template().as_bytes())?;
+    files::sync_file_system(dir)?;
+    let marker = dir.join(MARKER);
+    std::fs::remove_file(&marker).map_err(|error| io_problem(Code::DirectoryUnwritable, "remove", &marker, &error))?;
+
+    let listed: Vec<&str> = issued.iter().map(|identity| identity.name.as_str()).collect();
+    let shown = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+    let object = json!({
+        "dir": shown.display().to_string(),
+        "identities": listed,
+        "notary": notary.as_str(),
+        "cordapps": cordapps,
+    });
+    context.out.object(&object, || {
+        let some = listed.iter().take(10).map(|name| format!("  {name}")).collect::<Vec<_>>().join("\n");
+        let more = if listed.len() > 10 { format!("\n  and {} more", listed.len() - 10) } else { String::new() };
+        format!("{}\n{some}{more}", shown.display())
+    });
+    context.out.note(&format!("next: maxhost run --config {}", dir.join(FILE_NAME).display()));
+    Ok(0)
+}
+
+fn parse(name: &str) -> Result<X500Name, Problem> {
+    X500Name::parse(name)
+        .map_err(|error| Problem::new(Code::NameInvalid, format!("'{name}': {error}")).detail("name", name))
+}
+
+/// The identities in order, each once: those that were named or the usual three, the notary, the numbered ones.
+fn names(args: &InitArgs, notary: &X500Name) -> Result<Vec<X500Name>, Problem> {
+    let mut names = Vec::new();
+    if args.identity.is_empty() {
+        for name in PARTIES {
+            names.push(parse(name)?);
+        }
+    }
+    for name in &args.identity {
+        names.push(parse(name)?);
+    }
+    names.push(notary.clone());
+    for number in 1..=args.count.unwrap_or(0) {
+        names.push(parse(&format!("O=Party {number:05}, L=London, C=GB"))?);
+    }
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    Ok(names)
+}
+
+/// The components of a folder, each looked at.
+fn components(folder: Option<&Path>) -> Result<Vec<(PathBuf, String, String)>, Problem> {
+    let Some(folder) = folder else { return Ok(Vec::new()) };
+    let unreadable = |error| io_problem(Code::FileUnreadable, "read the folder", folder, &error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            let (_, inspection) = cordapp::inspect(&path)?;
+            found.push((path, inspection.descriptor.name, inspection.descriptor.version));
+        }
+    }
+    if found.is_empty() {
+        return Err(Problem::new(Code::CordappNotFound, format!("{} holds no components (*.wasm)", folder.display()))
+            .remedy("build some with `maxhost cordapp build`, or leave out --cordapps"));
+    }
+    found.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
+    Ok(found)
+}
+
+/// Installs components; gives what manifests call them.
+fn install(components: &[(PathBuf, String, String)], folder: &Path) -> Result<Vec<String>, Problem> {
+    files::create_dir(folder)?;
+    let mut references = Vec::new();
+    for (file, name, version) in components {
+        cordapp::install(file, folder, true)?;
+        let alone = components.iter().filter(|(_, other, _)| other == name).count() == 1;
+        references.push(if alone { name.clone() } else { format!("{name}@{version}") });
+    }
+    references.dedup();
+    Ok(references)
+}
+
+/// Takes the folder: it is empty, or an earlier call was interrupted in it.
+fn claim(dir: &Path) -> Result<(), Problem> {
+    files::create_dir(dir)?;
+    let marker = dir.join(MARKER);
+    if marker.exists() {
+        return Ok(());
+    }
+    let mut entries = std::fs::read_dir(dir).map_err(|error| io_problem(Code::FileUnreadable, "read", dir, &error))?;
+    if entries.next().is_some() {
+        return Err(Problem::new(Code::DirectoryInUse, format!("{} is not empty", dir.display()))
+            .detail("dir", dir.display().to_string()));
+    }
+    files::write_atomically(&marker, b"maxhost init has not finished here; repeat the command to go on\n")
+}
+
+/// Issues what is missing.
+fn issue(context: &Context, dir: &Path, names: &[X500Name], notary: &X500Name) -> Result<Vec<Issued>, Problem> {
+    let passphrase = match std::env::var(PASSPHRASE_VARIABLE) {
+        Ok(text) if !text.is_empty() => Some(Passphrase::new(text)?),
+        _ => None,
+    };
+    let mut network = DevNetwork::create(dir, &Options { passphrase, ..Options::default() })?;
+    let bar = context.out.progress(names.len() as u64, "issuing identities");
+    let issued = network.issue_all(names, &mut |_| bar.inc(1))?;
+    bar.finish_and_clear();
+    network.set_notaries(&[(notary.clone(), false)])?;
+    Ok(issued)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn args(identity: &[&str], count: Option<u32>) -> InitArgs {
+        InitArgs {
+            dir: PathBuf::new(),
+            count,
+            identity: identity.iter().map(|&name| name.to_owned()).collect(),
+            notary: None,
+            cordapps: None,
+        }
+    }
+
+    #[test]
+    fn names_are_the_usual_ones_unless_some_are_given() {
+        let notary = parse(NOTARY).unwrap();
+        let shown = |args: &InitArgs| -> Vec<String> {
+            names(args, &notary).unwrap().iter().map(|name| name.as_str().to_owned()).collect()
+        };
+        assert_eq!(shown(&args(&[], None)), [PARTIES[0], PARTIES[1], PARTIES[2], NOTARY]);
+        let own = args(&["L=Oslo, O=Dave, C=NO", "O=Dave, L=Oslo, C=NO"], Some(2));
+        let expected =
+            ["O=Dave, L=Oslo, C=NO", NOTARY, "O=Party 00001, L=London, C=GB", "O=Party 00002, L=London, C=GB"];
+        assert_eq!(shown(&own), expected);
+        assert_eq!(names(&args(&["Dave"], None), &notary).unwrap_err().code, Code::NameInvalid);
+    }
+}

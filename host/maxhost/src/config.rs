@@ -1,0 +1,526 @@
+//! `maxhost.toml`: one table of keys, from which the parser, the environment, the template and the documentation are
+//! made.
+//!
+//! Defaults, then the file, then the environment (`MAXHOST_<SECTION>_<KEY>`), then `--set section.key=value`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maxhost_flows::options::{Eviction, HostOptions, Passphrase};
+use maxhost_model::{Code, Problem};
+use maxhost_rpc::RpcOptions;
+
+use crate::strict_toml::{self, Entry, Fault, Raw};
+
+/// The file's usual name.
+pub const FILE_NAME: &str = "maxhost.toml";
+
+/// Environment variable with the passphrase itself; stronger than `keys.passphrase_file`.
+pub const PASSPHRASE_VARIABLE: &str = "MAXHOST_PASSPHRASE";
+
+/// How evicting is chosen; the linger is a key of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evict {
+    AfterLinger,
+    Never,
+    EveryWait,
+    Random(u64),
+}
+
+/// What the file says, as values. Paths are as written.
+#[derive(Debug, Clone, PartialEq)]
+struct Settings {
+    listen: String,
+    store: String,
+    cordapps: PathBuf,
+    identities: PathBuf,
+    network: PathBuf,
+    keys: PathBuf,
+    passphrase_file: Option<PathBuf>,
+    evict: Evict,
+    linger: Duration,
+    idle_close: Duration,
+    shadow_replay: f64,
+    retention: Duration,
+    always_broker: bool,
+    instances: u32,
+    journal_entries: u64,
+    journal_bytes: u64,
+    log_lines: u32,
+    log_bytes: u64,
+    guest_threads: usize,
+    rpc_calls: usize,
+    rpc_streams: usize,
+}
+
+/// A key of the file.
+pub struct Key {
+    /// Its section.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its default, as it would stand in the file.
+    pub default: &'static str,
+    /// What it does, one line.
+    pub doc: &'static str,
+    /// Written into a new file, instead of standing there as a comment.
+    pub shown: bool,
+    set: fn(&mut Settings, &Raw) -> Result<(), String>,
+}
+
+macro_rules! keys {
+    ($($section:ident . $name:ident = $default:literal, $shown:literal, $doc:literal, $set:expr;)*) => {
+        /// Every key there is.
+        pub const KEYS: &[Key] = &[$(Key {
+            section: stringify!($section),
+            name: stringify!($name),
+            default: $default,
+            doc: $doc,
+            shown: $shown,
+            set: $set,
+        }),*];
+    };
+}
+
+keys! {
+    rpc.listen = "\"127.0.0.1:0\"", true, "where gRPC listens; loopback only, port 0 picks a free one",
+        |s, raw| { s.listen = raw.text()?; Ok(()) };
+    store.url = "\"sqlite:data/maxhost.db\"", true, "the database; its folder is the data folder",
+        |s, raw| { s.store = raw.text()?; Ok(()) };
+    cordapps.dir = "\"cordapps\"", true, "installed components, *.wasm",
+        |s, raw| { s.cordapps = raw.text()?.into(); Ok(()) };
+    identities.dir = "\"identities\"", true, "manifests, one *.toml an identity; watched while the host runs",
+        |s, raw| { s.identities = raw.text()?.into(); Ok(()) };
+    network.dir = "\"network\"", true, "certificates, parameters and node infos of the network; watched",
+        |s, raw| { s.network = raw.text()?.into(); Ok(()) };
+    keys.dir = "\"keys\"", true, "sealed private keys",
+        |s, raw| { s.keys = raw.text()?.into(); Ok(()) };
+    keys.passphrase_file = "\"keys/passphrase\"", true, "what the keys are sealed with; MAXHOST_PASSPHRASE is stronger",
+        |s, raw| { s.passphrase_file = Some(raw.text()?.into()); Ok(()) };
+    flows.evict = "\"after-linger\"", false, "when a waiting flow leaves memory: after-linger, never, every-wait, random:SEED",
+        |s, raw| { s.evict = evict(&raw.text()?)?; Ok(()) };
+    flows.linger = "\"1 s\"", false, "how long a waiting flow stays in memory",
+        |s, raw| { s.linger = raw.duration()?; Ok(()) };
+    flows.idle_close = "\"60 s\"", false, "how long an identity without work stays open",
+        |s, raw| { s.idle_close = raw.duration()?; Ok(()) };
+    flows.shadow_replay = "0.01", false, "share of finished flows that is run again from the journal and compared",
+        |s, raw| { s.shadow_replay = raw.fraction()?; Ok(()) };
+    flows.retention = "\"24 h\"", false, "how long the end of a flow is kept",
+        |s, raw| { s.retention = raw.duration()?; Ok(()) };
+    flows.always_broker = "false", false, "send through the broker even between identities of this host: for tests",
+        |s, raw| { s.always_broker = raw.flag()?; Ok(()) };
+    limits.instances = "4096", false, "flow instances in memory at the most; the kernel may allow fewer",
+        |s, raw| { s.instances = raw.count(1, 1_000_000)? as u32; Ok(()) };
+    limits.journal_entries = "50000", false, "entries in one flow's journal",
+        |s, raw| { s.journal_entries = raw.count(10, 100_000_000)?; Ok(()) };
+    limits.journal_bytes = "\"64 MiB\"", false, "size of one flow's journal",
+        |s, raw| { s.journal_bytes = raw.size()?; Ok(()) };
+    limits.log_lines = "10000", false, "log lines of one flow",
+        |s, raw| { s.log_lines = raw.count(0, 1_000_000_000)? as u32; Ok(()) };
+    limits.log_bytes = "\"4 MiB\"", false, "log text of one flow",
+        |s, raw| { s.log_bytes = raw.size()?; Ok(()) };
+    limits.guest_threads = "0", false, "threads that run flows; 0: one a core",
+        |s, raw| { s.guest_threads = raw.count(0, 1_024)? as usize; Ok(()) };
+    limits.rpc_calls = "4096", false, "gRPC calls at once",
+        |s, raw| { s.rpc_calls = raw.count(1, 1_000_000)? as usize; Ok(()) };
+    limits.rpc_streams = "10000", false, "attached gRPC streams at once",
+        |s, raw| { s.rpc_streams = raw.count(1, 1_000_000)? as usize; Ok(()) };
+}
+
+fn evict(text: &str) -> Result<Evict, String> {
+    match text {
+        "after-linger" => Ok(Evict::AfterLinger),
+        "never" => Ok(Evict::Never),
+        "every-wait" => Ok(Evict::EveryWait),
+        other => other
+            .strip_prefix("random:")
+            .and_then(|seed| seed.parse().ok())
+            .map(Evict::Random)
+            .ok_or_else(|| format!("'{other}' is none of after-linger, never, every-wait, random:SEED")),
+    }
+}
+
+impl Settings {
+    fn defaults() -> Settings {
+        let defaults = HostOptions::new(Path::new(""), Passphrase(String::new()));
+        let rpc = RpcOptions::default();
+        Settings {
+            listen: rpc.listen,
+            store: "sqlite:data/maxhost.db".to_owned(),
+            cordapps: defaults.cordapps,
+            identities: "identities".into(),
+            network: defaults.network,
+            keys: defaults.keys,
+            // A file without this key names no passphrase: the environment must.
+            passphrase_file: None,
+            evict: Evict::AfterLinger,
+            linger: match defaults.eviction {
+                Eviction::AfterLinger(linger) => linger,
+                _ => Duration::from_secs(1),
+            },
+            idle_close: defaults.idle_close,
+            shadow_replay: defaults.shadow_replay,
+            retention: defaults.retention,
+            always_broker: defaults.always_broker,
+            instances: defaults.instances,
+            journal_entries: defaults.journal_entries,
+            journal_bytes: defaults.journal_bytes,
+            log_lines: defaults.log_lines,
+            log_bytes: defaults.log_bytes,
+            guest_threads: 0,
+            rpc_calls: rpc.max_calls,
+            rpc_streams: rpc.max_streams,
+        }
+    }
+}
+
+/// The configuration of a host. Relative paths are relative to the folder of the file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    file: PathBuf,
+    root: PathBuf,
+    settings: Settings,
+    database: PathBuf,
+}
+
+impl Config {
+    /// Reads the file, then the environment and the overrides (`section.key=value`).
+    ///
+    /// # Errors
+    /// `config-not-found`; `config-invalid` with the line.
+    pub fn load(file: &Path, overrides: &[String]) -> Result<Config, Problem> {
+        let text = std::fs::read_to_string(file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Problem::new(Code::ConfigNotFound, format!("there is no configuration file {}", file.display()))
+                    .detail("file", file.display().to_string())
+            }
+            _ => Problem::new(Code::FileUnreadable, format!("cannot read {}: {error}", file.display()))
+                .detail("file", file.display().to_string()),
+        })?;
+        Config::parse(file, &text, std::env::vars(), overrides)
+    }
+
+    /// As [`Config::load`], from a text and an environment.
+    ///
+    /// # Errors
+    /// `config-invalid` with the line.
+    pub fn parse(
+        file: &Path,
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+        overrides: &[String],
+    ) -> Result<Config, Problem> {
+        let mut settings = Settings::defaults();
+        let at_line = |fault: Fault| fault.in_file(Code::ConfigInvalid, file);
+        for entry in strict_toml::entries(text).map_err(at_line)? {
+            apply_entry(&mut settings, &entry).map_err(|message| at_line(Fault { line: entry.line, message }))?;
+        }
+        for (variable, value) in environment {
+            apply_variable(&mut settings, &variable, value).map_err(|message| {
+                Problem::new(Code::ConfigInvalid, format!("{variable}: {message}")).detail("variable", variable.clone())
+            })?;
+        }
+        for assignment in overrides {
+            apply_override(&mut settings, assignment)
+                .map_err(|message| Problem::new(Code::ConfigInvalid, format!("--set {assignment}: {message}")))?;
+        }
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let root = std::path::absolute(parent).unwrap_or_else(|_| parent.to_owned());
+        let database = database_path(&settings.store).map_err(|message| {
+            Problem::new(Code::ConfigInvalid, format!("{}: store.url: {message}", file.display()))
+        })?;
+        Ok(Config { file: file.to_owned(), database: root.join(database), root, settings })
+    }
+
+    /// The file it came from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The folder of the file.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where manifests lie.
+    pub fn identities(&self) -> PathBuf {
+        self.root.join(&self.settings.identities)
+    }
+
+    /// Where components are installed.
+    pub fn cordapps(&self) -> PathBuf {
+        self.root.join(&self.settings.cordapps)
+    }
+
+    /// Where the network's files lie.
+    pub fn network(&self) -> PathBuf {
+        self.root.join(&self.settings.network)
+    }
+
+    /// Where sealed keys lie.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join(&self.settings.keys)
+    }
+
+    /// The database file.
+    pub fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// The folder of the database: what one host at a time may use.
+    pub fn data(&self) -> &Path {
+        self.database.parent().unwrap_or(&self.root)
+    }
+
+    /// Where a running host writes down its endpoint.
+    pub fn endpoint_file(&self) -> PathBuf {
+        self.data().join("endpoint")
+    }
+
+    /// Where gRPC should listen.
+    pub fn listen(&self) -> &str {
+        &self.settings.listen
+    }
+
+    /// The file with the passphrase, if one is named.
+    pub fn passphrase_file(&self) -> Option<PathBuf> {
+        self.settings.passphrase_file.as_ref().map(|file| self.root.join(file))
+    }
+
+    /// The passphrase: from the environment, else from the file.
+    ///
+    /// # Errors
+    /// `passphrase-missing`, `file-unreadable`.
+    pub fn passphrase(&self) -> Result<Passphrase, Problem> {
+        if let Some(text) = std::env::var(PASSPHRASE_VARIABLE).ok().filter(|text| !text.is_empty()) {
+            return Ok(Passphrase(text));
+        }
+        let Some(file) = self.passphrase_file() else {
+            return Err(Problem::new(Code::PassphraseMissing, "no passphrase for the private keys is given"));
+        };
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            Problem::new(
+                Code::PassphraseMissing,
+                format!("cannot read the passphrase file {}: {error}", file.display()),
+            )
+            .detail("file", file.display().to_string())
+        })?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(Problem::new(
+                Code::PassphraseMissing,
+                format!("the passphrase file {} is empty", file.display()),
+            ));
+        }
+        Ok(Passphrase(text.to_owned()))
+    }
+
+    /// What the engine is started with.
+    pub fn host_options(&self, passphrase: Passphrase) -> HostOptions {
+        let settings = &self.settings;
+        let data = self.data();
+        let defaults = HostOptions::new(&self.root, passphrase);
+        HostOptions {
+            database: self.database.clone(),
+            broker: data.join("broker.db"),
+            cordapps: self.cordapps(),
+            code_cache: data.join("code"),
+            network: self.network(),
+            keys: self.keys(),
+            eviction: match settings.evict {
+                Evict::AfterLinger => Eviction::AfterLinger(settings.linger),
+                Evict::Never => Eviction::Never,
+                Evict::EveryWait => Eviction::EveryWait,
+                Evict::Random(seed) => Eviction::Random(seed),
+            },
+            idle_close: settings.idle_close,
+            shadow_replay: settings.shadow_replay,
+            retention: settings.retention,
+            instances: settings.instances,
+            journal_entries: settings.journal_entries,
+            journal_bytes: settings.journal_bytes,
+            log_lines: settings.log_lines,
+            log_bytes: settings.log_bytes,
+            guest_threads: if settings.guest_threads == 0 { defaults.guest_threads } else { settings.guest_threads },
+            always_broker: settings.always_broker,
+            ..defaults
+        }
+    }
+
+    /// How the gRPC server is set up.
+    pub fn rpc_options(&self) -> RpcOptions {
+        RpcOptions {
+            listen: self.settings.listen.clone(),
+            max_calls: self.settings.rpc_calls,
+            max_streams: self.settings.rpc_streams,
+            ..RpcOptions::default()
+        }
+    }
+}
+
+fn names() -> impl Iterator<Item = String> {
+    KEYS.iter().map(|key| format!("{}.{}", key.section, key.name))
+}
+
+fn apply_entry(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
+    let key = KEYS.iter().find(|key| key.section == entry.section && key.name == entry.key);
+    if let Some(key) = key {
+        return (key.set)(settings, &entry.value).map_err(|message| format!("{}.{}: {message}", key.section, key.name));
+    }
+    let section_known = KEYS.iter().any(|key| key.section == entry.section);
+    if section_known && entry.key.is_empty() {
+        return Ok(());
+    }
+    if !section_known && entry.key.is_empty() {
+        return Err(strict_toml::unknown(&entry.section, KEYS.iter().map(|key| key.section.to_owned())));
+    }
+    let full = if entry.section.is_empty() { entry.key.clone() } else { format!("{}.{}", entry.section, entry.key) };
+    Err(strict_toml::unknown(&full, names()))
+}
+
+fn variable_of(key: &Key) -> String {
+    format!("MAXHOST_{}_{}", key.section.to_uppercase(), key.name.to_uppercase())
+}
+
+fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Result<(), String> {
+    if let Some(key) = KEYS.iter().find(|key| variable_of(key) == variable) {
+        return (key.set)(settings, &Raw::Word(value));
+    }
+    let looks_ours = KEYS.iter().any(|key| variable.starts_with(&format!("MAXHOST_{}_", key.section.to_uppercase())));
+    if !looks_ours {
+        return Ok(());
+    }
+    Err(match strict_toml::nearest(variable, KEYS.iter().map(variable_of)) {
+        Some(name) => format!("no setting has this name; did you mean {name}?"),
+        None => "no setting has this name".to_owned(),
+    })
+}
+
+fn apply_override(settings: &mut Settings, assignment: &str) -> Result<(), String> {
+    let (name, value) = assignment.split_once('=').ok_or("expected section.key=value")?;
+    let key = KEYS
+        .iter()
+        .find(|key| name.trim().split_once('.') == Some((key.section, key.name)))
+        .ok_or_else(|| strict_toml::unknown(name.trim(), names()))?;
+    (key.set)(settings, &Raw::Word(value.trim().to_owned()))
+}
+
+fn database_path(url: &str) -> Result<&str, String> {
+    match url.split_once(':') {
+        Some(("sqlite", path)) => {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.ends_with('/') { Err(format!("'{url}' names no file")) } else { Ok(path) }
+        }
+        Some((scheme, _)) => Err(format!("'{scheme}' is no database this version knows; write sqlite:PATH")),
+        None => Err(format!("'{url}' is not a database; write sqlite:PATH")),
+    }
+}
+
+/// The text of a new file: what matters stands there, the rest as comments with the defaults.
+pub fn template() -> String {
+    let mut text = String::from(
+        "# Configuration of this maxhost. Relative paths are relative to this folder.\n\
+         # Every key can be overridden: MAXHOST_<SECTION>_<KEY> in the environment, or --set section.key=value.\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        if key.section != section {
+            section = key.section;
+            // A section of comments only is a comment too, so that a section written below it is the only one.
+            let shown = KEYS.iter().any(|key| key.section == section && key.shown);
+            text.push_str(&format!("\n{}[{section}]\n", if shown { "" } else { "# " }));
+        }
+        let mark = if key.shown { "" } else { "# " };
+        text.push_str(&format!("# {}\n{mark}{} = {}\n", key.doc, key.name, key.default));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Problem> {
+        Config::parse(Path::new("/srv/node/maxhost.toml"), text, std::iter::empty(), &[])
+    }
+
+    #[test]
+    fn documented_defaults_are_the_defaults() {
+        let mut settings = Settings::defaults();
+        for key in KEYS.iter().filter(|key| key.name != "passphrase_file") {
+            let entry = &strict_toml::entries(&format!("{} = {}", key.name, key.default)).unwrap()[0];
+            (key.set)(&mut settings, &entry.value).unwrap();
+        }
+        assert_eq!(settings, Settings::defaults());
+    }
+
+    #[test]
+    fn the_template_is_a_valid_file_with_the_defaults() {
+        let config = parse(&template()).unwrap();
+        let mut expected = Settings::defaults();
+        expected.passphrase_file = Some("keys/passphrase".into());
+        assert_eq!(config.settings, expected);
+        assert_eq!(config.database(), Path::new("/srv/node/data/maxhost.db"));
+        assert_eq!(config.endpoint_file(), Path::new("/srv/node/data/endpoint"));
+        parse(&format!("{}\n[flows]\nevict = \"never\"\n", template())).unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_are_told_with_line_and_nearest_name() {
+        let problem = parse("[rpc]\nlisten = \"127.0.0.1:0\"\nlissten = 1\n").unwrap_err();
+        assert_eq!(problem.code, Code::ConfigInvalid);
+        assert_eq!(problem.details["line"], "3");
+        assert!(problem.message.contains("unknown key 'rpc.lissten'; did you mean 'rpc.listen'?"), "{problem}");
+        assert!(parse("[flow]\n").unwrap_err().message.contains("did you mean 'flows'?"));
+        assert!(parse("listen = 1\n").unwrap_err().message.contains("maxhost.toml:1"));
+    }
+
+    #[test]
+    fn wrong_values_name_the_key() {
+        for (text, word) in [
+            ("[flows]\nlinger = 5\n", "flows.linger"),
+            ("[flows]\nevict = \"sometimes\"\n", "random:SEED"),
+            ("[limits]\ninstances = 0\n", "from 1 to"),
+            ("[flows]\nshadow_replay = 1.5\n", "from 0.0 to 1.0"),
+            ("[limits]\njournal_bytes = \"64\"\n", "with a unit"),
+            ("[store]\nurl = \"postgres://x\"\n", "postgres"),
+            ("[cordapps]\ndir = \"\"\n", "expected a text"),
+        ] {
+            let problem = parse(text).unwrap_err();
+            assert!(problem.message.contains(word), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn environment_beats_the_file_and_flags_beat_both() {
+        let text = "[flows]\nlinger = \"5 s\"\nidle_close = \"5 s\"\n[limits]\ninstances = 7\n";
+        let environment = [("MAXHOST_FLOWS_LINGER", "6 s"), ("MAXHOST_LIMITS_INSTANCES", "8"), ("PATH", "x")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let flags = ["limits.instances=9".to_owned(), "flows.evict=random:42".to_owned()];
+        let file = Path::new("maxhost.toml");
+        let config = Config::parse(file, text, environment.into_iter(), &flags).unwrap();
+        assert_eq!(config.settings.linger, Duration::from_secs(6));
+        assert_eq!(config.settings.idle_close, Duration::from_secs(5));
+        assert_eq!(config.settings.instances, 9);
+        assert_eq!(config.host_options(Passphrase(String::new())).eviction, Eviction::Random(42));
+    }
+
+    #[test]
+    fn a_misspelt_variable_or_flag_is_refused() {
+        let file = Path::new("maxhost.toml");
+        let variable = [("MAXHOST_FLOWS_LINGR".to_owned(), "1 s".to_owned())];
+        let problem = Config::parse(file, "", variable.into_iter(), &[]).unwrap_err();
+        assert!(problem.message.contains("did you mean MAXHOST_FLOWS_LINGER?"), "{problem}");
+        let problem = Config::parse(file, "", std::iter::empty(), &["flows.lingr=1 s".to_owned()]).unwrap_err();
+        assert!(problem.message.contains("did you mean 'flows.linger'?"), "{problem}");
+        assert!(Config::parse(file, "", std::iter::empty(), &["flows".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file() {
+        let config = parse("[store]\nurl = \"sqlite:///var/lib/x.db\"\n[keys]\ndir = \"../k\"\n").unwrap();
+        assert_eq!(config.database(), Path::new("/var/lib/x.db"));
+        assert_eq!(config.keys(), Path::new("/srv/node/../k"));
+    }
+}

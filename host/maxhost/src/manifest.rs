@@ -1,0 +1,211 @@
+//! Manifests: one file an identity, `identities/*.toml`.
+
+use std::path::Path;
+
+use maxhost_flows::options::{CordappRef, IdentityLimits, IdentitySpec};
+use maxhost_model::{Code, Problem, X500Name};
+
+use crate::strict_toml::{self, Entry, Fault};
+
+/// Every key a manifest may have, with its section.
+const KEYS: [(&str, &str); 6] = [
+    ("", "name"),
+    ("", "cordapps"),
+    ("", "keys"),
+    ("limits", "flows"),
+    ("limits", "memory_per_flow"),
+    ("limits", "cpu_per_run"),
+];
+
+/// A manifest that cannot be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BadManifest {
+    /// The name in it, if that much is right.
+    pub name: Option<String>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// Reads the text of a manifest.
+///
+/// # Errors
+/// The first thing that is wrong with it, with its line.
+pub fn parse(file: &Path, text: &str) -> Result<IdentitySpec, BadManifest> {
+    let mut draft = Draft::default();
+    let fault = match strict_toml::entries(text) {
+        Ok(entries) => entries.iter().filter_map(|entry| draft.apply(entry).err()).next(),
+        Err(fault) => Some(fault),
+    };
+    let missing = [("name", draft.name.is_none()), ("keys", draft.keys.is_none())];
+    let fault = fault.or_else(|| {
+        let (key, _) = missing.into_iter().find(|(_, missing)| *missing)?;
+        Some(Fault { line: 1, message: format!("the key '{key}' is missing") })
+    });
+    match (fault, draft.name, draft.keys) {
+        (None, Some(name), Some(keys)) => Ok(IdentitySpec {
+            name: name.as_str().to_owned(),
+            cordapps: draft.cordapps,
+            keys: file.parent().unwrap_or(Path::new(".")).join(keys),
+            limits: draft.limits,
+            manifest: file.to_owned(),
+        }),
+        (fault, name, _) => {
+            let fault = fault.unwrap_or(Fault { line: 1, message: "it is empty".to_owned() });
+            let name = name.map(|name| name.as_str().to_owned());
+            Err(BadManifest { name, problem: fault.in_file(Code::ManifestInvalid, file) })
+        }
+    }
+}
+
+#[derive(Default)]
+struct Draft {
+    name: Option<X500Name>,
+    cordapps: Vec<CordappRef>,
+    keys: Option<String>,
+    limits: IdentityLimits,
+}
+
+impl Draft {
+    fn apply(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let value = &entry.value;
+        let applied = match (entry.section.as_str(), entry.key.as_str()) {
+            ("", "name") => value.text().and_then(|text| {
+                self.name = Some(X500Name::parse(&text).map_err(|error| error.to_string())?);
+                Ok(())
+            }),
+            ("", "cordapps") => value.texts().and_then(|texts| {
+                self.cordapps = texts.iter().map(|text| cordapp_ref(text)).collect::<Result<_, _>>()?;
+                Ok(())
+            }),
+            ("", "keys") => value.text().map(|text| self.keys = Some(text)),
+            ("limits", "flows") => value.count(1, 1_000_000).map(|count| self.limits.flows = count as u32),
+            ("limits", "memory_per_flow") => {
+                value.size().and_then(at_least_a_page).map(|bytes| self.limits.memory_per_flow = bytes)
+            }
+            ("limits", "cpu_per_run") => value.duration().map(|time| self.limits.cpu_per_run = time),
+            ("limits", "") => Ok(()),
+            (section, key) => {
+                let known = KEYS.iter().map(|(section, key)| full(section, key));
+                return Err(Fault { line: entry.line, message: strict_toml::unknown(&full(section, key), known) });
+            }
+        };
+        let name = full(&entry.section, &entry.key);
+        applied.map_err(|message| Fault { line: entry.line, message: format!("{name}: {message}") })
+    }
+}
+
+fn full(section: &str, key: &str) -> String {
+    match (section, key) {
+        ("", key) => key.to_owned(),
+        (section, "") => section.to_owned(),
+        (section, key) => format!("{section}.{key}"),
+    }
+}
+
+fn at_least_a_page(bytes: u64) -> Result<u64, String> {
+    if bytes < 64 * 1024 { Err("a flow needs at least 64 KiB".to_owned()) } else { Ok(bytes) }
+}
+
+/// Parses `name`, `name@version` or `name#sha256:…`.
+///
+/// # Errors
+/// In words, for whoever wrote it.
+pub fn cordapp_ref(text: &str) -> Result<CordappRef, String> {
+    let wrong = || format!("'{text}' is not name, name@version or name#sha256:HASH");
+    let word = |part: &str| {
+        let plain = part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
+        (plain && !part.is_empty()).then(|| part.to_owned()).ok_or_else(wrong)
+    };
+    if let Some((name, hash)) = text.split_once('#') {
+        let hash = hash.strip_prefix("sha256:").ok_or_else(wrong)?.to_ascii_lowercase();
+        if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(format!("the hash in '{text}' is not 64 hexadecimal digits"));
+        }
+        return Ok(CordappRef { name: word(name)?, version: None, hash: Some(hash) });
+    }
+    if let Some((name, version)) = text.split_once('@') {
+        if version.is_empty() || version.contains(char::is_whitespace) {
+            return Err(wrong());
+        }
+        return Ok(CordappRef { name: word(name)?, version: Some(version.to_owned()), hash: None });
+    }
+    Ok(CordappRef { name: word(text)?, version: None, hash: None })
+}
+
+/// The text of a new manifest. `keys` is relative to the manifests' folder.
+pub fn template(name: &str, cordapps: &[String], keys: &str) -> String {
+    let quoted = |text: &str| toml_edit::Value::from(text).to_string();
+    let cordapps: Vec<String> = cordapps.iter().map(|cordapp| quoted(cordapp)).collect();
+    format!(
+        "name     = {}\ncordapps = [{}]\nkeys     = {}\n\n\
+         # [limits]\n\
+         # flows = 500                # running, or suspended with an instance in memory\n\
+         # memory_per_flow = \"64 MiB\"\n\
+         # cpu_per_run = \"2 s\"        # between two waits\n",
+        quoted(name),
+        cordapps.join(", "),
+        quoted(keys)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    fn parse_text(text: &str) -> Result<IdentitySpec, BadManifest> {
+        parse(Path::new("/n/identities/alice.toml"), text)
+    }
+
+    const ALICE: &str = "name = \"L=London, O=Alice, C=GB\"\nkeys = \"../keys/alice\"\n";
+
+    #[test]
+    fn a_manifest_says_who_runs_what_with_which_limits() {
+        let hash = "ab".repeat(32);
+        let text = format!(
+            "{ALICE}cordapps = [\"ping-pong\", \"quotes@1.2\", \"x#sha256:{hash}\"]\n\
+             [limits]\nflows = 7\nmemory_per_flow = \"1 MiB\"\ncpu_per_run = \"500 ms\"\n"
+        );
+        let spec = parse_text(&text).unwrap();
+        assert_eq!(spec.name, "O=Alice, L=London, C=GB");
+        assert_eq!(spec.keys, PathBuf::from("/n/identities/../keys/alice"));
+        let shown: Vec<String> = spec.cordapps.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["ping-pong", "quotes@1.2", &format!("x#sha256:{hash}")]);
+        let limits = IdentityLimits { flows: 7, memory_per_flow: 1 << 20, cpu_per_run: Duration::from_millis(500) };
+        assert_eq!(spec.limits, limits);
+        assert_eq!(parse_text(ALICE).unwrap().limits, IdentityLimits::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line_and_the_name_if_it_is_right() {
+        for (text, line, word) in [
+            (format!("{ALICE}[limits]\nmemory_per_flw = 1\n"), "4", "did you mean 'limits.memory_per_flow'?"),
+            (format!("{ALICE}cordapps = [\"Ping Pong\"]\n"), "3", "'Ping Pong' is not name"),
+            (format!("{ALICE}cordapps = [\"x#sha256:12\"]\n"), "3", "64 hexadecimal digits"),
+            (format!("{ALICE}cordapps = \"x\"\n"), "3", "a list of texts"),
+            (format!("{ALICE}[limits]\nflows = 0\n"), "4", "from 1 to"),
+            (format!("{ALICE}[limits]\nmemory_per_flow = \"1 B\"\n"), "4", "64 KiB"),
+            (format!("{ALICE}name = \"O=Twice, L=London, C=GB\"\n"), "3", "duplicate"),
+        ] {
+            let bad = parse_text(&text).unwrap_err();
+            assert_eq!(bad.problem.code, Code::ManifestInvalid);
+            assert_eq!(bad.problem.details["line"], line, "{text}: {}", bad.problem);
+            assert!(bad.problem.message.contains(word), "{text}: {}", bad.problem);
+        }
+        let bad = parse_text(&format!("{ALICE}extra = 1\n")).unwrap_err();
+        assert_eq!(bad.name.as_deref(), Some("O=Alice, L=London, C=GB"));
+        let bad = parse_text("keys = \"k\"\nname = \"Alice\"\n").unwrap_err();
+        assert_eq!((bad.name, bad.problem.details["line"].as_str()), (None, "2"));
+        assert!(parse_text("").unwrap_err().problem.message.contains("'name' is missing"));
+        assert!(parse_text("name = \"O=Alice, L=London, C=GB\"").unwrap_err().problem.message.contains("'keys'"));
+    }
+
+    #[test]
+    fn a_new_manifest_reads_back() {
+        let text = template("O=Al'ice, L=London, C=GB", &["a".to_owned(), "b@1".to_owned()], "../keys/al-ice");
+        let spec = parse_text(&text).unwrap();
+        assert_eq!((spec.name.as_str(), spec.cordapps.len()), ("O=Al'ice, L=London, C=GB", 2));
+    }
+}

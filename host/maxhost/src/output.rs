@@ -1,0 +1,158 @@
+//! Where things are written: data on standard output, all else on standard error.
+
+use std::io::{IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use maxhost_model::Problem;
+use serde_json::{Value, json};
+
+use crate::cli::{Color, Global};
+
+/// How this call of the program speaks.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    json: bool,
+    color: bool,
+    color_out: bool,
+}
+
+impl Output {
+    /// As the options say.
+    pub fn new(global: &Global) -> Output {
+        let wanted = |terminal: bool| match global.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        };
+        Output {
+            json: global.json,
+            color: wanted(std::io::stderr().is_terminal()),
+            color_out: wanted(std::io::stdout().is_terminal()),
+        }
+    }
+
+    /// Whether programs read this.
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Whether the log may have colours.
+    pub fn is_colored(self) -> bool {
+        self.color
+    }
+
+    /// One thing: an object for programs, a text for people.
+    pub fn object(self, value: &Value, text: impl FnOnce() -> String) {
+        if self.json {
+            self.data(&value.to_string());
+        } else {
+            self.data(&text());
+        }
+    }
+
+    /// A list: one object a line for programs, a table for people.
+    pub fn list(self, values: &[Value], header: &[&str], row: impl Fn(&Value) -> Vec<String>) {
+        if self.json {
+            let lines: Vec<String> = values.iter().map(Value::to_string).collect();
+            if !lines.is_empty() {
+                self.data(&lines.join("\n"));
+            }
+            return;
+        }
+        let rows: Vec<Vec<String>> = values.iter().map(row).collect();
+        self.data(&self.table(header, &rows));
+    }
+
+    /// A line of data, which may be several.
+    pub fn data(self, text: &str) {
+        // A reader that has gone (`| head`) is no failure.
+        let mut out = std::io::stdout().lock();
+        let _gone = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    /// A remark for people; programs do not get it.
+    pub fn note(self, text: &str) {
+        if !self.json {
+            self.error_line(text);
+        }
+    }
+
+    /// A warning, for both.
+    pub fn warn(self, text: &str) {
+        self.error_line(&format!("{} {text}", self.paint("warning:", AnsiColor::Yellow)));
+    }
+
+    /// An error with what to do about it. The last that is written.
+    pub fn problem(self, problem: &Problem) {
+        if self.json {
+            let error = json!({
+                "code": problem.code.as_str(),
+                "message": problem.message,
+                "remedy": problem.remedy,
+                "details": problem.details,
+            });
+            return self.error_line(&json!({ "error": error }).to_string());
+        }
+        self.error_line(&format!("{} {} [{}]", self.paint("error:", AnsiColor::Red), problem.message, problem.code));
+        if !problem.remedy.is_empty() {
+            self.error_line(&format!("{} {}", self.paint("try:", AnsiColor::Cyan), problem.remedy));
+        }
+    }
+
+    /// A progress bar on a terminal; nothing elsewhere.
+    pub fn progress(self, total: u64, what: &'static str) -> ProgressBar {
+        let bar = if self.json || !std::io::stderr().is_terminal() {
+            ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden())
+        } else {
+            ProgressBar::new(total)
+        };
+        let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {eta}");
+        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")).with_message(what)
+    }
+
+    fn table(self, header: &[&str], rows: &[Vec<String>]) -> String {
+        let width = |column: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            cells.chain([header[column].len()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..header.len()).map(width).collect();
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let padded: Vec<String> = cells
+                .zip(&widths)
+                .map(|(cell, &width)| format!("{cell}{}", " ".repeat(width.saturating_sub(cell.chars().count()))))
+                .collect();
+            padded.join("  ").trim_end().to_owned()
+        };
+        let mut lines = Vec::with_capacity(rows.len() + 1);
+        let head = line(&mut header.iter().copied());
+        lines.push(if self.color_out { format!("{0}{head}{0:#}", Style::new().bold()) } else { head });
+        lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+        lines.join("\n")
+    }
+
+    fn paint(self, word: &str, color: AnsiColor) -> String {
+        if !self.color {
+            return word.to_owned();
+        }
+        let style = color.on_default().bold();
+        format!("{style}{word}{style:#}")
+    }
+
+    fn error_line(self, text: &str) {
+        let mut err = std::io::stderr().lock();
+        let _gone = writeln!(err, "{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_by_characters() {
+        let output = Output { json: false, color: false, color_out: false };
+        let rows = [vec!["\u{e9}\u{e9}".to_owned(), "x".to_owned()], vec!["a".to_owned(), String::new()]];
+        assert_eq!(output.table(&["n", "what"], &rows), "n   what\n\u{e9}\u{e9}  x\na");
+    }
+}

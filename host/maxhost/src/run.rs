@@ -1,0 +1,200 @@
+//! `maxhost run`: the host in the foreground.
+
+mod folders;
+mod logging;
+mod manifests;
+mod watch;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use maxhost_flows::Host;
+use maxhost_flows::api::HostApi;
+use maxhost_model::{Code, Problem};
+use maxhost_rpc::{Bound, RpcServer};
+use maxhost_store::DataLock;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::RunArgs;
+use crate::config::Config;
+use crate::context::{Context, Outcome};
+use crate::files;
+use logging::Events;
+use manifests::Manifests;
+
+/// How long the engine may take to stop. The whole host stops within two seconds.
+const ENGINE_STOP: Duration = Duration::from_millis(1_500);
+/// What is left for threads that are in the middle of something.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
+/// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Runs the host until it is asked to stop.
+pub fn execute(context: &Context, args: &RunArgs) -> Outcome {
+    let started = Instant::now();
+    let config = Config::load(&context.global.config, &args.set)?;
+    logging::start(args.log_format, context.out.is_colored());
+    raise_file_limit();
+    let events = Events::start(context.out.is_json());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(Code::Internal, format!("cannot start threads: {error}")))?;
+    let outcome = runtime.block_on(serve(config, started, &events));
+    runtime.shutdown_timeout(LAST_MOMENT);
+    outcome.map(|()| 0)
+}
+
+/// The soft limit of open files is for interactive programs; the hard one is ours to use.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls work on the struct they are given, which lives through them. Failing changes nothing.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
+async fn serve(config: Config, started: Instant, events: &Events) -> Result<(), Problem> {
+    let stop = CancellationToken::new();
+    watch_signals(stop.clone())?;
+    files::create_dir(config.data())?;
+    let mut lock = DataLock::acquire(config.data())?;
+
+    let host = Host::start(config.host_options(config.passphrase()?)).await?;
+    report_events(&host, events.clone());
+    let ready = prepare(&config, &host).await;
+    let (bound, manifests) = match ready {
+        Ok(ready) => ready,
+        Err(problem) => {
+            host.shutdown(ENGINE_STOP).await;
+            return Err(problem);
+        }
+    };
+    let address = bound.local_addr();
+    let endpoint = config.endpoint_file();
+    lock.set_endpoint(&format!("http://{address}"))?;
+    files::write_atomically(&endpoint, format!("http://{address}\n").as_bytes())?;
+    announce(&config, &host, &bound, started, events).await?;
+
+    let folders = folders::watch(&config, Arc::clone(&host), manifests, stop.clone());
+    let served = {
+        let serving = bound.serve(stop.clone());
+        tokio::pin!(serving);
+        tokio::select! {
+            ended = &mut serving => ended.map_err(Problem::from),
+            () = stop.cancelled() => {
+                tracing::info!("stopping");
+                // The engine stops while clients are told; both have the same deadline.
+                let ((), ended) = tokio::join!(host.shutdown(ENGINE_STOP), serving);
+                ended.map_err(Problem::from)
+            }
+        }
+    };
+    if !stop.is_cancelled() {
+        stop.cancel();
+        host.shutdown(ENGINE_STOP).await;
+    }
+    folders.abort();
+    // Whoever looks for a running host must not find a trace of this one.
+    let _gone_already = std::fs::remove_file(&endpoint);
+    drop(lock);
+    events.emit(&json!({"event": "stopped"}));
+    tracing::info!("stopped");
+    served
+}
+
+/// The first signal asks for an orderly stop, the second ends the process at once.
+fn watch_signals(stop: CancellationToken) -> Result<(), Problem> {
+    let failed = |error| Problem::new(Code::Internal, format!("cannot watch for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.is_cancelled() {
+                std::process::exit(INTERRUPTED);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Takes the identities and listens.
+async fn prepare(config: &Config, host: &Arc<Host>) -> Result<(Bound, Manifests), Problem> {
+    let mut manifests = Manifests::new(config.identities());
+    let (manifests, changes) = tokio::task::spawn_blocking(move || {
+        let changes = manifests.scan();
+        (manifests, changes)
+    })
+    .await
+    .map_err(|error| Problem::new(Code::Internal, format!("reading the manifests failed: {error}")))?;
+    folders::apply(host, changes?).await;
+    let api: Arc<dyn HostApi> = Arc::clone(host) as Arc<dyn HostApi>;
+    let bound = RpcServer::bind(config.rpc_options(), api).await?;
+    Ok((bound, manifests))
+}
+
+/// Says where it listens and what it hosts.
+async fn announce(
+    config: &Config,
+    host: &Arc<Host>,
+    bound: &Bound,
+    started: Instant,
+    events: &Events,
+) -> Result<(), Problem> {
+    let status = host.status(&maxhost_flows::api::Caller::local()).await?;
+    let quarantined = status.identities.get("quarantined").copied().unwrap_or(0);
+    let identities: u64 = status.identities.values().sum();
+    let address = bound.local_addr();
+    let start_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    events.emit(&json!({
+        "event": "ready",
+        "grpc": address.to_string(),
+        "identities": identities,
+        "quarantined": quarantined,
+        "start_ms": start_ms,
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "dir": config.root().display().to_string(),
+    }));
+    tracing::info!(
+        grpc = %address,
+        identities,
+        quarantined,
+        start_ms,
+        "ready: gRPC on loopback only, without TLS or users, until there are both"
+    );
+    Ok(())
+}
+
+/// Tells what happens in the engine.
+fn report_events(host: &Arc<Host>, events: Events) {
+    let mut source = host.events();
+    tokio::spawn(async move {
+        loop {
+            match source.recv().await {
+                Ok(event) => {
+                    if logging::log(&event) {
+                        match serde_json::to_value(&event) {
+                            Ok(event) => events.emit(&event),
+                            Err(error) => tracing::warn!(%error, "an event cannot be told"),
+                        }
+                    }
+                }
+                Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "events came faster than they were told"),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+}

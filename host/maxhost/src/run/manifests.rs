@@ -1,0 +1,289 @@
+//! The folder of manifests: what changed in it since it was last looked at.
+//!
+//! A file is read again only if its time, size or inode changed, so that looking at 10,000 of them is 10,000 calls of
+//! `stat`. What is remembered of a file is its stamp and the name in it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use maxhost_flows::options::IdentitySpec;
+use maxhost_model::{Code, Problem};
+
+use crate::manifest;
+
+/// What the host has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Host this identity, or take its new settings.
+    Put(IdentitySpec),
+    /// This manifest cannot be used.
+    Quarantine {
+        /// The file.
+        file: PathBuf,
+        /// The name in it, if that much is right.
+        name: Option<String>,
+        /// What is wrong.
+        problem: Problem,
+    },
+    /// Let go of what is known under this name (or, for a quarantined manifest without one, this file name).
+    Remove(String),
+}
+
+/// Whether a file may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified_ns: i128,
+    size: u64,
+    inode: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    stamp: Stamp,
+    /// What the host knows it as.
+    label: Arc<str>,
+    /// Hosted under that name; otherwise quarantined.
+    good: bool,
+}
+
+/// The folder as it was when last looked at.
+#[derive(Debug)]
+pub struct Manifests {
+    folder: PathBuf,
+    files: BTreeMap<Box<str>, Known>,
+    /// Which file a hosted name is in.
+    owners: HashMap<Arc<str>, Box<str>>,
+}
+
+impl Manifests {
+    /// A folder that was never looked at.
+    pub fn new(folder: PathBuf) -> Manifests {
+        Manifests { folder, files: BTreeMap::new(), owners: HashMap::new() }
+    }
+
+    /// Looks at the folder and says what changed: removals first, then files by name.
+    ///
+    /// # Errors
+    /// The folder cannot be read; nothing has changed then.
+    pub fn scan(&mut self) -> Result<Vec<Change>, Problem> {
+        let present = list(&self.folder)?;
+        let mut changes = Vec::new();
+        let gone: Vec<Box<str>> = self.files.keys().filter(|file| !present.contains_key(*file)).cloned().collect();
+        for file in &gone {
+            self.forget(file, &mut changes);
+        }
+        for (file, stamp) in &present {
+            if self.files.get(file).is_none_or(|known| known.stamp != *stamp) {
+                self.read(file, *stamp, &mut changes);
+            }
+        }
+        if changes.iter().any(|change| matches!(change, Change::Remove(_))) {
+            self.retry_quarantined(&mut changes);
+        }
+        Ok(changes)
+    }
+
+    /// Reads quarantined manifests again: what was wrong may have been elsewhere, such as a missing component or a name
+    /// that another file had.
+    pub fn retry(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.retry_quarantined(&mut changes);
+        changes
+    }
+
+    fn retry_quarantined(&mut self, changes: &mut Vec<Change>) {
+        let bad: Vec<(Box<str>, Stamp)> = self
+            .files
+            .iter()
+            .filter(|(_, known)| !known.good)
+            .map(|(file, known)| (file.clone(), known.stamp))
+            .collect();
+        for (file, stamp) in bad {
+            self.read(&file, stamp, changes);
+        }
+    }
+
+    fn forget(&mut self, file: &str, changes: &mut Vec<Change>) {
+        if let Some(known) = self.files.remove(file) {
+            if known.good {
+                self.owners.remove(&known.label);
+            }
+            changes.push(Change::Remove(known.label.to_string()));
+        }
+    }
+
+    fn read(&mut self, file: &str, stamp: Stamp, changes: &mut Vec<Change>) {
+        let path = self.folder.join(file);
+        let outcome = match std::fs::read_to_string(&path) {
+            Ok(text) => manifest::parse(&path, &text).map_err(|bad| (bad.name, bad.problem)),
+            Err(error) => {
+                let problem = Problem::new(Code::FileUnreadable, format!("cannot read {}: {error}", path.display()));
+                Err((None, problem))
+            }
+        };
+        let outcome = outcome.and_then(|spec| match self.owners.get(spec.name.as_str()) {
+            Some(owner) if **owner != *file => {
+                let message = format!("{}: {} is in {owner} already", path.display(), spec.name);
+                let problem = Problem::new(Code::ManifestInvalid, message)
+                    .remedy("remove one of the two manifests")
+                    .detail("file", path.display().to_string());
+                // Not by its name: that is the other's.
+                Err((None, problem))
+            }
+            _ => Ok(spec),
+        });
+        let label = match &outcome {
+            Ok(spec) => spec.name.clone(),
+            Err((name, _)) => {
+                let free =
+                    name.as_ref().filter(|name| self.owners.get(name.as_str()).is_none_or(|owner| **owner == *file));
+                free.cloned().unwrap_or_else(|| file.to_owned())
+            }
+        };
+        // Whoever was known by another name goes first.
+        if self.files.get(file).is_some_and(|known| *known.label != *label) {
+            self.forget(file, changes);
+        }
+        let label: Arc<str> = label.into();
+        let good = outcome.is_ok();
+        if good {
+            self.owners.insert(label.clone(), file.into());
+        } else if self.owners.get(&label).is_some_and(|owner| **owner == *file) {
+            self.owners.remove(&label);
+        }
+        self.files.insert(file.into(), Known { stamp, label: label.clone(), good });
+        changes.push(match outcome {
+            Ok(spec) => Change::Put(spec),
+            Err((_, problem)) => {
+                let name = (*label != *file).then(|| label.to_string());
+                Change::Quarantine { file: path, name, problem }
+            }
+        });
+    }
+}
+
+/// The manifests of a folder with their stamps.
+fn list(folder: &Path) -> Result<BTreeMap<Box<str>, Stamp>, Problem> {
+    let unreadable = |error: std::io::Error| {
+        Problem::new(Code::FileUnreadable, format!("cannot read the folder {}: {error}", folder.display()))
+            .detail("path", folder.display().to_string())
+    };
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.ends_with(".toml") && !name.starts_with('.')) else {
+            continue;
+        };
+        // Removed between listing and looking: as if it had not been there. A symbolic link counts as its target.
+        let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
+        let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        found.insert(name.into(), Stamp { modified_ns, size: metadata.len(), inode: metadata.ino() });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use tempfile::TempDir;
+
+    fn folder(files: &[(&str, &str)]) -> (TempDir, Manifests) {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, name) in files {
+            put(&dir, file, name);
+        }
+        let manifests = Manifests::new(dir.path().to_owned());
+        (dir, manifests)
+    }
+
+    /// Moved into place, so that the stamp changes even within one tick of the clock.
+    fn put(dir: &TempDir, file: &str, organisation: &str) {
+        let text = manifest::template(&name(organisation), &[], "../keys/x");
+        write(dir, file, &text);
+    }
+
+    fn write(dir: &TempDir, file: &str, text: &str) {
+        crate::files::write_atomically(&dir.path().join(file), text.as_bytes()).unwrap();
+    }
+
+    fn name(organisation: &str) -> String {
+        format!("O={organisation}, L=London, C=GB")
+    }
+
+    fn shown(changes: &[Change]) -> Vec<String> {
+        changes
+            .iter()
+            .map(|change| match change {
+                Change::Put(spec) => format!("put {}", spec.name),
+                Change::Quarantine { name, problem, .. } => format!("quarantine {name:?} {}", problem.code),
+                Change::Remove(label) => format!("remove {label}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let (dir, mut manifests) =
+            folder(&[("a.toml", "Alice"), ("b.toml", "Bob"), (".c.toml", "Carol"), ("d.txt", "Dave")]);
+        assert_eq!(
+            shown(&manifests.scan().unwrap()),
+            [format!("put {}", name("Alice")), format!("put {}", name("Bob"))]
+        );
+        assert!(manifests.scan().unwrap().is_empty());
+        put(&dir, "b.toml", "Bob");
+        put(&dir, "e.toml", "Eve");
+        std::fs::remove_file(dir.path().join("a.toml")).unwrap();
+        let expected =
+            [format!("remove {}", name("Alice")), format!("put {}", name("Bob")), format!("put {}", name("Eve"))];
+        assert_eq!(shown(&manifests.scan().unwrap()), expected);
+    }
+
+    #[test]
+    fn another_name_in_a_file_replaces_the_first() {
+        let (dir, mut manifests) = folder(&[("a.toml", "Alice")]);
+        manifests.scan().unwrap();
+        put(&dir, "a.toml", "Anna");
+        let expected = [format!("remove {}", name("Alice")), format!("put {}", name("Anna"))];
+        assert_eq!(shown(&manifests.scan().unwrap()), expected);
+    }
+
+    #[test]
+    fn a_broken_manifest_is_quarantined_by_name_if_it_has_one_and_comes_back_mended() {
+        let (dir, mut manifests) = folder(&[("a.toml", "Alice")]);
+        manifests.scan().unwrap();
+        write(&dir, "a.toml", &format!("name = \"{}\"\nkeys = \"k\"\nbroken = 1\n", name("Alice")));
+        write(&dir, "b.toml", "name = \"nobody\"\n");
+        let expected = [
+            format!("quarantine Some(\"{}\") manifest-invalid", name("Alice")),
+            "quarantine None manifest-invalid".to_owned(),
+        ];
+        assert_eq!(shown(&manifests.scan().unwrap()), expected);
+        put(&dir, "a.toml", "Alice");
+        put(&dir, "b.toml", "Bob");
+        let expected = [format!("put {}", name("Alice")), "remove b.toml".to_owned(), format!("put {}", name("Bob"))];
+        assert_eq!(shown(&manifests.scan().unwrap()), expected);
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_file_until_that_is_gone() {
+        let (dir, mut manifests) = folder(&[("a.toml", "Alice"), ("b.toml", "Alice")]);
+        let expected = [format!("put {}", name("Alice")), "quarantine None manifest-invalid".to_owned()];
+        assert_eq!(shown(&manifests.scan().unwrap()), expected);
+        std::fs::remove_file(dir.path().join("a.toml")).unwrap();
+        let expected =
+            [format!("remove {}", name("Alice")), "remove b.toml".to_owned(), format!("put {}", name("Alice"))];
+        assert_eq!(shown(&manifests.scan().unwrap()), expected);
+    }
+
+    #[test]
+    fn retrying_reads_only_what_is_quarantined() {
+        let (dir, mut manifests) = folder(&[("a.toml", "Alice")]);
+        write(&dir, "b.toml", "x");
+        manifests.scan().unwrap();
+        assert_eq!(shown(&manifests.retry()), ["quarantine None manifest-invalid"]);
+    }
+}

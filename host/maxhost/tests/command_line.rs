@@ -1,0 +1,262 @@
+//! The binary as a user meets it, for what needs no running host.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn maxhost(dir: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+    for variable in ["MAXHOST_CONFIG", "MAXHOST_ENDPOINT", "MAXHOST_PASSPHRASE"] {
+        command.env_remove(variable);
+    }
+    command.current_dir(dir).args(words).stdin(Stdio::null()).output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn objects(output: &Output) -> Vec<Value> {
+    out(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The code in the last line on standard error.
+fn code(output: &Output) -> String {
+    let text = err(output);
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap_or_else(|_| panic!("{text}"));
+    for field in ["message", "remedy", "details"] {
+        assert!(!last["error"][field].is_null(), "{last}");
+    }
+    last["error"]["code"].as_str().unwrap().to_owned()
+}
+
+fn exit(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn network(words: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let made = maxhost(dir.path(), &[&["init", "net", "--json"], words].concat());
+    assert_eq!(exit(&made), 0, "{}", err(&made));
+    dir
+}
+
+#[test]
+fn init_makes_a_network_and_says_what_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = maxhost(dir.path(), &["init", "net", "--json"]);
+    assert_eq!(exit(&made), 0, "{}", err(&made));
+    let object = &objects(&made)[0];
+    assert_eq!(object["dir"], dir.path().join("net").display().to_string());
+    assert_eq!(object["identities"].as_array().unwrap().len(), 4);
+    assert_eq!(object["identities"][0], "O=Alice, L=London, C=GB");
+    for path in ["maxhost.toml", "identities/alice.toml", "identities/notary.toml", "keys/alice", "network/parameters"]
+    {
+        assert!(dir.path().join("net").join(path).exists(), "{path}");
+    }
+    assert!(!dir.path().join("net/.maxhost-init").exists());
+}
+
+#[test]
+fn init_takes_names_and_counts() {
+    let dir = network(&["--identity", "O=Dave, L=Oslo, C=NO", "--count", "12", "--notary", "O=Judge, L=Bern, C=CH"]);
+    let manifests = std::fs::read_dir(dir.path().join("net/identities")).unwrap().count();
+    assert_eq!(manifests, 14);
+    assert!(dir.path().join("net/identities/party-00012.toml").exists());
+}
+
+#[test]
+fn init_refuses_a_folder_in_use_and_goes_on_after_an_interruption() {
+    let dir = network(&[]);
+    let again = maxhost(dir.path(), &["init", "net", "--json"]);
+    assert_eq!((exit(&again), code(&again).as_str()), (4, "directory-in-use"));
+    assert_eq!(exit(&maxhost(dir.path(), &["init", ".", "--json"])), 4);
+
+    let key = std::fs::read(dir.path().join("net/keys/alice/identity.key")).unwrap();
+    std::fs::write(dir.path().join("net/.maxhost-init"), "").unwrap();
+    std::fs::remove_file(dir.path().join("net/maxhost.toml")).unwrap();
+    std::fs::remove_dir_all(dir.path().join("net/identities")).unwrap();
+    let on = maxhost(dir.path(), &["init", "net", "--json"]);
+    assert_eq!(exit(&on), 0, "{}", err(&on));
+    assert_eq!(std::fs::read(dir.path().join("net/keys/alice/identity.key")).unwrap(), key);
+    assert!(dir.path().join("net/identities/carol.toml").exists());
+    assert!(dir.path().join("net/maxhost.toml").exists());
+}
+
+#[test]
+fn init_checks_everything_before_it_writes_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = maxhost(dir.path(), &["init", "net", "--identity", "Dave", "--json"]);
+    assert_eq!((exit(&bad), code(&bad).as_str()), (4, "name-invalid"));
+    std::fs::create_dir(dir.path().join("apps")).unwrap();
+    std::fs::write(dir.path().join("apps/x.wasm"), "garbage").unwrap();
+    let bad = maxhost(dir.path(), &["init", "net", "--cordapps", "apps", "--json"]);
+    assert_eq!((exit(&bad), code(&bad).as_str()), (4, "component-invalid"));
+    assert!(!dir.path().join("net").exists());
+}
+
+#[test]
+fn wrong_usage_is_exit_2_in_either_form() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in
+        [&["flow", "start"][..], &["nonsense"], &["flow", "list", "--state", "odd"], &["status", "--timeout", "5"]]
+    {
+        let plain = maxhost(dir.path(), words);
+        assert_eq!(exit(&plain), 2, "{words:?}");
+        assert!(out(&plain).is_empty());
+        let json = maxhost(dir.path(), &[words, &["--json"]].concat());
+        assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
+    }
+    let help = maxhost(dir.path(), &["--help"]);
+    assert_eq!(exit(&help), 0);
+    for noun in ["init", "run", "status", "identity", "cordapp", "flow", "network", "doctor", "completions"] {
+        assert!(out(&help).contains(noun), "{noun}");
+    }
+}
+
+#[test]
+fn without_a_configuration_or_a_host_the_exit_code_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = maxhost(dir.path(), &["status", "--json"]);
+    assert_eq!((exit(&none), code(&none).as_str()), (3, "config-not-found"));
+    let dir = network(&[]);
+    for words in [
+        &["status"][..],
+        &["identity", "list"],
+        &["flow", "start", "--identity", "Alice", "x"],
+        &["flow", "watch", "x"],
+    ] {
+        let words = [words, &["--json", "--config", "net/maxhost.toml"]].concat();
+        let down = maxhost(dir.path(), &words);
+        assert_eq!((exit(&down), code(&down).as_str()), (5, "host-unreachable"), "{words:?}");
+    }
+    // An endpoint that a killed host left behind.
+    std::fs::write(dir.path().join("net/data/endpoint"), "http://127.0.0.1:1\n").unwrap();
+    let gone = maxhost(dir.path(), &["flow", "list", "--json", "--config", "net/maxhost.toml"]);
+    assert_eq!((exit(&gone), code(&gone).as_str()), (5, "host-unreachable"));
+    let gone = maxhost(dir.path(), &["status", "--json", "--endpoint", "http://127.0.0.1:1"]);
+    assert_eq!((exit(&gone), code(&gone).as_str()), (5, "host-unreachable"));
+    let odd = maxhost(dir.path(), &["status", "--json", "--endpoint", "not an url"]);
+    assert_eq!((exit(&odd), code(&odd).as_str()), (2, "usage"));
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_file_line_and_remedy() {
+    let dir = network(&[]);
+    let file = dir.path().join("net/maxhost.toml");
+    let text = std::fs::read_to_string(&file).unwrap() + "\n[flows]\nevct = \"never\"\n";
+    std::fs::write(&file, &text).unwrap();
+    let bad = maxhost(dir.path(), &["run", "--config", "net/maxhost.toml"]);
+    assert_eq!(exit(&bad), 4);
+    let line = text.lines().count();
+    assert!(
+        err(&bad).contains(&format!("maxhost.toml:{line}: unknown key 'flows.evct'; did you mean 'flows.evict'?")),
+        "{}",
+        err(&bad)
+    );
+    assert!(err(&bad).contains("try: "));
+}
+
+#[test]
+fn bad_arguments_are_refused_before_the_host_is_asked() {
+    let dir = network(&[]);
+    let start = ["flow", "start", "--identity", "Alice", "x", "{oops", "--json", "--config", "net/maxhost.toml"];
+    let bad = maxhost(dir.path(), &start);
+    assert_eq!((exit(&bad), code(&bad).as_str()), (4, "arguments-invalid"));
+}
+
+#[test]
+fn what_is_no_component_is_refused_and_not_installed() {
+    let dir = network(&[]);
+    let garbage = dir.path().join("x.wasm");
+    std::fs::write(&garbage, [0; 100]).unwrap();
+    let file = garbage.display().to_string();
+    let bad = maxhost(dir.path(), &["cordapp", "inspect", &file, "--json"]);
+    assert_eq!((exit(&bad), code(&bad).as_str()), (4, "component-invalid"));
+    let bad = maxhost(dir.path(), &["cordapp", "install", &file, "--json", "--config", "net/maxhost.toml"]);
+    assert_eq!((exit(&bad), code(&bad).as_str()), (4, "component-invalid"));
+    assert_eq!(std::fs::read_dir(dir.path().join("net/cordapps")).unwrap().count(), 0);
+    let missing = maxhost(dir.path(), &["cordapp", "inspect", "nothing.wasm", "--json"]);
+    assert_eq!((exit(&missing), code(&missing).as_str()), (4, "file-unreadable"));
+    let empty = maxhost(dir.path(), &["cordapp", "build", ".", "--json"]);
+    assert_eq!((exit(&empty), code(&empty).as_str()), (4, "file-unreadable"));
+    let named = maxhost(dir.path(), &["cordapp", "new", "No/Name", "--json"]);
+    assert_eq!((exit(&named), code(&named).as_str()), (4, "name-invalid"));
+}
+
+#[test]
+fn an_identity_is_issued_and_removed_without_a_host() {
+    let dir = network(&[]);
+    let call = |words: &[&str]| maxhost(dir.path(), &[words, &["--json", "--config", "net/maxhost.toml"]].concat());
+    let new = call(&["identity", "new", "O=Dave, L=Oslo, C=NO", "--cordapp", "ping-pong"]);
+    assert_eq!(exit(&new), 0, "{}", err(&new));
+    assert_eq!(objects(&new)[0]["name"], "O=Dave, L=Oslo, C=NO");
+    let manifest = dir.path().join("net/identities/dave.toml");
+    assert!(std::fs::read_to_string(&manifest).unwrap().contains("cordapps = [\"ping-pong\"]"));
+    let twice = call(&["identity", "new", "O=Dave, L=Oslo, C=NO"]);
+    assert_eq!((exit(&twice), code(&twice).as_str()), (4, "identity-exists"));
+    let bad = call(&["identity", "new", "Dave"]);
+    assert_eq!((exit(&bad), code(&bad).as_str()), (4, "name-invalid"));
+    // The same organisation elsewhere gets files of its own.
+    assert_eq!(exit(&call(&["identity", "new", "O=Dave, L=Rome, C=IT"])), 0);
+    let many = call(&["identity", "remove", "Dave", "--yes"]);
+    assert_eq!((exit(&many), code(&many).as_str()), (4, "identity-ambiguous"));
+    let removed = call(&["identity", "remove", "Oslo"]);
+    assert_eq!(exit(&removed), 0, "{}", err(&removed));
+    assert!(!manifest.exists() && dir.path().join("net/keys/dave").is_dir());
+    let none = call(&["identity", "remove", "Oslo"]);
+    assert_eq!((exit(&none), code(&none).as_str()), (3, "identity-not-found"));
+}
+
+#[test]
+fn doctor_finds_a_healthy_network_healthy_and_names_what_is_broken() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = network(&[]);
+    let call = || maxhost(dir.path(), &["doctor", "--json", "--config", "net/maxhost.toml"]);
+    let failed = |output: &Output| -> Vec<String> {
+        let checks = objects(output);
+        assert!(checks.len() >= 12, "{checks:?}");
+        let wrong = checks.iter().filter(|check| check["ok"] == false);
+        wrong
+            .inspect(|check| assert!(check["remedy"].is_string(), "{check}"))
+            .map(|check| check["check"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let healthy = call();
+    // The machine's own limits are not this test's to judge.
+    let wrong: Vec<String> = failed(&healthy)
+        .into_iter()
+        .filter(|check| !["maps", "open files", "disk"].contains(&check.as_str()))
+        .collect();
+    assert!(wrong.is_empty(), "{}", out(&healthy));
+
+    let net = dir.path().join("net");
+    std::fs::write(net.join("identities/bob.toml"), "nme = \"x\"\n").unwrap();
+    std::fs::set_permissions(net.join("keys/alice/identity.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(net.join("keys/passphrase"), "wrong\n").unwrap();
+    std::fs::write(net.join("cordapps/x.wasm"), "x").unwrap();
+    std::fs::write(net.join("data/maxhost.db"), "this is no database at all").unwrap();
+    let broken = call();
+    assert_eq!(exit(&broken), 1);
+    let wrong = failed(&broken);
+    for check in ["manifests", "keys", "passphrase", "cordapps", "database"] {
+        assert!(wrong.iter().any(|wrong| wrong == check), "{check}: {}", out(&broken));
+    }
+}
+
+#[test]
+fn completions_are_scripts() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = maxhost(dir.path(), &["completions", shell]);
+        assert_eq!(exit(&script), 0);
+        assert!(out(&script).contains("maxhost"), "{shell}");
+    }
+}
