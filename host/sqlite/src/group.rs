@@ -66,12 +66,12 @@ pub trait Writer {
     /// The whole batch fails with it.
     fn begin(&mut self) -> Result<(), Fault>;
 
-    /// Writes the rows of one unit. May be called again for the same unit, in another transaction, if the first was
-    /// rolled back because of somebody else; never again for a unit that was refused.
+    /// Writes the rows of one unit. `again`: it was applied before, but the transaction had to be rolled back because of
+    /// a later unit, so what this one leads to outside the database has been decided: it must succeed again.
     ///
     /// # Errors
     /// As [`Failure`] says.
-    fn apply(&mut self, unit: &Self::Unit) -> Result<Self::Receipt, Failure<Self::Error>>;
+    fn apply(&mut self, unit: &Self::Unit, again: bool) -> Result<Self::Receipt, Failure<Self::Error>>;
 
     /// The last chance to write before the commit.
     ///
@@ -130,12 +130,7 @@ impl<W: Writer> Drop for TellTheRest<'_, W> {
 /// # Errors
 /// Only if the connection cannot even prepare the statements of a transaction; nothing was taken then but the queue is
 /// closed.
-pub fn run<W: Writer>(
-    conn: &Connection,
-    writer: &mut W,
-    queue: &Queue<W::Unit>,
-    stats: &Stats,
-) -> Result<(), Fault> {
+pub fn run<W: Writer>(conn: &Connection, writer: &mut W, queue: &Queue<W::Unit>, stats: &Stats) -> Result<(), Fault> {
     let rest = TellTheRest::<W>(queue);
     let mut control = Control::prepare(conn)?;
     let mut wal_pages = 0;
@@ -243,7 +238,7 @@ fn apply_plainly<W: Writer>(
 ) -> Result<bool, Fault> {
     for unit in batch {
         let before = conn.total_changes();
-        match writer.apply(unit) {
+        match writer.apply(unit, false) {
             Ok(receipt) => outcomes.push(Ok(receipt)),
             Err(Failure::Transaction(fault)) => return Err(fault),
             Err(Failure::Unit(error)) => {
@@ -267,12 +262,16 @@ fn apply_with_savepoints<W: Writer>(
 ) -> Result<(), Fault> {
     let mut first_round = std::mem::take(outcomes).into_iter();
     for unit in batch {
-        if let Some(Err(error)) = first_round.next() {
-            outcomes.push(Err(error));
-            continue;
-        }
+        let again = match first_round.next() {
+            Some(Err(error)) => {
+                outcomes.push(Err(error));
+                continue;
+            }
+            Some(Ok(_)) => true,
+            None => false,
+        };
         control.savepoint.execute([])?;
-        let outcome = match writer.apply(unit) {
+        let outcome = match writer.apply(unit, again) {
             Ok(receipt) => Ok(receipt),
             Err(Failure::Transaction(fault)) => return Err(fault),
             Err(Failure::Unit(error)) => {

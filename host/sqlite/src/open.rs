@@ -22,12 +22,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning {
-            page_bytes: 8192,
-            cache_bytes: 64 << 20,
-            max_bytes: None,
-            busy_timeout: Duration::from_secs(5),
-        }
+        Tuning { page_bytes: 8192, cache_bytes: 64 << 20, max_bytes: None, busy_timeout: Duration::from_secs(5) }
     }
 }
 

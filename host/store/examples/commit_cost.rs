@@ -34,8 +34,17 @@ fn main() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     println!(
         "{:>10} {:>10} {:>9} {:>9} {:>8} {:>11} {:>9} {:>9} {:>8} {:>10} {:>9}",
-        "identities", "sleeping", "in flight", "units/s", "CPU µs", "units/fsync", "queue µs", "apply µs", "fsync µs",
-        "fsync p99", "chkpt max"
+        "identities",
+        "sleeping",
+        "in flight",
+        "units/s",
+        "CPU µs",
+        "units/fsync",
+        "queue µs",
+        "apply µs",
+        "fsync µs",
+        "fsync p99",
+        "chkpt max"
     );
     runtime.block_on(bare(duration))?;
     for (identities, sleeping) in [(1, 0), (10_000, 0), (10_000, 200_000)] {
@@ -147,9 +156,8 @@ fn drive(
 ) -> Result<Measured, Box<dyn std::error::Error>> {
     let (told, tell) = mpsc::channel::<Result<usize, StoreError>>();
     let mut turn = 0;
-    let mut slots: Vec<Slot> = (0..in_flight)
-        .map(|_| Slot { flow: FlowRow(0), identity: identities[0], step: STEPS })
-        .collect();
+    let mut slots: Vec<Slot> =
+        (0..in_flight).map(|_| Slot { flow: FlowRow(0), identity: identities[0], step: STEPS }).collect();
     let mut send = |index: usize, slot: &mut Slot| {
         let mut ops = Vec::with_capacity(4);
         if slot.step == STEPS {

@@ -23,9 +23,7 @@ pub use conflict::Conflict;
 pub use error::StoreError;
 pub use lock::{DataLock, Holder};
 pub use maxhost_sqlite::{Bounds, GroupStats, TimingView};
-pub use record::{
-    Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LiveFlow, OutboxRow, StoredJournal,
-};
+pub use record::{Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LiveFlow, OutboxRow, StoredJournal};
 pub use schema::SCHEMA_VERSION;
 pub use store::{Store, StoreOptions};
 pub use unit::{CommitUnit, Done, Keep, NewFlow, Op, Receipt, RunGuard};

@@ -53,13 +53,8 @@ impl DataLock {
         let path = dir.join(FILE);
         let unwritable = |error: std::io::Error| unwritable(&path, error);
         // Not truncated on opening: until the lock is ours, the text in it is another's.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(unwritable)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unwritable)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             match file.try_lock() {
@@ -139,8 +134,7 @@ mod tests {
         assert_eq!(DataLock::holder(dir.path()), None);
         let mut first = DataLock::acquire(dir.path()).unwrap();
         first.set_endpoint("http://127.0.0.1:7777").unwrap();
-        let expected =
-            Holder { pid: Some(std::process::id()), endpoint: Some("http://127.0.0.1:7777".to_owned()) };
+        let expected = Holder { pid: Some(std::process::id()), endpoint: Some("http://127.0.0.1:7777".to_owned()) };
         match DataLock::acquire(dir.path()) {
             Err(StoreError::Locked { holder, .. }) => assert_eq!(holder, expected),
             other => panic!("{other:?}"),

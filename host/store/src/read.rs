@@ -172,11 +172,8 @@ impl Store {
 
     /// Those of these flows that are there, by row.
     pub async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
-        let sql = concat!(
-            "SELECT ",
-            flow_columns!(),
-            " FROM flow WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id"
-        );
+        let sql =
+            concat!("SELECT ", flow_columns!(), " FROM flow WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id");
         let found = sqlx::query(sql).bind(json(rows)).fetch_all(self.pool()).await?;
         found.iter().map(flow_record).collect()
     }

@@ -148,14 +148,12 @@ impl<'c> StoreWriter<'c> {
                 self.sql.remove_outbox.execute(params![id, identity.0])?;
                 Ok(())
             }
-            Op::Arrived { message_id } => match self.sql.arrived.execute(params![
-                identity.0,
-                &message_id[..],
-                self.now
-            ])? {
-                0 => Err(Failure::Unit(StoreError::Duplicate)),
-                _ => Ok(()),
-            },
+            Op::Arrived { message_id } => {
+                match self.sql.arrived.execute(params![identity.0, &message_id[..], self.now])? {
+                    0 => Err(Failure::Unit(StoreError::Duplicate)),
+                    _ => Ok(()),
+                }
+            }
             Op::SetState { flow, state, reason, attempts } => {
                 if !state.is_live() {
                     return Err(refuse(Conflict::StateNotAllowed));
@@ -184,7 +182,8 @@ impl<'c> StoreWriter<'c> {
             return Err(Failure::Unit(StoreError::ClientIdTaken { flow: FlowRow(holder) }));
         }
         let tag = new.id.to_bytes();
-        let start = params![row.0, identity.0, new.started, &tag[..], &*new.name, new.user, new.client_id, &new.start[..]];
+        let start =
+            params![row.0, identity.0, new.started, &tag[..], &*new.name, new.user, new.client_id, &new.start[..]];
         self.sql.start_flow.execute(start).map_err(|e| or_conflict(e, Conflict::FlowExists(row)))?;
         Ok(())
     }
@@ -249,8 +248,11 @@ impl<'c> StoreWriter<'c> {
     }
 
     fn purge(&mut self, now: i64, processed_before: i64, limit: u32) -> Result<u64, Failed> {
-        let expired: Vec<(i64, Option<String>)> =
-            self.sql.expire.query_map(params![now, limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?;
+        let expired: Vec<(i64, Option<String>)> = self
+            .sql
+            .expire
+            .query_map(params![now, limit], |r| Ok((r.get(0)?, r.get(1)?)))?
+            .collect::<Result<_, _>>()?;
         for (identity, client_id) in &expired {
             if let Some(client_id) = client_id {
                 self.sql.remove_client.execute(params![identity, client_id])?;
@@ -283,11 +285,12 @@ impl Writer for StoreWriter<'_> {
         Ok(())
     }
 
-    fn apply(&mut self, job: &Job) -> Result<Outcome, Failed> {
+    fn apply(&mut self, job: &Job, again: bool) -> Result<Outcome, Failed> {
         match job {
             Job::Unit(unit) => {
                 let guard = unit.guard.as_ref();
-                if guard.is_some_and(|guard| guard.is_revoked()) {
+                // Applied again, a unit may find its guard revoked by the later unit that caused the repetition.
+                if !again && guard.is_some_and(|guard| guard.is_revoked()) {
                     return Err(Failure::Unit(StoreError::Superseded));
                 }
                 let written = self.unit(unit);
