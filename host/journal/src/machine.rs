@@ -154,6 +154,7 @@ impl Machine {
         if let Origin::Peer(_) = &start.origin {
             let confirm =
                 Confirm { session: row.session(0).0, version: start.flow_version, app: start.cordapp.clone() };
+            machine.sessions.iter_mut().for_each(|session| session.next_out = 0);
             machine.emit(0, FrameKind::Confirm(confirm).into());
         }
         machine

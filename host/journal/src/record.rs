@@ -191,7 +191,8 @@ pub struct Segment {
     /// What the flow waits for after them.
     #[prost(message, optional, tag = "2")]
     pub(crate) wait: Option<WaitRecord>,
-    /// How many frames of each session the flow had seen: a higher number in the inbox means that it has to look.
+    /// How many frames the flow had seen of each session whose news it waits for: a higher number in the inbox means
+    /// that it has to look. Empty if the flow does not wait.
     #[prost(message, repeated, tag = "3")]
     pub(crate) seen: Vec<Seen>,
     /// How many progress labels the flow has given so far.
@@ -232,11 +233,12 @@ impl Segment {
         self.items.len()
     }
 
-    /// True if the inbox of a session holds frames that the flow had not seen: it has to be woken.
+    /// True if the flow has to be woken, because `max_seq`, the highest number in the inbox of a session, is new to it
+    /// and it waits for news of that session. A flow that was not waiting has to be run in any case.
     #[must_use]
     pub fn is_news(&self, session: u16, max_seq: u32) -> bool {
         let seen = self.seen.iter().find(|seen| seen.session == u32::from(session));
-        seen.is_none_or(|seen| max_seq >= seen.next)
+        self.waits_for().is_none() || seen.is_some_and(|seen| max_seq >= seen.next)
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn summarise(session: u32, payload: &Bytes) -> SentOne {
 /// An entry as the request it answers, for people.
 pub(crate) fn describe(entry: &Entry) -> String {
     match entry {
-        Entry::Opened(entry) => format!("open a session with {} under {}", entry.party, entry.protocol),
+        Entry::Opened(entry) => describe_open(&entry.party, &entry.protocol, entry.version),
         Entry::Refused(entry) => format!("open a session with {}", entry.party),
         Entry::Sent(entry) => {
             let verb = if entry.then_receive { "send and receive" } else { "send" };
@@ -54,7 +54,7 @@ pub(crate) fn describe(entry: &Entry) -> String {
 
 fn describe_call(call: &Call) -> String {
     match call {
-        Call::OpenSession { protocol, party, .. } => format!("open a session with {party} under {protocol}"),
+        Call::OpenSession { protocol, version, party } => describe_open(party, protocol, *version),
         Call::RefuseSession { party, .. } => format!("open a session with {party}"),
         Call::Send(sends) => describe(&Entry::Sent(sent(sends.iter().map(|(ix, bytes)| (*ix, bytes)), false))),
         Call::SendAndReceive { session, payload } => describe(&Entry::Sent(sent([(*session, payload)], true))),
@@ -66,6 +66,10 @@ fn describe_call(call: &Call) -> String {
         Call::FlowInfo(session) => format!("flow info of session {session}"),
         Call::Sleep(milliseconds) => format!("sleep {milliseconds} ms"),
     }
+}
+
+fn describe_open(party: &str, protocol: &str, version: u32) -> String {
+    format!("open a session with {party} under {protocol} version {version}")
 }
 
 fn describe_wait(sessions: &[u32], deadline: Option<u64>) -> String {

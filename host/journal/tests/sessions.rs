@@ -1,0 +1,776 @@
+//! The session protocol: transcripts (spec 2.3), states (2.2), the calls of 1.1, and what a peer may do to us (2.1, 2.4).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use bytes::Bytes;
+use common::*;
+use maxhost_journal::wire::{Confirm, FrameKind};
+use maxhost_journal::{Answer, Call, Delivery, Frame, Step, WaitKind};
+use maxhost_model::{ErrorId, ErrorKind, SessionId};
+
+/// An initiator and a responder that have confirmed, with nothing said yet.
+fn pair(net: &mut Net) -> (usize, usize) {
+    let a = net.start("A");
+    net.session(a, "B");
+    net.blocks(a, Call::FlowInfo(0));
+    let b = net.respond();
+    net.gets(a);
+    net.wire.clear();
+    (a, b)
+}
+
+fn between_a_and(peer: &str, line: &str) -> bool {
+    line.starts_with(&format!("{peer}→A")) || line.starts_with(&format!("A→{peer}"))
+}
+
+/// Ends a responder that has nothing more to say.
+fn both_return(net: &mut Net, a: usize, b: usize) {
+    net.returns(a);
+    net.returns(b);
+}
+
+#[test]
+fn transcript_send_only() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.ok(a, send(0, "10"));
+        assert_eq!(net.finish(a, Ok("done")), Step::Blocked);
+        let b = net.respond();
+        assert_eq!(net.gets(a), message("done"));
+        assert_eq!(net.ok(b, receive(0)), message("10"));
+        net.returns(b);
+        assert_eq!(net.wire, ["A→B Initial(10)", "B→A Confirm", "A→B End", "B→A End"]);
+    });
+}
+
+#[test]
+fn transcript_both_send_first_then_receive_twice() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.ok(a, send(0, "10"));
+        net.blocks(a, receive(0));
+        let b = net.respond();
+        net.ok(b, send(0, "20"));
+        net.flush(b);
+        assert_eq!(net.gets(a), message("20"));
+        net.ok(a, send(0, "11"));
+        net.blocks(a, receive(0));
+        assert_eq!(net.ok(b, receive(0)), message("10"));
+        net.ok(b, send(0, "21"));
+        net.flush(b);
+        assert_eq!(net.gets(a), message("21"));
+        net.returns(a);
+        assert_eq!(net.ok(b, receive(0)), message("11"));
+        net.returns(b);
+        let expected =
+            ["A→B Initial(10)", "B→A Confirm", "B→A Data(20)", "A→B Data(11)", "B→A Data(21)", "A→B End", "B→A End"];
+        assert_eq!(net.wire, expected);
+    });
+}
+
+#[test]
+fn transcript_responder_throws_on_start() {
+    both(|net| {
+        for (error, expected) in [(business("no"), "B→A Error(no)"), (panicked(), "B→A Error")] {
+            net.wire.clear();
+            let a = net.start("A");
+            net.session(a, "B");
+            net.blocks(a, receive(0));
+            let b = net.respond();
+            assert!(matches!(net.finish(b, Err(error)), Step::Over(_)));
+            assert_eq!(net.wire, ["A→B Initial", "B→A Confirm", expected]);
+            net.gets_error(a);
+            net.returns(a);
+            assert_eq!(net.wire.len(), 3, "a failed peer is told nothing");
+        }
+    });
+}
+
+#[test]
+fn transcript_rejections() {
+    both(|net| {
+        for words in ["test-app/flow is not registered", "test-app/flow is not a flow"] {
+            net.wire.clear();
+            let a = net.start("A");
+            net.session(a, "B");
+            net.blocks(a, ask(0, "1"));
+            net.reject(words);
+            let error = net.gets_error(a);
+            assert_eq!((error.kind, error.message.as_str()), (ErrorKind::UnexpectedEnd, words));
+            assert_eq!((error.error_id, error.peer.as_deref()), (Some(ErrorId(0xbad)), Some("B")));
+            net.returns(a);
+            assert_eq!(net.wire, ["A→B Initial(1)".to_owned(), format!("B→A Reject({words})")]);
+        }
+    });
+}
+
+#[test]
+fn transcript_two_peers() {
+    both(|net| {
+        let a = net.start("A");
+        let (to_b, to_c) = (net.session(a, "B"), net.session(a, "C"));
+        net.ok(a, Call::Send(vec![(to_b, Bytes::from("5")), (to_c, Bytes::from("5"))]));
+        assert_eq!(net.finish(a, Ok("done")), Step::Blocked);
+        net.respond();
+        net.still_blocked(a);
+        net.respond();
+        net.gets(a);
+        for peer in ["B", "C"] {
+            let of_peer = net.wire.iter().filter(|line| between_a_and(peer, line)).cloned().collect::<Vec<_>>();
+            let expected = [format!("A→{peer} Initial(5)"), format!("{peer}→A Confirm"), format!("A→{peer} End")];
+            assert_eq!(of_peer, expected);
+        }
+    });
+}
+
+#[test]
+fn opening_a_session_sends_nothing() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        assert_eq!(net.states(a), ["uninitiated"]);
+        net.blocks(a, Call::Sleep(1));
+        assert!(net.wire.is_empty());
+        net.now += 1_000_000;
+        net.gets(a);
+        net.returns(a);
+        assert!(net.wire.is_empty());
+    });
+}
+
+#[test]
+fn each_first_use_initiates() {
+    let uses = [
+        receive(0),
+        receive_or_end(0),
+        Call::ReceiveAll(vec![0]),
+        Call::WaitAny { sessions: vec![0], deadline: None },
+        Call::FlowInfo(0),
+    ];
+    for first in uses {
+        both(|net| {
+            let a = net.start("A");
+            net.session(a, "B");
+            net.blocks(a, first.clone());
+            assert_eq!(net.wire, ["A→B Initial"]);
+            assert_eq!(net.states(a), ["initiating"]);
+        });
+    }
+}
+
+#[test]
+fn states_of_a_session() {
+    both(|net| {
+        let (a, b) = pair(net);
+        assert_eq!((net.states(a), net.states(b)), (vec!["initiated"], vec!["initiated"]));
+        net.returns(b);
+        assert_eq!(net.states(a), ["initiated"], "the flow has not looked yet");
+        assert_eq!(net.ok(a, receive_or_end(0)), Answer::Ended);
+        assert_eq!(net.states(a), ["ended"]);
+        assert_eq!(net.ok(a, receive_or_end(0)), Answer::Ended, "and again");
+        for call in [receive(0), send(0, "x"), ask(0, "x"), Call::FlowInfo(0), Call::ReceiveAll(vec![0])] {
+            assert_eq!(net.fails(a, call).kind, ErrorKind::UnexpectedEnd);
+        }
+        net.ok(a, Call::Close(vec![0]));
+        assert_eq!(net.ok(a, Call::WaitAny { sessions: vec![0], deadline: None }), Answer::Ready(Some(0)));
+        net.returns(a);
+        assert_eq!(net.wire, ["B→A End"], "a peer that has ended is told nothing");
+    });
+}
+
+#[test]
+fn sends_before_the_confirmation_are_held_back_and_flushed_in_order() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.ok(a, send(0, "1"));
+        net.ok(a, send(0, "2"));
+        net.ok(a, Call::Send(vec![(0, Bytes::from("3")), (0, Bytes::from("4"))]));
+        net.blocks(a, Call::Sleep(1_000));
+        assert_eq!(net.wire, ["A→B Initial(1)"]);
+        let b = net.respond();
+        assert_eq!(net.wire[1..], ["B→A Confirm", "A→B Data(2)", "A→B Data(3)", "A→B Data(4)"], "though it sleeps");
+        for expected in ["1", "2", "3", "4"] {
+            assert_eq!(net.ok(b, receive(0)), message(expected));
+        }
+    });
+}
+
+#[test]
+fn one_send_may_name_a_new_session_twice() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.ok(a, Call::Send(vec![(0, Bytes::from("1")), (0, Bytes::from("2"))]));
+        net.blocks(a, receive(0));
+        let b = net.respond();
+        assert_eq!(net.ok(b, receive(0)), message("1"));
+        assert_eq!(net.ok(b, receive(0)), message("2"));
+    });
+}
+
+#[test]
+fn data_before_an_end_stays_receivable() {
+    both(|net| {
+        let (a, b) = pair(net);
+        net.ok(b, send(0, "1"));
+        net.ok(b, send(0, "2"));
+        net.returns(b);
+        assert_eq!(net.ok(a, receive(0)), message("1"));
+        net.ok(a, send(0, "into the void"));
+        assert_eq!(net.ok(a, receive(0)), message("2"));
+        let error = net.fails(a, receive(0));
+        assert_eq!((error.kind, error.peer.as_deref()), (ErrorKind::UnexpectedEnd, Some("B")));
+    });
+}
+
+#[test]
+fn a_flow_that_only_sends_is_not_disturbed_by_an_early_end() {
+    both(|net| {
+        let (a, b) = pair(net);
+        net.returns(b);
+        net.ok(a, send(0, "1"));
+        net.ok(a, send(0, "2"));
+        net.returns(a);
+    });
+}
+
+#[test]
+fn a_flow_that_has_received_learns_of_the_end_when_it_sends() {
+    both(|net| {
+        let (a, b) = pair(net);
+        net.ok(b, send(0, "1"));
+        net.flush(b);
+        assert_eq!(net.ok(a, receive(0)), message("1"));
+        net.returns(b);
+        assert_eq!(net.fails(a, send(0, "x")).kind, ErrorKind::UnexpectedEnd);
+        assert_eq!(net.states(a), ["ended"]);
+    });
+}
+
+#[test]
+fn send_and_receive_on_an_ended_session_does_not_send() {
+    both(|net| {
+        let (a, b) = pair(net);
+        net.returns(b);
+        assert_eq!(net.fails(a, ask(0, "x")).kind, ErrorKind::UnexpectedEnd);
+        assert_eq!(net.wire, ["B→A End"]);
+    });
+}
+
+#[test]
+fn closing() {
+    both(|net| {
+        let a = net.start("A");
+        let session = net.session(a, "B");
+        assert_eq!(net.fails(a, Call::Close(vec![session])).kind, ErrorKind::PrematureClose);
+        net.ok(a, send(session, "1"));
+        assert_eq!(net.fails(a, Call::Close(vec![session])).kind, ErrorKind::PrematureClose);
+        net.blocks(a, Call::FlowInfo(session));
+        let b = net.respond();
+        net.gets(a);
+        net.ok(b, send(0, "unread"));
+        net.flush(b);
+        net.ok(a, Call::Close(vec![session]));
+        net.ok(a, Call::Close(vec![session, session]));
+        assert_eq!(net.states(a), ["closed"]);
+        for call in [receive(0), receive_or_end(0), send(0, "x"), ask(0, "x"), Call::FlowInfo(0)] {
+            assert_eq!(net.fails(a, call).kind, ErrorKind::UnexpectedEnd);
+        }
+        net.blocks(a, Call::Sleep(0));
+        net.gets(a);
+        assert_eq!(net.ok(b, receive(0)), message("1"));
+        assert_eq!(net.ok(b, receive_or_end(0)), Answer::Ended);
+        both_return(net, a, b);
+        assert_eq!(net.wire.iter().filter(|line| line.contains("End")).count(), 1, "one End, not two");
+    });
+}
+
+#[test]
+fn what_was_received_before_a_close_is_received_again_in_a_replay() {
+    both(|net| {
+        let (a, b) = pair(net);
+        net.ok(b, send(0, "kept"));
+        net.flush(b);
+        assert_eq!(net.ok(a, receive(0)), message("kept"));
+        net.ok(a, Call::Close(vec![0]));
+        net.blocks(a, Call::Sleep(0));
+        net.replay(a);
+        assert_eq!(net.gets(a), Answer::Done);
+    });
+}
+
+#[test]
+fn closing_a_session_that_failed_or_was_rejected() {
+    both(|net| {
+        let (a, b) = pair(net);
+        net.finish(b, Err(business("no")));
+        net.wire.clear();
+        net.ok(a, Call::Close(vec![0]));
+        net.returns(a);
+        assert!(net.wire.is_empty(), "a failed peer gets no End");
+
+        let a = net.start("A");
+        net.session(a, "B");
+        net.ok(a, send(0, "1"));
+        net.blocks(a, Call::Sleep(0));
+        net.reject("no such flow");
+        net.gets(a);
+        assert_eq!(net.fails(a, Call::Close(vec![0])).message, "no such flow");
+        net.returns(a);
+    });
+}
+
+#[test]
+fn receive_all_waits_for_each_and_answers_in_its_own_order() {
+    both(|net| {
+        let a = net.start("A");
+        let sessions: Vec<u32> = ["B", "C", "D"].iter().map(|peer| net.session(a, peer)).collect();
+        net.blocks(a, Call::ReceiveAll(vec![2, 0, 1]));
+        assert_eq!(net.flows[a].machine.wait().unwrap().kind, WaitKind::ReceiveAll);
+        let peers: Vec<usize> = sessions.iter().map(|_| net.respond()).collect();
+        for (peer, payload) in peers.iter().zip(["d", "b", "c"]) {
+            net.still_blocked(a);
+            net.ok(*peer, send(0, payload));
+            net.flush(*peer);
+        }
+        let expected = ["d", "b", "c"].map(|payload| Bytes::from(payload.to_owned()));
+        assert_eq!(net.gets(a), Answer::Messages(expected.to_vec()));
+        assert_eq!(net.ok(a, Call::ReceiveAll(Vec::new())), Answer::Messages(Vec::new()));
+        assert_eq!(net.fails(a, Call::ReceiveAll(vec![1, 0, 1])).kind, ErrorKind::IllegalArgument);
+        assert_eq!(net.fails(a, Call::ReceiveAll(vec![3])).kind, ErrorKind::IllegalArgument);
+    });
+}
+
+#[test]
+fn the_first_failed_session_fails_a_receive_all() {
+    both(|net| {
+        let a = net.start("A");
+        for peer in ["B", "C", "D"] {
+            net.session(a, peer);
+        }
+        net.blocks(a, Call::ReceiveAll(vec![0, 1, 2]));
+        let peers: Vec<usize> = (0..3).map(|_| net.respond()).collect();
+        net.finish(peers[2], Err(business("third")));
+        net.finish(peers[1], Err(business("second")));
+        let error = net.gets_error(a);
+        assert_eq!((error.message.as_str(), error.peer.as_deref()), ("second", Some("C")), "in the order asked for");
+        assert_eq!(net.states(a), ["initiated", "errored", "initiated"]);
+        assert_eq!(net.fails(a, receive(2)).message, "third");
+        net.ok(peers[0], send(0, "still there"));
+        net.flush(peers[0]);
+        assert_eq!(net.ok(a, receive(0)), message("still there"), "a failed receive-all has consumed nothing");
+    });
+}
+
+#[test]
+fn a_failed_receive_all_counts_as_receiving_for_every_session() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.session(a, "C");
+        net.blocks(a, Call::ReceiveAll(vec![0, 1]));
+        let (b, c) = (net.respond(), net.respond());
+        net.finish(b, Err(business("no")));
+        net.gets_error(a);
+        net.returns(c);
+        net.blocks(a, Call::Sleep(0));
+        net.gets(a);
+        assert_eq!(net.fails(a, send(1, "x")).kind, ErrorKind::UnexpectedEnd);
+    });
+}
+
+#[test]
+fn wait_any_names_the_ready_session_and_consumes_nothing() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.session(a, "C");
+        let wait = Call::WaitAny { sessions: vec![0, 1], deadline: None };
+        net.blocks(a, wait.clone());
+        let (_b, c) = (net.respond(), net.respond());
+        net.still_blocked(a);
+        net.ok(c, send(0, "first"));
+        net.flush(c);
+        assert_eq!(net.gets(a), Answer::Ready(Some(1)));
+        assert_eq!(net.ok(a, wait), Answer::Ready(Some(1)), "still there");
+        assert_eq!(net.ok(a, receive(1)), message("first"));
+        net.returns(c);
+        assert_eq!(net.ok(a, Call::WaitAny { sessions: vec![1], deadline: None }), Answer::Ready(Some(1)), "an end");
+        let twice = Call::WaitAny { sessions: vec![1, 1], deadline: None };
+        assert_eq!(net.fails(a, twice).kind, ErrorKind::IllegalArgument);
+        let nothing = Call::WaitAny { sessions: Vec::new(), deadline: None };
+        assert_eq!(net.fails(a, nothing).kind, ErrorKind::IllegalArgument);
+    });
+}
+
+#[test]
+fn wait_any_ends_at_its_deadline() {
+    both(|net| {
+        let (a, b) = pair(net);
+        let deadline = net.now / 1_000_000 + 50;
+        net.blocks(a, Call::WaitAny { sessions: vec![0], deadline: Some(deadline) });
+        assert_eq!(net.flows[a].machine.wait_until(), Some(deadline));
+        net.now = (deadline - 1) * 1_000_000;
+        net.still_blocked(a);
+        net.now = deadline * 1_000_000;
+        assert_eq!(net.gets(a), Answer::Ready(None));
+        assert!(net.now(a) >= deadline * 1_000_000, "the flow's own clock has passed it too");
+        assert_eq!(net.ok(a, Call::WaitAny { sessions: Vec::new(), deadline: Some(1) }), Answer::Ready(None));
+        net.ok(b, send(0, "late"));
+        net.flush(b);
+        let past = Call::WaitAny { sessions: vec![0], deadline: Some(1) };
+        assert_eq!(net.ok(a, past), Answer::Ready(Some(0)), "what is there wins over a deadline in the past");
+    });
+}
+
+#[test]
+fn sleeping() {
+    both(|net| {
+        let a = net.start("A");
+        net.blocks(a, Call::Sleep(0));
+        assert_eq!(net.gets(a), Answer::Done);
+        net.blocks(a, Call::Sleep(100));
+        let until = net.flows[a].machine.wait_until().unwrap();
+        net.now += 40_000_000;
+        net.still_blocked(a);
+        net.replay(a);
+        assert_eq!(net.flows[a].machine.wait_until(), Some(until), "a restart does not begin the wait anew");
+        net.now = until * 1_000_000;
+        assert_eq!(net.gets(a), Answer::Done);
+        let error = net.fails(a, Call::Sleep(300_001));
+        assert_eq!(error.kind, ErrorKind::FlowException);
+        assert_eq!(net.fails(a, Call::Sleep(u64::MAX)).kind, ErrorKind::FlowException);
+        net.blocks(a, Call::Sleep(300_000));
+    });
+}
+
+#[test]
+fn flow_info_of_both_sides() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.blocks(a, Call::FlowInfo(0));
+        let b = net.respond();
+        let info = Answer::FlowInfo { version: 3, app: "test-app".to_owned() };
+        assert_eq!(net.gets(a), info);
+        assert_eq!(net.ok(b, Call::FlowInfo(0)), info);
+        assert_eq!(net.fails(b, Call::FlowInfo(1)).kind, ErrorKind::IllegalArgument);
+        net.finish(b, Err(business("no")));
+        assert_eq!(net.fails(a, Call::FlowInfo(0)).message, "no", "asking is a use of the session");
+    });
+}
+
+#[test]
+fn two_peers_may_number_their_sessions_alike() {
+    both(|net| {
+        let a = net.start("A");
+        let confirm = |session| FrameKind::Confirm(Confirm { session, version: 1, app: "app".to_owned() }).into();
+        for (index, peer) in ["B", "C"].iter().enumerate() {
+            net.session(a, peer);
+            net.blocks(a, Call::FlowInfo(index as u32));
+            net.initiations.pop_front();
+            let ours = net.flows[a].row.session(index as u16);
+            net.deliver_from(peer, ours, 0, vec![confirm(99 << 16)]);
+            net.gets(a);
+        }
+        net.held = Some(Vec::new());
+        net.ok(a, send(0, "for B"));
+        net.ok(a, send(1, "for C"));
+        net.ok(a, send(0, "for B too"));
+        let flush = net.flows[a].machine.flush(net.now);
+        let parcels: Vec<_> = flush
+            .outgoing
+            .iter()
+            .map(|outgoing| match outgoing {
+                maxhost_journal::Outgoing::Deliver { party, parcel, .. } => (party.to_string(), parcel.frames.len()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(parcels, [("B".to_owned(), 2), ("C".to_owned(), 1)]);
+    });
+}
+
+#[test]
+fn a_self_session_works() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "A");
+        net.blocks(a, ask(0, "1"));
+        let b = net.respond();
+        assert_eq!(net.ok(b, receive(0)), message("1"));
+        net.ok(b, send(0, "2"));
+        net.returns(b);
+        assert_eq!(net.gets(a), message("2"));
+        net.returns(a);
+    });
+}
+
+#[test]
+fn parcels_twice_out_of_order_and_with_gaps() {
+    both(|net| {
+        let (a, b) = pair(net);
+        net.held = Some(Vec::new());
+        for payload in ["1", "2", "3"] {
+            net.ok(b, send(0, payload));
+            net.flush(b);
+        }
+        net.returns(b);
+        let held = net.held.take().unwrap();
+        assert_eq!(held.len(), 4);
+        let hand = |net: &mut Net, at: usize| net.deliver(held[at].0, held[at].1, &held[at].2);
+        assert_eq!(hand(net, 3), Some(Delivery::Taken), "the end first");
+        assert_eq!(hand(net, 2), Some(Delivery::Taken));
+        net.blocks(a, receive(0));
+        net.still_blocked(a);
+        assert_eq!(hand(net, 2), Some(Delivery::Duplicate));
+        assert_eq!(hand(net, 0), Some(Delivery::Taken));
+        assert_eq!(net.gets(a), message("1"));
+        assert_eq!(hand(net, 0), Some(Delivery::Duplicate));
+        net.blocks(a, receive(0));
+        assert_eq!(hand(net, 1), Some(Delivery::Taken));
+        assert_eq!(net.gets(a), message("2"));
+        assert_eq!(net.ok(a, receive(0)), message("3"));
+        assert_eq!(net.ok(a, receive_or_end(0)), Answer::Ended);
+        assert_eq!(hand(net, 1), Some(Delivery::Duplicate));
+    });
+}
+
+#[test]
+fn data_may_overtake_the_confirmation() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.blocks(a, receive(0));
+        net.held = Some(Vec::new());
+        let b = net.respond();
+        net.ok(b, send(0, "early"));
+        net.flush(b);
+        let held = net.held.take().unwrap();
+        net.deliver(held[1].0, held[1].1, &held[1].2);
+        net.still_blocked(a);
+        assert_eq!(net.states(a), ["initiating"]);
+        net.deliver(held[0].0, held[0].1, &held[0].2);
+        assert_eq!(net.gets(a), message("early"));
+    });
+}
+
+#[test]
+fn nobody_can_speak_for_another() {
+    both(|net| {
+        let (a, b) = pair(net);
+        let ours = net.flows[a].row.session(0);
+        for frame in [Frame::data(Bytes::from("forged")), Frame::end(), Frame::error(&business("forged"))] {
+            assert_eq!(net.deliver_from("M", ours, 1, vec![frame]), Some(Delivery::ForeignSender));
+        }
+        net.blocks(a, receive(0));
+        net.ok(b, send(0, "true"));
+        net.flush(b);
+        assert_eq!(net.gets(a), message("true"));
+        let unknown = net.flows[a].row.session(1);
+        let frames = || vec![Frame::data(Bytes::from("x"))];
+        assert_eq!(net.deliver_from("B", unknown, 0, frames()), Some(Delivery::UnknownSession));
+        net.session(a, "B");
+        assert_eq!(net.deliver_from("B", unknown, 0, frames()), Some(Delivery::UnknownSession), "not used yet");
+    });
+}
+
+#[test]
+fn forged_rows_in_the_inbox_do_not_survive_a_restore() {
+    both(|net| {
+        let (a, b) = pair(net);
+        net.blocks(a, receive(0));
+        let ours = net.flows[a].row.session(0);
+        let forged = maxhost_journal::Parcel { from: "M".to_owned(), frames: vec![Frame::data(Bytes::from("forged"))] };
+        let body = Bytes::from(prost::Message::encode_to_vec(&forged));
+        net.flows[a].inbox.insert(0, (ours, 1, body));
+        net.replay(a);
+        net.still_blocked(a);
+        net.ok(b, send(0, "true"));
+        net.flush(b);
+        assert_eq!(net.gets(a), message("true"));
+    });
+}
+
+#[test]
+fn what_has_been_read_cannot_be_changed_afterwards() {
+    both(|net| {
+        let (a, b) = pair(net);
+        net.ok(b, send(0, "1"));
+        net.ok(b, send(0, "2"));
+        net.flush(b);
+        assert_eq!(net.ok(a, receive(0)), message("1"));
+        assert_eq!(net.ok(a, receive(0)), message("2"));
+        let ours = net.flows[a].row.session(0);
+        let changed = ["other", "news"].map(|payload| Frame::data(Bytes::from(payload)));
+        assert_eq!(net.deliver_from("B", ours, 2, changed.to_vec()), Some(Delivery::Duplicate));
+        net.blocks(a, Call::Sleep(0));
+        net.replay(a);
+        net.gets(a);
+    });
+}
+
+#[test]
+fn an_initiator_cannot_change_its_first_message() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.blocks(a, ask(0, "first"));
+        let b = net.respond();
+        let theirs = net.flows[b].row.session(0);
+        let other = || vec![Frame::data(Bytes::from("other"))];
+        assert_eq!(net.deliver_from("A", theirs, 0, other()), Some(Delivery::Duplicate));
+        assert_eq!(net.ok(b, receive(0)), message("first"));
+        let body = maxhost_journal::Parcel { from: "A".to_owned(), frames: other() };
+        net.flows[b].inbox.push((theirs, 0, Bytes::from(prost::Message::encode_to_vec(&body))));
+        net.blocks(b, Call::Sleep(0));
+        net.replay(b);
+        net.gets(b);
+    });
+}
+
+#[test]
+fn a_breach_of_the_protocol_ends_that_session_only() {
+    let confirm = || Frame::from(FrameKind::Confirm(Confirm { session: 1, version: 1, app: String::new() }));
+    let reject = || Frame::reject("again", ErrorId(1));
+    let unknown = || Frame { kind: None };
+    for breach in [confirm(), reject(), unknown()] {
+        both(|net| {
+            let (a, b) = pair(net);
+            net.session(a, "C");
+            net.blocks(a, Call::FlowInfo(1));
+            net.respond();
+            net.gets(a);
+            net.ok(b, send(0, "before"));
+            net.flush(b);
+            let ours = net.flows[a].row.session(0);
+            net.deliver_from("B", ours, 2, vec![breach.clone()]);
+            assert_eq!(net.ok(a, receive(0)), message("before"));
+            let error = net.fails(a, receive_or_end(0));
+            assert_eq!((error.kind, error.peer.as_deref()), (ErrorKind::UnexpectedEnd, Some("B")));
+            assert_eq!(net.states(a), ["errored", "initiated"]);
+            net.ok(a, send(1, "the other goes on"));
+            net.returns(a);
+        });
+    }
+}
+
+#[test]
+fn an_answer_that_is_none_ends_the_session() {
+    let data = || Frame::data(Bytes::from("x"));
+    let unknown = || Frame { kind: None };
+    for answer in [data(), Frame::end(), Frame::error(&business("x")), unknown()] {
+        both(|net| {
+            let a = net.start("A");
+            net.session(a, "B");
+            net.blocks(a, receive(0));
+            let ours = net.flows[a].row.session(0);
+            net.initiations.clear();
+            net.deliver_from("B", ours, 0, vec![answer.clone()]);
+            let error = net.gets_error(a);
+            assert_eq!((error.kind, error.peer.as_deref()), (ErrorKind::UnexpectedEnd, Some("B")));
+            net.blocks(a, Call::Sleep(0));
+            net.gets(a);
+            net.returns(a);
+        });
+    }
+}
+
+#[test]
+fn numbers_beyond_all_reach_are_ignored() {
+    both(|net| {
+        let (a, b) = pair(net);
+        let ours = net.flows[a].row.session(0);
+        let frames = || vec![Frame::data(Bytes::from("1")), Frame::data(Bytes::from("2"))];
+        assert_eq!(net.deliver_from("B", ours, u32::MAX, frames()), Some(Delivery::Duplicate));
+        assert_eq!(net.deliver_from("B", ours, u32::MAX - 1, frames()), Some(Delivery::Taken));
+        assert_eq!(net.deliver_from("B", ours, 5, Vec::new()), Some(Delivery::Duplicate));
+        net.blocks(a, receive(0));
+        net.ok(b, send(0, "true"));
+        net.flush(b);
+        assert_eq!(net.gets(a), message("true"));
+    });
+}
+
+#[test]
+fn a_flow_that_ends_waits_for_its_confirmations() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.session(a, "C");
+        net.ok(a, send(0, "1"));
+        net.ok(a, send(1, "1"));
+        net.ok(a, send(1, "2"));
+        assert_eq!(net.finish(a, Ok("done")), Step::Blocked);
+        let wait = net.flows[a].machine.wait().unwrap();
+        assert_eq!((wait.kind, wait.sessions), (WaitKind::Confirmation, vec![0, 1]));
+        net.respond();
+        net.still_blocked(a);
+        let c = net.respond();
+        assert_eq!(net.gets(a), message("done"));
+        assert_eq!(net.ok(c, receive(0)), message("1"));
+        assert_eq!(net.ok(c, receive(0)), message("2"));
+        assert_eq!(net.ok(c, receive_or_end(0)), Answer::Ended);
+    });
+}
+
+#[test]
+fn a_waiting_flow_is_woken_by_what_concerns_it_only() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.session(a, "C");
+        net.ok(a, send(1, "1"));
+        net.ok(a, send(1, "held"));
+        net.blocks(a, receive(0));
+        let segment = net.last_segment(a);
+        assert!(segment.is_news(0, 0), "the session it waits for");
+        assert!(segment.is_news(1, 0), "a confirmation sets free what is held back");
+        let c = net.respond();
+        assert_eq!(net.last_segment(a).entries(), 1, "the confirmation of C");
+        let b = net.respond();
+        net.still_blocked(a);
+        net.ok(c, send(0, "not asked for"));
+        net.flush(c);
+        let segment = net.last_segment(a);
+        assert!(!segment.is_news(1, 1), "a session it does not wait for");
+        assert!(!segment.is_news(0, 0), "seen already");
+        assert!(segment.is_news(0, 1));
+        net.ok(b, send(0, "x"));
+        net.flush(b);
+        assert_eq!(net.gets(a), message("x"));
+    });
+}
+
+#[test]
+fn sessions_out_of_range_are_illegal_arguments() {
+    both(|net| {
+        let a = net.start("A");
+        let wait = Call::WaitAny { sessions: vec![4], deadline: None };
+        for call in [receive(4), send(4, "x"), ask(4, "x"), Call::Close(vec![4]), Call::FlowInfo(4), wait] {
+            let error = net.fails(a, call);
+            assert_eq!(error.kind, ErrorKind::IllegalArgument);
+            assert!(error.message.contains("no session 4"), "{}", error.message);
+        }
+        net.blocks(a, Call::Sleep(0));
+    });
+}
+
+#[test]
+fn confirmations_name_the_responders_session() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.blocks(a, receive(0));
+        let (_, initiation) = net.initiations.front().unwrap();
+        assert_eq!(SessionId(initiation.from_session), net.flows[a].row.session(0));
+        assert_eq!((initiation.protocol.as_str(), initiation.version), ("test-app/flow", 3));
+        assert_eq!(initiation.app, "test-app");
+        let b = net.respond();
+        assert_eq!(net.flows[b].machine.counterparty(0).map(|peer| peer.to_string()), Some("A".to_owned()));
+    });
+}
