@@ -452,11 +452,7 @@ pub trait HostApi: Send + Sync + 'static {
     /// Forgets a finished flow (spec 1.7). True if something was removed.
     async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool>;
     /// Finished flows of the caller that have a client id.
-    async fn finished_client_ids(
-        &self,
-        caller: &Caller,
-        identity: Option<&str>,
-    ) -> ApiResult<Vec<FinishedClientId>>;
+    async fn finished_client_ids(&self, caller: &Caller, identity: Option<&str>) -> ApiResult<Vec<FinishedClientId>>;
     /// What an identity can run: startable flows first, sorted by name.
     async fn flow_types(&self, caller: &Caller, identity: &str) -> ApiResult<Vec<FlowType>>;
     /// Identities of this host; `filter` as in user-surface 1.

@@ -1,4 +1,33 @@
-//! The identity actor: running flows over journal, store and sandbox.
+//! Running flows: the identity actor over journal, store and sandbox.
+//!
+//! ```text
+//!  HostApi ─▶ Host ─▶ IdentityEntry ─mail─▶ Actor ─spawn─▶ Life ─▶ GuestRun ─▶ Machine
+//!   (service)          (directory)          (actor)        (life)    (run)     (journal)
+//!                                              ▲                       │ flush
+//!                                              └──── route ◀── committer ◀── Unit (units)
+//! ```
+//!
+//! `docs/architecture.md` tells the life of one flow through these files.
 
+mod actor;
+mod admission;
 pub mod api;
+mod apps;
+mod core;
+mod directory;
+mod ends;
+mod envelope;
+mod host;
+mod life;
 pub mod options;
+mod port;
+mod problems;
+mod run;
+mod service;
+mod timers;
+mod units;
+mod watch;
+
+pub use api::HostApi;
+pub use host::Host;
+pub use options::{CordappRef, Eviction, HostOptions, IdentityLimits, IdentitySpec, OperatorEvent, Passphrase};

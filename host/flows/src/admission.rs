@@ -1,0 +1,80 @@
+//! Instances are admitted, never over-committed: a newcomer that finds no slot asks the flow that has lingered longest
+//! to give up its own, and waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Slots {
+    semaphore: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    pressure: Arc<Notify>,
+    total: u32,
+}
+
+/// The right to one instance.
+pub(crate) type Slot = OwnedSemaphorePermit;
+
+impl Slots {
+    pub fn new(total: u32) -> Slots {
+        Slots {
+            semaphore: Arc::new(Semaphore::new(total as usize)),
+            waiting: Arc::default(),
+            pressure: Arc::default(),
+            total,
+        }
+    }
+
+    pub fn try_take(&self) -> Option<Slot> {
+        self.semaphore.clone().try_acquire_owned().ok()
+    }
+
+    /// Waits for a slot. `None` if the host stops.
+    pub async fn take(&self) -> Option<Slot> {
+        if let Some(slot) = self.try_take() {
+            return Some(slot);
+        }
+        let waiting = Waiting::new(self);
+        let slot = self.semaphore.clone().acquire_owned().await.ok();
+        drop(waiting);
+        slot
+    }
+
+    /// True while somebody waits for a slot: who waits for a message should give his up.
+    pub fn is_scarce(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// Ends when somebody wants this slot. The one who has waited longest is asked first.
+    pub async fn wanted(&self) {
+        self.pressure.notified().await;
+    }
+
+    pub fn in_use(&self) -> u64 {
+        u64::from(self.total) - self.semaphore.available_permits() as u64
+    }
+
+    /// Nobody gets a slot any more.
+    pub fn close(&self) {
+        self.semaphore.close();
+    }
+}
+
+/// Counts a newcomer while he waits, also when he gives up.
+struct Waiting<'a>(&'a Slots);
+
+impl<'a> Waiting<'a> {
+    fn new(slots: &'a Slots) -> Waiting<'a> {
+        slots.waiting.fetch_add(1, Ordering::AcqRel);
+        slots.pressure.notify_one();
+        Waiting(slots)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}

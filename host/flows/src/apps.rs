@@ -1,0 +1,358 @@
+//! The installed CorDapps, and what an identity's choice of them can run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use maxhost_model::{Code, Problem};
+use maxhost_sandbox::{FlowComponent, FlowDescriptor, Sandbox};
+use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
+
+use crate::api::{CordappView, FlowType};
+use crate::options::CordappRef;
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    ::hex::encode(bytes)
+}
+
+/// A flow of an installed CorDapp.
+pub(crate) struct FlowDef {
+    /// `cordapp/flow`.
+    pub name: Arc<str>,
+    pub descriptor: FlowDescriptor,
+    pub component: Arc<FlowComponent>,
+    validator: Option<jsonschema::Validator>,
+}
+
+impl FlowDef {
+    fn new(component: &Arc<FlowComponent>, descriptor: &FlowDescriptor) -> Result<FlowDef, Problem> {
+        let name: Arc<str> = format!("{}/{}", component.descriptor.name, descriptor.name).into();
+        let validator = match &descriptor.arguments {
+            None => None,
+            Some(schema) => Some(jsonschema::validator_for(schema).map_err(|error| {
+                Problem::new(
+                    Code::ComponentDescribeFailed,
+                    format!("the argument schema of flow {name} is no valid JSON Schema: {error}"),
+                )
+            })?),
+        };
+        Ok(FlowDef { name, descriptor: descriptor.clone(), component: component.clone(), validator })
+    }
+
+    /// Checks arguments and says where they do not fit.
+    pub fn check(&self, arguments: &Value) -> Result<(), Problem> {
+        let Some(validator) = &self.validator else { return Ok(()) };
+        let Some(error) = validator.iter_errors(arguments).next() else { return Ok(()) };
+        let path = match error.instance_path().to_string() {
+            path if path.is_empty() => "the arguments".to_owned(),
+            path => format!("arguments{}", path.replace('/', ".")),
+        };
+        Err(Problem::new(Code::ArgumentsInvalid, format!("{path} of flow {} do not fit: {error}", self.name))
+            .detail("path", error.instance_path().to_string())
+            .detail("expected", error.schema_path().to_string())
+            .detail("flow", self.name.to_string()))
+    }
+
+    /// The protocol it answers, in full.
+    pub fn responds_to(&self) -> Option<String> {
+        let protocol = self.descriptor.responds_to.as_ref()?;
+        Some(match protocol.contains('/') {
+            true => protocol.clone(),
+            false => format!("{}/{protocol}", self.component.descriptor.name),
+        })
+    }
+
+    pub fn to_type(&self) -> FlowType {
+        FlowType {
+            name: self.name.to_string(),
+            doc: self.descriptor.doc.clone(),
+            version: self.descriptor.version,
+            startable: self.descriptor.startable,
+            responds_to: self.responds_to(),
+            arguments: self.descriptor.arguments.clone(),
+            result: self.descriptor.result.clone(),
+        }
+    }
+}
+
+/// An installed CorDapp.
+pub(crate) struct App {
+    pub component: Arc<FlowComponent>,
+    pub hash: String,
+    pub flows: Vec<Arc<FlowDef>>,
+}
+
+impl App {
+    fn new(component: Arc<FlowComponent>) -> Result<App, Problem> {
+        let flows = component.descriptor.flows.iter();
+        let flows = flows.map(|flow| FlowDef::new(&component, flow).map(Arc::new)).collect::<Result<_, _>>()?;
+        let hash = hex(&component.hash);
+        Ok(App { component, hash, flows })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.component.descriptor.name
+    }
+
+    pub fn version(&self) -> &str {
+        &self.component.descriptor.version
+    }
+
+    fn fits(&self, wanted: &CordappRef) -> bool {
+        let version = wanted.version.as_ref().is_none_or(|version| {
+            // `1.2` means any 1.2.x.
+            self.version() == version
+                || self.version().strip_prefix(version.as_str()).is_some_and(|r| r.starts_with('.'))
+        });
+        self.name() == wanted.name
+            && version
+            && wanted.hash.as_ref().is_none_or(|hash| self.hash.starts_with(&hash.to_lowercase()))
+    }
+
+    pub fn flow(&self, name: &str) -> Option<&Arc<FlowDef>> {
+        self.flows.iter().find(|flow| flow.descriptor.name == name)
+    }
+}
+
+/// What the CorDapps of one identity can do. Identities that name the same CorDapps share one.
+#[derive(Default)]
+pub(crate) struct AppSet {
+    pub apps: Vec<Arc<App>>,
+    /// By full name.
+    pub flows: BTreeMap<Arc<str>, Arc<FlowDef>>,
+    /// By protocol.
+    pub responders: HashMap<String, Arc<FlowDef>>,
+}
+
+impl AppSet {
+    fn new(apps: Vec<Arc<App>>) -> Result<AppSet, Problem> {
+        let mut set = AppSet { apps, ..AppSet::default() };
+        for flow in set.apps.iter().flat_map(|app| &app.flows) {
+            if set.flows.insert(flow.name.clone(), flow.clone()).is_some() {
+                let text = format!("flow {} is in two CorDapps of this identity", flow.name);
+                return Err(Problem::new(Code::CordappConflict, text));
+            }
+            let Some(protocol) = flow.responds_to() else { continue };
+            if let Some(other) = set.responders.insert(protocol.clone(), flow.clone()) {
+                let text = format!("flows {} and {} both answer {protocol}", other.name, flow.name);
+                return Err(Problem::new(Code::CordappConflict, text));
+            }
+        }
+        Ok(set)
+    }
+
+    /// The flow that `cordapp/flow`, or `flow` where that is unique, names.
+    pub fn find(&self, name: &str) -> Result<&Arc<FlowDef>, Problem> {
+        if let Some(flow) = self.flows.get(name) {
+            return Ok(flow);
+        }
+        let mut fits = self.flows.values().filter(|flow| flow.descriptor.name == name);
+        match (fits.next(), fits.next()) {
+            (Some(flow), None) => Ok(flow),
+            (Some(one), Some(two)) => {
+                let mut names = vec![one.name.to_string(), two.name.to_string()];
+                names.extend(fits.map(|flow| flow.name.to_string()));
+                Err(Problem::new(Code::FlowTypeAmbiguous, format!("'{name}' fits {}", names.join(", "))))
+            }
+            (None, _) => Err(Problem::new(
+                Code::FlowTypeNotFound,
+                format!("this identity has no flow '{name}'; it has {}", self.names()),
+            )),
+        }
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.flows.keys().map(AsRef::as_ref).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    pub fn views(&self) -> Vec<CordappView> {
+        let view = |app: &Arc<App>| CordappView {
+            name: app.name().to_owned(),
+            version: app.version().to_owned(),
+            hash: app.hash.clone(),
+        };
+        self.apps.iter().map(view).collect()
+    }
+}
+
+/// All installed CorDapps. Code that a flow was started with is kept beside the database, so that the flow can end on
+/// it when the folder has a newer one.
+pub(crate) struct Catalogue {
+    sandbox: Sandbox,
+    folder: PathBuf,
+    kept: PathBuf,
+    installed: RwLock<Installed>,
+    loaded: RwLock<HashMap<[u8; 32], Arc<App>>>,
+    sets: Mutex<HashMap<Vec<CordappRef>, Arc<AppSet>>>,
+}
+
+#[derive(Default)]
+struct Installed {
+    files: HashMap<PathBuf, (std::time::SystemTime, u64, [u8; 32])>,
+    broken: BTreeMap<PathBuf, Problem>,
+}
+
+impl Catalogue {
+    /// Blocking; loads nothing yet.
+    pub fn new(sandbox: Sandbox, folder: PathBuf, kept: PathBuf) -> Catalogue {
+        Catalogue {
+            sandbox,
+            folder,
+            kept,
+            installed: RwLock::default(),
+            loaded: RwLock::default(),
+            sets: Mutex::default(),
+        }
+    }
+
+    /// Reads the folder again: new files are loaded, files that went are forgotten (but not their code while flows need
+    /// it). True if something changed. Blocking.
+    pub fn rescan(&self) -> bool {
+        let mut found = HashMap::new();
+        let mut broken = BTreeMap::new();
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "wasm")) {
+            let stamp = std::fs::metadata(&path).and_then(|meta| Ok((meta.modified()?, meta.len())));
+            let known = self.installed.read().files.get(&path).copied();
+            match (stamp, known) {
+                (Ok((modified, length)), Some(known)) if (known.0, known.1) == (modified, length) => {
+                    found.insert(path, known);
+                }
+                (Ok((modified, length)), _) => match self.load_file(&path) {
+                    Ok(hash) => {
+                        found.insert(path, (modified, length, hash));
+                    }
+                    Err(problem) => {
+                        broken.insert(path, problem);
+                    }
+                },
+                (Err(error), _) => {
+                    let text = format!("{}: {error}", path.display());
+                    broken.insert(path, Problem::new(Code::FileUnreadable, text));
+                }
+            }
+        }
+        let mut installed = self.installed.write();
+        let changed = installed.files != found || !installed.broken.keys().eq(broken.keys());
+        for (path, problem) in &broken {
+            if changed {
+                tracing::warn!(file = %path.display(), %problem, "an installed component cannot be used");
+            }
+        }
+        *installed = Installed { files: found, broken };
+        drop(installed);
+        if changed {
+            self.sets.lock().clear();
+        }
+        changed
+    }
+
+    fn load_file(&self, path: &Path) -> Result<[u8; 32], Problem> {
+        let bytes = std::fs::read(path).map_err(|error| {
+            Problem::new(Code::FileUnreadable, format!("component {} cannot be read: {error}", path.display()))
+        })?;
+        let app = self.load(&bytes).map_err(|mut problem| {
+            problem.message = format!("{}: {}", path.display(), problem.message);
+            problem
+        })?;
+        self.keep(&app.component.hash, &bytes);
+        Ok(app.component.hash)
+    }
+
+    fn load(&self, bytes: &[u8]) -> Result<Arc<App>, Problem> {
+        let component = self.sandbox.load(bytes).map_err(Problem::from)?;
+        let hash = component.hash;
+        if let Some(app) = self.loaded.read().get(&hash) {
+            return Ok(app.clone());
+        }
+        let app = Arc::new(App::new(component)?);
+        Ok(self.loaded.write().entry(hash).or_insert(app).clone())
+    }
+
+    fn kept_path(&self, hash: &[u8; 32]) -> PathBuf {
+        self.kept.join(format!("{}.wasm", hex(hash)))
+    }
+
+    fn keep(&self, hash: &[u8; 32], bytes: &[u8]) {
+        let path = self.kept_path(hash);
+        if path.exists() {
+            return;
+        }
+        let part = path.with_extension("part");
+        let kept = std::fs::create_dir_all(&self.kept)
+            .and_then(|()| std::fs::write(&part, bytes))
+            .and_then(|()| std::fs::rename(&part, &path));
+        if let Err(error) = kept {
+            tracing::warn!(file = %path.display(), %error, "a component could not be kept for the flows that need it");
+        }
+    }
+
+    /// The code a flow was started with, if it is in memory.
+    pub fn loaded(&self, hash: &[u8; 32]) -> Option<Arc<App>> {
+        self.loaded.read().get(hash).cloned()
+    }
+
+    /// The code a flow was started with. Blocking if it is not loaded yet.
+    pub fn by_hash(&self, hash: &[u8; 32]) -> Result<Arc<App>, Problem> {
+        if let Some(app) = self.loaded.read().get(hash) {
+            return Ok(app.clone());
+        }
+        let path = self.kept_path(hash);
+        let bytes = std::fs::read(&path).map_err(|error| {
+            let text = format!("the component sha256:{} of this flow is gone: {error}", hex(hash));
+            Problem::new(Code::CordappNotFound, text)
+                .remedy("install the version of the CorDapp that the flow was started with, or kill the flow")
+        })?;
+        self.load(&bytes)
+    }
+
+    /// What these CorDapps can do together.
+    pub fn set(&self, wanted: &[CordappRef]) -> Result<Arc<AppSet>, Problem> {
+        if let Some(set) = self.sets.lock().get(wanted) {
+            return Ok(set.clone());
+        }
+        let apps = wanted.iter().map(|wanted| self.resolve(wanted)).collect::<Result<Vec<_>, _>>()?;
+        let set = Arc::new(AppSet::new(apps)?);
+        Ok(self.sets.lock().entry(wanted.to_vec()).or_insert(set).clone())
+    }
+
+    fn resolve(&self, wanted: &CordappRef) -> Result<Arc<App>, Problem> {
+        let installed = self.installed.read();
+        let loaded = self.loaded.read();
+        let mut apps: Vec<&Arc<App>> = Vec::new();
+        for (_, _, hash) in installed.files.values() {
+            if let Some(app) = loaded.get(hash)
+                && app.fits(wanted)
+                && !apps.iter().any(|other| other.hash == app.hash)
+            {
+                apps.push(app);
+            }
+        }
+        match apps.as_slice() {
+            [app] => Ok((*app).clone()),
+            [] => Err(self.not_found(wanted, &installed)),
+            several => {
+                let names: Vec<_> = several
+                    .iter()
+                    .map(|app| format!("{}@{}#sha256:{}", app.name(), app.version(), &app.hash[..12]))
+                    .collect();
+                Err(Problem::new(Code::CordappAmbiguous, format!("CorDapp '{wanted}' fits {}", names.join(", "))))
+            }
+        }
+    }
+
+    fn not_found(&self, wanted: &CordappRef, installed: &Installed) -> Problem {
+        let stem = wanted.name.replace('-', "_");
+        let broken = installed.broken.iter().find(|(path, _)| {
+            path.file_stem().is_some_and(|name| name.to_string_lossy().replace('-', "_").starts_with(&stem))
+        });
+        if let Some((_, problem)) = broken {
+            return problem.clone();
+        }
+        let text = format!("CorDapp '{wanted}' is not installed in {}", self.folder.display());
+        Problem::new(Code::CordappNotFound, text)
+    }
+}

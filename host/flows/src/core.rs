@@ -1,0 +1,185 @@
+//! What all identities of a host share: database, code, network, slots, and the way a message takes from a commit to
+//! its recipient.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dashmap::DashMap;
+use maxhost_journal::{Limits, Nanos, Parcel};
+use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, X500Name};
+use maxhost_pki::{KeyVault, NetworkMap, OpenIdentity};
+use maxhost_store::Store;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::actor::{Actor, Mail};
+use crate::admission::Slots;
+use crate::apps::{AppSet, Catalogue};
+use crate::directory::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
+use crate::ends::Ends;
+use crate::options::{HostOptions, IdentityLimits, OperatorEvent};
+use crate::port::{Arrival, FlowPort};
+use crate::watch::Watchers;
+
+/// Nanoseconds since 1970 UTC.
+pub(crate) fn now() -> Nanos {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as Nanos)
+}
+
+/// Milliseconds since 1970 UTC.
+pub(crate) fn now_millis() -> u64 {
+    maxhost_journal::to_millis(now())
+}
+
+/// Counted since the start of the host.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub started: AtomicU64,
+    pub completed: AtomicU64,
+    pub failed: AtomicU64,
+    pub killed: AtomicU64,
+    /// Waits, starts and ends that were made durable.
+    pub steps: AtomicU64,
+    pub evictions: AtomicU64,
+    pub replays: AtomicU64,
+    pub shadow_replays: AtomicU64,
+    pub hospital: AtomicU64,
+}
+
+impl Counters {
+    pub fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// See the module.
+pub(crate) struct Core {
+    pub options: HostOptions,
+    pub store: Store,
+    pub catalogue: Catalogue,
+    pub directory: Directory,
+    /// Flows in memory.
+    pub ports: DashMap<FlowRow, Arc<FlowPort>>,
+    pub network: NetworkMap,
+    pub vault: KeyVault,
+    pub ends: Ends,
+    pub watchers: Watchers,
+    pub slots: Slots,
+    /// Threads that run guests.
+    pub guests: Handle,
+    /// Threads for everything else.
+    pub io: Handle,
+    pub events: broadcast::Sender<OperatorEvent>,
+    pub counters: Counters,
+    pub stopping: CancellationToken,
+    /// Rings when something was put into the outbox.
+    pub outbox_bell: Notify,
+    pub timers: crate::timers::Timers,
+    /// The unit of a guest's computing budget.
+    pub tick: Duration,
+}
+
+/// An identity whose keys, CorDapps and epoch are in memory. Authority comes from here, never from a guest.
+pub(crate) struct Opened {
+    pub entry: Arc<IdentityEntry>,
+    pub keys: OpenIdentity,
+    pub apps: Arc<AppSet>,
+    pub epoch: i64,
+    pub limits: IdentityLimits,
+}
+
+impl Core {
+    pub fn journal_limits(&self) -> Limits {
+        let message = self.network.parameters().max_message_size;
+        Limits {
+            entries: self.options.journal_entries,
+            bytes: self.options.journal_bytes,
+            message: usize::try_from(message).unwrap_or(usize::MAX),
+            ..Limits::default()
+        }
+    }
+
+    pub fn emit(&self, event: OperatorEvent) {
+        // Nobody listening is fine.
+        let _ = self.events.send(event);
+    }
+
+    /// A party by its canonical name: hosted here, or known to the network.
+    pub fn party(&self, name: &X500Name) -> Result<Option<maxhost_model::Party>, Problem> {
+        Ok(self.network.party(name).map_err(Problem::from)?.map(|verified| verified.party))
+    }
+
+    /// Brings a parcel that is in the database to the flow it is for.
+    pub fn route_parcel(self: &Arc<Core>, to: &Arc<IdentityEntry>, session: SessionId, seq: u32, parcel: Parcel) {
+        let row = session.flow();
+        let port = self.ports.get(&row).map(|port| port.value().clone());
+        let arrival = Arrival { session: session.index(), seq, parcel };
+        if port.is_some_and(|port| port.push(arrival)) {
+            return;
+        }
+        self.tell(to, Mail::News(row));
+    }
+
+    /// Puts a letter into an identity's mailbox, and opens the identity if it sleeps.
+    pub fn tell(self: &Arc<Core>, entry: &Arc<IdentityEntry>, mail: Mail) {
+        // Only under this lock are letters put in, and only under it does an actor close: so none falls between.
+        let mut state = entry.state.lock();
+        let refused = match &mut *state {
+            EntryState::Active { mailbox, .. } => match mailbox.try_send(mail) {
+                Ok(()) => None,
+                Err(mpsc::error::TrySendError::Full(mail) | mpsc::error::TrySendError::Closed(mail)) => {
+                    if mail.is_in_database() {
+                        entry.set_behind();
+                        None
+                    } else {
+                        let text = format!("identity {} has {MAILBOX} requests waiting", entry.text);
+                        Some((mail, Problem::new(Code::Overloaded, text)))
+                    }
+                }
+            },
+            EntryState::Cold(cold) => {
+                let cold = std::mem::take(cold);
+                *state = self.open(entry, cold, mail);
+                None
+            }
+            EntryState::Quarantined { problem, .. } => Some((mail, crate::problems::quarantined(&entry.text, problem))),
+            EntryState::Removed => {
+                let text = format!("identity {} is not hosted here any more", entry.text);
+                Some((mail, Problem::new(Code::IdentityDraining, text)))
+            }
+        };
+        drop(state);
+        if let Some((mail, problem)) = refused {
+            mail.refuse(problem);
+        }
+    }
+
+    fn open(self: &Arc<Core>, entry: &Arc<IdentityEntry>, cold: ColdState, first: Mail) -> EntryState {
+        let (mailbox, letters) = mpsc::channel(MAILBOX);
+        // The channel is new, so there is room.
+        let _ = mailbox.try_send(first);
+        let actor = Actor::new(self.clone(), entry.clone(), mailbox.clone(), letters, cold);
+        self.io.spawn(actor.run());
+        EntryState::Active { mailbox, open: false, draining: false }
+    }
+
+    /// Opens an identity if it sleeps.
+    pub fn wake(self: &Arc<Core>, entry: &Arc<IdentityEntry>) {
+        self.tell(entry, Mail::Wake);
+    }
+
+    /// A new flow id for a new row.
+    pub fn new_flow_id(&self, row: FlowRow) -> Result<FlowId, Problem> {
+        Ok(FlowId::new(row, u128::from_be_bytes(random_bytes()?)))
+    }
+}
+
+/// Bytes from the system's random generator.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], Problem> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Problem::new(Code::Internal, format!("the system gives no random numbers: {error}")))?;
+    Ok(bytes)
+}

@@ -1,0 +1,192 @@
+//! The identities of this host. A cold one is an entry here and rows in the database, nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use maxhost_journal::Millis;
+use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, X500Name};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::actor::Mail;
+use crate::api::IdentityPhase;
+use crate::options::IdentitySpec;
+
+/// Letters that wait for one identity; more are not lost, the actor then looks into the database.
+pub(crate) const MAILBOX: usize = 4096;
+
+/// One identity of this host.
+pub(crate) struct IdentityEntry {
+    pub row: IdentityRow,
+    pub name: X500Name,
+    pub text: Arc<str>,
+    pub spec: Mutex<Arc<IdentitySpec>>,
+    pub state: Mutex<EntryState>,
+    /// A letter about something in the database did not fit into the mailbox.
+    pub behind: AtomicBool,
+    /// Its epoch in the database.
+    pub epoch: AtomicI64,
+    /// This process has raised the epoch: it is the owner.
+    pub claimed: AtomicBool,
+    /// Live flows, as its actor counts them.
+    pub live_flows: AtomicU64,
+}
+
+/// What an identity is doing.
+pub(crate) enum EntryState {
+    /// Rows only.
+    Cold(ColdState),
+    /// An actor takes letters.
+    Active {
+        mailbox: mpsc::Sender<Mail>,
+        /// It has read its keys, CorDapps and flows.
+        open: bool,
+        /// It is being let go.
+        draining: bool,
+    },
+    /// It cannot be hosted.
+    Quarantined { problem: Problem, cold: ColdState },
+    /// Not hosted any more.
+    Removed,
+}
+
+/// What is remembered of a cold identity.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct ColdState {
+    pub live: Box<[FlowRow]>,
+    /// Those of them that are in hospital: they are not tried again before the host starts anew.
+    pub held: Box<[FlowRow]>,
+    pub wake_at: Option<Millis>,
+}
+
+impl IdentityEntry {
+    pub fn new(row: IdentityRow, name: X500Name, spec: IdentitySpec, live: Vec<FlowRow>, epoch: i64) -> IdentityEntry {
+        IdentityEntry {
+            row,
+            text: name.as_str().into(),
+            name,
+            spec: Mutex::new(Arc::new(spec)),
+            state: Mutex::new(EntryState::Cold(ColdState { live: live.into(), ..ColdState::default() })),
+            behind: AtomicBool::new(false),
+            epoch: AtomicI64::new(epoch),
+            claimed: AtomicBool::new(false),
+            live_flows: AtomicU64::new(0),
+        }
+    }
+
+    pub fn phase(&self) -> IdentityPhase {
+        match &*self.state.lock() {
+            EntryState::Cold(_) => IdentityPhase::Cold,
+            EntryState::Active { draining: true, .. } => IdentityPhase::Draining,
+            EntryState::Active { open: true, .. } => IdentityPhase::Active,
+            EntryState::Active { .. } => IdentityPhase::Opening,
+            EntryState::Quarantined { .. } => IdentityPhase::Quarantined,
+            EntryState::Removed => IdentityPhase::Draining,
+        }
+    }
+
+    pub fn problem(&self) -> Option<Problem> {
+        match &*self.state.lock() {
+            EntryState::Quarantined { problem, .. } => Some(problem.clone()),
+            _ => None,
+        }
+    }
+
+    /// The mailbox, if an actor takes letters.
+    pub fn mailbox(&self) -> Option<mpsc::Sender<Mail>> {
+        match &*self.state.lock() {
+            EntryState::Active { mailbox, .. } => Some(mailbox.clone()),
+            _ => None,
+        }
+    }
+
+    /// There is something in the database that no letter tells of.
+    pub fn set_behind(&self) {
+        self.behind.store(true, Ordering::Release);
+    }
+}
+
+/// All identities of this host, by name.
+#[derive(Default)]
+pub(crate) struct Directory {
+    by_name: DashMap<Arc<str>, Arc<IdentityEntry>>,
+    by_row: DashMap<IdentityRow, Arc<IdentityEntry>>,
+    /// Manifests that name no usable identity, by file.
+    pub broken: DashMap<String, (Option<String>, Problem)>,
+}
+
+impl Directory {
+    pub fn get(&self, name: &str) -> Option<Arc<IdentityEntry>> {
+        self.by_name.get(name).map(|entry| entry.value().clone())
+    }
+
+    pub fn by_row(&self, row: IdentityRow) -> Option<Arc<IdentityEntry>> {
+        self.by_row.get(&row).map(|entry| entry.value().clone())
+    }
+
+    pub fn insert(&self, entry: Arc<IdentityEntry>) {
+        self.by_row.insert(entry.row, entry.clone());
+        self.by_name.insert(entry.text.clone(), entry);
+    }
+
+    pub fn remove(&self, name: &str) -> Option<Arc<IdentityEntry>> {
+        let (_, entry) = self.by_name.remove(name)?;
+        self.by_row.remove(&entry.row);
+        Some(entry)
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// All of them, in no order.
+    pub fn all(&self) -> Vec<Arc<IdentityEntry>> {
+        self.by_name.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// All that a name or a part of one fits, sorted by name.
+    pub fn matching(&self, query: &str) -> Vec<Arc<IdentityEntry>> {
+        let query = NameQuery::new(query);
+        let mut found: Vec<_> = self
+            .by_name
+            .iter()
+            .filter(|entry| query.matches(&entry.value().name))
+            .map(|entry| entry.value().clone())
+            .collect();
+        found.sort_by(|a, b| a.text.cmp(&b.text));
+        found
+    }
+
+    /// The one identity that a name, or a part that fits exactly one, names.
+    ///
+    /// # Errors
+    /// None fits, or several do: they are listed.
+    pub fn resolve(&self, query: &str) -> Result<Arc<IdentityEntry>, Problem> {
+        if let Some(entry) = self.get(query) {
+            return Ok(entry);
+        }
+        if let Ok(name) = X500Name::parse(query)
+            && let Some(entry) = self.get(name.as_str())
+        {
+            return Ok(entry);
+        }
+        let found = self.matching(query);
+        match found.as_slice() {
+            [entry] => Ok(entry.clone()),
+            [] => match self.broken.iter().find(|broken| broken.value().0.as_deref() == Some(query)) {
+                Some(broken) => Err(broken.value().1.clone()),
+                None => {
+                    let text = format!("no identity of this host fits '{query}'");
+                    Err(Problem::new(Code::IdentityNotFound, text).detail("identity", query))
+                }
+            },
+            several => {
+                let names: Vec<&str> = several.iter().take(10).map(|entry| entry.text.as_ref()).collect();
+                let more = if several.len() > 10 { format!(" and {} more", several.len() - 10) } else { String::new() };
+                let text = format!("'{query}' fits several identities: {}{more}", names.join("; "));
+                Err(Problem::new(Code::IdentityAmbiguous, text).detail("identity", query))
+            }
+        }
+    }
+}

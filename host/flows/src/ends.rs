@@ -1,0 +1,158 @@
+//! What stays of a flow that has ended: the end record in the database, and a bounded memory of the latest ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow};
+use parking_lot::Mutex;
+use prost::Message;
+
+use crate::api::{FlowDetail, FlowPhase, FlowResult};
+
+/// So many ends are remembered, whoever started the flow.
+const REMEMBERED: usize = 4096;
+/// Results larger than this are only in the database.
+const REMEMBERED_RESULT: usize = 64 * 1024;
+
+/// The stored form of an end. Tag numbers are never used again for something else.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct EndRecord {
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub value: Option<Bytes>,
+    #[prost(message, optional, tag = "2")]
+    pub error: Option<ErrorRecord>,
+    #[prost(string, optional, tag = "3")]
+    pub progress: Option<String>,
+    #[prost(uint64, tag = "4")]
+    pub entries: u64,
+    #[prost(uint64, tag = "5")]
+    pub bytes: u64,
+    #[prost(message, repeated, tag = "6")]
+    pub sessions: Vec<SessionRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ErrorRecord {
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    #[prost(string, tag = "2")]
+    pub message: String,
+    #[prost(string, optional, tag = "3")]
+    pub exception: Option<String>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub data: Option<Vec<u8>>,
+    #[prost(fixed64, optional, tag = "5")]
+    pub error_id: Option<u64>,
+    #[prost(string, optional, tag = "6")]
+    pub peer: Option<String>,
+    #[prost(string, optional, tag = "7")]
+    pub limit: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SessionRecord {
+    #[prost(string, tag = "1")]
+    pub peer: String,
+    #[prost(string, tag = "2")]
+    pub state: String,
+}
+
+const KINDS: [ErrorKind; 8] = [
+    ErrorKind::FlowException,
+    ErrorKind::UnexpectedEnd,
+    ErrorKind::Unexpected,
+    ErrorKind::IllegalArgument,
+    ErrorKind::IllegalState,
+    ErrorKind::PrematureClose,
+    ErrorKind::Killed,
+    ErrorKind::Limit,
+];
+
+impl From<&FlowError> for ErrorRecord {
+    fn from(error: &FlowError) -> ErrorRecord {
+        ErrorRecord {
+            kind: error.kind.as_str().to_owned(),
+            message: error.message.clone(),
+            exception: error.exception.clone(),
+            data: error.data.clone(),
+            error_id: error.error_id.map(|id| id.0),
+            peer: error.peer.clone(),
+            limit: error.limit.clone(),
+        }
+    }
+}
+
+impl From<&ErrorRecord> for FlowError {
+    fn from(record: &ErrorRecord) -> FlowError {
+        FlowError {
+            kind: KINDS.into_iter().find(|kind| kind.as_str() == record.kind).unwrap_or(ErrorKind::Unexpected),
+            message: record.message.clone(),
+            exception: record.exception.clone(),
+            data: record.data.clone(),
+            error_id: record.error_id.map(ErrorId),
+            peer: record.peer.clone(),
+            limit: record.limit.clone(),
+        }
+    }
+}
+
+impl EndRecord {
+    pub fn result(&self) -> FlowResult {
+        match &self.error {
+            Some(error) => FlowResult::Error(error.into()),
+            None => FlowResult::Value(self.value.clone().unwrap_or_default().to_vec()),
+        }
+    }
+
+    pub fn decode_stored(bytes: &Bytes) -> Option<EndRecord> {
+        EndRecord::decode(bytes.clone()).ok()
+    }
+}
+
+/// The phase of an outcome.
+pub(crate) fn phase_of(outcome: &Result<Bytes, FlowError>) -> FlowPhase {
+    match outcome {
+        Ok(_) => FlowPhase::Completed,
+        Err(error) if error.kind == ErrorKind::Killed => FlowPhase::Killed,
+        Err(_) => FlowPhase::Failed,
+    }
+}
+
+/// The latest ends.
+#[derive(Default)]
+pub(crate) struct Ends {
+    inner: Mutex<(HashMap<FlowRow, Arc<FlowDetail>>, VecDeque<FlowRow>)>,
+}
+
+impl Ends {
+    pub fn remember(&self, row: FlowRow, detail: Arc<FlowDetail>) {
+        if matches!(&detail.summary.result, Some(FlowResult::Value(value)) if value.len() > REMEMBERED_RESULT) {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        let (ends, order) = &mut *inner;
+        if ends.insert(row, detail).is_none() {
+            order.push_back(row);
+        }
+        while order.len() > REMEMBERED {
+            if let Some(oldest) = order.pop_front() {
+                ends.remove(&oldest);
+            }
+        }
+    }
+
+    pub fn get(&self, row: FlowRow) -> Option<Arc<FlowDetail>> {
+        self.inner.lock().0.get(&row).cloned()
+    }
+
+    pub fn forget(&self, row: FlowRow) {
+        self.inner.lock().0.remove(&row);
+    }
+
+    /// The newest, at most so many.
+    pub fn newest(&self, limit: usize) -> Vec<Arc<FlowDetail>> {
+        let inner = self.inner.lock();
+        inner.1.iter().rev().filter_map(|row| inner.0.get(row).cloned()).take(limit).collect()
+    }
+}

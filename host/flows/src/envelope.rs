@@ -1,0 +1,78 @@
+//! What travels through a broker: an initiation or a parcel, with its addressees.
+
+use maxhost_journal::{Initiation, Outgoing, Parcel};
+use prost::Message;
+
+/// One message of the broker. Tag numbers are never used again for something else.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Envelope {
+    #[prost(string, tag = "1")]
+    pub to: String,
+    #[prost(oneof = "Content", tags = "2, 3")]
+    pub content: Option<Content>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum Content {
+    #[prost(message, tag = "2")]
+    Initiation(Initiation),
+    #[prost(message, tag = "3")]
+    Parcel(Addressed),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Addressed {
+    #[prost(int64, tag = "1")]
+    pub session: i64,
+    #[prost(uint32, tag = "2")]
+    pub seq: u32,
+    #[prost(message, optional, tag = "3")]
+    pub parcel: Option<Parcel>,
+}
+
+impl Envelope {
+    pub fn of(outgoing: &Outgoing) -> Envelope {
+        match outgoing {
+            Outgoing::Initiate { party, initiation } => {
+                Envelope { to: party.to_string(), content: Some(Content::Initiation(initiation.clone())) }
+            }
+            Outgoing::Deliver { party, session, seq, parcel } => Envelope {
+                to: party.to_string(),
+                content: Some(Content::Parcel(Addressed {
+                    session: session.0,
+                    seq: *seq,
+                    parcel: Some(parcel.clone()),
+                })),
+            },
+        }
+    }
+
+    /// The same for the same message, however often it is sent: what the receiver knows it again by (spec 2.4).
+    pub fn message_id(&self) -> [u8; 16] {
+        let mut hash = blake3::Hasher::new();
+        hash.update(self.to.as_bytes());
+        match &self.content {
+            Some(Content::Initiation(initiation)) => {
+                hash.update(b"\0initiation\0").update(initiation.from.as_bytes());
+                hash.update(&initiation.from_session.to_be_bytes());
+            }
+            Some(Content::Parcel(addressed)) => {
+                let from = addressed.parcel.as_ref().map_or("", |parcel| &parcel.from);
+                hash.update(b"\0parcel\0").update(from.as_bytes());
+                hash.update(&addressed.session.to_be_bytes()).update(&addressed.seq.to_be_bytes());
+            }
+            None => {}
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+        id
+    }
+
+    /// Who sent it, by its own word.
+    pub fn from(&self) -> Option<&str> {
+        match self.content.as_ref()? {
+            Content::Initiation(initiation) => Some(&initiation.from),
+            Content::Parcel(addressed) => addressed.parcel.as_ref().map(|parcel| parcel.from.as_str()),
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The host: brings everything up, takes identities in and lets them go, and stops in order.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use maxhost_model::{Code, FlowRow, IdentityRow, Problem, X500Name};
+use maxhost_pki::{KeyVault, NetworkMap};
+use maxhost_sandbox::{Sandbox, SandboxOptions};
+use maxhost_store::{DataLock, Store, StoreOptions};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::actor::Mail;
+use crate::admission::Slots;
+use crate::api::{IdentityPhase, NetworkChange};
+use crate::apps::Catalogue;
+use crate::core::Core;
+use crate::directory::{ColdState, EntryState, IdentityEntry};
+use crate::options::{HostOptions, IdentitySpec, OperatorEvent};
+
+/// Operator events a slow reader may be behind.
+const EVENTS: usize = 1024;
+/// Identities that are opened at once after a start, to look after their flows.
+const OPENING_AT_ONCE: usize = 64;
+/// Ended flows that are forgotten in one commit.
+const PURGE: u32 = 1000;
+
+/// A running host. Dropping it without [`Host::shutdown`] loses nothing: that is what a crash does too.
+pub struct Host {
+    pub(crate) core: Arc<Core>,
+    pub(crate) started: Instant,
+    pub(crate) network_changes: broadcast::Sender<NetworkChange>,
+    guests: Mutex<Option<tokio::runtime::Runtime>>,
+    lock: Mutex<Option<DataLock>>,
+    live: Mutex<HashMap<IdentityRow, Vec<FlowRow>>>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("identities", &self.core.directory.len()).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Opens the database, the network, the keys and the CorDapps. Identities come with [`Host::put_identities`].
+    ///
+    /// # Errors
+    /// Another host uses the data folder, the passphrase is wrong, or a folder or file cannot be used.
+    pub async fn start(options: HostOptions) -> Result<Arc<Host>, Problem> {
+        let data = options.database.parent().unwrap_or(Path::new(".")).to_path_buf();
+        std::fs::create_dir_all(&data).map_err(|error| {
+            Problem::new(Code::DirectoryUnwritable, format!("{} cannot be made: {error}", data.display()))
+        })?;
+        let lock = DataLock::acquire(&data).map_err(Problem::from)?;
+        let kept = data.join("components");
+        let setup = options.clone();
+        let (vault, network, sandbox, catalogue) = blocking(move || {
+            let passphrase = maxhost_pki::Passphrase::new(setup.passphrase.0.clone()).map_err(Problem::from)?;
+            let vault = KeyVault::unlock(&setup.keys, &passphrase).map_err(Problem::from)?;
+            let network = NetworkMap::load(&setup.network).map_err(Problem::from)?;
+            let sandbox = Sandbox::new(SandboxOptions {
+                max_instances: setup.instances,
+                ..SandboxOptions::new(&setup.code_cache)
+            })
+            .map_err(Problem::from)?;
+            let catalogue = Catalogue::new(sandbox.clone(), setup.cordapps.clone(), kept);
+            catalogue.rescan();
+            Ok((vault, network, sandbox, catalogue))
+        })
+        .await?;
+        let store = Store::open(StoreOptions::new(&options.database)).await.map_err(Problem::from)?;
+        let mut live: HashMap<IdentityRow, Vec<FlowRow>> = HashMap::new();
+        for flow in store.live_flows().await.map_err(Problem::from)? {
+            live.entry(flow.identity).or_default().push(flow.row);
+        }
+        let guests = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(options.guest_threads.max(1))
+            .thread_name("guest")
+            .enable_time()
+            .build()
+            .map_err(|error| Problem::new(Code::Internal, format!("no threads for guests: {error}")))?;
+        let core = Arc::new(Core {
+            slots: Slots::new(sandbox.slots()),
+            tick: sandbox.tick(),
+            guests: guests.handle().clone(),
+            io: tokio::runtime::Handle::current(),
+            options,
+            store,
+            catalogue,
+            directory: Default::default(),
+            ports: Default::default(),
+            network,
+            vault,
+            ends: Default::default(),
+            watchers: Default::default(),
+            events: broadcast::Sender::new(EVENTS),
+            counters: Default::default(),
+            stopping: CancellationToken::new(),
+            outbox_bell: Default::default(),
+            timers: Default::default(),
+        });
+        core.io.spawn(crate::timers::run(core.clone()));
+        core.io.spawn(purge(core.clone()));
+        Ok(Arc::new(Host {
+            core,
+            started: Instant::now(),
+            network_changes: broadcast::Sender::new(EVENTS),
+            guests: Mutex::new(Some(guests)),
+            lock: Mutex::new(Some(lock)),
+            live: Mutex::new(live),
+        }))
+    }
+
+    /// What operators care about, from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<OperatorEvent> {
+        self.core.events.subscribe()
+    }
+
+    /// Writes down where the host listens, for commands run beside it.
+    ///
+    /// # Errors
+    /// The data folder cannot be written.
+    pub fn publish_endpoint(&self, endpoint: &str) -> Result<(), Problem> {
+        match &mut *self.lock.lock() {
+            Some(lock) => lock.set_endpoint(endpoint).map_err(Problem::from),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes one identity in, or takes its changed manifest over.
+    ///
+    /// # Errors
+    /// See [`Host::put_identities`].
+    pub async fn put_identity(self: &Arc<Host>, spec: IdentitySpec) -> Result<(), Problem> {
+        let mut problems = self.put_identities(vec![spec]).await?;
+        match problems.pop() {
+            Some((_, problem)) => Err(problem),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes identities in. Those that cannot be hosted are quarantined and returned; the others run on.
+    ///
+    /// # Errors
+    /// Only if the database fails: then none was taken in.
+    pub async fn put_identities(
+        self: &Arc<Host>,
+        specs: Vec<IdentitySpec>,
+    ) -> Result<Vec<(IdentitySpec, Problem)>, Problem> {
+        let mut problems = Vec::new();
+        let mut named: Vec<(X500Name, IdentitySpec)> = Vec::with_capacity(specs.len());
+        for spec in specs {
+            match self.check_name(&spec) {
+                Ok(name) => named.push((name, spec)),
+                Err(problem) => {
+                    self.quarantine(&spec.manifest, Some(&spec.name), problem.clone());
+                    problems.push((spec, problem));
+                }
+            }
+        }
+        let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+        let rows = self.core.store.register_identities(&names).await.map_err(Problem::from)?;
+        let epochs: HashMap<IdentityRow, i64> = match named.len() {
+            0 => HashMap::new(),
+            _ => {
+                let records = self.core.store.identities().await.map_err(Problem::from)?;
+                records.into_iter().map(|record| (record.row, record.epoch)).collect()
+            }
+        };
+        let mut waking = Vec::new();
+        for ((name, spec), row) in named.into_iter().zip(rows) {
+            self.core.directory.broken.remove(&spec.manifest.display().to_string());
+            let problem = self.unusable(&spec);
+            let entry = self.put(name, row, spec.clone(), epochs.get(&row).copied().unwrap_or(0));
+            if let Some(problem) = problem {
+                set_quarantined(&entry, problem.clone());
+                self.core.emit(OperatorEvent::IdentityQuarantined {
+                    identity: entry.text.to_string(),
+                    code: problem.code.to_string(),
+                    reason: problem.message.clone(),
+                });
+                problems.push((spec, problem));
+            } else {
+                waking.push(entry);
+            }
+        }
+        self.core.io.spawn(wake_busy(self.core.clone(), waking));
+        Ok(problems)
+    }
+
+    fn check_name(&self, spec: &IdentitySpec) -> Result<X500Name, Problem> {
+        let name = X500Name::parse(&spec.name).map_err(Problem::from)?;
+        let other = self.core.directory.get(name.as_str()).map(|entry| entry.spec.lock().manifest.clone());
+        match other {
+            Some(other) if other != spec.manifest && other.exists() => Err(Problem::new(
+                Code::ManifestInvalid,
+                format!("{} and {} both name {name}", other.display(), spec.manifest.display()),
+            )
+            .remedy("remove one of the two manifests")),
+            _ => Ok(name),
+        }
+    }
+
+    /// What can be seen to be wrong without opening the identity.
+    fn unusable(&self, spec: &IdentitySpec) -> Option<Problem> {
+        if !spec.keys.is_dir() {
+            let text = format!("the key folder {} of {} does not exist", spec.keys.display(), spec.name);
+            return Some(Problem::new(Code::KeyUnreadable, text));
+        }
+        self.core.catalogue.set(&spec.cordapps).err()
+    }
+
+    fn put(&self, name: X500Name, row: IdentityRow, spec: IdentitySpec, epoch: i64) -> Arc<IdentityEntry> {
+        let Some(entry) = self.core.directory.get(name.as_str()) else {
+            let live = self.live.lock().remove(&row).unwrap_or_default();
+            let entry = Arc::new(IdentityEntry::new(row, name, spec, live, epoch));
+            self.core.directory.insert(entry.clone());
+            self.core.emit(OperatorEvent::IdentityAdded { identity: entry.text.to_string() });
+            return entry;
+        };
+        *entry.spec.lock() = Arc::new(spec);
+        let active = {
+            let mut state = entry.state.lock();
+            if let EntryState::Quarantined { cold, .. } = &mut *state {
+                *state = EntryState::Cold(std::mem::take(cold));
+            }
+            matches!(*state, EntryState::Active { .. })
+        };
+        if active {
+            self.core.tell(&entry, Mail::Refresh);
+        }
+        entry
+    }
+
+    /// A manifest that names no usable identity: shown, and in nobody's way.
+    pub fn quarantine(&self, manifest: &Path, name: Option<&str>, problem: Problem) {
+        let file = manifest.display().to_string();
+        tracing::warn!(manifest = file, %problem, "manifest quarantined");
+        self.core.emit(OperatorEvent::IdentityQuarantined {
+            identity: name.map_or_else(|| file.clone(), str::to_owned),
+            code: problem.code.to_string(),
+            reason: problem.message.clone(),
+        });
+        // If the manifest's identity runs already, it goes on as it was.
+        self.core.directory.broken.insert(file, (name.map(str::to_owned), problem));
+    }
+
+    /// The manifest is gone: its flows are put away, and the identity is hosted no more.
+    pub async fn remove_manifest(self: &Arc<Host>, manifest: &Path) {
+        self.core.directory.broken.remove(&manifest.display().to_string());
+        let owns = |entry: &Arc<IdentityEntry>| entry.spec.lock().manifest == manifest;
+        for entry in self.core.directory.all().into_iter().filter(owns) {
+            self.remove(entry).await;
+        }
+    }
+
+    async fn remove(self: &Arc<Host>, entry: Arc<IdentityEntry>) {
+        let was_active = {
+            let mut state = entry.state.lock();
+            let active = matches!(*state, EntryState::Active { .. });
+            if let EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } = &mut *state {
+                let cold = std::mem::take(cold);
+                self.live.lock().insert(entry.row, cold.live.into());
+                *state = EntryState::Removed;
+            }
+            active
+        };
+        if was_active {
+            self.core.tell(&entry, Mail::Drain);
+            while entry.phase() != IdentityPhase::Draining || entry.mailbox().is_some() {
+                if self.core.stopping.is_cancelled() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let rows = self.core.store.live_flows().await.unwrap_or_default().into_iter();
+            let rows = rows.filter(|flow| flow.identity == entry.row).map(|flow| flow.row).collect();
+            self.live.lock().insert(entry.row, rows);
+        } else {
+            self.core.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
+        }
+        self.core.directory.remove(&entry.text);
+    }
+
+    /// The folder of components changed: new flows run on what is there now. Identities that could not be hosted for
+    /// want of a CorDapp are tried again.
+    pub async fn reload_cordapps(self: &Arc<Host>) {
+        let core = self.core.clone();
+        let changed = tokio::task::spawn_blocking(move || core.catalogue.rescan()).await.unwrap_or(false);
+        if !changed {
+            return;
+        }
+        let mut again = Vec::new();
+        for entry in self.core.directory.all() {
+            if entry.mailbox().is_some() {
+                self.core.tell(&entry, Mail::Refresh);
+            } else if entry.problem().is_some() {
+                again.push(entry.spec.lock().as_ref().clone());
+            }
+        }
+        if let Err(problem) = self.put_identities(again).await {
+            tracing::warn!(%problem, "quarantined identities could not be tried again");
+        }
+    }
+
+    /// The network folder changed.
+    pub async fn reload_network(self: &Arc<Host>) {
+        let core = self.core.clone();
+        let refreshed = tokio::task::spawn_blocking(move || core.network.refresh()).await;
+        let changes = match refreshed {
+            Ok(Ok(changes)) => changes,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the network folder cannot be read; what is known stays");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading the network folder failed");
+                return;
+            }
+        };
+        for (names, modified) in [(&changes.added, false), (&changes.modified, true)] {
+            for name in names {
+                if let Some(view) = self.party_view(name) {
+                    let change = if modified { NetworkChange::Modified(view) } else { NetworkChange::Added(view) };
+                    let _ = self.network_changes.send(change);
+                }
+            }
+        }
+        for name in &changes.removed {
+            let _ = self.network_changes.send(NetworkChange::Removed(name.to_string()));
+        }
+    }
+
+    /// Stops in order: flows give up their instances, the database is closed. What does not end in time is cut off,
+    /// which loses nothing.
+    pub async fn shutdown(&self, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        self.core.stopping.cancel();
+        self.core.slots.close();
+        let is_open = |entry: &Arc<IdentityEntry>| entry.mailbox().is_some();
+        while self.core.directory.all().iter().any(is_open) && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.core.store.clone().close().await;
+        if let Some(guests) = self.guests.lock().take() {
+            guests.shutdown_background();
+        }
+        self.lock.lock().take();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where tasks run.
+        if let Some(guests) = self.guests.lock().take() {
+            guests.shutdown_background();
+        }
+    }
+}
+
+fn set_quarantined(entry: &IdentityEntry, problem: Problem) {
+    let mut state = entry.state.lock();
+    let cold = match &mut *state {
+        EntryState::Cold(cold) => std::mem::take(cold),
+        EntryState::Quarantined { cold, .. } => std::mem::take(cold),
+        // It goes on with what it has.
+        EntryState::Active { .. } => return,
+        EntryState::Removed => ColdState::default(),
+    };
+    *state = EntryState::Quarantined { problem, cold };
+}
+
+/// Opens the identities for which something waits in the database, some at a time.
+async fn wake_busy(core: Arc<Core>, entries: Vec<Arc<IdentityEntry>>) {
+    let waiting = match core.store.identities_with_initiations().await {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::warn!(%error, "waiting sessions cannot be read");
+            Vec::new()
+        }
+    };
+    let is_busy = |entry: &&Arc<IdentityEntry>| match &*entry.state.lock() {
+        EntryState::Cold(cold) => !cold.live.is_empty() || waiting.contains(&entry.row),
+        _ => false,
+    };
+    let busy: Vec<_> = entries.iter().filter(is_busy).cloned().collect();
+    for some in busy.chunks(OPENING_AT_ONCE) {
+        some.iter().for_each(|entry| core.wake(entry));
+        let opening = |entry: &Arc<IdentityEntry>| entry.phase() == IdentityPhase::Opening;
+        while some.iter().any(opening) && !core.stopping.is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// Forgets ended flows when their time is over.
+async fn purge(core: Arc<Core>) {
+    loop {
+        match core.store.purge(crate::core::now_millis() as i64, PURGE).await {
+            Ok(purged) if purged >= u64::from(PURGE) => continue,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "ended flows could not be forgotten; tried again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            () = core.stopping.cancelled() => return,
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Problem::new(Code::Internal, error.to_string()))?
+}

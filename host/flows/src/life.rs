@@ -1,0 +1,529 @@
+//! The life of one flow in memory: from its start, or from its journal, until it ends or gives up its instance.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use maxhost_journal::{Answer, Flush, JournalError, Machine, Origin, StartRecord, Step};
+use maxhost_model::{Code, ErrorKind, FlowError, Problem};
+use maxhost_sandbox::{CallError, Invocation, Outcome, RunParameters, Trap, TrapKind};
+use maxhost_store::{FlowState, Keep, Op, StoreError, StoredJournal};
+use prost::Message;
+
+use crate::admission::Slot;
+use crate::api::{FlowDetail, FlowEvent, FlowPhase, FlowResult, FlowSummary, SessionView};
+use crate::apps::FlowDef;
+use crate::core::{Core, Counters, Opened, now, now_millis};
+use crate::ends::{EndRecord, SessionRecord, phase_of};
+use crate::options::OperatorEvent;
+use crate::port::{FlowPort, Signal};
+use crate::run::{GuestRun, StartUnit, Stop, answer_start, new_error_id};
+use crate::units::Unit;
+
+/// How a life begins.
+pub(crate) enum Beginning {
+    /// A new flow.
+    New { start: Box<StartRecord>, def: Arc<FlowDef>, unit: StartUnit },
+    /// From the database.
+    Stored,
+    /// From the database, only to be ended.
+    Condemned,
+}
+
+/// How a life in memory ends.
+#[derive(Debug)]
+pub(crate) enum Leaving {
+    /// The flow has ended, durably.
+    Ended,
+    /// It was never started: the first unit was refused.
+    NotStarted,
+    /// It waits, in the database, until then or for news.
+    Evicted { until: Option<u64> },
+    /// Trouble that is not its own: to be tried again.
+    Retry(Problem),
+    /// It needs a person.
+    Hospital(String),
+}
+
+/// What a life needs.
+#[derive(Clone)]
+pub(crate) struct Life {
+    pub core: Arc<Core>,
+    pub opened: Arc<Opened>,
+    pub port: Arc<FlowPort>,
+}
+
+impl Life {
+    /// Lives. Returns once everything it wrote is answered.
+    pub async fn live(self, beginning: Beginning) -> Leaving {
+        let new = matches!(beginning, Beginning::New { .. });
+        let leaving = match beginning {
+            Beginning::New { start, def, unit } => self.begin(*start, def, unit).await,
+            Beginning::Stored => self.go_on(false).await,
+            Beginning::Condemned => self.go_on(true).await,
+        };
+        self.port.settle().await;
+        match (leaving, self.port.take_failure()) {
+            (Leaving::Hospital(reason), None) => Leaving::Hospital(reason),
+            (leaving, None) => leaving,
+            (_, Some(_)) if new && !self.port.is_durable() => Leaving::NotStarted,
+            (_, Some(error)) => Leaving::Retry(Problem::from(error)),
+        }
+    }
+
+    async fn begin(&self, start: StartRecord, def: Arc<FlowDef>, unit: StartUnit) -> Leaving {
+        let machine = self.machine(&start);
+        let mut run = self.run(def, machine, Some(unit));
+        // A newcomer that has to wait for a slot is made durable first, so that its starter need not wait with it.
+        let slot = match self.core.slots.try_take() {
+            Some(slot) => slot,
+            None => {
+                run.flush();
+                match self.slot().await {
+                    Some(slot) => slot,
+                    None if self.port.is_signalled(Signal::Kill) => return self.abort(run, &start, killed()).await,
+                    None => return Leaving::Evicted { until: None },
+                }
+            }
+        };
+        let leaving = self.run_guest(run, &start).await;
+        drop(slot);
+        leaving
+    }
+
+    fn machine(&self, start: &StartRecord) -> Machine {
+        Machine::start(self.opened.entry.text.clone(), self.port.row, start, self.core.journal_limits())
+    }
+
+    fn run(&self, def: Arc<FlowDef>, machine: Machine, start: Option<StartUnit>) -> GuestRun {
+        GuestRun::new(self.core.clone(), self.opened.clone(), self.port.clone(), def, machine, start)
+    }
+
+    /// Waits for the right to an instance. `None` if there will be none, or the flow is to end.
+    async fn slot(&self) -> Option<Slot> {
+        let signalled = async {
+            while !self.port.has_signal() {
+                self.port.wake().await;
+            }
+        };
+        tokio::select! {
+            slot = self.core.slots.take() => slot,
+            () = signalled => None,
+        }
+    }
+
+    async fn go_on(&self, condemned: bool) -> Leaving {
+        let slot = if condemned { None } else { self.slot().await };
+        let condemned = condemned || self.port.is_signalled(Signal::Kill);
+        if slot.is_none() && !condemned {
+            return Leaving::Evicted { until: None };
+        }
+        let journal = match self.core.store.journal(self.port.row).await {
+            Ok(Some(journal)) => journal,
+            Ok(None) => return Leaving::Ended,
+            Err(error @ StoreError::Corrupt { .. }) => return self.hospitalise(error.to_string()).await,
+            Err(error) => return Leaving::Retry(Problem::from(error)),
+        };
+        if !journal.record.state.is_live() {
+            return Leaving::Ended;
+        }
+        self.port.set_name(journal.record.id, journal.record.client_id.clone());
+        let restored =
+            StartRecord::decode(&journal.record.start).and_then(|start| Ok((self.restore(&start, &journal)?, start)));
+        let (machine, start) = match restored {
+            Ok(restored) => restored,
+            Err(error) if condemned => return self.end_unreadable(&error).await,
+            Err(error) => return self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await,
+        };
+        let def = match self.code_of(&start).await {
+            Ok(def) => def,
+            Err(_) if condemned => return self.abort_bare(machine, &start, killed()).await,
+            Err(problem) => return self.hospitalise(format!("{}: {}", problem.code, problem.message)).await,
+        };
+        if journal.record.state == FlowState::Hospital && !condemned {
+            // Back from hospital: spec 2.6, the reason is forgotten when the flow is tried again.
+            let mut unit = Unit::default();
+            unit.op(self.set_state(FlowState::Live, None, journal.record.attempts + 1));
+            unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+        }
+        Counters::add(&self.core.counters.replays);
+        let run = self.run(def, machine, None);
+        let leaving =
+            if condemned { self.abort(run, &start, killed()).await } else { self.run_guest(run, &start).await };
+        drop(slot);
+        leaving
+    }
+
+    fn restore(&self, start: &StartRecord, journal: &StoredJournal) -> Result<Machine, JournalError> {
+        let me = self.opened.entry.text.clone();
+        if journal.log.is_empty() && journal.inbox.is_empty() {
+            // Not even the confirmation of a responder may have gone out; sent twice it is recognised.
+            return Ok(self.machine(start));
+        }
+        Machine::restore(me, self.port.row, start, self.core.journal_limits(), &journal.log, &journal.inbox)
+    }
+
+    /// The code that the flow was started with, whatever is installed now.
+    async fn code_of(&self, start: &StartRecord) -> Result<Arc<FlowDef>, Problem> {
+        let (core, hash) = (self.core.clone(), start.component);
+        let app = match self.core.catalogue.loaded(&hash) {
+            Some(app) => app,
+            None => tokio::task::spawn_blocking(move || core.catalogue.by_hash(&hash))
+                .await
+                .map_err(|error| Problem::new(Code::Internal, error.to_string()))??,
+        };
+        app.flow(&start.flow).cloned().ok_or_else(|| {
+            let text = format!("CorDapp {} has no flow '{}'", app.name(), start.flow);
+            Problem::new(Code::FlowTypeNotFound, text)
+        })
+    }
+
+    async fn run_guest(&self, run: GuestRun, start: &StartRecord) -> Leaving {
+        let (def, parameters) = (run.def.clone(), self.parameters(start));
+        let end = def.component.run(run, invocation(start), &parameters).await;
+        let mut run = end.host;
+        let outcome = match (run.stop.take(), end.outcome) {
+            (Some(stop), _) => return self.stopped(run, start, stop).await,
+            (None, Outcome::Returned(value)) => Ok(Bytes::from(value)),
+            (None, Outcome::Failed(failure)) => Err(*failure),
+            (None, Outcome::Trapped(Trap { kind: TrapKind::Host, message, .. })) => {
+                return Leaving::Retry(Problem::new(Code::Overloaded, message));
+            }
+            (None, Outcome::Trapped(trap)) => Err(self.trapped(trap)),
+            (None, Outcome::Stopped) => return Leaving::Retry(Problem::new(Code::Internal, "the run was stopped")),
+        };
+        self.finish(run, start, outcome).await
+    }
+
+    fn parameters(&self, start: &StartRecord) -> RunParameters {
+        let limits = &self.opened.limits;
+        let ticks = limits.cpu_per_run.as_micros() / self.core.tick.as_micros().max(1);
+        RunParameters {
+            seed: start.seed,
+            memory_limit: usize::try_from(limits.memory_per_flow).unwrap_or(usize::MAX),
+            cpu_ticks: u32::try_from(ticks).unwrap_or(u32::MAX).max(1),
+        }
+    }
+
+    fn trapped(&self, trap: Trap) -> FlowError {
+        if let Some(backtrace) = &trap.backtrace {
+            tracing::debug!(flow_id = %self.port.id(), "{backtrace}");
+        }
+        FlowError::from(trap)
+    }
+
+    /// The guest has returned, or failed: the rest of its life needs no instance.
+    async fn finish(&self, mut run: GuestRun, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> Leaving {
+        let mut step = match run.machine.finish(outcome, new_error_id()) {
+            Ok(step) => step,
+            Err(divergence) => return self.stopped(run, start, Stop::Diverged(divergence)).await,
+        };
+        let outcome = loop {
+            match step {
+                Step::Done(Ok(Answer::Message(value))) => break Ok(value),
+                Step::Done(Err(error)) | Step::Over(error) => break Err(error),
+                Step::Done(Ok(other)) => {
+                    let text = format!("the flow ended with {other:?}");
+                    return Leaving::Retry(Problem::new(Code::Internal, text));
+                }
+                Step::Blocked => match run.suspend().await {
+                    Ok(()) => step = run.machine.resume(now()),
+                    Err(CallError::Failure(error)) => break Err(*error),
+                    Err(CallError::Stop) => {
+                        let stop = run.stop.take().unwrap_or(Stop::Evicted);
+                        return self.stopped(run, start, stop).await;
+                    }
+                },
+            }
+        };
+        if self.is_shadowed() && !matches!(&outcome, Err(error) if error.kind == ErrorKind::Killed) {
+            return self.end_shadowed(run, start, outcome).await;
+        }
+        self.end(run, start, outcome)
+    }
+
+    async fn stopped(&self, run: GuestRun, start: &StartRecord, stop: Stop) -> Leaving {
+        match stop {
+            Stop::Evicted => {
+                Counters::add(&self.core.counters.evictions);
+                Leaving::Evicted { until: run.machine.wait_until() }
+            }
+            Stop::Killed => self.abort(run, start, killed()).await,
+            Stop::Over(error) => self.abort(run, start, error).await,
+            Stop::Diverged(divergence) => self.hospitalise(format!("non-deterministic: {divergence}")).await,
+            Stop::CommitFailed => Leaving::Retry(Problem::new(Code::StoreFailed, "a commit failed")),
+            Stop::Trouble(problem) => Leaving::Retry(problem),
+        }
+    }
+
+    async fn abort(&self, mut run: GuestRun, start: &StartRecord, error: FlowError) -> Leaving {
+        let error = run.machine.abort(error, new_error_id());
+        self.end(run, start, Err(error))
+    }
+
+    /// Ends a flow whose code is gone.
+    async fn abort_bare(&self, mut machine: Machine, start: &StartRecord, error: FlowError) -> Leaving {
+        let error = machine.abort(error, new_error_id());
+        let mut unit = Unit::default();
+        unit.last_words(&self.core, machine.flush(now()));
+        self.submit_end(unit, &machine, start, Err(error), None);
+        Leaving::Ended
+    }
+
+    /// Ends a flow whose journal cannot be read: its peers cannot be told.
+    async fn end_unreadable(&self, error: &JournalError) -> Leaving {
+        let error = FlowError::new(ErrorKind::Killed, format!("killed; its journal was unreadable: {error}"));
+        let record = EndRecord { error: Some((&error).into()), ..EndRecord::default() };
+        let mut unit = Unit::default();
+        unit.op(Op::EndFlow {
+            flow: self.port.row,
+            state: FlowState::Killed,
+            finished: now_millis() as i64,
+            keep: Some(self.keep(&record)),
+        });
+        unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+        Leaving::Ended
+    }
+
+    fn keep(&self, record: &EndRecord) -> Keep {
+        let retention = i64::try_from(self.core.options.retention.as_millis()).unwrap_or(i64::MAX);
+        Keep { expires: (now_millis() as i64).saturating_add(retention), end: record.encode_to_vec().into() }
+    }
+
+    fn end(&self, mut run: GuestRun, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> Leaving {
+        let mut unit = Unit::default();
+        let reply = run.take_start(&mut unit);
+        let flush: Flush = run.machine.flush(now());
+        unit.last_words(&self.core, flush);
+        self.submit_end(unit, &run.machine, start, outcome, reply);
+        Leaving::Ended
+    }
+
+    fn submit_end(
+        &self,
+        mut unit: Unit,
+        machine: &Machine,
+        start: &StartRecord,
+        outcome: Result<Bytes, FlowError>,
+        reply: Option<tokio::sync::oneshot::Sender<Result<(), crate::run::StartFailure>>>,
+    ) {
+        let phase = phase_of(&outcome);
+        let record = end_record(machine, &outcome);
+        let finished = now_millis() as i64;
+        // Whoever started a flow by RPC may come back for its result; a responder that did its work leaves nothing.
+        let keeps = matches!(start.origin, Origin::Rpc { .. }) || outcome.is_err();
+        unit.op(Op::EndFlow {
+            flow: self.port.row,
+            state: match phase {
+                FlowPhase::Completed => FlowState::Completed,
+                FlowPhase::Killed => FlowState::Killed,
+                _ => FlowState::Failed,
+            },
+            finished,
+            keep: keeps.then(|| self.keep(&record)),
+        });
+        let detail = Arc::new(self.detail(machine, start, phase, finished, &record));
+        let (core, row) = (self.core.clone(), self.port.row);
+        unit.submit_for(&self.core, &self.opened, &self.port, move |result| {
+            if result.is_ok() {
+                announce(&core, &detail);
+                core.ends.remember(row, detail.clone());
+                core.watchers.close(row, || FlowEvent::Ended { summary: Box::new(detail.summary.clone()) });
+            }
+            answer_start(reply, result);
+        });
+    }
+
+    fn detail(
+        &self,
+        machine: &Machine,
+        start: &StartRecord,
+        phase: FlowPhase,
+        finished: i64,
+        record: &EndRecord,
+    ) -> FlowDetail {
+        let summary = FlowSummary {
+            flow_id: self.port.id(),
+            identity: self.opened.entry.text.to_string(),
+            flow: format!("{}/{}", start.cordapp, start.flow),
+            client_id: self.port.client_id().map(str::to_owned),
+            phase,
+            started_ms: (start.started / 1_000_000) as i64,
+            finished_ms: Some(finished),
+            progress: record.progress.clone(),
+            result: Some(record.result()),
+            reason: None,
+        };
+        let sessions = machine.summaries().into_iter().map(|session| SessionView {
+            peer: session.peer.to_string(),
+            state: session.state.to_owned(),
+            unread: session.unread,
+        });
+        FlowDetail {
+            summary,
+            cordapp: format!("{} {}", start.cordapp, start.cordapp_version),
+            component_hash: crate::apps::hex(&start.component),
+            origin: origin_text(&start.origin),
+            waiting_for: None,
+            sessions: sessions.collect(),
+            journal_entries: machine.entries(),
+            journal_bytes: machine.bytes(),
+            attempts: 1,
+            in_memory: false,
+        }
+    }
+
+    fn set_state(&self, state: FlowState, reason: Option<String>, attempts: u32) -> Op {
+        Op::SetState { flow: self.port.row, state, reason, attempts }
+    }
+
+    /// Parks the flow until a person has looked at it. What it did since its last commit is forgotten.
+    async fn hospitalise(&self, reason: String) -> Leaving {
+        self.port.settle().await;
+        let mut unit = Unit::default();
+        unit.op(self.set_state(FlowState::Hospital, Some(reason.clone()), 0));
+        unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+        Leaving::Hospital(reason)
+    }
+
+    fn is_shadowed(&self) -> bool {
+        let share = self.core.options.shadow_replay;
+        if share >= 1.0 {
+            return true;
+        }
+        // Spread evenly over the rows.
+        let hash = (self.port.row.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        share > 0.0 && (hash as f64) < share * f64::from(u32::MAX)
+    }
+
+    /// Runs the finished flow once more from its journal, and ends it only if it does the same again.
+    async fn end_shadowed(&self, mut run: GuestRun, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> Leaving {
+        Counters::add(&self.core.counters.shadow_replays);
+        let last = run.machine.flush(now());
+        let mut log = Unit::default();
+        let reply = run.take_start(&mut log);
+        if let Some((seq, body)) = last.segment {
+            log.op(Op::AppendLog { flow: self.port.row, seq, body });
+        }
+        if !log.is_empty() {
+            log.submit_for(&self.core, &self.opened, &self.port, move |result| answer_start(reply, result));
+        }
+        self.port.settle().await;
+        let difference = match self.replay_again(start, &run.def).await {
+            Ok(again) => differs(&outcome, &again),
+            Err(Stop::Diverged(divergence)) => Some(divergence.to_string()),
+            // Cannot be compared now: no reason to hold the flow back.
+            Err(_) => None,
+        };
+        if let Some(difference) = difference {
+            return self.hospitalise(format!("non-deterministic: {difference}")).await;
+        }
+        let mut unit = Unit::default();
+        unit.last_words(&self.core, Flush { segment: None, outgoing: last.outgoing, progress: last.progress });
+        self.submit_end(unit, &run.machine, start, outcome, None);
+        Leaving::Ended
+    }
+
+    async fn replay_again(&self, start: &StartRecord, def: &Arc<FlowDef>) -> Result<Result<Bytes, FlowError>, Stop> {
+        let trouble = |text: String| Stop::Trouble(Problem::new(Code::JournalCorrupt, text));
+        let journal = self.core.store.journal(self.port.row).await.map_err(|error| trouble(error.to_string()))?;
+        let journal = journal.ok_or_else(|| trouble("no journal".to_owned()))?;
+        let machine = self.restore(start, &journal).map_err(|error| trouble(error.to_string()))?;
+        let mut run = self.run(def.clone(), machine, None);
+        run.shadow = true;
+        let end = def.component.run(run, invocation(start), &self.parameters(start)).await;
+        let mut run = end.host;
+        if let Some(stop) = run.stop.take() {
+            return match stop {
+                Stop::Over(error) => Ok(Err(error)),
+                stop => Err(stop),
+            };
+        }
+        let outcome = match end.outcome {
+            Outcome::Returned(value) => Ok(Bytes::from(value)),
+            Outcome::Failed(failure) => Err(*failure),
+            Outcome::Trapped(trap) => Err(FlowError::from(trap)),
+            Outcome::Stopped => return Err(Stop::Evicted),
+        };
+        match run.machine.finish(outcome, new_error_id()).map_err(Stop::Diverged)? {
+            Step::Done(Ok(Answer::Message(value))) => Ok(Ok(value)),
+            Step::Done(Err(error)) | Step::Over(error) => Ok(Err(error)),
+            Step::Done(_) | Step::Blocked => Err(Stop::Evicted),
+        }
+    }
+}
+
+/// Results must be equal; of errors the kind: their numbers are drawn anew, their texts may hold addresses.
+fn differs(first: &Result<Bytes, FlowError>, again: &Result<Bytes, FlowError>) -> Option<String> {
+    match (first, again) {
+        (Ok(first), Ok(again)) if first == again => None,
+        (Err(first), Err(again)) if first.kind == again.kind => None,
+        (first, again) => Some(format!("expected the end {}, got {}", brief(first), brief(again))),
+    }
+}
+
+fn brief(outcome: &Result<Bytes, FlowError>) -> String {
+    match outcome {
+        Ok(value) => match maxhost_model::cbor_to_json(value) {
+            Ok(json) => json.to_string().chars().take(200).collect(),
+            Err(_) => format!("{} bytes", value.len()),
+        },
+        Err(error) => error.to_string(),
+    }
+}
+
+fn killed() -> FlowError {
+    FlowError::new(ErrorKind::Killed, "the flow was killed by an operator")
+}
+
+fn invocation(start: &StartRecord) -> Invocation {
+    Invocation {
+        flow: start.flow.clone(),
+        arguments: start.arguments.to_vec(),
+        session: matches!(start.origin, Origin::Peer(_)).then_some(0),
+    }
+}
+
+pub(crate) fn origin_text(origin: &Origin) -> String {
+    match origin {
+        Origin::Rpc { user } => format!("rpc:{user}"),
+        Origin::Peer(initiation) => format!("peer:{}", initiation.from),
+    }
+}
+
+fn end_record(machine: &Machine, outcome: &Result<Bytes, FlowError>) -> EndRecord {
+    let sessions = machine.summaries().into_iter();
+    EndRecord {
+        value: outcome.as_ref().ok().cloned(),
+        error: outcome.as_ref().err().map(Into::into),
+        progress: machine.label().map(str::to_owned),
+        entries: machine.entries(),
+        bytes: machine.bytes(),
+        sessions: sessions
+            .map(|session| SessionRecord { peer: session.peer.to_string(), state: session.state.to_owned() })
+            .collect(),
+    }
+}
+
+fn announce(core: &Core, detail: &FlowDetail) {
+    let summary = &detail.summary;
+    let counter = match summary.phase {
+        FlowPhase::Completed => &core.counters.completed,
+        FlowPhase::Killed => &core.counters.killed,
+        _ => &core.counters.failed,
+    };
+    Counters::add(counter);
+    let error = match &summary.result {
+        Some(FlowResult::Error(error)) => Some(error.to_string()),
+        _ => None,
+    };
+    if let Some(error) = &error {
+        tracing::info!(identity = summary.identity, flow = summary.flow, flow_id = %summary.flow_id, "flow ended: {error}");
+    }
+    core.emit(OperatorEvent::FlowEnded {
+        identity: summary.identity.clone(),
+        flow_id: summary.flow_id.to_string(),
+        flow: summary.flow.clone(),
+        state: summary.phase.as_str(),
+        error,
+    });
+}

@@ -1,0 +1,251 @@
+//! The port of a flow that is in memory: where arrivals and signals for it are left, and where it shows what it does.
+//!
+//! Anybody may leave something at a port without waiting: the committer's thread does so right after a commit. Only the
+//! flow's own run takes things out. A port that is closed takes nothing any more; what was left at it is in the
+//! database too, so nothing is lost when it goes.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use maxhost_journal::{Millis, Parcel, Wait};
+use maxhost_model::{FlowId, FlowRow};
+use maxhost_store::{RunGuard, StoreError};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// Messages that wait in memory for one flow; more stay in the database, and the flow is reloaded from there.
+const MAX_QUEUED_BYTES: usize = 4 << 20;
+/// Progress labels kept for clients that attach while the flow is in memory.
+const MAX_LABELS: usize = 64;
+
+/// A parcel for one of the flow's sessions.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub session: u16,
+    pub seq: u32,
+    pub parcel: Parcel,
+}
+
+impl Arrival {
+    fn bytes(&self) -> usize {
+        use prost::Message;
+        64 + self.parcel.encoded_len()
+    }
+}
+
+/// What a run is asked to do besides its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// End now.
+    Kill = 1,
+    /// Give up the instance at the next wait.
+    Evict = 2,
+    /// A commit failed: nothing after it counts.
+    Failed = 4,
+    /// More arrived than fits in memory: reload.
+    Overflow = 8,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    arrivals: Vec<Arrival>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// What the flow does, for people. Only what is committed is shown.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct View {
+    pub waiting: Option<(Wait, Millis)>,
+    pub labels: VecDeque<(u64, String)>,
+}
+
+impl View {
+    pub fn label(&self) -> Option<&str> {
+        self.labels.back().map(|(_, label)| label.as_str())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct FlowPort {
+    pub row: FlowRow,
+    pub guard: RunGuard,
+    name: OnceLock<(FlowId, Option<String>)>,
+    queue: Mutex<Queue>,
+    notify: Notify,
+    signals: AtomicU8,
+    submitted: AtomicU32,
+    acknowledged: AtomicU32,
+    durable: AtomicBool,
+    failure: Mutex<Option<StoreError>>,
+    view: Mutex<View>,
+}
+
+impl FlowPort {
+    /// For a flow whose public id is not read yet.
+    pub fn new(row: FlowRow) -> Arc<FlowPort> {
+        Arc::new(FlowPort {
+            row,
+            name: OnceLock::new(),
+            durable: AtomicBool::new(false),
+            guard: RunGuard::new(),
+            queue: Mutex::default(),
+            notify: Notify::new(),
+            signals: AtomicU8::new(0),
+            submitted: AtomicU32::new(0),
+            acknowledged: AtomicU32::new(0),
+            failure: Mutex::default(),
+            view: Mutex::default(),
+        })
+    }
+
+    /// Its public id and client id are known now.
+    pub fn set_name(&self, id: FlowId, client_id: Option<String>) {
+        // A second time it is the same name.
+        let _ = self.name.set((id, client_id));
+    }
+
+    /// Public id, once it is known.
+    pub fn known_id(&self) -> Option<FlowId> {
+        self.name.get().map(|(id, _)| *id)
+    }
+
+    /// Public id for logs.
+    pub fn id(&self) -> FlowId {
+        self.known_id().unwrap_or(FlowId::new(self.row, 0))
+    }
+
+    pub fn client_id(&self) -> Option<&str> {
+        self.name.get()?.1.as_deref()
+    }
+
+    /// True once a unit of this run is in the database.
+    pub fn is_durable(&self) -> bool {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Leaves a parcel. False if the port is closed: the flow is not in memory any more.
+    pub fn push(&self, arrival: Arrival) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return false;
+        }
+        let bytes = arrival.bytes();
+        if queue.bytes + bytes > MAX_QUEUED_BYTES {
+            drop(queue);
+            self.signal(Signal::Overflow);
+            return true;
+        }
+        queue.bytes += bytes;
+        queue.arrivals.push(arrival);
+        drop(queue);
+        self.notify.notify_one();
+        true
+    }
+
+    /// Takes what was left.
+    pub fn take(&self) -> Vec<Arrival> {
+        let mut queue = self.queue.lock();
+        queue.bytes = 0;
+        std::mem::take(&mut queue.arrivals)
+    }
+
+    /// Takes nothing any more. True if something was left that nobody took.
+    pub fn close(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        let left = !queue.arrivals.is_empty();
+        queue.arrivals = Vec::new();
+        left
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.signals.fetch_or(signal as u8, Ordering::AcqRel);
+        self.notify.notify_one();
+    }
+
+    pub fn is_signalled(&self, signal: Signal) -> bool {
+        self.signals.load(Ordering::Acquire) & signal as u8 != 0
+    }
+
+    pub fn has_signal(&self) -> bool {
+        self.signals.load(Ordering::Acquire) != 0
+    }
+
+    /// Until something is left here, or a commit is answered.
+    pub async fn wake(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Counts a unit that went to the committer.
+    pub fn submitting(&self) {
+        self.submitted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A unit is durable.
+    pub fn committed(&self) {
+        self.durable.store(true, Ordering::Release);
+        self.acknowledged.fetch_add(1, Ordering::AcqRel);
+        // A run that waits for a message need not wake for this; one that is ending has nothing else to wait for.
+        if self.signals.load(Ordering::Acquire) != 0 || self.is_settling() {
+            self.notify.notify_one();
+        }
+    }
+
+    /// A unit was not written: this run is void.
+    pub fn failed(&self, error: StoreError) {
+        self.failure.lock().get_or_insert(error);
+        self.acknowledged.fetch_add(1, Ordering::AcqRel);
+        self.signal(Signal::Failed);
+    }
+
+    /// Why a commit failed.
+    pub fn take_failure(&self) -> Option<StoreError> {
+        self.failure.lock().take()
+    }
+
+    /// Waits until every unit of this run is answered. Ends because the committer answers each unit.
+    pub async fn settle(&self) {
+        self.signals.fetch_or(SETTLING, Ordering::AcqRel);
+        while self.acknowledged.load(Ordering::Acquire) < self.submitted.load(Ordering::Acquire) {
+            self.notify.notified().await;
+        }
+        self.signals.fetch_and(!SETTLING, Ordering::AcqRel);
+    }
+
+    fn is_settling(&self) -> bool {
+        self.signals.load(Ordering::Acquire) & SETTLING != 0
+    }
+
+    pub fn show_waiting(&self, wait: Option<(Wait, Millis)>) {
+        self.view.lock().waiting = wait;
+    }
+
+    pub fn show_progress(&self, labels: &[(u64, String)]) {
+        let mut view = self.view.lock();
+        for label in labels {
+            if view.labels.len() == MAX_LABELS {
+                view.labels.pop_front();
+            }
+            view.labels.push_back(label.clone());
+        }
+    }
+
+    pub fn view(&self) -> View {
+        self.view.lock().clone()
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.view.lock().waiting.is_some()
+    }
+}
+
+const SETTLING: u8 = 128;
+
+/// A deadline in wall-clock milliseconds as one of the monotonic clock.
+pub(crate) fn instant_of(until: Millis, now: Millis) -> Instant {
+    Instant::now() + std::time::Duration::from_millis(until.saturating_sub(now))
+}

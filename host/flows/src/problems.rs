@@ -1,0 +1,20 @@
+//! Problems that more than one place tells.
+
+use maxhost_model::{Code, FlowId, Problem};
+
+/// The identity is quarantined, and why.
+pub(crate) fn quarantined(name: &str, reason: &Problem) -> Problem {
+    let text = format!("identity {name} is quarantined: {}", reason.message);
+    Problem::new(Code::IdentityQuarantined, text)
+        .remedy(reason.remedy.clone())
+        .detail("reason_code", reason.code.as_str())
+        .detail("identity", name)
+}
+
+pub(crate) fn no_flow(id: FlowId) -> Problem {
+    Problem::new(Code::FlowNotFound, format!("there is no flow {id}")).detail("flow_id", id.to_string())
+}
+
+pub(crate) fn stopping() -> Problem {
+    Problem::new(Code::HostStopping, "the host is stopping")
+}

@@ -1,0 +1,376 @@
+//! What the host answers to the outside: flows. Identities and the network are in `service/network.rs`.
+
+mod attach;
+mod network;
+mod show;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use maxhost_model::{Code, FlowId, FlowRow, Problem, cbor_to_json, json_to_cbor};
+use maxhost_store::{FlowFilter as StoreFilter, FlowRecord, FlowState, Op};
+use tokio::sync::oneshot;
+
+use crate::actor::{Durable, Mail, SharedFailure, StartMail, Ticket};
+use crate::api::{
+    ApiResult, Arguments, Caller, FinishedClientId, FlowDetail, FlowEvents, FlowFilter, FlowPage, FlowPhase,
+    FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges, NodeInfoView, ParametersView, PartyView,
+    StartFlow, Started,
+};
+use crate::apps::{AppSet, FlowDef};
+use crate::directory::IdentityEntry;
+use crate::host::Host;
+use crate::problems::{no_flow, quarantined, stopping};
+use crate::run::StartFailure;
+
+/// Longest client id, characters (spec 1.7).
+const MAX_CLIENT_ID: usize = 512;
+/// Rows read at once while a list is filtered.
+const LIST_PAGE: u32 = 500;
+/// Most flows on one page.
+const MAX_PAGE: u32 = 10_000;
+
+impl Host {
+    /// An identity that can be asked for something.
+    fn usable(&self, name: &str) -> ApiResult<Arc<IdentityEntry>> {
+        let entry = self.core.directory.resolve(name)?;
+        match entry.problem() {
+            Some(problem) => Err(quarantined(&entry.text, &problem)),
+            None => Ok(entry),
+        }
+    }
+
+    fn apps_of(&self, entry: &IdentityEntry) -> ApiResult<Arc<AppSet>> {
+        let spec = entry.spec.lock().clone();
+        self.core.catalogue.set(&spec.cordapps)
+    }
+
+    fn check_arguments(&self, def: &FlowDef, arguments: Arguments) -> ApiResult<Bytes> {
+        let limit = self.core.journal_limits().message;
+        let cbor = match arguments {
+            Arguments::Json(json) => {
+                def.check(&json)?;
+                json_to_cbor(&json)
+            }
+            Arguments::Cbor(cbor) => {
+                let json = cbor_to_json(&cbor).map_err(|error| {
+                    Problem::new(Code::ArgumentsInvalid, format!("the arguments of {} are no CBOR: {error}", def.name))
+                })?;
+                def.check(&json)?;
+                cbor
+            }
+        };
+        if cbor.len() > limit {
+            let text = format!("the arguments of {} have {} bytes, {limit} are allowed", def.name, cbor.len());
+            return Err(Problem::new(Code::MessageTooLarge, text));
+        }
+        Ok(cbor.into())
+    }
+
+    /// Waits until a start is durable.
+    async fn await_start(
+        &self,
+        caller: &Caller,
+        entry: &IdentityEntry,
+        ticket: Ticket,
+        client_id: Option<String>,
+    ) -> ApiResult<Started> {
+        let failure = match ticket.durable {
+            Durable::Once(durable) => match durable.await {
+                Ok(Ok(())) => None,
+                Ok(Err(StartFailure::ClientIdTaken(row))) => Some(SharedFailure::ClientIdTaken(row)),
+                Ok(Err(StartFailure::Problem(problem))) => Some(SharedFailure::Problem(problem)),
+                Err(_) => Some(SharedFailure::Problem(stopping())),
+            },
+            Durable::Shared(mut durable) => {
+                let result = durable.wait_for(Option::is_some).await.map(|result| result.clone());
+                match result {
+                    Ok(Some(Ok(()))) => None,
+                    Ok(Some(Err(failure))) => Some(failure),
+                    Ok(None) | Err(_) => Some(SharedFailure::Problem(stopping())),
+                }
+            }
+        };
+        let (flow_id, flow, new, user) = match failure {
+            None => (ticket.flow_id, ticket.flow.to_string(), ticket.new, ticket.user),
+            Some(SharedFailure::Problem(problem)) => return Err(problem),
+            Some(SharedFailure::ClientIdTaken(row)) => {
+                let record = self.core.store.flow(row).await.map_err(Problem::from)?;
+                let record = record.ok_or_else(|| {
+                    Problem::new(Code::Overloaded, "the client id was removed while it was asked for: try again")
+                })?;
+                (record.id, record.name, false, record.user.unwrap_or_default())
+            }
+        };
+        if user != caller.user {
+            let text = format!("client id '{}' belongs to another user", client_id.unwrap_or_default());
+            return Err(Problem::new(Code::ClientIdForeign, text));
+        }
+        Ok(Started { flow_id, identity: entry.text.to_string(), flow, client_id, new })
+    }
+
+    /// The record of a flow that the database knows under this id.
+    async fn record(&self, id: FlowId) -> ApiResult<Option<FlowRecord>> {
+        let record = self.core.store.flow(id.row()).await.map_err(Problem::from)?;
+        Ok(record.filter(|record| record.id == id))
+    }
+
+    async fn entries(&self, filter: Option<&str>) -> ApiResult<Vec<Arc<IdentityEntry>>> {
+        match filter {
+            Some(name) => Ok(vec![self.core.directory.resolve(name)?]),
+            None => Ok(self.core.directory.all()),
+        }
+    }
+
+    async fn list(&self, filter: FlowFilter) -> ApiResult<FlowPage> {
+        let identity = filter.identity.as_deref().map(|name| self.core.directory.resolve(name)).transpose()?;
+        let limit = match filter.limit {
+            0 => 100,
+            limit => limit.min(MAX_PAGE),
+        } as usize;
+        let mut before = match &filter.page_token {
+            None => None,
+            Some(token) => {
+                let row = token.parse().map_err(|_| {
+                    Problem::new(Code::RequestInvalid, format!("page_token: '{token}' was not sent by this server"))
+                })?;
+                Some(FlowRow(row))
+            }
+        };
+        // Responders that ended well are remembered in memory only.
+        let remembered = self.core.ends.newest(usize::MAX).into_iter();
+        let mut remembered: Vec<_> = remembered
+            .filter(|detail| detail.origin.starts_with("peer:") && detail.summary.phase == FlowPhase::Completed)
+            .filter(|detail| before.is_none_or(|before| detail.summary.flow_id.row() < before))
+            .map(|detail| detail.summary.clone())
+            .filter(|summary| identity.as_ref().is_none_or(|entry| *entry.text == *summary.identity))
+            .collect();
+        remembered.sort_by_key(|summary| std::cmp::Reverse(summary.flow_id.row()));
+        let mut remembered = remembered.into_iter().peekable();
+        let fits = |summary: &FlowSummary| {
+            (filter.phases.is_empty() || filter.phases.contains(&summary.phase))
+                && filter.flow.as_ref().is_none_or(|part| summary.flow.contains(part.as_str()))
+        };
+        let mut flows = Vec::new();
+        loop {
+            let page = StoreFilter {
+                identity: identity.as_ref().map(|entry| entry.row),
+                states: states_of(&filter.phases),
+                name: None,
+                before,
+                limit: LIST_PAGE,
+            };
+            let records = self.core.store.list_flows(&page).await.map_err(Problem::from)?;
+            let last = records.len() < LIST_PAGE as usize;
+            for record in records {
+                before = Some(record.row);
+                while let Some(summary) = remembered.next_if(|summary| summary.flow_id.row() > record.row) {
+                    flows.extend(Some(summary).filter(&fits));
+                }
+                flows.extend(Some(self.summary(&record)).filter(&fits));
+            }
+            if last {
+                flows.extend(remembered.by_ref().filter(&fits));
+            }
+            if last || flows.len() > limit {
+                break;
+            }
+        }
+        let more = flows.len() > limit;
+        flows.truncate(limit);
+        let next_page_token = flows.last().filter(|_| more).map(|flow| flow.flow_id.row().0.to_string());
+        Ok(FlowPage { flows, next_page_token })
+    }
+}
+
+fn states_of(phases: &[FlowPhase]) -> Vec<FlowState> {
+    let mut states: Vec<FlowState> = phases
+        .iter()
+        .map(|phase| match phase {
+            FlowPhase::Running | FlowPhase::Suspended => FlowState::Live,
+            FlowPhase::Paused => FlowState::Paused,
+            FlowPhase::Hospital => FlowState::Hospital,
+            FlowPhase::Completed => FlowState::Completed,
+            FlowPhase::Failed => FlowState::Failed,
+            FlowPhase::Killed => FlowState::Killed,
+        })
+        .collect();
+    states.dedup();
+    states
+}
+
+#[async_trait]
+impl HostApi for Host {
+    async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started> {
+        let StartFlow { identity, flow, arguments, client_id } = request;
+        if let Some(id) = &client_id
+            && !(1..=MAX_CLIENT_ID).contains(&id.chars().count())
+        {
+            let text = format!("a client id of {} characters", id.chars().count());
+            return Err(Problem::new(Code::ClientIdInvalid, text));
+        }
+        let entry = self.usable(&identity)?;
+        // A client id that is known answers for itself: arguments of later calls are ignored (spec 1.7).
+        let apps = self.apps_of(&entry)?;
+        let def = apps.find(&flow)?.clone();
+        if !def.descriptor.startable {
+            return Err(Problem::new(Code::FlowNotStartable, format!("flow {} cannot be started by RPC", def.name)));
+        }
+        let arguments = match self.check_arguments(&def, arguments) {
+            Ok(arguments) => arguments,
+            Err(problem) => match &client_id {
+                Some(id) => {
+                    return self
+                        .find_client_id(caller, &entry.text, id)
+                        .await
+                        .map(|flow_id| Started {
+                            flow_id,
+                            identity: entry.text.to_string(),
+                            flow: def.name.to_string(),
+                            client_id: client_id.clone(),
+                            new: false,
+                        })
+                        .map_err(|_| problem);
+                }
+                None => return Err(problem),
+            },
+        };
+        if self.core.store.is_congested() {
+            return Err(Problem::new(Code::Overloaded, "more commits wait than the disk takes"));
+        }
+        let (reply, ticket) = oneshot::channel();
+        let mail = StartMail { def, arguments, client_id: client_id.clone(), user: caller.user.clone(), reply };
+        self.core.tell(&entry, Mail::Start(Box::new(mail)));
+        let ticket = ticket.await.map_err(|_| stopping())??;
+        self.await_start(caller, &entry, ticket, client_id).await
+    }
+
+    async fn attach(&self, _caller: &Caller, flow: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
+        self.attach_to(flow, cursor).await
+    }
+
+    async fn find_client_id(&self, caller: &Caller, identity: &str, client_id: &str) -> ApiResult<FlowId> {
+        let entry = self.core.directory.resolve(identity)?;
+        let unknown = || {
+            let text = format!("identity {} has no flow with client id '{client_id}'", entry.text);
+            Problem::new(Code::ClientIdNotFound, text)
+        };
+        let (user, row) =
+            self.core.store.client(entry.row, client_id).await.map_err(Problem::from)?.ok_or_else(unknown)?;
+        if user.as_deref() != Some(&caller.user) {
+            return Err(unknown());
+        }
+        let record = self.core.store.flow(row).await.map_err(Problem::from)?;
+        record.map(|record| record.id).ok_or_else(unknown)
+    }
+
+    async fn flow(&self, _caller: &Caller, flow: FlowId) -> ApiResult<FlowDetail> {
+        self.detail(flow).await
+    }
+
+    async fn list_flows(&self, _caller: &Caller, filter: FlowFilter) -> ApiResult<FlowPage> {
+        self.list(filter).await
+    }
+
+    async fn kill_flow(&self, _caller: &Caller, flow: FlowId) -> ApiResult<bool> {
+        let hot = self.core.ports.get(&flow.row()).is_some_and(|port| port.known_id() == Some(flow));
+        let record = match self.record(flow).await? {
+            Some(record) if record.state.is_live() => record,
+            // A flow whose first commit is on its way is not in the database yet.
+            None if hot => {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                match self.record(flow).await? {
+                    Some(record) if record.state.is_live() => record,
+                    _ => return Ok(false),
+                }
+            }
+            _ => return Ok(false),
+        };
+        let Some(entry) = self.core.directory.by_row(record.identity) else {
+            return Err(Problem::new(Code::IdentityNotFound, "the flow's identity is not hosted here"));
+        };
+        let (reply, killed) = oneshot::channel();
+        self.core.tell(&entry, Mail::Kill { row: record.row, reply });
+        killed.await.map_err(|_| stopping())?
+    }
+
+    async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool> {
+        for entry in self.entries(identity).await? {
+            let found = self.core.store.client(entry.row, client_id).await.map_err(Problem::from)?;
+            let Some((user, row)) = found.filter(|(user, _)| user.as_deref() == Some(&caller.user)) else { continue };
+            let record = self.core.store.flow(row).await.map_err(Problem::from)?;
+            if record.is_some_and(|record| record.state.is_live()) {
+                return Ok(false);
+            }
+            let epoch = entry.epoch.load(std::sync::atomic::Ordering::Acquire);
+            let remove = Op::RemoveClient { client_id: client_id.to_owned() };
+            self.core.store.commit(entry.row, epoch, vec![remove]).await.map_err(Problem::from)?;
+            self.core.ends.forget(row);
+            drop(user);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    async fn finished_client_ids(&self, caller: &Caller, identity: Option<&str>) -> ApiResult<Vec<FinishedClientId>> {
+        let mut finished = Vec::new();
+        for entry in self.entries(identity).await? {
+            let clients = self.core.store.clients(entry.row, Some(&caller.user)).await.map_err(Problem::from)?;
+            let ended: Vec<_> = clients.into_iter().filter(|client| !client.state.is_live()).collect();
+            let rows: Vec<FlowRow> = ended.iter().map(|client| client.flow).collect();
+            let records = self.core.store.flows(&rows).await.map_err(Problem::from)?;
+            for client in ended {
+                let Some(record) = records.iter().find(|record| record.row == client.flow) else { continue };
+                finished.push(FinishedClientId {
+                    identity: entry.text.to_string(),
+                    client_id: client.client_id,
+                    flow_id: record.id,
+                    succeeded: client.state == FlowState::Completed,
+                });
+            }
+        }
+        finished.sort_by(|a, b| (&a.identity, &a.client_id).cmp(&(&b.identity, &b.client_id)));
+        Ok(finished)
+    }
+
+    async fn flow_types(&self, _caller: &Caller, identity: &str) -> ApiResult<Vec<FlowType>> {
+        let entry = self.usable(identity)?;
+        let mut types: Vec<FlowType> = self.apps_of(&entry)?.flows.values().map(|flow| flow.to_type()).collect();
+        types.sort_by(|a, b| (!a.startable, &a.name).cmp(&(!b.startable, &b.name)));
+        Ok(types)
+    }
+
+    async fn identities(&self, _caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<IdentityView>> {
+        self.identity_views(filter)
+    }
+
+    async fn identity(&self, _caller: &Caller, name: &str) -> ApiResult<IdentityView> {
+        self.one_identity(name)
+    }
+
+    async fn parties(&self, _caller: &Caller, query: Option<&str>, exact: bool) -> ApiResult<Vec<PartyView>> {
+        self.party_views(query, exact)
+    }
+
+    async fn network_feed(&self, _caller: &Caller) -> ApiResult<(Vec<PartyView>, NetworkChanges)> {
+        self.feed()
+    }
+
+    async fn node_info(&self, _caller: &Caller, party: &str) -> ApiResult<NodeInfoView> {
+        self.node_info_view(party)
+    }
+
+    async fn network_parameters(&self, _caller: &Caller) -> ApiResult<ParametersView> {
+        Ok(self.parameters_view())
+    }
+
+    async fn status(&self, _caller: &Caller) -> ApiResult<HostStatus> {
+        self.host_status().await
+    }
+}
+
+/// The problem of a flow that nobody knows.
+pub(crate) fn unknown_flow<T>(id: FlowId) -> ApiResult<T> {
+    Err(no_flow(id))
+}

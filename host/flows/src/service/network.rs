@@ -1,0 +1,225 @@
+//! Showing identities, the network and the host.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use maxhost_model::{Code, NameQuery, Problem, X500Name, name_query};
+use maxhost_store::FlowState;
+use tokio::sync::broadcast;
+
+use crate::api::{
+    ApiResult, FlowPhase, HostStatus, IdentityPhase, IdentityView, NetworkChanges, NodeInfoView, ParametersView,
+    PartyView,
+};
+use crate::directory::{EntryState, IdentityEntry};
+use crate::host::Host;
+use crate::problems::stopping;
+
+impl Host {
+    fn identity_view(&self, entry: &IdentityEntry) -> IdentityView {
+        let spec = entry.spec.lock().clone();
+        let cordapps = self.core.catalogue.set(&spec.cordapps).map(|apps| apps.views()).unwrap_or_default();
+        let flows = match &*entry.state.lock() {
+            EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => cold.live.len() as u64,
+            EntryState::Active { .. } => entry.live_flows.load(Ordering::Relaxed),
+            EntryState::Removed => 0,
+        };
+        IdentityView {
+            name: entry.text.to_string(),
+            phase: entry.phase(),
+            reason: entry.problem().map(|problem| format!("{}: {}", problem.code, problem.message)),
+            cordapps,
+            flows,
+            manifest: Some(spec.manifest.display().to_string()),
+        }
+    }
+
+    pub(super) fn identity_views(&self, filter: Option<&str>) -> ApiResult<Vec<IdentityView>> {
+        let directory = &self.core.directory;
+        let mut views: Vec<IdentityView> = match filter {
+            Some(query) => directory.matching(query).iter().map(|entry| self.identity_view(entry)).collect(),
+            None => directory.all().iter().map(|entry| self.identity_view(entry)).collect(),
+        };
+        for broken in directory.broken.iter() {
+            let (name, problem) = broken.value();
+            let shown = name.clone().unwrap_or_else(|| broken.key().clone());
+            if filter.is_none_or(|query| shown.to_lowercase().contains(&query.to_lowercase())) {
+                views.push(broken_view(broken.key(), shown, problem));
+            }
+        }
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(views)
+    }
+
+    pub(super) fn one_identity(&self, name: &str) -> ApiResult<IdentityView> {
+        let problem = match self.core.directory.resolve(name) {
+            Ok(entry) => return Ok(self.identity_view(&entry)),
+            Err(problem) => problem,
+        };
+        let is_named = |file: &str, known: &Option<String>| {
+            let stem = std::path::Path::new(file).file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
+            known.as_ref().is_some_and(|known| known.to_lowercase().contains(&name.to_lowercase()))
+                || stem.is_some_and(|stem| stem == name.to_lowercase())
+        };
+        let broken = self.core.directory.broken.iter().find(|broken| is_named(broken.key(), &broken.value().0));
+        match broken {
+            Some(broken) => {
+                let (known, reason) = broken.value();
+                let shown = known.clone().unwrap_or_else(|| broken.key().clone());
+                Ok(broken_view(broken.key(), shown, reason))
+            }
+            None => Err(problem),
+        }
+    }
+
+    pub(crate) fn party_view(&self, name: &X500Name) -> Option<PartyView> {
+        let verified = self.core.network.party(name).ok().flatten()?;
+        Some(PartyView {
+            name: name.to_string(),
+            owning_key: verified.party.owning_key.spki().to_vec(),
+            notary: verified.notary,
+            local: self.core.directory.get(name.as_str()).is_some(),
+        })
+    }
+
+    pub(super) fn party_views(&self, query: Option<&str>, exact: bool) -> ApiResult<Vec<PartyView>> {
+        let names = self.core.network.list().into_iter().map(|(name, _)| name);
+        let mut found: Vec<PartyView> = names
+            .filter(|name| match query {
+                None => true,
+                Some(query) if exact => name.as_str() == query || name_query::has_component(name, query, true),
+                Some(query) => NameQuery::new(query).matches(name) || name_query::has_component(name, query, false),
+            })
+            .filter_map(|name| self.party_view(&name))
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    pub(super) fn feed(&self) -> ApiResult<(Vec<PartyView>, NetworkChanges)> {
+        let changes = self.network_changes.subscribe();
+        let snapshot = self.party_views(None, false)?;
+        let stopping_token = self.core.stopping.clone();
+        let next = move |(mut changes, stop): (broadcast::Receiver<_>, tokio_util::sync::CancellationToken)| async move {
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                () = stop.cancelled() => return Some((Err(stopping()), (broadcast::Sender::new(1).subscribe(), stop))),
+            };
+            match change {
+                Ok(change) => Some((Ok(change), (changes, stop))),
+                Err(broadcast::error::RecvError::Closed) => None,
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    let text = "the client was too slow for the changes: take a new snapshot";
+                    Some((Err(Problem::new(Code::Overloaded, text)), (changes, stop)))
+                }
+            }
+        };
+        Ok((snapshot, Box::pin(futures::stream::unfold((changes, stopping_token), next))))
+    }
+
+    pub(super) fn node_info_view(&self, party: &str) -> ApiResult<NodeInfoView> {
+        let query = NameQuery::new(party);
+        let names = self.core.network.find(&query);
+        let name = match names.as_slice() {
+            [name] => name,
+            [] => {
+                let text = format!("no party of the network fits '{party}'");
+                return Err(Problem::new(Code::PartyNotFound, text));
+            }
+            several => {
+                let names: Vec<&str> = several.iter().take(10).map(X500Name::as_str).collect();
+                let text = format!("'{party}' fits several parties: {}", names.join("; "));
+                return Err(Problem::new(Code::IdentityAmbiguous, text));
+            }
+        };
+        let info = self.core.network.node_info(name).map_err(Problem::from)?;
+        let info = info.ok_or_else(|| Problem::new(Code::PartyNotFound, format!("{name} has left the network")))?;
+        let identities = info.identities.iter().filter_map(|identity| self.party_view(&identity.party.name));
+        Ok(NodeInfoView {
+            addresses: info.addresses.clone(),
+            identities: identities.collect(),
+            platform_version: info.platform_version,
+            serial: i64::try_from(info.serial).unwrap_or(i64::MAX),
+        })
+    }
+
+    pub(super) fn parameters_view(&self) -> ParametersView {
+        let encoded = self.core.network.parameters();
+        let notaries = encoded.notaries.iter();
+        ParametersView {
+            minimum_platform_version: encoded.minimum_platform_version,
+            notaries: notaries.map(|notary| (notary.party.name.to_string(), notary.validating)).collect(),
+            max_message_size: encoded.max_message_size,
+            max_transaction_size: encoded.max_transaction_size,
+            modified_ms: i64::try_from(encoded.modified_time_ms).unwrap_or(i64::MAX),
+            epoch: encoded.epoch,
+            hash: encoded.hash().to_string(),
+        }
+    }
+
+    pub(super) async fn host_status(&self) -> ApiResult<HostStatus> {
+        let core = &self.core;
+        let mut identities: BTreeMap<&'static str, u64> =
+            IdentityPhase::ALL.iter().map(|phase| (phase.as_str(), 0)).collect();
+        for entry in core.directory.all() {
+            *identities.entry(entry.phase().as_str()).or_default() += 1;
+        }
+        *identities.entry(IdentityPhase::Quarantined.as_str()).or_default() += core.directory.broken.len() as u64;
+        let mut flows: BTreeMap<&'static str, u64> = FlowPhase::ALL.iter().map(|phase| (phase.as_str(), 0)).collect();
+        let live = core.store.live_flows().await.map_err(Problem::from)?;
+        let running = core.ports.iter().filter(|port| !port.value().is_waiting()).count() as u64;
+        for flow in &live {
+            let phase = match flow.state {
+                FlowState::Paused => FlowPhase::Paused,
+                FlowState::Hospital => FlowPhase::Hospital,
+                _ => FlowPhase::Suspended,
+            };
+            *flows.entry(phase.as_str()).or_default() += 1;
+        }
+        let suspended = flows.entry(FlowPhase::Suspended.as_str()).or_default();
+        *suspended = suspended.saturating_sub(running);
+        let counters = &core.counters;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        flows.insert(FlowPhase::Running.as_str(), running);
+        flows.insert(FlowPhase::Completed.as_str(), count(&counters.completed));
+        flows.insert(FlowPhase::Failed.as_str(), count(&counters.failed));
+        flows.insert(FlowPhase::Killed.as_str(), count(&counters.killed));
+        let stats = core.store.stats();
+        Ok(HostStatus {
+            identities,
+            flows,
+            instances: core.slots.in_use(),
+            rss_bytes: resident_bytes(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            counters: BTreeMap::from([
+                ("flows_started", count(&counters.started)),
+                ("steps", count(&counters.steps)),
+                ("evictions", count(&counters.evictions)),
+                ("replays", count(&counters.replays)),
+                ("shadow_replays", count(&counters.shadow_replays)),
+                ("hospitalised", count(&counters.hospital)),
+                ("commits", stats.commits),
+                ("units", stats.units),
+            ]),
+        })
+    }
+}
+
+fn broken_view(file: &str, name: String, problem: &Problem) -> IdentityView {
+    IdentityView {
+        name,
+        phase: IdentityPhase::Quarantined,
+        reason: Some(format!("{}: {}", problem.code, problem.message)),
+        cordapps: Vec::new(),
+        flows: 0,
+        manifest: Some(file.to_owned()),
+    }
+}
+
+/// Resident memory of this process (proc(5), statm); 0 where the system does not tell.
+fn resident_bytes() -> u64 {
+    const PAGE: u64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
+}

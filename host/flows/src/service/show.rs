@@ -1,0 +1,167 @@
+//! Showing flows: from memory where they are, from the database where they are not.
+
+use std::sync::Arc;
+
+use maxhost_journal::{Machine, Segment, StartRecord, Wait};
+use maxhost_model::{FlowId, Problem};
+use maxhost_store::{FlowRecord, FlowState, StoredJournal};
+use tokio::sync::oneshot;
+
+use crate::actor::{Mail, Stand};
+use crate::api::{ApiResult, FlowDetail, FlowPhase, FlowSummary, SessionView, WaitingFor};
+use crate::directory::{EntryState, IdentityEntry};
+use crate::ends::EndRecord;
+use crate::host::Host;
+use crate::port::FlowPort;
+
+impl Host {
+    pub(super) fn port_of(&self, id: FlowId) -> Option<Arc<FlowPort>> {
+        let port = self.core.ports.get(&id.row()).map(|port| port.value().clone())?;
+        (port.known_id() == Some(id)).then_some(port)
+    }
+
+    /// The phase of a live flow.
+    fn live_phase(&self, record: &FlowRecord) -> FlowPhase {
+        match (record.state, self.port_of(record.id)) {
+            (FlowState::Completed, _) => FlowPhase::Completed,
+            (FlowState::Failed, _) => FlowPhase::Failed,
+            (FlowState::Killed, _) => FlowPhase::Killed,
+            (FlowState::Paused, _) => FlowPhase::Paused,
+            (FlowState::Hospital, None) => FlowPhase::Hospital,
+            (_, Some(port)) if !port.is_waiting() => FlowPhase::Running,
+            (_, Some(_)) | (FlowState::Live, None) => FlowPhase::Suspended,
+        }
+    }
+
+    pub(super) fn summary(&self, record: &FlowRecord) -> FlowSummary {
+        let end = record.end.as_ref().and_then(EndRecord::decode_stored);
+        let identity = self.core.directory.by_row(record.identity);
+        let progress = match &end {
+            Some(end) => end.progress.clone(),
+            None => self.port_of(record.id).and_then(|port| port.view().label().map(str::to_owned)),
+        };
+        FlowSummary {
+            flow_id: record.id,
+            identity: identity.map(|entry| entry.text.to_string()).unwrap_or_default(),
+            flow: record.name.clone(),
+            client_id: record.client_id.clone(),
+            phase: self.live_phase(record),
+            started_ms: record.started,
+            finished_ms: record.finished,
+            progress,
+            result: end.as_ref().map(EndRecord::result),
+            reason: record.reason.clone().filter(|_| record.state == FlowState::Hospital),
+        }
+    }
+
+    pub(super) async fn detail(&self, id: FlowId) -> ApiResult<FlowDetail> {
+        if let Some(end) = self.core.ends.get(id.row()).filter(|end| end.summary.flow_id == id) {
+            return Ok(end.as_ref().clone());
+        }
+        let journal = self.core.store.journal(id.row()).await.map_err(Problem::from)?;
+        let Some(journal) = journal.filter(|journal| journal.record.id == id) else {
+            // It may have ended, and been forgotten, between the two looks.
+            return match self.core.ends.get(id.row()).filter(|end| end.summary.flow_id == id) {
+                Some(end) => Ok(end.as_ref().clone()),
+                None => super::unknown_flow(id),
+            };
+        };
+        let stand = self.stand(&journal.record).await;
+        Ok(self.detail_of(&journal, stand))
+    }
+
+    async fn stand(&self, record: &FlowRecord) -> Option<Stand> {
+        let entry = self.core.directory.by_row(record.identity)?;
+        if !record.state.is_live() || !matches!(&*entry.state.lock(), EntryState::Active { open: true, .. }) {
+            return None;
+        }
+        let (reply, stand) = oneshot::channel();
+        self.core.tell(&entry, Mail::Stand { row: record.row, reply });
+        stand.await.ok().flatten()
+    }
+
+    fn detail_of(&self, journal: &StoredJournal, stand: Option<Stand>) -> FlowDetail {
+        let record = &journal.record;
+        let mut summary = self.summary(record);
+        let start = StartRecord::decode(&record.start).ok();
+        let end = record.end.as_ref().and_then(EndRecord::decode_stored);
+        let entry = self.core.directory.by_row(record.identity);
+        let machine = match (&start, &entry, &end) {
+            (Some(start), Some(entry), None) => self.machine(entry, journal, start),
+            _ => None,
+        };
+        if let Some(machine) = &machine {
+            summary.progress = summary.progress.or_else(|| machine.label().map(str::to_owned));
+        }
+        let sessions = match (&machine, &end) {
+            (Some(machine), _) => machine.summaries().into_iter().map(session_view).collect(),
+            (None, Some(end)) => end.sessions.iter().map(ended_session).collect(),
+            (None, None) => Vec::new(),
+        };
+        let (entries, bytes) = match (&machine, &end) {
+            (Some(machine), _) => (machine.entries(), machine.bytes()),
+            (None, Some(end)) => (end.entries, end.bytes),
+            (None, None) => (0, 0),
+        };
+        let waiting_for = summary
+            .phase
+            .eq(&FlowPhase::Suspended)
+            .then(|| self.waiting_for(journal, &sessions, record.started))
+            .flatten();
+        FlowDetail {
+            waiting_for,
+            cordapp: start.as_ref().map(|s| format!("{} {}", s.cordapp, s.cordapp_version)).unwrap_or_default(),
+            component_hash: start.as_ref().map(|s| crate::apps::hex(&s.component)).unwrap_or_default(),
+            origin: start.as_ref().map(|s| crate::life::origin_text(&s.origin)).unwrap_or_default(),
+            sessions,
+            journal_entries: entries,
+            journal_bytes: bytes,
+            attempts: stand.map_or(record.attempts, |stand| stand.attempts).max(1),
+            in_memory: self.port_of(record.id).is_some(),
+            summary,
+        }
+    }
+
+    fn machine(&self, entry: &IdentityEntry, journal: &StoredJournal, start: &StartRecord) -> Option<Machine> {
+        let me = entry.text.clone();
+        let limits = self.core.journal_limits();
+        Machine::restore(me, journal.record.row, start, limits, &journal.log, &journal.inbox).ok()
+    }
+
+    fn waiting_for(&self, journal: &StoredJournal, sessions: &[SessionView], started: i64) -> Option<WaitingFor> {
+        let in_memory = self.port_of(journal.record.id).and_then(|port| port.view().waiting);
+        let (wait, since) = match in_memory {
+            Some((wait, since)) => (wait, since as i64),
+            None => match journal.log.last() {
+                Some((seq, body)) => {
+                    let segment = Segment::decode_sealed(body, *seq).ok()?;
+                    (segment.waits_for()?, (segment.at / 1_000_000) as i64)
+                }
+                None => return Some(slot_wait(started)),
+            },
+        };
+        Some(wait_view(&wait, since, sessions))
+    }
+}
+
+fn wait_view(wait: &Wait, since_ms: i64, sessions: &[SessionView]) -> WaitingFor {
+    let peer = |index: &u32| sessions.get(*index as usize).map(|session| session.peer.clone());
+    WaitingFor {
+        what: wait.kind.as_str().to_owned(),
+        since_ms,
+        until_ms: wait.until.map(|until| until as i64),
+        parties: wait.sessions.iter().filter_map(peer).collect(),
+    }
+}
+
+fn slot_wait(since_ms: i64) -> WaitingFor {
+    WaitingFor { what: "slot".to_owned(), since_ms, until_ms: None, parties: Vec::new() }
+}
+
+fn session_view(session: maxhost_journal::SessionSummary) -> SessionView {
+    SessionView { peer: session.peer.to_string(), state: session.state.to_owned(), unread: session.unread }
+}
+
+fn ended_session(session: &crate::ends::SessionRecord) -> SessionView {
+    SessionView { peer: session.peer.clone(), state: session.state.clone(), unread: 0 }
+}
