@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, X500Name};
 use maxhost_pki::{KeyVault, NetworkMap};
 use maxhost_sandbox::{Sandbox, SandboxOptions};
-use maxhost_store::{DataLock, Store, StoreOptions};
+use maxhost_store::{Store, StoreOptions};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,6 @@ pub struct Host {
     pub(crate) started: Instant,
     pub(crate) network_changes: broadcast::Sender<NetworkChange>,
     guests: Mutex<Option<tokio::runtime::Runtime>>,
-    lock: Mutex<Option<DataLock>>,
     live: Mutex<HashMap<IdentityRow, Vec<FlowRow>>>,
 }
 
@@ -45,16 +44,16 @@ impl std::fmt::Debug for Host {
 }
 
 impl Host {
-    /// Opens the database, the network, the keys and the CorDapps. Identities come with [`Host::put_identities`].
+    /// Opens the database, the network, the keys and the CorDapps. Identities come with [`Host::put_identities`]. The
+    /// caller holds the lock of the data folder ([`maxhost_store::DataLock`]).
     ///
     /// # Errors
-    /// Another host uses the data folder, the passphrase is wrong, or a folder or file cannot be used.
+    /// The passphrase is wrong, or a folder or file cannot be used.
     pub async fn start(options: HostOptions) -> Result<Arc<Host>, Problem> {
         let data = options.database.parent().unwrap_or(Path::new(".")).to_path_buf();
         std::fs::create_dir_all(&data).map_err(|error| {
             Problem::new(Code::DirectoryUnwritable, format!("{} cannot be made: {error}", data.display()))
         })?;
-        let lock = DataLock::acquire(&data).map_err(Problem::from)?;
         let kept = data.join("components");
         let setup = options.clone();
         let (vault, network, sandbox, catalogue) = blocking(move || {
@@ -109,7 +108,6 @@ impl Host {
             started: Instant::now(),
             network_changes: broadcast::Sender::new(EVENTS),
             guests: Mutex::new(Some(guests)),
-            lock: Mutex::new(Some(lock)),
             live: Mutex::new(live),
         }))
     }
@@ -118,17 +116,6 @@ impl Host {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<OperatorEvent> {
         self.core.events.subscribe()
-    }
-
-    /// Writes down where the host listens, for commands run beside it.
-    ///
-    /// # Errors
-    /// The data folder cannot be written.
-    pub fn publish_endpoint(&self, endpoint: &str) -> Result<(), Problem> {
-        match &mut *self.lock.lock() {
-            Some(lock) => lock.set_endpoint(endpoint).map_err(Problem::from),
-            None => Ok(()),
-        }
     }
 
     /// Takes one identity in, or takes its changed manifest over.
@@ -157,7 +144,7 @@ impl Host {
             match self.check_name(&spec) {
                 Ok(name) => named.push((name, spec)),
                 Err(problem) => {
-                    self.quarantine(&spec.manifest, Some(&spec.name), problem.clone());
+                    self.quarantine(&spec.manifest, Some(spec.name.clone()), problem.clone()).await;
                     problems.push((spec, problem));
                 }
             }
@@ -237,25 +224,30 @@ impl Host {
     }
 
     /// A manifest that names no usable identity: shown, and in nobody's way.
-    pub fn quarantine(&self, manifest: &Path, name: Option<&str>, problem: Problem) {
+    pub async fn quarantine(&self, manifest: &Path, name: Option<String>, problem: Problem) {
         let file = manifest.display().to_string();
         tracing::warn!(manifest = file, %problem, "manifest quarantined");
         self.core.emit(OperatorEvent::IdentityQuarantined {
-            identity: name.map_or_else(|| file.clone(), str::to_owned),
+            identity: name.clone().unwrap_or_else(|| file.clone()),
             code: problem.code.to_string(),
             reason: problem.message.clone(),
         });
         // If the manifest's identity runs already, it goes on as it was.
-        self.core.directory.broken.insert(file, (name.map(str::to_owned), problem));
+        self.core.directory.broken.insert(file, (name, problem));
     }
 
-    /// The manifest is gone: its flows are put away, and the identity is hosted no more.
-    pub async fn remove_manifest(self: &Arc<Host>, manifest: &Path) {
-        self.core.directory.broken.remove(&manifest.display().to_string());
-        let owns = |entry: &Arc<IdentityEntry>| entry.spec.lock().manifest == manifest;
-        for entry in self.core.directory.all().into_iter().filter(owns) {
+    /// The manifest of an identity is gone: its flows are put away, and it is hosted no more. `name` may also be that of
+    /// a quarantined manifest, or its file.
+    ///
+    /// # Errors
+    /// None at present; the seam is there for owners that must agree.
+    pub async fn remove_identity(self: &Arc<Host>, name: &str) -> Result<(), Problem> {
+        let is_it = |file: &String, known: &Option<String>| known.as_deref() == Some(name) || Path::new(file).ends_with(name);
+        self.core.directory.broken.retain(|file, (known, _)| !is_it(file, known));
+        if let Some(entry) = self.core.directory.get(name) {
             self.remove(entry).await;
         }
+        Ok(())
     }
 
     async fn remove(self: &Arc<Host>, entry: Arc<IdentityEntry>) {
@@ -287,12 +279,15 @@ impl Host {
     }
 
     /// The folder of components changed: new flows run on what is there now. Identities that could not be hosted for
-    /// want of a CorDapp are tried again.
-    pub async fn reload_cordapps(self: &Arc<Host>) {
+    /// want of a CorDapp are tried again. True if something changed.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn reload_cordapps(self: &Arc<Host>) -> Result<bool, Problem> {
         let core = self.core.clone();
         let changed = tokio::task::spawn_blocking(move || core.catalogue.rescan()).await.unwrap_or(false);
         if !changed {
-            return;
+            return Ok(false);
         }
         let mut again = Vec::new();
         for entry in self.core.directory.all() {
@@ -302,26 +297,17 @@ impl Host {
                 again.push(entry.spec.lock().as_ref().clone());
             }
         }
-        if let Err(problem) = self.put_identities(again).await {
-            tracing::warn!(%problem, "quarantined identities could not be tried again");
-        }
+        self.put_identities(again).await?;
+        Ok(true)
     }
 
     /// The network folder changed.
-    pub async fn reload_network(self: &Arc<Host>) {
+    ///
+    /// # Errors
+    /// It cannot be read; what is known stays.
+    pub async fn reload_network(self: &Arc<Host>) -> Result<(), Problem> {
         let core = self.core.clone();
-        let refreshed = tokio::task::spawn_blocking(move || core.network.refresh()).await;
-        let changes = match refreshed {
-            Ok(Ok(changes)) => changes,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the network folder cannot be read; what is known stays");
-                return;
-            }
-            Err(error) => {
-                tracing::error!(%error, "reading the network folder failed");
-                return;
-            }
-        };
+        let changes = blocking(move || core.network.refresh().map_err(Problem::from)).await?;
         for (names, modified) in [(&changes.added, false), (&changes.modified, true)] {
             for name in names {
                 if let Some(view) = self.party_view(name) {
@@ -333,6 +319,7 @@ impl Host {
         for name in &changes.removed {
             let _ = self.network_changes.send(NetworkChange::Removed(name.to_string()));
         }
+        Ok(())
     }
 
     /// Stops in order: flows give up their instances, the database is closed. What does not end in time is cut off,
@@ -349,7 +336,6 @@ impl Host {
         if let Some(guests) = self.guests.lock().take() {
             guests.shutdown_background();
         }
-        self.lock.lock().take();
     }
 }
 
