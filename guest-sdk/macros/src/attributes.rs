@@ -87,3 +87,45 @@ pub fn name_of(function: &Ident) -> Result<LitStr> {
     let name = text.strip_prefix("r#").unwrap_or(&text).replace('_', "-");
     flow_name(LitStr::new(&name, function.span()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    fn error(attributes: &str) -> String {
+        syn::parse_str::<FlowAttributes>(attributes).err().expect(attributes).to_string()
+    }
+
+    #[test]
+    fn all_words_are_understood() {
+        let attributes: FlowAttributes =
+            syn::parse_str(r#"startable, initiating = false, version = 2, name = "other_name","#).unwrap();
+        assert!(attributes.startable.is_some());
+        assert_eq!((attributes.initiating, attributes.version), (Some(false), Some(2)));
+        assert_eq!(attributes.name.unwrap().value(), "other_name");
+        let attributes: FlowAttributes = syn::parse_str(r#"responds_to = "app/ping", initiating"#).unwrap();
+        assert_eq!(attributes.responds_to.unwrap().value(), "app/ping");
+        assert_eq!(attributes.initiating, Some(true));
+    }
+
+    #[test]
+    fn wrong_words_are_refused() {
+        assert!(error("startabel").contains("expected one of: startable"));
+        assert_eq!(error("startable, startable"), "said twice");
+        assert_eq!(error("version = 0"), "versions begin with 1");
+        assert_eq!(error(r#"name = "Ping Pong""#), NAME_RULE);
+        for protocol in ["", "a/b/c", "/a", "a/", "Ping"] {
+            let wrong = error(&format!("responds_to = {protocol:?}"));
+            assert!(wrong.contains("the name of a flow"), "{protocol}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn a_flow_is_called_as_its_function() {
+        let name = |function: &str| name_of(&Ident::new_raw(function, Span::call_site())).map(|name| name.value());
+        assert_eq!(name("eat_memory").unwrap(), "eat-memory");
+        assert!(name("Ping").is_err());
+    }
+}

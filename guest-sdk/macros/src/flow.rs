@@ -138,3 +138,51 @@ fn first_paragraph(attributes: &[Attribute]) -> String {
     let words: Vec<&str> = text.skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty()).collect();
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    fn outcome(attributes: &str, function: &str) -> Result<TokenStream> {
+        expand(&syn::parse_str(attributes).unwrap(), syn::parse_str(function).unwrap())
+    }
+
+    #[test]
+    fn a_function_that_cannot_be_a_flow_is_refused() {
+        for (attributes, function, wrong) in [
+            ("", "fn f() -> Result<()> {}", "say what starts this flow"),
+            (r#"startable, responds_to = "x""#, "fn f(s: Session) -> Result<()> {}", "not by both"),
+            ("startable", "fn f(a: u8, b: u8) -> Result<()> {}", "one argument or none"),
+            (r#"responds_to = "x""#, "fn f() -> Result<()> {}", "its `Session`"),
+            ("startable", "async fn f() -> Result<()> {}", "plain functions"),
+            ("startable", "fn f(&self) -> Result<()> {}", "not methods"),
+            ("startable", "fn f<T>(t: T) -> Result<()> {}", "generic"),
+            ("startable", "fn f() {}", "returns `Result<T>`"),
+        ] {
+            let error = outcome(attributes, function).err().expect(function).to_string();
+            assert!(error.contains(wrong), "{function}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_scope_of_a_protocol_is_that_of_an_initiating_flow() {
+        let scope =
+            |attributes: &str, function: &str| outcome(attributes, function).unwrap().to_string().contains("enter");
+        assert!(scope("startable", "fn f() -> Result<()> {}"));
+        assert!(!scope("startable, initiating = false", "fn f() -> Result<()> {}"));
+        assert!(!scope(r#"responds_to = "x""#, "fn f(s: Session) -> Result<()> {}"));
+        assert!(scope(r#"responds_to = "x", initiating"#, "fn f(s: Session) -> Result<()> {}"));
+        assert!(scope("initiating", "fn f(a: &str, b: &str) -> Result<String> {}"));
+    }
+
+    #[test]
+    fn the_first_paragraph_is_the_documentation() {
+        let function: ItemFn =
+            syn::parse_str("#[doc = \" One\"] #[doc = \" two.\"] #[doc = \"\"] #[doc = \"x\"] fn f() {}").unwrap();
+        assert_eq!(first_paragraph(&function.attrs), "One two.");
+        assert_eq!(first_paragraph(&[parse_quote!(#[doc = " A\n block.\n\n More."])]), "A block.");
+        assert_eq!(first_paragraph(&[]), "");
+    }
+}

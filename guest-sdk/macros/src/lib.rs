@@ -26,7 +26,13 @@ use proc_macro::TokenStream;
 pub fn flow(attributes: TokenStream, function: TokenStream) -> TokenStream {
     let attributes = syn::parse_macro_input!(attributes as attributes::FlowAttributes);
     let function = syn::parse_macro_input!(function as syn::ItemFn);
-    flow::expand(&attributes, function).unwrap_or_else(syn::Error::into_compile_error).into()
+    // The function stays in any case, so that its callers are not errors too.
+    let unchanged = function.clone();
+    let expanded = flow::expand(&attributes, function).unwrap_or_else(|error| {
+        let error = error.into_compile_error();
+        quote::quote!(#error #unchanged)
+    });
+    expanded.into()
 }
 
 /// Lists the flows of a CorDapp, by the paths of their functions, once in a crate: `cordapp! { flows: [ping, pong] }`.

@@ -66,7 +66,7 @@ pub enum Error {
         /// The flow.
         flow_id: String,
         /// How it failed.
-        failure: FlowFailure,
+        failure: Box<FlowFailure>,
     },
     /// No identity of the network has this name.
     #[error("no identity of this network is called {0}")]

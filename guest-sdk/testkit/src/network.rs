@@ -297,7 +297,7 @@ fn result(answer: &Answer) -> Result<Value> {
 /// The result or error in what a command tells about a flow that has ended.
 fn outcome(shown: &Value) -> Option<Result<Value>> {
     if let Some(error) = shown.get("error").filter(|error| !error.is_null()) {
-        let failure: FlowFailure = serde_json::from_value(error.clone()).ok()?;
+        let failure: Box<FlowFailure> = serde_json::from_value(error.clone()).ok()?;
         let flow_id = shown.get("flow_id").and_then(Value::as_str).unwrap_or_default().to_owned();
         return Some(Err(Error::Flow { flow_id, failure }));
     }
