@@ -161,7 +161,7 @@ mod tests {
             ("startable", "fn f<T>(t: T) -> Result<()> {}", "generic"),
             ("startable", "fn f() {}", "returns `Result<T>`"),
         ] {
-            let error = outcome(attributes, function).err().expect(function).to_string();
+            let error = outcome(attributes, function).expect_err(function).to_string();
             assert!(error.contains(wrong), "{function}: {error}");
         }
     }
