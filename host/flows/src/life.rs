@@ -516,9 +516,6 @@ fn announce(core: &Core, detail: &FlowDetail) {
         Some(FlowResult::Error(error)) => Some(error.to_string()),
         _ => None,
     };
-    if let Some(error) = &error {
-        tracing::info!(identity = summary.identity, flow = summary.flow, flow_id = %summary.flow_id, "flow ended: {error}");
-    }
     core.emit(OperatorEvent::FlowEnded {
         identity: summary.identity.clone(),
         flow_id: summary.flow_id.to_string(),
