@@ -28,7 +28,7 @@ const LABEL_OVERHEAD: usize = 16;
 /// What one flow may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Entries in the journal.
+    /// Entries in the journal that answer a call.
     pub entries: u64,
     /// Bytes in the journal, with the messages it received.
     pub bytes: u64,
@@ -398,10 +398,11 @@ impl Machine {
     /// The error of a flow that has used up its journal. [`Machine::begin`] and [`Machine::resume`] look by themselves.
     #[must_use]
     pub fn exceeded(&self) -> Option<FlowError> {
-        if self.is_replaying() || self.entries < self.limits.entries {
+        // What peers cause is not counted: the same call must not pass in one life and fail when it is asked again.
+        if self.is_replaying() || self.position < self.limits.entries {
             return self.exceeded_bytes();
         }
-        let text = format!("the flow has made {} journal entries, the limit is {}", self.entries, self.limits.entries);
+        let text = format!("the flow has made {} journal entries, the limit is {}", self.position, self.limits.entries);
         Some(FlowError::limit("journal", text))
     }
 
