@@ -1,1 +1,23 @@
-//! placeholder
+//! Which host runs which identity, and which identities somebody wants to have running.
+//!
+//! [`Ownership`] is what ZooKeeper and the embedded default have in common. [`Realm`] is the embedded one: in memory,
+//! for a single host (whose data folder is locked), and for tests with several hosts whose connections are cut and
+//! whose sessions are ended by hand. Every implementation must pass the tests of the module `contract` (feature
+//! `contract-tests`).
+//!
+//! Ownership says who *should* run an identity. Who *may* write for it is decided by the database, which compares the
+//! epoch of every commit with the one of the last claim; so an owner that does not know yet that it lost an identity
+//! can do no harm.
+//!
+//! Layer 2: knows nothing of flows.
+
+#[cfg(feature = "contract-tests")]
+pub mod contract;
+mod error;
+mod memory;
+mod ownership;
+pub mod turns;
+
+pub use error::OwnershipError;
+pub use memory::{MemoryOwnership, Realm};
+pub use ownership::{Change, Changes, Claim, Demand, Demands, Owner, Ownership, SessionState};
