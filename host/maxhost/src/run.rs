@@ -22,6 +22,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
 use crate::files;
+use folders::Looked;
 use logging::Events;
 use manifests::Manifests;
 
@@ -70,7 +71,7 @@ async fn serve(config: Config, started: Instant, events: &Events) -> Result<(), 
     let host = Host::start(config.host_options(config.passphrase()?)).await?;
     report_events(&host, events.clone());
     let ready = prepare(&config, &host).await;
-    let (bound, manifests) = match ready {
+    let (bound, looked) = match ready {
         Ok(ready) => ready,
         Err(problem) => {
             host.shutdown(ENGINE_STOP).await;
@@ -83,7 +84,7 @@ async fn serve(config: Config, started: Instant, events: &Events) -> Result<(), 
     files::write_atomically(&endpoint, format!("http://{address}\n").as_bytes())?;
     announce(&config, &host, &bound, started, events).await?;
 
-    let folders = folders::watch(&config, Arc::clone(&host), manifests, stop.clone());
+    let folders = folders::watch(&config, Arc::clone(&host), looked, stop.clone());
     let served = {
         let serving = bound.serve(stop.clone());
         tokio::pin!(serving);
@@ -131,7 +132,7 @@ fn watch_signals(stop: CancellationToken) -> Result<(), Problem> {
 }
 
 /// Takes the identities and listens.
-async fn prepare(config: &Config, host: &Arc<Host>) -> Result<(Bound, Manifests), Problem> {
+async fn prepare(config: &Config, host: &Arc<Host>) -> Result<(Bound, Looked), Problem> {
     let mut manifests = Manifests::new(config.identities());
     let (manifests, changes) = tokio::task::spawn_blocking(move || {
         let changes = manifests.scan();
@@ -139,10 +140,10 @@ async fn prepare(config: &Config, host: &Arc<Host>) -> Result<(Bound, Manifests)
     })
     .await
     .map_err(|error| Problem::new(Code::Internal, format!("reading the manifests failed: {error}")))?;
-    folders::apply(host, changes?).await;
+    let refused = folders::apply(host, changes?).await?;
     let api: Arc<dyn HostApi> = Arc::clone(host) as Arc<dyn HostApi>;
     let bound = RpcServer::bind(config.rpc_options(), api).await?;
-    Ok((bound, manifests))
+    Ok((bound, (manifests, refused)))
 }
 
 /// Says where it listens and what it hosts.

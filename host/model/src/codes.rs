@@ -101,7 +101,7 @@ codes! {
     ComponentDescribeFailed = "component-describe-failed", Refused, "make `describe` return names, versions and schemas that follow the rules in docs/cordapps.md";
     ComponentTooLarge = "component-too-large", Refused, "make the CorDapp need less: the message names the limit";
     SandboxUnavailable = "sandbox-unavailable", Unavailable, "let the process reserve more address space (ulimit -v) and mappings (vm.max_map_count), or allow fewer flows at once";
-    CordappExists = "cordapp-exists", Refused, "raise the version, or replace the installed one with `maxhost cordapp install --replace`: flows that run on it then end in hospital";
+    CordappExists = "cordapp-exists", Refused, "raise the version, or replace the installed one with `maxhost cordapp install --replace`";
     CordappBuildFailed = "cordapp-build-failed", Failed, "read the compiler's message above";
     CordappConflict = "cordapp-conflict", Refused, "let only one CorDapp of an identity answer a protocol";
     // Flows

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
 use maxhost_flows::Host;
+use maxhost_flows::options::IdentitySpec;
+use maxhost_model::{Code, Problem};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::manifests::{Change, Manifests};
 use super::watch::Bell;
 use crate::config::Config;
-
-/// Identities are registered so many at once: the database writes them together.
-const TOGETHER: usize = 256;
 
 /// The tasks that watch; they end with `stop`, or when they are aborted.
 pub struct Watching(JoinSet<()>);
@@ -24,13 +22,15 @@ impl Watching {
     }
 }
 
+/// The manifests as they were first seen, and the identities among them whose keys are not there yet.
+pub type Looked = (Manifests, Vec<IdentitySpec>);
+
 /// Watches all folders.
-pub fn watch(config: &Config, host: Arc<Host>, manifests: Manifests, stop: CancellationToken) -> Watching {
+pub fn watch(config: &Config, host: Arc<Host>, (manifests, refused): Looked, stop: CancellationToken) -> Watching {
     let mut tasks = JoinSet::new();
-    let identities = Bell::new(&config.identities(), false);
-    let cordapps = Bell::new(&config.cordapps(), false);
+    let bells = [Bell::new(&config.identities(), false), Bell::new(&config.cordapps(), false)];
     let network = Bell::new(&config.network(), true);
-    tasks.spawn(watch_manifests(Arc::clone(&host), manifests, identities, cordapps, stop.clone()));
+    tasks.spawn(watch_manifests(Arc::clone(&host), manifests, refused, bells, stop.clone()));
     tasks.spawn(async move {
         while network.wait(&stop).await {
             if let Err(problem) = host.reload_network().await {
@@ -45,64 +45,63 @@ pub fn watch(config: &Config, host: Arc<Host>, manifests: Manifests, stop: Cance
 async fn watch_manifests(
     host: Arc<Host>,
     mut manifests: Manifests,
-    identities: Bell,
-    cordapps: Bell,
+    mut refused: Vec<IdentitySpec>,
+    bells: [Bell; 2],
     stop: CancellationToken,
 ) {
     loop {
-        // Whichever rings, both are looked at: the wait for the other is given up, and its ring with it.
+        // Whichever rings, both folders are looked at: the wait for the other is given up, and its ring with it.
         let go_on = tokio::select! {
-            go_on = identities.wait(&stop) => go_on,
-            go_on = cordapps.wait(&stop) => go_on,
+            go_on = bells[0].wait(&stop) => go_on,
+            go_on = bells[1].wait(&stop) => go_on,
         };
         if !go_on {
             return;
         }
-        let retry = match host.reload_cordapps().await {
-            Ok(changed) => changed,
-            Err(problem) => {
-                tracing::warn!(code = %problem.code, "the installed CorDapps cannot be read: {}", problem.message);
-                false
-            }
-        };
+        if let Err(problem) = host.reload_cordapps().await {
+            tracing::warn!(code = %problem.code, "the installed CorDapps cannot be read: {}", problem.message);
+        }
         let scanned = tokio::task::spawn_blocking(move || {
             let changes = manifests.scan();
-            let retried = if retry { manifests.retry() } else { Vec::new() };
-            (manifests, changes, retried)
+            (manifests, changes)
         });
         // Only a panic ends here: there is nothing left to watch with.
-        let Ok((kept, changes, retried)) = scanned.await else { return };
+        let Ok((kept, changes)) = scanned.await else { return };
         manifests = kept;
-        match changes {
-            Ok(changes) => apply(&host, changes.into_iter().chain(retried).collect()).await,
-            Err(problem) => tracing::warn!(code = %problem.code, "{}", problem.message),
+        let applied = match changes {
+            Ok(mut changes) => {
+                refused.retain(|spec| manifests.is_good(&spec.manifest));
+                changes.extend(refused.extract_if(.., |spec| spec.keys.is_dir()).map(Change::Put));
+                apply(&host, changes).await
+            }
+            Err(problem) => Err(problem),
+        };
+        match applied {
+            Ok(new) => refused.extend(new),
+            Err(problem) => {
+                tracing::warn!(code = %problem.code, "the manifests cannot be taken: {}", problem.message);
+                // Nothing is known to have been taken: the next look takes all again.
+                manifests.forget_all();
+            }
         }
     }
 }
 
-/// Acts on changes: those that take away in order and first, then the others, many at once.
-pub async fn apply(host: &Arc<Host>, changes: Vec<Change>) {
-    let (removals, others): (Vec<Change>, Vec<Change>) =
-        changes.into_iter().partition(|change| matches!(change, Change::Remove(_)));
-    for change in removals {
-        apply_one(host, change).await;
-    }
-    futures::stream::iter(others).for_each_concurrent(TOGETHER, |change| apply_one(host, change)).await;
-}
-
-async fn apply_one(host: &Arc<Host>, change: Change) {
-    match change {
-        Change::Remove(name) => {
-            if let Err(problem) = host.remove_identity(&name).await {
-                tracing::warn!(identity = name, code = %problem.code, "cannot be removed: {}", problem.message);
-            }
-        }
-        Change::Quarantine { file, name, problem } => host.quarantine(&file, name, problem).await,
-        Change::Put(spec) => {
-            let (file, name) = (spec.manifest.clone(), spec.name.clone());
-            if let Err(problem) = host.put_identity(spec).await {
-                host.quarantine(&file, Some(name), problem).await;
-            }
+/// Acts on changes, removals first. Gives the identities that were refused because their keys are not there yet.
+///
+/// # Errors
+/// The database fails.
+pub async fn apply(host: &Arc<Host>, changes: Vec<Change>) -> Result<Vec<IdentitySpec>, Problem> {
+    let mut specs = Vec::new();
+    for change in changes {
+        match change {
+            Change::Remove(name) => host.remove_identity(&name).await?,
+            Change::Quarantine { file, name, problem } => host.quarantine(&file, name, problem).await,
+            Change::Put(spec) => specs.push(spec),
         }
     }
+    // All at once: the database writes them together.
+    let refused = host.put_identities(specs).await?;
+    let waiting = refused.into_iter().filter(|(_, problem)| problem.code == Code::KeyUnreadable);
+    Ok(waiting.map(|(spec, _)| spec).collect())
 }
