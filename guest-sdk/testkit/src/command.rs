@@ -101,7 +101,7 @@ impl Answer {
     }
 
     /// The error in the last line on standard error.
-    fn failure(&self) -> Error {
+    pub fn failure(&self) -> Error {
         let text = String::from_utf8_lossy(&self.output.stderr);
         let last = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
         let field = |name: &str| last.as_ref()?.get("error")?.get(name)?.as_str().map(str::to_owned);

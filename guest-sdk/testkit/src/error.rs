@@ -1,5 +1,6 @@
 //! What can go wrong in a test's network.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -7,8 +8,9 @@ use serde::Deserialize;
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a network could not do what the test asked.
-#[derive(Debug, thiserror::Error)]
+/// Why a network could not do what the test asked. Its `Debug` is its text too, for that is what a test that returns it
+/// shows.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no host program.
@@ -81,6 +83,12 @@ pub enum Error {
     },
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Error {
     /// How the flow failed, when that is what happened.
     #[must_use]
@@ -117,8 +125,8 @@ pub struct FlowFailure {
     pub limit: Option<String>,
 }
 
-impl std::fmt::Display for FlowFailure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for FlowFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
         if let Some(limit) = &self.limit {
             write!(f, " ({limit})")?;

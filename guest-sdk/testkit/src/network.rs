@@ -291,7 +291,9 @@ fn toml_text(text: &str) -> String {
 }
 
 fn result(answer: &Answer) -> Result<Value> {
-    outcome(&answer.object()?).unwrap_or_else(|| Err(answer.unexpected()))
+    // A flow that failed is an object and exit code 1; a command that failed is exit code 1 alone.
+    let shown = answer.object().map_err(|_| answer.failure())?;
+    outcome(&shown).unwrap_or_else(|| Err(answer.unexpected()))
 }
 
 /// The result or error in what a command tells about a flow that has ended.

@@ -37,16 +37,12 @@ impl Host {
         let mut child = Call::new(&["run"]).of_host(folder).spawn(Stdio::piped(), Stdio::from(file))?;
         let stdout = child.stdout.take();
         let mut host = Host { child, log };
-        let (sender, events) = mpsc::sync_channel(1);
+        let (ready, events) = mpsc::sync_channel(1);
         if let Some(stdout) = stdout {
-            std::thread::spawn(move || follow(BufReader::new(stdout), &sender));
+            std::thread::spawn(move || follow(BufReader::new(stdout), &ready));
         }
         match events.recv_timeout(START_TIMEOUT) {
-            Ok(Some(event)) if event.get("event").and_then(Value::as_str) == Some("ready") => Ok(host),
-            Ok(event) => Err(host.failed(match event {
-                Some(event) => format!("its first event was {event} instead of ready"),
-                None => "its first line is not JSON".to_owned(),
-            })),
+            Ok(()) => Ok(host),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 Err(host.failed(format!("it was not ready within {} seconds", START_TIMEOUT.as_secs())))
             }
@@ -89,14 +85,15 @@ impl Drop for Host {
     }
 }
 
-/// Hands on the first line, and reads the others away so that the host never waits for its reader.
-fn follow(lines: impl BufRead, first: &mpsc::SyncSender<Option<Value>>) {
-    let mut lines = lines.lines();
-    if let Some(Ok(line)) = lines.next() {
-        // Nobody listens any more when the wait for it has timed out.
-        let _ = first.send(serde_json::from_str(&line).ok());
+/// Tells when the host is ready, and reads everything else away so that the host never waits for its reader.
+fn follow(lines: impl BufRead, ready: &mpsc::SyncSender<()>) {
+    for line in lines.lines().map_while(std::io::Result::ok) {
+        let event: Option<Value> = serde_json::from_str(&line).ok();
+        if event.is_some_and(|event| event["event"] == "ready") {
+            // Nobody listens any more when the wait for it has timed out.
+            let _ = ready.try_send(());
+        }
     }
-    lines.for_each(drop);
 }
 
 #[cfg(unix)]
