@@ -1,6 +1,7 @@
 //! Ownership in memory: the embedded default, and a service for tests whose faults happen on command.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -50,6 +51,12 @@ struct Host {
 impl Host {
     fn is_connected(&self) -> bool {
         *self.session.borrow() == SessionState::Connected
+    }
+}
+
+impl fmt::Debug for Realm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Realm").finish_non_exhaustive()
     }
 }
 
@@ -140,6 +147,7 @@ impl Realm {
 }
 
 /// A host's place in a [`Realm`]. Dropping it is like losing the host: what it owned is free.
+#[derive(Debug)]
 pub struct MemoryOwnership {
     realm: Realm,
     host: Arc<str>,

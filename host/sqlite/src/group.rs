@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Statement};
 
 use crate::fault::{Fault, FaultKind};
-use crate::queue::{Queue, Taken};
+use crate::queue::{Batch, Queue, Taken};
 use crate::stats::Stats;
 
 /// How long nothing must come before the moment counts as idle and the write-ahead log is worked off.
@@ -136,8 +136,8 @@ pub fn run<W: Writer>(conn: &Connection, writer: &mut W, queue: &Queue<W::Unit>,
     let mut wal_pages = 0;
     loop {
         match queue.take(if wal_pages >= IDLE_PAGES { IDLE } else { FOREVER }) {
-            Taken::Batch(batch, since) => {
-                stats.queue.record(since.elapsed());
+            Taken::Batch(batch) => {
+                stats.queue.record(batch.since.elapsed());
                 commit_batch(conn, &mut control, writer, batch, stats);
                 wal_pages = wal_size(&mut control).unwrap_or(wal_pages);
                 stats.wal_pages.store(wal_pages, Relaxed);
@@ -162,9 +162,10 @@ fn commit_batch<W: Writer>(
     conn: &Connection,
     control: &mut Control<'_>,
     writer: &mut W,
-    batch: Vec<W::Unit>,
+    batch: Batch<W::Unit>,
     stats: &Stats,
 ) {
+    let Batch { units: batch, bytes, .. } = batch;
     let mut outcomes = Vec::with_capacity(batch.len());
     let written = catch_unwind(AssertUnwindSafe(|| write(conn, control, writer, &batch, &mut outcomes, stats)))
         .unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, "the committer met a defect while writing")));
@@ -177,6 +178,7 @@ fn commit_batch<W: Writer>(
     match written {
         Ok(()) => {
             stats.commits.fetch_add(1, Relaxed);
+            stats.bytes.fetch_add(bytes as u64, Relaxed);
             let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;
             stats.refused_units.fetch_add(refused, Relaxed);
             stats.units.fetch_add(outcomes.len() as u64 - refused, Relaxed);

@@ -15,5 +15,5 @@ pub mod stats;
 pub use fault::{Fault, FaultKind};
 pub use group::{Failure, Writer};
 pub use open::{Tuning, open_reader, open_writer};
-pub use queue::{Bounds, Queue, Refused};
+pub use queue::{Batch, Bounds, Queue, Refused};
 pub use stats::{GroupStats, Stats, TimingView};

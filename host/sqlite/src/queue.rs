@@ -34,11 +34,22 @@ pub enum Refused {
     Closed,
 }
 
+/// What is committed together.
+#[derive(Debug)]
+pub struct Batch<U> {
+    /// At least one, in the order they came.
+    pub units: Vec<U>,
+    /// Of all of them.
+    pub bytes: usize,
+    /// When the first of them came.
+    pub since: Instant,
+}
+
 /// One batch, or why there is none.
 #[derive(Debug)]
 pub enum Taken<U> {
-    /// At least one unit, in the order they came, and when the first of them came.
-    Batch(Vec<U>, Instant),
+    /// Something to do.
+    Batch(Batch<U>),
     /// Nothing came for as long as one was willing to wait.
     Idle,
     /// Closed, and nothing is left.
@@ -119,25 +130,25 @@ impl<U> Queue<U> {
                 return if state.closed { Taken::Closed } else { Taken::Idle };
             }
         }
-        let mut batch = Vec::with_capacity(state.entries.len().min(self.bounds.batch_units));
+        let mut units = Vec::with_capacity(state.entries.len().min(self.bounds.batch_units));
         let mut bytes = 0;
         let mut since = None;
-        while batch.len() < self.bounds.batch_units {
+        while units.len() < self.bounds.batch_units {
             let Some(next) = state.entries.front() else { break };
-            if !batch.is_empty() && bytes + next.bytes > self.bounds.batch_bytes {
+            if !units.is_empty() && bytes + next.bytes > self.bounds.batch_bytes {
                 break;
             }
             let Some(entry) = state.entries.pop_front() else { break };
             bytes += entry.bytes;
             since.get_or_insert(entry.since);
-            batch.push(entry.unit);
+            units.push(entry.unit);
         }
         state.bytes -= bytes;
         drop(state);
         if *self.congested.borrow() {
             self.update_congestion();
         }
-        Taken::Batch(batch, since.unwrap_or(deadline))
+        Taken::Batch(Batch { units, bytes, since: since.unwrap_or(deadline) })
     }
 
     /// Takes nothing more; what waits is still given out.
@@ -194,7 +205,7 @@ mod tests {
 
     fn batch(queue: &Queue<u32>) -> Vec<u32> {
         match queue.take(Duration::ZERO) {
-            Taken::Batch(units, _) => units,
+            Taken::Batch(batch) => batch.units,
             other => panic!("{other:?}"),
         }
     }

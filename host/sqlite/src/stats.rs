@@ -76,6 +76,7 @@ pub struct Stats {
     pub(crate) commits: AtomicU64,
     pub(crate) failed_commits: AtomicU64,
     pub(crate) units: AtomicU64,
+    pub(crate) bytes: AtomicU64,
     pub(crate) refused_units: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) wal_pages: AtomicU64,
@@ -93,6 +94,7 @@ impl Stats {
             commits: self.commits.load(Relaxed),
             failed_commits: self.failed_commits.load(Relaxed),
             units: self.units.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
             refused_units: self.refused_units.load(Relaxed),
             checkpoints: self.checkpoints.load(Relaxed),
             wal_pages: self.wal_pages.load(Relaxed),
@@ -115,6 +117,8 @@ pub struct GroupStats {
     pub failed_commits: u64,
     /// Units committed.
     pub units: u64,
+    /// Bytes that the units of committed transactions held in memory.
+    pub bytes: u64,
     /// Units refused alone, by a conflict or a stale epoch.
     pub refused_units: u64,
     /// Checkpoints done.

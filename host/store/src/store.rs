@@ -1,5 +1,6 @@
 //! The store: its committer and its readers under one name.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,6 +64,12 @@ struct Inner {
     next_flow: AtomicI64,
     thread: Mutex<Option<JoinHandle<()>>>,
     processed_retention: Duration,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
 }
 
 impl Drop for Inner {

@@ -46,7 +46,7 @@ impl fmt::Debug for CommitUnit {
             .field("identity", &self.identity)
             .field("epoch", &self.epoch)
             .field("guard", &self.guard)
-            .field("ops", &self.ops)
+            .field("ops", &self.ops.len())
             .finish_non_exhaustive()
     }
 }

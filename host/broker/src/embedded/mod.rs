@@ -8,6 +8,7 @@ mod file;
 mod queues;
 mod writer;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -69,6 +70,12 @@ struct Inner {
     closed: watch::Sender<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
     max_message_bytes: usize,
+}
+
+impl fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedBroker").finish_non_exhaustive()
+    }
 }
 
 impl Drop for Inner {
