@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maxhost_journal::wire::FrameKind;
 use maxhost_journal::{
-    Answer, Arrival, Call, Delivery, Frame, Initiation, Limits, Machine, Nanos, Origin, Outgoing, Parcel, Segment,
-    StartRecord, Step,
+    Answer, Arrival, Call, Delivery, Frame, Initiation, JournalError, Limits, Machine, Nanos, Origin, Outgoing, Parcel,
+    Segment, StartRecord, Step,
 };
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, SessionId};
 use prost::Message;
@@ -59,18 +59,9 @@ pub struct Net {
 }
 
 /// Runs a test with machines that live on, and again with machines that are restored after each flush.
-pub fn both(test: impl Fn(&mut Net)) {
+pub fn both(mut test: impl FnMut(&mut Net)) {
     for evict in [false, true] {
-        let mut net = Net {
-            flows: Vec::new(),
-            wire: Vec::new(),
-            initiations: VecDeque::new(),
-            now: EPOCH,
-            limits: Limits::default(),
-            evict,
-            held: None,
-        };
-        test(&mut net);
+        test(&mut Net::new(evict));
     }
 }
 
@@ -148,6 +139,18 @@ fn frame_text(frame: &Frame) -> String {
 }
 
 impl Net {
+    pub fn new(evict: bool) -> Net {
+        Net {
+            flows: Vec::new(),
+            wire: Vec::new(),
+            initiations: VecDeque::new(),
+            now: EPOCH,
+            limits: Limits::default(),
+            evict,
+            held: None,
+        }
+    }
+
     pub fn start(&mut self, me: &str) -> usize {
         self.start_with(me, rpc())
     }
@@ -242,10 +245,10 @@ impl Net {
         let now = self.tick();
         let it = &mut self.flows[flow];
         let step = it.ready.take().unwrap_or_else(|| it.machine.resume(now));
-        if let Step::Done(result) = &step {
-            if let Some(call) = it.open.take() {
-                it.history.push(Event::Call(call, result.clone()));
-            }
+        if let Step::Done(result) = &step
+            && let Some(call) = it.open.take()
+        {
+            it.history.push(Event::Call(call, result.clone()));
         }
         if it.finishing && step != Step::Blocked {
             self.end(flow);
@@ -405,16 +408,63 @@ impl Net {
     /// Throws the machine away, restores it, and replays the guest.
     pub fn replay(&mut self, flow: usize) {
         let now = self.tick();
-        let limits = self.limits;
         let it = &mut self.flows[flow];
-        let before = it.machine.summaries();
-        let (wait, label) = (it.machine.wait(), it.machine.label().map(str::to_owned));
-        let restored = Machine::restore(it.me.clone(), it.row, &it.start, limits, &it.log, &it.inbox);
-        let mut machine = restored.expect("a journal that can be restored");
-        assert_eq!(machine.summaries(), before, "sessions stand as they stood");
-        assert_eq!(machine.label().map(str::to_owned), label);
-        assert_eq!(machine.entries(), it.machine.entries());
-        for event in &it.history {
+        let (mut machine, step) = it.replayed(&it.stored(), self.limits, now);
+        match step {
+            Step::Blocked => {
+                assert!(!machine.is_dirty(), "a replay adds nothing");
+                assert!(machine.flush(now).is_empty(), "a replay adds nothing");
+            }
+            step => it.ready = Some(step),
+        }
+        it.machine = machine;
+    }
+
+    pub fn last_segment(&self, flow: usize) -> Segment {
+        let (seq, bytes) = self.flows[flow].log.last().expect("a segment");
+        Segment::decode_sealed(bytes, *seq).unwrap()
+    }
+}
+
+/// What a database holds of a flow.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub row: FlowRow,
+    pub start: Bytes,
+    pub log: Vec<(u32, Bytes)>,
+    pub inbox: Vec<Arrival>,
+}
+
+impl Stored {
+    pub fn restore(&self, me: &str, limits: Limits) -> Result<Machine, JournalError> {
+        let start = StartRecord::decode(&self.start)?;
+        Machine::restore(me.into(), self.row, &start, limits, &self.log, &self.inbox)
+    }
+}
+
+impl Flow {
+    pub fn stored(&self) -> Stored {
+        let (log, inbox) = (self.log.clone(), self.inbox.clone());
+        Stored { row: self.row, start: self.start.encode(), log, inbox }
+    }
+
+    /// The calls that have been answered, and the open one.
+    pub fn calls(&self) -> Vec<Call> {
+        let answered = self.history.iter().filter_map(|event| match event {
+            Event::Call(call, _) => Some(call.clone()),
+            _ => None,
+        });
+        answered.chain(self.open.clone()).collect()
+    }
+
+    /// A machine restored from these records, after the guest has run again and was told the same again; and where its
+    /// open call stands.
+    pub fn replayed(&self, stored: &Stored, limits: Limits, now: Nanos) -> (Machine, Step) {
+        let mut machine = stored.restore(&self.me, limits).expect("a journal that can be restored");
+        assert_eq!(machine.summaries(), self.machine.summaries(), "sessions stand as they stood");
+        assert_eq!(machine.label(), self.machine.label());
+        assert_eq!(machine.entries(), self.machine.entries());
+        for event in &self.history {
             match event {
                 Event::Call(call, told) => {
                     let step = machine.begin(call.clone(), now).expect("no divergence");
@@ -429,26 +479,17 @@ impl Net {
                 Event::Now(told) => assert_eq!(machine.now(), *told),
             }
         }
-        assert_eq!(machine.is_replaying(), matches!(it.open, Some(Call::Sleep(_) | Call::SendAndReceive { .. })));
-        let step = match &it.open {
+        assert_eq!(machine.is_replaying(), matches!(self.open, Some(Call::Sleep(_) | Call::SendAndReceive { .. })));
+        let step = match &self.open {
             Some(call) => machine.begin(call.clone(), now),
-            None if it.finishing => machine.finish(Ok(Bytes::from_static(b"done")), ErrorId(flow as u64 + 100)),
+            None if self.finishing => machine.finish(Ok(Bytes::from_static(b"done")), ErrorId(self.row.0 as u64 + 99)),
             None => Ok(Step::Blocked),
         };
+        let step = step.expect("no divergence");
         assert!(!machine.is_replaying());
-        match step.expect("no divergence") {
-            Step::Blocked => {
-                assert_eq!(machine.wait(), wait);
-                assert!(!machine.is_dirty(), "a replay adds nothing");
-                assert!(machine.flush(now).is_empty(), "a replay adds nothing");
-            }
-            step => it.ready = Some(step),
+        if step == Step::Blocked {
+            assert_eq!(machine.wait(), self.machine.wait());
         }
-        it.machine = machine;
-    }
-
-    pub fn last_segment(&self, flow: usize) -> Segment {
-        let (seq, bytes) = self.flows[flow].log.last().expect("a segment");
-        Segment::decode_sealed(bytes, *seq).unwrap()
+        (machine, step)
     }
 }
