@@ -180,7 +180,7 @@ impl Machine {
     }
 
     /// Tells the flow of a failure: the record for the log, and the end of the session it is about.
-    fn failure(&mut self, (error, session): &Failed) -> Failure {
+    fn failure(&mut self, (error, session): &Failed) -> Box<Failure> {
         if let Some(session) = session {
             self.tell_over(*session);
         }

@@ -347,8 +347,8 @@ pub(crate) struct Opened {
 pub(crate) struct Refused {
     #[prost(string, tag = "1")]
     pub party: String,
-    #[prost(message, optional, tag = "2")]
-    pub failure: Option<Failure>,
+    #[prost(message, optional, boxed, tag = "2")]
+    pub failure: Option<Box<Failure>>,
 }
 
 /// A payload by its length and BLAKE3 digest (16 bytes); kept whole only while the peer has not confirmed.
@@ -372,8 +372,8 @@ pub(crate) struct Sent {
     pub sends: Vec<SentOne>,
     #[prost(bool, tag = "2")]
     pub then_receive: bool,
-    #[prost(message, optional, tag = "3")]
-    pub failure: Option<Failure>,
+    #[prost(message, optional, boxed, tag = "3")]
+    pub failure: Option<Box<Failure>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -385,8 +385,8 @@ pub(crate) struct Received {
     /// The arrival that was consumed, if it was data.
     #[prost(uint32, optional, tag = "3")]
     pub seq: Option<u32>,
-    #[prost(message, optional, tag = "4")]
-    pub failure: Option<Failure>,
+    #[prost(message, optional, boxed, tag = "4")]
+    pub failure: Option<Box<Failure>>,
     #[prost(fixed64, tag = "5")]
     pub at: u64,
 }
@@ -397,8 +397,8 @@ pub(crate) struct ReceivedAll {
     pub sessions: Vec<u32>,
     #[prost(uint32, repeated, tag = "2")]
     pub seqs: Vec<u32>,
-    #[prost(message, optional, tag = "3")]
-    pub failure: Option<Failure>,
+    #[prost(message, optional, boxed, tag = "3")]
+    pub failure: Option<Box<Failure>>,
     #[prost(fixed64, tag = "4")]
     pub at: u64,
 }
@@ -411,8 +411,8 @@ pub(crate) struct Ready {
     pub deadline: Option<u64>,
     #[prost(uint32, optional, tag = "3")]
     pub session: Option<u32>,
-    #[prost(message, optional, tag = "4")]
-    pub failure: Option<Failure>,
+    #[prost(message, optional, boxed, tag = "4")]
+    pub failure: Option<Box<Failure>>,
     #[prost(fixed64, tag = "5")]
     pub at: u64,
 }
@@ -421,8 +421,8 @@ pub(crate) struct Ready {
 pub(crate) struct Closed {
     #[prost(uint32, repeated, tag = "1")]
     pub sessions: Vec<u32>,
-    #[prost(message, optional, tag = "2")]
-    pub failure: Option<Failure>,
+    #[prost(message, optional, boxed, tag = "2")]
+    pub failure: Option<Box<Failure>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -433,8 +433,8 @@ pub(crate) struct Told {
     pub version: u32,
     #[prost(string, tag = "3")]
     pub app: String,
-    #[prost(message, optional, tag = "4")]
-    pub failure: Option<Failure>,
+    #[prost(message, optional, boxed, tag = "4")]
+    pub failure: Option<Box<Failure>>,
     #[prost(fixed64, tag = "5")]
     pub at: u64,
 }
@@ -446,8 +446,8 @@ pub(crate) struct SleepBegun {
     /// Milliseconds since 1970.
     #[prost(uint64, tag = "2")]
     pub until: u64,
-    #[prost(message, optional, tag = "3")]
-    pub failure: Option<Failure>,
+    #[prost(message, optional, boxed, tag = "3")]
+    pub failure: Option<Box<Failure>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -511,9 +511,10 @@ const KINDS: [ErrorKind; 8] = [
 ];
 
 impl Failure {
-    pub fn new(error: &FlowError, session: Option<u32>) -> Failure {
+    /// Boxed, because few entries have one.
+    pub fn new(error: &FlowError, session: Option<u32>) -> Box<Failure> {
         let kind = KINDS.iter().position(|&kind| kind == error.kind).unwrap_or(2);
-        Failure {
+        Box::new(Failure {
             kind: kind as u32,
             message: error.message.clone(),
             exception: error.exception.clone(),
@@ -522,7 +523,7 @@ impl Failure {
             peer: error.peer.clone(),
             limit: error.limit.clone(),
             session,
-        }
+        })
     }
 
     pub fn to_error(&self) -> FlowError {

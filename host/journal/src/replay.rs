@@ -91,7 +91,7 @@ fn same_sends(logged: &Sent, asked: &Sent) -> bool {
         && logged.sends.iter().zip(&asked.sends).all(same)
 }
 
-fn outcome(failure: Option<Failure>, answer: Answer) -> Result<Answer, FlowError> {
+fn outcome(failure: Option<Box<Failure>>, answer: Answer) -> Result<Answer, FlowError> {
     match failure {
         Some(failure) => Err(failure.to_error()),
         None => Ok(answer),

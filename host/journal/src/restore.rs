@@ -37,23 +37,24 @@ impl Machine {
         let segments = decode_log(log)?;
         let (arrived, arrived_bytes) = decode_inbox(&counterparties(start, &segments), inbox)?;
         let mut machine = Machine::empty(me, row, start, limits);
-        let (mut entries, mut label) = (0, None);
-        for segment in &segments {
-            for item in &segment.items {
+        let (mut entries, mut label, mut last) = (0, None, None);
+        for mut segment in segments {
+            for item in std::mem::take(&mut segment.items) {
                 let inconsistent = |reason: String| JournalError::Inconsistent { position: entries, reason };
                 let unknown = || inconsistent("an entry of a kind this host does not know".to_owned());
-                let entry = item.entry.as_ref().ok_or_else(unknown)?;
-                machine.fold(entry, &arrived).map_err(inconsistent)?;
+                let entry = item.entry.ok_or_else(unknown)?;
+                machine.fold(&entry, &arrived).map_err(inconsistent)?;
                 entries += 1;
                 if entry.answers_a_call() {
-                    machine.replay.push_back(entry.clone());
+                    machine.replay.push_back(entry);
                 }
             }
-            label = segment.progress.last().or(label);
+            label = segment.progress.pop().or(label);
+            last = Some(segment);
         }
         let log_bytes: u64 = log.iter().map(|(_, body)| body.len() as u64).sum();
-        machine.restored(log.len() as u32, entries, log_bytes + arrived_bytes, segments.last());
-        machine.restore_label(label.cloned());
+        machine.restored(log.len() as u32, entries, log_bytes + arrived_bytes, last.as_ref());
+        machine.restore_label(label);
         machine.hand_in(arrived);
         Ok(machine)
     }
@@ -83,7 +84,7 @@ impl Machine {
             },
             Entry::Received(received) => self.fold_receive(received, arrived)?,
             Entry::ReceivedAll(received) => {
-                self.fold_asked(&received.sessions, received.failure.as_ref())?;
+                self.fold_asked(&received.sessions, received.failure.as_deref())?;
                 match &received.failure {
                     Some(failure) => self.fold_failure(failure, arrived)?,
                     None if received.sessions.len() != received.seqs.len() => {
@@ -96,7 +97,7 @@ impl Machine {
                     }
                 }
             }
-            Entry::Ready(ready) => self.fold_asked(&ready.sessions, ready.failure.as_ref())?,
+            Entry::Ready(ready) => self.fold_asked(&ready.sessions, ready.failure.as_deref())?,
             Entry::Closed(closed) => match &closed.failure {
                 Some(failure) => self.fold_failure(failure, arrived)?,
                 None => {
