@@ -6,22 +6,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::{Connection, Statement};
 
 use crate::fault::{Fault, FaultKind};
 use crate::queue::{Batch, Queue, Taken};
 use crate::stats::Stats;
-
-/// How long nothing must come before the moment counts as idle and the write-ahead log is worked off.
-const IDLE: Duration = Duration::from_millis(20);
-/// How long to wait when nothing is left to be done.
-const FOREVER: Duration = Duration::from_secs(3600);
-/// Fewer pages than this in the write-ahead log are left for the next idle moment.
-const IDLE_PAGES: u64 = 250;
-/// With this many pages in the write-ahead log it is worked off even under load.
-const BUSY_PAGES: u64 = 10_000;
+use crate::wal::{Wal, WalLimits};
 
 /// Why a unit cannot be applied.
 #[derive(Debug)]
@@ -96,7 +88,6 @@ struct Control<'c> {
     savepoint: Statement<'c>,
     release: Statement<'c>,
     rollback_to: Statement<'c>,
-    wal_state: Statement<'c>,
 }
 
 impl<'c> Control<'c> {
@@ -108,7 +99,6 @@ impl<'c> Control<'c> {
             savepoint: conn.prepare("SAVEPOINT unit")?,
             release: conn.prepare("RELEASE unit")?,
             rollback_to: conn.prepare("ROLLBACK TO unit")?,
-            wal_state: conn.prepare("PRAGMA wal_checkpoint(NOOP)")?,
         })
     }
 }
@@ -130,37 +120,35 @@ impl<W: Writer> Drop for TellTheRest<'_, W> {
 /// # Errors
 /// Only if the connection cannot even prepare the statements of a transaction; nothing was taken then but the queue is
 /// closed.
-pub fn run<W: Writer>(conn: &Connection, writer: &mut W, queue: &Queue<W::Unit>, stats: &Stats) -> Result<(), Fault> {
+pub fn run<W: Writer>(
+    conn: &Connection,
+    writer: &mut W,
+    queue: &Queue<W::Unit>,
+    limits: WalLimits,
+    stats: &Stats,
+) -> Result<(), Fault> {
     let rest = TellTheRest::<W>(queue);
     let mut control = Control::prepare(conn)?;
-    let mut wal_pages = 0;
+    let mut wal = Wal::new(conn, stats, limits)?;
     loop {
-        match queue.take(if wal_pages >= IDLE_PAGES { IDLE } else { FOREVER }) {
+        match queue.take(wal.patience()) {
             Taken::Batch(batch) => {
                 stats.queue.record(batch.since.elapsed());
-                commit_batch(conn, &mut control, writer, batch, stats);
-                wal_pages = wal_size(&mut control).unwrap_or(wal_pages);
-                stats.wal_pages.store(wal_pages, Relaxed);
-                if wal_pages >= BUSY_PAGES {
-                    wal_pages = checkpoint(conn, "PASSIVE", stats).unwrap_or(wal_pages);
-                }
+                commit_batch(conn, &mut control, &mut wal, writer, batch, stats);
             }
-            Taken::Idle => {
-                // What a reader keeps back is left for the next idle moment after a commit.
-                checkpoint(conn, "PASSIVE", stats);
-                wal_pages = 0;
-            }
+            Taken::Idle => wal.idle(),
             Taken::Closed => break,
         }
     }
     drop(rest);
-    checkpoint(conn, "TRUNCATE", stats);
+    wal.close();
     Ok(())
 }
 
 fn commit_batch<W: Writer>(
     conn: &Connection,
     control: &mut Control<'_>,
+    wal: &mut Wal<'_, '_>,
     writer: &mut W,
     batch: Batch<W::Unit>,
     stats: &Stats,
@@ -185,6 +173,7 @@ fn commit_batch<W: Writer>(
             for (unit, outcome) in batch.into_iter().zip(outcomes) {
                 finish::<W>(unit, outcome);
             }
+            wal.committed();
         }
         Err(fault) => {
             let full = fault.kind == FaultKind::Full;
@@ -192,8 +181,7 @@ fn commit_batch<W: Writer>(
                 finish::<W>(unit, Err(fault.clone().into()));
             }
             if full {
-                // Working off the log lets the next commit overwrite it instead of asking for new space.
-                checkpoint(conn, "PASSIVE", stats);
+                wal.disk_full();
             }
         }
     }
@@ -299,29 +287,5 @@ fn roll_back(conn: &Connection, control: &mut Control<'_>) {
 fn finish<W: Writer>(unit: W::Unit, outcome: Result<W::Receipt, W::Error>) {
     if catch_unwind(AssertUnwindSafe(|| W::finish(unit, outcome))).is_err() {
         tracing::error!("what was to run after a commit met a defect");
-    }
-}
-
-/// Pages in the write-ahead log that are not in the database file yet.
-fn wal_size(control: &mut Control<'_>) -> Option<u64> {
-    let (log, done): (i64, i64) = control.wal_state.query_row([], |row| Ok((row.get(1)?, row.get(2)?))).ok()?;
-    u64::try_from(log - done).ok()
-}
-
-/// Copies the log's pages into the database file; returns how many were left. Failing is no harm: the next one gets
-/// them.
-fn checkpoint(conn: &Connection, mode: &str, stats: &Stats) -> Option<u64> {
-    let started = Instant::now();
-    let result = conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-    });
-    stats.checkpoint.record(started.elapsed());
-    stats.checkpoints.fetch_add(1, Relaxed);
-    match result {
-        Ok((log, done)) => u64::try_from(log - done).ok(),
-        Err(error) => {
-            tracing::warn!(%error, "the write-ahead log could not be worked off");
-            None
-        }
     }
 }

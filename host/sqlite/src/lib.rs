@@ -11,9 +11,11 @@ pub mod group;
 pub mod open;
 pub mod queue;
 pub mod stats;
+pub mod wal;
 
 pub use fault::{Fault, FaultKind};
 pub use group::{Failure, Writer};
 pub use open::{Tuning, open_reader, open_writer};
 pub use queue::{Batch, Bounds, Queue, Refused};
 pub use stats::{GroupStats, Stats, TimingView};
+pub use wal::WalLimits;

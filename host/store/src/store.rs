@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use maxhost_model::{FlowRow, IdentityRow};
-use maxhost_sqlite::{Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, Writer, group};
+use maxhost_sqlite::{Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, WalLimits, Writer, group};
 use tokio::sync::{oneshot, watch};
 
 use crate::error::StoreError;
@@ -102,7 +102,7 @@ impl Store {
                 if started.send(Ok(writer.first_flow_row())).is_err() {
                     return;
                 }
-                if let Err(error) = group::run(&conn, &mut writer, &queue, &stats) {
+                if let Err(error) = group::run(&conn, &mut writer, &queue, WalLimits::default(), &stats) {
                     tracing::error!(%error, "the committer could not start");
                 }
             })

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use maxhost_sqlite::{Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, Writer, group, open_reader};
+use maxhost_sqlite::{
+    Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, WalLimits, Writer, group, open_reader,
+};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -114,7 +116,7 @@ impl EmbeddedBroker {
                 if started.send(Ok(())).is_err() {
                     return;
                 }
-                if let Err(error) = group::run(&conn, &mut writer, &jobs, &stats) {
+                if let Err(error) = group::run(&conn, &mut writer, &jobs, WalLimits::default(), &stats) {
                     tracing::error!(%error, "the broker's committer could not start");
                 }
             })

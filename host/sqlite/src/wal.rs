@@ -1,0 +1,135 @@
+//! When the write-ahead log is worked off: copied into the database file, so that it can be overwritten from its start.
+//!
+//! Copying does not hold up readers, but it holds up the committer, so it is done in idle moments, and under load only
+//! when the log has grown. A reader in the middle of its transaction keeps the log from being started anew; if such
+//! readers follow one upon the other without a gap, the log would grow for ever, so from some length on the committer
+//! waits for a gap, shortly.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Statement};
+
+use crate::fault::Fault;
+use crate::stats::Stats;
+
+/// When the write-ahead log is worked off.
+#[derive(Debug, Clone)]
+pub struct WalLimits {
+    /// How long nothing must come before the moment counts as idle.
+    pub idle: Duration,
+    /// Fewer pages than this are left alone even in an idle moment.
+    pub idle_pages: u64,
+    /// With this many pages it is worked off under load too.
+    pub busy_pages: u64,
+    /// With this many pages in the file the committer waits for readers, so that it can start anew.
+    pub longest_pages: u64,
+    /// How long it waits for them.
+    pub patience: Duration,
+}
+
+impl Default for WalLimits {
+    fn default() -> WalLimits {
+        WalLimits {
+            idle: Duration::from_millis(20),
+            idle_pages: 250,
+            busy_pages: 10_000,
+            longest_pages: 40_000,
+            patience: Duration::from_millis(100),
+        }
+    }
+}
+
+/// How long to wait when nothing is left to be done.
+const FOREVER: Duration = Duration::from_secs(3600);
+
+/// The write-ahead log as the committer sees it.
+pub(crate) struct Wal<'c, 's> {
+    conn: &'c Connection,
+    state: Statement<'c>,
+    stats: &'s Stats,
+    limits: WalLimits,
+    /// Pages that are not in the database file yet.
+    unsaved: u64,
+    /// At which length of the file to wait for readers next.
+    wait_at: u64,
+}
+
+impl<'c, 's> Wal<'c, 's> {
+    pub(crate) fn new(conn: &'c Connection, stats: &'s Stats, limits: WalLimits) -> Result<Wal<'c, 's>, Fault> {
+        let state = conn.prepare("PRAGMA wal_checkpoint(NOOP)")?;
+        let wait_at = limits.longest_pages;
+        Ok(Wal { conn, state, stats, limits, unsaved: 0, wait_at })
+    }
+
+    /// How long the committer may sleep before [`Wal::idle`] has something to do.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.unsaved >= self.limits.idle_pages.max(1) { self.limits.idle } else { FOREVER }
+    }
+
+    /// A transaction was committed.
+    pub(crate) fn committed(&mut self) {
+        let pages = self.state.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+        let Ok((length, saved)) = pages else { return };
+        let length = u64::try_from(length).unwrap_or(0);
+        self.unsaved = length.saturating_sub(u64::try_from(saved).unwrap_or(0));
+        self.stats.wal_pages.store(length, Relaxed);
+        if length >= self.wait_at {
+            let started_anew = self.start_anew();
+            self.wait_at = if started_anew { self.limits.longest_pages } else { length + self.limits.busy_pages };
+        } else if self.unsaved >= self.limits.busy_pages {
+            self.work_off("PASSIVE");
+        }
+    }
+
+    /// Nothing is to be committed for the moment.
+    pub(crate) fn idle(&mut self) {
+        self.work_off("PASSIVE");
+        // What a reader keeps back is left for the idle moment after the next commit.
+        self.unsaved = 0;
+    }
+
+    /// The disk is full: a log that was worked off is overwritten instead of growing.
+    pub(crate) fn disk_full(&mut self) {
+        self.work_off("PASSIVE");
+    }
+
+    /// The last act.
+    pub(crate) fn close(&mut self) {
+        self.work_off("TRUNCATE");
+    }
+
+    fn start_anew(&mut self) -> bool {
+        let ordinary: i64 = self.conn.query_row("PRAGMA busy_timeout", [], |row| row.get(0)).unwrap_or(5000);
+        let patience = self.limits.patience;
+        if self.conn.busy_timeout(patience).is_err() {
+            return false;
+        }
+        let done = self.work_off("RESTART");
+        let ordinary = Duration::from_millis(u64::try_from(ordinary).unwrap_or(5000));
+        if let Err(error) = self.conn.busy_timeout(ordinary) {
+            tracing::warn!(%error, "the waiting time of the database could not be set");
+        }
+        done
+    }
+
+    /// Copies what it can; true if nothing stood in the way. Failing is no harm: the next time gets it.
+    fn work_off(&mut self, mode: &str) -> bool {
+        let started = Instant::now();
+        let result = self.conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        });
+        self.stats.checkpoint.record(started.elapsed());
+        self.stats.checkpoints.fetch_add(1, Relaxed);
+        match result {
+            Ok((busy, length, saved)) => {
+                self.unsaved = u64::try_from(length - saved).unwrap_or(0);
+                busy == 0
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log could not be worked off");
+                false
+            }
+        }
+    }
+}
