@@ -329,10 +329,12 @@ impl Machine {
         self.label.as_deref()
     }
 
-    /// Name of a session's counterparty.
+    /// Name of a session's counterparty. A session that the guest has not opened yet in this life is not known, though
+    /// an earlier life may have opened it.
     #[must_use]
     pub fn counterparty(&self, session: u32) -> Option<&Arc<str>> {
-        self.sessions.get(session as usize).map(|session| &session.peer)
+        let known = session < self.known_sessions;
+        self.sessions.get(session as usize).filter(|_| known).map(|session| &session.peer)
     }
 
     /// All sessions, for people.

@@ -141,6 +141,24 @@ fn a_party_that_is_gone_today_does_not_disturb_the_replay() {
 }
 
 #[test]
+fn a_replayed_guest_knows_the_sessions_it_has_opened_so_far() {
+    both(|net| {
+        let a = net.start("A");
+        net.session(a, "B");
+        net.session(a, "C");
+        net.blocks(a, Call::Sleep(0));
+        let mut machine = restore(net, a).unwrap();
+        for opened in 0..3 {
+            let known = (0..3).filter(|&session| machine.counterparty(session).is_some()).count();
+            assert_eq!(known, opened);
+            machine.begin(open(["B", "C", "D"][opened]), net.now).ok();
+        }
+        let named = |session| machine.counterparty(session).map(|peer| peer.to_string());
+        assert_eq!((named(0), named(1)), (Some("B".to_owned()), Some("C".to_owned())));
+    });
+}
+
+#[test]
 fn notes_are_asked_once() {
     both(|net| {
         let a = net.start("A");
