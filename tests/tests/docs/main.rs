@@ -1,0 +1,254 @@
+//! The documentation is true: its commands are run, its code is compiled and run, its tables are held against the code.
+//!
+//! A page may have these fenced blocks:
+//!
+//! - `console`: lines that begin with `$ ` are typed, in order, in one shell for the page; what follows must come out.
+//!   `…` stands for any text, on a line of its own for any lines.
+//! - any language with `file=PATH`: saved there, relative to where the shell is.
+//! - `sh`: for the root of this repository; every `make` target must exist.
+//! - others without `file=`: pictures and excerpts. Rust and Python must always be files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod markdown;
+mod script;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use maxhost_model::Code;
+use maxhost_rpc::status::grpc_code;
+
+use crate::markdown::{blocks, rows, sections};
+use crate::script::{Reader, fits};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(page: &str) -> String {
+    std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+/// Every page that this test answers for.
+const PAGES: [&str; 6] =
+    ["README.md", "docs/architecture.md", "docs/cordapps.md", "docs/rpc.md", "docs/errors.md", "docs/operating.md"];
+
+/// The program under test: what `make build` leaves, or what `MAXHOST_BIN` names.
+fn maxhost() -> PathBuf {
+    let binary = std::env::var_os("MAXHOST_BIN").map_or_else(|| root().join("target/release/maxhost"), PathBuf::from);
+    assert!(binary.is_file(), "{} is missing: run `make build` first", binary.display());
+    binary
+}
+
+/// Types what a page shows.
+fn follow(page: &str) -> (Reader, usize) {
+    let samples = root().join("target/cordapps");
+    assert!(samples.join("ping_pong.wasm").is_file(), "{} is empty: run `make build` first", samples.display());
+    // Shared between runs, so that crates are compiled once.
+    let scratch = root().join("target/docs");
+    let mut reader = Reader::new(&maxhost(), &samples, &scratch);
+    let commands = reader.read(page, &read(page), &scratch);
+    (reader, commands)
+}
+
+#[test]
+fn expected_output_may_leave_gaps() {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    assert!(fits(&[], &lines("anything")));
+    assert!(fits(&lines("a … c"), &lines("a   b c")));
+    assert!(!fits(&lines("a … c"), &lines("a b")));
+    assert!(fits(&lines("a\n…\nd"), &lines("a\nb\nc\nd")));
+    assert!(fits(&lines("…\nd"), &lines("d")));
+    assert!(!fits(&lines("a"), &lines("a\nb")));
+    assert!(fits(&lines("a\n…"), &lines("a\nb")));
+}
+
+#[test]
+fn the_readme_begins_with_the_two_commands() {
+    let text = read("README.md");
+    let head: Vec<&str> = text.lines().take(8).collect();
+    let at = |command: &str| head.iter().position(|line| line.split('#').next().unwrap_or("").trim() == command);
+    let (demo, test) = (at("make demo"), at("make test"));
+    assert!(demo.is_some() && test == demo.map(|line| line + 1), "{head:?}");
+}
+
+#[test]
+fn make_targets_that_are_named_exist() {
+    let makefile = read("Makefile");
+    let exists = |target: &str| makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
+    for page in PAGES {
+        for block in blocks(&read(page)).iter().filter(|block| block.language == "sh") {
+            for line in block.text.lines() {
+                let mut words = line.split_whitespace();
+                assert!(!line.starts_with("maxhost "), "{page}: '{line}' belongs into a console block, which is run");
+                if words.next() == Some("make") {
+                    let target = words.next().unwrap_or_default();
+                    assert!(exists(target), "{page}: there is no target '{target}' in the Makefile");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn code_is_shown_as_files_so_that_it_is_compiled() {
+    for page in PAGES {
+        for block in blocks(&read(page)) {
+            let is_code = ["rust", "python"].contains(&block.language.as_str());
+            assert!(!is_code || block.word("file").is_some(), "{page}:{}: this code is not tried", block.line);
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for page in PAGES {
+        let text = read(page);
+        let folder = root().join(page).parent().unwrap().to_owned();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { root().join(page) } else { folder.join(file) };
+            assert!(target.exists(), "{page}: the link to {link} leads nowhere");
+            if !anchor.is_empty() {
+                let text = std::fs::read_to_string(&target).unwrap();
+                let titles = text.lines().filter(|line| line.starts_with('#'));
+                let found = titles.map(|line| slug(line.trim_start_matches('#'))).any(|slug| slug == anchor);
+                assert!(found, "{page}: {} has no heading for #{anchor}", target.display());
+            }
+        }
+    }
+}
+
+/// The anchor that a heading gets.
+fn slug(title: &str) -> String {
+    let title = title.trim().to_lowercase();
+    let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_error_code_is_explained_with_its_remedy_exit_code_and_grpc_status() {
+    let text = read("docs/errors.md");
+    let told = sections(&text, 3);
+    let names: BTreeSet<&str> = told.iter().map(|(title, _)| title.as_str()).collect();
+    let codes: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(names.difference(&codes).collect::<Vec<_>>(), Vec::<&&str>::new(), "codes that do not exist");
+    assert_eq!(codes.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "codes that are missing");
+    assert_eq!(told.len(), codes.len(), "a code is explained twice");
+    for (name, body) in &told {
+        let code = Code::parse(name).unwrap();
+        let facts =
+            format!("Exit code {} · gRPC {}", code.class().exit_code(), screaming(&format!("{:?}", grpc_code(code))));
+        assert!(body.lines().any(|line| line == facts), "{name}: expected the line '{facts}'");
+        let remedy = format!("To do: {}.", code.remedy());
+        assert!(body.lines().any(|line| line == remedy), "{name}: expected the line '{remedy}'");
+        let meaning = body.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        assert!(meaning.len() > 20 && !meaning.starts_with("To do"), "{name} is not explained");
+    }
+}
+
+/// `NotFound` as gRPC writes it: `NOT_FOUND`.
+fn screaming(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(letter.to_uppercase());
+    }
+    out
+}
+
+#[test]
+fn every_kind_of_flow_error_is_explained() {
+    let contract = read("wit/cordapp.wit");
+    let kinds = contract.split("enum failure-kind {").nth(1).unwrap().split('}').next().unwrap();
+    let kinds =
+        kinds.lines().map(str::trim).filter(|line| !line.starts_with("//")).filter_map(|line| line.strip_suffix(','));
+    let told = sections(&read("docs/errors.md"), 2);
+    let (_, body) = told.iter().find(|(title, _)| title.starts_with("Errors of flows")).unwrap();
+    let named: Vec<String> = rows(body).into_iter().filter_map(|row| row.into_iter().next()).collect();
+    let missing: Vec<&str> = kinds.filter(|kind| !named.iter().any(|name| name == kind)).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+#[test]
+fn every_setting_is_listed_with_its_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = folder.path().join("network");
+    let made = std::process::Command::new(maxhost()).arg("init").arg(&network).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let file = std::fs::read_to_string(network.join("maxhost.toml")).unwrap();
+    let (mut section, mut settings) = (String::new(), Vec::new());
+    for line in file.lines().map(|line| line.trim_start_matches("# ")) {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name.to_owned();
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            settings.push((format!("{section}.{key}"), value.to_owned()));
+        }
+    }
+    assert!(settings.len() > 15, "{settings:?}");
+    let told = sections(&read("docs/operating.md"), 2);
+    let (_, body) = told.iter().find(|(title, _)| title == "maxhost.toml").unwrap();
+    let told: Vec<(String, String)> =
+        rows(body).into_iter().map(|row| (row[0].clone(), row.get(1).cloned().unwrap_or_default())).collect();
+    assert_eq!(told, settings, "the table of docs/operating.md (left) against a new maxhost.toml (right)");
+}
+
+#[test]
+fn the_readme_can_be_followed() {
+    assert!(follow("README.md").1 > 3);
+}
+
+#[test]
+fn the_tutorial_for_cordapp_authors_can_be_followed() {
+    assert!(follow("docs/cordapps.md").1 > 10);
+}
+
+#[test]
+fn the_operators_guide_can_be_followed() {
+    assert!(follow("docs/operating.md").1 > 10);
+}
+
+#[test]
+fn the_page_of_errors_can_be_followed() {
+    assert!(follow("docs/errors.md").1 > 1);
+}
+
+#[test]
+fn the_rpc_guide_can_be_followed_and_its_python_client_works() {
+    let (reader, commands) = follow("docs/rpc.md");
+    assert!(commands > 3);
+    let Some(python) = python() else {
+        eprintln!(
+            "SKIPPED: the Python client of docs/rpc.md, for want of a Python with grpcio (`make test` makes one)"
+        );
+        return;
+    };
+    let output = std::process::Command::new(python)
+        .arg("client.py")
+        .current_dir(reader.folder())
+        .env("MAXHOST_PROTO", root().join("host/rpc/proto"))
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{shown}\n{}", String::from_utf8_lossy(&output.stderr));
+    let text = read("docs/rpc.md");
+    let expected =
+        blocks(&text).into_iter().find(|block| block.words.iter().any(|word| word == "python-output")).unwrap();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    assert!(fits(&lines(&expected.text), &lines(&shown)), "expected:\n{}\ngot:\n{shown}", expected.text);
+}
+
+/// A Python that has grpcio and grpcio-tools: the one that `make test` makes, or any.
+fn python() -> Option<PathBuf> {
+    let candidates = [root().join("target/python/bin/python"), root().join("target/venv/bin/python"), "python3".into()];
+    candidates.into_iter().find(|python| {
+        let asked = std::process::Command::new(python).args(["-c", "import grpc, grpc_tools"]).output();
+        asked.is_ok_and(|answer| answer.status.success())
+    })
+}
