@@ -191,10 +191,12 @@ impl GuestRun {
         }
         self.flush();
         self.suspensions += 1;
-        if self.evicts_now() {
+        let until = self.machine.wait_until();
+        // A wait that is over must be resumed: evicted, the flow would come back to the same wait for ever.
+        let over = until.is_some_and(|until| until <= now_millis());
+        if !over && self.evicts_now() {
             return self.stop(Stop::Evicted);
         }
-        let until = self.machine.wait_until();
         let result = self.linger(until).await;
         self.port.show_waiting(None);
         result
