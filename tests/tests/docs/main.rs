@@ -13,7 +13,7 @@
 mod markdown;
 mod script;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use maxhost_model::Code;
@@ -197,6 +197,55 @@ fn every_setting_is_listed_with_its_default() {
     let told: Vec<(String, String)> =
         rows(body).into_iter().map(|row| (row[0].clone(), row.get(1).cloned().unwrap_or_default())).collect();
     assert_eq!(told, settings, "the table of docs/operating.md (left) against a new maxhost.toml (right)");
+}
+
+#[test]
+fn crates_know_lower_layers_only_as_the_page_says() {
+    let told = sections(&read("docs/architecture.md"), 2);
+    let (_, body) = told.iter().find(|(title, _)| title == "Layers").unwrap();
+    let layers: BTreeMap<String, u32> =
+        rows(body).into_iter().map(|row| (row[1].clone(), row[0].parse().unwrap())).collect();
+    let folders = std::fs::read_dir(root().join("host")).unwrap().map(|entry| entry.unwrap().path());
+    let crates: Vec<PathBuf> = folders.filter(|path| path.join("Cargo.toml").is_file()).collect();
+    assert_eq!(layers.len(), crates.len(), "{layers:?}");
+    for path in crates {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let layer = layers.get(name).unwrap_or_else(|| panic!("crate {name} is not in the table"));
+        let manifest = std::fs::read_to_string(path.join("Cargo.toml")).unwrap();
+        let needed = manifest.split("[dev-dependencies]").next().unwrap();
+        for other in needed.lines().filter_map(|line| line.strip_prefix("maxhost-")) {
+            let other = other.split(['.', ' ', '=']).next().unwrap();
+            assert!(layers[other] < *layer, "{name} (layer {layer}) needs {other} (layer {})", layers[other]);
+        }
+    }
+}
+
+#[test]
+fn tables_are_those_of_the_database() {
+    let folder = root().join("host/store/migrations");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let database = rusqlite::Connection::open_in_memory().unwrap();
+    for file in files {
+        database.execute_batch(&std::fs::read_to_string(file).unwrap()).unwrap();
+    }
+    let sql = "SELECT m.name, group_concat(c.name, ', ') FROM sqlite_schema m, pragma_table_info(m.name) c \
+               WHERE m.type = 'table' GROUP BY m.name ORDER BY m.rowid";
+    let mut statement = database.prepare(sql).unwrap();
+    let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let found: BTreeMap<String, String> = found.map(Result::unwrap).collect();
+    let told = sections(&read("docs/architecture.md"), 2);
+    let (_, body) = told.iter().find(|(title, _)| title == "Tables").unwrap();
+    let told: BTreeMap<String, String> = rows(body).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    assert_eq!(told, found);
+}
+
+#[test]
+fn files_that_the_architecture_names_exist() {
+    let text = read("docs/architecture.md");
+    let words = text.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs"));
+    let missing: Vec<&str> = words.filter(|word| !root().join("host").join(word).is_file()).collect();
+    assert_eq!(missing, Vec::<&str>::new());
 }
 
 #[test]
