@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maxhost_flows::Host;
-use maxhost_flows::api::HostApi;
+use maxhost_flows::api::{Caller, HostApi, IdentityPhase};
+use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{Bound, RpcServer};
 use maxhost_store::DataLock;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +71,6 @@ async fn serve(config: Config, started: Instant, events: &Events) -> Result<(), 
     let mut lock = DataLock::acquire(config.data())?;
 
     let host = Host::start(config.host_options(config.passphrase()?)).await?;
-    report_events(&host, events.clone());
     let ready = prepare(&config, &host).await;
     let (bound, looked) = match ready {
         Ok(ready) => ready,
@@ -82,7 +83,10 @@ async fn serve(config: Config, started: Instant, events: &Events) -> Result<(), 
     let endpoint = config.endpoint_file();
     lock.set_endpoint(&format!("http://{address}"))?;
     files::write_atomically(&endpoint, format!("http://{address}\n").as_bytes())?;
+    // From here on: that thousands of identities came in at the start is no news, and `ready` is the first event.
+    let news = host.events();
     announce(&config, &host, &bound, started, events).await?;
+    report_events(news, events.clone());
 
     let folders = folders::watch(&config, Arc::clone(&host), looked, stop.clone());
     let served = {
@@ -146,7 +150,7 @@ async fn prepare(config: &Config, host: &Arc<Host>) -> Result<(Bound, Looked), P
     Ok((bound, (manifests, refused)))
 }
 
-/// Says where it listens and what it hosts.
+/// Says where it listens, what it hosts and what it cannot host.
 async fn announce(
     config: &Config,
     host: &Arc<Host>,
@@ -154,7 +158,7 @@ async fn announce(
     started: Instant,
     events: &Events,
 ) -> Result<(), Problem> {
-    let status = host.status(&maxhost_flows::api::Caller::local()).await?;
+    let status = host.status(&Caller::local()).await?;
     let quarantined = status.identities.get("quarantined").copied().unwrap_or(0);
     let identities: u64 = status.identities.values().sum();
     let address = bound.local_addr();
@@ -176,12 +180,20 @@ async fn announce(
         start_ms,
         "ready: gRPC on loopback only, without TLS or users, until there are both"
     );
+    if quarantined > 0 {
+        for identity in host.identities(&Caller::local(), None).await? {
+            if identity.phase == IdentityPhase::Quarantined {
+                let reason = identity.reason.unwrap_or_default();
+                tracing::warn!(identity = identity.name, reason, "identity quarantined");
+                events.emit(&json!({"event": "identity-quarantined", "identity": identity.name, "reason": reason}));
+            }
+        }
+    }
     Ok(())
 }
 
 /// Tells what happens in the engine.
-fn report_events(host: &Arc<Host>, events: Events) {
-    let mut source = host.events();
+fn report_events(mut source: Receiver<OperatorEvent>, events: Events) {
     tokio::spawn(async move {
         loop {
             match source.recv().await {

@@ -27,7 +27,8 @@ pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
         }
         CordappCommand::Install { file, replace } => {
             let folder = context.config()?.cordapps();
-            let (installed, inspection) = install(&file, &folder, replace)?;
+            let (wasm, inspection) = inspect(&file)?;
+            let installed = install(&wasm, &inspection, &folder, replace)?;
             let mut object = describe(&inspection);
             object["file"] = installed.display().to_string().into();
             context.out.object(&object, || installed.display().to_string());
@@ -110,20 +111,19 @@ pub fn text(inspection: &Inspection) -> String {
 /// Puts a component into the folder of installed ones, as a whole, under its name and version.
 ///
 /// # Errors
-/// It is no component; another one of its name and version is there; the folder cannot be written.
-pub fn install(file: &Path, folder: &Path, replace: bool) -> Result<(PathBuf, Inspection), Problem> {
-    let (wasm, inspection) = inspect(file)?;
+/// Another one of its name and version is there; the folder cannot be written.
+pub fn install(wasm: &[u8], inspection: &Inspection, folder: &Path, replace: bool) -> Result<PathBuf, Problem> {
     let descriptor = &inspection.descriptor;
     let target = folder.join(format!("{}-{}.wasm", descriptor.name, descriptor.version));
     match std::fs::read(&target) {
-        Ok(there) if there == wasm => return Ok((target, inspection)),
+        Ok(there) if there == wasm => return Ok(target),
         Ok(_) if !replace => {
             let message = format!("{} {} is installed already, with other bytes", descriptor.name, descriptor.version);
             return Err(Problem::new(Code::CordappExists, message).detail("file", target.display().to_string()));
         }
         _ => {}
     }
-    std::fs::create_dir_all(folder).map_err(|error| io_problem(Code::DirectoryUnwritable, "make", folder, &error))?;
-    files::write_atomically(&target, &wasm)?;
-    Ok((target, inspection))
+    files::create_dir(folder)?;
+    files::write_atomically(&target, wasm)?;
+    Ok(target)
 }

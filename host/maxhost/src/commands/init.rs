@@ -4,11 +4,12 @@
 //! same command goes on where it stopped; without it, a folder that holds anything is refused.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use maxhost_model::{Code, Problem, X500Name};
 use maxhost_pki::devnet::{DevNetwork, Options};
 use maxhost_pki::{Issued, Passphrase};
+use maxhost_sandbox::Inspection;
 use serde_json::json;
 
 use super::cordapp;
@@ -89,32 +90,32 @@ fn names(args: &InitArgs, notary: &X500Name) -> Result<Vec<X500Name>, Problem> {
 }
 
 /// The components of a folder, each looked at.
-fn components(folder: Option<&Path>) -> Result<Vec<(PathBuf, String, String)>, Problem> {
+fn components(folder: Option<&Path>) -> Result<Vec<(Vec<u8>, Inspection)>, Problem> {
     let Some(folder) = folder else { return Ok(Vec::new()) };
     let unreadable = |error| io_problem(Code::FileUnreadable, "read the folder", folder, &error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if path.extension().is_some_and(|extension| extension == "wasm") {
-            let (_, inspection) = cordapp::inspect(&path)?;
-            found.push((path, inspection.descriptor.name, inspection.descriptor.version));
+            found.push(cordapp::inspect(&path)?);
         }
     }
     if found.is_empty() {
         return Err(Problem::new(Code::CordappNotFound, format!("{} holds no components (*.wasm)", folder.display()))
             .remedy("build some with `maxhost cordapp build`, or leave out --cordapps"));
     }
-    found.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
+    found.sort_by(|(_, a), (_, b)| a.descriptor.name.cmp(&b.descriptor.name));
     Ok(found)
 }
 
 /// Installs components; gives what manifests call them.
-fn install(components: &[(PathBuf, String, String)], folder: &Path) -> Result<Vec<String>, Problem> {
+fn install(components: &[(Vec<u8>, Inspection)], folder: &Path) -> Result<Vec<String>, Problem> {
     files::create_dir(folder)?;
     let mut references = Vec::new();
-    for (file, name, version) in components {
-        cordapp::install(file, folder, true)?;
-        let alone = components.iter().filter(|(_, other, _)| other == name).count() == 1;
+    for (wasm, inspection) in components {
+        cordapp::install(wasm, inspection, folder, true)?;
+        let (name, version) = (&inspection.descriptor.name, &inspection.descriptor.version);
+        let alone = components.iter().filter(|(_, other)| other.descriptor.name == *name).count() == 1;
         references.push(if alone { name.clone() } else { format!("{name}@{version}") });
     }
     references.dedup();
@@ -157,7 +158,7 @@ mod tests {
 
     fn args(identity: &[&str], count: Option<u32>) -> InitArgs {
         InitArgs {
-            dir: PathBuf::new(),
+            dir: std::path::PathBuf::new(),
             count,
             identity: identity.iter().map(|&name| name.to_owned()).collect(),
             notary: None,

@@ -1,0 +1,83 @@
+# What a developer types. Everything that is made lies under target/; a second run does only what is left to do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.PHONY: build host guests test demo bench fmt lint prerequisites clean
+
+ROOT := $(CURDIR)
+GUEST_TARGET := wasm32-wasip2
+SAMPLES := ping-pong quotes heartbeat hostile
+
+# The host and the guests are compiled for different machines, each into a folder of its own.
+HOST_ENV := CARGO_TARGET_DIR=$(ROOT)/target
+GUEST_ENV := CARGO_TARGET_DIR=$(ROOT)/target/guests MAXHOST_BIN=$(ROOT)/target/release/maxhost
+
+STEP = @echo; echo "== $(1)"
+
+## build: the host at target/release/maxhost, the sample components at target/cordapps/*.wasm
+build: host guests
+
+prerequisites:
+	@deploy/prerequisites.sh
+
+host: prerequisites
+	$(call STEP,host)
+	@$(HOST_ENV) cargo build --release --workspace
+
+guests: prerequisites
+	$(call STEP,sample CorDapps)
+	@$(GUEST_ENV) cargo build --release --target $(GUEST_TARGET) --manifest-path cordapps/Cargo.toml
+	@mkdir -p target/cordapps
+	@for file in target/cordapps/*.wasm; do \
+		name=$$(basename "$$file" .wasm); \
+		[[ " $(SAMPLES) " == *" $$name "* ]] || rm -f "$$file"; \
+	done
+	@for name in $(SAMPLES); do \
+		built=target/guests/$(GUEST_TARGET)/release/$${name//-/_}.wasm; \
+		cmp -s "$$built" "target/cordapps/$$name.wasm" || cp "$$built" "target/cordapps/$$name.wasm"; \
+	done
+	@ls -l target/cordapps | awk 'NR > 1 { print "   " $$9 ", " $$5 " bytes" }'
+
+## test: everything: all suites of host, SDK and samples, a Python client, formatting, lints
+test: build
+	$(call STEP,tests of the host)
+	@$(HOST_ENV) cargo test --release --workspace
+	$(call STEP,tests of the guest SDK)
+	@$(GUEST_ENV) cargo test --manifest-path guest-sdk/Cargo.toml
+	$(call STEP,tests of the sample CorDapps)
+	@$(GUEST_ENV) cargo test --manifest-path cordapps/Cargo.toml
+	$(call STEP,a client in Python)
+	@tests/python/run.sh
+	@$(MAKE) --no-print-directory lint
+	@echo; echo "everything passed"
+
+## demo: a network, a host, flows over gRPC, kill -9 in the middle, and the same flows finish
+demo: build
+	$(call STEP,demonstration)
+	@target/release/demo
+
+## bench: measures; see docs/benchmarks.md
+bench: build
+	@target/release/bench $(BENCH)
+
+## fmt: formats all code
+fmt:
+	@cargo fmt --all
+	@cargo fmt --all --manifest-path guest-sdk/Cargo.toml
+	@cargo fmt --all --manifest-path cordapps/Cargo.toml
+
+## lint: formatting and clippy, as the tests want them
+lint:
+	$(call STEP,formatting)
+	@cargo fmt --all -- --check
+	@cargo fmt --all --manifest-path guest-sdk/Cargo.toml -- --check
+	@cargo fmt --all --manifest-path cordapps/Cargo.toml -- --check
+	$(call STEP,clippy)
+	@$(HOST_ENV) cargo clippy --release --workspace --all-targets -- -D warnings
+	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path guest-sdk/Cargo.toml -- -D warnings
+	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path cordapps/Cargo.toml -- -D warnings
+
+## clean: removes everything that was made
+clean:
+	@rm -rf target

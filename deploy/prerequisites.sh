@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes sure that what building and testing need is there, and installs it where that can be done without asking.
+set -euo pipefail
+
+missing() {
+    echo "missing: $1" >&2
+    echo "try: $2" >&2
+    exit 1
+}
+
+install_packages() {
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        echo "installing $*"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    else
+        missing "$*" "install the packages: $*"
+    fi
+}
+
+command -v cargo >/dev/null || missing "the Rust compiler" "install it from https://rustup.rs"
+
+packages=()
+command -v cc >/dev/null || packages+=(build-essential)
+command -v python3 >/dev/null || packages+=(python3 python3-venv)
+if command -v python3 >/dev/null && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    packages+=(python3-venv)
+fi
+[[ ${#packages[@]} == 0 ]] || install_packages "${packages[@]}"
+
+target=wasm32-wasip2
+if [[ ! -d $(rustc --print target-libdir --target $target 2>/dev/null) ]]; then
+    command -v rustup >/dev/null || missing "the compiler's target $target" "install it with your distribution's package manager"
+    echo "installing the compiler's target $target"
+    rustup target add $target
+fi
