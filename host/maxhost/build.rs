@@ -12,7 +12,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
     let mut files = Vec::new();
     for tree in TREES {
-        println!("cargo:rerun-if-changed={}", root.join(tree).display());
+        // Named one by one: a folder is watched with all that is in it, and what building leaves behind is no source.
+        for entry in std::fs::read_dir(root.join(tree))? {
+            let entry = entry?;
+            if !is_left_behind(&entry.file_name().to_string_lossy()) {
+                println!("cargo:rerun-if-changed={}", entry.path().display());
+            }
+        }
         collect(&root.join(tree), &mut files)?;
     }
     files.sort();
@@ -29,10 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        // What building leaves behind is no source.
-        if name.starts_with("target") || name == "Cargo.lock" || name == ".git" {
+        if is_left_behind(&entry.file_name().to_string_lossy()) {
             continue;
         }
         if entry.file_type()?.is_dir() {
@@ -42,4 +45,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_left_behind(name: &str) -> bool {
+    name.starts_with("target") || name == "Cargo.lock" || name == ".git"
 }

@@ -13,13 +13,15 @@ use crate::files;
 const TARGET: &str = "wasm32-wasip2";
 
 /// What makes components small and quick, whatever the crate's own profile says.
-const PROFILE: [(&str, &str); 6] = [
+const PROFILE: [(&str, &str); 7] = [
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
     ("CARGO_PROFILE_RELEASE_LTO", "fat"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
     ("CARGO_PROFILE_RELEASE_STRIP", "true"),
     ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+    // An overflow is an error of the flow, not a wrong result.
+    ("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "true"),
 ];
 
 /// Builds the crate in a folder.

@@ -104,16 +104,26 @@ fn get(flow_id: &str) -> pb::GetFlowRequest {
     pb::GetFlowRequest { selector, encoding: pb::Encoding::Json.into() }
 }
 
-/// Follows a flow to its end, over restarts of the host. Ctrl-C leaves it running.
+/// Follows a flow to its end, over restarts of the host; a flow that is put into hospital needs a person, so waiting for it
+/// is over too. Ctrl-C leaves it running.
 fn follow(context: &Context, client: &Client, from: FollowFrom, id: Option<String>, watch: bool) -> Outcome {
-    let mut follower = Follower { context, watch, flow_id: id };
+    let (held, mut hospital) = tokio::sync::mpsc::channel(1);
+    let mut follower = Follower { context, watch, flow_id: id, held };
     let flow = context.block_on(async {
         let deadline = context.global.timeout.map(|timeout| Instant::now() + timeout);
         let options = FollowOptions { deadline, patience: context.global.patience() };
         tokio::select! {
             flow = client.follow(from, options, |observation| follower.observe(&observation)) => flow.map(Some),
+            Some(reason) = hospital.recv() => Err(in_hospital(&reason)),
             _ = tokio::signal::ctrl_c() => Ok(None),
         }
+    });
+    let flow = flow.map_err(|problem| match &follower.flow_id {
+        Some(id) if problem.code == Code::FlowHospital => {
+            let remedy = format!("see `maxhost flow show {id}`; kill the flow if it cannot be mended");
+            problem.remedy(remedy).detail("flow_id", id.clone())
+        }
+        _ => problem,
     })?;
     match flow {
         Some(flow) => ended(context, &flow, watch),
@@ -125,11 +135,17 @@ fn follow(context: &Context, client: &Client, from: FollowFrom, id: Option<Strin
     }
 }
 
+fn in_hospital(reason: &str) -> Problem {
+    Problem::new(Code::FlowHospital, format!("the flow needs a person: {reason}"))
+}
+
 /// Tells what is observed while it happens.
 struct Follower<'a> {
     context: &'a Context,
     watch: bool,
     flow_id: Option<String>,
+    /// Takes the reason why the flow is in hospital.
+    held: tokio::sync::mpsc::Sender<String>,
 }
 
 impl Follower<'_> {
@@ -149,6 +165,10 @@ impl Follower<'_> {
                     || json!({"event": "state", "state": state, "reason": change.reason}),
                     || change.reason.as_ref().map_or(state.to_owned(), |reason| format!("{state}: {reason}")),
                 );
+                if change.state() == pb::FlowState::Hospital {
+                    // Full: it was told already.
+                    let _told = self.held.try_send(change.reason.clone().unwrap_or_default());
+                }
             }
             Observation::Event { event: Event::Progress(label), cursor } => {
                 self.tell(|| json!({"event": "progress", "cursor": cursor, "label": label}), || format!("  {label}"))
