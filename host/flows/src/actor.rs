@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use maxhost_journal::{Frame, Initiation, Millis, Origin, Outgoing, Parcel, Segment, StartRecord};
-use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId};
+use maxhost_model::{Class, Code, FlowId, FlowRow, Problem, SessionId};
 use maxhost_store::{Head, NewFlow, Op};
 use prost::Message;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,12 +21,15 @@ use crate::life::{Beginning, Leaving, Life};
 use crate::options::OperatorEvent;
 use crate::port::{FlowPort, Signal};
 use crate::run::{StartFailure, StartUnit, backoff, new_error_id};
-use crate::units::Unit;
+use crate::units::{Author, Unit};
 
 /// Initiations read from the database at once.
 const READ_AHEAD: u32 = 256;
 /// How soon the database is looked at again after something in it could not be taken.
 const RESCAN: Duration = Duration::from_millis(500);
+
+/// How soon an identity is opened again that could not be for a reason that passes.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// A letter to an identity.
 pub(crate) enum Mail {
@@ -53,8 +56,6 @@ pub(crate) enum Mail {
 /// Where a flow stands that is not in memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Stand {
-    pub hospital: Option<String>,
-    pub until: Option<Millis>,
     pub attempts: u32,
 }
 
@@ -110,7 +111,7 @@ enum SlotState {
     Hot { port: Arc<FlowPort>, news: bool, responder: bool },
     Cold { until: Option<Millis> },
     Retrying { at: Millis },
-    Hospital { reason: String },
+    Hospital,
 }
 
 struct FlowSlot {
@@ -161,7 +162,7 @@ impl Actor {
         let held: HashSet<FlowRow> = cold.held.iter().copied().collect();
         let slot = |row: &FlowRow| {
             let state = match held.contains(row) {
-                true => SlotState::Hospital { reason: String::new() },
+                true => SlotState::Hospital,
                 false => SlotState::Cold { until: None },
             };
             (*row, FlowSlot { state, attempts: 0, client_id: None, kills: Vec::new() })
@@ -224,7 +225,7 @@ impl Actor {
         if self.entry.claimed.load(Ordering::Acquire) {
             return Ok(epoch);
         }
-        let claim = epoch + 1;
+        let claim = self.core.ownership.claim(&self.entry.text, epoch).await.map_err(Problem::from)?.epoch;
         self.core.store.raise_epoch(self.entry.row, claim).await.map_err(Problem::from)?;
         self.entry.epoch.store(claim, Ordering::Release);
         self.entry.claimed.store(true, Ordering::Release);
@@ -252,25 +253,35 @@ impl Actor {
         Ok(())
     }
 
+    /// Could not open. What passes by itself is tried again soon; anything else needs a person.
     async fn quarantine(mut self, problem: Problem) {
+        if problem.class() == Class::Unavailable {
+            tracing::warn!(identity = %self.entry.text, %problem, "identity could not be opened; tried again");
+            self.core.timers.set(now_millis() + REOPEN.as_millis() as u64, self.entry.row);
+            let cold = EntryState::Cold(self.cold_state());
+            return self.refuse_letters(cold, &problem);
+        }
         tracing::warn!(identity = %self.entry.text, %problem, "identity quarantined");
         self.core.emit(OperatorEvent::IdentityQuarantined {
             identity: self.entry.text.to_string(),
             code: problem.code.to_string(),
             reason: problem.message.clone(),
         });
-        let refused = {
+        let told = crate::problems::quarantined(&self.entry.text, &problem);
+        let quarantined = EntryState::Quarantined { problem, cold: self.cold_state() };
+        self.refuse_letters(quarantined, &told);
+    }
+
+    fn refuse_letters(&mut self, next: EntryState, problem: &Problem) {
+        let mut refused = Vec::new();
+        {
             let mut state = self.entry.state.lock();
-            let cold = self.cold_state();
-            *state = EntryState::Quarantined { problem: problem.clone(), cold };
+            *state = next;
             self.letters.close();
-            let mut letters = Vec::new();
             while let Ok(letter) = self.letters.try_recv() {
-                letters.push(letter);
+                refused.push(letter);
             }
-            letters
-        };
-        let problem = crate::problems::quarantined(&self.entry.text, &problem);
+        }
         refused.into_iter().for_each(|letter| letter.refuse(problem.clone()));
     }
 
@@ -516,7 +527,7 @@ impl Actor {
             parcel: Parcel { from: self.entry.text.to_string(), frames: vec![Frame::reject(text, error_id)] },
         };
         unit.last_words(&self.core, maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() });
-        unit.submit(&self.core, opened, None, |result| {
+        unit.submit(&self.core, Author::from(&**opened), None, |result| {
             if let Err(error) = result {
                 tracing::debug!(%error, "a rejection was not written");
             }
@@ -533,7 +544,7 @@ impl Actor {
         match self.flows.get_mut(&row).map(|slot| &mut slot.state) {
             Some(SlotState::Hot { news, .. }) => *news = true,
             Some(SlotState::Cold { .. }) => self.enqueue(row),
-            Some(SlotState::Retrying { .. } | SlotState::Hospital { .. }) | None => {}
+            Some(SlotState::Retrying { .. } | SlotState::Hospital) | None => {}
         }
     }
 
@@ -580,7 +591,7 @@ impl Actor {
         };
         tracing::error!(identity = %self.entry.text, %flow_id, reason, "a flow needs a person");
         Counters::add(&self.core.counters.hospital);
-        slot.state = SlotState::Hospital { reason: reason.clone() };
+        slot.state = SlotState::Hospital;
         for kill in slot.kills.drain(..) {
             let _ = kill.send(Ok(false));
         }
@@ -631,7 +642,7 @@ impl Actor {
             SlotState::Cold { until: Some(at) } | SlotState::Retrying { at } => {
                 self.timers.remove(&(at, row));
             }
-            SlotState::Cold { until: None } | SlotState::Hospital { .. } => {}
+            SlotState::Cold { until: None } | SlotState::Hospital => {}
         }
         let port = FlowPort::new(row);
         slot.state = SlotState::Hot { port: port.clone(), news: false, responder: false };
@@ -640,13 +651,7 @@ impl Actor {
 
     fn stand(&self, row: FlowRow) -> Option<Stand> {
         let slot = self.flows.get(&row)?;
-        let (hospital, until) = match &slot.state {
-            SlotState::Hospital { reason } => (Some(reason.clone()), None),
-            SlotState::Cold { until } => (None, *until),
-            SlotState::Retrying { at } => (None, Some(*at)),
-            SlotState::Hot { .. } => (None, None),
-        };
-        Some(Stand { hospital, until, attempts: slot.attempts })
+        Some(Stand { attempts: slot.attempts })
     }
 
     fn enqueue(&mut self, row: FlowRow) {
@@ -754,7 +759,7 @@ impl Actor {
 
     fn cold_state(&self) -> ColdState {
         let held =
-            |(row, slot): (&FlowRow, &FlowSlot)| matches!(slot.state, SlotState::Hospital { .. }).then_some(*row);
+            |(row, slot): (&FlowRow, &FlowSlot)| matches!(slot.state, SlotState::Hospital).then_some(*row);
         ColdState {
             live: self.flows.keys().copied().collect(),
             held: self.flows.iter().filter_map(held).collect(),

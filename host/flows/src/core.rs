@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
+use maxhost_broker::Broker;
 use maxhost_journal::{Limits, Nanos, Parcel};
 use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, X500Name};
+use maxhost_ownership::Ownership;
 use maxhost_pki::{KeyVault, NetworkMap, OpenIdentity};
 use maxhost_store::Store;
 use tokio::runtime::Handle;
@@ -58,6 +60,8 @@ impl Counters {
 pub(crate) struct Core {
     pub options: HostOptions,
     pub store: Store,
+    pub broker: Arc<dyn Broker>,
+    pub ownership: Arc<dyn Ownership>,
     pub catalogue: Catalogue,
     pub directory: Directory,
     /// Flows in memory.

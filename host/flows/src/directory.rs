@@ -29,6 +29,8 @@ pub(crate) struct IdentityEntry {
     pub epoch: AtomicI64,
     /// This process has raised the epoch: it is the owner.
     pub claimed: AtomicBool,
+    /// Somebody takes its messages from the broker.
+    pub served: AtomicBool,
     /// Live flows, as its actor counts them.
     pub live_flows: AtomicU64,
 }
@@ -71,6 +73,7 @@ impl IdentityEntry {
             behind: AtomicBool::new(false),
             epoch: AtomicI64::new(epoch),
             claimed: AtomicBool::new(false),
+            served: AtomicBool::new(false),
             live_flows: AtomicU64::new(0),
         }
     }

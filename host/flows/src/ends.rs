@@ -122,8 +122,11 @@ pub(crate) fn phase_of(outcome: &Result<Bytes, FlowError>) -> FlowPhase {
 /// The latest ends.
 #[derive(Default)]
 pub(crate) struct Ends {
-    inner: Mutex<(HashMap<FlowRow, Arc<FlowDetail>>, VecDeque<FlowRow>)>,
+    inner: Mutex<Remembered>,
 }
+
+/// What is remembered, and in which order it came.
+type Remembered = (HashMap<FlowRow, Arc<FlowDetail>>, VecDeque<FlowRow>);
 
 impl Ends {
     pub fn remember(&self, row: FlowRow, detail: Arc<FlowDetail>) {

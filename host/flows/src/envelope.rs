@@ -67,12 +67,4 @@ impl Envelope {
         id.copy_from_slice(&hash.finalize().as_bytes()[..16]);
         id
     }
-
-    /// Who sent it, by its own word.
-    pub fn from(&self) -> Option<&str> {
-        match self.content.as_ref()? {
-            Content::Initiation(initiation) => Some(&initiation.from),
-            Content::Parcel(addressed) => addressed.parcel.as_ref().map(|parcel| parcel.from.as_str()),
-        }
-    }
 }

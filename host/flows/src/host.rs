@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use maxhost_broker::{EmbeddedBroker, EmbeddedOptions};
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, X500Name};
+use maxhost_ownership::MemoryOwnership;
 use maxhost_pki::{KeyVault, NetworkMap};
 use maxhost_sandbox::{Sandbox, SandboxOptions};
 use maxhost_store::{Store, StoreOptions};
@@ -25,6 +27,8 @@ use crate::options::{HostOptions, IdentitySpec, OperatorEvent};
 const EVENTS: usize = 1024;
 /// Identities that are opened at once after a start, to look after their flows.
 const OPENING_AT_ONCE: usize = 64;
+/// How often quarantined identities are looked at.
+const READMISSION: Duration = Duration::from_secs(2);
 /// Ended flows that are forgotten in one commit.
 const PURGE: u32 = 1000;
 
@@ -71,6 +75,7 @@ impl Host {
         })
         .await?;
         let store = Store::open(StoreOptions::new(&options.database)).await.map_err(Problem::from)?;
+        let broker = EmbeddedBroker::open(EmbeddedOptions::new(&options.broker)).await.map_err(Problem::from)?;
         let mut live: HashMap<IdentityRow, Vec<FlowRow>> = HashMap::new();
         for flow in store.live_flows().await.map_err(Problem::from)? {
             live.entry(flow.identity).or_default().push(flow.row);
@@ -88,6 +93,8 @@ impl Host {
             io: tokio::runtime::Handle::current(),
             options,
             store,
+            broker: Arc::new(broker),
+            ownership: Arc::new(MemoryOwnership::embedded("this host")),
             catalogue,
             directory: Default::default(),
             ports: Default::default(),
@@ -103,13 +110,17 @@ impl Host {
         });
         core.io.spawn(crate::timers::run(core.clone()));
         core.io.spawn(purge(core.clone()));
-        Ok(Arc::new(Host {
+        core.io.spawn(crate::relay::send(core.clone()));
+        core.io.spawn(crate::relay::receive(core.clone()));
+        let host = Arc::new(Host {
             core,
             started: Instant::now(),
             network_changes: broadcast::Sender::new(EVENTS),
             guests: Mutex::new(Some(guests)),
             live: Mutex::new(live),
-        }))
+        });
+        host.core.io.spawn(readmit(Arc::downgrade(&host)));
+        Ok(host)
     }
 
     /// What operators care about, from now on.
@@ -175,6 +186,7 @@ impl Host {
                 waking.push(entry);
             }
         }
+        crate::relay::look_for(&self.core, waking.clone());
         self.core.io.spawn(wake_busy(self.core.clone(), waking));
         Ok(problems)
     }
@@ -332,6 +344,7 @@ impl Host {
         while self.core.directory.all().iter().any(is_open) && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        self.core.broker.close().await;
         self.core.store.clone().close().await;
         if let Some(guests) = self.guests.lock().take() {
             guests.shutdown_background();
@@ -379,6 +392,38 @@ async fn wake_busy(core: Arc<Core>, entries: Vec<Arc<IdentityEntry>>) {
         let opening = |entry: &Arc<IdentityEntry>| entry.phase() == IdentityPhase::Opening;
         while some.iter().any(opening) && !core.stopping.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// Looks after quarantined identities: whoever mends keys or components need not touch the manifest.
+async fn readmit(host: std::sync::Weak<Host>) {
+    loop {
+        tokio::time::sleep(READMISSION).await;
+        let Some(host) = host.upgrade() else { return };
+        if host.core.stopping.is_cancelled() {
+            return;
+        }
+        let all = host.core.directory.all();
+        for entry in all.into_iter().filter(|entry| entry.problem().is_some()) {
+            let (host, spec) = (host.clone(), entry.spec.lock().as_ref().clone());
+            let name = entry.name.clone();
+            let mended = blocking(move || match host.unusable(&spec) {
+                Some(problem) => Err(problem),
+                None => {
+                    let (vault, trust) = (&host.core.vault, host.core.network.trust_root());
+                    let now = std::time::SystemTime::now();
+                    maxhost_pki::OpenIdentity::open(vault, &spec.keys, &name, trust, now).map_err(Problem::from)?;
+                    Ok(host)
+                }
+            });
+            if let Ok(host) = mended.await {
+                let spec = entry.spec.lock().as_ref().clone();
+                tracing::info!(identity = %entry.text, "mended: out of quarantine");
+                if let Err(problem) = host.put_identity(spec).await {
+                    tracing::warn!(identity = %entry.text, %problem, "cannot be hosted yet");
+                }
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ mod life;
 pub mod options;
 mod port;
 mod problems;
+mod relay;
 mod run;
 mod service;
 mod timers;

@@ -285,7 +285,10 @@ impl HostApi for Host {
                     _ => return Ok(false),
                 }
             }
-            _ => return Ok(false),
+            Some(_) => return Ok(false),
+            // A responder that ended well has no row any more.
+            None if self.core.ends.get(flow.row()).is_some_and(|end| end.summary.flow_id == flow) => return Ok(false),
+            None => return Err(no_flow(flow)),
         };
         let Some(entry) = self.core.directory.by_row(record.identity) else {
             return Err(Problem::new(Code::IdentityNotFound, "the flow's identity is not hosted here"));

@@ -1,10 +1,10 @@
 //! Commit units: everything a flow has to write at one moment, and what becomes visible once it is written.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use maxhost_journal::{Flush, Frame, Initiation, Outgoing, Parcel, wire::FrameKind};
-use maxhost_model::{ErrorId, ErrorKind, FlowError, SessionId};
+use maxhost_model::{ErrorId, ErrorKind, FlowError, IdentityRow, SessionId};
 use maxhost_store::{CommitUnit, Op, Receipt, RunGuard, StoreError};
 use prost::Message;
 
@@ -19,6 +19,26 @@ use crate::port::FlowPort;
 enum Route {
     Parcel { op: usize, to: Arc<IdentityEntry>, session: SessionId, seq: u32, parcel: Parcel },
     Initiation { to: Arc<IdentityEntry>, initiation: Initiation },
+}
+
+/// Whose unit it is, and the epoch it must be in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Author {
+    pub row: IdentityRow,
+    pub epoch: i64,
+}
+
+impl Author {
+    /// The identity as this host last knew its epoch.
+    pub fn of(entry: &IdentityEntry) -> Author {
+        Author { row: entry.row, epoch: entry.epoch.load(Ordering::Acquire) }
+    }
+}
+
+impl From<&Opened> for Author {
+    fn from(opened: &Opened) -> Author {
+        Author { row: opened.entry.row, epoch: opened.epoch }
+    }
 }
 
 /// A unit that is being put together.
@@ -76,10 +96,7 @@ impl Unit {
 
     fn send_here(&mut self, to: Arc<IdentityEntry>, outgoing: Outgoing) {
         match outgoing {
-            Outgoing::Initiate { initiation, .. } => {
-                self.ops.push(Op::Initiate { to: to.row, body: initiation.encode_to_vec().into() });
-                self.routes.push(Route::Initiation { to, initiation });
-            }
+            Outgoing::Initiate { initiation, .. } => self.initiate(to, initiation),
             Outgoing::Deliver { session, seq, parcel, .. } => self.deliver(to, session, seq, parcel),
         }
     }
@@ -90,8 +107,8 @@ impl Unit {
         self.routes.push(Route::Parcel { op, to, session, seq, parcel });
     }
 
-    pub fn initiate(&mut self, to: Arc<IdentityEntry>, body: Bytes, initiation: Initiation) {
-        self.ops.push(Op::Initiate { to: to.row, body });
+    pub fn initiate(&mut self, to: Arc<IdentityEntry>, initiation: Initiation) {
+        self.ops.push(Op::Initiate { to: to.row, body: initiation.encode_to_vec().into() });
         self.routes.push(Route::Initiation { to, initiation });
     }
 
@@ -109,7 +126,7 @@ impl Unit {
         let port = port.clone();
         let watched = core.clone();
         let progress = self.progress.clone();
-        self.submit(core, opened, guard, move |result| match result {
+        self.submit(core, Author::from(&**opened), guard, move |result| match result {
             Ok(()) => {
                 crate::core::Counters::add(&watched.counters.steps);
                 if !progress.is_empty() {
@@ -132,15 +149,15 @@ impl Unit {
     pub fn submit(
         self,
         core: &Arc<Core>,
-        opened: &Arc<Opened>,
+        author: Author,
         guard: Option<RunGuard>,
         then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
         let Unit { ops, routes, to_broker, .. } = self;
-        let (core_then, opened_then) = (core.clone(), opened.clone());
+        let core_then = core.clone();
         core.store.submit(CommitUnit {
-            identity: opened.entry.row,
-            epoch: opened.epoch,
+            identity: author.row,
+            epoch: author.epoch,
             guard,
             ops,
             done: Box::new(move |result| match result {
@@ -149,7 +166,7 @@ impl Unit {
                     if to_broker {
                         core_then.outbox_bell.notify_one();
                     }
-                    route(&core_then, &opened_then, routes, &receipt);
+                    route(&core_then, routes, &receipt);
                 }
                 Err(error) => then(Err(error)),
             }),
@@ -157,7 +174,7 @@ impl Unit {
     }
 }
 
-fn route(core: &Arc<Core>, opened: &Arc<Opened>, routes: Vec<Route>, receipt: &Receipt) {
+fn route(core: &Arc<Core>, routes: Vec<Route>, receipt: &Receipt) {
     let mut ids = receipt.initiations.iter();
     for route in routes {
         match route {
@@ -166,10 +183,10 @@ fn route(core: &Arc<Core>, opened: &Arc<Opened>, routes: Vec<Route>, receipt: &R
                     core.tell(&to, Mail::Initiation { id, initiation: Box::new(initiation) });
                 }
             }
-            Route::Parcel { op, session, parcel, .. } if receipt.undelivered.contains(&op) => {
+            Route::Parcel { op, to, session, parcel, .. } if receipt.undelivered.contains(&op) => {
                 if let Some(FrameKind::Confirm(confirm)) = parcel.frames.first().and_then(|frame| frame.kind.as_ref()) {
                     let confirmed = SessionId(confirm.session);
-                    core.io.spawn(bounce(core.clone(), opened.clone(), session, confirmed));
+                    core.io.spawn(bounce(core.clone(), to, session, parcel.from.as_str().into(), confirmed));
                 }
             }
             Route::Parcel { to, session, seq, parcel, .. } => core.route_parcel(&to, session, seq, parcel),
@@ -180,22 +197,18 @@ fn route(core: &Arc<Core>, opened: &Arc<Opened>, routes: Vec<Route>, receipt: &R
 /// A responder has confirmed a session whose initiator has ended meanwhile: it is told how, as the initiator would have
 /// told it (spec 1.4: for sessions still initiating the error is sent on confirmation). The initiation was the
 /// initiator's frame 0, so this is its frame 1.
-async fn bounce(core: Arc<Core>, opened: Arc<Opened>, dead: SessionId, confirmed: SessionId) {
-    let Ok(Some(journal)) = core.store.journal(confirmed.flow()).await else { return };
-    let Ok(start) = maxhost_journal::StartRecord::decode(&journal.record.start) else { return };
-    let maxhost_journal::Origin::Peer(initiation) = start.origin else { return };
+async fn bounce(core: Arc<Core>, owner: Arc<IdentityEntry>, dead: SessionId, party: Arc<str>, confirmed: SessionId) {
     let end = core.store.flow(dead.flow()).await.ok().flatten().and_then(|record| record.end);
-    let error =
-        end.and_then(|end| EndRecord::decode_stored(&end)?.error.as_ref().map(FlowError::from)).unwrap_or_else(|| {
-            FlowError {
-                error_id: Some(ErrorId(dead.0 as u64)),
-                ..FlowError::new(ErrorKind::UnexpectedEnd, "the initiator has ended")
-            }
-        });
-    let parcel = Parcel { from: initiation.from, frames: vec![Frame::error(&error)] };
+    let error = end.and_then(|end| EndRecord::decode_stored(&end)?.error.as_ref().map(FlowError::from));
+    let error = error.unwrap_or_else(|| FlowError {
+        error_id: Some(ErrorId(dead.0 as u64)),
+        ..FlowError::new(ErrorKind::UnexpectedEnd, "the initiator has ended")
+    });
+    let parcel = Parcel { from: owner.text.to_string(), frames: vec![Frame::error(&error)] };
+    let outgoing = vec![Outgoing::Deliver { party, session: confirmed, seq: 1, parcel }];
     let mut unit = Unit::default();
-    unit.deliver(opened.entry.clone(), confirmed, 1, parcel);
-    unit.submit(&core, &opened, None, |result| {
+    unit.last_words(&core, Flush { outgoing, ..Flush::default() });
+    unit.submit(&core, Author::of(&owner), None, |result| {
         if let Err(error) = result {
             tracing::warn!(%error, "a responder could not be told that its initiator has ended");
         }

@@ -1,0 +1,218 @@
+//! The way through the broker: from the outbox to the recipient's queue, and from an identity's queue into the
+//! database. Each step is at least once; the receiver's database recognises what comes twice.
+//!
+//! Identities of one database need none of this: their messages are written by the sender's own transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maxhost_broker::{Acks, BrokerError, Consumer, Delivery, Message, MessageId};
+use maxhost_model::{IdentityRow, SessionId};
+use maxhost_store::{Op, OutboxRow, StoreError};
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+use crate::core::Core;
+use crate::directory::{EntryState, IdentityEntry};
+use crate::envelope::{Content, Envelope};
+use crate::units::{Author, Unit};
+
+/// Messages taken from the outbox at once.
+const BATCH: u32 = 256;
+/// Messages that one identity may have in hand before they are committed.
+const CREDIT: u32 = 64;
+/// A broker that does not answer by then is asked again.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How soon a failed step is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// A consumer with nothing to do for so long lets go of its queue; the bell calls it back.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Sends what is in the outbox, until the host stops.
+pub(crate) async fn send(core: Arc<Core>) {
+    let mut pause = Duration::ZERO;
+    loop {
+        match send_batch(&core).await {
+            Ok(0) => pause = Duration::from_secs(5),
+            Ok(_) => pause = Duration::ZERO,
+            Err(reason) => {
+                tracing::warn!(reason, "the outbox could not be sent; tried again");
+                pause = pause.clamp(RETRY, Duration::from_secs(10)) * 2;
+            }
+        }
+        if pause.is_zero() {
+            continue;
+        }
+        tokio::select! {
+            () = core.outbox_bell.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = core.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Order is kept for each destination; one that is slow holds up only its own batch.
+async fn send_batch(core: &Arc<Core>) -> Result<usize, String> {
+    let rows = core.store.outbox(0, BATCH).await.map_err(|error| error.to_string())?;
+    let mut by_destination: HashMap<String, Vec<OutboxRow>> = HashMap::new();
+    let total = rows.len();
+    for row in rows {
+        by_destination.entry(row.destination.clone()).or_default().push(row);
+    }
+    let sends = by_destination.into_values().map(|rows| send_to_one(core, rows));
+    let sent: Vec<(IdentityRow, i64)> = futures::future::join_all(sends).await.into_iter().flatten().collect();
+    let count = sent.len();
+    let mut by_sender: HashMap<IdentityRow, Vec<Op>> = HashMap::new();
+    for (sender, id) in sent {
+        by_sender.entry(sender).or_default().push(Op::OutboxSent { id });
+    }
+    for (sender, ops) in by_sender {
+        let Some(entry) = core.directory.by_row(sender) else { continue };
+        let author = Author::of(&entry);
+        // Sent again if this fails: the receiver recognises it.
+        core.store.commit(author.row, author.epoch, ops).await.map_err(|error| error.to_string())?;
+    }
+    if count < total { Err(format!("{} of {total} messages were not taken by the broker", total - count)) } else { Ok(count) }
+}
+
+async fn send_to_one(core: &Arc<Core>, rows: Vec<OutboxRow>) -> Vec<(IdentityRow, i64)> {
+    let mut sent = Vec::with_capacity(rows.len());
+    for row in rows {
+        let message = Message { id: MessageId(row.message_id), body: row.body };
+        match tokio::time::timeout(SEND_TIMEOUT, core.broker.send(&row.destination, message)).await {
+            Ok(Ok(())) => sent.push((row.identity, row.id)),
+            Ok(Err(error)) => {
+                tracing::warn!(destination = row.destination, %error, "the broker did not take a message");
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    sent
+}
+
+/// Listens for queues that nobody serves, and serves those of our identities, until the host stops.
+pub(crate) async fn receive(core: Arc<Core>) {
+    while !core.stopping.is_cancelled() {
+        let mut bells = match core.broker.bells().await {
+            Ok(bells) => bells,
+            Err(error) => {
+                tracing::warn!(%error, "the broker's bells cannot be heard; tried again");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
+        loop {
+            let queue = tokio::select! {
+                queue = bells.next() => queue,
+                () = core.stopping.cancelled() => return,
+            };
+            match queue {
+                Ok(queue) => {
+                    if let Some(entry) = core.directory.get(&queue) {
+                        core.io.spawn(serve(core.clone(), entry));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the broker's bells went silent");
+                    tokio::time::sleep(RETRY).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Whatever waits in the broker for an identity that has just come.
+pub(crate) fn look_for(core: &Arc<Core>, entries: Vec<Arc<IdentityEntry>>) {
+    let core = core.clone();
+    core.io.clone().spawn(async move {
+        let waiting = core.broker.waiting().await.unwrap_or_default();
+        for entry in entries.into_iter().filter(|entry| waiting.iter().any(|queue| **queue == *entry.text)) {
+            core.io.spawn(serve(core.clone(), entry));
+        }
+    });
+}
+
+/// Serves one identity's queue until it is empty for a while.
+async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>) {
+    // The queue is exclusive: a second server would only wait for the first.
+    if entry.served.swap(true, std::sync::atomic::Ordering::AcqRel) {
+        return;
+    }
+    let result = match core.broker.consume(&entry.text, CREDIT).await {
+        Ok(mut consumer) => take_all(&core, &entry, consumer.as_mut()).await,
+        Err(error) => Err(error.to_string()),
+    };
+    entry.served.store(false, std::sync::atomic::Ordering::Release);
+    match result {
+        Ok(()) => {}
+        Err(reason) => {
+            tracing::warn!(identity = %entry.text, reason, "messages could not be taken from the broker; tried again");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+    // What came between the last look and the release rings no bell, because somebody served the queue.
+    let waiting = core.broker.waiting().await.unwrap_or_default();
+    if waiting.iter().any(|queue| **queue == *entry.text) && !core.stopping.is_cancelled() {
+        core.io.spawn(Box::pin(serve_again(core.clone(), entry)));
+    }
+}
+
+fn serve_again(core: Arc<Core>, entry: Arc<IdentityEntry>) -> futures::future::BoxFuture<'static, ()> {
+    Box::pin(serve(core, entry))
+}
+
+async fn take_all(core: &Arc<Core>, entry: &Arc<IdentityEntry>, consumer: &mut dyn Consumer) -> Result<(), String> {
+    let acks = consumer.acks();
+    loop {
+        if matches!(&*entry.state.lock(), EntryState::Removed) {
+            return Ok(());
+        }
+        let delivery = tokio::select! {
+            delivery = consumer.next() => delivery.map_err(|error| error.to_string())?,
+            () = tokio::time::sleep(IDLE) => return Ok(()),
+            () = core.stopping.cancelled() => return Ok(()),
+        };
+        take(core, entry, delivery, &acks).await?;
+    }
+}
+
+/// One message: into the database first, then acknowledged.
+async fn take(
+    core: &Arc<Core>,
+    entry: &Arc<IdentityEntry>,
+    delivery: Delivery,
+    acks: &Arc<dyn Acks>,
+) -> Result<(), String> {
+    let acknowledge = async |reason: Option<&str>| {
+        if let Some(reason) = reason {
+            tracing::warn!(identity = %entry.text, message = ?delivery.message.id, reason, "a message was dropped");
+        }
+        acks.ack(delivery.tag).await.map_err(|error: BrokerError| error.to_string())
+    };
+    let Ok(envelope) = Envelope::decode(delivery.message.body.clone()) else {
+        return acknowledge(Some("it is no message of ours")).await;
+    };
+    if envelope.to != *entry.text || envelope.message_id() != delivery.message.id.0 {
+        return acknowledge(Some("it is addressed to somebody else")).await;
+    }
+    let mut unit = Unit::default();
+    unit.op(Op::Arrived { message_id: delivery.message.id.0 });
+    match envelope.content {
+        Some(Content::Initiation(initiation)) => unit.initiate(entry.clone(), initiation),
+        Some(Content::Parcel(addressed)) => match addressed.parcel {
+            Some(parcel) => unit.deliver(entry.clone(), SessionId(addressed.session), addressed.seq, parcel),
+            None => return acknowledge(Some("it is empty")).await,
+        },
+        None => return acknowledge(Some("it is empty")).await,
+    }
+    let (told, result) = oneshot::channel();
+    unit.submit(core, Author::of(entry), None, move |result| drop(told.send(result)));
+    match result.await {
+        Ok(Ok(())) | Ok(Err(StoreError::Duplicate)) => acknowledge(None).await,
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the store is closed".to_owned()),
+    }
+}
