@@ -213,8 +213,12 @@ impl Actor {
         )
         .map_err(Problem::from)?;
         let apps = core.catalogue.set(&spec.cordapps)?;
+        let first = !self.entry.claimed.load(Ordering::Acquire);
         let epoch = self.claim().await?;
         let rows: Vec<FlowRow> = self.flows.keys().copied().collect();
+        if first {
+            crate::bounce::sweep(core, &self.entry, &rows).await?;
+        }
         self.look_at(&rows).await?;
         Ok(Opened { entry: self.entry.clone(), keys, apps, epoch, limits: spec.limits })
     }
@@ -458,14 +462,16 @@ impl Actor {
         let row = port.row;
         self.core.ports.insert(row, port.clone());
         let life = Life { core: self.core.clone(), opened: opened.clone(), port };
-        let (core, mailbox) = (self.core.clone(), self.mailbox.clone());
+        let (core, mailbox, entry) = (self.core.clone(), self.mailbox.clone(), self.entry.clone());
         self.core.guests.spawn(async move {
             let port = life.port.clone();
             let leaving = life.live(beginning).await;
             // From here on arrivals go to the actor. What was left at the port is in the database.
             let unread = port.close();
             core.ports.remove(&row);
-            if unread {
+            if matches!(leaving, Leaving::Ended) {
+                crate::bounce::untaken(&core, &entry, row, &unread);
+            } else if !unread.is_empty() {
                 let _ = mailbox.send(Mail::News(row)).await;
             }
             // Fails only when the actor is gone, and it never goes before its flows.
@@ -758,8 +764,7 @@ impl Actor {
     }
 
     fn cold_state(&self) -> ColdState {
-        let held =
-            |(row, slot): (&FlowRow, &FlowSlot)| matches!(slot.state, SlotState::Hospital).then_some(*row);
+        let held = |(row, slot): (&FlowRow, &FlowSlot)| matches!(slot.state, SlotState::Hospital).then_some(*row);
         ColdState {
             live: self.flows.keys().copied().collect(),
             held: self.flows.iter().filter_map(held).collect(),

@@ -254,7 +254,8 @@ impl Host {
     /// # Errors
     /// None at present; the seam is there for owners that must agree.
     pub async fn remove_identity(self: &Arc<Host>, name: &str) -> Result<(), Problem> {
-        let is_it = |file: &String, known: &Option<String>| known.as_deref() == Some(name) || Path::new(file).ends_with(name);
+        let is_it =
+            |file: &String, known: &Option<String>| known.as_deref() == Some(name) || Path::new(file).ends_with(name);
         self.core.directory.broken.retain(|file, (known, _)| !is_it(file, known));
         if let Some(entry) = self.core.directory.get(name) {
             self.remove(entry).await;

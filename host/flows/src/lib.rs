@@ -13,6 +13,7 @@ mod actor;
 mod admission;
 pub mod api;
 mod apps;
+mod bounce;
 mod core;
 mod directory;
 mod ends;

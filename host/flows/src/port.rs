@@ -153,13 +153,11 @@ impl FlowPort {
         std::mem::take(&mut queue.arrivals)
     }
 
-    /// Takes nothing any more. True if something was left that nobody took.
-    pub fn close(&self) -> bool {
+    /// Takes nothing any more. What is handed back was left and not taken; the database has it while the flow lives.
+    pub fn close(&self) -> Vec<Arrival> {
         let mut queue = self.queue.lock();
         queue.closed = true;
-        let left = !queue.arrivals.is_empty();
-        queue.arrivals = Vec::new();
-        left
+        std::mem::take(&mut queue.arrivals)
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -73,7 +73,11 @@ async fn send_batch(core: &Arc<Core>) -> Result<usize, String> {
         // Sent again if this fails: the receiver recognises it.
         core.store.commit(author.row, author.epoch, ops).await.map_err(|error| error.to_string())?;
     }
-    if count < total { Err(format!("{} of {total} messages were not taken by the broker", total - count)) } else { Ok(count) }
+    if count < total {
+        Err(format!("{} of {total} messages were not taken by the broker", total - count))
+    } else {
+        Ok(count)
+    }
 }
 
 async fn send_to_one(core: &Arc<Core>, rows: Vec<OutboxRow>) -> Vec<(IdentityRow, i64)> {
@@ -203,6 +207,10 @@ async fn take(
     match envelope.content {
         Some(Content::Initiation(initiation)) => unit.initiate(entry.clone(), initiation),
         Some(Content::Parcel(addressed)) => match addressed.parcel {
+            // A session number says which flow, and whoever sends may name any.
+            Some(_) if !owns(core, entry, SessionId(addressed.session)).await? => {
+                return acknowledge(Some("its session is not of this identity")).await;
+            }
             Some(parcel) => unit.deliver(entry.clone(), SessionId(addressed.session), addressed.seq, parcel),
             None => return acknowledge(Some("it is empty")).await,
         },
@@ -215,4 +223,10 @@ async fn take(
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the store is closed".to_owned()),
     }
+}
+
+async fn owns(core: &Arc<Core>, entry: &Arc<IdentityEntry>, session: SessionId) -> Result<bool, String> {
+    let record = core.store.flow(session.flow()).await.map_err(|error| error.to_string())?;
+    // One that is not there any more is told so by the commit, which also answers a late confirmation.
+    Ok(record.is_none_or(|record| record.identity == entry.row))
 }

@@ -189,11 +189,12 @@ impl GuestRun {
         if self.absorb() {
             return Ok(());
         }
+        let back = self.machine.is_catching_up();
         self.flush();
         self.suspensions += 1;
         let until = self.machine.wait_until();
-        // A wait that is over must be resumed: evicted, the flow would come back to the same wait for ever.
-        let over = until.is_some_and(|until| until <= now_millis());
+        // A flow that came back to a wait that is over must go on: evicted, it would come back to it for ever.
+        let over = back && until.is_some_and(|until| until <= now_millis());
         if !over && self.evicts_now() {
             return self.stop(Stop::Evicted);
         }
@@ -302,7 +303,14 @@ impl GuestRun {
         {
             return self.stop(Stop::Trouble(Problem::new(Code::Internal, error.to_string())));
         }
-        match self.machine.note(question, || encoded.into()) {
+        if let Some(error) = self.machine.exceeded() {
+            return self.stop(Stop::Over(error));
+        }
+        let noted = self.machine.note(question, || encoded.into());
+        if self.machine.is_flush_due() {
+            self.flush();
+        }
+        match noted {
             Err(divergence) => self.stop(Stop::Diverged(divergence)),
             Ok(bytes) => match ciborium::from_reader(&bytes[..]) {
                 Ok(answer) => Ok(answer),
@@ -496,7 +504,7 @@ impl FlowHost for GuestRun {
             );
             return self.stop(Stop::Over(FlowError::limit("log", text)));
         }
-        if self.shadow || self.machine.is_replaying() {
+        if self.shadow || self.machine.is_catching_up() {
             return Ok(());
         }
         let end = message.char_indices().nth(MAX_LOG_LINE).map_or(message.len(), |(end, _)| end);

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use maxhost_journal::{Flush, Frame, Initiation, Outgoing, Parcel, wire::FrameKind};
-use maxhost_model::{ErrorId, ErrorKind, FlowError, IdentityRow, SessionId};
+use maxhost_journal::{Flush, Initiation, Outgoing, Parcel};
+use maxhost_model::{IdentityRow, SessionId};
 use maxhost_store::{CommitUnit, Op, Receipt, RunGuard, StoreError};
 use prost::Message;
 
 use crate::actor::Mail;
 use crate::core::{Core, Opened};
 use crate::directory::IdentityEntry;
-use crate::ends::EndRecord;
 use crate::envelope::Envelope;
 use crate::port::FlowPort;
 
@@ -184,33 +183,9 @@ fn route(core: &Arc<Core>, routes: Vec<Route>, receipt: &Receipt) {
                 }
             }
             Route::Parcel { op, to, session, parcel, .. } if receipt.undelivered.contains(&op) => {
-                if let Some(FrameKind::Confirm(confirm)) = parcel.frames.first().and_then(|frame| frame.kind.as_ref()) {
-                    let confirmed = SessionId(confirm.session);
-                    core.io.spawn(bounce(core.clone(), to, session, parcel.from.as_str().into(), confirmed));
-                }
+                crate::bounce::undelivered(core, &to, session, &parcel);
             }
             Route::Parcel { to, session, seq, parcel, .. } => core.route_parcel(&to, session, seq, parcel),
         }
     }
-}
-
-/// A responder has confirmed a session whose initiator has ended meanwhile: it is told how, as the initiator would have
-/// told it (spec 1.4: for sessions still initiating the error is sent on confirmation). The initiation was the
-/// initiator's frame 0, so this is its frame 1.
-async fn bounce(core: Arc<Core>, owner: Arc<IdentityEntry>, dead: SessionId, party: Arc<str>, confirmed: SessionId) {
-    let end = core.store.flow(dead.flow()).await.ok().flatten().and_then(|record| record.end);
-    let error = end.and_then(|end| EndRecord::decode_stored(&end)?.error.as_ref().map(FlowError::from));
-    let error = error.unwrap_or_else(|| FlowError {
-        error_id: Some(ErrorId(dead.0 as u64)),
-        ..FlowError::new(ErrorKind::UnexpectedEnd, "the initiator has ended")
-    });
-    let parcel = Parcel { from: owner.text.to_string(), frames: vec![Frame::error(&error)] };
-    let outgoing = vec![Outgoing::Deliver { party, session: confirmed, seq: 1, parcel }];
-    let mut unit = Unit::default();
-    unit.last_words(&core, Flush { outgoing, ..Flush::default() });
-    unit.submit(&core, Author::of(&owner), None, |result| {
-        if let Err(error) = result {
-            tracing::warn!(%error, "a responder could not be told that its initiator has ended");
-        }
-    });
 }

@@ -1,0 +1,91 @@
+//! Responders whose initiator has ended before it learned of them.
+//!
+//! A flow that fails or is killed does not wait for sessions that are still initiating; spec 1.4 has them told on
+//! confirmation. The flow is gone by then, so the host tells them, as the flow would have: with the error it ended in.
+//! The initiation was the initiator's frame 0, so this is its frame 1; if the flow itself sent a frame 1, that one is
+//! in the responder's inbox already and this one is ignored.
+
+use std::sync::Arc;
+
+use maxhost_journal::wire::{Confirm, FrameKind};
+use maxhost_journal::{Flush, Frame, Origin, Outgoing, Parcel, StartRecord};
+use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
+use maxhost_store::FlowRecord;
+
+use crate::core::Core;
+use crate::directory::IdentityEntry;
+use crate::ends::EndRecord;
+use crate::port::Arrival;
+use crate::units::{Author, Unit};
+
+fn confirmation(parcel: &Parcel) -> Option<&Confirm> {
+    match parcel.frames.first()?.kind.as_ref()? {
+        FrameKind::Confirm(confirm) => Some(confirm),
+        _ => None,
+    }
+}
+
+/// A parcel came for a flow that has ended.
+pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, parcel: &Parcel) {
+    if let Some(confirm) = confirmation(parcel) {
+        let party = parcel.from.as_str().into();
+        core.io.spawn(tell(core.clone(), owner.clone(), session, party, SessionId(confirm.session)));
+    }
+}
+
+/// A flow has ended with these arrivals in its port: they came while it ended.
+pub(crate) fn untaken(core: &Arc<Core>, owner: &Arc<IdentityEntry>, row: FlowRow, arrivals: &[Arrival]) {
+    for arrival in arrivals {
+        undelivered(core, owner, row.session(arrival.session), &arrival.parcel);
+    }
+}
+
+/// After a start of the host: finds the responders of an identity whose initiator, on this host too, has ended without
+/// a word to them, because the host was killed between the two.
+///
+/// # Errors
+/// The database cannot be read.
+pub(crate) async fn sweep(core: &Arc<Core>, entry: &Arc<IdentityEntry>, rows: &[FlowRow]) -> Result<(), Problem> {
+    for rows in rows.chunks(512) {
+        let records = core.store.flows(rows).await.map_err(Problem::from)?;
+        let waiting: Vec<(FlowRow, String, SessionId)> = records.iter().filter_map(initiator_of).collect();
+        let initiators: Vec<FlowRow> = waiting.iter().map(|(_, _, session)| session.flow()).collect();
+        let initiators = core.store.flows(&initiators).await.map_err(Problem::from)?;
+        for (row, from, session) in waiting {
+            let Some(owner) = core.directory.get(&from) else { continue };
+            // Rows are numbered by database: one of another identity is not the initiator.
+            let lives =
+                |flow: &FlowRecord| flow.row == session.flow() && flow.identity == owner.row && flow.state.is_live();
+            if !initiators.iter().any(lives) {
+                tell(core.clone(), owner, session, entry.text.clone(), row.session(0)).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn initiator_of(record: &FlowRecord) -> Option<(FlowRow, String, SessionId)> {
+    match StartRecord::decode(&record.start).ok()?.origin {
+        Origin::Peer(initiation) => Some((record.row, initiation.from, SessionId(initiation.from_session))),
+        Origin::Rpc { .. } => None,
+    }
+}
+
+async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, dead: SessionId, party: Arc<str>, confirmed: SessionId) {
+    let record = core.store.flow(dead.flow()).await.ok().flatten().filter(|record| record.identity == owner.row);
+    let end = record.and_then(|record| record.end);
+    let error = end.and_then(|end| EndRecord::decode_stored(&end)?.error.as_ref().map(FlowError::from));
+    let error = error.unwrap_or_else(|| FlowError {
+        error_id: Some(ErrorId(dead.0 as u64)),
+        ..FlowError::new(ErrorKind::UnexpectedEnd, "the initiator has ended")
+    });
+    let parcel = Parcel { from: owner.text.to_string(), frames: vec![Frame::error(&error)] };
+    let outgoing = vec![Outgoing::Deliver { party, session: confirmed, seq: 1, parcel }];
+    let mut unit = Unit::default();
+    unit.last_words(&core, Flush { outgoing, ..Flush::default() });
+    unit.submit(&core, Author::of(&owner), None, |result| {
+        if let Err(error) = result {
+            tracing::warn!(%error, "a responder could not be told that its initiator has ended");
+        }
+    });
+}
