@@ -42,20 +42,27 @@ class Host:
             [BINARY, "run", "--json", "--config", str(self.config)], stdout=subprocess.PIPE, stderr=self.log)
         ready = json.loads(self.process.stdout.readline())
         assert ready["event"] == "ready", ready
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        # Read on, so that the host never writes into a full pipe.
+        self.reader = threading.Thread(target=self.process.stdout.read, daemon=True)
+        self.reader.start()
         self.channel = grpc.insecure_channel(ready["grpc"])
 
     def kill(self):
         self.channel.close()
         self.process.kill()
         self.process.wait()
+        self.close()
+
+    def close(self):
+        self.reader.join()
+        self.process.stdout.close()
         self.log.close()
 
     def stop(self):
         self.channel.close()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=10)
-        self.log.close()
+        self.close()
         shutil.rmtree(self.folder)
         return code
 
