@@ -2,7 +2,7 @@
 //!
 //! [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
-//! sessions behave.
+//! sessions behave. [`sequences`]: that every message comes once, and in order.
 
 use maxhost_sdk::prelude::*;
 
@@ -10,6 +10,7 @@ pub mod abuse;
 pub mod determinism;
 pub mod errors;
 pub mod isolation;
+pub mod sequences;
 pub mod sessions;
 
 /// A flow's only argument: with whom.
@@ -75,5 +76,7 @@ cordapp! {
         sessions::answers_inner,
         sessions::peer_leaves,
         sessions::leaves_at_once,
+        sequences::sequence,
+        sequences::counts,
     ]
 }

@@ -1,0 +1,126 @@
+//! Ping-pong over gRPC against the host's process, as many at once as asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::installation::{HostProcess, cpu_of};
+use hdrhistogram::Histogram;
+
+use crate::figures::{Goal, Report, median};
+use crate::setting::{Clients, Outcome, Setting, party, runtime};
+
+/// Pairs of identities that the load is spread over.
+const PAIRS: u32 = 10;
+
+/// What one round showed.
+pub struct Round {
+    pub flows: f64,
+    pub seconds: f64,
+    pub cpu: Duration,
+    pub client_cpu: Duration,
+    pub steps: f64,
+    pub commits: f64,
+    pub latency: Histogram<u64>,
+}
+
+pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
+    let installation = setting.small()?;
+    let host = installation.start::<&str>(&[])?;
+    let runtime = runtime()?;
+    let clients = runtime.block_on(Clients::connect(&host))?;
+    for (rounds, concurrency) in [(1, 16), (1, 256), (10, 1), (10, 16), (10, 256)] {
+        if setting.quick && (rounds, concurrency) != (10, 256) {
+            continue;
+        }
+        report.group(match (rounds, concurrency) {
+            (1, 16) => "ping-pong(1) over gRPC, 16 at once (6 steps a flow)",
+            (1, _) => "ping-pong(1) over gRPC, 256 at once (6 steps a flow)",
+            (_, 1) => "ping-pong(10) over gRPC, 1 at once (24 steps a flow)",
+            (_, 16) => "ping-pong(10) over gRPC, 16 at once (24 steps a flow)",
+            _ => "ping-pong(10) over gRPC, 256 at once (24 steps a flow)",
+        });
+        let mut results = Vec::new();
+        for _ in 0..setting.rounds() {
+            results.push(runtime.block_on(round(setting, &host, &clients, rounds, concurrency))?);
+        }
+        tell(report, &results, rounds, concurrency == 256 && rounds == 10);
+    }
+    report.add("resident memory of the host after that", host.resident() as f64 / 1e6, "MB", Goal::None);
+    host.stop()?;
+    Ok(())
+}
+
+fn tell(report: &mut Report, results: &[Round], rounds: u32, judged: bool) {
+    let steps_a_flow = f64::from(2 * rounds + 4);
+    let of = |figure: &dyn Fn(&Round) -> f64| median(results.iter().map(figure).collect());
+    let (at_least, at_most) =
+        if judged { (Goal::AtLeast(20_000.0), Goal::AtMost(80.0)) } else { (Goal::None, Goal::None) };
+    report.add("durable steps", of(&|r| r.flows * steps_a_flow / r.seconds), "/s", at_least);
+    report.add("CPU of the host a step", of(&|r| r.cpu.as_secs_f64() * 1e6 / (r.flows * steps_a_flow)), "µs", at_most);
+    report.add("flows", of(&|r| r.flows / r.seconds), "/s", Goal::None);
+    report.add("steps a commit, as the host counts them", of(&|r| r.steps / r.commits), "", Goal::None);
+    report.add("commits (one fsync each)", of(&|r| r.commits / r.seconds), "/s", Goal::None);
+    report.add("fsyncs a step", of(&|r| r.commits / (r.flows * steps_a_flow)), "", Goal::None);
+    report.add("a flow, p50", of(&|r| r.latency.value_at_quantile(0.5) as f64 / 1e3), "ms", Goal::None);
+    report.add("a flow, p99", of(&|r| r.latency.value_at_quantile(0.99) as f64 / 1e3), "ms", Goal::None);
+    report.add("cores used by the host", of(&|r| r.cpu.as_secs_f64() / r.seconds), "", Goal::None);
+    report.add("cores used by the load generator", of(&|r| r.client_cpu.as_secs_f64() / r.seconds), "", Goal::None);
+}
+
+async fn round(
+    setting: &Setting,
+    host: &HostProcess,
+    clients: &Clients,
+    rounds: u32,
+    concurrency: usize,
+) -> Outcome<Round> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let counting = Arc::new(AtomicBool::new(false));
+    let mut workers = tokio::task::JoinSet::new();
+    for number in 0..concurrency {
+        let (clients, stop, counting) = (clients.clone(), stop.clone(), counting.clone());
+        let pair = number as u32 % PAIRS;
+        workers.spawn(async move {
+            let (from, to) = (party(2 * pair + 1), party(2 * pair + 2));
+            let mut latencies = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                let arguments = format!(r#"{{"peer":"{to}","count":{rounds}}}"#);
+                clients.run(number, &from, "ping-pong/ping", arguments).await.map_err(|error| error.to_string())?;
+                if counting.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
+                    latencies.push(began.elapsed().as_micros() as u64);
+                }
+            }
+            Ok::<_, String>(latencies)
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = clients.status().await?.counters;
+    let (cpu, client_cpu, began) = (host.cpu(), cpu_of("self"), Instant::now());
+    counting.store(true, Ordering::Relaxed);
+    tokio::time::sleep(setting.window()).await;
+    stop.store(true, Ordering::Relaxed);
+    let seconds = began.elapsed().as_secs_f64();
+    let (cpu, client_cpu) = (host.cpu() - cpu, cpu_of("self") - client_cpu);
+    let after = clients.status().await?.counters;
+    let count = |name: &str| {
+        let value = |counters: &std::collections::BTreeMap<String, u64>| counters.get(name).copied().unwrap_or(0);
+        value(&after).saturating_sub(value(&before)) as f64
+    };
+    let mut latency = Histogram::new(3)?;
+    while let Some(latencies) = workers.join_next().await {
+        for micros in latencies?? {
+            latency.record(micros)?;
+        }
+    }
+    Ok(Round {
+        flows: latency.len() as f64,
+        seconds,
+        cpu,
+        client_cpu,
+        steps: count("steps"),
+        commits: count("commits"),
+        latency,
+    })
+}

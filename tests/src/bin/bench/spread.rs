@@ -1,0 +1,98 @@
+//! The same rate of flows over ever more identities.
+
+use std::time::Duration;
+
+use maxhost_rpc::proto::v1 as pb;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::figures::{Goal, Report, median};
+use crate::installation::HostProcess;
+use crate::setting::{Clients, LARGE, Outcome, Setting, party, runtime};
+
+/// Flows a second.
+const RATE: u32 = 200;
+
+pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
+    report.group("ping-pong(1) over gRPC at 200 flows a second, spread over ever more identities, all awake");
+    let installation = setting.large()?;
+    let runtime = runtime()?;
+    let mut costs = Vec::new();
+    for identities in [1, 100, 1_000, LARGE] {
+        installation.forget()?;
+        let host = installation.start(&["flows.idle_close=1 h"])?;
+        let cost = runtime.block_on(async {
+            let clients = Clients::connect(&host).await?;
+            wake(&clients, identities).await?;
+            let mut rounds = Vec::new();
+            for _ in 0..setting.rounds() {
+                rounds.push(round(setting, &host, &clients, identities).await?);
+            }
+            Outcome::Ok(median(rounds))
+        })?;
+        report.add(format!("{identities} identities, CPU of the host a flow"), cost, "µs", Goal::None);
+        costs.push(cost);
+        host.stop()?;
+    }
+    let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = costs.iter().copied().fold(0.0, f64::max);
+    report.add("most over least", most / least, "×", Goal::AtMost(1.2));
+    Ok(())
+}
+
+/// Opens each identity, so that what is measured is their flows and not their waking.
+async fn wake(clients: &Clients, identities: u32) -> Outcome {
+    let mut waking = tokio::task::JoinSet::new();
+    for number in 1..=identities {
+        if waking.len() >= 64
+            && let Some(woken) = waking.join_next().await
+        {
+            woken??;
+        }
+        let clients = clients.clone();
+        let arguments = r#"{"beats":0,"interval_ms":0}"#.to_owned();
+        waking.spawn(async move {
+            let started = clients.start(number as usize, &party(number), "heartbeat/beat", arguments).await;
+            started.map(drop).map_err(|error| error.to_string())
+        });
+    }
+    while let Some(woken) = waking.join_next().await {
+        woken??;
+    }
+    Ok(())
+}
+
+/// CPU a flow, µs.
+async fn round(setting: &Setting, host: &HostProcess, clients: &Clients, identities: u32) -> Outcome<f64> {
+    let mut flows = tokio::task::JoinSet::new();
+    let mut ticks = interval(Duration::from_secs(1) / RATE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let before = completed(&clients.status().await?);
+    let (cpu, end) = (host.cpu(), Instant::now() + setting.window());
+    let mut number = 0_u32;
+    while Instant::now() < end {
+        ticks.tick().await;
+        // A stride that visits all of them, in no order that the host could know.
+        let from = number.wrapping_mul(7_919) % identities;
+        let to = (from + 1) % identities;
+        let (from, clients) = (party(from + 1), clients.clone());
+        let arguments = format!(r#"{{"peer":"{}","count":1}}"#, party(to + 1));
+        flows.spawn(async move {
+            let run = clients.run(number as usize, &from, "ping-pong/ping", arguments).await;
+            run.map_err(|error| error.to_string())
+        });
+        number += 1;
+    }
+    while let Some(flow) = flows.join_next().await {
+        flow??;
+    }
+    // Responders end a moment after their initiators.
+    sleep_until(Instant::now() + Duration::from_millis(200)).await;
+    let cpu = host.cpu() - cpu;
+    let flows = (completed(&clients.status().await?) - before) / 2.0;
+    Ok(cpu.as_secs_f64() * 1e6 / flows)
+}
+
+/// Flows that have ended well, of both sides.
+fn completed(status: &pb::StatusResponse) -> f64 {
+    status.flows.get("completed").copied().unwrap_or(0) as f64
+}
