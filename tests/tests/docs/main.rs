@@ -259,8 +259,18 @@ fn the_tutorial_for_cordapp_authors_can_be_followed() {
 }
 
 #[test]
-fn the_operators_guide_can_be_followed() {
-    assert!(follow("docs/operating.md").1 > 10);
+fn the_operators_guide_can_be_followed_and_knows_every_file() {
+    let (reader, commands) = follow("docs/operating.md");
+    assert!(commands > 10);
+    let text = read("docs/operating.md");
+    for folder in ["net", "net/data"] {
+        for entry in std::fs::read_dir(reader.folder().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let name = name.trim_end_matches("-wal").trim_end_matches("-shm");
+            let path = format!("{}/{name}", folder.replace("net", "DIR"));
+            assert!(text.contains(&path), "docs/operating.md does not say what {path} is");
+        }
+    }
 }
 
 #[test]
@@ -273,9 +283,7 @@ fn the_rpc_guide_can_be_followed_and_its_python_client_works() {
     let (reader, commands) = follow("docs/rpc.md");
     assert!(commands > 3);
     let Some(python) = python() else {
-        eprintln!(
-            "SKIPPED: the Python client of docs/rpc.md, for want of a Python with grpcio"
-        );
+        eprintln!("SKIPPED: the Python client of docs/rpc.md, for want of a Python with grpcio");
         return;
     };
     let output = std::process::Command::new(python)
