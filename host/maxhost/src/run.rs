@@ -12,7 +12,7 @@ use maxhost_flows::Host;
 use maxhost_flows::api::{Caller, HostApi, IdentityPhase};
 use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
-use maxhost_rpc::{Bound, RpcServer};
+use maxhost_rpc::{Bound, RpcOptions, RpcServer};
 use maxhost_store::DataLock;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -146,7 +146,11 @@ async fn prepare(config: &Config, host: &Arc<Host>) -> Result<(Bound, Looked), P
     .map_err(|error| Problem::new(Code::Internal, format!("reading the manifests failed: {error}")))?;
     let refused = folders::apply(host, changes?).await?;
     let api: Arc<dyn HostApi> = Arc::clone(host) as Arc<dyn HostApi>;
-    let bound = RpcServer::bind(config.rpc_options(), api).await?;
+    // What a flow may be sent, it may be started with.
+    let parameters = host.network_parameters(&Caller::local()).await?;
+    let max_message_size = usize::try_from(parameters.max_message_size).unwrap_or(usize::MAX);
+    let options = RpcOptions { max_message_size, ..config.rpc_options() };
+    let bound = RpcServer::bind(options, api).await?;
     Ok((bound, (manifests, refused)))
 }
 
