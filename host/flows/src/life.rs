@@ -213,6 +213,11 @@ impl Life {
 
     /// The guest has returned, or failed: the rest of its life needs no instance.
     async fn finish(&self, mut run: GuestRun, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> Leaving {
+        let shadowed = self.is_shadowed();
+        if shadowed {
+            // What it has sent leaves with the log that says so; only the word of its end waits for the comparison.
+            run.flush();
+        }
         let mut step = match run.machine.finish(outcome, new_error_id()) {
             Ok(step) => step,
             Err(divergence) => return self.stopped(run, start, Stop::Diverged(divergence)).await,
@@ -226,7 +231,12 @@ impl Life {
                     return Leaving::Retry(Problem::new(Code::Internal, text));
                 }
                 Step::Blocked => match run.suspend().await {
-                    Ok(()) => step = run.machine.resume(now()),
+                    Ok(()) => {
+                        if shadowed {
+                            run.flush();
+                        }
+                        step = run.machine.resume(now());
+                    }
                     Err(CallError::Failure(error)) => break Err(*error),
                     Err(CallError::Stop) => {
                         let stop = run.stop.take().unwrap_or(Stop::Evicted);
@@ -235,7 +245,7 @@ impl Life {
                 },
             }
         };
-        if self.is_shadowed() && !matches!(&outcome, Err(error) if error.kind == ErrorKind::Killed) {
+        if shadowed && !matches!(&outcome, Err(error) if error.kind == ErrorKind::Killed) {
             return self.end_shadowed(run, start, outcome).await;
         }
         self.end(run, start, outcome)
@@ -398,11 +408,12 @@ impl Life {
     /// Runs the finished flow once more from its journal, and ends it only if it does the same again.
     async fn end_shadowed(&self, mut run: GuestRun, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> Leaving {
         Counters::add(&self.core.counters.shadow_replays);
-        let last = run.machine.flush(now());
+        let mut last = run.machine.flush(now());
         let mut log = Unit::default();
         let reply = run.take_start(&mut log);
-        if let Some((seq, body)) = last.segment {
-            log.op(Op::AppendLog { flow: self.port.row, seq, body });
+        if last.segment.is_some() {
+            // Never the log alone: replayed after a crash, the flow would not send again what the log says is sent.
+            log.flush(&self.core, self.port.row, std::mem::take(&mut last));
         }
         if !log.is_empty() {
             log.submit_for(&self.core, &self.opened, &self.port, move |result| answer_start(reply, result));
