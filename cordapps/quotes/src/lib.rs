@@ -5,8 +5,8 @@
 
 use maxhost_sdk::prelude::*;
 
-mod buyer;
-mod dealer;
+pub mod buyer;
+pub mod dealer;
 pub mod protocol;
 
 cordapp! { flows: [buyer::request, dealer::quote] }

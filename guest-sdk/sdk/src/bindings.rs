@@ -1,4 +1,4 @@
-//! The WIT contract as Rust: written by wit-bindgen, used only through [`crate::host`] and [`crate::entry`].
+//! The WIT contract as Rust: written by wit-bindgen, used only through the modules `host` and `entry`.
 #![allow(missing_docs, clippy::all)]
 
 wit_bindgen::generate!({
