@@ -62,7 +62,7 @@ pub fn counts(session: Session) -> Result<()> {
     while let Some(number) = session.receive_or_close::<u64>()? {
         ensure!(number == counted.messages + 1, "number {number} came after {} messages", counted.messages);
         counted.add(number);
-        if counted.messages % u64::from(burst) == 0 {
+        if counted.messages.is_multiple_of(u64::from(burst)) {
             session.send(&counted)?;
         }
     }
