@@ -51,7 +51,9 @@ fn usage(error: &clap::Error) -> ExitCode {
     // Nobody has parsed the options when parsing them failed.
     if !asked && std::env::args_os().any(|argument| argument == "--json") {
         let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // What was wrong, which may be a list; usage and hints follow an empty line.
+        let said: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let message = said.join(" ").trim_start_matches("error: ").to_owned();
         let problem = Problem::new(Code::Usage, message);
         let line =
             json!({"code": problem.code.as_str(), "message": problem.message, "remedy": problem.remedy, "details": {}});
