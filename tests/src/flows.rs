@@ -54,14 +54,12 @@ impl End {
     }
 
     /// Insists on a result.
-    #[must_use]
-    pub fn result(self) -> Value {
+    pub fn result(&self) -> Value {
         self.result.clone().unwrap_or_else(|| panic!("the flow has no result: {self:?}"))
     }
 
     /// Insists on an error.
-    #[must_use]
-    pub fn failure(self) -> Failure {
+    pub fn failure(&self) -> Failure {
         self.error.clone().unwrap_or_else(|| panic!("the flow did not fail: {self:?}"))
     }
 }
@@ -116,7 +114,10 @@ pub fn request(identity: &str, flow: &str, arguments: &Value) -> pb::StartFlowRe
 impl Host {
     /// Starts a flow; answers its id.
     pub async fn start(&self, identity: &str, flow: &str, arguments: Value) -> String {
-        self.try_start(request(identity, flow, &arguments)).await.unwrap_or_else(|problem| panic!("{flow}: {problem}")).flow_id
+        self.try_start(request(identity, flow, &arguments))
+            .await
+            .unwrap_or_else(|problem| panic!("{flow}: {problem}"))
+            .flow_id
     }
 
     /// Starts a flow, or says why not.

@@ -97,17 +97,19 @@ impl Host {
     }
 
     /// Waits for an event; fails the test if it does not come.
-    #[must_use]
     pub fn event(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         self.events
             .wait(CALL, |event| event["event"] == what && fits(event))
             .unwrap_or_else(|| panic!("no such event {what}; the log:\n{}", self.log()))
     }
 
-    /// What it has logged, with the hosts before it in the same folder.
+    /// The last of what it has logged, long lines cut short.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let text =
+            std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let lines: Vec<String> = text.lines().map(|line| line.chars().take(300).collect()).collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
     /// Ends it as a power cut would.
@@ -138,9 +140,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("the end of the host's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            eprintln!("the end of the host's log:\n{}", self.log());
         }
         // It may have ended already.
         let _ = self.child.kill();

@@ -69,7 +69,7 @@ fn make(parties: u32, template: &Path) {
 /// Runs a host once, so that the compiled code is there.
 fn compile(network: &Path) {
     let config = network.join("maxhost.toml");
-    let mut command = cli::command(&[]as &[&str]);
+    let mut command = cli::command(&[] as &[&str]);
     command.args(["run", "--json", "--config"]).arg(&config).stderr(Stdio::inherit());
     let mut child = command.spawn().expect("the host program runs");
     let mut events = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("a pipe")));

@@ -1,0 +1,130 @@
+//! Following a flow: nothing is missed and nothing told twice, over restarts of the host.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use maxhost_model::{Code, Problem};
+use maxhost_rpc::proto::v1 as pb;
+use maxhost_rpc::proto::v1::flow_event::Event;
+use maxhost_rpc::{Client, FollowFrom, FollowOptions, Observation};
+use maxhost_tests::{ALICE, Network, eventually};
+use serde_json::json;
+
+/// What a follower was told.
+#[derive(Default)]
+struct Told {
+    labels: Vec<(u64, String)>,
+    lost: Vec<Code>,
+    back: usize,
+}
+
+/// A client that finds the host again wherever it listens after a restart.
+fn client(network: &Network) -> Client {
+    let file = network.path("data/endpoint");
+    let source = move || {
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| Problem::new(Code::HostUnreachable, format!("no endpoint: {error}")))?;
+        Ok(text.trim().to_owned())
+    };
+    Client::new(Arc::new(source), Duration::from_secs(10))
+}
+
+async fn follow(client: Client, flow_id: String, cursor: u64, told: Arc<Mutex<Told>>) -> pb::Flow {
+    let from = FollowFrom::Flow { flow_id, cursor, encoding: pb::Encoding::Json };
+    let options = FollowOptions { deadline: None, patience: Duration::from_secs(60) };
+    let observe = |observation: Observation<'_>| {
+        let mut told = told.lock().unwrap();
+        match observation {
+            Observation::Event { event: Event::Progress(label), cursor } => told.labels.push((cursor, label.clone())),
+            Observation::Event { .. } => {}
+            Observation::Lost(problem) => told.lost.push(problem.code),
+            Observation::Back => told.back += 1,
+        }
+    };
+    client.follow(from, options, observe).await.unwrap()
+}
+
+fn labels(beats: u32) -> Vec<String> {
+    (1..=beats).map(|beat| format!("beat {beat} of {beats}")).collect()
+}
+
+async fn until_told(told: &Arc<Mutex<Told>>, count: usize) {
+    eventually("progress", async || {
+        let seen = told.lock().unwrap().labels.len();
+        if seen >= count { Ok(()) } else { Err(format!("{seen} labels")) }
+    })
+    .await;
+}
+
+async fn survives(crash: bool) {
+    let network = Network::new();
+    let host = network.run();
+    let flow = host.start(ALICE, "beat", json!({"beats": 30, "interval_ms": 60})).await;
+    let told = Arc::new(Mutex::new(Told::default()));
+    let follower = tokio::spawn(follow(client(&network), flow.clone(), 0, told.clone()));
+    until_told(&told, 8).await;
+    if crash {
+        host.kill_9();
+    } else {
+        host.stop();
+    }
+    let host = network.run();
+    let ended = follower.await.unwrap();
+    assert_eq!(ended.state(), pb::FlowState::Completed);
+    let told = Arc::into_inner(told).unwrap().into_inner().unwrap();
+    let seen: Vec<String> = told.labels.iter().map(|(_, label)| label.clone()).collect();
+    assert_eq!(seen, labels(30), "crash: {crash}");
+    assert!(told.labels.windows(2).all(|pair| pair[0].0 < pair[1].0), "cursors rise: {:?}", told.labels);
+    assert!(!told.lost.is_empty() && told.back >= 1, "lost {:?}, back {}", told.lost, told.back);
+    if !crash {
+        assert_eq!(told.lost[0], Code::HostStopping);
+    }
+    drop(host);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_misses_nothing_over_a_crash() {
+    survives(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_misses_nothing_over_an_orderly_stop() {
+    survives(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_leaves_out_what_was_told() {
+    let network = Network::new();
+    let host = network.run();
+    let flow = host.start(ALICE, "beat", json!({"beats": 12, "interval_ms": 60})).await;
+    let first = Arc::new(Mutex::new(Told::default()));
+    let follower = tokio::spawn(follow(client(&network), flow.clone(), 0, first.clone()));
+    until_told(&first, 5).await;
+    let seen = first.lock().unwrap().labels[4].clone();
+    let rest = Arc::new(Mutex::new(Told::default()));
+    follow(client(&network), flow.clone(), seen.0, rest.clone()).await;
+    let expected = labels(12).split_off(5);
+    let told: Vec<String> = rest.lock().unwrap().labels.iter().map(|(_, label)| label.clone()).collect();
+    assert_eq!(told, expected);
+    follower.await.unwrap();
+    // Both saw the same events under the same cursors.
+    assert_eq!(first.lock().unwrap().labels[5..], rest.lock().unwrap().labels[..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_has_ended_is_told_at_once_and_one_that_never_was_not_at_all() {
+    let network = Network::new();
+    let host = network.run();
+    let flow = host.start(ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await;
+    host.end(&flow).await.result();
+    let watched = network.cli(&["flow", "watch", &flow]).ok().objects();
+    assert_eq!(watched.last().unwrap()["result"], json!({"beats": 1}));
+    host.kill_9();
+    let host = network.run();
+    assert_eq!(host.end(&flow).await.result(), json!({"beats": 1}));
+
+    network.cli(&["flow", "watch", "no-id"]).fails(4, "flow-id-invalid");
+    let unknown = "00000000-0000-8000-8000-000000000001";
+    network.cli(&["flow", "watch", unknown]).fails(3, "flow-not-found");
+    network.cli(&["flow", "show", unknown]).fails(3, "flow-not-found");
+}

@@ -1,0 +1,110 @@
+//! Starts with a client id: however often repeated, one flow; its end is kept until it is forgotten.
+
+use futures::future::join_all;
+use maxhost_model::Code;
+use maxhost_rpc::proto::v1 as pb;
+use maxhost_tests::{ALICE, BOB, Network};
+use serde_json::json;
+
+fn ping() -> serde_json::Value {
+    json!({"peer": BOB, "count": 2})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_starts_at_once_make_one_flow() {
+    let network = Network::new();
+    let host = network.run();
+    let starts = join_all((0..20).map(|_| host.start_as("order-1", ALICE, "ping", ping()))).await;
+    let starts: Vec<pb::StartedFlow> = starts.into_iter().map(Result::unwrap).collect();
+    assert_eq!(starts.iter().filter(|start| start.new).count(), 1);
+    assert!(starts.iter().all(|start| start.flow_id == starts[0].flow_id));
+    assert_eq!(host.end(&starts[0].flow_id).await.result(), json!({"rounds": 2}));
+    assert_eq!(host.flows(Some("Alice"), None).await.len(), 1);
+    // Another identity, or another id, is another flow.
+    let other = host.start_as("order-1", BOB, "ping", json!({"peer": ALICE, "count": 1})).await.unwrap();
+    let another = host.start_as("order-2", ALICE, "ping", ping()).await.unwrap();
+    assert!(other.new && another.new && other.flow_id != another.flow_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_is_kept_over_a_crash_until_it_is_forgotten() {
+    let network = Network::new();
+    let host = network.run();
+    let good = host.start_as("good", ALICE, "ping", ping()).await.unwrap();
+    let bad = host.start_as("bad", ALICE, "throw", json!({})).await.unwrap();
+    host.end(&good.flow_id).await.result();
+    let failure = host.end(&bad.flow_id).await.failure();
+    host.kill_9();
+
+    let host = network.run();
+    for (client_id, flow) in [("good", &good), ("bad", &bad)] {
+        // What is asked a second time does not matter: the first start counts.
+        let again = host.start_as(client_id, ALICE, "ping", json!({"count": "nonsense"})).await.unwrap();
+        assert_eq!((&again.flow_id, again.new), (&flow.flow_id, false), "{client_id}");
+    }
+    assert_eq!(host.end(&good.flow_id).await.result(), json!({"rounds": 2}));
+    assert_eq!(host.end(&bad.flow_id).await.failure(), failure);
+    let finished = host.client().finished_client_ids(pb::FinishedClientIdsRequest { identity: None }).await.unwrap();
+    let finished: Vec<(String, bool)> =
+        finished.finished.into_iter().map(|finished| (finished.client_id, finished.succeeded)).collect();
+    assert_eq!(finished, [("bad".to_owned(), false), ("good".to_owned(), true)]);
+
+    let forgotten = network.cli(&["flow", "forget", "good"]).ok().object();
+    assert_eq!((&forgotten["client_id"], &forgotten["removed"]), (&json!("good"), &json!(true)));
+    network.cli(&["flow", "forget", "good"]).fails(3, "client-id-not-found");
+    assert_eq!(host.try_show(&good.flow_id).await.unwrap_err().code, Code::FlowNotFound);
+    let new = host.start_as("good", ALICE, "ping", ping()).await.unwrap();
+    assert!(new.new && new.flow_id != good.flow_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_is_the_same_start_after_a_crash_in_the_middle() {
+    let network = Network::new();
+    let host = network.run();
+    let beat = json!({"beats": 10, "interval_ms": 100});
+    let first = host.start_as("slow", ALICE, "beat", beat.clone()).await.unwrap();
+    host.kill_9();
+    let host = network.run();
+    let again = host.start_as("slow", ALICE, "beat", beat).await.unwrap();
+    assert_eq!((again.flow_id.as_str(), again.new), (first.flow_id.as_str(), false));
+    assert_eq!(host.end(&first.flow_id).await.result(), json!({"beats": 10}));
+    assert_eq!(host.flows(None, None).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_refused() {
+    let network = Network::new();
+    let host = network.run();
+    for client_id in ["", &"x".repeat(513)] {
+        let refused = host.start_as(client_id, ALICE, "ping", ping()).await.unwrap_err();
+        assert_eq!(refused.code, Code::ClientIdInvalid, "{} characters", client_id.len());
+    }
+    host.start_as(&"é".repeat(512), ALICE, "ping", ping()).await.unwrap();
+
+    let running = host.start_as("running", ALICE, "sleep-forever", json!({})).await.unwrap();
+    network.cli(&["flow", "forget", "running"]).fails(4, "client-id-running");
+    assert!(host.kill(&running.flow_id).await);
+    let killed = host.start_as("running", ALICE, "sleep-forever", json!({})).await.unwrap();
+    assert_eq!((killed.flow_id, killed.new), (running.flow_id, false));
+    let _forgotten = network.cli(&["flow", "forget", "running"]).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_id_of_another_user_is_not_shared() {
+    let network = Network::new();
+    let host = network.run();
+    let flow = host.start_as("theirs", ALICE, "ping", ping()).await.unwrap();
+    host.end(&flow.flow_id).await.result();
+    host.stop();
+    // There is one user as yet: another one is made in the database.
+    let database = network.database();
+    database.execute("UPDATE client SET user = 'somebody else'", []).unwrap();
+    database.execute("UPDATE flow SET user = 'somebody else'", []).unwrap();
+    drop(database);
+    let host = network.run();
+    let foreign = host.start_as("theirs", ALICE, "ping", ping()).await.unwrap_err();
+    assert_eq!(foreign.code, Code::ClientIdForeign);
+    network.cli(&["flow", "forget", "theirs"]).fails(3, "client-id-not-found");
+    let finished = host.client().finished_client_ids(pb::FinishedClientIdsRequest { identity: None }).await.unwrap();
+    assert!(finished.finished.is_empty());
+}
