@@ -119,6 +119,8 @@ struct FlowSlot {
     attempts: u32,
     client_id: Option<String>,
     kills: Vec<oneshot::Sender<Result<bool, Problem>>>,
+    /// It comes back only to be ended, however often that takes.
+    condemned: bool,
 }
 
 struct RunningClient {
@@ -165,7 +167,7 @@ impl Actor {
                 true => SlotState::Hospital,
                 false => SlotState::Cold { until: None },
             };
-            (*row, FlowSlot { state, attempts: 0, client_id: None, kills: Vec::new() })
+            (*row, FlowSlot { state, attempts: 0, client_id: None, kills: Vec::new(), condemned: false })
         };
         let flows = cold.live.iter().map(slot).collect();
         Actor {
@@ -348,7 +350,7 @@ impl Actor {
             Mail::Start(start) => self.start(opened, *start),
             Mail::Initiation { id, initiation } => self.initiated(opened, id, *initiation),
             Mail::News(row) => self.news(row),
-            Mail::Left { row, leaving } => self.left(row, leaving),
+            Mail::Left { row, leaving } => self.left(opened, row, leaving),
             Mail::Kill { row, reply } => self.kill(opened, row, reply),
             Mail::Stand { row, reply } => drop(reply.send(self.stand(row))),
             Mail::Drain => self.drain(),
@@ -417,8 +419,14 @@ impl Actor {
     ) {
         let responder = matches!(record.origin, Origin::Peer(_));
         let port = FlowPort::new(row);
-        port.set_name(id, client_id.clone());
-        let mut slot = FlowSlot { state: SlotState::Cold { until: None }, attempts: 1, client_id, kills: Vec::new() };
+        port.set_name(id, &def.name, client_id.clone());
+        let mut slot = FlowSlot {
+            state: SlotState::Cold { until: None },
+            attempts: 1,
+            client_id,
+            kills: Vec::new(),
+            condemned: false,
+        };
         if self.hot >= opened.limits.flows {
             let mut first = Unit::default();
             unit.ops.into_iter().for_each(|op| first.op(op));
@@ -554,7 +562,7 @@ impl Actor {
         }
     }
 
-    fn left(&mut self, row: FlowRow, leaving: Leaving) {
+    fn left(&mut self, opened: &Arc<Opened>, row: FlowRow, leaving: Leaving) {
         let Some(slot) = self.flows.get_mut(&row) else { return };
         let SlotState::Hot { news, responder, .. } = slot.state else { return };
         self.hot -= 1;
@@ -572,7 +580,7 @@ impl Actor {
                 slot.state = SlotState::Cold { until };
                 slot.attempts += 1;
                 let due = until.is_some_and(|until| until <= now_millis());
-                if news || due || (self.draining && !slot.kills.is_empty()) {
+                if news || due {
                     self.enqueue(row);
                 } else if let Some(until) = until {
                     self.timers.insert((until, row));
@@ -587,19 +595,24 @@ impl Actor {
             }
             Leaving::Hospital(reason) => self.hospitalised(row, reason),
         }
+        // A kill that came while the instance was being given up was not seen by it.
+        if self.flows.get(&row).is_some_and(|slot| !slot.condemned && !slot.kills.is_empty()) {
+            self.condemn(opened, row);
+        }
     }
 
     fn hospitalised(&mut self, row: FlowRow, reason: String) {
         let Some(slot) = self.flows.get_mut(&row) else { return };
-        let flow_id = match &slot.state {
-            SlotState::Hot { port, .. } => port.id(),
-            _ => return,
-        };
+        let SlotState::Hot { port, .. } = &slot.state else { return };
+        let (flow_id, flow) = (port.id(), port.flow().to_owned());
         tracing::error!(identity = %self.entry.text, %flow_id, reason, "a flow needs a person");
         Counters::add(&self.core.counters.hospital);
         slot.state = SlotState::Hospital;
-        for kill in slot.kills.drain(..) {
-            let _ = kill.send(Ok(false));
+        if slot.condemned {
+            slot.condemned = false;
+            for kill in slot.kills.drain(..) {
+                let _ = kill.send(Ok(false));
+            }
         }
         let phase = crate::api::FlowPhase::Hospital;
         let event = || crate::api::FlowEvent::Phase { phase, reason: Some(reason.clone()) };
@@ -607,7 +620,7 @@ impl Actor {
         self.core.emit(OperatorEvent::FlowHospitalised {
             identity: self.entry.text.to_string(),
             flow_id: flow_id.to_string(),
-            flow: String::new(),
+            flow,
             reason,
         });
     }
@@ -637,6 +650,9 @@ impl Actor {
     /// Brings a flow back only to end it: its peers must be told.
     fn condemn(&mut self, opened: &Arc<Opened>, row: FlowRow) {
         let Some(port) = self.bring_back(row) else { return };
+        if let Some(slot) = self.flows.get_mut(&row) {
+            slot.condemned = true;
+        }
         port.signal(Signal::Kill);
         self.spawn(opened, port, Beginning::Condemned);
     }
@@ -677,7 +693,9 @@ impl Actor {
             && let Some(row) = self.queue.pop_front()
         {
             self.queued.remove(&row);
-            if let Some(port) = self.bring_back(row) {
+            if self.flows.get(&row).is_some_and(|slot| slot.condemned) {
+                self.condemn(opened, row);
+            } else if let Some(port) = self.bring_back(row) {
                 self.spawn(opened, port, Beginning::Stored);
             }
         }

@@ -161,6 +161,16 @@ impl Directory {
         found
     }
 
+    /// A manifest that cannot be used, by the name in it or a part of that.
+    fn broken_named(&self, query: &str) -> Option<(String, Problem)> {
+        let part = query.to_lowercase();
+        let named = self.broken.iter().filter_map(|broken| {
+            let (name, problem) = broken.value();
+            name.clone().map(|name| (name, problem.clone()))
+        });
+        named.into_iter().find(|(name, _)| name.to_lowercase().contains(&part))
+    }
+
     /// The one identity that a name, or a part that fits exactly one, names.
     ///
     /// # Errors
@@ -177,8 +187,8 @@ impl Directory {
         let found = self.matching(query);
         match found.as_slice() {
             [entry] => Ok(entry.clone()),
-            [] => match self.broken.iter().find(|broken| broken.value().0.as_deref() == Some(query)) {
-                Some(broken) => Err(broken.value().1.clone()),
+            [] => match self.broken_named(query) {
+                Some((name, problem)) => Err(crate::problems::quarantined(&name, &problem)),
                 None => {
                     let text = format!("no identity of this host fits '{query}'");
                     Err(Problem::new(Code::IdentityNotFound, text).detail("identity", query))

@@ -120,18 +120,20 @@ impl Life {
         let journal = match self.core.store.journal(self.port.row).await {
             Ok(Some(journal)) => journal,
             Ok(None) => return Leaving::Ended,
-            Err(error @ StoreError::Corrupt { .. }) => return self.hospitalise(error.to_string()).await,
+            Err(error @ StoreError::Corrupt { .. }) => {
+                return self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await;
+            }
             Err(error) => return Leaving::Retry(Problem::from(error)),
         };
         if !journal.record.state.is_live() {
             return Leaving::Ended;
         }
-        self.port.set_name(journal.record.id, journal.record.client_id.clone());
+        self.port.set_name(journal.record.id, &journal.record.name, journal.record.client_id.clone());
         let restored =
             StartRecord::decode(&journal.record.start).and_then(|start| Ok((self.restore(&start, &journal)?, start)));
         let (machine, start) = match restored {
             Ok(restored) => restored,
-            Err(error) if condemned => return self.end_unreadable(&error).await,
+            Err(error) if condemned => return self.end_unreadable(&journal.record.start, &error),
             Err(error) => return self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await,
         };
         let def = match self.code_of(&start).await {
@@ -280,17 +282,23 @@ impl Life {
     }
 
     /// Ends a flow whose journal cannot be read: its peers cannot be told.
-    async fn end_unreadable(&self, error: &JournalError) -> Leaving {
+    fn end_unreadable(&self, start: &Bytes, error: &JournalError) -> Leaving {
         let error = FlowError::new(ErrorKind::Killed, format!("killed; its journal was unreadable: {error}"));
-        let record = EndRecord { error: Some((&error).into()), ..EndRecord::default() };
         let mut unit = Unit::default();
-        unit.op(Op::EndFlow {
-            flow: self.port.row,
-            state: FlowState::Killed,
-            finished: now_millis() as i64,
-            keep: Some(self.keep(&record)),
-        });
-        unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+        // Not even the start may be readable: then there is no more to tell than that it has ended.
+        match StartRecord::decode(start) {
+            Ok(start) => self.submit_end(unit, &self.machine(&start), &start, Err(error), None),
+            Err(_) => {
+                let record = EndRecord { error: Some((&error).into()), ..EndRecord::default() };
+                unit.op(Op::EndFlow {
+                    flow: self.port.row,
+                    state: FlowState::Killed,
+                    finished: now_millis() as i64,
+                    keep: Some(self.keep(&record)),
+                });
+                unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+            }
+        }
         Leaving::Ended
     }
 

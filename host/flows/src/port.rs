@@ -68,12 +68,20 @@ impl View {
     }
 }
 
+/// How people call the flow.
+#[derive(Debug)]
+struct PortName {
+    id: FlowId,
+    flow: Box<str>,
+    client_id: Option<String>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct FlowPort {
     pub row: FlowRow,
     pub guard: RunGuard,
-    name: OnceLock<(FlowId, Option<String>)>,
+    name: OnceLock<PortName>,
     queue: Mutex<Queue>,
     notify: Notify,
     signals: AtomicU8,
@@ -103,14 +111,14 @@ impl FlowPort {
     }
 
     /// Its public id and client id are known now.
-    pub fn set_name(&self, id: FlowId, client_id: Option<String>) {
+    pub fn set_name(&self, id: FlowId, flow: &str, client_id: Option<String>) {
         // A second time it is the same name.
-        let _ = self.name.set((id, client_id));
+        let _ = self.name.set(PortName { id, flow: flow.into(), client_id });
     }
 
     /// Public id, once it is known.
     pub fn known_id(&self) -> Option<FlowId> {
-        self.name.get().map(|(id, _)| *id)
+        self.name.get().map(|name| name.id)
     }
 
     /// Public id for logs.
@@ -118,8 +126,13 @@ impl FlowPort {
         self.known_id().unwrap_or(FlowId::new(self.row, 0))
     }
 
+    /// `cordapp/flow`, once it is known.
+    pub fn flow(&self) -> &str {
+        self.name.get().map_or("", |name| &name.flow)
+    }
+
     pub fn client_id(&self) -> Option<&str> {
-        self.name.get()?.1.as_deref()
+        self.name.get()?.client_id.as_deref()
     }
 
     /// True once a unit of this run is in the database.

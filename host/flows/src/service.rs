@@ -304,7 +304,8 @@ impl HostApi for Host {
             let Some((user, row)) = found.filter(|(user, _)| user.as_deref() == Some(&caller.user)) else { continue };
             let record = self.core.store.flow(row).await.map_err(Problem::from)?;
             if record.is_some_and(|record| record.state.is_live()) {
-                return Ok(false);
+                let text = format!("the flow of client id '{client_id}' has not ended");
+                return Err(Problem::new(Code::ClientIdRunning, text).detail("client_id", client_id));
             }
             let epoch = entry.epoch.load(std::sync::atomic::Ordering::Acquire);
             let remove = Op::RemoveClient { client_id: client_id.to_owned() };
