@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use maxhost_journal::{Frame, Initiation, Millis, Origin, Outgoing, Parcel, Segment, StartRecord};
+use maxhost_journal::{Frame, Initiation, Machine, Millis, Origin, Outgoing, Parcel, Segment, StartRecord};
 use maxhost_model::{Class, Code, FlowId, FlowRow, Problem, SessionId};
 use maxhost_store::{Head, NewFlow, Op};
 use prost::Message;
@@ -430,6 +430,9 @@ impl Actor {
         if self.hot >= opened.limits.flows {
             let mut first = Unit::default();
             unit.ops.into_iter().for_each(|op| first.op(op));
+            // A responder's confirmation goes with its start: whoever brings the flow back takes it for sent.
+            let mut machine = Machine::start(self.entry.text.clone(), row, &record, self.core.journal_limits());
+            first.flush(&self.core, row, machine.flush(now()));
             let reply = unit.reply;
             first.submit_for(&self.core, opened, &port, move |result| crate::run::answer_start(reply, result));
             self.flows.insert(row, slot);

@@ -156,11 +156,8 @@ impl Life {
     }
 
     fn restore(&self, start: &StartRecord, journal: &StoredJournal) -> Result<Machine, JournalError> {
+        // Not begun anew even if nothing is in it yet: what a start sends was written with it.
         let me = self.opened.entry.text.clone();
-        if journal.log.is_empty() && journal.inbox.is_empty() {
-            // Not even the confirmation of a responder may have gone out; sent twice it is recognised.
-            return Ok(self.machine(start));
-        }
         Machine::restore(me, self.port.row, start, self.core.journal_limits(), &journal.log, &journal.inbox)
     }
 
