@@ -1,7 +1,7 @@
 //! Replay is invisible: the same flows, kept in memory and put away, end the same.
 //!
 //! Every flow of the samples that ends by itself runs in every mode, all at once, and is run again from its journal when
-//! it has ended (`shadow_replay = 1.0`). What a flow ends with must be what is expected, and the same in all modes.
+//! it has ended (`shadow_replay = 1.0`); messages take the direct way or the one through the broker. What a flow ends with must be what is expected, and the same in all modes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -22,6 +22,12 @@ const MODES: &[Mode] = &[
     Mode { name: "never", settings: &["flows.evict=never"], evicts: false },
     Mode { name: "every-wait", settings: &["flows.evict=every-wait"], evicts: true },
     Mode { name: "random", settings: &["flows.evict=random:20260722"], evicts: true },
+    Mode { name: "broker", settings: &["flows.evict=never", "flows.always_broker=true"], evicts: false },
+    Mode {
+        name: "broker, every-wait",
+        settings: &["flows.evict=every-wait", "flows.always_broker=true"],
+        evicts: true,
+    },
 ];
 
 /// Small, so that those who reach them do so soon.
@@ -253,7 +259,9 @@ fn comparable(case: &Case, end: &End) -> String {
 fn without_error_ids(text: &str) -> String {
     let is_id = |word: &str| word.len() == 16 && word.chars().all(|c| c.is_ascii_hexdigit());
     let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
-    words.map(|word| if is_id(word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())) { "ID" } else { word }).collect()
+    words
+        .map(|word| if is_id(word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())) { "ID" } else { word })
+        .collect()
 }
 
 /// What a mode came to: how each case ended, and how often each flow, responders too, ended how.
