@@ -16,11 +16,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::actor::{Actor, Mail};
+use crate::actor::Actor;
 use crate::admission::Slots;
 use crate::apps::{AppSet, Catalogue};
 use crate::directory::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
 use crate::ends::Ends;
+use crate::mail::Mail;
 use crate::options::{HostOptions, IdentityLimits, OperatorEvent};
 use crate::port::{Arrival, FlowPort};
 use crate::watch::Watchers;

@@ -9,8 +9,8 @@ use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, X500Name};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::actor::Mail;
 use crate::api::IdentityPhase;
+use crate::mail::Mail;
 use crate::options::IdentitySpec;
 
 /// Letters that wait for one identity; more are not lost, the actor then looks into the database.

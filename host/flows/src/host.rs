@@ -15,12 +15,12 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::actor::Mail;
 use crate::admission::Slots;
 use crate::api::{IdentityPhase, NetworkChange};
 use crate::apps::Catalogue;
 use crate::core::Core;
 use crate::directory::{ColdState, EntryState, IdentityEntry};
+use crate::mail::Mail;
 use crate::options::{HostOptions, IdentitySpec, OperatorEvent};
 
 /// Operator events a slow reader may be behind.
@@ -287,6 +287,10 @@ impl Host {
             self.live.lock().insert(entry.row, rows);
         } else {
             self.core.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
+        }
+        // Whoever takes it in next claims it anew: that may be this host.
+        if let Err(error) = self.core.ownership.release(&entry.text).await {
+            tracing::warn!(identity = %entry.text, %error, "a removed identity could not be released");
         }
         self.core.directory.remove(&entry.text);
     }

@@ -20,6 +20,7 @@ mod ends;
 mod envelope;
 mod host;
 mod life;
+mod mail;
 pub mod options;
 mod port;
 mod problems;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use maxhost_journal::{Answer, Flush, JournalError, Machine, Origin, StartRecord, Step};
-use maxhost_model::{Code, ErrorKind, FlowError, Problem};
+use maxhost_model::{Code, ErrorKind, FlowError, FlowRow, Problem};
 use maxhost_sandbox::{CallError, Invocation, Outcome, RunParameters, Trap, TrapKind};
-use maxhost_store::{FlowState, Keep, Op, StoreError, StoredJournal};
+use maxhost_store::{FlowRecord, FlowState, Keep, Op, StoreError, StoredJournal};
 use prost::Message;
 
 use crate::admission::Slot;
@@ -133,7 +133,7 @@ impl Life {
             StartRecord::decode(&journal.record.start).and_then(|start| Ok((self.restore(&start, &journal)?, start)));
         let (machine, start) = match restored {
             Ok(restored) => restored,
-            Err(error) if condemned => return self.end_unreadable(&journal.record.start, &error),
+            Err(error) if condemned => return self.end_unreadable(&journal.record, &error),
             Err(error) => return self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await,
         };
         let def = match self.code_of(&start).await {
@@ -279,24 +279,56 @@ impl Life {
     }
 
     /// Ends a flow whose journal cannot be read: its peers cannot be told.
-    fn end_unreadable(&self, start: &Bytes, error: &JournalError) -> Leaving {
+    fn end_unreadable(&self, stored: &FlowRecord, error: &JournalError) -> Leaving {
         let error = FlowError::new(ErrorKind::Killed, format!("killed; its journal was unreadable: {error}"));
-        let mut unit = Unit::default();
-        // Not even the start may be readable: then there is no more to tell than that it has ended.
-        match StartRecord::decode(start) {
-            Ok(start) => self.submit_end(unit, &self.machine(&start), &start, Err(error), None),
-            Err(_) => {
-                let record = EndRecord { error: Some((&error).into()), ..EndRecord::default() };
-                unit.op(Op::EndFlow {
-                    flow: self.port.row,
-                    state: FlowState::Killed,
-                    finished: now_millis() as i64,
-                    keep: Some(self.keep(&record)),
-                });
-                unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
-            }
+        match StartRecord::decode(&stored.start) {
+            Ok(start) => self.submit_end(Unit::default(), &self.machine(&start), &start, Err(error), None),
+            Err(_) => self.end_without_start(stored, &error),
         }
         Leaving::Ended
+    }
+
+    /// Not even the start is readable: what the flow's row says is all there is to tell.
+    fn end_without_start(&self, stored: &FlowRecord, error: &FlowError) {
+        let finished = now_millis() as i64;
+        let record = EndRecord { error: Some(error.into()), ..EndRecord::default() };
+        let mut unit = Unit::default();
+        unit.op(Op::EndFlow {
+            flow: self.port.row,
+            state: FlowState::Killed,
+            finished,
+            keep: Some(self.keep(&record)),
+        });
+        let summary = FlowSummary {
+            flow_id: stored.id,
+            identity: self.opened.entry.text.to_string(),
+            flow: stored.name.clone(),
+            client_id: stored.client_id.clone(),
+            phase: FlowPhase::Killed,
+            started_ms: stored.started,
+            finished_ms: Some(finished),
+            progress: None,
+            result: Some(record.result()),
+            reason: None,
+        };
+        let detail = FlowDetail {
+            summary,
+            cordapp: String::new(),
+            component_hash: String::new(),
+            origin: String::new(),
+            waiting_for: None,
+            sessions: Vec::new(),
+            journal_entries: 0,
+            journal_bytes: 0,
+            attempts: stored.attempts.max(1),
+            in_memory: false,
+        };
+        let (core, row, detail) = (self.core.clone(), self.port.row, Arc::new(detail));
+        unit.submit_for(&self.core, &self.opened, &self.port, move |result| {
+            if result.is_ok() {
+                tell_end(&core, row, &detail);
+            }
+        });
     }
 
     fn keep(&self, record: &EndRecord) -> Keep {
@@ -340,9 +372,7 @@ impl Life {
         let (core, row) = (self.core.clone(), self.port.row);
         unit.submit_for(&self.core, &self.opened, &self.port, move |result| {
             if result.is_ok() {
-                announce(&core, &detail);
-                core.ends.remember(row, detail.clone());
-                core.watchers.close(row, || FlowEvent::Ended { summary: Box::new(detail.summary.clone()) });
+                tell_end(&core, row, &detail);
             }
             answer_start(reply, result);
         });
@@ -518,6 +548,13 @@ fn end_record(machine: &Machine, outcome: &Result<Bytes, FlowError>) -> EndRecor
             .map(|session| SessionRecord { peer: session.peer.to_string(), state: session.state.to_owned() })
             .collect(),
     }
+}
+
+/// The end is durable: whoever asks or follows learns of it.
+fn tell_end(core: &Core, row: FlowRow, detail: &Arc<FlowDetail>) {
+    announce(core, detail);
+    core.ends.remember(row, detail.clone());
+    core.watchers.close(row, || FlowEvent::Ended { summary: Box::new(detail.summary.clone()) });
 }
 
 fn announce(core: &Core, detail: &FlowDetail) {

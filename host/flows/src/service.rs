@@ -12,7 +12,6 @@ use maxhost_model::{Code, FlowId, FlowRow, Problem, cbor_to_json, json_to_cbor};
 use maxhost_store::{FlowFilter as StoreFilter, FlowRecord, FlowState, Op};
 use tokio::sync::oneshot;
 
-use crate::actor::{Durable, Mail, SharedFailure, StartMail, Ticket};
 use crate::api::{
     ApiResult, Arguments, Caller, FinishedClientId, FlowDetail, FlowEvents, FlowFilter, FlowPage, FlowPhase,
     FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges, NodeInfoView, ParametersView, PartyView,
@@ -21,6 +20,7 @@ use crate::api::{
 use crate::apps::{AppSet, FlowDef};
 use crate::directory::IdentityEntry;
 use crate::host::Host;
+use crate::mail::{Durable, Mail, SharedFailure, StartMail, Ticket};
 use crate::problems::{no_flow, quarantined, stopping};
 use crate::run::StartFailure;
 

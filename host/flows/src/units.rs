@@ -8,10 +8,10 @@ use maxhost_model::{IdentityRow, SessionId};
 use maxhost_store::{CommitUnit, Op, Receipt, RunGuard, StoreError};
 use prost::Message;
 
-use crate::actor::Mail;
 use crate::core::{Core, Opened};
 use crate::directory::IdentityEntry;
 use crate::envelope::Envelope;
+use crate::mail::Mail;
 use crate::port::FlowPort;
 
 /// Something that reaches its recipient once the unit is committed.

@@ -42,7 +42,7 @@ impl Host {
         };
         for broken in directory.broken.iter() {
             let (name, problem) = broken.value();
-            let shown = name.clone().unwrap_or_else(|| broken.key().clone());
+            let shown = name.clone().unwrap_or_else(|| file_name(broken.key()));
             if filter.is_none_or(|query| shown.to_lowercase().contains(&query.to_lowercase())) {
                 views.push(broken_view(broken.key(), shown, problem));
             }
@@ -57,15 +57,15 @@ impl Host {
             Err(problem) => problem,
         };
         let is_named = |file: &str, known: &Option<String>| {
-            let stem = std::path::Path::new(file).file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
-            known.as_ref().is_some_and(|known| known.to_lowercase().contains(&name.to_lowercase()))
-                || stem.is_some_and(|stem| stem == name.to_lowercase())
+            let path = std::path::Path::new(file);
+            let is_file = [path.file_stem(), path.file_name()].into_iter().flatten().any(|part| part == name);
+            known.as_ref().is_some_and(|known| known.to_lowercase().contains(&name.to_lowercase())) || is_file
         };
         let broken = self.core.directory.broken.iter().find(|broken| is_named(broken.key(), &broken.value().0));
         match broken {
             Some(broken) => {
                 let (known, reason) = broken.value();
-                let shown = known.clone().unwrap_or_else(|| broken.key().clone());
+                let shown = known.clone().unwrap_or_else(|| file_name(broken.key()));
                 Ok(broken_view(broken.key(), shown, reason))
             }
             None => Err(problem),
@@ -215,6 +215,12 @@ fn broken_view(file: &str, name: String, problem: &Problem) -> IdentityView {
         flows: 0,
         manifest: Some(file.to_owned()),
     }
+}
+
+/// What a manifest without a name is called.
+fn file_name(file: &str) -> String {
+    let name = std::path::Path::new(file).file_name();
+    name.map_or_else(|| file.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Resident memory of this process (proc(5), statm); 0 where the system does not tell.

@@ -7,11 +7,11 @@ use maxhost_model::{FlowId, Problem};
 use maxhost_store::{FlowRecord, FlowState, StoredJournal};
 use tokio::sync::oneshot;
 
-use crate::actor::{Mail, Stand};
 use crate::api::{ApiResult, FlowDetail, FlowPhase, FlowSummary, SessionView, WaitingFor};
 use crate::directory::{EntryState, IdentityEntry};
 use crate::ends::EndRecord;
 use crate::host::Host;
+use crate::mail::{Mail, Stand};
 use crate::port::FlowPort;
 
 impl Host {

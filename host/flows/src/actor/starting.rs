@@ -1,0 +1,233 @@
+//! How flows begin: by RPC, and by an initiation of a peer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use maxhost_journal::{Frame, Initiation, Machine, Origin, Outgoing, Parcel, StartRecord};
+use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId};
+use maxhost_store::{NewFlow, Op};
+use prost::Message;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Actor, FlowSlot, RESCAN, RunningClient, SlotState};
+use crate::apps::FlowDef;
+use crate::core::{Counters, Opened, now, random_bytes};
+use crate::life::Beginning;
+use crate::mail::{Durable, StartMail, Ticket, share};
+use crate::options::OperatorEvent;
+use crate::port::FlowPort;
+use crate::run::{StartUnit, new_error_id};
+use crate::units::{Author, Unit};
+
+/// Initiations read from the database at once.
+const READ_AHEAD: u32 = 256;
+
+impl Actor {
+    pub(super) fn start(&mut self, opened: &Arc<Opened>, mail: StartMail) {
+        let StartMail { def, arguments, client_id, user, reply } = mail;
+        if self.draining {
+            let text = format!("identity {} is being let go", self.entry.text);
+            return drop(reply.send(Err(Problem::new(Code::IdentityDraining, text))));
+        }
+        if let Some(running) = client_id.as_ref().and_then(|id| self.clients.get(id)) {
+            let (flow_id, flow, user) = (running.flow_id, running.flow.clone(), running.user.clone());
+            let durable = Durable::Shared(running.durable.clone());
+            return drop(reply.send(Ok(Ticket { flow_id, flow, new: false, user, durable })));
+        }
+        let started = now();
+        let record = match self.start_record(&def, arguments, Origin::Rpc { user: user.clone() }, started) {
+            Ok(record) => record,
+            Err(problem) => return drop(reply.send(Err(problem))),
+        };
+        let (row, flow_id, record) = record;
+        let new = NewFlow {
+            row,
+            id: flow_id,
+            name: def.name.clone(),
+            user: Some(user.clone()),
+            client_id: client_id.clone(),
+            started: (started / 1_000_000) as i64,
+            start: record.encode(),
+        };
+        let (told, durable) = oneshot::channel();
+        let durable = match &client_id {
+            None => Durable::Once(durable),
+            Some(client_id) => {
+                let shared = share(&self.core, durable);
+                let (flow, user) = (def.name.clone(), user.clone());
+                self.clients.insert(client_id.clone(), RunningClient { flow_id, flow, user, durable: shared.clone() });
+                Durable::Shared(shared)
+            }
+        };
+        Counters::add(&self.core.counters.started);
+        self.core.emit(OperatorEvent::FlowStarted {
+            identity: self.entry.text.to_string(),
+            flow_id: flow_id.to_string(),
+            flow: def.name.to_string(),
+        });
+        // Whoever has gone does not stop the flow.
+        let _ = reply.send(Ok(Ticket { flow_id, flow: def.name.clone(), new: true, user, durable }));
+        let unit = StartUnit { ops: vec![Op::StartFlow(Box::new(new))], reply: Some(told) };
+        self.begin(opened, row, flow_id, client_id, record, def, unit);
+    }
+
+    /// Runs a new flow, or writes it down and queues it if the identity has no room.
+    #[allow(clippy::too_many_arguments, reason = "one call for two callers; a struct would only rename its fields")]
+    pub(super) fn begin(
+        &mut self,
+        opened: &Arc<Opened>,
+        row: FlowRow,
+        id: FlowId,
+        client_id: Option<String>,
+        record: StartRecord,
+        def: Arc<FlowDef>,
+        unit: StartUnit,
+    ) {
+        let responder = matches!(record.origin, Origin::Peer(_));
+        let port = FlowPort::new(row);
+        port.set_name(id, &def.name, client_id.clone());
+        let mut slot = FlowSlot {
+            state: SlotState::Cold { until: None },
+            attempts: 1,
+            client_id,
+            kills: Vec::new(),
+            condemned: false,
+        };
+        if self.hot >= opened.limits.flows {
+            let mut first = Unit::default();
+            unit.ops.into_iter().for_each(|op| first.op(op));
+            // A responder's confirmation goes with its start: whoever brings the flow back takes it for sent.
+            let mut machine = Machine::start(self.entry.text.clone(), row, &record, self.core.journal_limits());
+            first.flush(&self.core, row, machine.flush(now()));
+            let reply = unit.reply;
+            first.submit_for(&self.core, opened, &port, move |result| crate::run::answer_start(reply, result));
+            self.flows.insert(row, slot);
+            self.enqueue(row);
+            return;
+        }
+        slot.state = SlotState::Hot { port: port.clone(), news: false, responder };
+        self.flows.insert(row, slot);
+        self.spawn(opened, port, Beginning::New { start: Box::new(record), def, unit });
+    }
+
+    pub(super) fn start_record(
+        &self,
+        def: &FlowDef,
+        arguments: Bytes,
+        origin: Origin,
+        started: u64,
+    ) -> Result<(FlowRow, FlowId, StartRecord), Problem> {
+        let row = self.core.store.next_flow_row();
+        let flow_id = self.core.new_flow_id(row)?;
+        let record = StartRecord {
+            flow_id: flow_id.to_bytes(),
+            flow: def.descriptor.name.clone(),
+            flow_version: def.descriptor.version,
+            cordapp: def.component.descriptor.name.clone(),
+            cordapp_version: def.component.descriptor.version.clone(),
+            component: def.component.hash,
+            arguments,
+            origin,
+            seed: random_bytes()?,
+            started,
+        };
+        Ok((row, flow_id, record))
+    }
+
+    pub(super) fn initiated(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
+        if id <= self.seen_initiation || self.initiations_wait || self.draining {
+            // Taken already, or found in the database in its turn.
+            return;
+        }
+        if self.hot >= opened.limits.flows {
+            self.initiations_wait = true;
+            return;
+        }
+        self.seen_initiation = id;
+        self.respond(opened, id, initiation);
+    }
+
+    pub(super) fn respond(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
+        let Some(def) = opened.apps.responders.get(&initiation.protocol).cloned() else {
+            return self.reject(opened, id, &initiation);
+        };
+        let started = now();
+        let record = match self.start_record(&def, Bytes::new(), Origin::Peer(initiation), started) {
+            Ok(record) => record,
+            Err(problem) => {
+                tracing::error!(identity = %self.entry.text, %problem, "a responder could not be started");
+                self.retry_initiations(id);
+                return;
+            }
+        };
+        let (row, flow_id, record) = record;
+        let new = NewFlow {
+            row,
+            id: flow_id,
+            name: def.name.clone(),
+            user: None,
+            client_id: None,
+            started: (started / 1_000_000) as i64,
+            start: record.encode(),
+        };
+        let ops = vec![Op::TakeInitiation { id }, Op::StartFlow(Box::new(new))];
+        self.begin(opened, row, flow_id, None, record, def, StartUnit { ops, reply: None });
+    }
+
+    /// Nobody answers this protocol here (spec 2.3): the initiator is told.
+    pub(super) fn reject(&self, opened: &Arc<Opened>, id: i64, initiation: &Initiation) {
+        let error_id = new_error_id();
+        let text = format!("{} is not registered", initiation.protocol);
+        tracing::info!(identity = %self.entry.text, from = initiation.from, %error_id, "rejected a session: {text}");
+        let mut unit = Unit::default();
+        unit.op(Op::TakeInitiation { id });
+        let outgoing = Outgoing::Deliver {
+            party: initiation.from.as_str().into(),
+            session: SessionId(initiation.from_session),
+            seq: 0,
+            parcel: Parcel { from: self.entry.text.to_string(), frames: vec![Frame::reject(text, error_id)] },
+        };
+        unit.last_words(&self.core, maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() });
+        unit.submit(&self.core, Author::from(&**opened), None, |result| {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a rejection was not written");
+            }
+        });
+    }
+
+    /// The initiation with this number could not be taken: it is tried again soon.
+    pub(super) fn retry_initiations(&mut self, id: i64) {
+        self.seen_initiation = self.seen_initiation.min(id - 1);
+        self.rescan_at = Some(Instant::now() + RESCAN);
+    }
+
+    /// Takes initiations from the database, in order, until none is left or there is no room.
+    pub(super) async fn take_initiations(&mut self, opened: &Arc<Opened>) {
+        loop {
+            let rows = match self.core.store.initiations(self.entry.row, self.seen_initiation, READ_AHEAD).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    tracing::warn!(identity = %self.entry.text, %error, "waiting sessions cannot be read; tried again");
+                    self.rescan_at = Some(Instant::now() + RESCAN);
+                    return;
+                }
+            };
+            let complete = rows.len() < READ_AHEAD as usize;
+            for (id, body) in rows {
+                if self.hot >= opened.limits.flows {
+                    return;
+                }
+                self.seen_initiation = id;
+                match Initiation::decode(body) {
+                    Ok(initiation) => self.respond(opened, id, initiation),
+                    Err(error) => tracing::error!(identity = %self.entry.text, id, %error, "an initiation is damaged"),
+                }
+            }
+            if complete {
+                self.initiations_wait = false;
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Letters to an identity, and how those who wrote them are answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use maxhost_journal::Initiation;
+use maxhost_model::{FlowId, FlowRow, Problem};
+use tokio::sync::{oneshot, watch};
+
+use crate::apps::FlowDef;
+use crate::core::Core;
+use crate::life::Leaving;
+use crate::run::StartFailure;
+
+/// A letter to an identity.
+pub(crate) enum Mail {
+    /// Just open.
+    Wake,
+    /// Start a flow.
+    Start(Box<StartMail>),
+    /// A peer wants a session; the row is in the database.
+    Initiation { id: i64, initiation: Box<Initiation> },
+    /// Something arrived for a flow that is not in memory.
+    News(FlowRow),
+    /// A run is over.
+    Left { row: FlowRow, leaving: Leaving },
+    /// End a flow. Answers whether there was something to kill.
+    Kill { row: FlowRow, reply: oneshot::Sender<Result<bool, Problem>> },
+    /// What is kept of flows in hospital and such.
+    Stand { row: FlowRow, reply: oneshot::Sender<Option<Stand>> },
+    /// Let the identity go: its manifest went, or the host stops.
+    Drain,
+    /// The manifest or the CorDapps changed.
+    Refresh,
+}
+
+/// Where a flow stands that is not in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Stand {
+    pub attempts: u32,
+}
+
+/// A start by RPC.
+pub(crate) struct StartMail {
+    pub def: Arc<FlowDef>,
+    pub arguments: Bytes,
+    pub client_id: Option<String>,
+    pub user: String,
+    pub reply: oneshot::Sender<Result<Ticket, Problem>>,
+}
+
+/// A flow that is being started.
+pub(crate) struct Ticket {
+    pub flow_id: FlowId,
+    pub flow: Arc<str>,
+    pub new: bool,
+    pub user: String,
+    pub durable: Durable,
+}
+
+/// Tells when a start is durable.
+pub(crate) enum Durable {
+    Once(oneshot::Receiver<Result<(), StartFailure>>),
+    Shared(watch::Receiver<Option<Result<(), SharedFailure>>>),
+}
+
+/// A [`StartFailure`] that several callers learn of.
+#[derive(Debug, Clone)]
+pub(crate) enum SharedFailure {
+    ClientIdTaken(FlowRow),
+    Problem(Problem),
+}
+
+impl Mail {
+    /// True if losing the letter loses nothing, because the database has what it tells.
+    pub fn is_in_database(&self) -> bool {
+        matches!(self, Mail::Wake | Mail::Initiation { .. } | Mail::News(_))
+    }
+
+    /// The identity cannot take the letter.
+    pub fn refuse(self, problem: Problem) {
+        match self {
+            Mail::Start(start) => drop(start.reply.send(Err(problem))),
+            Mail::Kill { reply, .. } => drop(reply.send(Err(problem))),
+            Mail::Stand { reply, .. } => drop(reply.send(None)),
+            Mail::Wake | Mail::Initiation { .. } | Mail::News(_) | Mail::Left { .. } | Mail::Drain | Mail::Refresh => {}
+        }
+    }
+}
+
+/// Lets several callers learn how a start went.
+pub(crate) fn share(
+    core: &Core,
+    durable: oneshot::Receiver<Result<(), StartFailure>>,
+) -> watch::Receiver<Option<Result<(), SharedFailure>>> {
+    let (sender, receiver) = watch::channel(None);
+    core.io.spawn(async move {
+        let result = match durable.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(StartFailure::ClientIdTaken(row))) => Err(SharedFailure::ClientIdTaken(row)),
+            Ok(Err(StartFailure::Problem(problem))) => Err(SharedFailure::Problem(problem)),
+            Err(_) => Err(SharedFailure::Problem(crate::problems::stopping())),
+        };
+        let _ = sender.send(Some(result));
+    });
+    receiver
+}
