@@ -90,6 +90,14 @@ impl Network {
         Host::up(self.run_command(), &self.folder)
     }
 
+    /// As [`Network::run`], with more words on the command line.
+    #[must_use]
+    pub fn run_with(&self, words: &[&str]) -> Host {
+        let mut command = self.run_command();
+        command.args(words);
+        Host::up(command, &self.folder)
+    }
+
     /// Starts a host that is expected not to come up.
     #[must_use]
     pub fn refused(&self) -> Answer {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use maxhost_model::Code;
 use maxhost_tests::flows::{state, with};
 use maxhost_tests::{ALICE, BOB, CAROL, Host, Network, eventually};
@@ -109,6 +110,26 @@ async fn a_flow_that_waits_for_an_instance_can_be_killed() {
     kill_soon(&host, &holder, "the holder").await;
     // And the instance is free again.
     assert_eq!(host.run(BOB, "statics", json!({"times": 1})).await.result()["static"], 1);
+}
+
+/// A kill may meet a flow while it gives up its instance, while it is brought back, or after its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_kill_is_lost_whenever_it_comes() {
+    let network = Network::new().setting("flows.evict=every-wait");
+    let host = network.run();
+    let flows = join_all((0..60).map(|_| host.start(ALICE, "beat", json!({"beats": 60, "interval_ms": 2})))).await;
+    let kills = flows.iter().enumerate().map(|(number, flow)| {
+        let host = &host;
+        async move {
+            // Spread over the life of the flows, not to wait for anything.
+            tokio::time::sleep(Duration::from_millis(number as u64 * 3)).await;
+            let killed = host.kill(flow).await;
+            let end = host.end(flow).await;
+            assert_eq!(end.state, if killed { "killed" } else { "completed" });
+        }
+    });
+    join_all(kills).await;
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

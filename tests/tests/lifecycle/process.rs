@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use maxhost_tests::{ALICE, BOB, CAROL, Network, cli};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The longest an orderly stop may take.
 const SOON: Duration = Duration::from_secs(2);
@@ -131,4 +131,17 @@ async fn a_stop_under_load_loses_nothing() {
         assert_eq!(host.end(flow).await.result(), json!({"rounds": 20}));
     }
     host.until_quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_can_be_read_by_programs() {
+    let network = Network::new();
+    let host = network.run_with(&["--log-format", "json"]);
+    assert_eq!(host.run(ALICE, "throw", json!({})).await.failure().kind, "flow-exception");
+    host.event("flow-ended", |event| event["flow"] == "hostile/throw" && event["state"] == "failed");
+    host.stop();
+    let log = std::fs::read_to_string(network.path("host.log")).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told = |words: &str| lines.iter().any(|line| line["message"].as_str().unwrap_or_default().contains(words));
+    assert!(told("ready") && told("flow ended in an error") && told("stopped"), "{log}");
 }

@@ -88,6 +88,18 @@ async fn identities_parties_and_parameters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_doctor_says() {
+    let network = Network::new();
+    let _host = network.run();
+    let checks = network.cli(&["doctor"]).objects();
+    assert!(checks.len() >= 10, "{checks:?}");
+    for check in &checks {
+        has(check, &["check", "ok", "detail", "remedy"]);
+        assert_eq!(check["remedy"].is_string(), check["ok"] == false, "{check}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_started() {
     let network = Network::new();
     let _host = network.run();
