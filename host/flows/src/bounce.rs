@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use maxhost_journal::wire::{Confirm, FrameKind};
-use maxhost_journal::{Flush, Frame, Origin, Outgoing, Parcel, StartRecord};
+use maxhost_journal::{Failure, Flush, Frame, Origin, Outgoing, Parcel, StartRecord};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
 use maxhost_store::FlowRecord;
 
@@ -74,7 +74,7 @@ fn initiator_of(record: &FlowRecord) -> Option<(FlowRow, String, SessionId)> {
 async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, dead: SessionId, party: Arc<str>, confirmed: SessionId) {
     let record = core.store.flow(dead.flow()).await.ok().flatten().filter(|record| record.identity == owner.row);
     let end = record.and_then(|record| record.end);
-    let error = end.and_then(|end| EndRecord::decode_stored(&end)?.error.as_ref().map(FlowError::from));
+    let error = end.and_then(|end| EndRecord::decode_stored(&end)?.error.as_ref().map(Failure::to_error));
     let error = error.unwrap_or_else(|| FlowError {
         error_id: Some(ErrorId(dead.0 as u64)),
         ..FlowError::new(ErrorKind::UnexpectedEnd, "the initiator has ended")

@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow};
+use maxhost_journal::Failure;
+use maxhost_model::{ErrorKind, FlowError, FlowRow};
 use parking_lot::Mutex;
 use prost::Message;
 
@@ -21,7 +22,7 @@ pub(crate) struct EndRecord {
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub value: Option<Bytes>,
     #[prost(message, optional, tag = "2")]
-    pub error: Option<ErrorRecord>,
+    pub error: Option<Failure>,
     #[prost(string, optional, tag = "3")]
     pub progress: Option<String>,
     #[prost(uint64, tag = "4")]
@@ -33,24 +34,6 @@ pub(crate) struct EndRecord {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ErrorRecord {
-    #[prost(string, tag = "1")]
-    pub kind: String,
-    #[prost(string, tag = "2")]
-    pub message: String,
-    #[prost(string, optional, tag = "3")]
-    pub exception: Option<String>,
-    #[prost(bytes = "vec", optional, tag = "4")]
-    pub data: Option<Vec<u8>>,
-    #[prost(fixed64, optional, tag = "5")]
-    pub error_id: Option<u64>,
-    #[prost(string, optional, tag = "6")]
-    pub peer: Option<String>,
-    #[prost(string, optional, tag = "7")]
-    pub limit: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(crate) struct SessionRecord {
     #[prost(string, tag = "1")]
     pub peer: String,
@@ -58,49 +41,10 @@ pub(crate) struct SessionRecord {
     pub state: String,
 }
 
-const KINDS: [ErrorKind; 8] = [
-    ErrorKind::FlowException,
-    ErrorKind::UnexpectedEnd,
-    ErrorKind::Unexpected,
-    ErrorKind::IllegalArgument,
-    ErrorKind::IllegalState,
-    ErrorKind::PrematureClose,
-    ErrorKind::Killed,
-    ErrorKind::Limit,
-];
-
-impl From<&FlowError> for ErrorRecord {
-    fn from(error: &FlowError) -> ErrorRecord {
-        ErrorRecord {
-            kind: error.kind.as_str().to_owned(),
-            message: error.message.clone(),
-            exception: error.exception.clone(),
-            data: error.data.clone(),
-            error_id: error.error_id.map(|id| id.0),
-            peer: error.peer.clone(),
-            limit: error.limit.clone(),
-        }
-    }
-}
-
-impl From<&ErrorRecord> for FlowError {
-    fn from(record: &ErrorRecord) -> FlowError {
-        FlowError {
-            kind: KINDS.into_iter().find(|kind| kind.as_str() == record.kind).unwrap_or(ErrorKind::Unexpected),
-            message: record.message.clone(),
-            exception: record.exception.clone(),
-            data: record.data.clone(),
-            error_id: record.error_id.map(ErrorId),
-            peer: record.peer.clone(),
-            limit: record.limit.clone(),
-        }
-    }
-}
-
 impl EndRecord {
     pub fn result(&self) -> FlowResult {
         match &self.error {
-            Some(error) => FlowResult::Error(error.into()),
+            Some(error) => FlowResult::Error(error.to_error()),
             None => FlowResult::Value(self.value.clone().unwrap_or_default().to_vec()),
         }
     }

@@ -25,7 +25,7 @@ pub mod wire;
 pub use call::{Answer, Call, Divergence, Step, Wait, WaitKind};
 pub use deliver::Delivery;
 pub use machine::{Flush, Limits, MAX_LABEL, MAX_SLEEP_MS, Machine, Outgoing};
-pub use record::{JournalError, Origin, Segment, StartRecord};
+pub use record::{Failure, JournalError, Origin, Segment, StartRecord};
 pub use restore::Arrival;
 pub use session::{SessionState, SessionSummary};
 pub use wire::{Frame, Initiation, Parcel};

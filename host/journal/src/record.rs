@@ -477,26 +477,26 @@ pub(crate) struct Noted {
     pub answer: Bytes,
 }
 
-/// A failure as it was told to the guest, and the session it ended.
+/// A flow's error as it is stored: one that was told to a guest, or the one a flow ended in.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Failure {
+pub struct Failure {
     #[prost(uint32, tag = "1")]
-    pub kind: u32,
+    pub(crate) kind: u32,
     #[prost(string, tag = "2")]
-    pub message: String,
+    pub(crate) message: String,
     #[prost(string, optional, tag = "3")]
-    pub exception: Option<String>,
+    pub(crate) exception: Option<String>,
     #[prost(bytes = "vec", optional, tag = "4")]
-    pub data: Option<Vec<u8>>,
+    pub(crate) data: Option<Vec<u8>>,
     #[prost(fixed64, optional, tag = "5")]
-    pub error_id: Option<u64>,
+    pub(crate) error_id: Option<u64>,
     #[prost(string, optional, tag = "6")]
-    pub peer: Option<String>,
+    pub(crate) peer: Option<String>,
     #[prost(string, optional, tag = "7")]
-    pub limit: Option<String>,
+    pub(crate) limit: Option<String>,
     /// The session whose end or error this failure told.
     #[prost(uint32, optional, tag = "8")]
-    pub session: Option<u32>,
+    pub(crate) session: Option<u32>,
 }
 
 const KINDS: [ErrorKind; 8] = [
@@ -512,7 +512,7 @@ const KINDS: [ErrorKind; 8] = [
 
 impl Failure {
     /// Boxed, because few entries have one.
-    pub fn new(error: &FlowError, session: Option<u32>) -> Box<Failure> {
+    pub(crate) fn new(error: &FlowError, session: Option<u32>) -> Box<Failure> {
         let kind = KINDS.iter().position(|&kind| kind == error.kind).unwrap_or(2);
         Box::new(Failure {
             kind: kind as u32,
@@ -526,6 +526,8 @@ impl Failure {
         })
     }
 
+    /// The error it holds.
+    #[must_use]
     pub fn to_error(&self) -> FlowError {
         FlowError {
             kind: KINDS.get(self.kind as usize).copied().unwrap_or(ErrorKind::Unexpected),
@@ -536,5 +538,11 @@ impl Failure {
             peer: self.peer.clone(),
             limit: self.limit.clone(),
         }
+    }
+}
+
+impl From<&FlowError> for Failure {
+    fn from(error: &FlowError) -> Failure {
+        *Failure::new(error, None)
     }
 }
