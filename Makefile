@@ -29,13 +29,13 @@ guests: prerequisites
 	$(call STEP,sample CorDapps)
 	@$(GUEST_ENV) cargo build --release --target $(GUEST_TARGET) --manifest-path cordapps/Cargo.toml
 	@mkdir -p target/cordapps
-	@for file in target/cordapps/*.wasm; do \
-		name=$$(basename "$$file" .wasm); \
-		[[ " $(SAMPLES) " == *" $$name "* ]] || rm -f "$$file"; \
-	done
 	@for name in $(SAMPLES); do \
 		built=target/guests/$(GUEST_TARGET)/release/$${name//-/_}.wasm; \
 		cmp -s "$$built" "target/cordapps/$$name.wasm" || cp "$$built" "target/cordapps/$$name.wasm"; \
+	done
+	@for file in target/cordapps/*.wasm; do \
+		name=$$(basename "$$file" .wasm); \
+		[[ " $(SAMPLES) " == *" $$name "* ]] || rm -f "$$file"; \
 	done
 	@ls -l target/cordapps | awk 'NR > 1 { print "   " $$9 ", " $$5 " bytes" }'
 
