@@ -69,12 +69,6 @@ impl Installation {
         &self.root
     }
 
-    /// Its database.
-    #[must_use]
-    pub fn database(&self) -> PathBuf {
-        self.root.join("data/maxhost.db")
-    }
-
     /// Forgets everything that its hosts have written, so that the next one begins anew.
     ///
     /// # Errors
@@ -180,12 +174,6 @@ impl HostProcess {
     #[must_use]
     pub fn start_time(&self) -> Duration {
         self.start
-    }
-
-    /// Its process id.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Ends it as a power cut would.
