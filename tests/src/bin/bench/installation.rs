@@ -80,6 +80,20 @@ impl Installation {
         }
     }
 
+    /// Forgets the flows and keeps the compiled code.
+    ///
+    /// # Errors
+    /// The database cannot be removed.
+    pub fn forget_flows(&self) -> io::Result<()> {
+        for file in ["maxhost.db", "maxhost.db-wal", "maxhost.db-shm"] {
+            match std::fs::remove_file(self.root.join("data").join(file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Starts the host with these overrides (`section.key=value`) without waiting for it.
     ///
     /// # Errors
