@@ -164,11 +164,11 @@ impl Directory {
     /// A manifest that cannot be used, by the name in it or a part of that.
     fn broken_named(&self, query: &str) -> Option<(String, Problem)> {
         let part = query.to_lowercase();
-        let named = self.broken.iter().filter_map(|broken| {
+        let mut named = self.broken.iter().filter_map(|broken| {
             let (name, problem) = broken.value();
             name.clone().map(|name| (name, problem.clone()))
         });
-        named.into_iter().find(|(name, _)| name.to_lowercase().contains(&part))
+        named.find(|(name, _)| name.to_lowercase().contains(&part))
     }
 
     /// The one identity that a name, or a part that fits exactly one, names.

@@ -45,12 +45,11 @@ impl Drop for SmallDisk {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_the_host_goes_on_when_there_is_room() {
-    let network = Network::new();
+    let network = Network::new().setting("store.url=sqlite:small/maxhost.db");
     let Some(disk) = SmallDisk::mount(&network.path("small")) else {
         eprintln!("skipped: this process may not mount a file system");
         return;
     };
-    let network = network.setting("store.url=sqlite:small/maxhost.db");
     let mut host = network.run();
     let beat = host.start(BOB, "beat", json!({"beats": 20, "interval_ms": 100})).await;
     assert_eq!(host.run(ALICE, "statics", json!({"times": 1})).await.result()["static"], 1);

@@ -55,7 +55,8 @@ async fn every_mistake_in_a_manifest_is_told_with_its_line_and_mended_without_a_
         network.cli(&["flow", "start", "--identity", "Carol", "ping"]).fails(exit, code);
         alice_works(&host).await;
     }
-    assert_eq!(network.cli(&["identity", "show", "Carol"]).ok().object()["state"], "quarantined");
+    // A manifest that names nobody goes by its file.
+    assert_eq!(network.cli(&["identity", "show", "carol.toml"]).ok().object()["state"], "quarantined");
     assert_eq!(host.status().await.identities["quarantined"], 1);
 
     fs::write(network.path("identities/carol.toml"), carol("")).unwrap();
