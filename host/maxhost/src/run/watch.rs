@@ -40,6 +40,8 @@ impl Bell {
         if let Err(error) = &watcher {
             tracing::warn!(folder = %folder.display(), %error, "the folder cannot be watched; it is looked at every two seconds");
         }
+        // Whatever changed since the folder was last read and before the notices began is found by a first look.
+        rung.notify_one();
         Bell { rung, pause, _watcher: watcher.ok() }
     }
 
