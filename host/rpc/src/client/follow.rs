@@ -187,9 +187,10 @@ fn named(problem: Problem, position: &Position) -> Problem {
     match position {
         Position::Flow { flow_id, .. } => problem.detail("flow_id", flow_id.clone()),
         // Without a client id nobody can tell whether the start arrived.
-        Position::Start(request) if request.client_id.is_none() && problem.code == Code::HostUnreachable => {
-            problem.remedy("look with `maxhost flow list` whether the flow was started; a start with a client id can be repeated")
-        }
+        Position::Start(request) if request.client_id.is_none() && problem.code == Code::HostUnreachable => problem
+            .remedy(
+                "look with `maxhost flow list` whether the flow was started; a start with a client id can be repeated",
+            ),
         Position::Start(_) => problem,
     }
 }
