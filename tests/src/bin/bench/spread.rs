@@ -11,6 +11,8 @@ use crate::setting::{Clients, LARGE, Outcome, Setting, party, runtime};
 
 /// Flows a second.
 const RATE: u32 = 200;
+/// Identities that are woken at once.
+const AT_ONCE: usize = 256;
 
 pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     report.group("ping-pong(1) over gRPC at 200 flows a second, spread over ever more identities, all awake");
@@ -45,7 +47,7 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
 async fn wake(clients: &Clients, identities: u32) -> Outcome {
     let mut waking = tokio::task::JoinSet::new();
     for number in 1..=identities {
-        if waking.len() >= 64
+        if waking.len() >= AT_ONCE
             && let Some(woken) = waking.join_next().await
         {
             woken??;
@@ -69,7 +71,7 @@ async fn round(setting: &Setting, host: &HostProcess, clients: &Clients, identit
     let mut ticks = interval(Duration::from_secs(1) / RATE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let before = completed(&clients.status().await?);
-    let (cpu, end) = (host.cpu(), Instant::now() + setting.window());
+    let (cpu, end) = (host.cpu(), Instant::now() + setting.window() / 2);
     let mut number = 0_u32;
     while Instant::now() < end {
         ticks.tick().await;
