@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 
 use crate::api::FlowEvent;
 
-/// Events a slow watcher may be behind; it is then told the state afresh.
+/// Events a slow watcher may be behind; it then has to attach again.
 const BEHIND: usize = 256;
 const SHARDS: usize = 16;
 

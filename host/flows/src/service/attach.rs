@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use maxhost_journal::Segment;
-use maxhost_model::{FlowId, Problem};
+use maxhost_model::{Code, FlowId, Problem};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::api::{ApiResult, FlowEvent, FlowEvents};
@@ -131,8 +131,13 @@ impl Follower {
                         return;
                     }
                 }
-                // Labels were lost to a slow client: it may attach again with its cursor for all of them.
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                // Labels were lost to a slow client. Passing on later ones would move its cursor over the gap, so it is
+                // told to attach again, and gets them all from the journal.
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    let text = format!("the client was {missed} events behind: attach again with the last cursor");
+                    let _ = self.sender.send(Err(Problem::new(Code::Overloaded, text))).await;
+                    return;
+                }
                 Err(broadcast::error::RecvError::Closed) => return,
             }
         }
