@@ -110,7 +110,8 @@ impl Client {
                 Position::Start(request) => was_connected && request.client_id.is_some(),
                 Position::Flow { .. } => was_connected,
             };
-            let away = matches!(problem.code, Code::HostUnreachable | Code::HostStopping);
+            // `overloaded` in the middle of a stream: we were too slow for it, and go on behind our cursor.
+            let away = matches!(problem.code, Code::HostUnreachable | Code::HostStopping | Code::Overloaded);
             if !away || !repeatable {
                 return Err(if was_connected { named(problem, &position) } else { problem });
             }
