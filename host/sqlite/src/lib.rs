@@ -10,6 +10,7 @@ pub mod fault;
 pub mod group;
 pub mod open;
 pub mod queue;
+mod reserve;
 pub mod stats;
 pub mod wal;
 

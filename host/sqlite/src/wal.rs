@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Statement};
 
 use crate::fault::Fault;
+use crate::reserve::Reserve;
 use crate::stats::Stats;
 
 /// When the write-ahead log is worked off.
@@ -26,6 +27,9 @@ pub struct WalLimits {
     pub longest_pages: u64,
     /// How long it waits for them.
     pub patience: Duration,
+    /// Bytes by which the file is kept longer than the log, so that commits overwrite instead of growing it; 0: not at
+    /// all. Made bit by bit in idle moments.
+    pub ahead_bytes: u64,
 }
 
 impl Default for WalLimits {
@@ -36,9 +40,15 @@ impl Default for WalLimits {
             busy_pages: 10_000,
             longest_pages: 40_000,
             patience: Duration::from_millis(100),
+            ahead_bytes: 0,
         }
     }
 }
+
+/// Bytes of a frame's header in the log (<https://sqlite.org/walformat.html>).
+const FRAME_HEADER: u64 = 24;
+/// A moment without work that is long enough to make room in.
+const MOMENT: Duration = Duration::from_micros(500);
 
 /// How long to wait when nothing is left to be done.
 const FOREVER: Duration = Duration::from_secs(3600);
@@ -53,17 +63,26 @@ pub(crate) struct Wal<'c, 's> {
     unsaved: u64,
     /// At which length of the file to wait for readers next.
     wait_at: u64,
+    reserve: Option<Reserve>,
+    frame_bytes: u64,
 }
 
 impl<'c, 's> Wal<'c, 's> {
     pub(crate) fn new(conn: &'c Connection, stats: &'s Stats, limits: WalLimits) -> Result<Wal<'c, 's>, Fault> {
         let state = conn.prepare("PRAGMA wal_checkpoint(NOOP)")?;
         let wait_at = limits.longest_pages;
-        Ok(Wal { conn, state, stats, limits, unsaved: 0, wait_at })
+        let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let frame_bytes = u64::try_from(page).unwrap_or(0) + FRAME_HEADER;
+        let longest = limits.busy_pages.saturating_mul(frame_bytes).saturating_add(limits.ahead_bytes);
+        let reserve = Reserve::new(conn.path(), limits.ahead_bytes, longest);
+        Ok(Wal { conn, state, stats, limits, unsaved: 0, wait_at, reserve, frame_bytes })
     }
 
     /// How long the committer may sleep before [`Wal::idle`] has something to do.
     pub(crate) fn patience(&self) -> Duration {
+        if self.reserve.as_ref().is_some_and(Reserve::is_due) {
+            return MOMENT;
+        }
         if self.unsaved >= self.limits.idle_pages.max(1) { self.limits.idle } else { FOREVER }
     }
 
@@ -80,10 +99,19 @@ impl<'c, 's> Wal<'c, 's> {
         } else if self.unsaved >= self.limits.busy_pages {
             self.work_off("PASSIVE");
         }
+        let used = length.saturating_mul(self.frame_bytes);
+        if let Some(reserve) = &mut self.reserve
+            && reserve.use_up_to(used)
+        {
+            reserve.extend();
+        }
     }
 
     /// Nothing is to be committed for the moment.
     pub(crate) fn idle(&mut self) {
+        if let Some(reserve) = self.reserve.as_mut().filter(|reserve| reserve.is_due()) {
+            return reserve.extend();
+        }
         self.work_off("PASSIVE");
         // What a reader keeps back is left for the idle moment after the next commit.
         self.unsaved = 0;
@@ -91,6 +119,9 @@ impl<'c, 's> Wal<'c, 's> {
 
     /// The disk is full: a log that was worked off is overwritten instead of growing.
     pub(crate) fn disk_full(&mut self) {
+        if let Some(reserve) = &mut self.reserve {
+            reserve.give_up();
+        }
         self.work_off("PASSIVE");
     }
 

@@ -266,3 +266,27 @@ fn readers_without_a_gap_do_not_let_the_log_grow_for_ever() {
     // 2,000 commits of at least one page of 8 KiB would be 16 MB.
     assert!(committer.wal_bytes() < 8 << 20, "the log has {} bytes", committer.wal_bytes());
 }
+
+#[test]
+fn room_is_made_behind_the_log_and_means_nothing_after_a_crash() {
+    let limits = WalLimits { ahead_bytes: 1 << 20, ..WalLimits::default() };
+    let committer = Committer::new(limits);
+    wait_until(|| committer.wal_bytes() >= 1 << 20);
+    for n in 0..300 {
+        committer.push([n], Then::Succeed).recv_timeout(DEADLINE).unwrap().unwrap();
+        if n % 100 == 0 {
+            // The files as a power cut at this moment would leave them: the log, and zeros behind it.
+            let crashed = tempfile::tempdir().unwrap();
+            for file in ["numbers.db", "numbers.db-wal"] {
+                std::fs::copy(committer.dir.path().join(file), crashed.path().join(file)).unwrap();
+            }
+            let conn = open_writer(&path(crashed.path()), &Tuning::default()).unwrap();
+            let found: i64 = conn.query_row("SELECT count(*) FROM number", [], |row| row.get(0)).unwrap();
+            assert_eq!(found, n + 1);
+        }
+    }
+    let stats = committer.stats.view(committer.queue.depth());
+    wait_until(|| committer.wal_bytes() >= stats.wal_pages * 8192 + (1 << 20));
+    let dir = committer.close();
+    assert_eq!(std::fs::metadata(dir.path().join("numbers.db-wal")).map_or(0, |file| file.len()), 0);
+}

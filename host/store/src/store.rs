@@ -17,6 +17,9 @@ use crate::schema;
 use crate::unit::{CommitUnit, Op, Receipt};
 use crate::writer::{Job, StoreWriter};
 
+/// Bytes by which the file of the write-ahead log is kept longer than the log.
+const LOG_AHEAD: u64 = 8 << 20;
+
 /// How a [`Store`] is opened.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -102,7 +105,8 @@ impl Store {
                 if started.send(Ok(writer.first_flow_row())).is_err() {
                     return;
                 }
-                if let Err(error) = group::run(&conn, &mut writer, &queue, WalLimits::default(), &stats) {
+                let limits = WalLimits { ahead_bytes: LOG_AHEAD, ..WalLimits::default() };
+                if let Err(error) = group::run(&conn, &mut writer, &queue, limits, &stats) {
                     tracing::error!(%error, "the committer could not start");
                 }
             })
