@@ -36,6 +36,8 @@ struct FlowSlot {
     state: SlotState,
     attempts: u32,
     client_id: Option<String>,
+    /// The initiation that it answers, until its first life is over.
+    initiation: Option<i64>,
     kills: Vec<oneshot::Sender<Result<bool, Problem>>>,
     /// It comes back only to be ended, however often that takes.
     condemned: bool,
@@ -62,8 +64,8 @@ pub(crate) struct Actor {
     queued: HashSet<FlowRow>,
     hot: u32,
     clients: HashMap<String, RunningClient>,
-    /// Initiations up to this number were taken.
-    seen_initiation: i64,
+    /// Initiations that were begun with, and may still be in the database.
+    in_hand: HashSet<i64>,
     /// There may be initiations in the database that no letter tells of.
     initiations_wait: bool,
     rescan_at: Option<Instant>,
@@ -85,7 +87,8 @@ impl Actor {
                 true => SlotState::Hospital,
                 false => SlotState::Cold { until: None },
             };
-            (*row, FlowSlot { state, attempts: 0, client_id: None, kills: Vec::new(), condemned: false })
+            let (kills, condemned) = (Vec::new(), false);
+            (*row, FlowSlot { state, attempts: 0, client_id: None, initiation: None, kills, condemned })
         };
         let flows = cold.live.iter().map(slot).collect();
         Actor {
@@ -99,7 +102,7 @@ impl Actor {
             queued: HashSet::new(),
             hot: 0,
             clients: HashMap::new(),
-            seen_initiation: 0,
+            in_hand: HashSet::new(),
             initiations_wait: true,
             rescan_at: None,
             draining: false,
@@ -178,7 +181,7 @@ impl Actor {
         match letter {
             Mail::Wake | Mail::Refresh => {}
             Mail::Start(start) => self.start(opened, *start),
-            Mail::Initiation { id, initiation } => self.initiated(opened, id, *initiation),
+            Mail::Initiation { id, initiation, offer } => self.initiated(opened, id, *initiation, offer),
             Mail::News(row) => self.news(row),
             Mail::Left { row, leaving } => self.left(opened, row, leaving),
             Mail::Kill { row, reply } => self.kill(opened, row, reply),
@@ -221,13 +224,16 @@ impl Actor {
         let Some(slot) = self.flows.get_mut(&row) else { return };
         let SlotState::Hot { news, responder, .. } = slot.state else { return };
         self.hot -= 1;
+        if let Some(id) = slot.initiation.take() {
+            // Whatever it wrote is answered: the initiation is taken, or free to be taken.
+            self.in_hand.remove(&id);
+        }
         match leaving {
             Leaving::Ended => self.forget(row),
             Leaving::NotStarted => {
                 self.forget(row);
                 if responder {
-                    // Its initiation is still in the database, unless somebody took it.
-                    self.seen_initiation = 0;
+                    // Its initiation is still in the database, unless somebody took it or it was never written.
                     self.rescan_at = Some(Instant::now() + RESCAN);
                 }
             }

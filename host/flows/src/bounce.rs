@@ -33,9 +33,11 @@ pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session:
     }
 }
 
-/// A flow has ended with these arrivals in its port: they came while it ended.
+/// A flow has ended with these arrivals in its port: they came while it ended. One that is not written yet comes after
+/// the end in the committer's queue; its unit learns that it was not delivered.
 pub(crate) fn untaken(core: &Arc<Core>, owner: &Arc<IdentityEntry>, row: FlowRow, arrivals: &[Arrival]) {
-    for arrival in arrivals {
+    let is_written = |arrival: &&Arrival| arrival.runner.as_ref().is_none_or(|runner| runner.ahead.is_written());
+    for arrival in arrivals.iter().filter(is_written) {
         undelivered(core, owner, row.session(arrival.session), &arrival.parcel);
     }
 }
@@ -83,7 +85,7 @@ async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, dead: SessionId, party
     let outgoing = vec![Outgoing::Deliver { party, session: confirmed, seq: 1, parcel }];
     let mut unit = Unit::default();
     unit.last_words(&core, Flush { outgoing, ..Flush::default() });
-    unit.submit(&core, Author::of(&owner), None, |result| {
+    unit.submit(&core, Author::of(&owner), |result| {
         if let Err(error) = result {
             tracing::warn!(%error, "a responder could not be told that its initiator has ended");
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use maxhost_broker::Broker;
-use maxhost_journal::{Limits, Nanos, Parcel};
+use maxhost_journal::{Initiation, Limits, Nanos, Parcel};
 use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, X500Name};
 use maxhost_ownership::Ownership;
 use maxhost_pki::{KeyVault, NetworkMap, OpenIdentity};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actor::Actor;
 use crate::admission::Slots;
+use crate::ahead::{Ahead, Offer};
 use crate::apps::{AppSet, Catalogue};
 use crate::directory::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
 use crate::ends::Ends;
@@ -120,8 +121,8 @@ impl Core {
     pub fn route_parcel(self: &Arc<Core>, to: &Arc<IdentityEntry>, session: SessionId, seq: u32, parcel: Parcel) {
         let row = session.flow();
         let port = self.ports.get(&row).map(|port| port.value().clone());
-        let arrival = Arrival { session: session.index(), seq, parcel };
-        if port.is_some_and(|port| port.push(arrival)) {
+        let arrival = Arrival { session: session.index(), seq, parcel, runner: None };
+        if port.is_some_and(|port| port.push(arrival).is_ok()) {
             return;
         }
         self.tell(to, Mail::News(row));
@@ -158,6 +159,25 @@ impl Core {
         drop(state);
         if let Some((mail, problem)) = refused {
             mail.refuse(problem);
+        }
+    }
+
+    /// Offers an initiation that is not written yet to an identity that is open. An identity that is not, or has no
+    /// room, hears of it when it is written.
+    pub fn offer(self: &Arc<Core>, entry: &Arc<IdentityEntry>, id: i64, initiation: Initiation, ahead: &Ahead) {
+        let letter = Mail::Initiation { id, initiation: Box::new(initiation), offer: Some(Offer::new(ahead)) };
+        // As in `tell`.
+        let refused = match &*entry.state.lock() {
+            EntryState::Active { mailbox, open: true, draining: false } => {
+                mailbox.try_send(letter).err().map(mpsc::error::TrySendError::into_inner)
+            }
+            _ => Some(letter),
+        };
+        if let Some(Mail::Initiation { id, initiation, offer: Some(offer) }) = refused {
+            offer.take();
+            if ahead.decline() {
+                self.tell(entry, Mail::Initiation { id, initiation, offer: None });
+            }
         }
     }
 

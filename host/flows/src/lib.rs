@@ -11,6 +11,7 @@
 
 mod actor;
 mod admission;
+mod ahead;
 pub mod api;
 mod apps;
 mod bounce;
@@ -25,6 +26,7 @@ pub mod options;
 mod port;
 mod problems;
 mod relay;
+mod routes;
 mod run;
 mod service;
 mod timers;

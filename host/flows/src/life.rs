@@ -341,6 +341,7 @@ impl Life {
         let reply = run.take_start(&mut unit);
         let flush: Flush = run.machine.flush(now());
         unit.last_words(&self.core, flush);
+        run.build_on(&mut unit);
         self.submit_end(unit, &run.machine, start, outcome, reply);
         Leaving::Ended
     }
@@ -451,6 +452,7 @@ impl Life {
             log.flush(&self.core, self.port.row, std::mem::take(&mut last));
         }
         if !log.is_empty() {
+            run.build_on(&mut log);
             log.submit_for(&self.core, &self.opened, &self.port, move |result| answer_start(reply, result));
         }
         self.port.settle().await;
@@ -465,6 +467,7 @@ impl Life {
         }
         let mut unit = Unit::default();
         unit.last_words(&self.core, Flush { segment: None, outgoing: last.outgoing, progress: last.progress });
+        run.build_on(&mut unit);
         self.submit_end(unit, &run.machine, start, outcome, None);
         Leaving::Ended
     }

@@ -7,6 +7,7 @@ use maxhost_journal::Initiation;
 use maxhost_model::{FlowId, FlowRow, Problem};
 use tokio::sync::{oneshot, watch};
 
+use crate::ahead::Offer;
 use crate::apps::FlowDef;
 use crate::core::Core;
 use crate::life::Leaving;
@@ -18,8 +19,8 @@ pub(crate) enum Mail {
     Wake,
     /// Start a flow.
     Start(Box<StartMail>),
-    /// A peer wants a session; the row is in the database.
-    Initiation { id: i64, initiation: Box<Initiation> },
+    /// A peer wants a session. The row is in the database, or on its way there if an offer comes along.
+    Initiation { id: i64, initiation: Box<Initiation>, offer: Option<Offer> },
     /// Something arrived for a flow that is not in memory.
     News(FlowRow),
     /// A run is over.

@@ -15,10 +15,15 @@ use maxhost_store::{RunGuard, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::ahead::Runner;
+
 /// Messages that wait in memory for one flow; more stay in the database, and the flow is reloaded from there.
 const MAX_QUEUED_BYTES: usize = 4 << 20;
 /// Progress labels kept for clients that attach while the flow is in memory.
 const MAX_LABELS: usize = 64;
+
+/// Units of one run that may wait for the disk while its messages run ahead; with more, they keep to its pace.
+const MAX_AHEAD: u32 = 16;
 
 /// A parcel for one of the flow's sessions.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(crate) struct Arrival {
     pub session: u16,
     pub seq: u32,
     pub parcel: Parcel,
+    /// It is not known to be in the database yet.
+    pub runner: Option<Runner>,
 }
 
 impl Arrival {
@@ -140,23 +147,28 @@ impl FlowPort {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Leaves a parcel. False if the port is closed: the flow is not in memory any more.
-    pub fn push(&self, arrival: Arrival) -> bool {
+    /// Leaves a parcel. Gives it back if the port is closed, because the flow is not in memory any more, or if there is
+    /// no room for one that runs ahead.
+    pub fn push(&self, arrival: Arrival) -> Result<(), Arrival> {
         let mut queue = self.queue.lock();
         if queue.closed {
-            return false;
+            return Err(arrival);
         }
         let bytes = arrival.bytes();
         if queue.bytes + bytes > MAX_QUEUED_BYTES {
+            if arrival.runner.is_some() {
+                // To reload now would not find it.
+                return Err(arrival);
+            }
             drop(queue);
             self.signal(Signal::Overflow);
-            return true;
+            return Ok(());
         }
         queue.bytes += bytes;
         queue.arrivals.push(arrival);
         drop(queue);
         self.notify.notify_one();
-        true
+        Ok(())
     }
 
     /// Takes what was left.
@@ -164,6 +176,10 @@ impl FlowPort {
         let mut queue = self.queue.lock();
         queue.bytes = 0;
         std::mem::take(&mut queue.arrivals)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.queue.lock().closed
     }
 
     /// Takes nothing any more. What is handed back was left and not taken; the database has it while the flow lives.
@@ -194,6 +210,12 @@ impl FlowPort {
     /// Counts a unit that went to the committer.
     pub fn submitting(&self) {
         self.submitted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether messages of its next unit may run ahead of the disk.
+    pub fn may_run_ahead(&self) -> bool {
+        let waiting = self.submitted.load(Ordering::Acquire) - self.acknowledged.load(Ordering::Acquire);
+        waiting < MAX_AHEAD
     }
 
     /// A unit is durable.

@@ -205,7 +205,7 @@ async fn take(
     let mut unit = Unit::default();
     unit.op(Op::Arrived { message_id: delivery.message.id.0 });
     match envelope.content {
-        Some(Content::Initiation(initiation)) => unit.initiate(entry.clone(), initiation),
+        Some(Content::Initiation(initiation)) => unit.initiate(core, entry.clone(), initiation),
         Some(Content::Parcel(addressed)) => match addressed.parcel {
             // A session number says which flow, and whoever sends may name any.
             Some(_) if !owns(core, entry, SessionId(addressed.session)).await? => {
@@ -217,7 +217,7 @@ async fn take(
         None => return acknowledge(Some("it is empty")).await,
     }
     let (told, result) = oneshot::channel();
-    unit.submit(core, Author::of(entry), None, move |result| drop(told.send(result)));
+    unit.submit(core, Author::of(entry), move |result| drop(told.send(result)));
     match result.await {
         Ok(Ok(())) | Ok(Err(StoreError::Duplicate)) => acknowledge(None).await,
         Ok(Err(error)) => Err(error.to_string()),

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use maxhost_journal::{Answer, Call, Delivery, Divergence, Machine, Step};
 use maxhost_model::{Code, ErrorId, ErrorKind, FlowError, Problem, X500Name};
 use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
-use maxhost_store::Op;
+use maxhost_store::{Op, RunGuard};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use crate::ahead::Runner;
 use crate::apps::FlowDef;
 use crate::core::{Core, Opened, now, now_millis, random_bytes};
 use crate::options::Eviction;
@@ -66,6 +68,8 @@ pub(crate) struct GuestRun {
     pub stop: Option<Stop>,
     /// Only compares with the journal: nothing new may be asked.
     pub shadow: bool,
+    /// Attempts of other flows whose messages were read and may not be written yet.
+    builds_on: SmallVec<[RunGuard; 1]>,
     log_lines: u32,
     log_bytes: u64,
     suspensions: u64,
@@ -96,6 +100,7 @@ impl GuestRun {
             start,
             stop: None,
             shadow: false,
+            builds_on: SmallVec::new(),
             log_lines: 0,
             log_bytes: 0,
             suspensions: 0,
@@ -154,6 +159,7 @@ impl GuestRun {
         if unit.is_empty() {
             return;
         }
+        self.build_on(&mut unit);
         unit.submit_for(&self.core, &self.opened, &self.port, move |result| answer_start(reply, result));
     }
 
@@ -164,11 +170,20 @@ impl GuestRun {
         start.reply
     }
 
+    /// The unit is written only if what the run has read is.
+    pub fn build_on(&mut self, unit: &mut Unit) {
+        unit.after(std::mem::take(&mut self.builds_on));
+    }
+
     /// Takes in what has arrived. True if there was something.
     fn absorb(&mut self) -> bool {
-        let arrivals = self.port.take();
+        let mut arrivals = self.port.take();
+        arrivals.retain(|arrival| !arrival.runner.as_ref().is_some_and(Runner::is_void));
         let any = !arrivals.is_empty();
         for arrival in arrivals {
+            if let Some(runner) = arrival.runner.filter(|runner| !runner.ahead.is_written()) {
+                self.builds_on.push(runner.sender);
+            }
             match self.machine.deliver(arrival.session, arrival.seq, &arrival.parcel) {
                 Delivery::Taken | Delivery::Duplicate => {}
                 Delivery::UnknownSession => {

@@ -7,18 +7,13 @@ use maxhost_journal::{Flush, Initiation, Outgoing, Parcel};
 use maxhost_model::{IdentityRow, SessionId};
 use maxhost_store::{CommitUnit, Op, Receipt, RunGuard, StoreError};
 use prost::Message;
+use smallvec::SmallVec;
 
 use crate::core::{Core, Opened};
 use crate::directory::IdentityEntry;
 use crate::envelope::Envelope;
-use crate::mail::Mail;
 use crate::port::FlowPort;
-
-/// Something that reaches its recipient once the unit is committed.
-enum Route {
-    Parcel { op: usize, to: Arc<IdentityEntry>, session: SessionId, seq: u32, parcel: Parcel },
-    Initiation { to: Arc<IdentityEntry>, initiation: Initiation },
-}
+use crate::routes::{Copy, Letter, Route};
 
 /// Whose unit it is, and the epoch it must be in.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +42,7 @@ pub(crate) struct Unit {
     routes: Vec<Route>,
     progress: Vec<(u64, String)>,
     to_broker: bool,
+    after: SmallVec<[RunGuard; 1]>,
 }
 
 impl Unit {
@@ -79,7 +75,7 @@ impl Unit {
                 Outgoing::Initiate { party, .. } | Outgoing::Deliver { party, .. } => party,
             };
             match core.directory.get(party).filter(|_| !core.options.always_broker) {
-                Some(to) => self.send_here(to, outgoing),
+                Some(to) => self.send_here(core, to, outgoing),
                 None => {
                     let envelope = Envelope::of(&outgoing);
                     self.to_broker = true;
@@ -93,9 +89,9 @@ impl Unit {
         }
     }
 
-    fn send_here(&mut self, to: Arc<IdentityEntry>, outgoing: Outgoing) {
+    fn send_here(&mut self, core: &Core, to: Arc<IdentityEntry>, outgoing: Outgoing) {
         match outgoing {
-            Outgoing::Initiate { initiation, .. } => self.initiate(to, initiation),
+            Outgoing::Initiate { initiation, .. } => self.initiate(core, to, initiation),
             Outgoing::Deliver { session, seq, parcel, .. } => self.deliver(to, session, seq, parcel),
         }
     }
@@ -103,12 +99,18 @@ impl Unit {
     pub fn deliver(&mut self, to: Arc<IdentityEntry>, session: SessionId, seq: u32, parcel: Parcel) {
         let op = self.ops.len();
         self.ops.push(Op::Deliver { session, seq, body: parcel.encode_to_vec().into() });
-        self.routes.push(Route::Parcel { op, to, session, seq, parcel });
+        self.routes.push(Route::new(to, Letter::Parcel { op, session, seq, parcel }));
     }
 
-    pub fn initiate(&mut self, to: Arc<IdentityEntry>, initiation: Initiation) {
-        self.ops.push(Op::Initiate { to: to.row, body: initiation.encode_to_vec().into() });
-        self.routes.push(Route::Initiation { to, initiation });
+    pub fn initiate(&mut self, core: &Core, to: Arc<IdentityEntry>, initiation: Initiation) {
+        let id = core.store.next_initiation();
+        self.ops.push(Op::Initiate { to: to.row, id, body: initiation.encode_to_vec().into() });
+        self.routes.push(Route::new(to, Letter::Initiation { id, initiation }));
+    }
+
+    /// The unit builds on messages of these attempts, which may not be written yet.
+    pub fn after(&mut self, attempts: SmallVec<[RunGuard; 1]>) {
+        self.after.extend(attempts);
     }
 
     /// Sends the unit of a run to the committer. `then` is called on the committer's thread when it is durable, or when
@@ -120,12 +122,13 @@ impl Unit {
         port: &Arc<FlowPort>,
         then: impl FnOnce(Result<(), &StoreError>) + Send + 'static,
     ) {
+        let runs_ahead = port.may_run_ahead() && !core.store.is_congested();
         port.submitting();
         let guard = Some(port.guard.clone());
         let port = port.clone();
         let watched = core.clone();
         let progress = self.progress.clone();
-        self.submit(core, Author::from(&**opened), guard, move |result| match result {
+        let then = move |result: Result<(), StoreError>| match result {
             Ok(()) => {
                 crate::core::Counters::add(&watched.counters.steps);
                 if !progress.is_empty() {
@@ -141,51 +144,42 @@ impl Unit {
                 then(Err(&error));
                 port.failed(error);
             }
-        });
+        };
+        self.hand_in(core, Author::from(&**opened), guard, runs_ahead, then);
     }
 
     /// Sends any unit of an identity to the committer.
-    pub fn submit(
+    pub fn submit(self, core: &Arc<Core>, author: Author, then: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
+        self.hand_in(core, author, None, false, then);
+    }
+
+    fn hand_in(
         self,
         core: &Arc<Core>,
         author: Author,
         guard: Option<RunGuard>,
+        runs_ahead: bool,
         then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        let Unit { ops, routes, to_broker, .. } = self;
+        let Unit { ops, mut routes, to_broker, after, .. } = self;
+        let copies: SmallVec<[Copy; 2]> = match &guard {
+            Some(guard) if runs_ahead => routes.iter_mut().filter_map(|route| route.copy(core, guard)).collect(),
+            _ => SmallVec::new(),
+        };
         let core_then = core.clone();
-        core.store.submit(CommitUnit {
-            identity: author.row,
-            epoch: author.epoch,
-            guard,
-            ops,
-            done: Box::new(move |result| match result {
-                Ok(receipt) => {
-                    then(Ok(()));
-                    if to_broker {
-                        core_then.outbox_bell.notify_one();
-                    }
-                    route(&core_then, routes, &receipt);
+        let done = Box::new(move |result: Result<Receipt, StoreError>| match result {
+            Ok(receipt) => {
+                // The recipients first: others may be waiting for what they will do.
+                routes.into_iter().for_each(|route| route.written(&core_then, &receipt));
+                if to_broker {
+                    core_then.outbox_bell.notify_one();
                 }
-                Err(error) => then(Err(error)),
-            }),
+                then(Ok(()));
+            }
+            Err(error) => then(Err(error)),
         });
-    }
-}
-
-fn route(core: &Arc<Core>, routes: Vec<Route>, receipt: &Receipt) {
-    let mut ids = receipt.initiations.iter();
-    for route in routes {
-        match route {
-            Route::Initiation { to, initiation } => {
-                if let Some(&id) = ids.next() {
-                    core.tell(&to, Mail::Initiation { id, initiation: Box::new(initiation) });
-                }
-            }
-            Route::Parcel { op, to, session, parcel, .. } if receipt.undelivered.contains(&op) => {
-                crate::bounce::undelivered(core, &to, session, &parcel);
-            }
-            Route::Parcel { to, session, seq, parcel, .. } => core.route_parcel(&to, session, seq, parcel),
-        }
+        core.store.submit(CommitUnit { identity: author.row, epoch: author.epoch, guard, after, ops, done });
+        // Only now, so that what a recipient writes comes after it in the queue.
+        copies.into_iter().for_each(|copy| copy.send(core));
     }
 }

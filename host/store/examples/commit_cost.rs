@@ -72,7 +72,14 @@ async fn measure(identities: usize, sleeping: usize, in_flight: usize, duration:
                 Op::Deliver { session: flow.session(0), seq: 0, body: body.clone() },
             ];
             let done = Box::new(move |outcome: Result<_, StoreError>| drop(reply.send(outcome)));
-            store.submit(CommitUnit { identity: rows[n % identities], epoch: 0, guard: None, ops, done });
+            store.submit(CommitUnit {
+                identity: rows[n % identities],
+                epoch: 0,
+                guard: None,
+                after: Default::default(),
+                ops,
+                done,
+            });
             last = Some(answer);
         }
         if let Some(last) = last {
@@ -200,7 +207,7 @@ fn submit(
     done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
 ) {
     let done = Box::new(move |outcome: Result<_, StoreError>| done(outcome.map(|_| ())));
-    store.submit(CommitUnit { identity, epoch: 0, guard: None, ops, done });
+    store.submit(CommitUnit { identity, epoch: 0, guard: None, after: Default::default(), ops, done });
 }
 
 fn start(row: FlowRow, body: &Bytes) -> Op {

@@ -23,6 +23,9 @@ pub enum Conflict {
         /// The number.
         seq: u32,
     },
+    /// There is an initiation with this number already.
+    #[error("initiation {0} exists already")]
+    InitiationExists(i64),
     /// The initiation was taken already, or is another identity's.
     #[error("initiation {0} is not there any more")]
     InitiationGone(i64),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use maxhost_model::{FlowRow, IdentityRow};
 use maxhost_sqlite::{Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, WalLimits, Writer, group};
+use smallvec::SmallVec;
 use tokio::sync::{oneshot, watch};
 
 use crate::error::StoreError;
@@ -65,6 +66,7 @@ struct Inner {
     stats: Arc<Stats>,
     reader: Reader,
     next_flow: AtomicI64,
+    next_initiation: AtomicI64,
     thread: Mutex<Option<JoinHandle<()>>>,
     processed_retention: Duration,
 }
@@ -102,7 +104,7 @@ impl Store {
                     Ok(writer) => writer,
                     Err(fault) => return drop(started.send(Err(fault))),
                 };
-                if started.send(Ok(writer.first_flow_row())).is_err() {
+                if started.send(Ok(writer.first_numbers())).is_err() {
                     return;
                 }
                 let limits = WalLimits { ahead_bytes: LOG_AHEAD, ..WalLimits::default() };
@@ -112,7 +114,7 @@ impl Store {
             })
         }
         .map_err(|error| StoreError::Io(Fault::new(FaultKind::Other, error)))?;
-        let next_flow = starting
+        let (next_flow, next_initiation) = starting
             .await
             .map_err(|error| StoreError::Io(Fault::new(FaultKind::Other, error)))?
             .map_err(|fault| StoreError::of_file(&path, fault))?;
@@ -122,6 +124,7 @@ impl Store {
             stats,
             reader,
             next_flow: AtomicI64::new(next_flow),
+            next_initiation: AtomicI64::new(next_initiation),
             thread: Mutex::new(Some(thread)),
             processed_retention,
         };
@@ -143,7 +146,7 @@ impl Store {
     pub async fn commit(&self, identity: IdentityRow, epoch: i64, ops: Vec<Op>) -> Result<Receipt, StoreError> {
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |outcome| drop(reply.send(outcome)));
-        self.submit(CommitUnit { identity, epoch, guard: None, ops, done });
+        self.submit(CommitUnit { identity, epoch, guard: None, after: SmallVec::new(), ops, done });
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -180,6 +183,12 @@ impl Store {
     #[must_use]
     pub fn next_flow_row(&self) -> FlowRow {
         FlowRow(self.inner.next_flow.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number for a new initiation: above all that any committed one of this database ever had.
+    #[must_use]
+    pub fn next_initiation(&self) -> i64 {
+        self.inner.next_initiation.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether more waits to be committed than is good: hold new work back.

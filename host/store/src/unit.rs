@@ -26,6 +26,9 @@ pub struct CommitUnit {
     pub epoch: i64,
     /// Shared by all units of one attempt of one flow.
     pub guard: Option<RunGuard>,
+    /// Attempts of other flows whose messages this unit builds on, though their units may be waiting to be written still.
+    /// If one of those was not written, neither is this one.
+    pub after: SmallVec<[RunGuard; 1]>,
     /// What to write, in this order.
     pub ops: Vec<Op>,
     /// Is told how it went, once.
@@ -128,10 +131,12 @@ pub enum Op {
         /// The message.
         body: Bytes,
     },
-    /// Asks an identity of this database to open a session; the receipt gives the number it got.
+    /// Asks an identity of this database to open a session.
     Initiate {
         /// Whom.
         to: IdentityRow,
+        /// From [`crate::Store::next_initiation`].
+        id: i64,
         /// The initiation.
         body: Bytes,
     },
@@ -212,8 +217,6 @@ impl Op {
 /// What a committed unit learns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Receipt {
-    /// The numbers of the initiations, in the order of the operations.
-    pub initiations: SmallVec<[i64; 1]>,
     /// Which operations (index in the unit) delivered to a flow that is not live any more.
     pub undelivered: SmallVec<[usize; 1]>,
 }

@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::marks::Mark;
 use crate::record::FlowState;
 use crate::statements::Statements;
-use crate::unit::{CommitUnit, Keep, NewFlow, Op, Receipt};
+use crate::unit::{CommitUnit, Keep, NewFlow, Op, Receipt, RunGuard};
 
 type Failed = Failure<StoreError>;
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -85,9 +85,9 @@ impl<'c> StoreWriter<'c> {
         })
     }
 
-    /// The first flow row that was never used.
-    pub(crate) fn first_flow_row(&self) -> i64 {
-        self.flows.next()
+    /// The first flow row and the first number of an initiation that were never used.
+    pub(crate) fn first_numbers(&self) -> (i64, i64) {
+        (self.flows.next(), self.initiations.next())
     }
 
     fn unit(&mut self, unit: &CommitUnit) -> Result<Receipt, Failed> {
@@ -126,13 +126,13 @@ impl<'c> StoreWriter<'c> {
                 }
                 Ok(())
             }
-            Op::Initiate { to, body } => {
+            Op::Initiate { to, id, body } => {
                 if !self.epochs.contains_key(to) {
                     return Err(refuse(Conflict::IdentityUnknown(*to)));
                 }
-                let id = self.initiations.take();
-                self.sql.initiate.execute(params![to.0, id, &body[..]])?;
-                receipt.initiations.push(id);
+                self.initiations.observe(*id);
+                let asked = self.sql.initiate.execute(params![to.0, id, &body[..]]);
+                asked.map_err(|e| or_conflict(e, Conflict::InitiationExists(*id)))?;
                 Ok(())
             }
             Op::TakeInitiation { id } => {
@@ -290,7 +290,10 @@ impl Writer for StoreWriter<'_> {
             Job::Unit(unit) => {
                 let guard = unit.guard.as_ref();
                 // Applied again, a unit may find its guard revoked by the later unit that caused the repetition.
-                if !again && guard.is_some_and(|guard| guard.is_revoked()) {
+                if !again && guard.into_iter().chain(&unit.after).any(RunGuard::is_revoked) {
+                    if let Some(guard) = guard {
+                        guard.revoke();
+                    }
                     return Err(Failure::Unit(StoreError::Superseded));
                 }
                 let written = self.unit(unit);

@@ -36,7 +36,7 @@ fn committing_process() {
         ops.extend([log(flow, seq), deliver(flow.session(0), seq), deliver(flow.session(1), seq)]);
         let told = told.clone();
         let done = Box::new(move |outcome: Result<_, _>| told.send((flow, seq, outcome.is_ok())).unwrap());
-        store.submit(CommitUnit { identity: alice, epoch: EPOCH, guard: None, ops, done });
+        store.submit(CommitUnit { identity: alice, epoch: EPOCH, guard: None, after: Default::default(), ops, done });
     };
     for _ in 0..FLOWS {
         step(store.next_flow_row(), 0);

@@ -76,7 +76,7 @@ fn hold_the_committer(store: &Store, identity: IdentityRow) -> mpsc::Sender<()> 
         reached.send(()).unwrap();
         let _ = closed.recv();
     });
-    store.submit(CommitUnit { identity, epoch: EPOCH, guard: None, ops: Vec::new(), done });
+    store.submit(CommitUnit { identity, epoch: EPOCH, guard: None, after: Default::default(), ops: Vec::new(), done });
     at_gate.recv().unwrap();
     gate
 }
@@ -214,11 +214,15 @@ fn set(flow: FlowRow, state: FlowState) -> Op {
 async fn an_initiation_waits_until_its_identity_takes_it() {
     let f = Fixture::new().await;
     let sender = f.start(f.alice).await;
-    let initiate = |to| Op::Initiate { to, body: text("hello") };
-    let receipt = f.commit(f.alice, vec![log(sender, 0), initiate(f.bob), initiate(f.alice)]).await.unwrap();
-    let [to_bob, to_alice] = receipt.initiations[..] else { panic!("{receipt:?}") };
+    let initiate = |to, id| Op::Initiate { to, id, body: text("hello") };
+    let [to_bob, to_alice] = [f.store.next_initiation(), f.store.next_initiation()];
+    f.commit(f.alice, vec![log(sender, 0), initiate(f.bob, to_bob), initiate(f.alice, to_alice)]).await.unwrap();
     assert_outcome!(
-        f.commit(f.alice, vec![initiate(IdentityRow(99))]).await,
+        f.commit(f.alice, vec![initiate(f.bob, to_bob)]).await,
+        Err(StoreError::Conflict(Conflict::InitiationExists(id))) if id == to_bob
+    );
+    assert_outcome!(
+        f.commit(f.alice, vec![initiate(IdentityRow(99), f.store.next_initiation())]).await,
         Err(StoreError::Conflict(Conflict::IdentityUnknown(_)))
     );
     assert_eq!(f.store.identities_with_initiations().await.unwrap(), [f.alice, f.bob]);
@@ -233,8 +237,33 @@ async fn an_initiation_waits_until_its_identity_takes_it() {
     assert_eq!(f.store.identities_with_initiations().await.unwrap(), [f.alice]);
 
     let f = f.reopen().await;
-    let next = f.commit(f.alice, vec![initiate(f.bob)]).await.unwrap().initiations[0];
+    let next = f.store.next_initiation();
     assert!(next > to_alice.max(to_bob), "a number is never used again");
+}
+
+#[tokio::test]
+async fn what_builds_on_a_unit_that_was_not_written_is_not_written_either() {
+    let f = Fixture::new().await;
+    let (sender, receiver) = (f.start(f.alice).await, f.start(f.bob).await);
+    let (sending, receiving, third) = (RunGuard::new(), RunGuard::new(), RunGuard::new());
+    let good = vec![deliver(receiver.session(0), 0)];
+    let first = submit(&f.store, f.alice, Some(&sending), good);
+    let built_on_it = submit_after(&f.store, f.bob, &receiving, &sending, vec![log(receiver, 0)]);
+    assert_outcome!(first.await.unwrap(), Ok(_));
+    assert_outcome!(built_on_it.await.unwrap(), Ok(_));
+
+    // The message is refused with the rest of its unit; whoever has read it must not be believed, nor who has read him.
+    let bad = vec![deliver(receiver.session(0), 1), Op::TakeInitiation { id: 77 }];
+    let fails = submit(&f.store, f.alice, Some(&sending), bad);
+    let built_on_it = submit_after(&f.store, f.bob, &receiving, &sending, vec![deliver(sender.session(0), 0)]);
+    let built_on_that = submit_after(&f.store, f.alice, &third, &receiving, vec![log(sender, 0)]);
+    assert_outcome!(fails.await.unwrap(), Err(StoreError::Conflict(_)));
+    assert_outcome!(built_on_it.await.unwrap(), Err(StoreError::Superseded));
+    assert_outcome!(built_on_that.await.unwrap(), Err(StoreError::Superseded));
+    let journal = f.store.journal(receiver).await.unwrap().unwrap();
+    assert_eq!((journal.log.len(), journal.inbox.len()), (1, 1));
+    let journal = f.store.journal(sender).await.unwrap().unwrap();
+    assert_eq!((journal.log.len(), journal.inbox.len()), (0, 0));
 }
 
 #[tokio::test]
@@ -290,7 +319,14 @@ async fn what_has_expired_is_forgotten() {
 async fn a_defect_in_done_does_not_stop_the_committer() {
     let f = Fixture::new().await;
     let done = Box::new(|_| panic!("on purpose"));
-    f.store.submit(CommitUnit { identity: f.alice, epoch: EPOCH, guard: None, ops: Vec::new(), done });
+    f.store.submit(CommitUnit {
+        identity: f.alice,
+        epoch: EPOCH,
+        guard: None,
+        after: Default::default(),
+        ops: Vec::new(),
+        done,
+    });
     f.commit(f.alice, vec![]).await.unwrap();
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Actor, FlowSlot, RESCAN, RunningClient, SlotState};
+use crate::ahead::Offer;
 use crate::apps::FlowDef;
 use crate::core::{Counters, Opened, now, random_bytes};
 use crate::life::Beginning;
@@ -91,6 +92,7 @@ impl Actor {
             state: SlotState::Cold { until: None },
             attempts: 1,
             client_id,
+            initiation: None,
             kills: Vec::new(),
             condemned: false,
         };
@@ -135,16 +137,21 @@ impl Actor {
         Ok((row, flow_id, record))
     }
 
-    pub(super) fn initiated(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
-        if id <= self.seen_initiation || self.initiations_wait || self.draining {
-            // Taken already, or found in the database in its turn.
+    /// Somebody wants a session. An offer that is not taken is declined by dropping it, and comes again when the
+    /// initiation is written.
+    pub(super) fn initiated(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation, offer: Option<Offer>) {
+        if self.in_hand.contains(&id) {
+            return offer.into_iter().for_each(Offer::take);
+        }
+        if self.initiations_wait || self.draining {
+            // Found in the database in its turn.
             return;
         }
         if self.hot >= opened.limits.flows {
             self.initiations_wait = true;
             return;
         }
-        self.seen_initiation = id;
+        offer.into_iter().for_each(Offer::take);
         self.respond(opened, id, initiation);
     }
 
@@ -157,7 +164,7 @@ impl Actor {
             Ok(record) => record,
             Err(problem) => {
                 tracing::error!(identity = %self.entry.text, %problem, "a responder could not be started");
-                self.retry_initiations(id);
+                self.rescan_at = Some(Instant::now() + RESCAN);
                 return;
             }
         };
@@ -172,7 +179,11 @@ impl Actor {
             start: record.encode(),
         };
         let ops = vec![Op::TakeInitiation { id }, Op::StartFlow(Box::new(new))];
+        self.in_hand.insert(id);
         self.begin(opened, row, flow_id, None, record, def, StartUnit { ops, reply: None });
+        if let Some(slot) = self.flows.get_mut(&row) {
+            slot.initiation = Some(id);
+        }
     }
 
     /// Nobody answers this protocol here (spec 2.3): the initiator is told.
@@ -189,23 +200,18 @@ impl Actor {
             parcel: Parcel { from: self.entry.text.to_string(), frames: vec![Frame::reject(text, error_id)] },
         };
         unit.last_words(&self.core, maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() });
-        unit.submit(&self.core, Author::from(&**opened), None, |result| {
+        unit.submit(&self.core, Author::from(&**opened), |result| {
             if let Err(error) = result {
                 tracing::debug!(%error, "a rejection was not written");
             }
         });
     }
 
-    /// The initiation with this number could not be taken: it is tried again soon.
-    pub(super) fn retry_initiations(&mut self, id: i64) {
-        self.seen_initiation = self.seen_initiation.min(id - 1);
-        self.rescan_at = Some(Instant::now() + RESCAN);
-    }
-
     /// Takes initiations from the database, in order, until none is left or there is no room.
     pub(super) async fn take_initiations(&mut self, opened: &Arc<Opened>) {
+        let mut last = 0;
         loop {
-            let rows = match self.core.store.initiations(self.entry.row, self.seen_initiation, READ_AHEAD).await {
+            let rows = match self.core.store.initiations(self.entry.row, last, READ_AHEAD).await {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(identity = %self.entry.text, %error, "waiting sessions cannot be read; tried again");
@@ -215,13 +221,20 @@ impl Actor {
             };
             let complete = rows.len() < READ_AHEAD as usize;
             for (id, body) in rows {
+                last = id;
+                if self.in_hand.contains(&id) {
+                    continue;
+                }
                 if self.hot >= opened.limits.flows {
                     return;
                 }
-                self.seen_initiation = id;
                 match Initiation::decode(body) {
                     Ok(initiation) => self.respond(opened, id, initiation),
-                    Err(error) => tracing::error!(identity = %self.entry.text, id, %error, "an initiation is damaged"),
+                    Err(error) => {
+                        tracing::error!(identity = %self.entry.text, id, %error, "an initiation is damaged");
+                        // Told once while the identity is awake.
+                        self.in_hand.insert(id);
+                    }
                 }
             }
             if complete {

@@ -97,7 +97,22 @@ pub fn submit(
 ) -> oneshot::Receiver<Result<Receipt, StoreError>> {
     let (reply, answer) = oneshot::channel();
     let done = Box::new(move |outcome| drop(reply.send(outcome)));
-    store.submit(CommitUnit { identity, epoch: EPOCH, guard: guard.cloned(), ops, done });
+    store.submit(CommitUnit { identity, epoch: EPOCH, guard: guard.cloned(), after: Default::default(), ops, done });
+    answer
+}
+
+/// As [`submit`], for a unit that builds on messages of another attempt.
+pub fn submit_after(
+    store: &Store,
+    identity: IdentityRow,
+    guard: &RunGuard,
+    after: &RunGuard,
+    ops: Vec<Op>,
+) -> oneshot::Receiver<Result<Receipt, StoreError>> {
+    let (reply, answer) = oneshot::channel();
+    let done = Box::new(move |outcome| drop(reply.send(outcome)));
+    let (guard, after) = (Some(guard.clone()), [after.clone()].into());
+    store.submit(CommitUnit { identity, epoch: EPOCH, guard, after, ops, done });
     answer
 }
 

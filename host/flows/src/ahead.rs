@@ -1,0 +1,114 @@
+//! Messages that run ahead of the disk.
+//!
+//! A message between identities of one database is given to its recipient as soon as the sender's unit is in the
+//! committer's queue, so that the recipient works while the disk does. The queue keeps its order and a unit names the
+//! attempts it builds on ([`maxhost_store::CommitUnit::after`]): what the recipient writes is written after what it has
+//! read, or not at all. A crash leaves a prefix of the queue, and nothing leaves the host before it is written, so
+//! nobody can tell.
+//!
+//! Running ahead is an attempt. Whether it succeeded or not, the message is looked after once more when it is written:
+//! whoever is second, the one who says that it was not taken or the one who says that it is written, brings it to its
+//! recipient in the ordinary way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use maxhost_store::RunGuard;
+
+const WRITTEN: u8 = 1;
+const DECLINED: u8 = 2;
+
+/// How far one message has come. Clones are one and the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ahead(Arc<AtomicU8>);
+
+impl Ahead {
+    /// The recipient did not take it. True if it is written already, so that nobody else will bring it.
+    pub fn decline(&self) -> bool {
+        self.0.fetch_or(DECLINED, Ordering::AcqRel) & WRITTEN != 0
+    }
+
+    /// It is written. True if it was not taken before, so that it has to be brought now.
+    pub fn written(&self) -> bool {
+        self.0.fetch_or(WRITTEN, Ordering::AcqRel) & DECLINED != 0
+    }
+
+    pub fn is_written(&self) -> bool {
+        self.0.load(Ordering::Acquire) & WRITTEN != 0
+    }
+}
+
+/// What a message that ran ahead brings along: whose attempt it is of, and how far it has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Runner {
+    pub sender: RunGuard,
+    pub ahead: Ahead,
+}
+
+impl Runner {
+    /// True if the message was never written and never will be.
+    pub fn is_void(&self) -> bool {
+        !self.ahead.is_written() && self.sender.is_revoked()
+    }
+}
+
+/// An initiation in the recipient's hands: not taken until he says so.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    ahead: Ahead,
+    taken: bool,
+}
+
+impl Offer {
+    pub fn new(ahead: &Ahead) -> Offer {
+        Offer { ahead: ahead.clone(), taken: false }
+    }
+
+    pub fn take(mut self) {
+        self.taken = true;
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if !self.taken {
+            // If it is written already it is in the database, and whoever declines looks there again.
+            self.ahead.decline();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_second_brings_a_message_that_was_not_taken() {
+        let ahead = Ahead::default();
+        assert!(!ahead.decline(), "it is not written: who writes it will bring it");
+        assert!(ahead.written());
+        let ahead = Ahead::default();
+        assert!(!ahead.written(), "it is on its way");
+        assert!(ahead.decline());
+    }
+
+    #[test]
+    fn an_offer_is_declined_unless_it_is_taken() {
+        let ahead = Ahead::default();
+        Offer::new(&ahead).take();
+        assert!(!ahead.written());
+        let ahead = Ahead::default();
+        drop(Offer::new(&ahead));
+        assert!(ahead.written());
+    }
+
+    #[test]
+    fn a_message_is_void_when_its_attempt_failed_before_it_was_written() {
+        let runner = Runner { sender: RunGuard::new(), ahead: Ahead::default() };
+        assert!(!runner.is_void());
+        runner.sender.revoke();
+        assert!(runner.is_void());
+        runner.ahead.written();
+        assert!(!runner.is_void());
+    }
+}
