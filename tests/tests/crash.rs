@@ -190,9 +190,9 @@ fn look_at_the_database(site: &Site, network: &Network) {
     for table in ["journal", "initiation", "outbox"] {
         assert_eq!(count(&format!("SELECT count(*) FROM {table}")), 0, "rows left in {table}");
     }
-    assert_eq!(count("SELECT count(*) FROM flow WHERE state <= 2"), 0, "live flows");
-    assert_eq!(count("SELECT count(*) FROM flow WHERE state <> 3"), 0, "flows that did not complete");
-    let (kept, clients) = (count("SELECT count(*) FROM flow"), count("SELECT count(*) FROM client"));
+    assert_eq!(count("SELECT count(*) FROM flow"), 0, "live flows");
+    assert_eq!(count("SELECT count(*) FROM ended WHERE state <> 3"), 0, "flows that did not complete");
+    let (kept, clients) = (count("SELECT count(*) FROM ended"), count("SELECT count(*) FROM client"));
     site.read(|books| {
         let promised = books.promised.len() as i64;
         assert!((promised..=promised + books.unknown as i64).contains(&kept), "{kept} flows kept, {promised} promised");

@@ -67,6 +67,8 @@ struct Queue {
 pub(crate) struct View {
     pub waiting: Option<(Wait, Millis)>,
     pub labels: VecDeque<(u64, String)>,
+    /// These are all labels that the flow ever had.
+    pub whole: bool,
 }
 
 impl View {
@@ -100,8 +102,17 @@ pub(crate) struct FlowPort {
 }
 
 impl FlowPort {
-    /// For a flow whose public id is not read yet.
+    /// For a flow that comes back, and whose public id is not read yet.
     pub fn new(row: FlowRow) -> Arc<FlowPort> {
+        FlowPort::with(row, View::default())
+    }
+
+    /// For a flow that begins.
+    pub fn of_new(row: FlowRow) -> Arc<FlowPort> {
+        FlowPort::with(row, View { whole: true, ..View::default() })
+    }
+
+    fn with(row: FlowRow, view: View) -> Arc<FlowPort> {
         Arc::new(FlowPort {
             row,
             name: OnceLock::new(),
@@ -113,7 +124,7 @@ impl FlowPort {
             submitted: AtomicU32::new(0),
             acknowledged: AtomicU32::new(0),
             failure: Mutex::default(),
-            view: Mutex::default(),
+            view: Mutex::new(view),
         })
     }
 
@@ -262,6 +273,7 @@ impl FlowPort {
         for label in labels {
             if view.labels.len() == MAX_LABELS {
                 view.labels.pop_front();
+                view.whole = false;
             }
             view.labels.push_back(label.clone());
         }

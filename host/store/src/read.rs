@@ -42,10 +42,21 @@ impl Reader {
     }
 }
 
-macro_rules! flow_columns {
-    () => {
-        "id, identity, state, attempts, started, finished, expires, tag, name, user, client_id, reason, start_body, \
-         end_body"
+/// Flows, live and ended: each is in one of two tables.
+macro_rules! flows {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, identity, state, attempts, started, NULL, NULL, tag, name, user, client_id, reason, start_body, \
+             NULL FROM flow WHERE ",
+            $condition,
+            " UNION ALL \
+             SELECT id, identity, state, attempts, started, finished, expires, tag, name, user, client_id, NULL, \
+             start_body, end_body FROM ended WHERE ",
+            $condition,
+        )
+    };
+    ($condition:literal, $order:literal) => {
+        concat!(flows!($condition), " ", $order)
     };
 }
 
@@ -148,7 +159,7 @@ impl Store {
 
     /// All flows that have not ended, by row: what a host reads once when it starts.
     pub async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError> {
-        let sql = "SELECT id, identity, state FROM flow INDEXED BY flow_live WHERE state <= 2 ORDER BY id";
+        let sql = "SELECT id, identity, state FROM flow ORDER BY id";
         let rows = sqlx::query(sql).fetch_all(self.pool()).await?;
         rows.iter()
             .map(|row| {
@@ -163,17 +174,13 @@ impl Store {
 
     /// One flow.
     pub async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {
-        let found = sqlx::query(concat!("SELECT ", flow_columns!(), " FROM flow WHERE id = ?1"))
-            .bind(row.0)
-            .fetch_optional(self.pool())
-            .await?;
+        let found = sqlx::query(flows!("id = ?1")).bind(row.0).fetch_optional(self.pool()).await?;
         found.as_ref().map(flow_record).transpose()
     }
 
     /// Those of these flows that are there, by row.
     pub async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
-        let sql =
-            concat!("SELECT ", flow_columns!(), " FROM flow WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id");
+        let sql = flows!("id IN (SELECT value FROM json_each(?1))", "ORDER BY id");
         let found = sqlx::query(sql).bind(json(rows)).fetch_all(self.pool()).await?;
         found.iter().map(flow_record).collect()
     }
@@ -181,10 +188,7 @@ impl Store {
     /// A flow with its log and its inbox, all of one moment.
     pub async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError> {
         let mut snapshot = self.pool().begin().await?;
-        let found = sqlx::query(concat!("SELECT ", flow_columns!(), " FROM flow WHERE id = ?1"))
-            .bind(row.0)
-            .fetch_optional(&mut *snapshot)
-            .await?;
+        let found = sqlx::query(flows!("id = ?1")).bind(row.0).fetch_optional(&mut *snapshot).await?;
         let Some(found) = found else { return Ok(None) };
         let rows = sqlx::query("SELECT lane, seq, body FROM journal WHERE flow = ?1 ORDER BY lane, seq")
             .bind(row.0)
@@ -277,9 +281,10 @@ impl Store {
 
     /// The client ids of an identity, of one user or of all, in alphabetical order.
     pub async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError> {
-        let sql = "SELECT client.flow, client.client_id, client.user, flow.state \
-                   FROM client JOIN flow ON flow.id = client.flow \
-                   WHERE client.identity = ?1 AND (?2 IS NULL OR client.user = ?2) ORDER BY client.client_id";
+        let sql = "SELECT client.flow, client.client_id, client.user, coalesce(flow.state, ended.state) AS state \
+                   FROM client LEFT JOIN flow ON flow.id = client.flow LEFT JOIN ended ON ended.id = client.flow \
+                   WHERE client.identity = ?1 AND (?2 IS NULL OR client.user = ?2) \
+                   AND coalesce(flow.state, ended.state) IS NOT NULL ORDER BY client.client_id";
         let rows = sqlx::query(sql).bind(identity.0).bind(user).fetch_all(self.pool()).await?;
         rows.iter()
             .map(|row| {
@@ -299,11 +304,9 @@ impl Store {
             [] => i64::MAX,
             states => states.iter().fold(0, |mask, state| mask | (1 << *state as i64)),
         };
-        let sql = concat!(
-            "SELECT ",
-            flow_columns!(),
-            " FROM flow WHERE id < ?1 AND (?2 IS NULL OR identity = ?2) AND ((?3 >> state) & 1) = 1 \
-             AND (?4 IS NULL OR name = ?4) ORDER BY id DESC LIMIT ?5"
+        let sql = flows!(
+            "id < ?1 AND (?2 IS NULL OR identity = ?2) AND ((?3 >> state) & 1) = 1 AND (?4 IS NULL OR name = ?4)",
+            "ORDER BY id DESC LIMIT ?5"
         );
         let rows = sqlx::query(sql)
             .bind(filter.before.map_or(i64::MAX, |row| row.0))

@@ -11,7 +11,7 @@ use sqlx::{Connection as _, Error};
 use crate::error::{StoreError, fault_of};
 
 /// The newest version of the schema that this build knows: the number of its last migration.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -64,7 +64,35 @@ async fn migrate(path: &Path) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[tokio::test]
+    async fn flows_of_an_older_file_are_kept_live_and_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut conn = SqliteConnection::connect_with(&options).await.unwrap();
+        MIGRATIONS.run_to(1, &mut conn).await.unwrap();
+        conn.close().await.unwrap();
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(
+            "INSERT INTO flow (id, identity, state, attempts, started, tag, name, reason, start_body) \
+             VALUES (1, 7, 2, 3, 10, x'01', 'a/b', 'why', x'aa'); \
+             INSERT INTO flow (id, identity, state, started, finished, expires, tag, name, user, client_id, start_body, \
+             end_body) VALUES (2, 7, 4, 11, 12, 13, x'02', 'a/b', 'me', 'mine', x'bb', x'cc');",
+        )
+        .unwrap();
+        migrate(&path).await.unwrap();
+        let text = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        let live = "SELECT group_concat(concat_ws(' ', id, identity, state, attempts, started, hex(tag), name, reason, \
+                    hex(start_body))) FROM flow";
+        assert_eq!(text(live), "1 7 2 3 10 01 a/b why AA");
+        let ended = "SELECT group_concat(concat_ws(' ', id, identity, state, attempts, started, finished, expires, \
+                     hex(tag), name, user, client_id, hex(start_body), hex(end_body))) FROM ended";
+        assert_eq!(text(ended), "2 7 4 0 11 12 13 02 a/b me mine BB CC");
+        assert_eq!(text("PRAGMA integrity_check"), "ok");
+    }
 
     #[test]
     fn the_version_is_that_of_the_last_migration() {

@@ -30,8 +30,9 @@ statements! {
     find_client = "SELECT flow FROM client WHERE identity = ?1 AND client_id = ?2";
     remove_client = "DELETE FROM client WHERE identity = ?1 AND client_id = ?2";
     // Asked apart from the insert: an INSERT ... SELECT could fail halfway, so SQLite would copy each page it touches.
-    is_own_live = "SELECT 1 FROM flow WHERE id = ?1 AND identity = ?2 AND state <= 2";
-    is_live = "SELECT 1 FROM flow WHERE id = ?1 AND state <= 2";
+    is_own_live = "SELECT 1 FROM flow WHERE id = ?1 AND identity = ?2";
+    is_live = "SELECT 1 FROM flow WHERE id = ?1";
+    is_ended = "SELECT 1 FROM ended WHERE id = ?1";
     append_log = "INSERT INTO journal (flow, seq, lane, body) VALUES (?1, ?2, -1, ?3)";
     deliver = "INSERT OR IGNORE INTO journal (flow, seq, lane, body) VALUES (?1, ?2, ?3, ?4)";
     initiate = "INSERT INTO initiation (identity, id, body) VALUES (?1, ?2, ?3)";
@@ -40,14 +41,14 @@ statements! {
     remove_outbox = "DELETE FROM outbox WHERE id = ?1 AND identity = ?2";
     arrived = "INSERT OR IGNORE INTO processed (identity, message_id, at) VALUES (?1, ?2, ?3)";
     set_state = "UPDATE flow SET state = ?3, reason = ?4, attempts = ?5 \
-                 WHERE id = ?1 AND identity = ?2 AND state <= 2";
-    end_flow = "UPDATE flow SET state = ?3, finished = ?4, expires = ?5, end_body = ?6, reason = NULL \
-                WHERE id = ?1 AND identity = ?2 AND state <= 2";
-    drop_flow = "DELETE FROM flow WHERE id = ?1 AND identity = ?2 AND state <= 2 RETURNING client_id";
-    drop_finished = "DELETE FROM flow WHERE id = ?1 AND identity = ?2 AND state > 2";
+                 WHERE id = ?1 AND identity = ?2";
+    drop_flow = "DELETE FROM flow WHERE id = ?1 AND identity = ?2 \
+                 RETURNING attempts, started, tag, name, user, client_id, start_body";
+    keep_end = "INSERT INTO ended (id, identity, state, attempts, started, finished, expires, tag, name, user, \
+                client_id, start_body, end_body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    drop_ended = "DELETE FROM ended WHERE id = ?1 AND identity = ?2";
     drop_journal = "DELETE FROM journal WHERE flow = ?1";
-    expire = "DELETE FROM flow WHERE id IN \
-              (SELECT id FROM flow WHERE expires IS NOT NULL AND expires <= ?1 ORDER BY expires LIMIT ?2) \
+    expire = "DELETE FROM ended WHERE id IN (SELECT id FROM ended WHERE expires <= ?1 ORDER BY expires LIMIT ?2) \
               RETURNING identity, client_id";
     forget_processed = "DELETE FROM processed WHERE (identity, message_id) IN \
                         (SELECT identity, message_id FROM processed WHERE at <= ?1 LIMIT ?2)";

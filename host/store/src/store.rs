@@ -46,7 +46,7 @@ impl StoreOptions {
         StoreOptions {
             path: path.into(),
             readers: 3,
-            page_bytes: 8192,
+            page_bytes: 4096,
             cache_bytes: 64 << 20,
             max_bytes: None,
             bounds: Bounds::default(),

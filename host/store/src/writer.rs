@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use maxhost_model::{FlowRow, IdentityRow};
 use maxhost_sqlite::{Failure, Fault, FaultKind, Writer};
+use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
@@ -181,6 +182,9 @@ impl<'c> StoreWriter<'c> {
             let holder = self.sql.find_client.query_row(params![identity.0, client_id], |r| r.get(0))?;
             return Err(Failure::Unit(StoreError::ClientIdTaken { flow: FlowRow(holder) }));
         }
+        if self.sql.is_ended.exists([row.0])? {
+            return Err(refuse(Conflict::FlowExists(row)));
+        }
         let tag = new.id.to_bytes();
         let start =
             params![row.0, identity.0, new.started, &tag[..], &*new.name, new.user, new.client_id, &new.start[..]];
@@ -199,19 +203,30 @@ impl<'c> StoreWriter<'c> {
         if state.is_live() {
             return Err(refuse(Conflict::StateNotAllowed));
         }
+        let mut live = self.sql.drop_flow.query(params![flow.0, identity.0])?;
+        let row = live.next()?.ok_or_else(|| refuse(Conflict::FlowNotLive(flow)))?;
         match keep {
             Some(Keep { expires, end }) => {
-                let end = params![flow.0, identity.0, state as i64, finished, expires, &end[..]];
-                one(self.sql.end_flow.execute(end)?, Conflict::FlowNotLive(flow))?;
+                let [attempts, started] = [row.get_ref(0)?, row.get_ref(1)?].map(ToSqlOutput::Borrowed);
+                let [tag, name, user, client_id, start] =
+                    [row.get_ref(2)?, row.get_ref(3)?, row.get_ref(4)?, row.get_ref(5)?, row.get_ref(6)?]
+                        .map(ToSqlOutput::Borrowed);
+                let (state, end) = (state as i64, &end[..]);
+                self.sql.keep_end.execute(params![
+                    flow.0, identity.0, state, attempts, started, finished, expires, tag, name, user, client_id, start,
+                    end
+                ])?;
             }
             None => {
-                let dropped = self.sql.drop_flow.query_row(params![flow.0, identity.0], |r| r.get(0)).optional()?;
-                let client_id: Option<String> = dropped.ok_or_else(|| refuse(Conflict::FlowNotLive(flow)))?;
+                let client_id: Option<String> = row.get(5)?;
                 if let Some(client_id) = client_id {
                     self.sql.remove_client.execute(params![identity.0, client_id])?;
                 }
             }
         }
+        // A statement that is not read to its end has not ended, and would keep the transaction from committing.
+        while live.next()?.is_some() {}
+        drop(live);
         self.sql.drop_journal.execute([flow.0])?;
         Ok(())
     }
@@ -219,7 +234,7 @@ impl<'c> StoreWriter<'c> {
     fn remove_client(&mut self, identity: IdentityRow, client_id: &str) -> Result<(), Failed> {
         let found = self.sql.find_client.query_row(params![identity.0, client_id], |r| r.get(0)).optional()?;
         let flow = FlowRow(found.ok_or_else(|| refuse(Conflict::ClientUnknown))?);
-        let dropped = self.sql.drop_finished.execute(params![flow.0, identity.0])?;
+        let dropped = self.sql.drop_ended.execute(params![flow.0, identity.0])?;
         one(dropped, Conflict::ClientRunning(flow))?;
         self.sql.remove_client.execute(params![identity.0, client_id])?;
         Ok(())

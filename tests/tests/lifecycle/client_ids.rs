@@ -99,7 +99,7 @@ async fn the_client_id_of_another_user_is_not_shared() {
     // There is one user as yet: another one is made in the database.
     let database = network.database();
     database.execute("UPDATE client SET user = 'somebody else'", []).unwrap();
-    database.execute("UPDATE flow SET user = 'somebody else'", []).unwrap();
+    database.execute("UPDATE ended SET user = 'somebody else'", []).unwrap();
     drop(database);
     let host = network.run();
     let foreign = host.start_as("theirs", ALICE, "ping", ping()).await.unwrap_err();

@@ -1,18 +1,17 @@
 //! Following a flow: first what is known behind the client's cursor, then what happens.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use maxhost_journal::Segment;
 use maxhost_model::{Code, FlowId, Problem};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::{ApiResult, FlowEvent, FlowEvents};
 use crate::core::Core;
 use crate::host::Host;
 use crate::problems::stopping;
-
-/// Events that wait for one client; a slower one holds up only itself.
-const AHEAD: usize = 64;
 
 /// What is known of a flow at one moment.
 struct Snapshot {
@@ -23,25 +22,15 @@ struct Snapshot {
 impl Host {
     pub(super) async fn attach_to(&self, id: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
         // Subscribed before the flow is looked at: so no event falls between the two.
-        let events = self.core.watchers.subscribe(id.row());
-        let snapshot = match self.snapshot(id, cursor).await {
-            Ok(snapshot) => snapshot,
-            Err(problem) => {
-                drop(events);
-                self.core.watchers.release(id.row());
-                return Err(problem);
-            }
-        };
-        let (sender, receiver) = mpsc::channel(AHEAD);
-        let follower = Follower { host: self.follower(), id, cursor, sender };
-        self.core.io.spawn(follower.run(snapshot, events));
-        let next =
-            |mut receiver: mpsc::Receiver<_>| async move { receiver.recv().await.map(|event| (event, receiver)) };
-        Ok(Box::pin(futures::stream::unfold(receiver, next)))
-    }
-
-    fn follower(&self) -> Arc<Core> {
-        self.core.clone()
+        let mut follower = Follower::new(self.core.clone(), id, cursor);
+        let snapshot = self.snapshot(id, cursor).await?;
+        follower.known = snapshot.events.into();
+        follower.complete = snapshot.ended;
+        // No task of its own: whoever polls the stream is woken by the event itself.
+        Ok(Box::pin(futures::stream::unfold(follower, |mut follower| async move {
+            let event = follower.next().await?;
+            Some((event, follower))
+        })))
     }
 
     async fn snapshot(&self, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
@@ -50,8 +39,8 @@ impl Host {
         }
         if let Some(port) = self.port_of(id) {
             let view = port.view();
-            let complete = view.labels.front().is_some_and(|(first, _)| *first <= cursor + 1);
-            if complete || (view.labels.is_empty() && !port.is_durable()) {
+            let complete = view.whole || view.labels.front().is_some_and(|(first, _)| *first <= cursor + 1);
+            if complete {
                 let phase =
                     if view.waiting.is_some() { super::FlowPhase::Suspended } else { super::FlowPhase::Running };
                 let mut events = vec![FlowEvent::Phase { phase, reason: None }];
@@ -93,65 +82,69 @@ fn ended(summary: super::FlowSummary) -> Snapshot {
 
 /// Passes a flow's events on to one client.
 struct Follower {
-    host: Arc<Core>,
+    core: Arc<Core>,
     id: FlowId,
     /// The last label the client has.
     cursor: u64,
-    sender: mpsc::Sender<ApiResult<FlowEvent>>,
+    /// What was known when the client came and was not passed on yet.
+    known: VecDeque<FlowEvent>,
+    events: Option<broadcast::Receiver<FlowEvent>>,
+    /// Nothing comes after what is known.
+    complete: bool,
 }
 
 impl Follower {
-    async fn run(mut self, snapshot: Snapshot, mut events: broadcast::Receiver<FlowEvent>) {
-        for event in snapshot.events {
-            if !self.pass(event).await {
-                break;
-            }
-        }
-        if !snapshot.ended {
-            self.follow(&mut events).await;
-        }
-        drop(events);
-        self.host.watchers.release(self.id.row());
+    fn new(core: Arc<Core>, id: FlowId, cursor: u64) -> Follower {
+        let events = Some(core.watchers.subscribe(id.row()));
+        Follower { core, id, cursor, known: VecDeque::new(), events, complete: false }
     }
 
-    async fn follow(&mut self, events: &mut broadcast::Receiver<FlowEvent>) {
+    /// The next event for the client; `None` behind the last.
+    async fn next(&mut self) -> Option<ApiResult<FlowEvent>> {
         loop {
-            let event = tokio::select! {
-                event = events.recv() => event,
-                () = self.sender.closed() => return,
-                () = self.host.stopping.cancelled() => {
-                    // The client is told to come again; if it has gone, so be it.
-                    let _ = self.sender.send(Err(stopping())).await;
-                    return;
-                }
+            let event = match self.known.pop_front() {
+                Some(event) => Ok(event),
+                None if self.complete => return None,
+                None => self.receive().await?,
             };
-            match event {
-                Ok(event) => {
-                    if !self.pass(event).await {
-                        return;
-                    }
-                }
-                // Labels were lost to a slow client. Passing on later ones would move its cursor over the gap, so it is
-                // told to attach again, and gets them all from the journal.
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    let text = format!("the client was {missed} events behind: attach again with the last cursor");
-                    let _ = self.sender.send(Err(Problem::new(Code::Overloaded, text))).await;
-                    return;
-                }
-                Err(broadcast::error::RecvError::Closed) => return,
+            if !matches!(event, Ok(FlowEvent::Phase { .. } | FlowEvent::Progress { .. })) {
+                self.complete = true;
+                self.known.clear();
             }
+            if let Ok(FlowEvent::Progress { cursor, .. }) = &event {
+                if *cursor <= self.cursor {
+                    continue;
+                }
+                self.cursor = *cursor;
+            }
+            return Some(event);
         }
     }
 
-    /// False when there is nothing more to pass.
-    async fn pass(&mut self, event: FlowEvent) -> bool {
-        let last = matches!(event, FlowEvent::Ended { .. });
-        if let FlowEvent::Progress { cursor, .. } = &event {
-            if *cursor <= self.cursor {
-                return true;
+    async fn receive(&mut self) -> Option<ApiResult<FlowEvent>> {
+        let events = self.events.as_mut()?;
+        let event = tokio::select! {
+            event = events.recv() => event,
+            // The client is told to come again.
+            () = self.core.stopping.cancelled() => return Some(Err(stopping())),
+        };
+        match event {
+            Ok(event) => Some(Ok(event)),
+            // Labels were lost to a slow client. Passing on later ones would move its cursor over the gap, so it is told
+            // to attach again, and gets them all from the journal.
+            Err(RecvError::Lagged(missed)) => {
+                let text = format!("the client was {missed} events behind: attach again with the last cursor");
+                Some(Err(Problem::new(Code::Overloaded, text)))
             }
-            self.cursor = *cursor;
+            Err(RecvError::Closed) => None,
         }
-        self.sender.send(Ok(event)).await.is_ok() && !last
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // First it leaves, then the last one closes the door.
+        self.events = None;
+        self.core.watchers.release(self.id.row());
     }
 }
