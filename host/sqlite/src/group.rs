@@ -134,7 +134,7 @@ pub fn run<W: Writer>(
         match queue.take(wal.patience()) {
             Taken::Batch(batch) => {
                 stats.queue.record(batch.since.elapsed());
-                commit_batch(conn, &mut control, &mut wal, writer, batch, stats);
+                commit_batch(conn, &mut control, &mut wal, writer, queue, batch, stats);
             }
             Taken::Idle => wal.idle(),
             Taken::Closed => break,
@@ -150,13 +150,15 @@ fn commit_batch<W: Writer>(
     control: &mut Control<'_>,
     wal: &mut Wal<'_, '_>,
     writer: &mut W,
-    batch: Batch<W::Unit>,
+    queue: &Queue<W::Unit>,
+    mut batch: Batch<W::Unit>,
     stats: &Stats,
 ) {
+    let mut outcomes = Vec::with_capacity(batch.units.len());
+    let written =
+        catch_unwind(AssertUnwindSafe(|| write(conn, control, writer, queue, &mut batch, &mut outcomes, stats)))
+            .unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, "the committer met a defect while writing")));
     let Batch { units: batch, bytes, .. } = batch;
-    let mut outcomes = Vec::with_capacity(batch.len());
-    let written = catch_unwind(AssertUnwindSafe(|| write(conn, control, writer, &batch, &mut outcomes, stats)))
-        .unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, "the committer met a defect while writing")));
     if let Err(fault) = &written {
         roll_back(conn, control);
         stats.failed_commits.fetch_add(1, Relaxed);
@@ -193,19 +195,26 @@ fn write<W: Writer>(
     conn: &Connection,
     control: &mut Control<'_>,
     writer: &mut W,
-    batch: &[W::Unit],
+    queue: &Queue<W::Unit>,
+    batch: &mut Batch<W::Unit>,
     outcomes: &mut Outcomes<W>,
     stats: &Stats,
 ) -> Result<(), Fault> {
     let started = Instant::now();
     control.begin.execute([])?;
     writer.begin()?;
-    if !apply_plainly(conn, writer, batch, outcomes)? {
+    let mut whole = apply_plainly(conn, writer, &batch.units, outcomes)?;
+    // What came while these were applied goes along, once: two flows that talk are often ready by now, and the sync is
+    // what costs. Not again, so that the first need not wait for ever more.
+    if whole && queue.top_up(batch) {
+        whole = apply_plainly(conn, writer, &batch.units[outcomes.len()..], outcomes)?;
+    }
+    if !whole {
         roll_back(conn, control);
         writer.ended(false);
         control.begin.execute([])?;
         writer.begin()?;
-        apply_with_savepoints(control, writer, batch, outcomes)?;
+        apply_with_savepoints(control, writer, &batch.units, outcomes)?;
     }
     writer.seal()?;
     let applied = Instant::now();

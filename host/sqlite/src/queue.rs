@@ -132,23 +132,39 @@ impl<U> Queue<U> {
         }
         let mut units = Vec::with_capacity(state.entries.len().min(self.bounds.batch_units));
         let mut bytes = 0;
-        let mut since = None;
-        while units.len() < self.bounds.batch_units {
-            let Some(next) = state.entries.front() else { break };
-            if !units.is_empty() && bytes + next.bytes > self.bounds.batch_bytes {
-                break;
-            }
-            let Some(entry) = state.entries.pop_front() else { break };
-            bytes += entry.bytes;
-            since.get_or_insert(entry.since);
-            units.push(entry.unit);
-        }
-        state.bytes -= bytes;
+        let since = self.fill(&mut state, &mut units, &mut bytes);
         drop(state);
         if *self.congested.borrow() {
             self.update_congestion();
         }
         Taken::Batch(Batch { units, bytes, since: since.unwrap_or(deadline) })
+    }
+
+    /// Adds to a batch what has come meanwhile, as far as the bounds allow. True if there was something.
+    pub fn top_up(&self, batch: &mut Batch<U>) -> bool {
+        let before = batch.units.len();
+        self.fill(&mut self.state.lock(), &mut batch.units, &mut batch.bytes);
+        let more = batch.units.len() > before;
+        if more && *self.congested.borrow() {
+            self.update_congestion();
+        }
+        more
+    }
+
+    fn fill(&self, state: &mut State<U>, units: &mut Vec<U>, bytes: &mut usize) -> Option<Instant> {
+        let mut since = None;
+        while units.len() < self.bounds.batch_units {
+            let Some(next) = state.entries.front() else { break };
+            if !units.is_empty() && *bytes + next.bytes > self.bounds.batch_bytes {
+                break;
+            }
+            let Some(entry) = state.entries.pop_front() else { break };
+            state.bytes -= entry.bytes;
+            *bytes += entry.bytes;
+            since.get_or_insert(entry.since);
+            units.push(entry.unit);
+        }
+        since
     }
 
     /// Takes nothing more; what waits is still given out.
