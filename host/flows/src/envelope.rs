@@ -1,6 +1,8 @@
 //! What travels through a broker: an initiation or a parcel, with its addressees.
 
-use maxhost_journal::{Initiation, Outgoing, Parcel};
+use bytes::Bytes;
+use maxhost_journal::wire::FrameKind;
+use maxhost_journal::{Frame, Initiation, Outgoing, Parcel};
 use prost::Message;
 
 /// One message of the broker. Tag numbers are never used again for something else.
@@ -45,6 +47,20 @@ impl Envelope {
                 })),
             },
         }
+    }
+
+    /// Bytes of the largest message of a flow in it, which the network limits (spec 2.4).
+    pub fn largest_payload(&self) -> usize {
+        let frames = match &self.content {
+            Some(Content::Initiation(initiation)) => return initiation.payload.as_ref().map_or(0, Bytes::len),
+            Some(Content::Parcel(Addressed { parcel: Some(parcel), .. })) => &parcel.frames,
+            Some(Content::Parcel(_)) | None => return 0,
+        };
+        let payload = |frame: &Frame| match &frame.kind {
+            Some(FrameKind::Data(payload)) => payload.len(),
+            _ => 0,
+        };
+        frames.iter().map(payload).max().unwrap_or(0)
     }
 
     /// The same for the same message, however often it is sent: what the receiver knows it again by (spec 2.4).

@@ -262,6 +262,26 @@ fn send_and_receive_on_an_ended_session_does_not_send() {
 }
 
 #[test]
+fn frames_that_travel_together_are_bounded() {
+    both(|net| {
+        let (a, b) = pair(net);
+        let payloads: Vec<Bytes> = [100, 100, 100, 400, 1].map(|kib| Bytes::from(vec![b'x'; kib << 10])).to_vec();
+        net.held = Some(Vec::new());
+        net.ok(b, Call::Send(payloads.iter().map(|payload| (0, payload.clone())).collect()));
+        net.flush(b);
+        let held = net.held.take().unwrap();
+        let shape: Vec<(u32, usize)> = held.iter().map(|(_, seq, parcel)| (*seq, parcel.frames.len())).collect();
+        assert_eq!(shape, [(1, 2), (3, 1), (4, 1), (5, 1)], "a larger one travels alone");
+        for (session, seq, parcel) in held.iter().rev() {
+            net.deliver(*session, *seq, parcel);
+        }
+        for payload in payloads {
+            assert_eq!(net.ok(a, receive(0)), Answer::Message(payload));
+        }
+    });
+}
+
+#[test]
 fn closing() {
     both(|net| {
         let a = net.start("A");
