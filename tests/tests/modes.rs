@@ -139,6 +139,7 @@ fn errors() -> Vec<Case> {
         case("unanswered", unanswered(true), fails("unexpected-end", "hostile/unanswered is not registered")),
         // Nobody listens, and it is told all the same.
         case("unanswered", unanswered(false), fails("unexpected-end", "hostile/unanswered is not registered")),
+        case("send-then-throw", json!({"peer": BOB, "count": 3}), fails("flow-exception", "thrown after 3 messages")),
         case("relay", relay(false), Fits(|result| assert_eq!(result["caught"]["kind"], "unexpected-end"))),
         case(
             "relay",

@@ -52,6 +52,8 @@ cordapp! {
         errors::recover,
         errors::unanswered,
         sessions::send_only,
+        errors::send_then_throw,
+        errors::collects,
         sessions::receives_one,
         sessions::both_send_first,
         sessions::sends_first_too,

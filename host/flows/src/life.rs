@@ -13,7 +13,7 @@ use crate::admission::Slot;
 use crate::api::{FlowDetail, FlowEvent, FlowPhase, FlowResult, FlowSummary, SessionView};
 use crate::apps::FlowDef;
 use crate::core::{Core, Counters, Opened, now, now_millis};
-use crate::ends::{EndRecord, SessionRecord, phase_of};
+use crate::ends::{EndRecord, HeldRecord, SessionRecord, phase_of};
 use crate::options::OperatorEvent;
 use crate::port::{FlowPort, Signal};
 use crate::run::{GuestRun, StartUnit, Stop, answer_start, new_error_id};
@@ -563,9 +563,15 @@ fn tell_end(core: &Core, row: FlowRow, detail: &Arc<FlowDetail>) {
 fn announce(core: &Core, detail: &FlowDetail) {
     let summary = &detail.summary;
     let counter = match summary.phase {
+        held: if outcome.is_err() { held(machine) } else { Vec::new() },
         FlowPhase::Completed => &core.counters.completed,
         FlowPhase::Killed => &core.counters.killed,
         _ => &core.counters.failed,
+fn held(machine: &Machine) -> Vec<HeldRecord> {
+    let unconfirmed = machine.unconfirmed().into_iter().filter(|(_, payloads)| !payloads.is_empty());
+    unconfirmed.map(|(session, payloads)| HeldRecord { session: session.index().into(), payloads }).collect()
+}
+
     };
     Counters::add(counter);
     let error = match &summary.result {

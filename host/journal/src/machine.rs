@@ -471,11 +471,14 @@ impl Machine {
         waiting.map(|(index, _)| index as u32).collect()
     }
 
-    /// Our side of the sessions whose peers have not answered. If the flow ends with an error while there are some,
-    /// whoever answers their confirmation later, or has it in the inbox already, sends them an error in its stead.
+    /// Our side of the sessions whose peers have not answered, and what was sent on them since. If the flow ends with an
+    /// error while there are some, whoever answers their confirmation later, or has it in the inbox already, sends them
+    /// that and an error in its stead (spec 1.4).
     #[must_use]
-    pub fn unconfirmed(&self) -> Vec<SessionId> {
-        self.initiating().into_iter().map(|index| self.row.session(index as u16)).collect()
+    pub fn unconfirmed(&self) -> Vec<(SessionId, Vec<Bytes>)> {
+        let held = |index: u32| self.sessions.get(index as usize).map(|session| session.held.clone());
+        let initiating = self.initiating().into_iter();
+        initiating.map(|index| (self.row.session(index as u16), held(index).unwrap_or_default())).collect()
     }
 
     /// The index of the session that the guest has just opened.

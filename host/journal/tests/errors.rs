@@ -225,10 +225,11 @@ fn an_error_while_initiating_reaches_the_peer_after_its_confirmation() {
         net.ok(a, send(0, "1"));
         net.ok(a, send(0, "held"));
         over(net.finish(a, Err(business("no"))));
-        assert_eq!(net.flows[a].machine.unconfirmed(), [net.flows[a].row.session(0)]);
+        let held = vec![Bytes::from("held")];
+        assert_eq!(net.flows[a].machine.unconfirmed(), [(net.flows[a].row.session(0), held)]);
         assert_eq!(net.wire, ["A→B Initial(1)"], "an error does not wait");
         let b = net.respond();
-        assert_eq!(net.wire[1..], ["B→A Confirm", "A→B Error"]);
+        assert_eq!(net.wire[1..], ["B→A Confirm", "A→B Data(held)", "A→B Error"]);
         assert_eq!(net.ok(b, receive(0)), message("1"));
         assert_eq!(net.fails(b, receive(0)).kind, ErrorKind::UnexpectedEnd);
     });
@@ -243,6 +244,7 @@ fn several_errors_pending_the_first_is_thrown() {
         let all = Call::Send(vec![(0, Bytes::from("x")), (1, Bytes::from("x"))]);
         assert_eq!(net.fails(a, all).message, "of B");
         assert_eq!(net.states(a), ["errored", "initiated"]);
+        assert_eq!(net.ok(b, receive(0)), message("held"), "it was decided before the error");
     });
 }
 
