@@ -202,8 +202,9 @@ impl Machine {
         !self.replay.is_empty()
     }
 
-    /// True until the guest makes a call that no earlier life has finished: what it logs before that was logged then.
-    /// This lasts longer than [`Machine::is_replaying`], namely from the last recorded answer to the next call.
+    /// True until the guest makes a call that no earlier life has finished, or gets the answer that an earlier life waited
+    /// for: what it logs before that was logged then. This lasts longer than [`Machine::is_replaying`], namely from the
+    /// last recorded answer to the next call.
     #[must_use]
     pub fn is_catching_up(&self) -> bool {
         self.catching_up
@@ -414,7 +415,9 @@ impl Machine {
         (!self.is_replaying() && used >= self.limits.bytes).then(|| FlowError::limit("journal", text()))
     }
 
+    /// Logs a new answer, to a call of this life or to the one that was open when an earlier life ended.
     pub(crate) fn log(&mut self, entry: Entry) {
+        self.catching_up = false;
         self.position += 1;
         self.log_event(entry);
     }

@@ -250,6 +250,25 @@ fn catching_up_lasts_until_the_first_new_call() {
 }
 
 #[test]
+fn catching_up_ends_with_an_answer_that_no_earlier_life_had() {
+    for asked in [Call::Sleep(0), ask(0, "x")] {
+        let mut net = Net::new(false);
+        let a = net.start("A");
+        net.session(a, "B");
+        net.blocks(a, asked.clone());
+        net.replay(a);
+        assert!(net.flows[a].machine.is_catching_up(), "{asked:?}");
+        if asked != Call::Sleep(0) {
+            let b = net.respond();
+            net.ok(b, send(0, "1"));
+            net.flush(b);
+        }
+        net.gets(a);
+        assert!(!net.flows[a].machine.is_catching_up(), "what it logs behind {asked:?} is new");
+    }
+}
+
+#[test]
 fn a_long_run_falls_due() {
     both(|net| {
         let a = net.start("A");
