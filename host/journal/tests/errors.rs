@@ -108,6 +108,19 @@ fn a_received_exception_is_not_forwarded() {
 }
 
 #[test]
+fn a_peer_that_failed_is_told_nothing_though_nobody_looked() {
+    for (outcome, to_the_other) in [(Ok("done"), "A→C End"), (Err(business("of A")), "A→C Error(of A)")] {
+        both(|net| {
+            let (a, peers) = initiator(net, &["B", "C"]);
+            net.finish(peers[0], Err(business("of B")));
+            net.wire.clear();
+            net.finish(a, outcome.clone());
+            assert_eq!(net.wire, [to_the_other]);
+        });
+    }
+}
+
+#[test]
 fn a_flow_cannot_claim_that_a_peer_threw() {
     both(|net| {
         let (a, _) = initiator(net, &["B"]);
@@ -231,6 +244,7 @@ fn an_error_while_initiating_reaches_the_peer_after_its_confirmation() {
         let b = net.respond();
         assert_eq!(net.wire[1..], ["B→A Confirm", "A→B Data(held)", "A→B Error"]);
         assert_eq!(net.ok(b, receive(0)), message("1"));
+        assert_eq!(net.ok(b, receive(0)), message("held"), "it was decided before the error");
         assert_eq!(net.fails(b, receive(0)).kind, ErrorKind::UnexpectedEnd);
     });
 }
@@ -244,7 +258,6 @@ fn several_errors_pending_the_first_is_thrown() {
         let all = Call::Send(vec![(0, Bytes::from("x")), (1, Bytes::from("x"))]);
         assert_eq!(net.fails(a, all).message, "of B");
         assert_eq!(net.states(a), ["errored", "initiated"]);
-        assert_eq!(net.ok(b, receive(0)), message("held"), "it was decided before the error");
     });
 }
 

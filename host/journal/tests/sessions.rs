@@ -257,7 +257,32 @@ fn send_and_receive_on_an_ended_session_does_not_send() {
         let (a, b) = pair(net);
         net.returns(b);
         assert_eq!(net.fails(a, ask(0, "x")).kind, ErrorKind::UnexpectedEnd);
-        assert_eq!(net.wire, ["B→A End"]);
+        net.returns(a);
+        assert_eq!(net.wire, ["B→A End"], "nothing was waiting to be sent either");
+    });
+}
+
+#[test]
+fn whether_a_flow_only_sends_is_remembered_when_it_comes_back() {
+    for asked in [receive(0), receive_or_end(0), ask(0, "x"), Call::ReceiveAll(vec![0])] {
+        both(|net| {
+            let (a, b) = pair(net);
+            net.ok(b, send(0, "1"));
+            net.flush(b);
+            net.ok(a, asked.clone());
+            net.blocks(a, Call::Sleep(0));
+            net.gets(a);
+            net.returns(b);
+            assert_eq!(net.fails(a, send(0, "x")).kind, ErrorKind::UnexpectedEnd, "{asked:?}");
+        });
+    }
+    both(|net| {
+        let (a, b) = pair(net);
+        net.returns(b);
+        assert_eq!(net.ok(a, Call::WaitAny { sessions: vec![0], deadline: None }), Answer::Ready(Some(0)));
+        net.blocks(a, Call::Sleep(0));
+        net.gets(a);
+        assert_eq!(net.fails(a, send(0, "x")).kind, ErrorKind::UnexpectedEnd, "it has looked for an answer");
     });
 }
 
