@@ -289,7 +289,9 @@ async fn tally(mode: &Mode, host: &Host) -> BTreeMap<String, u32> {
     let status = host.until_quiet().await;
     let counters = &status.counters;
     assert_eq!((status.flows["hospital"], counters["hospitalised"]), (0, 0), "mode {}:\n{}", mode.name, host.log());
-    assert!(counters["shadow_replays"] > 80, "mode {}: {counters:?}", mode.name);
+    // All that ended by themselves were run again and compared; those that a limit ended have nothing to compare.
+    let completed = status.flows["completed"];
+    assert!(completed > 60 && counters["shadow_replays"] >= completed, "mode {}: {status:?}", mode.name);
     if mode.evicts {
         assert!(counters["evictions"] > 50 && counters["replays"] > 50, "mode {}: {counters:?}", mode.name);
     } else {
