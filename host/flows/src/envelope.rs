@@ -84,3 +84,26 @@ impl Envelope {
         id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use maxhost_model::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_message_of_an_envelope_is_found() {
+        let initiation = |payload: Option<usize>| {
+            let payload = payload.map(|length| Bytes::from(vec![0; length]));
+            let initiation = Initiation { from: "A".to_owned(), payload, ..Initiation::default() };
+            Envelope::of(&Outgoing::Initiate { party: "B".into(), initiation })
+        };
+        assert_eq!((initiation(None).largest_payload(), initiation(Some(7)).largest_payload()), (0, 7));
+        let data = |length| Frame::data(Bytes::from(vec![0; length]));
+        for (frames, largest) in [(vec![data(3), data(9), Frame::end()], 9), (vec![Frame::end()], 0), (vec![], 0)] {
+            let parcel = Parcel { from: "A".to_owned(), frames };
+            let outgoing = Outgoing::Deliver { party: "B".into(), session: SessionId(1), seq: 0, parcel };
+            assert_eq!(Envelope::of(&outgoing).largest_payload(), largest);
+        }
+    }
+}
