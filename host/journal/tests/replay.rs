@@ -191,6 +191,16 @@ fn time_and_randomness_are_the_same_again_and_cost_nothing() {
 }
 
 #[test]
+fn randomness_is_that_of_the_seed() {
+    let draw = |seed: u8| {
+        let start = StartRecord { seed: [seed; 32], ..start_record("flow", rpc(), EPOCH) };
+        Machine::start("A".into(), maxhost_model::FlowRow(1), &start, Limits::default()).random(32)
+    };
+    assert_eq!(draw(1), draw(1));
+    assert_ne!(draw(1), draw(2), "nobody can tell one flow's numbers from another's");
+}
+
+#[test]
 fn labels_are_numbered_once() {
     both(|net| {
         let a = net.start("A");
