@@ -36,7 +36,11 @@ async fn order_time_randomness_and_nan_bits_are_the_same_on_replay() {
         let (now, system): (u64, u64) = (seen["now"].as_u64().unwrap(), seen["system_time"].as_u64().unwrap());
         assert!(now.abs_diff(system) < 1_000_000_000, "both clocks are the flow's: {seen}");
     }
-    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    let status = host.until_quiet().await;
+    assert_eq!(status.flows["hospital"], 0);
+    // Each flow waits eight times, and was run again for the comparison as well: the replays were there to be seen.
+    assert!(status.counters["replays"] > 40, "{:?}", status.counters);
+    assert!(status.counters["shadow_replays"] >= status.flows["completed"], "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

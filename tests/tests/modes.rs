@@ -139,6 +139,7 @@ fn errors() -> Vec<Case> {
         case("unanswered", unanswered(true), fails("unexpected-end", "hostile/unanswered is not registered")),
         // Nobody listens, and it is told all the same.
         case("unanswered", unanswered(false), fails("unexpected-end", "hostile/unanswered is not registered")),
+        case("send-then-throw", json!({"peer": BOB, "count": 3}), fails("flow-exception", "thrown after 3 messages")),
         case("relay", relay(false), Fits(|result| assert_eq!(result["caught"]["kind"], "unexpected-end"))),
         case(
             "relay",
@@ -213,7 +214,9 @@ fn abuses() -> Vec<Case> {
         case("flood-log", json!({}), Limit("log")),
         case("flood-journal", json!({}), Limit("journal")),
         case("huge-message", huge(1_000_000), Ends(json!(1_000_000))),
-        case("huge-message", huge(20_000_000), Limit("message")),
+        // The largest message there may be: ten mebibytes, with the five bytes that say how long the text is.
+        case("huge-message", huge((10 << 20) - 5), Ends(json!((10 << 20) - 5))),
+        case("huge-message", huge((10 << 20) - 4), Limit("message")),
     ]
 }
 
@@ -286,7 +289,9 @@ async fn tally(mode: &Mode, host: &Host) -> BTreeMap<String, u32> {
     let status = host.until_quiet().await;
     let counters = &status.counters;
     assert_eq!((status.flows["hospital"], counters["hospitalised"]), (0, 0), "mode {}:\n{}", mode.name, host.log());
-    assert!(counters["shadow_replays"] > 80, "mode {}: {counters:?}", mode.name);
+    // All that ended by themselves were run again and compared; those that a limit ended have nothing to compare.
+    let completed = status.flows["completed"];
+    assert!(completed > 60 && counters["shadow_replays"] >= completed, "mode {}: {status:?}", mode.name);
     if mode.evicts {
         assert!(counters["evictions"] > 50 && counters["replays"] > 50, "mode {}: {counters:?}", mode.name);
     } else {

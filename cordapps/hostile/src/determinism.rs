@@ -103,3 +103,21 @@ pub fn nondeterministic() -> Result<()> {
     }
     Ok(())
 }
+
+/// How often.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Lines {
+    /// How many lines.
+    pub lines: u32,
+}
+
+/// Logs a line before each wait and one behind it: replays must not log them again, nor keep them to themselves.
+#[flow(startable)]
+pub fn talkative(input: Lines) -> Result<()> {
+    for number in 1..=input.lines {
+        info!("before wait {number}.");
+        sleep(Duration::from_millis(1))?;
+        info!("behind wait {number}.");
+    }
+    Ok(())
+}

@@ -253,3 +253,34 @@ pub struct Unanswered {
     /// Wait for an answer.
     pub receive: bool,
 }
+
+/// How many messages, and to whom.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Messages {
+    /// The other party.
+    pub peer: Party,
+    /// How many.
+    pub count: u32,
+}
+
+/// Sends numbers and throws, without waiting for anything: what was sent arrives before the error.
+#[flow(startable)]
+pub fn send_then_throw(input: Messages) -> Result<()> {
+    let session = initiate(&input.peer)?;
+    for number in 1..=input.count {
+        session.send(&number)?;
+    }
+    bail!("thrown after {} messages", input.count)
+}
+
+/// Receives until there is an error, and throws what it has seen.
+#[flow(responds_to = "send-then-throw")]
+pub fn collects(session: Session) -> Result<()> {
+    let mut numbers: Vec<u32> = Vec::new();
+    loop {
+        match session.receive() {
+            Ok(number) => numbers.push(number),
+            Err(error) => bail!("received {numbers:?}, then {}: {error}", error.kind()),
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! Responders whose initiator has ended before it learned of them.
 //!
 //! A flow that fails or is killed does not wait for sessions that are still initiating; spec 1.4 has them told on
-//! confirmation. The flow is gone by then, so the host tells them, as the flow would have: with the error it ended in.
-//! The initiation was the initiator's frame 0, so this is its frame 1; if the flow itself sent a frame 1, that one is
-//! in the responder's inbox already and this one is ignored.
+//! confirmation. The flow is gone by then, so the host tells them, as the flow would have: what it had sent since its
+//! initiation, then the error it ended in. The initiation was the initiator's frame 0, so this begins with its frame 1;
+//! if the flow itself sent a frame 1, that one is in the responder's inbox already and this one is ignored.
 
 use std::sync::Arc;
 
@@ -75,14 +75,21 @@ fn initiator_of(record: &FlowRecord) -> Option<(FlowRow, String, SessionId)> {
 
 async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, dead: SessionId, party: Arc<str>, confirmed: SessionId) {
     let record = core.store.flow(dead.flow()).await.ok().flatten().filter(|record| record.identity == owner.row);
-    let end = record.and_then(|record| record.end);
-    let error = end.and_then(|end| EndRecord::decode_stored(&end)?.error.as_ref().map(Failure::to_error));
-    let error = error.unwrap_or_else(|| FlowError {
+    let end = record.and_then(|record| EndRecord::decode_stored(&record.end?)).unwrap_or_default();
+    let error = end.error.as_ref().map(Failure::to_error).unwrap_or_else(|| FlowError {
         error_id: Some(ErrorId(dead.0 as u64)),
         ..FlowError::new(ErrorKind::UnexpectedEnd, "the initiator has ended")
     });
-    let parcel = Parcel { from: owner.text.to_string(), frames: vec![Frame::error(&error)] };
-    let outgoing = vec![Outgoing::Deliver { party, session: confirmed, seq: 1, parcel }];
+    let held = end.held(dead.index()).iter().map(|payload| Frame::data(payload.clone()));
+    // A parcel each: together they may be more than a broker takes at once.
+    let frames = held.chain([Frame::error(&error)]);
+    let outgoing = frames.zip(1..).map(|(frame, seq)| Outgoing::Deliver {
+        party: party.clone(),
+        session: confirmed,
+        seq,
+        parcel: Parcel { from: owner.text.to_string(), frames: vec![frame] },
+    });
+    let outgoing = outgoing.collect();
     let mut unit = Unit::default();
     unit.last_words(&core, Flush { outgoing, ..Flush::default() });
     unit.submit(&core, Author::of(&owner), |result| {

@@ -31,6 +31,9 @@ pub(crate) struct EndRecord {
     pub bytes: u64,
     #[prost(message, repeated, tag = "6")]
     pub sessions: Vec<SessionRecord>,
+    /// Of a flow that failed: what it had sent on sessions that were not confirmed yet.
+    #[prost(message, repeated, tag = "7")]
+    pub held: Vec<HeldRecord>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -41,7 +44,22 @@ pub(crate) struct SessionRecord {
     pub state: String,
 }
 
+/// Messages that wait for the peer's confirmation, in their order.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HeldRecord {
+    #[prost(uint32, tag = "1")]
+    pub session: u32,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub payloads: Vec<Bytes>,
+}
+
 impl EndRecord {
+    /// What a session's responder has not been sent yet.
+    pub fn held(&self, session: u16) -> &[Bytes] {
+        let held = self.held.iter().find(|held| held.session == u32::from(session));
+        held.map_or(&[], |held| &held.payloads)
+    }
+
     pub fn result(&self) -> FlowResult {
         match &self.error {
             Some(error) => FlowResult::Error(error.to_error()),

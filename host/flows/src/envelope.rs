@@ -1,6 +1,8 @@
 //! What travels through a broker: an initiation or a parcel, with its addressees.
 
-use maxhost_journal::{Initiation, Outgoing, Parcel};
+use bytes::Bytes;
+use maxhost_journal::wire::FrameKind;
+use maxhost_journal::{Frame, Initiation, Outgoing, Parcel};
 use prost::Message;
 
 /// One message of the broker. Tag numbers are never used again for something else.
@@ -47,6 +49,20 @@ impl Envelope {
         }
     }
 
+    /// Bytes of the largest message of a flow in it, which the network limits (spec 2.4).
+    pub fn largest_payload(&self) -> usize {
+        let frames = match &self.content {
+            Some(Content::Initiation(initiation)) => return initiation.payload.as_ref().map_or(0, Bytes::len),
+            Some(Content::Parcel(Addressed { parcel: Some(parcel), .. })) => &parcel.frames,
+            Some(Content::Parcel(_)) | None => return 0,
+        };
+        let payload = |frame: &Frame| match &frame.kind {
+            Some(FrameKind::Data(payload)) => payload.len(),
+            _ => 0,
+        };
+        frames.iter().map(payload).max().unwrap_or(0)
+    }
+
     /// The same for the same message, however often it is sent: what the receiver knows it again by (spec 2.4).
     pub fn message_id(&self) -> [u8; 16] {
         let mut hash = blake3::Hasher::new();
@@ -66,5 +82,28 @@ impl Envelope {
         let mut id = [0; 16];
         id.copy_from_slice(&hash.finalize().as_bytes()[..16]);
         id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maxhost_model::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_message_of_an_envelope_is_found() {
+        let initiation = |payload: Option<usize>| {
+            let payload = payload.map(|length| Bytes::from(vec![0; length]));
+            let initiation = Initiation { from: "A".to_owned(), payload, ..Initiation::default() };
+            Envelope::of(&Outgoing::Initiate { party: "B".into(), initiation })
+        };
+        assert_eq!((initiation(None).largest_payload(), initiation(Some(7)).largest_payload()), (0, 7));
+        let data = |length| Frame::data(Bytes::from(vec![0; length]));
+        for (frames, largest) in [(vec![data(3), data(9), Frame::end()], 9), (vec![Frame::end()], 0), (vec![], 0)] {
+            let parcel = Parcel { from: "A".to_owned(), frames };
+            let outgoing = Outgoing::Deliver { party: "B".into(), session: SessionId(1), seq: 0, parcel };
+            assert_eq!(Envelope::of(&outgoing).largest_payload(), largest);
+        }
     }
 }

@@ -32,6 +32,10 @@ const READMISSION: Duration = Duration::from_secs(2);
 /// Ended flows that are forgotten in one commit.
 const PURGE: u32 = 1000;
 
+/// What a message of the broker may have beside the largest message of a flow: names, numbers, frames that travel
+/// together.
+const ENVELOPE_BYTES: usize = 512 * 1024;
+
 /// A running host. Dropping it without [`Host::shutdown`] loses nothing: that is what a crash does too.
 pub struct Host {
     pub(crate) core: Arc<Core>,
@@ -75,7 +79,10 @@ impl Host {
         })
         .await?;
         let store = Store::open(StoreOptions::new(&options.database)).await.map_err(Problem::from)?;
-        let broker = EmbeddedBroker::open(EmbeddedOptions::new(&options.broker)).await.map_err(Problem::from)?;
+        let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
+        let max_message_bytes = largest.saturating_add(ENVELOPE_BYTES);
+        let broker = EmbeddedOptions { max_message_bytes, ..EmbeddedOptions::new(&options.broker) };
+        let broker = EmbeddedBroker::open(broker).await.map_err(Problem::from)?;
         let mut live: HashMap<IdentityRow, Vec<FlowRow>> = HashMap::new();
         for flow in store.live_flows().await.map_err(Problem::from)? {
             live.entry(flow.identity).or_default().push(flow.row);

@@ -13,7 +13,7 @@ use crate::admission::Slot;
 use crate::api::{FlowDetail, FlowEvent, FlowPhase, FlowResult, FlowSummary, SessionView};
 use crate::apps::FlowDef;
 use crate::core::{Core, Counters, Opened, now, now_millis};
-use crate::ends::{EndRecord, SessionRecord, phase_of};
+use crate::ends::{EndRecord, HeldRecord, SessionRecord, phase_of};
 use crate::options::OperatorEvent;
 use crate::port::{FlowPort, Signal};
 use crate::run::{GuestRun, StartUnit, Stop, answer_start, new_error_id};
@@ -443,7 +443,6 @@ impl Life {
 
     /// Runs the finished flow once more from its journal, and ends it only if it does the same again.
     async fn end_shadowed(&self, mut run: GuestRun, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> Leaving {
-        Counters::add(&self.core.counters.shadow_replays);
         let mut last = run.machine.flush(now());
         let mut log = Unit::default();
         let reply = run.take_start(&mut log);
@@ -460,11 +459,25 @@ impl Life {
             Ok(again) => differs(&outcome, &again),
             Err(Stop::Diverged(divergence)) => Some(divergence.to_string()),
             // Cannot be compared now: no reason to hold the flow back.
-            Err(_) => None,
+            Err(stop) => {
+                tracing::debug!(flow_id = %self.port.id(), ?stop, "the flow could not be run again for comparison");
+                return self.end_compared(run, start, outcome, last);
+            }
         };
+        Counters::add(&self.core.counters.shadow_replays);
         if let Some(difference) = difference {
             return self.hospitalise(format!("non-deterministic: {difference}")).await;
         }
+        self.end_compared(run, start, outcome, last)
+    }
+
+    fn end_compared(
+        &self,
+        mut run: GuestRun,
+        start: &StartRecord,
+        outcome: Result<Bytes, FlowError>,
+        last: Flush,
+    ) -> Leaving {
         let mut unit = Unit::default();
         unit.last_words(&self.core, Flush { segment: None, outgoing: last.outgoing, progress: last.progress });
         run.build_on(&mut unit);
@@ -550,7 +563,13 @@ fn end_record(machine: &Machine, outcome: &Result<Bytes, FlowError>) -> EndRecor
         sessions: sessions
             .map(|session| SessionRecord { peer: session.peer.to_string(), state: session.state.to_owned() })
             .collect(),
+        held: if outcome.is_err() { held(machine) } else { Vec::new() },
     }
+}
+
+fn held(machine: &Machine) -> Vec<HeldRecord> {
+    let unconfirmed = machine.unconfirmed().into_iter().filter(|(_, payloads)| !payloads.is_empty());
+    unconfirmed.map(|(session, payloads)| HeldRecord { session: session.index().into(), payloads }).collect()
 }
 
 /// The end is durable: whoever asks or follows learns of it.

@@ -86,6 +86,11 @@ async fn send_to_one(core: &Arc<Core>, rows: Vec<OutboxRow>) -> Vec<(IdentityRow
         let message = Message { id: MessageId(row.message_id), body: row.body };
         match tokio::time::timeout(SEND_TIMEOUT, core.broker.send(&row.destination, message)).await {
             Ok(Ok(())) => sent.push((row.identity, row.id)),
+            // It would never be taken, and hold up all that come after it. The machine sends nothing that is too large.
+            Ok(Err(error @ (BrokerError::TooLarge { .. } | BrokerError::BadQueue(_)))) => {
+                tracing::error!(destination = row.destination, %error, "a message that no broker takes was dropped");
+                sent.push((row.identity, row.id));
+            }
             Ok(Err(error)) => {
                 tracing::warn!(destination = row.destination, %error, "the broker did not take a message");
                 break;
@@ -201,6 +206,9 @@ async fn take(
     };
     if envelope.to != *entry.text || envelope.message_id() != delivery.message.id.0 {
         return acknowledge(Some("it is addressed to somebody else")).await;
+    }
+    if envelope.largest_payload() > core.journal_limits().message {
+        return acknowledge(Some("it is larger than the network allows")).await;
     }
     let mut unit = Unit::default();
     unit.op(Op::Arrived { message_id: delivery.message.id.0 });

@@ -128,13 +128,27 @@ impl GuestRun {
         loop {
             match step {
                 Step::Done(Ok(answer)) => return Ok(answer),
-                Step::Done(Err(error)) => return Err(CallError::from(error)),
+                Step::Done(Err(error)) => {
+                    self.log_received(&error);
+                    return Err(CallError::from(error));
+                }
                 Step::Over(error) => return self.stop(Stop::Over(error)),
                 Step::Blocked => {
                     self.suspend().await?;
                     step = self.machine.resume(now());
                 }
             }
+        }
+    }
+
+    /// A peer's error is in the logs of both sides under its number (spec 1.4), even if the flow catches it.
+    fn log_received(&self, error: &FlowError) {
+        if let (Some(peer), Some(error_id)) = (&error.peer, error.error_id)
+            && !self.shadow
+            && !self.machine.is_catching_up()
+        {
+            let (identity, flow, id) = (&*self.opened.entry.text, &*self.def.name, self.port.id());
+            tracing::info!(identity, flow, flow_id = %id, peer, %error_id, "a peer's error was received");
         }
     }
 

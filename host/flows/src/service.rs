@@ -68,6 +68,42 @@ impl Host {
         Ok(cbor.into())
     }
 
+    /// A flow that this identity can start, and arguments that fit it.
+    fn startable(&self, entry: &IdentityEntry, flow: &str, arguments: Arguments) -> ApiResult<(Arc<FlowDef>, Bytes)> {
+        if let Some(problem) = entry.problem() {
+            return Err(quarantined(&entry.text, &problem));
+        }
+        let def = self.apps_of(entry)?.find(flow)?.clone();
+        if !def.descriptor.startable {
+            return Err(Problem::new(Code::FlowNotStartable, format!("flow {} cannot be started by RPC", def.name)));
+        }
+        let arguments = self.check_arguments(&def, arguments)?;
+        Ok((def, arguments))
+    }
+
+    /// A start that cannot be. A client id that is known answers for itself all the same: what later calls say beside
+    /// it is ignored (spec 1.7).
+    async fn started_before(
+        &self,
+        caller: &Caller,
+        entry: &IdentityEntry,
+        client_id: Option<String>,
+        problem: Problem,
+    ) -> ApiResult<Started> {
+        let Some(id) = &client_id else { return Err(problem) };
+        let known = self.core.store.client(entry.row, id).await.map_err(Problem::from)?;
+        let Some((user, row)) = known else { return Err(problem) };
+        if user.as_deref() != Some(&caller.user) {
+            return Err(foreign(id));
+        }
+        match self.core.store.flow(row).await.map_err(Problem::from)? {
+            Some(FlowRecord { id: flow_id, name: flow, .. }) => {
+                Ok(Started { flow_id, identity: entry.text.to_string(), flow, client_id, new: false })
+            }
+            None => Err(problem),
+        }
+    }
+
     /// Waits until a start is durable.
     async fn await_start(
         &self,
@@ -104,8 +140,7 @@ impl Host {
             }
         };
         if user != caller.user {
-            let text = format!("client id '{}' belongs to another user", client_id.unwrap_or_default());
-            return Err(Problem::new(Code::ClientIdForeign, text));
+            return Err(foreign(&client_id.unwrap_or_default()));
         }
         Ok(Started { flow_id, identity: entry.text.to_string(), flow, client_id, new })
     }
@@ -210,31 +245,10 @@ impl HostApi for Host {
             let text = format!("a client id of {} characters", id.chars().count());
             return Err(Problem::new(Code::ClientIdInvalid, text));
         }
-        let entry = self.usable(&identity)?;
-        // A client id that is known answers for itself: arguments of later calls are ignored (spec 1.7).
-        let apps = self.apps_of(&entry)?;
-        let def = apps.find(&flow)?.clone();
-        if !def.descriptor.startable {
-            return Err(Problem::new(Code::FlowNotStartable, format!("flow {} cannot be started by RPC", def.name)));
-        }
-        let arguments = match self.check_arguments(&def, arguments) {
-            Ok(arguments) => arguments,
-            Err(problem) => match &client_id {
-                Some(id) => {
-                    return self
-                        .find_client_id(caller, &entry.text, id)
-                        .await
-                        .map(|flow_id| Started {
-                            flow_id,
-                            identity: entry.text.to_string(),
-                            flow: def.name.to_string(),
-                            client_id: client_id.clone(),
-                            new: false,
-                        })
-                        .map_err(|_| problem);
-                }
-                None => return Err(problem),
-            },
+        let entry = self.core.directory.resolve(&identity)?;
+        let (def, arguments) = match self.startable(&entry, &flow, arguments) {
+            Ok(startable) => startable,
+            Err(problem) => return self.started_before(caller, &entry, client_id, problem).await,
         };
         if self.core.store.is_congested() {
             return Err(Problem::new(Code::Overloaded, "more commits wait than the disk takes"));
@@ -372,6 +386,10 @@ impl HostApi for Host {
     async fn status(&self, _caller: &Caller) -> ApiResult<HostStatus> {
         self.host_status().await
     }
+}
+
+fn foreign(client_id: &str) -> Problem {
+    Problem::new(Code::ClientIdForeign, format!("client id '{client_id}' belongs to another user"))
 }
 
 /// The problem of a flow that nobody knows.

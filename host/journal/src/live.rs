@@ -10,6 +10,9 @@ use crate::session::{Head, Session, SessionState};
 use crate::wire::{Frame, Initiation, Parcel};
 use crate::{Nanos, to_millis};
 
+/// A parcel takes no further frames beyond this: a broker that takes the largest message must take every parcel.
+const PARCEL_BYTES: usize = 256 * 1024;
+
 /// A failure, and the session whose end, error or rejection it tells.
 type Failed = (FlowError, Option<u32>);
 
@@ -115,20 +118,25 @@ impl Machine {
         self.outgoing.push(Outgoing::Initiate { party: session.peer.clone(), initiation });
     }
 
-    /// Sends a frame on an initiated session; frames of one flush to one session travel together.
+    /// Sends a frame on an initiated session; frames of one flush to one session travel together, as far as a message
+    /// may be large.
     pub(crate) fn emit(&mut self, index: u32, frame: Frame) {
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let Some(to) = session.peer_session else { return };
         let seq = session.next_out;
         session.next_out += 1;
-        self.outgoing_bytes += frame.size();
+        let size = frame.size();
+        self.outgoing_bytes += size;
         // Found by our own number of the session: a peer chooses its number itself, and two peers may choose alike.
-        let open = session.parcel.and_then(|position| self.outgoing.get_mut(position));
-        if let Some(Outgoing::Deliver { parcel, .. }) = open {
+        if let Some((position, bytes)) = &mut session.parcel
+            && *bytes + size <= PARCEL_BYTES
+            && let Some(Outgoing::Deliver { parcel, .. }) = self.outgoing.get_mut(*position)
+        {
+            *bytes += size;
             parcel.frames.push(frame);
             return;
         }
-        session.parcel = Some(self.outgoing.len());
+        session.parcel = Some((self.outgoing.len(), size));
         let parcel = Parcel { from: self.me.to_string(), frames: vec![frame] };
         self.outgoing.push(Outgoing::Deliver { party: session.peer.clone(), session: to, seq, parcel });
     }

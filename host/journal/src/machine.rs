@@ -202,8 +202,9 @@ impl Machine {
         !self.replay.is_empty()
     }
 
-    /// True until the guest makes a call that no earlier life has finished: what it logs before that was logged then.
-    /// This lasts longer than [`Machine::is_replaying`], namely from the last recorded answer to the next call.
+    /// True until the guest makes a call that no earlier life has finished, or gets the answer that an earlier life waited
+    /// for: what it logs before that was logged then. This lasts longer than [`Machine::is_replaying`], namely from the
+    /// last recorded answer to the next call.
     #[must_use]
     pub fn is_catching_up(&self) -> bool {
         self.catching_up
@@ -414,7 +415,9 @@ impl Machine {
         (!self.is_replaying() && used >= self.limits.bytes).then(|| FlowError::limit("journal", text()))
     }
 
+    /// Logs a new answer, to a call of this life or to the one that was open when an earlier life ended.
     pub(crate) fn log(&mut self, entry: Entry) {
+        self.catching_up = false;
         self.position += 1;
         self.log_event(entry);
     }
@@ -471,11 +474,14 @@ impl Machine {
         waiting.map(|(index, _)| index as u32).collect()
     }
 
-    /// Our side of the sessions whose peers have not answered. If the flow ends with an error while there are some,
-    /// whoever answers their confirmation later, or has it in the inbox already, sends them an error in its stead.
+    /// Our side of the sessions whose peers have not answered, and what was sent on them since. If the flow ends with an
+    /// error while there are some, whoever answers their confirmation later, or has it in the inbox already, sends them
+    /// that and an error in its stead (spec 1.4).
     #[must_use]
-    pub fn unconfirmed(&self) -> Vec<SessionId> {
-        self.initiating().into_iter().map(|index| self.row.session(index as u16)).collect()
+    pub fn unconfirmed(&self) -> Vec<(SessionId, Vec<Bytes>)> {
+        let held = |index: u32| self.sessions.get(index as usize).map(|session| session.held.clone());
+        let initiating = self.initiating().into_iter();
+        initiating.map(|index| (self.row.session(index as u16), held(index).unwrap_or_default())).collect()
     }
 
     /// The index of the session that the guest has just opened.

@@ -90,8 +90,8 @@ pub(crate) struct Session {
     pub held: Vec<Bytes>,
     /// The flow has asked this session for something, so it is not one that only sends.
     pub received_from: bool,
-    /// Where in the machine's outgoing messages the parcel lies that takes further frames.
-    pub parcel: Option<usize>,
+    /// Where in the machine's outgoing messages the parcel lies that takes further frames, and how large it is.
+    pub parcel: Option<(usize, usize)>,
 }
 
 impl Session {

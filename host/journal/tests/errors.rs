@@ -108,6 +108,19 @@ fn a_received_exception_is_not_forwarded() {
 }
 
 #[test]
+fn a_peer_that_failed_is_told_nothing_though_nobody_looked() {
+    for (outcome, to_the_other) in [(Ok("done"), "A→C End"), (Err(business("of A")), "A→C Error(of A)")] {
+        both(|net| {
+            let (a, peers) = initiator(net, &["B", "C"]);
+            net.finish(peers[0], Err(business("of B")));
+            net.wire.clear();
+            net.finish(a, outcome.clone());
+            assert_eq!(net.wire, [to_the_other]);
+        });
+    }
+}
+
+#[test]
 fn a_flow_cannot_claim_that_a_peer_threw() {
     both(|net| {
         let (a, _) = initiator(net, &["B"]);
@@ -225,11 +238,13 @@ fn an_error_while_initiating_reaches_the_peer_after_its_confirmation() {
         net.ok(a, send(0, "1"));
         net.ok(a, send(0, "held"));
         over(net.finish(a, Err(business("no"))));
-        assert_eq!(net.flows[a].machine.unconfirmed(), [net.flows[a].row.session(0)]);
+        let held = vec![Bytes::from("held")];
+        assert_eq!(net.flows[a].machine.unconfirmed(), [(net.flows[a].row.session(0), held)]);
         assert_eq!(net.wire, ["A→B Initial(1)"], "an error does not wait");
         let b = net.respond();
-        assert_eq!(net.wire[1..], ["B→A Confirm", "A→B Error"]);
+        assert_eq!(net.wire[1..], ["B→A Confirm", "A→B Data(held)", "A→B Error"]);
         assert_eq!(net.ok(b, receive(0)), message("1"));
+        assert_eq!(net.ok(b, receive(0)), message("held"), "it was decided before the error");
         assert_eq!(net.fails(b, receive(0)).kind, ErrorKind::UnexpectedEnd);
     });
 }

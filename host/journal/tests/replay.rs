@@ -191,6 +191,16 @@ fn time_and_randomness_are_the_same_again_and_cost_nothing() {
 }
 
 #[test]
+fn randomness_is_that_of_the_seed() {
+    let draw = |seed: u8| {
+        let start = StartRecord { seed: [seed; 32], ..start_record("flow", rpc(), EPOCH) };
+        Machine::start("A".into(), maxhost_model::FlowRow(1), &start, Limits::default()).random(32)
+    };
+    assert_eq!(draw(1), draw(1));
+    assert_ne!(draw(1), draw(2), "nobody can tell one flow's numbers from another's");
+}
+
+#[test]
 fn labels_are_numbered_once() {
     both(|net| {
         let a = net.start("A");
@@ -247,6 +257,25 @@ fn catching_up_lasts_until_the_first_new_call() {
         machine.begin(receive(0), net.now).unwrap();
         assert!(!machine.is_catching_up());
     });
+}
+
+#[test]
+fn catching_up_ends_with_an_answer_that_no_earlier_life_had() {
+    for asked in [Call::Sleep(0), ask(0, "x")] {
+        let mut net = Net::new(false);
+        let a = net.start("A");
+        net.session(a, "B");
+        net.blocks(a, asked.clone());
+        net.replay(a);
+        assert!(net.flows[a].machine.is_catching_up(), "{asked:?}");
+        if asked != Call::Sleep(0) {
+            let b = net.respond();
+            net.ok(b, send(0, "1"));
+            net.flush(b);
+        }
+        net.gets(a);
+        assert!(!net.flows[a].machine.is_catching_up(), "what it logs behind {asked:?} is new");
+    }
 }
 
 #[test]

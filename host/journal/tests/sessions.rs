@@ -257,7 +257,52 @@ fn send_and_receive_on_an_ended_session_does_not_send() {
         let (a, b) = pair(net);
         net.returns(b);
         assert_eq!(net.fails(a, ask(0, "x")).kind, ErrorKind::UnexpectedEnd);
-        assert_eq!(net.wire, ["B→A End"]);
+        net.returns(a);
+        assert_eq!(net.wire, ["B→A End"], "nothing was waiting to be sent either");
+    });
+}
+
+#[test]
+fn whether_a_flow_only_sends_is_remembered_when_it_comes_back() {
+    for asked in [receive(0), receive_or_end(0), ask(0, "x"), Call::ReceiveAll(vec![0])] {
+        both(|net| {
+            let (a, b) = pair(net);
+            net.ok(b, send(0, "1"));
+            net.flush(b);
+            net.ok(a, asked.clone());
+            net.blocks(a, Call::Sleep(0));
+            net.gets(a);
+            net.returns(b);
+            assert_eq!(net.fails(a, send(0, "x")).kind, ErrorKind::UnexpectedEnd, "{asked:?}");
+        });
+    }
+    both(|net| {
+        let (a, b) = pair(net);
+        net.returns(b);
+        assert_eq!(net.ok(a, Call::WaitAny { sessions: vec![0], deadline: None }), Answer::Ready(Some(0)));
+        net.blocks(a, Call::Sleep(0));
+        net.gets(a);
+        assert_eq!(net.fails(a, send(0, "x")).kind, ErrorKind::UnexpectedEnd, "it has looked for an answer");
+    });
+}
+
+#[test]
+fn frames_that_travel_together_are_bounded() {
+    both(|net| {
+        let (a, b) = pair(net);
+        let payloads: Vec<Bytes> = [100, 100, 100, 400, 1].map(|kib| Bytes::from(vec![b'x'; kib << 10])).to_vec();
+        net.held = Some(Vec::new());
+        net.ok(b, Call::Send(payloads.iter().map(|payload| (0, payload.clone())).collect()));
+        net.flush(b);
+        let held = net.held.take().unwrap();
+        let shape: Vec<(u32, usize)> = held.iter().map(|(_, seq, parcel)| (*seq, parcel.frames.len())).collect();
+        assert_eq!(shape, [(1, 2), (3, 1), (4, 1), (5, 1)], "a larger one travels alone");
+        for (session, seq, parcel) in held.iter().rev() {
+            net.deliver(*session, *seq, parcel);
+        }
+        for payload in payloads {
+            assert_eq!(net.ok(a, receive(0)), Answer::Message(payload));
+        }
     });
 }
 

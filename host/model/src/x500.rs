@@ -12,6 +12,9 @@ use unicode_normalization::UnicodeNormalization;
 use crate::countries::is_country;
 use crate::invalid::{Invalid, excerpt};
 
+/// Longest name that a network operator registers, characters.
+const MAX_REGISTERED: usize = 255;
+
 /// An attribute that a name may have. The order is that of the canonical text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Attribute {
@@ -172,6 +175,24 @@ impl X500Name {
     #[must_use]
     pub fn locality(&self) -> &str {
         self.get(Attribute::Locality).unwrap_or_default()
+    }
+
+    /// Why a network operator would not register the name, if so: the full rule of spec 7.1, which is stricter than that
+    /// of names in use.
+    #[must_use]
+    pub fn registration_obstacle(&self) -> Option<String> {
+        for (attribute, value) in self.attributes() {
+            if let Some(c) = value.chars().find(|c| "=$'".contains(*c)) {
+                return Some(format!("{} holds the character {c}", attribute.keyword()));
+            }
+            if value.chars().any(|c| !(' '..='~').contains(&c)) {
+                return Some(format!("{} holds characters that are not Basic Latin", attribute.keyword()));
+            }
+        }
+        if self.organisation().starts_with(|c: char| c.is_ascii_lowercase()) {
+            return Some("O does not begin with a capital letter".to_owned());
+        }
+        (self.0.len() > MAX_REGISTERED).then(|| format!("it is longer than {MAX_REGISTERED} characters"))
     }
 
     /// `C`.
@@ -402,6 +423,28 @@ mod tests {
         ] {
             let name = X500Name::parse(text).unwrap();
             assert_eq!(X500Name::parse(name.as_str()).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn what_a_network_operator_registers_is_less() {
+        let obstacle = |text: &str| X500Name::parse(text).unwrap().registration_obstacle();
+        for sound in ["O=Alice, L=London, C=GB", "CN=Node 1, OU=Desk & Co., O=1st Bank (London), L=x, ST=NY, C=US"] {
+            assert_eq!(obstacle(sound), None, "{sound}");
+        }
+        let long = ["CN", "OU", "L", "ST"].map(|key| format!("{key}={}, ", "x".repeat(63))).concat();
+        for (text, words) in [
+            ("O=B=ank, L=London, C=GB", "O holds the character ="),
+            ("O=Bank, L=Dollar $, C=GB", "L holds the character $"),
+            ("O=O'Neil, L=London, C=GB", "O holds the character '"),
+            ("O=Bank, L=Zürich, C=CH", "L holds characters that are not Basic Latin"),
+            ("O=東京銀行, L=Tokyo, C=JP", "O holds characters"),
+            ("O=Bank, OU=a\0b, L=London, C=GB", "OU holds characters"),
+            ("O=alice, L=London, C=GB", "capital letter"),
+            (&format!("{long}O=Bank, C=GB"), "longer than 255"),
+        ] {
+            let obstacle = obstacle(text).expect(text);
+            assert!(obstacle.contains(words), "{text}: {obstacle}");
         }
     }
 

@@ -87,6 +87,16 @@ impl CertificateAuthority {
         forger
     }
 
+    /// An authority without a role beneath this one, as networks have between their root and the doorman.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn issue_intermediate(&self, name: &X500Name, at: SystemTime) -> CertificateAuthority {
+        let key = PrivateKey::generate(KeyAlgorithm::P256).unwrap();
+        let params = profile(name, None, at).unwrap();
+        let certificate = params.signed_by(&SubjectKey(key.public()), &self.issuer).unwrap().der().to_vec();
+        CertificateAuthority { certificate, role: None, issuer: Issuer::new(params, key) }
+    }
+
     /// Its certificate, DER.
     #[must_use]
     pub fn certificate(&self) -> &[u8] {

@@ -258,6 +258,42 @@ mod tests {
         assert!(refusal(&n, &other, CertRole::ConfidentialLegalIdentity).contains("another name"));
     }
 
+    /// Spec 7.2: root → (intermediate) → doorman → node CA → legal identity → confidential identity, or without node CA.
+    #[test]
+    fn every_chain_that_a_network_may_have_verifies() {
+        let n = network();
+        let intermediate = n.root.issue_intermediate(&name("Intermediate"), n.at);
+        let doorman = intermediate.issue_authority(&name("Doorman"), CertRole::DoormanCa, n.at).unwrap();
+        let node = doorman.issue_authority(&name("Alice"), CertRole::NodeCa, n.at).unwrap();
+        let upper = [doorman.certificate(), intermediate.certificate()];
+        for (issuer, between) in [(&node, vec![node.certificate()]), (&doorman, vec![])] {
+            let key = PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap();
+            let legal = issuer.issue(&name("Alice"), CertRole::LegalIdentity, key.public(), n.at).unwrap();
+            let chain = [&[&legal[..]], &between[..], &upper[..]].concat();
+            verify_chain(&chain, &n.trust, CertRole::LegalIdentity, n.at).unwrap();
+            let own = CertificateAuthority::restore(legal.clone(), key).unwrap();
+            let hidden = own.issue(&name("Alice"), CertRole::ConfidentialLegalIdentity, &ed25519(), n.at).unwrap();
+            let chain = [&[&hidden[..]], &chain[..]].concat();
+            verify_chain(&chain, &n.trust, CertRole::ConfidentialLegalIdentity, n.at).unwrap();
+        }
+        let service = doorman.issue(&name("Notary"), CertRole::ServiceIdentity, &ed25519(), n.at).unwrap();
+        let chain = [&[&service[..]], &upper[..]].concat();
+        verify_chain(&chain, &n.trust, CertRole::ServiceIdentity, n.at).unwrap();
+        let map = intermediate.issue(&name("Map"), CertRole::NetworkMap, &ed25519(), n.at).unwrap();
+        verify_chain(&[&map[..], intermediate.certificate()], &n.trust, CertRole::NetworkMap, n.at).unwrap();
+
+        // But nobody without a role stands below the doorman.
+        let low = n.doorman.issue_intermediate(&name("Low"), n.at);
+        let legal = low.with_role(Some(CertRole::DoormanCa));
+        let legal = legal.issue(&name("Eve"), CertRole::LegalIdentity, &ed25519(), n.at).unwrap();
+        let chain = [&legal[..], low.certificate(), n.doorman.certificate()];
+        assert!(refusal(&n, &chain, CertRole::LegalIdentity).contains("must not be issued by"));
+        let doorman = low.issue_authority(&name("Second"), CertRole::DoormanCa, n.at).unwrap();
+        let legal = doorman.issue(&name("Eve"), CertRole::LegalIdentity, &ed25519(), n.at).unwrap();
+        let chain = [&legal[..], doorman.certificate(), low.certificate(), n.doorman.certificate()];
+        assert!(refusal(&n, &chain, CertRole::LegalIdentity).contains("has no role"));
+    }
+
     #[test]
     fn time_is_checked() {
         let n = network();

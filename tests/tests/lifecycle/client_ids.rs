@@ -42,6 +42,10 @@ async fn an_end_is_kept_over_a_crash_until_it_is_forgotten() {
         let again = host.start_as(client_id, ALICE, "ping", json!({"count": "nonsense"})).await.unwrap();
         assert_eq!((&again.flow_id, again.new), (&flow.flow_id, false), "{client_id}");
     }
+    for other in ["no-such-flow", "pong"] {
+        let again = host.start_as("good", ALICE, other, json!({})).await.unwrap();
+        assert_eq!((&again.flow_id, again.flow.as_str()), (&good.flow_id, "ping-pong/ping"), "{other}");
+    }
     assert_eq!(host.end(&good.flow_id).await.result(), json!({"rounds": 2}));
     assert_eq!(host.end(&bad.flow_id).await.failure(), failure);
     let finished = host.client().finished_client_ids(pb::FinishedClientIdsRequest { identity: None }).await.unwrap();
@@ -104,6 +108,8 @@ async fn the_client_id_of_another_user_is_not_shared() {
     let host = network.run();
     let foreign = host.start_as("theirs", ALICE, "ping", ping()).await.unwrap_err();
     assert_eq!(foreign.code, Code::ClientIdForeign);
+    let foreign = host.start_as("theirs", ALICE, "no-such-flow", json!({})).await.unwrap_err();
+    assert_eq!(foreign.code, Code::ClientIdForeign, "whatever it is to start");
     network.cli(&["flow", "forget", "theirs"]).fails(3, "client-id-not-found");
     let finished = host.client().finished_client_ids(pb::FinishedClientIdsRequest { identity: None }).await.unwrap();
     assert!(finished.finished.is_empty());

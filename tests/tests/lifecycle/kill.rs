@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use maxhost_model::Code;
-use maxhost_tests::flows::{state, with};
+use maxhost_tests::flows::{Failure, state, with};
 use maxhost_tests::{ALICE, BOB, CAROL, Host, Network, eventually};
 use serde_json::{Value, json};
 
 /// The longest a kill may take, on two busy processors.
 const SOON: Duration = Duration::from_secs(1);
+
+/// Carol's manifest.
+const CAROLS: &str = "name = \"O=Carol, L=Paris, C=FR\"\ncordapps = [\"hostile\"]\nkeys = \"../keys/carol\"\n";
 
 /// A network where nobody hosts Carol: who waits for her waits for ever.
 fn without_carol() -> Network {
@@ -39,6 +42,49 @@ fn waits() -> Vec<(&'static str, &'static str, Value)> {
         ("flow-info", "flow-info", with(CAROL)),
         ("confirmation", "send-only", json!({"peer": CAROL, "value": 1})),
     ]
+}
+
+/// How the only flow of Carol ended.
+async fn end_of_carols(host: &Host) -> Failure {
+    let failed = eventually("the end of Carol's flow", async || {
+        let flows = host.flows(None, None).await;
+        match flows.iter().find(|flow| flow.identity == CAROL) {
+            Some(flow) if state(flow.state()) == "failed" => Ok(flow.flow_id.clone()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    host.end(&failed).await.failure()
+}
+
+/// Spec 1.4, 1.5: a session that is still initiating is told on its confirmation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_answers_after_the_kill_is_told() {
+    let network = without_carol();
+    let host = network.run();
+    let id = host.start(ALICE, "wait-forever", with(CAROL)).await;
+    host.until_waits(&id, "receive").await;
+    kill_soon(&host, &id, "waiting for Carol").await;
+    let carol = network.path("identities/carol.toml");
+    std::fs::write(&carol, CAROLS).unwrap();
+    let told = end_of_carols(&host).await;
+    assert_eq!((told.kind.as_str(), told.peer.as_deref()), ("unexpected-end", Some(ALICE)));
+    assert_eq!(told.error_id, host.end(&id).await.failure().error_id);
+}
+
+/// The same of a flow that failed; what it had sent comes before the error, though the host died in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_answers_after_the_failure_gets_all_that_was_sent() {
+    let network = without_carol();
+    let host = network.run();
+    let id = host.start(ALICE, "send-then-throw", json!({"peer": CAROL, "count": 3})).await;
+    let failure = host.end(&id).await.failure();
+    assert_eq!((failure.kind.as_str(), failure.message.as_str()), ("flow-exception", "thrown after 3 messages"));
+    host.kill_9();
+    std::fs::write(network.path("identities/carol.toml"), CAROLS).unwrap();
+    let host = network.run();
+    let seen = end_of_carols(&host).await;
+    assert_eq!(seen.message, "received [1, 2, 3], then flow-exception: thrown after 3 messages");
 }
 
 async fn kills_from_every_wait(evict: &str) {

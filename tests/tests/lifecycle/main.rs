@@ -11,6 +11,7 @@ mod identities;
 mod input;
 mod kill;
 mod limits;
+mod logs;
 mod process;
 mod quarantine;
 mod surface;

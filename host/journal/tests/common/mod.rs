@@ -379,7 +379,7 @@ impl Net {
     }
 
     /// Hands a parcel to the flow it is for, which keeps it. A confirmation for a flow that has ended is answered by
-    /// the host.
+    /// the host: with what the flow had sent meanwhile, and an error.
     pub fn deliver(&mut self, session: SessionId, seq: u32, parcel: &Parcel) -> Option<Delivery> {
         let flow = session.flow().0 as usize - 1;
         let it = &mut self.flows[flow];
@@ -391,7 +391,10 @@ impl Net {
         if it.ended {
             if let (0, Some(FrameKind::Confirm(confirm))) = (seq, &parcel.frames[0].kind) {
                 let error = FlowError { error_id: Some(ErrorId(0xdead)), ..panicked() };
-                self.deliver_from(&me, SessionId(confirm.session), 1, vec![Frame::error(&error)]);
+                let unconfirmed = it.machine.unconfirmed().into_iter();
+                let held = unconfirmed.filter(|(unconfirmed, _)| *unconfirmed == session).flat_map(|(_, held)| held);
+                let frames = held.map(Frame::data).chain([Frame::error(&error)]).collect();
+                self.deliver_from(&me, SessionId(confirm.session), 1, frames);
             }
             return None;
         }

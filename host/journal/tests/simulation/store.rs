@@ -63,6 +63,8 @@ pub struct Flow {
     pub trace: Vec<Told>,
     pub committed: usize,
     pub outcome: Option<Result<Bytes, FlowError>>,
+    /// What it had sent on sessions that were not confirmed when it failed.
+    pub held: Vec<(SessionId, Vec<Bytes>)>,
     pub run: Option<Run>,
     /// Not in memory, but has to be.
     pub news: bool,
@@ -162,7 +164,7 @@ impl Store {
         flush: Flush,
         staged: Vec<(u64, Arrival)>,
         end: Option<Result<Bytes, FlowError>>,
-        unconfirmed: &[SessionId],
+        unconfirmed: Vec<(SessionId, Vec<Bytes>)>,
     ) {
         self.commit_start(at);
         let flow = self.flow(at);
@@ -211,7 +213,7 @@ impl Store {
         }
     }
 
-    fn commit_end(&mut self, at: At, outcome: Result<Bytes, FlowError>, unconfirmed: &[SessionId]) {
+    fn commit_end(&mut self, at: At, outcome: Result<Bytes, FlowError>, unconfirmed: Vec<(SessionId, Vec<Bytes>)>) {
         if let Err(error) = &outcome {
             let id = error.error_id.expect("errors are numbered");
             self.errors.entry(id.0).or_insert(error.clone());
@@ -221,11 +223,12 @@ impl Store {
         flow.outcome = Some(outcome);
         flow.log.clear();
         flow.run = None;
-        let me = flow.party;
+        flow.held = unconfirmed;
+        let unconfirmed: BTreeSet<i64> = flow.held.iter().map(|(session, _)| session.0).collect();
         // A confirmation that came without the flow having seen it is answered in its stead.
         for (session, seq, body) in std::mem::take(&mut flow.inbox) {
-            if seq == 0 && unconfirmed.contains(&session) {
-                self.answer_for_the_dead(at.0, me, &Parcel::decode(body).unwrap());
+            if seq == 0 && unconfirmed.contains(&session.0) {
+                self.answer_for_the_dead((at.0, session.0), &Parcel::decode(body).unwrap());
             }
         }
     }
@@ -262,9 +265,8 @@ impl Store {
         let at = self.flow_of(to);
         let session = SessionId(to.1);
         let flow = self.flow(at);
-        let me = flow.party;
         match flow.life {
-            Life::Ended if seq == 0 => self.answer_for_the_dead(at.0, me, &parcel),
+            Life::Ended if seq == 0 => self.answer_for_the_dead(to, &parcel),
             Life::Ended => {}
             Life::Live => {
                 if flow.has_row(session, seq) {
@@ -280,13 +282,16 @@ impl Store {
         }
     }
 
-    /// A confirmation for a flow that has ended: its responder is told so.
-    fn answer_for_the_dead(&mut self, database: usize, me: usize, parcel: &Parcel) {
+    /// A confirmation for a flow that has ended: its responder is sent what the flow had sent, and told so.
+    fn answer_for_the_dead(&mut self, end: End, parcel: &Parcel) {
         if let Some(FrameKind::Confirm(confirm)) = parcel.frames.first().and_then(|frame| frame.kind.as_ref()) {
             let error = FlowError { error_id: Some(ErrorId(1)), ..FlowError::new(ErrorKind::Killed, "gone") };
             self.errors.entry(1).or_insert(error.clone());
-            let answer = Parcel { from: party_name(me), frames: vec![Frame::error(&error)] };
-            self.post(database, &parcel.from.clone(), SessionId(confirm.session), 1, answer);
+            let dead = self.flow(self.flow_of(end));
+            let held = dead.held.iter().filter(|(session, _)| session.0 == end.1).flat_map(|(_, held)| held.clone());
+            let frames = held.map(Frame::data).chain([Frame::error(&error)]).collect();
+            let answer = Parcel { from: party_name(dead.party), frames };
+            self.post(end.0, &parcel.from.clone(), SessionId(confirm.session), 1, answer);
         }
     }
 

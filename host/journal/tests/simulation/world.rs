@@ -207,6 +207,7 @@ impl<'a> World<'a> {
             trace: Vec::new(),
             committed: 0,
             outcome: None,
+            held: Vec::new(),
             run: Some(run),
             news: false,
             until: None,
@@ -465,7 +466,7 @@ impl<'a> World<'a> {
         let staged = std::mem::take(&mut run.staged);
         if starting || end.is_some() || !staged.is_empty() || !flush.is_empty() {
             self.counts.commits += 1;
-            self.store.commit(at, flush, staged, end, &unconfirmed);
+            self.store.commit(at, flush, staged, end, unconfirmed);
         }
     }
 

@@ -88,6 +88,10 @@ fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
     let config = context.config()?;
     let name = X500Name::parse(name)
         .map_err(|error| Problem::new(Code::NameInvalid, format!("'{name}': {error}")).detail("name", name))?;
+    if let Some(obstacle) = name.registration_obstacle() {
+        let note = format!("outside of a development network no operator would register this name: {obstacle}");
+        context.out.note(&note);
+    }
     let present = manifests(&config)?;
     if let Some(there) = present.iter().find(|present| present.name == name) {
         let message = format!("{name} is in {} already", there.file.display());
