@@ -201,7 +201,9 @@ pub struct FlowDetail {
     pub journal_entries: u64,
     /// Size of the journal, with the messages it keeps.
     pub journal_bytes: u64,
-    /// How often it was brought to life: 1 unless it was evicted or the host restarted.
+    /// How often its guest was begun: 1 for the start, and one more each time it came back from its journal, after it had
+    /// left memory, out of hospital, after trouble or a restart of the host. An attempt that wrote nothing is counted only
+    /// while its identity is awake.
     pub attempts: u32,
     /// Whether an instance is in memory.
     pub in_memory: bool,

@@ -31,6 +31,8 @@ pub(crate) struct EndRecord {
     pub bytes: u64,
     #[prost(message, repeated, tag = "6")]
     pub sessions: Vec<SessionRecord>,
+    #[prost(uint32, tag = "7")]
+    pub attempts: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -97,6 +97,7 @@ pub(crate) struct FlowPort {
     submitted: AtomicU32,
     acknowledged: AtomicU32,
     durable: AtomicBool,
+    attempts: AtomicU32,
     failure: Mutex<Option<StoreError>>,
     view: Mutex<View>,
 }
@@ -117,6 +118,7 @@ impl FlowPort {
             row,
             name: OnceLock::new(),
             durable: AtomicBool::new(false),
+            attempts: AtomicU32::new(0),
             guard: RunGuard::new(),
             queue: Mutex::default(),
             notify: Notify::new(),
@@ -156,6 +158,21 @@ impl FlowPort {
     /// True once a unit of this run is in the database.
     pub fn is_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// How often the flow's guest was begun, this time included, as far as is known.
+    pub fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Acquire)
+    }
+
+    /// So many attempts are known of; fewer than before are no news.
+    pub fn note_attempts(&self, attempts: u32) {
+        self.attempts.fetch_max(attempts, Ordering::AcqRel);
+    }
+
+    /// The guest begins once more. Gives the number of the attempt, from 1 on.
+    pub fn begin_attempt(&self) -> u32 {
+        self.attempts.fetch_add(1, Ordering::AcqRel).saturating_add(1)
     }
 
     /// Leaves a parcel. Gives it back if the port is closed, because the flow is not in memory any more, or if there is

@@ -90,7 +90,8 @@ impl Actor {
         port.set_name(id, &def.name, client_id.clone());
         let mut slot = FlowSlot {
             state: SlotState::Cold { until: None },
-            attempts: 1,
+            attempts: 0,
+            troubles: 0,
             client_id,
             initiation: None,
             kills: Vec::new(),

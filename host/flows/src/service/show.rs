@@ -103,6 +103,11 @@ impl Host {
             (None, Some(end)) => (end.entries, end.bytes),
             (None, None) => (0, 0),
         };
+        // An attempt that has not written anything yet is known in memory only.
+        let attempts = match &end {
+            Some(end) => end.attempts,
+            None => machine.as_ref().map_or(0, Machine::attempt).max(stand.map_or(0, |stand| stand.attempts)),
+        };
         let waiting_for = summary
             .phase
             .eq(&FlowPhase::Suspended)
@@ -116,7 +121,7 @@ impl Host {
             sessions,
             journal_entries: entries,
             journal_bytes: bytes,
-            attempts: stand.map_or(record.attempts, |stand| stand.attempts).max(1),
+            attempts: attempts.max(record.attempts).max(1),
             in_memory: self.port_of(record.id).is_some(),
             summary,
         }
