@@ -205,6 +205,8 @@ pub struct FlowDetail {
     /// left memory, out of hospital, after trouble or a restart of the host. An attempt that wrote nothing is counted only
     /// while its identity is awake.
     pub attempts: u32,
+    /// How many progress labels it has given, which is the highest cursor; `None` if its journal cannot be read.
+    pub labels: Option<u64>,
     /// Whether an instance is in memory.
     pub in_memory: bool,
 }

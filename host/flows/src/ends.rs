@@ -33,6 +33,9 @@ pub(crate) struct EndRecord {
     pub sessions: Vec<SessionRecord>,
     #[prost(uint32, tag = "7")]
     pub attempts: u32,
+    /// How many progress labels the flow has given, if that is known.
+    #[prost(uint64, optional, tag = "8")]
+    pub labels: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

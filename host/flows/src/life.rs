@@ -325,6 +325,7 @@ impl Life {
             journal_entries: 0,
             journal_bytes: 0,
             attempts,
+            labels: None,
             in_memory: false,
         };
         let (core, row, detail) = (self.core.clone(), self.port.row, Arc::new(detail));
@@ -418,6 +419,7 @@ impl Life {
             journal_entries: machine.entries(),
             journal_bytes: machine.bytes(),
             attempts: record.attempts,
+            labels: record.labels,
             in_memory: false,
         }
     }
@@ -551,6 +553,7 @@ fn end_record(machine: &Machine, outcome: &Result<Bytes, FlowError>) -> EndRecor
         progress: machine.label().map(str::to_owned),
         entries: machine.entries(),
         bytes: machine.bytes(),
+        labels: Some(machine.labels()),
         sessions: sessions
             .map(|session| SessionRecord { peer: session.peer.to_string(), state: session.state.to_owned() })
             .collect(),

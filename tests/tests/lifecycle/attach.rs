@@ -7,7 +7,7 @@ use maxhost_model::{Code, Problem};
 use maxhost_rpc::proto::v1 as pb;
 use maxhost_rpc::proto::v1::flow_event::Event;
 use maxhost_rpc::{Client, FollowFrom, FollowOptions, Observation};
-use maxhost_tests::{ALICE, Network, eventually};
+use maxhost_tests::{ALICE, Host, Network, eventually};
 use serde_json::json;
 
 /// What a follower was told.
@@ -127,4 +127,73 @@ async fn a_flow_that_has_ended_is_told_at_once_and_one_that_never_was_not_at_all
     let unknown = "00000000-0000-8000-8000-000000000001";
     network.cli(&["flow", "watch", unknown]).fails(3, "flow-not-found");
     network.cli(&["flow", "show", unknown]).fails(3, "flow-not-found");
+}
+
+/// The labels of a flow from a cursor on, or the code and text of the refusal.
+async fn labels_behind(host: &Host, flow_id: &str, cursor: u64) -> Result<usize, Problem> {
+    let from = FollowFrom::Flow { flow_id: flow_id.to_owned(), cursor, encoding: pb::Encoding::Json };
+    let options = FollowOptions { deadline: None, patience: Duration::ZERO };
+    let mut labels = 0;
+    let observe = |observation: Observation<'_>| {
+        labels += usize::from(matches!(observation, Observation::Event { event: Event::Progress(_), .. }));
+    };
+    host.client().follow(from, options, observe).await.map(|_| labels)
+}
+
+async fn refuses(host: &Host, flow: &str, cursor: u64, last: u64) {
+    let problem = labels_behind(host, flow, cursor).await.unwrap_err();
+    assert_eq!(problem.code, Code::CursorInvalid, "{problem}");
+    assert_eq!(problem.details["last"], last.to_string(), "{problem}");
+    assert!(problem.remedy.contains("attach with the cursor of the last event"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_the_flow_never_had_is_refused_while_it_lives_and_after() {
+    for evict in ["never", "every-wait"] {
+        let network = Network::new().setting(&format!("flows.evict={evict}"));
+        let host = network.run();
+        let fresh = host.start(ALICE, "sleep-forever", json!({})).await;
+        refuses(&host, &fresh, 1, 0).await;
+        refuses(&host, &fresh, u64::MAX, 0).await;
+        let flow = host.start(ALICE, "beat", json!({"beats": 6, "interval_ms": 150})).await;
+        let told = Arc::new(Mutex::new(Told::default()));
+        let follower = tokio::spawn(follow(client(&network), flow.clone(), 0, told.clone()));
+        until_told(&told, 2).await;
+        let problem = labels_behind(&host, &flow, 7).await.unwrap_err();
+        assert_eq!(problem.code, Code::CursorInvalid, "{evict}: {problem}");
+        // The last one that was told is good, however fresh it is.
+        let seen = told.lock().unwrap().labels.len() as u64;
+        assert_eq!(labels_behind(&host, &flow, seen).await.unwrap() as u64, 6 - seen, "{evict}");
+        follower.await.unwrap();
+
+        refuses(&host, &flow, 7, 6).await;
+        assert_eq!(labels_behind(&host, &flow, 6).await.unwrap(), 0);
+        host.kill_9();
+        let host = network.run();
+        refuses(&host, &flow, 7, 6).await;
+        assert_eq!(labels_behind(&host, &flow, 6).await.unwrap(), 0);
+        refuses(&host, &fresh, 1, 0).await;
+        network.cli(&["flow", "watch", &flow, "--cursor", "7"]).fails(4, "cursor-invalid");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_from_before_a_crash_is_good_at_any_moment_after_it() {
+    let network = Network::new();
+    let mut host = network.run();
+    let flow = host.start(ALICE, "beat", json!({"beats": 60, "interval_ms": 25})).await;
+    let told = Arc::new(Mutex::new(Told::default()));
+    for crash in 1..=3 {
+        let cursor = told.lock().unwrap().labels.last().map_or(0, |(cursor, _)| *cursor);
+        let follower = tokio::spawn(follow(client(&network), flow.clone(), cursor, told.clone()));
+        until_told(&told, crash * 12).await;
+        follower.abort();
+        host.kill_9();
+        host = network.run();
+    }
+    let cursor = told.lock().unwrap().labels.last().map_or(0, |(cursor, _)| *cursor);
+    follow(client(&network), flow.clone(), cursor, told.clone()).await;
+    let told = told.lock().unwrap();
+    let seen: Vec<String> = told.labels.iter().map(|(_, label)| label.clone()).collect();
+    assert_eq!(seen, labels(60));
 }

@@ -122,6 +122,10 @@ impl Host {
             journal_entries: entries,
             journal_bytes: bytes,
             attempts: attempts.max(record.attempts).max(1),
+            labels: match &end {
+                Some(end) => end.labels,
+                None => machine.as_ref().map(Machine::labels),
+            },
             in_memory: self.port_of(record.id).is_some(),
             summary,
         }
