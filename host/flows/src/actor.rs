@@ -331,7 +331,7 @@ impl Actor {
             }
             SlotState::Cold { until: None } | SlotState::Hospital => {}
         }
-        let port = FlowPort::new(row);
+        let port = FlowPort::new(row, self.entry.row);
         port.note_attempts(slot.attempts);
         slot.state = SlotState::Hot { port: port.clone(), news: false, responder: false };
         Some(port)

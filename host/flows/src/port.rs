@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use maxhost_journal::{Millis, Parcel, Wait};
-use maxhost_model::{FlowId, FlowRow};
+use maxhost_model::{FlowId, FlowRow, IdentityRow};
 use maxhost_store::{RunGuard, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -89,6 +89,8 @@ struct PortName {
 #[derive(Debug)]
 pub(crate) struct FlowPort {
     pub row: FlowRow,
+    /// Whose flow it is.
+    pub owner: IdentityRow,
     pub guard: RunGuard,
     name: OnceLock<PortName>,
     queue: Mutex<Queue>,
@@ -104,18 +106,19 @@ pub(crate) struct FlowPort {
 
 impl FlowPort {
     /// For a flow that comes back, and whose public id is not read yet.
-    pub fn new(row: FlowRow) -> Arc<FlowPort> {
-        FlowPort::with(row, View::default())
+    pub fn new(row: FlowRow, owner: IdentityRow) -> Arc<FlowPort> {
+        FlowPort::with(row, owner, View::default())
     }
 
     /// For a flow that begins.
-    pub fn of_new(row: FlowRow) -> Arc<FlowPort> {
-        FlowPort::with(row, View { whole: true, ..View::default() })
+    pub fn of_new(row: FlowRow, owner: IdentityRow) -> Arc<FlowPort> {
+        FlowPort::with(row, owner, View { whole: true, ..View::default() })
     }
 
-    fn with(row: FlowRow, view: View) -> Arc<FlowPort> {
+    fn with(row: FlowRow, owner: IdentityRow, view: View) -> Arc<FlowPort> {
         Arc::new(FlowPort {
             row,
+            owner,
             name: OnceLock::new(),
             durable: AtomicBool::new(false),
             attempts: AtomicU32::new(0),
