@@ -270,7 +270,7 @@ impl Actor {
         let Some(slot) = self.flows.get_mut(&row) else { return };
         let SlotState::Hot { port, .. } = &slot.state else { return };
         let (flow_id, flow) = (port.id(), port.flow().to_owned());
-        tracing::error!(identity = %self.entry.text, %flow_id, reason, "a flow needs a person");
+        tracing::error!(identity = %self.entry.text, %flow_id, flow, reason, "a flow needs a person");
         Counters::add(&self.core.counters.hospital);
         slot.state = SlotState::Hospital;
         if slot.condemned {

@@ -48,6 +48,8 @@ async fn only_it_is_in_hospital(network: &Network, host: &Host, damaged: &str, s
     let event = host.event("flow-hospitalised", |event| event["flow_id"] == damaged);
     assert!(event["reason"].as_str().unwrap().contains("journal-corrupt"), "{event}");
     assert_eq!((&event["identity"], &event["flow"]), (&json!(ALICE), &json!("heartbeat/beat")));
+    let told = network.log_lines(&["needs a person", damaged]);
+    assert!(told.len() == 1 && told[0].contains("journal-corrupt"), "{told:#?}");
     // The identity works, and a person can end the flow.
     assert_eq!(host.run(ALICE, "statics", json!({"times": 1})).await.result()["static"], 1);
     let killed = network.cli(&["flow", "kill", damaged]).ok().object();
