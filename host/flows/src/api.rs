@@ -161,7 +161,8 @@ pub struct FlowSummary {
 /// What a suspended flow waits for.
 #[derive(Debug, Clone)]
 pub struct WaitingFor {
-    /// `receive`, `receive-all`, `wait-any`, `sleep`, `flow-info`, `confirmation`, `slot`, …
+    /// `receive`, `receive-all`, `wait-any`, `sleep`, `flow-info`, `confirmation`; `slot`: room in its identity;
+    /// `instance`: room in the host.
     pub what: String,
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,

@@ -100,15 +100,21 @@ impl Life {
 
     /// Waits for the right to an instance. `None` if there will be none, or the flow is to end.
     async fn slot(&self) -> Option<Slot> {
+        if let Some(slot) = self.core.slots.try_take() {
+            return Some(slot);
+        }
+        self.port.show_without_instance(Some(now_millis()));
         let signalled = async {
             while !self.port.has_signal() {
                 self.port.wake().await;
             }
         };
-        tokio::select! {
+        let slot = tokio::select! {
             slot = self.core.slots.take() => slot,
             () = signalled => None,
-        }
+        };
+        self.port.show_without_instance(None);
+        slot
     }
 
     async fn go_on(&self, condemned: bool) -> Leaving {

@@ -66,6 +66,8 @@ struct Queue {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct View {
     pub waiting: Option<(Wait, Millis)>,
+    /// Since when it waits for an instance.
+    pub without_instance: Option<Millis>,
     pub labels: VecDeque<(u64, String)>,
     /// These are all labels that the flow ever had.
     pub whole: bool,
@@ -74,6 +76,10 @@ pub(crate) struct View {
 impl View {
     pub fn label(&self) -> Option<&str> {
         self.labels.back().map(|(_, label)| label.as_str())
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some() || self.without_instance.is_some()
     }
 }
 
@@ -288,6 +294,10 @@ impl FlowPort {
         self.view.lock().waiting = wait;
     }
 
+    pub fn show_without_instance(&self, since: Option<Millis>) {
+        self.view.lock().without_instance = since;
+    }
+
     pub fn show_progress(&self, labels: &[(u64, String)]) {
         let mut view = self.view.lock();
         for label in labels {
@@ -304,7 +314,7 @@ impl FlowPort {
     }
 
     pub fn is_waiting(&self) -> bool {
-        self.view.lock().waiting.is_some()
+        self.view.lock().is_waiting()
     }
 }
 

@@ -106,6 +106,7 @@ async fn a_flow_that_waits_for_an_instance_can_be_killed() {
     let holder = host.start(ALICE, "spin", json!({})).await;
     host.until_state(&holder, "running").await;
     let newcomer = host.start(BOB, "sleep-forever", json!({})).await;
+    assert!(!host.until_waits(&newcomer, "instance").await.in_memory);
     kill_soon(&host, &newcomer, "waiting for an instance").await;
     kill_soon(&host, &holder, "the holder").await;
     // And the instance is free again.

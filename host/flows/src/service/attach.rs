@@ -59,8 +59,7 @@ impl Host {
             let complete =
                 view.whole || view.labels.front().is_some_and(|(first, _)| *first <= cursor.saturating_add(1));
             if complete {
-                let phase =
-                    if view.waiting.is_some() { super::FlowPhase::Suspended } else { super::FlowPhase::Running };
+                let phase = if view.is_waiting() { super::FlowPhase::Suspended } else { super::FlowPhase::Running };
                 let mut events = vec![FlowEvent::Phase { phase, reason: None }];
                 let last = view.labels.back().map_or(0, |(last, _)| *last);
                 let labels = view.labels.into_iter().filter(|(number, _)| *number > cursor);
