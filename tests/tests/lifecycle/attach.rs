@@ -6,9 +6,11 @@ use std::time::Duration;
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::proto::v1 as pb;
 use maxhost_rpc::proto::v1::flow_event::Event;
+use maxhost_rpc::proto::v1::flow_service_client::FlowServiceClient;
 use maxhost_rpc::{Client, FollowFrom, FollowOptions, Observation};
 use maxhost_tests::{ALICE, Host, Network, eventually};
 use serde_json::json;
+use tonic::transport::Endpoint;
 
 /// What a follower was told.
 #[derive(Default)]
@@ -196,4 +198,62 @@ async fn a_cursor_from_before_a_crash_is_good_at_any_moment_after_it() {
     let told = told.lock().unwrap();
     let seen: Vec<String> = told.labels.iter().map(|(_, label)| label.clone()).collect();
     assert_eq!(seen, labels(60));
+}
+
+/// Why a stream ended, or the flow that ended in it.
+enum Last {
+    Flow(Box<pb::Flow>),
+    Status(tonic::Status),
+}
+
+/// Reads a stream to its end; the cursor goes along.
+async fn read(mut events: tonic::Streaming<pb::FlowEvent>, cursor: &mut u64, labels: &mut Vec<String>) -> Last {
+    loop {
+        let event = match events.message().await {
+            Ok(event) => event.expect("a stream ends with the flow or with a status"),
+            Err(status) => return Last::Status(status),
+        };
+        *cursor = event.cursor;
+        match event.event {
+            Some(Event::Progress(label)) => labels.push(label),
+            Some(Event::Ended(flow)) => return Last::Flow(Box::new(flow)),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_falls_behind_is_told_and_misses_nothing_when_it_attaches_again() {
+    const BEATS: u32 = 2_500;
+    let network = Network::new().setting("flows.evict=never");
+    let host = network.run();
+    let flow = host.start(ALICE, "beat", json!({"beats": BEATS, "interval_ms": 1})).await;
+    // Next to nothing is under way between the two, so what is not read waits in the host.
+    let endpoint = Endpoint::from_shared(format!("http://{}", host.ready()["grpc"].as_str().unwrap())).unwrap();
+    let channel = endpoint.initial_stream_window_size(1_024).connect().await.unwrap();
+    let mut service = FlowServiceClient::new(channel);
+    let mut attach = async |cursor| {
+        let selector = Some(pb::attach_request::Selector::FlowId(flow.clone()));
+        let request = pb::AttachRequest { selector, cursor, encoding: pb::Encoding::Json.into() };
+        service.attach(request).await.unwrap().into_inner()
+    };
+    let slow = attach(0).await;
+    // Meanwhile the flow goes on as if nobody followed it.
+    host.until(&flow, |shown| {
+        let label = shown.flow.as_ref().and_then(|flow| flow.progress.as_deref());
+        let beat = label.and_then(|label| label.split(' ').nth(1)?.parse::<u32>().ok());
+        beat.is_some_and(|beat| (900..BEATS).contains(&beat))
+    })
+    .await;
+    let (mut cursor, mut told) = (0, Vec::new());
+    let Last::Status(status) = read(slow, &mut cursor, &mut told).await else { panic!("it kept up: {}", told.len()) };
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+    let code = status.metadata().get("maxhost-code").and_then(|code| code.to_str().ok());
+    assert_eq!(code, Some("overloaded"), "{status:?}");
+    assert!(status.message().contains("attach again with the last cursor"), "{status:?}");
+    assert!(told.len() < 900 && told.len() as u64 == cursor, "{} labels, cursor {cursor}", told.len());
+
+    let Last::Flow(ended) = read(attach(cursor).await, &mut cursor, &mut told).await else { panic!("it fell behind") };
+    assert_eq!(ended.state(), pb::FlowState::Completed);
+    assert_eq!(told, labels(BEATS));
 }
