@@ -129,6 +129,14 @@ impl Network {
         command
     }
 
+    /// The lines of its hosts' log that have all these words.
+    #[must_use]
+    pub fn log_lines(&self, words: &[&str]) -> Vec<String> {
+        let log = fs::read_to_string(self.path("host.log")).expect("a host has run");
+        let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+        log.lines().filter(fits).map(str::to_owned).collect()
+    }
+
     /// Its database, for tests that damage it while no host runs.
     #[must_use]
     pub fn database(&self) -> Connection {

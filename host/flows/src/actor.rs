@@ -34,7 +34,10 @@ enum SlotState {
 
 struct FlowSlot {
     state: SlotState,
+    /// How often its guest was begun, as far as this actor knows; the journal may know of more.
     attempts: u32,
+    /// Since it last got on: how often it met trouble that is not its own.
+    troubles: u32,
     client_id: Option<String>,
     /// The initiation that it answers, until its first life is over.
     initiation: Option<i64>,
@@ -88,7 +91,7 @@ impl Actor {
                 false => SlotState::Cold { until: None },
             };
             let (kills, condemned) = (Vec::new(), false);
-            (*row, FlowSlot { state, attempts: 0, client_id: None, initiation: None, kills, condemned })
+            (*row, FlowSlot { state, attempts: 0, troubles: 0, client_id: None, initiation: None, kills, condemned })
         };
         let flows = cold.live.iter().map(slot).collect();
         Actor {
@@ -222,8 +225,9 @@ impl Actor {
 
     fn left(&mut self, opened: &Arc<Opened>, row: FlowRow, leaving: Leaving) {
         let Some(slot) = self.flows.get_mut(&row) else { return };
-        let SlotState::Hot { news, responder, .. } = slot.state else { return };
+        let SlotState::Hot { ref port, news, responder } = slot.state else { return };
         self.hot -= 1;
+        slot.attempts = port.attempts();
         if let Some(id) = slot.initiation.take() {
             // Whatever it wrote is answered: the initiation is taken, or free to be taken.
             self.in_hand.remove(&id);
@@ -239,7 +243,7 @@ impl Actor {
             }
             Leaving::Evicted { until } => {
                 slot.state = SlotState::Cold { until };
-                slot.attempts += 1;
+                slot.troubles = 0;
                 let due = until.is_some_and(|until| until <= now_millis());
                 if news || due {
                     self.enqueue(row);
@@ -248,8 +252,8 @@ impl Actor {
                 }
             }
             Leaving::Retry(problem) => {
-                slot.attempts += 1;
-                let at = now_millis() + backoff(slot.attempts).as_millis() as u64;
+                let at = now_millis() + backoff(slot.troubles).as_millis() as u64;
+                slot.troubles = slot.troubles.saturating_add(1);
                 slot.state = SlotState::Retrying { at };
                 self.timers.insert((at, row));
                 tracing::warn!(identity = %self.entry.text, row = row.0, %problem, "a flow met trouble that is not its own; it is tried again");
@@ -266,7 +270,7 @@ impl Actor {
         let Some(slot) = self.flows.get_mut(&row) else { return };
         let SlotState::Hot { port, .. } = &slot.state else { return };
         let (flow_id, flow) = (port.id(), port.flow().to_owned());
-        tracing::error!(identity = %self.entry.text, %flow_id, reason, "a flow needs a person");
+        tracing::error!(identity = %self.entry.text, %flow_id, flow, reason, "a flow needs a person");
         Counters::add(&self.core.counters.hospital);
         slot.state = SlotState::Hospital;
         if slot.condemned {
@@ -327,14 +331,19 @@ impl Actor {
             }
             SlotState::Cold { until: None } | SlotState::Hospital => {}
         }
-        let port = FlowPort::new(row);
+        let port = FlowPort::new(row, self.entry.row);
+        port.note_attempts(slot.attempts);
         slot.state = SlotState::Hot { port: port.clone(), news: false, responder: false };
         Some(port)
     }
 
     fn stand(&self, row: FlowRow) -> Option<Stand> {
         let slot = self.flows.get(&row)?;
-        Some(Stand { attempts: slot.attempts })
+        let attempts = match &slot.state {
+            SlotState::Hot { port, .. } => port.attempts(),
+            SlotState::Cold { .. } | SlotState::Retrying { .. } | SlotState::Hospital => slot.attempts,
+        };
+        Some(Stand { attempts })
     }
 
     fn enqueue(&mut self, row: FlowRow) {

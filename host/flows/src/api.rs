@@ -161,7 +161,8 @@ pub struct FlowSummary {
 /// What a suspended flow waits for.
 #[derive(Debug, Clone)]
 pub struct WaitingFor {
-    /// `receive`, `receive-all`, `wait-any`, `sleep`, `flow-info`, `confirmation`, `slot`, …
+    /// `receive`, `receive-all`, `wait-any`, `sleep`, `flow-info`, `confirmation`; `slot`: room in its identity;
+    /// `instance`: room in the host.
     pub what: String,
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,
@@ -201,8 +202,12 @@ pub struct FlowDetail {
     pub journal_entries: u64,
     /// Size of the journal, with the messages it keeps.
     pub journal_bytes: u64,
-    /// How often it was brought to life: 1 unless it was evicted or the host restarted.
+    /// How often its guest was begun: 1 for the start, and one more each time it came back from its journal, after it had
+    /// left memory, out of hospital, after trouble or a restart of the host. An attempt that wrote nothing is counted only
+    /// while its identity is awake.
     pub attempts: u32,
+    /// How many progress labels it has given, which is the highest cursor; `None` if its journal cannot be read.
+    pub labels: Option<u64>,
     /// Whether an instance is in memory.
     pub in_memory: bool,
 }

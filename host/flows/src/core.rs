@@ -112,6 +112,16 @@ impl Core {
         let _ = self.events.send(event);
     }
 
+    /// Says that an identity cannot be hosted, and why: in the log, where no line is lost, and among the events.
+    pub fn tell_quarantined(&self, identity: &str, problem: &Problem) {
+        tracing::warn!(identity, code = %problem.code, reason = problem.message, "identity quarantined");
+        self.emit(OperatorEvent::IdentityQuarantined {
+            identity: identity.to_owned(),
+            code: problem.code.to_string(),
+            reason: problem.message.clone(),
+        });
+    }
+
     /// A party by its canonical name: hosted here, or known to the network.
     pub fn party(&self, name: &X500Name) -> Result<Option<maxhost_model::Party>, Problem> {
         Ok(self.network.party(name).map_err(Problem::from)?.map(|verified| verified.party))

@@ -31,8 +31,13 @@ pub(crate) struct EndRecord {
     pub bytes: u64,
     #[prost(message, repeated, tag = "6")]
     pub sessions: Vec<SessionRecord>,
+    #[prost(uint32, tag = "7")]
+    pub attempts: u32,
+    /// How many progress labels the flow has given, if that is known.
+    #[prost(uint64, optional, tag = "8")]
+    pub labels: Option<u64>,
     /// Of a flow that failed: what it had sent on sessions that were not confirmed yet.
-    #[prost(message, repeated, tag = "7")]
+    #[prost(message, repeated, tag = "9")]
     pub held: Vec<HeldRecord>,
 }
 

@@ -183,11 +183,7 @@ impl Host {
             let entry = self.put(name, row, spec.clone(), epochs.get(&row).copied().unwrap_or(0));
             if let Some(problem) = problem {
                 set_quarantined(&entry, problem.clone());
-                self.core.emit(OperatorEvent::IdentityQuarantined {
-                    identity: entry.text.to_string(),
-                    code: problem.code.to_string(),
-                    reason: problem.message.clone(),
-                });
+                self.core.tell_quarantined(&entry.text, &problem);
                 problems.push((spec, problem));
             } else {
                 waking.push(entry);
@@ -245,12 +241,7 @@ impl Host {
     /// A manifest that names no usable identity: shown, and in nobody's way.
     pub async fn quarantine(&self, manifest: &Path, name: Option<String>, problem: Problem) {
         let file = manifest.display().to_string();
-        tracing::warn!(manifest = file, %problem, "manifest quarantined");
-        self.core.emit(OperatorEvent::IdentityQuarantined {
-            identity: name.clone().unwrap_or_else(|| file.clone()),
-            code: problem.code.to_string(),
-            reason: problem.message.clone(),
-        });
+        self.core.tell_quarantined(name.as_deref().unwrap_or(&file), &problem);
         // If the manifest's identity runs already, it goes on as it was.
         self.core.directory.broken.insert(file, (name, problem));
     }
@@ -432,7 +423,8 @@ async fn readmit(host: std::sync::Weak<Host>) {
             if let Ok(host) = mended.await {
                 let spec = entry.spec.lock().as_ref().clone();
                 tracing::info!(identity = %entry.text, "mended: out of quarantine");
-                if let Err(problem) = host.put_identity(spec).await {
+                // Whoever is refused is told of there.
+                if let Err(problem) = host.put_identities(vec![spec]).await {
                     tracing::warn!(identity = %entry.text, %problem, "cannot be hosted yet");
                 }
             }

@@ -100,15 +100,21 @@ impl Life {
 
     /// Waits for the right to an instance. `None` if there will be none, or the flow is to end.
     async fn slot(&self) -> Option<Slot> {
+        if let Some(slot) = self.core.slots.try_take() {
+            return Some(slot);
+        }
+        self.port.show_without_instance(Some(now_millis()));
         let signalled = async {
             while !self.port.has_signal() {
                 self.port.wake().await;
             }
         };
-        tokio::select! {
+        let slot = tokio::select! {
             slot = self.core.slots.take() => slot,
             () = signalled => None,
-        }
+        };
+        self.port.show_without_instance(None);
+        slot
     }
 
     async fn go_on(&self, condemned: bool) -> Leaving {
@@ -131,11 +137,13 @@ impl Life {
         self.port.set_name(journal.record.id, &journal.record.name, journal.record.client_id.clone());
         let restored =
             StartRecord::decode(&journal.record.start).and_then(|start| Ok((self.restore(&start, &journal)?, start)));
+        self.port.note_attempts(journal.record.attempts);
         let (machine, start) = match restored {
             Ok(restored) => restored,
             Err(error) if condemned => return self.end_unreadable(&journal.record, &error),
             Err(error) => return self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await,
         };
+        self.port.note_attempts(machine.attempt());
         let def = match self.code_of(&start).await {
             Ok(def) => def,
             Err(_) if condemned => return self.abort_bare(machine, &start, killed()).await,
@@ -144,7 +152,7 @@ impl Life {
         if journal.record.state == FlowState::Hospital && !condemned {
             // Back from hospital: spec 2.6, the reason is forgotten when the flow is tried again.
             let mut unit = Unit::default();
-            unit.op(self.set_state(FlowState::Live, None, journal.record.attempts + 1));
+            unit.op(self.set_state(FlowState::Live, None));
             unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
         }
         Counters::add(&self.core.counters.replays);
@@ -176,7 +184,8 @@ impl Life {
         })
     }
 
-    async fn run_guest(&self, run: GuestRun, start: &StartRecord) -> Leaving {
+    async fn run_guest(&self, mut run: GuestRun, start: &StartRecord) -> Leaving {
+        run.machine.set_attempt(self.port.begin_attempt());
         let (def, parameters) = (run.def.clone(), self.parameters(start));
         let end = def.component.run(run, invocation(start), &parameters).await;
         let mut run = end.host;
@@ -291,7 +300,8 @@ impl Life {
     /// Not even the start is readable: what the flow's row says is all there is to tell.
     fn end_without_start(&self, stored: &FlowRecord, error: &FlowError) {
         let finished = now_millis() as i64;
-        let record = EndRecord { error: Some(error.into()), ..EndRecord::default() };
+        let attempts = self.port.attempts().max(1);
+        let record = EndRecord { error: Some(error.into()), attempts, ..EndRecord::default() };
         let mut unit = Unit::default();
         unit.op(Op::EndFlow {
             flow: self.port.row,
@@ -320,7 +330,8 @@ impl Life {
             sessions: Vec::new(),
             journal_entries: 0,
             journal_bytes: 0,
-            attempts: stored.attempts.max(1),
+            attempts,
+            labels: None,
             in_memory: false,
         };
         let (core, row, detail) = (self.core.clone(), self.port.row, Arc::new(detail));
@@ -355,7 +366,7 @@ impl Life {
         reply: Option<tokio::sync::oneshot::Sender<Result<(), crate::run::StartFailure>>>,
     ) {
         let phase = phase_of(&outcome);
-        let record = end_record(machine, &outcome);
+        let record = EndRecord { attempts: self.port.attempts().max(1), ..end_record(machine, &outcome) };
         let finished = now_millis() as i64;
         // Whoever started a flow by RPC may come back for its result; a responder that did its work leaves nothing.
         let keeps = matches!(start.origin, Origin::Rpc { .. }) || outcome.is_err();
@@ -413,20 +424,21 @@ impl Life {
             sessions: sessions.collect(),
             journal_entries: machine.entries(),
             journal_bytes: machine.bytes(),
-            attempts: 1,
+            attempts: record.attempts,
+            labels: record.labels,
             in_memory: false,
         }
     }
 
-    fn set_state(&self, state: FlowState, reason: Option<String>, attempts: u32) -> Op {
-        Op::SetState { flow: self.port.row, state, reason, attempts }
+    fn set_state(&self, state: FlowState, reason: Option<String>) -> Op {
+        Op::SetState { flow: self.port.row, state, reason, attempts: self.port.attempts() }
     }
 
     /// Parks the flow until a person has looked at it. What it did since its last commit is forgotten.
     async fn hospitalise(&self, reason: String) -> Leaving {
         self.port.settle().await;
         let mut unit = Unit::default();
-        unit.op(self.set_state(FlowState::Hospital, Some(reason.clone()), 0));
+        unit.op(self.set_state(FlowState::Hospital, Some(reason.clone())));
         unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
         Leaving::Hospital(reason)
     }
@@ -560,10 +572,12 @@ fn end_record(machine: &Machine, outcome: &Result<Bytes, FlowError>) -> EndRecor
         progress: machine.label().map(str::to_owned),
         entries: machine.entries(),
         bytes: machine.bytes(),
+        labels: Some(machine.labels()),
         sessions: sessions
             .map(|session| SessionRecord { peer: session.peer.to_string(), state: session.state.to_owned() })
             .collect(),
         held: if outcome.is_err() { held(machine) } else { Vec::new() },
+        ..EndRecord::default()
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Mail {
     Left { row: FlowRow, leaving: Leaving },
     /// End a flow. Answers whether there was something to kill.
     Kill { row: FlowRow, reply: oneshot::Sender<Result<bool, Problem>> },
-    /// What is kept of flows in hospital and such.
+    /// What is known of a flow beyond its journal.
     Stand { row: FlowRow, reply: oneshot::Sender<Option<Stand>> },
     /// Let the identity go: its manifest went, or the host stops.
     Drain,
@@ -35,9 +35,10 @@ pub(crate) enum Mail {
     Refresh,
 }
 
-/// Where a flow stands that is not in memory.
+/// Where a flow stands, as its identity knows and the database may not.
 #[derive(Debug, Clone)]
 pub(crate) struct Stand {
+    /// How often its guest was begun.
     pub attempts: u32,
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use maxhost_journal::{Millis, Parcel, Wait};
-use maxhost_model::{FlowId, FlowRow};
+use maxhost_model::{FlowId, FlowRow, IdentityRow};
 use maxhost_store::{RunGuard, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -66,6 +66,8 @@ struct Queue {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct View {
     pub waiting: Option<(Wait, Millis)>,
+    /// Since when it waits for an instance.
+    pub without_instance: Option<Millis>,
     pub labels: VecDeque<(u64, String)>,
     /// These are all labels that the flow ever had.
     pub whole: bool,
@@ -74,6 +76,10 @@ pub(crate) struct View {
 impl View {
     pub fn label(&self) -> Option<&str> {
         self.labels.back().map(|(_, label)| label.as_str())
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some() || self.without_instance.is_some()
     }
 }
 
@@ -89,6 +95,8 @@ struct PortName {
 #[derive(Debug)]
 pub(crate) struct FlowPort {
     pub row: FlowRow,
+    /// Whose flow it is.
+    pub owner: IdentityRow,
     pub guard: RunGuard,
     name: OnceLock<PortName>,
     queue: Mutex<Queue>,
@@ -97,26 +105,29 @@ pub(crate) struct FlowPort {
     submitted: AtomicU32,
     acknowledged: AtomicU32,
     durable: AtomicBool,
+    attempts: AtomicU32,
     failure: Mutex<Option<StoreError>>,
     view: Mutex<View>,
 }
 
 impl FlowPort {
     /// For a flow that comes back, and whose public id is not read yet.
-    pub fn new(row: FlowRow) -> Arc<FlowPort> {
-        FlowPort::with(row, View::default())
+    pub fn new(row: FlowRow, owner: IdentityRow) -> Arc<FlowPort> {
+        FlowPort::with(row, owner, View::default())
     }
 
     /// For a flow that begins.
-    pub fn of_new(row: FlowRow) -> Arc<FlowPort> {
-        FlowPort::with(row, View { whole: true, ..View::default() })
+    pub fn of_new(row: FlowRow, owner: IdentityRow) -> Arc<FlowPort> {
+        FlowPort::with(row, owner, View { whole: true, ..View::default() })
     }
 
-    fn with(row: FlowRow, view: View) -> Arc<FlowPort> {
+    fn with(row: FlowRow, owner: IdentityRow, view: View) -> Arc<FlowPort> {
         Arc::new(FlowPort {
             row,
+            owner,
             name: OnceLock::new(),
             durable: AtomicBool::new(false),
+            attempts: AtomicU32::new(0),
             guard: RunGuard::new(),
             queue: Mutex::default(),
             notify: Notify::new(),
@@ -156,6 +167,21 @@ impl FlowPort {
     /// True once a unit of this run is in the database.
     pub fn is_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// How often the flow's guest was begun, this time included, as far as is known.
+    pub fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Acquire)
+    }
+
+    /// So many attempts are known of; fewer than before are no news.
+    pub fn note_attempts(&self, attempts: u32) {
+        self.attempts.fetch_max(attempts, Ordering::AcqRel);
+    }
+
+    /// The guest begins once more. Gives the number of the attempt, from 1 on.
+    pub fn begin_attempt(&self) -> u32 {
+        self.attempts.fetch_add(1, Ordering::AcqRel).saturating_add(1)
     }
 
     /// Leaves a parcel. Gives it back if the port is closed, because the flow is not in memory any more, or if there is
@@ -268,6 +294,10 @@ impl FlowPort {
         self.view.lock().waiting = wait;
     }
 
+    pub fn show_without_instance(&self, since: Option<Millis>) {
+        self.view.lock().without_instance = since;
+    }
+
     pub fn show_progress(&self, labels: &[(u64, String)]) {
         let mut view = self.view.lock();
         for label in labels {
@@ -284,7 +314,7 @@ impl FlowPort {
     }
 
     pub fn is_waiting(&self) -> bool {
-        self.view.lock().waiting.is_some()
+        self.view.lock().is_waiting()
     }
 }
 

@@ -15,6 +15,14 @@ pub(crate) fn no_flow(id: FlowId) -> Problem {
     Problem::new(Code::FlowNotFound, format!("there is no flow {id}")).detail("flow_id", id.to_string())
 }
 
+/// The flow has never had a label of this number.
+pub(crate) fn cursor_invalid(id: FlowId, cursor: u64, last: u64) -> Problem {
+    Problem::new(Code::CursorInvalid, format!("flow {id} has had {last} progress labels, the cursor says {cursor}"))
+        .detail("flow_id", id.to_string())
+        .detail("cursor", cursor.to_string())
+        .detail("last", last.to_string())
+}
+
 pub(crate) fn stopping() -> Problem {
     Problem::new(Code::HostStopping, "the host is stopping")
 }

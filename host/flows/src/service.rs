@@ -288,27 +288,25 @@ impl HostApi for Host {
     }
 
     async fn kill_flow(&self, _caller: &Caller, flow: FlowId) -> ApiResult<bool> {
-        let hot = self.core.ports.get(&flow.row()).is_some_and(|port| port.known_id() == Some(flow));
-        let record = match self.record(flow).await? {
-            Some(record) if record.state.is_live() => record,
-            // A flow whose first commit is on its way is not in the database yet.
-            None if hot => {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                match self.record(flow).await? {
-                    Some(record) if record.state.is_live() => record,
-                    _ => return Ok(false),
-                }
-            }
-            Some(_) => return Ok(false),
+        // A flow whose first commit is on its way is not in the database yet: looked for in memory first, so that it is
+        // found in one of the two.
+        let port = self.port_of(flow);
+        let owner = match (self.record(flow).await?, port) {
+            (Some(record), _) if record.state.is_live() => record.identity,
+            (Some(_), _) => return Ok(false),
+            (None, Some(port)) => port.owner,
             // A responder that ended well has no row any more.
-            None if self.core.ends.get(flow.row()).is_some_and(|end| end.summary.flow_id == flow) => return Ok(false),
-            None => return Err(no_flow(flow)),
+            (None, None) if self.core.ends.get(flow.row()).is_some_and(|end| end.summary.flow_id == flow) => {
+                return Ok(false);
+            }
+            (None, None) => return Err(no_flow(flow)),
         };
-        let Some(entry) = self.core.directory.by_row(record.identity) else {
+        let Some(entry) = self.core.directory.by_row(owner) else {
             return Err(Problem::new(Code::IdentityNotFound, "the flow's identity is not hosted here"));
         };
+        // Its identity knows it from before its first commit on, and answers when it has ended.
         let (reply, killed) = oneshot::channel();
-        self.core.tell(&entry, Mail::Kill { row: record.row, reply });
+        self.core.tell(&entry, Mail::Kill { row: flow.row(), reply });
         killed.await.map_err(|_| stopping())?
     }
 

@@ -137,6 +137,7 @@ pub struct Machine {
     stored_labels: u64,
     new_labels: Vec<String>,
     label: Option<String>,
+    attempt: u32,
     /// Numbers of the exceptions that peers sent: only these may be handed on as received.
     pub(crate) received_errors: Vec<u64>,
     /// An earlier life of the flow came further than this one has so far.
@@ -190,6 +191,7 @@ impl Machine {
             stored_labels: 0,
             new_labels: Vec::new(),
             label: None,
+            attempt: 0,
             received_errors: Vec::new(),
             catching_up: false,
             ended: false,
@@ -324,6 +326,24 @@ impl Machine {
         }
     }
 
+    /// How many progress labels the flow has given, written or not.
+    #[must_use]
+    pub fn labels(&self) -> u64 {
+        self.stored_labels.max(self.labels)
+    }
+
+    /// Which attempt at the flow this is, from 1 on: it goes into every segment. Until it is set, a restored machine has
+    /// the last one that wrote something.
+    pub fn set_attempt(&mut self, attempt: u32) {
+        self.attempt = attempt;
+    }
+
+    /// See [`Machine::set_attempt`].
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
     /// The current progress label.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
@@ -385,6 +405,7 @@ impl Machine {
                 progress_count: self.stored_labels,
                 progress: progress.clone(),
                 at: now,
+                attempt: self.attempt,
             };
             let bytes = segment.encode_sealed();
             self.bytes += bytes.len() as u64;
@@ -438,6 +459,7 @@ impl Machine {
         if let Some(segment) = last {
             self.stored_wait = segment.waits_for();
             self.stored_labels = segment.progress_count;
+            self.attempt = segment.attempt;
         }
     }
 

@@ -204,6 +204,9 @@ pub struct Segment {
     /// When, nanoseconds since 1970.
     #[prost(fixed64, tag = "6")]
     pub at: u64,
+    /// Which attempt at the flow wrote it, from 1 on; 0 before the first.
+    #[prost(uint32, tag = "7")]
+    pub attempt: u32,
 }
 
 impl Segment {

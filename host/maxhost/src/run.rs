@@ -188,7 +188,6 @@ async fn announce(
         for identity in host.identities(&Caller::local(), None).await? {
             if identity.phase == IdentityPhase::Quarantined {
                 let reason = identity.reason.unwrap_or_default();
-                tracing::warn!(identity = identity.name, reason, "identity quarantined");
                 events.emit(&json!({"event": "identity-quarantined", "identity": identity.name, "reason": reason}));
             }
         }

@@ -216,6 +216,27 @@ fn an_identity_is_issued_and_removed_without_a_host() {
 }
 
 #[test]
+fn a_start_whose_answer_got_lost_tells_the_user_what_he_may_do() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    // Takes requests and goes away without an answer.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = std::io::Read::read(&mut stream.unwrap(), &mut [0; 4096]);
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let start = ["flow", "start", "--identity", "Alice", "ping", "--endpoint", &endpoint, "--json"];
+    for (words, remedy) in
+        [(&[][..], "--client-id"), (&["--wait"], "--client-id"), (&["--client-id", "x"], "start it again")]
+    {
+        let lost = maxhost(dir.path(), &[&start, words].concat());
+        assert_eq!((exit(&lost), code(&lost).as_str()), (5, "host-unreachable"), "{}", err(&lost));
+        assert!(err(&lost).contains(remedy), "{}", err(&lost));
+    }
+}
+
+#[test]
 fn doctor_finds_a_healthy_network_healthy_and_names_what_is_broken() {
     use std::os::unix::fs::PermissionsExt;
     let dir = network(&[]);

@@ -120,7 +120,7 @@ codes! {
     FlowHospital = "flow-hospital", Failed, "see the reason in `maxhost flow show`; kill the flow if it cannot be mended";
     MessageTooLarge = "message-too-large", Refused, "send less at once: the network parameters limit the size of a message";
     JournalCorrupt = "journal-corrupt", Failed, "restore the database from a backup, or kill the flow";
-    CursorInvalid = "cursor-invalid", Refused, "use a cursor that the server sent for this flow, or 0";
+    CursorInvalid = "cursor-invalid", Refused, "attach with the cursor of the last event that the host sent for this flow, or with 0 to be told everything again";
     // Configuration and the host
     ConfigInvalid = "config-invalid", Refused, "correct the file at the line given";
     ConfigNotFound = "config-not-found", NotFound, "run `maxhost init DIR` first, or name the file with --config";

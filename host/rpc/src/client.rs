@@ -74,8 +74,6 @@ impl Client {
     }
 
     calls! {
-        /// Starts a flow.
-        start_flow(flows, StartFlowRequest) -> StartFlowResponse;
         /// Everything about one flow.
         get_flow(flows, GetFlowRequest) -> GetFlowResponse;
         /// A page of flows.
@@ -100,6 +98,18 @@ impl Client {
         node_info(network, NodeInfoRequest) -> NodeInfoResponse;
         /// The network parameters.
         network_parameters(network, NetworkParametersRequest) -> NetworkParametersResponse;
+    }
+
+    /// Starts a flow.
+    ///
+    /// # Errors
+    /// What the host answers; `host-unreachable` and `timeout` if it does not. If the request was sent, the remedy says
+    /// what to do about a flow that may have been started.
+    pub async fn start_flow(&self, request: pb::StartFlowRequest) -> Result<pb::StartFlowResponse, Problem> {
+        let channel = self.connect().await?;
+        let repeatable = request.client_id.is_some();
+        let answer = flows(channel).start_flow(self.request(request)).await;
+        self.answer(answer).map_err(|problem| unanswered_start(problem, repeatable))
     }
 
     /// A connection that stands: the one there is, or a new one.
@@ -143,6 +153,19 @@ impl Client {
             *self.connected.lock() = None;
         }
         problem
+    }
+}
+
+/// The start was sent, and nobody can tell whether it arrived: says what may be done.
+fn unanswered_start(problem: Problem, repeatable: bool) -> Problem {
+    match problem.code {
+        Code::HostUnreachable | Code::HostStopping | Code::Timeout if repeatable => {
+            problem.remedy("start it again with the same client id: a flow that was started already is not started twice")
+        }
+        Code::HostUnreachable | Code::HostStopping | Code::Timeout => problem.remedy(
+            "look with `maxhost flow list` whether the flow was started; a start with --client-id can be repeated safely",
+        ),
+        _ => problem,
     }
 }
 

@@ -246,6 +246,34 @@ async fn following_goes_on_behind_the_cursor_when_the_host_is_back_elsewhere() {
     assert_eq!(flow.state(), pb::FlowState::Completed);
 }
 
+/// A host that takes requests and goes away without an answer.
+async fn breaking() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await;
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_start_whose_answer_got_lost_says_what_to_do() {
+    let client = Client::at(breaking().await, Duration::from_secs(5));
+    let plain = client.start_flow(start(None)).await.unwrap_err();
+    assert_eq!(plain.code, Code::HostUnreachable, "{plain}");
+    assert!(plain.remedy.contains("flow list") && plain.remedy.contains("--client-id"), "{plain}");
+    let followed = client.follow(FollowFrom::Start(start(None)), PATIENT, |_| {}).await.unwrap_err();
+    assert_eq!((followed.code, followed.remedy), (plain.code, plain.remedy));
+    let named = pb::StartFlowRequest { client_id: Some("mine".to_owned()), ..start(None) };
+    let named = client.start_flow(named).await.unwrap_err();
+    assert!(named.remedy.contains("again with the same client id"), "{named}");
+    // One that was never sent was not started.
+    let nobody = Client::at("http://127.0.0.1:1", Duration::from_secs(5)).start_flow(start(None)).await.unwrap_err();
+    assert_eq!((nobody.code, nobody.remedy.as_str()), (Code::HostUnreachable, Code::HostUnreachable.remedy()));
+}
+
 #[tokio::test]
 async fn following_ends_at_its_deadline_and_leaves_the_flow() {
     let served = serve(options()).await;

@@ -9,6 +9,7 @@
 
 mod conflict;
 mod error;
+mod examine;
 mod lock;
 mod marks;
 mod read;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use conflict::Conflict;
 pub use error::StoreError;
+pub use examine::{Examination, examine};
 pub use lock::{DataLock, Holder};
 pub use maxhost_sqlite::{Bounds, GroupStats, TimingView};
 pub use record::{Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LiveFlow, OutboxRow, StoredJournal};

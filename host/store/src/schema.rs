@@ -15,6 +15,9 @@ pub const SCHEMA_VERSION: i64 = 2;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
+/// Where the migrations that were run are noted.
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+
 /// Marks a file as ours ("MaxH"), so that another program's database is not taken for an empty one.
 const APPLICATION_ID: i64 = 0x4d61_7848;
 
@@ -35,16 +38,44 @@ pub(crate) async fn prepare(path: &Path, tuning: &Tuning) -> Result<Connection, 
 
 /// Refuses a database that another program made.
 fn claim(conn: &Connection) -> Result<(), Fault> {
+    if !is_ours(conn)? {
+        conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    Ok(())
+}
+
+/// False for a database that nothing is in yet; an error for one that another program made.
+pub(crate) fn is_ours(conn: &Connection) -> Result<bool, Fault> {
     let id: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if id == APPLICATION_ID {
-        return Ok(());
+        return Ok(true);
     }
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if id != 0 || tables != 0 {
         return Err(Fault::new(FaultKind::NotADatabase, "it is the database of another program"));
     }
-    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
-    Ok(())
+    Ok(false)
+}
+
+/// The version of the schema; 0 if no migration was run yet. Refuses what [`prepare`] refuses.
+pub(crate) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let of_file = |error: rusqlite::Error| StoreError::of_file(path, error.into());
+    if !conn.table_exists(None, MIGRATIONS_TABLE).map_err(of_file)? {
+        return Ok(0);
+    }
+    let sql = format!("SELECT version, checksum FROM {MIGRATIONS_TABLE} ORDER BY version");
+    let mut statement = conn.prepare(&sql).map_err(of_file)?;
+    let mut rows = statement.query([]).map_err(of_file)?;
+    let mut version = 0;
+    while let Some(row) = rows.next().map_err(of_file)? {
+        let checksum: Vec<u8> = row.get(1).map_err(of_file)?;
+        version = row.get(0).map_err(of_file)?;
+        if !MIGRATIONS.iter().any(|known| known.version == version && *known.checksum == *checksum) {
+            let supported = SCHEMA_VERSION;
+            return Err(StoreError::Incompatible { path: path.to_owned(), found: version, supported });
+        }
+    }
+    Ok(version)
 }
 
 async fn migrate(path: &Path) -> Result<(), StoreError> {

@@ -6,9 +6,11 @@ use std::time::Duration;
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::proto::v1 as pb;
 use maxhost_rpc::proto::v1::flow_event::Event;
+use maxhost_rpc::proto::v1::flow_service_client::FlowServiceClient;
 use maxhost_rpc::{Client, FollowFrom, FollowOptions, Observation};
-use maxhost_tests::{ALICE, Network, eventually};
+use maxhost_tests::{ALICE, Host, Network, eventually};
 use serde_json::json;
+use tonic::transport::Endpoint;
 
 /// What a follower was told.
 #[derive(Default)]
@@ -127,4 +129,131 @@ async fn a_flow_that_has_ended_is_told_at_once_and_one_that_never_was_not_at_all
     let unknown = "00000000-0000-8000-8000-000000000001";
     network.cli(&["flow", "watch", unknown]).fails(3, "flow-not-found");
     network.cli(&["flow", "show", unknown]).fails(3, "flow-not-found");
+}
+
+/// The labels of a flow from a cursor on, or the code and text of the refusal.
+async fn labels_behind(host: &Host, flow_id: &str, cursor: u64) -> Result<usize, Problem> {
+    let from = FollowFrom::Flow { flow_id: flow_id.to_owned(), cursor, encoding: pb::Encoding::Json };
+    let options = FollowOptions { deadline: None, patience: Duration::ZERO };
+    let mut labels = 0;
+    let observe = |observation: Observation<'_>| {
+        labels += usize::from(matches!(observation, Observation::Event { event: Event::Progress(_), .. }));
+    };
+    host.client().follow(from, options, observe).await.map(|_| labels)
+}
+
+async fn refuses(host: &Host, flow: &str, cursor: u64, last: u64) {
+    let problem = labels_behind(host, flow, cursor).await.unwrap_err();
+    assert_eq!(problem.code, Code::CursorInvalid, "{problem}");
+    assert_eq!(problem.details["last"], last.to_string(), "{problem}");
+    assert!(problem.remedy.contains("attach with the cursor of the last event"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_the_flow_never_had_is_refused_while_it_lives_and_after() {
+    for evict in ["never", "every-wait"] {
+        let network = Network::new().setting(&format!("flows.evict={evict}"));
+        let host = network.run();
+        let fresh = host.start(ALICE, "sleep-forever", json!({})).await;
+        refuses(&host, &fresh, 1, 0).await;
+        refuses(&host, &fresh, u64::MAX, 0).await;
+        let flow = host.start(ALICE, "beat", json!({"beats": 6, "interval_ms": 150})).await;
+        let told = Arc::new(Mutex::new(Told::default()));
+        let follower = tokio::spawn(follow(client(&network), flow.clone(), 0, told.clone()));
+        until_told(&told, 2).await;
+        let problem = labels_behind(&host, &flow, 7).await.unwrap_err();
+        assert_eq!(problem.code, Code::CursorInvalid, "{evict}: {problem}");
+        // The last one that was told is good, however fresh it is.
+        let seen = told.lock().unwrap().labels.len() as u64;
+        assert_eq!(labels_behind(&host, &flow, seen).await.unwrap() as u64, 6 - seen, "{evict}");
+        follower.await.unwrap();
+
+        refuses(&host, &flow, 7, 6).await;
+        assert_eq!(labels_behind(&host, &flow, 6).await.unwrap(), 0);
+        host.kill_9();
+        let host = network.run();
+        refuses(&host, &flow, 7, 6).await;
+        assert_eq!(labels_behind(&host, &flow, 6).await.unwrap(), 0);
+        refuses(&host, &fresh, 1, 0).await;
+        network.cli(&["flow", "watch", &flow, "--cursor", "7"]).fails(4, "cursor-invalid");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_from_before_a_crash_is_good_at_any_moment_after_it() {
+    let network = Network::new();
+    let mut host = network.run();
+    let flow = host.start(ALICE, "beat", json!({"beats": 60, "interval_ms": 25})).await;
+    let told = Arc::new(Mutex::new(Told::default()));
+    for crash in 1..=3 {
+        let cursor = told.lock().unwrap().labels.last().map_or(0, |(cursor, _)| *cursor);
+        let follower = tokio::spawn(follow(client(&network), flow.clone(), cursor, told.clone()));
+        until_told(&told, crash * 12).await;
+        follower.abort();
+        host.kill_9();
+        host = network.run();
+    }
+    let cursor = told.lock().unwrap().labels.last().map_or(0, |(cursor, _)| *cursor);
+    follow(client(&network), flow.clone(), cursor, told.clone()).await;
+    let told = told.lock().unwrap();
+    let seen: Vec<String> = told.labels.iter().map(|(_, label)| label.clone()).collect();
+    assert_eq!(seen, labels(60));
+}
+
+/// Why a stream ended, or the flow that ended in it.
+enum Last {
+    Flow(Box<pb::Flow>),
+    Status(tonic::Status),
+}
+
+/// Reads a stream to its end; the cursor goes along.
+async fn read(mut events: tonic::Streaming<pb::FlowEvent>, cursor: &mut u64, labels: &mut Vec<String>) -> Last {
+    loop {
+        let event = match events.message().await {
+            Ok(event) => event.expect("a stream ends with the flow or with a status"),
+            Err(status) => return Last::Status(status),
+        };
+        *cursor = event.cursor;
+        match event.event {
+            Some(Event::Progress(label)) => labels.push(label),
+            Some(Event::Ended(flow)) => return Last::Flow(Box::new(flow)),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_falls_behind_is_told_and_misses_nothing_when_it_attaches_again() {
+    const BEATS: u32 = 2_500;
+    let network = Network::new().setting("flows.evict=never");
+    let host = network.run();
+    let flow = host.start(ALICE, "beat", json!({"beats": BEATS, "interval_ms": 1})).await;
+    // Next to nothing is under way between the two, so what is not read waits in the host.
+    let endpoint = Endpoint::from_shared(format!("http://{}", host.ready()["grpc"].as_str().unwrap())).unwrap();
+    let channel = endpoint.initial_stream_window_size(1_024).connect().await.unwrap();
+    let mut service = FlowServiceClient::new(channel);
+    let mut attach = async |cursor| {
+        let selector = Some(pb::attach_request::Selector::FlowId(flow.clone()));
+        let request = pb::AttachRequest { selector, cursor, encoding: pb::Encoding::Json.into() };
+        service.attach(request).await.unwrap().into_inner()
+    };
+    let slow = attach(0).await;
+    // Meanwhile the flow goes on as if nobody followed it.
+    host.until(&flow, |shown| {
+        let label = shown.flow.as_ref().and_then(|flow| flow.progress.as_deref());
+        let beat = label.and_then(|label| label.split(' ').nth(1)?.parse::<u32>().ok());
+        beat.is_some_and(|beat| (900..BEATS).contains(&beat))
+    })
+    .await;
+    let (mut cursor, mut told) = (0, Vec::new());
+    let Last::Status(status) = read(slow, &mut cursor, &mut told).await else { panic!("it kept up: {}", told.len()) };
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+    let code = status.metadata().get("maxhost-code").and_then(|code| code.to_str().ok());
+    assert_eq!(code, Some("overloaded"), "{status:?}");
+    assert!(status.message().contains("attach again with the last cursor"), "{status:?}");
+    assert!(told.len() < 900 && told.len() as u64 == cursor, "{} labels, cursor {cursor}", told.len());
+
+    let Last::Flow(ended) = read(attach(cursor).await, &mut cursor, &mut told).await else { panic!("it fell behind") };
+    assert_eq!(ended.state(), pb::FlowState::Completed);
+    assert_eq!(told, labels(BEATS));
 }

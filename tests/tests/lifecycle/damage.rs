@@ -48,6 +48,8 @@ async fn only_it_is_in_hospital(network: &Network, host: &Host, damaged: &str, s
     let event = host.event("flow-hospitalised", |event| event["flow_id"] == damaged);
     assert!(event["reason"].as_str().unwrap().contains("journal-corrupt"), "{event}");
     assert_eq!((&event["identity"], &event["flow"]), (&json!(ALICE), &json!("heartbeat/beat")));
+    let told = network.log_lines(&["needs a person", damaged]);
+    assert!(told.len() == 1 && told[0].contains("journal-corrupt"), "{told:#?}");
     // The identity works, and a person can end the flow.
     assert_eq!(host.run(ALICE, "statics", json!({"times": 1})).await.result()["static"], 1);
     let killed = network.cli(&["flow", "kill", damaged]).ok().object();
@@ -86,4 +88,39 @@ async fn a_flow_in_hospital_stays_there_over_a_restart() {
     host.until_state(&damaged, "hospital").await;
     assert!(host.kill(&damaged).await);
     assert_eq!(host.state(&damaged).await, "killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_flows_in_hospital_and_a_damaged_database() {
+    let network = Network::new();
+    let (damaged, sound) = two_waiting(&network).await;
+    damage(&network, &damaged, "journal", "flow", "body");
+    let look = |check: &str| {
+        let checks = network.cli(&["doctor"]).objects();
+        checks.into_iter().find(|told| told["check"] == check).unwrap_or_else(|| panic!("no check {check}"))
+    };
+    let host = network.run();
+    host.until_state(&damaged, "hospital").await;
+    let database = look("database");
+    assert!(database["ok"] == true && database["detail"].as_str().unwrap().contains("is sound"), "{database}");
+    let hospital = look("hospital");
+    assert!(hospital["ok"] == false && hospital["detail"].as_str().unwrap().ends_with(" 1"), "{hospital}");
+    assert!(hospital["remedy"].as_str().unwrap().contains("flow list --state hospital"), "{hospital}");
+    // The host did not notice.
+    assert_eq!(host.end(&sound).await.result(), json!({"beats": 8}));
+    assert!(host.kill(&damaged).await);
+    assert_eq!(look("hospital")["ok"], true);
+    host.stop();
+    assert_eq!(look("database")["ok"], true);
+
+    let file = network.path("data/maxhost.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let page = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+    bytes[page..2 * page].fill(0xa5);
+    std::fs::write(&file, &bytes).unwrap();
+    let database = look("database");
+    assert!(database["ok"] == false && database["detail"].as_str().unwrap().contains("maxhost.db"), "{database}");
+    assert!(database["remedy"].as_str().unwrap().contains("restore the database file from a backup"), "{database}");
+    assert_eq!(std::fs::read(&file).unwrap(), bytes, "it changes nothing");
+    assert_eq!(network.cli(&["doctor"]).exit, 1);
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use maxhost_model::Code;
-use maxhost_tests::flows::{Failure, state, with};
+use maxhost_tests::flows::{Failure, request, state, with};
 use maxhost_tests::{ALICE, BOB, CAROL, Host, Network, eventually};
 use serde_json::{Value, json};
 
@@ -152,10 +152,49 @@ async fn a_flow_that_waits_for_an_instance_can_be_killed() {
     let holder = host.start(ALICE, "spin", json!({})).await;
     host.until_state(&holder, "running").await;
     let newcomer = host.start(BOB, "sleep-forever", json!({})).await;
+    assert!(!host.until_waits(&newcomer, "instance").await.in_memory);
     kill_soon(&host, &newcomer, "waiting for an instance").await;
     kill_soon(&host, &holder, "the holder").await;
     // And the instance is free again.
     assert_eq!(host.run(BOB, "statics", json!({"times": 1})).await.result()["static"], 1);
+}
+
+/// A flow is known to its host, and to whoever reads the log, before its first commit is durable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_whose_start_is_on_its_way_can_be_killed() {
+    let network = Network::new();
+    let mut command = network.run_command();
+    command.env("MAXHOST_LOG", "debug").arg("--log-format").arg("json");
+    let host = Host::up(command, network.folder());
+    host.run(ALICE, "statics", json!({"times": 1})).await.result();
+    // Nobody else can write while this lasts.
+    let database = network.database();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let starting = host.client().clone();
+    let start = request(ALICE, "sleep-forever", &json!({}));
+    let starting = tokio::spawn(async move { starting.start_flow(start).await });
+    let flow = eventually("the start in the log", async || {
+        let log = std::fs::read_to_string(network.path("host.log")).unwrap();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut started =
+            lines.filter(|line| line["message"] == "flow started" && line["flow"] == "hostile/sleep-forever");
+        started.next().and_then(|line| line["flow_id"].as_str().map(str::to_owned)).ok_or(log)
+    })
+    .await;
+    let killing = async {
+        let killed = host.kill(&flow).await;
+        (killed, host.end(&flow).await)
+    };
+    let releasing = async {
+        // Longer than anybody should have to guess.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        database.execute_batch("ROLLBACK").unwrap();
+    };
+    let ((killed, end), ()) = tokio::join!(killing, releasing);
+    assert!(killed);
+    assert_eq!((end.state.as_str(), end.failure().kind.as_str()), ("killed", "killed"));
+    assert_eq!(starting.await.unwrap().unwrap().flow.unwrap().flow_id, flow);
+    host.until_quiet().await;
 }
 
 /// A kill may meet a flow while it gives up its instance, while it is brought back, or after its end.

@@ -1,7 +1,8 @@
 //! Limits make newcomers wait, and lose nothing.
 
 use futures::future::join_all;
-use maxhost_tests::{ALICE, BOB, Network};
+use maxhost_tests::flows::state;
+use maxhost_tests::{ALICE, BOB, CAROL, Network};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,4 +68,26 @@ async fn flows_that_wait_for_room_are_there_after_a_crash() {
     for flow in &flows {
         assert_eq!(host.end(flow).await.result(), json!({"beats": 4}));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_waits_for_an_instance_says_so() {
+    let network = Network::new().setting("limits.instances=1").limits("alice", "cpu_per_run = \"100 s\"");
+    let host = network.run();
+    // It gives its instance up to the one that spins, and then wants it back.
+    let evicted = host.start(BOB, "beat", json!({"beats": 2, "interval_ms": 1_000})).await;
+    let holder = host.start(ALICE, "spin", json!({})).await;
+    host.until_state(&holder, "running").await;
+    let newcomer = host.start(CAROL, "statics", json!({"times": 1})).await;
+    for flow in [&newcomer, &evicted] {
+        let shown = host.until_waits(flow, "instance").await;
+        assert_eq!((state(shown.flow.unwrap().state()), shown.in_memory), ("suspended", false));
+        let listed = network.cli(&["flow", "list", "--state", "suspended"]).ok().objects();
+        assert!(listed.iter().any(|listed| listed["flow_id"] == **flow), "{listed:?}");
+    }
+    let status = host.status().await;
+    assert_eq!((status.flows["running"], status.flows["suspended"], status.instances), (1, 2, 1));
+    assert!(host.kill(&holder).await);
+    assert_eq!(host.end(&newcomer).await.result()["static"], 1);
+    assert_eq!(host.end(&evicted).await.result(), json!({"beats": 2}));
 }

@@ -120,3 +120,40 @@ async fn what_a_manifest_names_must_be_there() {
     .await;
     alice_works(&host).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_is_one_line_in_the_log() {
+    let network = Network::new();
+    let sound = rewrite(&network, "carol", |text| format!("{text}\nflows = 3\n"));
+    let host = network.run();
+    quarantined(&network, &["manifest-invalid", "carol.toml"]).await;
+    let told = network.log_lines(&["quarantined", "carol.toml"]);
+    assert!(told.len() == 1 && told[0].contains("manifest-invalid") && told[0].contains(CAROL), "{told:#?}");
+
+    // While the host runs: a manifest, an identity that is looked at, and one that is opened.
+    rewrite(&network, "carol", |_| sound.clone());
+    rewrite(&network, "bob", |text| format!("{text}\nflows = 3\n"));
+    let name = |name: &str| format!("O={name}, L=Rome, C=IT");
+    let write = |file: &str, cordapp: &str| {
+        let text = format!("name = \"{}\"\ncordapps = [\"{cordapp}\"]\nkeys = \"../keys/carol\"\n", name(file));
+        fs::write(network.path(&format!("identities/{file}.toml")), text).unwrap();
+    };
+    write("eve", "no-such-app");
+    write("ivy", "ping-pong");
+    for words in [["manifest-invalid", "bob.toml"], ["cordapp-not-found", "no-such-app"]] {
+        quarantined(&network, &words).await;
+    }
+    host.until_identity(&name("ivy"), IdentityState::Cold).await;
+    network
+        .cli(&["flow", "start", "--identity", "ivy", "ping", "{\"peer\": \"O=Bob\", \"count\": 1}"])
+        .fails(5, "identity-quarantined");
+    for words in [["bob.toml", "manifest-invalid"], [&name("eve"), "cordapp-not-found"], [&name("ivy"), "code="]] {
+        host.event("identity-quarantined", |event| {
+            let told = format!("{} {}", event["identity"], event["reason"]);
+            told.contains(words[0])
+        });
+        let told = network.log_lines(&["quarantined", words[0]]);
+        assert!(told.len() == 1 && told[0].contains(words[1]), "{told:#?}");
+    }
+    host.stop();
+}

@@ -86,12 +86,7 @@ impl Actor {
             let cold = EntryState::Cold(self.cold_state());
             return self.refuse_letters(cold, &problem);
         }
-        tracing::warn!(identity = %self.entry.text, %problem, "identity quarantined");
-        self.core.emit(OperatorEvent::IdentityQuarantined {
-            identity: self.entry.text.to_string(),
-            code: problem.code.to_string(),
-            reason: problem.message.clone(),
-        });
+        self.core.tell_quarantined(&self.entry.text, &problem);
         let told = crate::problems::quarantined(&self.entry.text, &problem);
         let quarantined = EntryState::Quarantined { problem, cold: self.cold_state() };
         self.refuse_letters(quarantined, &told);

@@ -86,11 +86,12 @@ impl Actor {
         unit: StartUnit,
     ) {
         let responder = matches!(record.origin, Origin::Peer(_));
-        let port = FlowPort::of_new(row);
+        let port = FlowPort::of_new(row, self.entry.row);
         port.set_name(id, &def.name, client_id.clone());
         let mut slot = FlowSlot {
             state: SlotState::Cold { until: None },
-            attempts: 1,
+            attempts: 0,
+            troubles: 0,
             client_id,
             initiation: None,
             kills: Vec::new(),

@@ -8,22 +8,39 @@ use maxhost_model::{Code, FlowId, Problem};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::api::{ApiResult, FlowEvent, FlowEvents};
+use crate::api::{ApiResult, FlowEvent, FlowEvents, FlowSummary};
 use crate::core::Core;
+use crate::ends::EndRecord;
 use crate::host::Host;
-use crate::problems::stopping;
+use crate::problems::{cursor_invalid, stopping};
 
 /// What is known of a flow at one moment.
 struct Snapshot {
     events: Vec<FlowEvent>,
     ended: bool,
+    /// How many labels the flow has had, if that is known. Nobody was told of a later one: labels are told when they are
+    /// committed, and shown before they are told.
+    labels: Option<u64>,
+}
+
+impl Snapshot {
+    fn ended(summary: FlowSummary, labels: Option<u64>) -> Snapshot {
+        Snapshot { events: vec![FlowEvent::Ended { summary: Box::new(summary) }], ended: true, labels }
+    }
+
+    fn check(self, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
+        match self.labels {
+            Some(last) if cursor > last => Err(cursor_invalid(id, cursor, last)),
+            Some(_) | None => Ok(self),
+        }
+    }
 }
 
 impl Host {
     pub(super) async fn attach_to(&self, id: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
         // Subscribed before the flow is looked at: so no event falls between the two.
         let mut follower = Follower::new(self.core.clone(), id, cursor);
-        let snapshot = self.snapshot(id, cursor).await?;
+        let snapshot = self.snapshot(id, cursor).await?.check(id, cursor)?;
         follower.known = snapshot.events.into();
         follower.complete = snapshot.ended;
         // No task of its own: whoever polls the stream is woken by the event itself.
@@ -35,49 +52,53 @@ impl Host {
 
     async fn snapshot(&self, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
         if let Some(end) = self.core.ends.get(id.row()).filter(|end| end.summary.flow_id == id) {
-            return Ok(ended(end.summary.clone()));
+            return Ok(Snapshot::ended(end.summary.clone(), end.labels));
         }
         if let Some(port) = self.port_of(id) {
             let view = port.view();
-            let complete = view.whole || view.labels.front().is_some_and(|(first, _)| *first <= cursor + 1);
+            let complete =
+                view.whole || view.labels.front().is_some_and(|(first, _)| *first <= cursor.saturating_add(1));
             if complete {
-                let phase =
-                    if view.waiting.is_some() { super::FlowPhase::Suspended } else { super::FlowPhase::Running };
+                let phase = if view.is_waiting() { super::FlowPhase::Suspended } else { super::FlowPhase::Running };
                 let mut events = vec![FlowEvent::Phase { phase, reason: None }];
+                let last = view.labels.back().map_or(0, |(last, _)| *last);
                 let labels = view.labels.into_iter().filter(|(number, _)| *number > cursor);
                 events.extend(labels.map(|(cursor, label)| FlowEvent::Progress { cursor, label }));
-                return Ok(Snapshot { events, ended: false });
+                return Ok(Snapshot { events, ended: false, labels: Some(last) });
             }
         }
         let journal = self.core.store.journal(id.row()).await.map_err(Problem::from)?;
         let Some(journal) = journal.filter(|journal| journal.record.id == id) else {
             return match self.core.ends.get(id.row()).filter(|end| end.summary.flow_id == id) {
-                Some(end) => Ok(ended(end.summary.clone())),
-                // In memory, and its first commit is on its way.
+                Some(end) => Ok(Snapshot::ended(end.summary.clone(), end.labels)),
+                // In memory, and its first or its last commit is on its way.
                 None if self.port_of(id).is_some() => {
                     let phase = super::FlowPhase::Running;
-                    Ok(Snapshot { events: vec![FlowEvent::Phase { phase, reason: None }], ended: false })
+                    let events = vec![FlowEvent::Phase { phase, reason: None }];
+                    Ok(Snapshot { events, ended: false, labels: None })
                 }
                 None => super::unknown_flow(id),
             };
         };
         let summary = self.summary(&journal.record);
         if summary.phase.is_ended() {
-            return Ok(ended(summary));
+            let end = journal.record.end.as_ref().and_then(EndRecord::decode_stored);
+            return Ok(Snapshot::ended(summary, end.and_then(|end| end.labels)));
         }
         let mut events = vec![FlowEvent::Phase { phase: summary.phase, reason: summary.reason }];
+        let mut count = Some(0);
         for (seq, body) in &journal.log {
-            let Ok(segment) = Segment::decode_sealed(body, *seq) else { continue };
+            let Ok(segment) = Segment::decode_sealed(body, *seq) else {
+                count = None;
+                continue;
+            };
+            count = count.map(|count: u64| count.max(segment.progress_count));
             let first = (segment.progress_count + 1).saturating_sub(segment.progress.len() as u64);
             let labels = (first..).zip(segment.progress).filter(|(number, _)| *number > cursor);
             events.extend(labels.map(|(cursor, label)| FlowEvent::Progress { cursor, label }));
         }
-        Ok(Snapshot { events, ended: false })
+        Ok(Snapshot { events, ended: false, labels: count })
     }
-}
-
-fn ended(summary: super::FlowSummary) -> Snapshot {
-    Snapshot { events: vec![FlowEvent::Ended { summary: Box::new(summary) }], ended: true }
 }
 
 /// Passes a flow's events on to one client.

@@ -20,9 +20,14 @@ impl Host {
         (port.known_id() == Some(id)).then_some(port)
     }
 
+    /// The port of a flow that the database has: also while it does not know its own id yet.
+    fn port_of_stored(&self, record: &FlowRecord) -> Option<Arc<FlowPort>> {
+        self.core.ports.get(&record.row).map(|port| port.value().clone())
+    }
+
     /// The phase of a live flow.
     fn live_phase(&self, record: &FlowRecord) -> FlowPhase {
-        match (record.state, self.port_of(record.id)) {
+        match (record.state, self.port_of_stored(record)) {
             (FlowState::Completed, _) => FlowPhase::Completed,
             (FlowState::Failed, _) => FlowPhase::Failed,
             (FlowState::Killed, _) => FlowPhase::Killed,
@@ -38,7 +43,7 @@ impl Host {
         let identity = self.core.directory.by_row(record.identity);
         let progress = match &end {
             Some(end) => end.progress.clone(),
-            None => self.port_of(record.id).and_then(|port| port.view().label().map(str::to_owned)),
+            None => self.port_of_stored(record).and_then(|port| port.view().label().map(str::to_owned)),
         };
         FlowSummary {
             flow_id: record.id,
@@ -103,6 +108,11 @@ impl Host {
             (None, Some(end)) => (end.entries, end.bytes),
             (None, None) => (0, 0),
         };
+        // An attempt that has not written anything yet is known in memory only.
+        let attempts = match &end {
+            Some(end) => end.attempts,
+            None => machine.as_ref().map_or(0, Machine::attempt).max(stand.map_or(0, |stand| stand.attempts)),
+        };
         let waiting_for = summary
             .phase
             .eq(&FlowPhase::Suspended)
@@ -116,8 +126,12 @@ impl Host {
             sessions,
             journal_entries: entries,
             journal_bytes: bytes,
-            attempts: stand.map_or(record.attempts, |stand| stand.attempts).max(1),
-            in_memory: self.port_of(record.id).is_some(),
+            attempts: attempts.max(record.attempts).max(1),
+            labels: match &end {
+                Some(end) => end.labels,
+                None => machine.as_ref().map(Machine::labels),
+            },
+            in_memory: self.port_of_stored(record).is_some_and(|port| port.view().without_instance.is_none()),
             summary,
         }
     }
@@ -129,15 +143,18 @@ impl Host {
     }
 
     fn waiting_for(&self, journal: &StoredJournal, sessions: &[SessionView], started: i64) -> Option<WaitingFor> {
-        let in_memory = self.port_of(journal.record.id).and_then(|port| port.view().waiting);
-        let (wait, since) = match in_memory {
+        let view = self.port_of_stored(&journal.record).map(|port| port.view()).unwrap_or_default();
+        if let Some(since) = view.without_instance {
+            return Some(waits_for_room("instance", since as i64));
+        }
+        let (wait, since) = match view.waiting {
             Some((wait, since)) => (wait, since as i64),
             None => match journal.log.last() {
                 Some((seq, body)) => {
                     let segment = Segment::decode_sealed(body, *seq).ok()?;
                     (segment.waits_for()?, (segment.at / 1_000_000) as i64)
                 }
-                None => return Some(slot_wait(started)),
+                None => return Some(waits_for_room("slot", started)),
             },
         };
         Some(wait_view(&wait, since, sessions))
@@ -154,8 +171,8 @@ fn wait_view(wait: &Wait, since_ms: i64, sessions: &[SessionView]) -> WaitingFor
     }
 }
 
-fn slot_wait(since_ms: i64) -> WaitingFor {
-    WaitingFor { what: "slot".to_owned(), since_ms, until_ms: None, parties: Vec::new() }
+fn waits_for_room(what: &str, since_ms: i64) -> WaitingFor {
+    WaitingFor { what: what.to_owned(), since_ms, until_ms: None, parties: Vec::new() }
 }
 
 fn session_view(session: maxhost_journal::SessionSummary) -> SessionView {

@@ -23,6 +23,8 @@ const LEAST_DISK: u64 = 512 << 20;
 /// What the pool of instances wants at its default size.
 const ENOUGH_MAPS: u64 = 65_530;
 const ENOUGH_FILES: u64 = 4_096;
+/// How long the structure of the database is looked at: some hundreds of megabytes.
+const DATABASE_TIME: Duration = Duration::from_secs(5);
 /// Certificates that end sooner are told.
 const EXPIRY: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -63,7 +65,7 @@ pub fn execute(context: &Context) -> Outcome {
         checks.push(certificates(config));
         checks.push(cordapps(config));
         checks.push(disk(config));
-        checks.push(database(config));
+        checks.extend(database(config));
         checks.push(host(context, config));
         checks.push(port(context, config));
     }
@@ -307,27 +309,35 @@ fn free_space(path: &Path) -> Option<u64> {
     Some(figures.f_bavail.saturating_mul(figures.f_frsize))
 }
 
-/// The file begins like a database; whether it is whole and of our version is the host's to say when it opens it.
-fn database(config: &Config) -> Check {
-    let file = config.database();
-    match std::fs::File::open(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            fine("database", format!("{} will be made", file.display()))
+/// The database is sound, and no flow in it needs a person. A host may be using it.
+fn database(config: &Config) -> Vec<Check> {
+    let file = config.database().display();
+    match maxhost_store::examine(config.database(), DATABASE_TIME) {
+        Ok(None) => vec![fine("database", format!("{file} will be made"))],
+        Ok(Some(found)) => {
+            let sound = match found.complete {
+                true => "is sound".to_owned(),
+                false => format!("showed nothing wrong in the {} s it was looked at", DATABASE_TIME.as_secs()),
+            };
+            let about =
+                format!("{file} {sound}; schema version {}, {} flows have not ended", found.version, found.live);
+            vec![fine("database", about), hospital(found.hospital)]
         }
-        Err(error) => wrong("database", format!("{}: {error}", file.display()), Code::StoreFailed.remedy()),
-        Ok(mut open) => {
-            let mut magic = [0; 16];
-            let read = std::io::Read::read(&mut open, &mut magic).unwrap_or(0);
-            if read == 0 || &magic == b"SQLite format 3\0" {
-                fine("database", file.display().to_string())
-            } else {
-                wrong(
-                    "database",
-                    format!("{} is no database", file.display()),
-                    "restore it from a backup, or correct store.url",
-                )
-            }
+        Err(error) => {
+            let problem = Problem::from(error);
+            vec![wrong("database", problem.message, problem.remedy)]
         }
+    }
+}
+
+fn hospital(flows: u64) -> Check {
+    match flows {
+        0 => fine("hospital", "no flow needs a person"),
+        flows => wrong(
+            "hospital",
+            format!("flows that need a person: {flows}"),
+            "see why with `maxhost flow list --state hospital`, and docs/operating.md for what to do",
+        ),
     }
 }
 

@@ -62,7 +62,7 @@ fn write_all(events: &Receiver<String>) {
     }
 }
 
-/// Logs what an operator cares about. True if it belongs among the events too.
+/// Logs what an operator cares about and nobody has logged yet. True if it belongs among the events too.
 ///
 /// Flows that start and end well are no news, and there may be thousands a second: they are for debugging.
 pub fn log(event: &OperatorEvent) -> bool {
@@ -71,9 +71,8 @@ pub fn log(event: &OperatorEvent) -> bool {
         OperatorEvent::IdentityOpened { identity } => tracing::debug!(identity, "identity woke up"),
         OperatorEvent::IdentityClosed { identity } => tracing::debug!(identity, "identity went to sleep"),
         OperatorEvent::IdentityRemoved { identity } => tracing::info!(identity, "identity removed"),
-        OperatorEvent::IdentityQuarantined { identity, code, reason } => {
-            tracing::warn!(identity, code, reason, "identity quarantined");
-        }
+        // The engine logs these where they happen: events may be lost when they come too fast, these lines must not be.
+        OperatorEvent::IdentityQuarantined { .. } | OperatorEvent::FlowHospitalised { .. } => {}
         OperatorEvent::FlowStarted { identity, flow_id, flow } => {
             tracing::debug!(identity, flow_id, flow, "flow started");
             return false;
@@ -84,9 +83,6 @@ pub fn log(event: &OperatorEvent) -> bool {
         }
         OperatorEvent::FlowEnded { identity, flow_id, flow, state, error: Some(error) } => {
             tracing::info!(identity, flow_id, flow, state, error, "flow ended in an error");
-        }
-        OperatorEvent::FlowHospitalised { identity, flow_id, flow, reason } => {
-            tracing::warn!(identity, flow_id, flow, reason, "flow needs a person");
         }
         other => tracing::info!(event = ?other, "event"),
     }

@@ -9,7 +9,7 @@ use maxhost_model::{Code, Problem};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Streaming};
 
-use super::{Client, flows};
+use super::{Client, flows, unanswered_start};
 use crate::proto::v1 as pb;
 use crate::proto::v1::flow_event::Event;
 
@@ -99,10 +99,10 @@ impl Client {
         loop {
             let work = self.follow_once(&mut position, &mut absence, &mut was_connected, &mut observe);
             let outcome = match options.deadline {
-                Some(deadline) => timeout_at(deadline, work).await.unwrap_or_else(|_| Err(out_of_time())),
-                None => work.await,
+                Some(deadline) => timeout_at(deadline, work).await.ok(),
+                None => Some(work.await),
             };
-            let problem = match outcome {
+            let problem = match outcome.unwrap_or_else(|| Err(out_of_time(&position))) {
                 Ok(flow) => return Ok(flow),
                 Err(problem) => problem,
             };
@@ -158,7 +158,9 @@ impl Client {
     }
 
     async fn open(&self, position: &Position, was_connected: &mut bool) -> Result<Streaming<pb::FlowEvent>, Problem> {
-        let channel = tokio::time::timeout(self.timeout, self.connect()).await.map_err(|_| out_of_time())??;
+        let connecting = tokio::time::timeout(self.timeout, self.connect());
+        let channel =
+            connecting.await.map_err(|_| Problem::new(Code::Timeout, "no host could be reached in time"))??;
         *was_connected = true;
         let mut service = flows(channel);
         // Streams carry no deadline of their own: it would end them in the middle.
@@ -179,19 +181,17 @@ impl Client {
     }
 }
 
-fn out_of_time() -> Problem {
-    Problem::new(Code::Timeout, "the flow did not end in time; it goes on")
-        .remedy("follow it with `maxhost flow watch ID`, or wait longer with --timeout")
+fn out_of_time(position: &Position) -> Problem {
+    match position {
+        Position::Flow { .. } => Problem::new(Code::Timeout, "the flow did not end in time; it goes on")
+            .remedy("follow it with `maxhost flow watch ID`, or wait longer with --timeout"),
+        Position::Start(_) => Problem::new(Code::Timeout, "the host did not answer the start in time"),
+    }
 }
 
 fn named(problem: Problem, position: &Position) -> Problem {
     match position {
         Position::Flow { flow_id, .. } => problem.detail("flow_id", flow_id.clone()),
-        // Without a client id nobody can tell whether the start arrived.
-        Position::Start(request) if request.client_id.is_none() && problem.code == Code::HostUnreachable => problem
-            .remedy(
-                "look with `maxhost flow list` whether the flow was started; a start with a client id can be repeated",
-            ),
-        Position::Start(_) => problem,
+        Position::Start(request) => unanswered_start(problem, request.client_id.is_some()),
     }
 }

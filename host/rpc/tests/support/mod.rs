@@ -153,6 +153,7 @@ impl HostApi for FakeHost {
             journal_entries: 12,
             journal_bytes: 3_400,
             attempts: 2,
+            labels: Some(3),
             in_memory: true,
         })
     }
