@@ -235,8 +235,13 @@ impl Host {
         entry
     }
 
-    /// A manifest that names no usable identity: shown, and in nobody's way.
-    pub async fn quarantine(&self, manifest: &Path, name: Option<String>, problem: Problem) {
+    /// A manifest that names no usable identity: shown, and in nobody's way. If it was the manifest of an identity that
+    /// is hosted, its flows are put away; they go on when it is mended.
+    pub async fn quarantine(self: &Arc<Host>, manifest: &Path, name: Option<String>, problem: Problem) {
+        let hosted = name.as_ref().and_then(|name| self.core.directory.get(name));
+        if let Some(entry) = hosted.filter(|entry| entry.spec.lock().manifest == manifest) {
+            self.remove(entry).await;
+        }
         let file = manifest.display().to_string();
         tracing::warn!(manifest = file, %problem, "manifest quarantined");
         self.core.emit(OperatorEvent::IdentityQuarantined {
@@ -244,7 +249,6 @@ impl Host {
             code: problem.code.to_string(),
             reason: problem.message.clone(),
         });
-        // If the manifest's identity runs already, it goes on as it was.
         self.core.directory.broken.insert(file, (name, problem));
     }
 
