@@ -1,8 +1,10 @@
 //! What can be typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::units;
@@ -28,6 +30,7 @@ pub struct Global {
     pub json: bool,
     /// The configuration
     #[arg(long, global = true, value_name = "FILE", env = "MAXHOST_CONFIG", default_value = crate::config::FILE_NAME)]
+    #[arg(value_parser = OsStringValueParser::new().map(config_file))]
     pub config: PathBuf,
     /// The host to talk to, http://HOST:PORT; without it, the one that runs with the configuration
     #[arg(long, global = true, value_name = "URL", env = "MAXHOST_ENDPOINT")]
@@ -38,6 +41,11 @@ pub struct Global {
     /// Colours on standard error and in tables
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
+}
+
+/// A variable that is set and empty is as good as not set.
+fn config_file(given: OsString) -> PathBuf {
+    if given.is_empty() { crate::config::FILE_NAME.into() } else { given.into() }
 }
 
 impl Global {

@@ -165,6 +165,37 @@ fn a_wrong_configuration_is_told_with_file_line_and_remedy() {
 }
 
 #[test]
+fn a_wrong_override_is_told_with_a_remedy_of_its_own() {
+    let dir = network(&[]);
+    for (words, variable) in [(&["--set", "rpc.lsten=x"][..], "MAXHOST_ODD"), (&[], "MAXHOST_RPC_LSTEN")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+        command.args(["run", "--json", "--config", "net/maxhost.toml"]).args(words).env(variable, "x");
+        let bad = command.current_dir(dir.path()).output().unwrap();
+        assert_eq!((exit(&bad), code(&bad).as_str()), (4, "config-invalid"), "{}", err(&bad));
+        let told = err(&bad).to_lowercase();
+        assert!(told.contains("did you mean") && told.contains("listen") && !told.contains("at the line"), "{told}");
+    }
+}
+
+#[test]
+fn odd_variables_of_the_environment_are_no_matter() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = network(&[]);
+    let odd = OsStr::from_bytes(b"\xff\xfe");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+    command.env("ODD", odd).env(odd, "x").env_remove("MAXHOST_CONFIG").env("MAXHOST_ENDPOINT", "");
+    let down =
+        command.args(["status", "--json", "--config", "net/maxhost.toml"]).current_dir(dir.path()).output().unwrap();
+    assert_eq!((exit(&down), code(&down).as_str()), (5, "host-unreachable"), "{}", err(&down));
+    // Set and empty is as good as not set.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+    command.env("MAXHOST_CONFIG", "").env("MAXHOST_ENDPOINT", "").args(["status", "--json"]);
+    let down = command.current_dir(dir.path().join("net")).output().unwrap();
+    assert_eq!((exit(&down), code(&down).as_str()), (5, "host-unreachable"), "{}", err(&down));
+}
+
+#[test]
 fn bad_arguments_are_refused_before_the_host_is_asked() {
     let dir = network(&[]);
     let start = ["flow", "start", "--identity", "Alice", "x", "{oops", "--json", "--config", "net/maxhost.toml"];
