@@ -114,6 +114,11 @@ fn wrong_usage_is_exit_2_in_either_form() {
         let json = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
     }
+    for color in [&["--color", "always"][..], &["--color=always"]] {
+        let colored = maxhost(dir.path(), &[color, &["nonsense"]].concat());
+        assert!(exit(&colored) == 2 && err(&colored).contains('\u{1b}'), "{}", err(&colored));
+    }
+    assert!(!err(&maxhost(dir.path(), &["--color", "never", "nonsense"])).contains('\u{1b}'));
     let help = maxhost(dir.path(), &["--help"]);
     assert_eq!(exit(&help), 0);
     for noun in ["init", "run", "status", "identity", "cordapp", "flow", "network", "doctor", "completions"] {
