@@ -219,6 +219,12 @@ fn what_is_no_component_is_refused_and_not_installed() {
     let bad = maxhost(dir.path(), &["cordapp", "install", &file, "--json", "--config", "net/maxhost.toml"]);
     assert_eq!((exit(&bad), code(&bad).as_str()), (4, "component-invalid"));
     assert_eq!(std::fs::read_dir(dir.path().join("net/cordapps")).unwrap().count(), 0);
+    // A device without an end is read to no end.
+    let endless = maxhost(dir.path(), &["cordapp", "inspect", "/dev/zero", "--json"]);
+    assert_eq!((exit(&endless), code(&endless).as_str()), (4, "component-too-large"));
+    let start = ["flow", "start", "--identity", "Alice", "x", "@/dev/zero", "--json", "--config", "net/maxhost.toml"];
+    let endless = maxhost(dir.path(), &start);
+    assert_eq!((exit(&endless), code(&endless).as_str()), (4, "message-too-large"));
     let missing = maxhost(dir.path(), &["cordapp", "inspect", "nothing.wasm", "--json"]);
     assert_eq!((exit(&missing), code(&missing).as_str()), (4, "file-unreadable"));
     let empty = maxhost(dir.path(), &["cordapp", "build", ".", "--json"]);
