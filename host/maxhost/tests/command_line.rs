@@ -114,6 +114,16 @@ fn wrong_usage_is_exit_2_in_either_form() {
         let json = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
     }
+    // A number below zero is a wrong value, not an unknown option; as the arguments of a flow it is a number.
+    for words in
+        [&["init", "x", "--count", "-1"][..], &["flow", "list", "--limit", "-1"], &["status", "--timeout", "-1s"]]
+    {
+        let negative = maxhost(dir.path(), words);
+        let told = err(&negative);
+        assert!(exit(&negative) == 2 && told.contains("invalid value '-1"), "{told}");
+    }
+    let number = maxhost(dir.path(), &["flow", "start", "--identity", "x", "y", "-5", "--json"]);
+    assert_eq!((exit(&number), code(&number).as_str()), (3, "config-not-found"));
     for color in [&["--color", "always"][..], &["--color=always"]] {
         let colored = maxhost(dir.path(), &[color, &["nonsense"]].concat());
         assert!(exit(&colored) == 2 && err(&colored).contains('\u{1b}'), "{}", err(&colored));
