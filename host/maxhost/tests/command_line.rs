@@ -78,6 +78,9 @@ fn init_refuses_a_folder_in_use_and_goes_on_after_an_interruption() {
     let again = maxhost(dir.path(), &["init", "net", "--json"]);
     assert_eq!((exit(&again), code(&again).as_str()), (4, "directory-in-use"));
     assert_eq!(exit(&maxhost(dir.path(), &["init", ".", "--json"])), 4);
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let file = maxhost(dir.path(), &["init", "file", "--json"]);
+    assert_eq!((exit(&file), code(&file).as_str()), (4, "directory-in-use"));
 
     let key = std::fs::read(dir.path().join("net/keys/alice/identity.key")).unwrap();
     std::fs::write(dir.path().join("net/.maxhost-init"), "").unwrap();
@@ -256,10 +259,13 @@ fn an_identity_is_issued_and_removed_without_a_host() {
     assert_eq!((exit(&twice), code(&twice).as_str()), (4, "identity-exists"));
     let bad = call(&["identity", "new", "Dave"]);
     assert_eq!((exit(&bad), code(&bad).as_str()), (4, "name-invalid"));
+    assert_eq!(err(&bad).matches("'Dave' is not").count(), 1, "{}", err(&bad));
     // The same organisation elsewhere gets files of its own.
     assert_eq!(exit(&call(&["identity", "new", "O=Dave, L=Rome, C=IT"])), 0);
     let many = call(&["identity", "remove", "Dave", "--yes"]);
     assert_eq!((exit(&many), code(&many).as_str()), (4, "identity-ambiguous"));
+    let nobody = call(&["identity", "remove", "", "--yes"]);
+    assert_eq!((exit(&nobody), code(&nobody).as_str()), (3, "identity-not-found"));
     let removed = call(&["identity", "remove", "Oslo"]);
     assert_eq!(exit(&removed), 0, "{}", err(&removed));
     assert!(!manifest.exists() && dir.path().join("net/keys/dave").is_dir());

@@ -19,6 +19,8 @@ use crate::context::{Context, Outcome};
 use crate::files::{self, io_problem};
 use crate::{manifest, render};
 
+/// How many of the identities that a name fits are told.
+const SHOWN: usize = 10;
 /// How often a running host is asked whether it has taken a change.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -87,7 +89,7 @@ fn manifests(config: &Config) -> Result<Vec<Present>, Problem> {
 fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
     let config = context.config()?;
     let name = X500Name::parse(name)
-        .map_err(|error| Problem::new(Code::NameInvalid, format!("'{name}': {error}")).detail("name", name))?;
+        .map_err(|error| Problem::new(Code::NameInvalid, error.to_string()).detail("name", name))?;
     let present = manifests(&config)?;
     if let Some(there) = present.iter().find(|present| present.name == name) {
         let message = format!("{name} is in {} already", there.file.display());
@@ -207,6 +209,10 @@ fn remove(context: &Context, query: &str, yes: bool) -> Outcome {
 
 /// The manifest that a query means: by the name in it, or by the name of the file, for one that is broken.
 fn find(config: &Config, query: &str) -> Result<(PathBuf, String), Problem> {
+    if query.trim().is_empty() {
+        // It would fit all of them, and if there is one, that one.
+        return Err(Problem::new(Code::IdentityNotFound, "no name is given").remedy("name the identity to remove"));
+    }
     let by_file = config.identities().join(query);
     if query.ends_with(".toml") && !query.contains('/') && by_file.is_file() {
         return Ok((by_file, query.to_owned()));
@@ -220,9 +226,10 @@ fn find(config: &Config, query: &str) -> Result<(PathBuf, String), Problem> {
             );
         }
         Found::Several(names) => {
-            let names: Vec<&str> = names.iter().map(X500Name::as_str).collect();
-            return Err(Problem::new(Code::IdentityAmbiguous, format!("'{query}' fits several: {}", names.join("; ")))
-                .detail("identity", query));
+            let shown: Vec<&str> = names.iter().take(SHOWN).map(X500Name::as_str).collect();
+            let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+            let message = format!("'{query}' fits several identities: {}{more}", shown.join("; "));
+            return Err(Problem::new(Code::IdentityAmbiguous, message).detail("identity", query));
         }
     };
     let found = present.into_iter().find(|present| present.name == name);
