@@ -250,11 +250,15 @@ fn what_is_no_component_is_refused_and_not_installed() {
 fn an_identity_is_issued_and_removed_without_a_host() {
     let dir = network(&[]);
     let call = |words: &[&str]| maxhost(dir.path(), &[words, &["--json", "--config", "net/maxhost.toml"]].concat());
-    let new = call(&["identity", "new", "O=Dave, L=Oslo, C=NO", "--cordapp", "ping-pong"]);
+    // What is not installed would only be quarantined: nothing is issued.
+    let early = call(&["identity", "new", "O=Dave, L=Oslo, C=NO", "--cordapp", "ping-pong"]);
+    assert_eq!((exit(&early), code(&early).as_str()), (3, "cordapp-not-found"));
+    assert!(!dir.path().join("net/keys/dave").exists() && !dir.path().join("net/identities/dave.toml").exists());
+    let new = call(&["identity", "new", "O=Dave, L=Oslo, C=NO"]);
     assert_eq!(exit(&new), 0, "{}", err(&new));
     assert_eq!(objects(&new)[0]["name"], "O=Dave, L=Oslo, C=NO");
     let manifest = dir.path().join("net/identities/dave.toml");
-    assert!(std::fs::read_to_string(&manifest).unwrap().contains("cordapps = [\"ping-pong\"]"));
+    assert!(std::fs::read_to_string(&manifest).unwrap().contains("cordapps = []"));
     let twice = call(&["identity", "new", "O=Dave, L=Oslo, C=NO"]);
     assert_eq!((exit(&twice), code(&twice).as_str()), (4, "identity-exists"));
     let bad = call(&["identity", "new", "Dave"]);

@@ -4,15 +4,17 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maxhost_flows::options::IdentitySpec;
+use maxhost_flows::options::{CordappRef, IdentitySpec};
 use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
 use maxhost_pki::devnet::{DevNetwork, Options};
 use maxhost_pki::{Layout, Passphrase};
 use maxhost_rpc::Client;
 use maxhost_rpc::proto::v1 as pb;
+use maxhost_sandbox::Inspection;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::cordapp;
 use crate::cli::IdentityCommand;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
@@ -95,7 +97,7 @@ fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
         let message = format!("{name} is in {} already", there.file.display());
         return Err(Problem::new(Code::IdentityExists, message).detail("manifest", there.file.display().to_string()));
     }
-    let cordapps = if cordapps.is_empty() { cordapps_of(&present) } else { checked(cordapps)? };
+    let cordapps = if cordapps.is_empty() { cordapps_of(&present) } else { checked(&config, cordapps)? };
 
     let (slug, folder) = issue(&config, &name)?;
     let file = free_file(&config.identities(), &slug);
@@ -135,11 +137,46 @@ fn cordapps_of(present: &[Present]) -> Vec<String> {
     all
 }
 
-fn checked(cordapps: Vec<String>) -> Result<Vec<String>, Problem> {
+/// The CorDapps that were named, if they are installed: otherwise the host would quarantine the new identity.
+fn checked(config: &Config, cordapps: Vec<String>) -> Result<Vec<String>, Problem> {
+    let installed = installed(&config.cordapps())?;
     for cordapp in &cordapps {
-        manifest::cordapp_ref(cordapp).map_err(|message| Problem::new(Code::Usage, format!("--cordapp: {message}")))?;
+        let wanted = manifest::cordapp_ref(cordapp)
+            .map_err(|message| Problem::new(Code::Usage, format!("--cordapp: {message}")))?;
+        if !installed.iter().any(|inspection| fits(&wanted, inspection)) {
+            let message = format!("--cordapp: '{cordapp}' is not installed in {}", config.cordapps().display());
+            return Err(Problem::new(Code::CordappNotFound, message)
+                .remedy("install it with `maxhost cordapp install FILE`, or correct the name")
+                .detail("cordapp", cordapp.clone()));
+        }
     }
     Ok(cordapps)
+}
+
+/// The components of a folder; what cannot be used is passed over, as a host does.
+fn installed(folder: &Path) -> Result<Vec<Inspection>, Problem> {
+    let unreadable = |error| io_problem(Code::FileUnreadable, "read the folder", folder, &error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        if file.extension().is_some_and(|extension| extension == "wasm")
+            && let Ok((_, inspection)) = cordapp::inspect(&file)
+        {
+            found.push(inspection);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a component is what a manifest names; `1.2` means any 1.2.x.
+fn fits(wanted: &CordappRef, found: &Inspection) -> bool {
+    let version = found.descriptor.version.as_str();
+    let right = |wanted: &String| {
+        version == wanted || version.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    };
+    found.descriptor.name == wanted.name
+        && wanted.version.as_ref().is_none_or(right)
+        && wanted.hash.as_ref().is_none_or(|hash| hex::encode(found.hash) == *hash)
 }
 
 /// Issues keys and certificates. Gives the short name and the folder of the keys as a manifest names it.
