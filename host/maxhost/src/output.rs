@@ -94,7 +94,10 @@ impl Output {
             });
             return self.error_line(&json!({ "error": error }).to_string());
         }
-        self.error_line(&format!("{} {} [{}]", self.paint("error:", AnsiColor::Red), problem.message, problem.code));
+        // Lines are kept: a panic's text has several. Anything else that moves the cursor or changes colours is not.
+        let message: String =
+            problem.message.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+        self.error_line(&format!("{} {message} [{}]", self.paint("error:", AnsiColor::Red), problem.code));
         if !problem.remedy.is_empty() {
             self.error_line(&format!("{} {}", self.paint("try:", AnsiColor::Cyan), problem.remedy));
         }

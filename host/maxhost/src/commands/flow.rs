@@ -178,9 +178,10 @@ impl Follower<'_> {
                     let _told = self.held.try_send(change.reason.clone().unwrap_or_default());
                 }
             }
-            Observation::Event { event: Event::Progress(label), cursor } => {
-                self.tell(|| json!({"event": "progress", "cursor": cursor, "label": label}), || format!("  {label}"))
-            }
+            Observation::Event { event: Event::Progress(label), cursor } => self.tell(
+                || json!({"event": "progress", "cursor": cursor, "label": label}),
+                || format!("  {}", render::printable(label)),
+            ),
             Observation::Event { event: Event::Ended(_), .. } => {}
             Observation::Lost(problem) => {
                 out.warn(&format!("{}; waiting for the host to come back", problem.message));
