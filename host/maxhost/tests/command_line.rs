@@ -314,6 +314,21 @@ fn doctor_finds_a_healthy_network_healthy_and_names_what_is_broken() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let run = |out: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+        command.args(["completions", "bash", "--json"]).stdout(out).output().unwrap()
+    };
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let lost = run(full.into());
+    assert_eq!((exit(&lost), code(&lost).as_str()), (1, "output-failed"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let gone = run(writer.into());
+    assert!(exit(&gone) == 0 && gone.stderr.is_empty(), "{}", err(&gone));
+}
+
+#[test]
 fn completions_are_scripts() {
     let dir = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
