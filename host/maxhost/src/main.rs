@@ -14,6 +14,7 @@ mod strict_toml;
 mod units;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -71,7 +72,8 @@ fn usage(error: &clap::Error) -> ExitCode {
         let problem = Problem::new(Code::Usage, message);
         let line =
             json!({"code": problem.code.as_str(), "message": problem.message, "remedy": problem.remedy, "details": {}});
-        eprintln!("{}", json!({ "error": line }));
+        // A reader that has gone is no failure.
+        let _gone = writeln!(std::io::stderr(), "{}", json!({ "error": line }));
     } else {
         // A reader that has gone is no failure.
         let _gone = error.print();

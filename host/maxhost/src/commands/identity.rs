@@ -277,8 +277,9 @@ fn find(config: &Config, query: &str) -> Result<(PathBuf, String), Problem> {
 
 fn confirmed(name: &str) -> Result<bool, Problem> {
     let failed = |error: std::io::Error| Problem::new(Code::Usage, format!("cannot ask: {error}")).remedy("give --yes");
-    eprint!("stop hosting {name}? Its flows stop where they are. [y/N] ");
-    std::io::stderr().flush().map_err(failed)?;
+    let mut err = std::io::stderr();
+    write!(err, "stop hosting {name}? Its flows stop where they are. [y/N] ").map_err(failed)?;
+    err.flush().map_err(failed)?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
