@@ -166,6 +166,7 @@ impl Host {
             0 => HashMap::new(),
             _ => {
                 let records = self.core.store.identities().await.map_err(Problem::from)?;
+                records.iter().for_each(|record| self.core.directory.remember(record.row, &record.name));
                 records.into_iter().map(|record| (record.row, record.epoch)).collect()
             }
         };
