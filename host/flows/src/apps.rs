@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::api::{CordappView, FlowType};
 use crate::options::CordappRef;
+use crate::schema::ArgumentSchema;
 
 /// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -23,36 +24,30 @@ pub(crate) struct FlowDef {
     pub name: Arc<str>,
     pub descriptor: FlowDescriptor,
     pub component: Arc<FlowComponent>,
-    validator: Option<jsonschema::Validator>,
+    schema: Option<ArgumentSchema>,
 }
 
 impl FlowDef {
     fn new(component: &Arc<FlowComponent>, descriptor: &FlowDescriptor) -> Result<FlowDef, Problem> {
         let name: Arc<str> = format!("{}/{}", component.descriptor.name, descriptor.name).into();
-        let validator = match &descriptor.arguments {
+        let schema = match &descriptor.arguments {
             None => None,
-            Some(schema) => Some(jsonschema::validator_for(schema).map_err(|error| {
+            Some(schema) => Some(ArgumentSchema::new(schema).map_err(|error| {
                 Problem::new(
                     Code::ComponentDescribeFailed,
                     format!("the argument schema of flow {name} is no valid JSON Schema: {error}"),
                 )
             })?),
         };
-        Ok(FlowDef { name, descriptor: descriptor.clone(), component: component.clone(), validator })
+        Ok(FlowDef { name, descriptor: descriptor.clone(), component: component.clone(), schema })
     }
 
     /// Checks arguments and says where they do not fit.
     pub fn check(&self, arguments: &Value) -> Result<(), Problem> {
-        let Some(validator) = &self.validator else { return Ok(()) };
-        let Some(error) = validator.iter_errors(arguments).next() else { return Ok(()) };
-        let path = match error.instance_path().to_string() {
-            path if path.is_empty() => "the arguments".to_owned(),
-            path => format!("arguments{}", path.replace('/', ".")),
-        };
-        Err(Problem::new(Code::ArgumentsInvalid, format!("{path} of flow {} do not fit: {error}", self.name))
-            .detail("path", error.instance_path().to_string())
-            .detail("expected", error.schema_path().to_string())
-            .detail("flow", self.name.to_string()))
+        match &self.schema {
+            Some(schema) => schema.check(arguments, &self.name),
+            None => Ok(()),
+        }
     }
 
     /// The protocol it answers, in full.

@@ -115,6 +115,8 @@ impl IdentityEntry {
 pub(crate) struct Directory {
     by_name: DashMap<Arc<str>, Arc<IdentityEntry>>,
     by_row: DashMap<IdentityRow, Arc<IdentityEntry>>,
+    /// Names of all identities that the database knows; some are hosted no more, and their flows are still there.
+    names: DashMap<IdentityRow, Arc<str>>,
     /// Manifests that name no usable identity, by file.
     pub broken: DashMap<String, (Option<String>, Problem)>,
 }
@@ -128,7 +130,18 @@ impl Directory {
         self.by_row.get(&row).map(|entry| entry.value().clone())
     }
 
+    /// The name of an identity, hosted or not.
+    pub fn name_of(&self, row: IdentityRow) -> Option<Arc<str>> {
+        self.names.get(&row).map(|name| name.value().clone())
+    }
+
+    /// Takes note of the name of an identity that may not be hosted.
+    pub fn remember(&self, row: IdentityRow, name: &str) {
+        self.names.entry(row).or_insert_with(|| name.into());
+    }
+
     pub fn insert(&self, entry: Arc<IdentityEntry>) {
+        self.names.insert(entry.row, entry.text.clone());
         self.by_row.insert(entry.row, entry.clone());
         self.by_name.insert(entry.text.clone(), entry);
     }

@@ -173,6 +173,7 @@ impl Host {
             0 => HashMap::new(),
             _ => {
                 let records = self.core.store.identities().await.map_err(Problem::from)?;
+                records.iter().for_each(|record| self.core.directory.remember(record.row, &record.name));
                 records.into_iter().map(|record| (record.row, record.epoch)).collect()
             }
         };
@@ -238,11 +239,15 @@ impl Host {
         entry
     }
 
-    /// A manifest that names no usable identity: shown, and in nobody's way.
-    pub async fn quarantine(&self, manifest: &Path, name: Option<String>, problem: Problem) {
+    /// A manifest that names no usable identity: shown, and in nobody's way. If it was the manifest of an identity that
+    /// is hosted, its flows are put away; they go on when it is mended.
+    pub async fn quarantine(self: &Arc<Host>, manifest: &Path, name: Option<String>, problem: Problem) {
+        let hosted = name.as_ref().and_then(|name| self.core.directory.get(name));
+        if let Some(entry) = hosted.filter(|entry| entry.spec.lock().manifest == manifest) {
+            self.remove(entry).await;
+        }
         let file = manifest.display().to_string();
         self.core.tell_quarantined(name.as_deref().unwrap_or(&file), &problem);
-        // If the manifest's identity runs already, it goes on as it was.
         self.core.directory.broken.insert(file, (name, problem));
     }
 

@@ -28,6 +28,7 @@ mod problems;
 mod relay;
 mod routes;
 mod run;
+mod schema;
 mod service;
 mod timers;
 mod units;

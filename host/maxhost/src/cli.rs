@@ -1,8 +1,10 @@
 //! What can be typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::units;
@@ -28,16 +30,22 @@ pub struct Global {
     pub json: bool,
     /// The configuration
     #[arg(long, global = true, value_name = "FILE", env = "MAXHOST_CONFIG", default_value = crate::config::FILE_NAME)]
+    #[arg(value_parser = OsStringValueParser::new().map(config_file))]
     pub config: PathBuf,
     /// The host to talk to, http://HOST:PORT; without it, the one that runs with the configuration
     #[arg(long, global = true, value_name = "URL", env = "MAXHOST_ENDPOINT")]
     pub endpoint: Option<String>,
     /// How long to wait, such as 30s; while a flow runs, there is no limit unless one is given
-    #[arg(long, global = true, value_name = "TIME", value_parser = units::duration)]
+    #[arg(long, global = true, value_name = "TIME", value_parser = units::duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// Colours on standard error and in tables
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
+}
+
+/// A variable that is set and empty is as good as not set.
+fn config_file(given: OsString) -> PathBuf {
+    if given.is_empty() { crate::config::FILE_NAME.into() } else { given.into() }
 }
 
 impl Global {
@@ -95,7 +103,8 @@ pub struct InitArgs {
     /// The folder; repeating the command after an interruption goes on where it stopped
     pub dir: PathBuf,
     /// Add so many identities: O=Party 00001, L=London, C=GB and so on
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub count: Option<u32>,
     /// Add this identity; may be given several times
     #[arg(long, value_name = "NAME")]
@@ -210,7 +219,7 @@ pub enum FlowCommand {
         #[arg(long, value_name = "TEXT")]
         flow: Option<String>,
         /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 100)]
+        #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
         limit: u32,
     },
     /// Follow a flow to its end
@@ -218,7 +227,7 @@ pub enum FlowCommand {
         /// The flow's id
         id: String,
         /// Go on behind this event
-        #[arg(long, value_name = "N", default_value_t = 0)]
+        #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
         cursor: u64,
     },
     /// End a flow
@@ -251,7 +260,7 @@ pub struct StartArgs {
     /// The flow: cordapp/flow, or flow where that is unique
     pub flow: String,
     /// Arguments as JSON, @FILE, or - for standard input
-    #[arg(value_name = "JSON|@FILE|-")]
+    #[arg(value_name = "JSON|@FILE|-", allow_negative_numbers = true)]
     pub arguments: Option<String>,
     /// Makes the start repeatable: the same id never starts a second flow
     #[arg(long, value_name = "ID")]

@@ -197,7 +197,10 @@ impl Config {
             _ => Problem::new(Code::FileUnreadable, format!("cannot read {}: {error}", file.display()))
                 .detail("file", file.display().to_string()),
         })?;
-        Config::parse(file, &text, std::env::vars(), overrides)
+        // What is no UTF-8 cannot be one of our names; a value that is none is told like any other wrong one.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+        Config::parse(file, &text, environment, overrides)
     }
 
     /// As [`Config::load`], from a text and an environment.
@@ -217,12 +220,15 @@ impl Config {
         }
         for (variable, value) in environment {
             apply_variable(&mut settings, &variable, value).map_err(|message| {
-                Problem::new(Code::ConfigInvalid, format!("{variable}: {message}")).detail("variable", variable.clone())
+                Problem::new(Code::ConfigInvalid, format!("{variable}: {message}"))
+                    .remedy("correct the variable, or unset it")
+                    .detail("variable", variable.clone())
             })?;
         }
         for assignment in overrides {
             apply_override(&mut settings, assignment)
-                .map_err(|message| Problem::new(Code::ConfigInvalid, format!("--set {assignment}: {message}")))?;
+                .map_err(|message| Problem::new(Code::ConfigInvalid, format!("--set {assignment}: {message}")))
+                .map_err(|problem| problem.remedy("write --set section.key=value; docs/operating.md lists the keys"))?;
         }
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let root = std::path::absolute(parent).unwrap_or_else(|_| parent.to_owned());

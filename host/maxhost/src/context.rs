@@ -36,7 +36,8 @@ impl Context {
     /// # Errors
     /// Neither is given.
     pub fn client(&self) -> Result<Client, Problem> {
-        if let Some(endpoint) = &self.global.endpoint {
+        // A variable that is set and empty is as good as not set.
+        if let Some(endpoint) = self.global.endpoint.as_ref().filter(|endpoint| !endpoint.is_empty()) {
             return Ok(Client::at(endpoint.clone(), self.global.patience()));
         }
         let config = self.config().map_err(|problem| match problem.code {

@@ -1,6 +1,6 @@
 //! Writing files so that nobody ever sees half of one.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use maxhost_model::{Code, Problem};
@@ -12,6 +12,25 @@ pub fn io_problem(code: Code, what: &str, path: &Path, error: &std::io::Error) -
         _ => code,
     };
     Problem::new(code, format!("cannot {what} {}: {error}", path.display())).detail("path", path.display().to_string())
+}
+
+/// Reads a file, or what it is a name of, and no more of it than so much: `None` if there is more. A device tells no size
+/// and may have no end.
+///
+/// # Errors
+/// It cannot be opened or read.
+pub fn read_at_most(path: &Path, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+    read_all(std::fs::File::open(path)?, most)
+}
+
+/// As [`read_at_most`], from anything that can be read.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_all(from: impl Read, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    from.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
 /// Makes a folder and those above it.

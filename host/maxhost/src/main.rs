@@ -13,10 +13,12 @@ mod run;
 mod strict_toml;
 mod units;
 
+use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use maxhost_model::{Code, Problem};
 use serde_json::json;
 
@@ -31,7 +33,8 @@ fn main() -> ExitCode {
     // Two providers of cryptography may be linked in; without a choice the first use of TLS would fail. An error means
     // that the choice was made already.
     let _chosen = rustls::crypto::ring::default_provider().install_default();
-    let cli = match Cli::try_parse() {
+    let parsed = Cli::command().color(color()).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -42,6 +45,18 @@ fn main() -> ExitCode {
             context.out.problem(&problem);
             ExitCode::from(problem.class().exit_code())
         }
+    }
+}
+
+/// Colours of help and usage. They are written when the options could not be parsed, so that these are looked for here.
+fn color() -> ColorChoice {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let pairs = words.windows(2).filter(|pair| pair[0] == "--color").map(|pair| pair[1].to_string_lossy());
+    let joined = words.iter().filter_map(|word| Some(word.to_str()?.strip_prefix("--color=")?.into()));
+    match pairs.chain(joined).last().as_deref() {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
     }
 }
 
@@ -57,7 +72,8 @@ fn usage(error: &clap::Error) -> ExitCode {
         let problem = Problem::new(Code::Usage, message);
         let line =
             json!({"code": problem.code.as_str(), "message": problem.message, "remedy": problem.remedy, "details": {}});
-        eprintln!("{}", json!({ "error": line }));
+        // A reader that has gone is no failure.
+        let _gone = writeln!(std::io::stderr(), "{}", json!({ "error": line }));
     } else {
         // A reader that has gone is no failure.
         let _gone = error.print();

@@ -1,6 +1,7 @@
 //! Manifests: one file an identity, `identities/*.toml`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use maxhost_flows::options::{CordappRef, IdentityLimits, IdentitySpec};
 use maxhost_model::{Code, Problem, X500Name};
@@ -82,7 +83,9 @@ impl Draft {
             ("limits", "memory_per_flow") => {
                 value.size().and_then(at_least_a_page).map(|bytes| self.limits.memory_per_flow = bytes)
             }
-            ("limits", "cpu_per_run") => value.duration().map(|time| self.limits.cpu_per_run = time),
+            ("limits", "cpu_per_run") => {
+                value.duration().and_then(at_least_a_moment).map(|time| self.limits.cpu_per_run = time)
+            }
             ("limits", "") => Ok(()),
             (section, key) => {
                 let known = KEYS.iter().map(|(section, key)| full(section, key));
@@ -100,6 +103,10 @@ fn full(section: &str, key: &str) -> String {
         (section, "") => section.to_owned(),
         (section, key) => format!("{section}.{key}"),
     }
+}
+
+fn at_least_a_moment(time: Duration) -> Result<Duration, String> {
+    if time < Duration::from_millis(1) { Err("a flow needs at least 1 ms".to_owned()) } else { Ok(time) }
 }
 
 fn at_least_a_page(bytes: u64) -> Result<u64, String> {
@@ -153,7 +160,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::path::PathBuf;
-    use std::time::Duration;
 
     fn parse_text(text: &str) -> Result<IdentitySpec, BadManifest> {
         parse(Path::new("/n/identities/alice.toml"), text)
@@ -187,6 +193,7 @@ mod tests {
             (format!("{ALICE}cordapps = \"x\"\n"), "3", "a list of texts"),
             (format!("{ALICE}[limits]\nflows = 0\n"), "4", "from 1 to"),
             (format!("{ALICE}[limits]\nmemory_per_flow = \"1 B\"\n"), "4", "64 KiB"),
+            (format!("{ALICE}[limits]\ncpu_per_run = \"0 s\"\n"), "4", "1 ms"),
             (format!("{ALICE}name = \"O=Twice, L=London, C=GB\"\n"), "3", "duplicate"),
         ] {
             let bad = parse_text(&text).unwrap_err();

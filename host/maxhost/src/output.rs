@@ -1,10 +1,10 @@
 //! Where things are written: data on standard output, all else on standard error.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use maxhost_model::Problem;
+use maxhost_model::{Code, Problem};
 use serde_json::{Value, json};
 
 use crate::cli::{Color, Global};
@@ -64,11 +64,20 @@ impl Output {
         self.data(&self.table(header, &rows));
     }
 
-    /// A line of data, which may be several.
+    /// A line of data, which may be several. Ends the program if it cannot be written: whatever comes later would follow a
+    /// gap.
     pub fn data(self, text: &str) {
-        // A reader that has gone (`| head`) is no failure.
         let mut out = std::io::stdout().lock();
-        let _gone = writeln!(out, "{text}").and_then(|()| out.flush());
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Ok(()) => {}
+            // A reader that has gone (`| head`) is no failure.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) => {
+                let problem = Problem::new(Code::OutputFailed, format!("cannot write to standard output: {error}"));
+                self.problem(&problem);
+                std::process::exit(problem.class().exit_code().into());
+            }
+        }
     }
 
     /// A remark for people; programs do not get it.
@@ -94,7 +103,10 @@ impl Output {
             });
             return self.error_line(&json!({ "error": error }).to_string());
         }
-        self.error_line(&format!("{} {} [{}]", self.paint("error:", AnsiColor::Red), problem.message, problem.code));
+        // Lines are kept: a panic's text has several. Anything else that moves the cursor or changes colours is not.
+        let message: String =
+            problem.message.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+        self.error_line(&format!("{} {message} [{}]", self.paint("error:", AnsiColor::Red), problem.code));
         if !problem.remedy.is_empty() {
             self.error_line(&format!("{} {}", self.paint("try:", AnsiColor::Cyan), problem.remedy));
         }

@@ -190,9 +190,14 @@ pub fn status(status: &pb::StatusResponse) -> Value {
 pub fn cell(value: &Value, field: &str) -> String {
     match &value[field] {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         other => other.to_string(),
     }
+}
+
+/// A text in one line, without what would move the cursor or change colours: CorDapps write what they like.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// An object as `field  value` lines, for people. Empty fields are left out.
@@ -203,15 +208,30 @@ pub fn lines(value: &Value) -> String {
         .filter_map(|(name, value)| match value {
             Value::Null => None,
             Value::Array(list) if list.is_empty() => None,
-            Value::String(text) => Some((name, text.clone())),
-            Value::Array(list) if list.iter().all(Value::is_string) => {
-                Some((name, list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")))
+            Value::Array(list) if name != "result" => {
+                Some((name, list.iter().map(plain).collect::<Vec<_>>().join("; ")))
             }
-            other => Some((name, other.to_string())),
+            // The flow's own data is JSON as it is.
+            other if name == "result" => Some((name, other.to_string())),
+            other => Some((name, plain(other))),
         })
         .collect();
     let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     shown.iter().map(|(name, text)| format!("{name:width$}  {text}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A value in one line: of an object its fields, the empty ones left out.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => printable(text),
+        Value::Object(object) => {
+            let shown = object
+                .iter()
+                .filter(|(_, value)| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
+            shown.map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -243,6 +263,18 @@ mod tests {
     #[test]
     fn lines_leave_out_what_is_empty() {
         let text = lines(&json!({"name": "x", "reason": null, "list": [], "parties": ["a", "b"], "n": 1}));
-        assert_eq!(text, "n        1\nname     x\nparties  a, b");
+        assert_eq!(text, "n        1\nname     x\nparties  a; b");
+    }
+
+    #[test]
+    fn people_read_no_json_and_no_control_characters() {
+        let apps = json!([{"name": "a", "version": "1.0"}, {"name": "b", "reason": null}]);
+        let text = lines(
+            &json!({"cordapps": apps, "journal": {"bytes": 5}, "result": {"n": [1]}, "progress": "a\u{1b}[31m\nb"}),
+        );
+        assert_eq!(
+            text,
+            "cordapps  name a, version 1.0; name b\njournal   bytes 5\nprogress  a [31m b\nresult    {\"n\":[1]}"
+        );
     }
 }

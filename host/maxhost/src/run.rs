@@ -93,19 +93,21 @@ async fn serve(config: Config, started: Instant, events: &Events) -> Result<(), 
         let serving = bound.serve(stop.clone());
         tokio::pin!(serving);
         tokio::select! {
-            ended = &mut serving => ended.map_err(Problem::from),
+            // An asked-for stop ends the serving too: it must not be taken for a server that ended by itself.
+            biased;
             () = stop.cancelled() => {
                 tracing::info!("stopping");
                 // The engine stops while clients are told; both have the same deadline.
                 let ((), ended) = tokio::join!(host.shutdown(ENGINE_STOP), serving);
                 ended.map_err(Problem::from)
             }
+            ended = &mut serving => {
+                stop.cancel();
+                host.shutdown(ENGINE_STOP).await;
+                ended.map_err(Problem::from)
+            }
         }
     };
-    if !stop.is_cancelled() {
-        stop.cancel();
-        host.shutdown(ENGINE_STOP).await;
-    }
     folders.abort();
     // Whoever looks for a running host must not find a trace of this one.
     let _gone_already = std::fs::remove_file(&endpoint);

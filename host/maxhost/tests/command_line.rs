@@ -78,6 +78,9 @@ fn init_refuses_a_folder_in_use_and_goes_on_after_an_interruption() {
     let again = maxhost(dir.path(), &["init", "net", "--json"]);
     assert_eq!((exit(&again), code(&again).as_str()), (4, "directory-in-use"));
     assert_eq!(exit(&maxhost(dir.path(), &["init", ".", "--json"])), 4);
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let file = maxhost(dir.path(), &["init", "file", "--json"]);
+    assert_eq!((exit(&file), code(&file).as_str()), (4, "directory-in-use"));
 
     let key = std::fs::read(dir.path().join("net/keys/alice/identity.key")).unwrap();
     std::fs::write(dir.path().join("net/.maxhost-init"), "").unwrap();
@@ -114,6 +117,21 @@ fn wrong_usage_is_exit_2_in_either_form() {
         let json = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
     }
+    // A number below zero is a wrong value, not an unknown option; as the arguments of a flow it is a number.
+    for words in
+        [&["init", "x", "--count", "-1"][..], &["flow", "list", "--limit", "-1"], &["status", "--timeout", "-1s"]]
+    {
+        let negative = maxhost(dir.path(), words);
+        let told = err(&negative);
+        assert!(exit(&negative) == 2 && told.contains("invalid value '-1"), "{told}");
+    }
+    let number = maxhost(dir.path(), &["flow", "start", "--identity", "x", "y", "-5", "--json"]);
+    assert_eq!((exit(&number), code(&number).as_str()), (3, "config-not-found"));
+    for color in [&["--color", "always"][..], &["--color=always"]] {
+        let colored = maxhost(dir.path(), &[color, &["nonsense"]].concat());
+        assert!(exit(&colored) == 2 && err(&colored).contains('\u{1b}'), "{}", err(&colored));
+    }
+    assert!(!err(&maxhost(dir.path(), &["--color", "never", "nonsense"])).contains('\u{1b}'));
     let help = maxhost(dir.path(), &["--help"]);
     assert_eq!(exit(&help), 0);
     for noun in ["init", "run", "status", "identity", "cordapp", "flow", "network", "doctor", "completions"] {
@@ -165,6 +183,37 @@ fn a_wrong_configuration_is_told_with_file_line_and_remedy() {
 }
 
 #[test]
+fn a_wrong_override_is_told_with_a_remedy_of_its_own() {
+    let dir = network(&[]);
+    for (words, variable) in [(&["--set", "rpc.lsten=x"][..], "MAXHOST_ODD"), (&[], "MAXHOST_RPC_LSTEN")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+        command.args(["run", "--json", "--config", "net/maxhost.toml"]).args(words).env(variable, "x");
+        let bad = command.current_dir(dir.path()).output().unwrap();
+        assert_eq!((exit(&bad), code(&bad).as_str()), (4, "config-invalid"), "{}", err(&bad));
+        let told = err(&bad).to_lowercase();
+        assert!(told.contains("did you mean") && told.contains("listen") && !told.contains("at the line"), "{told}");
+    }
+}
+
+#[test]
+fn odd_variables_of_the_environment_are_no_matter() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = network(&[]);
+    let odd = OsStr::from_bytes(b"\xff\xfe");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+    command.env("ODD", odd).env(odd, "x").env_remove("MAXHOST_CONFIG").env("MAXHOST_ENDPOINT", "");
+    let down =
+        command.args(["status", "--json", "--config", "net/maxhost.toml"]).current_dir(dir.path()).output().unwrap();
+    assert_eq!((exit(&down), code(&down).as_str()), (5, "host-unreachable"), "{}", err(&down));
+    // Set and empty is as good as not set.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+    command.env("MAXHOST_CONFIG", "").env("MAXHOST_ENDPOINT", "").args(["status", "--json"]);
+    let down = command.current_dir(dir.path().join("net")).output().unwrap();
+    assert_eq!((exit(&down), code(&down).as_str()), (5, "host-unreachable"), "{}", err(&down));
+}
+
+#[test]
 fn bad_arguments_are_refused_before_the_host_is_asked() {
     let dir = network(&[]);
     let start = ["flow", "start", "--identity", "Alice", "x", "{oops", "--json", "--config", "net/maxhost.toml"];
@@ -183,6 +232,12 @@ fn what_is_no_component_is_refused_and_not_installed() {
     let bad = maxhost(dir.path(), &["cordapp", "install", &file, "--json", "--config", "net/maxhost.toml"]);
     assert_eq!((exit(&bad), code(&bad).as_str()), (4, "component-invalid"));
     assert_eq!(std::fs::read_dir(dir.path().join("net/cordapps")).unwrap().count(), 0);
+    // A device without an end is read to no end.
+    let endless = maxhost(dir.path(), &["cordapp", "inspect", "/dev/zero", "--json"]);
+    assert_eq!((exit(&endless), code(&endless).as_str()), (4, "component-too-large"));
+    let start = ["flow", "start", "--identity", "Alice", "x", "@/dev/zero", "--json", "--config", "net/maxhost.toml"];
+    let endless = maxhost(dir.path(), &start);
+    assert_eq!((exit(&endless), code(&endless).as_str()), (4, "message-too-large"));
     let missing = maxhost(dir.path(), &["cordapp", "inspect", "nothing.wasm", "--json"]);
     assert_eq!((exit(&missing), code(&missing).as_str()), (4, "file-unreadable"));
     let empty = maxhost(dir.path(), &["cordapp", "build", ".", "--json"]);
@@ -195,19 +250,26 @@ fn what_is_no_component_is_refused_and_not_installed() {
 fn an_identity_is_issued_and_removed_without_a_host() {
     let dir = network(&[]);
     let call = |words: &[&str]| maxhost(dir.path(), &[words, &["--json", "--config", "net/maxhost.toml"]].concat());
-    let new = call(&["identity", "new", "O=Dave, L=Oslo, C=NO", "--cordapp", "ping-pong"]);
+    // What is not installed would only be quarantined: nothing is issued.
+    let early = call(&["identity", "new", "O=Dave, L=Oslo, C=NO", "--cordapp", "ping-pong"]);
+    assert_eq!((exit(&early), code(&early).as_str()), (3, "cordapp-not-found"));
+    assert!(!dir.path().join("net/keys/dave").exists() && !dir.path().join("net/identities/dave.toml").exists());
+    let new = call(&["identity", "new", "O=Dave, L=Oslo, C=NO"]);
     assert_eq!(exit(&new), 0, "{}", err(&new));
     assert_eq!(objects(&new)[0]["name"], "O=Dave, L=Oslo, C=NO");
     let manifest = dir.path().join("net/identities/dave.toml");
-    assert!(std::fs::read_to_string(&manifest).unwrap().contains("cordapps = [\"ping-pong\"]"));
+    assert!(std::fs::read_to_string(&manifest).unwrap().contains("cordapps = []"));
     let twice = call(&["identity", "new", "O=Dave, L=Oslo, C=NO"]);
     assert_eq!((exit(&twice), code(&twice).as_str()), (4, "identity-exists"));
     let bad = call(&["identity", "new", "Dave"]);
     assert_eq!((exit(&bad), code(&bad).as_str()), (4, "name-invalid"));
+    assert_eq!(err(&bad).matches("'Dave' is not").count(), 1, "{}", err(&bad));
     // The same organisation elsewhere gets files of its own.
     assert_eq!(exit(&call(&["identity", "new", "O=Dave, L=Rome, C=IT"])), 0);
     let many = call(&["identity", "remove", "Dave", "--yes"]);
     assert_eq!((exit(&many), code(&many).as_str()), (4, "identity-ambiguous"));
+    let nobody = call(&["identity", "remove", "", "--yes"]);
+    assert_eq!((exit(&nobody), code(&nobody).as_str()), (3, "identity-not-found"));
     let removed = call(&["identity", "remove", "Oslo"]);
     assert_eq!(exit(&removed), 0, "{}", err(&removed));
     assert!(!manifest.exists() && dir.path().join("net/keys/dave").is_dir());
@@ -270,6 +332,21 @@ fn doctor_finds_a_healthy_network_healthy_and_names_what_is_broken() {
     for check in ["manifests", "keys", "passphrase", "cordapps", "database"] {
         assert!(wrong.iter().any(|wrong| wrong == check), "{check}: {}", out(&broken));
     }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let run = |out: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+        command.args(["completions", "bash", "--json"]).stdout(out).output().unwrap()
+    };
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let lost = run(full.into());
+    assert_eq!((exit(&lost), code(&lost).as_str()), (1, "output-failed"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let gone = run(writer.into());
+    assert!(exit(&gone) == 0 && gone.stderr.is_empty(), "{}", err(&gone));
 }
 
 #[test]

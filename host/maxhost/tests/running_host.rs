@@ -115,6 +115,27 @@ impl Drop for Host {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let network = Network::new();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for format in ["text", "json"] {
+        let mut host =
+            maxhost(&network.dir).args(["run", "--log-format", format]).stdout(full()).stderr(full()).spawn().unwrap();
+        network.eventually("an answer", |network| network.call(&["status"]).status.success());
+        // A manifest that is broken is logged.
+        std::fs::write(network.dir.join("identities/odd.toml"), "odd = 1\n").unwrap();
+        network.eventually("its quarantine", |network| network.state("odd.toml") == "quarantined");
+        std::fs::remove_file(network.dir.join("identities/odd.toml")).unwrap();
+        network.eventually("its end", |network| network.state("odd.toml").is_null());
+        // SAFETY: sends a signal to our own child, which has not been waited for, so that its number is still its own.
+        assert_eq!(unsafe { libc::kill(host.id() as libc::pid_t, libc::SIGTERM) }, 0);
+        assert_eq!(host.wait().unwrap().code(), Some(0), "{format}");
+    }
+    let usage = maxhost(&network.dir).args(["nonsense", "--json"]).stderr(full()).status().unwrap();
+    assert_eq!(usage.code(), Some(2));
+}
+
+#[test]
 fn it_says_first_that_it_is_ready_and_stops_in_order_on_either_signal() {
     let network = Network::new();
     for signal in [libc::SIGTERM, libc::SIGINT] {

@@ -139,6 +139,7 @@ codes! {
     Overloaded = "overloaded", Unavailable, "try again later, or raise the limit that the message names";
     Timeout = "timeout", Unavailable, "try again, or wait longer with --timeout";
     RequestInvalid = "request-invalid", Refused, "correct the field that the message names";
+    OutputFailed = "output-failed", Failed, "send standard output to a place that can be written";
     Usage = "usage", Usage, "see --help";
     Internal = "internal", Failed, "this is a defect of maxhost: please report it with the log lines around it";
 }

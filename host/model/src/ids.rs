@@ -100,18 +100,22 @@ impl fmt::Debug for FlowId {
 }
 
 /// The text is not the id of a flow.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("'{0}' is not a flow id: expected a UUID as printed by `maxhost flow start`")]
-pub struct BadFlowId(pub String);
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadFlowId {
+    /// It is no UUID.
+    #[error("'{0}' is not a flow id: expected a UUID as printed by `maxhost flow start`")]
+    NoUuid(String),
+    /// It is a UUID, but none that a host gives to a flow, so that no host has such a flow.
+    #[error("there is no flow {0}")]
+    Foreign(String),
+}
 
 impl FromStr for FlowId {
     type Err = BadFlowId;
 
     fn from_str(text: &str) -> Result<FlowId, BadFlowId> {
-        uuid::Uuid::parse_str(text)
-            .ok()
-            .and_then(|uuid| FlowId::from_bytes(*uuid.as_bytes()))
-            .ok_or_else(|| BadFlowId(text.chars().take(64).collect()))
+        let uuid = uuid::Uuid::parse_str(text).map_err(|_| BadFlowId::NoUuid(text.chars().take(64).collect()))?;
+        FlowId::from_bytes(*uuid.as_bytes()).ok_or_else(|| BadFlowId::Foreign(uuid.to_string()))
     }
 }
 
@@ -144,8 +148,9 @@ mod tests {
 
     #[test]
     fn other_uuids_are_refused() {
-        assert!("6ba7b810-9dad-11d1-80b4-00c04fd430c8".parse::<FlowId>().is_err());
-        assert!("nonsense".parse::<FlowId>().is_err());
+        let foreign = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+        assert_eq!(foreign.parse::<FlowId>(), Err(BadFlowId::Foreign(foreign.to_owned())));
+        assert_eq!("nonsense".parse::<FlowId>(), Err(BadFlowId::NoUuid("nonsense".to_owned())));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use maxhost_flows::api;
 use maxhost_flows::api::{FlowPhase, FlowResult, IdentityPhase};
+use maxhost_model::ids::BadFlowId;
 use maxhost_model::{Code, FlowId, Problem};
 use prost_types::Timestamp;
 
@@ -44,9 +45,12 @@ pub(crate) fn timestamp(ms: i64) -> Timestamp {
     Timestamp { seconds: ms.div_euclid(1_000), nanos: (ms.rem_euclid(1_000) as i32) * 1_000_000 }
 }
 
-/// The id in this text.
+/// The id in this text. A UUID that no flow can have is that of a flow that is not there.
 pub(crate) fn flow_id(text: &str) -> Result<FlowId, Problem> {
-    text.parse().map_err(|error: maxhost_model::ids::BadFlowId| Problem::new(Code::FlowIdInvalid, error.to_string()))
+    text.parse().map_err(|error: BadFlowId| match &error {
+        BadFlowId::NoUuid(_) => Problem::new(Code::FlowIdInvalid, error.to_string()),
+        BadFlowId::Foreign(id) => Problem::new(Code::FlowNotFound, error.to_string()).detail("flow_id", id.clone()),
+    })
 }
 
 pub(crate) fn flow_state(phase: FlowPhase) -> pb::FlowState {

@@ -16,6 +16,13 @@ pub const DOMAIN: &str = "maxhost";
 /// Trailer that repeats the stable code in plain text.
 pub const CODE_KEY: &str = "maxhost-code";
 
+/// What a status may say, in bytes of the header that carries it: clients refuse an answer with more than 8 KiB of
+/// headers, and tell their users of a broken connection instead. Text stands there twice, in the message and in the
+/// details.
+const LONGEST_MESSAGE: usize = 4_000;
+const LONGEST_REMEDY: usize = 800;
+const LONGEST_FACT: usize = 400;
+
 /// The gRPC code of a stable code.
 #[must_use]
 pub fn grpc_code(code: Code) -> GrpcCode {
@@ -47,18 +54,39 @@ pub fn grpc_code(code: Code) -> GrpcCode {
     }
 }
 
-/// The status that tells a client of this problem.
+/// The status that tells a client of this problem. Text that is too long for headers is cut short.
 #[must_use]
 pub fn to_status(problem: Problem) -> Status {
     let code = problem.code;
+    let facts = problem.details.into_iter().map(|(key, fact)| (key, shortened(fact, LONGEST_FACT)));
     let mut details = ErrorDetails::new();
     details
-        .set_error_info(code.as_str(), DOMAIN, problem.details.into_iter().collect::<HashMap<_, _>>())
-        .set_localized_message("en", problem.remedy)
+        .set_error_info(code.as_str(), DOMAIN, facts.collect::<HashMap<_, _>>())
+        .set_localized_message("en", shortened(problem.remedy, LONGEST_REMEDY))
         .add_help_link("what this code means", format!("docs/errors.md#{code}"));
-    let mut status = Status::with_error_details(grpc_code(code), problem.message, details);
+    let message = shortened(problem.message, LONGEST_MESSAGE);
+    let mut status = Status::with_error_details(grpc_code(code), message, details);
     status.metadata_mut().insert(CODE_KEY, MetadataValue::from_static(code.as_str()));
     status
+}
+
+/// A text that takes no more than so many bytes in headers. In the message each byte that is not plain takes three, and
+/// the details are base64, which makes four bytes of three.
+fn shortened(mut text: String, most: usize) -> String {
+    let taken = |c: char| {
+        let plain = c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ',' | ':' | '/' | '=' | '\'');
+        (if plain { 1 } else { 3 * c.len_utf8() }) + (4 * c.len_utf8()).div_ceil(3)
+    };
+    let mut sum = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        sum += taken(*c);
+        sum > most
+    });
+    if let Some((end, _)) = end {
+        text.truncate(end);
+        text.push('\u{2026}');
+    }
+    text
 }
 
 /// The problem that a status tells of. A status without our details comes from the transport, or from something else
@@ -97,6 +125,10 @@ fn foreign(status: &Status) -> Problem {
         }
         GrpcCode::Unavailable | GrpcCode::Unknown | GrpcCode::Internal | GrpcCode::Cancelled if broken => {
             Problem::new(Code::HostUnreachable, format!("the connection to the host broke: {text}"))
+        }
+        // No gRPC server answers without this header: the endpoint is that of something else.
+        _ if text.contains("grpc-status header missing") => {
+            Problem::new(Code::HostUnreachable, format!("what answers there is no host: {text}"))
         }
         GrpcCode::Unimplemented => {
             Problem::new(Code::RequestInvalid, format!("the host does not know this call: {text}"))
@@ -139,6 +171,30 @@ mod tests {
     }
 
     #[test]
+    fn no_text_is_too_long_for_headers() {
+        for text in ["x", "\u{2603}", "{", "\u{1f600}"] {
+            let long = text.repeat(100_000);
+            let mut problem = Problem::new(Code::ArgumentsInvalid, long.clone()).remedy(long.clone());
+            for key in ["path", "expected", "flow", "file"] {
+                problem = problem.detail(key, long.clone());
+            }
+            let status = to_status(problem);
+            let http = status.into_http::<()>();
+            let size: usize = http.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+            assert!(size < 8_000, "{text}: {size}");
+            let shown = Status::from_header_map(http.headers()).map(|status| to_problem(&status));
+            assert!(shown.is_some_and(|shown| {
+                shown.code == Code::ArgumentsInvalid
+                    && shown.message.starts_with(text)
+                    && shown.message.ends_with('\u{2026}')
+                    && shown.details["path"].starts_with(text)
+            }));
+        }
+        let short = Problem::new(Code::ArgumentsInvalid, "\u{e9}".repeat(300));
+        assert_eq!(to_problem(&to_status(short.clone())), short);
+    }
+
+    #[test]
     fn grpc_codes_say_what_kind_of_failure_it_is() {
         assert_eq!(grpc_code(Code::IdentityNotFound), GrpcCode::NotFound);
         assert_eq!(grpc_code(Code::ArgumentsInvalid), GrpcCode::InvalidArgument);
@@ -157,6 +213,8 @@ mod tests {
         assert_eq!(to_problem(&Status::unknown("transport error")).code, Code::HostUnreachable);
         assert_eq!(to_problem(&Status::cancelled("Timeout expired")).code, Code::Timeout);
         assert_eq!(to_problem(&Status::unimplemented("")).code, Code::RequestInvalid);
+        let web = Status::unimplemented("grpc-status header missing, mapped from HTTP status code 404");
+        assert_eq!(to_problem(&web).code, Code::HostUnreachable);
         assert_eq!(to_problem(&Status::internal("odd")).code, Code::Internal);
     }
 }

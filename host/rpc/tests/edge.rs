@@ -86,6 +86,10 @@ async fn bad_requests_name_the_field() {
     let selector = Some(pb::get_flow_request::Selector::FlowId("12".to_owned()));
     let problem = client.get_flow(pb::GetFlowRequest { selector, encoding: 0 }).await.unwrap_err();
     assert_eq!(problem.code, Code::FlowIdInvalid);
+    let other = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+    let selector = Some(pb::get_flow_request::Selector::FlowId(other.to_owned()));
+    let problem = client.get_flow(pb::GetFlowRequest { selector, encoding: 0 }).await.unwrap_err();
+    assert_eq!((problem.code, problem.details["flow_id"].as_str()), (Code::FlowNotFound, other));
     let problem = client.get_flow(pb::GetFlowRequest { selector: None, encoding: 0 }).await.unwrap_err();
     assert_eq!(problem.code, Code::RequestInvalid);
     let problem = client.get_flow(pb::GetFlowRequest { selector: select(1), encoding: 99 }).await.unwrap_err();

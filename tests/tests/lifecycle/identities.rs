@@ -59,6 +59,9 @@ async fn flows_of_a_removed_identity_wait_until_it_is_back() {
     fs::rename(&manifest, &aside).unwrap();
     until_gone(&host, BOB).await;
     host.event("identity-removed", |event| event["identity"] == BOB);
+    // His flow is still his.
+    let shown = network.cli(&["flow", "show", &beat]).ok().object();
+    assert_eq!((&shown["identity"], &shown["state"]), (&json!(BOB), &json!("suspended")), "{shown}");
     // What talks to him waits; what does not goes on.
     assert_eq!(host.state(&ping).await, "suspended");
     assert_eq!(host.run(ALICE, "statics", json!({"times": 1})).await.result()["static"], 1);

@@ -242,6 +242,7 @@ async fn what_has_ended_cannot_be_killed_and_stays_as_it_ended() {
     let shown = network.cli(&["flow", "kill", &id]).ok().object();
     assert_eq!((&shown["killed"], &shown["state"]), (&json!(false), &json!("completed")));
     network.cli(&["flow", "kill", "00000000-0000-8000-8000-000000000001"]).fails(3, "flow-not-found");
+    network.cli(&["flow", "kill", "9b2d4f6a-1c3e-4a5b-8d7f-0e1c2a3b4d5e"]).fails(3, "flow-not-found");
     network.cli(&["flow", "kill", "x"]).fails(4, "flow-id-invalid");
 
     let id = host.start(ALICE, "sleep-forever", json!({})).await;

@@ -66,6 +66,17 @@ async fn an_orderly_stop_is_quick_even_while_a_guest_computes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_stop_is_an_orderly_one() {
+    let network = Network::new();
+    for stops in 1..=8 {
+        assert!(network.run().stop() < SOON);
+        // The engine is asked to stop; it is not left to end with the process.
+        let log = std::fs::read_to_string(network.path("host.log")).unwrap();
+        assert_eq!(log.matches("stopping").count(), stops, "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_host_on_the_same_data_is_refused_and_the_first_unharmed() {
     let network = Network::new();
     let mut host = network.run();

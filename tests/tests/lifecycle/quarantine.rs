@@ -72,6 +72,11 @@ async fn a_mistake_while_the_identity_runs_is_told_and_its_flows_are_not_lost() 
     let beat = host.start(BOB, "beat", json!({"beats": 20, "interval_ms": 50})).await;
     let sound = rewrite(&network, "bob", |text| format!("{text}\nflows = 3\n"));
     quarantined(&network, &["manifest-invalid", "bob.toml", "'flows'"]).await;
+    // It is that one identity, and there once.
+    let list = network.cli(&["identity", "list"]).ok().objects();
+    assert_eq!(list.len(), 4, "{list:#?}");
+    assert_eq!(network.cli(&["identity", "show", "Bob"]).ok().object()["state"], "quarantined");
+    network.cli(&["flow", "start", "--identity", "Bob", "statics", "{\"times\": 1}"]).fails(5, "identity-quarantined");
     assert_eq!(host.run(ALICE, "statics", json!({"times": 1})).await.result()["static"], 1);
     rewrite(&network, "bob", |_| sound.clone());
     eventually("Bob mended", async || {
@@ -81,6 +86,29 @@ async fn a_mistake_while_the_identity_runs_is_told_and_its_flows_are_not_lost() 
     .await;
     assert_eq!(host.end(&beat).await.result(), json!({"beats": 20}));
     alice_works(&host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_is_that_of_the_manifest_as_it_is_now() {
+    let network = Network::new();
+    let host = network.run();
+    let write = |tail: &str| {
+        let text = format!("name = \"{CAROL}\"\ncordapps = [\"ping-pong\"]\nkeys = \"../keys/{tail}");
+        fs::write(network.path("identities/carol.toml"), text).unwrap();
+    };
+    for (tail, reason) in
+        [("nobody\"\n", "keys/nobody"), ("carol\"\nodd = 1\n", "'odd'"), ("nobody\"\n", "keys/nobody")]
+    {
+        write(tail);
+        let shown = quarantined(&network, &[reason]).await;
+        assert_eq!(shown["name"], CAROL);
+        assert_eq!(network.cli(&["identity", "show", "Carol"]).ok().object()["reason"], shown["reason"]);
+        assert_eq!(network.cli(&["identity", "list"]).ok().objects().len(), 4);
+        assert_eq!(host.status().await.identities["quarantined"], 1);
+    }
+    write("carol\"\n");
+    host.until_identity(CAROL, IdentityState::Cold).await;
+    assert_eq!(host.status().await.identities["quarantined"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

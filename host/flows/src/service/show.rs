@@ -40,14 +40,14 @@ impl Host {
 
     pub(super) fn summary(&self, record: &FlowRecord) -> FlowSummary {
         let end = record.end.as_ref().and_then(EndRecord::decode_stored);
-        let identity = self.core.directory.by_row(record.identity);
+        let identity = self.core.directory.name_of(record.identity);
         let progress = match &end {
             Some(end) => end.progress.clone(),
             None => self.port_of_stored(record).and_then(|port| port.view().label().map(str::to_owned)),
         };
         FlowSummary {
             flow_id: record.id,
-            identity: identity.map(|entry| entry.text.to_string()).unwrap_or_default(),
+            identity: identity.map(|name| name.to_string()).unwrap_or_default(),
             flow: record.name.clone(),
             client_id: record.client_id.clone(),
             phase: self.live_phase(record),

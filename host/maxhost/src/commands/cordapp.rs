@@ -42,13 +42,12 @@ pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
 /// # Errors
 /// It cannot be read, or is no component a host would run.
 pub fn inspect(file: &Path) -> Result<(Vec<u8>, Inspection), Problem> {
-    let unreadable = |error: &std::io::Error| io_problem(Code::FileUnreadable, "read", file, error);
-    let size = std::fs::metadata(file).map_err(|error| unreadable(&error))?.len();
-    if size > LARGEST_COMPONENT {
-        let message = format!("{} is {} large: no component is", file.display(), show_size(size));
-        return Err(Problem::new(Code::ComponentInvalid, message));
-    }
-    let wasm = std::fs::read(file).map_err(|error| unreadable(&error))?;
+    let read = files::read_at_most(file, LARGEST_COMPONENT)
+        .map_err(|error| io_problem(Code::FileUnreadable, "read", file, &error))?;
+    let wasm = read.ok_or_else(|| {
+        let message = format!("{} is larger than {}: no component is", file.display(), show_size(LARGEST_COMPONENT));
+        Problem::new(Code::ComponentTooLarge, message).detail("file", file.display().to_string())
+    })?;
     let inspection = maxhost_sandbox::inspect(&wasm).map_err(|error| {
         let problem = Problem::from(error);
         Problem { message: format!("{}: {}", file.display(), problem.message), ..problem }

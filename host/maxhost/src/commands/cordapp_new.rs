@@ -9,6 +9,17 @@ use crate::context::{Context, Outcome};
 use crate::embedded_sdk;
 use crate::files;
 
+/// Names that no crate of ours can have: words of the language, and crates that it would hide.
+#[rustfmt::skip]
+const TAKEN: &[&str] = &[
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else", "enum",
+    "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut",
+    "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
+    "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+    "alloc", "core", "proc_macro", "std", "test",
+    "maxhost_sdk", "maxhost_testkit", "schemars", "serde", "serde_json",
+];
+
 /// Writes a new CorDapp into a folder of its name.
 pub fn execute(context: &Context, name: &str) -> Outcome {
     check_name(name)?;
@@ -40,8 +51,13 @@ pub fn execute(context: &Context, name: &str) -> Outcome {
 
 fn check_name(name: &str) -> Result<(), Problem> {
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
-    if plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 64 {
+    let taken = TAKEN.contains(&name.replace('-', "_").as_str());
+    if plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 64 && !taken {
         return Ok(());
+    }
+    if taken {
+        let message = format!("'{name}' cannot be the name of a CorDapp: Rust has a meaning for it");
+        return Err(Problem::new(Code::NameInvalid, message).remedy("choose another name"));
     }
     Err(Problem::new(Code::NameInvalid, format!("'{name}' cannot be the name of a CorDapp"))
         .remedy("use up to 64 lower-case letters, digits and hyphens, beginning with a letter"))
@@ -67,7 +83,7 @@ mod tests {
         for name in ["a", "ping-pong", "x2_y"] {
             assert!(check_name(name).is_ok(), "{name}");
         }
-        for name in ["", "Ping", "2x", "a/b", "..", "-a", "a b"] {
+        for name in ["", "Ping", "2x", "a/b", "..", "-a", "a b", "fn", "self", "std", "serde-json"] {
             assert!(check_name(name).is_err(), "{name}");
         }
     }

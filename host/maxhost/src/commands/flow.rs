@@ -1,6 +1,6 @@
 //! `maxhost flow`: start, watch and end flows.
 
-use std::io::Read;
+use std::path::Path;
 
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::proto::v1 as pb;
@@ -11,10 +11,13 @@ use tokio::time::Instant;
 
 use crate::cli::{FlowCommand, FlowState, StartArgs};
 use crate::context::{Context, Outcome};
-use crate::render;
+use crate::units::show_size;
+use crate::{files, render};
 
 /// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
 const INTERRUPTED: u8 = 130;
+/// More than any network allows a message to have: whatever is larger is not even read.
+const LARGEST_ARGUMENTS: u64 = 256 << 20;
 /// How many flows are asked for at once.
 const PAGE: u32 = 1_000;
 
@@ -70,18 +73,11 @@ fn start(context: &Context, args: StartArgs) -> Outcome {
 
 /// The arguments as JSON text: as given, from a file (`@FILE`) or from standard input (`-`).
 fn arguments(given: Option<&str>) -> Result<String, Problem> {
-    let unreadable = |what: &str, error: std::io::Error| {
-        Problem::new(Code::FileUnreadable, format!("cannot read the arguments from {what}: {error}"))
-    };
     let text = match given {
         None => "{}".to_owned(),
-        Some("-") => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| unreadable("standard input", error))?;
-            text
-        }
+        Some("-") => all_of("standard input", files::read_all(std::io::stdin().lock(), LARGEST_ARGUMENTS))?,
         Some(given) => match given.strip_prefix('@') {
-            Some(file) => std::fs::read_to_string(file).map_err(|error| unreadable(file, error))?,
+            Some(file) => all_of(&format!("'{file}'"), files::read_at_most(Path::new(file), LARGEST_ARGUMENTS))?,
             None => given.to_owned(),
         },
     };
@@ -92,6 +88,18 @@ fn arguments(given: Option<&str>) -> Result<String, Problem> {
             .detail("line", error.line().to_string())
             .detail("column", error.column().to_string())),
     }
+}
+
+/// Arguments that were read from somewhere.
+fn all_of(place: &str, read: std::io::Result<Option<Vec<u8>>>) -> Result<String, Problem> {
+    let unreadable = |why: &dyn std::fmt::Display| {
+        Problem::new(Code::FileUnreadable, format!("cannot read the arguments from {place}: {why}"))
+    };
+    let bytes = read.map_err(|error| unreadable(&error))?.ok_or_else(|| {
+        let most = show_size(LARGEST_ARGUMENTS);
+        Problem::new(Code::MessageTooLarge, format!("the arguments from {place} are larger than {most}"))
+    })?;
+    String::from_utf8(bytes).map_err(|_| unreadable(&"they are no UTF-8"))
 }
 
 async fn state_of(client: &Client, flow_id: &str) -> Result<String, Problem> {
@@ -170,9 +178,10 @@ impl Follower<'_> {
                     let _told = self.held.try_send(change.reason.clone().unwrap_or_default());
                 }
             }
-            Observation::Event { event: Event::Progress(label), cursor } => {
-                self.tell(|| json!({"event": "progress", "cursor": cursor, "label": label}), || format!("  {label}"))
-            }
+            Observation::Event { event: Event::Progress(label), cursor } => self.tell(
+                || json!({"event": "progress", "cursor": cursor, "label": label}),
+                || format!("  {}", render::printable(label)),
+            ),
             Observation::Event { event: Event::Ended(_), .. } => {}
             Observation::Lost(problem) => {
                 out.warn(&format!("{}; waiting for the host to come back", problem.message));

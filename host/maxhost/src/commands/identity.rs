@@ -4,21 +4,25 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maxhost_flows::options::IdentitySpec;
+use maxhost_flows::options::{CordappRef, IdentitySpec};
 use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
 use maxhost_pki::devnet::{DevNetwork, Options};
 use maxhost_pki::{Layout, Passphrase};
 use maxhost_rpc::Client;
 use maxhost_rpc::proto::v1 as pb;
+use maxhost_sandbox::Inspection;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::cordapp;
 use crate::cli::IdentityCommand;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
 use crate::files::{self, io_problem};
 use crate::{manifest, render};
 
+/// How many of the identities that a name fits are told.
+const SHOWN: usize = 10;
 /// How often a running host is asked whether it has taken a change.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -87,7 +91,7 @@ fn manifests(config: &Config) -> Result<Vec<Present>, Problem> {
 fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
     let config = context.config()?;
     let name = X500Name::parse(name)
-        .map_err(|error| Problem::new(Code::NameInvalid, format!("'{name}': {error}")).detail("name", name))?;
+        .map_err(|error| Problem::new(Code::NameInvalid, error.to_string()).detail("name", name))?;
     if let Some(obstacle) = name.registration_obstacle() {
         let note = format!("outside of a development network no operator would register this name: {obstacle}");
         context.out.note(&note);
@@ -97,7 +101,7 @@ fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
         let message = format!("{name} is in {} already", there.file.display());
         return Err(Problem::new(Code::IdentityExists, message).detail("manifest", there.file.display().to_string()));
     }
-    let cordapps = if cordapps.is_empty() { cordapps_of(&present) } else { checked(cordapps)? };
+    let cordapps = if cordapps.is_empty() { cordapps_of(&present) } else { checked(&config, cordapps)? };
 
     let (slug, folder) = issue(&config, &name)?;
     let file = free_file(&config.identities(), &slug);
@@ -137,11 +141,46 @@ fn cordapps_of(present: &[Present]) -> Vec<String> {
     all
 }
 
-fn checked(cordapps: Vec<String>) -> Result<Vec<String>, Problem> {
+/// The CorDapps that were named, if they are installed: otherwise the host would quarantine the new identity.
+fn checked(config: &Config, cordapps: Vec<String>) -> Result<Vec<String>, Problem> {
+    let installed = installed(&config.cordapps())?;
     for cordapp in &cordapps {
-        manifest::cordapp_ref(cordapp).map_err(|message| Problem::new(Code::Usage, format!("--cordapp: {message}")))?;
+        let wanted = manifest::cordapp_ref(cordapp)
+            .map_err(|message| Problem::new(Code::Usage, format!("--cordapp: {message}")))?;
+        if !installed.iter().any(|inspection| fits(&wanted, inspection)) {
+            let message = format!("--cordapp: '{cordapp}' is not installed in {}", config.cordapps().display());
+            return Err(Problem::new(Code::CordappNotFound, message)
+                .remedy("install it with `maxhost cordapp install FILE`, or correct the name")
+                .detail("cordapp", cordapp.clone()));
+        }
     }
     Ok(cordapps)
+}
+
+/// The components of a folder; what cannot be used is passed over, as a host does.
+fn installed(folder: &Path) -> Result<Vec<Inspection>, Problem> {
+    let unreadable = |error| io_problem(Code::FileUnreadable, "read the folder", folder, &error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        if file.extension().is_some_and(|extension| extension == "wasm")
+            && let Ok((_, inspection)) = cordapp::inspect(&file)
+        {
+            found.push(inspection);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a component is what a manifest names; `1.2` means any 1.2.x.
+fn fits(wanted: &CordappRef, found: &Inspection) -> bool {
+    let version = found.descriptor.version.as_str();
+    let right = |wanted: &String| {
+        version == wanted || version.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    };
+    found.descriptor.name == wanted.name
+        && wanted.version.as_ref().is_none_or(right)
+        && wanted.hash.as_ref().is_none_or(|hash| hex::encode(found.hash) == *hash)
 }
 
 /// Issues keys and certificates. Gives the short name and the folder of the keys as a manifest names it.
@@ -211,6 +250,10 @@ fn remove(context: &Context, query: &str, yes: bool) -> Outcome {
 
 /// The manifest that a query means: by the name in it, or by the name of the file, for one that is broken.
 fn find(config: &Config, query: &str) -> Result<(PathBuf, String), Problem> {
+    if query.trim().is_empty() {
+        // It would fit all of them, and if there is one, that one.
+        return Err(Problem::new(Code::IdentityNotFound, "no name is given").remedy("name the identity to remove"));
+    }
     let by_file = config.identities().join(query);
     if query.ends_with(".toml") && !query.contains('/') && by_file.is_file() {
         return Ok((by_file, query.to_owned()));
@@ -224,9 +267,10 @@ fn find(config: &Config, query: &str) -> Result<(PathBuf, String), Problem> {
             );
         }
         Found::Several(names) => {
-            let names: Vec<&str> = names.iter().map(X500Name::as_str).collect();
-            return Err(Problem::new(Code::IdentityAmbiguous, format!("'{query}' fits several: {}", names.join("; ")))
-                .detail("identity", query));
+            let shown: Vec<&str> = names.iter().take(SHOWN).map(X500Name::as_str).collect();
+            let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+            let message = format!("'{query}' fits several identities: {}{more}", shown.join("; "));
+            return Err(Problem::new(Code::IdentityAmbiguous, message).detail("identity", query));
         }
     };
     let found = present.into_iter().find(|present| present.name == name);
@@ -237,8 +281,9 @@ fn find(config: &Config, query: &str) -> Result<(PathBuf, String), Problem> {
 
 fn confirmed(name: &str) -> Result<bool, Problem> {
     let failed = |error: std::io::Error| Problem::new(Code::Usage, format!("cannot ask: {error}")).remedy("give --yes");
-    eprint!("stop hosting {name}? Its flows stop where they are. [y/N] ");
-    std::io::stderr().flush().map_err(failed)?;
+    let mut err = std::io::stderr();
+    write!(err, "stop hosting {name}? Its flows stop where they are. [y/N] ").map_err(failed)?;
+    err.flush().map_err(failed)?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

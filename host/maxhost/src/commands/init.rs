@@ -65,8 +65,7 @@ pub fn execute(context: &Context, args: &InitArgs) -> Outcome {
 }
 
 fn parse(name: &str) -> Result<X500Name, Problem> {
-    X500Name::parse(name)
-        .map_err(|error| Problem::new(Code::NameInvalid, format!("'{name}': {error}")).detail("name", name))
+    X500Name::parse(name).map_err(|error| Problem::new(Code::NameInvalid, error.to_string()).detail("name", name))
 }
 
 /// The identities in order, each once: those that were named or the usual three, the notary, the numbered ones.
@@ -124,6 +123,10 @@ fn install(components: &[(Vec<u8>, Inspection)], folder: &Path) -> Result<Vec<St
 
 /// Takes the folder: it is empty, or an earlier call was interrupted in it.
 fn claim(dir: &Path) -> Result<(), Problem> {
+    if dir.exists() && !dir.is_dir() {
+        return Err(Problem::new(Code::DirectoryInUse, format!("{} is there and is no folder", dir.display()))
+            .detail("dir", dir.display().to_string()));
+    }
     files::create_dir(dir)?;
     let marker = dir.join(MARKER);
     if marker.exists() {

@@ -18,7 +18,13 @@ const WAITING_EVENTS: usize = 4_096;
 /// Sets up the log.
 pub fn start(format: LogFormat, color: bool) {
     let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A line that cannot be written, because the disk is full for one, is lost. Telling so on standard error, as the library
+    // does unless it is told not to, panics there: whatever had logged the line would end.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .log_internal_errors(false);
     // An error means that somebody set up a log before, in a test: that one stays.
     let _already = match format {
         LogFormat::Text => builder.with_ansi(color).try_init(),
