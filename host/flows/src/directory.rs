@@ -115,8 +115,8 @@ impl IdentityEntry {
 pub(crate) struct Directory {
     by_name: DashMap<Arc<str>, Arc<IdentityEntry>>,
     by_row: DashMap<IdentityRow, Arc<IdentityEntry>>,
-    /// Names of all identities that the database knows; some are hosted no more, and their flows are still there.
-    names: DashMap<IdentityRow, Arc<str>>,
+    /// Names of identities that the database knows and that are not hosted: their flows are still there.
+    absent: DashMap<IdentityRow, Arc<str>>,
     /// Manifests that name no usable identity, by file.
     pub broken: DashMap<String, (Option<String>, Problem)>,
 }
@@ -132,22 +132,26 @@ impl Directory {
 
     /// The name of an identity, hosted or not.
     pub fn name_of(&self, row: IdentityRow) -> Option<Arc<str>> {
-        self.names.get(&row).map(|name| name.value().clone())
+        let hosted = self.by_row.get(&row).map(|entry| entry.value().text.clone());
+        hosted.or_else(|| self.absent.get(&row).map(|name| name.value().clone()))
     }
 
-    /// Takes note of the name of an identity that may not be hosted.
+    /// Takes note of the name of an identity, for as long as it is not hosted.
     pub fn remember(&self, row: IdentityRow, name: &str) {
-        self.names.entry(row).or_insert_with(|| name.into());
+        if !self.by_row.contains_key(&row) {
+            self.absent.insert(row, name.into());
+        }
     }
 
     pub fn insert(&self, entry: Arc<IdentityEntry>) {
-        self.names.insert(entry.row, entry.text.clone());
+        self.absent.remove(&entry.row);
         self.by_row.insert(entry.row, entry.clone());
         self.by_name.insert(entry.text.clone(), entry);
     }
 
     pub fn remove(&self, name: &str) -> Option<Arc<IdentityEntry>> {
         let (_, entry) = self.by_name.remove(name)?;
+        self.absent.insert(entry.row, entry.text.clone());
         self.by_row.remove(&entry.row);
         Some(entry)
     }

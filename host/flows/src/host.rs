@@ -1,6 +1,6 @@
 //! The host: brings everything up, takes identities in and lets them go, and stops in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -173,7 +173,9 @@ impl Host {
             0 => HashMap::new(),
             _ => {
                 let records = self.core.store.identities().await.map_err(Problem::from)?;
-                records.iter().for_each(|record| self.core.directory.remember(record.row, &record.name));
+                let coming: HashSet<IdentityRow> = rows.iter().copied().collect();
+                let absent = records.iter().filter(|record| !coming.contains(&record.row));
+                absent.for_each(|record| self.core.directory.remember(record.row, &record.name));
                 records.into_iter().map(|record| (record.row, record.epoch)).collect()
             }
         };

@@ -12,10 +12,16 @@ use maxhost_store::{Examination, FlowState, Op, SCHEMA_VERSION, StoreError, exam
 
 const TIME: Duration = Duration::from_secs(60);
 
-/// Everything in a folder but the shared memory, which is no part of the data.
+/// Everything in a folder that is data: not the shared memory, and not the zeros that a host puts behind its log.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
-    let files = entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()));
+    let files = entries.map(|entry| {
+        let (name, mut bytes) = (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap());
+        if name.ends_with("-wal") {
+            bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+        }
+        (name, bytes)
+    });
     files.filter(|(name, _)| !name.ends_with("-shm")).collect()
 }
 
