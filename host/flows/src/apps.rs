@@ -13,6 +13,9 @@ use crate::api::{CordappView, FlowType};
 use crate::options::CordappRef;
 use crate::schema::ArgumentSchema;
 
+/// Flows that are named to somebody who asked for one that is not there.
+const NAMES_SHOWN: usize = 8;
+
 /// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     ::hex::encode(bytes)
@@ -153,14 +156,24 @@ impl AppSet {
             }
             (None, _) => Err(Problem::new(
                 Code::FlowTypeNotFound,
-                format!("this identity has no flow '{name}'; it has {}", self.names()),
+                format!("this identity has no flow '{name}'; it has {}", self.names_like(name)),
             )),
         }
     }
 
-    fn names(&self) -> String {
-        let names: Vec<&str> = self.flows.keys().map(AsRef::as_ref).collect();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    /// The names of some flows, those most like this one first.
+    fn names_like(&self, name: &str) -> String {
+        let likeness = |flow: &FlowDef| {
+            strsim::jaro_winkler(&flow.name, name).max(strsim::jaro_winkler(&flow.descriptor.name, name))
+        };
+        let mut flows: Vec<&Arc<FlowDef>> = self.flows.values().collect();
+        flows.sort_by(|one, two| likeness(two).total_cmp(&likeness(one)).then_with(|| one.name.cmp(&two.name)));
+        let shown: Vec<&str> = flows.iter().take(NAMES_SHOWN).map(|flow| &*flow.name).collect();
+        match (shown.is_empty(), flows.len() - shown.len()) {
+            (true, _) => "none".to_owned(),
+            (false, 0) => shown.join(", "),
+            (false, more) => format!("{} and {more} more", shown.join(", ")),
+        }
     }
 
     pub fn views(&self) -> Vec<CordappView> {

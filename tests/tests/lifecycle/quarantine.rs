@@ -173,7 +173,7 @@ async fn a_quarantine_is_one_line_in_the_log() {
     }
     host.until_identity(&name("ivy"), IdentityState::Cold).await;
     network
-        .cli(&["flow", "start", "--identity", "ivy", "ping", "{\"peer\": \"O=Bob\", \"count\": 1}"])
+        .cli(&["flow", "start", "--identity", "ivy", "ping", &json!({"peer": BOB, "count": 1}).to_string()])
         .fails(5, "identity-quarantined");
     for words in [["bob.toml", "manifest-invalid"], [&name("eve"), "cordapp-not-found"], [&name("ivy"), "code="]] {
         host.event("identity-quarantined", |event| {
