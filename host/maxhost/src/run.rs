@@ -102,6 +102,10 @@ async fn serve(config: Config, started: Instant, events: &Events) -> Result<(), 
                 ended.map_err(Problem::from)
             }
             ended = &mut serving => {
+                // The stop may have been asked for between the looks at the two.
+                if stop.is_cancelled() {
+                    tracing::info!("stopping");
+                }
                 stop.cancel();
                 host.shutdown(ENGINE_STOP).await;
                 ended.map_err(Problem::from)
