@@ -28,7 +28,7 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     let scratch = setting.scratch()?;
     let sandbox = Sandbox::new(SandboxOptions::new(scratch.path()))?;
     let heartbeat = sandbox.load(&std::fs::read(cordapps().join("heartbeat.wasm"))?)?;
-    let ping_pong = sandbox.load(&std::fs::read(cordapps().join("ping_pong.wasm"))?)?;
+    let ping_pong = sandbox.load(&std::fs::read(cordapps().join("ping-pong.wasm"))?)?;
     let turns = if setting.quick { 500 } else { 5_000 };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
 
