@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use maxhost_store::RunGuard;
+use maxhost_store::{Expected, RunGuard};
 
 const WRITTEN: u8 = 1;
 const DECLINED: u8 = 2;
@@ -39,10 +39,13 @@ impl Ahead {
 }
 
 /// What a message that ran ahead brings along: whose attempt it is of, and how far it has come.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Runner {
     pub sender: RunGuard,
     pub ahead: Ahead,
+    /// The reader is likely to answer.
+    #[expect(dead_code, reason = "held until the message is read")]
+    pub answer: Option<Expected>,
 }
 
 impl Runner {
@@ -55,13 +58,13 @@ impl Runner {
 /// An initiation in the recipient's hands: not taken until he says so.
 #[derive(Debug)]
 pub(crate) struct Offer {
-    ahead: Ahead,
+    runner: Runner,
     taken: bool,
 }
 
 impl Offer {
-    pub fn new(ahead: &Ahead) -> Offer {
-        Offer { ahead: ahead.clone(), taken: false }
+    pub fn new(runner: Runner) -> Offer {
+        Offer { runner, taken: false }
     }
 
     pub fn take(mut self) {
@@ -73,7 +76,7 @@ impl Drop for Offer {
     fn drop(&mut self) {
         if !self.taken {
             // If it is written already it is in the database, and whoever declines looks there again.
-            self.ahead.decline();
+            self.runner.ahead.decline();
         }
     }
 }
@@ -81,6 +84,10 @@ impl Drop for Offer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn runner(ahead: &Ahead) -> Runner {
+        Runner { sender: RunGuard::new(), ahead: ahead.clone(), answer: None }
+    }
 
     #[test]
     fn whoever_is_second_brings_a_message_that_was_not_taken() {
@@ -95,16 +102,16 @@ mod tests {
     #[test]
     fn an_offer_is_declined_unless_it_is_taken() {
         let ahead = Ahead::default();
-        Offer::new(&ahead).take();
+        Offer::new(runner(&ahead)).take();
         assert!(!ahead.written());
         let ahead = Ahead::default();
-        drop(Offer::new(&ahead));
+        drop(Offer::new(runner(&ahead)));
         assert!(ahead.written());
     }
 
     #[test]
     fn a_message_is_void_when_its_attempt_failed_before_it_was_written() {
-        let runner = Runner { sender: RunGuard::new(), ahead: Ahead::default() };
+        let runner = runner(&Ahead::default());
         assert!(!runner.is_void());
         runner.sender.revoke();
         assert!(runner.is_void());

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actor::Actor;
 use crate::admission::Slots;
-use crate::ahead::{Ahead, Offer};
+use crate::ahead::{Offer, Runner};
 use crate::apps::{AppSet, Catalogue};
 use crate::directory::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
 use crate::ends::Ends;
@@ -174,8 +174,9 @@ impl Core {
 
     /// Offers an initiation that is not written yet to an identity that is open. An identity that is not, or has no
     /// room, hears of it when it is written.
-    pub fn offer(self: &Arc<Core>, entry: &Arc<IdentityEntry>, id: i64, initiation: Initiation, ahead: &Ahead) {
-        let letter = Mail::Initiation { id, initiation: Box::new(initiation), offer: Some(Offer::new(ahead)) };
+    pub fn offer(self: &Arc<Core>, entry: &Arc<IdentityEntry>, id: i64, initiation: Initiation, runner: Runner) {
+        let ahead = runner.ahead.clone();
+        let letter = Mail::Initiation { id, initiation: Box::new(initiation), offer: Some(Offer::new(runner)) };
         // As in `tell`.
         let refused = match &*entry.state.lock() {
             EntryState::Active { mailbox, open: true, draining: false } => {

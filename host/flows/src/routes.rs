@@ -55,7 +55,7 @@ impl Route {
         Some(Copy {
             to: self.to.clone(),
             letter: self.letter.clone(),
-            runner: Runner { sender: sender.clone(), ahead: self.ahead.clone() },
+            runner: Runner { sender: sender.clone(), ahead: self.ahead.clone(), answer: Some(core.store.expect()) },
             port: self.port.clone(),
         })
     }
@@ -97,7 +97,7 @@ impl Copy {
                     core.route_parcel(&to, session, seq, arrival.parcel);
                 }
             }
-            (Letter::Initiation { id, initiation }, _) => core.offer(&to, id, initiation, &runner.ahead),
+            (Letter::Initiation { id, initiation }, _) => core.offer(&to, id, initiation, runner),
             (Letter::Parcel { .. }, None) => {}
         }
     }

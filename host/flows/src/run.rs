@@ -8,7 +8,7 @@ use bytes::Bytes;
 use maxhost_journal::{Answer, Call, Delivery, Divergence, Machine, Step};
 use maxhost_model::{Code, ErrorId, ErrorKind, FlowError, Problem, X500Name};
 use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
-use maxhost_store::{Op, RunGuard};
+use maxhost_store::{Expected, Op, RunGuard};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -46,6 +46,7 @@ pub(crate) enum Stop {
 pub(crate) struct StartUnit {
     pub ops: Vec<Op>,
     pub reply: Option<oneshot::Sender<Result<(), StartFailure>>>,
+    pub coming: Expected,
 }
 
 /// Why a flow was not started.
@@ -70,6 +71,8 @@ pub(crate) struct GuestRun {
     pub shadow: bool,
     /// Attempts of other flows whose messages were read and may not be written yet.
     builds_on: SmallVec<[RunGuard; 1]>,
+    /// While the guest works it is likely to have something to write soon.
+    coming: Option<Expected>,
     log_lines: u32,
     log_bytes: u64,
     suspensions: u64,
@@ -101,6 +104,7 @@ impl GuestRun {
             stop: None,
             shadow: false,
             builds_on: SmallVec::new(),
+            coming: None,
             log_lines: 0,
             log_bytes: 0,
             suspensions: 0,
@@ -181,6 +185,7 @@ impl GuestRun {
     pub fn take_start(&mut self, unit: &mut Unit) -> Option<oneshot::Sender<Result<(), StartFailure>>> {
         let start = self.start.take()?;
         start.ops.into_iter().for_each(|op| unit.op(op));
+        self.coming = Some(start.coming);
         start.reply
     }
 
@@ -194,6 +199,10 @@ impl GuestRun {
         let mut arrivals = self.port.take();
         arrivals.retain(|arrival| !arrival.runner.as_ref().is_some_and(Runner::is_void));
         let any = !arrivals.is_empty();
+        if any {
+            // Before what the arrivals announced is dropped with them.
+            self.coming = Some(self.core.store.expect());
+        }
         for arrival in arrivals {
             if let Some(runner) = arrival.runner.filter(|runner| !runner.ahead.is_written()) {
                 self.builds_on.push(runner.sender);
@@ -227,6 +236,7 @@ impl GuestRun {
         if !over && self.evicts_now() {
             return self.stop(Stop::Evicted);
         }
+        self.coming = None;
         let result = self.linger(until).await;
         self.port.show_waiting(None);
         result

@@ -205,6 +205,16 @@ async fn following_tells_progress_in_order_and_the_end_in_the_chosen_encoding() 
     assert_eq!(error.data.unwrap().encoding, Some(pb::payload::Encoding::Cbor(rounds(9))));
 }
 
+/// HTTP/2 libraries hold it against a peer when a stream is given up while frames are still coming.
+#[tokio::test]
+async fn a_stream_that_was_followed_is_read_to_its_end() {
+    let served = serve(options()).await;
+    served.host.late_end.store(true, Ordering::SeqCst);
+    let flow = served.client().follow(watch(1, 0, pb::Encoding::Json), PATIENT, |_| {}).await.unwrap();
+    assert_eq!(flow.state(), pb::FlowState::Completed);
+    assert_eq!(served.host.whole_streams.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test]
 async fn following_an_unknown_flow_fails_at_once() {
     let served = serve(options()).await;

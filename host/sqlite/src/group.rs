@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Statement};
 
@@ -14,6 +14,9 @@ use crate::fault::{Fault, FaultKind};
 use crate::queue::{Batch, Queue, Taken};
 use crate::stats::Stats;
 use crate::wal::{Wal, WalLimits};
+
+/// How long the committer waits for an announced unit at most.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(1);
 
 /// Why a unit cannot be applied.
 #[derive(Debug)]
@@ -88,6 +91,8 @@ struct Control<'c> {
     savepoint: Statement<'c>,
     release: Statement<'c>,
     rollback_to: Statement<'c>,
+    /// How long a commit takes of late.
+    usual: Duration,
 }
 
 impl<'c> Control<'c> {
@@ -99,7 +104,22 @@ impl<'c> Control<'c> {
             savepoint: conn.prepare("SAVEPOINT unit")?,
             release: conn.prepare("RELEASE unit")?,
             rollback_to: conn.prepare("ROLLBACK TO unit")?,
+            usual: Duration::ZERO,
         })
+    }
+
+    fn commit(&mut self) -> Result<Duration, Fault> {
+        let began = Instant::now();
+        self.commit.execute([])?;
+        let took = began.elapsed();
+        self.usual = (self.usual * 7 + took) / 8;
+        Ok(took)
+    }
+
+    /// How long to wait for a unit that is announced. If it comes, a commit is saved; if not, one takes twice its time
+    /// at most. More than a slow disk's usual time would not be worth it for anybody.
+    fn patience(&self) -> Duration {
+        self.usual.min(LONGEST_PATIENCE)
     }
 }
 
@@ -204,9 +224,9 @@ fn write<W: Writer>(
     control.begin.execute([])?;
     writer.begin()?;
     let mut whole = apply_plainly(conn, writer, &batch.units, outcomes)?;
-    // What came while these were applied goes along, once: two flows that talk are often ready by now, and the sync is
-    // what costs. Not again, so that the first need not wait for ever more.
-    if whole && queue.top_up(batch) {
+    // What came while these were applied goes along, and what is announced, once: two flows that talk are often ready by
+    // now, and the sync is what costs. Not again, so that the first need not wait for ever more.
+    if whole && queue.top_up(batch, control.patience()) {
         whole = apply_plainly(conn, writer, &batch.units[outcomes.len()..], outcomes)?;
     }
     if !whole {
@@ -217,10 +237,8 @@ fn write<W: Writer>(
         apply_with_savepoints(control, writer, &batch.units, outcomes)?;
     }
     writer.seal()?;
-    let applied = Instant::now();
-    stats.apply.record(applied - started);
-    control.commit.execute([])?;
-    stats.commit.record(applied.elapsed());
+    stats.apply.record(started.elapsed());
+    stats.commit.record(control.commit()?);
     Ok(())
 }
 

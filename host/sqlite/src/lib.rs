@@ -1,11 +1,13 @@
 //! Group commit over one SQLite file: what the store and the embedded broker have in common.
 //!
 //! Whoever wants something written puts a unit into a [`Queue`], bounded in bytes. One thread runs [`group::run`]: it
-//! takes what waits, applies every unit in its own savepoint, commits once, and tells every unit how it went. There
-//! are no timers: under load the next batch gathers while the disk is busy with the last one.
+//! takes what waits, applies every unit whole or not at all, commits once, and tells every unit how it went. Under load
+//! the next batch gathers while the disk is busy with the last one; else the committer waits for nothing but what is
+//! announced ([`Queue::expect`]), and no longer than a commit takes.
 //!
 //! Layer 1: knows SQLite and nothing of what is stored.
 
+mod coming;
 pub mod fault;
 pub mod group;
 pub mod open;
@@ -14,6 +16,7 @@ mod reserve;
 pub mod stats;
 pub mod wal;
 
+pub use coming::Expected;
 pub use fault::{Fault, FaultKind};
 pub use group::{Failure, Writer};
 pub use open::{Tuning, open_reader, open_writer};

@@ -1,10 +1,13 @@
 //! The queue before the committer: bounded in bytes, never blocks who puts something in.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
+
+use crate::coming::{Coming, Expected};
 
 /// Bounds of a [`Queue`] and of the batches taken from it.
 #[derive(Debug, Clone)]
@@ -75,6 +78,7 @@ pub struct Queue<U> {
     ready: Condvar,
     bounds: Bounds,
     congested: watch::Sender<bool>,
+    coming: Arc<Coming>,
 }
 
 impl<U> Queue<U> {
@@ -86,6 +90,7 @@ impl<U> Queue<U> {
             ready: Condvar::new(),
             bounds,
             congested: watch::Sender::new(false),
+            coming: Arc::default(),
         }
     }
 
@@ -115,6 +120,11 @@ impl<U> Queue<U> {
         Ok(())
     }
 
+    /// Announces a unit. The consumer may wait a moment for it; nothing else depends on its coming.
+    pub fn expect(&self) -> Expected {
+        self.coming.expect()
+    }
+
     /// Takes what waits, as far as the bounds of a batch allow; waits up to `patience` for the first unit.
     pub fn take(&self, patience: Duration) -> Taken<U> {
         let mut state = self.state.lock();
@@ -140,9 +150,12 @@ impl<U> Queue<U> {
         Taken::Batch(Batch { units, bytes, since: since.unwrap_or(deadline) })
     }
 
-    /// Adds to a batch what has come meanwhile, as far as the bounds allow. True if there was something.
-    pub fn top_up(&self, batch: &mut Batch<U>) -> bool {
+    /// Adds to a batch what has come meanwhile, and what is announced if it comes soon enough, as far as the bounds
+    /// allow. True if there was something.
+    pub fn top_up(&self, batch: &mut Batch<U>, patience: Duration) -> bool {
         let before = batch.units.len();
+        self.coming.wait(patience);
+        self.coming.next_round();
         self.fill(&mut self.state.lock(), &mut batch.units, &mut batch.bytes);
         let more = batch.units.len() > before;
         if more && *self.congested.borrow() {
@@ -255,6 +268,23 @@ mod tests {
         let queue = small();
         queue.push(1, 5000).unwrap();
         assert_eq!(batch(&queue), [1]);
+    }
+
+    #[test]
+    fn what_is_announced_goes_along() {
+        let queue = small();
+        queue.push(1, 10).unwrap();
+        let expected = queue.expect();
+        let Taken::Batch(mut batch) = queue.take(Duration::ZERO) else { panic!("there is one") };
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                queue.push(2, 10).unwrap();
+                drop(expected);
+            });
+            assert!(queue.top_up(&mut batch, Duration::from_secs(60)));
+        });
+        assert_eq!(batch.units, [1, 2]);
+        assert!(!queue.top_up(&mut batch, Duration::from_secs(60)), "nothing more is announced");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use maxhost_model::{FlowRow, IdentityRow};
-use maxhost_sqlite::{Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, WalLimits, Writer, group};
+use maxhost_sqlite::{
+    Bounds, Expected, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, WalLimits, Writer, group,
+};
 use smallvec::SmallVec;
 use tokio::sync::{oneshot, watch};
 
@@ -189,6 +191,12 @@ impl Store {
     #[must_use]
     pub fn next_initiation(&self) -> i64 {
         self.inner.next_initiation.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Announces that a unit is about to be handed in: the committer waits a moment for it, instead of syncing twice in a
+    /// row. Drop it when the unit is handed in, or when there will be none soon.
+    pub fn expect(&self) -> Expected {
+        self.inner.queue.expect()
     }
 
     /// Whether more waits to be committed than is good: hold new work back.

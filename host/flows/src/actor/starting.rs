@@ -69,7 +69,8 @@ impl Actor {
         });
         // Whoever has gone does not stop the flow.
         let _ = reply.send(Ok(Ticket { flow_id, flow: def.name.clone(), new: true, user, durable }));
-        let unit = StartUnit { ops: vec![Op::StartFlow(Box::new(new))], reply: Some(told) };
+        let ops = vec![Op::StartFlow(Box::new(new))];
+        let unit = StartUnit { ops, reply: Some(told), coming: self.core.store.expect() };
         self.begin(opened, row, flow_id, client_id, record, def, unit);
     }
 
@@ -152,8 +153,8 @@ impl Actor {
             self.initiations_wait = true;
             return;
         }
-        offer.into_iter().for_each(Offer::take);
         self.respond(opened, id, initiation);
+        offer.into_iter().for_each(Offer::take);
     }
 
     pub(super) fn respond(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
@@ -181,7 +182,8 @@ impl Actor {
         };
         let ops = vec![Op::TakeInitiation { id }, Op::StartFlow(Box::new(new))];
         self.in_hand.insert(id);
-        self.begin(opened, row, flow_id, None, record, def, StartUnit { ops, reply: None });
+        let unit = StartUnit { ops, reply: None, coming: self.core.store.expect() };
+        self.begin(opened, row, flow_id, None, record, def, unit);
         if let Some(slot) = self.flows.get_mut(&row) {
             slot.initiation = Some(id);
         }

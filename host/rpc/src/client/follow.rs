@@ -15,6 +15,8 @@ use crate::proto::v1::flow_event::Event;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long the end of a stream may take behind its last event.
+const PATIENCE_WITH_END: Duration = Duration::from_secs(1);
 
 /// Where following begins.
 #[derive(Debug, Clone)]
@@ -62,6 +64,13 @@ enum Position {
     Flow { flow_id: String, cursor: u64, encoding: i32 },
 }
 
+/// What there was so far, by which it is told whether an error can pass.
+#[derive(Default)]
+struct Met {
+    host: bool,
+    stream: bool,
+}
+
 /// Counts how long the host has been away.
 struct Absence {
     since: Option<Instant>,
@@ -95,9 +104,9 @@ impl Client {
             }
         };
         let mut absence = Absence { since: None, pause: FIRST_PAUSE };
-        let mut was_connected = false;
+        let mut met = Met::default();
         loop {
-            let work = self.follow_once(&mut position, &mut absence, &mut was_connected, &mut observe);
+            let work = self.follow_once(&mut position, &mut absence, &mut met, &mut observe);
             let outcome = match options.deadline {
                 Some(deadline) => timeout_at(deadline, work).await.ok(),
                 None => Some(work.await),
@@ -107,13 +116,17 @@ impl Client {
                 Err(problem) => problem,
             };
             let repeatable = match &position {
-                Position::Start(request) => was_connected && request.client_id.is_some(),
-                Position::Flow { .. } => was_connected,
+                Position::Start(request) => met.host && request.client_id.is_some(),
+                Position::Flow { .. } => met.host,
             };
-            // `overloaded` in the middle of a stream: we were too slow for it, and go on behind our cursor.
-            let away = matches!(problem.code, Code::HostUnreachable | Code::HostStopping | Code::Overloaded);
+            let away = match problem.code {
+                Code::HostUnreachable | Code::HostStopping => true,
+                // In the middle of a stream: we were too slow for it, and go on behind our cursor.
+                Code::Overloaded => met.stream,
+                _ => false,
+            };
             if !away || !repeatable {
-                return Err(if was_connected { named(problem, &position) } else { problem });
+                return Err(if met.host { named(problem, &position) } else { problem });
             }
             if absence.since.is_none() {
                 observe(Observation::Lost(&problem));
@@ -133,10 +146,11 @@ impl Client {
         &self,
         position: &mut Position,
         absence: &mut Absence,
-        was_connected: &mut bool,
+        met: &mut Met,
         observe: &mut (impl FnMut(Observation<'_>) + Send),
     ) -> Result<pb::Flow, Problem> {
-        let mut events = self.open(position, was_connected).await?;
+        let mut events = self.open(position, met).await?;
+        met.stream = true;
         loop {
             let event = events.message().await.map_err(|status| self.problem(&status))?;
             let Some(pb::FlowEvent { cursor: at, event: Some(event) }) = event else {
@@ -147,7 +161,10 @@ impl Client {
             }
             observe(Observation::Event { event: &event, cursor: at });
             match (event, &mut *position) {
-                (Event::Ended(flow), _) => return Ok(flow),
+                (Event::Ended(flow), _) => {
+                    read_to_end(&mut events).await;
+                    return Ok(flow);
+                }
                 (Event::Started(started), Position::Start(request)) => {
                     *position = Position::Flow { flow_id: started.flow_id, cursor: at, encoding: request.encoding };
                 }
@@ -157,11 +174,11 @@ impl Client {
         }
     }
 
-    async fn open(&self, position: &Position, was_connected: &mut bool) -> Result<Streaming<pb::FlowEvent>, Problem> {
+    async fn open(&self, position: &Position, met: &mut Met) -> Result<Streaming<pb::FlowEvent>, Problem> {
         let connecting = tokio::time::timeout(self.timeout, self.connect());
         let channel =
             connecting.await.map_err(|_| Problem::new(Code::Timeout, "no host could be reached in time"))??;
-        *was_connected = true;
+        met.host = true;
         let mut service = flows(channel);
         // Streams carry no deadline of their own: it would end them in the middle.
         let opening = async {
@@ -179,6 +196,13 @@ impl Client {
         })?;
         self.answer(opened)
     }
+}
+
+/// Takes the end of a stream whose last event is known. HTTP/2 libraries hold it against the peer when frames arrive for a
+/// stream that was given up, and break the connection with all its calls after some hundreds of them (h2: 1,024).
+async fn read_to_end(events: &mut Streaming<pb::FlowEvent>) {
+    // Nothing depends on it any more, however it goes.
+    let _ = tokio::time::timeout(PATIENCE_WITH_END, events.message()).await;
 }
 
 fn out_of_time(position: &Position) -> Problem {

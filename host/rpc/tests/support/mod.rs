@@ -65,6 +65,10 @@ pub struct FakeHost {
     pub labels: AtomicUsize,
     /// Streams stay open behind the labels.
     pub endless: AtomicBool,
+    /// Streams end some time behind their last event.
+    pub late_end: AtomicBool,
+    /// Streams that were sent to their end.
+    pub whole_streams: Arc<AtomicUsize>,
     /// `status` never answers.
     pub stuck: AtomicBool,
     /// Limits of the last `list_flows`.
@@ -122,7 +126,15 @@ impl HostApi for FakeHost {
                 if flow.row() == FlowRow(13) { FlowResult::Error(error()) } else { FlowResult::Value(rounds(3)) };
             let phase = if flow.row() == FlowRow(13) { FlowPhase::Failed } else { FlowPhase::Completed };
             let summary = Box::new(summary(flow.row().0, phase, Some(result)));
-            stream::iter([Ok(FlowEvent::Ended { summary })]).boxed()
+            let (late, whole) = (self.late_end.load(Ordering::SeqCst), Arc::clone(&self.whole_streams));
+            let end = stream::once(async move {
+                if late {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                whole.fetch_add(1, Ordering::SeqCst);
+            });
+            let nothing = end.filter_map(|()| async { None });
+            stream::iter([Ok(FlowEvent::Ended { summary })]).chain(nothing).boxed()
         };
         Ok(Box::pin(start.chain(rest).map(move |event| {
             let _open = &open;

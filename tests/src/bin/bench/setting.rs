@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::installation::{HostProcess, Installation, repository};
 use maxhost_rpc::proto::v1 as pb;
@@ -130,13 +130,17 @@ impl Clients {
         Ok(started.map(|flow| flow.flow_id).unwrap_or_default())
     }
 
-    /// Starts a flow and follows it to its end, progress and all.
-    pub async fn run(&self, number: usize, identity: &str, flow: &str, json: String) -> Outcome {
+    /// Starts a flow and follows it to its end, progress and all. Gives the moment at which its end was known here.
+    pub async fn run(&self, number: usize, identity: &str, flow: &str, json: String) -> Outcome<Instant> {
         let mut events = self.flows(number).start_and_attach(request(identity, flow, json)).await?.into_inner();
         while let Some(event) = events.message().await? {
             if let Some(pb::flow_event::Event::Ended(ended)) = event.event {
+                let known = Instant::now();
+                // A stream that is given up before its end is held against the host, and a connection has only so much
+                // patience with those.
+                while events.message().await?.is_some() {}
                 return match ended.end {
-                    Some(pb::flow::End::Result(_)) => Ok(()),
+                    Some(pb::flow::End::Result(_)) => Ok(known),
                     other => Err(format!("flow {} of {identity} ended with {other:?}", ended.flow_id).into()),
                 };
             }

@@ -10,12 +10,12 @@ use crate::installation::HostProcess;
 use crate::setting::{Clients, LARGE, Outcome, Setting, party, runtime};
 
 /// Flows a second.
-const RATE: u32 = 200;
+const RATE: u32 = 2_000;
 /// Identities that are woken at once.
 const AT_ONCE: usize = 256;
 
 pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
-    report.group("ping-pong(1) over gRPC at 200 flows a second, spread over ever more identities, all awake");
+    report.group("ping-pong(1) over gRPC at 2,000 flows a second, spread over ever more identities, all awake");
     let installation = setting.large()?;
     let runtime = runtime()?;
     const SPREADS: [u32; 4] = [1, 100, 1_000, LARGE];
