@@ -197,10 +197,13 @@ impl Actor {
         self.hot += 1;
         let row = port.row;
         self.core.ports.insert(row, port.clone());
-        let life = Life { core: self.core.clone(), opened: opened.clone(), port };
+        if !matches!(beginning, Beginning::New { .. }) {
+            // Replay may take long, and when a host starts there is much of it.
+            port.run_apart();
+        }
+        let life = Life { core: self.core.clone(), opened: opened.clone(), port: port.clone() };
         let (core, mailbox, entry) = (self.core.clone(), self.mailbox.clone(), self.entry.clone());
-        self.core.guests.spawn(async move {
-            let port = life.port.clone();
+        crate::threads::spawn(&self.core, port.clone(), async move {
             let leaving = life.live(beginning).await;
             // From here on arrivals go to the actor. What was left at the port is in the database.
             let unread = port.close();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use maxhost_model::{Code, Problem};
 use maxhost_sandbox::{FlowComponent, FlowDescriptor, Sandbox};
@@ -10,11 +11,14 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::api::{CordappView, FlowType};
+use crate::core::now_millis;
 use crate::options::CordappRef;
 use crate::schema::ArgumentSchema;
 
 /// Flows that are named to somebody who asked for one that is not there.
 const NAMES_SHOWN: usize = 8;
+/// How long it is remembered that a flow computed for longer than a tick, ms.
+const MEMORY_OF_COMPUTING: u64 = 10_000;
 
 /// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -28,6 +32,8 @@ pub(crate) struct FlowDef {
     pub descriptor: FlowDescriptor,
     pub component: Arc<FlowComponent>,
     schema: Option<ArgumentSchema>,
+    /// When it last computed for longer than a tick, ms since 1970.
+    computed: AtomicU64,
 }
 
 impl FlowDef {
@@ -42,7 +48,23 @@ impl FlowDef {
                 )
             })?),
         };
-        Ok(FlowDef { name, descriptor: descriptor.clone(), component: component.clone(), schema })
+        Ok(FlowDef {
+            name,
+            descriptor: descriptor.clone(),
+            component: component.clone(),
+            schema,
+            computed: AtomicU64::new(0),
+        })
+    }
+
+    /// It computed for longer than a tick.
+    pub fn note_computing(&self) {
+        self.computed.store(now_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether that was so short a time ago that it is likely to do so again.
+    pub fn computes_of_late(&self) -> bool {
+        now_millis().saturating_sub(self.computed.load(Ordering::Relaxed)) < MEMORY_OF_COMPUTING
     }
 
     /// Checks arguments and says where they do not fit.

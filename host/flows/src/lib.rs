@@ -30,6 +30,7 @@ mod routes;
 mod run;
 mod schema;
 mod service;
+mod threads;
 mod timers;
 mod units;
 mod watch;

@@ -105,6 +105,7 @@ pub(crate) struct FlowPort {
     submitted: AtomicU32,
     acknowledged: AtomicU32,
     durable: AtomicBool,
+    apart: AtomicBool,
     attempts: AtomicU32,
     failure: Mutex<Option<StoreError>>,
     view: Mutex<View>,
@@ -127,6 +128,7 @@ impl FlowPort {
             owner,
             name: OnceLock::new(),
             durable: AtomicBool::new(false),
+            apart: AtomicBool::new(false),
             attempts: AtomicU32::new(0),
             guard: RunGuard::new(),
             queue: Mutex::default(),
@@ -167,6 +169,16 @@ impl FlowPort {
     /// True once a unit of this run is in the database.
     pub fn is_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// From its next wait or tick on the run is polled on the threads for guests.
+    pub fn run_apart(&self) {
+        self.apart.store(true, Ordering::Release);
+    }
+
+    /// Whether it is, or is to be.
+    pub fn runs_apart(&self) -> bool {
+        self.apart.load(Ordering::Acquire)
     }
 
     /// How often the flow's guest was begun, this time included, as far as is known.

@@ -562,6 +562,8 @@ impl FlowHost for GuestRun {
     }
 
     fn tick(&mut self) -> Tick {
+        self.def.note_computing();
+        self.port.run_apart();
         if self.shadow {
             return Tick::Continue;
         }

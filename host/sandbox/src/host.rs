@@ -115,6 +115,6 @@ pub trait FlowHost: Send + 'static {
     fn log(&mut self, level: GuestLogLevel, message: String) -> CallResult<()>;
     /// A progress label.
     fn progress(&mut self, label: String);
-    /// Called every few milliseconds while the guest computes.
+    /// Called whenever the guest has computed for a whole tick of the engine, a few milliseconds, without a wait.
     fn tick(&mut self) -> Tick;
 }

@@ -88,14 +88,11 @@ impl RunState {
 
     /// A tick of the engine passed while the guest computed.
     pub(crate) fn on_tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        let Some(host) = &mut self.host else {
-            self.cpu.count()?;
-            return Ok(UpdateDeadline::Continue(1));
-        };
+        let whole = self.cpu.count()?;
+        let Some(host) = self.host.as_mut().filter(|_| whole) else { return Ok(UpdateDeadline::Continue(1)) };
         if host.tick() == Tick::Stop {
             return Err(EndOfRun::Stop.into());
         }
-        self.cpu.count()?;
         // Not a plain yield: the scheduler looks at its timers and sockets before it comes back here.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     }
@@ -240,16 +237,17 @@ impl CpuBudget {
         self.total
     }
 
-    fn count(&mut self) -> wasmtime::Result<()> {
+    /// Whether a whole tick was computed.
+    fn count(&mut self) -> wasmtime::Result<bool> {
         if std::mem::take(&mut self.partial) {
-            return Ok(());
+            return Ok(false);
         }
         self.since_wait = self.since_wait.saturating_add(1);
         self.total = self.total.saturating_add(1);
         if self.since_wait > self.limit {
             return Err(EndOfRun::Cpu { limit: self.tick.saturating_mul(self.limit) }.into());
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -29,15 +29,14 @@ pub enum Failure<E> {
 
 impl<E: From<Fault>> From<Fault> for Failure<E> {
     fn from(fault: Fault) -> Failure<E> {
-        match fault.kind {
-            // The disk and the file concern everybody.
-            FaultKind::Full | FaultKind::Io | FaultKind::Busy | FaultKind::ReadOnly | FaultKind::CannotOpen => {
-                Failure::Transaction(fault)
-            }
-            // A broken page belongs to somebody's row: only who touches it is to suffer.
-            _ => Failure::Unit(fault.into()),
-        }
+        if concerns_all(&fault) { Failure::Transaction(fault) } else { Failure::Unit(fault.into()) }
     }
+}
+
+/// The disk and the file concern everybody. A broken page belongs to somebody's row: only who touches it is to suffer.
+fn concerns_all(fault: &Fault) -> bool {
+    use FaultKind::{Busy, CannotOpen, Full, Io, ReadOnly};
+    matches!(fault.kind, Full | Io | Busy | ReadOnly | CannotOpen)
 }
 
 impl<E: From<Fault>> From<rusqlite::Error> for Failure<E> {
@@ -55,11 +54,17 @@ pub trait Writer {
     /// What a unit that was not committed learns.
     type Error: From<Fault>;
 
-    /// A transaction has begun.
+    /// A transaction has begun. `singly`: units may be undone one by one in it, so what a unit changes must be in the
+    /// database when it is applied. Otherwise the writer may keep something back until [`Writer::seal`].
     ///
     /// # Errors
     /// The whole batch fails with it.
-    fn begin(&mut self) -> Result<(), Fault>;
+    fn begin(&mut self, singly: bool) -> Result<(), Fault>;
+
+    /// How many changes were kept back so far. Rises with each.
+    fn unwritten(&self) -> u64 {
+        0
+    }
 
     /// Writes the rows of one unit. `again`: it was applied before, but the transaction had to be rolled back because of
     /// a later unit, so what this one leads to outside the database has been decided: it must succeed again.
@@ -222,21 +227,32 @@ fn write<W: Writer>(
 ) -> Result<(), Fault> {
     let started = Instant::now();
     control.begin.execute([])?;
-    writer.begin()?;
+    writer.begin(false)?;
     let mut whole = apply_plainly(conn, writer, &batch.units, outcomes)?;
     // What came while these were applied goes along, and what is announced, once: two flows that talk are often ready by
     // now, and the sync is what costs. Not again, so that the first need not wait for ever more.
     if whole && queue.top_up(batch, control.patience()) {
         whole = apply_plainly(conn, writer, &batch.units[outcomes.len()..], outcomes)?;
     }
+    if whole {
+        match writer.seal() {
+            Err(fault) if concerns_all(&fault) => return Err(fault),
+            Err(_) => {
+                // Whose row it was is found out below, so nobody's outcome is known yet.
+                outcomes.clear();
+                whole = false;
+            }
+            Ok(()) => {}
+        }
+    }
     if !whole {
         roll_back(conn, control);
         writer.ended(false);
         control.begin.execute([])?;
-        writer.begin()?;
+        writer.begin(true)?;
         apply_with_savepoints(control, writer, &batch.units, outcomes)?;
+        writer.seal()?;
     }
-    writer.seal()?;
     stats.apply.record(started.elapsed());
     stats.commit.record(control.commit()?);
     Ok(())
@@ -254,13 +270,13 @@ fn apply_plainly<W: Writer>(
     outcomes: &mut Outcomes<W>,
 ) -> Result<bool, Fault> {
     for unit in batch {
-        let before = conn.total_changes();
+        let before = (conn.total_changes(), writer.unwritten());
         match writer.apply(unit, false) {
             Ok(receipt) => outcomes.push(Ok(receipt)),
             Err(Failure::Transaction(fault)) => return Err(fault),
             Err(Failure::Unit(error)) => {
                 outcomes.push(Err(error));
-                if conn.total_changes() != before {
+                if (conn.total_changes(), writer.unwritten()) != before {
                     return Ok(false);
                 }
             }

@@ -46,7 +46,7 @@ impl Writer for Numbers<'_> {
     type Receipt = u32;
     type Error = Error;
 
-    fn begin(&mut self) -> Result<(), Fault> {
+    fn begin(&mut self, _singly: bool) -> Result<(), Fault> {
         Ok(())
     }
 

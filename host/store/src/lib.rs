@@ -10,6 +10,7 @@
 mod conflict;
 mod error;
 mod examine;
+mod fresh;
 mod lock;
 mod marks;
 mod read;

@@ -36,9 +36,12 @@ impl Mark {
         id
     }
 
-    /// Notes a number that was chosen elsewhere.
-    pub(crate) fn observe(&mut self, number: i64) {
+    /// Notes a number that was chosen elsewhere. True if it lies above all that were noted or taken before, so that
+    /// nothing can have it already.
+    pub(crate) fn observe(&mut self, number: i64) -> bool {
+        let new = number >= self.next;
         self.next = self.next.max(number.saturating_add(1));
+        new
     }
 
     /// Moves the mark within the transaction, if a number used in it asks for that.

@@ -35,7 +35,9 @@ statements! {
     is_ended = "SELECT 1 FROM ended WHERE id = ?1";
     append_log = "INSERT INTO journal (flow, seq, lane, body) VALUES (?1, ?2, -1, ?3)";
     deliver = "INSERT OR IGNORE INTO journal (flow, seq, lane, body) VALUES (?1, ?2, ?3, ?4)";
+    add_journal = "INSERT INTO journal (flow, seq, lane, body) VALUES (?1, ?2, ?3, ?4)";
     initiate = "INSERT INTO initiation (identity, id, body) VALUES (?1, ?2, ?3)";
+    is_initiation = "SELECT 1 FROM initiation WHERE identity = ?1 AND id = ?2";
     take_initiation = "DELETE FROM initiation WHERE identity = ?1 AND id = ?2";
     add_outbox = "INSERT INTO outbox (id, identity, destination, message_id, body) VALUES (?1, ?2, ?3, ?4, ?5)";
     remove_outbox = "DELETE FROM outbox WHERE id = ?1 AND identity = ?2";

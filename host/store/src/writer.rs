@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::conflict::Conflict;
 use crate::error::StoreError;
+use crate::fresh::{self, Fresh, FreshFlow};
 use crate::marks::Mark;
 use crate::record::FlowState;
 use crate::statements::Statements;
@@ -56,6 +57,9 @@ pub(crate) struct StoreWriter<'c> {
     initiations: Mark,
     outbox: Mark,
     now: i64,
+    fresh: Fresh,
+    /// What begins may be kept in `fresh`. Not where units are undone one by one: only the database can do that.
+    keeps_fresh: bool,
 }
 
 fn refuse(conflict: Conflict) -> Failed {
@@ -83,6 +87,8 @@ impl<'c> StoreWriter<'c> {
             initiations: Mark::load(conn, "initiation")?,
             outbox: Mark::load(conn, "outbox")?,
             now: 0,
+            fresh: Fresh::default(),
+            keeps_fresh: false,
         })
     }
 
@@ -110,6 +116,10 @@ impl<'c> StoreWriter<'c> {
     fn op(&mut self, identity: IdentityRow, index: usize, op: &Op, receipt: &mut Receipt) -> Result<(), Failed> {
         match op {
             Op::AppendLog { flow, seq, body } => {
+                if let Some(fresh) = self.fresh.flow(*flow).filter(|fresh| fresh.identity == identity) {
+                    let appended = fresh.append_log(*seq, body);
+                    return one(appended.into(), Conflict::SegmentExists { flow: *flow, seq: *seq });
+                }
                 if !self.sql.is_own_live.exists(params![flow.0, identity.0])? {
                     return Err(refuse(Conflict::FlowNotLive(*flow)));
                 }
@@ -119,7 +129,9 @@ impl<'c> StoreWriter<'c> {
             }
             Op::Deliver { session, seq, body } => {
                 let flow = session.flow().0;
-                if self.sql.is_live.exists([flow])? {
+                if let Some(fresh) = self.fresh.flow(session.flow()) {
+                    fresh.deliver(*session, *seq, body);
+                } else if self.sql.is_live.exists([flow])? {
                     // A message that is there already is the same message.
                     self.sql.deliver.execute(params![flow, seq, session.index(), &body[..]])?;
                 } else {
@@ -131,12 +143,21 @@ impl<'c> StoreWriter<'c> {
                 if !self.epochs.contains_key(to) {
                     return Err(refuse(Conflict::IdentityUnknown(*to)));
                 }
-                self.initiations.observe(*id);
-                let asked = self.sql.initiate.execute(params![to.0, id, &body[..]]);
-                asked.map_err(|e| or_conflict(e, Conflict::InitiationExists(*id)))?;
+                let new = self.initiations.observe(*id);
+                if !new && (self.fresh.has_initiation(*to, *id) || self.sql.is_initiation.exists(params![to.0, id])?) {
+                    return Err(refuse(Conflict::InitiationExists(*id)));
+                }
+                if self.keeps_fresh {
+                    self.fresh.initiate(*to, *id, body);
+                } else {
+                    self.sql.initiate.execute(params![to.0, id, &body[..]])?;
+                }
                 Ok(())
             }
             Op::TakeInitiation { id } => {
+                if self.fresh.take_initiation(identity, *id) {
+                    return Ok(());
+                }
                 let taken = self.sql.take_initiation.execute(params![identity.0, id])?;
                 one(taken, Conflict::InitiationGone(*id))
             }
@@ -159,6 +180,10 @@ impl<'c> StoreWriter<'c> {
                 if !state.is_live() {
                     return Err(refuse(Conflict::StateNotAllowed));
                 }
+                if let Some(fresh) = self.fresh.flow(*flow).filter(|fresh| fresh.identity == identity) {
+                    fresh.set_state(*state, reason.as_ref(), *attempts);
+                    return Ok(());
+                }
                 let set = self.sql.set_state.execute(params![flow.0, identity.0, *state as i64, reason, attempts])?;
                 one(set, Conflict::FlowNotLive(*flow))
             }
@@ -175,21 +200,27 @@ impl<'c> StoreWriter<'c> {
         if row.0 < 1 || row > FlowRow::MAX || new.id.row() != row {
             return Err(refuse(Conflict::RowOutOfRange(row)));
         }
-        self.flows.observe(row.0);
+        let unused = self.flows.observe(row.0);
         if let Some(client_id) = &new.client_id
             && self.sql.add_client.execute(params![identity.0, client_id, row.0, new.user])? == 0
         {
             let holder = self.sql.find_client.query_row(params![identity.0, client_id], |r| r.get(0))?;
             return Err(Failure::Unit(StoreError::ClientIdTaken { flow: FlowRow(holder) }));
         }
-        if self.sql.is_ended.exists([row.0])? {
+        if !unused && self.has_flow(row)? {
             return Err(refuse(Conflict::FlowExists(row)));
         }
-        let tag = new.id.to_bytes();
-        let start =
-            params![row.0, identity.0, new.started, &tag[..], &*new.name, new.user, new.client_id, &new.start[..]];
-        self.sql.start_flow.execute(start).map_err(|e| or_conflict(e, Conflict::FlowExists(row)))?;
+        if self.keeps_fresh {
+            self.fresh.start(identity, new);
+        } else {
+            fresh::start_flow(&mut self.sql, identity, new)?;
+        }
         Ok(())
+    }
+
+    /// Whether there is a flow of this row, live or ended.
+    fn has_flow(&mut self, row: FlowRow) -> Result<bool, Failed> {
+        Ok(self.fresh.has_flow(row) || self.sql.is_live.exists([row.0])? || self.sql.is_ended.exists([row.0])?)
     }
 
     fn end_flow(
@@ -202,6 +233,9 @@ impl<'c> StoreWriter<'c> {
     ) -> Result<(), Failed> {
         if state.is_live() {
             return Err(refuse(Conflict::StateNotAllowed));
+        }
+        if let Some(fresh) = self.fresh.end(identity, flow) {
+            return self.end_fresh(fresh, state, finished, keep);
         }
         let mut live = self.sql.drop_flow.query(params![flow.0, identity.0])?;
         let row = live.next()?.ok_or_else(|| refuse(Conflict::FlowNotLive(flow)))?;
@@ -228,6 +262,41 @@ impl<'c> StoreWriter<'c> {
         while live.next()?.is_some() {}
         drop(live);
         self.sql.drop_journal.execute([flow.0])?;
+        Ok(())
+    }
+
+    fn end_fresh(
+        &mut self,
+        fresh: FreshFlow,
+        state: FlowState,
+        finished: i64,
+        keep: Option<&Keep>,
+    ) -> Result<(), Failed> {
+        let FreshFlow { identity, new, attempts, .. } = fresh;
+        match (keep, new.client_id) {
+            (Some(Keep { expires, end }), client_id) => {
+                let tag = new.id.to_bytes();
+                self.sql.keep_end.execute(params![
+                    new.row.0,
+                    identity.0,
+                    state as i64,
+                    attempts,
+                    new.started,
+                    finished,
+                    expires,
+                    &tag[..],
+                    &*new.name,
+                    new.user,
+                    client_id,
+                    &new.start[..],
+                    &end[..]
+                ])?;
+            }
+            (None, Some(client_id)) => {
+                self.sql.remove_client.execute(params![identity.0, client_id])?;
+            }
+            (None, None) => {}
+        }
         Ok(())
     }
 
@@ -283,7 +352,8 @@ impl Writer for StoreWriter<'_> {
     type Receipt = Outcome;
     type Error = StoreError;
 
-    fn begin(&mut self) -> Result<(), Fault> {
+    fn begin(&mut self, singly: bool) -> Result<(), Fault> {
+        self.keeps_fresh = !singly;
         // The version changes when another connection commits. Inside this transaction nobody can, so epochs that
         // were read at this version are the ones in the database now.
         let version: i64 = self.sql.data_version.query_row([], |row| row.get(0))?;
@@ -332,7 +402,12 @@ impl Writer for StoreWriter<'_> {
         }
     }
 
+    fn unwritten(&self) -> u64 {
+        self.fresh.changes()
+    }
+
     fn seal(&mut self) -> Result<(), Fault> {
+        self.fresh.write(&mut self.sql)?;
         for mark in [&mut self.flows, &mut self.initiations, &mut self.outbox] {
             mark.seal(&mut self.sql.set_mark)?;
         }
@@ -343,6 +418,7 @@ impl Writer for StoreWriter<'_> {
         for mark in [&mut self.flows, &mut self.initiations, &mut self.outbox] {
             mark.ended(committed);
         }
+        self.fresh.forget();
         if !committed {
             self.version = None;
         }

@@ -58,7 +58,7 @@ impl Writer for BrokerWriter<'_> {
     type Receipt = Written;
     type Error = BrokerError;
 
-    fn begin(&mut self) -> Result<(), Fault> {
+    fn begin(&mut self, _singly: bool) -> Result<(), Fault> {
         Ok(())
     }
 
