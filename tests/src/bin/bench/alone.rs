@@ -65,7 +65,7 @@ struct Bare(Connection);
 impl Bare {
     fn open(file: &std::path::Path) -> Outcome<Bare> {
         let connection = Connection::open(file)?;
-        connection.pragma_update(None, "page_size", 8192)?;
+        connection.pragma_update(None, "page_size", 4096)?;
         let _mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch("CREATE TABLE row (id INTEGER PRIMARY KEY, body BLOB)")?;
