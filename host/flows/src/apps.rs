@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use maxhost_model::{Code, Problem};
 use maxhost_sandbox::{FlowComponent, FlowDescriptor, Sandbox};
@@ -11,14 +11,15 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::api::{CordappView, FlowType};
-use crate::core::now_millis;
 use crate::options::CordappRef;
 use crate::schema::ArgumentSchema;
 
 /// Flows that are named to somebody who asked for one that is not there.
 const NAMES_SHOWN: usize = 8;
-/// How long it is remembered that a flow computed for longer than a tick, ms.
-const MEMORY_OF_COMPUTING: u64 = 10_000;
+/// Runs without a tick that weigh as much as one tick.
+const TICK_WEIGHT: u32 = 8;
+/// So many of them it takes at most until a flow no longer counts as one that computes.
+const MOST_WEIGHT: u32 = 64;
 
 /// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -32,8 +33,8 @@ pub(crate) struct FlowDef {
     pub descriptor: FlowDescriptor,
     pub component: Arc<FlowComponent>,
     schema: Option<ArgumentSchema>,
-    /// When it last computed for longer than a tick, ms since 1970.
-    computed: AtomicU64,
+    /// Above zero when runs have computed for whole ticks, and few since have not.
+    computing: AtomicU32,
 }
 
 impl FlowDef {
@@ -53,18 +54,25 @@ impl FlowDef {
             descriptor: descriptor.clone(),
             component: component.clone(),
             schema,
-            computed: AtomicU64::new(0),
+            computing: AtomicU32::new(0),
         })
     }
 
-    /// It computed for longer than a tick.
+    /// A run has computed for a whole tick.
     pub fn note_computing(&self) {
-        self.computed.store(now_millis(), Ordering::Relaxed);
+        let more = |weight: u32| Some((weight + TICK_WEIGHT).min(MOST_WEIGHT));
+        let _ = self.computing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
-    /// Whether that was so short a time ago that it is likely to do so again.
-    pub fn computes_of_late(&self) -> bool {
-        now_millis().saturating_sub(self.computed.load(Ordering::Relaxed)) < MEMORY_OF_COMPUTING
+    /// A run is over that never did. It may have looked otherwise once: when the machine held it up in the middle.
+    pub fn note_light(&self) {
+        let less = |weight: u32| weight.checked_sub(1);
+        let _ = self.computing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Whether the next run is likely to compute.
+    pub fn computes(&self) -> bool {
+        self.computing.load(Ordering::Relaxed) > 0
     }
 
     /// Checks arguments and says where they do not fit.

@@ -1,8 +1,9 @@
 //! On which threads a run is polled.
 //!
 //! A flow that only talks is polled where its identity and the connections are: to hand it over to other threads and back
-//! takes longer than its own work. A flow that computes would hold those up. So at its first tick
-//! (`sandbox`: 5 ms) it goes to the threads for guests and stays there, and for a while its likes begin there.
+//! takes longer than its own work. A flow that computes would hold those up. So once it has done so for a whole tick
+//! (5 ms, `sandbox/src/state.rs`) it goes to the threads for guests and stays there, and flows of its kind begin there
+//! until several have shown that they do not.
 
 use std::future::Future;
 use std::pin::Pin;

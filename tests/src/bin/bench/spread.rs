@@ -43,7 +43,8 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Opens each identity, so that what is measured is their flows and not their waking.
+/// Has each identity talk to the one that it will talk to, so that what is measured is neither their waking nor the
+/// check of a party's certificates, which a host does once for each party that it meets.
 async fn wake(clients: &Clients, identities: u32) -> Outcome {
     let mut waking = tokio::task::JoinSet::new();
     for number in 1..=identities {
@@ -53,16 +54,22 @@ async fn wake(clients: &Clients, identities: u32) -> Outcome {
             woken??;
         }
         let clients = clients.clone();
-        let arguments = r#"{"beats":0,"interval_ms":0}"#.to_owned();
+        let (from, arguments) = pair(number - 1, identities);
         waking.spawn(async move {
-            let started = clients.start(number as usize, &party(number), "heartbeat/beat", arguments).await;
-            started.map(drop).map_err(|error| error.to_string())
+            let run = clients.run(number as usize, &from, "ping-pong/ping", arguments).await;
+            run.map(drop).map_err(|error| error.to_string())
         });
     }
     while let Some(woken) = waking.join_next().await {
         woken??;
     }
     Ok(())
+}
+
+/// An initiator, and the arguments that name its responder. A single identity talks to itself.
+fn pair(from: u32, identities: u32) -> (String, String) {
+    let to = (from + 1) % identities;
+    (party(from + 1), format!(r#"{{"peer":"{}","count":1}}"#, party(to + 1)))
 }
 
 /// CPU a flow, µs.
@@ -76,10 +83,8 @@ async fn round(setting: &Setting, host: &HostProcess, clients: &Clients, identit
     while Instant::now() < end {
         ticks.tick().await;
         // A stride that visits all of them, in no order that the host could know.
-        let from = number.wrapping_mul(7_919) % identities;
-        let to = (from + 1) % identities;
-        let (from, clients) = (party(from + 1), clients.clone());
-        let arguments = format!(r#"{{"peer":"{}","count":1}}"#, party(to + 1));
+        let (from, arguments) = pair(number.wrapping_mul(7_919) % identities, identities);
+        let clients = clients.clone();
         flows.spawn(async move {
             let run = clients.run(number as usize, &from, "ping-pong/ping", arguments).await;
             run.map_err(|error| error.to_string())
