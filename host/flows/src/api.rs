@@ -444,6 +444,12 @@ pub struct HostStatus {
 pub trait HostApi: Send + Sync + 'static {
     /// Starts a flow; durable on return.
     async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started>;
+    /// Starts a flow, and gives its events from the first one on.
+    async fn start_and_attach(
+        &self,
+        caller: &Caller,
+        request: StartFlow,
+    ) -> ApiResult<(Started, ApiResult<FlowEvents>)>;
     /// Events behind a cursor (0: all that are kept).
     async fn attach(&self, caller: &Caller, flow: FlowId, cursor: u64) -> ApiResult<FlowEvents>;
     /// The flow that a client id stands for.

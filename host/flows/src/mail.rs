@@ -12,6 +12,7 @@ use crate::apps::FlowDef;
 use crate::core::Core;
 use crate::life::Leaving;
 use crate::run::StartFailure;
+use crate::watch::Watch;
 
 /// A letter to an identity.
 pub(crate) enum Mail {
@@ -48,6 +49,8 @@ pub(crate) struct StartMail {
     pub arguments: Bytes,
     pub client_id: Option<String>,
     pub user: String,
+    /// The starter wants to hear of everything from the first moment.
+    pub watched: bool,
     pub reply: oneshot::Sender<Result<Ticket, Problem>>,
 }
 
@@ -58,6 +61,8 @@ pub(crate) struct Ticket {
     pub new: bool,
     pub user: String,
     pub durable: Durable,
+    /// If it was asked for and the flow is new.
+    pub watch: Option<Watch>,
 }
 
 /// Tells when a start is durable.

@@ -23,6 +23,7 @@ use crate::host::Host;
 use crate::mail::{Durable, Mail, SharedFailure, StartMail, Ticket};
 use crate::problems::{no_flow, quarantined, stopping};
 use crate::run::StartFailure;
+use crate::watch::Watch;
 
 /// Longest client id, characters (spec 1.7).
 const MAX_CLIENT_ID: usize = 512;
@@ -102,6 +103,36 @@ impl Host {
             }
             None => Err(problem),
         }
+    }
+
+    /// Starts a flow, and watches it from before its first moment on if it is new and that is wanted.
+    async fn begin(&self, caller: &Caller, request: StartFlow, watched: bool) -> ApiResult<(Started, Option<Watch>)> {
+        let StartFlow { identity, flow, arguments, client_id } = request;
+        if let Some(id) = &client_id
+            && !(1..=MAX_CLIENT_ID).contains(&id.chars().count())
+        {
+            let text = format!("a client id of {} characters", id.chars().count());
+            return Err(Problem::new(Code::ClientIdInvalid, text));
+        }
+        let entry = self.core.directory.resolve(&identity)?;
+        let (def, arguments) = match self.startable(&entry, &flow, arguments) {
+            Ok(startable) => startable,
+            Err(problem) => {
+                return Ok((self.started_before(caller, &entry, client_id, problem).await?, None));
+            }
+        };
+        if self.core.store.is_congested() {
+            return Err(Problem::new(Code::Overloaded, "more commits wait than the disk takes"));
+        }
+        let (reply, ticket) = oneshot::channel();
+        let mail =
+            StartMail { def, arguments, client_id: client_id.clone(), user: caller.user.clone(), watched, reply };
+        self.core.tell(&entry, Mail::Start(Box::new(mail)));
+        let mut ticket = ticket.await.map_err(|_| stopping())??;
+        let watch = ticket.watch.take();
+        let started = self.await_start(caller, &entry, ticket, client_id).await?;
+        // Another flow may turn out to have the client id; that one was not watched.
+        Ok((started.clone(), watch.filter(|_| started.new)))
     }
 
     /// Waits until a start is durable.
@@ -238,26 +269,21 @@ fn states_of(phases: &[FlowPhase]) -> Vec<FlowState> {
 #[async_trait]
 impl HostApi for Host {
     async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started> {
-        let StartFlow { identity, flow, arguments, client_id } = request;
-        if let Some(id) = &client_id
-            && !(1..=MAX_CLIENT_ID).contains(&id.chars().count())
-        {
-            let text = format!("a client id of {} characters", id.chars().count());
-            return Err(Problem::new(Code::ClientIdInvalid, text));
-        }
-        let entry = self.core.directory.resolve(&identity)?;
-        let (def, arguments) = match self.startable(&entry, &flow, arguments) {
-            Ok(startable) => startable,
-            Err(problem) => return self.started_before(caller, &entry, client_id, problem).await,
+        Ok(self.begin(caller, request, false).await?.0)
+    }
+
+    async fn start_and_attach(
+        &self,
+        caller: &Caller,
+        request: StartFlow,
+    ) -> ApiResult<(Started, ApiResult<FlowEvents>)> {
+        let (started, watch) = self.begin(caller, request, true).await?;
+        // The flow is durable already: that its events cannot be had is no failure of its start.
+        let events = match watch {
+            Some(watch) => Ok(self.follow_new(watch)),
+            None => self.attach_to(started.flow_id, 0).await,
         };
-        if self.core.store.is_congested() {
-            return Err(Problem::new(Code::Overloaded, "more commits wait than the disk takes"));
-        }
-        let (reply, ticket) = oneshot::channel();
-        let mail = StartMail { def, arguments, client_id: client_id.clone(), user: caller.user.clone(), reply };
-        self.core.tell(&entry, Mail::Start(Box::new(mail)));
-        let ticket = ticket.await.map_err(|_| stopping())??;
-        self.await_start(caller, &entry, ticket, client_id).await
+        Ok((started, events))
     }
 
     async fn attach(&self, _caller: &Caller, flow: FlowId, cursor: u64) -> ApiResult<FlowEvents> {

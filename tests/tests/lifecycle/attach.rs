@@ -8,7 +8,7 @@ use maxhost_rpc::proto::v1 as pb;
 use maxhost_rpc::proto::v1::flow_event::Event;
 use maxhost_rpc::proto::v1::flow_service_client::FlowServiceClient;
 use maxhost_rpc::{Client, FollowFrom, FollowOptions, Observation};
-use maxhost_tests::{ALICE, Host, Network, eventually};
+use maxhost_tests::{ALICE, BOB, Host, Network, eventually};
 use serde_json::json;
 use tonic::transport::Endpoint;
 
@@ -111,6 +111,33 @@ async fn a_cursor_leaves_out_what_was_told() {
     follower.await.unwrap();
     // Both saw the same events under the same cursors.
     assert_eq!(first.lock().unwrap().labels[5..], rest.lock().unwrap().labels[..]);
+}
+
+/// A short flow can be over before its start is answered; whoever starts and follows it in one call sees all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_starts_and_follows_a_short_flow_misses_nothing() {
+    let network = Network::new();
+    let host = network.run();
+    let arguments = json!({"peer": BOB, "count": 3}).to_string();
+    for _ in 0..100 {
+        let request = pb::StartFlowRequest {
+            identity: ALICE.to_owned(),
+            flow: "ping".to_owned(),
+            arguments: Some(pb::start_flow_request::Arguments::Json(arguments.clone())),
+            client_id: None,
+            encoding: pb::Encoding::Json.into(),
+        };
+        let options = FollowOptions { deadline: None, patience: Duration::from_secs(60) };
+        let mut seen = Vec::new();
+        let observe = |observation: Observation<'_>| match observation {
+            Observation::Event { event: Event::Progress(label), .. } => seen.push(label.clone()),
+            Observation::Event { .. } => {}
+            other => panic!("{other:?}"),
+        };
+        let flow = host.client().follow(FollowFrom::Start(request), options, observe).await.unwrap();
+        assert_eq!(flow.state(), pb::FlowState::Completed);
+        assert_eq!(seen, ["round 1 of 3", "round 2 of 3", "round 3 of 3"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

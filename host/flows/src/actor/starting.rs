@@ -20,13 +20,14 @@ use crate::options::OperatorEvent;
 use crate::port::FlowPort;
 use crate::run::{StartUnit, new_error_id};
 use crate::units::{Author, Unit};
+use crate::watch::Watch;
 
 /// Initiations read from the database at once.
 const READ_AHEAD: u32 = 256;
 
 impl Actor {
     pub(super) fn start(&mut self, opened: &Arc<Opened>, mail: StartMail) {
-        let StartMail { def, arguments, client_id, user, reply } = mail;
+        let StartMail { def, arguments, client_id, user, watched, reply } = mail;
         if self.draining {
             let text = format!("identity {} is being let go", self.entry.text);
             return drop(reply.send(Err(Problem::new(Code::IdentityDraining, text))));
@@ -34,7 +35,7 @@ impl Actor {
         if let Some(running) = client_id.as_ref().and_then(|id| self.clients.get(id)) {
             let (flow_id, flow, user) = (running.flow_id, running.flow.clone(), running.user.clone());
             let durable = Durable::Shared(running.durable.clone());
-            return drop(reply.send(Ok(Ticket { flow_id, flow, new: false, user, durable })));
+            return drop(reply.send(Ok(Ticket { flow_id, flow, new: false, user, durable, watch: None })));
         }
         let started = now();
         let record = match self.start_record(&def, arguments, Origin::Rpc { user: user.clone() }, started) {
@@ -68,7 +69,8 @@ impl Actor {
             flow: def.name.to_string(),
         });
         // Whoever has gone does not stop the flow.
-        let _ = reply.send(Ok(Ticket { flow_id, flow: def.name.clone(), new: true, user, durable }));
+        let watch = watched.then(|| Watch::new(&self.core, row));
+        let _ = reply.send(Ok(Ticket { flow_id, flow: def.name.clone(), new: true, user, durable, watch }));
         let ops = vec![Op::StartFlow(Box::new(new))];
         let unit = StartUnit { ops, reply: Some(told), coming: self.core.store.expect() };
         self.begin(opened, row, flow_id, client_id, record, def, unit);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use maxhost_journal::Segment;
 use maxhost_model::{Code, FlowId, Problem};
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::{ApiResult, FlowEvent, FlowEvents, FlowSummary};
@@ -13,6 +12,7 @@ use crate::core::Core;
 use crate::ends::EndRecord;
 use crate::host::Host;
 use crate::problems::{cursor_invalid, stopping};
+use crate::watch::Watch;
 
 /// What is known of a flow at one moment.
 struct Snapshot {
@@ -38,16 +38,23 @@ impl Snapshot {
 
 impl Host {
     pub(super) async fn attach_to(&self, id: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
-        // Subscribed before the flow is looked at: so no event falls between the two.
-        let mut follower = Follower::new(self.core.clone(), id, cursor);
-        let snapshot = self.snapshot(id, cursor).await?.check(id, cursor)?;
-        follower.known = snapshot.events.into();
-        follower.complete = snapshot.ended;
-        // No task of its own: whoever polls the stream is woken by the event itself.
-        Ok(Box::pin(futures::stream::unfold(follower, |mut follower| async move {
+        let watch = Watch::new(&self.core, id.row());
+        let Snapshot { events, ended, .. } = self.snapshot(id, cursor).await?.check(id, cursor)?;
+        Ok(self.follow(Follower::new(self.core.clone(), watch, cursor, events, ended)))
+    }
+
+    /// Everything that happens to a flow that was watched since before it began.
+    pub(super) fn follow_new(&self, watch: Watch) -> FlowEvents {
+        let phase = FlowEvent::Phase { phase: super::FlowPhase::Running, reason: None };
+        self.follow(Follower::new(self.core.clone(), watch, 0, vec![phase], false))
+    }
+
+    /// No task of its own: whoever polls the stream is woken by the event itself.
+    fn follow(&self, follower: Follower) -> FlowEvents {
+        Box::pin(futures::stream::unfold(follower, |mut follower| async move {
             let event = follower.next().await?;
             Some((event, follower))
-        })))
+        }))
     }
 
     async fn snapshot(&self, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
@@ -104,20 +111,18 @@ impl Host {
 /// Passes a flow's events on to one client.
 struct Follower {
     core: Arc<Core>,
-    id: FlowId,
     /// The last label the client has.
     cursor: u64,
     /// What was known when the client came and was not passed on yet.
     known: VecDeque<FlowEvent>,
-    events: Option<broadcast::Receiver<FlowEvent>>,
+    watch: Watch,
     /// Nothing comes after what is known.
     complete: bool,
 }
 
 impl Follower {
-    fn new(core: Arc<Core>, id: FlowId, cursor: u64) -> Follower {
-        let events = Some(core.watchers.subscribe(id.row()));
-        Follower { core, id, cursor, known: VecDeque::new(), events, complete: false }
+    fn new(core: Arc<Core>, watch: Watch, cursor: u64, known: Vec<FlowEvent>, complete: bool) -> Follower {
+        Follower { core, cursor, known: known.into(), watch, complete }
     }
 
     /// The next event for the client; `None` behind the last.
@@ -143,9 +148,8 @@ impl Follower {
     }
 
     async fn receive(&mut self) -> Option<ApiResult<FlowEvent>> {
-        let events = self.events.as_mut()?;
         let event = tokio::select! {
-            event = events.recv() => event,
+            event = self.watch.next() => event,
             // The client is told to come again.
             () = self.core.stopping.cancelled() => return Some(Err(stopping())),
         };
@@ -159,13 +163,5 @@ impl Follower {
             }
             Err(RecvError::Closed) => None,
         }
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        // First it leaves, then the last one closes the door.
-        self.events = None;
-        self.core.watchers.release(self.id.row());
     }
 }

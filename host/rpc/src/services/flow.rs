@@ -107,12 +107,11 @@ impl FlowService for Flows {
         let request = request.into_inner();
         let opened = self.0.wait(async {
             let form = PayloadForm::of(request.encoding)?;
-            let started = self.0.api.start_flow(&admitted.caller, start_request(request)?).await?;
-            let id = started.flow_id;
+            let (started, rest) = self.0.api.start_and_attach(&admitted.caller, start_request(request)?).await?;
             let first =
                 pb::FlowEvent { cursor: 0, event: Some(pb::flow_event::Event::Started(convert::started(started))) };
             // The flow is durable already: whatever fails from here on is told in the stream, behind its id.
-            let rest = match self.0.api.attach(&admitted.caller, id, 0).await {
+            let rest = match rest {
                 Ok(events) => messages(events, 0, form).boxed(),
                 Err(problem) => stream::once(async { Err(problem) }).boxed(),
             };

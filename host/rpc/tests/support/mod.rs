@@ -106,6 +106,16 @@ impl HostApi for FakeHost {
         })
     }
 
+    async fn start_and_attach(
+        &self,
+        caller: &Caller,
+        request: StartFlow,
+    ) -> ApiResult<(Started, ApiResult<FlowEvents>)> {
+        let started = self.start_flow(caller, request).await?;
+        let events = self.attach(caller, started.flow_id, 0).await;
+        Ok((started, events))
+    }
+
     async fn attach(&self, _: &Caller, flow: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
         if flow.row() == FlowRow(404) {
             return Err(Problem::new(Code::FlowNotFound, format!("there is no flow {flow}")));
