@@ -352,7 +352,7 @@ pub struct IdentityView {
     /// What it is doing.
     pub phase: IdentityPhase,
     /// Why it is quarantined.
-    pub reason: Option<String>,
+    pub problem: Option<Problem>,
     /// What it runs.
     pub cordapps: Vec<CordappView>,
     /// Live flows: running, suspended, in hospital.

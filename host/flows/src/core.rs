@@ -73,7 +73,7 @@ pub(crate) struct Core {
     pub ends: Ends,
     pub watchers: Watchers,
     pub slots: Slots,
-    /// Threads that run guests.
+    /// Threads for guests that compute.
     pub guests: Handle,
     /// Threads for everything else.
     pub io: Handle,

@@ -51,7 +51,7 @@ pub struct HostOptions {
     pub log_lines: u32,
     /// Log bytes of one flow run. Default 4 MiB.
     pub log_bytes: u64,
-    /// Threads that run guests. Default: one a core.
+    /// Threads for guests that compute. Default: one a core.
     pub guest_threads: usize,
     /// Messages between identities of this host go through the broker too, instead of the sender's own transaction.
     /// For tests of that path.

@@ -119,7 +119,7 @@ keys! {
         |s, raw| { s.log_lines = raw.count(0, 1_000_000_000)? as u32; Ok(()) };
     limits.log_bytes = "\"4 MiB\"", false, "log text of one flow",
         |s, raw| { s.log_bytes = raw.size()?; Ok(()) };
-    limits.guest_threads = "0", false, "threads that run flows; 0: one a core",
+    limits.guest_threads = "0", false, "threads for flows that compute; 0: one a core",
         |s, raw| { s.guest_threads = raw.count(0, 1_024)? as usize; Ok(()) };
     limits.rpc_calls = "4096", false, "gRPC calls at once",
         |s, raw| { s.rpc_calls = raw.count(1, 1_000_000)? as usize; Ok(()) };

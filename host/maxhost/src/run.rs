@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maxhost_flows::Host;
-use maxhost_flows::api::{Caller, HostApi, IdentityPhase};
+use maxhost_flows::api::{Caller, HostApi};
 use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{Bound, RpcOptions, RpcServer};
@@ -192,9 +192,13 @@ async fn announce(
     );
     if quarantined > 0 {
         for identity in host.identities(&Caller::local(), None).await? {
-            if identity.phase == IdentityPhase::Quarantined {
-                let reason = identity.reason.unwrap_or_default();
-                events.emit(&json!({"event": "identity-quarantined", "identity": identity.name, "reason": reason}));
+            if let Some(problem) = identity.problem {
+                events.emit(&json!({
+                    "event": "identity-quarantined",
+                    "identity": identity.name,
+                    "code": problem.code.to_string(),
+                    "reason": problem.message,
+                }));
             }
         }
     }

@@ -225,7 +225,7 @@ pub(crate) fn identity(identity: api::IdentityView) -> pb::Identity {
     pb::Identity {
         name: identity.name,
         state: state.into(),
-        reason: identity.reason,
+        reason: identity.problem.map(|problem| format!("{}: {}", problem.code, problem.message)),
         cordapps: identity
             .cordapps
             .into_iter()

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes that are added at once: short enough to be done between two commits.
-const STEP: u64 = 512 << 10;
+const STEP: usize = 512 << 10;
 /// With less room than this the log is lengthened even under load: one step costs less than the commits that would do
 /// it bit by bit.
 const LEAST: u64 = 128 << 10;
@@ -80,10 +80,10 @@ impl Reserve {
         };
         let end = file.metadata()?.len();
         if end < self.used.saturating_add(self.ahead) {
-            let zeros = vec![0; usize::try_from(STEP).unwrap_or(0)];
+            let zeros = vec![0; STEP];
             file.write_all_at(&zeros, end)?;
             file.sync_data()?;
-            self.have = end + STEP;
+            self.have = end + STEP as u64;
         } else {
             // From an earlier life.
             self.have = end;

@@ -46,6 +46,9 @@ async fn every_mistake_in_a_manifest_is_told_with_its_line_and_mended_without_a_
     fs::write(network.path("identities/carol.toml"), carol(mistakes[0].0)).unwrap();
     let host = network.run();
     assert_eq!(host.ready()["identities"], 4);
+    let told = host.event("identity-quarantined", |_| true);
+    assert_eq!(told["code"], "manifest-invalid", "{told}");
+    assert!(told["reason"].as_str().is_some_and(|reason| reason.contains("did you mean 'cordapps'")), "{told}");
     for (mistake, words) in mistakes {
         fs::write(network.path("identities/carol.toml"), carol(mistake)).unwrap();
         let shown = quarantined(&network, &[&["manifest-invalid"], *words].concat()).await;

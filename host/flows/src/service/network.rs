@@ -27,7 +27,7 @@ impl Host {
         IdentityView {
             name: entry.text.to_string(),
             phase: entry.phase(),
-            reason: entry.problem().map(|problem| format!("{}: {}", problem.code, problem.message)),
+            problem: entry.problem(),
             cordapps,
             flows,
             manifest: Some(spec.manifest.display().to_string()),
@@ -210,7 +210,7 @@ fn broken_view(file: &str, name: String, problem: &Problem) -> IdentityView {
     IdentityView {
         name,
         phase: IdentityPhase::Quarantined,
-        reason: Some(format!("{}: {}", problem.code, problem.message)),
+        problem: Some(problem.clone()),
         cordapps: Vec::new(),
         flows: 0,
         manifest: Some(file.to_owned()),
