@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use maxhost_model::{Code, Problem};
 use maxhost_sandbox::{FlowComponent, FlowDescriptor, Sandbox};
@@ -13,13 +12,10 @@ use serde_json::Value;
 use crate::api::{CordappView, FlowType};
 use crate::options::CordappRef;
 use crate::schema::ArgumentSchema;
+use crate::threads::Habit;
 
 /// Flows that are named to somebody who asked for one that is not there.
 const NAMES_SHOWN: usize = 8;
-/// Runs without a tick that weigh as much as one tick.
-const TICK_WEIGHT: u32 = 8;
-/// So many of them it takes at most until a flow no longer counts as one that computes.
-const MOST_WEIGHT: u32 = 64;
 
 /// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -33,8 +29,7 @@ pub(crate) struct FlowDef {
     pub descriptor: FlowDescriptor,
     pub component: Arc<FlowComponent>,
     schema: Option<ArgumentSchema>,
-    /// Above zero when runs have computed for whole ticks, and few since have not.
-    computing: AtomicU32,
+    pub habit: Habit,
 }
 
 impl FlowDef {
@@ -54,25 +49,8 @@ impl FlowDef {
             descriptor: descriptor.clone(),
             component: component.clone(),
             schema,
-            computing: AtomicU32::new(0),
+            habit: Habit::default(),
         })
-    }
-
-    /// A run has computed for a whole tick.
-    pub fn note_computing(&self) {
-        let more = |weight: u32| Some((weight + TICK_WEIGHT).min(MOST_WEIGHT));
-        let _ = self.computing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-    }
-
-    /// A run is over that never did. It may have looked otherwise once: when the machine held it up in the middle.
-    pub fn note_light(&self) {
-        let less = |weight: u32| weight.checked_sub(1);
-        let _ = self.computing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-    }
-
-    /// Whether the next run is likely to compute.
-    pub fn computes(&self) -> bool {
-        self.computing.load(Ordering::Relaxed) > 0
     }
 
     /// Checks arguments and says where they do not fit.

@@ -187,15 +187,14 @@ impl Life {
     async fn run_guest(&self, mut run: GuestRun, start: &StartRecord) -> Leaving {
         run.machine.set_attempt(self.port.begin_attempt());
         let (def, parameters) = (run.def.clone(), self.parameters(start));
-        if def.computes() && !self.port.runs_apart() {
+        if def.habit.computes() && !self.port.runs_apart() {
             self.port.run_apart();
             tokio::task::yield_now().await;
         }
+        run.stretch.begin();
         let end = def.component.run(run, invocation(start), &parameters).await;
-        if end.ticks == 0 {
-            def.note_light();
-        }
         let mut run = end.host;
+        run.stretch.close(&def.habit, &self.port);
         let outcome = match (run.stop.take(), end.outcome) {
             (Some(stop), _) => return self.stopped(run, start, stop).await,
             (None, Outcome::Returned(value)) => Ok(Bytes::from(value)),

@@ -18,6 +18,7 @@ use crate::apps::FlowDef;
 use crate::core::{Core, Opened, now, now_millis, random_bytes};
 use crate::options::Eviction;
 use crate::port::{FlowPort, Signal, instant_of};
+use crate::threads::Stretch;
 use crate::units::Unit;
 
 /// Random bytes a guest may ask for at once.
@@ -73,6 +74,7 @@ pub(crate) struct GuestRun {
     builds_on: SmallVec<[RunGuard; 1]>,
     /// While the guest works it is likely to have something to write soon.
     coming: Option<Expected>,
+    pub stretch: Stretch,
     log_lines: u32,
     log_bytes: u64,
     suspensions: u64,
@@ -105,6 +107,7 @@ impl GuestRun {
             shadow: false,
             builds_on: SmallVec::new(),
             coming: None,
+            stretch: Stretch::new(),
             log_lines: 0,
             log_bytes: 0,
             suspensions: 0,
@@ -237,7 +240,9 @@ impl GuestRun {
             return self.stop(Stop::Evicted);
         }
         self.coming = None;
+        self.stretch.end(&self.def.habit, &self.port);
         let result = self.linger(until).await;
+        self.stretch.begin();
         self.port.show_waiting(None);
         result
     }
@@ -562,8 +567,7 @@ impl FlowHost for GuestRun {
     }
 
     fn tick(&mut self) -> Tick {
-        self.def.note_computing();
-        self.port.run_apart();
+        self.stretch.computes(&self.def.habit, &self.port);
         if self.shadow {
             return Tick::Continue;
         }

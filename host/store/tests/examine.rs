@@ -116,14 +116,7 @@ async fn the_file_of_another_version_or_program_is_told() {
     let f = filled().await;
     let path = f.dir.path().join("host.db");
     f.store.close().await;
-    let conn = rusqlite::Connection::open(&path).unwrap();
-    conn.execute(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (?1, 'of the future', 1, x'00', 0)",
-        [SCHEMA_VERSION + 1],
-    )
-    .unwrap();
-    drop(conn);
+    make_newer(&path);
     assert_outcome!(
         examine(&path, TIME),
         Err(StoreError::Incompatible { found, .. }) if found == SCHEMA_VERSION + 1

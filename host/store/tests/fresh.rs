@@ -4,12 +4,11 @@
 mod common;
 
 use std::path::Path;
-use std::sync::mpsc;
 
 use bytes::Bytes;
 use common::*;
 use maxhost_model::{FlowRow, IdentityRow};
-use maxhost_store::{CommitUnit, FlowState, Op, Store};
+use maxhost_store::{FlowState, Op};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -67,19 +66,6 @@ fn ops(numbers: &mut Numbers, most: u64, identities: [IdentityRow; 2], first: Fl
             }
         })
         .collect()
-}
-
-/// Keeps the committer busy until what is returned is dropped.
-fn hold_the_committer(store: &Store, identity: IdentityRow) -> mpsc::Sender<()> {
-    let (gate, closed) = mpsc::channel::<()>();
-    let (reached, at_gate) = mpsc::channel();
-    let done = Box::new(move |_| {
-        reached.send(()).unwrap();
-        let _ = closed.recv();
-    });
-    store.submit(CommitUnit { identity, epoch: EPOCH, guard: None, after: Default::default(), ops: Vec::new(), done });
-    at_gate.recv().unwrap();
-    gate
 }
 
 fn rows(dir: &Path) -> Vec<(&'static str, Vec<Vec<Value>>)> {

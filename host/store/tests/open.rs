@@ -48,14 +48,7 @@ async fn a_newer_schema_is_refused() {
     let f = Fixture::new().await;
     let path = f.dir.path().join("host.db");
     f.store.close().await;
-    let conn = rusqlite::Connection::open(&path).unwrap();
-    conn.execute(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (?1, 'of the future', 1, x'00', 0)",
-        [SCHEMA_VERSION + 1],
-    )
-    .unwrap();
-    drop(conn);
+    make_newer(&path);
     let Err(error) = Store::open(StoreOptions::new(&path)).await else { panic!("opened") };
     assert_outcome!(&error, StoreError::Incompatible { found, .. } if *found == SCHEMA_VERSION + 1);
     let problem = Problem::from(error);

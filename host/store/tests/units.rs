@@ -4,7 +4,6 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::mpsc;
 
 use common::*;
 use maxhost_model::{FlowRow, IdentityRow};
@@ -66,19 +65,6 @@ async fn a_failing_unit_fails_alone_and_leaves_nothing() {
     assert_eq!(segments(f.store.journal(good).await.unwrap()), (1, 1));
     assert_eq!(segments(f.store.journal(bad).await.unwrap()), (1, 0));
     assert_eq!(segments(f.store.journal(other).await.unwrap()), (1, 0));
-}
-
-/// Keeps the committer busy inside a `done` until what is returned is dropped.
-fn hold_the_committer(store: &Store, identity: IdentityRow) -> mpsc::Sender<()> {
-    let (gate, closed) = mpsc::channel::<()>();
-    let (reached, at_gate) = mpsc::channel();
-    let done = Box::new(move |_| {
-        reached.send(()).unwrap();
-        let _ = closed.recv();
-    });
-    store.submit(CommitUnit { identity, epoch: EPOCH, guard: None, after: Default::default(), ops: Vec::new(), done });
-    at_gate.recv().unwrap();
-    gate
 }
 
 #[tokio::test]

@@ -3,10 +3,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc;
 
 use bytes::Bytes;
 use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
-use maxhost_store::{CommitUnit, FlowState, Keep, NewFlow, Op, Receipt, RunGuard, Store, StoreError, StoreOptions};
+use maxhost_store::{
+    CommitUnit, FlowState, Keep, NewFlow, Op, Receipt, RunGuard, SCHEMA_VERSION, Store, StoreError, StoreOptions,
+};
 use tokio::sync::oneshot;
 
 pub const EPOCH: i64 = 0;
@@ -114,6 +117,30 @@ pub fn submit_after(
     let (guard, after) = (Some(guard.clone()), [after.clone()].into());
     store.submit(CommitUnit { identity, epoch: EPOCH, guard, after, ops, done });
     answer
+}
+
+/// Keeps the committer busy inside a `done` until what is returned is dropped.
+pub fn hold_the_committer(store: &Store, identity: IdentityRow) -> mpsc::Sender<()> {
+    let (gate, closed) = mpsc::channel::<()>();
+    let (reached, at_gate) = mpsc::channel();
+    let done = Box::new(move |_| {
+        reached.send(()).unwrap();
+        let _ = closed.recv();
+    });
+    store.submit(CommitUnit { identity, epoch: EPOCH, guard: None, after: Default::default(), ops: Vec::new(), done });
+    at_gate.recv().unwrap();
+    gate
+}
+
+/// Makes the file one of a later version of this program.
+pub fn make_newer(path: &Path) {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    conn.execute(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (?1, 'of the future', 1, x'00', 0)",
+        [SCHEMA_VERSION + 1],
+    )
+    .unwrap();
 }
 
 /// Asserts the shape of an outcome and shows it if it is another.
