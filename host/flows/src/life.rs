@@ -57,7 +57,13 @@ impl Life {
     pub async fn live(self, beginning: Beginning) -> Leaving {
         let new = matches!(beginning, Beginning::New { .. });
         let leaving = match beginning {
-            Beginning::New { start, def, unit } => self.begin(*start, def, unit).await,
+            Beginning::New { start, def, unit } => {
+                if def.habit.computes() {
+                    self.port.run_apart();
+                    tokio::task::yield_now().await;
+                }
+                self.begin(*start, def, unit).await
+            }
             Beginning::Stored => self.go_on(false).await,
             Beginning::Condemned => self.go_on(true).await,
         };
@@ -187,10 +193,6 @@ impl Life {
     async fn run_guest(&self, mut run: GuestRun, start: &StartRecord) -> Leaving {
         run.machine.set_attempt(self.port.begin_attempt());
         let (def, parameters) = (run.def.clone(), self.parameters(start));
-        if def.habit.computes() && !self.port.runs_apart() {
-            self.port.run_apart();
-            tokio::task::yield_now().await;
-        }
         run.stretch.begin();
         let end = def.component.run(run, invocation(start), &parameters).await;
         let mut run = end.host;

@@ -65,7 +65,8 @@ pub(crate) struct GuestRun {
     pub opened: Arc<Opened>,
     pub port: Arc<FlowPort>,
     pub def: Arc<FlowDef>,
-    pub machine: Machine,
+    /// Boxed, because a run is handed from one part of a life to the next, and the life has room for it in each.
+    pub machine: Box<Machine>,
     pub start: Option<StartUnit>,
     pub stop: Option<Stop>,
     /// Only compares with the journal: nothing new may be asked.
@@ -101,7 +102,7 @@ impl GuestRun {
             opened,
             port,
             def,
-            machine,
+            machine: Box::new(machine),
             start,
             stop: None,
             shadow: false,
