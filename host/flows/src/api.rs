@@ -444,7 +444,7 @@ pub struct HostStatus {
 pub trait HostApi: Send + Sync + 'static {
     /// Starts a flow; durable on return.
     async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started>;
-    /// Starts a flow, and gives its events from the first one on.
+    /// Starts a flow, durable on return, and gives its events from the first one on, or why those cannot be had.
     async fn start_and_attach(
         &self,
         caller: &Caller,

@@ -55,7 +55,7 @@ impl Route {
         Some(Copy {
             to: self.to.clone(),
             letter: self.letter.clone(),
-            runner: Runner { sender: sender.clone(), ahead: self.ahead.clone(), answer: Some(core.store.expect()) },
+            runner: Runner { sender: sender.clone(), ahead: self.ahead.clone(), answer: Some(core.store.announce()) },
             port: self.port.clone(),
         })
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use maxhost_journal::{Answer, Call, Delivery, Divergence, Machine, Step};
 use maxhost_model::{Code, ErrorId, ErrorKind, FlowError, Problem, X500Name};
 use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
-use maxhost_store::{Expected, Op, RunGuard};
+use maxhost_store::{Announcement, Op, RunGuard};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -47,7 +47,7 @@ pub(crate) enum Stop {
 pub(crate) struct StartUnit {
     pub ops: Vec<Op>,
     pub reply: Option<oneshot::Sender<Result<(), StartFailure>>>,
-    pub coming: Expected,
+    pub coming: Announcement,
 }
 
 /// Why a flow was not started.
@@ -74,7 +74,7 @@ pub(crate) struct GuestRun {
     /// Attempts of other flows whose messages were read and may not be written yet.
     builds_on: SmallVec<[RunGuard; 1]>,
     /// While the guest works it is likely to have something to write soon.
-    coming: Option<Expected>,
+    coming: Option<Announcement>,
     pub stretch: Stretch,
     log_lines: u32,
     log_bytes: u64,
@@ -205,7 +205,7 @@ impl GuestRun {
         let any = !arrivals.is_empty();
         if any {
             // Before what the arrivals announced is dropped with them.
-            self.coming = Some(self.core.store.expect());
+            self.coming = Some(self.core.store.announce());
         }
         for arrival in arrivals {
             if let Some(runner) = arrival.runner.filter(|runner| !runner.ahead.is_written()) {

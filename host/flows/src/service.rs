@@ -132,7 +132,8 @@ impl Host {
         let watch = ticket.watch.take();
         let started = self.await_start(caller, &entry, ticket, client_id).await?;
         // Another flow may turn out to have the client id; that one was not watched.
-        Ok((started.clone(), watch.filter(|_| started.new)))
+        let watch = watch.filter(|_| started.new);
+        Ok((started, watch))
     }
 
     /// Waits until a start is durable.

@@ -23,9 +23,9 @@ pub(crate) struct Coming {
 }
 
 impl Coming {
-    pub(crate) fn expect(self: &Arc<Coming>) -> Expected {
+    pub(crate) fn announce(self: &Arc<Coming>) -> Announcement {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
-        Expected { coming: Arc::clone(self), round: before / ROUND }
+        Announcement { coming: Arc::clone(self), round: before / ROUND }
     }
 
     /// Waits until nobody has announced anything that has not come, or for so long.
@@ -64,12 +64,12 @@ impl Coming {
 /// A unit is likely to come, until this is dropped.
 #[derive(Debug)]
 #[must_use = "dropped, it announces nothing"]
-pub struct Expected {
+pub struct Announcement {
     coming: Arc<Coming>,
     round: u64,
 }
 
-impl Drop for Expected {
+impl Drop for Announcement {
     fn drop(&mut self) {
         self.coming.has_come(self.round);
     }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn one_waits_until_the_last_has_come() {
         let coming = Arc::new(Coming::default());
-        let (one, two) = (coming.expect(), coming.expect());
+        let (one, two) = (coming.announce(), coming.announce());
         std::thread::scope(|threads| {
             let waits = threads.spawn(|| coming.wait(LONG));
             while !*coming.waiting.lock() {
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn one_does_not_wait_for_ever() {
         let coming = Arc::new(Coming::default());
-        let never = coming.expect();
+        let never = coming.announce();
         coming.wait(Duration::from_millis(1));
         assert!(coming.is_anybody());
         drop(never);
@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn what_was_announced_for_one_round_does_not_count_in_the_next() {
         let coming = Arc::new(Coming::default());
-        let old = coming.expect();
+        let old = coming.announce();
         coming.next_round();
         coming.wait(LONG);
-        let new = coming.expect();
+        let new = coming.announce();
         drop(old);
         assert!(coming.is_anybody(), "it is the new one that is waited for");
         drop(new);

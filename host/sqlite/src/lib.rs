@@ -3,7 +3,7 @@
 //! Whoever wants something written puts a unit into a [`Queue`], bounded in bytes. One thread runs [`group::run`]: it
 //! takes what waits, applies every unit whole or not at all, commits once, and tells every unit how it went. Under load
 //! the next batch gathers while the disk is busy with the last one; else the committer waits for nothing but what is
-//! announced ([`Queue::expect`]), and no longer than a commit takes.
+//! announced ([`Queue::announce`]), and no longer than a commit takes.
 //!
 //! Layer 1: knows SQLite and nothing of what is stored.
 
@@ -16,7 +16,7 @@ mod reserve;
 pub mod stats;
 pub mod wal;
 
-pub use coming::Expected;
+pub use coming::Announcement;
 pub use fault::{Fault, FaultKind};
 pub use group::{Failure, Writer};
 pub use open::{Tuning, open_reader, open_writer};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use crate::coming::{Coming, Expected};
+use crate::coming::{Announcement, Coming};
 
 /// Bounds of a [`Queue`] and of the batches taken from it.
 #[derive(Debug, Clone)]
@@ -121,8 +121,8 @@ impl<U> Queue<U> {
     }
 
     /// Announces a unit. The consumer may wait a moment for it; nothing else depends on its coming.
-    pub fn expect(&self) -> Expected {
-        self.coming.expect()
+    pub fn announce(&self) -> Announcement {
+        self.coming.announce()
     }
 
     /// Takes what waits, as far as the bounds of a batch allow; waits up to `patience` for the first unit.
@@ -274,12 +274,12 @@ mod tests {
     fn what_is_announced_goes_along() {
         let queue = small();
         queue.push(1, 10).unwrap();
-        let expected = queue.expect();
+        let announced = queue.announce();
         let Taken::Batch(mut batch) = queue.take(Duration::ZERO) else { panic!("there is one") };
         std::thread::scope(|threads| {
             threads.spawn(|| {
                 queue.push(2, 10).unwrap();
-                drop(expected);
+                drop(announced);
             });
             assert!(queue.top_up(&mut batch, Duration::from_secs(60)));
         });

@@ -23,6 +23,8 @@ struct Unit {
 enum Then {
     Succeed,
     Fail,
+    /// Keeps its numbers back if it may, and fails where they are written.
+    FailWhenWritten,
     BreakTheBatch,
     Panic,
 }
@@ -30,6 +32,9 @@ enum Then {
 struct Numbers<'c> {
     insert: Statement<'c>,
     batches: u32,
+    singly: bool,
+    /// Numbers that are kept back cannot be written.
+    spoiled: u64,
 }
 
 /// An error of one unit.
@@ -46,7 +51,8 @@ impl Writer for Numbers<'_> {
     type Receipt = u32;
     type Error = Error;
 
-    fn begin(&mut self, _singly: bool) -> Result<(), Fault> {
+    fn begin(&mut self, singly: bool) -> Result<(), Fault> {
+        self.singly = singly;
         Ok(())
     }
 
@@ -56,18 +62,30 @@ impl Writer for Numbers<'_> {
         }
         match unit.then {
             Then::Succeed => Ok(self.batches),
-            Then::Fail => Err(Failure::Unit(Error(FaultKind::Other))),
+            Then::FailWhenWritten if !self.singly => {
+                self.spoiled += 1;
+                Ok(self.batches)
+            }
+            Then::Fail | Then::FailWhenWritten => Err(Failure::Unit(Error(FaultKind::Other))),
             Then::BreakTheBatch => Err(Failure::Transaction(Fault::new(FaultKind::Io, "on purpose"))),
             Then::Panic => panic!("on purpose"),
         }
     }
 
+    fn unwritten(&self) -> u64 {
+        self.spoiled
+    }
+
     fn seal(&mut self) -> Result<(), Fault> {
-        Ok(())
+        match self.spoiled {
+            0 => Ok(()),
+            _ => Err(Fault::new(FaultKind::Corrupt, "on purpose")),
+        }
     }
 
     fn ended(&mut self, committed: bool) {
         self.batches += u32::from(committed);
+        self.spoiled = 0;
     }
 
     fn finish(unit: Unit, outcome: Result<u32, Error>) {
@@ -97,7 +115,14 @@ impl Committer {
             let (queue, stats) = (Arc::clone(&queue), Arc::clone(&stats));
             std::thread::spawn(move || {
                 let insert = conn.prepare("INSERT INTO number VALUES (?1, zeroblob(3000))").unwrap();
-                group::run(&conn, &mut Numbers { insert, batches: 0 }, &queue, limits, &stats).unwrap();
+                group::run(
+                    &conn,
+                    &mut Numbers { insert, batches: 0, singly: false, spoiled: 0 },
+                    &queue,
+                    limits,
+                    &stats,
+                )
+                .unwrap();
             })
         };
         Committer { dir, queue, stats, thread }
@@ -187,6 +212,22 @@ fn units_that_fail_halfway_are_undone_alone() {
     assert_eq!(committer.numbers(), [1, 2, 3, 6]);
     let stats = committer.stats.view(committer.queue.depth());
     assert_eq!((stats.commits, stats.refused_units, stats.failed_commits), (1, 4, 0));
+}
+
+/// What was kept back belongs to somebody too: only his unit fails.
+#[test]
+fn a_unit_that_cannot_be_written_in_the_end_fails_alone() {
+    let committer = Committer::new(WalLimits::default());
+    let outcomes = committer.push_together(vec![
+        (vec![1], Then::Succeed),
+        (vec![2], Then::FailWhenWritten),
+        (vec![3], Then::Succeed),
+    ]);
+    assert!(outcomes[0].is_ok() && outcomes[2].is_ok(), "{outcomes:?}");
+    assert_eq!(outcomes[1], Err(FaultKind::Other));
+    committer.push([5], Then::Succeed).recv_timeout(DEADLINE).unwrap().unwrap();
+    assert_eq!(committer.numbers(), [1, 3, 5]);
+    committer.close();
 }
 
 #[test]

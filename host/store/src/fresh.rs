@@ -17,7 +17,7 @@ use crate::statements::Statements;
 use crate::unit::NewFlow;
 
 /// The lane of a flow's log; those of its sessions begin at 0.
-const LOG: i32 = -1;
+pub(crate) const LOG: i32 = -1;
 
 /// A live flow that is not in the database yet.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Fresh {
         }
         for (row, flow) in &flows {
             for ((seq, lane), body) in &flow.journal {
-                sql.add_journal.execute(params![row.0, seq, lane, &body[..]])?;
+                sql.append.execute(params![row.0, seq, lane, &body[..]])?;
             }
         }
         for ((to, id), body) in std::mem::take(&mut self.initiations) {

@@ -25,7 +25,7 @@ pub use conflict::Conflict;
 pub use error::StoreError;
 pub use examine::{Examination, examine};
 pub use lock::{DataLock, Holder};
-pub use maxhost_sqlite::{Bounds, Expected, GroupStats, TimingView};
+pub use maxhost_sqlite::{Announcement, Bounds, GroupStats, TimingView};
 pub use record::{Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LiveFlow, OutboxRow, StoredJournal};
 pub use schema::SCHEMA_VERSION;
 pub use store::{Store, StoreOptions};

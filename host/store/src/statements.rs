@@ -33,9 +33,8 @@ statements! {
     is_own_live = "SELECT 1 FROM flow WHERE id = ?1 AND identity = ?2";
     is_live = "SELECT 1 FROM flow WHERE id = ?1";
     is_ended = "SELECT 1 FROM ended WHERE id = ?1";
-    append_log = "INSERT INTO journal (flow, seq, lane, body) VALUES (?1, ?2, -1, ?3)";
     deliver = "INSERT OR IGNORE INTO journal (flow, seq, lane, body) VALUES (?1, ?2, ?3, ?4)";
-    add_journal = "INSERT INTO journal (flow, seq, lane, body) VALUES (?1, ?2, ?3, ?4)";
+    append = "INSERT INTO journal (flow, seq, lane, body) VALUES (?1, ?2, ?3, ?4)";
     initiate = "INSERT INTO initiation (identity, id, body) VALUES (?1, ?2, ?3)";
     is_initiation = "SELECT 1 FROM initiation WHERE identity = ?1 AND id = ?2";
     take_initiation = "DELETE FROM initiation WHERE identity = ?1 AND id = ?2";

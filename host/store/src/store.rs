@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use maxhost_model::{FlowRow, IdentityRow};
 use maxhost_sqlite::{
-    Bounds, Expected, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, WalLimits, Writer, group,
+    Announcement, Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, WalLimits, Writer, group,
 };
 use smallvec::SmallVec;
 use tokio::sync::{oneshot, watch};
@@ -195,8 +195,8 @@ impl Store {
 
     /// Announces that a unit is about to be handed in: the committer waits a moment for it, instead of syncing twice in a
     /// row. Drop it when the unit is handed in, or when there will be none soon.
-    pub fn expect(&self) -> Expected {
-        self.inner.queue.expect()
+    pub fn announce(&self) -> Announcement {
+        self.inner.queue.announce()
     }
 
     /// Whether more waits to be committed than is good: hold new work back.

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use maxhost_model::{FlowRow, IdentityRow};
 use maxhost_sqlite::{Failure, Fault, FaultKind, Writer};
-use rusqlite::types::ToSqlOutput;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 use tokio::sync::oneshot;
 
 use crate::conflict::Conflict;
@@ -60,6 +60,45 @@ pub(crate) struct StoreWriter<'c> {
     fresh: Fresh,
     /// What begins may be kept in `fresh`. Not where units are undone one by one: only the database can do that.
     keeps_fresh: bool,
+}
+
+/// What the row of a live flow says: attempts, started, tag, name, user, client id, start record.
+type LiveRow<'r> = [ValueRef<'r>; 7];
+
+/// How a flow ends.
+struct End<'k> {
+    identity: IdentityRow,
+    flow: FlowRow,
+    state: FlowState,
+    finished: i64,
+    keep: Option<&'k Keep>,
+}
+
+impl End<'_> {
+    /// Keeps what is to be kept of a flow that is not live any more, or frees its client id.
+    fn write(
+        &self,
+        keep_end: &mut Statement<'_>,
+        remove_client: &mut Statement<'_>,
+        live: LiveRow<'_>,
+    ) -> rusqlite::Result<()> {
+        let End { identity, flow, state, finished, keep } = self;
+        let [attempts, started, tag, name, user, client_id, start] = live.map(ToSqlOutput::Borrowed);
+        match keep {
+            Some(Keep { expires, end }) => {
+                let (state, end) = (*state as i64, &end[..]);
+                keep_end.execute(params![
+                    flow.0, identity.0, state, attempts, started, finished, expires, tag, name, user, client_id, start,
+                    end
+                ])?;
+            }
+            None if live[5] == ValueRef::Null => {}
+            None => {
+                remove_client.execute(params![identity.0, client_id])?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn refuse(conflict: Conflict) -> Failed {
@@ -123,7 +162,7 @@ impl<'c> StoreWriter<'c> {
                 if !self.sql.is_own_live.exists(params![flow.0, identity.0])? {
                     return Err(refuse(Conflict::FlowNotLive(*flow)));
                 }
-                let appended = self.sql.append_log.execute(params![flow.0, seq, &body[..]]);
+                let appended = self.sql.append.execute(params![flow.0, seq, fresh::LOG, &body[..]]);
                 appended.map_err(|e| or_conflict(e, Conflict::SegmentExists { flow: *flow, seq: *seq }))?;
                 Ok(())
             }
@@ -234,69 +273,31 @@ impl<'c> StoreWriter<'c> {
         if state.is_live() {
             return Err(refuse(Conflict::StateNotAllowed));
         }
-        if let Some(fresh) = self.fresh.end(identity, flow) {
-            return self.end_fresh(fresh, state, finished, keep);
+        let end = End { identity, flow, state, finished, keep };
+        if let Some(FreshFlow { new, attempts, .. }) = self.fresh.end(identity, flow) {
+            let tag = new.id.to_bytes();
+            let columns = [
+                ValueRef::Integer(attempts.into()),
+                ValueRef::Integer(new.started),
+                ValueRef::Blob(&tag),
+                ValueRef::from(&*new.name),
+                new.user.as_deref().into(),
+                new.client_id.as_deref().into(),
+                ValueRef::Blob(&new.start),
+            ];
+            return Ok(end.write(&mut self.sql.keep_end, &mut self.sql.remove_client, columns)?);
         }
         let mut live = self.sql.drop_flow.query(params![flow.0, identity.0])?;
         let row = live.next()?.ok_or_else(|| refuse(Conflict::FlowNotLive(flow)))?;
-        match keep {
-            Some(Keep { expires, end }) => {
-                let [attempts, started] = [row.get_ref(0)?, row.get_ref(1)?].map(ToSqlOutput::Borrowed);
-                let [tag, name, user, client_id, start] =
-                    [row.get_ref(2)?, row.get_ref(3)?, row.get_ref(4)?, row.get_ref(5)?, row.get_ref(6)?]
-                        .map(ToSqlOutput::Borrowed);
-                let (state, end) = (state as i64, &end[..]);
-                self.sql.keep_end.execute(params![
-                    flow.0, identity.0, state, attempts, started, finished, expires, tag, name, user, client_id, start,
-                    end
-                ])?;
-            }
-            None => {
-                let client_id: Option<String> = row.get(5)?;
-                if let Some(client_id) = client_id {
-                    self.sql.remove_client.execute(params![identity.0, client_id])?;
-                }
-            }
+        let mut columns: LiveRow<'_> = [ValueRef::Null; 7];
+        for (index, column) in columns.iter_mut().enumerate() {
+            *column = row.get_ref(index)?;
         }
+        end.write(&mut self.sql.keep_end, &mut self.sql.remove_client, columns)?;
         // A statement that is not read to its end has not ended, and would keep the transaction from committing.
         while live.next()?.is_some() {}
         drop(live);
         self.sql.drop_journal.execute([flow.0])?;
-        Ok(())
-    }
-
-    fn end_fresh(
-        &mut self,
-        fresh: FreshFlow,
-        state: FlowState,
-        finished: i64,
-        keep: Option<&Keep>,
-    ) -> Result<(), Failed> {
-        let FreshFlow { identity, new, attempts, .. } = fresh;
-        match (keep, new.client_id) {
-            (Some(Keep { expires, end }), client_id) => {
-                let tag = new.id.to_bytes();
-                self.sql.keep_end.execute(params![
-                    new.row.0,
-                    identity.0,
-                    state as i64,
-                    attempts,
-                    new.started,
-                    finished,
-                    expires,
-                    &tag[..],
-                    &*new.name,
-                    new.user,
-                    client_id,
-                    &new.start[..],
-                    &end[..]
-                ])?;
-            }
-            (None, Some(client_id)) => {
-                self.sql.remove_client.execute(params![identity.0, client_id])?;
-            }
-            (None, None) => {}
-        }
         Ok(())
     }
 

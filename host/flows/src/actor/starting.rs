@@ -68,11 +68,11 @@ impl Actor {
             flow_id: flow_id.to_string(),
             flow: def.name.to_string(),
         });
-        // Whoever has gone does not stop the flow.
         let watch = watched.then(|| Watch::new(&self.core, row));
+        // Whoever has gone does not stop the flow.
         let _ = reply.send(Ok(Ticket { flow_id, flow: def.name.clone(), new: true, user, durable, watch }));
         let ops = vec![Op::StartFlow(Box::new(new))];
-        let unit = StartUnit { ops, reply: Some(told), coming: self.core.store.expect() };
+        let unit = StartUnit { ops, reply: Some(told), coming: self.core.store.announce() };
         self.begin(opened, row, flow_id, client_id, record, def, unit);
     }
 
@@ -156,6 +156,7 @@ impl Actor {
             return;
         }
         self.respond(opened, id, initiation);
+        // Only now: what the offer announces ends with it, and the responder's own announcement has begun.
         offer.into_iter().for_each(Offer::take);
     }
 
@@ -184,7 +185,7 @@ impl Actor {
         };
         let ops = vec![Op::TakeInitiation { id }, Op::StartFlow(Box::new(new))];
         self.in_hand.insert(id);
-        let unit = StartUnit { ops, reply: None, coming: self.core.store.expect() };
+        let unit = StartUnit { ops, reply: None, coming: self.core.store.announce() };
         self.begin(opened, row, flow_id, None, record, def, unit);
         if let Some(slot) = self.flows.get_mut(&row) {
             slot.initiation = Some(id);
