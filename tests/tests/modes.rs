@@ -1,7 +1,9 @@
 //! Replay is invisible: the same flows, kept in memory and put away, end the same.
 //!
 //! Every flow of the samples that ends by itself runs in every mode, all at once, and is run again from its journal when
-//! it has ended (`shadow_replay = 1.0`); messages take the direct way or the one through the broker. What a flow ends with must be what is expected, and the same in all modes.
+//! it has ended (`shadow_replay = 1.0`), but for one mode, because a flow that is compared ends later than others do;
+//! messages take the direct way or the one through the broker. What a flow ends with must be what is expected, and the
+//! same in all modes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -16,17 +18,30 @@ struct Mode {
     name: &'static str,
     settings: &'static [&'static str],
     evicts: bool,
+    compares: bool,
 }
 
 const MODES: &[Mode] = &[
-    Mode { name: "never", settings: &["flows.evict=never"], evicts: false },
-    Mode { name: "every-wait", settings: &["flows.evict=every-wait"], evicts: true },
-    Mode { name: "random", settings: &["flows.evict=random:20260722"], evicts: true },
-    Mode { name: "broker", settings: &["flows.evict=never", "flows.always_broker=true"], evicts: false },
+    Mode { name: "never", settings: &["flows.evict=never"], evicts: false, compares: true },
+    Mode { name: "every-wait", settings: &["flows.evict=every-wait"], evicts: true, compares: true },
+    Mode { name: "random", settings: &["flows.evict=random:20260722"], evicts: true, compares: true },
+    Mode {
+        name: "not compared",
+        settings: &["flows.evict=never", "flows.shadow_replay=0.0"],
+        evicts: false,
+        compares: false,
+    },
+    Mode {
+        name: "broker",
+        settings: &["flows.evict=never", "flows.always_broker=true"],
+        evicts: false,
+        compares: true,
+    },
     Mode {
         name: "broker, every-wait",
         settings: &["flows.evict=every-wait", "flows.always_broker=true"],
         evicts: true,
+        compares: true,
     },
 ];
 
@@ -291,7 +306,12 @@ async fn tally(mode: &Mode, host: &Host) -> BTreeMap<String, u32> {
     assert_eq!((status.flows["hospital"], counters["hospitalised"]), (0, 0), "mode {}:\n{}", mode.name, host.log());
     // All that ended by themselves were run again and compared; those that a limit ended have nothing to compare.
     let completed = status.flows["completed"];
-    assert!(completed > 60 && counters["shadow_replays"] >= completed, "mode {}: {status:?}", mode.name);
+    assert!(completed > 60, "mode {}: {status:?}", mode.name);
+    if mode.compares {
+        assert!(counters["shadow_replays"] >= completed, "mode {}: {status:?}", mode.name);
+    } else {
+        assert_eq!(counters["shadow_replays"], 0, "mode {}", mode.name);
+    }
     if mode.evicts {
         assert!(counters["evictions"] > 50 && counters["replays"] > 50, "mode {}: {counters:?}", mode.name);
     } else {
