@@ -75,6 +75,7 @@ lint:
 	@cargo fmt --all --manifest-path cordapps/Cargo.toml -- --check
 	$(call STEP,clippy)
 	@$(HOST_ENV) cargo clippy --release --workspace --all-targets -- -D warnings
+	@$(GUEST_ENV) cargo clippy --release --target $(GUEST_TARGET) -p maxhost-ledger -- -D warnings
 	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path guest-sdk/Cargo.toml -- -D warnings
 	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path cordapps/Cargo.toml -- -D warnings
 

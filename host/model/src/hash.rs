@@ -23,7 +23,7 @@ impl SecureHash {
 
     /// A hash that was computed elsewhere.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> SecureHash {
+    pub const fn from_bytes(bytes: [u8; 32]) -> SecureHash {
         SecureHash(bytes)
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use der::asn1::{AnyRef, BitStringRef};
+use der::{Decode, Encode, Sequence, Tag, Tagged};
 use serde::{Deserialize, Serialize};
 
 use crate::hash::SecureHash;
@@ -11,34 +13,72 @@ use crate::invalid::Invalid;
 use crate::octets;
 use crate::x500::X500Name;
 
-/// The signature schemes in use (RFC 8410 and RFC 5480 give the DER that stands before the key itself).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The signature schemes in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyAlgorithm {
-    /// Ed25519: legal identities.
+    /// Ed25519 (RFC 8410): legal identities.
     Ed25519,
-    /// ECDSA over P-256 with SHA-256: certificate authorities and TLS.
+    /// ECDSA over P-256, which is secp256r1, with SHA-256 (RFC 5480): certificate authorities, TLS and signers.
     P256,
+    /// ECDSA over secp256k1 with SHA-256: signers.
+    Secp256k1,
+    /// RSA with SHA-256 (RFC 8017): signers whose signatures are checked; no keys of this scheme are made here.
+    Rsa,
+    /// Several keys with weights and a threshold, which signs by the signatures of its parts.
+    Composite,
 }
 
-impl KeyAlgorithm {
-    const ALL: [KeyAlgorithm; 2] = [KeyAlgorithm::Ed25519, KeyAlgorithm::P256];
+/// The longest public key, in bytes of DER: room for a composite key of a few hundred parts.
+pub const MAX_PUBLIC_KEY: usize = 64 * 1024;
 
-    fn prefix(self) -> &'static [u8] {
+impl KeyAlgorithm {
+    const ALL: [KeyAlgorithm; 5] = [
+        KeyAlgorithm::Ed25519,
+        KeyAlgorithm::P256,
+        KeyAlgorithm::Secp256k1,
+        KeyAlgorithm::Rsa,
+        KeyAlgorithm::Composite,
+    ];
+
+    /// The DER of the `AlgorithmIdentifier` (RFC 5280), as it stands in every key of this scheme.
+    #[must_use]
+    pub fn identifier(self) -> &'static [u8] {
         match self {
-            KeyAlgorithm::Ed25519 => &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00],
+            KeyAlgorithm::Ed25519 => &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70],
             KeyAlgorithm::P256 => &[
-                0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
-                0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+                0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+                0x3d, 0x03, 0x01, 0x07,
+            ],
+            KeyAlgorithm::Secp256k1 => &[
+                0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00,
+                0x0a,
+            ],
+            KeyAlgorithm::Rsa => {
+                &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00]
+            }
+            // Corda's own object identifier, 2.25.30086077608615255153862931087626791002.
+            KeyAlgorithm::Composite => &[
+                0x30, 0x15, 0x06, 0x13, 0x69, 0xad, 0xa2, 0xaf, 0x89, 0xd5, 0xb8, 0xe2, 0xaf, 0xf3, 0x8d, 0x93, 0xac,
+                0x9d, 0xe6, 0x96, 0x9b, 0xd0, 0x5a,
             ],
         }
     }
 
-    fn key_length(self) -> usize {
+    /// The length of the key's own bytes, where the scheme has only one.
+    fn key_length(self) -> Option<usize> {
         match self {
-            KeyAlgorithm::Ed25519 => 32,
-            KeyAlgorithm::P256 => 65,
+            KeyAlgorithm::Ed25519 => Some(32),
+            KeyAlgorithm::P256 | KeyAlgorithm::Secp256k1 => Some(65),
+            KeyAlgorithm::Rsa | KeyAlgorithm::Composite => None,
         }
     }
+}
+
+/// `SubjectPublicKeyInfo` (RFC 5280).
+#[derive(Sequence)]
+struct Spki<'a> {
+    algorithm: AnyRef<'a>,
+    key: BitStringRef<'a>,
 }
 
 /// A public key: the DER of its `SubjectPublicKeyInfo` (RFC 5280), shared by all clones.
@@ -60,33 +100,48 @@ impl TryFrom<Vec<u8>> for SpkiBytes {
     type Error = Invalid;
 
     fn try_from(bytes: Vec<u8>) -> Result<SpkiBytes, Invalid> {
-        split(&bytes).ok_or_else(|| Invalid::value("a public key", "neither an Ed25519 nor a P-256 key in DER"))?;
+        split(&bytes).ok_or_else(|| {
+            Invalid::value("a public key", "not the DER of an Ed25519, P-256, secp256k1, RSA or composite key")
+        })?;
         Ok(SpkiBytes(bytes.into()))
     }
 }
 
 fn split(der: &[u8]) -> Option<(KeyAlgorithm, &[u8])> {
-    KeyAlgorithm::ALL.into_iter().find_map(|algorithm| {
-        let key = der.strip_prefix(algorithm.prefix())?;
-        (key.len() == algorithm.key_length()).then_some((algorithm, key))
-    })
+    if der.len() > MAX_PUBLIC_KEY {
+        return None;
+    }
+    let spki = Spki::from_der(der).ok()?;
+    let key = spki.key.as_bytes()?;
+    // Both are DER, which has one form for each value, so comparing tag and content compares the whole.
+    let algorithm = KeyAlgorithm::ALL.into_iter().find(|algorithm| {
+        spki.algorithm.tag() == Tag::Sequence && algorithm.identifier().get(2..) == Some(spki.algorithm.value())
+    })?;
+    let fits = algorithm.key_length().is_none_or(|length| key.len() == length);
+    (fits && !key.is_empty()).then_some((algorithm, key))
 }
 
 impl PublicKey {
     /// From the DER of a `SubjectPublicKeyInfo`.
     ///
     /// # Errors
-    /// [`Invalid::Value`] unless it is an Ed25519 or an uncompressed P-256 key.
+    /// [`Invalid::Value`] unless it is a key of one of the schemes of [`KeyAlgorithm`], in DER. Points are
+    /// uncompressed. Whether a point lies on its curve is found out when a signature is checked.
     pub fn from_spki(der: &[u8]) -> Result<PublicKey, Invalid> {
         SpkiBytes::try_from(der.to_vec()).map(PublicKey)
     }
 
-    /// From the key's own bytes: 32 of Ed25519, or 65 of an uncompressed P-256 point.
+    /// From the key's own bytes: 32 of Ed25519, 65 of an uncompressed point, or the DER inside of the other schemes.
     ///
     /// # Errors
-    /// [`Invalid::Value`] if the length is not that of the scheme.
+    /// [`Invalid::Value`] if the length is not that of the scheme, or beyond [`MAX_PUBLIC_KEY`].
     pub fn from_raw(algorithm: KeyAlgorithm, key: &[u8]) -> Result<PublicKey, Invalid> {
-        SpkiBytes::try_from([algorithm.prefix(), key].concat()).map(PublicKey)
+        let invalid = |error: der::Error| Invalid::value("a public key", error.to_string());
+        let spki = Spki {
+            algorithm: AnyRef::from_der(algorithm.identifier()).map_err(invalid)?,
+            key: BitStringRef::from_bytes(key).map_err(invalid)?,
+        };
+        SpkiBytes::try_from(spki.to_der().map_err(invalid)?).map(PublicKey)
     }
 
     /// The DER.
@@ -171,7 +226,9 @@ mod tests {
 
     #[test]
     fn keys_know_their_scheme_and_round_trip() {
-        for (algorithm, length) in [(KeyAlgorithm::Ed25519, 32), (KeyAlgorithm::P256, 65)] {
+        for (algorithm, length) in
+            [(KeyAlgorithm::Ed25519, 32), (KeyAlgorithm::P256, 65), (KeyAlgorithm::Secp256k1, 65)]
+        {
             let key = PublicKey::from_raw(algorithm, &vec![7; length]).unwrap();
             assert_eq!((key.algorithm(), key.raw().len()), (algorithm, length));
             assert_eq!(PublicKey::from_spki(key.spki()).unwrap(), key);
@@ -182,6 +239,23 @@ mod tests {
         }
         assert!(PublicKey::from_spki(b"").is_err());
         assert!(from_cbor::<PublicKey>(&to_cbor(&"00").unwrap()).is_err());
+    }
+
+    #[test]
+    fn keys_without_a_fixed_length_are_bounded() {
+        for algorithm in [KeyAlgorithm::Rsa, KeyAlgorithm::Composite] {
+            let key = PublicKey::from_raw(algorithm, &[7; 300]).unwrap();
+            assert_eq!((key.algorithm(), key.raw()), (algorithm, &[7; 300][..]));
+            assert_eq!(PublicKey::from_spki(key.spki()).unwrap(), key);
+            assert!(PublicKey::from_raw(algorithm, &[]).is_err());
+            assert!(PublicKey::from_raw(algorithm, &[7; MAX_PUBLIC_KEY]).is_err());
+            let longer = [key.spki(), &[0]].concat();
+            assert!(PublicKey::from_spki(&longer).is_err());
+        }
+        // The same length in a form that is longer than need be is no DER.
+        let key = PublicKey::from_raw(KeyAlgorithm::Ed25519, &[7; 32]).unwrap();
+        let long_form = [&[0x30, 0x81, 0x2a], &key.spki()[2..]].concat();
+        assert!(PublicKey::from_spki(&long_form).is_err());
     }
 
     #[test]

@@ -34,6 +34,7 @@ impl PrivateKey {
         let document = match algorithm {
             KeyAlgorithm::Ed25519 => Ed25519KeyPair::generate_pkcs8(&random),
             KeyAlgorithm::P256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random),
+            other => return Err(PkiError::Crypto(format!("keys of {other:?} are not made here"))),
         };
         let document = document.map_err(|_| PkiError::Crypto("no randomness for a new key".to_owned()))?;
         PrivateKey::from_pkcs8(algorithm, Zeroizing::new(document.as_ref().to_vec()))
@@ -50,6 +51,7 @@ impl PrivateKey {
                 let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8, &random).ok()?;
                 Pair::P256(pair, random)
             }
+            _ => return None,
         };
         let raw = match &pair {
             Pair::Ed25519(pair) => pair.public_key().as_ref(),
@@ -100,7 +102,8 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// Whether the signature is this key's over this message.
+/// Whether the signature is this key's over this message: for the two schemes that certificates are signed with. A
+/// signature of any other scheme is none here.
 #[must_use]
 pub fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
     match key.algorithm() {
@@ -108,13 +111,16 @@ pub fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
         KeyAlgorithm::P256 => {
             UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.raw()).verify(message, signature).is_ok()
         }
+        _ => false,
     }
 }
 
+/// What goes into a certificate. Certificates are issued for keys that [`PrivateKey::generate`] makes; of any other key
+/// the bytes would not fit the scheme named here, and whoever reads the certificate would refuse it.
 fn rcgen_algorithm(key: &PublicKey) -> &'static rcgen::SignatureAlgorithm {
     match key.algorithm() {
         KeyAlgorithm::Ed25519 => &rcgen::PKCS_ED25519,
-        KeyAlgorithm::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        _ => &rcgen::PKCS_ECDSA_P256_SHA256,
     }
 }
 
