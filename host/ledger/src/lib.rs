@@ -7,11 +7,14 @@
 pub mod amount;
 pub mod codec;
 pub mod digest;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod keys;
 pub mod merkle;
 pub mod refused;
 pub mod rules;
 pub mod time;
+pub mod tx;
 
 pub use refused::{Refused, Result};
 pub use rules::Rule;

@@ -83,6 +83,7 @@ rules! {
     SignatureForeign = "signature-not-of-transaction", "10.13", "A batch signature does not cover the transaction.";
     SignatureMissing = "signature-missing", "10.13", "A required key has not signed.";
     SchemeMismatch = "signature-scheme-mismatch", "10.13", "The metadata name another scheme than that of the key.";
+    SignaturesTooMany = "too-many-signatures", "10.13", "A transaction has more signatures than are checked.";
     NothingSigned = "nothing-signed", "10.13", "There is no signature, or nothing to sign.";
     // States, encumbrance, constraints
     NotaryMismatch = "notary-mismatch", "10.7", "Inputs, references or outputs name another notary than the transaction.";
@@ -91,6 +92,8 @@ rules! {
     ParametersOrder = "parameters-older-than-input", "10.7", "The parameters are older than those of an input.";
     StateUnknown = "state-unknown", "10.7", "An input or a reference could not be resolved.";
     VersionDowngrade = "state-downgraded", "10.7", "An output was made by older code than an input of its contract.";
+    CodeVersionWrong = "code-version-mismatch", "10.7", "An output names another version than that of the code it comes with.";
+    CommandForeign = "command-without-contract", "10.7", "A command speaks to a contract of which no state takes part.";
     EncumbranceInputMissing = "encumbrance-input-missing", "10.14", "An encumbered input lacks the input that encumbers it.";
     EncumbranceOutputMissing = "encumbrance-output-missing", "10.14", "An output is encumbered by itself or by none that is there.";
     EncumbranceDuplicate = "encumbrance-duplicate", "10.14", "One output encumbers two others.";

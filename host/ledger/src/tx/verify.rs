@@ -1,0 +1,425 @@
+//! What is checked of a transaction once the states that it names are known, before its contracts run (behaviour.md
+//! 10.7, 10.8).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maxhost_model::SecureHash;
+
+use super::constraint::{self, ContractAttachment, LedgerRules};
+use super::encumbrance;
+use super::state::{Constraint, ContractId, StateAndRef, StateRef, TransactionState};
+use super::wire::WireTransaction;
+use crate::codec;
+use crate::refused::{Refused, Result};
+use crate::rules::Rule;
+
+/// What a transaction names, resolved: in the order in which it names them.
+#[derive(Debug, Clone, Copy)]
+pub struct Resolved<'a> {
+    /// The states of its inputs.
+    pub inputs: &'a [StateAndRef],
+    /// The states of its references.
+    pub references: &'a [StateAndRef],
+    /// Its attachments.
+    pub attachments: &'a [ContractAttachment],
+}
+
+/// A contract that must verify the transaction, and the attachment whose code does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToRun {
+    /// The contract.
+    pub contract: ContractId,
+    /// The id of the attachment.
+    pub attachment: SecureHash,
+}
+
+/// Checks a transaction by the rules that need no contract, and returns the contracts that must verify it: those of its
+/// inputs and outputs, each once.
+///
+/// # Errors
+/// The first rule that is broken, in the order of behaviour.md 10.7.
+pub fn verify(
+    wire: &WireTransaction,
+    resolved: Resolved<'_>,
+    network: &SecureHash,
+    rules: &LedgerRules,
+) -> Result<Vec<ToRun>> {
+    check(wire, resolved, network, rules).map_err(|refused| refused.of(wire.id()))
+}
+
+fn check(
+    wire: &WireTransaction,
+    resolved: Resolved<'_>,
+    network: &SecureHash,
+    rules: &LedgerRules,
+) -> Result<Vec<ToRun>> {
+    let contents = wire.contents();
+    contents.header.check_network(network)?;
+    check_resolved("input", &contents.inputs, resolved.inputs)?;
+    check_resolved("reference", &contents.references, resolved.references)?;
+    if !resolved.attachments.iter().map(|attachment| &attachment.id).eq(&contents.attachments) {
+        return Err(Refused::new(Rule::AttachmentMissing, "the attachments given are not those of the transaction"));
+    }
+    check_size(wire, resolved, rules)?;
+    check_notaries(wire, resolved, rules)?;
+    encumbrance::check_inputs(resolved.inputs)?;
+    encumbrance::check_outputs(&contents.outputs)?;
+    let in_use = attachments_in_use(wire, resolved, rules)?;
+    check_constraints(wire, resolved, rules, &in_use)?;
+    check_versions(wire, resolved, &in_use)?;
+    contracts_to_run(wire, resolved, &in_use)
+}
+
+fn check_resolved(what: &'static str, named: &[StateRef], given: &[StateAndRef]) -> Result<()> {
+    if given.iter().map(|state| &state.reference).eq(named) {
+        return Ok(());
+    }
+    Err(Refused::new(Rule::StateUnknown, format!("the states given are not those of each {what}")))
+}
+
+/// The bytes that count: distinct attachments, the states of inputs and references, commands and outputs.
+fn check_size(wire: &WireTransaction, resolved: Resolved<'_>, rules: &LedgerRules) -> Result<()> {
+    let mut size = wire.own_size();
+    let mut seen = BTreeSet::new();
+    for attachment in resolved.attachments.iter().filter(|attachment| seen.insert(attachment.id)) {
+        size = size.saturating_add(attachment.size);
+    }
+    for state in resolved.inputs.iter().chain(resolved.references) {
+        size = size.saturating_add(codec::encode("state", &state.state)?.len() as u64);
+    }
+    if size < rules.max_transaction_size {
+        return Ok(());
+    }
+    let message = format!("it has {size} bytes with all it needs, and the limit is {}", rules.max_transaction_size);
+    Err(Refused::new(Rule::TooLarge, message).detail("bytes", size).detail("limit", rules.max_transaction_size))
+}
+
+/// Notaries are compared by name, so that one whose key was rotated is still the same.
+fn check_notaries(wire: &WireTransaction, resolved: Resolved<'_>, rules: &LedgerRules) -> Result<()> {
+    let contents = wire.contents();
+    let Some(notary) = &contents.notary else { return Ok(()) };
+    let mismatch = |what: String, other: &maxhost_model::Party| {
+        let message = format!("{what} is kept by {other}, and the notary of the transaction is {notary}");
+        Refused::new(Rule::NotaryMismatch, message).detail("notary", other)
+    };
+    for state in resolved.inputs.iter().chain(resolved.references) {
+        if state.state.notary.name != notary.name {
+            return Err(mismatch(format!("the state {}", state.reference), &state.state.notary));
+        }
+    }
+    if !resolved.inputs.is_empty() || !resolved.references.is_empty() {
+        let other = (0..).zip(&contents.outputs).find(|(_, output): &(u32, _)| output.notary.name != notary.name);
+        if let Some((index, output)) = other {
+            return Err(mismatch(format!("output {index}"), &output.notary).detail("index", index));
+        }
+    }
+    if wire.needs_notary() && !rules.notaries.contains(notary) {
+        let message = format!("{notary} is no notary of the network");
+        return Err(Refused::new(Rule::NotaryUntrusted, message).detail("notary", notary));
+    }
+    Ok(())
+}
+
+fn all_states<'a>(wire: &'a WireTransaction, resolved: Resolved<'a>) -> impl Iterator<Item = &'a TransactionState> {
+    let before = resolved.inputs.iter().chain(resolved.references).map(|state| &state.state);
+    before.chain(&wire.contents().outputs)
+}
+
+/// For each contract of an input, reference or output the one attachment that holds it.
+fn attachments_in_use<'a>(
+    wire: &'a WireTransaction,
+    resolved: Resolved<'a>,
+    rules: &LedgerRules,
+) -> Result<BTreeMap<&'a ContractId, &'a ContractAttachment>> {
+    let mut in_use = BTreeMap::new();
+    for contract in all_states(wire, resolved).map(|state| &state.contract) {
+        if in_use.contains_key(contract) {
+            continue;
+        }
+        if contract.publisher.is_none() && !rules.development {
+            let message = format!("the contract {contract} has no publisher, and this is no development network");
+            return Err(Refused::new(Rule::ContractUnsigned, message).detail("contract", &contract.name));
+        }
+        let mut holding = resolved.attachments.iter().filter(|one| constraint::holds(one, contract, rules));
+        let attachment = holding.next().ok_or_else(|| {
+            let message = format!("no attachment holds the contract {contract}");
+            Refused::new(Rule::AttachmentMissing, message).detail("contract", &contract.name)
+        })?;
+        if let Some(other) = holding.next() {
+            let message =
+                format!("the attachments {} and {} both hold the contract {contract}", attachment.id, other.id);
+            return Err(Refused::new(Rule::AttachmentConflict, message).detail("contract", &contract.name));
+        }
+        in_use.insert(contract, attachment);
+    }
+    Ok(in_use)
+}
+
+fn check_constraints(
+    wire: &WireTransaction,
+    resolved: Resolved<'_>,
+    rules: &LedgerRules,
+    in_use: &BTreeMap<&ContractId, &ContractAttachment>,
+) -> Result<()> {
+    for state in all_states(wire, resolved) {
+        if let Some(attachment) = in_use.get(&state.contract) {
+            constraint::check_satisfied(&state.constraint, &state.contract, attachment, rules)?;
+        }
+    }
+    for (contract, attachment) in in_use.iter().filter(|(_, attachment)| !attachment.no_propagation) {
+        let from = distinct_constraints(resolved.inputs.iter().map(|input| &input.state), contract);
+        let to = distinct_constraints(wire.contents().outputs.iter(), contract);
+        for (input, output) in from.iter().flat_map(|input| to.iter().map(move |output| (*input, *output))) {
+            if !constraint::may_follow(input, output, attachment, rules) {
+                let message = format!(
+                    "a state of the contract {contract} under a {} constraint may not become one under a {} constraint",
+                    input.kind(),
+                    output.kind()
+                );
+                return Err(Refused::new(Rule::ConstraintTransition, message).detail("contract", &contract.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn distinct_constraints<'a>(
+    states: impl Iterator<Item = &'a TransactionState>,
+    contract: &ContractId,
+) -> Vec<&'a Constraint> {
+    let mut found: Vec<&Constraint> = Vec::new();
+    for state in states.filter(|state| state.contract == *contract) {
+        if !found.contains(&&state.constraint) {
+            found.push(&state.constraint);
+        }
+    }
+    found
+}
+
+/// An output is made by the code that comes with it, and never by older code than an input of its contract was.
+fn check_versions(
+    wire: &WireTransaction,
+    resolved: Resolved<'_>,
+    in_use: &BTreeMap<&ContractId, &ContractAttachment>,
+) -> Result<()> {
+    for (index, output) in (0_u32..).zip(&wire.contents().outputs) {
+        let Some(attachment) = in_use.get(&output.contract) else { continue };
+        if output.code_version != attachment.version {
+            let message = format!(
+                "output {index} names version {} of its code, and the attachment is version {}",
+                output.code_version, attachment.version
+            );
+            return Err(Refused::new(Rule::CodeVersionWrong, message).detail("index", index));
+        }
+    }
+    for (contract, attachment) in in_use {
+        let made = wire.contents().outputs.iter().any(|output| output.contract == **contract);
+        let newest = resolved.inputs.iter().filter(|input| input.state.contract == **contract);
+        let newest = newest.map(|input| input.state.code_version).max();
+        if let Some(newest) = newest.filter(|newest| made && *newest > attachment.version) {
+            let message = format!(
+                "an input of the contract {contract} was made by version {newest}, and outputs by version {}",
+                attachment.version
+            );
+            return Err(Refused::new(Rule::VersionDowngrade, message).detail("contract", &contract.name));
+        }
+    }
+    Ok(())
+}
+
+/// Contracts of references are not run. A command to a contract that is not run would be checked by nobody.
+fn contracts_to_run(
+    wire: &WireTransaction,
+    resolved: Resolved<'_>,
+    in_use: &BTreeMap<&ContractId, &ContractAttachment>,
+) -> Result<Vec<ToRun>> {
+    let inputs = resolved.inputs.iter().map(|input| &input.state.contract);
+    let outputs = wire.contents().outputs.iter().map(|output| &output.contract);
+    let running: BTreeSet<&ContractId> = inputs.chain(outputs).collect();
+    for (index, command) in (0_u32..).zip(&wire.contents().commands) {
+        if !running.contains(&command.value.contract) {
+            let message = format!("command {index} is for {}, of which no state takes part", command.value.contract);
+            return Err(Refused::new(Rule::CommandForeign, message).detail("command", index));
+        }
+    }
+    let with_code = |contract: &ContractId| {
+        in_use.get(contract).map(|attachment| ToRun { contract: contract.clone(), attachment: attachment.id })
+    };
+    Ok(running.into_iter().filter_map(with_code).collect())
+}
+
+/// Checks that the parameters of a transaction are no older than those of any transaction whose states it names.
+///
+/// # Errors
+/// [`Rule::ParametersOrder`].
+pub fn check_epochs(id: SecureHash, epoch: u32, of_states: impl IntoIterator<Item = (StateRef, u32)>) -> Result<()> {
+    match of_states.into_iter().find(|(_, theirs)| *theirs > epoch) {
+        Some((state, theirs)) => {
+            let message = format!("its parameters are of epoch {epoch}, and those of the state {state} of {theirs}");
+            Err(Refused::new(Rule::ParametersOrder, message).of(id).detail("state", state))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use maxhost_model::Party;
+
+    use super::*;
+    use crate::fixtures::{
+        attachment, command, contents, contract, key, ledger_rules, network, notary, party, reference, state, wire,
+    };
+    use crate::tx::Contents;
+
+    struct Case {
+        contents: Contents,
+        inputs: Vec<StateAndRef>,
+        references: Vec<StateAndRef>,
+        attachments: Vec<ContractAttachment>,
+        rules: LedgerRules,
+    }
+
+    fn input(number: u32) -> StateAndRef {
+        StateAndRef { state: state(number), reference: reference(number) }
+    }
+
+    fn sound() -> Case {
+        Case {
+            contents: contents(),
+            inputs: vec![input(1)],
+            references: vec![],
+            attachments: vec![attachment()],
+            rules: ledger_rules(),
+        }
+    }
+
+    fn outcome(change: impl FnOnce(&mut Case)) -> Result<Vec<ToRun>> {
+        let mut case = sound();
+        change(&mut case);
+        let resolved = Resolved { inputs: &case.inputs, references: &case.references, attachments: &case.attachments };
+        verify(&wire(&case.contents), resolved, &network(), &case.rules)
+    }
+
+    fn rule(change: impl FnOnce(&mut Case)) -> Rule {
+        let refused = outcome(change).unwrap_err();
+        assert!(refused.transaction().is_some());
+        refused.rule()
+    }
+
+    fn other_notary() -> Party {
+        party("Other Notary", 77)
+    }
+
+    #[test]
+    fn a_sound_transaction_runs_its_contracts() {
+        let run = outcome(|_| ()).unwrap();
+        assert_eq!(run, [ToRun { contract: contract(), attachment: attachment().id }]);
+    }
+
+    #[test]
+    fn each_rule_has_its_own_code() {
+        assert_eq!(rule(|c| c.contents.header.network = attachment().id), Rule::NetworkWrong);
+        assert_eq!(rule(|c| c.inputs.clear()), Rule::StateUnknown);
+        assert_eq!(rule(|c| c.inputs[0].reference = reference(9)), Rule::StateUnknown);
+        assert_eq!(rule(|c| c.attachments.clear()), Rule::AttachmentMissing);
+        assert_eq!(rule(|c| c.rules.notaries.clear()), Rule::NotaryUntrusted);
+        assert_eq!(rule(|c| c.contents.outputs[0].notary = other_notary()), Rule::NotaryMismatch);
+        assert_eq!(rule(|c| c.inputs[0].state.notary = other_notary()), Rule::NotaryMismatch);
+        assert_eq!(rule(|c| c.inputs[0].state.encumbrance = Some(3)), Rule::EncumbranceInputMissing);
+        assert_eq!(rule(|c| c.contents.outputs[0].encumbrance = Some(0)), Rule::EncumbranceOutputMissing);
+        assert_eq!(rule(|c| c.attachments[0].contracts = ["iou".to_owned()].into()), Rule::AttachmentMissing);
+        assert_eq!(rule(|c| c.contents.outputs[0].contract.publisher = None), Rule::ContractUnsigned);
+        assert_eq!(rule(|c| c.attachments[0].signers = [key(9)].into()), Rule::AttachmentMissing);
+        let by = |byte| Constraint::Signature(key(byte));
+        assert_eq!(rule(|c| c.contents.outputs[0].constraint = by(9)), Rule::ConstraintUnsatisfied);
+        assert_eq!(rule(|c| c.inputs[0].state.constraint = by(9)), Rule::ConstraintUnsatisfied);
+        assert_eq!(rule(|c| c.contents.outputs[0].constraint = Constraint::AlwaysAccept), Rule::ConstraintInvalid);
+        assert_eq!(
+            rule(|c| c.inputs[0].state.constraint = Constraint::Hash(attachment().code_hash)),
+            Rule::ConstraintTransition
+        );
+        assert_eq!(rule(|c| c.contents.outputs[0].code_version = 2), Rule::CodeVersionWrong);
+        assert_eq!(rule(|c| c.inputs[0].state.code_version = 2), Rule::VersionDowngrade);
+        let foreign = |c: &mut Case| {
+            c.contents.commands[0].value.contract.name = crate::tx::Name::new("other").unwrap();
+        };
+        assert_eq!(rule(foreign), Rule::CommandForeign);
+    }
+
+    #[test]
+    fn two_attachments_may_not_hold_one_contract() {
+        let second = ContractAttachment { id: network(), ..attachment() };
+        assert_eq!(
+            rule(|c| {
+                c.contents.attachments.push(second.id);
+                c.attachments.push(second.clone());
+            }),
+            Rule::AttachmentConflict
+        );
+        let unrelated = ContractAttachment { id: network(), contracts: BTreeSet::new(), ..attachment() };
+        outcome(|c| {
+            c.contents.attachments.push(unrelated.id);
+            c.attachments.push(unrelated.clone());
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn the_size_stays_below_the_limit() {
+        let own = wire(&contents()).own_size() + codec::encode("state", &state(1)).unwrap().len() as u64;
+        outcome(|c| c.attachments[0].size = c.rules.max_transaction_size - own - 1).unwrap();
+        assert_eq!(rule(|c| c.attachments[0].size = c.rules.max_transaction_size - own), Rule::TooLarge);
+    }
+
+    #[test]
+    fn a_notary_is_known_by_name_and_trusted_by_key() {
+        let rotated = Party::new(notary().name, key(99));
+        outcome(|c| c.inputs[0].state.notary = rotated.clone()).unwrap();
+        assert_eq!(rule(|c| c.contents.notary = Some(rotated.clone())), Rule::NotaryUntrusted);
+    }
+
+    #[test]
+    fn an_issue_may_name_any_notaries() {
+        let run = outcome(|c| {
+            c.contents.inputs.clear();
+            c.inputs.clear();
+            c.contents.notary = None;
+            c.contents.outputs = vec![state(1), TransactionState { notary: other_notary(), ..state(2) }];
+        });
+        run.unwrap();
+    }
+
+    #[test]
+    fn contracts_of_references_are_not_run_but_must_be_there() {
+        let other = ContractId { name: crate::tx::Name::new("other").unwrap(), ..contract() };
+        let referenced =
+            || StateAndRef { state: TransactionState { contract: other.clone(), ..state(5) }, reference: reference(5) };
+        let with = |c: &mut Case| {
+            c.contents.references.push(reference(5));
+            c.references.push(referenced());
+        };
+        assert_eq!(rule(with), Rule::AttachmentMissing);
+        let run = outcome(|c| {
+            with(c);
+            c.attachments[0].contracts.insert("other".to_owned());
+        });
+        assert_eq!(run.unwrap().len(), 1);
+        let commanded = |c: &mut Case| {
+            with(c);
+            c.attachments[0].contracts.insert("other".to_owned());
+            let mut more = command(&[1]);
+            more.value.contract = other.clone();
+            c.contents.commands.push(more);
+        };
+        assert_eq!(rule(commanded), Rule::CommandForeign);
+    }
+
+    #[test]
+    fn parameters_are_no_older_than_those_of_the_states() {
+        let id = network();
+        check_epochs(id, 3, [(reference(1), 3), (reference(2), 1)]).unwrap();
+        assert_eq!(check_epochs(id, 2, [(reference(1), 3)]).unwrap_err().rule(), Rule::ParametersOrder);
+    }
+}
