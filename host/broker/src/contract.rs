@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use maxhost_model::SecureHash;
 
-use crate::broker::{Broker, Consumer, Delivery, Message, MessageId, Tag};
-use crate::error::BrokerError;
+use crate::broker::{BacklogNotices, Broker, Consumer, Credit, Delivery, Message, MessageId, Tag};
+use crate::error::{BrokerError, Permanent, Transient};
+use crate::queue_name::QueueName;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long one looks whether something happens that must not.
@@ -49,22 +51,30 @@ pub async fn run_all(subject: &dyn Subject) {
         a_second_consumer_waits_and_then_gets_everything,
         an_acknowledgement_after_detaching_is_refused,
         credit_bounds_what_is_out,
+        credit_counts_bytes_too,
         giving_up_waiting_loses_nothing,
         queues_do_not_mix,
         a_large_message_passes_and_a_larger_one_is_refused,
-        a_bad_queue_name_is_refused,
+        a_send_out_of_time_can_be_repeated,
         senders_at_once_keep_their_own_order,
-        a_bell_rings_for_a_queue_that_nobody_consumes,
-        each_bell_is_heard_by_one_listener,
+        a_notice_comes_for_a_queue_that_nobody_consumes,
+        each_notice_is_given_to_one_listener,
         waiting_names_what_nobody_consumes,
         everything_survives_a_restart,
         a_closed_connection_says_so,
     ];
 }
 
-fn queue(test: &str) -> String {
+/// A new queue.
+fn queue() -> QueueName {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    format!("p2p.inbound.contract.{}.{test}.{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+    let key = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    QueueName::inbound(&SecureHash::of(key.as_bytes()))
+}
+
+/// Credit for so many messages, whatever their size.
+fn messages(messages: u32) -> Credit {
+    Credit { messages, bytes: usize::MAX }
 }
 
 fn message(number: u32) -> Message {
@@ -73,9 +83,9 @@ fn message(number: u32) -> Message {
     Message { id: MessageId(id), body: Bytes::from(format!("message {number}")) }
 }
 
-async fn send(broker: &dyn Broker, queue: &str, numbers: impl IntoIterator<Item = u32>) {
+async fn send(broker: &dyn Broker, queue: &QueueName, numbers: impl IntoIterator<Item = u32>) {
     for number in numbers {
-        in_time(broker.send(queue, message(number))).await.unwrap();
+        in_time(broker.send(queue, message(number), DEADLINE)).await.unwrap();
     }
 }
 
@@ -107,9 +117,9 @@ async fn nothing_comes(consumer: &mut dyn Consumer) {
 }
 
 async fn messages_arrive_in_order_with_their_ids(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("order"));
+    let (broker, queue) = (subject.connect().await, queue());
     send(&*broker, &queue, 0..20).await;
-    let mut consumer = broker.consume(&queue, 100).await.unwrap();
+    let mut consumer = broker.consume(&queue, messages(100)).await.unwrap();
     receive_and_ack(&mut *consumer, 0..20).await;
     // Also while the consumer waits already.
     let later = async {
@@ -117,51 +127,51 @@ async fn messages_arrive_in_order_with_their_ids(subject: &dyn Subject) {
     };
     tokio::join!(later, receive_and_ack(&mut *consumer, 20..300));
     let empty = Message { id: MessageId([1; 16]), body: Bytes::new() };
-    in_time(broker.send(&queue, empty.clone())).await.unwrap();
+    in_time(broker.send(&queue, empty.clone(), DEADLINE)).await.unwrap();
     assert_eq!(in_time(consumer.next()).await.unwrap().message, empty);
 }
 
 async fn what_is_acknowledged_does_not_come_again(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("acknowledged"));
+    let (broker, queue) = (subject.connect().await, queue());
     send(&*broker, &queue, 0..10).await;
-    let mut first = broker.consume(&queue, 100).await.unwrap();
+    let mut first = broker.consume(&queue, messages(100)).await.unwrap();
     receive_and_ack(&mut *first, 0..10).await;
     drop(first);
     send(&*broker, &queue, 10..12).await;
-    let mut second = broker.consume(&queue, 100).await.unwrap();
+    let mut second = broker.consume(&queue, messages(100)).await.unwrap();
     receive_and_ack(&mut *second, 10..12).await;
     nothing_comes(&mut *second).await;
 }
 
 async fn what_is_not_acknowledged_comes_again_in_order(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("unacknowledged"));
+    let (broker, queue) = (subject.connect().await, queue());
     send(&*broker, &queue, 0..10).await;
     for _ in 0..3 {
-        let mut consumer = broker.consume(&queue, 5).await.unwrap();
+        let mut consumer = broker.consume(&queue, messages(5)).await.unwrap();
         receive(&mut *consumer, 0..5).await;
     }
-    let mut consumer = broker.consume(&queue, 100).await.unwrap();
+    let mut consumer = broker.consume(&queue, messages(100)).await.unwrap();
     receive_and_ack(&mut *consumer, 0..10).await;
 }
 
 async fn acknowledging_twice_or_in_any_order_is_fine(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("any-order"));
+    let (broker, queue) = (subject.connect().await, queue());
     send(&*broker, &queue, 0..6).await;
-    let mut consumer = broker.consume(&queue, 100).await.unwrap();
+    let mut consumer = broker.consume(&queue, messages(100)).await.unwrap();
     let tags = receive(&mut *consumer, 0..6).await;
     let acks = consumer.acks();
     for index in [4, 1, 3, 1] {
         in_time(acks.ack(tags[index])).await.unwrap();
     }
     drop(consumer);
-    let mut consumer = broker.consume(&queue, 100).await.unwrap();
+    let mut consumer = broker.consume(&queue, messages(100)).await.unwrap();
     receive_and_ack(&mut *consumer, [0, 2, 5]).await;
 }
 
 async fn a_second_consumer_waits_and_then_gets_everything(subject: &dyn Subject) {
-    let (one, two, queue) = (subject.connect().await, subject.connect().await, queue("exclusive"));
-    let mut first = one.consume(&queue, 100).await.unwrap();
-    let mut second = two.consume(&queue, 100).await.unwrap();
+    let (one, two, queue) = (subject.connect().await, subject.connect().await, queue());
+    let mut first = one.consume(&queue, messages(100)).await.unwrap();
+    let mut second = two.consume(&queue, messages(100)).await.unwrap();
     send(&*one, &queue, 0..20).await;
     let tags = receive(&mut *first, 0..20).await;
     in_time(first.acks().ack(tags[0])).await.unwrap();
@@ -173,21 +183,21 @@ async fn a_second_consumer_waits_and_then_gets_everything(subject: &dyn Subject)
 }
 
 async fn an_acknowledgement_after_detaching_is_refused(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("detached"));
+    let (broker, queue) = (subject.connect().await, queue());
     send(&*broker, &queue, 0..2).await;
-    let mut first = broker.consume(&queue, 100).await.unwrap();
+    let mut first = broker.consume(&queue, messages(100)).await.unwrap();
     let tags = receive(&mut *first, 0..2).await;
     let acks = first.acks();
     drop(first);
     assert!(in_time(acks.ack(tags[0])).await.is_err());
-    let mut second = broker.consume(&queue, 100).await.unwrap();
+    let mut second = broker.consume(&queue, messages(100)).await.unwrap();
     receive_and_ack(&mut *second, 0..2).await;
 }
 
 async fn credit_bounds_what_is_out(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("credit"));
+    let (broker, queue) = (subject.connect().await, queue());
     send(&*broker, &queue, 0..10).await;
-    let mut consumer = broker.consume(&queue, 3).await.unwrap();
+    let mut consumer = broker.consume(&queue, messages(3)).await.unwrap();
     let tags = receive(&mut *consumer, 0..3).await;
     nothing_comes(&mut *consumer).await;
     in_time(consumer.acks().ack(tags[1])).await.unwrap();
@@ -200,9 +210,34 @@ async fn credit_bounds_what_is_out(subject: &dyn Subject) {
     assert_eq!(delivery.unwrap().message, message(4));
 }
 
+async fn credit_counts_bytes_too(subject: &dyn Subject) {
+    let (broker, queue) = (subject.connect().await, queue());
+    let of = |n: u8, bytes: usize| Message { id: MessageId([n; 16]), body: Bytes::from(vec![n; bytes]) };
+    for n in 0..6 {
+        in_time(broker.send(&queue, of(n, 10_000), DEADLINE)).await.unwrap();
+    }
+    let credit = Credit { messages: 100, bytes: 2 * of(0, 10_000).bytes() };
+    let mut consumer = broker.consume(&queue, credit).await.unwrap();
+    let first = in_time(consumer.next()).await.unwrap();
+    assert_eq!(in_time(consumer.next()).await.unwrap().message, of(1, 10_000));
+    nothing_comes(&mut *consumer).await;
+    in_time(consumer.acks().ack(first.tag)).await.unwrap();
+    assert_eq!(in_time(consumer.next()).await.unwrap().message, of(2, 10_000));
+    nothing_comes(&mut *consumer).await;
+    drop(consumer);
+    // A message that is larger than all of the credit comes, alone.
+    let mut consumer = broker.consume(&queue, Credit { messages: 100, bytes: 1 }).await.unwrap();
+    for n in 1..4 {
+        let delivery = in_time(consumer.next()).await.unwrap();
+        assert_eq!(delivery.message, of(n, 10_000));
+        nothing_comes(&mut *consumer).await;
+        in_time(consumer.acks().ack(delivery.tag)).await.unwrap();
+    }
+}
+
 async fn giving_up_waiting_loses_nothing(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("giving-up"));
-    let mut consumer = broker.consume(&queue, 100).await.unwrap();
+    let (broker, queue) = (subject.connect().await, queue());
+    let mut consumer = broker.consume(&queue, messages(100)).await.unwrap();
     let sender = async {
         for number in 0..50 {
             send(&*broker, &queue, [number]).await;
@@ -225,54 +260,70 @@ async fn giving_up_waiting_loses_nothing(subject: &dyn Subject) {
 
 async fn queues_do_not_mix(subject: &dyn Subject) {
     let broker = subject.connect().await;
-    let queues: Vec<String> = (0..20).map(|_| queue("many")).collect();
+    let queues: Vec<QueueName> = (0..20).map(|_| queue()).collect();
     for round in 0..5 {
         for (index, queue) in queues.iter().enumerate() {
             send(&*broker, queue, [index as u32 * 100 + round]).await;
         }
     }
     for (index, queue) in queues.iter().enumerate() {
-        let mut consumer = broker.consume(queue, 10).await.unwrap();
+        let mut consumer = broker.consume(queue, messages(10)).await.unwrap();
         let first = index as u32 * 100;
         receive_and_ack(&mut *consumer, first..first + 5).await;
     }
 }
 
 async fn a_large_message_passes_and_a_larger_one_is_refused(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("large"));
+    let (broker, queue) = (subject.connect().await, queue());
     let limit = broker.max_message_bytes();
     let of = |bytes: usize| Message { id: MessageId([7; 16]), body: Bytes::from(vec![0x5a; bytes]) };
-    in_time(broker.send(&queue, of(limit))).await.unwrap();
-    match in_time(broker.send(&queue, of(limit + 1))).await {
-        Err(error @ BrokerError::TooLarge { .. }) => assert!(!error.is_retriable()),
+    in_time(broker.send(&queue, of(limit), DEADLINE)).await.unwrap();
+    match in_time(broker.send(&queue, of(limit + 1), DEADLINE)).await {
+        Err(BrokerError::Permanent(Permanent::TooLarge { bytes, limit: told })) => {
+            assert_eq!((bytes, told), (limit + 1, limit));
+        }
         other => panic!("{other:?}"),
     }
     send(&*broker, &queue, [1]).await;
-    let mut consumer = broker.consume(&queue, 10).await.unwrap();
+    let mut consumer = broker.consume(&queue, messages(10)).await.unwrap();
     let large = in_time(consumer.next()).await.unwrap();
     assert_eq!(large.message, of(limit));
     in_time(consumer.acks().ack(large.tag)).await.unwrap();
     receive_and_ack(&mut *consumer, [1]).await;
 }
 
-async fn a_bad_queue_name_is_refused(subject: &dyn Subject) {
-    let broker = subject.connect().await;
-    for name in ["", &"x".repeat(256)] {
-        assert!(matches!(broker.send(name, message(0)).await, Err(BrokerError::BadQueue(_))));
-        assert!(broker.consume(name, 1).await.is_err());
+async fn a_send_out_of_time_can_be_repeated(subject: &dyn Subject) {
+    let (broker, queue) = (subject.connect().await, queue());
+    for number in 0..20 {
+        match in_time(broker.send(&queue, message(number), Duration::from_micros(u64::from(number) * 10))).await {
+            Ok(()) => {}
+            Err(BrokerError::Transient(Transient::TimedOut)) => send(&*broker, &queue, [number]).await,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    // Each is there once or twice, and the copies stand together.
+    let mut consumer = broker.consume(&queue, messages(100)).await.unwrap();
+    let mut expected = 0;
+    while expected < 20 {
+        let id = in_time(consumer.next()).await.unwrap().message.id;
+        if id == message(expected).id {
+            expected += 1;
+        } else {
+            assert_eq!(id, message(expected - 1).id);
+        }
     }
 }
 
 async fn senders_at_once_keep_their_own_order(subject: &dyn Subject) {
     const SENDERS: u32 = 8;
     const EACH: u32 = 100;
-    let (broker, queue) = (subject.connect().await, queue("senders"));
+    let (broker, queue) = (subject.connect().await, queue());
     let mut senders = tokio::task::JoinSet::new();
     for sender in 0..SENDERS {
         let (broker, queue) = (subject.connect().await, queue.clone());
         senders.spawn(async move { send(&*broker, &queue, (0..EACH).map(|n| sender * 1000 + n)).await });
     }
-    let mut consumer = broker.consume(&queue, 50).await.unwrap();
+    let mut consumer = broker.consume(&queue, messages(50)).await.unwrap();
     let mut next: HashMap<u32, u32> = HashMap::new();
     for _ in 0..SENDERS * EACH {
         let delivery = in_time(consumer.next()).await.unwrap();
@@ -288,40 +339,40 @@ async fn senders_at_once_keep_their_own_order(subject: &dyn Subject) {
     }
 }
 
-/// Hears bells until the one for this queue; others may ring too.
-async fn hear(bells: &mut dyn crate::broker::Bells, queue: &str) {
-    in_time(async { while bells.next().await.unwrap() != *queue {} }).await;
+/// Takes notices until the one for this queue; there may be others.
+async fn noticed(notices: &mut dyn BacklogNotices, queue: &QueueName) {
+    in_time(async { while notices.next().await.unwrap() != *queue {} }).await;
 }
 
-async fn a_bell_rings_for_a_queue_that_nobody_consumes(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("bell"));
-    let mut bells = broker.bells().await.unwrap();
-    tokio::join!(hear(&mut *bells, &queue), send(&*broker, &queue, [0]));
-    // It was heard and nobody came: the next message rings again.
-    tokio::join!(hear(&mut *bells, &queue), send(&*broker, &queue, [1]));
-    // A consumer that leaves something behind rings it too.
-    let mut consumer = broker.consume(&queue, 10).await.unwrap();
+async fn a_notice_comes_for_a_queue_that_nobody_consumes(subject: &dyn Subject) {
+    let (broker, queue) = (subject.connect().await, queue());
+    let mut notices = broker.backlog_notices().await.unwrap();
+    tokio::join!(noticed(&mut *notices, &queue), send(&*broker, &queue, [0]));
+    // It was taken and nobody came: the next message gives another.
+    tokio::join!(noticed(&mut *notices, &queue), send(&*broker, &queue, [1]));
+    // So does a consumer that leaves something behind.
+    let mut consumer = broker.consume(&queue, messages(10)).await.unwrap();
     receive(&mut *consumer, 0..2).await;
     drop(consumer);
-    hear(&mut *bells, &queue).await;
+    noticed(&mut *notices, &queue).await;
 }
 
-async fn each_bell_is_heard_by_one_listener(subject: &dyn Subject) {
+async fn each_notice_is_given_to_one_listener(subject: &dyn Subject) {
     let (one, two) = (subject.connect().await, subject.connect().await);
-    let queues: HashSet<String> = (0..10).map(|_| queue("bells")).collect();
-    let (mut first, mut second) = (one.bells().await.unwrap(), two.bells().await.unwrap());
+    let queues: HashSet<QueueName> = (0..10).map(|_| queue()).collect();
+    let (mut first, mut second) = (one.backlog_notices().await.unwrap(), two.backlog_notices().await.unwrap());
     for queue in &queues {
         send(&*one, queue, [0]).await;
     }
-    let mut heard = HashSet::new();
+    let mut taken = HashSet::new();
     in_time(async {
-        while heard.len() < queues.len() {
-            let bell = tokio::select! {
-                bell = first.next() => bell.unwrap(),
-                bell = second.next() => bell.unwrap(),
+        while taken.len() < queues.len() {
+            let notice = tokio::select! {
+                notice = first.next() => notice.unwrap(),
+                notice = second.next() => notice.unwrap(),
             };
-            if queues.contains(&bell) {
-                assert!(heard.insert(bell.clone()), "{bell} was heard twice for one message");
+            if queues.contains(&notice) {
+                assert!(taken.insert(notice.clone()), "{notice} was told twice for one message");
             }
         }
     })
@@ -329,7 +380,7 @@ async fn each_bell_is_heard_by_one_listener(subject: &dyn Subject) {
 }
 
 async fn waiting_names_what_nobody_consumes(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("waiting"));
+    let (broker, queue) = (subject.connect().await, queue());
     let is_waiting = |expected: bool| {
         let (broker, queue) = (Arc::clone(&broker), queue.clone());
         async move {
@@ -344,45 +395,46 @@ async fn waiting_names_what_nobody_consumes(subject: &dyn Subject) {
     is_waiting(false).await;
     send(&*broker, &queue, 0..2).await;
     is_waiting(true).await;
-    let mut consumer = broker.consume(&queue, 10).await.unwrap();
+    let mut consumer = broker.consume(&queue, messages(10)).await.unwrap();
     is_waiting(false).await;
     receive_and_ack(&mut *consumer, 0..1).await;
     drop(consumer);
     is_waiting(true).await;
-    let mut consumer = broker.consume(&queue, 10).await.unwrap();
+    let mut consumer = broker.consume(&queue, messages(10)).await.unwrap();
     receive_and_ack(&mut *consumer, 1..2).await;
     drop(consumer);
     is_waiting(false).await;
 }
 
 async fn everything_survives_a_restart(subject: &dyn Subject) {
-    let (first, second) = (queue("restart"), queue("restart"));
+    let (first, second) = (queue(), queue());
     let broker = subject.connect().await;
     send(&*broker, &first, 0..10).await;
     send(&*broker, &second, 0..3).await;
-    let mut consumer = broker.consume(&first, 10).await.unwrap();
+    let mut consumer = broker.consume(&first, messages(10)).await.unwrap();
     receive_and_ack(&mut *consumer, 0..4).await;
     receive(&mut *consumer, 4..6).await;
     subject.restart().await;
     drop(consumer);
     let broker = subject.connect().await;
-    let mut bells = broker.bells().await.unwrap();
-    hear(&mut *bells, &second).await;
+    let mut notices = broker.backlog_notices().await.unwrap();
+    noticed(&mut *notices, &second).await;
     send(&*broker, &first, 10..12).await;
-    let mut consumer = broker.consume(&first, 100).await.unwrap();
+    let mut consumer = broker.consume(&first, messages(100)).await.unwrap();
     receive_and_ack(&mut *consumer, 4..12).await;
-    let mut consumer = broker.consume(&second, 100).await.unwrap();
+    let mut consumer = broker.consume(&second, messages(100)).await.unwrap();
     receive_and_ack(&mut *consumer, 0..3).await;
 }
 
 async fn a_closed_connection_says_so(subject: &dyn Subject) {
-    let (broker, queue) = (subject.connect().await, queue("closed"));
-    let mut consumer = broker.consume(&queue, 1).await.unwrap();
-    let mut bells = broker.bells().await.unwrap();
+    let (broker, queue) = (subject.connect().await, queue());
+    let mut consumer = broker.consume(&queue, messages(1)).await.unwrap();
+    let mut notices = broker.backlog_notices().await.unwrap();
     in_time(broker.close()).await;
-    assert!(matches!(in_time(broker.send(&queue, message(0))).await, Err(BrokerError::Closed)));
+    let refused = in_time(broker.send(&queue, message(0), DEADLINE)).await;
+    assert!(matches!(refused, Err(BrokerError::Permanent(Permanent::Closed))), "{refused:?}");
     assert!(in_time(consumer.next()).await.is_err());
-    assert!(in_time(bells.next()).await.is_err());
+    assert!(in_time(notices.next()).await.is_err());
     // For whoever comes next.
     subject.restart().await;
 }

@@ -11,7 +11,9 @@ mod broker;
 pub mod contract;
 mod embedded;
 mod error;
+mod queue_name;
 
-pub use broker::{Acks, Bells, Broker, Consumer, Delivery, Message, MessageId, Tag};
+pub use broker::{Acks, BacklogNotices, Broker, Consumer, Credit, Delivery, Message, MessageId, Tag};
 pub use embedded::{EmbeddedBroker, EmbeddedOptions};
-pub use error::BrokerError;
+pub use error::{BrokerError, Cause, Permanent, Transient};
+pub use queue_name::{BadQueueName, QueueName};

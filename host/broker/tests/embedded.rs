@@ -11,7 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_broker::contract::{Subject, run_all};
-use maxhost_broker::{Broker, BrokerError, EmbeddedBroker, EmbeddedOptions, Message, MessageId};
+use maxhost_broker::{
+    Broker, BrokerError, Credit, EmbeddedBroker, EmbeddedOptions, Message, MessageId, Permanent, QueueName, Transient,
+};
 use tokio::sync::Mutex;
 
 struct Embedded {
@@ -51,6 +53,16 @@ async fn it_keeps_the_contract_on_one_thread() {
     run_all(&Embedded { dir, broker }).await;
 }
 
+const IN_TIME: Duration = Duration::from_secs(30);
+
+fn queue(name: &str) -> QueueName {
+    format!("maxhost.test.{name}").parse().unwrap()
+}
+
+fn messages(messages: u32) -> Credit {
+    Credit { messages, bytes: usize::MAX }
+}
+
 fn message(number: u32) -> Message {
     Message { id: MessageId(u128::from(number).to_be_bytes()), body: Bytes::from(vec![number as u8; 200]) }
 }
@@ -77,7 +89,7 @@ fn sending_process() {
                 let sends = (0..QUEUES).map(|q| (q, broker.clone()));
                 let mut tasks = tokio::task::JoinSet::new();
                 for (q, broker) in sends {
-                    tasks.spawn(async move { broker.send(&format!("q{q}"), message(number)).await });
+                    tasks.spawn(async move { broker.send(&queue(&q.to_string()), message(number), IN_TIME).await });
                 }
                 while let Some(sent) = tasks.join_next().await {
                     sent.unwrap().unwrap();
@@ -86,7 +98,7 @@ fn sending_process() {
             }
         };
         let receiver = async {
-            let mut consumer = broker.consume("q0", 10).await.unwrap();
+            let mut consumer = broker.consume(&queue("0"), messages(10)).await.unwrap();
             loop {
                 let delivery = consumer.next().await.unwrap();
                 consumer.acks().ack(delivery.tag).await.unwrap();
@@ -113,11 +125,11 @@ fn the_confirmed_survives_a_kill() {
         runtime.block_on(async {
             let broker = open(dir.path()).await;
             // Of the queue that was consumed: nothing that was acknowledged, everything that was not.
-            let mut consumer = broker.consume("q0", 100_000).await.unwrap();
+            let mut consumer = broker.consume(&queue("0"), messages(100_000)).await.unwrap();
             let first = u128::from_be_bytes(consumer.next().await.unwrap().message.id.0) as u32;
             assert!(first > acked.unwrap(), "round {round}: {first} was acknowledged, as {acked:?} was");
             for q in 1..QUEUES {
-                let mut consumer = broker.consume(&format!("q{q}"), 100_000).await.unwrap();
+                let mut consumer = broker.consume(&queue(&q.to_string()), messages(100_000)).await.unwrap();
                 let mut previous = None;
                 for number in 0..sent {
                     // A message whose confirmation never came may be there twice: it was sent again.
@@ -173,19 +185,19 @@ async fn a_full_file_refuses_and_recovers() {
     let big = |n: u8| Message { id: MessageId([n; 16]), body: Bytes::from(vec![n; 60_000]) };
     let mut sent = 0;
     let error = loop {
-        match broker.send("q", big(sent)).await {
+        match broker.send(&queue("q"), big(sent), IN_TIME).await {
             Ok(()) => sent += 1,
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, BrokerError::Full(_)) && error.is_retriable(), "{error:?}");
-    let mut consumer = broker.consume("q", 10).await.unwrap();
+    assert!(matches!(error, BrokerError::Transient(Transient::NoSpace(_))), "{error:?}");
+    let mut consumer = broker.consume(&queue("q"), messages(10)).await.unwrap();
     for n in 0..2 {
         let delivery = consumer.next().await.unwrap();
         assert_eq!(delivery.message, big(n));
         consumer.acks().ack(delivery.tag).await.unwrap();
     }
-    broker.send("q", big(sent)).await.unwrap();
+    broker.send(&queue("q"), big(sent), IN_TIME).await.unwrap();
     for n in 2..=sent {
         let delivery = consumer.next().await.unwrap();
         assert_eq!(delivery.message, big(n));
@@ -204,13 +216,74 @@ async fn foreign_and_newer_files_are_refused() {
         }
     };
     std::fs::write(&path, vec![b'x'; 9000]).unwrap();
-    assert!(matches!(refused(path.clone()).await, BrokerError::Unusable { .. }));
+    assert!(matches!(refused(path.clone()).await, BrokerError::Permanent(Permanent::Unusable { .. })));
     std::fs::remove_file(&path).unwrap();
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE songs (title TEXT)").unwrap();
-    assert!(matches!(refused(path.clone()).await, BrokerError::Unusable { .. }));
+    assert!(matches!(refused(path.clone()).await, BrokerError::Permanent(Permanent::Unusable { .. })));
     std::fs::remove_file(&path).unwrap();
     open(dir.path()).await.close().await;
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=7").unwrap();
-    assert!(matches!(refused(path.clone()).await, BrokerError::Incompatible { found: 7, .. }));
-    assert!(matches!(refused("/proc/self/broker.db".into()).await, BrokerError::Unusable { .. }));
+    assert!(matches!(refused(path.clone()).await, BrokerError::Permanent(Permanent::Incompatible { found: 7, .. })));
+    assert!(matches!(refused("/proc/self/broker.db".into()).await, BrokerError::Permanent(Permanent::Unusable { .. })));
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let limited = || EmbeddedOptions {
+        max_message_bytes: 1000,
+        max_queue_bytes: 10 * message(0).bytes() as u64,
+        ..EmbeddedOptions::new(dir.path().join("broker.db"))
+    };
+    let broker = EmbeddedBroker::open(limited()).await.unwrap();
+    let (full, other) = (queue("full"), queue("other"));
+    // At once, so that what is on its way counts as well.
+    let sends = (0..20).map(|n| broker.send(&full, message(n), IN_TIME));
+    let results = futures::future::join_all(sends).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 10);
+    for refused in results.into_iter().filter_map(Result::err) {
+        match refused {
+            BrokerError::Transient(Transient::QueueFull { queue, held, limit, .. }) => {
+                assert_eq!((&queue, held, limit), (&full, limit, 10 * message(0).bytes() as u64));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    broker.send(&other, message(0), IN_TIME).await.unwrap();
+    // It counts what is in the file after a restart, too.
+    broker.close().await;
+    let broker = EmbeddedBroker::open(limited()).await.unwrap();
+    assert!(broker.send(&full, message(20), IN_TIME).await.unwrap_err().is_transient());
+    let mut consumer = broker.consume(&full, messages(100)).await.unwrap();
+    for _ in 0..3 {
+        let delivery = consumer.next().await.unwrap();
+        consumer.acks().ack(delivery.tag).await.unwrap();
+        consumer.acks().ack(delivery.tag).await.unwrap();
+    }
+    let sends = (20..30).map(|n| broker.send(&full, message(n), IN_TIME));
+    let results = futures::future::join_all(sends).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3, "as many as went, and not one twice");
+}
+
+#[tokio::test]
+async fn a_queue_of_an_older_version_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("broker.db");
+    open(dir.path()).await.close().await;
+    let old = "INSERT INTO queue (id, name) VALUES (7, 'O=Alice, L=London, C=GB');
+        INSERT INTO message (seq, queue, id, body) VALUES (5, 7, zeroblob(16), zeroblob(3))";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(old).unwrap();
+    let broker = open(dir.path()).await;
+    assert!(broker.waiting().await.unwrap().is_empty());
+    for number in 0..10 {
+        broker.send(&queue("new"), message(number), IN_TIME).await.unwrap();
+    }
+    let mut consumer = broker.consume(&queue("new"), messages(10)).await.unwrap();
+    for number in 0..10 {
+        assert_eq!(consumer.next().await.unwrap().message, message(number));
+    }
+    broker.close().await;
+    let rows = "SELECT count(*) FROM message WHERE queue = 7";
+    let left: i64 = rusqlite::Connection::open(&path).unwrap().query_row(rows, [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 1);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use maxhost_journal::Millis;
-use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, X500Name};
+use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -29,6 +29,8 @@ pub(crate) struct IdentityEntry {
     pub epoch: AtomicI64,
     /// This process has raised the epoch: it is the owner.
     pub claimed: AtomicBool,
+    /// The fingerprint of the key under which this process owns it.
+    pub owned_as: Mutex<Option<SecureHash>>,
     /// Somebody takes its messages from the broker.
     pub served: AtomicBool,
     /// Live flows, as its actor counts them.
@@ -73,6 +75,7 @@ impl IdentityEntry {
             behind: AtomicBool::new(false),
             epoch: AtomicI64::new(epoch),
             claimed: AtomicBool::new(false),
+            owned_as: Mutex::new(None),
             served: AtomicBool::new(false),
             live_flows: AtomicU64::new(0),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maxhost_broker::{EmbeddedBroker, EmbeddedOptions};
-use maxhost_model::{Code, FlowRow, IdentityRow, Problem, X500Name};
+use maxhost_model::{Code, FlowRow, IdentityRow, Problem, RunId, X500Name};
 use maxhost_ownership::MemoryOwnership;
 use maxhost_pki::{KeyVault, NetworkMap};
 use maxhost_sandbox::{Sandbox, SandboxOptions};
@@ -93,6 +93,7 @@ impl Host {
             .enable_time()
             .build()
             .map_err(|error| Problem::new(Code::Internal, format!("no threads for guests: {error}")))?;
+        let run = RunId::from_random(u64::from_be_bytes(crate::core::random_bytes()?));
         let core = Arc::new(Core {
             slots: Slots::new(sandbox.slots()),
             tick: sandbox.tick(),
@@ -101,7 +102,7 @@ impl Host {
             options,
             store,
             broker: Arc::new(broker),
-            ownership: Arc::new(MemoryOwnership::embedded("this host")),
+            ownership: Arc::new(MemoryOwnership::embedded("this host", run)),
             catalogue,
             directory: Default::default(),
             ports: Default::default(),
@@ -294,7 +295,10 @@ impl Host {
             self.core.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
         }
         // Whoever takes it in next claims it anew: that may be this host.
-        if let Err(error) = self.core.ownership.release(&entry.text).await {
+        let owned_as = entry.owned_as.lock().take();
+        if let Some(fingerprint) = owned_as
+            && let Err(error) = self.core.ownership.hand_over(fingerprint, None).await
+        {
             tracing::warn!(identity = %entry.text, %error, "a removed identity could not be released");
         }
         self.core.directory.remove(&entry.text);

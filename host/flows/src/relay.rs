@@ -3,12 +3,12 @@
 //!
 //! Identities of one database need none of this: their messages are written by the sender's own transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use maxhost_broker::{Acks, BrokerError, Consumer, Delivery, Message, MessageId};
-use maxhost_model::{IdentityRow, SessionId};
+use maxhost_broker::{Acks, BrokerError, Consumer, Credit, Delivery, Message, MessageId, Permanent, QueueName};
+use maxhost_model::{IdentityRow, SessionId, X500Name};
 use maxhost_store::{Op, OutboxRow, StoreError};
 use prost::Message as _;
 use tokio::sync::oneshot;
@@ -20,13 +20,13 @@ use crate::units::{Author, Unit};
 
 /// Messages taken from the outbox at once.
 const BATCH: u32 = 256;
-/// Messages that one identity may have in hand before they are committed.
-const CREDIT: u32 = 64;
+/// What one identity may have in hand before it is committed.
+const CREDIT: Credit = Credit { messages: 64, bytes: 4 << 20 };
 /// A broker that does not answer by then is asked again.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How soon a failed step is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-/// A consumer with nothing to do for so long lets go of its queue; the bell calls it back.
+/// A consumer with nothing to do for so long lets go of its queue; a notice of its backlog calls it back.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Sends what is in the outbox, until the host stops.
@@ -83,48 +83,64 @@ async fn send_batch(core: &Arc<Core>) -> Result<usize, String> {
 async fn send_to_one(core: &Arc<Core>, rows: Vec<OutboxRow>) -> Vec<(IdentityRow, i64)> {
     let mut sent = Vec::with_capacity(rows.len());
     for row in rows {
+        let Some(queue) = queue_of(core, &row.destination) else {
+            tracing::warn!(destination = row.destination, "the network does not know the recipient of a message");
+            break;
+        };
         let message = Message { id: MessageId(row.message_id), body: row.body };
-        match tokio::time::timeout(SEND_TIMEOUT, core.broker.send(&row.destination, message)).await {
-            Ok(Ok(())) => sent.push((row.identity, row.id)),
+        match core.broker.send(&queue, message, SEND_TIMEOUT).await {
+            Ok(()) => sent.push((row.identity, row.id)),
             // It would never be taken, and hold up all that come after it. The machine sends nothing that is too large.
-            Ok(Err(error @ (BrokerError::TooLarge { .. } | BrokerError::BadQueue(_)))) => {
+            Err(BrokerError::Permanent(error @ Permanent::TooLarge { .. })) => {
                 tracing::error!(destination = row.destination, %error, "a message that no broker takes was dropped");
                 sent.push((row.identity, row.id));
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 tracing::warn!(destination = row.destination, %error, "the broker did not take a message");
                 break;
             }
-            Err(_) => break,
         }
     }
     sent
 }
 
+/// The inbound queue of a party that the network knows.
+fn queue_of(core: &Core, name: &str) -> Option<QueueName> {
+    let party = core.party(&X500Name::parse(name).ok()?).ok()??;
+    Some(QueueName::inbound(&party.owning_key.fingerprint()))
+}
+
+/// The identity of this host whose inbound queue this is.
+fn entry_of(core: &Core, queue: &QueueName) -> Option<Arc<IdentityEntry>> {
+    let fingerprint = queue.fingerprint()?;
+    let (name, _) = core.network.list().into_iter().find(|(_, key)| key.fingerprint() == fingerprint)?;
+    core.directory.get(name.as_str())
+}
+
 /// Listens for queues that nobody serves, and serves those of our identities, until the host stops.
 pub(crate) async fn receive(core: Arc<Core>) {
     while !core.stopping.is_cancelled() {
-        let mut bells = match core.broker.bells().await {
-            Ok(bells) => bells,
+        let mut notices = match core.broker.backlog_notices().await {
+            Ok(notices) => notices,
             Err(error) => {
-                tracing::warn!(%error, "the broker's bells cannot be heard; tried again");
+                tracing::warn!(%error, "the broker's notices cannot be had; tried again");
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
         };
         loop {
             let queue = tokio::select! {
-                queue = bells.next() => queue,
+                queue = notices.next() => queue,
                 () = core.stopping.cancelled() => return,
             };
             match queue {
                 Ok(queue) => {
-                    if let Some(entry) = core.directory.get(&queue) {
+                    if let Some(entry) = entry_of(&core, &queue) {
                         core.io.spawn(serve(core.clone(), entry));
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the broker's bells went silent");
+                    tracing::debug!(%error, "the broker gives no more notices");
                     tokio::time::sleep(RETRY).await;
                     break;
                 }
@@ -138,7 +154,9 @@ pub(crate) fn look_for(core: &Arc<Core>, entries: Vec<Arc<IdentityEntry>>) {
     let core = core.clone();
     core.io.clone().spawn(async move {
         let waiting = core.broker.waiting().await.unwrap_or_default();
-        for entry in entries.into_iter().filter(|entry| waiting.iter().any(|queue| **queue == *entry.text)) {
+        let waiting: HashSet<Arc<str>> =
+            waiting.iter().filter_map(|queue| entry_of(&core, queue)).map(|entry| entry.text.clone()).collect();
+        for entry in entries.into_iter().filter(|entry| waiting.contains(&entry.text)) {
             core.io.spawn(serve(core.clone(), entry));
         }
     });
@@ -150,9 +168,13 @@ async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>) {
     if entry.served.swap(true, std::sync::atomic::Ordering::AcqRel) {
         return;
     }
-    let result = match core.broker.consume(&entry.text, CREDIT).await {
-        Ok(mut consumer) => take_all(&core, &entry, consumer.as_mut()).await,
-        Err(error) => Err(error.to_string()),
+    let queue = queue_of(&core, &entry.text);
+    let result = match &queue {
+        Some(queue) => match core.broker.consume(queue, CREDIT).await {
+            Ok(mut consumer) => take_all(&core, &entry, consumer.as_mut()).await,
+            Err(error) => Err(error.to_string()),
+        },
+        None => Err("the network does not know it".to_owned()),
     };
     entry.served.store(false, std::sync::atomic::Ordering::Release);
     match result {
@@ -162,9 +184,9 @@ async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>) {
             tokio::time::sleep(RETRY).await;
         }
     }
-    // What came between the last look and the release rings no bell, because somebody served the queue.
+    // For what came between the last look and the release there is no notice, because somebody served the queue.
     let waiting = core.broker.waiting().await.unwrap_or_default();
-    if waiting.iter().any(|queue| **queue == *entry.text) && !core.stopping.is_cancelled() {
+    if queue.is_some_and(|queue| waiting.contains(&queue)) && !core.stopping.is_cancelled() {
         core.io.spawn(Box::pin(serve_again(core.clone(), entry)));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Layer 0: no I/O, no async, no clock. Everything here is data and rules about data.
 
+pub mod claim;
 pub mod codec;
 pub mod codes;
 pub mod countries;
@@ -17,6 +18,7 @@ pub mod party;
 pub mod signed;
 pub mod x500;
 
+pub use claim::{Claim, FencingToken, RunId};
 pub use codec::{from_cbor, to_cbor};
 pub use codes::{Class, Code};
 pub use error::{ErrorKind, FlowError, Problem};

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use maxhost_model::{FencingToken, SecureHash};
 
-use crate::error::OwnershipError;
-use crate::ownership::{Change, Changes, Demands, Ownership, SessionState};
+use crate::error::{Lost, OwnershipError, Permanent};
+use crate::ownership::{Change, Changes, Demand, Demands, Ownedness, Ownership, SessionState, Slept};
+use crate::rendezvous::TARGET;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// How long one looks whether something happens that must not.
 const A_WHILE: Duration = Duration::from_millis(150);
 
@@ -39,22 +41,32 @@ pub async fn run_all(subject: &dyn Subject) {
     }
     run![
         an_identity_has_one_owner,
-        the_epoch_rises_with_every_claim,
+        tokens_rise_with_every_claim,
+        a_claim_below_the_database_is_refused,
         only_the_owner_lets_go,
         of_two_that_claim_at_once_one_wins,
         changes_are_told,
         a_short_cut_keeps_what_is_owned,
         a_lost_session_frees_what_it_owned,
-        a_demand_lasts_until_somebody_claims,
+        a_demand_outlives_its_owner,
+        a_sleep_ends_the_demand_it_has_seen_and_no_other,
+        a_demand_made_anew_has_another_version,
+        a_demand_is_told_again_when_it_is_raised,
         a_demand_goes_to_who_has_room,
-        a_demand_for_what_is_owned_is_none,
-        leaving_frees_everything,
+        a_demand_for_what_is_owned_waits_for_the_owner_to_go,
+        a_hand_over_keeps_the_demand_and_names_a_target,
+        hosts_are_listed,
+        leaving_frees_everything_and_keeps_demands,
     ];
 }
 
 fn unique(word: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     format!("{word} {}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+fn identity() -> SecureHash {
+    SecureHash::of(unique("identity").as_bytes())
 }
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
@@ -65,26 +77,52 @@ async fn join(subject: &dyn Subject) -> Arc<dyn Ownership> {
     subject.join(&unique("host")).await
 }
 
-async fn claim(host: &Arc<dyn Ownership>, identity: &str) -> i64 {
-    in_time(host.claim(identity, 0)).await.unwrap().epoch
+async fn claim(host: &Arc<dyn Ownership>, identity: SecureHash) -> FencingToken {
+    let claim = in_time(host.claim(identity, FencingToken::UNCLAIMED)).await.unwrap();
+    assert_eq!(claim.run, host.run());
+    claim.token
 }
 
-async fn owner_of(host: &Arc<dyn Ownership>, identity: &str) -> Option<(String, i64)> {
+/// Lets an identity sleep, with the demand that there is.
+async fn sleep(host: &Arc<dyn Ownership>, identity: SecureHash) -> Slept {
+    let seen = in_time(host.demand_version(identity)).await.unwrap();
+    in_time(host.sleep(identity, seen)).await.unwrap()
+}
+
+async fn owner_of(host: &Arc<dyn Ownership>, identity: SecureHash) -> Option<(String, FencingToken)> {
     let owners = in_time(host.owners()).await.unwrap();
-    owners.into_iter().find(|owner| *owner.identity == *identity).map(|owner| (owner.host.to_string(), owner.epoch))
+    owners.into_iter().find(|owner| owner.identity == identity).map(|owner| (owner.host.to_string(), owner.token))
+}
+
+/// Waits until a host's own copy says who owns an identity.
+async fn copy_says(host: &Arc<dyn Ownership>, identity: SecureHash, expected: Option<&str>) {
+    in_time(async {
+        loop {
+            let said = match host.owner_of(&identity) {
+                Ownedness::Owned(owner) => Some(owner.host.to_string()),
+                Ownedness::Free => None,
+                Ownedness::Unknown => Some("unknown".to_owned()),
+            };
+            if said.as_deref() == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 async fn state_is(host: &Arc<dyn Ownership>, state: SessionState) {
-    in_time(host.session().wait_for(|s| *s == state)).await.unwrap();
+    in_time(host.session().wait_for(|session| session.state == state)).await.unwrap();
 }
 
 /// Claims as soon as it is possible.
-async fn claim_soon(host: &Arc<dyn Ownership>, identity: &str) -> i64 {
+async fn claim_soon(host: &Arc<dyn Ownership>, identity: SecureHash) -> FencingToken {
     in_time(async {
         loop {
-            match host.claim(identity, 0).await {
-                Ok(claim) => return claim.epoch,
-                Err(OwnershipError::Closed) => panic!("closed"),
+            match host.claim(identity, FencingToken::UNCLAIMED).await {
+                Ok(claim) => return claim.token,
+                Err(OwnershipError::Permanent(error)) => panic!("{error}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
@@ -93,78 +131,106 @@ async fn claim_soon(host: &Arc<dyn Ownership>, identity: &str) -> i64 {
 }
 
 async fn an_identity_has_one_owner(subject: &dyn Subject) {
-    let (one, two, identity) = (join(subject).await, join(subject).await, unique("identity"));
-    assert_eq!(owner_of(&one, &identity).await, None);
-    let epoch = claim(&one, &identity).await;
-    for host in [&one, &two] {
-        match in_time(host.claim(&identity, 0)).await {
-            Err(error @ OwnershipError::Owned { .. }) => {
-                assert!(!error.is_retriable());
-                let OwnershipError::Owned { host, epoch: told, .. } = error else { return };
-                assert_eq!((&*host, told), (one.host(), epoch));
-            }
-            other => panic!("{other:?}"),
+    let (one, two, identity) = (join(subject).await, join(subject).await, identity());
+    assert_eq!(owner_of(&one, identity).await, None);
+    let token = claim(&one, identity).await;
+    match in_time(two.claim(identity, FencingToken::UNCLAIMED)).await {
+        Err(OwnershipError::Lost(Lost::Owned(owner))) => {
+            assert_eq!((owner.identity, &*owner.host, owner.token), (identity, one.host(), token));
         }
-        assert_eq!(owner_of(host, &identity).await, Some((one.host().to_owned(), epoch)));
+        other => panic!("{other:?}"),
+    }
+    // Who owns it is given his claim again: the first answer may have been lost.
+    assert_eq!(in_time(one.claim(identity, token)).await.unwrap().token, token);
+    for host in [&one, &two] {
+        assert_eq!(owner_of(host, identity).await, Some((one.host().to_owned(), token)));
+        copy_says(host, identity, Some(one.host())).await;
     }
 }
 
-async fn the_epoch_rises_with_every_claim(subject: &dyn Subject) {
-    let (one, two, identity) = (join(subject).await, join(subject).await, unique("identity"));
-    let mut last = 0;
+async fn tokens_rise_with_every_claim(subject: &dyn Subject) {
+    let (one, two, identity) = (join(subject).await, join(subject).await, identity());
+    let mut last = FencingToken::UNCLAIMED;
     for round in 0..6 {
         let host = if round % 2 == 0 { &one } else { &two };
-        let epoch = claim(host, &identity).await;
-        assert!(epoch > last, "round {round}: {epoch} after {last}");
-        last = epoch;
-        assert!(in_time(host.release(&identity)).await.unwrap());
+        let token = in_time(host.claim(identity, last)).await.unwrap().token;
+        assert!(token > last, "round {round}: {token} after {last}");
+        last = token;
+        if round % 3 == 0 {
+            assert!(in_time(host.hand_over(identity, None)).await.unwrap());
+        } else {
+            assert_eq!(sleep(host, identity).await, Slept::Asleep);
+        }
     }
-    // A service that was set up anew must not fall behind what the database remembers.
-    let stored = last + 1_000_000;
-    let epoch = in_time(one.claim(&identity, stored)).await.unwrap().epoch;
-    assert!(epoch > stored);
+}
+
+async fn a_claim_below_the_database_is_refused(subject: &dyn Subject) {
+    let (one, identity) = (join(subject).await, identity());
+    let token = claim(&one, identity).await;
+    sleep(&one, identity).await;
+    // A service either rises above what the database has, or says that it cannot.
+    let stored = FencingToken { epoch: token.epoch + (1 << 60), ..token };
+    match in_time(one.claim(identity, stored)).await {
+        Ok(claim) => assert!(claim.token > stored),
+        Err(OwnershipError::Permanent(Permanent::Behind { .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    // The generation is its own: it cannot rise above a later one.
+    let stored = FencingToken { generation: token.generation + 1, epoch: 1 };
+    let other = self::identity();
+    match in_time(one.claim(other, stored)).await {
+        Err(OwnershipError::Permanent(Permanent::Behind { identity, stored: told, offered })) => {
+            assert_eq!((identity, told), (other, stored));
+            assert!(offered < stored);
+        }
+        answer => panic!("{answer:?}"),
+    }
+    assert_eq!(owner_of(&one, other).await, None, "what cannot be claimed is not kept from others");
 }
 
 async fn only_the_owner_lets_go(subject: &dyn Subject) {
-    let (one, two, identity) = (join(subject).await, join(subject).await, unique("identity"));
-    assert!(!in_time(one.release(&identity)).await.unwrap());
-    let epoch = claim(&one, &identity).await;
-    assert!(!in_time(two.release(&identity)).await.unwrap());
-    assert_eq!(owner_of(&two, &identity).await, Some((one.host().to_owned(), epoch)));
-    assert!(in_time(one.release(&identity)).await.unwrap());
-    assert!(!in_time(one.release(&identity)).await.unwrap());
-    assert_eq!(owner_of(&two, &identity).await, None);
+    let (one, two, identity) = (join(subject).await, join(subject).await, identity());
+    assert_eq!(sleep(&one, identity).await, Slept::NotOwner);
+    let token = claim(&one, identity).await;
+    assert_eq!(sleep(&two, identity).await, Slept::NotOwner);
+    assert!(!in_time(two.hand_over(identity, None)).await.unwrap());
+    assert_eq!(owner_of(&two, identity).await, Some((one.host().to_owned(), token)));
+    assert_eq!(sleep(&one, identity).await, Slept::Asleep);
+    assert_eq!(sleep(&one, identity).await, Slept::NotOwner);
+    assert!(!in_time(one.hand_over(identity, None)).await.unwrap());
+    assert_eq!(owner_of(&two, identity).await, None);
+    copy_says(&two, identity, None).await;
 }
 
 async fn of_two_that_claim_at_once_one_wins(subject: &dyn Subject) {
     const IDENTITIES: usize = 200;
-    let (one, two, prefix) = (join(subject).await, join(subject).await, unique("race"));
+    let (one, two) = (join(subject).await, join(subject).await);
     let mut claims = tokio::task::JoinSet::new();
-    for n in 0..IDENTITIES {
+    for identity in (0..IDENTITIES).map(|_| identity()) {
         for host in [&one, &two] {
-            let (host, identity) = (Arc::clone(host), format!("{prefix} {n}"));
-            claims.spawn(async move { (identity.clone(), host.claim(&identity, 0).await) });
+            let host = Arc::clone(host);
+            claims.spawn(async move { (identity, host.claim(identity, FencingToken::UNCLAIMED).await) });
         }
     }
-    let mut won: HashMap<String, i64> = HashMap::new();
+    let mut won: HashMap<SecureHash, FencingToken> = HashMap::new();
     while let Some(claimed) = in_time(claims.join_next()).await {
         match claimed.unwrap() {
-            (identity, Ok(claim)) => assert_eq!(won.insert(identity, claim.epoch), None, "owned twice"),
-            (_, Err(OwnershipError::Owned { .. })) => {}
+            (identity, Ok(claim)) => assert_eq!(won.insert(identity, claim.token), None, "owned twice"),
+            (_, Err(OwnershipError::Lost(Lost::Owned(_)))) => {}
             (_, Err(error)) => panic!("{error:?}"),
         }
     }
     assert_eq!(won.len(), IDENTITIES);
-    assert_eq!(won.values().collect::<HashSet<_>>().len(), IDENTITIES, "epochs are used once");
+    assert_eq!(won.values().collect::<HashSet<_>>().len(), IDENTITIES, "tokens are used once");
 }
 
 /// Waits for a change of this identity; others may be told too.
-async fn change_of(changes: &mut dyn Changes, identity: &str) -> Change {
+async fn change_of(changes: &mut dyn Changes, identity: SecureHash) -> Change {
     in_time(async {
         loop {
             let change = changes.next().await.expect("the host has left");
             match &change {
-                Change::Claimed(owner) | Change::Released(owner) if *owner.identity == *identity => return change,
+                Change::Claimed(owner) | Change::Released(owner) if owner.identity == identity => return change,
                 Change::Missed => return change,
                 _ => {}
             }
@@ -174,43 +240,48 @@ async fn change_of(changes: &mut dyn Changes, identity: &str) -> Change {
 }
 
 async fn changes_are_told(subject: &dyn Subject) {
-    let (one, two, identity) = (join(subject).await, join(subject).await, unique("identity"));
+    let (one, two, identity) = (join(subject).await, join(subject).await, identity());
     let mut changes = two.changes();
-    let epoch = claim(&one, &identity).await;
-    match change_of(&mut *changes, &identity).await {
-        Change::Claimed(owner) => assert_eq!((&*owner.host, owner.epoch), (one.host(), epoch)),
+    let token = claim(&one, identity).await;
+    match change_of(&mut *changes, identity).await {
+        Change::Claimed(owner) => assert_eq!((&*owner.host, owner.token), (one.host(), token)),
         other => panic!("{other:?}"),
     }
-    in_time(one.release(&identity)).await.unwrap();
-    match change_of(&mut *changes, &identity).await {
-        Change::Released(owner) => assert_eq!((&*owner.host, owner.epoch), (one.host(), epoch)),
+    assert_eq!(sleep(&one, identity).await, Slept::Asleep);
+    match change_of(&mut *changes, identity).await {
+        Change::Released(owner) => assert_eq!((&*owner.host, owner.token), (one.host(), token)),
         other => panic!("{other:?}"),
     }
 }
 
 async fn a_short_cut_keeps_what_is_owned(subject: &dyn Subject) {
-    let (one, two, identity) = (join(subject).await, join(subject).await, unique("identity"));
-    let epoch = claim(&one, &identity).await;
+    let (one, two, identity) = (join(subject).await, join(subject).await, identity());
+    let token = claim(&one, identity).await;
     let mut changes = one.changes();
+    let session = one.session().borrow().number;
     subject.disconnect(one.host()).await;
     state_is(&one, SessionState::Suspended).await;
-    let refused = in_time(one.claim(&unique("identity"), 0)).await.unwrap_err();
-    assert!(refused.is_retriable(), "{refused:?}");
-    assert_eq!(owner_of(&two, &identity).await, Some((one.host().to_owned(), epoch)));
+    assert_eq!(one.owner_of(&identity), Ownedness::Unknown);
+    let refused = in_time(one.claim(self::identity(), FencingToken::UNCLAIMED)).await.unwrap_err();
+    assert!(refused.is_transient(), "{refused:?}");
+    assert_eq!(owner_of(&two, identity).await, Some((one.host().to_owned(), token)));
     subject.reconnect(one.host()).await;
     state_is(&one, SessionState::Connected).await;
-    assert_eq!(owner_of(&one, &identity).await, Some((one.host().to_owned(), epoch)));
-    assert_eq!(change_of(&mut *changes, &identity).await, Change::Missed);
+    assert_eq!(one.session().borrow().number, session);
+    assert_eq!(owner_of(&one, identity).await, Some((one.host().to_owned(), token)));
+    assert_eq!(change_of(&mut *changes, identity).await, Change::Missed);
+    copy_says(&one, identity, Some(one.host())).await;
 }
 
 async fn a_lost_session_frees_what_it_owned(subject: &dyn Subject) {
     let (one, two) = (join(subject).await, join(subject).await);
-    let identities: Vec<String> = (0..10).map(|_| unique("identity")).collect();
-    let mut epochs = HashMap::new();
+    let identities: Vec<SecureHash> = (0..10).map(|_| identity()).collect();
+    let mut tokens = HashMap::new();
     for identity in &identities {
-        epochs.insert(identity, claim(&one, identity).await);
+        tokens.insert(identity, claim(&one, *identity).await);
     }
     let mut changes = two.changes();
+    let session = one.session().borrow().number;
     subject.expire(one.host()).await;
     state_is(&one, SessionState::Lost).await;
     let mut released = HashSet::new();
@@ -224,79 +295,201 @@ async fn a_lost_session_frees_what_it_owned(subject: &dyn Subject) {
         }
     }
     for identity in &identities {
-        let epoch = claim_soon(&two, identity).await;
-        assert!(epoch > epochs[identity], "the one that was lost must be fenced");
+        let token = claim_soon(&two, *identity).await;
+        assert!(token > tokens[identity], "the one that was lost must be fenced");
     }
     subject.reconnect(one.host()).await;
     state_is(&one, SessionState::Connected).await;
+    assert!(one.session().borrow().number > session, "who missed the loss sees it by the number");
     for identity in &identities {
-        assert!(!in_time(one.release(identity)).await.unwrap(), "it is another's by now");
-        assert_eq!(owner_of(&one, identity).await.map(|(host, _)| host), Some(two.host().to_owned()));
+        // What comes late of the session that is over does not touch the new owner.
+        assert_eq!(sleep(&one, *identity).await, Slept::NotOwner);
+        assert!(!in_time(one.hand_over(*identity, None)).await.unwrap());
+        assert_eq!(owner_of(&one, *identity).await.map(|(host, _)| host), Some(two.host().to_owned()));
     }
-    claim(&one, &unique("identity")).await;
+    claim(&one, identity()).await;
 }
 
-/// Whether this identity is asked of a host within a while.
-async fn is_asked(demands: &mut dyn Demands, identity: &str) -> bool {
-    let asked = async { while *demands.next().await.expect("the host has left").identity != *identity {} };
-    tokio::time::timeout(A_WHILE, asked).await.is_ok()
+/// The demand for this identity, if it is told within a while.
+async fn is_asked(demands: &mut dyn Demands, identity: SecureHash) -> bool {
+    tokio::time::timeout(A_WHILE, told(demands, identity)).await.is_ok()
 }
 
-async fn asked(demands: &mut dyn Demands, identity: &str) {
-    in_time(async { while *demands.next().await.expect("the host has left").identity != *identity {} }).await;
+async fn told(demands: &mut dyn Demands, identity: SecureHash) -> Demand {
+    loop {
+        let demand = demands.next().await.expect("the host has left");
+        if demand.identity == identity {
+            return demand;
+        }
+    }
 }
 
-async fn a_demand_lasts_until_somebody_claims(subject: &dyn Subject) {
-    let (asking, one, identity) = (join(subject).await, join(subject).await, unique("identity"));
+async fn asked(demands: &mut dyn Demands, identity: SecureHash) -> Demand {
+    in_time(told(demands, identity)).await
+}
+
+async fn is_wanted(host: &Arc<dyn Ownership>, identity: SecureHash) -> bool {
+    in_time(host.wanted()).await.unwrap().contains(&identity)
+}
+
+async fn a_demand_outlives_its_owner(subject: &dyn Subject) {
+    let (one, two, identity) = (join(subject).await, join(subject).await, identity());
+    let mut demands = two.demands();
+    in_time(two.offer(5)).await.unwrap();
+    in_time(two.demand(identity)).await.unwrap();
+    asked(&mut *demands, identity).await;
+    assert!(is_wanted(&two, identity).await);
+    let first = claim(&one, identity).await;
+    assert!(!is_wanted(&two, identity).await, "it is served");
+    assert!(in_time(one.demand_version(identity)).await.unwrap().is_some(), "a claim does not end the demand");
+    // The owner dies. Nobody asks again, and the others are told all the same.
+    subject.expire(one.host()).await;
+    asked(&mut *demands, identity).await;
+    assert!(claim_soon(&two, identity).await > first);
+    // Also one that was claimed without having been asked for.
+    let unasked = self::identity();
+    let three = join(subject).await;
+    claim(&three, unasked).await;
+    subject.expire(three.host()).await;
+    asked(&mut *demands, unasked).await;
+}
+
+async fn a_sleep_ends_the_demand_it_has_seen_and_no_other(subject: &dyn Subject) {
+    let (asking, one, identity) = (join(subject).await, join(subject).await, identity());
     let mut demands = one.demands();
     in_time(one.offer(5)).await.unwrap();
-    tokio::join!(asked(&mut *demands, &identity), async { asking.demand(&identity).await.unwrap() });
-    in_time(asking.demand(&identity)).await.unwrap();
-    assert!(!is_asked(&mut *demands, &identity).await, "asking again does nothing while it is open");
+    claim(&one, identity).await;
+    let seen = in_time(one.demand_version(identity)).await.unwrap();
+    in_time(asking.demand(identity)).await.unwrap();
+    assert_eq!(in_time(one.sleep(identity, seen)).await.unwrap(), Slept::Wanted);
+    assert_eq!(owner_of(&one, identity).await, None);
+    asked(&mut *demands, identity).await;
+    claim(&one, identity).await;
+    assert_eq!(sleep(&one, identity).await, Slept::Asleep);
+    assert!(in_time(one.demand_version(identity)).await.unwrap().is_none());
+    assert!(!is_asked(&mut *demands, identity).await, "nobody wants it");
+    assert!(!is_wanted(&one, identity).await);
+}
+
+async fn a_demand_made_anew_has_another_version(subject: &dyn Subject) {
+    let (one, identity) = (join(subject).await, identity());
+    let mut seen = HashSet::new();
+    for _ in 0..4 {
+        claim(&one, identity).await;
+        for _ in 0..2 {
+            let version = in_time(one.demand_version(identity)).await.unwrap().unwrap();
+            assert!(seen.insert((version.created, version.bumps)), "{version:?} was there before");
+            in_time(one.demand(identity)).await.unwrap();
+        }
+        // A version of an earlier life ends nothing.
+        let version = in_time(one.demand_version(identity)).await.unwrap();
+        assert_eq!(in_time(one.sleep(identity, version)).await.unwrap(), Slept::Asleep);
+        claim(&one, identity).await;
+        assert_eq!(in_time(one.sleep(identity, version)).await.unwrap(), Slept::Wanted);
+    }
+}
+
+async fn a_demand_is_told_again_when_it_is_raised(subject: &dyn Subject) {
+    let (asking, one, identity) = (join(subject).await, join(subject).await, identity());
+    let mut demands = one.demands();
+    in_time(one.offer(5)).await.unwrap();
+    in_time(asking.demand(identity)).await.unwrap();
+    asked(&mut *demands, identity).await;
+    assert!(!is_asked(&mut *demands, identity).await, "it is told once");
+    in_time(asking.demand(identity)).await.unwrap();
+    asked(&mut *demands, identity).await;
     // A host that comes later is told too.
     let two = join(subject).await;
     in_time(two.offer(5)).await.unwrap();
-    asked(&mut *two.demands(), &identity).await;
-    claim(&one, &identity).await;
-    assert!(!is_asked(&mut *two.demands(), &identity).await, "it is served");
-    in_time(one.release(&identity)).await.unwrap();
-    tokio::join!(asked(&mut *demands, &identity), async { asking.demand(&identity).await.unwrap() });
-    claim(&two, &identity).await;
+    asked(&mut *two.demands(), identity).await;
+    claim(&one, identity).await;
+    copy_says(&two, identity, Some(one.host())).await;
+    assert!(!is_asked(&mut *two.demands(), identity).await, "it is served");
+    sleep(&one, identity).await;
 }
 
 async fn a_demand_goes_to_who_has_room(subject: &dyn Subject) {
     let (asking, full, free) = (join(subject).await, join(subject).await, join(subject).await);
-    let identity = unique("identity");
+    let identity = identity();
     let (mut to_full, mut to_free) = (full.demands(), free.demands());
     in_time(free.offer(3)).await.unwrap();
-    in_time(asking.demand(&identity)).await.unwrap();
-    asked(&mut *to_free, &identity).await;
-    assert!(!is_asked(&mut *to_full, &identity).await);
+    in_time(asking.demand(identity)).await.unwrap();
+    asked(&mut *to_free, identity).await;
+    assert!(!is_asked(&mut *to_full, identity).await);
     // As soon as there is room the open demand is told.
-    tokio::join!(asked(&mut *to_full, &identity), async { full.offer(1).await.unwrap() });
+    tokio::join!(asked(&mut *to_full, identity), async { full.offer(1).await.unwrap() });
     in_time(full.offer(0)).await.unwrap();
-    tokio::join!(asked(&mut *to_full, &identity), async { full.offer(2).await.unwrap() });
-    claim(&free, &identity).await;
+    tokio::join!(asked(&mut *to_full, identity), async { full.offer(2).await.unwrap() });
+    claim(&free, identity).await;
+    sleep(&free, identity).await;
 }
 
-async fn a_demand_for_what_is_owned_is_none(subject: &dyn Subject) {
-    let (asking, one, identity) = (join(subject).await, join(subject).await, unique("identity"));
-    in_time(one.offer(3)).await.unwrap();
-    claim(&one, &identity).await;
-    in_time(asking.demand(&identity)).await.unwrap();
-    assert!(!is_asked(&mut *one.demands(), &identity).await);
-    in_time(one.release(&identity)).await.unwrap();
-    assert!(!is_asked(&mut *one.demands(), &identity).await, "who lets go looks himself whether it is wanted");
+async fn a_demand_for_what_is_owned_waits_for_the_owner_to_go(subject: &dyn Subject) {
+    let (asking, one, two, identity) = (join(subject).await, join(subject).await, join(subject).await, identity());
+    in_time(two.offer(3)).await.unwrap();
+    claim(&one, identity).await;
+    copy_says(&two, identity, Some(one.host())).await;
+    let mut demands = two.demands();
+    in_time(asking.demand(identity)).await.unwrap();
+    assert!(!is_asked(&mut *demands, identity).await, "somebody serves it");
+    assert!(in_time(one.hand_over(identity, None)).await.unwrap());
+    asked(&mut *demands, identity).await;
+    claim(&two, identity).await;
+    sleep(&two, identity).await;
 }
 
-async fn leaving_frees_everything(subject: &dyn Subject) {
-    let (one, two, identity) = (join(subject).await, join(subject).await, unique("identity"));
-    let epoch = claim(&one, &identity).await;
-    let (mut changes, mut demands) = (one.changes(), one.demands());
+async fn a_hand_over_keeps_the_demand_and_names_a_target(subject: &dyn Subject) {
+    let (one, two, three, identity) = (join(subject).await, join(subject).await, join(subject).await, identity());
+    in_time(two.offer(10)).await.unwrap();
+    in_time(three.offer(10)).await.unwrap();
+    for (target, other) in [(&two, &three), (&three, &two)] {
+        let (mut to_target, mut to_other) = (target.demands(), other.demands());
+        let token = claim_soon(&one, identity).await;
+        assert!(in_time(one.hand_over(identity, Some(target.host()))).await.unwrap());
+        assert_eq!(asked(&mut *to_target, identity).await.turn, Duration::ZERO);
+        assert!(asked(&mut *to_other, identity).await.turn >= TARGET);
+        assert!(claim(target, identity).await > token);
+        // Whoever took it over may let it sleep; the target is forgotten with that.
+        assert_eq!(sleep(target, identity).await, Slept::Asleep);
+        in_time(one.demand(identity)).await.unwrap();
+        assert!(asked(&mut *to_other, identity).await.turn < TARGET);
+        claim(target, identity).await;
+        assert!(in_time(target.hand_over(identity, Some(one.host()))).await.unwrap());
+        assert!(asked(&mut *to_other, identity).await.turn < TARGET, "a target without slots keeps nobody waiting");
+    }
+    claim(&one, identity).await;
+    sleep(&one, identity).await;
+}
+
+async fn hosts_are_listed(subject: &dyn Subject) {
+    let (one, two) = (join(subject).await, join(subject).await);
+    in_time(one.offer(7)).await.unwrap();
+    let hosts = in_time(two.hosts()).await.unwrap();
+    let found = |host: &Arc<dyn Ownership>| hosts.iter().find(|info| *info.name == *host.host()).cloned().unwrap();
+    assert_eq!((found(&one).run, found(&one).free_slots), (one.run(), 7));
+    assert_eq!((found(&two).run, found(&two).free_slots), (two.run(), 0));
+    assert_ne!(one.run(), two.run());
     in_time(one.close()).await;
-    assert_eq!(in_time(one.claim(&identity, 0)).await, Err(OwnershipError::Closed));
-    assert_eq!(*one.session().borrow(), SessionState::Closed);
+    in_time(async {
+        while two.hosts().await.unwrap().iter().any(|info| *info.name == *one.host()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+async fn leaving_frees_everything_and_keeps_demands(subject: &dyn Subject) {
+    let (one, two, identity) = (join(subject).await, join(subject).await, identity());
+    let token = claim(&one, identity).await;
+    let (mut changes, mut demands) = (one.changes(), one.demands());
+    in_time(two.offer(1)).await.unwrap();
+    in_time(one.close()).await;
+    let refused = in_time(one.claim(identity, FencingToken::UNCLAIMED)).await.unwrap_err();
+    assert!(matches!(refused, OwnershipError::Permanent(Permanent::Closed)), "{refused:?}");
+    assert_eq!(one.session().borrow().state, SessionState::Closed);
     in_time(async { while changes.next().await.is_some() {} }).await;
     assert!(in_time(demands.next()).await.is_none());
-    assert!(claim_soon(&two, &identity).await > epoch);
+    asked(&mut *two.demands(), identity).await;
+    assert!(claim_soon(&two, identity).await > token);
+    sleep(&two, identity).await;
 }

@@ -6,8 +6,7 @@
 //! `contract-tests`).
 //!
 //! Ownership says who *should* run an identity. Who *may* write for it is decided by the database, which compares the
-//! epoch of every commit with the one of the last claim; so an owner that does not know yet that it lost an identity
-//! can do no harm.
+//! claim of every commit with the last one; so an owner that does not know yet that it lost an identity can do no harm.
 //!
 //! Layer 2: knows nothing of flows.
 
@@ -16,8 +15,14 @@ pub mod contract;
 mod error;
 mod memory;
 mod ownership;
-pub mod turns;
+pub mod protocol;
+pub mod rendezvous;
+mod tellings;
 
-pub use error::OwnershipError;
+pub use error::{Lost, OwnershipError, Permanent, Transient};
 pub use memory::{MemoryOwnership, Realm};
-pub use ownership::{Change, Changes, Claim, Demand, Demands, Owner, Ownership, SessionState};
+pub use ownership::{
+    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Owner, Ownership, Session, SessionState,
+    Slept,
+};
+pub use tellings::Tellings;

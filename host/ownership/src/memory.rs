@@ -1,16 +1,21 @@
 //! Ownership in memory: the embedded default, and a service for tests whose faults happen on command.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
-use crate::error::OwnershipError;
-use crate::ownership::{Change, Changes, Claim, Demand, Demands, Owner, Ownership, SessionState};
-use crate::turns;
+use crate::error::{Lost, OwnershipError, Permanent, Transient};
+use crate::ownership::{
+    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Owner, Ownership, Session, SessionState,
+    Slept,
+};
+use crate::rendezvous;
+use crate::tellings::Tellings;
 
 /// Changes that a slow listener may be behind before it misses some.
 const CHANGES: usize = 1024;
@@ -22,6 +27,7 @@ pub struct Realm {
 }
 
 struct Shared {
+    generation: i64,
     state: Mutex<State>,
     changes: broadcast::Sender<Change>,
     /// Counts what may concern a listener for demands.
@@ -31,16 +37,24 @@ struct Shared {
 #[derive(Default)]
 struct State {
     hosts: HashMap<Arc<str>, Host>,
-    owners: BTreeMap<Arc<str>, Owner>,
-    /// Open demands and their numbers.
-    demands: BTreeMap<Arc<str>, u64>,
-    next_demand: u64,
+    owners: BTreeMap<SecureHash, Owner>,
+    demands: HashMap<SecureHash, OpenDemand>,
+    tellings: Tellings,
+    /// How many demands were made so far.
+    demands_made: i64,
     /// Above every epoch given so far, whichever the identity.
     next_epoch: i64,
+    runs: i64,
+}
+
+struct OpenDemand {
+    version: DemandVersion,
+    target: Option<Arc<str>>,
 }
 
 struct Host {
-    session: watch::Sender<SessionState>,
+    session: watch::Sender<Session>,
+    run: RunId,
     slots: u32,
     /// Rises whenever demands told before must be told again.
     round: u64,
@@ -49,8 +63,36 @@ struct Host {
 }
 
 impl Host {
+    fn state(&self) -> SessionState {
+        self.session.borrow().state
+    }
+
     fn is_connected(&self) -> bool {
-        *self.session.borrow() == SessionState::Connected
+        self.state() == SessionState::Connected
+    }
+}
+
+impl State {
+    /// Makes sure that there is a demand, and returns it.
+    fn demand(&mut self, identity: SecureHash) -> &mut OpenDemand {
+        self.demands.entry(identity).or_insert_with(|| {
+            self.demands_made += 1;
+            OpenDemand { version: DemandVersion { created: self.demands_made, bumps: 0 }, target: None }
+        })
+    }
+
+    /// Tells the demand for an identity, or tells it again, if there is one and nobody owns the identity.
+    fn tell_demand(&mut self, identity: SecureHash) {
+        if self.demands.contains_key(&identity) && !self.owners.contains_key(&identity) {
+            self.tellings.tell(identity);
+        } else {
+            self.tellings.withdraw(&identity);
+        }
+    }
+
+    /// Whether `host` owns the identity.
+    fn is_owned_by(&self, identity: &SecureHash, host: &str) -> bool {
+        self.owners.get(identity).is_some_and(|owner| *owner.host == *host)
     }
 }
 
@@ -67,10 +109,17 @@ impl Default for Realm {
 }
 
 impl Realm {
-    /// One without hosts.
+    /// A realm without hosts, of generation 0.
     #[must_use]
     pub fn new() -> Realm {
+        Realm::of_generation(0)
+    }
+
+    /// A realm without hosts whose claims have this generation.
+    #[must_use]
+    pub fn of_generation(generation: i64) -> Realm {
         let shared = Shared {
+            generation,
             state: Mutex::new(State { next_epoch: 1, ..State::default() }),
             changes: broadcast::Sender::new(CHANGES),
             version: watch::Sender::new(0),
@@ -78,15 +127,26 @@ impl Realm {
         Realm { shared: Arc::new(shared) }
     }
 
-    /// Lets a host in; one of the same name that is there already is lost.
+    /// Lets a host in, as a run of its own; one of the same name that is there already is lost.
     #[must_use]
     pub fn join(&self, host: &str) -> MemoryOwnership {
+        let run = {
+            let mut state = self.shared.state.lock();
+            state.runs += 1;
+            RunId(state.runs)
+        };
+        self.join_as(host, run)
+    }
+
+    /// Lets a host in as this run; one of the same name that is there already is lost.
+    #[must_use]
+    pub fn join_as(&self, host: &str, run: RunId) -> MemoryOwnership {
         self.expire(host);
         let name: Arc<str> = Arc::from(host);
-        let session = watch::Sender::new(SessionState::Connected);
+        let session = watch::Sender::new(Session { number: 1, state: SessionState::Connected });
         let receiver = session.subscribe();
-        self.shared.state.lock().hosts.insert(Arc::clone(&name), Host { session, slots: 0, round: 0, cuts: 0 });
-        MemoryOwnership { realm: self.clone(), host: name, session: receiver }
+        self.shared.state.lock().hosts.insert(Arc::clone(&name), Host { session, run, slots: 0, round: 0, cuts: 0 });
+        MemoryOwnership { realm: self.clone(), host: name, run, session: receiver }
     }
 
     /// Cuts a host's connection; what it owns stays its own.
@@ -107,37 +167,47 @@ impl Realm {
 
     fn set_session(&self, host: &str, from: SessionState, to: SessionState) {
         if let Some(host) = self.shared.state.lock().hosts.get_mut(host)
-            && *host.session.borrow() == from
+            && host.state() == from
         {
             host.round += 1;
             host.cuts += u64::from(from == SessionState::Connected);
-            host.session.send_replace(to);
+            host.session.send_modify(|session| {
+                session.number += u64::from(from == SessionState::Lost);
+                session.state = to;
+            });
         }
         self.changed();
     }
 
-    fn end(&self, host: &str, state: SessionState) {
-        let mut shared = self.shared.state.lock();
-        let owned: Vec<Arc<str>> =
-            shared.owners.values().filter(|owner| *owner.host == *host).map(|o| Arc::clone(&o.identity)).collect();
+    fn end(&self, host: &str, to: SessionState) {
+        let mut state = self.shared.state.lock();
+        let owned: Vec<SecureHash> =
+            state.owners.values().filter(|owner| *owner.host == *host).map(|owner| owner.identity).collect();
         for identity in owned {
-            if let Some(owner) = shared.owners.remove(&identity) {
-                self.tell(Change::Released(owner));
-            }
+            self.free(&mut state, identity);
         }
-        if let Some(host) = shared.hosts.get_mut(host)
-            && *host.session.borrow() != SessionState::Closed
+        if let Some(host) = state.hosts.get_mut(host)
+            && host.state() != SessionState::Closed
         {
             host.slots = 0;
             host.cuts += 1;
-            host.session.send_replace(state);
+            host.session.send_modify(|session| session.state = to);
         }
-        drop(shared);
+        drop(state);
         self.changed();
     }
 
-    /// Told under the lock, so that changes are heard in the order they happened. Nobody need listen.
+    /// Takes an identity from its owner. A demand that is left is told to the hosts.
+    fn free(&self, state: &mut State, identity: SecureHash) {
+        if let Some(owner) = state.owners.remove(&identity) {
+            self.tell(Change::Released(owner));
+        }
+        state.tell_demand(identity);
+    }
+
+    /// Tells a change. The caller holds the lock, so that changes are heard in the order they happened.
     fn tell(&self, change: Change) {
+        // Nobody need listen.
         let _ = self.shared.changes.send(change);
     }
 
@@ -151,22 +221,23 @@ impl Realm {
 pub struct MemoryOwnership {
     realm: Realm,
     host: Arc<str>,
-    session: watch::Receiver<SessionState>,
+    run: RunId,
+    session: watch::Receiver<Session>,
 }
 
 impl MemoryOwnership {
-    /// For a host that is alone.
+    /// The ownership of a host that is alone. Its claims have generation 0.
     #[must_use]
-    pub fn embedded(host: &str) -> MemoryOwnership {
-        Realm::new().join(host)
+    pub fn embedded(host: &str, run: RunId) -> MemoryOwnership {
+        Realm::new().join_as(host, run)
     }
 
     fn check(&self) -> Result<(), OwnershipError> {
-        match *self.session.borrow() {
+        match self.session.borrow().state {
             SessionState::Connected => Ok(()),
-            SessionState::Suspended => Err(OwnershipError::Unavailable("no connection".to_owned())),
-            SessionState::Lost => Err(OwnershipError::Unavailable("the session was lost".to_owned())),
-            SessionState::Closed => Err(OwnershipError::Closed),
+            SessionState::Suspended => Err(Transient::unavailable("no connection").into()),
+            SessionState::Lost => Err(Transient::unavailable("the session was lost").into()),
+            SessionState::Closed => Err(Permanent::Closed.into()),
         }
     }
 
@@ -195,39 +266,87 @@ impl Ownership for MemoryOwnership {
         &self.host
     }
 
-    async fn claim(&self, identity: &str, stored_epoch: i64) -> Result<Claim, OwnershipError> {
+    fn run(&self) -> RunId {
+        self.run
+    }
+
+    async fn claim(&self, identity: SecureHash, stored: FencingToken) -> Result<Claim, OwnershipError> {
         self.check()?;
         let mut state = self.state();
-        if let Some(Owner { identity, host, epoch }) = state.owners.get(identity).cloned() {
-            return Err(OwnershipError::Owned { identity, host, epoch });
+        let generation = self.realm.shared.generation;
+        if let Some(owner) = state.owners.get(&identity) {
+            if owner.host != self.host {
+                return Err(Lost::Owned(owner.clone()).into());
+            }
+            if owner.token < stored {
+                return Err(Permanent::Behind { identity, stored, offered: owner.token }.into());
+            }
+            return Ok(Claim { token: owner.token, run: self.run });
         }
-        let identity: Arc<str> = Arc::from(identity);
-        let epoch = state.next_epoch.max(stored_epoch.saturating_add(1));
-        state.next_epoch = epoch.saturating_add(1);
-        let owner = Owner { identity: Arc::clone(&identity), host: Arc::clone(&self.host), epoch };
-        state.owners.insert(Arc::clone(&identity), owner.clone());
-        state.demands.remove(&identity);
+        let above = if stored.generation == generation { stored.epoch.saturating_add(1) } else { 0 };
+        let token = FencingToken { generation, epoch: state.next_epoch.max(above) };
+        if token <= stored {
+            return Err(Permanent::Behind { identity, stored, offered: token }.into());
+        }
+        state.next_epoch = token.epoch.saturating_add(1);
+        let demand = state.demand(identity);
+        demand.target = None;
+        let owner = Owner { identity, host: Arc::clone(&self.host), token };
+        state.owners.insert(identity, owner.clone());
+        state.tell_demand(identity);
         self.realm.tell(Change::Claimed(owner));
         drop(state);
         self.realm.changed();
-        Ok(Claim { identity, epoch })
+        Ok(Claim { token, run: self.run })
     }
 
-    async fn release(&self, identity: &str) -> Result<bool, OwnershipError> {
+    async fn demand_version(&self, identity: SecureHash) -> Result<Option<DemandVersion>, OwnershipError> {
+        self.check()?;
+        Ok(self.state().demands.get(&identity).map(|demand| demand.version))
+    }
+
+    async fn sleep(&self, identity: SecureHash, seen: Option<DemandVersion>) -> Result<Slept, OwnershipError> {
         self.check()?;
         let mut state = self.state();
-        if state.owners.get(identity).is_none_or(|owner| owner.host != self.host) {
+        if !state.is_owned_by(&identity, &self.host) {
+            return Ok(Slept::NotOwner);
+        }
+        let present = state.demands.get(&identity).map(|demand| demand.version);
+        let is_wanted = present.is_some() && present != seen;
+        if !is_wanted {
+            state.demands.remove(&identity);
+        }
+        self.realm.free(&mut state, identity);
+        drop(state);
+        self.realm.changed();
+        Ok(if is_wanted { Slept::Wanted } else { Slept::Asleep })
+    }
+
+    async fn hand_over(&self, identity: SecureHash, target: Option<&str>) -> Result<bool, OwnershipError> {
+        self.check()?;
+        let mut state = self.state();
+        if !state.is_owned_by(&identity, &self.host) {
             return Ok(false);
         }
-        if let Some(owner) = state.owners.remove(identity) {
-            self.realm.tell(Change::Released(owner));
-        }
+        let demand = state.demand(identity);
+        demand.target = target.map(Arc::from);
+        demand.version.bumps += 1;
+        self.realm.free(&mut state, identity);
+        drop(state);
+        self.realm.changed();
         Ok(true)
     }
 
     async fn owners(&self) -> Result<Vec<Owner>, OwnershipError> {
         self.check()?;
         Ok(self.state().owners.values().cloned().collect())
+    }
+
+    fn owner_of(&self, identity: &SecureHash) -> Ownedness {
+        if self.check().is_err() {
+            return Ownedness::Unknown;
+        }
+        self.state().owners.get(identity).cloned().map_or(Ownedness::Free, Ownedness::Owned)
     }
 
     fn changes(&self) -> Box<dyn Changes> {
@@ -241,19 +360,15 @@ impl Ownership for MemoryOwnership {
         })
     }
 
-    fn session(&self) -> watch::Receiver<SessionState> {
+    fn session(&self) -> watch::Receiver<Session> {
         self.session.clone()
     }
 
-    async fn demand(&self, identity: &str) -> Result<(), OwnershipError> {
+    async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError> {
         self.check()?;
         let mut state = self.state();
-        if state.owners.contains_key(identity) || state.demands.contains_key(identity) {
-            return Ok(());
-        }
-        let number = state.next_demand;
-        state.next_demand += 1;
-        state.demands.insert(Arc::from(identity), number);
+        state.demand(identity).version.bumps += 1;
+        state.tell_demand(identity);
         drop(state);
         self.realm.changed();
         Ok(())
@@ -266,8 +381,13 @@ impl Ownership for MemoryOwnership {
             version: self.realm.shared.version.subscribe(),
             session: self.session.clone(),
             round: None,
-            told: HashSet::new(),
+            told: 0,
         })
+    }
+
+    async fn wanted(&self) -> Result<Vec<SecureHash>, OwnershipError> {
+        self.check()?;
+        Ok(self.state().tellings.iter().copied().collect())
     }
 
     async fn offer(&self, free_slots: u32) -> Result<(), OwnershipError> {
@@ -282,6 +402,23 @@ impl Ownership for MemoryOwnership {
         Ok(())
     }
 
+    async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError> {
+        self.check()?;
+        let state = self.state();
+        let live = state
+            .hosts
+            .iter()
+            .filter(|(_, host)| matches!(host.state(), SessionState::Connected | SessionState::Suspended));
+        let info = |(name, host): (&Arc<str>, &Host)| HostInfo {
+            name: Arc::clone(name),
+            run: host.run,
+            free_slots: host.slots,
+        };
+        let mut hosts: Vec<HostInfo> = live.map(info).collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(hosts)
+    }
+
     async fn close(&self) {
         let current = self.is_current(&self.state());
         if current {
@@ -294,8 +431,8 @@ struct MemoryChanges {
     realm: Realm,
     host: Arc<str>,
     changes: broadcast::Receiver<Change>,
-    session: watch::Receiver<SessionState>,
-    /// Of the host, when changes were last complete.
+    session: watch::Receiver<Session>,
+    /// The cuts of the host when changes were last complete.
     cuts: u64,
 }
 
@@ -311,8 +448,8 @@ impl MemoryChanges {
 impl Changes for MemoryChanges {
     async fn next(&mut self) -> Option<Change> {
         loop {
-            let reachable = |s: &SessionState| matches!(s, SessionState::Connected | SessionState::Closed);
-            if *self.session.wait_for(reachable).await.ok()? == SessionState::Closed {
+            let reachable = |s: &Session| matches!(s.state, SessionState::Connected | SessionState::Closed);
+            if self.session.wait_for(reachable).await.ok()?.state == SessionState::Closed {
                 return None;
             }
             if self.was_cut() {
@@ -337,29 +474,28 @@ struct MemoryDemands {
     realm: Realm,
     host: Arc<str>,
     version: watch::Receiver<u64>,
-    session: watch::Receiver<SessionState>,
+    session: watch::Receiver<Session>,
     round: Option<u64>,
-    /// Numbers of open demands that were told in this round.
-    told: HashSet<u64>,
+    /// The number of the last telling that was given out in this round.
+    told: u64,
 }
 
 impl MemoryDemands {
-    /// An open demand that was not told yet, oldest first.
+    /// A demand that was not told yet, in the order of tellings.
     fn find(&mut self) -> Option<Demand> {
         let state = self.realm.shared.state.lock();
         let host = state.hosts.get(&self.host).filter(|host| host.is_connected() && host.slots > 0)?;
         if self.round != Some(host.round) {
             self.round = Some(host.round);
-            self.told.clear();
+            self.told = 0;
         }
-        let open: HashSet<u64> = state.demands.values().copied().collect();
-        self.told.retain(|number| open.contains(number));
-        let untold = state.demands.iter().filter(|(_, number)| !self.told.contains(number));
-        let (identity, number) = untold.min_by_key(|(_, number)| **number)?;
+        let (number, identity) = state.tellings.after(self.told)?;
+        let target = state.demands.get(&identity).and_then(|demand| demand.target.as_deref());
         let connected = state.hosts.iter().filter(|(_, host)| host.is_connected());
-        let turn = turns::turn(identity, &self.host, connected.map(|(name, host)| (&**name, host.slots)))?;
-        self.told.insert(*number);
-        Some(Demand { identity: Arc::clone(identity), turn })
+        let weights = connected.map(|(name, host)| (&**name, host.slots));
+        let turn = rendezvous::turn(&identity, &self.host, weights, target)?;
+        self.told = number;
+        Some(Demand { identity, turn })
     }
 }
 
@@ -369,7 +505,7 @@ impl Demands for MemoryDemands {
         loop {
             // Seen before the look, so that what changes after the look wakes us.
             self.version.borrow_and_update();
-            if *self.session.borrow() == SessionState::Closed {
+            if self.session.borrow().state == SessionState::Closed {
                 return None;
             }
             if let Some(demand) = self.find() {

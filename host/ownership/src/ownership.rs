@@ -4,47 +4,59 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
 use tokio::sync::watch;
 
 use crate::error::OwnershipError;
 
-/// The right to run an identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// Which.
-    pub identity: Arc<str>,
-    /// Higher than that of every claim of this identity before: to be written to the database before anything else.
-    pub epoch: i64,
-}
-
 /// Who owns an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Which.
-    pub identity: Arc<str>,
-    /// The host.
+    /// The fingerprint of the identity's key.
+    pub identity: SecureHash,
+    /// The name of the host that owns it.
     pub host: Arc<str>,
-    /// Of its claim.
-    pub epoch: i64,
+    /// The token of that host's claim.
+    pub token: FencingToken,
+}
+
+/// What a host's own copy of the list of owners says. It may be behind, so it serves to decide whether to ask or to
+/// ring, never whether to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ownedness {
+    /// Somebody owned the identity when the copy was last brought up to date.
+    Owned(Owner),
+    /// Nobody did.
+    Free,
+    /// There is no copy, because the service is not connected.
+    Unknown,
 }
 
 /// How a host stands with the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionState {
-    /// All is well.
+    /// The service answers.
     Connected,
-    /// The service cannot be reached. What the host owned is still its own, for now: start no new work. An
-    /// implementation with sessions that time out goes on to `Lost` by the host's own clock, before anybody else can
-    /// be given what it owned.
+    /// The service does not answer. What the host owned is still its own, for now: it starts no new work.
     Suspended,
-    /// The session is over and everything it owned is free. When the state is `Connected` again it is another session,
-    /// which owns nothing.
+    /// The session is over, and everything it owned is free or will be soon. The host decides this by its own clock,
+    /// before the service may give away what it owned.
     Lost,
     /// The host has left.
     Closed,
 }
 
-/// Something changed.
+/// A host's session. Whoever owned something in a session with another number than the present one has lost it, also
+/// if he has not seen the state in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// Rises with every session of this run, from 1.
+    pub number: u64,
+    /// How the session stands.
+    pub state: SessionState,
+}
+
+/// Something about owners changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Somebody claimed an identity.
@@ -55,79 +67,154 @@ pub enum Change {
     Missed,
 }
 
-/// An identity that somebody wants to have running.
+/// An identity that somebody wants to have running and that nobody owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
-    /// Which.
-    pub identity: Arc<str>,
-    /// How long to leave it to hosts that have more room ([`crate::turns`]). If somebody owns it then, it is served.
+    /// The fingerprint of the identity's key.
+    pub identity: SecureHash,
+    /// How long this host leaves the demand to hosts that come before it ([`crate::rendezvous`]). If somebody owns the
+    /// identity by then, it is served.
     pub turn: Duration,
 }
 
-/// A host's connection to the service. Every call ends within the service's timeout.
+/// The state of a demand at one moment: it differs after every [`Ownership::demand`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DemandVersion {
+    /// Which creation of the demand it was.
+    pub created: i64,
+    /// How often it was raised since.
+    pub bumps: i64,
+}
+
+/// How a clean sleep ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slept {
+    /// The identity is free and nobody wants it.
+    Asleep,
+    /// The identity is free, and it was demanded since the version that its owner had seen: the demand stays.
+    Wanted,
+    /// This host did not own the identity; nothing was changed.
+    NotOwner,
+}
+
+/// A host of the cluster, as the others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostInfo {
+    /// The name of the host.
+    pub name: Arc<str>,
+    /// The present start of its process.
+    pub run: RunId,
+    /// How many more identities it can take.
+    pub free_slots: u32,
+}
+
+/// A host's connection to the service. Identities are named by the fingerprint of their key
+/// (`PublicKey::fingerprint`). Every call ends within the service's timeout.
+///
+/// A claim does not end the demand for its identity: the demand outlives the owner, so that work of an owner that dies
+/// is not forgotten. Only [`Ownership::sleep`] ends it. The service is a hint about who should try; who may write is
+/// decided by the database alone, which compares the claim.
 #[async_trait]
 pub trait Ownership: Send + Sync + 'static {
     /// This host's name.
     fn host(&self) -> &str;
 
-    /// Claims an identity whose epoch in the database is `stored_epoch`. Ends the demand for it.
-    ///
-    /// # Errors
-    /// [`OwnershipError::Owned`], also when this host is the owner, and the retriable ones. After those the claim may
-    /// have been made all the same: release it, or claim again and look at the owner.
-    async fn claim(&self, identity: &str, stored_epoch: i64) -> Result<Claim, OwnershipError>;
+    /// This start of the process: part of every claim.
+    fn run(&self) -> RunId;
 
-    /// Lets an identity go; true if this host owned it.
-    ///
-    /// Messages may have come in the meantime: look once more, and [`Ownership::demand`] it if so.
+    /// Claims an identity whose claim in the database is `stored`, and makes sure that there is a demand for it. The
+    /// answer is above `stored` and above every claim of this identity that the service ever gave. It must be written
+    /// to the database before anything is read there. A host that owns the identity in its present session is given
+    /// its claim again.
     ///
     /// # Errors
-    /// The retriable ones.
-    async fn release(&self, identity: &str) -> Result<bool, OwnershipError>;
+    /// [`crate::Lost::Owned`] if another host is the owner; [`crate::Permanent::Behind`] if the service cannot rise
+    /// above `stored`; after a transient error the claim may have been made all the same: claim again, or release.
+    async fn claim(&self, identity: SecureHash, stored: FencingToken) -> Result<Claim, OwnershipError>;
 
-    /// Who owns what, of all hosts, by identity.
+    /// The demand for an identity as it is now; `None` if there is none. Whoever lets an identity sleep reads this
+    /// first, then looks for work that is left, and then gives the version to [`Ownership::sleep`].
     ///
     /// # Errors
-    /// The retriable ones.
+    /// Transient and permanent ones.
+    async fn demand_version(&self, identity: SecureHash) -> Result<Option<DemandVersion>, OwnershipError>;
+
+    /// Lets an identity go because nothing is left to do for it, and ends the demand for it if that still has the
+    /// version `seen`. The two happen together or not at all. A demand that was raised meanwhile stays, and is told to
+    /// the hosts at once. Does nothing if this host's session is not the one that claimed.
+    ///
+    /// # Errors
+    /// Transient and permanent ones, and [`crate::Lost::SessionOver`].
+    async fn sleep(&self, identity: SecureHash, seen: Option<DemandVersion>) -> Result<Slept, OwnershipError>;
+
+    /// Lets an identity go while there is work for it: the demand stays (and is made if there is none), so that another
+    /// host takes over. `target` names the host that should; the others give it precedence for
+    /// [`crate::rendezvous::TARGET`]. Returns true if this host owned the identity.
+    ///
+    /// # Errors
+    /// Transient and permanent ones, and [`crate::Lost::SessionOver`].
+    async fn hand_over(&self, identity: SecureHash, target: Option<&str>) -> Result<bool, OwnershipError>;
+
+    /// Who owns what, of all hosts, as the service has it now.
+    ///
+    /// # Errors
+    /// Transient and permanent ones.
     async fn owners(&self) -> Result<Vec<Owner>, OwnershipError>;
 
-    /// Changes from now on.
+    /// Who owns an identity, from this host's own copy and without waiting.
+    fn owner_of(&self, identity: &SecureHash) -> Ownedness;
+
+    /// Changes of owners from now on.
     fn changes(&self) -> Box<dyn Changes>;
 
     /// How this host stands with the service.
-    fn session(&self) -> watch::Receiver<SessionState>;
+    fn session(&self) -> watch::Receiver<Session>;
 
-    /// Asks that somebody run an identity. Stays until it is claimed; asking again, or for one that is owned, does
-    /// nothing.
+    /// Asks that somebody run an identity; returns when the wish is durable. Asking again raises the version of the
+    /// demand, also while the identity is owned: so an owner that is about to let it sleep finds that it is wanted.
     ///
     /// # Errors
-    /// The retriable ones.
-    async fn demand(&self, identity: &str) -> Result<(), OwnershipError>;
+    /// Transient and permanent ones.
+    async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError>;
 
-    /// Demands that this host may serve, open ones and new ones: only while it offers slots.
+    /// Demands that this host may serve, present ones and new ones: only while it offers slots.
     fn demands(&self) -> Box<dyn Demands>;
+
+    /// The identities that are demanded and that nobody owns.
+    ///
+    /// # Errors
+    /// Transient and permanent ones: not to know is never the same as none.
+    async fn wanted(&self) -> Result<Vec<SecureHash>, OwnershipError>;
 
     /// Tells how many more identities this host can take; it starts with none. Others see it and give way.
     ///
     /// # Errors
-    /// The retriable ones.
+    /// Transient and permanent ones.
     async fn offer(&self, free_slots: u32) -> Result<(), OwnershipError>;
 
-    /// Lets everything go and leaves; every call from then on fails with [`OwnershipError::Closed`].
+    /// The hosts that have a session, by name.
+    ///
+    /// # Errors
+    /// Transient and permanent ones.
+    async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError>;
+
+    /// Lets everything go and leaves; demands stay. Every call from then on fails with [`crate::Permanent::Closed`].
     async fn close(&self);
 }
 
 /// Changes of ownership.
 #[async_trait]
 pub trait Changes: Send {
-    /// The next one; `None` when the host has left. Giving up waiting loses nothing.
+    /// The next change; `None` when the host has left. Giving up waiting loses nothing.
     async fn next(&mut self) -> Option<Change>;
 }
 
 /// Demands for identities.
 #[async_trait]
 pub trait Demands: Send {
-    /// The next one; `None` when the host has left. Giving up waiting loses nothing. Each open demand is told once, and
-    /// again after the host had no slots or no connection.
+    /// The next demand; `None` when the host has left. Giving up waiting loses nothing.
+    ///
+    /// A demand is told while nobody owns the identity: once when it is made or raised, once more each time an owner
+    /// goes and leaves it behind, and again after this host had no slots or no connection.
     async fn next(&mut self) -> Option<Demand>;
 }

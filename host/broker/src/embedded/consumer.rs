@@ -1,6 +1,6 @@
-//! Consuming a queue, and listening for bells.
+//! Consuming a queue, and listening for notices of backlogs.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::broker::{Acks, Bells, Consumer, Delivery, Tag};
+use crate::broker::{Acks, BacklogNotices, Consumer, Credit, Delivery, Tag};
 use crate::embedded::queues::Entry;
 use crate::embedded::writer::Job;
 use crate::embedded::{Inner, defect};
-use crate::error::BrokerError;
+use crate::error::{BrokerError, Permanent};
+use crate::queue_name::QueueName;
 
 /// Messages read ahead of a consumer at most, whatever its credit.
 const AHEAD: usize = 64;
@@ -26,7 +27,7 @@ pub(super) struct EmbeddedConsumer {
     ahead: VecDeque<Delivery>,
     /// The number of the last message read.
     read: i64,
-    credit: usize,
+    credit: Credit,
 }
 
 /// What a consumer and its acknowledgements share.
@@ -35,13 +36,39 @@ struct Link {
     entry: Arc<Entry>,
     number: u64,
     attached: AtomicBool,
-    /// Given out and not acknowledged.
-    unacknowledged: Mutex<HashSet<Tag>>,
+    /// What was given out and not acknowledged.
+    unacknowledged: Mutex<InHand>,
     acknowledged: Notify,
 }
 
+/// Deliveries without an acknowledgement.
+#[derive(Default)]
+struct InHand {
+    /// How many bytes each has, as [`crate::Message::bytes`] counts them.
+    deliveries: HashMap<Tag, usize>,
+    bytes: usize,
+}
+
+impl InHand {
+    /// Whether one more delivery may be given out. The bytes of that one do not count yet: a message that is larger
+    /// than the whole credit must come, too.
+    fn has_room(&self, credit: Credit) -> bool {
+        self.deliveries.len() < credit.messages as usize && (self.bytes < credit.bytes || self.deliveries.is_empty())
+    }
+
+    fn insert(&mut self, delivery: &Delivery) {
+        let bytes = delivery.message.bytes();
+        self.deliveries.insert(delivery.tag, bytes);
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, tag: Tag) {
+        self.bytes -= self.deliveries.remove(&tag).unwrap_or(0);
+    }
+}
+
 impl EmbeddedConsumer {
-    pub(super) fn attach(inner: Arc<Inner>, entry: Arc<Entry>, credit: u32) -> EmbeddedConsumer {
+    pub(super) fn attach(inner: Arc<Inner>, entry: Arc<Entry>, credit: Credit) -> EmbeddedConsumer {
         let number = inner.queues.attach(&entry);
         let link = Link {
             inner,
@@ -51,14 +78,14 @@ impl EmbeddedConsumer {
             unacknowledged: Mutex::default(),
             acknowledged: Notify::new(),
         };
-        EmbeddedConsumer { link: Arc::new(link), ahead: VecDeque::new(), read: 0, credit: credit as usize }
+        EmbeddedConsumer { link: Arc::new(link), ahead: VecDeque::new(), read: 0, credit }
     }
 
-    /// Waits until fewer deliveries than the credit are unacknowledged.
+    /// Waits until less than the credit is unacknowledged.
     async fn wait_for_credit(&self) {
         loop {
             let acknowledged = self.link.acknowledged.notified();
-            if self.link.unacknowledged.lock().len() < self.credit {
+            if self.link.unacknowledged.lock().has_room(self.credit) {
                 return;
             }
             acknowledged.await;
@@ -75,10 +102,11 @@ impl EmbeddedConsumer {
 
     async fn read_ahead(&mut self) -> Result<(), BrokerError> {
         let (messages, queue, after) = (Arc::clone(&self.link.inner.messages), self.link.entry.row, self.read);
-        let count = self.credit.min(AHEAD);
+        let count = (self.credit.messages as usize).min(AHEAD);
+        let most = self.credit.bytes.min(AHEAD_BYTES);
         let inner = Arc::clone(&self.link.inner);
         let _turn = inner.messages.turn.acquire().await.map_err(defect)?;
-        let read = tokio::task::spawn_blocking(move || messages.read(queue, after, count, AHEAD_BYTES));
+        let read = tokio::task::spawn_blocking(move || messages.read(queue, after, count, most));
         let found = read.await.map_err(defect)??;
         match found.last() {
             Some(last) => self.read = i64::try_from(last.tag.0).unwrap_or(i64::MAX),
@@ -93,7 +121,7 @@ impl EmbeddedConsumer {
         loop {
             self.wait_for_credit().await;
             if let Some(delivery) = self.ahead.pop_front() {
-                self.link.unacknowledged.lock().insert(delivery.tag);
+                self.link.unacknowledged.lock().insert(&delivery);
                 return Ok(delivery);
             }
             self.wait_for_messages().await;
@@ -108,7 +136,7 @@ impl Consumer for EmbeddedConsumer {
         let mut closed = self.link.inner.closed.subscribe();
         tokio::select! {
             biased;
-            _ = closed.wait_for(|closed| *closed) => Err(BrokerError::Closed),
+            _ = closed.wait_for(|closed| *closed) => Err(Permanent::Closed.into()),
             delivery = self.deliver() => delivery,
         }
     }
@@ -129,39 +157,37 @@ impl Drop for EmbeddedConsumer {
 impl Acks for Link {
     async fn ack(&self, tag: Tag) -> Result<(), BrokerError> {
         if !self.attached.load(Ordering::Acquire) {
-            return Err(BrokerError::Detached);
+            return Err(Permanent::Detached.into());
         }
-        if !self.unacknowledged.lock().contains(&tag) {
-            return Ok(());
-        }
+        let Some(bytes) = self.unacknowledged.lock().deliveries.get(&tag).copied() else { return Ok(()) };
         let (queues, entry) = (Arc::clone(&self.inner.queues), Arc::clone(&self.entry));
         let seq = i64::try_from(tag.0).unwrap_or(i64::MAX);
-        self.inner.ask(|reply| Job::Ack { queues, entry, seq, reply }).await?;
-        self.unacknowledged.lock().remove(&tag);
+        self.inner.ask(|reply| Job::Ack { queues, entry, seq, bytes: bytes as u64, reply }).await?;
+        self.unacknowledged.lock().remove(tag);
         self.acknowledged.notify_one();
         Ok(())
     }
 }
 
-/// A listener for bells.
-pub(super) struct EmbeddedBells {
+/// A listener for notices.
+pub(super) struct EmbeddedNotices {
     inner: Arc<Inner>,
 }
 
-impl EmbeddedBells {
-    pub(super) fn new(inner: Arc<Inner>) -> EmbeddedBells {
-        EmbeddedBells { inner }
+impl EmbeddedNotices {
+    pub(super) fn new(inner: Arc<Inner>) -> EmbeddedNotices {
+        EmbeddedNotices { inner }
     }
 }
 
 #[async_trait]
-impl Bells for EmbeddedBells {
-    async fn next(&mut self) -> Result<String, BrokerError> {
+impl BacklogNotices for EmbeddedNotices {
+    async fn next(&mut self) -> Result<QueueName, BrokerError> {
         let mut closed = self.inner.closed.subscribe();
         tokio::select! {
             biased;
-            _ = closed.wait_for(|closed| *closed) => Err(BrokerError::Closed),
-            entry = self.inner.queues.hear() => Ok(entry.name.to_string()),
+            _ = closed.wait_for(|closed| *closed) => Err(Permanent::Closed.into()),
+            entry = self.inner.queues.next_notice() => Ok(entry.name.clone()),
         }
     }
 }

@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 
 use crate::broker::{Delivery, Message, MessageId, Tag};
 use crate::embedded::queues::Queues;
-use crate::error::BrokerError;
+use crate::error::{BrokerError, Permanent};
+use crate::queue_name::QueueName;
 
 const VERSION: i64 = 1;
 /// Marks a file as ours ("MaxQ").
@@ -34,7 +35,7 @@ const SCHEMA: &str = "
 
 /// Opens (or makes) the file for writing.
 pub(super) fn prepare(path: &Path, tuning: &Tuning) -> Result<Connection, BrokerError> {
-    let of_file = |fault: Fault| BrokerError::of_file(path, fault);
+    let of_file = |fault: Fault| super::fault_of_file(path, fault);
     let sql = |error: rusqlite::Error| of_file(error.into());
     let mut conn = open_writer(path, tuning).map_err(of_file)?;
     let number = |conn: &Connection, sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
@@ -51,24 +52,32 @@ pub(super) fn prepare(path: &Path, tuning: &Tuning) -> Result<Connection, Broker
     }
     let found = number(&conn, "PRAGMA user_version").map_err(sql)?;
     if found != VERSION {
-        return Err(BrokerError::Incompatible { path: path.to_owned(), found, supported: VERSION });
+        return Err(Permanent::Incompatible { path: path.to_owned(), found, supported: VERSION }.into());
     }
     Ok(conn)
 }
 
-/// The queues and how much is in each.
-pub(super) fn load(conn: &Connection) -> Result<Queues, Fault> {
+/// The queues and how much is in each, and the number of the newest message of all.
+pub(super) fn load(conn: &Connection) -> Result<(Queues, i64), Fault> {
     let queues = Queues::default();
+    let newest = conn.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0))?;
     let mut rows = conn.prepare(
-        "SELECT queue.id, queue.name, coalesce(held.n, 0), coalesce(held.newest, 0) FROM queue LEFT JOIN \
-         (SELECT queue, count(*) AS n, max(seq) AS newest FROM message GROUP BY queue) AS held ON held.queue = queue.id",
+        "SELECT queue.id, queue.name, coalesce(held.n, 0), coalesce(held.newest, 0), coalesce(held.bytes, 0) \
+         FROM queue LEFT JOIN (SELECT queue, count(*) AS n, max(seq) AS newest, sum(length(body)) AS bytes \
+         FROM message GROUP BY queue) AS held ON held.queue = queue.id",
     )?;
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
-        let (id, name, depth, newest): (i64, String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        queues.load(id, &name, u64::try_from(depth).unwrap_or(0), newest);
+        let (id, name, newest): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(3)?);
+        let number = |index| row.get(index).map(|n: i64| u64::try_from(n).unwrap_or(0));
+        let (depth, bodies): (u64, u64) = (number(2)?, number(4)?);
+        match name.parse::<QueueName>() {
+            Ok(name) => queues.load(id, &name, depth, newest, bodies + depth * Message::OVERHEAD as u64),
+            // Version 0.1.0 named queues after identities. Nobody asks for those any more.
+            Err(_) => tracing::warn!(queue = ?name, messages = depth, "a queue of an older version is left alone"),
+        }
     }
-    Ok(queues)
+    Ok((queues, newest))
 }
 
 /// Messages for consumers, through a connection that only reads.
@@ -91,7 +100,7 @@ impl Messages {
             .prepare_cached("SELECT seq, id, body FROM message WHERE queue = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")?;
         let mut rows = sql.query(params![queue, after, i64::try_from(count).unwrap_or(i64::MAX)])?;
         let (mut found, mut total) = (Vec::new(), 0);
-        while total < bytes
+        while total < bytes.max(1)
             && let Some(row) = rows.next()?
         {
             let seq: i64 = row.get(0)?;

@@ -9,9 +9,10 @@ mod queues;
 mod writer;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use maxhost_sqlite::{
@@ -20,15 +21,13 @@ use maxhost_sqlite::{
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use crate::broker::{Bells, Broker, Consumer, Message};
-use crate::error::BrokerError;
-use consumer::{EmbeddedBells, EmbeddedConsumer};
+use crate::broker::{BacklogNotices, Broker, Consumer, Credit, Message};
+use crate::error::{BrokerError, Permanent, Transient};
+use crate::queue_name::QueueName;
+use consumer::{EmbeddedConsumer, EmbeddedNotices};
 use file::Messages;
 use queues::{Entry, Queues};
 use writer::{BrokerWriter, Job};
-
-/// A queue's name may be as long as an AMQP broker's address surely may.
-const NAME_BYTES: usize = 255;
 
 /// How an [`EmbeddedBroker`] is opened.
 #[derive(Debug, Clone)]
@@ -37,6 +36,9 @@ pub struct EmbeddedOptions {
     pub path: PathBuf,
     /// Bytes that the body of a message may have.
     pub max_message_bytes: usize,
+    /// Bytes of messages that one queue may hold ([`Message::bytes`]); at least one message of the largest size fits in
+    /// any case. A sender to a full queue is told [`Transient::QueueFull`].
+    pub max_queue_bytes: u64,
     /// Bytes of pages that the committer keeps in memory at most.
     pub cache_bytes: usize,
     /// Bytes the file may grow to; `None`: the disk is the limit.
@@ -46,11 +48,13 @@ pub struct EmbeddedOptions {
 }
 
 impl EmbeddedOptions {
-    /// The defaults, for this file: messages up to 10 MiB, as Corda's network parameters have it.
+    /// The defaults, for this file: messages up to 10 MiB, as Corda's network parameters have it, and queues up to
+    /// 256 MiB.
     pub fn new(path: impl Into<PathBuf>) -> EmbeddedOptions {
         EmbeddedOptions {
             path: path.into(),
             max_message_bytes: 10 << 20,
+            max_queue_bytes: 256 << 20,
             cache_bytes: 16 << 20,
             max_bytes: None,
             bounds: Bounds { soft_bytes: 16 << 20, hard_bytes: 64 << 20, ..Bounds::default() },
@@ -72,6 +76,7 @@ struct Inner {
     closed: watch::Sender<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
     max_message_bytes: usize,
+    max_queue_bytes: u64,
 }
 
 impl fmt::Debug for EmbeddedBroker {
@@ -91,23 +96,23 @@ impl EmbeddedBroker {
     /// Opens (or makes) the file and starts the committer.
     ///
     /// # Errors
-    /// [`BrokerError::Unusable`], [`BrokerError::Incompatible`], and the retriable ones.
+    /// [`Permanent::Unusable`], [`Permanent::Incompatible`], and the transient ones.
     pub async fn open(options: EmbeddedOptions) -> Result<EmbeddedBroker, BrokerError> {
-        let EmbeddedOptions { path, max_message_bytes, cache_bytes, max_bytes, bounds } = options;
+        let EmbeddedOptions { path, max_message_bytes, max_queue_bytes, cache_bytes, max_bytes, bounds } = options;
         let tuning = Tuning { cache_bytes, max_bytes, ..Tuning::default() };
         let opened = tokio::task::spawn_blocking(move || -> Result<_, BrokerError> {
-            let of_file = |fault| BrokerError::of_file(&path, fault);
+            let of_file = |fault| fault_of_file(&path, fault);
             let conn = file::prepare(&path, &tuning)?;
             let reader = open_reader(&path, &Tuning { cache_bytes: 2 << 20, ..tuning }).map_err(of_file)?;
-            let queues = file::load(&conn).map_err(of_file)?;
-            Ok((conn, Messages::new(reader), Arc::new(queues)))
+            let (queues, newest) = file::load(&conn).map_err(of_file)?;
+            Ok((conn, Messages::new(reader), Arc::new(queues), newest))
         });
-        let (conn, messages, queues) = opened.await.map_err(defect)??;
+        let (conn, messages, queues, newest) = opened.await.map_err(defect)??;
         let jobs = Arc::new(Queue::new(bounds));
         let stats = Arc::new(Stats::default());
         let (started, starting) = oneshot::channel();
         let thread = {
-            let (jobs, stats, first) = (Arc::clone(&jobs), Arc::clone(&stats), queues.newest() + 1);
+            let (jobs, stats, first) = (Arc::clone(&jobs), Arc::clone(&stats), newest + 1);
             std::thread::Builder::new().name("broker".to_owned()).spawn(move || {
                 let mut writer = match BrokerWriter::new(&conn, first) {
                     Ok(writer) => writer,
@@ -132,6 +137,7 @@ impl EmbeddedBroker {
                 closed: watch::Sender::new(false),
                 thread: Mutex::new(Some(thread)),
                 max_message_bytes,
+                max_queue_bytes: max_queue_bytes.max((max_message_bytes + Message::OVERHEAD) as u64),
             }),
         })
     }
@@ -147,17 +153,14 @@ impl EmbeddedBroker {
     }
 
     /// The queue of this name, made if there is none.
-    async fn entry(&self, name: &str) -> Result<Arc<Entry>, BrokerError> {
+    async fn entry(&self, name: &QueueName) -> Result<Arc<Entry>, BrokerError> {
         if *self.inner.closed.borrow() {
-            return Err(BrokerError::Closed);
-        }
-        if name.is_empty() || name.len() > NAME_BYTES {
-            return Err(BrokerError::BadQueue(name.chars().take(64).collect()));
+            return Err(Permanent::Closed.into());
         }
         if let Some(entry) = self.inner.queues.find(name) {
             return Ok(entry);
         }
-        let row = self.ask(|reply| Job::Create { name: name.to_owned(), reply }).await?;
+        let row = self.ask(|reply| Job::Create { name: name.clone(), reply }).await?;
         Ok(self.inner.queues.add(row, name))
     }
 }
@@ -169,45 +172,72 @@ impl Inner {
         let bytes = job.bytes();
         if let Err((job, refused)) = self.jobs.push(job, bytes) {
             let error = match refused {
-                Refused::Overloaded => BrokerError::Overloaded,
-                Refused::Closed => BrokerError::Closed,
+                Refused::Overloaded => Transient::Overloaded.into(),
+                Refused::Closed => Permanent::Closed.into(),
             };
             BrokerWriter::finish(job, Err(error));
         }
-        answer.await.unwrap_or(Err(BrokerError::Closed))
+        answer.await.unwrap_or_else(|_| Err(Permanent::Closed.into()))
     }
 }
 
 fn defect(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BrokerError {
-    BrokerError::Unavailable(Fault::new(FaultKind::Other, error))
+    Transient::Unavailable(Arc::from(error.into())).into()
+}
+
+impl From<Fault> for BrokerError {
+    fn from(fault: Fault) -> BrokerError {
+        match fault.kind {
+            FaultKind::Full => Transient::NoSpace(fault.source),
+            _ => Transient::Unavailable(fault.source),
+        }
+        .into()
+    }
+}
+
+/// The failure of an operation on the file as a whole.
+fn fault_of_file(path: &Path, fault: Fault) -> BrokerError {
+    if fault.kind.is_retriable() {
+        return fault.into();
+    }
+    let unwritable = matches!(fault.kind, FaultKind::ReadOnly | FaultKind::CannotOpen);
+    Permanent::Unusable { path: path.to_owned(), unwritable, source: fault.source }.into()
 }
 
 #[async_trait]
 impl Broker for EmbeddedBroker {
-    async fn send(&self, queue: &str, message: Message) -> Result<(), BrokerError> {
+    async fn send(&self, queue: &QueueName, message: Message, within: Duration) -> Result<(), BrokerError> {
         let (bytes, limit) = (message.body.len(), self.inner.max_message_bytes);
         if bytes > limit {
-            return Err(BrokerError::TooLarge { bytes, limit });
+            return Err(Permanent::TooLarge { bytes, limit }.into());
         }
-        let entry = self.entry(queue).await?;
-        let queues = Arc::clone(&self.inner.queues);
-        self.ask(|reply| Job::Send { queues, entry, message, reply }).await
+        let sending = async {
+            let entry = self.entry(queue).await?;
+            let (bytes, limit) = (message.bytes() as u64, self.inner.max_queue_bytes);
+            if let Err(held) = entry.reserve(bytes, limit) {
+                return Err(Transient::QueueFull { queue: queue.clone(), bytes, held, limit }.into());
+            }
+            let queues = Arc::clone(&self.inner.queues);
+            self.ask(|reply| Job::Send { queues, entry, message, reply }).await
+        };
+        tokio::time::timeout(within, sending).await.unwrap_or_else(|_| Err(Transient::TimedOut.into()))
     }
 
-    async fn consume(&self, queue: &str, credit: u32) -> Result<Box<dyn Consumer>, BrokerError> {
+    async fn consume(&self, queue: &QueueName, credit: Credit) -> Result<Box<dyn Consumer>, BrokerError> {
         let entry = self.entry(queue).await?;
-        Ok(Box::new(EmbeddedConsumer::attach(Arc::clone(&self.inner), entry, credit.max(1))))
+        let credit = Credit { messages: credit.messages.max(1), ..credit };
+        Ok(Box::new(EmbeddedConsumer::attach(Arc::clone(&self.inner), entry, credit)))
     }
 
-    async fn waiting(&self) -> Result<Vec<String>, BrokerError> {
+    async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
         if *self.inner.closed.borrow() {
-            return Err(BrokerError::Closed);
+            return Err(Permanent::Closed.into());
         }
         Ok(self.inner.queues.waiting())
     }
 
-    async fn bells(&self) -> Result<Box<dyn Bells>, BrokerError> {
-        Ok(Box::new(EmbeddedBells::new(Arc::clone(&self.inner))))
+    async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError> {
+        Ok(Box::new(EmbeddedNotices::new(Arc::clone(&self.inner))))
     }
 
     fn max_message_bytes(&self) -> usize {

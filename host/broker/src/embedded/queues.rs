@@ -1,4 +1,4 @@
-//! What is in memory of each queue: who consumes it, how much it holds, and whether its bell rang.
+//! What is in memory of each queue: who consumes it, how much it holds, and whether a notice of its backlog is due.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,11 +7,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use crate::queue_name::QueueName;
+
 /// A queue.
 pub(super) struct Entry {
     pub(super) row: i64,
-    pub(super) name: Arc<str>,
+    pub(super) name: QueueName,
     pub(super) state: watch::Sender<State>,
+    /// Bytes of the messages that are in the file and of those on their way into it.
+    held: AtomicU64,
+}
+
+impl Entry {
+    /// Takes room for a message, unless that would bring the queue over `limit`.
+    ///
+    /// # Errors
+    /// How much the queue holds.
+    pub(super) fn reserve(&self, bytes: u64, limit: u64) -> Result<(), u64> {
+        let room = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= limit);
+        self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).map(drop)
+    }
+
+    /// Gives back the room of a message that was not written, or is gone.
+    pub(super) fn give_back(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::AcqRel);
+    }
 }
 
 /// The changing part of an [`Entry`].
@@ -23,8 +43,8 @@ pub(super) struct State {
     pub(super) depth: u64,
     /// The number of the newest committed message.
     pub(super) newest: i64,
-    /// The bell rang and nobody has heard it yet.
-    rung: bool,
+    /// A notice is due and nobody has taken it yet.
+    noticed: bool,
 }
 
 impl State {
@@ -33,46 +53,42 @@ impl State {
     }
 }
 
-/// All queues, and the bells that rang. Bounded by the number of queues.
+/// All queues, and the notices that are due. Bounded by the number of queues.
 #[derive(Default)]
 pub(super) struct Queues {
-    entries: Mutex<HashMap<Arc<str>, Arc<Entry>>>,
-    rung: Mutex<VecDeque<Arc<Entry>>>,
-    bell: Notify,
+    entries: Mutex<HashMap<QueueName, Arc<Entry>>>,
+    due: Mutex<VecDeque<Arc<Entry>>>,
+    notice: Notify,
     consumers: AtomicU64,
 }
 
 impl Queues {
-    pub(super) fn find(&self, name: &str) -> Option<Arc<Entry>> {
+    pub(super) fn find(&self, name: &QueueName) -> Option<Arc<Entry>> {
         self.entries.lock().get(name).cloned()
     }
 
     /// The entry of a queue that is in the file: the one that is there, if somebody was faster.
-    pub(super) fn add(&self, row: i64, name: &str) -> Arc<Entry> {
-        let name: Arc<str> = Arc::from(name);
+    pub(super) fn add(&self, row: i64, name: &QueueName) -> Arc<Entry> {
         let mut entries = self.entries.lock();
-        let entry = entries
-            .entry(Arc::clone(&name))
-            .or_insert_with(|| Arc::new(Entry { row, name, state: watch::Sender::default() }));
+        let entry = entries.entry(name.clone()).or_insert_with(|| {
+            let (name, held) = (name.clone(), AtomicU64::new(0));
+            Arc::new(Entry { row, name, state: watch::Sender::default(), held })
+        });
         Arc::clone(entry)
     }
 
     /// A queue found in the file when the broker starts.
-    pub(super) fn load(&self, row: i64, name: &str, depth: u64, newest: i64) {
+    pub(super) fn load(&self, row: i64, name: &QueueName, depth: u64, newest: i64, bytes: u64) {
         let entry = self.add(row, name);
+        entry.held.store(bytes, Ordering::Release);
         entry.state.send_modify(|state| (state.depth, state.newest) = (depth, newest));
-        self.ring(&entry);
-    }
-
-    /// The number of the newest message of all.
-    pub(super) fn newest(&self) -> i64 {
-        self.entries.lock().values().map(|entry| entry.state.borrow().newest).max().unwrap_or(0)
+        self.notice(&entry);
     }
 
     /// The queues that hold messages which nobody consumes.
-    pub(super) fn waiting(&self) -> Vec<String> {
+    pub(super) fn waiting(&self) -> Vec<QueueName> {
         let entries = self.entries.lock();
-        entries.values().filter(|entry| entry.state.borrow().is_waiting()).map(|e| e.name.to_string()).collect()
+        entries.values().filter(|entry| entry.state.borrow().is_waiting()).map(|e| e.name.clone()).collect()
     }
 
     /// A message was committed.
@@ -81,7 +97,7 @@ impl Queues {
             state.depth += 1;
             state.newest = state.newest.max(seq);
         });
-        self.ring(entry);
+        self.notice(entry);
     }
 
     /// A message was acknowledged.
@@ -99,45 +115,45 @@ impl Queues {
     /// A consumer went.
     pub(super) fn detach(&self, entry: &Arc<Entry>, number: u64) {
         entry.state.send_modify(|state| state.consumers.retain(|consumer| *consumer != number));
-        self.ring(entry);
+        self.notice(entry);
     }
 
-    /// Rings, if there is reason to and it has not rung since somebody heard it.
-    fn ring(&self, entry: &Arc<Entry>) {
-        let rings = entry.state.send_if_modified(|state| {
-            let rings = state.is_waiting() && !state.rung;
-            state.rung |= rings;
-            rings
+    /// Makes a notice due, if there is a backlog and none is due yet.
+    fn notice(&self, entry: &Arc<Entry>) {
+        let is_new = entry.state.send_if_modified(|state| {
+            let is_new = state.is_waiting() && !state.noticed;
+            state.noticed |= is_new;
+            is_new
         });
-        if rings {
-            self.rung.lock().push_back(Arc::clone(entry));
-            self.bell.notify_one();
+        if is_new {
+            self.due.lock().push_back(Arc::clone(entry));
+            self.notice.notify_one();
         }
     }
 
-    /// Waits for a bell that there is still reason for.
-    pub(super) async fn hear(&self) -> Arc<Entry> {
+    /// Waits for a notice that there is still reason for.
+    pub(super) async fn next_notice(&self) -> Arc<Entry> {
         loop {
-            while let Some(entry) = self.take_rung() {
+            while let Some(entry) = self.take_notice() {
                 let mut waiting = false;
                 entry.state.send_modify(|state| {
-                    state.rung = false;
+                    state.noticed = false;
                     waiting = state.is_waiting();
                 });
                 if waiting {
                     return entry;
                 }
             }
-            self.bell.notified().await;
+            self.notice.notified().await;
         }
     }
 
-    fn take_rung(&self) -> Option<Arc<Entry>> {
-        let mut rung = self.rung.lock();
-        let entry = rung.pop_front();
-        if !rung.is_empty() {
-            // Two bells may have rung as one: pass it on to the next listener.
-            self.bell.notify_one();
+    fn take_notice(&self) -> Option<Arc<Entry>> {
+        let mut due = self.due.lock();
+        let entry = due.pop_front();
+        if !due.is_empty() {
+            // Two notices may have woken one listener only: the next is woken for the rest.
+            self.notice.notify_one();
         }
         entry
     }

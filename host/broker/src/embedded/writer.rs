@@ -8,15 +8,32 @@ use tokio::sync::oneshot;
 
 use crate::broker::Message;
 use crate::embedded::queues::{Entry, Queues};
-use crate::error::BrokerError;
+use crate::error::{BrokerError, Permanent};
+use crate::queue_name::QueueName;
 
 type Reply<T> = oneshot::Sender<Result<T, BrokerError>>;
 
 /// Every change of the file.
 pub(super) enum Job {
-    Create { name: String, reply: Reply<i64> },
-    Send { queues: Arc<Queues>, entry: Arc<Entry>, message: Message, reply: Reply<()> },
-    Ack { queues: Arc<Queues>, entry: Arc<Entry>, seq: i64, reply: Reply<()> },
+    Create {
+        name: QueueName,
+        reply: Reply<i64>,
+    },
+    /// The bytes of the message are reserved in the entry; whoever finishes the job gives them back if it failed.
+    Send {
+        queues: Arc<Queues>,
+        entry: Arc<Entry>,
+        message: Message,
+        reply: Reply<()>,
+    },
+    /// `bytes` are those of the message, which are given back when its row is gone.
+    Ack {
+        queues: Arc<Queues>,
+        entry: Arc<Entry>,
+        seq: i64,
+        bytes: u64,
+        reply: Reply<()>,
+    },
 }
 
 impl Job {
@@ -65,8 +82,8 @@ impl Writer for BrokerWriter<'_> {
     fn apply(&mut self, job: &Job, _again: bool) -> Result<Written, Failure<BrokerError>> {
         match job {
             Job::Create { name, .. } => {
-                self.create.execute([name])?;
-                Ok(Written(self.find.query_row([name], |row| row.get(0))?))
+                self.create.execute([name.as_str()])?;
+                Ok(Written(self.find.query_row([name.as_str()], |row| row.get(0))?))
             }
             Job::Send { entry, message, .. } => {
                 let seq = self.next;
@@ -90,14 +107,16 @@ impl Writer for BrokerWriter<'_> {
             Job::Create { reply, .. } => {
                 let _ = reply.send(outcome.map(|Written(row)| row));
             }
-            Job::Send { queues, entry, reply, .. } => {
-                if let Ok(Written(seq)) = &outcome {
-                    queues.arrived(&entry, *seq);
+            Job::Send { queues, entry, message, reply } => {
+                match &outcome {
+                    Ok(Written(seq)) => queues.arrived(&entry, *seq),
+                    Err(_) => entry.give_back(message.bytes() as u64),
                 }
                 let _ = reply.send(outcome.map(|_| ()));
             }
-            Job::Ack { queues, entry, reply, .. } => {
+            Job::Ack { queues, entry, bytes, reply, .. } => {
                 if let Ok(Written(1)) = outcome {
+                    entry.give_back(bytes);
                     queues.gone(&entry);
                 }
                 let _ = reply.send(outcome.map(|_| ()));
@@ -106,6 +125,6 @@ impl Writer for BrokerWriter<'_> {
     }
 
     fn closed() -> BrokerError {
-        BrokerError::Closed
+        Permanent::Closed.into()
     }
 }

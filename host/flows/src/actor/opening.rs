@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use maxhost_journal::{Millis, Segment};
-use maxhost_model::{Class, FlowRow, Problem};
+use maxhost_model::{Class, FencingToken, FlowRow, Problem, SecureHash};
 use maxhost_store::Head;
 use tokio::time::Instant;
 
@@ -31,7 +31,7 @@ impl Actor {
         .map_err(Problem::from)?;
         let apps = core.catalogue.set(&spec.cordapps)?;
         let first = !self.entry.claimed.load(Ordering::Acquire);
-        let epoch = self.claim().await?;
+        let epoch = self.claim(keys.party().owning_key.fingerprint()).await?;
         let rows: Vec<FlowRow> = self.flows.keys().copied().collect();
         if first {
             crate::bounce::sweep(core, &self.entry, &rows).await?;
@@ -41,18 +41,20 @@ impl Actor {
     }
 
     /// Makes this host the identity's owner in the database, once in its life.
-    pub(super) async fn claim(&self) -> Result<i64, Problem> {
+    pub(super) async fn claim(&self, fingerprint: SecureHash) -> Result<i64, Problem> {
         let epoch = self.entry.epoch.load(Ordering::Acquire);
         if self.entry.claimed.load(Ordering::Acquire) {
             return Ok(epoch);
         }
-        let claim = self.core.ownership.claim(&self.entry.text, epoch).await.map_err(Problem::from)?.epoch;
+        let stored = FencingToken { generation: 0, epoch };
+        let claim = self.core.ownership.claim(fingerprint, stored).await.map_err(Problem::from)?.token.epoch;
         if let Err(error) = self.core.store.raise_epoch(self.entry.row, claim).await {
             // Claimed and not recorded is not owned: the next attempt claims anew.
-            let _ = self.core.ownership.release(&self.entry.text).await;
+            let _ = self.core.ownership.hand_over(fingerprint, None).await;
             return Err(error.into());
         }
         self.entry.epoch.store(claim, Ordering::Release);
+        *self.entry.owned_as.lock() = Some(fingerprint);
         self.entry.claimed.store(true, Ordering::Release);
         Ok(claim)
     }
