@@ -1,5 +1,5 @@
 //! The decisions of the ownership protocol, without input or output, for services whose owners are nodes of sessions.
-//! Implementations carry them out.
+//! Implementations carry them out; the simulation in `tests/ownership_simulation` runs them under many faults.
 
 use maxhost_model::FencingToken;
 
