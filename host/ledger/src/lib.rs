@@ -11,6 +11,7 @@ pub mod digest;
 pub(crate) mod fixtures;
 pub mod keys;
 pub mod merkle;
+pub mod notary;
 pub mod refused;
 pub mod rules;
 pub mod time;

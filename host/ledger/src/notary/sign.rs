@@ -1,0 +1,133 @@
+//! A notary's signatures: one for each batch (behaviour.md 11.6).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maxhost_model::{PublicKey, SecureHash};
+
+use super::uniqueness::BatchStamp;
+use crate::keys::is_fulfilled_by;
+use crate::refused::{Refused, Result};
+use crate::rules::Rule;
+use crate::time::TimeWindow;
+use crate::tx::signature::sign_batch;
+use crate::tx::{NotaryRole, NotaryStatement, Signer, TransactionSignature};
+
+/// Signs transactions that are committed: those of one batch with one signature. A transaction that is asked for again is
+/// signed for the batch in which it was committed, so a statement is true whenever it is made. The answers are in the order
+/// given; a transaction that is given twice is signed once.
+///
+/// # Errors
+/// Those of the signer.
+pub fn sign_committed(
+    committed: &[(SecureHash, BatchStamp)],
+    role: NotaryRole,
+    parameters: SecureHash,
+    signer: &impl Signer,
+    platform_version: u32,
+) -> Result<Vec<TransactionSignature>> {
+    let mut batches: BTreeMap<BatchStamp, Vec<SecureHash>> = BTreeMap::new();
+    let mut place: BTreeMap<SecureHash, TransactionSignature> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for (id, stamp) in committed.iter().filter(|(id, _)| seen.insert(*id)) {
+        batches.entry(*stamp).or_default().push(*id);
+    }
+    for (stamp, ids) in &batches {
+        let statement = NotaryStatement { role, committed_at: stamp.at, batch: stamp.batch, parameters };
+        let signatures = sign_batch(ids, Some(statement), signer, platform_version)?;
+        place.extend(ids.iter().copied().zip(signatures));
+    }
+    let signed = |(id, _): &(SecureHash, BatchStamp)| {
+        let missing = || Refused::new(Rule::NothingSigned, "a committed transaction was not signed").of(*id);
+        place.get(id).cloned().ok_or_else(missing)
+    };
+    committed.iter().map(signed).collect()
+}
+
+/// Checks a notary's answer: its signatures fulfil its key, each verifies over the transaction and states that the commit
+/// was inside of the time-window.
+///
+/// # Errors
+/// [`Rule::SignatureMissing`], [`Rule::SignatureForeign`] for a signature without a notary's statement,
+/// [`Rule::TimeWindowInvalid`], and those of [`TransactionSignature::verify`].
+pub fn check_notarised(
+    id: &SecureHash,
+    notary: &PublicKey,
+    window: Option<TimeWindow>,
+    signatures: &[TransactionSignature],
+) -> Result<()> {
+    let signers = signatures.iter().map(TransactionSignature::by).collect();
+    if !is_fulfilled_by(notary, &signers) {
+        let message = format!("the notary's key {notary} is not fulfilled by its answer");
+        return Err(Refused::new(Rule::SignatureMissing, message).of(*id).detail("keys", notary));
+    }
+    for signature in signatures {
+        signature.verify(id)?;
+        let statement = signature.notary_statement().ok_or_else(|| {
+            Refused::new(Rule::SignatureForeign, "a notary's signature states what it has done").of(*id)
+        })?;
+        if let Some(window) = window.filter(|window| !window.contains(statement.committed_at)) {
+            let message =
+                format!("it was committed at {}, outside of the time-window {window}", statement.committed_at);
+            return Err(Refused::new(Rule::TimeWindowInvalid, message).of(*id));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::fixtures::{NOTARY_KEY, key, network, parameters_hash, reference, signing_key};
+    use crate::time::Timestamp;
+    use crate::tx::signature;
+
+    fn stamp(batch: u64, at: u64) -> BatchStamp {
+        BatchStamp { batch, at: Timestamp::from_nanos(at) }
+    }
+
+    #[test]
+    fn a_batch_has_one_signature_and_a_repeat_that_of_its_own_batch() {
+        let ids: Vec<SecureHash> = (0..4).map(|number| reference(number).tx).collect();
+        let committed =
+            [(ids[0], stamp(2, 20)), (ids[1], stamp(2, 20)), (ids[2], stamp(1, 10)), (ids[0], stamp(2, 20))];
+        let signer = signing_key(NOTARY_KEY);
+        let signed = sign_committed(&committed, NotaryRole::Uniqueness, parameters_hash(), &signer, 140).unwrap();
+        assert_eq!(signed.len(), 4);
+        assert_eq!(signed[0].bytes(), signed[1].bytes());
+        assert_ne!(signed[0].bytes(), signed[2].bytes());
+        assert_eq!(signed[0], signed[3]);
+        let notary = key(NOTARY_KEY);
+        for ((id, stamp), signature) in committed.iter().zip(&signed) {
+            check_notarised(id, &notary, None, std::slice::from_ref(signature)).unwrap();
+            assert_eq!(signature.notary_statement().unwrap().committed_at, stamp.at);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_checked() {
+        let id = network();
+        let signer = signing_key(NOTARY_KEY);
+        let signed =
+            sign_committed(&[(id, stamp(1, 10))], NotaryRole::Uniqueness, parameters_hash(), &signer, 140).unwrap();
+        let rule = |key: &PublicKey, window, signatures: &[TransactionSignature]| {
+            check_notarised(&id, key, window, signatures).err().map(|refused| refused.rule())
+        };
+        let notary = key(NOTARY_KEY);
+        let until = |nanos| Some(TimeWindow::until_only(Timestamp::from_nanos(nanos)));
+        assert_eq!(rule(&notary, until(11), &signed), None);
+        assert_eq!(rule(&notary, until(10), &signed), Some(Rule::TimeWindowInvalid));
+        assert_eq!(rule(&key(1), None, &signed), Some(Rule::SignatureMissing));
+        assert_eq!(rule(&notary, None, &[]), Some(Rule::SignatureMissing));
+        let plain = signature::sign(&id, &signer, 140).unwrap();
+        assert_eq!(rule(&notary, None, &[plain]), Some(Rule::SignatureForeign));
+        let other = sign_committed(
+            &[(parameters_hash(), stamp(1, 10))],
+            NotaryRole::Uniqueness,
+            parameters_hash(),
+            &signer,
+            140,
+        );
+        assert_eq!(rule(&notary, None, &other.unwrap()), Some(Rule::SignatureForeign));
+    }
+}
