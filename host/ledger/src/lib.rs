@@ -16,6 +16,7 @@ pub mod refused;
 pub mod rules;
 pub mod time;
 pub mod tx;
+pub mod vault;
 
 pub use refused::{Refused, Result};
 pub use rules::Rule;

@@ -1,0 +1,21 @@
+//! Queries of a vault: one tree of criteria for queries, feeds, selection and locks; the language in which people write
+//! it; order, pages and aggregates (behaviour.md 12.4 to 12.8).
+
+mod aggregate;
+mod criteria;
+mod evaluate;
+mod lexer;
+mod page;
+mod parser;
+mod print;
+mod value;
+
+pub use aggregate::{Aggregate, Group, aggregate};
+pub use criteria::{Builtin, CompareOp, Criterion, Field, MAX_DEPTH, MAX_EXPRESSION, MAX_LIST, Operand, Set};
+pub use evaluate::{Lock, Row, Status, Truth, evaluate, like};
+pub use page::{Cursor, DEFAULT_LIMIT, MAX_LIMIT, MAX_SORT, Page, Query, SortKey, StatusFilter, page};
+pub use parser::parse;
+pub use value::{Number, Value};
+
+#[cfg(test)]
+mod tests;
