@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::api::{CordappView, FlowType};
 use crate::options::CordappRef;
+use crate::placement::CpuProfile;
 use crate::schema::ArgumentSchema;
-use crate::threads::Habit;
 
 /// Flows that are named to somebody who asked for one that is not there.
 const NAMES_SHOWN: usize = 8;
@@ -29,7 +29,7 @@ pub(crate) struct FlowDef {
     pub descriptor: FlowDescriptor,
     pub component: Arc<FlowComponent>,
     schema: Option<ArgumentSchema>,
-    pub habit: Habit,
+    pub habit: CpuProfile,
 }
 
 impl FlowDef {
@@ -49,7 +49,7 @@ impl FlowDef {
             descriptor: descriptor.clone(),
             component: component.clone(),
             schema,
-            habit: Habit::default(),
+            habit: CpuProfile::default(),
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use maxhost_broker::Broker;
-use maxhost_journal::{Initiation, Limits, Nanos, Parcel};
+use maxhost_journal::{FrameBatch, Initiation, Limits, Nanos};
 use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, X500Name};
 use maxhost_ownership::Ownership;
 use maxhost_pki::{KeyVault, NetworkMap, OpenIdentity};
@@ -16,16 +16,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::actor::Actor;
 use crate::admission::Slots;
-use crate::ahead::{Offer, Runner};
 use crate::apps::{AppSet, Catalogue};
-use crate::directory::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
-use crate::ends::Ends;
-use crate::mail::Mail;
+use crate::identity::Actor;
+use crate::message::IdentityCommand;
 use crate::options::{HostOptions, IdentityLimits, OperatorEvent};
-use crate::port::{Arrival, FlowPort};
-use crate::watch::Watchers;
+use crate::outcomes::RecentOutcomes;
+use crate::registry::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
+use crate::running_flow::{Arrival, RunningFlow};
+use crate::speculation::{Offer, Runner};
+use crate::watchers::Watchers;
 
 /// Nanoseconds since 1970 UTC.
 pub(crate) fn now() -> Nanos {
@@ -67,10 +67,10 @@ pub(crate) struct Core {
     pub catalogue: Catalogue,
     pub directory: Directory,
     /// Flows in memory.
-    pub ports: DashMap<FlowRow, Arc<FlowPort>>,
+    pub ports: DashMap<FlowRow, Arc<RunningFlow>>,
     pub network: NetworkMap,
     pub vault: KeyVault,
-    pub ends: Ends,
+    pub outcomes: RecentOutcomes,
     pub watchers: Watchers,
     pub slots: Slots,
     /// Threads for guests that compute.
@@ -127,83 +127,84 @@ impl Core {
         Ok(self.network.party(name).map_err(Problem::from)?.map(|verified| verified.party))
     }
 
-    /// Brings a parcel that is in the database to the flow it is for.
-    pub fn route_parcel(self: &Arc<Core>, to: &Arc<IdentityEntry>, session: SessionId, seq: u32, parcel: Parcel) {
+    /// Brings a batch that is in the database to the flow it is for.
+    pub fn route_batch(self: &Arc<Core>, to: &Arc<IdentityEntry>, session: SessionId, seq: u32, batch: FrameBatch) {
         let row = session.flow();
         let port = self.ports.get(&row).map(|port| port.value().clone());
-        let arrival = Arrival { session: session.index(), seq, parcel, runner: None };
+        let arrival = Arrival { session: session.index(), seq, batch, runner: None };
         if port.is_some_and(|port| port.push(arrival).is_ok()) {
             return;
         }
-        self.tell(to, Mail::News(row));
+        self.tell(to, IdentityCommand::News(row));
     }
 
-    /// Puts a letter into an identity's mailbox, and opens the identity if it sleeps.
-    pub fn tell(self: &Arc<Core>, entry: &Arc<IdentityEntry>, mail: Mail) {
-        // Only under this lock are letters put in, and only under it does an actor close: so none falls between.
+    /// Puts a command into an identity's mailbox, and opens the identity if it sleeps.
+    pub fn tell(self: &Arc<Core>, entry: &Arc<IdentityEntry>, command: IdentityCommand) {
+        // Only under this lock are commands put in, and only under it does an actor close: so none falls between.
         let mut state = entry.state.lock();
         let refused = match &mut *state {
-            EntryState::Active { mailbox, .. } => match mailbox.try_send(mail) {
+            EntryState::Active { mailbox, .. } => match mailbox.try_send(command) {
                 Ok(()) => None,
-                Err(mpsc::error::TrySendError::Full(mail) | mpsc::error::TrySendError::Closed(mail)) => {
-                    if mail.is_in_database() {
+                Err(mpsc::error::TrySendError::Full(command) | mpsc::error::TrySendError::Closed(command)) => {
+                    if command.is_in_database() {
                         entry.set_behind();
                         None
                     } else {
                         let text = format!("identity {} has {MAILBOX} requests waiting", entry.text);
-                        Some((mail, Problem::new(Code::Overloaded, text)))
+                        Some((command, Problem::new(Code::Overloaded, text)))
                     }
                 }
             },
             EntryState::Cold(cold) => {
                 let cold = std::mem::take(cold);
-                *state = self.open(entry, cold, mail);
+                *state = self.open(entry, cold, command);
                 None
             }
-            EntryState::Quarantined { problem, .. } => Some((mail, crate::problems::quarantined(&entry.text, problem))),
+            EntryState::Quarantined { problem, .. } => Some((command, crate::error::quarantined(&entry.text, problem))),
             EntryState::Removed => {
                 let text = format!("identity {} is not hosted here any more", entry.text);
-                Some((mail, Problem::new(Code::IdentityDraining, text)))
+                Some((command, Problem::new(Code::IdentityDraining, text)))
             }
         };
         drop(state);
-        if let Some((mail, problem)) = refused {
-            mail.refuse(problem);
+        if let Some((command, problem)) = refused {
+            command.refuse(problem);
         }
     }
 
     /// Offers an initiation that is not written yet to an identity that is open. An identity that is not, or has no
     /// room, hears of it when it is written.
     pub fn offer(self: &Arc<Core>, entry: &Arc<IdentityEntry>, id: i64, initiation: Initiation, runner: Runner) {
-        let ahead = runner.ahead.clone();
-        let letter = Mail::Initiation { id, initiation: Box::new(initiation), offer: Some(Offer::new(runner)) };
+        let speculation = runner.speculation.clone();
+        let command =
+            IdentityCommand::Initiation { id, initiation: Box::new(initiation), offer: Some(Offer::new(runner)) };
         // As in `tell`.
         let refused = match &*entry.state.lock() {
             EntryState::Active { mailbox, open: true, draining: false } => {
-                mailbox.try_send(letter).err().map(mpsc::error::TrySendError::into_inner)
+                mailbox.try_send(command).err().map(mpsc::error::TrySendError::into_inner)
             }
-            _ => Some(letter),
+            _ => Some(command),
         };
-        if let Some(Mail::Initiation { id, initiation, offer: Some(offer) }) = refused {
+        if let Some(IdentityCommand::Initiation { id, initiation, offer: Some(offer) }) = refused {
             offer.take();
-            if ahead.decline() {
-                self.tell(entry, Mail::Initiation { id, initiation, offer: None });
+            if speculation.decline() {
+                self.tell(entry, IdentityCommand::Initiation { id, initiation, offer: None });
             }
         }
     }
 
-    fn open(self: &Arc<Core>, entry: &Arc<IdentityEntry>, cold: ColdState, first: Mail) -> EntryState {
-        let (mailbox, letters) = mpsc::channel(MAILBOX);
+    fn open(self: &Arc<Core>, entry: &Arc<IdentityEntry>, cold: ColdState, first: IdentityCommand) -> EntryState {
+        let (mailbox, commands) = mpsc::channel(MAILBOX);
         // The channel is new, so there is room.
         let _ = mailbox.try_send(first);
-        let actor = Actor::new(self.clone(), entry.clone(), mailbox.clone(), letters, cold);
+        let actor = Actor::new(self.clone(), entry.clone(), mailbox.clone(), commands, cold);
         self.io.spawn(actor.run());
         EntryState::Active { mailbox, open: false, draining: false }
     }
 
     /// Opens an identity if it sleeps.
     pub fn wake(self: &Arc<Core>, entry: &Arc<IdentityEntry>) {
-        self.tell(entry, Mail::Wake);
+        self.tell(entry, IdentityCommand::Wake);
     }
 
     /// A new flow id for a new row.

@@ -1,8 +1,8 @@
-//! What travels through a broker: an initiation or a parcel, with its addressees.
+//! What travels through a broker: an initiation or a batch, with its addressees.
 
 use bytes::Bytes;
 use maxhost_journal::wire::FrameKind;
-use maxhost_journal::{Frame, Initiation, Outgoing, Parcel};
+use maxhost_journal::{Frame, FrameBatch, Initiation, Outgoing};
 use prost::Message;
 
 /// One message of the broker. Tag numbers are never used again for something else.
@@ -19,7 +19,7 @@ pub(crate) enum Content {
     #[prost(message, tag = "2")]
     Initiation(Initiation),
     #[prost(message, tag = "3")]
-    Parcel(Addressed),
+    FrameBatch(Addressed),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -29,7 +29,7 @@ pub(crate) struct Addressed {
     #[prost(uint32, tag = "2")]
     pub seq: u32,
     #[prost(message, optional, tag = "3")]
-    pub parcel: Option<Parcel>,
+    pub batch: Option<FrameBatch>,
 }
 
 impl Envelope {
@@ -38,12 +38,12 @@ impl Envelope {
             Outgoing::Initiate { party, initiation } => {
                 Envelope { to: party.to_string(), content: Some(Content::Initiation(initiation.clone())) }
             }
-            Outgoing::Deliver { party, session, seq, parcel } => Envelope {
+            Outgoing::Deliver { party, session, seq, batch } => Envelope {
                 to: party.to_string(),
-                content: Some(Content::Parcel(Addressed {
+                content: Some(Content::FrameBatch(Addressed {
                     session: session.0,
                     seq: *seq,
-                    parcel: Some(parcel.clone()),
+                    batch: Some(batch.clone()),
                 })),
             },
         }
@@ -53,8 +53,8 @@ impl Envelope {
     pub fn largest_payload(&self) -> usize {
         let frames = match &self.content {
             Some(Content::Initiation(initiation)) => return initiation.payload.as_ref().map_or(0, Bytes::len),
-            Some(Content::Parcel(Addressed { parcel: Some(parcel), .. })) => &parcel.frames,
-            Some(Content::Parcel(_)) | None => return 0,
+            Some(Content::FrameBatch(Addressed { batch: Some(batch), .. })) => &batch.frames,
+            Some(Content::FrameBatch(_)) | None => return 0,
         };
         let payload = |frame: &Frame| match &frame.kind {
             Some(FrameKind::Data(payload)) => payload.len(),
@@ -72,8 +72,8 @@ impl Envelope {
                 hash.update(b"\0initiation\0").update(initiation.from.as_bytes());
                 hash.update(&initiation.from_session.to_be_bytes());
             }
-            Some(Content::Parcel(addressed)) => {
-                let from = addressed.parcel.as_ref().map_or("", |parcel| &parcel.from);
+            Some(Content::FrameBatch(addressed)) => {
+                let from = addressed.batch.as_ref().map_or("", |batch| &batch.from);
                 hash.update(b"\0parcel\0").update(from.as_bytes());
                 hash.update(&addressed.session.to_be_bytes()).update(&addressed.seq.to_be_bytes());
             }
@@ -101,8 +101,8 @@ mod tests {
         assert_eq!((initiation(None).largest_payload(), initiation(Some(7)).largest_payload()), (0, 7));
         let data = |length| Frame::data(Bytes::from(vec![0; length]));
         for (frames, largest) in [(vec![data(3), data(9), Frame::end()], 9), (vec![Frame::end()], 0), (vec![], 0)] {
-            let parcel = Parcel { from: "A".to_owned(), frames };
-            let outgoing = Outgoing::Deliver { party: "B".into(), session: SessionId(1), seq: 0, parcel };
+            let batch = FrameBatch { from: "A".to_owned(), frames };
+            let outgoing = Outgoing::Deliver { party: "B".into(), session: SessionId(1), seq: 0, batch };
             assert_eq!(Envelope::of(&outgoing).largest_payload(), largest);
         }
     }

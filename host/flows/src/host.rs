@@ -19,9 +19,9 @@ use crate::admission::Slots;
 use crate::api::{IdentityPhase, NetworkChange};
 use crate::apps::Catalogue;
 use crate::core::Core;
-use crate::directory::{ColdState, EntryState, IdentityEntry};
-use crate::mail::Mail;
+use crate::message::IdentityCommand;
 use crate::options::{HostOptions, IdentitySpec, OperatorEvent};
+use crate::registry::{ColdState, EntryState, IdentityEntry};
 
 /// Operator events a slow reader may be behind.
 const EVENTS: usize = 1024;
@@ -237,7 +237,7 @@ impl Host {
             matches!(*state, EntryState::Active { .. })
         };
         if active {
-            self.core.tell(&entry, Mail::Refresh);
+            self.core.tell(&entry, IdentityCommand::Refresh);
         }
         entry
     }
@@ -281,7 +281,7 @@ impl Host {
             active
         };
         if was_active {
-            self.core.tell(&entry, Mail::Drain);
+            self.core.tell(&entry, IdentityCommand::Drain);
             while entry.phase() != IdentityPhase::Draining || entry.mailbox().is_some() {
                 if self.core.stopping.is_cancelled() {
                     return;
@@ -318,7 +318,7 @@ impl Host {
         let mut again = Vec::new();
         for entry in self.core.directory.all() {
             if entry.mailbox().is_some() {
-                self.core.tell(&entry, Mail::Refresh);
+                self.core.tell(&entry, IdentityCommand::Refresh);
             } else if entry.problem().is_some() {
                 again.push(entry.spec.lock().as_ref().clone());
             }

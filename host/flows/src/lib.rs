@@ -1,7 +1,7 @@
 //! Running flows: the identity actor over journal, store and sandbox.
 //!
 //! ```text
-//!  HostApi ─▶ Host ─▶ IdentityEntry ─mail─▶ Actor ─spawn─▶ Life ─▶ GuestRun ─▶ Machine
+//!  HostApi ─▶ Host ─▶ IdentityEntry ─command─▶ Actor ─spawn─▶ Activation ─▶ FlowCalls ─▶ Machine
 //!   (service)          (directory)          (actor)        (life)    (run)     (journal)
 //!                                              ▲                       │ flush
 //!                                              └──── route ◀── committer ◀── Unit (units)
@@ -9,31 +9,31 @@
 //!
 //! `docs/architecture.md` tells the life of one flow through these files.
 
-mod actor;
+mod activation;
 mod admission;
-mod ahead;
 pub mod api;
 mod apps;
-mod bounce;
+mod calls;
 mod core;
-mod directory;
-mod ends;
 mod envelope;
+mod error;
 mod host;
-mod life;
-mod mail;
+mod identity;
+mod late_confirm;
+mod message;
 pub mod options;
-mod port;
-mod problems;
+mod outcomes;
+mod placement;
+mod queries;
+mod registry;
 mod relay;
-mod routes;
-mod run;
+mod router;
+mod running_flow;
 mod schema;
-mod service;
-mod threads;
+mod speculation;
 mod timers;
-mod units;
-mod watch;
+mod unit;
+mod watchers;
 
 pub use api::HostApi;
 pub use host::Host;

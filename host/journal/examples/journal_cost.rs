@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use maxhost_journal::wire::{Confirm, FrameKind};
-use maxhost_journal::{Arrival, Call, Frame, Limits, Machine, Nanos, Origin, Parcel, StartRecord, Step};
+use maxhost_journal::{Arrival, Call, Frame, FrameBatch, Limits, Machine, Nanos, Origin, StartRecord, Step};
 use maxhost_model::{ErrorId, FlowRow};
 use prost::Message;
 
@@ -46,8 +46,8 @@ fn payload(round: u32) -> Bytes {
     Bytes::from(round.to_be_bytes().repeat(16))
 }
 
-fn parcel(frames: Vec<Frame>) -> Parcel {
-    Parcel { from: "O=Bob, L=New York, C=US".to_owned(), frames }
+fn batch(frames: Vec<Frame>) -> FrameBatch {
+    FrameBatch { from: "O=Bob, L=New York, C=US".to_owned(), frames }
 }
 
 impl Conversation {
@@ -67,12 +67,12 @@ impl Conversation {
                 frames.insert(0, FrameKind::Confirm(confirm).into());
                 seq = 0;
             }
-            let parcel = parcel(frames);
-            let row = (ROW.session(0), seq, Bytes::from(parcel.encode_to_vec()));
+            let batch = batch(frames);
+            let row = (ROW.session(0), seq, Bytes::from(batch.encode_to_vec()));
             let begun = Instant::now();
             let blocked = machine.begin(call, NOW)? == Step::Blocked;
             let flush = machine.flush(NOW);
-            machine.deliver(0, seq, &parcel);
+            machine.deliver(0, seq, &batch);
             let answered = matches!(machine.resume(NOW), Step::Done(Ok(_)));
             steps.push(begun.elapsed());
             if !blocked || !answered {

@@ -6,24 +6,24 @@ use maxhost_model::SessionId;
 use crate::machine::Machine;
 use crate::record::{Confirmed, Entry};
 use crate::session::{Session, SessionState};
-use crate::wire::{Frame, FrameKind, Parcel};
+use crate::wire::{Frame, FrameBatch, FrameKind};
 
-/// What became of a parcel.
+/// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// Taken in: it has to be stored, if it is not yet.
     Taken,
-    /// It came before, or comes too late. It need not be stored; if it overlaps with another parcel it may not be.
+    /// It came before, or comes too late. It need not be stored; if it overlaps with another batch it may not be.
     Duplicate,
-    /// It names a session this flow does not have, has not used yet, or has no more since it ended. Such a parcel may
+    /// It names a session this flow does not have, has not used yet, or has no more since it ended. Such a batch may
     /// not be stored: its place in the inbox belongs to the peer.
     UnknownSession,
-    /// It does not come from the session's counterparty: somebody tries to speak for another (spec 2.1). Such a parcel
+    /// It does not come from the session's counterparty: somebody tries to speak for another (spec 2.1). Such a batch
     /// may not be stored either.
     ForeignSender,
 }
 
-/// The frames of a parcel with their numbers. A number that no sender can reach is left out, so that the count of what
+/// The frames of a batch with their numbers. A number that no sender can reach is left out, so that the count of what
 /// was consumed can never overflow.
 pub(crate) fn numbered(seq: u32, frames: &[Frame]) -> impl Iterator<Item = (u32, &Frame)> {
     frames.iter().enumerate().filter_map(move |(position, frame)| {
@@ -33,12 +33,12 @@ pub(crate) fn numbered(seq: u32, frames: &[Frame]) -> impl Iterator<Item = (u32,
 }
 
 impl Machine {
-    /// Takes in a parcel whose first frame has the number `seq`. Frames may come twice or out of order: they are
+    /// Takes in a batch whose first frame has the number `seq`. Frames may come twice or out of order: they are
     /// consumed once and in order. Afterwards the open call may have an answer, and there may be something to flush.
-    pub fn deliver(&mut self, session: u16, seq: u32, parcel: &Parcel) -> Delivery {
+    pub fn deliver(&mut self, session: u16, seq: u32, batch: &FrameBatch) -> Delivery {
         let index = usize::from(session);
         let Some(state) = self.sessions.get_mut(index) else { return Delivery::UnknownSession };
-        if *state.peer != *parcel.from {
+        if *state.peer != *batch.from {
             return Delivery::ForeignSender;
         }
         if self.ended || state.state == SessionState::Uninitiated {
@@ -50,8 +50,8 @@ impl Machine {
         // Parcels are never cut anew: one that overlaps with another is either the same again, or an attempt to change
         // what has been read.
         let known = |number| number < state.next_in || state.inbound.contains_key(&number);
-        let mut frames = numbered(seq, &parcel.frames).peekable();
-        if frames.peek().is_none() || numbered(seq, &parcel.frames).any(|(number, _)| known(number)) {
+        let mut frames = numbered(seq, &batch.frames).peekable();
+        if frames.peek().is_none() || numbered(seq, &batch.frames).any(|(number, _)| known(number)) {
             return Delivery::Duplicate;
         }
         let mut bytes = 0;

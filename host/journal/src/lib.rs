@@ -28,7 +28,7 @@ pub use machine::{Flush, Limits, MAX_LABEL, MAX_SLEEP_MS, Machine, Outgoing};
 pub use record::{Failure, JournalError, Origin, Segment, StartRecord};
 pub use restore::Arrival;
 pub use session::{SessionState, SessionSummary};
-pub use wire::{Frame, Initiation, Parcel};
+pub use wire::{Frame, FrameBatch, Initiation};
 
 /// Nanoseconds since 1970 UTC.
 pub type Nanos = u64;

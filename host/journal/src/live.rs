@@ -7,10 +7,10 @@ use crate::call::{Answer, Step};
 use crate::machine::{Blocking, MAX_SLEEP_MS, Machine, Outgoing};
 use crate::record::{Closed, Entry, Failure, Opened, Ready, Received, ReceivedAll, Sent, SleepBegun, Told, Woke};
 use crate::session::{Head, Session, SessionState};
-use crate::wire::{Frame, Initiation, Parcel};
+use crate::wire::{Frame, FrameBatch, Initiation};
 use crate::{Nanos, to_millis};
 
-/// A parcel takes no further frames beyond this: a broker that takes the largest message must take every parcel.
+/// A batch takes no further frames beyond this: a broker that takes the largest message must take every batch.
 const PARCEL_BYTES: usize = 256 * 1024;
 
 /// A failure, and the session whose end, error or rejection it tells.
@@ -128,17 +128,17 @@ impl Machine {
         let size = frame.size();
         self.outgoing_bytes += size;
         // Found by our own number of the session: a peer chooses its number itself, and two peers may choose alike.
-        if let Some((position, bytes)) = &mut session.parcel
+        if let Some((position, bytes)) = &mut session.batch
             && *bytes + size <= PARCEL_BYTES
-            && let Some(Outgoing::Deliver { parcel, .. }) = self.outgoing.get_mut(*position)
+            && let Some(Outgoing::Deliver { batch, .. }) = self.outgoing.get_mut(*position)
         {
             *bytes += size;
-            parcel.frames.push(frame);
+            batch.frames.push(frame);
             return;
         }
-        session.parcel = Some((self.outgoing.len(), size));
-        let parcel = Parcel { from: self.me.to_string(), frames: vec![frame] };
-        self.outgoing.push(Outgoing::Deliver { party: session.peer.clone(), session: to, seq, parcel });
+        session.batch = Some((self.outgoing.len(), size));
+        let batch = FrameBatch { from: self.me.to_string(), frames: vec![frame] };
+        self.outgoing.push(Outgoing::Deliver { party: session.peer.clone(), session: to, seq, batch });
     }
 
     pub(crate) fn close(&mut self, sessions: Vec<u32>) -> Result<(), FlowError> {

@@ -13,7 +13,7 @@ use crate::Nanos;
 use crate::call::{Answer, Call, Divergence, Step, Wait, WaitKind};
 use crate::record::{Entry, Failure, Item, Origin, Refused, Seen, Segment, StartRecord, WaitRecord};
 use crate::session::{Session, SessionState, SessionSummary};
-use crate::wire::{Confirm, FrameKind, Initiation, Parcel};
+use crate::wire::{Confirm, FrameBatch, FrameKind, Initiation};
 
 /// Longest sleep (spec 1.1): five minutes.
 pub const MAX_SLEEP_MS: u64 = 5 * 60 * 1000;
@@ -63,7 +63,7 @@ pub enum Outgoing {
         /// Number of the first frame.
         seq: u32,
         /// The frames.
-        parcel: Parcel,
+        batch: FrameBatch,
     },
 }
 
@@ -394,7 +394,7 @@ impl Machine {
         let progress = std::mem::take(&mut self.new_labels);
         let mut flush = Flush { outgoing: std::mem::take(&mut self.outgoing), ..Flush::default() };
         self.outgoing_bytes = 0;
-        self.sessions.iter_mut().for_each(|session| session.parcel = None);
+        self.sessions.iter_mut().for_each(|session| session.batch = None);
         self.stored_labels = self.stored_labels.max(self.labels);
         let wait = self.wait();
         if !self.pending.is_empty() || !progress.is_empty() || (wait.is_some() && wait != self.stored_wait) {

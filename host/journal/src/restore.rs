@@ -11,7 +11,7 @@ use crate::deliver::numbered;
 use crate::machine::{Limits, Machine};
 use crate::record::{Entry, Failure, JournalError, Opened, Origin, Received, Segment, Sent, StartRecord};
 use crate::session::{Session, SessionState};
-use crate::wire::{FrameKind, Parcel};
+use crate::wire::{FrameBatch, FrameKind};
 
 /// A row of the inbox: the session it is for, the number of its first frame, its bytes.
 pub type Arrival = (SessionId, u32, Bytes);
@@ -246,14 +246,14 @@ fn decode_inbox(counterparties: &[&str], inbox: &[Arrival]) -> Result<(Arrived, 
     let (mut arrived, mut bytes) = (Arrived::new(), 0);
     for (session, seq, body) in inbox {
         let index = u32::from(session.index());
-        let parcel = Parcel::decode(body.clone()).map_err(|error| JournalError::Corrupt {
+        let batch = FrameBatch::decode(body.clone()).map_err(|error| JournalError::Corrupt {
             what: format!("message {seq} of session {index}"),
             reason: error.to_string(),
         })?;
-        if counterparties.get(index as usize) != Some(&parcel.from.as_str()) {
+        if counterparties.get(index as usize) != Some(&batch.from.as_str()) {
             continue;
         }
-        for (number, frame) in numbered(*seq, &parcel.frames) {
+        for (number, frame) in numbered(*seq, &batch.frames) {
             bytes += frame.size() as u64;
             arrived.entry((index, number)).or_insert_with(|| frame.clone().into_kind());
         }

@@ -90,8 +90,8 @@ pub(crate) struct Session {
     pub held: Vec<Bytes>,
     /// The flow has asked this session for something, so it is not one that only sends.
     pub received_from: bool,
-    /// Where in the machine's outgoing messages the parcel lies that takes further frames, and how large it is.
-    pub parcel: Option<(usize, usize)>,
+    /// Where in the machine's outgoing messages the batch lies that takes further frames, and how large it is.
+    pub batch: Option<(usize, usize)>,
 }
 
 impl Session {
@@ -109,7 +109,7 @@ impl Session {
             next_out: 0,
             held: Vec::new(),
             received_from: false,
-            parcel: None,
+            batch: None,
         }
     }
 

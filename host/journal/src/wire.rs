@@ -1,4 +1,4 @@
-//! What travels between flows: initiations, and parcels of frames between the two ends of a session (spec 2.1).
+//! What travels between flows: initiations, and batches of frames between the two ends of a session (spec 2.1).
 //!
 //! Encoded with protobuf. Tag numbers are never used again for something else.
 
@@ -34,7 +34,7 @@ pub struct Initiation {
 
 /// Frames from one end of a session to the other, numbered from the `seq` they travel under.
 #[derive(Clone, PartialEq, Message)]
-pub struct Parcel {
+pub struct FrameBatch {
     /// X.500 name of the sender, vouched for by whoever delivers.
     #[prost(string, tag = "1")]
     pub from: String,

@@ -372,8 +372,8 @@ fn an_ended_machine_takes_nothing_in() {
         it.machine.finish(Err(business("no")), ErrorId(1)).unwrap();
         it.machine.flush(net.now);
         let confirm = FrameKind::Confirm(Confirm { session: 9, version: 1, app: String::new() });
-        let parcel = maxhost_journal::Parcel { from: "B".to_owned(), frames: vec![Frame::from(confirm)] };
-        assert_eq!(it.machine.deliver(0, 0, &parcel), Delivery::UnknownSession);
+        let batch = maxhost_journal::FrameBatch { from: "B".to_owned(), frames: vec![Frame::from(confirm)] };
+        assert_eq!(it.machine.deliver(0, 0, &batch), Delivery::UnknownSession);
         assert!(it.machine.flush(net.now).is_empty());
     });
 }

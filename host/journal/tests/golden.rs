@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use common::*;
-use maxhost_journal::{Call, Limits, Parcel, Segment, StartRecord, Step};
+use maxhost_journal::{Call, FrameBatch, Limits, Segment, StartRecord, Step};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, SessionId};
 use prost::Message;
 use rand::rngs::SmallRng;
@@ -282,7 +282,7 @@ fn use_machine(machine: &mut maxhost_journal::Machine, calls: &[Call], now: u64)
     }
     machine.resume(u64::MAX);
     let peer = machine.counterparty(0).map(|peer| peer.to_string());
-    machine.deliver(0, u32::MAX - 1, &Parcel { from: peer.unwrap_or_default(), frames: Vec::new() });
+    machine.deliver(0, u32::MAX - 1, &FrameBatch { from: peer.unwrap_or_default(), frames: Vec::new() });
     let _ = machine.summaries();
     machine.flush(now);
     let _ = machine.finish(Ok(Bytes::new()), ErrorId(1));
@@ -298,6 +298,6 @@ fn random_bytes_are_never_believed() {
         let bytes = Bytes::from(bytes);
         assert!(StartRecord::decode(&bytes).is_err());
         assert!(Segment::decode_sealed(&bytes, 0).is_err());
-        let _ = Parcel::decode(bytes);
+        let _ = FrameBatch::decode(bytes);
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use maxhost_journal::wire::{Confirm, FrameKind};
-use maxhost_journal::{Answer, Call, Delivery, Frame, Outgoing, Parcel};
+use maxhost_journal::{Answer, Call, Delivery, Frame, FrameBatch, Outgoing};
 use maxhost_model::{ErrorId, ErrorKind};
 use prost::Message;
 
@@ -40,20 +40,20 @@ fn two_peers_may_number_their_sessions_alike() {
         net.ok(a, send(1, "for C"));
         net.ok(a, send(0, "for B too"));
         let flush = net.flows[a].machine.flush(net.now);
-        let parcels: Vec<_> = flush
+        let batches: Vec<_> = flush
             .outgoing
             .iter()
             .map(|outgoing| match outgoing {
-                Outgoing::Deliver { party, parcel, .. } => (party.to_string(), parcel.frames.len()),
+                Outgoing::Deliver { party, batch, .. } => (party.to_string(), batch.frames.len()),
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(parcels, [("B".to_owned(), 2), ("C".to_owned(), 1)]);
+        assert_eq!(batches, [("B".to_owned(), 2), ("C".to_owned(), 1)]);
     });
 }
 
 #[test]
-fn parcels_twice_out_of_order_and_with_gaps() {
+fn batches_twice_out_of_order_and_with_gaps() {
     both(|net| {
         let (a, b) = pair(net);
         net.held = Some(Vec::new());
@@ -127,7 +127,7 @@ fn forged_rows_in_the_inbox_do_not_survive_a_restore() {
         let (a, b) = pair(net);
         net.blocks(a, receive(0));
         let ours = net.flows[a].row.session(0);
-        let forged = Parcel { from: "M".to_owned(), frames: vec![Frame::data(Bytes::from("forged"))] };
+        let forged = FrameBatch { from: "M".to_owned(), frames: vec![Frame::data(Bytes::from("forged"))] };
         let body = Bytes::from(forged.encode_to_vec());
         net.flows[a].inbox.insert(0, (ours, 1, body));
         net.replay(a);
@@ -167,7 +167,7 @@ fn an_initiator_cannot_change_its_first_message() {
         let other = || vec![Frame::data(Bytes::from("other"))];
         assert_eq!(net.deliver_from("A", theirs, 0, other()), Some(Delivery::Duplicate));
         assert_eq!(net.ok(b, receive(0)), message("first"));
-        let body = Parcel { from: "A".to_owned(), frames: other() };
+        let body = FrameBatch { from: "A".to_owned(), frames: other() };
         net.flows[b].inbox.push((theirs, 0, Bytes::from(body.encode_to_vec())));
         net.blocks(b, Call::Sleep(0));
         net.replay(b);

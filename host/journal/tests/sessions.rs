@@ -295,10 +295,10 @@ fn frames_that_travel_together_are_bounded() {
         net.ok(b, Call::Send(payloads.iter().map(|payload| (0, payload.clone())).collect()));
         net.flush(b);
         let held = net.held.take().unwrap();
-        let shape: Vec<(u32, usize)> = held.iter().map(|(_, seq, parcel)| (*seq, parcel.frames.len())).collect();
+        let shape: Vec<(u32, usize)> = held.iter().map(|(_, seq, batch)| (*seq, batch.frames.len())).collect();
         assert_eq!(shape, [(1, 2), (3, 1), (4, 1), (5, 1)], "a larger one travels alone");
-        for (session, seq, parcel) in held.iter().rev() {
-            net.deliver(*session, *seq, parcel);
+        for (session, seq, batch) in held.iter().rev() {
+            net.deliver(*session, *seq, batch);
         }
         for payload in payloads {
             assert_eq!(net.ok(a, receive(0)), Answer::Message(payload));

@@ -29,4 +29,4 @@ pub use maxhost_sqlite::{Announcement, Bounds, GroupStats, TimingView};
 pub use record::{Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LiveFlow, OutboxRow, StoredJournal};
 pub use schema::SCHEMA_VERSION;
 pub use store::{Store, StoreOptions};
-pub use unit::{CommitUnit, Done, Keep, NewFlow, Op, Receipt, RunGuard};
+pub use unit::{AttemptToken, CommitUnit, Done, Keep, NewFlow, Op, Receipt};

@@ -148,7 +148,7 @@ impl Store {
     pub async fn commit(&self, identity: IdentityRow, epoch: i64, ops: Vec<Op>) -> Result<Receipt, StoreError> {
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |outcome| drop(reply.send(outcome)));
-        self.submit(CommitUnit { identity, epoch, guard: None, after: SmallVec::new(), ops, done });
+        self.submit(CommitUnit { identity, epoch, attempt: None, depends_on: SmallVec::new(), ops, done });
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 

@@ -25,10 +25,10 @@ pub struct CommitUnit {
     /// The epoch he believes to be in; the database compares.
     pub epoch: i64,
     /// Shared by all units of one attempt of one flow.
-    pub guard: Option<RunGuard>,
+    pub attempt: Option<AttemptToken>,
     /// Attempts of other flows whose messages this unit builds on, though their units may be waiting to be written still.
     /// If one of those was not written, neither is this one.
-    pub after: SmallVec<[RunGuard; 1]>,
+    pub depends_on: SmallVec<[AttemptToken; 1]>,
     /// What to write, in this order.
     pub ops: Vec<Op>,
     /// Is told how it went, once.
@@ -48,7 +48,7 @@ impl fmt::Debug for CommitUnit {
         f.debug_struct("CommitUnit")
             .field("identity", &self.identity)
             .field("epoch", &self.epoch)
-            .field("guard", &self.guard)
+            .field("attempt", &self.attempt)
             .field("ops", &self.ops.len())
             .finish_non_exhaustive()
     }
@@ -57,13 +57,13 @@ impl fmt::Debug for CommitUnit {
 /// Shared by all units of one attempt of one flow, so that none is written after one that failed: its log would have a
 /// gap.
 #[derive(Debug, Clone, Default)]
-pub struct RunGuard(Arc<AtomicBool>);
+pub struct AttemptToken(Arc<AtomicBool>);
 
-impl RunGuard {
+impl AttemptToken {
     /// For a new attempt.
     #[must_use]
-    pub fn new() -> RunGuard {
-        RunGuard::default()
+    pub fn new() -> AttemptToken {
+        AttemptToken::default()
     }
 
     /// Refuses every unit of this attempt that is not being written already.

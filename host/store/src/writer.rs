@@ -15,7 +15,7 @@ use crate::fresh::{self, Fresh, FreshFlow};
 use crate::marks::Mark;
 use crate::record::FlowState;
 use crate::statements::Statements;
-use crate::unit::{CommitUnit, Keep, NewFlow, Op, Receipt, RunGuard};
+use crate::unit::{AttemptToken, CommitUnit, Keep, NewFlow, Op, Receipt};
 
 type Failed = Failure<StoreError>;
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -374,18 +374,18 @@ impl Writer for StoreWriter<'_> {
     fn apply(&mut self, job: &Job, again: bool) -> Result<Outcome, Failed> {
         match job {
             Job::Unit(unit) => {
-                let guard = unit.guard.as_ref();
-                // Applied again, a unit may find its guard revoked by the later unit that caused the repetition.
-                if !again && guard.into_iter().chain(&unit.after).any(RunGuard::is_revoked) {
-                    if let Some(guard) = guard {
-                        guard.revoke();
+                let attempt = unit.attempt.as_ref();
+                // Applied again, a unit may find its attempt revoked by the later unit that caused the repetition.
+                if !again && attempt.into_iter().chain(&unit.depends_on).any(AttemptToken::is_revoked) {
+                    if let Some(attempt) = attempt {
+                        attempt.revoke();
                     }
                     return Err(Failure::Unit(StoreError::Superseded));
                 }
                 let written = self.unit(unit);
                 // At once, not when the unit is told: the next unit of the attempt may be in this very batch.
-                if let (Err(_), Some(guard)) = (&written, guard) {
-                    guard.revoke();
+                if let (Err(_), Some(attempt)) = (&written, attempt) {
+                    attempt.revoke();
                 }
                 written.map(Outcome::Receipt)
             }
@@ -428,8 +428,8 @@ impl Writer for StoreWriter<'_> {
     fn finish(job: Job, outcome: Result<Outcome, StoreError>) {
         match job {
             Job::Unit(unit) => {
-                if let (Err(_), Some(guard)) = (&outcome, &unit.guard) {
-                    guard.revoke();
+                if let (Err(_), Some(attempt)) = (&outcome, &unit.attempt) {
+                    attempt.revoke();
                 }
                 (unit.done)(outcome.map(|outcome| match outcome {
                     Outcome::Receipt(receipt) => receipt,

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::*;
 use maxhost_model::{Code, FlowRow, Problem};
-use maxhost_store::{Op, RunGuard, Store, StoreError, StoreOptions};
+use maxhost_store::{AttemptToken, Op, Store, StoreError, StoreOptions};
 
 fn big(flow: FlowRow, seq: u32) -> Op {
     Op::AppendLog { flow, seq, body: vec![seq as u8; 60_000].into() }
@@ -44,10 +44,10 @@ async fn a_full_database_recovers_when_rows_are_deleted() {
     let written = fill(&store, alice, flow).await;
     assert_eq!(store.journal(flow).await.unwrap().unwrap().log.len(), written as usize);
     assert!(store.stats().failed_commits > 0);
-    let guard = RunGuard::new();
-    let failed = submit(&store, alice, Some(&guard), vec![big(flow, written)]);
+    let attempt = AttemptToken::new();
+    let failed = submit(&store, alice, Some(&attempt), vec![big(flow, written)]);
     assert_outcome!(failed.await.unwrap(), Err(StoreError::Full(_)));
-    let after_it = submit(&store, alice, Some(&guard), vec![log(flow, written)]);
+    let after_it = submit(&store, alice, Some(&attempt), vec![log(flow, written)]);
     assert_outcome!(after_it.await.unwrap(), Err(StoreError::Superseded));
     store.commit(alice, EPOCH, vec![end(old)]).await.unwrap();
     store.commit(alice, EPOCH, vec![big(flow, written)]).await.unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::*;
 use maxhost_model::{FlowRow, IdentityRow};
-use maxhost_store::{Bounds, CommitUnit, Conflict, FlowState, Op, RunGuard, Store, StoreError, StoreOptions};
+use maxhost_store::{AttemptToken, Bounds, CommitUnit, Conflict, FlowState, Op, Store, StoreError, StoreOptions};
 
 #[tokio::test]
 async fn a_flow_lives_and_dies() {
@@ -102,20 +102,20 @@ async fn an_epoch_raised_behind_the_committers_back_fences_it() {
 async fn after_a_failure_nothing_of_that_attempt_is_written() {
     let f = Fixture::new().await;
     let flow = f.start(f.alice).await;
-    let guard = RunGuard::new();
+    let attempt = AttemptToken::new();
     let gate = hold_the_committer(&f.store, f.alice);
-    let first = submit(&f.store, f.alice, Some(&guard), vec![log(flow, 0)]);
-    let fails = submit(&f.store, f.alice, Some(&guard), vec![log(flow, 1), Op::TakeInitiation { id: 1 }]);
-    let same_batch = submit(&f.store, f.alice, Some(&guard), vec![log(flow, 2)]);
+    let first = submit(&f.store, f.alice, Some(&attempt), vec![log(flow, 0)]);
+    let fails = submit(&f.store, f.alice, Some(&attempt), vec![log(flow, 1), Op::TakeInitiation { id: 1 }]);
+    let same_batch = submit(&f.store, f.alice, Some(&attempt), vec![log(flow, 2)]);
     drop(gate);
     first.await.unwrap().unwrap();
     assert_outcome!(fails.await.unwrap(), Err(StoreError::Conflict(Conflict::InitiationGone(1))));
     assert_outcome!(same_batch.await.unwrap(), Err(StoreError::Superseded));
-    assert!(guard.is_revoked());
-    let later = submit(&f.store, f.alice, Some(&guard), vec![log(flow, 1)]);
+    assert!(attempt.is_revoked());
+    let later = submit(&f.store, f.alice, Some(&attempt), vec![log(flow, 1)]);
     assert_outcome!(later.await.unwrap(), Err(StoreError::Superseded));
     assert_eq!(f.store.journal(flow).await.unwrap().unwrap().log.len(), 1);
-    let next_attempt = submit(&f.store, f.alice, Some(&RunGuard::new()), vec![log(flow, 1)]);
+    let next_attempt = submit(&f.store, f.alice, Some(&AttemptToken::new()), vec![log(flow, 1)]);
     next_attempt.await.unwrap().unwrap();
 }
 
@@ -231,7 +231,7 @@ async fn an_initiation_waits_until_its_identity_takes_it() {
 async fn what_builds_on_a_unit_that_was_not_written_is_not_written_either() {
     let f = Fixture::new().await;
     let (sender, receiver) = (f.start(f.alice).await, f.start(f.bob).await);
-    let (sending, receiving, third) = (RunGuard::new(), RunGuard::new(), RunGuard::new());
+    let (sending, receiving, third) = (AttemptToken::new(), AttemptToken::new(), AttemptToken::new());
     let good = vec![deliver(receiver.session(0), 0)];
     let first = submit(&f.store, f.alice, Some(&sending), good);
     let built_on_it = submit_after(&f.store, f.bob, &receiving, &sending, vec![log(receiver, 0)]);
@@ -308,8 +308,8 @@ async fn a_defect_in_done_does_not_stop_the_committer() {
     f.store.submit(CommitUnit {
         identity: f.alice,
         epoch: EPOCH,
-        guard: None,
-        after: Default::default(),
+        attempt: None,
+        depends_on: Default::default(),
         ops: Vec::new(),
         done,
     });

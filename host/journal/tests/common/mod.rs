@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maxhost_journal::wire::FrameKind;
 use maxhost_journal::{
-    Answer, Arrival, Call, Delivery, Frame, Initiation, JournalError, Limits, Machine, Nanos, Origin, Outgoing, Parcel,
-    Segment, StartRecord, Step,
+    Answer, Arrival, Call, Delivery, Frame, FrameBatch, Initiation, JournalError, Limits, Machine, Nanos, Origin,
+    Outgoing, Segment, StartRecord, Step,
 };
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, SessionId};
 use prost::Message;
@@ -55,7 +55,7 @@ pub struct Net {
     pub limits: Limits,
     evict: bool,
     /// Messages are kept here instead of being delivered while this is set.
-    pub held: Option<Vec<(SessionId, u32, Parcel)>>,
+    pub held: Option<Vec<(SessionId, u32, FrameBatch)>>,
 }
 
 /// Runs a test with machines that live on, and again with machines that are restored after each flush.
@@ -192,9 +192,9 @@ impl Net {
         self.deliver_from(&party, SessionId(initiation.from_session), 0, vec![frame]);
     }
 
-    /// A parcel from outside the machines.
+    /// A batch from outside the machines.
     pub fn deliver_from(&mut self, from: &str, session: SessionId, seq: u32, frames: Vec<Frame>) -> Option<Delivery> {
-        self.deliver(session, seq, &Parcel { from: from.to_owned(), frames })
+        self.deliver(session, seq, &FrameBatch { from: from.to_owned(), frames })
     }
 
     /// A call; a flow that blocks is flushed.
@@ -365,31 +365,31 @@ impl Net {
                 self.wire.push(format!("{me}→{party} Initial{}", payload.unwrap_or_default()));
                 self.initiations.push_back((party, initiation));
             }
-            Outgoing::Deliver { party, session, seq, parcel } => {
-                assert_eq!(parcel.from, me);
+            Outgoing::Deliver { party, session, seq, batch } => {
+                assert_eq!(batch.from, me);
                 assert_eq!(*self.flows[session.flow().0 as usize - 1].me, *party, "to the flow of another");
                 match &mut self.held {
-                    Some(held) => held.push((session, seq, parcel)),
+                    Some(held) => held.push((session, seq, batch)),
                     None => {
-                        self.deliver(session, seq, &parcel);
+                        self.deliver(session, seq, &batch);
                     }
                 }
             }
         }
     }
 
-    /// Hands a parcel to the flow it is for, which keeps it. A confirmation for a flow that has ended is answered by
+    /// Hands a batch to the flow it is for, which keeps it. A confirmation for a flow that has ended is answered by
     /// the host: with what the flow had sent meanwhile, and an error.
-    pub fn deliver(&mut self, session: SessionId, seq: u32, parcel: &Parcel) -> Option<Delivery> {
+    pub fn deliver(&mut self, session: SessionId, seq: u32, batch: &FrameBatch) -> Option<Delivery> {
         let flow = session.flow().0 as usize - 1;
         let it = &mut self.flows[flow];
         let me = it.me.clone();
-        let parcel = Parcel::decode(parcel.encode_to_vec().as_slice()).unwrap();
-        for frame in &parcel.frames {
-            self.wire.push(format!("{}→{} {}", parcel.from, it.me, frame_text(frame)));
+        let batch = FrameBatch::decode(batch.encode_to_vec().as_slice()).unwrap();
+        for frame in &batch.frames {
+            self.wire.push(format!("{}→{} {}", batch.from, it.me, frame_text(frame)));
         }
         if it.ended {
-            if let (0, Some(FrameKind::Confirm(confirm))) = (seq, &parcel.frames[0].kind) {
+            if let (0, Some(FrameKind::Confirm(confirm))) = (seq, &batch.frames[0].kind) {
                 let error = FlowError { error_id: Some(ErrorId(0xdead)), ..panicked() };
                 let unconfirmed = it.machine.unconfirmed().into_iter();
                 let held = unconfirmed.filter(|(unconfirmed, _)| *unconfirmed == session).flat_map(|(_, held)| held);
@@ -398,9 +398,9 @@ impl Net {
             }
             return None;
         }
-        let delivery = it.machine.deliver(session.index(), seq, &parcel);
+        let delivery = it.machine.deliver(session.index(), seq, &batch);
         if delivery == Delivery::Taken {
-            it.inbox.push((session, seq, Bytes::from(parcel.encode_to_vec())));
+            it.inbox.push((session, seq, Bytes::from(batch.encode_to_vec())));
         }
         if it.machine.is_dirty() && it.machine.wait().is_some() {
             self.flush(flow);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use maxhost_journal::wire::FrameKind;
-use maxhost_journal::{Arrival, Flush, Frame, Initiation, Machine, Outgoing, Parcel, Segment, StartRecord};
+use maxhost_journal::{Arrival, Flush, Frame, FrameBatch, Initiation, Machine, Outgoing, Segment, StartRecord};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, SessionId};
 use prost::Message as _;
 
@@ -39,7 +39,7 @@ pub struct Run {
     pub guest: Guest,
     pub phase: Phase,
     /// Rows of the inbox that the machine has not been given.
-    pub arrivals: Vec<(SessionId, u32, Parcel)>,
+    pub arrivals: Vec<(SessionId, u32, FrameBatch)>,
     /// Messages of the network that the machine has, but the inbox has not.
     pub staged: Vec<(u64, Arrival)>,
     /// Answers given in this life.
@@ -100,13 +100,13 @@ pub struct Request {
     pub taken: bool,
 }
 
-/// A parcel between two databases. It is delivered at least once, in any order.
-pub struct Letter {
+/// A batch between two databases. It is delivered at least once, in any order.
+pub struct Message {
     pub id: u64,
     pub party: String,
     pub to: End,
     pub seq: u32,
-    pub parcel: Parcel,
+    pub batch: FrameBatch,
     /// Somebody has it and will acknowledge it with its next commit.
     pub staged: bool,
 }
@@ -120,7 +120,7 @@ pub struct Database {
 #[derive(Default)]
 pub struct Store {
     pub databases: Vec<Database>,
-    pub letters: Vec<Letter>,
+    pub messages: Vec<Message>,
     processed: BTreeSet<u64>,
     next_id: u64,
     /// Frames sent to each session so far: the number that the next one must have.
@@ -178,12 +178,12 @@ impl Store {
             assert_eq!(number, flow.labels + 1, "each label once");
             flow.labels = number;
         }
-        for (letter, row) in staged {
+        for (message, row) in staged {
             let flow = self.flow(at);
             if !flow.has_row(row.0, row.1) {
                 flow.inbox.push(row);
             }
-            self.acknowledge(letter);
+            self.acknowledge(message);
         }
         let me = self.flow(at).party;
         for outgoing in flush.outgoing {
@@ -228,7 +228,7 @@ impl Store {
         // A confirmation that came without the flow having seen it is answered in its stead.
         for (session, seq, body) in std::mem::take(&mut flow.inbox) {
             if seq == 0 && unconfirmed.contains(&session.0) {
-                self.answer_for_the_dead((at.0, session.0), &Parcel::decode(body).unwrap());
+                self.answer_for_the_dead((at.0, session.0), &FrameBatch::decode(body).unwrap());
             }
         }
     }
@@ -242,39 +242,39 @@ impl Store {
                 let (id, home) = (self.id(), self.home(party));
                 self.databases[home].requests.push(Request { id, party, initiation, from: at.0, taken: false });
             }
-            Outgoing::Deliver { party, session, seq, parcel } => self.post(at.0, &party, session, seq, parcel),
+            Outgoing::Deliver { party, session, seq, batch } => self.post(at.0, &party, session, seq, batch),
         }
     }
 
-    /// Sends a parcel to a party's session: within a database a row, else by the network.
-    pub fn post(&mut self, from: usize, party: &str, session: SessionId, seq: u32, parcel: Parcel) {
+    /// Sends a batch to a party's session: within a database a row, else by the network.
+    pub fn post(&mut self, from: usize, party: &str, session: SessionId, seq: u32, batch: FrameBatch) {
         let to = (self.home(party_number(party)), session.0);
         let expected = self.emitted.get_mut(&to).expect("a session that somebody opened");
         assert_eq!(seq, *expected, "frames leave once and in order");
-        *expected += parcel.frames.len() as u32;
+        *expected += batch.frames.len() as u32;
         if to.0 == from {
-            self.put_row(to, seq, parcel);
+            self.put_row(to, seq, batch);
         } else {
             let id = self.id();
-            self.letters.push(Letter { id, party: party.to_owned(), to, seq, parcel, staged: false });
+            self.messages.push(Message { id, party: party.to_owned(), to, seq, batch, staged: false });
         }
     }
 
-    /// Puts a parcel into the inbox of the flow it is for, and tells the flow if it is in memory.
-    pub fn put_row(&mut self, to: End, seq: u32, parcel: Parcel) {
+    /// Puts a batch into the inbox of the flow it is for, and tells the flow if it is in memory.
+    pub fn put_row(&mut self, to: End, seq: u32, batch: FrameBatch) {
         let at = self.flow_of(to);
         let session = SessionId(to.1);
         let flow = self.flow(at);
         match flow.life {
-            Life::Ended if seq == 0 => self.answer_for_the_dead(to, &parcel),
+            Life::Ended if seq == 0 => self.answer_for_the_dead(to, &batch),
             Life::Ended => {}
             Life::Live => {
                 if flow.has_row(session, seq) {
                     return;
                 }
-                flow.inbox.push((session, seq, Bytes::from(parcel.encode_to_vec())));
+                flow.inbox.push((session, seq, Bytes::from(batch.encode_to_vec())));
                 match &mut flow.run {
-                    Some(run) => run.arrivals.push((session, seq, parcel)),
+                    Some(run) => run.arrivals.push((session, seq, batch)),
                     None => flow.look(),
                 }
             }
@@ -283,15 +283,15 @@ impl Store {
     }
 
     /// A confirmation for a flow that has ended: its responder is sent what the flow had sent, and told so.
-    fn answer_for_the_dead(&mut self, end: End, parcel: &Parcel) {
-        if let Some(FrameKind::Confirm(confirm)) = parcel.frames.first().and_then(|frame| frame.kind.as_ref()) {
+    fn answer_for_the_dead(&mut self, end: End, batch: &FrameBatch) {
+        if let Some(FrameKind::Confirm(confirm)) = batch.frames.first().and_then(|frame| frame.kind.as_ref()) {
             let error = FlowError { error_id: Some(ErrorId(1)), ..FlowError::new(ErrorKind::Killed, "gone") };
             self.errors.entry(1).or_insert(error.clone());
             let dead = self.flow(self.flow_of(end));
             let held = dead.held.iter().filter(|(session, _)| session.0 == end.1).flat_map(|(_, held)| held.clone());
             let frames = held.map(Frame::data).chain([Frame::error(&error)]).collect();
-            let answer = Parcel { from: party_name(dead.party), frames };
-            self.post(end.0, &parcel.from.clone(), SessionId(confirm.session), 1, answer);
+            let answer = FrameBatch { from: party_name(dead.party), frames };
+            self.post(end.0, &batch.from.clone(), SessionId(confirm.session), 1, answer);
         }
     }
 
@@ -300,15 +300,16 @@ impl Store {
         let request = self.databases[database].requests.remove(index);
         let error = ErrorId(2);
         self.errors.entry(2).or_insert(FlowError::new(ErrorKind::Unexpected, "no flow answers"));
-        let parcel = Parcel { from: party_name(request.party), frames: vec![Frame::reject("no flow answers", error)] };
-        self.post(database, &request.initiation.from, SessionId(request.initiation.from_session), 0, parcel);
+        let batch =
+            FrameBatch { from: party_name(request.party), frames: vec![Frame::reject("no flow answers", error)] };
+        self.post(database, &request.initiation.from, SessionId(request.initiation.from_session), 0, batch);
     }
 
     /// Throws a run away: what it had not committed never was.
     pub fn drop_run(&mut self, at: At) {
         let Some(run) = self.flow(at).run.take() else { return };
         for (id, _) in &run.staged {
-            self.letters.iter_mut().filter(|letter| letter.id == *id).for_each(|letter| letter.staged = false);
+            self.messages.iter_mut().filter(|message| message.id == *id).for_each(|message| message.staged = false);
         }
         let flow = self.flow(at);
         let initiation = flow.initiation;
@@ -321,9 +322,9 @@ impl Store {
         }
     }
 
-    /// The network has delivered a letter for good.
+    /// The network has delivered a message for good.
     pub fn acknowledge(&mut self, id: u64) {
-        self.letters.retain(|letter| letter.id != id);
+        self.messages.retain(|message| message.id != id);
         self.processed.insert(id);
     }
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use maxhost_journal::{
-    Answer, Delivery, Initiation, Limits, Machine, Nanos, Origin, Parcel, StartRecord, Step, WaitKind,
+    Answer, Delivery, FrameBatch, Initiation, Limits, Machine, Nanos, Origin, StartRecord, Step, WaitKind,
 };
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, SessionId};
 use prost::Message as _;
 
 use crate::guest::{Ask, Guest, Told, party_name, responder, thrown_by};
 use crate::program::{Plan, Rng, mix};
-use crate::store::{At, Flow, Letter, Life, Phase, Run, Store, party_number};
+use crate::store::{At, Flow, Life, Message, Phase, Run, Store, party_number};
 
 const EPOCH: Nanos = 1_700_000_000_000_000_000;
 const MILLISECOND: Nanos = 1_000_000;
@@ -58,7 +58,7 @@ enum Action {
     Run(At),
     Load(At),
     Answer(usize, usize),
-    Letter(usize),
+    Message(usize),
 }
 
 impl<'a> World<'a> {
@@ -136,8 +136,8 @@ impl<'a> World<'a> {
             let open = database.requests.iter().enumerate().filter(|(_, request)| !request.taken);
             actions.extend(open.map(|(index, _)| Action::Answer(home, index)));
         }
-        let letters = self.store.letters.iter().enumerate().filter(|(_, letter)| !letter.staged);
-        actions.extend(letters.map(|(index, _)| Action::Letter(index)));
+        let messages = self.store.messages.iter().enumerate().filter(|(_, message)| !message.staged);
+        actions.extend(messages.map(|(index, _)| Action::Message(index)));
         actions
     }
 
@@ -146,7 +146,7 @@ impl<'a> World<'a> {
             Action::Run(at) => self.run_flow(at),
             Action::Load(at) => self.load(at),
             Action::Answer(home, index) => self.answer(home, index),
-            Action::Letter(index) => self.deliver_letter(index),
+            Action::Message(index) => self.deliver_letter(index),
         }
     }
 
@@ -296,12 +296,12 @@ impl<'a> World<'a> {
         let later = if arrivals.len() > 1 { self.rng.below(arrivals.len()) } else { 0 };
         let twice = self.rng.one_in(4);
         let run = self.store.flow(at).run.as_mut().unwrap();
-        for (session, seq, parcel) in arrivals.drain(later..) {
-            let first = run.machine.deliver(session.index(), seq, &parcel);
+        for (session, seq, batch) in arrivals.drain(later..) {
+            let first = run.machine.deliver(session.index(), seq, &batch);
             assert!(matches!(first, Delivery::Taken | Delivery::Duplicate), "{first:?}");
             if twice {
-                assert_eq!(run.machine.deliver(session.index(), seq, &parcel), Delivery::Duplicate);
-                let forged = Parcel { from: "Mallory".to_owned(), ..parcel };
+                assert_eq!(run.machine.deliver(session.index(), seq, &batch), Delivery::Duplicate);
+                let forged = FrameBatch { from: "Mallory".to_owned(), ..batch };
                 assert_eq!(run.machine.deliver(session.index(), seq + 1, &forged), Delivery::ForeignSender);
             }
         }
@@ -509,37 +509,37 @@ impl<'a> World<'a> {
 
     // ---- the network ----
 
-    /// Delivers a letter: to the machine, which stores it with its next commit, or into the inbox of a flow that is
+    /// Delivers a message: to the machine, which stores it with its next commit, or into the inbox of a flow that is
     /// not in memory.
     fn deliver_letter(&mut self, index: usize) {
-        let letter = &self.store.letters[index];
-        let (id, to, seq) = (letter.id, letter.to, letter.seq);
+        let message = &self.store.messages[index];
+        let (id, to, seq) = (message.id, message.to, message.seq);
         if self.rng.one_in(8) {
             // It comes once more, now or when everything else is over.
-            let again = Letter { party: letter.party.clone(), parcel: letter.parcel.clone(), ..*letter };
-            self.store.letters.push(again);
+            let again = Message { party: message.party.clone(), batch: message.batch.clone(), ..*message };
+            self.store.messages.push(again);
         }
         if self.store.was_processed(id) {
-            self.store.letters.swap_remove(index);
+            self.store.messages.swap_remove(index);
             return;
         }
-        let letter = &mut self.store.letters[index];
-        let (parcel, session) = (letter.parcel.clone(), SessionId(to.1));
+        let message = &mut self.store.messages[index];
+        let (batch, session) = (message.batch.clone(), SessionId(to.1));
         let at = (to.0, session.flow().0 as usize - 1);
         let flow = &mut self.store.databases[at.0].flows[at.1];
-        assert_eq!(party_number(&letter.party), flow.party, "a letter to the flow of another");
+        assert_eq!(party_number(&message.party), flow.party, "a message to the flow of another");
         match &mut flow.run {
-            Some(run) => match run.machine.deliver(session.index(), seq, &parcel) {
+            Some(run) => match run.machine.deliver(session.index(), seq, &batch) {
                 Delivery::Taken => {
-                    letter.staged = true;
-                    run.staged.push((id, (session, seq, Bytes::from(parcel.encode_to_vec()))));
+                    message.staged = true;
+                    run.staged.push((id, (session, seq, Bytes::from(batch.encode_to_vec()))));
                     if run.phase != Phase::Ready {
                         self.run_flow(at);
                     }
                 }
                 Delivery::Duplicate => {
                     let staged = run.staged.iter().any(|(other, _)| *other == id);
-                    self.store.letters.swap_remove(index);
+                    self.store.messages.swap_remove(index);
                     if !staged {
                         self.store.acknowledge(id);
                     }
@@ -548,7 +548,7 @@ impl<'a> World<'a> {
             },
             None => {
                 self.store.acknowledge(id);
-                self.store.put_row(to, seq, parcel);
+                self.store.put_row(to, seq, batch);
             }
         }
     }
@@ -600,7 +600,7 @@ impl<'a> World<'a> {
 
     /// Checks that nothing is left over, and hands out what the flows saw.
     fn finished(&mut self) -> BTreeMap<u64, Seen> {
-        assert!(self.store.letters.is_empty(), "letters are left over");
+        assert!(self.store.messages.is_empty(), "messages are left over");
         let mut seen = BTreeMap::new();
         for database in &mut self.store.databases {
             assert!(database.requests.is_empty(), "initiations are left over");

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
-    CommitUnit, FlowState, Keep, NewFlow, Op, Receipt, RunGuard, SCHEMA_VERSION, Store, StoreError, StoreOptions,
+    AttemptToken, CommitUnit, FlowState, Keep, NewFlow, Op, Receipt, SCHEMA_VERSION, Store, StoreError, StoreOptions,
 };
 use tokio::sync::oneshot;
 
@@ -95,12 +95,19 @@ pub fn end_kept(flow: FlowRow, expires: i64) -> Op {
 pub fn submit(
     store: &Store,
     identity: IdentityRow,
-    guard: Option<&RunGuard>,
+    attempt: Option<&AttemptToken>,
     ops: Vec<Op>,
 ) -> oneshot::Receiver<Result<Receipt, StoreError>> {
     let (reply, answer) = oneshot::channel();
     let done = Box::new(move |outcome| drop(reply.send(outcome)));
-    store.submit(CommitUnit { identity, epoch: EPOCH, guard: guard.cloned(), after: Default::default(), ops, done });
+    store.submit(CommitUnit {
+        identity,
+        epoch: EPOCH,
+        attempt: attempt.cloned(),
+        depends_on: Default::default(),
+        ops,
+        done,
+    });
     answer
 }
 
@@ -108,14 +115,14 @@ pub fn submit(
 pub fn submit_after(
     store: &Store,
     identity: IdentityRow,
-    guard: &RunGuard,
-    after: &RunGuard,
+    attempt: &AttemptToken,
+    depends_on: &AttemptToken,
     ops: Vec<Op>,
 ) -> oneshot::Receiver<Result<Receipt, StoreError>> {
     let (reply, answer) = oneshot::channel();
     let done = Box::new(move |outcome| drop(reply.send(outcome)));
-    let (guard, after) = (Some(guard.clone()), [after.clone()].into());
-    store.submit(CommitUnit { identity, epoch: EPOCH, guard, after, ops, done });
+    let (attempt, depends_on) = (Some(attempt.clone()), [depends_on.clone()].into());
+    store.submit(CommitUnit { identity, epoch: EPOCH, attempt, depends_on, ops, done });
     answer
 }
 
@@ -127,7 +134,14 @@ pub fn hold_the_committer(store: &Store, identity: IdentityRow) -> mpsc::Sender<
         reached.send(()).unwrap();
         let _ = closed.recv();
     });
-    store.submit(CommitUnit { identity, epoch: EPOCH, guard: None, after: Default::default(), ops: Vec::new(), done });
+    store.submit(CommitUnit {
+        identity,
+        epoch: EPOCH,
+        attempt: None,
+        depends_on: Default::default(),
+        ops: Vec::new(),
+        done,
+    });
     at_gate.recv().unwrap();
     gate
 }
@@ -146,9 +160,9 @@ pub fn make_newer(path: &Path) {
 /// Asserts the shape of an outcome and shows it if it is another.
 #[macro_export]
 macro_rules! assert_outcome {
-    ($outcome:expr, $pattern:pat $(if $guard:expr)?) => {
+    ($outcome:expr, $pattern:pat $(if $attempt:expr)?) => {
         match $outcome {
-            $pattern $(if $guard)? => {}
+            $pattern $(if $attempt)? => {}
             other => panic!("unexpected outcome: {other:?}"),
         }
     };

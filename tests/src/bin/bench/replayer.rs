@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use maxhost_journal::wire::{Confirm, FrameKind};
-use maxhost_journal::{Answer, Call, Frame, Machine, Parcel, Step};
+use maxhost_journal::{Answer, Call, Frame, FrameBatch, Machine, Step};
 use maxhost_model::SessionId;
 use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
 use prost::Message;
@@ -69,11 +69,11 @@ impl Replayer {
             frames.push(FrameKind::Confirm(confirm).into());
         }
         frames.push(Frame::data(payload.clone()));
-        let parcel = Parcel { from: "O=Bob, L=New York, C=US".to_owned(), frames };
+        let batch = FrameBatch { from: "O=Bob, L=New York, C=US".to_owned(), frames };
         let seq = self.arrived;
-        self.arrived += parcel.frames.len() as u32;
-        let _taken = self.machine.deliver(0, seq, &parcel);
-        self.inbox.push((SessionId(1 << 16), seq, parcel.encode_to_vec().into()));
+        self.arrived += batch.frames.len() as u32;
+        let _taken = self.machine.deliver(0, seq, &batch);
+        self.inbox.push((SessionId(1 << 16), seq, batch.encode_to_vec().into()));
     }
 }
 

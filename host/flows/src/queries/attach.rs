@@ -9,10 +9,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::{ApiResult, FlowEvent, FlowEvents, FlowSummary};
 use crate::core::Core;
-use crate::ends::EndRecord;
+use crate::error::{cursor_invalid, stopping};
 use crate::host::Host;
-use crate::problems::{cursor_invalid, stopping};
-use crate::watch::Watch;
+use crate::outcomes::EndRecord;
+use crate::watchers::Watch;
 
 /// What is known of a flow at one moment.
 struct Snapshot {
@@ -58,7 +58,7 @@ impl Host {
     }
 
     async fn snapshot(&self, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
-        if let Some(end) = self.core.ends.get(id.row()).filter(|end| end.summary.flow_id == id) {
+        if let Some(end) = self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
             return Ok(Snapshot::ended(end.summary.clone(), end.labels));
         }
         if let Some(port) = self.port_of(id) {
@@ -76,7 +76,7 @@ impl Host {
         }
         let journal = self.core.store.journal(id.row()).await.map_err(Problem::from)?;
         let Some(journal) = journal.filter(|journal| journal.record.id == id) else {
-            return match self.core.ends.get(id.row()).filter(|end| end.summary.flow_id == id) {
+            return match self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
                 Some(end) => Ok(Snapshot::ended(end.summary.clone(), end.labels)),
                 // In memory, and its first or its last commit is on its way.
                 None if self.port_of(id).is_some() => {

@@ -88,14 +88,14 @@ pub(crate) fn phase_of(outcome: &Result<Bytes, FlowError>) -> FlowPhase {
 
 /// The latest ends.
 #[derive(Default)]
-pub(crate) struct Ends {
+pub(crate) struct RecentOutcomes {
     inner: Mutex<Remembered>,
 }
 
 /// What is remembered, and in which order it came.
 type Remembered = (HashMap<FlowRow, Arc<FlowDetail>>, VecDeque<FlowRow>);
 
-impl Ends {
+impl RecentOutcomes {
     pub fn remember(&self, row: FlowRow, detail: Arc<FlowDetail>) {
         if matches!(&detail.summary.result, Some(FlowResult::Value(value)) if value.len() > REMEMBERED_RESULT) {
             return;

@@ -7,25 +7,25 @@ use maxhost_journal::Initiation;
 use maxhost_model::{FlowId, FlowRow, Problem};
 use tokio::sync::{oneshot, watch};
 
-use crate::ahead::Offer;
+use crate::activation::ActivationOutcome;
 use crate::apps::FlowDef;
+use crate::calls::StartFailure;
 use crate::core::Core;
-use crate::life::Leaving;
-use crate::run::StartFailure;
-use crate::watch::Watch;
+use crate::speculation::Offer;
+use crate::watchers::Watch;
 
-/// A letter to an identity.
-pub(crate) enum Mail {
+/// A command to an identity.
+pub(crate) enum IdentityCommand {
     /// Just open.
     Wake,
     /// Start a flow.
-    Start(Box<StartMail>),
+    Start(Box<StartCommand>),
     /// A peer wants a session. The row is in the database, or on its way there if an offer comes along.
     Initiation { id: i64, initiation: Box<Initiation>, offer: Option<Offer> },
     /// Something arrived for a flow that is not in memory.
     News(FlowRow),
     /// A run is over.
-    Left { row: FlowRow, leaving: Leaving },
+    Left { row: FlowRow, outcome: ActivationOutcome },
     /// End a flow. Answers whether there was something to kill.
     Kill { row: FlowRow, reply: oneshot::Sender<Result<bool, Problem>> },
     /// What is known of a flow beyond its journal.
@@ -44,7 +44,7 @@ pub(crate) struct Stand {
 }
 
 /// A start by RPC.
-pub(crate) struct StartMail {
+pub(crate) struct StartCommand {
     pub def: Arc<FlowDef>,
     pub arguments: Bytes,
     pub client_id: Option<String>,
@@ -78,19 +78,24 @@ pub(crate) enum SharedFailure {
     Problem(Problem),
 }
 
-impl Mail {
-    /// True if losing the letter loses nothing, because the database has what it tells.
+impl IdentityCommand {
+    /// True if losing the command loses nothing, because the database has what it tells.
     pub fn is_in_database(&self) -> bool {
-        matches!(self, Mail::Wake | Mail::Initiation { .. } | Mail::News(_))
+        matches!(self, IdentityCommand::Wake | IdentityCommand::Initiation { .. } | IdentityCommand::News(_))
     }
 
-    /// The identity cannot take the letter.
+    /// The identity cannot take the command.
     pub fn refuse(self, problem: Problem) {
         match self {
-            Mail::Start(start) => drop(start.reply.send(Err(problem))),
-            Mail::Kill { reply, .. } => drop(reply.send(Err(problem))),
-            Mail::Stand { reply, .. } => drop(reply.send(None)),
-            Mail::Wake | Mail::Initiation { .. } | Mail::News(_) | Mail::Left { .. } | Mail::Drain | Mail::Refresh => {}
+            IdentityCommand::Start(start) => drop(start.reply.send(Err(problem))),
+            IdentityCommand::Kill { reply, .. } => drop(reply.send(Err(problem))),
+            IdentityCommand::Stand { reply, .. } => drop(reply.send(None)),
+            IdentityCommand::Wake
+            | IdentityCommand::Initiation { .. }
+            | IdentityCommand::News(_)
+            | IdentityCommand::Left { .. }
+            | IdentityCommand::Drain
+            | IdentityCommand::Refresh => {}
         }
     }
 }
@@ -106,7 +111,7 @@ pub(crate) fn share(
             Ok(Ok(())) => Ok(()),
             Ok(Err(StartFailure::ClientIdTaken(row))) => Err(SharedFailure::ClientIdTaken(row)),
             Ok(Err(StartFailure::Problem(problem))) => Err(SharedFailure::Problem(problem)),
-            Err(_) => Err(SharedFailure::Problem(crate::problems::stopping())),
+            Err(_) => Err(SharedFailure::Problem(crate::error::stopping())),
         };
         let _ = sender.send(Some(result));
     });

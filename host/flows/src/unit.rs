@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use maxhost_journal::{Flush, Initiation, Outgoing, Parcel};
+use maxhost_journal::{Flush, FrameBatch, Initiation, Outgoing};
 use maxhost_model::{IdentityRow, SessionId};
-use maxhost_store::{CommitUnit, Op, Receipt, RunGuard, StoreError};
+use maxhost_store::{AttemptToken, CommitUnit, Op, Receipt, StoreError};
 use prost::Message;
 use smallvec::SmallVec;
 
 use crate::core::{Core, Opened};
-use crate::directory::IdentityEntry;
 use crate::envelope::Envelope;
-use crate::port::FlowPort;
-use crate::routes::{Copy, Letter, Route};
+use crate::registry::IdentityEntry;
+use crate::router::{Copy, Message, Route};
+use crate::running_flow::RunningFlow;
 
 /// Whose unit it is, and the epoch it must be in.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +42,7 @@ pub(crate) struct Unit {
     routes: Vec<Route>,
     progress: Vec<(u64, String)>,
     to_broker: bool,
-    after: SmallVec<[RunGuard; 1]>,
+    depends_on: SmallVec<[AttemptToken; 1]>,
 }
 
 impl Unit {
@@ -92,25 +92,25 @@ impl Unit {
     fn send_here(&mut self, core: &Core, to: Arc<IdentityEntry>, outgoing: Outgoing) {
         match outgoing {
             Outgoing::Initiate { initiation, .. } => self.initiate(core, to, initiation),
-            Outgoing::Deliver { session, seq, parcel, .. } => self.deliver(to, session, seq, parcel),
+            Outgoing::Deliver { session, seq, batch, .. } => self.deliver(to, session, seq, batch),
         }
     }
 
-    pub fn deliver(&mut self, to: Arc<IdentityEntry>, session: SessionId, seq: u32, parcel: Parcel) {
+    pub fn deliver(&mut self, to: Arc<IdentityEntry>, session: SessionId, seq: u32, batch: FrameBatch) {
         let op = self.ops.len();
-        self.ops.push(Op::Deliver { session, seq, body: parcel.encode_to_vec().into() });
-        self.routes.push(Route::new(to, Letter::Parcel { op, session, seq, parcel }));
+        self.ops.push(Op::Deliver { session, seq, body: batch.encode_to_vec().into() });
+        self.routes.push(Route::new(to, Message::FrameBatch { op, session, seq, batch }));
     }
 
     pub fn initiate(&mut self, core: &Core, to: Arc<IdentityEntry>, initiation: Initiation) {
         let id = core.store.next_initiation();
         self.ops.push(Op::Initiate { to: to.row, id, body: initiation.encode_to_vec().into() });
-        self.routes.push(Route::new(to, Letter::Initiation { id, initiation }));
+        self.routes.push(Route::new(to, Message::Initiation { id, initiation }));
     }
 
     /// The unit builds on messages of these attempts, which may not be written yet.
-    pub fn after(&mut self, attempts: SmallVec<[RunGuard; 1]>) {
-        self.after.extend(attempts);
+    pub fn depends_on(&mut self, attempts: SmallVec<[AttemptToken; 1]>) {
+        self.depends_on.extend(attempts);
     }
 
     /// Sends the unit of a run to the committer. `then` is called on the committer's thread when it is durable, or when
@@ -119,12 +119,12 @@ impl Unit {
         self,
         core: &Arc<Core>,
         opened: &Arc<Opened>,
-        port: &Arc<FlowPort>,
+        port: &Arc<RunningFlow>,
         then: impl FnOnce(Result<(), &StoreError>) + Send + 'static,
     ) {
-        let runs_ahead = port.may_run_ahead() && !core.store.is_congested();
+        let speculative = port.may_speculate() && !core.store.is_congested();
         port.submitting();
-        let guard = Some(port.guard.clone());
+        let attempt = Some(port.attempt.clone());
         let port = port.clone();
         let watched = core.clone();
         let progress = self.progress.clone();
@@ -145,7 +145,7 @@ impl Unit {
                 port.failed(error);
             }
         };
-        self.hand_in(core, Author::from(&**opened), guard, runs_ahead, then);
+        self.hand_in(core, Author::from(&**opened), attempt, speculative, then);
     }
 
     /// Sends any unit of an identity to the committer.
@@ -157,13 +157,13 @@ impl Unit {
         self,
         core: &Arc<Core>,
         author: Author,
-        guard: Option<RunGuard>,
-        runs_ahead: bool,
+        attempt: Option<AttemptToken>,
+        speculative: bool,
         then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        let Unit { ops, mut routes, to_broker, after, .. } = self;
-        let copies: SmallVec<[Copy; 2]> = match &guard {
-            Some(guard) if runs_ahead => routes.iter_mut().filter_map(|route| route.copy(core, guard)).collect(),
+        let Unit { ops, mut routes, to_broker, depends_on, .. } = self;
+        let copies: SmallVec<[Copy; 2]> = match &attempt {
+            Some(attempt) if speculative => routes.iter_mut().filter_map(|route| route.copy(core, attempt)).collect(),
             _ => SmallVec::new(),
         };
         let core_then = core.clone();
@@ -178,7 +178,7 @@ impl Unit {
             }
             Err(error) => then(Err(error)),
         });
-        core.store.submit(CommitUnit { identity: author.row, epoch: author.epoch, guard, after, ops, done });
+        core.store.submit(CommitUnit { identity: author.row, epoch: author.epoch, attempt, depends_on, ops, done });
         // Only now, so that what a recipient writes comes after it in the queue.
         copies.into_iter().for_each(|copy| copy.send(core));
     }

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::{Actor, FlowSlot, RESCAN, SlotState};
 use crate::core::{Opened, now_millis};
-use crate::directory::{ColdState, EntryState};
 use crate::options::OperatorEvent;
-use crate::port::Signal;
+use crate::registry::{ColdState, EntryState};
+use crate::running_flow::Signal;
 
 /// How soon an identity is opened again that could not be for a reason that passes.
 const REOPEN: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ impl Actor {
         let epoch = self.claim(keys.party().owning_key.fingerprint()).await?;
         let rows: Vec<FlowRow> = self.flows.keys().copied().collect();
         if first {
-            crate::bounce::sweep(core, &self.entry, &rows).await?;
+            crate::late_confirm::sweep(core, &self.entry, &rows).await?;
         }
         self.look_at(&rows).await?;
         Ok(Opened { entry: self.entry.clone(), keys, apps, epoch, limits: spec.limits })
@@ -89,7 +89,7 @@ impl Actor {
             return self.refuse_letters(cold, &problem);
         }
         self.core.tell_quarantined(&self.entry.text, &problem);
-        let told = crate::problems::quarantined(&self.entry.text, &problem);
+        let told = crate::error::quarantined(&self.entry.text, &problem);
         let quarantined = EntryState::Quarantined { problem, cold: self.cold_state() };
         self.refuse_letters(quarantined, &told);
     }
@@ -99,12 +99,12 @@ impl Actor {
         {
             let mut state = self.entry.state.lock();
             *state = next;
-            self.letters.close();
-            while let Ok(letter) = self.letters.try_recv() {
-                refused.push(letter);
+            self.commands.close();
+            while let Ok(command) = self.commands.try_recv() {
+                refused.push(command);
             }
         }
-        refused.into_iter().for_each(|letter| letter.refuse(problem.clone()));
+        refused.into_iter().for_each(|command| command.refuse(problem.clone()));
     }
 
     /// Letters were lost: looks at the cold flows again.
@@ -153,7 +153,7 @@ impl Actor {
         }
         let mut state = self.entry.state.lock();
         // Letters are put in under this lock only.
-        if !self.letters.is_empty() && !self.draining {
+        if !self.commands.is_empty() && !self.draining {
             return false;
         }
         let cold = self.cold_state();
@@ -163,9 +163,9 @@ impl Actor {
         let removed = self.draining && !self.core.stopping.is_cancelled();
         *state = if removed { EntryState::Removed } else { EntryState::Cold(cold) };
         drop(state);
-        self.letters.close();
-        while let Ok(letter) = self.letters.try_recv() {
-            letter.refuse(crate::problems::stopping());
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            command.refuse(crate::error::stopping());
         }
         let identity = self.entry.text.to_string();
         self.core.emit(match removed {

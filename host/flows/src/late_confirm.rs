@@ -8,27 +8,27 @@
 use std::sync::Arc;
 
 use maxhost_journal::wire::{Confirm, FrameKind};
-use maxhost_journal::{Failure, Flush, Frame, Origin, Outgoing, Parcel, StartRecord};
+use maxhost_journal::{Failure, Flush, Frame, FrameBatch, Origin, Outgoing, StartRecord};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
 use maxhost_store::FlowRecord;
 
 use crate::core::Core;
-use crate::directory::IdentityEntry;
-use crate::ends::EndRecord;
-use crate::port::Arrival;
-use crate::units::{Author, Unit};
+use crate::outcomes::EndRecord;
+use crate::registry::IdentityEntry;
+use crate::running_flow::Arrival;
+use crate::unit::{Author, Unit};
 
-fn confirmation(parcel: &Parcel) -> Option<&Confirm> {
-    match parcel.frames.first()?.kind.as_ref()? {
+fn confirmation(batch: &FrameBatch) -> Option<&Confirm> {
+    match batch.frames.first()?.kind.as_ref()? {
         FrameKind::Confirm(confirm) => Some(confirm),
         _ => None,
     }
 }
 
-/// A parcel came for a flow that has ended.
-pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, parcel: &Parcel) {
-    if let Some(confirm) = confirmation(parcel) {
-        let party = parcel.from.as_str().into();
+/// A batch came for a flow that has ended.
+pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch) {
+    if let Some(confirm) = confirmation(batch) {
+        let party = batch.from.as_str().into();
         core.io.spawn(tell(core.clone(), owner.clone(), session, party, SessionId(confirm.session)));
     }
 }
@@ -36,9 +36,9 @@ pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session:
 /// A flow has ended with these arrivals in its port: they came while it ended. One that is not written yet comes after
 /// the end in the committer's queue; its unit learns that it was not delivered.
 pub(crate) fn untaken(core: &Arc<Core>, owner: &Arc<IdentityEntry>, row: FlowRow, arrivals: &[Arrival]) {
-    let is_written = |arrival: &&Arrival| arrival.runner.as_ref().is_none_or(|runner| runner.ahead.is_written());
+    let is_written = |arrival: &&Arrival| arrival.runner.as_ref().is_none_or(|runner| runner.speculation.is_written());
     for arrival in arrivals.iter().filter(is_written) {
-        undelivered(core, owner, row.session(arrival.session), &arrival.parcel);
+        undelivered(core, owner, row.session(arrival.session), &arrival.batch);
     }
 }
 
@@ -81,13 +81,13 @@ async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, dead: SessionId, party
         ..FlowError::new(ErrorKind::UnexpectedEnd, "the initiator has ended")
     });
     let held = end.held(dead.index()).iter().map(|payload| Frame::data(payload.clone()));
-    // A parcel each: together they may be more than a broker takes at once.
+    // A batch each: together they may be more than a broker takes at once.
     let frames = held.chain([Frame::error(&error)]);
     let outgoing = frames.zip(1..).map(|(frame, seq)| Outgoing::Deliver {
         party: party.clone(),
         session: confirmed,
         seq,
-        parcel: Parcel { from: owner.text.to_string(), frames: vec![frame] },
+        batch: FrameBatch { from: owner.text.to_string(), frames: vec![frame] },
     });
     let outgoing = outgoing.collect();
     let mut unit = Unit::default();

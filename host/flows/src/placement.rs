@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::core::Core;
-use crate::port::FlowPort;
+use crate::running_flow::RunningFlow;
 
 /// So long a run may work at a stretch and still count as one that only talks.
 const LONG: Duration = Duration::from_millis(2);
@@ -24,9 +24,9 @@ const MOST: u32 = 64;
 
 /// What the runs of one flow were like of late.
 #[derive(Debug, Default)]
-pub(crate) struct Habit(AtomicU32);
+pub(crate) struct CpuProfile(AtomicU32);
 
-impl Habit {
+impl CpuProfile {
     /// Whether the next run is likely to compute.
     pub fn computes(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
@@ -46,14 +46,14 @@ impl Habit {
 /// How long one run works from one wait to the next. By the clock on the wall: a run that the machine held up in the
 /// middle counts as long too, which costs a few of its kind their place and no more.
 #[derive(Debug)]
-pub(crate) struct Stretch {
+pub(crate) struct BusyTimer {
     since: Instant,
     long: bool,
 }
 
-impl Stretch {
-    pub fn new() -> Stretch {
-        Stretch { since: Instant::now(), long: false }
+impl BusyTimer {
+    pub fn new() -> BusyTimer {
+        BusyTimer { since: Instant::now(), long: false }
     }
 
     /// The run works again.
@@ -62,21 +62,21 @@ impl Stretch {
     }
 
     /// The run waits, or is over.
-    pub fn end(&mut self, habit: &Habit, port: &FlowPort) {
+    pub fn end(&mut self, habit: &CpuProfile, port: &RunningFlow) {
         if self.since.elapsed() > LONG {
             self.computes(habit, port);
         }
     }
 
     /// The run has been working for long.
-    pub fn computes(&mut self, habit: &Habit, port: &FlowPort) {
+    pub fn computes(&mut self, habit: &CpuProfile, port: &RunningFlow) {
         self.long = true;
         habit.note_long_stretch();
         port.run_apart();
     }
 
     /// The guest is done; what its end still takes is the host's.
-    pub fn close(&mut self, habit: &Habit, port: &FlowPort) {
+    pub fn close(&mut self, habit: &CpuProfile, port: &RunningFlow) {
         self.end(habit, port);
         self.begin();
         if !self.long {
@@ -90,12 +90,12 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A run that is polled on the threads for I/O as long as it does not compute.
 struct Light {
     core: Arc<Core>,
-    port: Arc<FlowPort>,
+    port: Arc<RunningFlow>,
     work: Option<Work>,
 }
 
 /// Polls the run at this port to its end.
-pub(crate) fn spawn(core: &Arc<Core>, port: Arc<FlowPort>, work: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn spawn(core: &Arc<Core>, port: Arc<RunningFlow>, work: impl Future<Output = ()> + Send + 'static) {
     if port.runs_apart() {
         core.guests.spawn(work);
     } else {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_flow_counts_as_one_that_computes_until_several_runs_did_not() {
-        let habit = Habit::default();
+        let habit = CpuProfile::default();
         habit.note_light_run();
         assert!(!habit.computes());
         habit.note_long_stretch();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use maxhost_journal::{Frame, Initiation, Machine, Origin, Outgoing, Parcel, StartRecord};
+use maxhost_journal::{Frame, FrameBatch, Initiation, Machine, Origin, Outgoing, StartRecord};
 use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId};
 use maxhost_store::{NewFlow, Op};
 use prost::Message;
@@ -11,23 +11,23 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Actor, FlowSlot, RESCAN, RunningClient, SlotState};
-use crate::ahead::Offer;
+use crate::activation::ActivationStart;
 use crate::apps::FlowDef;
+use crate::calls::{StartUnit, new_error_id};
 use crate::core::{Counters, Opened, now, random_bytes};
-use crate::life::Beginning;
-use crate::mail::{Durable, StartMail, Ticket, share};
+use crate::message::{Durable, StartCommand, Ticket, share};
 use crate::options::OperatorEvent;
-use crate::port::FlowPort;
-use crate::run::{StartUnit, new_error_id};
-use crate::units::{Author, Unit};
-use crate::watch::Watch;
+use crate::running_flow::RunningFlow;
+use crate::speculation::Offer;
+use crate::unit::{Author, Unit};
+use crate::watchers::Watch;
 
 /// Initiations read from the database at once.
 const READ_AHEAD: u32 = 256;
 
 impl Actor {
-    pub(super) fn start(&mut self, opened: &Arc<Opened>, mail: StartMail) {
-        let StartMail { def, arguments, client_id, user, watched, reply } = mail;
+    pub(super) fn start(&mut self, opened: &Arc<Opened>, command: StartCommand) {
+        let StartCommand { def, arguments, client_id, user, watched, reply } = command;
         if self.draining {
             let text = format!("identity {} is being let go", self.entry.text);
             return drop(reply.send(Err(Problem::new(Code::IdentityDraining, text))));
@@ -89,7 +89,7 @@ impl Actor {
         unit: StartUnit,
     ) {
         let responder = matches!(record.origin, Origin::Peer(_));
-        let port = FlowPort::of_new(row, self.entry.row);
+        let port = RunningFlow::of_new(row, self.entry.row);
         port.set_name(id, &def.name, client_id.clone());
         let mut slot = FlowSlot {
             state: SlotState::Cold { until: None },
@@ -98,7 +98,7 @@ impl Actor {
             client_id,
             initiation: None,
             kills: Vec::new(),
-            condemned: false,
+            kill_pending: false,
         };
         if self.hot >= opened.limits.flows {
             let mut first = Unit::default();
@@ -107,14 +107,14 @@ impl Actor {
             let mut machine = Machine::start(self.entry.text.clone(), row, &record, self.core.journal_limits());
             first.flush(&self.core, row, machine.flush(now()));
             let reply = unit.reply;
-            first.submit_for(&self.core, opened, &port, move |result| crate::run::answer_start(reply, result));
+            first.submit_for(&self.core, opened, &port, move |result| crate::calls::answer_start(reply, result));
             self.flows.insert(row, slot);
             self.enqueue(row);
             return;
         }
         slot.state = SlotState::Hot { port: port.clone(), news: false, responder };
         self.flows.insert(row, slot);
-        self.spawn(opened, port, Beginning::New { start: Box::new(record), def, unit });
+        self.spawn(opened, port, ActivationStart::New { start: Box::new(record), def, unit });
     }
 
     pub(super) fn start_record(
@@ -203,7 +203,7 @@ impl Actor {
             party: initiation.from.as_str().into(),
             session: SessionId(initiation.from_session),
             seq: 0,
-            parcel: Parcel { from: self.entry.text.to_string(), frames: vec![Frame::reject(text, error_id)] },
+            batch: FrameBatch { from: self.entry.text.to_string(), frames: vec![Frame::reject(text, error_id)] },
         };
         unit.last_words(&self.core, maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() });
         unit.submit(&self.core, Author::from(&**opened), |result| {

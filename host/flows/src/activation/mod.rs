@@ -1,4 +1,4 @@
-//! The life of one flow in memory: from its start, or from its journal, until it ends or gives up its instance.
+//! One activation of a flow: its time in memory: from its start, or from its journal, until it ends or gives up its instance.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use prost::Message;
 use crate::admission::Slot;
 use crate::api::{FlowDetail, FlowEvent, FlowPhase, FlowResult, FlowSummary, SessionView};
 use crate::apps::FlowDef;
+use crate::calls::{FlowCalls, StartUnit, Stop, answer_start, new_error_id};
 use crate::core::{Core, Counters, Opened, now, now_millis};
-use crate::ends::{EndRecord, HeldRecord, SessionRecord, phase_of};
 use crate::options::OperatorEvent;
-use crate::port::{FlowPort, Signal};
-use crate::run::{GuestRun, StartUnit, Stop, answer_start, new_error_id};
-use crate::units::Unit;
+use crate::outcomes::{EndRecord, HeldRecord, SessionRecord, phase_of};
+use crate::running_flow::{RunningFlow, Signal};
+use crate::unit::Unit;
 
-/// How a life begins.
-pub(crate) enum Beginning {
+/// How an activation starts.
+pub(crate) enum ActivationStart {
     /// A new flow.
     New { start: Box<StartRecord>, def: Arc<FlowDef>, unit: StartUnit },
     /// From the database.
@@ -29,9 +29,9 @@ pub(crate) enum Beginning {
     Condemned,
 }
 
-/// How a life in memory ends.
+/// How an activation ends.
 #[derive(Debug)]
-pub(crate) enum Leaving {
+pub(crate) enum ActivationOutcome {
     /// The flow has ended, durably.
     Ended,
     /// It was never started: the first unit was refused.
@@ -44,39 +44,39 @@ pub(crate) enum Leaving {
     Hospital(String),
 }
 
-/// What a life needs.
+/// What an activation needs.
 #[derive(Clone)]
-pub(crate) struct Life {
+pub(crate) struct Activation {
     pub core: Arc<Core>,
     pub opened: Arc<Opened>,
-    pub port: Arc<FlowPort>,
+    pub port: Arc<RunningFlow>,
 }
 
-impl Life {
+impl Activation {
     /// Lives. Returns once everything it wrote is answered.
-    pub async fn live(self, beginning: Beginning) -> Leaving {
-        let new = matches!(beginning, Beginning::New { .. });
-        let leaving = match beginning {
-            Beginning::New { start, def, unit } => {
+    pub async fn live(self, start: ActivationStart) -> ActivationOutcome {
+        let new = matches!(start, ActivationStart::New { .. });
+        let outcome = match start {
+            ActivationStart::New { start, def, unit } => {
                 if def.habit.computes() {
                     self.port.run_apart();
                     tokio::task::yield_now().await;
                 }
                 self.begin(*start, def, unit).await
             }
-            Beginning::Stored => self.go_on(false).await,
-            Beginning::Condemned => self.go_on(true).await,
+            ActivationStart::Stored => self.go_on(false).await,
+            ActivationStart::Condemned => self.go_on(true).await,
         };
         self.port.settle().await;
-        match (leaving, self.port.take_failure()) {
-            (Leaving::Hospital(reason), None) => Leaving::Hospital(reason),
-            (leaving, None) => leaving,
-            (_, Some(_)) if new && !self.port.is_durable() => Leaving::NotStarted,
-            (_, Some(error)) => Leaving::Retry(Problem::from(error)),
+        match (outcome, self.port.take_failure()) {
+            (ActivationOutcome::Hospital(reason), None) => ActivationOutcome::Hospital(reason),
+            (outcome, None) => outcome,
+            (_, Some(_)) if new && !self.port.is_durable() => ActivationOutcome::NotStarted,
+            (_, Some(error)) => ActivationOutcome::Retry(Problem::from(error)),
         }
     }
 
-    async fn begin(&self, start: StartRecord, def: Arc<FlowDef>, unit: StartUnit) -> Leaving {
+    async fn begin(&self, start: StartRecord, def: Arc<FlowDef>, unit: StartUnit) -> ActivationOutcome {
         let machine = self.machine(&start);
         let mut run = self.run(def, machine, Some(unit));
         // A newcomer that has to wait for a slot is made durable first, so that its starter need not wait with it.
@@ -87,21 +87,21 @@ impl Life {
                 match self.slot().await {
                     Some(slot) => slot,
                     None if self.port.is_signalled(Signal::Kill) => return self.abort(run, &start, killed()).await,
-                    None => return Leaving::Evicted { until: None },
+                    None => return ActivationOutcome::Evicted { until: None },
                 }
             }
         };
-        let leaving = self.run_guest(run, &start).await;
+        let outcome = self.run_guest(run, &start).await;
         drop(slot);
-        leaving
+        outcome
     }
 
     fn machine(&self, start: &StartRecord) -> Machine {
         Machine::start(self.opened.entry.text.clone(), self.port.row, start, self.core.journal_limits())
     }
 
-    fn run(&self, def: Arc<FlowDef>, machine: Machine, start: Option<StartUnit>) -> GuestRun {
-        GuestRun::new(self.core.clone(), self.opened.clone(), self.port.clone(), def, machine, start)
+    fn run(&self, def: Arc<FlowDef>, machine: Machine, start: Option<StartUnit>) -> FlowCalls {
+        FlowCalls::new(self.core.clone(), self.opened.clone(), self.port.clone(), def, machine, start)
     }
 
     /// Waits for the right to an instance. `None` if there will be none, or the flow is to end.
@@ -123,22 +123,22 @@ impl Life {
         slot
     }
 
-    async fn go_on(&self, condemned: bool) -> Leaving {
-        let slot = if condemned { None } else { self.slot().await };
-        let condemned = condemned || self.port.is_signalled(Signal::Kill);
-        if slot.is_none() && !condemned {
-            return Leaving::Evicted { until: None };
+    async fn go_on(&self, kill_pending: bool) -> ActivationOutcome {
+        let slot = if kill_pending { None } else { self.slot().await };
+        let kill_pending = kill_pending || self.port.is_signalled(Signal::Kill);
+        if slot.is_none() && !kill_pending {
+            return ActivationOutcome::Evicted { until: None };
         }
         let journal = match self.core.store.journal(self.port.row).await {
             Ok(Some(journal)) => journal,
-            Ok(None) => return Leaving::Ended,
+            Ok(None) => return ActivationOutcome::Ended,
             Err(error @ StoreError::Corrupt { .. }) => {
                 return self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await;
             }
-            Err(error) => return Leaving::Retry(Problem::from(error)),
+            Err(error) => return ActivationOutcome::Retry(Problem::from(error)),
         };
         if !journal.record.state.is_live() {
-            return Leaving::Ended;
+            return ActivationOutcome::Ended;
         }
         self.port.set_name(journal.record.id, &journal.record.name, journal.record.client_id.clone());
         let restored =
@@ -146,16 +146,16 @@ impl Life {
         self.port.note_attempts(journal.record.attempts);
         let (machine, start) = match restored {
             Ok(restored) => restored,
-            Err(error) if condemned => return self.end_unreadable(&journal.record, &error),
+            Err(error) if kill_pending => return self.end_unreadable(&journal.record, &error),
             Err(error) => return self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await,
         };
         self.port.note_attempts(machine.attempt());
         let def = match self.code_of(&start).await {
             Ok(def) => def,
-            Err(_) if condemned => return self.abort_bare(machine, &start, killed()).await,
+            Err(_) if kill_pending => return self.abort_bare(machine, &start, killed()).await,
             Err(problem) => return self.hospitalise(format!("{}: {}", problem.code, problem.message)).await,
         };
-        if journal.record.state == FlowState::Hospital && !condemned {
+        if journal.record.state == FlowState::Hospital && !kill_pending {
             // Back from hospital: spec 2.6, the reason is forgotten when the flow is tried again.
             let mut unit = Unit::default();
             unit.op(self.set_state(FlowState::Live, None));
@@ -163,10 +163,10 @@ impl Life {
         }
         Counters::add(&self.core.counters.replays);
         let run = self.run(def, machine, None);
-        let leaving =
-            if condemned { self.abort(run, &start, killed()).await } else { self.run_guest(run, &start).await };
+        let outcome =
+            if kill_pending { self.abort(run, &start, killed()).await } else { self.run_guest(run, &start).await };
         drop(slot);
-        leaving
+        outcome
     }
 
     fn restore(&self, start: &StartRecord, journal: &StoredJournal) -> Result<Machine, JournalError> {
@@ -190,7 +190,7 @@ impl Life {
         })
     }
 
-    async fn run_guest(&self, mut run: GuestRun, start: &StartRecord) -> Leaving {
+    async fn run_guest(&self, mut run: FlowCalls, start: &StartRecord) -> ActivationOutcome {
         run.machine.set_attempt(self.port.begin_attempt());
         let (def, parameters) = (run.def.clone(), self.parameters(start));
         run.stretch.begin();
@@ -202,10 +202,12 @@ impl Life {
             (None, Outcome::Returned(value)) => Ok(Bytes::from(value)),
             (None, Outcome::Failed(failure)) => Err(*failure),
             (None, Outcome::Trapped(Trap { kind: TrapKind::Host, message, .. })) => {
-                return Leaving::Retry(Problem::new(Code::Overloaded, message));
+                return ActivationOutcome::Retry(Problem::new(Code::Overloaded, message));
             }
             (None, Outcome::Trapped(trap)) => Err(self.trapped(trap)),
-            (None, Outcome::Stopped) => return Leaving::Retry(Problem::new(Code::Internal, "the run was stopped")),
+            (None, Outcome::Stopped) => {
+                return ActivationOutcome::Retry(Problem::new(Code::Internal, "the run was stopped"));
+            }
         };
         self.finish(run, start, outcome).await
     }
@@ -227,8 +229,13 @@ impl Life {
         FlowError::from(trap)
     }
 
-    /// The guest has returned, or failed: the rest of its life needs no instance.
-    async fn finish(&self, mut run: GuestRun, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> Leaving {
+    /// The guest has returned, or failed: the rest of the activation needs no instance.
+    async fn finish(
+        &self,
+        mut run: FlowCalls,
+        start: &StartRecord,
+        outcome: Result<Bytes, FlowError>,
+    ) -> ActivationOutcome {
         let shadowed = self.is_shadowed();
         if shadowed {
             // What it has sent leaves with the log that says so; only the word of its end waits for the comparison.
@@ -244,7 +251,7 @@ impl Life {
                 Step::Done(Err(error)) | Step::Over(error) => break Err(error),
                 Step::Done(Ok(other)) => {
                     let text = format!("the flow ended with {other:?}");
-                    return Leaving::Retry(Problem::new(Code::Internal, text));
+                    return ActivationOutcome::Retry(Problem::new(Code::Internal, text));
                 }
                 Step::Blocked => match run.suspend().await {
                     Ok(()) => {
@@ -267,42 +274,42 @@ impl Life {
         self.end(run, start, outcome)
     }
 
-    async fn stopped(&self, run: GuestRun, start: &StartRecord, stop: Stop) -> Leaving {
+    async fn stopped(&self, run: FlowCalls, start: &StartRecord, stop: Stop) -> ActivationOutcome {
         match stop {
             Stop::Evicted => {
                 Counters::add(&self.core.counters.evictions);
-                Leaving::Evicted { until: run.machine.wait_until() }
+                ActivationOutcome::Evicted { until: run.machine.wait_until() }
             }
             Stop::Killed => self.abort(run, start, killed()).await,
             Stop::Over(error) => self.abort(run, start, error).await,
             Stop::Diverged(divergence) => self.hospitalise(format!("non-deterministic: {divergence}")).await,
-            Stop::CommitFailed => Leaving::Retry(Problem::new(Code::StoreFailed, "a commit failed")),
-            Stop::Trouble(problem) => Leaving::Retry(problem),
+            Stop::CommitFailed => ActivationOutcome::Retry(Problem::new(Code::StoreFailed, "a commit failed")),
+            Stop::Trouble(problem) => ActivationOutcome::Retry(problem),
         }
     }
 
-    async fn abort(&self, mut run: GuestRun, start: &StartRecord, error: FlowError) -> Leaving {
+    async fn abort(&self, mut run: FlowCalls, start: &StartRecord, error: FlowError) -> ActivationOutcome {
         let error = run.machine.abort(error, new_error_id());
         self.end(run, start, Err(error))
     }
 
     /// Ends a flow whose code is gone.
-    async fn abort_bare(&self, mut machine: Machine, start: &StartRecord, error: FlowError) -> Leaving {
+    async fn abort_bare(&self, mut machine: Machine, start: &StartRecord, error: FlowError) -> ActivationOutcome {
         let error = machine.abort(error, new_error_id());
         let mut unit = Unit::default();
         unit.last_words(&self.core, machine.flush(now()));
         self.submit_end(unit, &machine, start, Err(error), None);
-        Leaving::Ended
+        ActivationOutcome::Ended
     }
 
     /// Ends a flow whose journal cannot be read: its peers cannot be told.
-    fn end_unreadable(&self, stored: &FlowRecord, error: &JournalError) -> Leaving {
+    fn end_unreadable(&self, stored: &FlowRecord, error: &JournalError) -> ActivationOutcome {
         let error = FlowError::new(ErrorKind::Killed, format!("killed; its journal was unreadable: {error}"));
         match StartRecord::decode(&stored.start) {
             Ok(start) => self.submit_end(Unit::default(), &self.machine(&start), &start, Err(error), None),
             Err(_) => self.end_without_start(stored, &error),
         }
-        Leaving::Ended
+        ActivationOutcome::Ended
     }
 
     /// Not even the start is readable: what the flow's row says is all there is to tell.
@@ -355,14 +362,14 @@ impl Life {
         Keep { expires: (now_millis() as i64).saturating_add(retention), end: record.encode_to_vec().into() }
     }
 
-    fn end(&self, mut run: GuestRun, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> Leaving {
+    fn end(&self, mut run: FlowCalls, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> ActivationOutcome {
         let mut unit = Unit::default();
         let reply = run.take_start(&mut unit);
         let flush: Flush = run.machine.flush(now());
         unit.last_words(&self.core, flush);
         run.build_on(&mut unit);
         self.submit_end(unit, &run.machine, start, outcome, reply);
-        Leaving::Ended
+        ActivationOutcome::Ended
     }
 
     fn submit_end(
@@ -371,7 +378,7 @@ impl Life {
         machine: &Machine,
         start: &StartRecord,
         outcome: Result<Bytes, FlowError>,
-        reply: Option<tokio::sync::oneshot::Sender<Result<(), crate::run::StartFailure>>>,
+        reply: Option<tokio::sync::oneshot::Sender<Result<(), crate::calls::StartFailure>>>,
     ) {
         let phase = phase_of(&outcome);
         let record = EndRecord { attempts: self.port.attempts().max(1), ..end_record(machine, &outcome) };
@@ -443,12 +450,12 @@ impl Life {
     }
 
     /// Parks the flow until a person has looked at it. What it did since its last commit is forgotten.
-    async fn hospitalise(&self, reason: String) -> Leaving {
+    async fn hospitalise(&self, reason: String) -> ActivationOutcome {
         self.port.settle().await;
         let mut unit = Unit::default();
         unit.op(self.set_state(FlowState::Hospital, Some(reason.clone())));
         unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
-        Leaving::Hospital(reason)
+        ActivationOutcome::Hospital(reason)
     }
 
     fn is_shadowed(&self) -> bool {
@@ -462,7 +469,12 @@ impl Life {
     }
 
     /// Runs the finished flow once more from its journal, and ends it only if it does the same again.
-    async fn end_shadowed(&self, mut run: GuestRun, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> Leaving {
+    async fn end_shadowed(
+        &self,
+        mut run: FlowCalls,
+        start: &StartRecord,
+        outcome: Result<Bytes, FlowError>,
+    ) -> ActivationOutcome {
         let mut last = run.machine.flush(now());
         let mut log = Unit::default();
         let reply = run.take_start(&mut log);
@@ -493,16 +505,16 @@ impl Life {
 
     fn end_compared(
         &self,
-        mut run: GuestRun,
+        mut run: FlowCalls,
         start: &StartRecord,
         outcome: Result<Bytes, FlowError>,
         last: Flush,
-    ) -> Leaving {
+    ) -> ActivationOutcome {
         let mut unit = Unit::default();
         unit.last_words(&self.core, Flush { segment: None, outgoing: last.outgoing, progress: last.progress });
         run.build_on(&mut unit);
         self.submit_end(unit, &run.machine, start, outcome, None);
-        Leaving::Ended
+        ActivationOutcome::Ended
     }
 
     async fn replay_again(&self, start: &StartRecord, def: &Arc<FlowDef>) -> Result<Result<Bytes, FlowError>, Stop> {
@@ -597,7 +609,7 @@ fn held(machine: &Machine) -> Vec<HeldRecord> {
 /// The end is durable: whoever asks or follows learns of it.
 fn tell_end(core: &Core, row: FlowRow, detail: &Arc<FlowDetail>) {
     announce(core, detail);
-    core.ends.remember(row, detail.clone());
+    core.outcomes.remember(row, detail.clone());
     core.watchers.close(row, || FlowEvent::Ended { summary: Box::new(detail.summary.clone()) });
 }
 

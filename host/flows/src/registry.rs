@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::api::IdentityPhase;
-use crate::mail::Mail;
+use crate::message::IdentityCommand;
 use crate::options::IdentitySpec;
 
 /// Letters that wait for one identity; more are not lost, the actor then looks into the database.
@@ -23,7 +23,7 @@ pub(crate) struct IdentityEntry {
     pub text: Arc<str>,
     pub spec: Mutex<Arc<IdentitySpec>>,
     pub state: Mutex<EntryState>,
-    /// A letter about something in the database did not fit into the mailbox.
+    /// A command about something in the database did not fit into the mailbox.
     pub behind: AtomicBool,
     /// Its epoch in the database.
     pub epoch: AtomicI64,
@@ -41,9 +41,9 @@ pub(crate) struct IdentityEntry {
 pub(crate) enum EntryState {
     /// Rows only.
     Cold(ColdState),
-    /// An actor takes letters.
+    /// An actor takes commands.
     Active {
-        mailbox: mpsc::Sender<Mail>,
+        mailbox: mpsc::Sender<IdentityCommand>,
         /// It has read its keys, CorDapps and flows.
         open: bool,
         /// It is being let go.
@@ -99,15 +99,15 @@ impl IdentityEntry {
         }
     }
 
-    /// The mailbox, if an actor takes letters.
-    pub fn mailbox(&self) -> Option<mpsc::Sender<Mail>> {
+    /// The mailbox, if an actor takes commands.
+    pub fn mailbox(&self) -> Option<mpsc::Sender<IdentityCommand>> {
         match &*self.state.lock() {
             EntryState::Active { mailbox, .. } => Some(mailbox.clone()),
             _ => None,
         }
     }
 
-    /// There is something in the database that no letter tells of.
+    /// There is something in the database that no command tells of.
     pub fn set_behind(&self) {
         self.behind.store(true, Ordering::Release);
     }
@@ -208,7 +208,7 @@ impl Directory {
         match found.as_slice() {
             [entry] => Ok(entry.clone()),
             [] => match self.broken_named(query) {
-                Some((name, problem)) => Err(crate::problems::quarantined(&name, &problem)),
+                Some((name, problem)) => Err(crate::error::quarantined(&name, &problem)),
                 None => {
                     let text = format!("no identity of this host fits '{query}'");
                     Err(Problem::new(Code::IdentityNotFound, text).detail("identity", query))

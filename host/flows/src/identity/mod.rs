@@ -14,19 +14,19 @@ use maxhost_model::{FlowId, FlowRow, Problem};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::activation::{Activation, ActivationOutcome, ActivationStart};
+use crate::calls::backoff;
 use crate::core::{Core, Counters, Opened, now_millis};
-use crate::directory::{ColdState, EntryState, IdentityEntry};
-use crate::life::{Beginning, Leaving, Life};
-use crate::mail::{Mail, SharedFailure, Stand};
+use crate::message::{IdentityCommand, SharedFailure, Stand};
 use crate::options::OperatorEvent;
-use crate::port::{FlowPort, Signal};
-use crate::run::backoff;
+use crate::registry::{ColdState, EntryState, IdentityEntry};
+use crate::running_flow::{RunningFlow, Signal};
 
 /// How soon the database is looked at again after something in it could not be taken.
 const RESCAN: Duration = Duration::from_millis(500);
 
 enum SlotState {
-    Hot { port: Arc<FlowPort>, news: bool, responder: bool },
+    Hot { port: Arc<RunningFlow>, news: bool, responder: bool },
     Cold { until: Option<Millis> },
     Retrying { at: Millis },
     Hospital,
@@ -39,11 +39,11 @@ struct FlowSlot {
     /// Since it last got on: how often it met trouble that is not its own.
     troubles: u32,
     client_id: Option<String>,
-    /// The initiation that it answers, until its first life is over.
+    /// The initiation that it answers, until its first activation is over.
     initiation: Option<i64>,
     kills: Vec<oneshot::Sender<Result<bool, Problem>>>,
     /// It comes back only to be ended, however often that takes.
-    condemned: bool,
+    kill_pending: bool,
 }
 
 struct RunningClient {
@@ -57,8 +57,8 @@ struct RunningClient {
 pub(crate) struct Actor {
     core: Arc<Core>,
     entry: Arc<IdentityEntry>,
-    mailbox: mpsc::Sender<Mail>,
-    letters: mpsc::Receiver<Mail>,
+    mailbox: mpsc::Sender<IdentityCommand>,
+    commands: mpsc::Receiver<IdentityCommand>,
     flows: HashMap<FlowRow, FlowSlot>,
     /// Cold and retrying flows by the time they want to be looked at.
     timers: BTreeSet<(Millis, FlowRow)>,
@@ -69,7 +69,7 @@ pub(crate) struct Actor {
     clients: HashMap<String, RunningClient>,
     /// Initiations that were begun with, and may still be in the database.
     in_hand: HashSet<i64>,
-    /// There may be initiations in the database that no letter tells of.
+    /// There may be initiations in the database that no command tells of.
     initiations_wait: bool,
     rescan_at: Option<Instant>,
     draining: bool,
@@ -80,8 +80,8 @@ impl Actor {
     pub fn new(
         core: Arc<Core>,
         entry: Arc<IdentityEntry>,
-        mailbox: mpsc::Sender<Mail>,
-        letters: mpsc::Receiver<Mail>,
+        mailbox: mpsc::Sender<IdentityCommand>,
+        commands: mpsc::Receiver<IdentityCommand>,
         cold: ColdState,
     ) -> Actor {
         let held: HashSet<FlowRow> = cold.held.iter().copied().collect();
@@ -90,15 +90,15 @@ impl Actor {
                 true => SlotState::Hospital,
                 false => SlotState::Cold { until: None },
             };
-            let (kills, condemned) = (Vec::new(), false);
-            (*row, FlowSlot { state, attempts: 0, troubles: 0, client_id: None, initiation: None, kills, condemned })
+            let (kills, kill_pending) = (Vec::new(), false);
+            (*row, FlowSlot { state, attempts: 0, troubles: 0, client_id: None, initiation: None, kills, kill_pending })
         };
         let flows = cold.live.iter().map(slot).collect();
         Actor {
             core,
             entry,
             mailbox,
-            letters,
+            commands,
             flows,
             timers: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -142,20 +142,20 @@ impl Actor {
             }
             self.entry.live_flows.store(self.flows.len() as u64, Ordering::Relaxed);
             let look = self.next_look();
-            let letter = tokio::select! {
-                letter = self.letters.recv() => letter,
+            let command = tokio::select! {
+                command = self.commands.recv() => command,
                 () = tokio::time::sleep_until(look) => None,
                 () = self.core.stopping.cancelled(), if !self.draining => None,
             };
-            match letter {
+            match command {
                 None => self.fire_timers(),
-                Some(Mail::Refresh) => match self.reopen().await {
+                Some(IdentityCommand::Refresh) => match self.reopen().await {
                     Ok(new) => opened = Arc::new(new),
                     Err(problem) => {
                         tracing::warn!(identity = %self.entry.text, %problem, "the new manifest cannot be used; the old one stays")
                     }
                 },
-                Some(letter) => self.handle(&opened, letter),
+                Some(command) => self.handle(&opened, command),
             }
         }
     }
@@ -179,42 +179,42 @@ impl Actor {
         self.hot == 0 && self.queue.is_empty() && self.rescan_at.is_none()
     }
 
-    fn handle(&mut self, opened: &Arc<Opened>, letter: Mail) {
+    fn handle(&mut self, opened: &Arc<Opened>, command: IdentityCommand) {
         self.idle_since = Instant::now();
-        match letter {
-            Mail::Wake | Mail::Refresh => {}
-            Mail::Start(start) => self.start(opened, *start),
-            Mail::Initiation { id, initiation, offer } => self.initiated(opened, id, *initiation, offer),
-            Mail::News(row) => self.news(row),
-            Mail::Left { row, leaving } => self.left(opened, row, leaving),
-            Mail::Kill { row, reply } => self.kill(opened, row, reply),
-            Mail::Stand { row, reply } => drop(reply.send(self.stand(row))),
-            Mail::Drain => self.drain(),
+        match command {
+            IdentityCommand::Wake | IdentityCommand::Refresh => {}
+            IdentityCommand::Start(start) => self.start(opened, *start),
+            IdentityCommand::Initiation { id, initiation, offer } => self.initiated(opened, id, *initiation, offer),
+            IdentityCommand::News(row) => self.news(row),
+            IdentityCommand::Left { row, outcome } => self.left(opened, row, outcome),
+            IdentityCommand::Kill { row, reply } => self.kill(opened, row, reply),
+            IdentityCommand::Stand { row, reply } => drop(reply.send(self.stand(row))),
+            IdentityCommand::Drain => self.drain(),
         }
     }
 
-    fn spawn(&mut self, opened: &Arc<Opened>, port: Arc<FlowPort>, beginning: Beginning) {
+    fn spawn(&mut self, opened: &Arc<Opened>, port: Arc<RunningFlow>, start: ActivationStart) {
         self.hot += 1;
         let row = port.row;
         self.core.ports.insert(row, port.clone());
-        if !matches!(beginning, Beginning::New { .. }) {
+        if !matches!(start, ActivationStart::New { .. }) {
             // Replay may take long, and when a host starts there is much of it.
             port.run_apart();
         }
-        let life = Life { core: self.core.clone(), opened: opened.clone(), port: port.clone() };
+        let activation = Activation { core: self.core.clone(), opened: opened.clone(), port: port.clone() };
         let (core, mailbox, entry) = (self.core.clone(), self.mailbox.clone(), self.entry.clone());
-        crate::threads::spawn(&self.core, port.clone(), async move {
-            let leaving = life.live(beginning).await;
+        crate::placement::spawn(&self.core, port.clone(), async move {
+            let outcome = activation.live(start).await;
             // From here on arrivals go to the actor. What was left at the port is in the database.
             let unread = port.close();
             core.ports.remove(&row);
-            if matches!(leaving, Leaving::Ended) {
-                crate::bounce::untaken(&core, &entry, row, &unread);
+            if matches!(outcome, ActivationOutcome::Ended) {
+                crate::late_confirm::untaken(&core, &entry, row, &unread);
             } else if !unread.is_empty() {
-                let _ = mailbox.send(Mail::News(row)).await;
+                let _ = mailbox.send(IdentityCommand::News(row)).await;
             }
             // Fails only when the actor is gone, and it never goes before its flows.
-            let _ = mailbox.send(Mail::Left { row, leaving }).await;
+            let _ = mailbox.send(IdentityCommand::Left { row, outcome }).await;
         });
     }
 
@@ -226,7 +226,7 @@ impl Actor {
         }
     }
 
-    fn left(&mut self, opened: &Arc<Opened>, row: FlowRow, leaving: Leaving) {
+    fn left(&mut self, opened: &Arc<Opened>, row: FlowRow, outcome: ActivationOutcome) {
         let Some(slot) = self.flows.get_mut(&row) else { return };
         let SlotState::Hot { ref port, news, responder } = slot.state else { return };
         self.hot -= 1;
@@ -235,16 +235,16 @@ impl Actor {
             // Whatever it wrote is answered: the initiation is taken, or free to be taken.
             self.in_hand.remove(&id);
         }
-        match leaving {
-            Leaving::Ended => self.forget(row),
-            Leaving::NotStarted => {
+        match outcome {
+            ActivationOutcome::Ended => self.forget(row),
+            ActivationOutcome::NotStarted => {
                 self.forget(row);
                 if responder {
                     // Its initiation is still in the database, unless somebody took it or it was never written.
                     self.rescan_at = Some(Instant::now() + RESCAN);
                 }
             }
-            Leaving::Evicted { until } => {
+            ActivationOutcome::Evicted { until } => {
                 slot.state = SlotState::Cold { until };
                 slot.troubles = 0;
                 let due = until.is_some_and(|until| until <= now_millis());
@@ -254,17 +254,17 @@ impl Actor {
                     self.timers.insert((until, row));
                 }
             }
-            Leaving::Retry(problem) => {
+            ActivationOutcome::Retry(problem) => {
                 let at = now_millis() + backoff(slot.troubles).as_millis() as u64;
                 slot.troubles = slot.troubles.saturating_add(1);
                 slot.state = SlotState::Retrying { at };
                 self.timers.insert((at, row));
                 tracing::warn!(identity = %self.entry.text, row = row.0, %problem, "a flow met trouble that is not its own; it is tried again");
             }
-            Leaving::Hospital(reason) => self.hospitalised(row, reason),
+            ActivationOutcome::Hospital(reason) => self.hospitalised(row, reason),
         }
         // A kill that came while the instance was being given up was not seen by it.
-        if self.flows.get(&row).is_some_and(|slot| !slot.condemned && !slot.kills.is_empty()) {
+        if self.flows.get(&row).is_some_and(|slot| !slot.kill_pending && !slot.kills.is_empty()) {
             self.condemn(opened, row);
         }
     }
@@ -276,8 +276,8 @@ impl Actor {
         tracing::error!(identity = %self.entry.text, %flow_id, flow, reason, "a flow needs a person");
         Counters::add(&self.core.counters.hospital);
         slot.state = SlotState::Hospital;
-        if slot.condemned {
-            slot.condemned = false;
+        if slot.kill_pending {
+            slot.kill_pending = false;
             for kill in slot.kills.drain(..) {
                 let _ = kill.send(Ok(false));
             }
@@ -298,7 +298,7 @@ impl Actor {
         if let Some(client_id) = &slot.client_id {
             self.clients.remove(client_id);
         }
-        let killed = self.core.ends.get(row).is_some_and(|end| end.summary.phase == crate::api::FlowPhase::Killed);
+        let killed = self.core.outcomes.get(row).is_some_and(|end| end.summary.phase == crate::api::FlowPhase::Killed);
         for kill in slot.kills {
             let _ = kill.send(Ok(killed));
         }
@@ -319,13 +319,13 @@ impl Actor {
     fn condemn(&mut self, opened: &Arc<Opened>, row: FlowRow) {
         let Some(port) = self.bring_back(row) else { return };
         if let Some(slot) = self.flows.get_mut(&row) {
-            slot.condemned = true;
+            slot.kill_pending = true;
         }
         port.signal(Signal::Kill);
-        self.spawn(opened, port, Beginning::Condemned);
+        self.spawn(opened, port, ActivationStart::Condemned);
     }
 
-    fn bring_back(&mut self, row: FlowRow) -> Option<Arc<FlowPort>> {
+    fn bring_back(&mut self, row: FlowRow) -> Option<Arc<RunningFlow>> {
         let slot = self.flows.get_mut(&row)?;
         match slot.state {
             SlotState::Hot { .. } => return None,
@@ -334,7 +334,7 @@ impl Actor {
             }
             SlotState::Cold { until: None } | SlotState::Hospital => {}
         }
-        let port = FlowPort::new(row, self.entry.row);
+        let port = RunningFlow::new(row, self.entry.row);
         port.note_attempts(slot.attempts);
         slot.state = SlotState::Hot { port: port.clone(), news: false, responder: false };
         Some(port)
@@ -366,10 +366,10 @@ impl Actor {
             && let Some(row) = self.queue.pop_front()
         {
             self.queued.remove(&row);
-            if self.flows.get(&row).is_some_and(|slot| slot.condemned) {
+            if self.flows.get(&row).is_some_and(|slot| slot.kill_pending) {
                 self.condemn(opened, row);
             } else if let Some(port) = self.bring_back(row) {
-                self.spawn(opened, port, Beginning::Stored);
+                self.spawn(opened, port, ActivationStart::Stored);
             }
         }
         if self.initiations_wait && self.hot < opened.limits.flows {

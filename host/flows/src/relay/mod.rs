@@ -14,9 +14,9 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 
 use crate::core::Core;
-use crate::directory::{EntryState, IdentityEntry};
 use crate::envelope::{Content, Envelope};
-use crate::units::{Author, Unit};
+use crate::registry::{EntryState, IdentityEntry};
+use crate::unit::{Author, Unit};
 
 /// Messages taken from the outbox at once.
 const BATCH: u32 = 256;
@@ -236,12 +236,12 @@ async fn take(
     unit.op(Op::Arrived { message_id: delivery.message.id.0 });
     match envelope.content {
         Some(Content::Initiation(initiation)) => unit.initiate(core, entry.clone(), initiation),
-        Some(Content::Parcel(addressed)) => match addressed.parcel {
+        Some(Content::FrameBatch(addressed)) => match addressed.batch {
             // A session number says which flow, and whoever sends may name any.
             Some(_) if !owns(core, entry, SessionId(addressed.session)).await? => {
                 return acknowledge(Some("its session is not of this identity")).await;
             }
-            Some(parcel) => unit.deliver(entry.clone(), SessionId(addressed.session), addressed.seq, parcel),
+            Some(batch) => unit.deliver(entry.clone(), SessionId(addressed.session), addressed.seq, batch),
             None => return acknowledge(Some("it is empty")).await,
         },
         None => return acknowledge(Some("it is empty")).await,

@@ -18,12 +18,12 @@ use crate::api::{
     StartFlow, Started,
 };
 use crate::apps::{AppSet, FlowDef};
-use crate::directory::IdentityEntry;
+use crate::calls::StartFailure;
+use crate::error::{no_flow, quarantined, stopping};
 use crate::host::Host;
-use crate::mail::{Durable, Mail, SharedFailure, StartMail, Ticket};
-use crate::problems::{no_flow, quarantined, stopping};
-use crate::run::StartFailure;
-use crate::watch::Watch;
+use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
+use crate::registry::IdentityEntry;
+use crate::watchers::Watch;
 
 /// Longest client id, characters (spec 1.7).
 const MAX_CLIENT_ID: usize = 512;
@@ -126,8 +126,8 @@ impl Host {
         }
         let (reply, ticket) = oneshot::channel();
         let mail =
-            StartMail { def, arguments, client_id: client_id.clone(), user: caller.user.clone(), watched, reply };
-        self.core.tell(&entry, Mail::Start(Box::new(mail)));
+            StartCommand { def, arguments, client_id: client_id.clone(), user: caller.user.clone(), watched, reply };
+        self.core.tell(&entry, IdentityCommand::Start(Box::new(mail)));
         let mut ticket = ticket.await.map_err(|_| stopping())??;
         let watch = ticket.watch.take();
         let started = self.await_start(caller, &entry, ticket, client_id).await?;
@@ -206,7 +206,7 @@ impl Host {
             }
         };
         // Responders that ended well are remembered in memory only.
-        let remembered = self.core.ends.newest(usize::MAX).into_iter();
+        let remembered = self.core.outcomes.newest(usize::MAX).into_iter();
         let mut remembered: Vec<_> = remembered
             .filter(|detail| detail.origin.starts_with("peer:") && detail.summary.phase == FlowPhase::Completed)
             .filter(|detail| before.is_none_or(|before| detail.summary.flow_id.row() < before))
@@ -323,7 +323,7 @@ impl HostApi for Host {
             (Some(_), _) => return Ok(false),
             (None, Some(port)) => port.owner,
             // A responder that ended well has no row any more.
-            (None, None) if self.core.ends.get(flow.row()).is_some_and(|end| end.summary.flow_id == flow) => {
+            (None, None) if self.core.outcomes.get(flow.row()).is_some_and(|end| end.summary.flow_id == flow) => {
                 return Ok(false);
             }
             (None, None) => return Err(no_flow(flow)),
@@ -333,7 +333,7 @@ impl HostApi for Host {
         };
         // Its identity knows it from before its first commit on, and answers when it has ended.
         let (reply, killed) = oneshot::channel();
-        self.core.tell(&entry, Mail::Kill { row: flow.row(), reply });
+        self.core.tell(&entry, IdentityCommand::Kill { row: flow.row(), reply });
         killed.await.map_err(|_| stopping())?
     }
 
@@ -349,7 +349,7 @@ impl HostApi for Host {
             let epoch = entry.epoch.load(std::sync::atomic::Ordering::Acquire);
             let remove = Op::RemoveClient { client_id: client_id.to_owned() };
             self.core.store.commit(entry.row, epoch, vec![remove]).await.map_err(Problem::from)?;
-            self.core.ends.forget(row);
+            self.core.outcomes.forget(row);
             drop(user);
             return Ok(true);
         }

@@ -11,9 +11,9 @@ use crate::api::{
     ApiResult, FlowPhase, HostStatus, IdentityPhase, IdentityView, NetworkChanges, NodeInfoView, ParametersView,
     PartyView,
 };
-use crate::directory::{EntryState, IdentityEntry};
+use crate::error::stopping;
 use crate::host::Host;
-use crate::problems::stopping;
+use crate::registry::{EntryState, IdentityEntry};
 
 impl Host {
     fn identity_view(&self, entry: &IdentityEntry) -> IdentityView {

@@ -8,18 +8,18 @@ use bytes::Bytes;
 use maxhost_journal::{Answer, Call, Delivery, Divergence, Machine, Step};
 use maxhost_model::{Code, ErrorId, ErrorKind, FlowError, Problem, X500Name};
 use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
-use maxhost_store::{Announcement, Op, RunGuard};
+use maxhost_store::{Announcement, AttemptToken, Op};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::ahead::Runner;
 use crate::apps::FlowDef;
 use crate::core::{Core, Opened, now, now_millis, random_bytes};
 use crate::options::Eviction;
-use crate::port::{FlowPort, Signal, instant_of};
-use crate::threads::Stretch;
-use crate::units::Unit;
+use crate::placement::BusyTimer;
+use crate::running_flow::{RunningFlow, Signal, instant_of};
+use crate::speculation::Runner;
+use crate::unit::Unit;
 
 /// Random bytes a guest may ask for at once.
 const MAX_RANDOM: u32 = 65_536;
@@ -60,22 +60,22 @@ pub(crate) enum StartFailure {
 }
 
 /// The host's side of a run.
-pub(crate) struct GuestRun {
+pub(crate) struct FlowCalls {
     pub core: Arc<Core>,
     pub opened: Arc<Opened>,
-    pub port: Arc<FlowPort>,
+    pub port: Arc<RunningFlow>,
     pub def: Arc<FlowDef>,
-    /// Boxed, because a run is handed from one part of a life to the next, and the life has room for it in each.
+    /// Boxed, because a run is handed from one part of an activation to the next, and the activation has room for it in each.
     pub machine: Box<Machine>,
     pub start: Option<StartUnit>,
     pub stop: Option<Stop>,
     /// Only compares with the journal: nothing new may be asked.
     pub shadow: bool,
     /// Attempts of other flows whose messages were read and may not be written yet.
-    builds_on: SmallVec<[RunGuard; 1]>,
+    depends_on: SmallVec<[AttemptToken; 1]>,
     /// While the guest works it is likely to have something to write soon.
     coming: Option<Announcement>,
-    pub stretch: Stretch,
+    pub stretch: BusyTimer,
     log_lines: u32,
     log_bytes: u64,
     suspensions: u64,
@@ -88,16 +88,16 @@ struct NotedParty {
     key: Vec<u8>,
 }
 
-impl GuestRun {
+impl FlowCalls {
     pub fn new(
         core: Arc<Core>,
         opened: Arc<Opened>,
-        port: Arc<FlowPort>,
+        port: Arc<RunningFlow>,
         def: Arc<FlowDef>,
         machine: Machine,
         start: Option<StartUnit>,
-    ) -> GuestRun {
-        GuestRun {
+    ) -> FlowCalls {
+        FlowCalls {
             core,
             opened,
             port,
@@ -106,9 +106,9 @@ impl GuestRun {
             start,
             stop: None,
             shadow: false,
-            builds_on: SmallVec::new(),
+            depends_on: SmallVec::new(),
             coming: None,
-            stretch: Stretch::new(),
+            stretch: BusyTimer::new(),
             log_lines: 0,
             log_bytes: 0,
             suspensions: 0,
@@ -195,7 +195,7 @@ impl GuestRun {
 
     /// The unit is written only if what the run has read is.
     pub fn build_on(&mut self, unit: &mut Unit) {
-        unit.after(std::mem::take(&mut self.builds_on));
+        unit.depends_on(std::mem::take(&mut self.depends_on));
     }
 
     /// Takes in what has arrived. True if there was something.
@@ -208,16 +208,16 @@ impl GuestRun {
             self.coming = Some(self.core.store.announce());
         }
         for arrival in arrivals {
-            if let Some(runner) = arrival.runner.filter(|runner| !runner.ahead.is_written()) {
-                self.builds_on.push(runner.sender);
+            if let Some(runner) = arrival.runner.filter(|runner| !runner.speculation.is_written()) {
+                self.depends_on.push(runner.sender);
             }
-            match self.machine.deliver(arrival.session, arrival.seq, &arrival.parcel) {
+            match self.machine.deliver(arrival.session, arrival.seq, &arrival.batch) {
                 Delivery::Taken | Delivery::Duplicate => {}
                 Delivery::UnknownSession => {
                     tracing::warn!(flow_id = %self.port.id(), session = arrival.session, "message for a session that the flow does not have");
                 }
                 Delivery::ForeignSender => {
-                    tracing::warn!(flow_id = %self.port.id(), from = arrival.parcel.from, "message of a party that is not the session's counterparty");
+                    tracing::warn!(flow_id = %self.port.id(), from = arrival.batch.from, "message of a party that is not the session's counterparty");
                 }
             }
         }
@@ -406,7 +406,7 @@ fn guest_party(party: NotedParty) -> GuestParty {
     GuestParty { name: party.name, owning_key: party.key }
 }
 
-impl FlowHost for GuestRun {
+impl FlowHost for FlowCalls {
     fn our_identity(&mut self) -> GuestParty {
         let party = self.opened.keys.party();
         GuestParty { name: self.opened.entry.text.to_string(), owning_key: party.owning_key.spki().to_vec() }
@@ -588,7 +588,7 @@ impl FlowHost for GuestRun {
     }
 }
 
-impl GuestRun {
+impl FlowCalls {
     /// The machine answered a call with the answer to another: a defect of ours, which must not become the guest's.
     fn misanswered<T>(&mut self, answer: &Answer) -> CallResult<T> {
         let text = format!("the journal answered with {answer:?}").chars().take(200).collect::<String>();

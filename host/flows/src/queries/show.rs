@@ -8,20 +8,20 @@ use maxhost_store::{FlowRecord, FlowState, StoredJournal};
 use tokio::sync::oneshot;
 
 use crate::api::{ApiResult, FlowDetail, FlowPhase, FlowSummary, SessionView, WaitingFor};
-use crate::directory::{EntryState, IdentityEntry};
-use crate::ends::EndRecord;
 use crate::host::Host;
-use crate::mail::{Mail, Stand};
-use crate::port::FlowPort;
+use crate::message::{IdentityCommand, Stand};
+use crate::outcomes::EndRecord;
+use crate::registry::{EntryState, IdentityEntry};
+use crate::running_flow::RunningFlow;
 
 impl Host {
-    pub(super) fn port_of(&self, id: FlowId) -> Option<Arc<FlowPort>> {
+    pub(super) fn port_of(&self, id: FlowId) -> Option<Arc<RunningFlow>> {
         let port = self.core.ports.get(&id.row()).map(|port| port.value().clone())?;
         (port.known_id() == Some(id)).then_some(port)
     }
 
     /// The port of a flow that the database has: also while it does not know its own id yet.
-    fn port_of_stored(&self, record: &FlowRecord) -> Option<Arc<FlowPort>> {
+    fn port_of_stored(&self, record: &FlowRecord) -> Option<Arc<RunningFlow>> {
         self.core.ports.get(&record.row).map(|port| port.value().clone())
     }
 
@@ -60,13 +60,13 @@ impl Host {
     }
 
     pub(super) async fn detail(&self, id: FlowId) -> ApiResult<FlowDetail> {
-        if let Some(end) = self.core.ends.get(id.row()).filter(|end| end.summary.flow_id == id) {
+        if let Some(end) = self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
             return Ok(end.as_ref().clone());
         }
         let journal = self.core.store.journal(id.row()).await.map_err(Problem::from)?;
         let Some(journal) = journal.filter(|journal| journal.record.id == id) else {
             // It may have ended, and been forgotten, between the two looks.
-            return match self.core.ends.get(id.row()).filter(|end| end.summary.flow_id == id) {
+            return match self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
                 Some(end) => Ok(end.as_ref().clone()),
                 None => super::unknown_flow(id),
             };
@@ -81,7 +81,7 @@ impl Host {
             return None;
         }
         let (reply, stand) = oneshot::channel();
-        self.core.tell(&entry, Mail::Stand { row: record.row, reply });
+        self.core.tell(&entry, IdentityCommand::Stand { row: record.row, reply });
         stand.await.ok().flatten()
     }
 
@@ -122,7 +122,7 @@ impl Host {
             waiting_for,
             cordapp: start.as_ref().map(|s| format!("{} {}", s.cordapp, s.cordapp_version)).unwrap_or_default(),
             component_hash: start.as_ref().map(|s| crate::apps::hex(&s.component)).unwrap_or_default(),
-            origin: start.as_ref().map(|s| crate::life::origin_text(&s.origin)).unwrap_or_default(),
+            origin: start.as_ref().map(|s| crate::activation::origin_text(&s.origin)).unwrap_or_default(),
             sessions,
             journal_entries: entries,
             journal_bytes: bytes,
@@ -179,6 +179,6 @@ fn session_view(session: maxhost_journal::SessionSummary) -> SessionView {
     SessionView { peer: session.peer.to_string(), state: session.state.to_owned(), unread: session.unread }
 }
 
-fn ended_session(session: &crate::ends::SessionRecord) -> SessionView {
+fn ended_session(session: &crate::outcomes::SessionRecord) -> SessionView {
     SessionView { peer: session.peer.clone(), state: session.state.clone(), unread: 0 }
 }

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use maxhost_journal::{Millis, Parcel, Wait};
+use maxhost_journal::{FrameBatch, Millis, Wait};
 use maxhost_model::{FlowId, FlowRow, IdentityRow};
-use maxhost_store::{RunGuard, StoreError};
+use maxhost_store::{AttemptToken, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::ahead::Runner;
+use crate::speculation::Runner;
 
 /// Messages that wait in memory for one flow; more stay in the database, and the flow is reloaded from there.
 const MAX_QUEUED_BYTES: usize = 4 << 20;
@@ -23,14 +23,14 @@ const MAX_QUEUED_BYTES: usize = 4 << 20;
 const MAX_LABELS: usize = 64;
 
 /// Units of one run that may wait for the disk while its messages run ahead; with more, they keep to its pace.
-const MAX_AHEAD: u32 = 16;
+const MAX_SPECULATIVE_UNITS: u32 = 16;
 
-/// A parcel for one of the flow's sessions.
+/// A batch for one of the flow's sessions.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub session: u16,
     pub seq: u32,
-    pub parcel: Parcel,
+    pub batch: FrameBatch,
     /// It is not known to be in the database yet.
     pub runner: Option<Runner>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Arrival {
 impl Arrival {
     fn bytes(&self) -> usize {
         use prost::Message;
-        64 + self.parcel.encoded_len()
+        64 + self.batch.encoded_len()
     }
 }
 
@@ -85,7 +85,7 @@ impl View {
 
 /// How people call the flow.
 #[derive(Debug)]
-struct PortName {
+struct FlowName {
     id: FlowId,
     flow: Box<str>,
     client_id: Option<String>,
@@ -93,12 +93,12 @@ struct PortName {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct FlowPort {
+pub(crate) struct RunningFlow {
     pub row: FlowRow,
     /// Whose flow it is.
     pub owner: IdentityRow,
-    pub guard: RunGuard,
-    name: OnceLock<PortName>,
+    pub attempt: AttemptToken,
+    name: OnceLock<FlowName>,
     queue: Mutex<Queue>,
     notify: Notify,
     signals: AtomicU8,
@@ -111,26 +111,26 @@ pub(crate) struct FlowPort {
     view: Mutex<View>,
 }
 
-impl FlowPort {
+impl RunningFlow {
     /// For a flow that comes back, and whose public id is not read yet.
-    pub fn new(row: FlowRow, owner: IdentityRow) -> Arc<FlowPort> {
-        FlowPort::with(row, owner, View::default())
+    pub fn new(row: FlowRow, owner: IdentityRow) -> Arc<RunningFlow> {
+        RunningFlow::with(row, owner, View::default())
     }
 
     /// For a flow that begins.
-    pub fn of_new(row: FlowRow, owner: IdentityRow) -> Arc<FlowPort> {
-        FlowPort::with(row, owner, View { whole: true, ..View::default() })
+    pub fn of_new(row: FlowRow, owner: IdentityRow) -> Arc<RunningFlow> {
+        RunningFlow::with(row, owner, View { whole: true, ..View::default() })
     }
 
-    fn with(row: FlowRow, owner: IdentityRow, view: View) -> Arc<FlowPort> {
-        Arc::new(FlowPort {
+    fn with(row: FlowRow, owner: IdentityRow, view: View) -> Arc<RunningFlow> {
+        Arc::new(RunningFlow {
             row,
             owner,
             name: OnceLock::new(),
             durable: AtomicBool::new(false),
             apart: AtomicBool::new(false),
             attempts: AtomicU32::new(0),
-            guard: RunGuard::new(),
+            attempt: AttemptToken::new(),
             queue: Mutex::default(),
             notify: Notify::new(),
             signals: AtomicU8::new(0),
@@ -144,7 +144,7 @@ impl FlowPort {
     /// Its public id and client id are known now.
     pub fn set_name(&self, id: FlowId, flow: &str, client_id: Option<String>) {
         // A second time it is the same name.
-        let _ = self.name.set(PortName { id, flow: flow.into(), client_id });
+        let _ = self.name.set(FlowName { id, flow: flow.into(), client_id });
     }
 
     /// Public id, once it is known.
@@ -196,7 +196,7 @@ impl FlowPort {
         self.attempts.fetch_add(1, Ordering::AcqRel).saturating_add(1)
     }
 
-    /// Leaves a parcel. Gives it back if the port is closed, because the flow is not in memory any more, or if there is
+    /// Leaves a batch. Gives it back if the port is closed, because the flow is not in memory any more, or if there is
     /// no room for one that runs ahead.
     pub fn push(&self, arrival: Arrival) -> Result<(), Arrival> {
         let mut queue = self.queue.lock();
@@ -262,9 +262,9 @@ impl FlowPort {
     }
 
     /// Whether messages of its next unit may run ahead of the disk.
-    pub fn may_run_ahead(&self) -> bool {
+    pub fn may_speculate(&self) -> bool {
         let waiting = self.submitted.load(Ordering::Acquire) - self.acknowledged.load(Ordering::Acquire);
-        waiting < MAX_AHEAD
+        waiting < MAX_SPECULATIVE_UNITS
     }
 
     /// A unit is durable.

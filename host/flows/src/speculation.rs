@@ -2,7 +2,7 @@
 //!
 //! A message between identities of one database is given to its recipient as soon as the sender's unit is in the
 //! committer's queue, so that the recipient works while the disk does. The queue keeps its order and a unit names the
-//! attempts it builds on ([`maxhost_store::CommitUnit::after`]): what the recipient writes is written after what it has
+//! attempts it builds on ([`maxhost_store::CommitUnit::depends_on`]): what the recipient writes is written after what it has
 //! read, or not at all. A crash leaves a prefix of the queue, and nothing leaves the host before it is written, so
 //! nobody can tell.
 //!
@@ -13,16 +13,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use maxhost_store::{Announcement, RunGuard};
+use maxhost_store::{Announcement, AttemptToken};
 
 const WRITTEN: u8 = 1;
 const DECLINED: u8 = 2;
 
 /// How far one message has come. Clones are one and the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ahead(Arc<AtomicU8>);
+pub(crate) struct Speculation(Arc<AtomicU8>);
 
-impl Ahead {
+impl Speculation {
     /// The recipient did not take it. True if it is written already, so that nobody else will bring it.
     pub fn decline(&self) -> bool {
         self.0.fetch_or(DECLINED, Ordering::AcqRel) & WRITTEN != 0
@@ -41,8 +41,8 @@ impl Ahead {
 /// What a message that ran ahead brings along: whose attempt it is of, and how far it has come.
 #[derive(Debug)]
 pub(crate) struct Runner {
-    pub sender: RunGuard,
-    pub ahead: Ahead,
+    pub sender: AttemptToken,
+    pub speculation: Speculation,
     /// The reader is likely to answer.
     #[expect(dead_code, reason = "held until the message is read")]
     pub answer: Option<Announcement>,
@@ -51,7 +51,7 @@ pub(crate) struct Runner {
 impl Runner {
     /// True if the message was never written and never will be.
     pub fn is_void(&self) -> bool {
-        !self.ahead.is_written() && self.sender.is_revoked()
+        !self.speculation.is_written() && self.sender.is_revoked()
     }
 }
 
@@ -76,7 +76,7 @@ impl Drop for Offer {
     fn drop(&mut self) {
         if !self.taken {
             // If it is written already it is in the database, and whoever declines looks there again.
-            self.runner.ahead.decline();
+            self.runner.speculation.decline();
         }
     }
 }
@@ -85,37 +85,37 @@ impl Drop for Offer {
 mod tests {
     use super::*;
 
-    fn runner(ahead: &Ahead) -> Runner {
-        Runner { sender: RunGuard::new(), ahead: ahead.clone(), answer: None }
+    fn runner(speculation: &Speculation) -> Runner {
+        Runner { sender: AttemptToken::new(), speculation: speculation.clone(), answer: None }
     }
 
     #[test]
     fn whoever_is_second_brings_a_message_that_was_not_taken() {
-        let ahead = Ahead::default();
-        assert!(!ahead.decline(), "it is not written: who writes it will bring it");
-        assert!(ahead.written());
-        let ahead = Ahead::default();
-        assert!(!ahead.written(), "it is on its way");
-        assert!(ahead.decline());
+        let speculation = Speculation::default();
+        assert!(!speculation.decline(), "it is not written: who writes it will bring it");
+        assert!(speculation.written());
+        let speculation = Speculation::default();
+        assert!(!speculation.written(), "it is on its way");
+        assert!(speculation.decline());
     }
 
     #[test]
     fn an_offer_is_declined_unless_it_is_taken() {
-        let ahead = Ahead::default();
-        Offer::new(runner(&ahead)).take();
-        assert!(!ahead.written());
-        let ahead = Ahead::default();
-        drop(Offer::new(runner(&ahead)));
-        assert!(ahead.written());
+        let speculation = Speculation::default();
+        Offer::new(runner(&speculation)).take();
+        assert!(!speculation.written());
+        let speculation = Speculation::default();
+        drop(Offer::new(runner(&speculation)));
+        assert!(speculation.written());
     }
 
     #[test]
     fn a_message_is_void_when_its_attempt_failed_before_it_was_written() {
-        let runner = runner(&Ahead::default());
+        let runner = runner(&Speculation::default());
         assert!(!runner.is_void());
         runner.sender.revoke();
         assert!(runner.is_void());
-        runner.ahead.written();
+        runner.speculation.written();
         assert!(!runner.is_void());
     }
 }

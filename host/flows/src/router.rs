@@ -1,0 +1,108 @@
+//! The way of a message from a unit to a recipient on this host: ahead of the disk if it may, and when the unit is
+//! written in any case.
+
+use std::sync::Arc;
+
+use maxhost_journal::{FrameBatch, Initiation};
+use maxhost_model::SessionId;
+use maxhost_store::{AttemptToken, Receipt};
+
+use crate::core::Core;
+use crate::message::IdentityCommand;
+use crate::registry::IdentityEntry;
+use crate::running_flow::{Arrival, RunningFlow};
+use crate::speculation::{Runner, Speculation};
+
+/// What reaches a recipient.
+#[derive(Debug, Clone)]
+pub(crate) enum Message {
+    /// For a session; `op` is the operation of the unit that writes it.
+    FrameBatch { op: usize, session: SessionId, seq: u32, batch: FrameBatch },
+    /// Somebody wants a session; `id` is its number in the database.
+    Initiation { id: i64, initiation: Initiation },
+}
+
+/// A message of a unit that is not written yet.
+pub(crate) struct Route {
+    to: Arc<IdentityEntry>,
+    message: Message,
+    speculation: Speculation,
+    /// A copy is sent ahead.
+    copied: bool,
+    /// The port at which that of a batch is left.
+    port: Option<Arc<RunningFlow>>,
+}
+
+/// The copy that runs ahead.
+pub(crate) struct Copy {
+    to: Arc<IdentityEntry>,
+    message: Message,
+    runner: Runner,
+    port: Option<Arc<RunningFlow>>,
+}
+
+impl Route {
+    pub fn new(to: Arc<IdentityEntry>, message: Message) -> Route {
+        Route { to, message, speculation: Speculation::default(), copied: false, port: None }
+    }
+
+    /// A copy to be sent ahead, if the recipient is in memory. `None`: the message waits until it is written.
+    pub fn copy(&mut self, core: &Core, sender: &AttemptToken) -> Option<Copy> {
+        if let Message::FrameBatch { session, .. } = &self.message {
+            self.port = Some(core.ports.get(&session.flow())?.value().clone());
+        }
+        self.copied = true;
+        Some(Copy {
+            to: self.to.clone(),
+            message: self.message.clone(),
+            runner: Runner {
+                sender: sender.clone(),
+                speculation: self.speculation.clone(),
+                answer: Some(core.store.announce()),
+            },
+            port: self.port.clone(),
+        })
+    }
+
+    /// The message is in the database. What is not with its recipient is brought to him.
+    pub fn written(self, core: &Arc<Core>, receipt: &Receipt) {
+        let Route { to, message, speculation, copied, port } = self;
+        let declined = speculation.written() || !copied;
+        match message {
+            Message::FrameBatch { op, session, batch, .. } if receipt.undelivered.contains(&op) => {
+                crate::late_confirm::undelivered(core, &to, session, &batch);
+            }
+            Message::FrameBatch { session, seq, batch, .. } => {
+                // A port that closed may have been left before the message was read; twice is no harm.
+                if declined || port.is_some_and(|port| port.is_closed()) {
+                    core.route_batch(&to, session, seq, batch);
+                }
+            }
+            Message::Initiation { id, initiation } => {
+                if declined {
+                    core.tell(&to, IdentityCommand::Initiation { id, initiation: Box::new(initiation), offer: None });
+                }
+            }
+        }
+    }
+}
+
+impl Copy {
+    /// Brings it. The sender's unit is in the committer's queue.
+    pub fn send(self, core: &Arc<Core>) {
+        let Copy { to, message, runner, port } = self;
+        match (message, port) {
+            (Message::FrameBatch { session, seq, batch, .. }, Some(port)) => {
+                let speculation = runner.speculation.clone();
+                let arrival = Arrival { session: session.index(), seq, batch, runner: Some(runner) };
+                if let Err(arrival) = port.push(arrival)
+                    && speculation.decline()
+                {
+                    core.route_batch(&to, session, seq, arrival.batch);
+                }
+            }
+            (Message::Initiation { id, initiation }, _) => core.offer(&to, id, initiation, runner),
+            (Message::FrameBatch { .. }, None) => {}
+        }
+    }
+}
