@@ -108,7 +108,7 @@ impl Host {
             ports: Default::default(),
             network,
             vault,
-            ends: Default::default(),
+            outcomes: Default::default(),
             watchers: Default::default(),
             events: broadcast::Sender::new(EVENTS),
             counters: Default::default(),

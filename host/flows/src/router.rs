@@ -15,7 +15,7 @@ use crate::speculation::{Runner, Speculation};
 
 /// What reaches a recipient.
 #[derive(Debug, Clone)]
-pub(crate) enum Message {
+pub(crate) enum RoutedMessage {
     /// For a session; `op` is the operation of the unit that writes it.
     FrameBatch { op: usize, session: SessionId, seq: u32, batch: FrameBatch },
     /// Somebody wants a session; `id` is its number in the database.
@@ -25,7 +25,7 @@ pub(crate) enum Message {
 /// A message of a unit that is not written yet.
 pub(crate) struct Route {
     to: Arc<IdentityEntry>,
-    message: Message,
+    message: RoutedMessage,
     speculation: Speculation,
     /// A copy is sent ahead.
     copied: bool,
@@ -36,19 +36,19 @@ pub(crate) struct Route {
 /// The copy that runs ahead.
 pub(crate) struct Copy {
     to: Arc<IdentityEntry>,
-    message: Message,
+    message: RoutedMessage,
     runner: Runner,
     port: Option<Arc<RunningFlow>>,
 }
 
 impl Route {
-    pub fn new(to: Arc<IdentityEntry>, message: Message) -> Route {
+    pub fn new(to: Arc<IdentityEntry>, message: RoutedMessage) -> Route {
         Route { to, message, speculation: Speculation::default(), copied: false, port: None }
     }
 
     /// A copy to be sent ahead, if the recipient is in memory. `None`: the message waits until it is written.
     pub fn copy(&mut self, core: &Core, sender: &AttemptToken) -> Option<Copy> {
-        if let Message::FrameBatch { session, .. } = &self.message {
+        if let RoutedMessage::FrameBatch { session, .. } = &self.message {
             self.port = Some(core.ports.get(&session.flow())?.value().clone());
         }
         self.copied = true;
@@ -69,16 +69,16 @@ impl Route {
         let Route { to, message, speculation, copied, port } = self;
         let declined = speculation.written() || !copied;
         match message {
-            Message::FrameBatch { op, session, batch, .. } if receipt.undelivered.contains(&op) => {
+            RoutedMessage::FrameBatch { op, session, batch, .. } if receipt.undelivered.contains(&op) => {
                 crate::late_confirm::undelivered(core, &to, session, &batch);
             }
-            Message::FrameBatch { session, seq, batch, .. } => {
+            RoutedMessage::FrameBatch { session, seq, batch, .. } => {
                 // A port that closed may have been left before the message was read; twice is no harm.
                 if declined || port.is_some_and(|port| port.is_closed()) {
                     core.route_batch(&to, session, seq, batch);
                 }
             }
-            Message::Initiation { id, initiation } => {
+            RoutedMessage::Initiation { id, initiation } => {
                 if declined {
                     core.tell(&to, IdentityCommand::Initiation { id, initiation: Box::new(initiation), offer: None });
                 }
@@ -92,7 +92,7 @@ impl Copy {
     pub fn send(self, core: &Arc<Core>) {
         let Copy { to, message, runner, port } = self;
         match (message, port) {
-            (Message::FrameBatch { session, seq, batch, .. }, Some(port)) => {
+            (RoutedMessage::FrameBatch { session, seq, batch, .. }, Some(port)) => {
                 let speculation = runner.speculation.clone();
                 let arrival = Arrival { session: session.index(), seq, batch, runner: Some(runner) };
                 if let Err(arrival) = port.push(arrival)
@@ -101,8 +101,8 @@ impl Copy {
                     core.route_batch(&to, session, seq, arrival.batch);
                 }
             }
-            (Message::Initiation { id, initiation }, _) => core.offer(&to, id, initiation, runner),
-            (Message::FrameBatch { .. }, None) => {}
+            (RoutedMessage::Initiation { id, initiation }, _) => core.offer(&to, id, initiation, runner),
+            (RoutedMessage::FrameBatch { .. }, None) => {}
         }
     }
 }

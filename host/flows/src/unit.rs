@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use crate::core::{Core, Opened};
 use crate::envelope::Envelope;
 use crate::registry::IdentityEntry;
-use crate::router::{Copy, Message, Route};
+use crate::router::{Copy, Route, RoutedMessage};
 use crate::running_flow::RunningFlow;
 
 /// Whose unit it is, and the epoch it must be in.
@@ -99,13 +99,13 @@ impl Unit {
     pub fn deliver(&mut self, to: Arc<IdentityEntry>, session: SessionId, seq: u32, batch: FrameBatch) {
         let op = self.ops.len();
         self.ops.push(Op::Deliver { session, seq, body: batch.encode_to_vec().into() });
-        self.routes.push(Route::new(to, Message::FrameBatch { op, session, seq, batch }));
+        self.routes.push(Route::new(to, RoutedMessage::FrameBatch { op, session, seq, batch }));
     }
 
     pub fn initiate(&mut self, core: &Core, to: Arc<IdentityEntry>, initiation: Initiation) {
         let id = core.store.next_initiation();
         self.ops.push(Op::Initiate { to: to.row, id, body: initiation.encode_to_vec().into() });
-        self.routes.push(Route::new(to, Message::Initiation { id, initiation }));
+        self.routes.push(Route::new(to, RoutedMessage::Initiation { id, initiation }));
     }
 
     /// The unit builds on messages of these attempts, which may not be written yet.
