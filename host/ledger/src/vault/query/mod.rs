@@ -4,6 +4,7 @@
 mod aggregate;
 mod criteria;
 mod evaluate;
+mod fields;
 mod lexer;
 mod page;
 mod parser;
@@ -13,6 +14,7 @@ mod value;
 pub use aggregate::{Aggregate, Group, aggregate};
 pub use criteria::{Builtin, CompareOp, Criterion, Field, MAX_DEPTH, MAX_EXPRESSION, MAX_LIST, Operand, Set};
 pub use evaluate::{Lock, Row, Status, Truth, evaluate, like};
+pub use fields::{MAX_FIELD_BYTES, MAX_FIELDS, fields};
 pub use page::{Cursor, DEFAULT_LIMIT, MAX_LIMIT, MAX_SORT, Page, Query, SortKey, StatusFilter, page};
 pub use parser::parse;
 pub use value::{Number, Value};
