@@ -1,12 +1,14 @@
 //! Flows that do what a host must withstand, or that show one of its rules: for tests only.
 //!
-//! [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else.
+//! [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
+//! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order.
 
 use maxhost_sdk::prelude::*;
 
 pub mod abuse;
+pub mod bounds;
 pub mod determinism;
 pub mod errors;
 pub mod isolation;
@@ -34,6 +36,20 @@ cordapp! {
         abuse::sleep_forever,
         abuse::wait_forever,
         abuse::never_answers,
+        bounds::throw_large,
+        bounds::provoke_large,
+        bounds::throws_large,
+        bounds::unused_sessions,
+        bounds::is_not_used,
+        bounds::labels,
+        bounds::flood_progress,
+        bounds::hold_memory,
+        bounds::hold_and_spin,
+        bounds::spin_with_waits,
+        bounds::spin_briefly,
+        bounds::passed_deadline,
+        bounds::answers_at_once,
+        bounds::identities,
         determinism::determinism,
         determinism::echo,
         determinism::nondeterministic,

@@ -162,7 +162,7 @@ pub struct FlowSummary {
 #[derive(Debug, Clone)]
 pub struct WaitingFor {
     /// `receive`, `receive-all`, `wait-any`, `sleep`, `flow-info`, `confirmation`; `slot`: room in its identity;
-    /// `instance`: room in the host.
+    /// `instance`: room in the host; `memory`: memory for its guest.
     pub what: String,
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,
@@ -196,8 +196,10 @@ pub struct FlowDetail {
     pub origin: String,
     /// What it waits for.
     pub waiting_for: Option<WaitingFor>,
-    /// Its sessions.
+    /// Its sessions; of one that has ended the first 100.
     pub sessions: Vec<SessionView>,
+    /// How many more it had.
+    pub more_sessions: u32,
     /// Entries in the journal.
     pub journal_entries: u64,
     /// Size of the journal, with the messages it keeps.

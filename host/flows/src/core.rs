@@ -18,10 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Slots;
 use crate::apps::{AppSet, Catalogue};
+use crate::guest_threads::GuestThreads;
 use crate::identity::Actor;
+use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
 use crate::options::{HostOptions, IdentityLimits, OperatorEvent};
 use crate::outcomes::RecentOutcomes;
+use crate::placement::IoShare;
 use crate::registry::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
 use crate::running_flow::{Arrival, RunningFlow};
 use crate::speculation::{Offer, Runner};
@@ -73,8 +76,12 @@ pub(crate) struct Core {
     pub outcomes: RecentOutcomes,
     pub watchers: Watchers,
     pub slots: Slots,
+    /// Linear memory of the guests.
+    pub memory: GuestMemory,
     /// Threads for guests that compute.
-    pub guests: Handle,
+    pub guests: GuestThreads,
+    /// What identities compute on the other threads.
+    pub io_share: IoShare,
     /// Threads for everything else.
     pub io: Handle,
     pub events: broadcast::Sender<OperatorEvent>,

@@ -19,6 +19,8 @@ use crate::admission::Slots;
 use crate::api::{IdentityPhase, NetworkChange};
 use crate::apps::Catalogue;
 use crate::core::Core;
+use crate::guest_threads::GuestThreads;
+use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
 use crate::options::{HostOptions, IdentitySpec, OperatorEvent};
 use crate::registry::{ColdState, EntryState, IdentityEntry};
@@ -41,7 +43,6 @@ pub struct Host {
     pub(crate) core: Arc<Core>,
     pub(crate) started: Instant,
     pub(crate) network_changes: broadcast::Sender<NetworkChange>,
-    guests: Mutex<Option<tokio::runtime::Runtime>>,
     live: Mutex<HashMap<IdentityRow, Vec<FlowRow>>>,
 }
 
@@ -87,17 +88,14 @@ impl Host {
         for flow in store.live_flows().await.map_err(Problem::from)? {
             live.entry(flow.identity).or_default().push(flow.row);
         }
-        let guests = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(options.guest_threads.max(1))
-            .thread_name("guest")
-            .enable_time()
-            .build()
-            .map_err(|error| Problem::new(Code::Internal, format!("no threads for guests: {error}")))?;
+        let guests = GuestThreads::start(options.guest_threads, &tokio::runtime::Handle::current())?;
         let run = RunId::from_random(u64::from_be_bytes(crate::core::random_bytes()?));
         let core = Arc::new(Core {
             slots: Slots::new(sandbox.slots()),
             tick: sandbox.tick(),
-            guests: guests.handle().clone(),
+            memory: GuestMemory::new(options.memory),
+            guests,
+            io_share: Default::default(),
             io: tokio::runtime::Handle::current(),
             options,
             store,
@@ -124,7 +122,6 @@ impl Host {
             core,
             started: Instant::now(),
             network_changes: broadcast::Sender::new(EVENTS),
-            guests: Mutex::new(Some(guests)),
             live: Mutex::new(live),
         });
         host.core.io.spawn(readmit(Arc::downgrade(&host)));
@@ -360,18 +357,13 @@ impl Host {
         }
         self.core.broker.close().await;
         self.core.store.clone().close().await;
-        if let Some(guests) = self.guests.lock().take() {
-            guests.shutdown_background();
-        }
+        self.core.guests.stop();
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // A runtime must not be dropped where tasks run.
-        if let Some(guests) = self.guests.lock().take() {
-            guests.shutdown_background();
-        }
+        self.core.guests.stop();
     }
 }
 

@@ -43,6 +43,8 @@ pub struct HostOptions {
     pub retention: Duration,
     /// Flow instances in memory at the most. Default 4,096; the host lowers it to what the kernel allows.
     pub instances: u32,
+    /// Linear memory of all guests together, bytes. Default: half of what the machine or the container has.
+    pub memory: u64,
     /// Journal entries of one flow. Default 50,000.
     pub journal_entries: u64,
     /// Bytes of one flow's journal. Default 64 MiB.
@@ -75,6 +77,7 @@ impl HostOptions {
             shadow_replay: 0.01,
             retention: Duration::from_secs(24 * 3600),
             instances: 4096,
+            memory: half_of_the_machine(),
             journal_entries: 50_000,
             journal_bytes: 64 << 20,
             log_lines: 10_000,
@@ -83,6 +86,17 @@ impl HostOptions {
             always_broker: false,
         }
     }
+}
+
+/// Half of the memory of the machine, or of the container if that is less.
+fn half_of_the_machine() -> u64 {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let container =
+        std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    machine.into_iter().chain(container).min().map_or(1 << 30, |bytes| bytes / 2)
 }
 
 /// A secret that is not shown.
@@ -124,6 +138,8 @@ impl std::fmt::Display for CordappRef {
 pub struct IdentityLimits {
     /// Flows that run, or are suspended with an instance in memory. Default 500.
     pub flows: u32,
+    /// Linear memory of all its flows together, bytes. Default 1 GiB.
+    pub memory: u64,
     /// Linear memory of one flow, bytes. Default 64 MiB.
     pub memory_per_flow: u64,
     /// Computing time between two waits. Default two seconds.
@@ -132,7 +148,7 @@ pub struct IdentityLimits {
 
 impl Default for IdentityLimits {
     fn default() -> IdentityLimits {
-        IdentityLimits { flows: 500, memory_per_flow: 64 << 20, cpu_per_run: Duration::from_secs(2) }
+        IdentityLimits { flows: 500, memory: 1 << 30, memory_per_flow: 64 << 20, cpu_per_run: Duration::from_secs(2) }
     }
 }
 

@@ -2,21 +2,37 @@
 //!
 //! A flow that only talks is polled where its identity and the connections are: to hand it over to other threads and back
 //! takes longer than its own work. A flow that computes would hold those up. So once it has done so for a whole tick
-//! (5 ms, `sandbox/src/state.rs`), or for [`LONG`] until its wait, it goes to the threads for guests and stays there; and
-//! flows of its kind begin there until several have shown that they do not.
+//! (5 ms, `sandbox/src/state.rs`), or for [`LONG`] until its wait, it goes to the threads for guests
+//! (`guest_threads.rs`), and flows of its kind begin there until several have shown that they do not. It comes back when
+//! it talks again.
+//!
+//! Many flows that each compute for less than that would hold up the threads for I/O too. What an identity computes there
+//! beyond [`BRIEF`] at a stretch is drawn from a bucket of its own; while that is empty its flows run on the threads for
+//! guests.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use maxhost_model::IdentityRow;
 
 use crate::core::Core;
 use crate::running_flow::RunningFlow;
 
 /// So long a run may work at a stretch and still count as one that only talks.
 const LONG: Duration = Duration::from_millis(2);
+/// So long a run may work at a stretch on the threads for I/O and draw nothing from its identity's bucket.
+const BRIEF: Duration = Duration::from_micros(250);
+/// What a bucket holds, and how much it can owe.
+const BUCKET: Duration = Duration::from_millis(20);
+/// A bucket is filled with this share of a core's time: one in so many.
+const SHARE: u32 = 20;
+/// After so many short stretches in a row a run comes back from the threads for guests.
+const QUIET: u8 = 2;
 /// Light runs that weigh as much as one long stretch.
 const WEIGHT: u32 = 8;
 /// So many light runs it takes at most until a flow no longer counts as one that computes.
@@ -49,11 +65,12 @@ impl CpuProfile {
 pub(crate) struct BusyTimer {
     since: Instant,
     long: bool,
+    quiet: u8,
 }
 
 impl BusyTimer {
     pub fn new() -> BusyTimer {
-        BusyTimer { since: Instant::now(), long: false }
+        BusyTimer { since: Instant::now(), long: false, quiet: 0 }
     }
 
     /// The run works again.
@@ -65,12 +82,18 @@ impl BusyTimer {
     pub fn end(&mut self, habit: &CpuProfile, port: &RunningFlow) {
         if self.since.elapsed() > LONG {
             self.computes(habit, port);
+        } else if port.runs_apart() {
+            self.quiet = self.quiet.saturating_add(1);
+            if self.quiet >= QUIET && !habit.computes() {
+                port.run_with_identity();
+            }
         }
     }
 
     /// The run has been working for long.
     pub fn computes(&mut self, habit: &CpuProfile, port: &RunningFlow) {
         self.long = true;
+        self.quiet = 0;
         habit.note_long_stretch();
         port.run_apart();
     }
@@ -87,36 +110,102 @@ impl BusyTimer {
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A run that is polled on the threads for I/O as long as it does not compute.
-struct Light {
+/// What identities have computed on the threads for I/O beyond what talking takes.
+#[derive(Debug, Default)]
+pub(crate) struct IoShare {
+    buckets: DashMap<IdentityRow, Bucket>,
+    /// How many there are: most hosts have none, and nobody has to look.
+    count: AtomicUsize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    /// Nanoseconds; below zero it is in debt.
+    level: i64,
+    at: Instant,
+}
+
+const FULL: i64 = BUCKET.as_nanos() as i64;
+
+impl Bucket {
+    fn level(&self, now: Instant) -> i64 {
+        let filled = now.saturating_duration_since(self.at) / SHARE;
+        self.level.saturating_add(i64::try_from(filled.as_nanos()).unwrap_or(i64::MAX)).min(FULL)
+    }
+}
+
+/// Full buckets are let go when there are so many.
+const BUCKETS: usize = 1024;
+
+impl IoShare {
+    /// A run of this identity has worked for so long at a stretch.
+    fn draw(&self, owner: IdentityRow, worked: Duration, now: Instant) {
+        let Some(over) = worked.checked_sub(BRIEF).filter(|over| !over.is_zero()) else { return };
+        {
+            let mut bucket = self.buckets.entry(owner).or_insert(Bucket { level: FULL, at: now });
+            let level = bucket.level(now).saturating_sub(i64::try_from(over.as_nanos()).unwrap_or(i64::MAX));
+            *bucket = Bucket { level: level.max(-FULL), at: now };
+        }
+        if self.buckets.len() > BUCKETS {
+            self.buckets.retain(|_, bucket| bucket.level(now) < FULL);
+        }
+        self.count.store(self.buckets.len(), Ordering::Relaxed);
+    }
+
+    /// Whether the bucket of this identity is empty.
+    pub fn is_spent(&self, owner: IdentityRow) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+            && self.buckets.get(&owner).is_some_and(|bucket| bucket.level(Instant::now()) < 0)
+    }
+}
+
+/// A run that is polled where it belongs: with its identity, or apart on the threads for guests.
+struct Placed {
     core: Arc<Core>,
     port: Arc<RunningFlow>,
     work: Option<Work>,
+    apart: bool,
 }
 
 /// Polls the run at this port to its end.
 pub(crate) fn spawn(core: &Arc<Core>, port: Arc<RunningFlow>, work: impl Future<Output = ()> + Send + 'static) {
-    if port.runs_apart() {
-        core.guests.spawn(work);
+    place(core.clone(), port, Box::pin(work));
+}
+
+fn place(core: Arc<Core>, port: Arc<RunningFlow>, work: Work) {
+    let apart = port.runs_apart();
+    let (owner, threads) = (port.owner, core.clone());
+    let placed = Placed { core, port, work: Some(work), apart };
+    if apart {
+        threads.guests.spawn(owner, placed);
     } else {
-        core.io.spawn(Light { core: core.clone(), port, work: Some(Box::pin(work)) });
+        threads.io.spawn(placed);
     }
 }
 
-impl Future for Light {
+impl Future for Placed {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let begun = Instant::now();
         let Some(work) = &mut self.work else { return Poll::Ready(()) };
         if work.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
-        if !self.port.runs_apart() {
+        if !self.apart {
+            let now = Instant::now();
+            let (share, owner) = (&self.core.io_share, self.port.owner);
+            share.draw(owner, now.saturating_duration_since(begun), now);
+            if share.is_spent(owner) {
+                self.port.run_apart();
+            }
+        }
+        if self.port.runs_apart() == self.apart {
             return Poll::Pending;
         }
         // Polled there at once, it names whom to wake from now on, so nothing that happens meanwhile is missed.
         if let Some(work) = self.work.take() {
-            self.core.guests.spawn(work);
+            place(self.core.clone(), self.port.clone(), work);
         }
         Poll::Ready(())
     }
@@ -141,5 +230,18 @@ mod tests {
         (0..1_000).for_each(|_| habit.note_long_stretch());
         (0..MOST).for_each(|_| habit.note_light_run());
         assert!(!habit.computes(), "however much it computed once");
+    }
+
+    #[test]
+    fn brief_work_is_free_and_much_of_it_empties_the_bucket() {
+        let (share, owner, begun) = (IoShare::default(), IdentityRow(1), Instant::now());
+        (0..10_000).for_each(|_| share.draw(owner, BRIEF, begun));
+        assert!(!share.is_spent(owner));
+        (0..20).for_each(|_| share.draw(owner, Duration::from_millis(2), begun));
+        assert!(share.is_spent(owner));
+        assert!(!share.is_spent(IdentityRow(2)), "the bucket is its own");
+        let bucket = *share.buckets.get(&owner).unwrap();
+        assert!(bucket.level >= -FULL, "no debt is for ever");
+        assert_eq!(bucket.level(begun + BUCKET * SHARE * 2), FULL);
     }
 }

@@ -62,12 +62,31 @@ struct Queue {
     closed: bool,
 }
 
+/// What of the host a flow waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// An instance.
+    Instance,
+    /// Memory for its guest.
+    Memory,
+}
+
+impl Lack {
+    /// The stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lack::Instance => "instance",
+            Lack::Memory => "memory",
+        }
+    }
+}
+
 /// What the flow does, for people. Only what is committed is shown.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct View {
     pub waiting: Option<(Wait, Millis)>,
-    /// Since when it waits for an instance.
-    pub without_instance: Option<Millis>,
+    /// What it lacks to go on, and since when.
+    pub lack: Option<(Lack, Millis)>,
     pub labels: VecDeque<(u64, String)>,
     /// These are all labels that the flow ever had.
     pub whole: bool,
@@ -79,7 +98,7 @@ impl View {
     }
 
     pub fn is_waiting(&self) -> bool {
-        self.waiting.is_some() || self.without_instance.is_some()
+        self.waiting.is_some() || self.lack.is_some()
     }
 }
 
@@ -176,7 +195,12 @@ impl RunningFlow {
         self.apart.store(true, Ordering::Release);
     }
 
-    /// Whether it is, or is to be.
+    /// From its next wait on the run is polled where its identity is.
+    pub fn run_with_identity(&self) {
+        self.apart.store(false, Ordering::Release);
+    }
+
+    /// Whether it is polled on the threads for guests, or is to be.
     pub fn runs_apart(&self) -> bool {
         self.apart.load(Ordering::Acquire)
     }
@@ -306,8 +330,8 @@ impl RunningFlow {
         self.view.lock().waiting = wait;
     }
 
-    pub fn show_without_instance(&self, since: Option<Millis>) {
-        self.view.lock().without_instance = since;
+    pub fn show_lack(&self, lack: Option<(Lack, Millis)>) {
+        self.view.lock().lack = lack;
     }
 
     pub fn show_progress(&self, labels: &[(u64, String)]) {

@@ -39,6 +39,7 @@ fn start_record() -> StartRecord {
         origin: Origin::Rpc { user: "local".to_owned() },
         seed: [1; 32],
         started: NOW,
+        owning_key: None,
     }
 }
 

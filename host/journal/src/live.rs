@@ -360,7 +360,7 @@ impl Machine {
             Ok(()) => {
                 sessions.iter().for_each(|&index| self.ask(index));
                 let ready = sessions.iter().copied().find(|&index| self.sessions[index as usize].is_ready());
-                if ready.is_none() && deadline.is_none_or(|deadline| to_millis(now) < deadline) {
+                if ready.is_none() && !deadline.is_some_and(|deadline| self.has_passed(deadline, now)) {
                     return None;
                 }
                 Ok(ready)

@@ -28,7 +28,7 @@ const LABEL_OVERHEAD: usize = 16;
 /// What one flow may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Entries in the journal that answer a call.
+    /// Entries in the journal that answer a call, and progress labels.
     pub entries: u64,
     /// Bytes in the journal, with the messages it received.
     pub bytes: u64,
@@ -312,8 +312,18 @@ impl Machine {
     }
 
     /// A progress label; cut to [`MAX_LABEL`] characters. Labels that a replay gives again are recognised by their
-    /// number. Ask [`Machine::exceeded`] and [`Machine::is_flush_due`] afterwards: labels are kept until they are written.
-    pub fn progress(&mut self, label: String) {
+    /// number. A label counts as an entry of the journal. Ask [`Machine::is_flush_due`] afterwards: labels are kept until
+    /// they are written.
+    ///
+    /// # Errors
+    /// The flow has used up its journal, and must end with this error.
+    pub fn progress(&mut self, label: String) -> Result<(), FlowError> {
+        // What an earlier life has written was within the limits then.
+        if self.labels >= self.stored_labels
+            && let Some(error) = self.exceeded()
+        {
+            return Err(error);
+        }
         let label = match label.char_indices().nth(MAX_LABEL) {
             Some((end, _)) => label[..end].to_owned(),
             None => label,
@@ -324,6 +334,7 @@ impl Machine {
             self.label = Some(label.clone());
             self.new_labels.push(label);
         }
+        Ok(())
     }
 
     /// How many progress labels the flow has given, written or not.
@@ -389,6 +400,12 @@ impl Machine {
         self.pending.len() >= FLUSH_ENTRIES || self.pending_bytes + self.outgoing_bytes >= FLUSH_BYTES
     }
 
+    /// What a flush would write and send, bytes, as far as it is counted.
+    #[must_use]
+    pub fn unwritten_bytes(&self) -> usize {
+        self.pending_bytes + self.outgoing_bytes
+    }
+
     /// Takes what has to be written. Whoever takes it must write it, or drop the machine and restore it later.
     pub fn flush(&mut self, now: Nanos) -> Flush {
         let progress = std::mem::take(&mut self.new_labels);
@@ -423,10 +440,14 @@ impl Machine {
     #[must_use]
     pub fn exceeded(&self) -> Option<FlowError> {
         // What peers cause is not counted: the same call must not pass in one life and fail when it is asked again.
-        if self.is_replaying() || self.position < self.limits.entries {
+        let used = self.position.saturating_add(self.labels);
+        if self.is_replaying() || used < self.limits.entries {
             return self.exceeded_bytes();
         }
-        let text = format!("the flow has made {} journal entries, the limit is {}", self.position, self.limits.entries);
+        let text = format!(
+            "the flow has made {} journal entries and {} progress labels, {} in all are the limit",
+            self.position, self.labels, self.limits.entries
+        );
         Some(FlowError::limit("journal", text))
     }
 
@@ -469,6 +490,12 @@ impl Machine {
 
     pub(crate) fn count_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
+    }
+
+    /// Whether a deadline has passed, by the clock or by the flow's own time: one that is not after the flow's `now`, in
+    /// whole milliseconds as deadlines are, is never waited for, however fast the host is.
+    pub(crate) fn has_passed(&self, deadline: crate::Millis, now: Nanos) -> bool {
+        deadline <= crate::to_millis(now) || deadline <= self.clock.div_ceil(1_000_000)
     }
 
     /// The flow has consumed an event of this time.

@@ -103,6 +103,9 @@ pub struct StartRecord {
     pub seed: [u8; 32],
     /// When; its clock begins here.
     pub started: crate::Nanos,
+    /// The public key of its identity at the start, which may be issued anew while the flow lives. Absent in records of
+    /// older releases.
+    pub owning_key: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -129,6 +132,8 @@ struct StartWire {
     seed: Vec<u8>,
     #[prost(fixed64, tag = "11")]
     started: u64,
+    #[prost(bytes = "bytes", optional, tag = "12")]
+    owning_key: Option<Bytes>,
 }
 
 impl StartRecord {
@@ -151,6 +156,7 @@ impl StartRecord {
             initiation,
             seed: self.seed.to_vec(),
             started: self.started,
+            owning_key: self.owning_key.clone(),
         })
     }
 
@@ -178,6 +184,7 @@ impl StartRecord {
             origin,
             seed: wire.seed.try_into().map_err(|_| corrupt("seed"))?,
             started: wire.started,
+            owning_key: wire.owning_key,
         })
     }
 }

@@ -3,11 +3,13 @@
 //! Encoded with protobuf. Tag numbers are never used again for something else.
 
 use bytes::Bytes;
-use maxhost_model::{ErrorId, ErrorKind, FlowError};
+use maxhost_model::{ErrorId, ErrorKind, FlowError, MAX_FAILURE_DATA, MAX_FAILURE_TEXT, MAX_FAILURE_WORD, cut_text};
 use prost::Message;
 
 /// What a frame counts for beside its payload, bytes.
 const FRAME_OVERHEAD: usize = 16;
+/// The longest name of a CorDapp that is kept of a peer, bytes.
+pub(crate) const MAX_APP: usize = MAX_FAILURE_WORD;
 
 /// The first message of a session, addressed to a party: please start the flow that answers this protocol.
 #[derive(Clone, PartialEq, Message)]
@@ -162,12 +164,20 @@ impl Frame {
         FrameKind::Error(PeerError { error_id: error.error_id.map_or(0, |id| id.0), exception }).into()
     }
 
-    /// What it holds. A frame of a kind that this host does not know is a breach of the protocol: it has
-    /// a number, so it cannot be passed over, and it is treated as a rejection, which is never allowed but as an answer.
+    /// What it holds, within the bounds of what a flow keeps of its peers' words. A frame of a kind that this host does
+    /// not know is a breach of the protocol: it has a number, so it cannot be passed over, and it is treated as a
+    /// rejection, which is never allowed but as an answer.
     pub(crate) fn into_kind(self) -> FrameKind {
         let unknown =
             || Reject { text: "the peer sent a message of a kind this host does not know".into(), error_id: 0 };
-        self.kind.unwrap_or_else(|| FrameKind::Reject(unknown()))
+        match self.kind.unwrap_or_else(|| FrameKind::Reject(unknown())) {
+            FrameKind::Confirm(confirm) => FrameKind::Confirm(Confirm { app: cut_text(confirm.app, MAX_APP), ..confirm }),
+            FrameKind::Reject(reject) => {
+                FrameKind::Reject(Reject { text: cut_text(reject.text, MAX_FAILURE_TEXT), ..reject })
+            }
+            FrameKind::Error(error) => FrameKind::Error(error.bounded()),
+            kind @ (FrameKind::Data(_) | FrameKind::End(_)) => kind,
+        }
     }
 
     /// Bytes that it counts for in a journal.
@@ -178,7 +188,9 @@ impl Frame {
                 let name = exception.exception.as_ref().map_or(0, String::len);
                 exception.message.len() + name + exception.data.as_ref().map_or(0, Bytes::len)
             }
-            _ => 0,
+            Some(FrameKind::Reject(reject)) => reject.text.len(),
+            Some(FrameKind::Confirm(confirm)) => confirm.app.len(),
+            Some(FrameKind::Error(_) | FrameKind::End(_)) | None => 0,
         };
         FRAME_OVERHEAD + content
     }
@@ -198,6 +210,26 @@ impl Frame {
 }
 
 impl PeerError {
+    /// Within the bounds of [`FlowError::bounded`]. The bytes that were received are let go.
+    fn bounded(self) -> PeerError {
+        let exception = self.exception.map(|exception| {
+            let error = FlowError {
+                exception: exception.exception,
+                ..FlowError::new(ErrorKind::FlowException, exception.message)
+            };
+            let (error, data) = match exception.data {
+                Some(data) if data.len() > MAX_FAILURE_DATA => {
+                    (FlowError { data: Some(data.to_vec()), ..error }.bounded(), None)
+                }
+                data => (error.bounded(), data),
+            };
+            // Copied, so that a short text does not hold on to the whole message that it came in.
+            let data = data.map(|data| Bytes::copy_from_slice(&data));
+            Exception { message: error.message, exception: error.exception, data }
+        });
+        PeerError { exception, ..self }
+    }
+
     /// The error as our flow sees it.
     #[must_use]
     pub fn to_flow_error(&self, peer: &str) -> FlowError {

@@ -273,7 +273,7 @@ fn no_record_can_bring_a_machine_down() {
 /// Everything an engine may do with a machine.
 fn use_machine(machine: &mut maxhost_journal::Machine, calls: &[Call], now: u64) {
     for call in calls {
-        machine.progress("label".to_owned());
+        machine.progress("label".to_owned()).unwrap();
         machine.now();
         match machine.begin(call.clone(), now) {
             Ok(Step::Done(_)) => {}

@@ -231,7 +231,7 @@ fn labels_alone_fall_due_and_run_into_the_limit() {
     let mut labels = 0;
     while machine.exceeded().is_none() {
         assert!(labels < 1 << 20, "labels without text count too");
-        machine.progress(String::new());
+        machine.progress(String::new()).unwrap();
         labels += 1;
         if machine.is_flush_due() {
             machine.flush(EPOCH);

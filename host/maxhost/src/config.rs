@@ -44,6 +44,7 @@ struct Settings {
     retention: Duration,
     always_broker: bool,
     instances: u32,
+    memory: Option<u64>,
     journal_entries: u64,
     journal_bytes: u64,
     log_lines: u32,
@@ -111,6 +112,8 @@ keys! {
         |s, raw| { s.always_broker = raw.flag()?; Ok(()) };
     limits.instances = "4096", false, "flow instances in memory at the most; the kernel may allow fewer",
         |s, raw| { s.instances = raw.count(1, 1_000_000)? as u32; Ok(()) };
+    limits.memory = "\"half\"", false, "linear memory of all flows together; half: half of what the machine or the container has",
+        |s, raw| { s.memory = memory(raw)?; Ok(()) };
     limits.journal_entries = "50000", false, "entries in one flow's journal",
         |s, raw| { s.journal_entries = raw.count(10, 100_000_000)?; Ok(()) };
     limits.journal_bytes = "\"64 MiB\"", false, "size of one flow's journal",
@@ -125,6 +128,16 @@ keys! {
         |s, raw| { s.rpc_calls = raw.count(1, 1_000_000)? as usize; Ok(()) };
     limits.rpc_streams = "10000", false, "attached gRPC streams at once",
         |s, raw| { s.rpc_streams = raw.count(1, 1_000_000)? as usize; Ok(()) };
+}
+
+fn memory(raw: &Raw) -> Result<Option<u64>, String> {
+    match raw {
+        Raw::Text(text) | Raw::Word(text) if text.trim() == "half" => Ok(None),
+        raw => match raw.size()? {
+            bytes if bytes < 1 << 20 => Err("flows need at least 1 MiB".to_owned()),
+            bytes => Ok(Some(bytes)),
+        },
+    }
 }
 
 fn evict(text: &str) -> Result<Evict, String> {
@@ -163,6 +176,7 @@ impl Settings {
             retention: defaults.retention,
             always_broker: defaults.always_broker,
             instances: defaults.instances,
+            memory: None,
             journal_entries: defaults.journal_entries,
             journal_bytes: defaults.journal_bytes,
             log_lines: defaults.log_lines,
@@ -343,6 +357,7 @@ impl Config {
             shadow_replay: settings.shadow_replay,
             retention: settings.retention,
             instances: settings.instances,
+            memory: settings.memory.unwrap_or(defaults.memory),
             journal_entries: settings.journal_entries,
             journal_bytes: settings.journal_bytes,
             log_lines: settings.log_lines,

@@ -9,11 +9,12 @@ use maxhost_model::{Code, Problem, X500Name};
 use crate::strict_toml::{self, Entry, Fault};
 
 /// Every key a manifest may have, with its section.
-const KEYS: [(&str, &str); 6] = [
+const KEYS: [(&str, &str); 7] = [
     ("", "name"),
     ("", "cordapps"),
     ("", "keys"),
     ("limits", "flows"),
+    ("limits", "memory"),
     ("limits", "memory_per_flow"),
     ("limits", "cpu_per_run"),
 ];
@@ -80,6 +81,9 @@ impl Draft {
             }),
             ("", "keys") => value.text().map(|text| self.keys = Some(text)),
             ("limits", "flows") => value.count(1, 1_000_000).map(|count| self.limits.flows = count as u32),
+            ("limits", "memory") => {
+                value.size().and_then(at_least_a_page).map(|bytes| self.limits.memory = bytes)
+            }
             ("limits", "memory_per_flow") => {
                 value.size().and_then(at_least_a_page).map(|bytes| self.limits.memory_per_flow = bytes)
             }
@@ -147,6 +151,7 @@ pub fn template(name: &str, cordapps: &[String], keys: &str) -> String {
         "name     = {}\ncordapps = [{}]\nkeys     = {}\n\n\
          # [limits]\n\
          # flows = 500                # running, or suspended with an instance in memory\n\
+         # memory = \"1 GiB\"           # of all flows together\n\
          # memory_per_flow = \"64 MiB\"\n\
          # cpu_per_run = \"2 s\"        # between two waits\n",
         quoted(name),
@@ -172,14 +177,14 @@ mod tests {
         let hash = "ab".repeat(32);
         let text = format!(
             "{ALICE}cordapps = [\"ping-pong\", \"quotes@1.2\", \"x#sha256:{hash}\"]\n\
-             [limits]\nflows = 7\nmemory_per_flow = \"1 MiB\"\ncpu_per_run = \"500 ms\"\n"
+             [limits]\nflows = 7\nmemory = \"8 MiB\"\nmemory_per_flow = \"1 MiB\"\ncpu_per_run = \"500 ms\"\n"
         );
         let spec = parse_text(&text).unwrap();
         assert_eq!(spec.name, "O=Alice, L=London, C=GB");
         assert_eq!(spec.keys, PathBuf::from("/n/identities/../keys/alice"));
         let shown: Vec<String> = spec.cordapps.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["ping-pong", "quotes@1.2", &format!("x#sha256:{hash}")]);
-        let limits = IdentityLimits { flows: 7, memory_per_flow: 1 << 20, cpu_per_run: Duration::from_millis(500) };
+        let limits = IdentityLimits { flows: 7, memory: 8 << 20, memory_per_flow: 1 << 20, cpu_per_run: Duration::from_millis(500) };
         assert_eq!(spec.limits, limits);
         assert_eq!(parse_text(ALICE).unwrap().limits, IdentityLimits::default());
     }

@@ -99,6 +99,7 @@ pub fn flow_detail(detail: &pb::GetFlowResponse) -> Value {
     object.insert("origin".to_owned(), detail.origin.clone().into());
     object.insert("waiting_for".to_owned(), waiting);
     object.insert("sessions".to_owned(), sessions.into());
+    object.insert("more_sessions".to_owned(), detail.more_sessions.into());
     object.insert("journal".to_owned(), json!({"entries": journal.entries, "bytes": journal.bytes}));
     object.insert("attempts".to_owned(), detail.attempts.into());
     object.insert("in_memory".to_owned(), detail.in_memory.into());

@@ -99,6 +99,53 @@ impl FlowError {
     pub fn limit(name: &str, message: impl Into<String>) -> FlowError {
         FlowError { limit: Some(name.to_owned()), ..FlowError::new(ErrorKind::Limit, message) }
     }
+
+    /// The error within the bounds that every record, log line and message may rely on (`docs/behaviour.md`, section 4):
+    /// a text over [`MAX_FAILURE_TEXT`] is cut, data over [`MAX_FAILURE_DATA`] is left out, and the text says so. Words
+    /// that are no words of ours, such as a type's name, are cut to [`MAX_FAILURE_WORD`]. A bounded error stays as it is.
+    #[must_use]
+    pub fn bounded(mut self) -> FlowError {
+        if let Some(data) = self.data.take_if(|data| data.len() > MAX_FAILURE_DATA) {
+            let note = format!(" [{} bytes of data left out, {MAX_FAILURE_DATA} are allowed]", data.len());
+            let room = MAX_FAILURE_TEXT - note.len();
+            self.message = cut_text(std::mem::take(&mut self.message), room);
+            self.message.push_str(&note);
+        }
+        self.message = cut_text(self.message, MAX_FAILURE_TEXT);
+        for word in [&mut self.exception, &mut self.peer, &mut self.limit].into_iter().flatten() {
+            word.truncate(word.floor_char_boundary(MAX_FAILURE_WORD));
+        }
+        self
+    }
+
+    /// The error for a place where many are shown at once: a short text and no data.
+    #[must_use]
+    pub fn brief(mut self) -> FlowError {
+        self.message = cut_text(self.message, BRIEF_TEXT);
+        self.data = None;
+        self
+    }
+}
+
+/// The longest text of an error where many are shown at once: a list of flows, a line of a log. Bytes.
+const BRIEF_TEXT: usize = 1024;
+/// The longest text of a flow's error, bytes.
+pub const MAX_FAILURE_TEXT: usize = 16 * 1024;
+/// The most data of a flow's exception, bytes.
+pub const MAX_FAILURE_DATA: usize = 64 * 1024;
+/// The longest name in a flow's error, bytes: of a type, a party, a limit.
+pub const MAX_FAILURE_WORD: usize = 1024;
+
+/// Cuts a text to so many bytes, at least 64, between two characters. A text that was cut ends with how long it was.
+#[must_use]
+pub fn cut_text(mut text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let note = format!("… [cut, {} bytes]", text.len());
+    text.truncate(text.floor_char_boundary(most.saturating_sub(note.len())));
+    text.push_str(&note);
+    text
 }
 
 impl fmt::Display for FlowError {
@@ -171,3 +218,34 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_cut_to_its_bounds_and_says_so() {
+        let error = FlowError {
+            exception: Some("t".repeat(5_000)),
+            data: Some(vec![0; MAX_FAILURE_DATA + 1]),
+            peer: Some("p".repeat(5_000)),
+            ..FlowError::new(ErrorKind::FlowException, "é".repeat(20_000_000))
+        };
+        let bounded = error.bounded();
+        assert!(bounded.message.len() <= MAX_FAILURE_TEXT, "{} bytes", bounded.message.len());
+        assert!(bounded.message.contains("[cut, 40000000 bytes]"), "the text says that it was cut");
+        assert!(bounded.message.ends_with("[65537 bytes of data left out, 65536 are allowed]"));
+        assert_eq!(bounded.data, None);
+        assert_eq!(bounded.exception.as_ref().map(String::len), Some(MAX_FAILURE_WORD));
+        assert_eq!(bounded.clone().bounded(), bounded, "twice is once");
+    }
+
+    #[test]
+    fn an_error_within_its_bounds_stays_as_it_is() {
+        let error = FlowError {
+            data: Some(vec![7; MAX_FAILURE_DATA]),
+            ..FlowError::new(ErrorKind::FlowException, "x".repeat(MAX_FAILURE_TEXT))
+        };
+        assert_eq!(error.clone().bounded(), error);
+    }
+}

@@ -21,7 +21,7 @@ pub mod x500;
 pub use claim::{Claim, FencingToken, RunId};
 pub use codec::{from_cbor, to_cbor};
 pub use codes::{Class, Code};
-pub use error::{ErrorKind, FlowError, Problem};
+pub use error::{ErrorKind, FlowError, MAX_FAILURE_DATA, MAX_FAILURE_TEXT, MAX_FAILURE_WORD, Problem, cut_text};
 pub use hash::SecureHash;
 pub use ids::{ErrorId, FlowId, FlowRow, IdentityRow, SessionId};
 pub use invalid::Invalid;

@@ -140,6 +140,7 @@ pub(crate) fn flow_detail(detail: api::FlowDetail, form: PayloadForm) -> pb::Get
             .collect(),
         journal: Some(pb::Journal { entries: detail.journal_entries, bytes: detail.journal_bytes }),
         attempts: detail.attempts,
+        more_sessions: detail.more_sessions,
         in_memory: detail.in_memory,
     }
 }

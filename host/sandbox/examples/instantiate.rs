@@ -233,7 +233,17 @@ impl FlowHost for Host {
         Ok(())
     }
 
-    fn progress(&mut self, _label: String) {}
+    fn progress(&mut self, _label: String) -> impl Future<Output = CallResult<()>> + Send {
+        ready(Ok(()))
+    }
+
+    fn memory(&mut self, _bytes: u64) -> impl Future<Output = CallResult<()>> + Send {
+        ready(Ok(()))
+    }
+
+    fn take_waited(&mut self) -> bool {
+        true
+    }
 
     fn tick(&mut self) -> Tick {
         Tick::Continue

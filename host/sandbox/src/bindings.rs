@@ -15,7 +15,6 @@ wasmtime::component::bindgen!({
         "maxhost:cordapp/flow.now": trappable,
         "maxhost:cordapp/flow.random": trappable,
         "maxhost:cordapp/flow.log": trappable,
-        "maxhost:cordapp/flow.progress": trappable,
         default: async | trappable,
     },
     exports: { default: async },

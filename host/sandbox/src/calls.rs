@@ -15,6 +15,23 @@ fn reply<T, U: From<T>>(answer: CallResult<T>) -> Reply<U> {
     }
 }
 
+impl RunState {
+    /// A call that may wait is over.
+    fn note_wait(&mut self) {
+        if self.has_waited() {
+            self.cpu.waited();
+        }
+    }
+}
+
+/// For a call whose answer has no place for a failure.
+fn settle<T>(answer: CallResult<T>) -> wasmtime::Result<T> {
+    answer.map_err(|error| match error {
+        CallError::Stop => EndOfRun::Stop.into(),
+        CallError::Failure(error) => EndOfRun::Refused(error.message).into(),
+    })
+}
+
 impl types::Host for RunState {}
 
 impl flow::Host for RunState {
@@ -50,19 +67,19 @@ impl flow::Host for RunState {
 
     async fn receive(&mut self, session: u32) -> Reply<Vec<u8>> {
         let answer = self.host("receive")?.receive(session).await;
-        self.cpu.waited();
+        self.note_wait();
         reply(answer)
     }
 
     async fn receive_or_end(&mut self, session: u32) -> Reply<Option<Vec<u8>>> {
         let answer = self.host("receive-or-end")?.receive_or_end(session).await;
-        self.cpu.waited();
+        self.note_wait();
         reply(answer)
     }
 
     async fn send_and_receive(&mut self, session: u32, payload: Vec<u8>) -> Reply<Vec<u8>> {
         let answer = self.host("send-and-receive")?.send_and_receive(session, payload).await;
-        self.cpu.waited();
+        self.note_wait();
         reply(answer)
     }
 
@@ -73,13 +90,13 @@ impl flow::Host for RunState {
 
     async fn receive_all(&mut self, sessions: Vec<u32>) -> Reply<Vec<Vec<u8>>> {
         let answer = self.host("receive-all")?.receive_all(sessions).await;
-        self.cpu.waited();
+        self.note_wait();
         reply(answer)
     }
 
     async fn wait_any(&mut self, sessions: Vec<u32>, deadline: Option<u64>) -> Reply<Option<u32>> {
         let answer = self.host("wait-any")?.wait_any(sessions, deadline).await;
-        self.cpu.waited();
+        self.note_wait();
         reply(answer)
     }
 
@@ -89,13 +106,13 @@ impl flow::Host for RunState {
 
     async fn counterparty_flow_info(&mut self, session: u32) -> Reply<types::FlowInfo> {
         let answer = self.host("counterparty-flow-info")?.counterparty_flow_info(session).await;
-        self.cpu.waited();
+        self.note_wait();
         reply(answer)
     }
 
     async fn sleep(&mut self, milliseconds: u64) -> Reply<()> {
         let answer = self.host("sleep")?.sleep(milliseconds).await;
-        self.cpu.waited();
+        self.note_wait();
         reply(answer)
     }
 
@@ -112,8 +129,7 @@ impl flow::Host for RunState {
         RunState::log(self, level.into(), message)
     }
 
-    fn progress(&mut self, label: String) -> wasmtime::Result<()> {
-        self.host("progress")?.progress(label);
-        Ok(())
+    async fn progress(&mut self, label: String) -> wasmtime::Result<()> {
+        settle(self.host("progress")?.progress(label).await)
     }
 }

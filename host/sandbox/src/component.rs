@@ -100,7 +100,7 @@ impl FlowComponent {
         state.flush();
         let outcome = match result {
             Ok(Ok(result)) => Outcome::Returned(result),
-            Ok(Err(failure)) => Outcome::Failed(Box::new(failure.into())),
+            Ok(Err(failure)) => Outcome::Failed(Box::new(maxhost_model::FlowError::from(failure).bounded())),
             Err(error) => classify(&error, state.output.last_words()),
         };
         let (memory_peak, ticks) = (state.memory.peak(), state.cpu.total());

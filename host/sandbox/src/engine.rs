@@ -111,7 +111,7 @@ impl Shared {
     pub(crate) fn store(&self, state: RunState) -> wasmtime::Result<Store<RunState>> {
         let memory_limit = state.memory.limit();
         let mut store = Store::try_new(&self.engine, state)?;
-        store.limiter(|state| &mut state.memory);
+        store.limiter_async(|state| state);
         // The deadline of a new store is now: without this the first instruction would count as a tick.
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| context.data_mut().on_tick());

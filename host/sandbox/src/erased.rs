@@ -30,7 +30,9 @@ pub(crate) trait ErasedHost: Send {
     fn now(&mut self) -> u64;
     fn random(&mut self, length: u32) -> CallResult<Vec<u8>>;
     fn log(&mut self, level: GuestLogLevel, message: String) -> CallResult<()>;
-    fn progress(&mut self, label: String);
+    fn progress(&mut self, label: String) -> Answer<'_, ()>;
+    fn memory(&mut self, bytes: u64) -> Answer<'_, ()>;
+    fn take_waited(&mut self) -> bool;
     fn tick(&mut self) -> Tick;
     fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
 }
@@ -112,8 +114,16 @@ impl<H: FlowHost> ErasedHost for H {
         FlowHost::log(self, level, message)
     }
 
-    fn progress(&mut self, label: String) {
-        FlowHost::progress(self, label);
+    fn progress(&mut self, label: String) -> Answer<'_, ()> {
+        Box::pin(FlowHost::progress(self, label))
+    }
+
+    fn memory(&mut self, bytes: u64) -> Answer<'_, ()> {
+        Box::pin(FlowHost::memory(self, bytes))
+    }
+
+    fn take_waited(&mut self) -> bool {
+        FlowHost::take_waited(self)
     }
 
     fn tick(&mut self) -> Tick {

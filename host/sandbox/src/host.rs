@@ -113,8 +113,13 @@ pub trait FlowHost: Send + 'static {
     fn random(&mut self, length: u32) -> CallResult<Vec<u8>>;
     /// A log line. `Stop` when the flow has logged too much.
     fn log(&mut self, level: GuestLogLevel, message: String) -> CallResult<()>;
-    /// A progress label.
-    fn progress(&mut self, label: String);
+    /// A progress label. `Stop` when the flow has used up its journal.
+    fn progress(&mut self, label: String) -> impl Future<Output = CallResult<()>> + Send;
+    /// The guest wants so many more bytes of memory. Does not return before it may have them; `Stop` when it may not.
+    fn memory(&mut self, bytes: u64) -> impl Future<Output = CallResult<()>> + Send;
+    /// Whether the guest has really waited since this was last asked: only then may it compute anew for as long as its
+    /// budget says.
+    fn take_waited(&mut self) -> bool;
     /// Called whenever the guest has computed for a whole tick of the engine, a few milliseconds, without a wait.
     fn tick(&mut self) -> Tick;
 }

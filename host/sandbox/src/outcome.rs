@@ -106,7 +106,10 @@ pub struct RunEnd<H> {
 pub(crate) fn classify(error: &wasmtime::Error, last_words: Option<&str>) -> Outcome {
     let trap = match error.downcast_ref::<EndOfRun>() {
         Some(EndOfRun::Stop) => return Outcome::Stopped,
-        Some(end) => Trap { kind: kind_of(end), message: format!("the flow {end}"), backtrace: None },
+        Some(end) => {
+            let message = maxhost_model::cut_text(format!("the flow {end}"), maxhost_model::MAX_FAILURE_TEXT);
+            Trap { kind: kind_of(end), message, backtrace: None }
+        }
         None => fault(error, last_words),
     };
     Outcome::Trapped(trap)
@@ -139,6 +142,7 @@ fn fault(error: &wasmtime::Error, last_words: Option<&str>) -> Trap {
         None if backtrace.is_some() => (TrapKind::Fault, format!("the flow faulted: {}", error.root_cause())),
         None => (TrapKind::Host, format!("no instance for the flow: {}", chain(error))),
     };
+    let message = maxhost_model::cut_text(message, maxhost_model::MAX_FAILURE_TEXT);
     Trap { kind, message, backtrace: backtrace.map(frames) }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use wasmtime::{ResourceLimiter, UpdateDeadline};
+use async_trait::async_trait;
+use wasmtime::{ResourceLimiterAsync, UpdateDeadline};
 
 use crate::engine::TABLE_ELEMENTS;
 use crate::erased::ErasedHost;
@@ -79,6 +80,11 @@ impl RunState {
                 Err(EndOfRun::Refused(format!("asked for randomness: {}", error.message)).into())
             }
         }
+    }
+
+    /// Whether the host says that the guest has waited.
+    pub(crate) fn has_waited(&mut self) -> bool {
+        self.host.as_mut().is_some_and(|host| host.take_waited())
     }
 
     /// The host back, when the run is over.
@@ -169,11 +175,9 @@ impl MemoryBudget {
     pub(crate) fn peak(&self) -> usize {
         self.peak
     }
-}
 
-impl ResourceLimiter for MemoryBudget {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let step = desired.saturating_sub(current);
+    /// Grants a step within the run's own limit.
+    fn grant(&mut self, step: usize) -> wasmtime::Result<()> {
         let asked = self.granted.saturating_add(step);
         if asked > self.limit {
             return Err(EndOfRun::Memory { asked, limit: self.limit }.into());
@@ -181,15 +185,46 @@ impl ResourceLimiter for MemoryBudget {
         self.granted = asked;
         self.last_step = step;
         self.peak = self.peak.max(asked);
-        Ok(true)
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.granted = self.granted.saturating_sub(std::mem::take(&mut self.last_step));
         Ok(())
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    /// The step was granted and the system has no memory for it.
+    fn take_back(&mut self) {
+        self.granted = self.granted.saturating_sub(std::mem::take(&mut self.last_step));
+    }
+}
+
+/// What a guest grows by is granted before it grows: within its own limit at once, within those of its host as soon as
+/// there is room. The guest waits meanwhile.
+#[async_trait]
+impl ResourceLimiterAsync for RunState {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let step = desired.saturating_sub(current);
+        self.memory.grant(step)?;
+        let Some(host) = self.host.as_mut().filter(|_| step > 0) else { return Ok(true) };
+        match host.memory(step as u64).await {
+            Ok(()) => Ok(true),
+            Err(CallError::Stop) => Err(EndOfRun::Stop.into()),
+            Err(CallError::Failure(error)) => Err(EndOfRun::Refused(error.message).into()),
+        }
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory.take_back();
+        Ok(())
+    }
+
+    async fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if desired > TABLE_ELEMENTS {
             let reason = format!("grows a table to {desired} entries, {TABLE_ELEMENTS} are allowed");
             return Err(EndOfRun::Refused(reason).into());
@@ -259,9 +294,9 @@ mod tests {
     #[test]
     fn memory_is_granted_up_to_the_limit_over_all_memories() {
         let mut budget = MemoryBudget::new(100);
-        assert!(budget.memory_growing(0, 60, None).unwrap());
-        assert!(budget.memory_growing(0, 40, None).unwrap());
-        let error = budget.memory_growing(60, 61, None).unwrap_err();
+        budget.grant(60).unwrap();
+        budget.grant(40).unwrap();
+        let error = budget.grant(1).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(EndOfRun::Memory { asked: 101, limit: 100 })));
         assert_eq!(budget.peak(), 100);
     }
@@ -269,9 +304,9 @@ mod tests {
     #[test]
     fn growth_that_failed_is_given_back() {
         let mut budget = MemoryBudget::new(100);
-        assert!(budget.memory_growing(0, 100, None).unwrap());
-        budget.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
-        assert!(budget.memory_growing(0, 100, None).unwrap());
+        budget.grant(100).unwrap();
+        budget.take_back();
+        budget.grant(100).unwrap();
     }
 
     #[test]

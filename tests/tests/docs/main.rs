@@ -31,9 +31,10 @@ fn read(page: &str) -> String {
 }
 
 /// Every page that this test answers for.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "docs/architecture.md",
+    "docs/behaviour.md",
     "docs/cluster.md",
     "docs/cordapps.md",
     "docs/rpc.md",

@@ -38,7 +38,7 @@ impl Actor {
             return drop(reply.send(Ok(Ticket { flow_id, flow, new: false, user, durable, watch: None })));
         }
         let started = now();
-        let record = match self.start_record(&def, arguments, Origin::Rpc { user: user.clone() }, started) {
+        let record = match self.start_record(opened, &def, arguments, Origin::Rpc { user: user.clone() }, started) {
             Ok(record) => record,
             Err(problem) => return drop(reply.send(Err(problem))),
         };
@@ -119,6 +119,7 @@ impl Actor {
 
     pub(super) fn start_record(
         &self,
+        opened: &Opened,
         def: &FlowDef,
         arguments: Bytes,
         origin: Origin,
@@ -137,6 +138,7 @@ impl Actor {
             origin,
             seed: random_bytes()?,
             started,
+            owning_key: Some(Bytes::copy_from_slice(opened.keys.party().owning_key.spki())),
         };
         Ok((row, flow_id, record))
     }
@@ -165,7 +167,7 @@ impl Actor {
             return self.reject(opened, id, &initiation);
         };
         let started = now();
-        let record = match self.start_record(&def, Bytes::new(), Origin::Peer(initiation), started) {
+        let record = match self.start_record(opened, &def, Bytes::new(), Origin::Peer(initiation), started) {
             Ok(record) => record,
             Err(problem) => {
                 tracing::error!(identity = %self.entry.text, %problem, "a responder could not be started");
@@ -195,7 +197,7 @@ impl Actor {
     /// Nobody answers this protocol here (spec 2.3): the initiator is told.
     pub(super) fn reject(&self, opened: &Arc<Opened>, id: i64, initiation: &Initiation) {
         let error_id = new_error_id();
-        let text = format!("{} is not registered", initiation.protocol);
+        let text = maxhost_model::cut_text(format!("{} is not registered", initiation.protocol), 1024);
         tracing::info!(identity = %self.entry.text, from = initiation.from, %error_id, "rejected a session: {text}");
         let mut unit = Unit::default();
         unit.op(Op::TakeInitiation { id });

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use maxhost_journal::Segment;
-use maxhost_model::{Code, FlowId, Problem};
-use tokio::sync::broadcast::error::RecvError;
+use maxhost_model::{FlowId, Problem};
 
 use crate::api::{ApiResult, FlowEvent, FlowEvents, FlowSummary};
 use crate::core::Core;
@@ -148,20 +147,10 @@ impl Follower {
     }
 
     async fn receive(&mut self) -> Option<ApiResult<FlowEvent>> {
-        let event = tokio::select! {
-            event = self.watch.next() => event,
+        tokio::select! {
+            event = self.watch.next() => event.map(Ok),
             // The client is told to come again.
-            () = self.core.stopping.cancelled() => return Some(Err(stopping())),
-        };
-        match event {
-            Ok(event) => Some(Ok(event)),
-            // Labels were lost to a slow client. Passing on later ones would move its cursor over the gap, so it is told
-            // to attach again, and gets them all from the journal.
-            Err(RecvError::Lagged(missed)) => {
-                let text = format!("the client was {missed} events behind: attach again with the last cursor");
-                Some(Err(Problem::new(Code::Overloaded, text)))
-            }
-            Err(RecvError::Closed) => None,
+            () = self.core.stopping.cancelled() => Some(Err(stopping())),
         }
     }
 }

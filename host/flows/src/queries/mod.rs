@@ -13,7 +13,7 @@ use maxhost_store::{FlowFilter as StoreFilter, FlowRecord, FlowState, Op};
 use tokio::sync::oneshot;
 
 use crate::api::{
-    ApiResult, Arguments, Caller, FinishedClientId, FlowDetail, FlowEvents, FlowFilter, FlowPage, FlowPhase,
+    self, ApiResult, Arguments, Caller, FinishedClientId, FlowDetail, FlowEvents, FlowFilter, FlowPage, FlowPhase,
     FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges, NodeInfoView, ParametersView, PartyView,
     StartFlow, Started,
 };
@@ -246,8 +246,16 @@ impl Host {
         }
         let more = flows.len() > limit;
         flows.truncate(limit);
+        flows.iter_mut().for_each(shorten);
         let next_page_token = flows.last().filter(|_| more).map(|flow| flow.flow_id.row().0.to_string());
         Ok(FlowPage { flows, next_page_token })
+    }
+}
+
+/// In a list an error is told in brief; `flow show` has all of it.
+fn shorten(summary: &mut FlowSummary) {
+    if let Some(api::FlowResult::Error(error)) = &mut summary.result {
+        *error = std::mem::replace(error, maxhost_model::FlowError::new(error.kind, "")).brief();
     }
 }
 

@@ -124,6 +124,7 @@ impl Host {
             component_hash: start.as_ref().map(|s| crate::apps::hex(&s.component)).unwrap_or_default(),
             origin: start.as_ref().map(|s| crate::activation::origin_text(&s.origin)).unwrap_or_default(),
             sessions,
+            more_sessions: end.as_ref().map_or(0, |end| end.more_sessions),
             journal_entries: entries,
             journal_bytes: bytes,
             attempts: attempts.max(record.attempts).max(1),
@@ -131,7 +132,7 @@ impl Host {
                 Some(end) => end.labels,
                 None => machine.as_ref().map(Machine::labels),
             },
-            in_memory: self.port_of_stored(record).is_some_and(|port| port.view().without_instance.is_none()),
+            in_memory: self.port_of_stored(record).is_some_and(|port| port.view().lack.is_none()),
             summary,
         }
     }
@@ -144,8 +145,8 @@ impl Host {
 
     fn waiting_for(&self, journal: &StoredJournal, sessions: &[SessionView], started: i64) -> Option<WaitingFor> {
         let view = self.port_of_stored(&journal.record).map(|port| port.view()).unwrap_or_default();
-        if let Some(since) = view.without_instance {
-            return Some(waits_for_room("instance", since as i64));
+        if let Some((lack, since)) = view.lack {
+            return Some(waits_for_room(lack.as_str(), since as i64));
         }
         let (wait, since) = match view.waiting {
             Some((wait, since)) => (wait, since as i64),

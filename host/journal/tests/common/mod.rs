@@ -77,6 +77,7 @@ pub fn start_record(flow: &str, origin: Origin, started: Nanos) -> StartRecord {
         origin,
         seed: [5; 32],
         started,
+        owning_key: None,
     }
 }
 
@@ -314,7 +315,7 @@ impl Net {
 
     pub fn progress(&mut self, flow: usize, label: &str) {
         let it = &mut self.flows[flow];
-        it.machine.progress(label.to_owned());
+        it.machine.progress(label.to_owned()).unwrap();
         it.history.push(Event::Progress(label.to_owned()));
     }
 
@@ -477,7 +478,7 @@ impl Flow {
                     let answer = machine.note(question, || panic!("asked again")).expect("no divergence");
                     assert_eq!(answer, told);
                 }
-                Event::Progress(label) => machine.progress(label.clone()),
+                Event::Progress(label) => machine.progress(label.clone()).unwrap(),
                 Event::Random(bytes) => assert_eq!(&machine.random(bytes.len()), bytes),
                 Event::Now(told) => assert_eq!(machine.now(), *told),
             }

@@ -182,6 +182,7 @@ impl<'a> World<'a> {
             origin,
             seed,
             started: self.now,
+            owning_key: None,
         };
         let machine = Machine::start(party_name(party).into(), row, &start, self.limits());
         let run = Run {
@@ -324,7 +325,7 @@ impl<'a> World<'a> {
         }
         let told = match ask {
             Ask::Label(label) => {
-                run.machine.progress(label);
+                run.machine.progress(label).expect("within the limits");
                 return true;
             }
             Ask::Now => Told::Now(run.machine.now()),

@@ -30,7 +30,7 @@ pub fn execute(context: &Context, command: FlowCommand) -> Outcome {
         FlowCommand::Watch { id, cursor } => {
             let client = context.client()?;
             let from = FollowFrom::Flow { flow_id: id.clone(), cursor, encoding: pb::Encoding::Json };
-            follow(context, &client, from, Some(id), true)
+            follow(context, &client, from, Some((id, cursor)), true)
         }
         FlowCommand::Kill { id } => kill(context, id),
         FlowCommand::Forget { client_id, identity } => forget(context, client_id, identity),
@@ -114,9 +114,10 @@ fn get(flow_id: &str) -> pb::GetFlowRequest {
 
 /// Follows a flow to its end, over restarts of the host; a flow that is put into hospital needs a person, so waiting for it
 /// is over too. Ctrl-C leaves it running.
-fn follow(context: &Context, client: &Client, from: FollowFrom, id: Option<String>, watch: bool) -> Outcome {
+fn follow(context: &Context, client: &Client, from: FollowFrom, id: Option<(String, u64)>, watch: bool) -> Outcome {
     let (held, mut hospital) = tokio::sync::mpsc::channel(1);
-    let mut follower = Follower { context, watch, flow_id: id, held };
+    let (flow_id, seen) = id.unzip();
+    let mut follower = Follower { context, watch, flow_id, seen: seen.unwrap_or(0), held };
     let flow = context.block_on(async {
         let deadline = context.global.timeout.map(|timeout| Instant::now() + timeout);
         let options = FollowOptions { deadline, patience: context.global.patience() };
@@ -152,6 +153,8 @@ struct Follower<'a> {
     context: &'a Context,
     watch: bool,
     flow_id: Option<String>,
+    /// The last label that was told, by its number.
+    seen: u64,
     /// Takes the reason why the flow is in hospital.
     held: tokio::sync::mpsc::Sender<String>,
 }
@@ -178,10 +181,21 @@ impl Follower<'_> {
                     let _told = self.held.try_send(change.reason.clone().unwrap_or_default());
                 }
             }
-            Observation::Event { event: Event::Progress(label), cursor } => self.tell(
-                || json!({"event": "progress", "cursor": cursor, "label": label}),
-                || format!("  {}", render::printable(label)),
-            ),
+            Observation::Event { event: Event::Progress(label), cursor } => {
+                // Labels are numbered without a gap. A host drops the oldest when there are many at once.
+                let left_out = cursor.saturating_sub(self.seen).saturating_sub(1);
+                self.seen = *cursor;
+                if left_out > 0 {
+                    self.tell(
+                        || json!({"event": "gap", "labels": left_out}),
+                        || format!("  … {left_out} labels left out"),
+                    );
+                }
+                self.tell(
+                    || json!({"event": "progress", "cursor": cursor, "label": label}),
+                    || format!("  {}", render::printable(label)),
+                );
+            }
             Observation::Event { event: Event::Ended(_), .. } => {}
             Observation::Lost(problem) => {
                 out.warn(&format!("{}; waiting for the host to come back", problem.message));

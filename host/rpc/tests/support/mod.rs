@@ -172,6 +172,7 @@ impl HostApi for FakeHost {
                 parties: vec!["O=Bob, L=New York, C=US".to_owned()],
             }),
             sessions: vec![SessionView { peer: "O=Bob".to_owned(), state: "initiated".to_owned(), unread: 2 }],
+            more_sessions: 0,
             journal_entries: 12,
             journal_bytes: 3_400,
             attempts: 2,

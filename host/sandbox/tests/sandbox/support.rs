@@ -73,6 +73,7 @@ pub fn invocation(flow: &str, arguments: &[u8]) -> Invocation {
 pub struct Seen {
     pub log: Vec<(GuestLogLevel, String)>,
     pub progress: Vec<String>,
+    pub memory: u64,
     pub sent: Vec<Vec<u8>>,
     pub closed: Vec<u32>,
 }
@@ -256,8 +257,18 @@ impl FlowHost for TestHost {
         Ok(())
     }
 
-    fn progress(&mut self, label: String) {
+    async fn progress(&mut self, label: String) -> CallResult<()> {
         self.seen.lock().unwrap().progress.push(label);
+        Ok(())
+    }
+
+    async fn memory(&mut self, bytes: u64) -> CallResult<()> {
+        self.seen.lock().unwrap().memory += bytes;
+        Ok(())
+    }
+
+    fn take_waited(&mut self) -> bool {
+        true
     }
 
     fn tick(&mut self) -> Tick {

@@ -99,6 +99,7 @@ fn start_record(flow: &str, arguments: &[u8]) -> StartRecord {
         origin: Origin::Rpc { user: "local".to_owned() },
         seed: [1; 32],
         started: 1_700_000_000_000_000_000,
+        owning_key: None,
     }
 }
 

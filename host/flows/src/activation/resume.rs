@@ -1,0 +1,181 @@
+//! How a flow comes back from its journal, and what it waits for before: an instance, and memory for its guest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use maxhost_journal::{JournalError, Machine, StartRecord};
+use maxhost_model::{Code, FlowError, Problem};
+use maxhost_store::{FlowState, StoreError, StoredJournal};
+
+use super::{Activation, ActivationOutcome, Starved, killed};
+use crate::admission::Slot;
+use crate::apps::FlowDef;
+use crate::calls::FlowCalls;
+use crate::core::{Counters, now_millis};
+use crate::memory::Grant;
+use crate::running_flow::{Lack, Signal};
+use crate::unit::Unit;
+
+/// A larger journal is folded on a thread that may block.
+const FOLDED_HERE: usize = 256 << 10;
+/// How often a flow that waits for memory looks whether it can ever have it: limits change.
+const LOOK: Duration = Duration::from_secs(5);
+
+impl Activation {
+    /// Waits for the right to an instance. `None` if there will be none, or the flow is to end.
+    pub(super) async fn slot(&self) -> Option<Slot> {
+        if let Some(slot) = self.core.slots.try_take() {
+            return Some(slot);
+        }
+        self.port.show_lack(Some((Lack::Instance, now_millis())));
+        let slot = tokio::select! {
+            slot = self.core.slots.take() => slot,
+            () = self.signalled() => None,
+        };
+        self.port.show_lack(None);
+        slot
+    }
+
+    async fn signalled(&self) {
+        while !self.port.has_signal() {
+            self.port.wake().await;
+        }
+    }
+
+    /// The instance is gone. What the run has read is made durable, so that the next run finds it.
+    pub(super) fn starved(&self, mut run: FlowCalls, wanted: u64) -> Starved {
+        Counters::add(&self.core.counters.evictions);
+        run.flush();
+        if run.has_read_ahead() {
+            let mut unit = Unit::default();
+            unit.op(self.set_state(FlowState::Live, None));
+            run.build_on(&mut unit);
+            unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+        }
+        Starved { wanted }
+    }
+
+    /// Waits, without an instance, for as much memory as the guest had asked for, and brings the flow back with it.
+    pub(super) async fn wait_for_memory(&self, starved: Starved) -> Result<ActivationOutcome, Starved> {
+        self.port.settle().await;
+        let mut grant = self.core.memory.grant(self.port.owner, self.opened.limits.memory);
+        self.port.show_lack(Some((Lack::Memory, now_millis())));
+        let granted = loop {
+            tokio::select! {
+                granted = grant.reserve(starved.wanted) => break Some(granted),
+                () = self.signalled() => break None,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        };
+        self.port.show_lack(None);
+        match granted {
+            Some(true) => self.go_on(None, Some(grant)).await,
+            Some(false) => {
+                let text = format!("the flow asked for {} bytes of memory, more than there are", starved.wanted);
+                self.go_on(Some(FlowError::limit("memory", text)), None).await
+            }
+            None if self.port.is_signalled(Signal::Kill) => self.go_on(Some(killed()), None).await,
+            None => Ok(ActivationOutcome::Evicted { until: Some(0) }),
+        }
+    }
+
+    /// Brings the flow back: to run, or only to end with this error.
+    pub(super) async fn go_on(
+        &self,
+        end: Option<FlowError>,
+        memory: Option<Grant>,
+    ) -> Result<ActivationOutcome, Starved> {
+        let slot = if end.is_some() { None } else { self.slot().await };
+        let end = end.or_else(|| self.port.is_signalled(Signal::Kill).then(killed));
+        if slot.is_none() && end.is_none() {
+            return Ok(ActivationOutcome::Evicted { until: Some(0) });
+        }
+        let journal = match self.core.store.journal(self.port.row).await {
+            Ok(Some(journal)) => Arc::new(journal),
+            Ok(None) => return Ok(ActivationOutcome::Ended),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                return Ok(self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await);
+            }
+            Err(error) => return Ok(ActivationOutcome::Retry(Problem::from(error))),
+        };
+        let record = &journal.record;
+        if !record.state.is_live() {
+            return Ok(ActivationOutcome::Ended);
+        }
+        self.port.set_name(record.id, &record.name, record.client_id.clone());
+        self.port.note_attempts(record.attempts);
+        let restored = match StartRecord::decode(&record.start) {
+            Ok(start) => self.restore(start, &journal).await,
+            Err(error) => Err(error),
+        };
+        let (machine, start) = match (restored, &end) {
+            (Ok(restored), _) => restored,
+            (Err(error), Some(_)) => return Ok(self.end_unreadable(record, &error)),
+            (Err(error), None) => return Ok(self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await),
+        };
+        self.port.note_attempts(machine.attempt());
+        let def = match (self.code_of(&start).await, &end) {
+            (Ok(def), _) => def,
+            (Err(_), Some(error)) => return Ok(self.abort_bare(machine, &start, error.clone()).await),
+            (Err(problem), None) => {
+                return Ok(self.hospitalise(format!("{}: {}", problem.code, problem.message)).await);
+            }
+        };
+        if record.state == FlowState::Hospital && end.is_none() {
+            // Back from hospital (`docs/behaviour.md`, section 4): the reason is forgotten when the flow is tried again.
+            let mut unit = Unit::default();
+            unit.op(self.set_state(FlowState::Live, None));
+            unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+        }
+        Counters::add(&self.core.counters.replays);
+        let mut run = self.run(def, machine, &start, None);
+        if let Some(memory) = memory {
+            run.memory = memory;
+        }
+        let outcome = match end {
+            Some(error) => Ok(self.abort(run, &start, error).await),
+            None => self.run_guest(run, &start).await,
+        };
+        drop(slot);
+        outcome
+    }
+
+    /// The machine as the journal left it. Not begun anew even if nothing is in it yet: what a start sends was written
+    /// with it.
+    pub(super) async fn restore(
+        &self,
+        start: StartRecord,
+        journal: &Arc<StoredJournal>,
+    ) -> Result<(Machine, StartRecord), JournalError> {
+        let (me, row, limits) = (self.opened.entry.text.clone(), self.port.row, self.core.journal_limits());
+        let log: usize = journal.log.iter().map(|(_, body)| body.len()).sum();
+        let inbox: usize = journal.inbox.iter().map(|(_, _, body)| body.len()).sum();
+        let stored = journal.clone();
+        let fold = move || {
+            let machine = Machine::restore(me, row, &start, limits, &stored.log, &stored.inbox)?;
+            Ok((machine, start))
+        };
+        if log + inbox <= FOLDED_HERE {
+            return fold();
+        }
+        tokio::task::spawn_blocking(fold).await.unwrap_or_else(|error| {
+            let what = "of the flow".to_owned();
+            Err(JournalError::Corrupt { what, reason: format!("it could not be read: {error}") })
+        })
+    }
+
+    /// The code that the flow was started with, whatever is installed now.
+    async fn code_of(&self, start: &StartRecord) -> Result<Arc<FlowDef>, Problem> {
+        let (core, hash) = (self.core.clone(), start.component);
+        let app = match self.core.catalogue.loaded(&hash) {
+            Some(app) => app,
+            None => tokio::task::spawn_blocking(move || core.catalogue.by_hash(&hash))
+                .await
+                .map_err(|error| Problem::new(Code::Internal, error.to_string()))??,
+        };
+        app.flow(&start.flow).cloned().ok_or_else(|| {
+            let text = format!("CorDapp {} has no flow '{}'", app.name(), start.flow);
+            Problem::new(Code::FlowTypeNotFound, text)
+        })
+    }
+}

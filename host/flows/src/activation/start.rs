@@ -1,0 +1,38 @@
+//! The beginning of a new flow.
+
+use std::sync::Arc;
+
+use maxhost_journal::StartRecord;
+
+use super::{Activation, ActivationOutcome, Starved, killed};
+use crate::apps::FlowDef;
+use crate::calls::StartUnit;
+use crate::running_flow::Signal;
+
+impl Activation {
+    pub(super) async fn begin(
+        &self,
+        start: StartRecord,
+        def: Arc<FlowDef>,
+        unit: StartUnit,
+    ) -> Result<ActivationOutcome, Starved> {
+        let machine = self.machine(&start);
+        let mut run = self.run(def, machine, &start, Some(unit));
+        // A newcomer that has to wait for a slot is made durable first, so that its starter need not wait with it.
+        let slot = match self.core.slots.try_take() {
+            Some(slot) => slot,
+            None => {
+                run.flush();
+                match self.slot().await {
+                    Some(slot) => slot,
+                    None if self.port.is_signalled(Signal::Kill) => return Ok(self.abort(run, &start, killed()).await),
+                    // It has not run yet, so it has something to do at once.
+                    None => return Ok(ActivationOutcome::Evicted { until: Some(0) }),
+                }
+            }
+        };
+        let outcome = self.run_guest(run, &start).await;
+        drop(slot);
+        outcome
+    }
+}

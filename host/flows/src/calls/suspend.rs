@@ -1,0 +1,246 @@
+//! How a run waits: what it did is written down, then it looks for news, until it is put away.
+
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use maxhost_journal::Delivery;
+use maxhost_sandbox::CallResult;
+use tokio::sync::oneshot;
+
+use super::{FlowCalls, StartFailure, Stop, answer_start};
+use crate::core::{now, now_millis};
+use crate::options::Eviction;
+use crate::running_flow::{Lack, Signal, instant_of};
+use crate::speculation::Runner;
+use crate::unit::Unit;
+
+/// What a run that does not wait may have on its way to the disk, bytes. With more it waits for the disk.
+const MAX_UNWRITTEN: usize = 4 << 20;
+/// So long a run that has an instance waits for more memory. Then it gives up what it has, and waits without: of two
+/// runs that wait for each other's memory, one goes on.
+const WAIT_FOR_MEMORY: Duration = Duration::from_millis(250);
+
+impl FlowCalls {
+    /// Writes down what is new. Nothing waits for it: the next unit of this run comes after it, or not at all.
+    pub fn flush(&mut self) {
+        if self.shadow {
+            return;
+        }
+        let mut unit = Unit::default();
+        let reply = self.take_start(&mut unit);
+        self.unwritten += self.machine.unwritten_bytes();
+        let flush = self.machine.flush(now());
+        unit.flush(&self.core, self.port.row, flush);
+        if unit.is_empty() {
+            return;
+        }
+        self.build_on(&mut unit);
+        unit.submit_for(&self.core, &self.opened, &self.port, move |result| answer_start(reply, result));
+    }
+
+    /// Writes down what is new if that is much, at the pace of the disk.
+    pub(super) async fn flush_if_due(&mut self) -> CallResult<()> {
+        if !self.machine.is_flush_due() {
+            return Ok(());
+        }
+        self.flush();
+        if self.unwritten > MAX_UNWRITTEN {
+            self.port.settle().await;
+            self.unwritten = 0;
+            self.check_signals()?;
+        }
+        Ok(())
+    }
+
+    /// Moves the flow's start into a unit, if it is not written yet.
+    pub fn take_start(&mut self, unit: &mut Unit) -> Option<oneshot::Sender<Result<(), StartFailure>>> {
+        let start = self.start.take()?;
+        start.ops.into_iter().for_each(|op| unit.op(op));
+        self.coming = Some(start.coming);
+        start.reply
+    }
+
+    /// The unit is written only if what the run has read is.
+    pub fn build_on(&mut self, unit: &mut Unit) {
+        unit.depends_on(std::mem::take(&mut self.depends_on));
+    }
+
+    /// True if the run has read messages that no unit of its own builds on yet.
+    pub fn has_read_ahead(&self) -> bool {
+        !self.depends_on.is_empty()
+    }
+
+    /// Takes in what has arrived. True if there was something.
+    pub(super) fn absorb(&mut self) -> bool {
+        let mut arrivals = self.port.take();
+        arrivals.retain(|arrival| !arrival.runner.as_ref().is_some_and(Runner::is_void));
+        let any = !arrivals.is_empty();
+        if any {
+            // Before what the arrivals announced is dropped with them.
+            self.coming = Some(self.core.store.announce());
+        }
+        for arrival in arrivals {
+            if let Some(runner) = arrival.runner.filter(|runner| !runner.speculation.is_written()) {
+                self.depends_on.push(runner.sender);
+            }
+            match self.machine.deliver(arrival.session, arrival.seq, &arrival.batch) {
+                Delivery::Taken | Delivery::Duplicate => {}
+                Delivery::UnknownSession => {
+                    tracing::warn!(flow_id = %self.port.id(), session = arrival.session, "message for a session that the flow does not have");
+                }
+                Delivery::ForeignSender => {
+                    tracing::warn!(flow_id = %self.port.id(), from = arrival.batch.from, "message of a party that is not the session's counterparty");
+                }
+            }
+        }
+        any
+    }
+
+    /// The open call has no answer yet: returns when it is worth looking again.
+    pub async fn suspend(&mut self) -> CallResult<()> {
+        self.check_signals()?;
+        // Run first, commit once: what is there already is consumed before anything is written.
+        if self.absorb() {
+            return Ok(());
+        }
+        let back = self.machine.is_catching_up();
+        self.flush();
+        self.suspensions += 1;
+        let until = self.machine.wait_until();
+        // A flow that came back to a wait that is over must go on: evicted, it would come back to it for ever.
+        let over = back && until.is_some_and(|until| until <= now_millis());
+        if !over && self.evicts_now() {
+            return self.stop(Stop::Evicted);
+        }
+        self.coming = None;
+        self.stretch.end(&self.def.habit, &self.port);
+        let result = self.linger(until).await;
+        self.stretch.begin();
+        self.port.show_waiting(None);
+        result
+    }
+
+    async fn linger(&mut self, until: Option<u64>) -> CallResult<()> {
+        let millis = now_millis();
+        if until.is_some_and(|until| until <= millis) {
+            return Ok(());
+        }
+        if let Some(wait) = self.machine.wait() {
+            self.port.show_waiting(Some((wait, millis)));
+        }
+        let due = until.map(|until| instant_of(until, millis));
+        let evict_at = match self.core.options.eviction {
+            Eviction::AfterLinger(linger) => Some(Instant::now() + linger),
+            Eviction::Never | Eviction::EveryWait | Eviction::Random(_) => None,
+        };
+        loop {
+            self.check_signals()?;
+            if self.absorb() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if due.is_some_and(|due| due <= now) {
+                return Ok(());
+            }
+            if evict_at.is_some_and(|at| at <= now) || self.core.slots.is_scarce() || self.memory.is_wanted() {
+                return self.stop(Stop::Evicted);
+            }
+            let next = match (due, evict_at) {
+                (Some(due), Some(evict)) => Some(due.min(evict)),
+                (due, evict) => due.or(evict),
+            };
+            let (port, core, memory) = (&self.port, &self.core, &self.memory);
+            let timer = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let gives_way = {
+                let mut wait = std::pin::pin!(async {
+                    tokio::select! {
+                        () = port.wake() => false,
+                        () = timer => false,
+                        () = core.slots.wanted() => true,
+                        () = memory.wanted() => true,
+                    }
+                });
+                match futures::poll!(wait.as_mut()) {
+                    Poll::Ready(gives_way) => gives_way,
+                    Poll::Pending => {
+                        // Only a wait that really was one makes the guest's time to compute whole again.
+                        self.waited = true;
+                        wait.await
+                    }
+                }
+            };
+            if gives_way {
+                return self.stop(Stop::Evicted);
+            }
+        }
+    }
+
+    pub(super) fn check_signals(&mut self) -> CallResult<()> {
+        if !self.port.has_signal() || self.shadow {
+            return Ok(());
+        }
+        if self.port.is_signalled(Signal::Failed) {
+            return self.stop(Stop::CommitFailed);
+        }
+        if self.port.is_signalled(Signal::Kill) {
+            return self.stop(Stop::Killed);
+        }
+        if self.port.is_signalled(Signal::Overflow) {
+            self.flush();
+            return self.stop(Stop::Reload);
+        }
+        if self.port.is_signalled(Signal::Evict) {
+            self.flush();
+            return self.stop(Stop::Evicted);
+        }
+        Ok(())
+    }
+
+    /// More memory for the guest. It waits a while with its instance, and without it from then on.
+    pub(super) async fn grow(&mut self, bytes: u64) -> CallResult<()> {
+        if self.memory.try_grow(bytes) {
+            return Ok(());
+        }
+        let wanted = self.memory.bytes().saturating_add(bytes);
+        if self.shadow {
+            return self.stop(Stop::Memory { wanted });
+        }
+        self.flush();
+        self.coming = None;
+        self.stretch.end(&self.def.habit, &self.port);
+        self.port.show_lack(Some((Lack::Memory, now_millis())));
+        let port = self.port.clone();
+        let signalled = async {
+            while !port.has_signal() {
+                port.wake().await;
+            }
+        };
+        let granted = tokio::select! {
+            granted = self.memory.grow(bytes) => granted,
+            () = signalled => false,
+            () = tokio::time::sleep(WAIT_FOR_MEMORY) => false,
+        };
+        self.port.show_lack(None);
+        self.stretch.begin();
+        self.check_signals()?;
+        if granted { Ok(()) } else { self.stop(Stop::Memory { wanted }) }
+    }
+
+    fn evicts_now(&self) -> bool {
+        match self.core.options.eviction {
+            Eviction::EveryWait => true,
+            Eviction::Random(seed) => {
+                let mut hash = blake3::Hasher::new();
+                hash.update(&seed.to_be_bytes()).update(&self.port.row.0.to_be_bytes());
+                hash.update(&self.suspensions.to_be_bytes()).update(&self.machine.entries().to_be_bytes());
+                hash.finalize().as_bytes()[0] & 1 == 1
+            }
+            Eviction::AfterLinger(_) | Eviction::Never => false,
+        }
+    }
+}
