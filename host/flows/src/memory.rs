@@ -68,7 +68,8 @@ impl GuestMemory {
     }
 
     /// Bytes that guests have.
-    pub fn used(&self) -> u64 {
+    #[cfg(test)]
+    fn used(&self) -> u64 {
         self.shared.state.lock().used
     }
 

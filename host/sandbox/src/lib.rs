@@ -1,7 +1,7 @@
 //! Runs CorDapps: compiles components, caches the machine code, and gives every flow run an instance of its own.
 //!
 //! ```text
-//!   bytes ──▶ outline     which world, which imports        (outline.rs: refuses before anything is compiled)
+//!   bytes ──▶ shape       which world, which imports        (component_shape.rs: refuses before anything is compiled)
 //!         ──▶ compile     or take machine code from disk    (code_cache.rs)
 //!         ──▶ link        our imports and WASI's            (calls.rs, wasi.rs)
 //!         ──▶ describe    names, versions, schemas          (descriptor.rs)
@@ -24,13 +24,13 @@ mod bindings;
 mod calls;
 mod code_cache;
 mod component;
+mod component_shape;
 mod descriptor;
 mod engine;
 mod erased;
 mod error;
 pub mod host;
 mod outcome;
-mod outline;
 mod output;
 mod sandbox;
 mod state;

@@ -16,7 +16,7 @@ use crate::component::FlowComponent;
 use crate::descriptor::Descriptor;
 use crate::engine::{Linked, SandboxOptions, Shared};
 use crate::error::{SandboxError, chain, shared};
-use crate::outline::Outline;
+use crate::component_shape::ComponentShape;
 use crate::state::RunState;
 use crate::wasi;
 
@@ -147,12 +147,12 @@ impl Sandbox {
     }
 
     fn make(&self, hash: [u8; 32], wasm: &[u8]) -> Result<FlowComponent, SandboxError> {
-        let outline = Outline::read(wasm)?;
-        outline.check()?;
+        let shape = ComponentShape::read(wasm)?;
+        shape.check()?;
         let code = self.code(&hash, wasm)?;
         self.inner.shared.check_size(&code)?;
         let linked = link(&code)?;
-        FlowComponent::new(hash, wasm.len(), outline.imports, linked, Arc::clone(&self.inner.shared))
+        FlowComponent::new(hash, wasm.len(), shape.imports, linked, Arc::clone(&self.inner.shared))
     }
 
     fn code(&self, hash: &[u8; 32], wasm: &[u8]) -> Result<Component, SandboxError> {

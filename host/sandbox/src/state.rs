@@ -68,6 +68,19 @@ impl RunState {
         self.host.as_mut().map_or(0, |host| host.now())
     }
 
+    /// Waits as the flow's own `sleep` does.
+    pub(crate) async fn sleep(&mut self, milliseconds: u64) -> wasmtime::Result<()> {
+        let slept = self.host("sleep")?.sleep(milliseconds).await;
+        if self.has_waited() {
+            self.cpu.waited();
+        }
+        match slept {
+            Ok(()) => Ok(()),
+            Err(CallError::Stop) => Err(EndOfRun::Stop.into()),
+            Err(CallError::Failure(error)) => Err(EndOfRun::Refused(error.message).into()),
+        }
+    }
+
     /// At most 65,536 bytes from the host, or from the seed while `describe` runs.
     pub(crate) fn random(&mut self, length: u32) -> wasmtime::Result<Vec<u8>> {
         let Some(host) = &mut self.host else {

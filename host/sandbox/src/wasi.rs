@@ -1,5 +1,6 @@
 //! The parts of WASI 0.2 that language runtimes call, made of what the run's host says: time is the flow's, randomness
-//! is recorded, output goes to the log, and there are no files, no environment and no waiting.
+//! is recorded, output goes to the log, and there are no files, no sockets and no environment. To wait for a clock is to
+//! sleep, as by the flow's own call: the journal has it.
 //!
 //! A component is given exactly the functions it imports, under the version it imports them. What is not written here
 //! ends the run with its name when it is called.
@@ -8,9 +9,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use wasmtime::StoreContextMut;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, ComponentType, Linker, LinkerInstance, Lower, Resource, ResourceType};
+use wasmtime::component::{Component, ComponentType, Linker, LinkerInstance, Lower, Resource, ResourceType, Val};
 
-use crate::outline::wasi_interface;
+use crate::component_shape::wasi_interface;
 use crate::output::Stream;
 use crate::state::{EndOfRun, RunState};
 
@@ -18,6 +19,8 @@ use crate::state::{EndOfRun, RunState};
 const MAX_HANDLES: u32 = 1024;
 /// What a stream takes in one call.
 const WRITE_ROOM: u64 = 64 << 10;
+/// The longest sleep of a flow; a longer wait for a clock is several. Milliseconds.
+const MAX_SLEEP_MS: u64 = 5 * 60 * 1000;
 /// What `get-random-bytes` gives in one call, and what the host gives in one call.
 const MAX_RANDOM: u64 = 1 << 20;
 const RANDOM_PIECE: u64 = 65_536;
@@ -172,6 +175,9 @@ fn define_function(instance: &mut Instance<'_>, interface: &str, name: &str) -> 
         "clocks/monotonic-clock" => define_monotonic_clock(instance, name)?,
         "clocks/wall-clock" => define_wall_clock(instance, name)?,
         "random/random" | "random/insecure" | "random/insecure-seed" => define_random(instance, name)?,
+        "sockets/tcp-create-socket" | "sockets/udp-create-socket" | "sockets/ip-name-lookup" => {
+            define_refusal(instance, name)?
+        }
         _ => false,
     };
     if !defined {
@@ -179,6 +185,20 @@ fn define_function(instance: &mut Instance<'_>, interface: &str, name: &str) -> 
         instance.func_new(name, move |_, _, _, _| Err(refused(format!("called `{full}`, which no flow may use"))))?;
     }
     Ok(())
+}
+
+/// No socket is made and no name is looked up: the guest is told so, in the words of WASI.
+fn define_refusal(instance: &mut Instance<'_>, name: &str) -> wasmtime::Result<bool> {
+    if !["create-tcp-socket", "create-udp-socket", "resolve-addresses"].contains(&name) {
+        return Ok(false);
+    }
+    instance.func_new(name, |_, _, _, results| {
+        if let Some(result) = results.first_mut() {
+            *result = Val::Result(Err(Some(Box::new(Val::Enum("access-denied".to_owned())))));
+        }
+        Ok(())
+    })?;
+    Ok(true)
 }
 
 fn define_process(instance: &mut Instance<'_>, name: &str) -> wasmtime::Result<bool> {
@@ -287,19 +307,15 @@ fn define_poll(instance: &mut Instance<'_>, name: &str) -> wasmtime::Result<bool
             })?;
         }
         "[method]pollable.block" => {
-            instance.func_wrap(name, |mut context: Context<'_>, (pollable,): (Resource<Pollable>,)| {
-                if is_ready(context.data_mut(), &pollable) { Ok(()) } else { Err(no_waiting()) }
+            instance.func_wrap_async(name, |mut context: Context<'_>, (pollable,): (Resource<Pollable>,)| {
+                Box::new(async move { wait_for(context.data_mut(), &[pollable]).await.map(drop) })
             })?;
         }
-        "poll" => instance.func_wrap(name, |mut context: Context<'_>, (pollables,): (Vec<Resource<Pollable>>,)| {
-            let state = context.data_mut();
-            let ready = (0_u32..)
-                .zip(&pollables)
-                .filter(|(_, pollable)| is_ready(state, pollable))
-                .map(|(index, _)| index)
-                .collect::<Vec<_>>();
-            if ready.is_empty() { Err(no_waiting()) } else { Ok((ready,)) }
-        })?,
+        "poll" => {
+            instance.func_wrap_async(name, |mut context: Context<'_>, (pollables,): (Vec<Resource<Pollable>>,)| {
+                Box::new(async move { Ok((wait_for(context.data_mut(), &pollables).await?,)) })
+            })?;
+        }
         _ => return Ok(false),
     }
     Ok(true)
@@ -312,12 +328,24 @@ fn is_ready(state: &mut RunState, pollable: &Resource<Pollable>) -> bool {
     }
 }
 
-/// A wait that the journal does not know of could not be put away, nor come back the same.
-fn no_waiting() -> wasmtime::Error {
-    refused(
-        "waits by WASI's clock, as std::thread::sleep does: a flow sleeps by `sleep` of maxhost:cordapp/flow"
-            .to_owned(),
-    )
+/// Waits until at least one is ready, and names those that are. A wait that the journal did not know of could not be put
+/// away, nor come back the same: so it is a sleep of the flow, or several if it is long.
+async fn wait_for(state: &mut RunState, pollables: &[Resource<Pollable>]) -> wasmtime::Result<Vec<u32>> {
+    if pollables.is_empty() {
+        return Err(refused("polls nothing, which would never end".to_owned()));
+    }
+    loop {
+        let now = state.now();
+        let moments: Vec<Option<u64>> = pollables.iter().map(|pollable| state.wasi.moment(pollable)).collect();
+        let is_ready = |moment: &Option<u64>| moment.is_none_or(|moment| moment <= now);
+        let ready: Vec<u32> =
+            (0_u32..).zip(&moments).filter(|(_, moment)| is_ready(moment)).map(|(index, _)| index).collect();
+        if !ready.is_empty() {
+            return Ok(ready);
+        }
+        let earliest = moments.iter().flatten().min().copied().unwrap_or(now);
+        state.sleep(earliest.saturating_sub(now).div_ceil(1_000_000).min(MAX_SLEEP_MS)).await?;
+    }
 }
 
 fn define_monotonic_clock(instance: &mut Instance<'_>, name: &str) -> wasmtime::Result<bool> {

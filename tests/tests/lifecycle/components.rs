@@ -22,8 +22,8 @@ const BAD: &[(&str, &str, &str)] = &[
         "component-wrong-world",
     ),
     (
-        "sockets",
-        r#"(component (import "wasi:sockets/instance-network@0.2.6" (instance)))"#,
+        "http",
+        r#"(component (import "wasi:http/types@0.2.6" (instance)))"#,
         "component-forbidden-import",
     ),
     ("own-import", r#"(component (import "acme:secret/door" (instance)))"#, "component-forbidden-import"),
@@ -62,7 +62,7 @@ async fn a_running_host_is_unharmed_by_them() {
         fs::write(network.path(&format!("cordapps/{name}.wasm")), bytes(text)).unwrap();
     }
     // Who names one of them is quarantined with the reason; nobody else notices.
-    let manifest = format!("name = \"{}\"\ncordapps = [\"sockets\"]\nkeys = \"../keys/carol\"\n", maxhost_tests::CAROL);
+    let manifest = format!("name = \"{}\"\ncordapps = [\"http\"]\nkeys = \"../keys/carol\"\n", maxhost_tests::CAROL);
     fs::write(network.path("identities/carol.toml"), manifest).unwrap();
     let carol = host.until_identity(maxhost_tests::CAROL, IdentityState::Quarantined).await;
     assert!(carol.reason().contains("component-forbidden-import"), "{carol:?}");

@@ -66,13 +66,20 @@ fn bytes_that_parse_but_do_not_validate_are_refused() {
 
 #[test]
 fn a_forbidden_import_is_named() {
-    for import in ["wasi:sockets/tcp@0.2.0", "wasi:http/outgoing-handler@0.2.3", "maxhost:cordapp/flow@0.2.0", "my-own"]
-    {
+    for import in ["wasi:http/outgoing-handler@0.2.3", "maxhost:cordapp/flow@0.2.0", "my-own"] {
         let wasm = component_text(&format!(r#"(import "{import}" (instance))"#), EMPTY);
         let error = refusal(&wasm);
         assert!(matches!(&error, SandboxError::ForbiddenImport { import: named } if named == import), "{error}");
         assert_eq!(code(&error), Code::ComponentForbiddenImport);
     }
+}
+
+#[test]
+fn imports_of_files_and_sockets_are_no_reason_to_refuse() {
+    let imports = r#"(import "wasi:sockets/network@0.2.0" (instance (export "network" (type (sub resource)))))
+        (import "wasi:filesystem/preopens@0.2.0" (instance))"#;
+    let error = refusal(&component_text(imports, EMPTY));
+    assert!(!matches!(&error, SandboxError::ForbiddenImport { .. }), "{error}");
 }
 
 #[test]

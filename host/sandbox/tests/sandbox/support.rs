@@ -74,6 +74,7 @@ pub struct Seen {
     pub log: Vec<(GuestLogLevel, String)>,
     pub progress: Vec<String>,
     pub memory: u64,
+    pub slept: Vec<u64>,
     pub sent: Vec<Vec<u8>>,
     pub closed: Vec<u32>,
 }
@@ -235,7 +236,9 @@ impl FlowHost for TestHost {
         Ok(PeerFlowInfo { version: 1, app: "test".to_owned() })
     }
 
-    async fn sleep(&mut self, _milliseconds: u64) -> CallResult<()> {
+    async fn sleep(&mut self, milliseconds: u64) -> CallResult<()> {
+        self.clock += milliseconds * 1_000_000;
+        self.seen.lock().unwrap().slept.push(milliseconds);
         Ok(())
     }
 
