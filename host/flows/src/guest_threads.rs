@@ -25,7 +25,7 @@ const CREDIT: Duration = Duration::from_millis(20);
 /// What a run is taken to compute until it is known: one tick.
 const TURN: Duration = Duration::from_millis(5);
 /// How much the kernel prefers other threads of the host to these: steps of `nice`.
-const LOWER: i32 = 10;
+const LOWER: i32 = 5;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
