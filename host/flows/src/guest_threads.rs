@@ -24,6 +24,8 @@ use tokio::runtime::Handle;
 const CREDIT: Duration = Duration::from_millis(20);
 /// What a run is taken to compute until it is known: one tick.
 const TURN: Duration = Duration::from_millis(5);
+/// So many runs there may be before those that are gone are looked for.
+const SWEEP: usize = 1024;
 /// How much the kernel prefers other threads of the host to these: steps of `nice`.
 const LOWER: i32 = 5;
 
@@ -49,6 +51,8 @@ struct State {
     /// All that are not over, also those that wait: they are dropped with the threads.
     tasks: HashMap<u64, Weak<Task>>,
     next_task: u64,
+    /// With so many, those that were dropped by whoever could have woken them are let go.
+    sweep_at: usize,
     stopped: bool,
 }
 
@@ -99,6 +103,10 @@ impl GuestThreads {
         }
         let number = state.next_task;
         state.next_task += 1;
+        if state.tasks.len() >= state.sweep_at {
+            state.tasks.retain(|_, task| task.strong_count() > 0);
+            state.sweep_at = (state.tasks.len() * 2).max(SWEEP);
+        }
         let task = Arc::new(Task {
             number,
             owner,
@@ -339,11 +347,19 @@ mod tests {
             let task = state.take().unwrap();
             state.charge(task.owner, Duration::from_micros(1));
         }
-        state.enqueue(task(-1));
+        // Another one computes on, until it has had more than they.
+        for _ in 0..2 {
+            state.enqueue(task(-1));
+            state.take().unwrap();
+            state.charge(IdentityRow(-1), TURN);
+        }
+        state.enqueue(task(-2));
         state.forget_idle();
-        assert!(state.accounts.len() < 10_000, "{} accounts", state.accounts.len());
+        let mut kept: Vec<i64> = state.accounts.keys().map(|owner| owner.0).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [-2, -1], "who has had more than the others, and who has something to compute");
         state.take().unwrap();
-        state.charge(IdentityRow(-1), TURN);
+        state.charge(IdentityRow(-2), TURN);
         state.forget_idle();
         assert_eq!(state.accounts.len(), 0);
     }

@@ -188,6 +188,18 @@ impl Grant {
         }
     }
 
+    /// What was set aside and not asked for is given back.
+    pub fn keep_what_is_used(&mut self) {
+        let unused = std::mem::take(&mut self.reserved);
+        if unused > 0 {
+            self.bytes -= unused;
+            let shared = &self.memory.shared;
+            let mut state = shared.state.lock();
+            state.release(self.owner, unused);
+            shared.serve(&mut state);
+        }
+    }
+
     /// The instance is gone: nothing is needed any more.
     pub fn give_back(&mut self) {
         self.reserved = 0;
@@ -415,6 +427,11 @@ mod tests {
         assert_eq!((memory.used(), grant.bytes()), (60, 60));
         assert!(grant.try_grow(40));
         assert!(!grant.try_grow(1));
+        grant.give_back();
+        assert_eq!(grant.reserve(60).now_or_never(), Some(true));
+        assert!(grant.try_grow(20));
+        grant.keep_what_is_used();
+        assert_eq!((memory.used(), grant.bytes()), (20, 20));
         drop(grant);
         assert_eq!(memory.used(), 0);
     }

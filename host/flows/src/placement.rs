@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -59,28 +60,60 @@ impl CpuProfile {
     }
 }
 
-/// How long one run works from one wait to the next. By the clock on the wall: a run that the machine held up in the
-/// middle counts as long too, which costs a few of its kind their place and no more.
+/// The processor's time that this thread has had.
+fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one timespec, to a place that is ours. If it fails the time is zero, as it was before.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// How long one run works from one wait to the next: by the processor's time, because on a busy machine a run that does
+/// little may be held up for long.
 #[derive(Debug)]
 pub(crate) struct BusyTimer {
     since: Instant,
+    thread: ThreadId,
+    thread_time: Duration,
     long: bool,
     quiet: u8,
 }
 
 impl BusyTimer {
     pub fn new() -> BusyTimer {
-        BusyTimer { since: Instant::now(), long: false, quiet: 0 }
+        BusyTimer {
+            since: Instant::now(),
+            thread: std::thread::current().id(),
+            thread_time: thread_time(),
+            long: false,
+            quiet: 0,
+        }
     }
 
     /// The run works again.
     pub fn begin(&mut self) {
         self.since = Instant::now();
+        self.thread = std::thread::current().id();
+        self.thread_time = thread_time();
+    }
+
+    /// Whether it has worked for long since it began to. A run that went from one thread to another in between has: only
+    /// one that computes for a whole tick does.
+    fn is_long(&self) -> bool {
+        self.since.elapsed() > LONG
+            && (std::thread::current().id() != self.thread || thread_time().saturating_sub(self.thread_time) > LONG)
+    }
+
+    /// A tick has passed while the run worked.
+    pub fn tick(&mut self, habit: &CpuProfile, port: &RunningFlow) {
+        if self.is_long() {
+            self.computes(habit, port);
+        }
     }
 
     /// The run waits, or is over.
     pub fn end(&mut self, habit: &CpuProfile, port: &RunningFlow) {
-        if self.since.elapsed() > LONG {
+        if self.is_long() {
             self.computes(habit, port);
         } else if port.runs_apart() {
             self.quiet = self.quiet.saturating_add(1);
@@ -91,7 +124,7 @@ impl BusyTimer {
     }
 
     /// The run has been working for long.
-    pub fn computes(&mut self, habit: &CpuProfile, port: &RunningFlow) {
+    fn computes(&mut self, habit: &CpuProfile, port: &RunningFlow) {
         self.long = true;
         self.quiet = 0;
         habit.note_long_stretch();
@@ -187,7 +220,7 @@ impl Future for Placed {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let begun = Instant::now();
+        let (begun, thread_begun) = (Instant::now(), if self.apart { Duration::ZERO } else { thread_time() });
         let Some(work) = &mut self.work else { return Poll::Ready(()) };
         if work.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
@@ -195,7 +228,9 @@ impl Future for Placed {
         if !self.apart {
             let now = Instant::now();
             let (share, owner) = (&self.core.io_share, self.port.owner);
-            share.draw(owner, now.saturating_duration_since(begun), now);
+            if now.saturating_duration_since(begun) > BRIEF {
+                share.draw(owner, thread_time().saturating_sub(thread_begun), now);
+            }
             if share.is_spent(owner) {
                 self.port.run_apart();
             }

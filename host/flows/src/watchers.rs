@@ -175,7 +175,8 @@ mod tests {
         for cursor in 1_001..=5_000 {
             watchers.publish(row, || FlowEvent::Progress { cursor, label: "x".repeat(256) });
         }
-        let (events, bytes) = (many.inner.lock().events.len(), many.inner.lock().label_bytes);
+        let events = many.inner.lock().events.len();
+        let bytes = many.inner.lock().label_bytes;
         assert!(bytes <= BEHIND && events > 700, "{events} events of {bytes} bytes");
         let phases = many.inner.lock().events.iter().filter(|event| bytes_of(event) == 0).count();
         assert_eq!(phases, 1, "only labels make room");

@@ -321,7 +321,7 @@ impl FlowHost for FlowCalls {
     }
 
     fn tick(&mut self) -> Tick {
-        self.stretch.computes(&self.def.habit, &self.port);
+        self.stretch.tick(&self.def.habit, &self.port);
         if self.shadow {
             return Tick::Continue;
         }

@@ -113,6 +113,7 @@ impl FlowCalls {
             return self.stop(Stop::Evicted);
         }
         self.coming = None;
+        self.memory.keep_what_is_used();
         self.stretch.end(&self.def.habit, &self.port);
         let result = self.linger(until).await;
         self.stretch.begin();
@@ -206,7 +207,9 @@ impl FlowCalls {
         if self.memory.try_grow(bytes) {
             return Ok(());
         }
-        let wanted = self.memory.bytes().saturating_add(bytes);
+        // Twice what it has, so that it does not come back again and again for a little more.
+        let has = self.memory.bytes();
+        let wanted = has.saturating_mul(2).min(self.memory_limit()).max(has.saturating_add(bytes));
         if self.shadow {
             return self.stop(Stop::Memory { wanted });
         }
@@ -229,6 +232,12 @@ impl FlowCalls {
         self.stretch.begin();
         self.check_signals()?;
         if granted { Ok(()) } else { self.stop(Stop::Memory { wanted }) }
+    }
+
+    /// The most that this flow can have.
+    pub fn memory_limit(&self) -> u64 {
+        let limits = &self.opened.limits;
+        self.core.memory.most(limits.memory).min(limits.memory_per_flow)
     }
 
     fn evicts_now(&self) -> bool {
