@@ -164,8 +164,16 @@ impl FlowHost for Replayer {
         Ok(())
     }
 
-    fn progress(&mut self, label: String) {
-        self.machine.progress(label);
+    async fn progress(&mut self, label: String) -> CallResult<()> {
+        self.machine.progress(label).map_err(CallError::from)
+    }
+
+    async fn memory(&mut self, _bytes: u64) -> CallResult<()> {
+        Ok(())
+    }
+
+    fn take_waited(&mut self) -> bool {
+        true
     }
 
     fn tick(&mut self) -> Tick {
