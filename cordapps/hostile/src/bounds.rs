@@ -153,7 +153,9 @@ pub fn answers_at_once(session: Session) -> Result<()> {
 /// Who it says it is, before and after a sleep in which its keys may be issued anew.
 #[flow(startable)]
 pub fn identities(input: Amount) -> Result<Vec<String>> {
-    let key = || -> Result<String> { Ok(our_identity().owning_key()?.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect()) };
+    let key = || -> Result<String> {
+        Ok(our_identity().owning_key()?.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect())
+    };
     let before = key()?;
     sleep(Duration::from_millis(input.amount as u64))?;
     Ok(vec![before, key()?])

@@ -250,9 +250,8 @@ impl Task {
         let waker = Waker::from(self.clone());
         let mut work = self.work.lock();
         let Some(future) = work.as_mut() else { return false };
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            future.as_mut().poll(&mut Context::from_waker(&waker))
-        }));
+        let polled =
+            std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
         match polled {
             Ok(Poll::Pending) => {
                 drop(work);

@@ -57,8 +57,7 @@ struct Request {
 impl GuestMemory {
     /// So many bytes for all guests.
     pub fn new(limit: u64) -> GuestMemory {
-        let shared =
-            Shared { limit, state: Mutex::default(), waiting: AtomicUsize::new(0), pressure: Notify::new() };
+        let shared = Shared { limit, state: Mutex::default(), waiting: AtomicUsize::new(0), pressure: Notify::new() };
         GuestMemory { shared: Arc::new(shared) }
     }
 
@@ -343,8 +342,7 @@ mod tests {
     #[test]
     fn nobody_gets_more_than_the_host_or_the_identity_has() {
         let memory = GuestMemory::new(100);
-        let (mut one, mut two, mut other) =
-            (memory.grant(ALICE, 60), memory.grant(ALICE, 60), memory.grant(BOB, 100));
+        let (mut one, mut two, mut other) = (memory.grant(ALICE, 60), memory.grant(ALICE, 60), memory.grant(BOB, 100));
         assert!(one.try_grow(40));
         assert!(!two.try_grow(30), "Alice has 60");
         assert!(two.try_grow(20));
@@ -377,8 +375,7 @@ mod tests {
     #[test]
     fn an_identity_that_is_short_holds_up_nobody_else() {
         let memory = GuestMemory::new(100);
-        let (mut one, mut two, mut other) =
-            (memory.grant(ALICE, 50), memory.grant(ALICE, 50), memory.grant(BOB, 100));
+        let (mut one, mut two, mut other) = (memory.grant(ALICE, 50), memory.grant(ALICE, 50), memory.grant(BOB, 100));
         assert!(one.try_grow(50));
         let mut waiting = Box::pin(two.grow(10));
         assert!(waiting.as_mut().now_or_never().is_none());

@@ -118,7 +118,8 @@ impl Session {
         let mut session = Session::opened(peer, initiation.protocol.clone(), initiation.version);
         session.state = SessionState::Initiated;
         session.peer_session = Some(SessionId(initiation.from_session));
-        session.info = Some((initiation.version, maxhost_model::cut_text(initiation.app.clone(), crate::wire::MAX_APP)));
+        session.info =
+            Some((initiation.version, maxhost_model::cut_text(initiation.app.clone(), crate::wire::MAX_APP)));
         session.next_out = 1;
         match &initiation.payload {
             Some(payload) => {

@@ -171,7 +171,9 @@ impl Frame {
         let unknown =
             || Reject { text: "the peer sent a message of a kind this host does not know".into(), error_id: 0 };
         match self.kind.unwrap_or_else(|| FrameKind::Reject(unknown())) {
-            FrameKind::Confirm(confirm) => FrameKind::Confirm(Confirm { app: cut_text(confirm.app, MAX_APP), ..confirm }),
+            FrameKind::Confirm(confirm) => {
+                FrameKind::Confirm(Confirm { app: cut_text(confirm.app, MAX_APP), ..confirm })
+            }
             FrameKind::Reject(reject) => {
                 FrameKind::Reject(Reject { text: cut_text(reject.text, MAX_FAILURE_TEXT), ..reject })
             }

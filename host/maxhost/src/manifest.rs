@@ -81,9 +81,7 @@ impl Draft {
             }),
             ("", "keys") => value.text().map(|text| self.keys = Some(text)),
             ("limits", "flows") => value.count(1, 1_000_000).map(|count| self.limits.flows = count as u32),
-            ("limits", "memory") => {
-                value.size().and_then(at_least_a_page).map(|bytes| self.limits.memory = bytes)
-            }
+            ("limits", "memory") => value.size().and_then(at_least_a_page).map(|bytes| self.limits.memory = bytes),
             ("limits", "memory_per_flow") => {
                 value.size().and_then(at_least_a_page).map(|bytes| self.limits.memory_per_flow = bytes)
             }
@@ -184,7 +182,12 @@ mod tests {
         assert_eq!(spec.keys, PathBuf::from("/n/identities/../keys/alice"));
         let shown: Vec<String> = spec.cordapps.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["ping-pong", "quotes@1.2", &format!("x#sha256:{hash}")]);
-        let limits = IdentityLimits { flows: 7, memory: 8 << 20, memory_per_flow: 1 << 20, cpu_per_run: Duration::from_millis(500) };
+        let limits = IdentityLimits {
+            flows: 7,
+            memory: 8 << 20,
+            memory_per_flow: 1 << 20,
+            cpu_per_run: Duration::from_millis(500),
+        };
         assert_eq!(spec.limits, limits);
         assert_eq!(parse_text(ALICE).unwrap().limits, IdentityLimits::default());
     }

@@ -13,10 +13,10 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use crate::bindings::flow;
 use crate::code_cache::CodeCache;
 use crate::component::FlowComponent;
+use crate::component_shape::ComponentShape;
 use crate::descriptor::Descriptor;
 use crate::engine::{Linked, SandboxOptions, Shared};
 use crate::error::{SandboxError, chain, shared};
-use crate::component_shape::ComponentShape;
 use crate::state::RunState;
 use crate::wasi;
 

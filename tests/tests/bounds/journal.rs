@@ -27,9 +27,9 @@ async fn labels_that_come_at_once_are_all_shown() {
     let _host = network.run();
     for count in [255_usize, 256, 1_000] {
         let arguments = json!({ "amount": count }).to_string();
-        let answer = network.cli(&["flow", "start", "--identity", "Alice", "hostile/labels", &arguments, "--watch"]).ok();
-        let labels: Vec<Value> =
-            answer.objects().into_iter().filter(|event| event["event"] == "progress").collect();
+        let answer =
+            network.cli(&["flow", "start", "--identity", "Alice", "hostile/labels", &arguments, "--watch"]).ok();
+        let labels: Vec<Value> = answer.objects().into_iter().filter(|event| event["event"] == "progress").collect();
         let wanted: Vec<String> = (0..count).map(|number| number.to_string()).collect();
         let told: Vec<&str> = labels.iter().filter_map(|event| event["label"].as_str()).collect();
         assert_eq!(told, wanted, "{count} labels");

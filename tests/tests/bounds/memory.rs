@@ -73,8 +73,7 @@ async fn an_identity_that_is_short_of_memory_waits_alone_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flows_that_only_wait_give_their_memory_to_those_that_compute() {
-    let network =
-        Network::new().settings(&["flows.evict=never", "flows.shadow_replay=0", "limits.memory=150 MiB"]);
+    let network = Network::new().settings(&["flows.evict=never", "flows.shadow_replay=0", "limits.memory=150 MiB"]);
     let host = network.run();
     let idle = join_all((0..3).map(|_| host.start(ALICE, "hold-memory", hold(40, 250_000)))).await;
     for flow in &idle {

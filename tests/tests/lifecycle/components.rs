@@ -21,11 +21,7 @@ const BAD: &[(&str, &str, &str)] = &[
             (export "describe" (func $f)))"#,
         "component-wrong-world",
     ),
-    (
-        "http",
-        r#"(component (import "wasi:http/types@0.2.6" (instance)))"#,
-        "component-forbidden-import",
-    ),
+    ("http", r#"(component (import "wasi:http/types@0.2.6" (instance)))"#, "component-forbidden-import"),
     ("own-import", r#"(component (import "acme:secret/door" (instance)))"#, "component-forbidden-import"),
 ];
 

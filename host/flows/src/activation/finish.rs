@@ -73,7 +73,12 @@ impl Activation {
     }
 
     /// Ends a flow whose code is gone.
-    pub(super) async fn abort_bare(&self, mut machine: Machine, start: &StartRecord, error: FlowError) -> ActivationOutcome {
+    pub(super) async fn abort_bare(
+        &self,
+        mut machine: Machine,
+        start: &StartRecord,
+        error: FlowError,
+    ) -> ActivationOutcome {
         let error = machine.abort(error, new_error_id());
         let mut unit = Unit::default();
         unit.last_words(&self.core, machine.flush(now()));
@@ -142,7 +147,12 @@ impl Activation {
         Keep { expires: (now_millis() as i64).saturating_add(retention), end: record.encode_to_vec().into() }
     }
 
-    pub(super) fn end(&self, mut run: FlowCalls, start: &StartRecord, outcome: Result<Bytes, FlowError>) -> ActivationOutcome {
+    pub(super) fn end(
+        &self,
+        mut run: FlowCalls,
+        start: &StartRecord,
+        outcome: Result<Bytes, FlowError>,
+    ) -> ActivationOutcome {
         let mut unit = Unit::default();
         let reply = run.take_start(&mut unit);
         let flush: Flush = run.machine.flush(now());

@@ -23,7 +23,8 @@ impl FlowCalls {
         let version = self.def.component.descriptor.flows.iter().find(|flow| flow.name == protocol);
         let version = version.map_or(0, |flow| flow.version);
         let full = format!("{}/{protocol}", self.def.component.descriptor.name);
-        let canonical = X500Name::parse(&party).map_or_else(|_| cut_text(party.clone(), SHOWN), |name| name.to_string());
+        let canonical =
+            X500Name::parse(&party).map_or_else(|_| cut_text(party.clone(), SHOWN), |name| name.to_string());
         let refused = match self.machine.is_replaying() {
             true => None,
             false => match self.check_session(&protocol, &party) {
