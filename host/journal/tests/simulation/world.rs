@@ -325,8 +325,9 @@ impl<'a> World<'a> {
         }
         let told = match ask {
             Ask::Label(label) => {
-                run.machine.progress(label).expect("within the limits");
-                return true;
+                let Err(error) = run.machine.progress(label) else { return true };
+                self.fail(at, error);
+                return false;
             }
             Ask::Now => Told::Now(run.machine.now()),
             Ask::Random(length) => Told::Bytes(Bytes::from(run.machine.random(length))),
