@@ -5,8 +5,8 @@ use std::error::Error;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Folders beside each other at the top of the repository; they lie beside each other where they are unpacked too.
-const TREES: [&str; 2] = ["guest-sdk", "wit"];
+/// Folders of the repository that the SDK is made of; where they are unpacked they lie as they lie here.
+const TREES: [&str; 3] = ["guest-sdk", "host/cbor", "wit"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;

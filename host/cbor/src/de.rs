@@ -71,15 +71,14 @@ impl Number {
 
     /// As a float, unless that would round it.
     fn float(self) -> Result<f64, Error> {
-        let (float, exact) = match self {
-            Number::Float(value) => (value, true),
-            Number::Unsigned(value) => (value as f64, value as f64 as u128 == u128::from(value)),
-            Number::Signed(value) => (value as f64, value as f64 as i128 == i128::from(value)),
-            // 2^128 and more would saturate on the way back: the largest integers are no floats.
-            Number::BigUnsigned(value) => (value as f64, value as f64 as u128 == value && value != u128::MAX),
-            Number::BigSigned(value) => (value as f64, value as f64 as i128 == value),
-        };
-        if exact { Ok(float) } else { Err(Error::of_type("the integer has more digits than a float can hold")) }
+        // A float of 64 bits holds 53 digits of a binary number, wherever they stand.
+        let exact = |magnitude: u64| 64 - magnitude.leading_zeros() <= 53 + magnitude.trailing_zeros();
+        match self {
+            Number::Float(value) => Ok(value),
+            Number::Unsigned(value) if exact(value) => Ok(value as f64),
+            Number::Signed(value) if exact(value.unsigned_abs()) => Ok(value as f64),
+            _ => Err(Error::of_type("the integer has more digits than a float holds")),
+        }
     }
 }
 

@@ -50,21 +50,28 @@ impl<F: Form> Serializer<'_, F> {
         Ok(())
     }
 
-    fn string(&mut self, major: u8, bytes: &[u8]) -> Result<(), Error> {
-        self.check_size(bytes.len())?;
+    /// A text or byte string, whatever its size.
+    fn short_string(&mut self, major: u8, bytes: &[u8]) {
         self.head(major, bytes.len() as u64);
         self.out.extend_from_slice(bytes);
+    }
+
+    /// A text or byte string that is within the limit: it is the one item that can be large by itself.
+    fn string(&mut self, major: u8, bytes: &[u8]) -> Result<(), Error> {
+        self.check_size(bytes.len())?;
+        self.short_string(major, bytes);
         Ok(())
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Error> {
-        self.string(major::TEXT, text.as_bytes())
+    /// The name of a field or variant.
+    fn name(&mut self, name: &'static str) {
+        self.short_string(major::TEXT, name.as_bytes());
     }
 
-    fn bignum(&mut self, tag: u8, value: u128) -> Result<(), Error> {
+    fn bignum(&mut self, tag: u8, value: u128) {
         let bytes = value.to_be_bytes();
         self.out.push(tag);
-        self.string(major::BYTES, &bytes[(value.leading_zeros() / 8) as usize..])
+        self.short_string(major::BYTES, &bytes[(value.leading_zeros() / 8) as usize..]);
     }
 
     fn descend(&mut self) -> Result<(), Error> {
@@ -79,7 +86,8 @@ impl<F: Form> Serializer<'_, F> {
     fn variant(&mut self, name: &'static str) -> Result<(), Error> {
         self.descend()?;
         self.head(major::MAP, 1);
-        self.text(name)
+        self.name(name);
+        Ok(())
     }
 }
 
@@ -142,12 +150,10 @@ impl<'a, 'b, F: Form> ser::Serializer for &'b mut Serializer<'a, F> {
         }
         let magnitude = !value as u128;
         match u64::try_from(magnitude) {
-            Ok(magnitude) => {
-                self.head(major::NEGATIVE, magnitude);
-                Ok(())
-            }
+            Ok(magnitude) => self.head(major::NEGATIVE, magnitude),
             Err(_) => self.bignum(byte::NEGATIVE_BIGNUM, magnitude),
         }
+        Ok(())
     }
 
     fn serialize_u8(self, value: u8) -> Result<(), Error> {
@@ -169,9 +175,10 @@ impl<'a, 'b, F: Form> ser::Serializer for &'b mut Serializer<'a, F> {
 
     fn serialize_u128(self, value: u128) -> Result<(), Error> {
         match u64::try_from(value) {
-            Ok(value) => self.serialize_u64(value),
+            Ok(value) => self.head(major::UNSIGNED, value),
             Err(_) => self.bignum(byte::POSITIVE_BIGNUM, value),
         }
+        Ok(())
     }
 
     fn serialize_f32(self, value: f32) -> Result<(), Error> {
@@ -200,11 +207,11 @@ impl<'a, 'b, F: Form> ser::Serializer for &'b mut Serializer<'a, F> {
     }
 
     fn serialize_char(self, value: char) -> Result<(), Error> {
-        self.text(value.encode_utf8(&mut [0; 4]))
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        self.text(value)
+        self.string(major::TEXT, value.as_bytes())
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
@@ -229,7 +236,8 @@ impl<'a, 'b, F: Form> ser::Serializer for &'b mut Serializer<'a, F> {
     }
 
     fn serialize_unit_variant(self, _name: &'static str, _index: u32, variant: &'static str) -> Result<(), Error> {
-        self.text(variant)
+        self.name(variant);
+        Ok(())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _name: &'static str, value: &T) -> Result<(), Error> {
@@ -310,8 +318,7 @@ struct Compound<'a, 'b, F: Form> {
 
 impl<F: Form> Compound<'_, '_, F> {
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        value.serialize(&mut *self.serializer)?;
-        self.serializer.check_size(0)
+        value.serialize(&mut *self.serializer)
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
@@ -322,19 +329,19 @@ impl<F: Form> Compound<'_, '_, F> {
     fn field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
         self.count += 1;
         let start = self.serializer.out.len();
-        self.serializer.text(key)?;
+        self.serializer.name(key);
         self.keys.add(start, self.serializer.out.len());
         self.value(value)
     }
 
     fn close(self) -> Result<(), Error> {
-        let Serializer { out, base, depth, .. } = self.serializer;
+        let Serializer { out, base, depth, .. } = &mut *self.serializer;
         *depth -= self.levels;
         self.keys.finish(out, *base)?;
         if self.count != self.announced {
             correct_length(out, self.start, self.body, self.major, self.count);
         }
-        Ok(())
+        self.serializer.check_size(0)
     }
 }
 

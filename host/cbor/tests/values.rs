@@ -48,11 +48,10 @@ fn numbers_are_as_free_as_in_json() {
 fn nothing_is_rounded() {
     assert_eq!(through::<f64>(1u64 << 53), Ok(9_007_199_254_740_992.0));
     assert_eq!(through::<f64>(i64::MIN), Ok(-9_223_372_036_854_775_808.0));
-    assert_eq!(through::<f64>(1u128 << 127), Ok(2f64.powi(127)));
-    assert_eq!(through::<f64>(i128::MIN), Ok(-2f64.powi(127)));
-    for beyond in [i128::from(u64::MAX), (1 << 53) + 1, -(1 << 53) - 1, i128::MAX, i128::MIN + 1] {
+    assert_eq!(through::<f64>(u64::MAX << 11), Ok(18_446_744_073_709_549_568.0));
+    for beyond in [i128::from(u64::MAX), (1 << 53) + 1, -(1 << 53) - 1, i128::from(u64::MAX << 10), i128::MAX] {
         let error = through::<f64>(beyond).unwrap_err().to_string();
-        assert_eq!(error, "the integer has more digits than a float can hold (at byte 0)", "{beyond}");
+        assert_eq!(error, "the integer has more digits than a float holds (at byte 0)", "{beyond}");
     }
     assert!(through::<f64>(u128::MAX).is_err());
     // 2^63 and 2^64 as floats are no i64 and u64; they are not cut down to one.

@@ -17,7 +17,8 @@ pub fn template() -> impl Iterator<Item = (&'static str, &'static str)> {
         .filter_map(|(path, bytes)| Some((path.strip_prefix("guest-sdk/template/")?, std::str::from_utf8(bytes).ok()?)))
 }
 
-/// Unpacks the SDK for this user, unless it is there. Gives the folder that holds `guest-sdk/` and `wit/`.
+/// Unpacks the SDK for this user, unless it is there. Gives the folder that holds `guest-sdk/` and what it
+/// refers to.
 ///
 /// The folder carries a digest of what is in it: another build of maxhost never changes an SDK that crates refer to.
 ///
