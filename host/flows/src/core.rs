@@ -11,7 +11,7 @@ use maxhost_journal::{FrameBatch, Initiation, Limits, Nanos};
 use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, X500Name};
 use maxhost_ownership::Ownership;
 use maxhost_pki::{KeyVault, NetworkMap, OpenIdentity};
-use maxhost_store::Store;
+use maxhost_store::{Author, Claim, Store};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -94,13 +94,21 @@ pub(crate) struct Core {
     pub tick: Duration,
 }
 
-/// An identity whose keys, CorDapps and epoch are in memory. Authority comes from here, never from a guest.
+/// An identity whose keys, CorDapps and claim are in memory. Authority comes from here, never from a guest.
 pub(crate) struct Opened {
     pub entry: Arc<IdentityEntry>,
     pub keys: OpenIdentity,
     pub apps: Arc<AppSet>,
-    pub epoch: i64,
+    /// The claim that all work begins under while it is open so.
+    pub claim: Claim,
     pub limits: IdentityLimits,
+}
+
+impl Opened {
+    /// The identity as one who writes under this claim.
+    pub fn author(&self) -> Author {
+        Author { identity: self.entry.row, claim: self.claim }
+    }
 }
 
 impl Core {

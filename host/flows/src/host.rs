@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maxhost_broker::{EmbeddedBroker, EmbeddedOptions};
-use maxhost_model::{Code, FlowRow, IdentityRow, Problem, RunId, X500Name};
+use maxhost_model::{Code, FlowRow, IdentityRow, Problem, X500Name};
 use maxhost_ownership::MemoryOwnership;
 use maxhost_pki::{KeyVault, NetworkMap};
 use maxhost_sandbox::{Sandbox, SandboxOptions};
-use maxhost_store::{Store, StoreOptions};
+use maxhost_store::{Claim, ClaimRequest, IdentityRecord, Store};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,19 @@ const PURGE: u32 = 1000;
 /// together.
 const ENVELOPE_BYTES: usize = 512 * 1024;
 
+/// How an identity is held when it is taken in.
+struct Claimed {
+    claim: Claim,
+    /// The key under which the ownership service has given it.
+    owned_as: Option<SecureHash>,
+}
+
+impl Default for Claimed {
+    fn default() -> Claimed {
+        Claimed { claim: UNCLAIMED, owned_as: None }
+    }
+}
+
 /// A running host. Dropping it without [`Host::shutdown`] loses nothing: that is what a crash does too.
 pub struct Host {
     pub(crate) core: Arc<Core>,
@@ -53,17 +66,13 @@ impl std::fmt::Debug for Host {
 }
 
 impl Host {
-    /// Opens the database, the network, the keys and the CorDapps. Identities come with [`Host::put_identities`]. The
+    /// Opens the network, the keys and the CorDapps. Identities come with [`Host::put_identities`]. The
     /// caller holds the lock of the data folder ([`maxhost_store::DataLock`]).
     ///
     /// # Errors
     /// The passphrase is wrong, or a folder or file cannot be used.
-    pub async fn start(options: HostOptions) -> Result<Arc<Host>, Problem> {
-        let data = options.database.parent().unwrap_or(Path::new(".")).to_path_buf();
-        std::fs::create_dir_all(&data).map_err(|error| {
-            Problem::new(Code::DirectoryUnwritable, format!("{} cannot be made: {error}", data.display()))
-        })?;
-        let kept = data.join("components");
+    pub async fn start(options: HostOptions, store: Store) -> Result<Arc<Host>, Problem> {
+        let kept = options.data.join("components");
         let setup = options.clone();
         let (vault, network, sandbox, catalogue) = blocking(move || {
             let passphrase = maxhost_pki::Passphrase::new(setup.passphrase.0.clone()).map_err(Problem::from)?;
@@ -79,7 +88,6 @@ impl Host {
             Ok((vault, network, sandbox, catalogue))
         })
         .await?;
-        let store = Store::open(StoreOptions::new(&options.database)).await.map_err(Problem::from)?;
         let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
         let max_message_bytes = largest.saturating_add(ENVELOPE_BYTES);
         let broker = EmbeddedOptions { max_message_bytes, ..EmbeddedOptions::new(&options.broker) };
@@ -89,7 +97,7 @@ impl Host {
             live.entry(flow.identity).or_default().push(flow.row);
         }
         let guests = GuestThreads::start(options.guest_threads, &tokio::runtime::Handle::current())?;
-        let run = RunId::from_random(u64::from_be_bytes(crate::core::random_bytes()?));
+        let run = store.run();
         let core = Arc::new(Core {
             slots: Slots::new(sandbox.slots()),
             tick: sandbox.tick(),
@@ -167,21 +175,21 @@ impl Host {
         }
         let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
         let rows = self.core.store.register_identities(&names).await.map_err(Problem::from)?;
-        let epochs: HashMap<IdentityRow, i64> = match named.len() {
+        let mut claims: HashMap<IdentityRow, Claimed> = match named.len() {
             0 => HashMap::new(),
             _ => {
                 let records = self.core.store.identities().await.map_err(Problem::from)?;
                 let coming: HashSet<IdentityRow> = rows.iter().copied().collect();
                 let absent = records.iter().filter(|record| !coming.contains(&record.row));
                 absent.for_each(|record| self.core.directory.remember(record.row, &record.name));
-                records.into_iter().map(|record| (record.row, record.epoch)).collect()
+                self.claim_new(records.into_iter().filter(|record| coming.contains(&record.row)).collect()).await?
             }
         };
         let mut waking = Vec::new();
         for ((name, spec), row) in named.into_iter().zip(rows) {
             self.core.directory.broken.remove(&spec.manifest.display().to_string());
             let problem = self.unusable(&spec);
-            let entry = self.put(name, row, spec.clone(), epochs.get(&row).copied().unwrap_or(0));
+            let entry = self.put(name, row, spec.clone(), claims.remove(&row).unwrap_or_default());
             if let Some(problem) = problem {
                 set_quarantined(&entry, problem.clone());
                 self.core.tell_quarantined(&entry.text, &problem);
@@ -193,6 +201,30 @@ impl Host {
         crate::relay::look_for(&self.core, waking.clone());
         self.core.io.spawn(wake_busy(self.core.clone(), waking));
         Ok(problems)
+    }
+
+    /// Claims those that are not hosted yet, all in one transaction, so that whoever writes to one of them finds it held.
+    /// One that cannot be claimed now is claimed when it is opened. Returns the claims as the database shows them.
+    async fn claim_new(&self, records: Vec<IdentityRecord>) -> Result<HashMap<IdentityRow, Claimed>, Problem> {
+        let keys: HashMap<X500Name, SecureHash> =
+            self.core.network.list().into_iter().map(|(name, key)| (name, key.fingerprint())).collect();
+        let mut claims = HashMap::with_capacity(records.len());
+        let mut requests = Vec::new();
+        for record in &records {
+            claims.insert(record.row, Claimed { claim: record.claim, owned_as: None });
+            let key = X500Name::parse(&record.name).ok().and_then(|name| keys.get(&name).copied());
+            let Some(key) = key.filter(|_| self.core.directory.get(&record.name).is_none()) else { continue };
+            if let Ok(owned) = self.core.ownership.claim(key, record.claim.token).await {
+                requests.push((key, ClaimRequest { identity: record.row, token: owned.token, key_fp: None }));
+            }
+        }
+        let claimed = self.core.store.claim_all(requests.iter().map(|(_, request)| *request).collect()).await;
+        for ((key, request), claim) in requests.into_iter().zip(claimed.map_err(Problem::from)?) {
+            if let Ok(claim) = claim {
+                claims.insert(request.identity, Claimed { claim, owned_as: Some(key) });
+            }
+        }
+        Ok(claims)
     }
 
     fn check_name(&self, spec: &IdentitySpec) -> Result<X500Name, Problem> {
@@ -217,10 +249,11 @@ impl Host {
         self.core.catalogue.set(&spec.cordapps).err()
     }
 
-    fn put(&self, name: X500Name, row: IdentityRow, spec: IdentitySpec, epoch: i64) -> Arc<IdentityEntry> {
+    fn put(&self, name: X500Name, row: IdentityRow, spec: IdentitySpec, claimed: Claimed) -> Arc<IdentityEntry> {
         let Some(entry) = self.core.directory.get(name.as_str()) else {
             let live = self.live.lock().remove(&row).unwrap_or_default();
-            let entry = Arc::new(IdentityEntry::new(row, name, spec, live, epoch));
+            let entry = Arc::new(IdentityEntry::new(row, name, spec, live, claimed.claim));
+            *entry.owned_as.lock() = claimed.owned_as;
             self.core.directory.insert(entry.clone());
             self.core.emit(OperatorEvent::IdentityAdded { identity: entry.text.to_string() });
             return entry;
@@ -356,7 +389,7 @@ impl Host {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.core.broker.close().await;
-        self.core.store.clone().close().await;
+        self.core.store.close().await;
         self.core.guests.stop();
     }
 }
@@ -438,7 +471,7 @@ async fn readmit(host: std::sync::Weak<Host>) {
 /// Forgets ended flows when their time is over.
 async fn purge(core: Arc<Core>) {
     loop {
-        match core.store.purge(crate::core::now_millis() as i64, PURGE).await {
+        match core.store.purge(PURGE).await {
             Ok(purged) if purged >= u64::from(PURGE) => continue,
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "ended flows could not be forgotten; tried again"),

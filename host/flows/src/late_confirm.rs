@@ -10,26 +10,33 @@ use std::sync::Arc;
 use maxhost_journal::wire::{Confirm, FrameKind};
 use maxhost_journal::{Failure, Flush, Frame, FrameBatch, Origin, Outgoing, StartRecord};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
-use maxhost_store::FlowRecord;
+use maxhost_store::{FlowRecord, MessageOp};
+use prost::Message as _;
 
 use crate::core::Core;
 use crate::outcomes::EndRecord;
 use crate::registry::IdentityEntry;
 use crate::running_flow::Arrival;
-use crate::unit::{Author, Unit};
+use crate::unit::Unit;
 
-fn confirmation(batch: &FrameBatch) -> Option<&Confirm> {
+/// The confirmation that a batch begins with, if it does.
+pub(crate) fn confirmation(batch: &FrameBatch) -> Option<&Confirm> {
     match batch.frames.first()?.kind.as_ref()? {
         FrameKind::Confirm(confirm) => Some(confirm),
         _ => None,
     }
 }
 
-/// A batch came for a flow that has ended.
-pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch) {
+/// A batch came for a flow that has ended. A confirmation in it was noted by the unit that brought it, and is answered by
+/// one that takes the note away.
+pub(crate) fn noted(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch) {
+    answer(core, owner, session, batch, true);
+}
+
+fn answer(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch, noted: bool) {
     if let Some(confirm) = confirmation(batch) {
         let party = batch.from.as_str().into();
-        core.io.spawn(tell(core.clone(), owner.clone(), session, party, SessionId(confirm.session)));
+        core.io.spawn(tell(core.clone(), owner.clone(), session, party, SessionId(confirm.session), noted));
     }
 }
 
@@ -38,7 +45,7 @@ pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session:
 pub(crate) fn untaken(core: &Arc<Core>, owner: &Arc<IdentityEntry>, row: FlowRow, arrivals: &[Arrival]) {
     let is_written = |arrival: &&Arrival| arrival.runner.as_ref().is_none_or(|runner| runner.speculation.is_written());
     for arrival in arrivals.iter().filter(is_written) {
-        undelivered(core, owner, row.session(arrival.session), &arrival.batch);
+        answer(core, owner, row.session(arrival.session), &arrival.batch, false);
     }
 }
 
@@ -48,6 +55,12 @@ pub(crate) fn untaken(core: &Arc<Core>, owner: &Arc<IdentityEntry>, row: FlowRow
 /// # Errors
 /// The database cannot be read.
 pub(crate) async fn sweep(core: &Arc<Core>, entry: &Arc<IdentityEntry>, rows: &[FlowRow]) -> Result<(), Problem> {
+    for note in core.store.late_confirms(entry.row, NOTES).await.map_err(Problem::from)? {
+        match FrameBatch::decode(note.body) {
+            Ok(batch) => answer(core, entry, note.session, &batch, true),
+            Err(error) => tracing::error!(identity = %entry.text, %error, "a late confirmation is damaged"),
+        }
+    }
     for rows in rows.chunks(512) {
         let records = core.store.flows(rows).await.map_err(Problem::from)?;
         let waiting: Vec<(FlowRow, String, SessionId)> = records.iter().filter_map(initiator_of).collect();
@@ -59,12 +72,15 @@ pub(crate) async fn sweep(core: &Arc<Core>, entry: &Arc<IdentityEntry>, rows: &[
             let lives =
                 |flow: &FlowRecord| flow.row == session.flow() && flow.identity == owner.row && flow.state.is_live();
             if !initiators.iter().any(lives) {
-                tell(core.clone(), owner, session, entry.text.clone(), row.session(0)).await;
+                tell(core.clone(), owner, session, entry.text.clone(), row.session(0), false).await;
             }
         }
     }
     Ok(())
 }
+
+/// Notes that are answered when an identity is opened, at most; the rest follows when it is opened next.
+const NOTES: u32 = 1_000;
 
 fn initiator_of(record: &FlowRecord) -> Option<(FlowRow, String, SessionId)> {
     match StartRecord::decode(&record.start).ok()?.origin {
@@ -73,7 +89,15 @@ fn initiator_of(record: &FlowRecord) -> Option<(FlowRow, String, SessionId)> {
     }
 }
 
-async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, dead: SessionId, party: Arc<str>, confirmed: SessionId) {
+async fn tell(
+    core: Arc<Core>,
+    owner: Arc<IdentityEntry>,
+    dead: SessionId,
+    party: Arc<str>,
+    confirmed: SessionId,
+    noted: bool,
+) {
+    let author = owner.author();
     let record = core.store.flow(dead.flow()).await.ok().flatten().filter(|record| record.identity == owner.row);
     let end = record.and_then(|record| EndRecord::decode_stored(&record.end?)).unwrap_or_default();
     let error = end.error.as_ref().map(Failure::to_error).unwrap_or_else(|| FlowError {
@@ -91,8 +115,11 @@ async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, dead: SessionId, party
     });
     let outgoing = outgoing.collect();
     let mut unit = Unit::default();
+    if noted {
+        unit.op(MessageOp::AnswerLateConfirm { session: dead });
+    }
     unit.last_words(&core, Flush { outgoing, ..Flush::default() });
-    unit.submit(&core, Author::of(&owner), |result| {
+    unit.submit(&core, author, |result| {
         if let Err(error) = result {
             tracing::warn!(%error, "a responder could not be told that its initiator has ended");
         }

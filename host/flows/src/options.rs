@@ -19,9 +19,9 @@ pub enum Eviction {
 /// What a host is started with.
 #[derive(Debug, Clone)]
 pub struct HostOptions {
-    /// The database file.
-    pub database: PathBuf,
-    /// The embedded broker's file, beside it.
+    /// The folder of what the host keeps, beside its database. It exists.
+    pub data: PathBuf,
+    /// The embedded broker's file.
     pub broker: PathBuf,
     /// Installed components, `*.wasm`.
     pub cordapps: PathBuf,
@@ -65,7 +65,7 @@ impl HostOptions {
     #[must_use]
     pub fn new(root: &std::path::Path, passphrase: Passphrase) -> HostOptions {
         HostOptions {
-            database: root.join("data/maxhost.db"),
+            data: root.join("data"),
             broker: root.join("data/broker.db"),
             cordapps: root.join("cordapps"),
             code_cache: root.join("data/code"),

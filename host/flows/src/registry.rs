@@ -1,11 +1,12 @@
 //! The identities of this host. A cold one is an entry here and rows in the database, nothing else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use maxhost_journal::Millis;
 use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
+use maxhost_store::{Author, Claim, Recipient};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -25,10 +26,10 @@ pub(crate) struct IdentityEntry {
     pub state: Mutex<EntryState>,
     /// A command about something in the database did not fit into the mailbox.
     pub behind: AtomicBool,
-    /// Its epoch in the database.
-    pub epoch: AtomicI64,
-    /// This process has raised the epoch: it is the owner.
-    pub claimed: AtomicBool,
+    /// The claim that the database shows, as far as this host knows.
+    pub claim: Mutex<Claim>,
+    /// Its late confirmations have been looked for since this host started.
+    pub swept: AtomicBool,
     /// The fingerprint of the key under which this process owns it.
     pub owned_as: Mutex<Option<SecureHash>>,
     /// Somebody takes its messages from the broker.
@@ -65,7 +66,13 @@ pub(crate) struct ColdState {
 }
 
 impl IdentityEntry {
-    pub fn new(row: IdentityRow, name: X500Name, spec: IdentitySpec, live: Vec<FlowRow>, epoch: i64) -> IdentityEntry {
+    pub fn new(
+        row: IdentityRow,
+        name: X500Name,
+        spec: IdentitySpec,
+        live: Vec<FlowRow>,
+        claim: Claim,
+    ) -> IdentityEntry {
         IdentityEntry {
             row,
             text: name.as_str().into(),
@@ -73,12 +80,23 @@ impl IdentityEntry {
             spec: Mutex::new(Arc::new(spec)),
             state: Mutex::new(EntryState::Cold(ColdState { live: live.into(), ..ColdState::default() })),
             behind: AtomicBool::new(false),
-            epoch: AtomicI64::new(epoch),
-            claimed: AtomicBool::new(false),
+            claim: Mutex::new(claim),
+            swept: AtomicBool::new(false),
             owned_as: Mutex::new(None),
             served: AtomicBool::new(false),
             live_flows: AtomicU64::new(0),
         }
+    }
+
+    /// The identity as one who writes for it under the claim that is known now. Work that goes on for longer keeps the
+    /// claim that it began under instead.
+    pub fn author(&self) -> Author {
+        Author { identity: self.row, claim: *self.claim.lock() }
+    }
+
+    /// The identity as one to whom a message is written.
+    pub fn recipient(&self) -> Recipient {
+        Recipient { identity: self.row, claim: *self.claim.lock() }
     }
 
     pub fn phase(&self) -> IdentityPhase {

@@ -18,8 +18,8 @@ use crate::speculation::{Runner, Speculation};
 pub(crate) enum RoutedMessage {
     /// For a session; `op` is the operation of the unit that writes it.
     FrameBatch { op: usize, session: SessionId, seq: u32, batch: FrameBatch },
-    /// Somebody wants a session; `id` is its number in the database.
-    Initiation { id: i64, initiation: Initiation },
+    /// Somebody wants a session; `op` is the operation that writes it, `id` its number in the database.
+    Initiation { op: usize, id: i64, initiation: Initiation },
 }
 
 /// A message of a unit that is not written yet.
@@ -58,7 +58,7 @@ impl Route {
             runner: Runner {
                 sender: sender.clone(),
                 speculation: self.speculation.clone(),
-                answer: Some(core.store.announce()),
+                answer: Some(core.store.commit_hint()),
             },
             port: self.port.clone(),
         })
@@ -68,9 +68,14 @@ impl Route {
     pub fn written(self, core: &Arc<Core>, receipt: &Receipt) {
         let Route { to, message, speculation, copied, port } = self;
         let declined = speculation.written() || !copied;
+        let (RoutedMessage::FrameBatch { op, .. } | RoutedMessage::Initiation { op, .. }) = &message;
+        if receipt.outboxed.contains(op) {
+            // The relay brings it to whoever owns the recipient now.
+            return;
+        }
         match message {
             RoutedMessage::FrameBatch { op, session, batch, .. } if receipt.undelivered.contains(&op) => {
-                crate::late_confirm::undelivered(core, &to, session, &batch);
+                crate::late_confirm::noted(core, &to, session, &batch);
             }
             RoutedMessage::FrameBatch { session, seq, batch, .. } => {
                 // A port that closed may have been left before the message was read; twice is no harm.
@@ -78,7 +83,7 @@ impl Route {
                     core.route_batch(&to, session, seq, batch);
                 }
             }
-            RoutedMessage::Initiation { id, initiation } => {
+            RoutedMessage::Initiation { id, initiation, .. } => {
                 if declined {
                     core.tell(&to, IdentityCommand::Initiation { id, initiation: Box::new(initiation), offer: None });
                 }
@@ -101,7 +106,7 @@ impl Copy {
                     core.route_batch(&to, session, seq, arrival.batch);
                 }
             }
-            (RoutedMessage::Initiation { id, initiation }, _) => core.offer(&to, id, initiation, runner),
+            (RoutedMessage::Initiation { id, initiation, .. }, _) => core.offer(&to, id, initiation, runner),
             (RoutedMessage::FrameBatch { .. }, None) => {}
         }
     }

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use maxhost_store::{Announcement, AttemptToken};
+use maxhost_store::{AttemptToken, CommitHint};
 
 const WRITTEN: u8 = 1;
 const DECLINED: u8 = 2;
@@ -45,7 +45,7 @@ pub(crate) struct Runner {
     pub speculation: Speculation,
     /// The reader is likely to answer.
     #[expect(dead_code, reason = "held until the message is read")]
-    pub answer: Option<Announcement>,
+    pub answer: Option<CommitHint>,
 }
 
 impl Runner {

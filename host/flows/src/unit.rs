@@ -1,11 +1,10 @@
 //! Commit units: everything a flow has to write at one moment, and what becomes visible once it is written.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use maxhost_journal::{Flush, FrameBatch, Initiation, Outgoing};
-use maxhost_model::{IdentityRow, SessionId};
-use maxhost_store::{AttemptToken, CommitUnit, Op, Receipt, StoreError};
+use maxhost_model::SessionId;
+use maxhost_store::{AttemptToken, Author, CommitUnit, FlowOp, MessageOp, Op, Receipt, StoreError};
 use prost::Message;
 use smallvec::SmallVec;
 
@@ -14,26 +13,6 @@ use crate::envelope::Envelope;
 use crate::registry::IdentityEntry;
 use crate::router::{Copy, Route, RoutedMessage};
 use crate::running_flow::RunningFlow;
-
-/// Whose unit it is, and the epoch it must be in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Author {
-    pub row: IdentityRow,
-    pub epoch: i64,
-}
-
-impl Author {
-    /// The identity as this host last knew its epoch.
-    pub fn of(entry: &IdentityEntry) -> Author {
-        Author { row: entry.row, epoch: entry.epoch.load(Ordering::Acquire) }
-    }
-}
-
-impl From<&Opened> for Author {
-    fn from(opened: &Opened) -> Author {
-        Author { row: opened.entry.row, epoch: opened.epoch }
-    }
-}
 
 /// A unit that is being put together.
 #[derive(Default)]
@@ -46,8 +25,8 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    pub fn op(&mut self, op: Op) {
-        self.ops.push(op);
+    pub fn op(&mut self, op: impl Into<Op>) {
+        self.ops.push(op.into());
     }
 
     pub fn is_empty(&self) -> bool {
@@ -57,7 +36,7 @@ impl Unit {
     /// Adds what a machine wants written. Recipients on this host get their inbox row in this very unit.
     pub fn flush(&mut self, core: &Core, row: maxhost_model::FlowRow, flush: Flush) {
         if let Some((seq, body)) = flush.segment {
-            self.ops.push(Op::AppendLog { flow: row, seq, body });
+            self.op(FlowOp::AppendLog { flow: row, seq, body });
         }
         self.send(core, flush.outgoing);
         self.progress.extend(flush.progress);
@@ -79,7 +58,7 @@ impl Unit {
                 None => {
                     let envelope = Envelope::of(&outgoing);
                     self.to_broker = true;
-                    self.ops.push(Op::Outbox {
+                    self.op(MessageOp::Outbox {
                         destination: party.clone(),
                         message_id: envelope.message_id(),
                         body: envelope.encode_to_vec().into(),
@@ -98,14 +77,16 @@ impl Unit {
 
     pub fn deliver(&mut self, to: Arc<IdentityEntry>, session: SessionId, seq: u32, batch: FrameBatch) {
         let op = self.ops.len();
-        self.ops.push(Op::Deliver { session, seq, body: batch.encode_to_vec().into() });
+        let (body, confirms) = (batch.encode_to_vec().into(), crate::late_confirm::confirmation(&batch).is_some());
+        self.op(MessageOp::Deliver { to: to.recipient(), session, seq, body, confirms });
         self.routes.push(Route::new(to, RoutedMessage::FrameBatch { op, session, seq, batch }));
     }
 
     pub fn initiate(&mut self, core: &Core, to: Arc<IdentityEntry>, initiation: Initiation) {
         let id = core.store.next_initiation();
-        self.ops.push(Op::Initiate { to: to.row, id, body: initiation.encode_to_vec().into() });
-        self.routes.push(Route::new(to, RoutedMessage::Initiation { id, initiation }));
+        let op = self.ops.len();
+        self.op(MessageOp::Initiate { to: to.recipient(), id, body: initiation.encode_to_vec().into() });
+        self.routes.push(Route::new(to, RoutedMessage::Initiation { op, id, initiation }));
     }
 
     /// The unit builds on messages of these attempts, which may not be written yet.
@@ -145,7 +126,7 @@ impl Unit {
                 port.failed(error);
             }
         };
-        self.hand_in(core, Author::from(&**opened), attempt, speculative, then);
+        self.hand_in(core, opened.author(), attempt, speculative, then);
     }
 
     /// Sends any unit of an identity to the committer.
@@ -171,14 +152,14 @@ impl Unit {
             Ok(receipt) => {
                 // The recipients first: others may be waiting for what they will do.
                 routes.into_iter().for_each(|route| route.written(&core_then, &receipt));
-                if to_broker {
+                if to_broker || !receipt.outboxed.is_empty() {
                     core_then.outbox_bell.notify_one();
                 }
                 then(Ok(()));
             }
             Err(error) => then(Err(error)),
         });
-        core.store.submit(CommitUnit { identity: author.row, epoch: author.epoch, attempt, depends_on, ops, done });
+        core.store.submit(CommitUnit { author, attempt, depends_on, ops, done });
         // Only now, so that what a recipient writes comes after it in the queue.
         copies.into_iter().for_each(|copy| copy.send(core));
     }

@@ -341,7 +341,7 @@ impl Config {
         let data = self.data();
         let defaults = HostOptions::new(&self.root, passphrase);
         HostOptions {
-            database: self.database.clone(),
+            data: data.to_path_buf(),
             broker: data.join("broker.db"),
             cordapps: self.cordapps(),
             code_cache: data.join("code"),

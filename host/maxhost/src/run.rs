@@ -14,6 +14,7 @@ use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{Bound, RpcOptions, RpcServer};
 use maxhost_store::DataLock;
+use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
@@ -70,7 +71,9 @@ async fn serve(config: Config, started: Instant, events: &Events) -> Result<(), 
     files::create_dir(config.data())?;
     let mut lock = DataLock::acquire(config.data())?;
 
-    let host = Host::start(config.host_options(config.passphrase()?)).await?;
+    let passphrase = config.passphrase()?;
+    let store = SqliteStore::open(SqliteOptions::new(config.database())).await.map_err(Problem::from)?;
+    let host = Host::start(config.host_options(passphrase), store).await?;
     let ready = prepare(&config, &host).await;
     let (bound, looked) = match ready {
         Ok(ready) => ready,

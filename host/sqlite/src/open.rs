@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use maxhost_group_commit::{Fault, FaultKind};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::fault::{Fault, FaultKind};
+use crate::error::SqliteError;
 
 /// How a connection is set up.
 #[derive(Debug, Clone)]
@@ -27,23 +28,32 @@ impl Default for Tuning {
 }
 
 /// Opens (or makes) the file for the one connection that writes: WAL, every commit synced, checkpoints left to
-/// [`crate::group::run`].
+/// [`crate::run`].
 ///
 /// # Errors
 /// Whatever SQLite answers; [`FaultKind::ReadOnly`] also when it opened the file but may not write.
 pub fn open_writer(path: &Path, tuning: &Tuning) -> Result<Connection, Fault> {
+    let (conn, mode) = try_open_writer(path, tuning)?;
+    match mode.as_deref() {
+        None => Err(Fault::new(FaultKind::ReadOnly, "the database file may not be written")),
+        Some(mode) if !mode.eq_ignore_ascii_case("wal") => {
+            Err(Fault::new(FaultKind::Other, format!("the file system allows no write-ahead log (mode {mode})")))
+        }
+        Some(_) => Ok(conn),
+    }
+}
+
+/// The connection and its journal mode; without one if the file may only be read.
+fn try_open_writer(path: &Path, tuning: &Tuning) -> Result<(Connection, Option<String>), SqliteError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(tuning.busy_timeout)?;
     if conn.is_readonly("main")? {
-        return Err(Fault::new(FaultKind::ReadOnly, "the database file may not be written"));
+        return Ok((conn, None));
     }
     // The page size must be set before the first page is written, that is before the switch to WAL.
     conn.pragma_update(None, "page_size", tuning.page_bytes)?;
     let mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
-    if !mode.eq_ignore_ascii_case("wal") {
-        return Err(Fault::new(FaultKind::Other, format!("the file system allows no write-ahead log (mode {mode})")));
-    }
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     common(&conn, tuning)?;
@@ -52,7 +62,7 @@ pub fn open_writer(path: &Path, tuning: &Tuning) -> Result<Connection, Fault> {
         let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(512);
         conn.query_row(&format!("PRAGMA max_page_count={pages}"), [], |row| row.get::<_, i64>(0))?;
     }
-    Ok(conn)
+    Ok((conn, Some(mode)))
 }
 
 /// Opens an existing file for reading only.
@@ -60,6 +70,10 @@ pub fn open_writer(path: &Path, tuning: &Tuning) -> Result<Connection, Fault> {
 /// # Errors
 /// Whatever SQLite answers.
 pub fn open_reader(path: &Path, tuning: &Tuning) -> Result<Connection, Fault> {
+    Ok(try_open_reader(path, tuning)?)
+}
+
+fn try_open_reader(path: &Path, tuning: &Tuning) -> Result<Connection, SqliteError> {
     // Not opened read-only: a reader of a WAL file takes part in its shared memory. It may change no row.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
@@ -69,7 +83,7 @@ pub fn open_reader(path: &Path, tuning: &Tuning) -> Result<Connection, Fault> {
     Ok(conn)
 }
 
-fn common(conn: &Connection, tuning: &Tuning) -> Result<(), Fault> {
+fn common(conn: &Connection, tuning: &Tuning) -> Result<(), SqliteError> {
     // Negative: the unit is KiB, not pages.
     let kib = -i64::try_from(tuning.cache_bytes / 1024).unwrap_or(i64::MAX);
     conn.pragma_update(None, "cache_size", kib)?;

@@ -5,14 +5,13 @@
 //! readers follow one upon the other without a gap, the log would grow for ever, so from some length on the committer
 //! waits for a gap, shortly.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use maxhost_group_commit::Stats;
 use rusqlite::{Connection, Statement};
 
-use crate::fault::Fault;
+use crate::error::SqliteError;
 use crate::reserve::Reserve;
-use crate::stats::Stats;
 
 /// When the write-ahead log is worked off.
 #[derive(Debug, Clone)]
@@ -68,7 +67,7 @@ pub(crate) struct Wal<'c, 's> {
 }
 
 impl<'c, 's> Wal<'c, 's> {
-    pub(crate) fn new(conn: &'c Connection, stats: &'s Stats, limits: WalLimits) -> Result<Wal<'c, 's>, Fault> {
+    pub(crate) fn new(conn: &'c Connection, stats: &'s Stats, limits: WalLimits) -> Result<Wal<'c, 's>, SqliteError> {
         let state = conn.prepare("PRAGMA wal_checkpoint(NOOP)")?;
         let wait_at = limits.longest_pages;
         let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
@@ -92,7 +91,7 @@ impl<'c, 's> Wal<'c, 's> {
         let Ok((length, saved)) = pages else { return };
         let length = u64::try_from(length).unwrap_or(0);
         self.unsaved = length.saturating_sub(u64::try_from(saved).unwrap_or(0));
-        self.stats.wal_pages.store(length, Relaxed);
+        self.stats.set_log_pages(length);
         if length >= self.wait_at {
             let started_anew = self.start_anew();
             self.wait_at = if started_anew { self.limits.longest_pages } else { length + self.limits.busy_pages };
@@ -150,8 +149,7 @@ impl<'c, 's> Wal<'c, 's> {
         let result = self.conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         });
-        self.stats.checkpoint.record(started.elapsed());
-        self.stats.checkpoints.fetch_add(1, Relaxed);
+        self.stats.record_checkpoint(started.elapsed());
         match result {
             Ok((busy, length, saved)) => {
                 self.unsaved = u64::try_from(length - saved).unwrap_or(0);

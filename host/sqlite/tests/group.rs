@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use maxhost_sqlite::{Bounds, Failure, Fault, FaultKind, Queue, Stats, Tuning, WalLimits, Writer, group, open_writer};
+use maxhost_group_commit::{Bounds, Failure, Fault, FaultKind, Queue, Stats};
+use maxhost_sqlite::{SqliteError, Tuning, WalLimits, Writer, open_writer, run};
 use rusqlite::{Connection, Statement};
 
 type Outcome = Result<u32, FaultKind>;
@@ -58,7 +59,7 @@ impl Writer for Numbers<'_> {
 
     fn apply(&mut self, unit: &Unit, _again: bool) -> Result<u32, Failure<Error>> {
         for number in &unit.numbers {
-            self.insert.execute([number])?;
+            self.insert.execute([number]).map_err(SqliteError::from)?;
         }
         match unit.then {
             Then::Succeed => Ok(self.batches),
@@ -115,14 +116,8 @@ impl Committer {
             let (queue, stats) = (Arc::clone(&queue), Arc::clone(&stats));
             std::thread::spawn(move || {
                 let insert = conn.prepare("INSERT INTO number VALUES (?1, zeroblob(3000))").unwrap();
-                group::run(
-                    &conn,
-                    &mut Numbers { insert, batches: 0, singly: false, spoiled: 0 },
-                    &queue,
-                    limits,
-                    &stats,
-                )
-                .unwrap();
+                run(&conn, &mut Numbers { insert, batches: 0, singly: false, spoiled: 0 }, &queue, limits, &stats)
+                    .unwrap();
             })
         };
         Committer { dir, queue, stats, thread }
@@ -272,7 +267,7 @@ fn idle_moments_work_off_the_log() {
     assert_eq!(log.0, log.1, "every page is in the database file");
     committer.push([1000], Then::Succeed).recv_timeout(DEADLINE).unwrap().unwrap();
     // The log was started anew.
-    wait_until(|| stats().wal_pages < 10);
+    wait_until(|| stats().log_pages < 10);
 }
 
 #[test]
@@ -328,7 +323,7 @@ fn room_is_made_behind_the_log_and_means_nothing_after_a_crash() {
         }
     }
     let stats = committer.stats.view(committer.queue.depth());
-    wait_until(|| committer.wal_bytes() >= stats.wal_pages * 8192 + (1 << 20));
+    wait_until(|| committer.wal_bytes() >= stats.log_pages * 8192 + (1 << 20));
     let dir = committer.close();
     assert_eq!(std::fs::metadata(dir.path().join("numbers.db-wal")).map_or(0, |file| file.len()), 0);
 }

@@ -1,6 +1,6 @@
 //! Why a unit contradicts what is in the database.
 
-use maxhost_model::{FlowRow, IdentityRow};
+use maxhost_model::{FlowRow, IdentityRow, SessionId};
 
 /// A unit that does not fit what is there. Whoever made it works with an outdated view; trying again is useless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,24 @@ pub enum Conflict {
     /// There is no identity with this row.
     #[error("there is no identity {}", .0.0)]
     IdentityUnknown(IdentityRow),
+    /// The identity belongs to another database now.
+    #[error("identity {} was moved to another database", .0.0)]
+    IdentityMoved(IdentityRow),
+    /// The key is not the one that the identity was first claimed with.
+    #[error("identity {} was claimed with another key before", .0.0)]
+    KeyMismatch(IdentityRow),
+    /// There is work left that nobody would look after if the identity were let go.
+    #[error("identity {} has work left", .0.0)]
+    WorkLeft(IdentityRow),
+    /// Letting an identity go must be the last operation of its unit.
+    #[error("identity {} is let go before the end of the unit", .0.0)]
+    ReleaseNotLast(IdentityRow),
+    /// The flow is not what it was when its change was decided.
+    #[error("flow {} has moved on", .0.0)]
+    FlowMovedOn(FlowRow),
+    /// The late confirmation was answered already.
+    #[error("the late confirmation of session {} is not there any more", .0.0)]
+    LateConfirmGone(SessionId),
     /// Any other constraint of the schema.
     #[error("a constraint of the database refuses it")]
     Constraint,

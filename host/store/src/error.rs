@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use maxhost_model::{Code, FlowRow, IdentityRow, Problem};
-use maxhost_sqlite::{Fault, FaultKind};
+use maxhost_group_commit::{Fault, FaultKind};
+use maxhost_model::{Claim, Code, FlowRow, IdentityRow, Problem};
 
+use crate::backlog::Queued;
 use crate::conflict::Conflict;
 use crate::lock::Holder;
 
@@ -12,15 +13,27 @@ use crate::lock::Holder;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The identity belongs to a later epoch: this host may not write for it any more.
-    #[error("identity {} is at epoch {current} and refuses a commit of epoch {epoch}", .identity.0)]
+    /// The identity is held under another claim: work that began under this one may not be written any more.
+    #[error("identity {} is held under claim {current} and refuses claim {claim}", .identity.0)]
     Fenced {
         /// Whose.
         identity: IdentityRow,
-        /// The epoch of the refused unit.
-        epoch: i64,
-        /// The epoch in the database.
-        current: i64,
+        /// The refused claim.
+        claim: Claim,
+        /// The claim in the database.
+        current: Claim,
+    },
+    /// What waits for an identity, or for the broker from it, is as much as may wait: later there may be room.
+    #[error("identity {} has {bytes} bytes in {messages} messages {queued}, and no more may wait", .identity.0)]
+    NoRoom {
+        /// Whose quota it is: the recipient's, or the sender's for the outbox.
+        identity: IdentityRow,
+        /// Where the messages wait.
+        queued: Queued,
+        /// Messages that wait.
+        messages: u64,
+        /// Bytes that wait.
+        bytes: u64,
     },
     /// An earlier unit of the same attempt failed, or the attempt was given up.
     #[error("the attempt that this commit belongs to was given up")]
@@ -65,6 +78,21 @@ pub enum StoreError {
         /// What the library said.
         source: Fault,
     },
+    /// Rows of the database contradict each other: it was put together from two copies.
+    #[error(
+        "{} is a mixture of two copies: table {table} has row {found}, but numbers from {mark} on were never given out",
+        .path.display()
+    )]
+    Mixed {
+        /// Which file.
+        path: PathBuf,
+        /// Which table.
+        table: &'static str,
+        /// The number of the row.
+        found: i64,
+        /// The mark below which all rows must lie.
+        mark: i64,
+    },
     /// The file's schema is of another version.
     #[error("{} has schema version {found}; this version of maxhost knows {supported}", .path.display())]
     Incompatible {
@@ -101,11 +129,19 @@ impl StoreError {
     /// Whether the same unit may succeed later without anybody changing it.
     #[must_use]
     pub fn is_retriable(&self) -> bool {
-        matches!(self, StoreError::Full(_) | StoreError::Busy(_) | StoreError::Io(_) | StoreError::Overloaded)
+        matches!(
+            self,
+            StoreError::Full(_)
+                | StoreError::Busy(_)
+                | StoreError::Io(_)
+                | StoreError::Overloaded
+                | StoreError::NoRoom { .. }
+        )
     }
 
     /// The failure of an operation on the file as a whole.
-    pub(crate) fn of_file(path: &std::path::Path, fault: Fault) -> StoreError {
+    #[must_use]
+    pub fn of_file(path: &std::path::Path, fault: Fault) -> StoreError {
         match fault.kind {
             FaultKind::ReadOnly | FaultKind::CannotOpen => {
                 StoreError::ReadOnly { path: path.to_owned(), source: fault }
@@ -140,6 +176,9 @@ impl From<StoreError> for Problem {
             StoreError::ClientIdTaken { flow } => {
                 Problem::new(Code::ClientIdRunning, message).detail("flow_row", flow.0.to_string())
             }
+            StoreError::NoRoom { identity, .. } => {
+                Problem::new(Code::Overloaded, message).detail("identity_row", identity.0.to_string())
+            }
             StoreError::Full(_) => Problem::new(Code::DiskFull, message),
             StoreError::Busy(_) | StoreError::Io(_) => Problem::new(Code::StoreFailed, message),
             StoreError::Overloaded => Problem::new(Code::Overloaded, message),
@@ -149,6 +188,15 @@ impl From<StoreError> for Problem {
             StoreError::Damaged { path, .. } => Problem::new(Code::JournalCorrupt, message)
                 .remedy("restore the database file from a backup")
                 .detail("path", path.display().to_string()),
+            StoreError::Mixed { path, .. } => {
+                let file = path.display();
+                Problem::new(Code::JournalCorrupt, message)
+                    .remedy(format!(
+                        "stop the host, remove {file}-wal and {file}-shm, and put back the database file alone, or put \
+                         back the database file together with the -wal file of the same moment"
+                    ))
+                    .detail("path", file.to_string())
+            }
             StoreError::Incompatible { found, supported, .. } => Problem::new(Code::StoreIncompatible, message)
                 .detail("found", found.to_string())
                 .detail("supported", supported.to_string()),
@@ -166,29 +214,6 @@ impl From<StoreError> for Problem {
             StoreError::Superseded | StoreError::Conflict(_) | StoreError::Duplicate => {
                 Problem::new(Code::Internal, message)
             }
-        }
-    }
-}
-
-/// What SQLite said through the pool.
-pub(crate) fn fault_of(error: sqlx::Error) -> Fault {
-    let kind = match &error {
-        sqlx::Error::Database(database) => {
-            let code = database.code().and_then(|code| code.parse().ok());
-            code.map_or(FaultKind::Other, FaultKind::of_code)
-        }
-        sqlx::Error::PoolTimedOut => FaultKind::Busy,
-        sqlx::Error::Io(_) => FaultKind::Io,
-        _ => FaultKind::Other,
-    };
-    Fault::new(kind, error)
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> StoreError {
-        match error {
-            sqlx::Error::PoolClosed => StoreError::Closed,
-            other => fault_of(other).into(),
         }
     }
 }

@@ -1,32 +1,47 @@
-//! The database of a host: what its identities' flows have done, durably, in one SQLite file.
+//! What a host's database does, whichever it is: units, the rules of each operation, and what can be read.
 //!
-//! Everything that changes goes through one committer ([`Store::submit`]): units of many identities share a
-//! transaction and its fsync, each unit succeeds or fails alone, and the database itself refuses a unit whose epoch is
-//! not the identity's. Reads go through a small pool and see what is committed.
+//! Everything that changes goes through one committer ([`Committer`]): units of many identities share a transaction and
+//! its sync, each unit succeeds or fails alone, and the database itself refuses a unit whose claim is not the one that
+//! the identity's row shows. Reads go through [`IdentityReader`] and its sisters and see what is committed.
 //!
-//! Bodies (log segments, messages, start and end records) are opaque here. Layer 2: knows nothing of flows beyond
-//! their rows.
+//! A crate that implements a database provides [`Rows`] within a transaction, the readers, and an outcome for every
+//! commit; the rules are here ([`rules`]), and so is the suite that it must pass (feature `contract-tests`).
+//!
+//! Bodies (log segments, messages, start and end records) are opaque here. Layer 1: this crate knows nothing of flows
+//! beyond their rows, and no database.
 
+mod backlog;
+mod claim;
+mod committer;
 mod conflict;
+#[cfg(feature = "contract-tests")]
+pub mod contract;
 mod error;
-mod examine;
-mod fresh;
+mod id_allocator;
 mod lock;
-mod marks;
-mod read;
+mod op;
+mod reader;
 mod record;
-mod schema;
-mod statements;
+mod rows;
+pub mod rules;
 mod store;
 mod unit;
-mod writer;
 
+pub use backlog::{Backlog, NOTED_EVERY, Queued, Quota, Quotas, Waiting};
+pub use claim::{Author, ClaimRequest, NOBODY, Recipient, UNCLAIMED};
+pub use committer::{Claimed, CommitQueue, Committer, Job, Outcome, Reply};
 pub use conflict::Conflict;
 pub use error::StoreError;
-pub use examine::{Examination, examine};
+pub use id_allocator::IdAllocator;
 pub use lock::{DataLock, Holder};
-pub use maxhost_sqlite::{Announcement, Bounds, GroupStats, TimingView};
-pub use record::{Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LiveFlow, OutboxRow, StoredJournal};
-pub use schema::SCHEMA_VERSION;
-pub use store::{Store, StoreOptions};
-pub use unit::{AttemptToken, CommitUnit, Done, Keep, NewFlow, Op, Receipt};
+pub use maxhost_group_commit::{Bounds, CommitHint, GroupStats, TimingView};
+pub use maxhost_model::{Claim, FencingToken, RunId};
+pub use op::{ClientOp, FlowOp, IdentityOp, Keep, MessageOp, NewFlow, Op};
+pub use reader::{ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader};
+pub use record::{
+    Client, FlowFilter, FlowRecord, FlowState, FlowVersion, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,
+    OutboxContent, OutboxDestination, OutboxRow, StoredJournal,
+};
+pub use rows::{End, LeftBehind, Orphan, Rows, StateChange};
+pub use store::{Database, Store};
+pub use unit::{AttemptToken, CommitUnit, Done, Receipt};

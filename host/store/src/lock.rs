@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use maxhost_sqlite::{Fault, FaultKind};
+use maxhost_group_commit::{Fault, FaultKind};
 
 use crate::error::StoreError;
 

@@ -1,7 +1,11 @@
 //! What is read from the database.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
+use maxhost_model::{Claim, FlowId, FlowRow, IdentityRow, RunId, SessionId};
+
+use crate::claim::NOBODY;
 
 /// The state of a flow as the database knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,7 +42,9 @@ impl FlowState {
         self as i64 <= FlowState::Hospital as i64
     }
 
-    pub(crate) fn of(number: i64) -> Option<FlowState> {
+    /// The state of a number, as it is stored.
+    #[must_use]
+    pub fn of(number: i64) -> Option<FlowState> {
         usize::try_from(number).ok().and_then(|index| FlowState::ALL.get(index).copied())
     }
 }
@@ -50,8 +56,48 @@ pub struct IdentityRecord {
     pub row: IdentityRow,
     /// Its name, as registered.
     pub name: String,
-    /// The epoch that commits for it must carry.
-    pub epoch: i64,
+    /// The newest claim. Its run is that of the owner, or [`NOBODY`] if nobody owns the identity.
+    pub claim: Claim,
+    /// When the identity wants to be woken though nobody writes to it, ms since 1970.
+    pub wake_at: Option<i64>,
+    /// Claims since the identity was last let go in order.
+    pub unclean: u32,
+    /// The database that the identity was moved to; it cannot be claimed here any more.
+    pub moved_to: Option<String>,
+    /// The fingerprint of its key, once a claim has recorded it.
+    pub key_fp: Option<[u8; 32]>,
+}
+
+impl IdentityRecord {
+    /// The run that owns the identity.
+    #[must_use]
+    pub fn owner(&self) -> Option<RunId> {
+        (self.claim.run != NOBODY).then_some(self.claim.run)
+    }
+}
+
+/// What is left to do for an identity, told from rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftWork {
+    /// For whom.
+    pub identity: IdentityRow,
+    /// Whether somebody wants a session with it.
+    pub initiations: bool,
+    /// Whether confirmations came for flows of it that had ended.
+    pub late_confirms: bool,
+    /// Whether the broker does not have all of its messages yet.
+    pub outbox: bool,
+    /// Whether its wake-up time has come.
+    pub due: bool,
+}
+
+/// The version of a flow: another one after each unit that writes its log or moves it to another state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowVersion {
+    /// The number of the newest segment of its log.
+    pub segment: Option<u32>,
+    /// How often its state was set.
+    pub revision: u32,
 }
 
 /// A flow that has not ended.
@@ -92,10 +138,16 @@ pub struct FlowRecord {
     pub attempts: u32,
     /// Why it is paused or in hospital.
     pub reason: Option<String>,
-    /// The start record.
+    /// How often its state was set: a part of its version.
+    pub revision: u32,
+    /// When a client first read the result, ms since 1970.
+    pub result_read: Option<i64>,
+    /// The start record; empty in a list.
     pub start: Bytes,
-    /// The end record.
+    /// The end record. A list leaves out one that is larger than [`FlowFilter::end_bytes`].
     pub end: Option<Bytes>,
+    /// The progress labels that were kept with the end; a list leaves them out.
+    pub labels: Option<Bytes>,
 }
 
 /// All that is needed to bring a flow back.
@@ -107,6 +159,14 @@ pub struct StoredJournal {
     pub log: Vec<(u32, Bytes)>,
     /// The messages of its sessions, by session and number.
     pub inbox: Vec<(SessionId, u32, Bytes)>,
+}
+
+impl StoredJournal {
+    /// The flow's version.
+    #[must_use]
+    pub fn version(&self) -> FlowVersion {
+        FlowVersion { segment: self.log.last().map(|(seq, _)| *seq), revision: self.record.revision }
+    }
 }
 
 /// The newest of a flow's journal: enough to tell whether something waits for it.
@@ -126,7 +186,7 @@ pub struct Client {
     /// The client id.
     pub client_id: String,
     /// Whose it is.
-    pub user: Option<String>,
+    pub user: String,
     /// The flow.
     pub flow: FlowRow,
     /// The flow's state.
@@ -140,11 +200,65 @@ pub struct OutboxRow {
     pub id: i64,
     /// The sender.
     pub identity: IdentityRow,
-    /// The queue it goes to.
-    pub destination: String,
-    /// By which the receiver knows it again.
-    pub message_id: [u8; 16],
+    /// The queue it goes to, or the name of the recipient where the message was to be written directly.
+    pub destination: Arc<str>,
     /// The message.
+    pub content: OutboxContent,
+}
+
+/// What is in an outbox row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutboxContent {
+    /// A message as it goes to the broker.
+    Message {
+        /// By which the receiver knows it again.
+        message_id: [u8; 16],
+        /// The message.
+        body: Bytes,
+    },
+    /// An initiation that could not be written directly, because this run did not hold the recipient.
+    Initiation {
+        /// The initiation, as it would have been written.
+        body: Bytes,
+    },
+    /// A message for a session that could not be written directly.
+    Delivery {
+        /// The recipient's side of the session.
+        session: SessionId,
+        /// The message's number in that session.
+        seq: u32,
+        /// The message, as it would have been written.
+        body: Bytes,
+    },
+}
+
+impl OutboxContent {
+    /// Bytes of the body.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        match self {
+            OutboxContent::Message { body, .. }
+            | OutboxContent::Initiation { body }
+            | OutboxContent::Delivery { body, .. } => body,
+        }
+    }
+}
+
+/// A place to which messages wait to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxDestination {
+    /// The place.
+    pub destination: Arc<str>,
+    /// The number of the oldest message.
+    pub first: i64,
+}
+
+/// A confirmation that came for a flow that had ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateConfirm {
+    /// The session of the flow that has ended.
+    pub session: SessionId,
+    /// The message, as it was delivered.
     pub body: Bytes,
 }
 
@@ -161,10 +275,12 @@ pub struct FlowFilter {
     pub before: Option<FlowRow>,
     /// At most so many.
     pub limit: u32,
+    /// End records of more bytes than this are left out.
+    pub end_bytes: u32,
 }
 
 impl Default for FlowFilter {
     fn default() -> FlowFilter {
-        FlowFilter { identity: None, states: Vec::new(), name: None, before: None, limit: 100 }
+        FlowFilter { identity: None, states: Vec::new(), name: None, before: None, limit: 100, end_bytes: 4096 }
     }
 }

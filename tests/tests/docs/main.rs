@@ -230,7 +230,7 @@ fn crates_know_lower_layers_only_as_the_page_says() {
 
 #[test]
 fn tables_are_those_of_the_database() {
-    let folder = root().join("host/store/migrations");
+    let folder = root().join("host/store-sqlite/migrations");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let database = rusqlite::Connection::open_in_memory().unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use maxhost_group_commit::Fault;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -107,7 +108,7 @@ impl EmbeddedConsumer {
         let inner = Arc::clone(&self.link.inner);
         let _turn = inner.messages.turn.acquire().await.map_err(defect)?;
         let read = tokio::task::spawn_blocking(move || messages.read(queue, after, count, most));
-        let found = read.await.map_err(defect)??;
+        let found = read.await.map_err(defect)?.map_err(Fault::from)?;
         match found.last() {
             Some(last) => self.read = i64::try_from(last.tag.0).unwrap_or(i64::MAX),
             // Acknowledged by the consumer before this one, after it was asked whether there are any.

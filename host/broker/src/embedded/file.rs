@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use maxhost_sqlite::{Fault, FaultKind, Tuning, open_writer};
+use maxhost_group_commit::{Fault, FaultKind};
+use maxhost_sqlite::{SqliteError, Tuning, open_writer};
 use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
@@ -36,7 +37,7 @@ const SCHEMA: &str = "
 /// Opens (or makes) the file for writing.
 pub(super) fn prepare(path: &Path, tuning: &Tuning) -> Result<Connection, BrokerError> {
     let of_file = |fault: Fault| super::fault_of_file(path, fault);
-    let sql = |error: rusqlite::Error| of_file(error.into());
+    let sql = |error: rusqlite::Error| of_file(SqliteError::from(error).into());
     let mut conn = open_writer(path, tuning).map_err(of_file)?;
     let number = |conn: &Connection, sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
     let tables = number(&conn, "SELECT count(*) FROM sqlite_schema").map_err(sql)?;
@@ -58,7 +59,7 @@ pub(super) fn prepare(path: &Path, tuning: &Tuning) -> Result<Connection, Broker
 }
 
 /// The queues and how much is in each, and the number of the newest message of all.
-pub(super) fn load(conn: &Connection) -> Result<(Queues, i64), Fault> {
+pub(super) fn load(conn: &Connection) -> Result<(Queues, i64), SqliteError> {
     let queues = Queues::default();
     let newest = conn.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0))?;
     let mut rows = conn.prepare(
@@ -94,7 +95,13 @@ impl Messages {
 
     /// The next messages of a queue after `after`, oldest first: at most `count`, and none that would follow after
     /// `bytes` bytes. Blocks: not for a runtime's thread.
-    pub(super) fn read(&self, queue: i64, after: i64, count: usize, bytes: usize) -> Result<Vec<Delivery>, Fault> {
+    pub(super) fn read(
+        &self,
+        queue: i64,
+        after: i64,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Vec<Delivery>, SqliteError> {
         let conn = self.conn.lock();
         let mut sql = conn
             .prepare_cached("SELECT seq, id, body FROM message WHERE queue = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")?;

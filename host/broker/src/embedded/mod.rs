@@ -15,9 +15,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maxhost_sqlite::{
-    Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats, Tuning, WalLimits, Writer, group, open_reader,
-};
+use maxhost_group_commit::{Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats};
+use maxhost_sqlite::{Tuning, WalLimits, Writer, open_reader};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -104,7 +103,7 @@ impl EmbeddedBroker {
             let of_file = |fault| fault_of_file(&path, fault);
             let conn = file::prepare(&path, &tuning)?;
             let reader = open_reader(&path, &Tuning { cache_bytes: 2 << 20, ..tuning }).map_err(of_file)?;
-            let (queues, newest) = file::load(&conn).map_err(of_file)?;
+            let (queues, newest) = file::load(&conn).map_err(|error| of_file(error.into()))?;
             Ok((conn, Messages::new(reader), Arc::new(queues), newest))
         });
         let (conn, messages, queues, newest) = opened.await.map_err(defect)??;
@@ -116,12 +115,12 @@ impl EmbeddedBroker {
             std::thread::Builder::new().name("broker".to_owned()).spawn(move || {
                 let mut writer = match BrokerWriter::new(&conn, first) {
                     Ok(writer) => writer,
-                    Err(fault) => return drop(started.send(Err(fault))),
+                    Err(error) => return drop(started.send(Err(Fault::from(error)))),
                 };
                 if started.send(Ok(())).is_err() {
                     return;
                 }
-                if let Err(error) = group::run(&conn, &mut writer, &jobs, WalLimits::default(), &stats) {
+                if let Err(error) = maxhost_sqlite::run(&conn, &mut writer, &jobs, WalLimits::default(), &stats) {
                     tracing::error!(%error, "the broker's committer could not start");
                 }
             })

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use maxhost_sqlite::{Failure, Fault, Writer};
+use maxhost_group_commit::{Failure, Fault};
+use maxhost_sqlite::{SqliteError, Writer};
 use rusqlite::{Connection, Statement, params};
 use tokio::sync::oneshot;
 
@@ -59,7 +60,7 @@ pub(super) struct BrokerWriter<'c> {
 }
 
 impl<'c> BrokerWriter<'c> {
-    pub(super) fn new(conn: &'c Connection, next: i64) -> Result<BrokerWriter<'c>, Fault> {
+    pub(super) fn new(conn: &'c Connection, next: i64) -> Result<BrokerWriter<'c>, SqliteError> {
         Ok(BrokerWriter {
             create: conn.prepare("INSERT OR IGNORE INTO queue (name) VALUES (?1)")?,
             find: conn.prepare("SELECT id FROM queue WHERE name = ?1")?,
@@ -68,18 +69,8 @@ impl<'c> BrokerWriter<'c> {
             next,
         })
     }
-}
 
-impl Writer for BrokerWriter<'_> {
-    type Unit = Job;
-    type Receipt = Written;
-    type Error = BrokerError;
-
-    fn begin(&mut self, _singly: bool) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn apply(&mut self, job: &Job, _again: bool) -> Result<Written, Failure<BrokerError>> {
+    fn write(&mut self, job: &Job) -> Result<Written, SqliteError> {
         match job {
             Job::Create { name, .. } => {
                 self.create.execute([name.as_str()])?;
@@ -93,6 +84,20 @@ impl Writer for BrokerWriter<'_> {
             }
             Job::Ack { entry, seq, .. } => Ok(Written(self.ack.execute(params![seq, entry.row])? as i64)),
         }
+    }
+}
+
+impl Writer for BrokerWriter<'_> {
+    type Unit = Job;
+    type Receipt = Written;
+    type Error = BrokerError;
+
+    fn begin(&mut self, _singly: bool) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn apply(&mut self, job: &Job, _again: bool) -> Result<Written, Failure<BrokerError>> {
+        Ok(self.write(job)?)
     }
 
     fn seal(&mut self) -> Result<(), Fault> {

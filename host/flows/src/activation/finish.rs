@@ -6,7 +6,7 @@ use bytes::Bytes;
 use maxhost_journal::{Answer, Flush, JournalError, Machine, Origin, StartRecord, Step};
 use maxhost_model::{Code, ErrorKind, FlowError, FlowRow, Problem};
 use maxhost_sandbox::CallError;
-use maxhost_store::{FlowRecord, FlowState, Keep, Op};
+use maxhost_store::{FlowOp, FlowRecord, FlowState, Keep};
 use prost::Message;
 use tokio::sync::oneshot;
 
@@ -102,7 +102,7 @@ impl Activation {
         let attempts = self.port.attempts().max(1);
         let record = EndRecord { error: Some(error.into()), attempts, ..EndRecord::default() };
         let mut unit = Unit::default();
-        unit.op(Op::EndFlow {
+        unit.op(FlowOp::End {
             flow: self.port.row,
             state: FlowState::Killed,
             finished,
@@ -144,7 +144,7 @@ impl Activation {
 
     fn keep(&self, record: &EndRecord) -> Keep {
         let retention = i64::try_from(self.core.options.retention.as_millis()).unwrap_or(i64::MAX);
-        Keep { expires: (now_millis() as i64).saturating_add(retention), end: record.encode_to_vec().into() }
+        Keep { expires: (now_millis() as i64).saturating_add(retention), end: record.encode_to_vec().into(), labels: None }
     }
 
     pub(super) fn end(
@@ -175,7 +175,7 @@ impl Activation {
         let finished = now_millis() as i64;
         // Whoever started a flow by RPC may come back for its result; a responder that did its work leaves nothing.
         let keeps = matches!(start.origin, Origin::Rpc { .. }) || outcome.is_err();
-        unit.op(Op::EndFlow {
+        unit.op(FlowOp::End {
             flow: self.port.row,
             state: match phase {
                 FlowPhase::Completed => FlowState::Completed,

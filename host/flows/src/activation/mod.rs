@@ -12,7 +12,7 @@ use bytes::Bytes;
 use maxhost_journal::{Machine, Origin, StartRecord};
 use maxhost_model::{Code, ErrorKind, FlowError, Problem};
 use maxhost_sandbox::{Invocation, Outcome, RunParameters, Trap, TrapKind};
-use maxhost_store::{FlowState, Op};
+use maxhost_store::{FlowOp, FlowState};
 
 use crate::apps::FlowDef;
 use crate::calls::{FlowCalls, StartUnit, Stop};
@@ -159,8 +159,8 @@ impl Activation {
         }
     }
 
-    fn set_state(&self, state: FlowState, reason: Option<String>) -> Op {
-        Op::SetState { flow: self.port.row, state, reason, attempts: self.port.attempts() }
+    fn set_state(&self, state: FlowState, reason: Option<String>) -> FlowOp {
+        FlowOp::SetState { flow: self.port.row, state, reason, attempts: self.port.attempts(), expect: None }
     }
 
     /// Parks the flow until a person has looked at it. What it did since its last commit is forgotten.

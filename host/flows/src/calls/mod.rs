@@ -14,7 +14,7 @@ use bytes::Bytes;
 use maxhost_journal::{Answer, Call, Divergence, Machine, StartRecord, Step};
 use maxhost_model::{Code, ErrorId, FlowError, Problem};
 use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
-use maxhost_store::{Announcement, AttemptToken, Op};
+use maxhost_store::{AttemptToken, CommitHint, Op};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -49,7 +49,7 @@ pub(crate) enum Stop {
 pub(crate) struct StartUnit {
     pub ops: Vec<Op>,
     pub reply: Option<oneshot::Sender<Result<(), StartFailure>>>,
-    pub coming: Announcement,
+    pub commit_hint: CommitHint,
 }
 
 /// Why a flow was not started.
@@ -80,7 +80,7 @@ pub(crate) struct FlowCalls {
     /// Attempts of other flows whose messages were read and may not be written yet.
     depends_on: SmallVec<[AttemptToken; 1]>,
     /// While the guest works it is likely to have something to write soon.
-    coming: Option<Announcement>,
+    commit_hint: Option<CommitHint>,
     pub stretch: BusyTimer,
     logged: log::Logged,
     /// Handed to the committer since the run last waited for it, bytes.
@@ -112,7 +112,7 @@ impl FlowCalls {
             shadow: false,
             owning_key: record.owning_key.clone(),
             depends_on: SmallVec::new(),
-            coming: None,
+            commit_hint: None,
             stretch: BusyTimer::new(),
             logged: log::Logged::default(),
             unwritten: 0,

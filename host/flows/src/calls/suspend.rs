@@ -56,7 +56,7 @@ impl FlowCalls {
     pub fn take_start(&mut self, unit: &mut Unit) -> Option<oneshot::Sender<Result<(), StartFailure>>> {
         let start = self.start.take()?;
         start.ops.into_iter().for_each(|op| unit.op(op));
-        self.coming = Some(start.coming);
+        self.commit_hint = Some(start.commit_hint);
         start.reply
     }
 
@@ -77,7 +77,7 @@ impl FlowCalls {
         let any = !arrivals.is_empty();
         if any {
             // Before what the arrivals announced is dropped with them.
-            self.coming = Some(self.core.store.announce());
+            self.commit_hint = Some(self.core.store.commit_hint());
         }
         for arrival in arrivals {
             if let Some(runner) = arrival.runner.filter(|runner| !runner.speculation.is_written()) {
@@ -112,7 +112,7 @@ impl FlowCalls {
         if !over && self.evicts_now() {
             return self.stop(Stop::Evicted);
         }
-        self.coming = None;
+        self.commit_hint = None;
         self.memory.keep_what_is_used();
         self.stretch.end(&self.def.habit, &self.port);
         let result = self.linger(until).await;
@@ -214,7 +214,7 @@ impl FlowCalls {
             return self.stop(Stop::Memory { wanted });
         }
         self.flush();
-        self.coming = None;
+        self.commit_hint = None;
         self.stretch.end(&self.def.habit, &self.port);
         self.port.show_lack(Some((Lack::Memory, now_millis())));
         let port = self.port.clone();

@@ -38,7 +38,8 @@ struct FlowSlot {
     attempts: u32,
     /// Since it last got on: how often it met trouble that is not its own.
     troubles: u32,
-    client_id: Option<String>,
+    /// The user that started it under a client id, and that client id.
+    client: Option<(String, String)>,
     /// The initiation that it answers, until its first activation is over.
     initiation: Option<i64>,
     kills: Vec<oneshot::Sender<Result<bool, Problem>>>,
@@ -66,7 +67,7 @@ pub(crate) struct Actor {
     queue: VecDeque<FlowRow>,
     queued: HashSet<FlowRow>,
     hot: u32,
-    clients: HashMap<String, RunningClient>,
+    clients: HashMap<(String, String), RunningClient>,
     /// Initiations that were begun with, and may still be in the database.
     in_hand: HashSet<i64>,
     /// There may be initiations in the database that no command tells of.
@@ -91,7 +92,7 @@ impl Actor {
                 false => SlotState::Cold { until: None },
             };
             let (kills, kill_pending) = (Vec::new(), false);
-            (*row, FlowSlot { state, attempts: 0, troubles: 0, client_id: None, initiation: None, kills, kill_pending })
+            (*row, FlowSlot { state, attempts: 0, troubles: 0, client: None, initiation: None, kills, kill_pending })
         };
         let flows = cold.live.iter().map(slot).collect();
         Actor {
@@ -162,7 +163,7 @@ impl Actor {
 
     async fn reopen(&mut self) -> Result<Opened, Problem> {
         let mut opened = self.open().await?;
-        opened.epoch = self.entry.epoch.load(Ordering::Acquire);
+        opened.claim = *self.entry.claim.lock();
         Ok(opened)
     }
 
@@ -295,8 +296,8 @@ impl Actor {
 
     fn forget(&mut self, row: FlowRow) {
         let Some(slot) = self.flows.remove(&row) else { return };
-        if let Some(client_id) = &slot.client_id {
-            self.clients.remove(client_id);
+        if let Some(client) = &slot.client {
+            self.clients.remove(client);
         }
         let killed = self.core.outcomes.get(row).is_some_and(|end| end.summary.phase == crate::api::FlowPhase::Killed);
         for kill in slot.kills {

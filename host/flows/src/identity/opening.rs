@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use maxhost_journal::{Millis, Segment};
-use maxhost_model::{Class, FencingToken, FlowRow, Problem, SecureHash};
-use maxhost_store::Head;
+use maxhost_model::{Class, FlowRow, Problem, SecureHash};
+use maxhost_store::{Claim, ClaimRequest, Head};
 use tokio::time::Instant;
 
 use super::{Actor, FlowSlot, RESCAN, SlotState};
@@ -30,33 +30,36 @@ impl Actor {
         )
         .map_err(Problem::from)?;
         let apps = core.catalogue.set(&spec.cordapps)?;
-        let first = !self.entry.claimed.load(Ordering::Acquire);
-        let epoch = self.claim(keys.party().owning_key.fingerprint()).await?;
+        let claim = self.claim(keys.party().owning_key.fingerprint()).await?;
+        let first = !self.entry.swept.swap(true, Ordering::AcqRel);
         let rows: Vec<FlowRow> = self.flows.keys().copied().collect();
         if first {
             crate::late_confirm::sweep(core, &self.entry, &rows).await?;
         }
         self.look_at(&rows).await?;
-        Ok(Opened { entry: self.entry.clone(), keys, apps, epoch, limits: spec.limits })
+        Ok(Opened { entry: self.entry.clone(), keys, apps, claim, limits: spec.limits })
     }
 
-    /// Makes this host the identity's owner in the database, once in its life.
-    pub(super) async fn claim(&self, fingerprint: SecureHash) -> Result<i64, Problem> {
-        let epoch = self.entry.epoch.load(Ordering::Acquire);
-        if self.entry.claimed.load(Ordering::Acquire) {
-            return Ok(epoch);
+    /// Makes this host the identity's owner in the database, once in the life of its entry.
+    pub(super) async fn claim(&self, fingerprint: SecureHash) -> Result<Claim, Problem> {
+        let known = *self.entry.claim.lock();
+        if known.run == self.core.store.run() && *self.entry.owned_as.lock() == Some(fingerprint) {
+            return Ok(known);
         }
-        let stored = FencingToken { generation: 0, epoch };
-        let claim = self.core.ownership.claim(fingerprint, stored).await.map_err(Problem::from)?.token.epoch;
-        if let Err(error) = self.core.store.raise_epoch(self.entry.row, claim).await {
-            // Claimed and not recorded is not owned: the next attempt claims anew.
-            let _ = self.core.ownership.hand_over(fingerprint, None).await;
-            return Err(error.into());
+        let claim = self.core.ownership.claim(fingerprint, known.token).await.map_err(Problem::from)?;
+        let key_fp = Some(*fingerprint.as_bytes());
+        match self.core.store.claim(ClaimRequest { identity: self.entry.row, token: claim.token, key_fp }).await {
+            Ok(claim) => {
+                *self.entry.claim.lock() = claim;
+                *self.entry.owned_as.lock() = Some(fingerprint);
+                Ok(claim)
+            }
+            Err(error) => {
+                // Claimed and not recorded is not owned: the next attempt claims anew.
+                let _ = self.core.ownership.hand_over(fingerprint, None).await;
+                Err(error.into())
+            }
         }
-        self.entry.epoch.store(claim, Ordering::Release);
-        *self.entry.owned_as.lock() = Some(fingerprint);
-        self.entry.claimed.store(true, Ordering::Release);
-        Ok(claim)
     }
 
     /// Finds out which cold flows have something to do, and when the others want to be woken.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maxhost_journal::{Frame, FrameBatch, Initiation, Machine, Origin, Outgoing, StartRecord};
 use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId};
-use maxhost_store::{NewFlow, Op};
+use maxhost_store::{FlowOp, MessageOp, NewFlow};
 use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use crate::message::{Durable, StartCommand, Ticket, share};
 use crate::options::OperatorEvent;
 use crate::running_flow::RunningFlow;
 use crate::speculation::Offer;
-use crate::unit::{Author, Unit};
+use crate::unit::Unit;
 use crate::watchers::Watch;
 
 /// Initiations read from the database at once.
@@ -32,7 +32,8 @@ impl Actor {
             let text = format!("identity {} is being let go", self.entry.text);
             return drop(reply.send(Err(Problem::new(Code::IdentityDraining, text))));
         }
-        if let Some(running) = client_id.as_ref().and_then(|id| self.clients.get(id)) {
+        let key = |id: &String| (user.clone(), id.clone());
+        if let Some(running) = client_id.as_ref().and_then(|id| self.clients.get(&key(id))) {
             let (flow_id, flow, user) = (running.flow_id, running.flow.clone(), running.user.clone());
             let durable = Durable::Shared(running.durable.clone());
             return drop(reply.send(Ok(Ticket { flow_id, flow, new: false, user, durable, watch: None })));
@@ -58,7 +59,7 @@ impl Actor {
             Some(client_id) => {
                 let shared = share(&self.core, durable);
                 let (flow, user) = (def.name.clone(), user.clone());
-                self.clients.insert(client_id.clone(), RunningClient { flow_id, flow, user, durable: shared.clone() });
+                self.clients.insert(key(client_id), RunningClient { flow_id, flow, user, durable: shared.clone() });
                 Durable::Shared(shared)
             }
         };
@@ -70,10 +71,11 @@ impl Actor {
         });
         let watch = watched.then(|| Watch::new(&self.core, row));
         // Whoever has gone does not stop the flow.
+        let client = client_id.as_ref().map(key);
         let _ = reply.send(Ok(Ticket { flow_id, flow: def.name.clone(), new: true, user, durable, watch }));
-        let ops = vec![Op::StartFlow(Box::new(new))];
-        let unit = StartUnit { ops, reply: Some(told), coming: self.core.store.announce() };
-        self.begin(opened, row, flow_id, client_id, record, def, unit);
+        let ops = vec![FlowOp::Start(Box::new(new)).into()];
+        let unit = StartUnit { ops, reply: Some(told), commit_hint: self.core.store.commit_hint() };
+        self.begin(opened, row, flow_id, client, record, def, unit);
     }
 
     /// Runs a new flow, or writes it down and queues it if the identity has no room.
@@ -83,19 +85,19 @@ impl Actor {
         opened: &Arc<Opened>,
         row: FlowRow,
         id: FlowId,
-        client_id: Option<String>,
+        client: Option<(String, String)>,
         record: StartRecord,
         def: Arc<FlowDef>,
         unit: StartUnit,
     ) {
         let responder = matches!(record.origin, Origin::Peer(_));
         let port = RunningFlow::of_new(row, self.entry.row);
-        port.set_name(id, &def.name, client_id.clone());
+        port.set_name(id, &def.name, client.as_ref().map(|(_, client_id)| client_id.clone()));
         let mut slot = FlowSlot {
             state: SlotState::Cold { until: None },
             attempts: 0,
             troubles: 0,
-            client_id,
+            client,
             initiation: None,
             kills: Vec::new(),
             kill_pending: false,
@@ -185,9 +187,9 @@ impl Actor {
             started: (started / 1_000_000) as i64,
             start: record.encode(),
         };
-        let ops = vec![Op::TakeInitiation { id }, Op::StartFlow(Box::new(new))];
+        let ops = vec![MessageOp::TakeInitiation { id }.into(), FlowOp::Start(Box::new(new)).into()];
         self.in_hand.insert(id);
-        let unit = StartUnit { ops, reply: None, coming: self.core.store.announce() };
+        let unit = StartUnit { ops, reply: None, commit_hint: self.core.store.commit_hint() };
         self.begin(opened, row, flow_id, None, record, def, unit);
         if let Some(slot) = self.flows.get_mut(&row) {
             slot.initiation = Some(id);
@@ -200,7 +202,7 @@ impl Actor {
         let text = maxhost_model::cut_text(format!("{} is not registered", initiation.protocol), 1024);
         tracing::info!(identity = %self.entry.text, from = initiation.from, %error_id, "rejected a session: {text}");
         let mut unit = Unit::default();
-        unit.op(Op::TakeInitiation { id });
+        unit.op(MessageOp::TakeInitiation { id });
         let outgoing = Outgoing::Deliver {
             party: initiation.from.as_str().into(),
             session: SessionId(initiation.from_session),
@@ -208,7 +210,7 @@ impl Actor {
             batch: FrameBatch { from: self.entry.text.to_string(), frames: vec![Frame::reject(text, error_id)] },
         };
         unit.last_words(&self.core, maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() });
-        unit.submit(&self.core, Author::from(&**opened), |result| {
+        unit.submit(&self.core, opened.author(), |result| {
             if let Err(error) = result {
                 tracing::debug!(%error, "a rejection was not written");
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_model::{Code, FlowId, FlowRow, Problem, cbor_to_json, json_to_cbor};
-use maxhost_store::{FlowFilter as StoreFilter, FlowRecord, FlowState, Op};
+use maxhost_store::{ClientOp, FlowFilter as StoreFilter, FlowRecord, FlowState};
 use tokio::sync::oneshot;
 
 use crate::api::{
@@ -92,11 +92,8 @@ impl Host {
         problem: Problem,
     ) -> ApiResult<Started> {
         let Some(id) = &client_id else { return Err(problem) };
-        let known = self.core.store.client(entry.row, id).await.map_err(Problem::from)?;
-        let Some((user, row)) = known else { return Err(problem) };
-        if user.as_deref() != Some(&caller.user) {
-            return Err(foreign(id));
-        }
+        let known = self.core.store.client(entry.row, &caller.user, id).await.map_err(Problem::from)?;
+        let Some(row) = known else { return Err(problem) };
         match self.core.store.flow(row).await.map_err(Problem::from)? {
             Some(FlowRecord { id: flow_id, name: flow, .. }) => {
                 Ok(Started { flow_id, identity: entry.text.to_string(), flow, client_id, new: false })
@@ -227,6 +224,7 @@ impl Host {
                 name: None,
                 before,
                 limit: LIST_PAGE,
+                ..StoreFilter::default()
             };
             let records = self.core.store.list_flows(&page).await.map_err(Problem::from)?;
             let last = records.len() < LIST_PAGE as usize;
@@ -305,11 +303,8 @@ impl HostApi for Host {
             let text = format!("identity {} has no flow with client id '{client_id}'", entry.text);
             Problem::new(Code::ClientIdNotFound, text)
         };
-        let (user, row) =
-            self.core.store.client(entry.row, client_id).await.map_err(Problem::from)?.ok_or_else(unknown)?;
-        if user.as_deref() != Some(&caller.user) {
-            return Err(unknown());
-        }
+        let found = self.core.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
+        let row = found.ok_or_else(unknown)?;
         let record = self.core.store.flow(row).await.map_err(Problem::from)?;
         record.map(|record| record.id).ok_or_else(unknown)
     }
@@ -347,18 +342,16 @@ impl HostApi for Host {
 
     async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool> {
         for entry in self.entries(identity).await? {
-            let found = self.core.store.client(entry.row, client_id).await.map_err(Problem::from)?;
-            let Some((user, row)) = found.filter(|(user, _)| user.as_deref() == Some(&caller.user)) else { continue };
+            let found = self.core.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
+            let Some(row) = found else { continue };
             let record = self.core.store.flow(row).await.map_err(Problem::from)?;
             if record.is_some_and(|record| record.state.is_live()) {
                 let text = format!("the flow of client id '{client_id}' has not ended");
                 return Err(Problem::new(Code::ClientIdRunning, text).detail("client_id", client_id));
             }
-            let epoch = entry.epoch.load(std::sync::atomic::Ordering::Acquire);
-            let remove = Op::RemoveClient { client_id: client_id.to_owned() };
-            self.core.store.commit(entry.row, epoch, vec![remove]).await.map_err(Problem::from)?;
+            let remove = ClientOp::Remove { user: caller.user.clone(), client_id: client_id.to_owned() };
+            self.core.store.commit(entry.author(), vec![remove.into()]).await.map_err(Problem::from)?;
             self.core.outcomes.forget(row);
-            drop(user);
             return Ok(true);
         }
         Ok(false)

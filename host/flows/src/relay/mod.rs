@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maxhost_broker::{Acks, BrokerError, Consumer, Credit, Delivery, Message, MessageId, Permanent, QueueName};
+use maxhost_journal::{FrameBatch, Initiation};
 use maxhost_model::{IdentityRow, SessionId, X500Name};
-use maxhost_store::{Op, OutboxRow, StoreError};
+use maxhost_store::{MessageOp, Op, OutboxContent, OutboxRow, StoreError};
 use prost::Message as _;
 use tokio::sync::oneshot;
 
 use crate::core::Core;
-use crate::envelope::{Content, Envelope};
+use crate::envelope::{Addressed, Content, Envelope};
 use crate::registry::{EntryState, IdentityEntry};
-use crate::unit::{Author, Unit};
+use crate::unit::Unit;
 
 /// Messages taken from the outbox at once.
 const BATCH: u32 = 256;
@@ -55,7 +56,7 @@ pub(crate) async fn send(core: Arc<Core>) {
 /// Order is kept for each destination; one that is slow holds up only its own batch.
 async fn send_batch(core: &Arc<Core>) -> Result<usize, String> {
     let rows = core.store.outbox(0, BATCH).await.map_err(|error| error.to_string())?;
-    let mut by_destination: HashMap<String, Vec<OutboxRow>> = HashMap::new();
+    let mut by_destination: HashMap<Arc<str>, Vec<OutboxRow>> = HashMap::new();
     let total = rows.len();
     for row in rows {
         by_destination.entry(row.destination.clone()).or_default().push(row);
@@ -65,13 +66,12 @@ async fn send_batch(core: &Arc<Core>) -> Result<usize, String> {
     let count = sent.len();
     let mut by_sender: HashMap<IdentityRow, Vec<Op>> = HashMap::new();
     for (sender, id) in sent {
-        by_sender.entry(sender).or_default().push(Op::OutboxSent { id });
+        by_sender.entry(sender).or_default().push(MessageOp::OutboxSent { id }.into());
     }
     for (sender, ops) in by_sender {
         let Some(entry) = core.directory.by_row(sender) else { continue };
-        let author = Author::of(&entry);
         // Sent again if this fails: the receiver recognises it.
-        core.store.commit(author.row, author.epoch, ops).await.map_err(|error| error.to_string())?;
+        core.store.commit(entry.author(), ops).await.map_err(|error| error.to_string())?;
     }
     if count < total {
         Err(format!("{} of {total} messages were not taken by the broker", total - count))
@@ -84,19 +84,26 @@ async fn send_to_one(core: &Arc<Core>, rows: Vec<OutboxRow>) -> Vec<(IdentityRow
     let mut sent = Vec::with_capacity(rows.len());
     for row in rows {
         let Some(queue) = queue_of(core, &row.destination) else {
-            tracing::warn!(destination = row.destination, "the network does not know the recipient of a message");
+            tracing::warn!(destination = %row.destination, "the network does not know the recipient of a message");
             break;
         };
-        let message = Message { id: MessageId(row.message_id), body: row.body };
+        let message = match message_of(&row) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(destination = %row.destination, %error, "a damaged message was dropped");
+                sent.push((row.identity, row.id));
+                continue;
+            }
+        };
         match core.broker.send(&queue, message, SEND_TIMEOUT).await {
             Ok(()) => sent.push((row.identity, row.id)),
             // It would never be taken, and hold up all that come after it. The machine sends nothing that is too large.
             Err(BrokerError::Permanent(error @ Permanent::TooLarge { .. })) => {
-                tracing::error!(destination = row.destination, %error, "a message that no broker takes was dropped");
+                tracing::error!(destination = %row.destination, %error, "a message that no broker takes was dropped");
                 sent.push((row.identity, row.id));
             }
             Err(error) => {
-                tracing::warn!(destination = row.destination, %error, "the broker did not take a message");
+                tracing::warn!(destination = %row.destination, %error, "the broker did not take a message");
                 break;
             }
         }
@@ -115,6 +122,24 @@ fn entry_of(core: &Core, queue: &QueueName) -> Option<Arc<IdentityEntry>> {
     let fingerprint = queue.fingerprint()?;
     let (name, _) = core.network.list().into_iter().find(|(_, key)| key.fingerprint() == fingerprint)?;
     core.directory.get(name.as_str())
+}
+
+/// An outbox row as it goes to the broker. One that was to be written to its recipient directly is put into an envelope
+/// only here.
+fn message_of(row: &OutboxRow) -> Result<Message, prost::DecodeError> {
+    let content = match &row.content {
+        OutboxContent::Message { message_id, body } => {
+            return Ok(Message { id: MessageId(*message_id), body: body.clone() });
+        }
+        OutboxContent::Initiation { body } => Content::Initiation(Initiation::decode(body.clone())?),
+        OutboxContent::Delivery { session, seq, body } => Content::FrameBatch(Addressed {
+            session: session.0,
+            seq: *seq,
+            batch: Some(FrameBatch::decode(body.clone())?),
+        }),
+    };
+    let envelope = Envelope { to: row.destination.to_string(), content: Some(content) };
+    Ok(Message { id: MessageId(envelope.message_id()), body: envelope.encode_to_vec().into() })
 }
 
 /// Listens for queues that nobody serves, and serves those of our identities, until the host stops.
@@ -233,7 +258,7 @@ async fn take(
         return acknowledge(Some("it is larger than the network allows")).await;
     }
     let mut unit = Unit::default();
-    unit.op(Op::Arrived { message_id: delivery.message.id.0 });
+    unit.op(MessageOp::Arrived { message_id: delivery.message.id.0 });
     match envelope.content {
         Some(Content::Initiation(initiation)) => unit.initiate(core, entry.clone(), initiation),
         Some(Content::FrameBatch(addressed)) => match addressed.batch {
@@ -247,7 +272,7 @@ async fn take(
         None => return acknowledge(Some("it is empty")).await,
     }
     let (told, result) = oneshot::channel();
-    unit.submit(core, Author::of(entry), move |result| drop(told.send(result)));
+    unit.submit(core, entry.author(), move |result| drop(told.send(result)));
     match result.await {
         Ok(Ok(())) | Ok(Err(StoreError::Duplicate)) => acknowledge(None).await,
         Ok(Err(error)) => Err(error.to_string()),

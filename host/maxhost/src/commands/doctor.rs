@@ -312,7 +312,7 @@ fn free_space(path: &Path) -> Option<u64> {
 /// The database is sound, and no flow in it needs a person. A host may be using it.
 fn database(config: &Config) -> Vec<Check> {
     let file = config.database().display();
-    match maxhost_store::examine(config.database(), DATABASE_TIME) {
+    match maxhost_store_sqlite::examine(config.database(), DATABASE_TIME) {
         Ok(None) => vec![fine("database", format!("{file} will be made"))],
         Ok(Some(found)) => {
             let sound = match found.complete {

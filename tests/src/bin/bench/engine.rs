@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use maxhost_flows::api::{Arguments, Caller, HostApi, StartFlow};
 use maxhost_flows::{CordappRef, Host, HostOptions, IdentityLimits, IdentitySpec, Passphrase};
+use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use serde_json::json;
 
 use crate::figures::{Goal, Report, median, percentile};
@@ -100,7 +101,8 @@ async fn start(installation: &Installation) -> Outcome<Arc<Host>> {
     let root = installation.root();
     let passphrase = std::fs::read_to_string(root.join("keys/passphrase"))?;
     let options = HostOptions::new(root, Passphrase(passphrase.trim_end().to_owned()));
-    let host = Host::start(options).await.map_err(|problem| problem.to_string())?;
+    let store = SqliteStore::open(SqliteOptions::new(root.join("data/maxhost.db"))).await?;
+    let host = Host::start(options, store).await.map_err(|problem| problem.to_string())?;
     let specs = (1..=20).map(|number| IdentitySpec {
         name: party(number),
         cordapps: vec![CordappRef { name: "heartbeat".to_owned(), version: None, hash: None }],

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use maxhost_journal::{Limits, Machine, Origin, StartRecord};
 use maxhost_model::{FlowId, FlowRow, SessionId};
 use maxhost_sandbox::{FlowComponent, Invocation, Outcome as End, RunParameters, Sandbox, SandboxOptions};
-use maxhost_store::{NewFlow, Op, Store, StoreOptions};
+use maxhost_store::{Author, ClaimRequest, FencingToken, FlowOp, MessageOp, NewFlow, Op, Recipient, Store};
+use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::figures::{Goal, Report, percentile};
 use crate::installation::cordapps;
@@ -133,9 +134,11 @@ impl Journal {
     }
 
     async fn store(&self, file: &std::path::Path) -> Outcome<(Store, FlowRow)> {
-        let store = Store::open(StoreOptions::new(file)).await?;
+        let store = SqliteStore::open(SqliteOptions::new(file)).await?;
         let identity = store.register_identities(&[ME]).await?[0];
-        store.raise_epoch(identity, 1).await?;
+        let claim = store
+            .claim(ClaimRequest { identity, token: FencingToken { generation: 0, epoch: 1 }, key_fp: None })
+            .await?;
         let row = store.next_flow_row();
         let new = NewFlow {
             row,
@@ -146,14 +149,18 @@ impl Journal {
             started: 0,
             start: self.start.encode(),
         };
-        let mut ops = vec![Op::StartFlow(Box::new(new))];
-        ops.extend(self.log.iter().map(|(seq, body)| Op::AppendLog { flow: row, seq: *seq, body: body.clone() }));
-        ops.extend(self.inbox.iter().map(|(session, seq, body)| Op::Deliver {
+        let mut ops: Vec<Op> = vec![FlowOp::Start(Box::new(new)).into()];
+        let log = self.log.iter().map(|(seq, body)| FlowOp::AppendLog { flow: row, seq: *seq, body: body.clone() });
+        ops.extend(log.map(Op::from));
+        let inbox = self.inbox.iter().map(|(session, seq, body)| MessageOp::Deliver {
+            to: Recipient { identity, claim },
             session: row.session(session.index()),
             seq: *seq,
             body: body.clone(),
-        }));
-        store.commit(identity, 1, ops).await?;
+            confirms: false,
+        });
+        ops.extend(inbox.map(Op::from));
+        store.commit(Author { identity, claim }, ops).await?;
         Ok((store, row))
     }
 }

@@ -1,0 +1,18 @@
+//! The host's database in one SQLite file.
+//!
+//! One thread writes, with prepared statements ([`rows`]); a small pool reads. What is written for an operation is
+//! decided by the rules of `maxhost-store`, which know nothing of SQLite.
+//!
+//! Layer 2.
+
+mod examine;
+mod open;
+mod reader;
+mod rows;
+mod schema;
+mod statements;
+mod write_buffer;
+
+pub use examine::{Examination, examine};
+pub use open::{SqliteOptions, SqliteStore};
+pub use schema::SCHEMA_VERSION;

@@ -1,0 +1,467 @@
+//! Reads: committed rows, through a small pool of connections.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use maxhost_group_commit::{Fault, FaultKind};
+use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
+use maxhost_sqlite::kind_of_code;
+use maxhost_store::{
+    Claim, Client, ClientReader, FencingToken, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader,
+    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY, OutboxContent,
+    OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
+};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
+use sqlx::{Row, SqlitePool};
+
+use crate::SqliteStore;
+
+/// The pool.
+pub(crate) struct Reader {
+    pool: SqlitePool,
+}
+
+impl Reader {
+    pub(crate) async fn open(path: &Path, readers: u32) -> Result<Reader, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("query_only", "ON")
+            .pragma("cache_size", "-2048")
+            .thread_name(|number| format!("reader-{number}"));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(readers.max(1))
+            .acquire_timeout(Duration::from_secs(10))
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await
+            .map_err(|error| StoreError::of_file(path, fault_of(error)))?;
+        Ok(Reader { pool })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// What SQLite said through the pool.
+pub(crate) fn fault_of(error: sqlx::Error) -> Fault {
+    let kind = match &error {
+        sqlx::Error::Database(database) => {
+            let code = database.code().and_then(|code| code.parse().ok());
+            code.map_or(FaultKind::Other, kind_of_code)
+        }
+        sqlx::Error::PoolTimedOut => FaultKind::Busy,
+        sqlx::Error::Io(_) => FaultKind::Io,
+        _ => FaultKind::Other,
+    };
+    Fault::new(kind, error)
+}
+
+/// What a read says that failed.
+fn failed(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::PoolClosed => StoreError::Closed,
+        other => fault_of(other).into(),
+    }
+}
+
+/// Flows, live and ended: each is in one of two tables.
+macro_rules! flows {
+    ($condition:literal) => {
+        flows!("start_body", "end_body", "labels", $condition)
+    };
+    ($start:literal, $end:literal, $labels:literal, $condition:literal) => {
+        concat!(
+            "SELECT id, identity, state, attempts, started, NULL, NULL, tag, name, user, client_id, reason, revision, \
+             NULL, ",
+            $start,
+            ", NULL, NULL FROM flow WHERE ",
+            $condition,
+            " UNION ALL \
+             SELECT id, identity, state, attempts, started, finished, expires, tag, name, user, client_id, NULL, \
+             revision, result_read, ",
+            $start,
+            ", ",
+            $end,
+            ", ",
+            $labels,
+            " FROM ended WHERE ",
+            $condition,
+        )
+    };
+}
+
+fn corrupt(table: &'static str, key: impl ToString) -> StoreError {
+    StoreError::Corrupt { table, key: key.to_string() }
+}
+
+/// A column; what does not fit its type is a broken row, named by the table's key.
+fn column<'r, T>(row: &'r SqliteRow, index: usize, table: &'static str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(index).map_err(|error| {
+        let key = row.try_get_unchecked::<i64, _>(0).map_or_else(|_| "?".to_owned(), |key| key.to_string());
+        corrupt(table, format!("{key}: {error}"))
+    })
+}
+
+fn bytes(row: &SqliteRow, index: usize, table: &'static str) -> Result<Bytes, StoreError> {
+    column::<Vec<u8>>(row, index, table).map(Bytes::from)
+}
+
+/// A number within a flow or session: a segment or message.
+fn sequence(row: &SqliteRow, index: usize, table: &'static str) -> Result<u32, StoreError> {
+    let number: i64 = column(row, index, table)?;
+    u32::try_from(number).map_err(|_| corrupt(table, format!("number {number}")))
+}
+
+fn state(row: &SqliteRow, index: usize) -> Result<FlowState, StoreError> {
+    let number: i64 = column(row, index, "flow")?;
+    FlowState::of(number).ok_or_else(|| corrupt("flow", format!("state {number}")))
+}
+
+fn flow_record(row: &SqliteRow) -> Result<FlowRecord, StoreError> {
+    const T: &str = "flow";
+    let number: i64 = column(row, 0, T)?;
+    let tag: Vec<u8> = column(row, 7, T)?;
+    let id = <[u8; 16]>::try_from(tag).ok().and_then(FlowId::from_bytes);
+    Ok(FlowRecord {
+        row: FlowRow(number),
+        identity: IdentityRow(column(row, 1, T)?),
+        state: state(row, 2)?,
+        attempts: sequence(row, 3, T)?,
+        started: column(row, 4, T)?,
+        finished: column(row, 5, T)?,
+        expires: column(row, 6, T)?,
+        id: id.filter(|id| id.row().0 == number).ok_or_else(|| corrupt(T, format!("{number}: its id")))?,
+        name: column(row, 8, T)?,
+        user: column(row, 9, T)?,
+        client_id: column(row, 10, T)?,
+        reason: column(row, 11, T)?,
+        revision: sequence(row, 12, T)?,
+        result_read: column(row, 13, T)?,
+        start: bytes(row, 14, T)?,
+        end: column::<Option<Vec<u8>>>(row, 15, T)?.map(Bytes::from),
+        labels: column::<Option<Vec<u8>>>(row, 16, T)?.map(Bytes::from),
+    })
+}
+
+/// What a stream of a flow's journal is: the log, or the inbox of a session.
+fn session(flow: FlowRow, stream: i64) -> Result<Option<SessionId>, StoreError> {
+    match stream {
+        -1 => Ok(None),
+        _ => match u16::try_from(stream) {
+            Ok(index) => Ok(Some(flow.session(index))),
+            Err(_) => Err(corrupt("journal", format!("{}: stream {stream}", flow.0))),
+        },
+    }
+}
+
+/// Which of the rows asked for (see [`json`]) this is about.
+fn place(row: &SqliteRow) -> Result<usize, StoreError> {
+    sequence(row, 0, "journal").map(|place| place as usize)
+}
+
+/// Rows as SQL can take any number of them.
+fn json(rows: &[FlowRow]) -> String {
+    let numbers: Vec<String> = rows.iter().map(|row| row.0.to_string()).collect();
+    format!("[{}]", numbers.join(","))
+}
+
+fn identity_record(row: &SqliteRow) -> Result<IdentityRecord, StoreError> {
+    const T: &str = "identity";
+    let token = FencingToken { generation: column(row, 2, T)?, epoch: column(row, 3, T)? };
+    let claim = Claim { token, run: column::<Option<i64>>(row, 4, T)?.map_or(NOBODY, RunId) };
+    let number: i64 = column(row, 0, T)?;
+    let key_fp = column::<Option<Vec<u8>>>(row, 8, T)?.map(<[u8; 32]>::try_from).transpose();
+    Ok(IdentityRecord {
+        row: IdentityRow(number),
+        name: column(row, 1, T)?,
+        claim,
+        wake_at: column(row, 5, T)?,
+        unclean: sequence(row, 6, T)?,
+        moved_to: column(row, 7, T)?,
+        key_fp: key_fp.map_err(|_| corrupt(T, format!("{number}: its fingerprint")))?,
+    })
+}
+
+fn outbox_row(row: &SqliteRow) -> Result<OutboxRow, StoreError> {
+    const T: &str = "outbox";
+    let id: i64 = column(row, 0, T)?;
+    let body = bytes(row, 4, T)?;
+    let content = match column::<i64>(row, 5, T)? {
+        0 => {
+            let message_id: Vec<u8> = column(row, 3, T)?;
+            let message_id = message_id.try_into().map_err(|_| corrupt(T, format!("{id}: its message id")))?;
+            OutboxContent::Message { message_id, body }
+        }
+        1 => OutboxContent::Initiation { body },
+        2 => OutboxContent::Delivery { session: SessionId(column(row, 6, T)?), seq: sequence(row, 7, T)?, body },
+        kind => return Err(corrupt(T, format!("{id}: kind {kind}"))),
+    };
+    let destination: String = column(row, 2, T)?;
+    Ok(OutboxRow { id, identity: IdentityRow(column(row, 1, T)?), destination: destination.into(), content })
+}
+
+impl SqliteStore {
+    fn pool(&self) -> &SqlitePool {
+        &self.reader.pool
+    }
+}
+
+#[async_trait]
+impl IdentityReader for SqliteStore {
+    async fn identities(&self) -> Result<Vec<IdentityRecord>, StoreError> {
+        let sql =
+            "SELECT id, name, generation, epoch, owner, wake_at, unclean, moved_to, key_fp FROM identity ORDER BY id";
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(identity_record).collect()
+    }
+
+    async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError> {
+        // Each table is leapt through by its index, from identity to identity.
+        let sql = "WITH RECURSIVE \
+             i (identity) AS (SELECT min(identity) FROM initiation UNION ALL \
+                 SELECT (SELECT min(identity) FROM initiation WHERE identity > i.identity) FROM i WHERE i.identity IS NOT NULL), \
+             l (identity) AS (SELECT min(identity) FROM late_confirm UNION ALL \
+                 SELECT (SELECT min(identity) FROM late_confirm WHERE identity > l.identity) FROM l WHERE l.identity IS NOT NULL), \
+             o (identity) AS (SELECT min(identity) FROM outbox UNION ALL \
+                 SELECT (SELECT min(identity) FROM outbox WHERE identity > o.identity) FROM o WHERE o.identity IS NOT NULL) \
+             SELECT identity, max(i), max(l), max(o), max(d) FROM ( \
+                 SELECT identity, 1 AS i, 0 AS l, 0 AS o, 0 AS d FROM i \
+                 UNION ALL SELECT identity, 0, 1, 0, 0 FROM l UNION ALL SELECT identity, 0, 0, 1, 0 FROM o \
+                 UNION ALL SELECT id, 0, 0, 0, 1 FROM identity WHERE wake_at <= ?1 \
+             ) WHERE identity IS NOT NULL GROUP BY identity ORDER BY identity";
+        let rows = sqlx::query(sql).bind(now).fetch_all(self.pool()).await.map_err(failed)?;
+        let flag = |row: &SqliteRow, index| column::<i64>(row, index, "identity").map(|flag| flag != 0);
+        rows.iter()
+            .map(|row| {
+                Ok(LeftWork {
+                    identity: IdentityRow(column(row, 0, "identity")?),
+                    initiations: flag(row, 1)?,
+                    late_confirms: flag(row, 2)?,
+                    outbox: flag(row, 3)?,
+                    due: flag(row, 4)?,
+                })
+            })
+            .collect()
+    }
+}
+
+#[async_trait]
+impl FlowReader for SqliteStore {
+    async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError> {
+        let sql = "SELECT id, identity, state FROM flow ORDER BY id";
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter()
+            .map(|row| {
+                Ok(LiveFlow {
+                    row: FlowRow(column(row, 0, "flow")?),
+                    identity: IdentityRow(column(row, 1, "flow")?),
+                    state: state(row, 2)?,
+                })
+            })
+            .collect()
+    }
+
+    async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {
+        let found = sqlx::query(flows!("id = ?1")).bind(row.0).fetch_optional(self.pool()).await.map_err(failed)?;
+        found.as_ref().map(flow_record).transpose()
+    }
+
+    async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
+        let sql = concat!(flows!("id IN (SELECT value FROM json_each(?1))"), " ORDER BY id");
+        let found = sqlx::query(sql).bind(json(rows)).fetch_all(self.pool()).await.map_err(failed)?;
+        found.iter().map(flow_record).collect()
+    }
+
+    async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
+        let states = match &filter.states[..] {
+            [] => i64::MAX,
+            states => states.iter().fold(0, |mask, state| mask | (1 << *state as i64)),
+        };
+        // The length of a body is known without reading the body.
+        let sql = concat!(
+            flows!(
+                "x''",
+                "CASE WHEN length(end_body) <= ?6 THEN end_body END",
+                "NULL",
+                "id < ?1 AND (?2 IS NULL OR identity = ?2) AND ((?3 >> state) & 1) = 1 AND (?4 IS NULL OR name = ?4)"
+            ),
+            " ORDER BY id DESC LIMIT ?5"
+        );
+        let rows = sqlx::query(sql)
+            .bind(filter.before.map_or(i64::MAX, |row| row.0))
+            .bind(filter.identity.map(|identity| identity.0))
+            .bind(states)
+            .bind(filter.name.as_deref())
+            .bind(filter.limit)
+            .bind(filter.end_bytes)
+            .fetch_all(self.pool())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(flow_record).collect()
+    }
+}
+
+#[async_trait]
+impl JournalReader for SqliteStore {
+    async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError> {
+        let mut snapshot = self.pool().begin().await.map_err(failed)?;
+        let found = sqlx::query(flows!("id = ?1")).bind(row.0).fetch_optional(&mut *snapshot).await.map_err(failed)?;
+        let Some(found) = found else { return Ok(None) };
+        let rows = sqlx::query("SELECT stream, seq, body FROM journal WHERE flow = ?1 ORDER BY stream, seq")
+            .bind(row.0)
+            .fetch_all(&mut *snapshot)
+            .await
+            .map_err(failed)?;
+        snapshot.commit().await.map_err(failed)?;
+        let mut journal = StoredJournal { record: flow_record(&found)?, log: Vec::new(), inbox: Vec::new() };
+        for entry in &rows {
+            let (seq, body) = (sequence(entry, 1, "journal")?, bytes(entry, 2, "journal")?);
+            match session(row, column(entry, 0, "journal")?)? {
+                None => journal.log.push((seq, body)),
+                Some(session) => journal.inbox.push((session, seq, body)),
+            }
+        }
+        Ok(Some(journal))
+    }
+
+    async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError> {
+        let asked = json(rows);
+        let mut snapshot = self.pool().begin().await.map_err(failed)?;
+        let last = sqlx::query(
+            "SELECT asked.key, journal.seq, journal.body FROM json_each(?1) AS asked CROSS JOIN journal \
+             ON journal.flow = asked.value AND journal.stream = -1 AND journal.seq = \
+             (SELECT seq FROM journal WHERE flow = asked.value AND stream = -1 ORDER BY seq DESC LIMIT 1)",
+        )
+        .bind(&asked)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(failed)?;
+        let inbox = sqlx::query(
+            "SELECT asked.key, journal.stream, max(journal.seq) FROM json_each(?1) AS asked CROSS JOIN journal \
+             ON journal.flow = asked.value AND journal.stream >= 0 \
+             GROUP BY asked.key, journal.stream ORDER BY asked.key, journal.stream",
+        )
+        .bind(&asked)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(failed)?;
+        snapshot.commit().await.map_err(failed)?;
+        let mut heads: Vec<Head> = rows.iter().map(|&flow| Head { flow, last: None, inbox: Vec::new() }).collect();
+        for row in &last {
+            if let Some(head) = heads.get_mut(place(row)?) {
+                head.last = Some((sequence(row, 1, "journal")?, bytes(row, 2, "journal")?));
+            }
+        }
+        for row in &inbox {
+            if let Some(head) = heads.get_mut(place(row)?)
+                && let Some(session) = session(head.flow, column(row, 1, "journal")?)?
+            {
+                head.inbox.push((session, sequence(row, 2, "journal")?));
+            }
+        }
+        Ok(heads)
+    }
+}
+
+#[async_trait]
+impl MessageReader for SqliteStore {
+    async fn initiations(
+        &self,
+        identity: IdentityRow,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Bytes)>, StoreError> {
+        let sql = "SELECT id, body FROM initiation WHERE identity = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+        let rows =
+            sqlx::query(sql).bind(identity.0).bind(after).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((column(row, 0, "initiation")?, bytes(row, 1, "initiation")?))).collect()
+    }
+
+    async fn identities_with_initiations(&self) -> Result<Vec<IdentityRow>, StoreError> {
+        // Leaps from identity to identity instead of reading every row.
+        let sql = "WITH RECURSIVE leap (identity) AS ( \
+                       SELECT min(identity) FROM initiation \
+                       UNION ALL \
+                       SELECT (SELECT min(identity) FROM initiation WHERE identity > leap.identity) \
+                       FROM leap WHERE leap.identity IS NOT NULL \
+                   ) SELECT identity FROM leap WHERE identity IS NOT NULL";
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| column(row, 0, "initiation").map(IdentityRow)).collect()
+    }
+
+    async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
+        let sql = "SELECT session, body FROM late_confirm WHERE identity = ?1 ORDER BY session LIMIT ?2";
+        let rows = sqlx::query(sql).bind(identity.0).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row| {
+            let session = SessionId(column(row, 0, "late_confirm")?);
+            Ok(LateConfirm { session, body: bytes(row, 1, "late_confirm")? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let sql = "SELECT id, identity, destination, message_id, body, kind, session, seq FROM outbox WHERE id > ?1 \
+                   ORDER BY id LIMIT ?2";
+        let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(outbox_row).collect()
+    }
+
+    async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError> {
+        // Leaps from destination to destination by the index.
+        let sql = "WITH RECURSIVE leap (destination) AS ( \
+                       SELECT min(destination) FROM outbox WHERE destination > ?1 \
+                       UNION ALL \
+                       SELECT (SELECT min(destination) FROM outbox WHERE destination > leap.destination) \
+                       FROM leap WHERE leap.destination IS NOT NULL \
+                   ) SELECT destination, (SELECT min(id) FROM outbox WHERE outbox.destination = leap.destination) \
+                   FROM leap WHERE destination IS NOT NULL LIMIT ?2";
+        let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row| {
+            let destination: String = column(row, 0, "outbox")?;
+            Ok(OutboxDestination { destination: destination.into(), first: column(row, 1, "outbox")? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let sql = "SELECT id, identity, destination, message_id, body, kind, session, seq FROM outbox \
+                   WHERE destination = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+        let query = sqlx::query(sql).bind(destination).bind(after).bind(limit);
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(outbox_row).collect()
+    }
+}
+
+#[async_trait]
+impl ClientReader for SqliteStore {
+    async fn client(&self, identity: IdentityRow, user: &str, client_id: &str) -> Result<Option<FlowRow>, StoreError> {
+        let sql = "SELECT flow FROM client WHERE identity = ?1 AND user = ?2 AND client_id = ?3";
+        let query = sqlx::query(sql).bind(identity.0).bind(user).bind(client_id);
+        let found = query.fetch_optional(self.pool()).await.map_err(failed)?;
+        found.map(|row| column(&row, 0, "client").map(FlowRow)).transpose()
+    }
+
+    async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError> {
+        let sql = "SELECT client.flow, client.client_id, client.user, coalesce(flow.state, ended.state) AS state \
+                   FROM client LEFT JOIN flow ON flow.id = client.flow LEFT JOIN ended ON ended.id = client.flow \
+                   WHERE client.identity = ?1 AND (?2 IS NULL OR client.user = ?2) \
+                   AND coalesce(flow.state, ended.state) IS NOT NULL ORDER BY client.user, client.client_id";
+        let rows = sqlx::query(sql).bind(identity.0).bind(user).fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row| {
+            Ok(Client {
+                flow: FlowRow(column(row, 0, "client")?),
+                client_id: column(row, 1, "client")?,
+                user: column(row, 2, "client")?,
+                state: state(row, 3)?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+}

@@ -1,0 +1,8 @@
+//! The suite that every database must pass, on SQLite.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::File;
+
+maxhost_store::contract_tests!(File);

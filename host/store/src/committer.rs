@@ -1,0 +1,191 @@
+//! The one way to change a database: jobs for its committer.
+
+use async_trait::async_trait;
+use maxhost_group_commit::{Bounds, CommitHint, GroupStats, Queue, Refused, Stats};
+use maxhost_model::{Claim, FlowRow, IdentityRow, RunId};
+use std::sync::Arc;
+use tokio::sync::{oneshot, watch};
+
+use crate::claim::ClaimRequest;
+use crate::error::StoreError;
+use crate::unit::{CommitUnit, Receipt};
+
+/// Where the answer to a job goes.
+pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What becomes of each of several claims.
+pub type Claimed = Vec<Result<Claim, StoreError>>;
+
+/// What goes through the committer's queue: every change of the database.
+pub enum Job {
+    /// A unit of an identity.
+    Unit(CommitUnit),
+    /// Makes identities of these names known.
+    Register {
+        /// Their names.
+        names: Vec<String>,
+        /// Gets their rows, in the order of the names.
+        reply: Reply<Vec<IdentityRow>>,
+    },
+    /// Claims identities for this run.
+    Claim {
+        /// Which, and under what.
+        requests: Vec<ClaimRequest>,
+        /// Gets the outcomes, in the order of the requests.
+        reply: Reply<Claimed>,
+    },
+    /// Forgets what has expired and what nobody will ever take.
+    Purge {
+        /// At most so many rows of each kind.
+        limit: u32,
+        /// Gets the number of rows that went.
+        reply: Reply<u64>,
+    },
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Job::Unit(unit) => unit.fmt(f),
+            Job::Register { names, .. } => write!(f, "Register({})", names.len()),
+            Job::Claim { requests, .. } => write!(f, "Claim({})", requests.len()),
+            Job::Purge { limit, .. } => write!(f, "Purge({limit})"),
+        }
+    }
+}
+
+/// What a job learns.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A unit.
+    Receipt(Receipt),
+    /// A registration.
+    Rows(Vec<IdentityRow>),
+    /// Claims.
+    Claimed(Claimed),
+    /// A purge.
+    Count(u64),
+}
+
+impl Job {
+    /// Bytes it holds in memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const SMALL: usize = 256;
+        match self {
+            Job::Unit(unit) => unit.bytes(),
+            Job::Register { names, .. } => SMALL + names.iter().map(|name| name.len() + 24).sum::<usize>(),
+            Job::Claim { requests, .. } => SMALL + requests.len() * std::mem::size_of::<ClaimRequest>(),
+            Job::Purge { .. } => SMALL,
+        }
+    }
+
+    /// Tells whoever handed it in. Called once, after the transaction is durable or lost.
+    pub fn finish(self, outcome: Result<Outcome, StoreError>) {
+        match self {
+            Job::Unit(unit) => {
+                if let (Err(_), Some(attempt)) = (&outcome, &unit.attempt) {
+                    attempt.revoke();
+                }
+                (unit.done)(outcome.map(|outcome| match outcome {
+                    Outcome::Receipt(receipt) => receipt,
+                    _ => Receipt::default(),
+                }));
+            }
+            // Whoever asked may have gone away; the work is done all the same.
+            Job::Register { reply, .. } => {
+                let _ = reply.send(outcome.map(|outcome| match outcome {
+                    Outcome::Rows(rows) => rows,
+                    _ => Vec::new(),
+                }));
+            }
+            Job::Claim { reply, .. } => {
+                let _ = reply.send(outcome.map(|outcome| match outcome {
+                    Outcome::Claimed(claimed) => claimed,
+                    _ => Vec::new(),
+                }));
+            }
+            Job::Purge { reply, .. } => {
+                let _ = reply.send(outcome.map(|outcome| match outcome {
+                    Outcome::Count(count) => count,
+                    _ => 0,
+                }));
+            }
+        }
+    }
+}
+
+/// The queue before a committer, with what it counts: every database has one.
+#[derive(Clone)]
+pub struct CommitQueue {
+    /// Jobs that wait.
+    pub jobs: Arc<Queue<Job>>,
+    /// The committer's counters.
+    pub stats: Arc<Stats>,
+}
+
+impl std::fmt::Debug for CommitQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommitQueue").field("depth", &self.jobs.depth()).finish_non_exhaustive()
+    }
+}
+
+impl CommitQueue {
+    /// An empty one.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> CommitQueue {
+        CommitQueue { jobs: Arc::new(Queue::new(bounds)), stats: Arc::default() }
+    }
+
+    /// Puts a job at the end; one that is not taken is told at once.
+    pub fn push(&self, job: Job) {
+        let bytes = job.bytes();
+        if let Err((job, refused)) = self.jobs.push(job, bytes) {
+            job.finish(Err(match refused {
+                Refused::Overloaded => StoreError::Overloaded,
+                Refused::Closed => StoreError::Closed,
+            }));
+        }
+    }
+}
+
+/// The committer of a database: the only one that writes to it for this run.
+#[async_trait]
+pub trait Committer: Send + Sync + 'static {
+    /// Its queue.
+    fn queue(&self) -> &CommitQueue;
+
+    /// The number of this run.
+    fn run(&self) -> RunId;
+
+    /// A row for a new flow: above all rows that any committed flow of this database ever had. A row beyond
+    /// [`FlowRow::MAX`], or below 1, says that there is none for now; a unit that uses it is refused.
+    fn next_flow_row(&self) -> FlowRow;
+
+    /// A number for a new initiation: above all that any committed one of this database ever had.
+    fn next_initiation(&self) -> i64;
+
+    /// Takes no more jobs, commits what waits and ends. Every call from then on gets [`StoreError::Closed`].
+    async fn close(&self);
+
+    /// Says that a unit is about to be handed in: the committer waits a moment for it, instead of syncing twice in a
+    /// row. Drop the hint when the unit is handed in, or when there will be none soon.
+    fn commit_hint(&self) -> CommitHint {
+        self.queue().jobs.hint()
+    }
+
+    /// Whether more waits to be committed than is good: hold new work back.
+    fn is_congested(&self) -> bool {
+        self.queue().jobs.is_congested()
+    }
+
+    /// [`Committer::is_congested`] as something to wait on.
+    fn congestion(&self) -> watch::Receiver<bool> {
+        self.queue().jobs.congestion()
+    }
+
+    /// The committer's counters.
+    fn stats(&self) -> GroupStats {
+        self.queue().stats.view(self.queue().jobs.depth())
+    }
+}

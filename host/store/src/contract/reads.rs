@@ -1,0 +1,121 @@
+//! What can be asked.
+
+use super::*;
+use crate::FlowFilter;
+
+pub async fn heads_are_the_newest_of_each_stream<D: Databases>() {
+    let w = World::<D>::new().await;
+    let (talks, silent) = (w.start(w.alice).await, w.start(w.bob).await);
+    let mut ops: Vec<Op> = (0..20).map(|seq| log(talks, seq)).collect();
+    ops.extend((0..30).map(|seq| deliver(to(w.alice), talks.session(0), seq)));
+    ops.extend((0..3).map(|seq| deliver(to(w.alice), talks.session(65_535), seq)));
+    w.commit(w.alice, ops).await.unwrap();
+    let heads = w.store.heads(&[silent, FlowRow(99_999), talks]).await.unwrap();
+    assert_eq!(heads.len(), 3);
+    assert_eq!((heads[0].flow, &heads[0].last, heads[0].inbox.len()), (silent, &None, 0));
+    assert_eq!((heads[1].flow, &heads[1].last), (FlowRow(99_999), &None));
+    assert_eq!(heads[2].last, Some((19, text("log 19"))));
+    assert_eq!(heads[2].inbox, [(talks.session(0), 29), (talks.session(65_535), 2)]);
+}
+
+pub async fn flows_are_listed_newest_first_in_pages<D: Databases>() {
+    let w = World::<D>::new().await;
+    let mut rows = Vec::new();
+    for n in 0..10 {
+        let identity = if n % 2 == 0 { w.alice } else { w.bob };
+        let row = w.store.next_flow_row();
+        let name = if n < 8 { "a/b" } else { "c/d" };
+        let new = NewFlow { name: name.into(), ..new_flow(row) };
+        w.commit(identity, vec![FlowOp::Start(Box::new(new)).into()]).await.unwrap();
+        rows.push(row);
+    }
+    w.commit(w.alice, vec![end_kept(rows[0], 9_000_000)]).await.unwrap();
+    let store = &w.store;
+    let list = |filter: FlowFilter| async move {
+        let found = store.list_flows(&filter).await.unwrap();
+        found.into_iter().map(|flow| flow.row).collect::<Vec<_>>()
+    };
+    let bob = Some(w.bob.identity);
+    let all: Vec<FlowRow> = rows.iter().rev().copied().collect();
+    assert_eq!(list(FlowFilter::default()).await, all);
+    assert_eq!(list(FlowFilter { limit: 4, ..FlowFilter::default() }).await, all[..4]);
+    assert_eq!(list(FlowFilter { limit: 4, before: Some(all[3]), ..FlowFilter::default() }).await, all[4..8]);
+    assert_eq!(list(FlowFilter { name: Some("c/d".into()), ..FlowFilter::default() }).await, all[..2]);
+    let ended = vec![FlowState::Completed, FlowState::Killed];
+    assert_eq!(list(FlowFilter { states: ended.clone(), ..FlowFilter::default() }).await, rows[..1]);
+    assert!(list(FlowFilter { states: ended, identity: bob, ..FlowFilter::default() }).await.is_empty());
+    assert_eq!(list(FlowFilter { identity: bob, ..FlowFilter::default() }).await.len(), 5);
+    let live = w.store.live_flows().await.unwrap();
+    assert_eq!(live.iter().map(|flow| flow.row).collect::<Vec<_>>(), rows[1..]);
+}
+
+pub async fn a_list_reads_what_it_shows<D: Databases>() {
+    let w = World::<D>::new().await;
+    let mut rows = Vec::new();
+    for size in [10, 100_000] {
+        let row = w.store.next_flow_row();
+        let new = NewFlow { start: vec![1; 100_000].into(), ..new_flow(row) };
+        let keep = Some(Keep { expires: 9_000_000, end: vec![2; size].into(), labels: None });
+        let end = FlowOp::End { flow: row, state: FlowState::Failed, finished: 2000, keep };
+        w.commit(w.alice, vec![FlowOp::Start(Box::new(new)).into(), end.into()]).await.unwrap();
+        rows.push(row);
+    }
+    let filter = FlowFilter { end_bytes: 1_000, ..FlowFilter::default() };
+    let listed = w.store.list_flows(&filter).await.unwrap();
+    assert!(listed.iter().all(|flow| flow.start.is_empty() && flow.labels.is_none()));
+    let ends: Vec<_> = listed.iter().map(|flow| flow.end.as_ref().map(Bytes::len)).collect();
+    assert_eq!(ends, [None, Some(10)]);
+    let whole = w.store.flow(rows[1]).await.unwrap().unwrap();
+    assert_eq!((whole.start.len(), whole.end.map(|end| end.len())), (100_000, Some(100_000)));
+}
+
+pub async fn the_outbox_is_read_by_destination<D: Databases>() {
+    let w = World::<D>::new().await;
+    let message = |n: usize| {
+        let destination = Arc::from(["x", "a", "m"][n % 3]);
+        MessageOp::Outbox { destination, message_id: [n as u8; 16], body: text("m") }.into()
+    };
+    w.commit(w.alice, (0..10).map(message).collect()).await.unwrap();
+    let places = |places: Vec<crate::OutboxDestination>| {
+        places.into_iter().map(|place| place.destination.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(places(w.store.outbox_destinations("", 10).await.unwrap()), ["a", "m", "x"]);
+    assert_eq!(places(w.store.outbox_destinations("", 2).await.unwrap()), ["a", "m"]);
+    assert_eq!(places(w.store.outbox_destinations("m", 2).await.unwrap()), ["x"]);
+    let first = w.store.outbox_destinations("a", 1).await.unwrap()[0].first;
+    let rows = w.store.outbox_to("m", 0, 2).await.unwrap();
+    assert_eq!((rows.len(), rows[0].id), (2, first));
+    let rest = w.store.outbox_to("m", rows[1].id, 10).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    assert!(w.store.outbox_to("m", rest[0].id, 10).await.unwrap().is_empty());
+}
+
+pub async fn readers_see_whole_units<D: Databases>() {
+    const ROUNDS: usize = 100;
+    let w = World::<D>::new().await;
+    let flow = w.start(w.alice).await;
+    let (store, alice) = (w.store.clone(), w.alice);
+    let writer = tokio::spawn(async move {
+        for seq in 0..ROUNDS as u32 {
+            let ops = vec![log(flow, seq), deliver(to(alice), flow.session(0), seq)];
+            store.commit(alice, ops).await.unwrap();
+        }
+    });
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let store = w.store.clone();
+        readers.spawn(async move {
+            let mut seen = 0;
+            while seen < ROUNDS {
+                let journal = store.journal(flow).await.unwrap().unwrap();
+                assert_eq!(journal.log.len(), journal.inbox.len(), "a unit is seen whole or not at all");
+                assert!(journal.log.len() >= seen);
+                seen = journal.log.len();
+            }
+        });
+    }
+    writer.await.unwrap();
+    while let Some(reader) = readers.join_next().await {
+        reader.unwrap();
+    }
+}

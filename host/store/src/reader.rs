@@ -1,0 +1,85 @@
+//! What can be read from a database, in families. A read sees what was committed before it began.
+//!
+//! Errors of all of them: the retriable ones, [`StoreError::Corrupt`] for a row that cannot be read, and
+//! [`StoreError::Closed`].
+#![allow(clippy::missing_errors_doc)]
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use maxhost_model::{FlowRow, IdentityRow};
+
+use crate::error::StoreError;
+use crate::record::{
+    Client, FlowFilter, FlowRecord, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow, OutboxDestination,
+    OutboxRow, StoredJournal,
+};
+
+/// Reads identities.
+#[async_trait]
+pub trait IdentityReader: Send + Sync {
+    /// All identities that were ever registered, by row.
+    async fn identities(&self) -> Result<Vec<IdentityRecord>, StoreError>;
+
+    /// The identities for which there is something to do though nobody tells them, by row. `now`: ms since 1970.
+    async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError>;
+}
+
+/// Reads flows without their journals.
+#[async_trait]
+pub trait FlowReader: Send + Sync {
+    /// All flows that have not ended, by row: what a host reads once when it starts.
+    async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError>;
+
+    /// One flow.
+    async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError>;
+
+    /// Those of these flows that are there, by row.
+    async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError>;
+
+    /// Flows, newest first, a page at a time. Start records and labels are left out, and so are end records over the
+    /// size that the filter names.
+    async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError>;
+}
+
+/// Reads the journals of flows.
+#[async_trait]
+pub trait JournalReader: Send + Sync {
+    /// A flow with its log and its inbox, all of one moment.
+    async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError>;
+
+    /// The heads of these flows' journals, in the order asked for.
+    async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError>;
+}
+
+/// Reads messages.
+#[async_trait]
+pub trait MessageReader: Send + Sync {
+    /// The initiations that wait for an identity, from the one after `after` on, oldest first.
+    async fn initiations(&self, identity: IdentityRow, after: i64, limit: u32)
+    -> Result<Vec<(i64, Bytes)>, StoreError>;
+
+    /// The identities for which initiations wait, by row.
+    async fn identities_with_initiations(&self) -> Result<Vec<IdentityRow>, StoreError>;
+
+    /// Confirmations that came for flows of an identity that had ended, by session.
+    async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError>;
+
+    /// Messages for the broker, from the one after `after` on, oldest first.
+    async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+
+    /// The places that messages wait to be sent to, from the one after `after` on, in alphabetical order.
+    async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError>;
+
+    /// Messages for one place, from the one after `after` on, oldest first.
+    async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+}
+
+/// Reads client ids.
+#[async_trait]
+pub trait ClientReader: Send + Sync {
+    /// The flow that a user's client id names.
+    async fn client(&self, identity: IdentityRow, user: &str, client_id: &str) -> Result<Option<FlowRow>, StoreError>;
+
+    /// The client ids of an identity, of one user or of all, by user and in alphabetical order.
+    async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError>;
+}
