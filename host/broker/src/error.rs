@@ -4,7 +4,6 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{Code, Problem};
 
 use crate::queue_name::QueueName;

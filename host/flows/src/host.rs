@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maxhost_broker::{EmbeddedBroker, EmbeddedOptions};
-use maxhost_model::{Code, FlowRow, IdentityRow, Problem, X500Name};
+use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash, X500Name};
 use maxhost_ownership::MemoryOwnership;
 use maxhost_pki::{KeyVault, NetworkMap};
 use maxhost_sandbox::{Sandbox, SandboxOptions};
-use maxhost_store::{Claim, ClaimRequest, IdentityRecord, Store};
+use maxhost_store::{Claim, ClaimRequest, IdentityRecord, Store, UNCLAIMED};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
