@@ -144,7 +144,11 @@ impl Activation {
 
     fn keep(&self, record: &EndRecord) -> Keep {
         let retention = i64::try_from(self.core.options.retention.as_millis()).unwrap_or(i64::MAX);
-        Keep { expires: (now_millis() as i64).saturating_add(retention), end: record.encode_to_vec().into(), labels: None }
+        Keep {
+            expires: (now_millis() as i64).saturating_add(retention),
+            end: record.encode_to_vec().into(),
+            labels: None,
+        }
     }
 
     pub(super) fn end(
