@@ -102,7 +102,7 @@ async fn a_mixture_of_two_copies_is_told() {
     assert_outcome!(&error, StoreError::Mixed { table: "flow", mark: 1, found, .. } if *found > 3_000);
     assert_outcome!(examine(&path, std::time::Duration::from_secs(60)), Err(StoreError::Mixed { .. }));
     let problem = Problem::from(error);
-    let remedy = problem.remedy.unwrap();
+    let remedy = problem.remedy;
     assert!(remedy.contains("-wal") && remedy.contains("-shm"), "{remedy}");
     // What the remedy says.
     for name in ["-wal", "-shm"] {
