@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build host guests test demo bench fmt lint prerequisites clean
+.PHONY: build host guests test demo bench fuzz fmt lint prerequisites clean
 
 ROOT := $(CURDIR)
 GUEST_TARGET := wasm32-wasip2
@@ -60,6 +60,11 @@ demo: build
 ## bench: measures; see docs/benchmarks.md
 bench: build
 	@target/release/bench $(BENCH)
+
+## fuzz: spoiled input at every place that reads what others wrote; for SECONDS_A_TARGET=60, all targets at once
+fuzz: prerequisites
+	$(call STEP,fuzzing)
+	@$(HOST_ENV) MAXHOST_FUZZ_SECONDS=$(or $(SECONDS_A_TARGET),60) cargo test --release -p maxhost-tests --test fuzz -- --nocapture
 
 ## fmt: formats all code
 fmt:

@@ -3,7 +3,7 @@
 //! [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
-//! sessions behave. [`sequences`]: that every message comes once, and in order.
+//! sessions behave. [`sequences`]: that every message comes once, and in order. [`texts`]: what an author may write.
 
 use maxhost_sdk::prelude::*;
 
@@ -14,6 +14,7 @@ pub mod errors;
 pub mod isolation;
 pub mod sequences;
 pub mod sessions;
+pub mod texts;
 
 /// A flow's only argument: with whom.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -97,5 +98,9 @@ cordapp! {
         sessions::leaves_at_once,
         sequences::sequence,
         sequences::counts,
+        texts::say,
+        texts::says,
+        texts::keep,
+        texts::count_up,
     ]
 }

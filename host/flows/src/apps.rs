@@ -231,7 +231,11 @@ impl Catalogue {
         let mut broken = BTreeMap::new();
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "wasm")) {
-            let stamp = std::fs::metadata(&path).and_then(|meta| Ok((meta.modified()?, meta.len())));
+            // Whoever opened a FIFO would wait for its writer.
+            let stamp = std::fs::metadata(&path).and_then(|meta| match meta.is_file() {
+                true => Ok((meta.modified()?, meta.len())),
+                false => Err(std::io::Error::other("it is no regular file")),
+            });
             let known = self.installed.read().files.get(&path).copied();
             match (stamp, known) {
                 (Ok((modified, length)), Some(known)) if (known.0, known.1) == (modified, length) => {

@@ -142,6 +142,13 @@ impl Core {
         Ok(self.network.party(name).map_err(Problem::from)?.map(|verified| verified.party))
     }
 
+    /// The verified parties whose name fits, sorted by name. Blocking.
+    pub fn parties(&self, fits: impl Fn(&X500Name) -> bool) -> Vec<maxhost_pki::VerifiedParty> {
+        self.network.matching(fits, |name, error| {
+            tracing::warn!(%name, %error, "a party is not on the map: what its node published does not verify");
+        })
+    }
+
     /// Brings a batch that is in the database to the flow it is for.
     pub fn route_batch(self: &Arc<Core>, to: &Arc<IdentityEntry>, session: SessionId, seq: u32, batch: FrameBatch) {
         let row = session.flow();

@@ -71,12 +71,17 @@ impl Host {
     ///
     /// # Errors
     /// The passphrase is wrong, or a folder or file cannot be used.
-    pub async fn start(options: HostOptions, store: Store) -> Result<Arc<Host>, Problem> {
+    pub async fn start(mut options: HostOptions, store: Store) -> Result<Arc<Host>, Problem> {
+        let passphrase = std::mem::take(&mut options.passphrase);
         let kept = options.data.join("components");
         let setup = options.clone();
         let (vault, network, sandbox, catalogue) = blocking(move || {
-            let passphrase = maxhost_pki::Passphrase::new(setup.passphrase.0.clone()).map_err(Problem::from)?;
-            let vault = KeyVault::unlock(&setup.keys, &passphrase).map_err(Problem::from)?;
+            let vault = {
+                let passphrase = maxhost_pki::Passphrase::new(passphrase.expose()).map_err(Problem::from)?;
+                KeyVault::unlock(&setup.keys, &passphrase).map_err(Problem::from)?
+            };
+            // Whatever follows may take long; nobody needs it any more.
+            drop(passphrase);
             let network = NetworkMap::load(&setup.network).map_err(Problem::from)?;
             let sandbox = Sandbox::new(SandboxOptions {
                 max_instances: setup.instances,
@@ -206,8 +211,7 @@ impl Host {
     /// Claims those that are not hosted yet, all in one transaction, so that whoever writes to one of them finds it held.
     /// One that cannot be claimed now is claimed when it is opened. Returns the claims as the database shows them.
     async fn claim_new(&self, records: Vec<IdentityRecord>) -> Result<HashMap<IdentityRow, Claimed>, Problem> {
-        let keys: HashMap<X500Name, SecureHash> =
-            self.core.network.list().into_iter().map(|(name, key)| (name, key.fingerprint())).collect();
+        let keys: HashMap<X500Name, SecureHash> = self.core.network.fingerprints();
         let mut claims = HashMap::with_capacity(records.len());
         let mut requests = Vec::new();
         for record in &records {

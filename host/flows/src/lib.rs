@@ -9,6 +9,7 @@
 //!
 //! `docs/architecture.md` tells the life of one flow through these files.
 
+mod access;
 mod activation;
 mod admission;
 pub mod api;
@@ -37,6 +38,7 @@ mod timers;
 mod unit;
 mod watchers;
 
+pub use access::{Action, Permission, Rights, Subject};
 pub use api::HostApi;
 pub use host::Host;
 pub use options::{CordappRef, Eviction, HostOptions, IdentityLimits, IdentitySpec, OperatorEvent, Passphrase};

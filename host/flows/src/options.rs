@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 /// When a suspended flow's instance is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eviction {
@@ -31,7 +33,7 @@ pub struct HostOptions {
     pub network: PathBuf,
     /// Sealed keys.
     pub keys: PathBuf,
-    /// What they are sealed with. Never shown.
+    /// What they are sealed with. Never shown; a host that is up has wiped its copy.
     pub passphrase: Passphrase,
     /// When instances are dropped.
     pub eviction: Eviction,
@@ -99,9 +101,27 @@ fn half_of_the_machine() -> u64 {
     machine.into_iter().chain(container).min().map_or(1 << 30, |bytes| bytes / 2)
 }
 
-/// A secret that is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Passphrase(pub String);
+/// A secret that is not shown, and is wiped from memory when it is dropped.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Passphrase(Zeroizing<String>);
+
+impl Passphrase {
+    /// Takes a text; line breaks at its end are no part of it.
+    #[must_use]
+    pub fn new(text: String) -> Passphrase {
+        let mut text = Zeroizing::new(text);
+        // In place: a copy would stay in memory.
+        let end = text.trim_end_matches(['\r', '\n']).len();
+        text.truncate(end);
+        Passphrase(text)
+    }
+
+    /// The secret itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
 
 impl std::fmt::Debug for Passphrase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

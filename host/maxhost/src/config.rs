@@ -52,6 +52,7 @@ struct Settings {
     guest_threads: usize,
     rpc_calls: usize,
     rpc_streams: usize,
+    rpc_connections: usize,
 }
 
 /// A key of the file.
@@ -128,6 +129,8 @@ keys! {
         |s, raw| { s.rpc_calls = raw.count(1, 1_000_000)? as usize; Ok(()) };
     limits.rpc_streams = "10000", false, "attached gRPC streams at once",
         |s, raw| { s.rpc_streams = raw.count(1, 1_000_000)? as usize; Ok(()) };
+    limits.rpc_connections = "4096", false, "gRPC connections at once; the limit of open files may allow fewer",
+        |s, raw| { s.rpc_connections = raw.count(1, 1_000_000)? as usize; Ok(()) };
 }
 
 fn memory(raw: &Raw) -> Result<Option<u64>, String> {
@@ -155,7 +158,7 @@ fn evict(text: &str) -> Result<Evict, String> {
 
 impl Settings {
     fn defaults() -> Settings {
-        let defaults = HostOptions::new(Path::new(""), Passphrase(String::new()));
+        let defaults = HostOptions::new(Path::new(""), Passphrase::default());
         let rpc = RpcOptions::default();
         Settings {
             listen: rpc.listen,
@@ -184,6 +187,7 @@ impl Settings {
             guest_threads: 0,
             rpc_calls: rpc.max_calls,
             rpc_streams: rpc.max_streams,
+            rpc_connections: rpc.max_connections,
         }
     }
 }
@@ -313,7 +317,7 @@ impl Config {
     /// `passphrase-missing`, `file-unreadable`.
     pub fn passphrase(&self) -> Result<Passphrase, Problem> {
         if let Some(text) = std::env::var(PASSPHRASE_VARIABLE).ok().filter(|text| !text.is_empty()) {
-            return Ok(Passphrase(text));
+            return Ok(Passphrase::new(text));
         }
         let Some(file) = self.passphrase_file() else {
             return Err(Problem::new(Code::PassphraseMissing, "no passphrase for the private keys is given"));
@@ -325,14 +329,14 @@ impl Config {
             )
             .detail("file", file.display().to_string())
         })?;
-        let text = text.trim_end_matches(['\r', '\n']);
-        if text.is_empty() {
+        let passphrase = Passphrase::new(text);
+        if passphrase.expose().is_empty() {
             return Err(Problem::new(
                 Code::PassphraseMissing,
                 format!("the passphrase file {} is empty", file.display()),
             ));
         }
-        Ok(Passphrase(text.to_owned()))
+        Ok(passphrase)
     }
 
     /// What the engine is started with.
@@ -374,6 +378,7 @@ impl Config {
             listen: self.settings.listen.clone(),
             max_calls: self.settings.rpc_calls,
             max_streams: self.settings.rpc_streams,
+            max_connections: self.settings.rpc_connections,
             ..RpcOptions::default()
         }
     }
@@ -407,6 +412,9 @@ fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Res
     if let Some(key) = KEYS.iter().find(|key| variable_of(key) == variable) {
         return (key.set)(settings, &Raw::Word(value));
     }
+    if is_service_link(variable, &value) {
+        return Ok(());
+    }
     let looks_ours = KEYS.iter().any(|key| variable.starts_with(&format!("MAXHOST_{}_", key.section.to_uppercase())));
     if !looks_ours {
         return Ok(());
@@ -414,6 +422,28 @@ fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Res
     Err(match strict_toml::nearest(variable, KEYS.iter().map(variable_of)) {
         Some(name) => format!("no setting has this name; did you mean {name}?"),
         None => "no setting has this name".to_owned(),
+    })
+}
+
+/// Whether a variable is one of those that Kubernetes puts into each container for each service of the namespace (Docker's
+/// container links have the same shapes). A service named `maxhost-rpc` brings `MAXHOST_RPC_SERVICE_HOST`,
+/// `MAXHOST_RPC_SERVICE_PORT`, `MAXHOST_RPC_SERVICE_PORT_<NAME>`, `MAXHOST_RPC_PORT=tcp://10.0.0.1:7000`,
+/// `MAXHOST_RPC_PORT_7000_TCP` and `MAXHOST_RPC_PORT_7000_TCP_{PROTO,PORT,ADDR}`.
+fn is_service_link(variable: &str, value: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+    if variable.ends_with("_SERVICE_HOST") || variable.ends_with("_SERVICE_PORT") || variable.contains("_SERVICE_PORT_")
+    {
+        return true;
+    }
+    if variable.ends_with("_PORT") && value.contains("://") {
+        return true;
+    }
+    // The name of the service may have `_PORT` in it as well.
+    variable.match_indices("_PORT").filter_map(|(at, mark)| variable[at + mark.len()..].strip_prefix('_')).any(|rest| {
+        let mut words = rest.split('_');
+        let port = words.next().is_some_and(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()));
+        let protocol = words.next().is_some_and(|word| PROTOCOLS.contains(&word));
+        port && protocol && matches!(words.next(), None | Some("PROTO" | "PORT" | "ADDR")) && words.next().is_none()
     })
 }
 
@@ -524,7 +554,7 @@ mod tests {
         assert_eq!(config.settings.linger, Duration::from_secs(6));
         assert_eq!(config.settings.idle_close, Duration::from_secs(5));
         assert_eq!(config.settings.instances, 9);
-        assert_eq!(config.host_options(Passphrase(String::new())).eviction, Eviction::Random(42));
+        assert_eq!(config.host_options(Passphrase::default()).eviction, Eviction::Random(42));
     }
 
     #[test]
@@ -536,6 +566,35 @@ mod tests {
         let problem = Config::parse(file, "", std::iter::empty(), &["flows.lingr=1 s".to_owned()]).unwrap_err();
         assert!(problem.message.contains("did you mean 'flows.linger'?"), "{problem}");
         assert!(Config::parse(file, "", std::iter::empty(), &["flows".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn what_kubernetes_injects_beside_a_service_is_ignored() {
+        let parse = |name: &str, value: &str| {
+            let variable = [(name.to_owned(), value.to_owned())];
+            Config::parse(Path::new("maxhost.toml"), "", variable.into_iter(), &[])
+        };
+        for (name, value) in [
+            ("MAXHOST_RPC_SERVICE_HOST", "10.0.0.1"),
+            ("MAXHOST_RPC_SERVICE_PORT", "7000"),
+            ("MAXHOST_RPC_SERVICE_PORT_GRPC", "7000"),
+            ("MAXHOST_RPC_PORT", "tcp://10.0.0.1:7000"),
+            ("MAXHOST_RPC_PORT_7000_TCP", "tcp://10.0.0.1:7000"),
+            ("MAXHOST_RPC_PORT_7000_TCP_PROTO", "tcp"),
+            ("MAXHOST_RPC_PORT_7000_TCP_PORT", "7000"),
+            ("MAXHOST_RPC_PORT_53_UDP_ADDR", "10.0.0.1"),
+            ("MAXHOST_STORE_PORT_PORT_5432_TCP_ADDR", "10.0.0.1"),
+        ] {
+            assert!(parse(name, value).is_ok(), "{name}");
+        }
+        for (name, value) in [
+            ("MAXHOST_RPC_PORT", "7000"),
+            ("MAXHOST_RPC_PORT_X_TCP", "x"),
+            ("MAXHOST_RPC_PORT_7000_TCP_X", "x"),
+            ("MAXHOST_RPC_SERVICE", "x"),
+        ] {
+            assert!(parse(name, value).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! Writing files so that nobody ever sees half of one.
+//! Files: written so that nobody ever sees half of one, read so that none can hold the reader up, and private where they
+//! hold keys or what flows say.
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use maxhost_model::{Code, Problem};
 
-/// A failed operation on a file as a problem; a full disk has a code of its own.
+/// A failed operation on a file as a problem; a full disk and a file that is not there have codes of their own.
 pub fn io_problem(code: Code, what: &str, path: &Path, error: &std::io::Error) -> Problem {
     let code = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::DiskFull,
+        ErrorKind::NotFound if code == Code::FileUnreadable => Code::FileNotFound,
         _ => code,
     };
     Problem::new(code, format!("cannot {what} {}: {error}", path.display())).detail("path", path.display().to_string())
@@ -33,6 +35,22 @@ pub fn read_all(from: impl Read, most: u64) -> std::io::Result<Option<Vec<u8>>> 
     Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
+/// Reads the text of a regular file, of so many bytes at the most. A FIFO or a device is refused and not waited for.
+///
+/// # Errors
+/// It cannot be opened or read, is no regular file, is longer, or is no UTF-8.
+pub fn read_text(path: &Path, most: u64) -> std::io::Result<String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let refused = |why: String| std::io::Error::new(ErrorKind::InvalidData, why);
+    // A FIFO without a writer is opened at once with this flag, and not read at all.
+    let file = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(refused("it is no regular file".to_owned()));
+    }
+    let bytes = read_all(file, most)?.ok_or_else(|| refused(format!("it is longer than {most} bytes")))?;
+    String::from_utf8(bytes).map_err(|_| refused("it is no UTF-8".to_owned()))
+}
+
 /// Makes a folder and those above it.
 ///
 /// # Errors
@@ -42,7 +60,50 @@ pub fn create_dir(path: &Path) -> Result<(), Problem> {
         .map_err(|error| io_problem(Code::DirectoryUnwritable, "make the folder", path, &error))
 }
 
-/// Writes a file beside its place, makes it durable, and moves it there.
+/// Makes a folder that only its owner may enter, and those above it as usual; narrows the permissions of one that is there
+/// already and is ours.
+///
+/// # Errors
+/// `directory-unwritable`, `disk-full`.
+pub fn create_private_dir(path: &Path) -> Result<(), Problem> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_dir(parent)?;
+    }
+    let made = match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    };
+    made.map_err(|error| io_problem(Code::DirectoryUnwritable, "make the folder", path, &error))?;
+    let mode = std::fs::metadata(path).map_or(0o700, |metadata| metadata.permissions().mode());
+    if mode & 0o077 != 0 {
+        // A folder of another owner, such as a mounted volume, stays as it is; `maxhost doctor` tells.
+        let _not_ours = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+    }
+    Ok(())
+}
+
+/// Takes from others what they may do with the files of a folder, where these are ours: an earlier version, or a copy, may
+/// have left them open.
+pub fn narrow(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        let mode = metadata.permissions().mode();
+        if !metadata.is_symlink() && mode & 0o077 != 0 {
+            // As for the folder itself.
+            let _not_ours = std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode & 0o700));
+        }
+    }
+}
+
+/// Whatever this process makes from now on is its user's alone, whatever the umask was.
+pub fn keep_private() {
+    // SAFETY: umask takes a number, touches no memory and cannot fail.
+    unsafe { libc::umask(0o077) };
+}
+
+/// Writes a file beside its place, moves it there, and makes both the file and its name durable.
 ///
 /// # Errors
 /// `directory-unwritable`, `disk-full`.
@@ -54,7 +115,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
         file.write_all(bytes)?;
         file.as_file().sync_data()?;
         file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        std::fs::File::open(folder)?.sync_all()
     };
     write().map_err(|error| io_problem(Code::DirectoryUnwritable, "write", path, &error))
 }

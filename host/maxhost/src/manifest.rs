@@ -192,6 +192,27 @@ mod tests {
         assert_eq!(parse_text(ALICE).unwrap().limits, IdentityLimits::default());
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            failure_persistence: None,
+            ..proptest::prelude::ProptestConfig::with_cases(2_000)
+        })]
+
+        #[test]
+        fn a_spoiled_manifest_is_read_or_refused_and_the_file_is_named(
+            from in 0..300_usize, to in 0..300_usize, text in "[a-z=.\\[\\]\"'#\n \\PC]{0,6}"
+        ) {
+            let whole = format!("{ALICE}cordapps = [\"ping-pong\"]\n[limits]\nflows = 7\nmemory_per_flow = \"1 MiB\"\n");
+            let mut spoiled: Vec<char> = whole.chars().collect();
+            let (from, to) = (from.min(to).min(spoiled.len()), from.max(to).min(spoiled.len()));
+            spoiled.splice(from..to, text.chars());
+            match parse_text(&spoiled.into_iter().collect::<String>()) {
+                Ok(spec) => assert!(X500Name::parse(&spec.name).is_ok()),
+                Err(bad) => assert!(bad.problem.message.contains("alice.toml"), "{}", bad.problem),
+            }
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_told_with_its_line_and_the_name_if_it_is_right() {
         for (text, line, word) in [

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use maxhost_model::text::{json_line, one_line};
 use maxhost_model::{Code, Problem};
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ impl Output {
     /// One thing: an object for programs, a text for people.
     pub fn object(self, value: &Value, text: impl FnOnce() -> String) {
         if self.json {
-            self.data(&value.to_string());
+            self.json(value);
         } else {
             self.data(&text());
         }
@@ -54,14 +55,17 @@ impl Output {
     /// A list: one object a line for programs, a table for people.
     pub fn list(self, values: &[Value], header: &[&str], row: impl Fn(&Value) -> Vec<String>) {
         if self.json {
-            let lines: Vec<String> = values.iter().map(Value::to_string).collect();
-            if !lines.is_empty() {
-                self.data(&lines.join("\n"));
-            }
+            values.iter().for_each(|value| self.json(value));
             return;
         }
-        let rows: Vec<Vec<String>> = values.iter().map(row).collect();
+        let line = |value| row(value).iter().map(|cell| one_line(cell).into_owned()).collect();
+        let rows: Vec<Vec<String>> = values.iter().map(line).collect();
         self.data(&self.table(header, &rows));
+    }
+
+    /// A value in a line of its own.
+    pub fn json(self, value: &Value) {
+        self.data(&json_line(value.to_string()));
     }
 
     /// A line of data, which may be several. Ends the program if it cannot be written: whatever comes later would follow a
@@ -83,13 +87,13 @@ impl Output {
     /// A remark for people; programs do not get it.
     pub fn note(self, text: &str) {
         if !self.json {
-            self.error_line(text);
+            self.error_line(&indented(text));
         }
     }
 
     /// A warning, for both.
     pub fn warn(self, text: &str) {
-        self.error_line(&format!("{} {text}", self.paint("warning:", AnsiColor::Yellow)));
+        self.error_line(&format!("{} {}", self.paint("warning:", AnsiColor::Yellow), indented(text)));
     }
 
     /// An error with what to do about it. The last that is written.
@@ -101,14 +105,12 @@ impl Output {
                 "remedy": problem.remedy,
                 "details": problem.details,
             });
-            return self.error_line(&json!({ "error": error }).to_string());
+            return self.error_line(&json_line(json!({ "error": error }).to_string()));
         }
-        // Lines are kept: a panic's text has several. Anything else that moves the cursor or changes colours is not.
-        let message: String =
-            problem.message.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+        let message = indented(&problem.message);
         self.error_line(&format!("{} {message} [{}]", self.paint("error:", AnsiColor::Red), problem.code));
         if !problem.remedy.is_empty() {
-            self.error_line(&format!("{} {}", self.paint("try:", AnsiColor::Cyan), problem.remedy));
+            self.error_line(&format!("{} {}", self.paint("try:", AnsiColor::Cyan), indented(&problem.remedy)));
         }
     }
 
@@ -157,9 +159,25 @@ impl Output {
     }
 }
 
+/// What begins the further lines of a text.
+const CONTINUATION: &str = "       | ";
+
+/// A text that may have several lines, as that of a panic has. Parts of it may be a peer's or a CorDapp's, so its further
+/// lines are marked: none of them can pass for an error or a remedy of ours.
+fn indented(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(|line| one_line(line.trim_end_matches('\r'))).collect();
+    lines.join(&format!("\n{CONTINUATION}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_of_others_begins_no_line() {
+        assert_eq!(indented("x [flow-failed]\ntry: run\r\u{1b}[2J"), "x [flow-failed]\n       | try: run\\r\\u{1b}[2J");
+        assert_eq!(indented("one"), "one");
+    }
 
     #[test]
     fn tables_are_aligned_by_characters() {

@@ -1,6 +1,7 @@
 //! The host's answers in the form of the command line: field names of the user surface, times in RFC 3339.
 
 use jiff::Timestamp;
+use maxhost_model::text::{json_line, one_line};
 use maxhost_rpc::proto::v1 as pb;
 use serde_json::{Map, Value, json};
 
@@ -192,18 +193,18 @@ pub fn cell(value: &Value, field: &str) -> String {
     match &value[field] {
         Value::Null => "-".to_owned(),
         Value::String(text) => printable(text),
-        other => other.to_string(),
+        other => json_line(other.to_string()),
     }
 }
 
-/// A text in one line, without what would move the cursor or change colours: CorDapps write what they like.
+/// A text in one line, without what would move the cursor or change colours: CorDapps and peers write what they like.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    one_line(text).into_owned()
 }
 
 /// An object as `field  value` lines, for people. Empty fields are left out.
 pub fn lines(value: &Value) -> String {
-    let Some(object) = value.as_object() else { return value.to_string() };
+    let Some(object) = value.as_object() else { return json_line(value.to_string()) };
     let shown: Vec<(&String, String)> = object
         .iter()
         .filter_map(|(name, value)| match value {
@@ -213,7 +214,7 @@ pub fn lines(value: &Value) -> String {
                 Some((name, list.iter().map(plain).collect::<Vec<_>>().join("; ")))
             }
             // The flow's own data is JSON as it is.
-            other if name == "result" => Some((name, other.to_string())),
+            other if name == "result" => Some((name, json_line(other.to_string()))),
             other => Some((name, plain(other))),
         })
         .collect();
@@ -229,9 +230,9 @@ fn plain(value: &Value) -> String {
             let shown = object
                 .iter()
                 .filter(|(_, value)| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
-            shown.map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
+            shown.map(|(name, value)| format!("{} {}", one_line(name), plain(value))).collect::<Vec<_>>().join(", ")
         }
-        other => other.to_string(),
+        other => json_line(other.to_string()),
     }
 }
 
@@ -275,7 +276,7 @@ mod tests {
         );
         assert_eq!(
             text,
-            "cordapps  name a, version 1.0; name b\njournal   bytes 5\nprogress  a [31m b\nresult    {\"n\":[1]}"
+            "cordapps  name a, version 1.0; name b\njournal   bytes 5\nprogress  a\\u{1b}[31m\\nb\nresult    {\"n\":[1]}"
         );
     }
 }

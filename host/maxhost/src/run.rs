@@ -1,6 +1,7 @@
 //! `maxhost run`: the host in the foreground.
 
 mod folders;
+mod line_queue;
 mod logging;
 mod manifests;
 mod watch;
@@ -27,54 +28,77 @@ use crate::context::{Context, Outcome};
 use crate::files;
 use folders::Looked;
 use logging::Events;
+pub use manifests::LARGEST_MANIFEST;
 use manifests::Manifests;
 
 /// How long the engine may take to stop. The whole host stops within two seconds.
 const ENGINE_STOP: Duration = Duration::from_millis(1_500);
 /// What is left for threads that are in the middle of something.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
+/// Files that the host opens for itself: databases with their readers, logs, watches, components.
+const OWN_FILES: usize = 96;
+/// Connections that there may be however few files may be open.
+const LEAST_CONNECTIONS: usize = 8;
 /// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
 const INTERRUPTED: i32 = 130;
 
 /// Runs the host until it is asked to stop.
 pub fn execute(context: &Context, args: &RunArgs) -> Outcome {
     let started = Instant::now();
+    files::keep_private();
     let config = Config::load(&context.global.config, &args.set)?;
     logging::start(args.log_format, context.out.is_colored());
-    raise_file_limit();
+    let files = raise_file_limit();
     let events = Events::start(context.out.is_json());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("io")
         .enable_all()
         .build()
         .map_err(|error| Problem::new(Code::Internal, format!("cannot start threads: {error}")))?;
-    let outcome = runtime.block_on(serve(config, started, &events));
+    let outcome = runtime.block_on(serve(config, files, started, &events));
     runtime.shutdown_timeout(LAST_MOMENT);
+    events.flush(LAST_MOMENT);
+    logging::flush(LAST_MOMENT);
     outcome.map(|()| 0)
 }
 
-/// The soft limit of open files is for interactive programs; the hard one is ours to use.
-fn raise_file_limit() {
+/// The soft limit of open files is for interactive programs; the hard one is ours to use. Gives what holds now.
+fn raise_file_limit() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls work on the struct they are given, which lives through them. Failing changes nothing.
     unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return usize::MAX;
+        }
+        let given = limit.rlim_cur;
+        limit.rlim_cur = limit.rlim_max;
+        if given < limit.rlim_max && libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
+            limit.rlim_cur = given;
         }
     }
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
-async fn serve(config: Config, started: Instant, events: &Events) -> Result<(), Problem> {
+/// How many connections there may be with so many open files.
+fn connections(wanted: usize, files: usize) -> usize {
+    let allowed = files.saturating_sub(OWN_FILES).max(LEAST_CONNECTIONS);
+    if allowed < wanted {
+        tracing::warn!(allowed, files, "limits.rpc_connections is {wanted}; the limit of open files allows fewer");
+    }
+    wanted.min(allowed)
+}
+
+async fn serve(config: Config, files: usize, started: Instant, events: &Events) -> Result<(), Problem> {
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
-    files::create_dir(config.data())?;
+    files::create_private_dir(config.data())?;
     let mut lock = DataLock::acquire(config.data())?;
+    files::narrow(config.data());
 
     let passphrase = config.passphrase()?;
     let store = SqliteStore::open(SqliteOptions::new(config.database())).await.map_err(Problem::from)?;
     let host = Host::start(config.host_options(passphrase), store).await?;
-    let ready = prepare(&config, &host).await;
+    let ready = prepare(&config, files, &host).await;
     let (bound, looked) = match ready {
         Ok(ready) => ready,
         Err(problem) => {
@@ -145,7 +169,7 @@ fn watch_signals(stop: CancellationToken) -> Result<(), Problem> {
 }
 
 /// Takes the identities and listens.
-async fn prepare(config: &Config, host: &Arc<Host>) -> Result<(Bound, Looked), Problem> {
+async fn prepare(config: &Config, files: usize, host: &Arc<Host>) -> Result<(Bound, Looked), Problem> {
     let mut manifests = Manifests::new(config.identities());
     let (manifests, changes) = tokio::task::spawn_blocking(move || {
         let changes = manifests.scan();
@@ -153,12 +177,14 @@ async fn prepare(config: &Config, host: &Arc<Host>) -> Result<(Bound, Looked), P
     })
     .await
     .map_err(|error| Problem::new(Code::Internal, format!("reading the manifests failed: {error}")))?;
-    let refused = folders::apply(host, changes?).await?;
+    let refused = folders::apply(host, changes?).await.map_err(|(problem, _)| problem)?;
     let api: Arc<dyn HostApi> = Arc::clone(host) as Arc<dyn HostApi>;
     // What a flow may be sent, it may be started with.
     let parameters = host.network_parameters(&Caller::local()).await?;
     let max_message_size = usize::try_from(parameters.max_message_size).unwrap_or(usize::MAX);
-    let options = RpcOptions { max_message_size, ..config.rpc_options() };
+    let options = config.rpc_options();
+    let max_connections = connections(options.max_connections, files);
+    let options = RpcOptions { max_message_size, max_connections, ..options };
     let bound = RpcServer::bind(options, api).await?;
     Ok((bound, (manifests, refused)))
 }
@@ -221,7 +247,10 @@ fn report_events(mut source: Receiver<OperatorEvent>, events: Events) {
                         }
                     }
                 }
-                Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "events came faster than they were told"),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "events came faster than they were told");
+                    events.lost(missed);
+                }
                 Err(RecvError::Closed) => return,
             }
         }

@@ -239,7 +239,11 @@ fn what_is_no_component_is_refused_and_not_installed() {
     let endless = maxhost(dir.path(), &start);
     assert_eq!((exit(&endless), code(&endless).as_str()), (4, "message-too-large"));
     let missing = maxhost(dir.path(), &["cordapp", "inspect", "nothing.wasm", "--json"]);
-    assert_eq!((exit(&missing), code(&missing).as_str()), (4, "file-unreadable"));
+    assert_eq!((exit(&missing), code(&missing).as_str()), (3, "file-not-found"));
+    let missing = maxhost(dir.path(), &["cordapp", "build", "nothing", "--json"]);
+    assert_eq!((exit(&missing), code(&missing).as_str()), (3, "file-not-found"));
+    let missing = maxhost(dir.path(), &["init", "other", "--cordapps", "nothing", "--json"]);
+    assert_eq!((exit(&missing), code(&missing).as_str()), (3, "file-not-found"));
     let empty = maxhost(dir.path(), &["cordapp", "build", ".", "--json"]);
     assert_eq!((exit(&empty), code(&empty).as_str()), (4, "file-unreadable"));
     let named = maxhost(dir.path(), &["cordapp", "new", "No/Name", "--json"]);

@@ -122,6 +122,7 @@ codes! {
     JournalCorrupt = "journal-corrupt", Failed, "restore the database from a backup, or kill the flow";
     CursorInvalid = "cursor-invalid", Refused, "attach with the cursor of the last event that the host sent for this flow, or with 0 to be told everything again";
     // Configuration and the host
+    PermissionDenied = "permission-denied", Refused, "ask the operator of the host for the permission that the message names";
     ConfigInvalid = "config-invalid", Refused, "correct the file at the line given";
     ConfigNotFound = "config-not-found", NotFound, "run `maxhost init DIR` first, or name the file with --config";
     ManifestInvalid = "manifest-invalid", Refused, "correct the manifest at the line given; the host picks it up by itself";
@@ -134,7 +135,8 @@ codes! {
     DiskFull = "disk-full", Unavailable, "free space on the disk of the data folder; waiting work goes on by itself";
     StoreIncompatible = "store-incompatible", Refused, "run the version of maxhost that wrote this data folder, or a newer one";
     OwnershipRefused = "ownership-refused", Refused, "give the host the ownership service that its database is used with, and credentials that it accepts";
-    FileUnreadable = "file-unreadable", Refused, "check that the file exists and that you may read it";
+    FileNotFound = "file-not-found", NotFound, "check the name of the file";
+    FileUnreadable = "file-unreadable", Refused, "check what the file is and that you may read it";
     HostUnreachable = "host-unreachable", Unavailable, "start it with `maxhost run`, or name it with --endpoint";
     HostStopping = "host-stopping", Unavailable, "try again when the host is up";
     Overloaded = "overloaded", Unavailable, "try again later, or raise the limit that the message names";

@@ -16,6 +16,7 @@ pub mod network;
 pub mod octets;
 pub mod party;
 pub mod signed;
+pub mod text;
 pub mod x500;
 
 pub use claim::{Claim, FencingToken, RunId};

@@ -1,14 +1,15 @@
 //! The parties of a network, as a host sees them: names and keys in memory, everything else in signed files, read and
-//! verified when somebody first asks.
+//! verified when somebody first asks, and again after an hour, so that a certificate that has ended meanwhile is noticed.
+//!
+//! Nobody gets a key that was not verified: what stands in a node info is a claim until its certificates say so.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use maxhost_model::{
-    Encoded, NameQuery, NetworkParameters, NodeInfo, NotaryInfo, Party, PublicKey, SecureHash, Signed, X500Name,
-    from_cbor,
+    Encoded, NameQuery, NetworkParameters, NodeInfo, NotaryInfo, Party, SecureHash, Signed, X500Name, from_cbor,
 };
 use parking_lot::RwLock;
 
@@ -21,6 +22,8 @@ use crate::party_index::{self, Line, Stamp};
 
 /// Larger node infos are refused unread.
 const MAX_NODE_INFO_SIZE: u64 = 1024 * 1024;
+/// How long a party counts as verified. Its certificates may end in that time.
+const VERIFIED_FOR: Duration = Duration::from_secs(3600);
 /// A folder that changed this shortly before it was listed may change again without a new time.
 const TIME_GRAIN: Duration = Duration::from_secs(2);
 
@@ -88,8 +91,15 @@ impl State {
 #[derive(Debug)]
 struct Entry {
     line: Line,
-    /// Platform version and serial, once the file has been verified.
-    verified: Option<(u32, u64)>,
+    verified: Option<Verified>,
+}
+
+/// What verifying a file has shown.
+#[derive(Debug, Clone, Copy)]
+struct Verified {
+    platform_version: u32,
+    serial: u64,
+    at: Instant,
 }
 
 impl NetworkMap {
@@ -188,10 +198,27 @@ impl NetworkMap {
         Ok((changes, read))
     }
 
-    /// All parties, in no order. The keys are those in the node infos, not verified yet.
-    #[must_use]
-    pub fn list(&self) -> Vec<(X500Name, PublicKey)> {
-        self.state.read().parties.values().map(|entry| (entry.line.name.clone(), entry.line.key.clone())).collect()
+    /// The parties whose name fits, verified, sorted by name; those that do not verify are left out, as if they were not
+    /// on the map, and told to `left_out` with the reason. Blocking: a party that was not asked for in the last hour is read
+    /// and verified, which takes some 200 µs.
+    pub fn matching(
+        &self,
+        fits: impl Fn(&X500Name) -> bool,
+        mut left_out: impl FnMut(&X500Name, PkiError),
+    ) -> Vec<VerifiedParty> {
+        let mut names: Vec<X500Name> = {
+            let state = self.state.read();
+            state.parties.values().map(|entry| &entry.line.name).filter(|name| fits(name)).cloned().collect()
+        };
+        names.sort();
+        let verified = names.iter().filter_map(|name| match self.party(name) {
+            Ok(party) => party,
+            Err(error) => {
+                left_out(name, error);
+                None
+            }
+        });
+        verified.collect()
     }
 
     /// How many parties there are.
@@ -212,7 +239,7 @@ impl NetworkMap {
         self.state.read().parties.contains_key(&name_hash(name))
     }
 
-    /// The names that a query fits, in order.
+    /// The names that a query fits, in order. That there is a node info of a name says nothing about whether it verifies.
     #[must_use]
     pub fn find(&self, query: &NameQuery) -> Vec<X500Name> {
         if let Some(name) = query.whole() {
@@ -225,7 +252,7 @@ impl NetworkMap {
         found
     }
 
-    /// The party of this name, verified; the first call for a name reads and verifies its file.
+    /// The party of this name, verified; the first call for a name in an hour reads and verifies its file.
     ///
     /// # Errors
     /// If the node info cannot be read or does not verify.
@@ -237,7 +264,8 @@ impl NetworkMap {
                 (Party::new(entry.line.name.clone(), entry.line.key.clone()), entry.verified, entry.line.stamp)
             }
         };
-        if let Some((platform_version, serial)) = known {
+        if let Some(Verified { platform_version, serial, .. }) = known.filter(|known| known.at.elapsed() < VERIFIED_FOR)
+        {
             let notary = self.parameters.is_notary(&party);
             return Ok(Some(VerifiedParty { party, platform_version, serial, notary }));
         }
@@ -248,7 +276,8 @@ impl NetworkMap {
             // The key in the index may be wrong, or the file newer than the entry: what was verified counts.
             entry.line.key = verified.owning_key.clone();
             if entry.line.stamp == stamp {
-                entry.verified = Some((info.platform_version, info.serial));
+                let (platform_version, serial) = (info.platform_version, info.serial);
+                entry.verified = Some(Verified { platform_version, serial, at: Instant::now() });
             }
         }
         let notary = self.parameters.is_notary(&verified);
@@ -258,6 +287,26 @@ impl NetworkMap {
             serial: info.serial,
             notary,
         }))
+    }
+
+    /// The party whose key has this fingerprint, verified.
+    ///
+    /// # Errors
+    /// As [`NetworkMap::party`].
+    pub fn by_fingerprint(&self, fingerprint: &SecureHash) -> Result<Option<VerifiedParty>> {
+        let named = |entry: &&Entry| entry.line.key.fingerprint() == *fingerprint;
+        let name = self.state.read().parties.values().find(named).map(|entry| entry.line.name.clone());
+        let Some(name) = name else { return Ok(None) };
+        // What verifying shows counts, not what the file claimed.
+        Ok(self.party(&name)?.filter(|verified| verified.party.owning_key.fingerprint() == *fingerprint))
+    }
+
+    /// Fingerprints of keys by name, as the node infos claim them: not verified, and no keys. They tell a host which of its
+    /// own identities to ask the ownership service for; whoever opens one of these holds its key and its certificates.
+    #[must_use]
+    pub fn fingerprints(&self) -> HashMap<X500Name, SecureHash> {
+        let state = self.state.read();
+        state.parties.values().map(|entry| (entry.line.name.clone(), entry.line.key.fingerprint())).collect()
     }
 
     /// The whole node info of a party, read and verified anew.

@@ -14,6 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status};
 
+use crate::budget::Share;
+use crate::connections::{Busy, Line};
 use crate::peer;
 use crate::status::to_status;
 
@@ -37,6 +39,10 @@ pub(crate) struct Admission {
 pub(crate) struct Admitted {
     pub(crate) caller: Caller,
     _permit: OwnedSemaphorePermit,
+    /// Keeps the connection from being taken for a silent one.
+    _busy: Option<Busy>,
+    /// What the request holds in memory: counted until it is answered.
+    _share: Option<Arc<Share>>,
 }
 
 impl Admission {
@@ -68,7 +74,11 @@ impl Admission {
         }
         let caller = peer::caller(request).map_err(to_status)?;
         match Arc::clone(room).try_acquire_owned() {
-            Ok(permit) => Ok(Admitted { caller, _permit: permit }),
+            Ok(permit) => {
+                let share = request.extensions().get::<Arc<Share>>();
+                let line = request.extensions().get::<Arc<Line>>();
+                Ok(Admitted { caller, _permit: permit, _busy: line.map(Line::begin), _share: share.cloned() })
+            }
             Err(_) => Err(to_status(Problem::new(Code::Overloaded, format!("the host serves no more {what}")))),
         }
     }

@@ -3,6 +3,8 @@
 //! Layer 4: turns protobuf into calls of the engine and its answers back. It knows no wasm, no database, no files.
 
 mod admission;
+mod budget;
+mod connections;
 mod convert;
 mod error;
 mod explain;

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maxhost_flows::api::HostApi;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::admission::Admission;
+use crate::budget::Budget;
+use crate::connections::{BACKLOG, Connections, accept};
 use crate::error::RpcError;
 use crate::explain::explain;
 use crate::proto::FILE_DESCRIPTOR_SET;
@@ -26,6 +28,8 @@ use crate::services::{flow::Flows, host::Hosts, network::Network};
 const MESSAGE_OVERHEAD: usize = 64 * 1024;
 /// An answer may be a page of many results; this is what a client must be ready for.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
+/// What all requests under way may hold in memory: 256 MiB.
+const REQUEST_BYTES: usize = 256 << 20;
 /// How long open connections may take to end once the host was asked to stop. The whole host stops within two seconds.
 const DRAIN: Duration = Duration::from_millis(1_500);
 
@@ -40,6 +44,8 @@ pub struct RpcOptions {
     pub max_calls: usize,
     /// Attached streams at once, over all connections.
     pub max_streams: usize,
+    /// Connections at once. More wait; silent ones are closed for them.
+    pub max_connections: usize,
     /// How long a call may take, streams apart.
     pub call_timeout: Duration,
     /// How often an idle connection is asked whether it lives.
@@ -53,6 +59,7 @@ impl Default for RpcOptions {
             max_message_size: 10 * 1024 * 1024,
             max_calls: 4_096,
             max_streams: 10_000,
+            max_connections: 4_096,
             call_timeout: Duration::from_secs(60),
             keepalive: Duration::from_secs(30),
         }
@@ -69,13 +76,21 @@ impl RpcServer {
     /// The address is not one, is not a loopback address, or is in use.
     pub async fn bind(options: RpcOptions, api: Arc<dyn HostApi>) -> Result<Bound, RpcError> {
         let address = loopback(&options.listen).await?;
-        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        let listener = listen(address).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => RpcError::PortInUse { address },
             _ => RpcError::Bind { address, source },
         })?;
         let local_addr = listener.local_addr().map_err(|source| RpcError::Bind { address, source })?;
         Ok(Bound { options, api, listener, local_addr })
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restarted host takes its port again at once, though connections of the one before linger in the kernel.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The address to listen on: the first that the text resolves to, if all of them are loopback addresses.
@@ -110,9 +125,13 @@ impl Bound {
     /// The server broke down by itself.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RpcError> {
         let routes = routes(&self.options, self.api, shutdown.clone()).await?;
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let incoming = accept(self.listener, Connections::new(self.options.max_connections));
+        let budget = Budget::new(REQUEST_BYTES.max(self.options.max_message_size.saturating_mul(2)));
         let server = Server::builder()
             .layer(MapResponseLayer::new(explain))
+            .layer(MapRequestLayer::new(move |request| budget.meter(request)))
+            // A request that does not come to its end is given up; the answer has its own limit.
+            .timeout(self.options.call_timeout.saturating_add(DRAIN))
             .http2_keepalive_interval(Some(self.options.keepalive))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .max_concurrent_streams(Some(u32::try_from(self.options.max_streams).unwrap_or(u32::MAX)))
@@ -136,13 +155,16 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
     let request = options.max_message_size.saturating_add(MESSAGE_OVERHEAD);
     let flows = FlowServiceServer::new(Flows(admission.clone()))
         .max_decoding_message_size(request)
-        .max_encoding_message_size(LARGEST_ANSWER);
+        .max_encoding_message_size(LARGEST_ANSWER)
+        .accept_compressed(CompressionEncoding::Gzip);
     let network = NetworkServiceServer::new(Network(admission.clone()))
         .max_decoding_message_size(MESSAGE_OVERHEAD)
-        .max_encoding_message_size(LARGEST_ANSWER);
+        .max_encoding_message_size(LARGEST_ANSWER)
+        .accept_compressed(CompressionEncoding::Gzip);
     let hosts = HostServiceServer::new(Hosts(admission))
         .max_decoding_message_size(MESSAGE_OVERHEAD)
-        .max_encoding_message_size(LARGEST_ANSWER);
+        .max_encoding_message_size(LARGEST_ANSWER)
+        .accept_compressed(CompressionEncoding::Gzip);
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<FlowServiceServer<Flows>>().await;

@@ -29,7 +29,7 @@ pub fn grpc_code(code: Code) -> GrpcCode {
     use maxhost_model::Class;
     match code {
         Code::IdentityExists | Code::DirectoryInUse => GrpcCode::AlreadyExists,
-        Code::ClientIdForeign => GrpcCode::PermissionDenied,
+        Code::ClientIdForeign | Code::PermissionDenied => GrpcCode::PermissionDenied,
         Code::MessageTooLarge | Code::Overloaded | Code::DiskFull => GrpcCode::ResourceExhausted,
         Code::CursorInvalid => GrpcCode::OutOfRange,
         Code::ArgumentsInvalid

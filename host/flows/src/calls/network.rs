@@ -77,8 +77,8 @@ impl FlowCalls {
     pub(super) fn find_parties(&mut self, query: &str, exact: bool) -> CallResult<Vec<GuestParty>> {
         let found: Vec<NotedParty> = self.note(&format!("parties {exact}"), query, |core| {
             let fits = |name: &X500Name| maxhost_model::name_query::has_component(name, query, exact);
-            let all = core.network.list().into_iter().filter(|(name, _)| fits(name));
-            Ok(all.map(|(name, key)| NotedParty::new(&name, key.spki())).collect())
+            let noted = |party: Party| NotedParty::new(&party.name, party.owning_key.spki());
+            Ok(core.parties(fits).into_iter().map(|verified| noted(verified.party)).collect())
         })?;
         Ok(found.into_iter().map(NotedParty::guest).collect())
     }

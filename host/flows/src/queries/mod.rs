@@ -1,4 +1,5 @@
-//! What the host answers to the outside: flows. Identities and the network are in `service/network.rs`.
+//! What the host answers to the outside: flows. Identities and the network are in `queries/network.rs`. Each method asks
+//! `access.rs` whether its caller may.
 
 mod attach;
 mod network;
@@ -12,6 +13,7 @@ use maxhost_model::{Code, FlowId, FlowRow, Problem, cbor_to_json, json_to_cbor};
 use maxhost_store::{ClientOp, FlowFilter as StoreFilter, FlowRecord, FlowState};
 use tokio::sync::oneshot;
 
+use crate::access::{self, Action, Subject};
 use crate::api::{
     self, ApiResult, Arguments, Caller, FinishedClientId, FlowDetail, FlowEvents, FlowFilter, FlowPage, FlowPhase,
     FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges, NodeInfoView, ParametersView, PartyView,
@@ -27,15 +29,60 @@ use crate::watchers::Watch;
 
 /// Longest client id, characters (spec 1.7).
 const MAX_CLIENT_ID: usize = 512;
-/// Rows read at once while a list is filtered.
+/// Rows read at once for a list.
 const LIST_PAGE: u32 = 500;
+/// Rows read at once while many of them may not be shown.
+const FILTERED_PAGE: u32 = 50;
 /// Most flows on one page.
 const MAX_PAGE: u32 = 10_000;
 
 impl Host {
+    /// The one identity that a name fits among those that exist for the caller.
+    fn resolve(&self, caller: &Caller, name: &str) -> ApiResult<Arc<IdentityEntry>> {
+        let directory = &self.core.directory;
+        if caller.rights.are_all() {
+            return directory.resolve(name);
+        }
+        if let Some(entry) = directory.get(name).filter(|entry| caller.rights.see(&entry.text)) {
+            return Ok(entry);
+        }
+        let mut seen = directory.matching(name);
+        seen.retain(|entry| caller.rights.see(&entry.text));
+        match seen.as_slice() {
+            [entry] => Ok(entry.clone()),
+            [] => Err(Problem::new(Code::IdentityNotFound, format!("no identity of this host fits '{name}'"))
+                .detail("identity", name)),
+            several => {
+                let names: Vec<&str> = several.iter().take(10).map(|entry| &*entry.text).collect();
+                let text = format!("'{name}' fits several identities: {}", names.join("; "));
+                Err(Problem::new(Code::IdentityAmbiguous, text).detail("identity", name))
+            }
+        }
+    }
+
+    /// Whether the caller may do something with a flow that there is; of one that nobody knows he is told so.
+    async fn check_flow(&self, caller: &Caller, action: Action, id: FlowId) -> ApiResult<()> {
+        if caller.rights.are_all() {
+            return Ok(());
+        }
+        let subject = |identity: &str, flow: &str, user: Option<&str>| {
+            access::check(
+                caller,
+                action,
+                &Subject { identity: Some(identity), flow: Some(flow), flow_id: Some(id), user },
+            )
+        };
+        if let Some(end) = self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+            return subject(&end.summary.identity, &end.summary.flow, end.origin.strip_prefix("rpc:"));
+        }
+        let record = self.record(id).await?.ok_or_else(|| no_flow(id))?;
+        let identity = self.core.directory.name_of(record.identity).map(|name| name.to_string()).unwrap_or_default();
+        subject(&identity, &record.name, record.user.as_deref())
+    }
+
     /// An identity that can be asked for something.
-    fn usable(&self, name: &str) -> ApiResult<Arc<IdentityEntry>> {
-        let entry = self.core.directory.resolve(name)?;
+    fn usable(&self, caller: &Caller, name: &str) -> ApiResult<Arc<IdentityEntry>> {
+        let entry = self.resolve(caller, name)?;
         match entry.problem() {
             Some(problem) => Err(quarantined(&entry.text, &problem)),
             None => Ok(entry),
@@ -70,11 +117,19 @@ impl Host {
     }
 
     /// A flow that this identity can start, and arguments that fit it.
-    fn startable(&self, entry: &IdentityEntry, flow: &str, arguments: Arguments) -> ApiResult<(Arc<FlowDef>, Bytes)> {
+    fn startable(
+        &self,
+        caller: &Caller,
+        entry: &IdentityEntry,
+        flow: &str,
+        arguments: Arguments,
+    ) -> ApiResult<(Arc<FlowDef>, Bytes)> {
         if let Some(problem) = entry.problem() {
             return Err(quarantined(&entry.text, &problem));
         }
         let def = self.apps_of(entry)?.find(flow)?.clone();
+        let subject = Subject { identity: Some(&entry.text), flow: Some(&def.name), ..Subject::default() };
+        access::check(caller, Action::StartFlow, &subject)?;
         if !def.descriptor.startable {
             return Err(Problem::new(Code::FlowNotStartable, format!("flow {} cannot be started by RPC", def.name)));
         }
@@ -111,9 +166,11 @@ impl Host {
             let text = format!("a client id of {} characters", id.chars().count());
             return Err(Problem::new(Code::ClientIdInvalid, text));
         }
-        let entry = self.core.directory.resolve(&identity)?;
-        let (def, arguments) = match self.startable(&entry, &flow, arguments) {
+        access::check_some(caller, Action::StartFlow)?;
+        let entry = self.resolve(caller, &identity)?;
+        let (def, arguments) = match self.startable(caller, &entry, &flow, arguments) {
             Ok(startable) => startable,
+            Err(problem) if problem.code == Code::PermissionDenied => return Err(problem),
             Err(problem) => {
                 return Ok((self.started_before(caller, &entry, client_id, problem).await?, None));
             }
@@ -180,15 +237,25 @@ impl Host {
         Ok(record.filter(|record| record.id == id))
     }
 
-    async fn entries(&self, filter: Option<&str>) -> ApiResult<Vec<Arc<IdentityEntry>>> {
+    fn entries(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Arc<IdentityEntry>>> {
         match filter {
-            Some(name) => Ok(vec![self.core.directory.resolve(name)?]),
-            None => Ok(self.core.directory.all()),
+            Some(name) => Ok(vec![self.resolve(caller, name)?]),
+            None => {
+                let mut all = self.core.directory.all();
+                all.retain(|entry| caller.rights.see(&entry.text));
+                Ok(all)
+            }
         }
     }
 
-    async fn list(&self, filter: FlowFilter) -> ApiResult<FlowPage> {
-        let identity = filter.identity.as_deref().map(|name| self.core.directory.resolve(name)).transpose()?;
+    async fn list(&self, caller: &Caller, filter: FlowFilter) -> ApiResult<FlowPage> {
+        access::check_some(caller, Action::ListFlows)?;
+        let may_see = |summary: &FlowSummary, user: Option<&str>| {
+            let (identity, flow) = (Some(summary.identity.as_str()), Some(summary.flow.as_str()));
+            let subject = Subject { identity, flow, flow_id: Some(summary.flow_id), user };
+            caller.rights.are_all() || caller.rights.allow(&caller.user, Action::ListFlows, &subject)
+        };
+        let identity = filter.identity.as_deref().map(|name| self.resolve(caller, name)).transpose()?;
         let limit = match filter.limit {
             0 => 100,
             limit => limit.min(MAX_PAGE),
@@ -207,6 +274,7 @@ impl Host {
         let mut remembered: Vec<_> = remembered
             .filter(|detail| detail.origin.starts_with("peer:") && detail.summary.phase == FlowPhase::Completed)
             .filter(|detail| before.is_none_or(|before| detail.summary.flow_id.row() < before))
+            .filter(|detail| may_see(&detail.summary, None))
             .map(|detail| detail.summary.clone())
             .filter(|summary| identity.as_ref().is_none_or(|entry| *entry.text == *summary.identity))
             .collect();
@@ -217,23 +285,27 @@ impl Host {
                 && filter.flow.as_ref().is_none_or(|part| summary.flow.contains(part.as_str()))
         };
         let mut flows = Vec::new();
+        // No more rows than will be shown, where all are: each may be large.
+        let all_fit = filter.flow.is_none() && caller.rights.are_all();
+        let rows = u32::try_from(limit + 1).unwrap_or(LIST_PAGE).min(if all_fit { LIST_PAGE } else { FILTERED_PAGE });
         loop {
             let page = StoreFilter {
                 identity: identity.as_ref().map(|entry| entry.row),
                 states: states_of(&filter.phases),
                 name: None,
                 before,
-                limit: LIST_PAGE,
+                limit: rows,
                 ..StoreFilter::default()
             };
             let records = self.core.store.list_flows(&page).await.map_err(Problem::from)?;
-            let last = records.len() < LIST_PAGE as usize;
+            let last = records.len() < rows as usize;
             for record in records {
                 before = Some(record.row);
                 while let Some(summary) = remembered.next_if(|summary| summary.flow_id.row() > record.row) {
                     flows.extend(Some(summary).filter(&fits));
                 }
-                flows.extend(Some(self.summary(&record)).filter(&fits));
+                let summary = self.summary(&record);
+                flows.extend(Some(summary).filter(&fits).filter(|summary| may_see(summary, record.user.as_deref())));
             }
             if last {
                 flows.extend(remembered.by_ref().filter(&fits));
@@ -293,12 +365,13 @@ impl HostApi for Host {
         Ok((started, events))
     }
 
-    async fn attach(&self, _caller: &Caller, flow: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
+    async fn attach(&self, caller: &Caller, flow: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
+        self.check_flow(caller, Action::Attach, flow).await?;
         self.attach_to(flow, cursor).await
     }
 
     async fn find_client_id(&self, caller: &Caller, identity: &str, client_id: &str) -> ApiResult<FlowId> {
-        let entry = self.core.directory.resolve(identity)?;
+        let entry = self.resolve(caller, identity)?;
         let unknown = || {
             let text = format!("identity {} has no flow with client id '{client_id}'", entry.text);
             Problem::new(Code::ClientIdNotFound, text)
@@ -309,15 +382,17 @@ impl HostApi for Host {
         record.map(|record| record.id).ok_or_else(unknown)
     }
 
-    async fn flow(&self, _caller: &Caller, flow: FlowId) -> ApiResult<FlowDetail> {
+    async fn flow(&self, caller: &Caller, flow: FlowId) -> ApiResult<FlowDetail> {
+        self.check_flow(caller, Action::GetFlow, flow).await?;
         self.detail(flow).await
     }
 
-    async fn list_flows(&self, _caller: &Caller, filter: FlowFilter) -> ApiResult<FlowPage> {
-        self.list(filter).await
+    async fn list_flows(&self, caller: &Caller, filter: FlowFilter) -> ApiResult<FlowPage> {
+        self.list(caller, filter).await
     }
 
-    async fn kill_flow(&self, _caller: &Caller, flow: FlowId) -> ApiResult<bool> {
+    async fn kill_flow(&self, caller: &Caller, flow: FlowId) -> ApiResult<bool> {
+        self.check_flow(caller, Action::KillFlow, flow).await?;
         // A flow whose first commit is on its way is not in the database yet: looked for in memory first, so that it is
         // found in one of the two.
         let port = self.port_of(flow);
@@ -341,10 +416,16 @@ impl HostApi for Host {
     }
 
     async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool> {
-        for entry in self.entries(identity).await? {
+        access::check_some(caller, Action::RemoveClientId)?;
+        for entry in self.entries(caller, identity)? {
             let found = self.core.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
             let Some(row) = found else { continue };
             let record = self.core.store.flow(row).await.map_err(Problem::from)?;
+            if let Some(record) = &record {
+                let (identity, flow) = (Some(&*entry.text), Some(record.name.as_str()));
+                let subject = Subject { identity, flow, flow_id: Some(record.id), user: Some(&caller.user) };
+                access::check(caller, Action::RemoveClientId, &subject)?;
+            }
             if record.is_some_and(|record| record.state.is_live()) {
                 let text = format!("the flow of client id '{client_id}' has not ended");
                 return Err(Problem::new(Code::ClientIdRunning, text).detail("client_id", client_id));
@@ -358,8 +439,9 @@ impl HostApi for Host {
     }
 
     async fn finished_client_ids(&self, caller: &Caller, identity: Option<&str>) -> ApiResult<Vec<FinishedClientId>> {
+        access::check_some(caller, Action::FinishedClientIds)?;
         let mut finished = Vec::new();
-        for entry in self.entries(identity).await? {
+        for entry in self.entries(caller, identity)? {
             let clients = self.core.store.clients(entry.row, Some(&caller.user)).await.map_err(Problem::from)?;
             let ended: Vec<_> = clients.into_iter().filter(|client| !client.state.is_live()).collect();
             let rows: Vec<FlowRow> = ended.iter().map(|client| client.flow).collect();
@@ -378,38 +460,56 @@ impl HostApi for Host {
         Ok(finished)
     }
 
-    async fn flow_types(&self, _caller: &Caller, identity: &str) -> ApiResult<Vec<FlowType>> {
-        let entry = self.usable(identity)?;
+    async fn flow_types(&self, caller: &Caller, identity: &str) -> ApiResult<Vec<FlowType>> {
+        access::check_some(caller, Action::RegisteredFlows)?;
+        let entry = self.usable(caller, identity)?;
         let mut types: Vec<FlowType> = self.apps_of(&entry)?.flows.values().map(|flow| flow.to_type()).collect();
+        types.retain(|flow| {
+            let subject = Subject { identity: Some(&entry.text), flow: Some(&flow.name), ..Subject::default() };
+            caller.rights.allow(&caller.user, Action::RegisteredFlows, &subject)
+        });
         types.sort_by(|a, b| (!a.startable, &a.name).cmp(&(!b.startable, &b.name)));
         Ok(types)
     }
 
-    async fn identities(&self, _caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<IdentityView>> {
-        self.identity_views(filter)
+    async fn identities(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<IdentityView>> {
+        access::check(caller, Action::ListIdentities, &Subject::default())?;
+        let mut views = self.identity_views(filter)?;
+        views.retain(|view| caller.rights.see(&view.name));
+        Ok(views)
     }
 
-    async fn identity(&self, _caller: &Caller, name: &str) -> ApiResult<IdentityView> {
-        self.one_identity(name)
+    async fn identity(&self, caller: &Caller, name: &str) -> ApiResult<IdentityView> {
+        access::check(caller, Action::GetIdentity, &Subject::default())?;
+        if caller.rights.are_all() {
+            return self.one_identity(name);
+        }
+        let entry = self.resolve(caller, name)?;
+        self.one_identity(&entry.text)
     }
 
-    async fn parties(&self, _caller: &Caller, query: Option<&str>, exact: bool) -> ApiResult<Vec<PartyView>> {
-        self.party_views(query, exact)
+    async fn parties(&self, caller: &Caller, query: Option<&str>, exact: bool) -> ApiResult<Vec<PartyView>> {
+        access::check(caller, Action::Parties, &Subject::default())?;
+        self.party_views(query, exact).await
     }
 
-    async fn network_feed(&self, _caller: &Caller) -> ApiResult<(Vec<PartyView>, NetworkChanges)> {
-        self.feed()
+    async fn network_feed(&self, caller: &Caller) -> ApiResult<(Vec<PartyView>, NetworkChanges)> {
+        access::check(caller, Action::NetworkMapFeed, &Subject::default())?;
+        self.feed().await
     }
 
-    async fn node_info(&self, _caller: &Caller, party: &str) -> ApiResult<NodeInfoView> {
+    async fn node_info(&self, caller: &Caller, party: &str) -> ApiResult<NodeInfoView> {
+        access::check(caller, Action::NodeInfo, &Subject::default())?;
         self.node_info_view(party)
     }
 
-    async fn network_parameters(&self, _caller: &Caller) -> ApiResult<ParametersView> {
+    async fn network_parameters(&self, caller: &Caller) -> ApiResult<ParametersView> {
+        access::check(caller, Action::NetworkParameters, &Subject::default())?;
         Ok(self.parameters_view())
     }
 
-    async fn status(&self, _caller: &Caller) -> ApiResult<HostStatus> {
+    async fn status(&self, caller: &Caller) -> ApiResult<HostStatus> {
+        access::check(caller, Action::Status, &Subject::default())?;
         self.host_status().await
     }
 }

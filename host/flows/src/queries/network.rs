@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use maxhost_model::{Code, NameQuery, Problem, X500Name, name_query};
+use maxhost_pki::VerifiedParty;
 use maxhost_store::FlowState;
 use tokio::sync::broadcast;
 
@@ -11,6 +12,7 @@ use crate::api::{
     ApiResult, FlowPhase, HostStatus, IdentityPhase, IdentityView, NetworkChanges, NodeInfoView, ParametersView,
     PartyView,
 };
+use crate::core::Core;
 use crate::error::stopping;
 use crate::host::Host;
 use crate::registry::{EntryState, IdentityEntry};
@@ -74,31 +76,28 @@ impl Host {
 
     pub(crate) fn party_view(&self, name: &X500Name) -> Option<PartyView> {
         let verified = self.core.network.party(name).ok().flatten()?;
-        Some(PartyView {
-            name: name.to_string(),
-            owning_key: verified.party.owning_key.spki().to_vec(),
-            notary: verified.notary,
-            local: self.core.directory.get(name.as_str()).is_some(),
-        })
+        Some(shown(&self.core, verified))
     }
 
-    pub(super) fn party_views(&self, query: Option<&str>, exact: bool) -> ApiResult<Vec<PartyView>> {
-        let names = self.core.network.list().into_iter().map(|(name, _)| name);
-        let mut found: Vec<PartyView> = names
-            .filter(|name| match query {
-                None => true,
-                Some(query) if exact => name.as_str() == query || name_query::has_component(name, query, true),
-                Some(query) => NameQuery::new(query).matches(name) || name_query::has_component(name, query, false),
-            })
-            .filter_map(|name| self.party_view(&name))
-            .collect();
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+    /// The parties of the network that a query fits. Certificates are verified on a thread for what blocks.
+    pub(super) async fn party_views(&self, query: Option<&str>, exact: bool) -> ApiResult<Vec<PartyView>> {
+        let (core, query) = (self.core.clone(), query.map(str::to_owned));
+        let work = move || {
+            let whole = query.as_deref().map(NameQuery::new);
+            let fits = |name: &X500Name| match (&query, &whole) {
+                (Some(query), _) if exact => name.as_str() == query || name_query::has_component(name, query, true),
+                (Some(query), Some(whole)) => whole.matches(name) || name_query::has_component(name, query, false),
+                _ => true,
+            };
+            core.parties(fits).into_iter().map(|verified| shown(&core, verified)).collect()
+        };
+        let found = tokio::task::spawn_blocking(work).await;
+        found.map_err(|error| Problem::new(Code::Internal, format!("looking for parties failed: {error}")))
     }
 
-    pub(super) fn feed(&self) -> ApiResult<(Vec<PartyView>, NetworkChanges)> {
+    pub(super) async fn feed(&self) -> ApiResult<(Vec<PartyView>, NetworkChanges)> {
         let changes = self.network_changes.subscribe();
-        let snapshot = self.party_views(None, false)?;
+        let snapshot = self.party_views(None, false).await?;
         let stopping_token = self.core.stopping.clone();
         let next = move |(mut changes, stop): (broadcast::Receiver<_>, tokio_util::sync::CancellationToken)| async move {
             let change = tokio::select! {
@@ -203,6 +202,15 @@ impl Host {
                 ("units", stats.units),
             ]),
         })
+    }
+}
+
+fn shown(core: &Core, verified: VerifiedParty) -> PartyView {
+    PartyView {
+        local: core.directory.get(verified.party.name.as_str()).is_some(),
+        name: verified.party.name.to_string(),
+        owning_key: verified.party.owning_key.spki().to_vec(),
+        notary: verified.notary,
     }
 }
 

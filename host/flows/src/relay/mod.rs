@@ -120,8 +120,8 @@ fn queue_of(core: &Core, name: &str) -> Option<QueueName> {
 /// The identity of this host whose inbound queue this is.
 fn entry_of(core: &Core, queue: &QueueName) -> Option<Arc<IdentityEntry>> {
     let fingerprint = queue.fingerprint()?;
-    let (name, _) = core.network.list().into_iter().find(|(_, key)| key.fingerprint() == fingerprint)?;
-    core.directory.get(name.as_str())
+    let party = core.network.by_fingerprint(&fingerprint).ok()??;
+    core.directory.get(party.party.name.as_str())
 }
 
 /// An outbox row as it goes to the broker. One that was to be written to its recipient directly is put into an envelope

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use maxhost_model::text::one_line;
 use maxhost_model::{Code, Problem};
 use maxhost_sandbox::Inspection;
 use serde_json::{Value, json};
@@ -104,6 +105,7 @@ pub fn text(inspection: &Inspection) -> String {
         lines.push(format!("  {}  ({role}, version {})  {}", flow.name, flow.version, flow.doc));
     }
     lines.push(format!("imports {}", inspection.imports.join(", ")));
+    let lines: Vec<_> = lines.iter().map(|line| one_line(line)).collect();
     lines.join("\n")
 }
 

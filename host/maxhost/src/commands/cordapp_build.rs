@@ -26,6 +26,9 @@ const PROFILE: [(&str, &str); 7] = [
 
 /// Builds the crate in a folder.
 pub fn execute(context: &Context, path: &Path) -> Outcome {
+    if !path.exists() {
+        return Err(Problem::new(Code::FileNotFound, format!("there is no folder {}", path.display())));
+    }
     if !path.join("Cargo.toml").is_file() {
         let message = format!("{} holds no crate: there is no Cargo.toml", path.display());
         return Err(Problem::new(Code::FileUnreadable, message)

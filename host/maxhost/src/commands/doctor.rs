@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use super::{cordapp, cordapp_build};
 use crate::config::Config;
 use crate::context::{Context, Outcome};
-use crate::manifest;
+use crate::run::LARGEST_MANIFEST;
 use crate::units::show_size;
+use crate::{files, manifest, render};
 
 /// Below this a host may soon stop writing.
 const LEAST_DISK: u64 = 512 << 20;
@@ -59,6 +60,7 @@ pub fn execute(context: &Context) -> Outcome {
     if let Ok(config) = &config {
         checks.extend(folders(config));
         checks.push(key_files(config));
+        checks.push(data_files(config));
         checks.push(passphrase(config));
         checks.push(network(config));
         checks.push(manifests(config));
@@ -83,9 +85,9 @@ pub fn execute(context: &Context) -> Outcome {
     } else {
         for check in &checks {
             let mark = if check.ok { "ok    " } else { "WRONG " };
-            context.out.data(&format!("{mark} {:12} {}", check.check, check.detail));
+            context.out.data(&format!("{mark} {:12} {}", check.check, render::printable(&check.detail)));
             if let Some(remedy) = &check.remedy {
-                context.out.data(&format!("       {:12} try: {remedy}", ""));
+                context.out.data(&format!("       {:12} try: {}", "", render::printable(remedy)));
             }
         }
     }
@@ -116,12 +118,47 @@ fn folders(config: &Config) -> Vec<Check> {
     ]
 }
 
+/// Nobody but the host's user may read what flows have said: it is in the database and in the broker's queues.
+fn data_files(config: &Config) -> Check {
+    let data = config.data();
+    if !data.exists() {
+        return fine("private", format!("{} will be made, for its owner only", data.display()));
+    }
+    let mut exposed = Vec::new();
+    if is_exposed(data) {
+        exposed.push(data.to_owned());
+    }
+    let entries = std::fs::read_dir(data).into_iter().flatten().flatten();
+    exposed.extend(entries.map(|entry| entry.path()).filter(|path| is_exposed(path)));
+    match exposed.first() {
+        None => fine("private", format!("{} is its owner's only", data.display())),
+        Some(first) => wrong(
+            "private",
+            format!(
+                "{} files or folders with what flows say are open to others, the first is {}",
+                exposed.len(),
+                first.display()
+            ),
+            format!("chmod -R go= {}; the host does it when it starts, if it owns them", data.display()),
+        ),
+    }
+}
+
+/// Whether others than the owner may do anything with a file or folder.
+fn is_exposed(path: &Path) -> bool {
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|metadata| !metadata.is_symlink() && metadata.permissions().mode() & 0o077 != 0)
+}
+
 /// Nobody but the host's user may read private keys and the passphrase.
 fn key_files(config: &Config) -> Check {
     let mut exposed = Vec::new();
     let mut seen = 0_u64;
     let mut folders = vec![config.keys()];
     while let Some(folder) = folders.pop() {
+        if is_exposed(&folder) {
+            exposed.push(folder.clone());
+        }
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) => return wrong("keys", format!("{}: {error}", folder.display()), Code::KeyUnreadable.remedy()),
@@ -133,7 +170,7 @@ fn key_files(config: &Config) -> Check {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "key") {
                 seen += 1;
-                if metadata.permissions().mode() & 0o077 != 0 {
+                if is_exposed(&path) {
                     exposed.push(path);
                 }
             }
@@ -149,14 +186,14 @@ fn key_files(config: &Config) -> Check {
         Some(first) => wrong(
             "keys",
             format!("{} files can be read by others, the first is {}", exposed.len(), first.display()),
-            format!("chmod 600 {}", first.display()),
+            format!("chmod go= {}", first.display()),
         ),
     }
 }
 
 fn passphrase(config: &Config) -> Check {
     let unlocked = config.passphrase().and_then(|passphrase| {
-        let passphrase = Passphrase::new(passphrase.0)?;
+        let passphrase = Passphrase::new(passphrase.expose())?;
         Ok(KeyVault::unlock(&config.keys(), &passphrase)?)
     });
     of("passphrase", unlocked, |_| "opens the key vault".to_owned())
@@ -221,7 +258,7 @@ fn specs(config: &Config) -> Vec<IdentitySpec> {
     let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files
         .filter_map(|path| {
-            let text = std::fs::read_to_string(&path).ok()?;
+            let text = files::read_text(&path, LARGEST_MANIFEST).ok()?;
             manifest::parse(&path, &text).ok()
         })
         .collect()
@@ -238,7 +275,7 @@ fn manifests(config: &Config) -> Check {
         if path.extension().is_none_or(|extension| extension != "toml") {
             continue;
         }
-        let problem = match std::fs::read_to_string(&path) {
+        let problem = match files::read_text(&path, LARGEST_MANIFEST) {
             Err(error) => Some(format!("{}: {error}", path.display())),
             Ok(text) => match manifest::parse(&path, &text) {
                 Err(bad) => Some(bad.problem.message),
@@ -274,6 +311,9 @@ fn cordapps(config: &Config) -> Check {
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.extension().is_none_or(|extension| extension != "wasm") {
             continue;
+        }
+        if !path.is_file() {
+            return wrong("cordapps", format!("{} is no regular file", path.display()), "remove it from the folder");
         }
         match cordapp::inspect(&path) {
             Ok((_, found)) => names.push(format!("{} {}", found.descriptor.name, found.descriptor.version)),

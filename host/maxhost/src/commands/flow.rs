@@ -95,7 +95,11 @@ fn all_of(place: &str, read: std::io::Result<Option<Vec<u8>>>) -> Result<String,
     let unreadable = |why: &dyn std::fmt::Display| {
         Problem::new(Code::FileUnreadable, format!("cannot read the arguments from {place}: {why}"))
     };
-    let bytes = read.map_err(|error| unreadable(&error))?.ok_or_else(|| {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Problem::new(Code::FileNotFound, format!("there is no file {place}")),
+        _ => unreadable(&error),
+    };
+    let bytes = read.map_err(failed)?.ok_or_else(|| {
         let most = show_size(LARGEST_ARGUMENTS);
         Problem::new(Code::MessageTooLarge, format!("the arguments from {place} are larger than {most}"))
     })?;
@@ -174,7 +178,12 @@ impl Follower<'_> {
                 let state = render::flow_state(change.state());
                 self.tell(
                     || json!({"event": "state", "state": state, "reason": change.reason}),
-                    || change.reason.as_ref().map_or(state.to_owned(), |reason| format!("{state}: {reason}")),
+                    || {
+                        change
+                            .reason
+                            .as_ref()
+                            .map_or(state.to_owned(), |reason| format!("{state}: {}", render::printable(reason)))
+                    },
                 );
                 if change.state() == pb::FlowState::Hospital {
                     // Full: it was told already.
@@ -207,7 +216,7 @@ impl Follower<'_> {
     fn tell(&self, object: impl FnOnce() -> Value, text: impl FnOnce() -> String) {
         let out = self.context.out;
         match (self.watch, out.is_json()) {
-            (true, true) => out.data(&object().to_string()),
+            (true, true) => out.json(&object()),
             (true, false) => out.note(&text()),
             (false, _) => {}
         }
@@ -222,12 +231,12 @@ fn ended(context: &Context, flow: &pb::Flow, watch: bool) -> Outcome {
         if watch {
             object.insert("event".to_owned(), "ended".into());
         }
-        context.out.data(&Value::Object(object).to_string());
+        context.out.json(&Value::Object(object));
     }
     match failure(flow) {
         None => {
             if !context.out.is_json() {
-                context.out.data(&result.to_string());
+                context.out.json(&result);
             }
             Ok(0)
         }
@@ -384,7 +393,7 @@ fn properties(schema: &Value) -> String {
             };
             let optional = if required(name) { "" } else { ", optional" };
             let doc = property["description"].as_str().map(|doc| format!("  {doc}")).unwrap_or_default();
-            format!("    {name}: {kind}{optional}{doc}\n")
+            format!("    {}\n", render::printable(&format!("{name}: {kind}{optional}{doc}")))
         })
         .collect()
 }
@@ -401,7 +410,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "[1]").unwrap();
         assert_eq!(arguments(Some(&format!("@{}", file.path().display()))).unwrap(), "[1]");
-        assert_eq!(arguments(Some("@/does/not/exist")).unwrap_err().code, Code::FileUnreadable);
+        assert_eq!(arguments(Some("@/does/not/exist")).unwrap_err().code, Code::FileNotFound);
         let problem = arguments(Some("{\n'a'}")).unwrap_err();
         assert_eq!((problem.code, problem.details["line"].as_str()), (Code::ArgumentsInvalid, "2"));
     }

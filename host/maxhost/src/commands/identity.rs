@@ -19,6 +19,7 @@ use crate::cli::IdentityCommand;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
 use crate::files::{self, io_problem};
+use crate::run::LARGEST_MANIFEST;
 use crate::{manifest, render};
 
 /// How many of the identities that a name fits are told.
@@ -77,7 +78,7 @@ fn manifests(config: &Config) -> Result<Vec<Present>, Problem> {
         if file.extension().is_none_or(|extension| extension != "toml") {
             continue;
         }
-        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        let Ok(text) = files::read_text(&file, LARGEST_MANIFEST) else { continue };
         if let Ok(spec) = manifest::parse(&file, &text)
             && let Ok(name) = X500Name::parse(&spec.name)
         {
@@ -193,7 +194,7 @@ fn issue(config: &Config, name: &X500Name) -> Result<(String, String), Problem> 
         )
         .remedy("get keys and certificates from the network's doorman, and write the manifest"));
     }
-    let passphrase = Passphrase::new(config.passphrase()?.0)?;
+    let passphrase = Passphrase::new(config.passphrase()?.expose())?;
     let mut network = DevNetwork::open(config.root(), &Options { passphrase: Some(passphrase), ..Options::default() })?;
     let issued = network.issue(name)?;
     Ok((issued.slug.clone(), format!("../keys/{}", issued.slug)))

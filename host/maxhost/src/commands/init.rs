@@ -35,7 +35,7 @@ pub fn execute(context: &Context, args: &InitArgs) -> Outcome {
     let cordapps = install(&components, &dir.join("cordapps"))?;
     let issued = issue(context, dir, &names, &notary)?;
     files::create_dir(&dir.join("identities"))?;
-    files::create_dir(&dir.join("data"))?;
+    files::create_private_dir(&dir.join("data"))?;
     for identity in &issued {
         let file = dir.join("identities").join(format!("{}.toml", identity.slug));
         let text = manifest::template(identity.name.as_str(), &cordapps, &format!("../keys/{}", identity.slug));
@@ -95,7 +95,7 @@ fn components(folder: Option<&Path>) -> Result<Vec<(Vec<u8>, Inspection)>, Probl
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") {
+        if path.extension().is_some_and(|extension| extension == "wasm") && path.is_file() {
             found.push(cordapp::inspect(&path)?);
         }
     }

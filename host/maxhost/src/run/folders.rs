@@ -1,6 +1,7 @@
 //! What changes in the installation's folders acts on the running host: manifests, installed components, the network.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use maxhost_flows::Host;
 use maxhost_flows::options::IdentitySpec;
@@ -11,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::manifests::{Change, Manifests};
 use super::watch::Bell;
 use crate::config::Config;
+
+/// The pause before changes that could not be acted on are tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// The tasks that watch; they end with `stop`, or when they are aborted.
 pub struct Watching(JoinSet<()>);
@@ -29,7 +33,7 @@ pub type Looked = (Manifests, Vec<IdentitySpec>);
 pub fn watch(config: &Config, host: Arc<Host>, (manifests, refused): Looked, stop: CancellationToken) -> Watching {
     let mut tasks = JoinSet::new();
     let bells = [Bell::new(&config.identities(), false), Bell::new(&config.cordapps(), false)];
-    let network = Bell::new(&config.network(), true);
+    let mut network = Bell::new(&config.network(), true);
     tasks.spawn(watch_manifests(Arc::clone(&host), manifests, refused, bells, stop.clone()));
     tasks.spawn(async move {
         while network.wait(&stop).await {
@@ -46,14 +50,17 @@ async fn watch_manifests(
     host: Arc<Host>,
     mut manifests: Manifests,
     mut refused: Vec<IdentitySpec>,
-    bells: [Bell; 2],
+    [mut manifest_bell, mut component_bell]: [Bell; 2],
     stop: CancellationToken,
 ) {
+    // Something could not be done: it is tried again without a ring.
+    let mut again = false;
     loop {
-        // Whichever rings, both folders are looked at: the wait for the other is given up, and its ring with it.
+        // Whichever rings, both folders are looked at.
         let go_on = tokio::select! {
-            go_on = bells[0].wait(&stop) => go_on,
-            go_on = bells[1].wait(&stop) => go_on,
+            go_on = manifest_bell.wait(&stop) => go_on,
+            go_on = component_bell.wait(&stop) => go_on,
+            () = tokio::time::sleep(AGAIN), if again => true,
         };
         if !go_on {
             return;
@@ -74,14 +81,15 @@ async fn watch_manifests(
                 changes.extend(refused.extract_if(.., |spec| spec.keys.is_dir()).map(Change::Put));
                 apply(&host, changes).await
             }
-            Err(problem) => Err(problem),
+            // Nothing is known of what changed: all stays as it is until the folder can be read again.
+            Err(problem) => Err((problem, Vec::new())),
         };
+        again = applied.is_err();
         match applied {
             Ok(new) => refused.extend(new),
-            Err(problem) => {
+            Err((problem, undone)) => {
                 tracing::warn!(code = %problem.code, "the manifests cannot be taken: {}", problem.message);
-                // Nothing is known to have been taken: the next look takes all again.
-                manifests.forget_all();
+                manifests.undo(undone);
             }
         }
     }
@@ -90,18 +98,25 @@ async fn watch_manifests(
 /// Acts on changes, removals first. Gives the identities that were refused because their keys are not there yet.
 ///
 /// # Errors
-/// The database fails.
-pub async fn apply(host: &Arc<Host>, changes: Vec<Change>) -> Result<Vec<IdentitySpec>, Problem> {
+/// The database fails; with what was not done.
+pub async fn apply(host: &Arc<Host>, changes: Vec<Change>) -> Result<Vec<IdentitySpec>, (Problem, Vec<Change>)> {
     let mut specs = Vec::new();
-    for change in changes {
+    let mut changes = changes.into_iter();
+    while let Some(change) = changes.next() {
         match change {
-            Change::Remove(name) => host.remove_identity(&name).await?,
+            Change::Remove(name) => {
+                if let Err(problem) = host.remove_identity(&name).await {
+                    let specs = specs.into_iter().map(Change::Put);
+                    return Err((problem, std::iter::once(Change::Remove(name)).chain(specs).chain(changes).collect()));
+                }
+            }
             Change::Quarantine { file, name, problem } => host.quarantine(&file, name, problem).await,
             Change::Put(spec) => specs.push(spec),
         }
     }
     // All at once: the database writes them together.
-    let refused = host.put_identities(specs).await?;
+    let put = host.put_identities(specs.clone()).await;
+    let refused = put.map_err(|problem| (problem, specs.into_iter().map(Change::Put).collect()))?;
     let waiting = refused.into_iter().filter(|(_, problem)| problem.code == Code::KeyUnreadable);
     Ok(waiting.map(|(spec, _)| spec).collect())
 }

@@ -11,7 +11,10 @@ use std::sync::Arc;
 use maxhost_flows::options::IdentitySpec;
 use maxhost_model::{Code, Problem};
 
-use crate::manifest;
+use crate::{files, manifest};
+
+/// No manifest is larger; one that is is refused unread.
+pub const LARGEST_MANIFEST: u64 = 1 << 20;
 
 /// What the host has to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,12 +58,14 @@ pub struct Manifests {
     files: BTreeMap<Box<str>, Known>,
     /// Which file a hosted name is in.
     owners: HashMap<Arc<str>, Box<str>>,
+    /// What was told and could not be done: told again at the next look.
+    undone: Vec<Change>,
 }
 
 impl Manifests {
     /// A folder that was never looked at.
     pub fn new(folder: PathBuf) -> Manifests {
-        Manifests { folder, files: BTreeMap::new(), owners: HashMap::new() }
+        Manifests { folder, files: BTreeMap::new(), owners: HashMap::new(), undone: Vec::new() }
     }
 
     /// Looks at the folder and says what changed: removals first, then files by name.
@@ -82,19 +87,37 @@ impl Manifests {
         if changes.iter().any(|change| matches!(change, Change::Remove(_))) {
             self.retry_quarantined(&mut changes);
         }
-        Ok(changes)
+        let mut undone = std::mem::take(&mut self.undone);
+        undone.retain(|change| self.is_still_due(change, &changes));
+        undone.append(&mut changes);
+        Ok(undone)
+    }
+
+    /// Whether a change that could not be acted on is what its file still asks for.
+    fn is_still_due(&self, change: &Change, newer: &[Change]) -> bool {
+        match change {
+            Change::Put(spec) => {
+                let file = spec.manifest.file_name().and_then(|file| file.to_str());
+                let owner = self.owners.get(spec.name.as_str()).map(|owner| &**owner);
+                owner.is_some()
+                    && owner == file
+                    && !newer.iter().any(|change| matches!(change, Change::Put(newer) if newer.name == spec.name))
+            }
+            Change::Remove(label) => !self.files.values().any(|known| *known.label == **label),
+            // Acted on in memory only, which does not fail.
+            Change::Quarantine { .. } => false,
+        }
+    }
+
+    /// These changes could not be acted on.
+    pub fn undo(&mut self, changes: Vec<Change>) {
+        self.undone = changes;
     }
 
     /// Whether a file holds a hosted identity.
     pub fn is_good(&self, file: &Path) -> bool {
         let name = file.file_name().and_then(|name| name.to_str());
         name.and_then(|name| self.files.get(name)).is_some_and(|known| known.good)
-    }
-
-    /// As if the folder had never been looked at.
-    pub fn forget_all(&mut self) {
-        self.files.clear();
-        self.owners.clear();
     }
 
     /// Reads quarantined manifests again: the name may have been another file's.
@@ -121,7 +144,7 @@ impl Manifests {
 
     fn read(&mut self, file: &str, stamp: Stamp, changes: &mut Vec<Change>) {
         let path = self.folder.join(file);
-        let outcome = match std::fs::read_to_string(&path) {
+        let outcome = match files::read_text(&path, LARGEST_MANIFEST) {
             Ok(text) => manifest::parse(&path, &text).map_err(|bad| (bad.name, bad.problem)),
             Err(error) => {
                 let problem = Problem::new(Code::FileUnreadable, format!("cannot read {}: {error}", path.display()));
@@ -245,6 +268,41 @@ mod tests {
         let expected =
             [format!("remove {}", name("Alice")), format!("put {}", name("Bob")), format!("put {}", name("Eve"))];
         assert_eq!(shown(&manifests.scan().unwrap()), expected);
+    }
+
+    #[test]
+    fn what_could_not_be_done_is_told_again_unless_the_files_say_otherwise() {
+        let (dir, mut manifests) = folder(&[("a.toml", "Alice"), ("b.toml", "Bob")]);
+        let first = manifests.scan().unwrap();
+        manifests.undo(first.clone());
+        assert_eq!(manifests.scan().unwrap(), first);
+        manifests.undo(first);
+        std::fs::remove_file(dir.path().join("a.toml")).unwrap();
+        let second = manifests.scan().unwrap();
+        assert_eq!(shown(&second), [format!("put {}", name("Bob")), format!("remove {}", name("Alice"))]);
+        manifests.undo(vec![Change::Remove(name("Alice"))]);
+        assert_eq!(shown(&manifests.scan().unwrap()), [format!("remove {}", name("Alice"))]);
+        manifests.undo(vec![Change::Remove(name("Alice"))]);
+        put(&dir, "a.toml", "Alice");
+        assert_eq!(shown(&manifests.scan().unwrap()), [format!("put {}", name("Alice"))]);
+    }
+
+    #[test]
+    fn what_is_no_file_is_quarantined_and_holds_nobody_up() {
+        let (dir, mut manifests) = folder(&[("a.toml", "Alice")]);
+        let path = std::ffi::CString::new(dir.path().join("fifo.toml").to_str().unwrap()).unwrap();
+        // SAFETY: mkfifo reads a C string, which lives through the call.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        std::fs::create_dir(dir.path().join("folder.toml")).unwrap();
+        let told = shown(&manifests.scan().unwrap());
+        assert_eq!(
+            told,
+            [
+                format!("put {}", name("Alice")),
+                "quarantine None file-unreadable".to_owned(),
+                "quarantine None file-unreadable".to_owned()
+            ]
+        );
     }
 
     #[test]

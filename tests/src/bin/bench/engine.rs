@@ -100,7 +100,7 @@ async fn start_one(host: &Arc<Host>, number: u32) -> Outcome {
 async fn start(installation: &Installation) -> Outcome<Arc<Host>> {
     let root = installation.root();
     let passphrase = std::fs::read_to_string(root.join("keys/passphrase"))?;
-    let options = HostOptions::new(root, Passphrase(passphrase.trim_end().to_owned()));
+    let options = HostOptions::new(root, Passphrase::new(passphrase));
     let store = SqliteStore::open(SqliteOptions::new(root.join("data/maxhost.db"))).await?;
     let host = Host::start(options, store).await.map_err(|problem| problem.to_string())?;
     let specs = (1..=20).map(|number| IdentitySpec {
