@@ -14,6 +14,7 @@ pub mod errors;
 pub mod isolation;
 pub mod sequences;
 pub mod sessions;
+pub mod sizes;
 pub mod texts;
 
 /// A flow's only argument: with whom.
@@ -102,5 +103,8 @@ cordapp! {
         texts::says,
         texts::keep,
         texts::count_up,
+        sizes::sizes,
+        sizes::answers_sizes,
+        sizes::find,
     ]
 }

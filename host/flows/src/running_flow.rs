@@ -59,6 +59,8 @@ pub(crate) enum Signal {
 struct Queue {
     arrivals: Vec<Arrival>,
     bytes: usize,
+    /// Something that is in the database found no room here. Stays until the port closes, which hands it out.
+    missed: bool,
     closed: bool,
 }
 
@@ -228,11 +230,13 @@ impl RunningFlow {
             return Err(arrival);
         }
         let bytes = arrival.bytes();
-        if queue.bytes + bytes > MAX_QUEUED_BYTES {
+        // One of any size is taken when nothing else waits: what the network allows must not depend on this bound.
+        if !queue.arrivals.is_empty() && queue.bytes + bytes > MAX_QUEUED_BYTES {
             if arrival.runner.is_some() {
                 // To reload now would not find it.
                 return Err(arrival);
             }
+            queue.missed = true;
             drop(queue);
             self.signal(Signal::Overflow);
             return Ok(());
@@ -255,11 +259,12 @@ impl RunningFlow {
         self.queue.lock().closed
     }
 
-    /// Takes nothing any more. What is handed back was left and not taken; the database has it while the flow lives.
-    pub fn close(&self) -> Vec<Arrival> {
+    /// Takes nothing any more. What is handed back was left and not taken; the database has it while the flow lives. True
+    /// if something else is there that the flow has not seen.
+    pub fn close(&self) -> (Vec<Arrival>, bool) {
         let mut queue = self.queue.lock();
         queue.closed = true;
-        std::mem::take(&mut queue.arrivals)
+        (std::mem::take(&mut queue.arrivals), queue.missed)
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -1,7 +1,6 @@
 //! Alarm clocks of sleeping identities: the next time at which a flow of theirs has to be looked at.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,29 +11,41 @@ use tokio::sync::Notify;
 
 use crate::core::{Core, now_millis};
 
-/// See the module. One entry an identity at most matters; stale ones only wake it once too often.
-#[derive(Default)]
+#[derive(Debug, Default)]
+struct Alarms {
+    by_time: BTreeSet<(Millis, IdentityRow)>,
+    by_identity: HashMap<IdentityRow, Millis>,
+}
+
+/// One alarm an identity at most.
+#[derive(Debug, Default)]
 pub(crate) struct Timers {
-    heap: Mutex<BinaryHeap<Reverse<(Millis, IdentityRow)>>>,
+    alarms: Mutex<Alarms>,
     changed: Notify,
 }
 
 impl Timers {
+    /// Sets the identity's alarm; one that was set before counts no more.
     pub fn set(&self, at: Millis, identity: IdentityRow) {
-        self.heap.lock().push(Reverse((at, identity)));
+        let mut alarms = self.alarms.lock();
+        if let Some(before) = alarms.by_identity.insert(identity, at) {
+            alarms.by_time.remove(&(before, identity));
+        }
+        alarms.by_time.insert((at, identity));
+        drop(alarms);
         self.changed.notify_one();
     }
 
     fn next(&self) -> Option<Millis> {
-        self.heap.lock().peek().map(|Reverse((at, _))| *at)
+        self.alarms.lock().by_time.first().map(|(at, _)| *at)
     }
 
     fn pop_due(&self, now: Millis) -> Option<IdentityRow> {
-        let mut heap = self.heap.lock();
-        match heap.peek() {
-            Some(Reverse((at, _))) if *at <= now => heap.pop().map(|Reverse((_, identity))| identity),
-            _ => None,
-        }
+        let mut alarms = self.alarms.lock();
+        let (at, identity) = alarms.by_time.first().copied().filter(|(at, _)| *at <= now)?;
+        alarms.by_time.remove(&(at, identity));
+        alarms.by_identity.remove(&identity);
+        Some(identity)
     }
 }
 
@@ -54,5 +65,22 @@ pub(crate) async fn run(core: Arc<Core>) {
             () = core.timers.changed.notified() => {}
             () = core.stopping.cancelled() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_that_closes_again_and_again_has_one_alarm() {
+        let (timers, one, other) = (Timers::default(), IdentityRow(1), IdentityRow(2));
+        (1..1_000).for_each(|round| timers.set(round, one));
+        timers.set(5, other);
+        assert_eq!(timers.alarms.lock().by_time.len(), 2);
+        assert_eq!((timers.next(), timers.pop_due(4)), (Some(5), None));
+        assert_eq!(timers.pop_due(5), Some(other));
+        assert_eq!((timers.pop_due(998), timers.pop_due(999)), (None, Some(one)));
+        assert!(timers.alarms.lock().by_identity.is_empty());
     }
 }

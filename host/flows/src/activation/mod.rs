@@ -81,7 +81,11 @@ impl Activation {
         };
         self.port.settle().await;
         match (outcome, self.port.take_failure()) {
-            (ActivationOutcome::Hospital(reason), None) => ActivationOutcome::Hospital(reason),
+            // Nothing is in the database that it could be brought back from: a responder is begun anew from its initiation.
+            (ActivationOutcome::Retry(problem), None) if new && !self.port.is_durable() => {
+                tracing::warn!(flow_id = %self.port.id(), %problem, "a flow could not be started");
+                ActivationOutcome::NotStarted
+            }
             (outcome, None) => outcome,
             (_, Some(_)) if new && !self.port.is_durable() => ActivationOutcome::NotStarted,
             (_, Some(error)) => ActivationOutcome::Retry(Problem::from(error)),

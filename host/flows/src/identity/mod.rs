@@ -207,11 +207,11 @@ impl Actor {
         crate::placement::spawn(&self.core, port.clone(), async move {
             let outcome = activation.live(start).await;
             // From here on arrivals go to the actor. What was left at the port is in the database.
-            let unread = port.close();
+            let (unread, missed) = port.close();
             core.ports.remove(&row);
             if matches!(outcome, ActivationOutcome::Ended) {
                 crate::late_confirm::untaken(&core, &entry, row, &unread);
-            } else if !unread.is_empty() {
+            } else if missed || !unread.is_empty() {
                 let _ = mailbox.send(IdentityCommand::News(row)).await;
             }
             // Fails only when the actor is gone, and it never goes before its flows.
