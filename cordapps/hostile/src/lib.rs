@@ -4,6 +4,7 @@
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order.
+//! [`values`]: values at the edges of JSON and CBOR.
 
 use maxhost_sdk::prelude::*;
 
@@ -14,6 +15,7 @@ pub mod errors;
 pub mod isolation;
 pub mod sequences;
 pub mod sessions;
+pub mod values;
 
 /// A flow's only argument: with whom.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -97,5 +99,7 @@ cordapp! {
         sessions::leaves_at_once,
         sequences::sequence,
         sequences::counts,
+        values::reflect,
+        values::produce,
     ]
 }

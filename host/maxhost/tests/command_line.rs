@@ -238,12 +238,27 @@ fn what_is_no_component_is_refused_and_not_installed() {
     let start = ["flow", "start", "--identity", "Alice", "x", "@/dev/zero", "--json", "--config", "net/maxhost.toml"];
     let endless = maxhost(dir.path(), &start);
     assert_eq!((exit(&endless), code(&endless).as_str()), (4, "message-too-large"));
-    let missing = maxhost(dir.path(), &["cordapp", "inspect", "nothing.wasm", "--json"]);
-    assert_eq!((exit(&missing), code(&missing).as_str()), (4, "file-unreadable"));
-    let empty = maxhost(dir.path(), &["cordapp", "build", ".", "--json"]);
-    assert_eq!((exit(&empty), code(&empty).as_str()), (4, "file-unreadable"));
     let named = maxhost(dir.path(), &["cordapp", "new", "No/Name", "--json"]);
     assert_eq!((exit(&named), code(&named).as_str()), (4, "name-invalid"));
+}
+
+#[test]
+fn a_file_or_folder_that_is_not_there_is_exit_3() {
+    let dir = network(&[]);
+    for words in [
+        &["cordapp", "inspect", "nothing.wasm"][..],
+        &["cordapp", "install", "nothing.wasm", "--config", "net/maxhost.toml"],
+        &["cordapp", "build", "nowhere"],
+        &["cordapp", "build", "."],
+        &["init", "other", "--cordapps", "nowhere"],
+        &["flow", "start", "--identity", "Alice", "x", "@nothing.json", "--config", "net/maxhost.toml"],
+    ] {
+        let missing = maxhost(dir.path(), &[words, &["--json"]].concat());
+        assert_eq!((exit(&missing), code(&missing).as_str()), (3, "file-not-found"), "{words:?}");
+    }
+    // A folder is there, but is no file.
+    let folder = maxhost(dir.path(), &["cordapp", "inspect", ".", "--json"]);
+    assert_eq!((exit(&folder), code(&folder).as_str()), (4, "file-unreadable"));
 }
 
 #[test]

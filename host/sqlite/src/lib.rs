@@ -5,7 +5,7 @@
 //! the next batch gathers while the disk is busy with the last one; else the committer waits for nothing but what is
 //! announced ([`Queue::announce`]), and no longer than a commit takes.
 //!
-//! Layer 1: knows SQLite and nothing of what is stored.
+//! Layer 2: knows SQLite and nothing of what is stored.
 
 mod coming;
 pub mod fault;

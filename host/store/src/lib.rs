@@ -4,7 +4,7 @@
 //! transaction and its fsync, each unit succeeds or fails alone, and the database itself refuses a unit whose epoch is
 //! not the identity's. Reads go through a small pool and see what is committed.
 //!
-//! Bodies (log segments, messages, start and end records) are opaque here. Layer 2: knows nothing of flows beyond
+//! Bodies (log segments, messages, start and end records) are opaque here. Layer 3: knows nothing of flows beyond
 //! their rows.
 
 mod conflict;
