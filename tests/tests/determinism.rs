@@ -97,7 +97,7 @@ async fn a_flow_that_asks_for_something_else_is_parked_and_can_be_killed() {
     }
     host.kill_9();
     let other = json!({"beats": 10, "interval_ms": 777});
-    rewrite_start(&network, &odd, |start| start.arguments = maxhost_model::json_to_cbor(&other).into());
+    rewrite_start(&network, &odd, |start| start.arguments = maxhost_model::json_to_cbor(&other).unwrap().into());
 
     let host = network.run();
     is_parked(&network, &host, &odd, "200", "777").await;

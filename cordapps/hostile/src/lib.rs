@@ -4,6 +4,7 @@
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`texts`]: what an author may write.
+//! [`values`]: values at the edges of JSON and CBOR.
 
 use maxhost_sdk::prelude::*;
 
@@ -16,6 +17,7 @@ pub mod sequences;
 pub mod sessions;
 pub mod sizes;
 pub mod texts;
+pub mod values;
 
 /// A flow's only argument: with whom.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -106,5 +108,7 @@ cordapp! {
         sizes::sizes,
         sizes::answers_sizes,
         sizes::find,
+        values::reflect,
+        values::produce,
     ]
 }

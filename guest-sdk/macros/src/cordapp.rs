@@ -57,7 +57,8 @@ pub fn expand(cordapp: &Cordapp) -> TokenStream {
     let vendor = or_package(&cordapp.vendor, "CARGO_PKG_AUTHORS");
     quote! {
         const _: () = {
-            static FLOWS: &[::maxhost_sdk::__private::FlowEntry] = &[#(#entries),*];
+            const FLOWS: &[::maxhost_sdk::__private::FlowEntry] = &[#(#entries),*];
+            const _: () = ::maxhost_sdk::__private::check_names(#name, FLOWS);
 
             struct Component;
 

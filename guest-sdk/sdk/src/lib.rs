@@ -44,6 +44,7 @@ mod error;
 mod flow;
 mod host;
 mod macros;
+mod names;
 mod party;
 pub mod prelude;
 mod session;
@@ -70,4 +71,5 @@ pub mod __private {
         schemas_without_arguments,
     };
     pub use crate::host::{log, progress};
+    pub use crate::names::check as check_names;
 }

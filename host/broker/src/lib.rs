@@ -4,7 +4,7 @@
 //! SQLite file of its own, so that a host needs nothing installed. Every implementation must pass the tests of the
 //! module `contract` (feature `contract-tests`).
 //!
-//! Layer 2: knows nothing of flows, and nothing of what the messages say.
+//! Layer 3: knows nothing of flows, and nothing of what the messages say.
 
 mod broker;
 #[cfg(feature = "contract-tests")]

@@ -15,13 +15,17 @@ use crate::form::Form;
 use crate::head::{Head, byte, major};
 use crate::key::Key;
 
-pub fn from_slice<'de, F: Form, T: Deserialize<'de>>(bytes: &'de [u8], limits: Limits) -> Result<T, Error> {
+pub fn from_slice<'de, F: Form, S: DeserializeSeed<'de>>(
+    seed: S,
+    bytes: &'de [u8],
+    limits: Limits,
+) -> Result<S::Value, Error> {
     if bytes.len() > limits.size {
         return Err(Error::TooLarge { limit: limits.size });
     }
     let cursor = Cursor { bytes, at: 0 };
     let mut reader = Reader::<F> { cursor, item: 0, depth: 0, limit: limits.depth, form: PhantomData };
-    let value = T::deserialize(&mut reader).map_err(|error| error.found_at(reader.item))?;
+    let value = seed.deserialize(&mut reader).map_err(|error| error.found_at(reader.item))?;
     match bytes.len() - reader.cursor.at {
         0 => Ok(value),
         count => Err(Error::Trailing { at: reader.cursor.at, count }),

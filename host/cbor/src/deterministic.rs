@@ -9,6 +9,7 @@
 //! [`check`] accepts exactly the bytes that [`to_vec`] writes for some value.
 
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 
 use serde::de::Deserialize;
 use serde::ser::Serialize;
@@ -54,7 +55,7 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T, rules: Rules) -> Result<Vec<u8>,
 /// Those of [`check`]; the value is not of the type.
 pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8], rules: Rules) -> Result<T, Error> {
     check(bytes, rules)?;
-    de::from_slice::<Compact, T>(bytes, rules.limits)
+    de::from_slice::<Compact, _>(PhantomData, bytes, rules.limits)
 }
 
 /// Whether `bytes` are one value in deterministic encoding.

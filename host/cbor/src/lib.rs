@@ -30,13 +30,16 @@ mod head;
 mod key;
 pub mod readable;
 mod ser;
+mod well_formed;
 
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 
 use serde::de::Deserialize;
 use serde::ser::Serialize;
 
 pub use error::{Error, Rule};
+pub use well_formed::check_well_formed;
 
 use crate::form::Compact;
 
@@ -87,5 +90,5 @@ pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Error
 /// # Errors
 /// As [`from_slice`], and [`Error::TooLarge`].
 pub fn from_slice_within<'de, T: Deserialize<'de>>(bytes: &'de [u8], limits: Limits) -> Result<T, Error> {
-    de::from_slice::<Compact, T>(bytes, limits)
+    de::from_slice::<Compact, _>(PhantomData, bytes, limits)
 }

@@ -2,8 +2,9 @@
 //! JSON Schema says.
 
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 
-use serde::de::Deserialize;
+use serde::de::{Deserialize, DeserializeSeed};
 use serde::ser::Serialize;
 
 use crate::form::Readable;
@@ -30,5 +31,13 @@ pub fn to_writer<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<
 /// # Errors
 /// The bytes are not CBOR, are nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH), or are not of the type.
 pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Error> {
-    de::from_slice::<Readable, T>(bytes, Limits::NONE)
+    from_slice_seed(PhantomData, bytes)
+}
+
+/// As [`from_slice`], for a value that needs more than its type to be read.
+///
+/// # Errors
+/// As [`from_slice`].
+pub fn from_slice_seed<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, Error> {
+    de::from_slice::<Readable, S>(seed, bytes, Limits::NONE)
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use maxhost_cbor::deterministic::{self, Rules};
-use maxhost_cbor::{Error, Limits, Rule, from_slice, readable, to_vec};
+use maxhost_cbor::{Error, Limits, Rule, check_well_formed, from_slice, readable, to_vec};
 use support::{Value, array, hex, integer, map, text};
 
 const RULES: Rules = Rules { floats: true, limits: Limits::NONE };
@@ -122,6 +122,7 @@ fn deterministic_examples_are_read_written_and_accepted() {
         assert_eq!(readable::to_vec(&value).unwrap(), bytes, "{digits}");
         assert_eq!(deterministic::to_vec(&value, RULES).unwrap(), bytes, "{digits}");
         assert_eq!(deterministic::check(&bytes, RULES), Ok(()), "{digits}");
+        assert_eq!(check_well_formed(&bytes, Limits::NONE), Ok(()), "{digits}");
     }
 }
 
@@ -145,6 +146,7 @@ fn other_examples_are_read_but_not_accepted_as_deterministic() {
         assert_eq!(from_slice::<Value>(&bytes).expect(digits), value, "{digits}");
         let error = deterministic::check(&bytes, RULES).expect_err(digits);
         assert!(matches!(error, Error::NotDeterministic { rule: found, .. } if found == rule), "{digits}: {error:?}");
+        assert_eq!(check_well_formed(&bytes, Limits::NONE), Ok(()), "{digits}");
     }
 }
 
@@ -156,11 +158,13 @@ fn simple_values_without_a_meaning_are_refused() {
         assert!(error.contains("no meaning"), "{digits}: {error}");
         let error = deterministic::check(&hex(digits), RULES);
         assert_eq!(error, Err(Error::NotDeterministic { at: 0, rule: Rule::Foreign }), "{digits}");
+        assert_eq!(check_well_formed(&hex(digits), Limits::NONE), Ok(()), "{digits}");
     }
     // Below 32 in two bytes is not well-formed at all (RFC 8949 §3.3).
     for digits in ["f800", "f818", "f81f"] {
         assert_eq!(from_slice::<Value>(&hex(digits)), Err(Error::Malformed { at: 0 }), "{digits}");
         assert_eq!(deterministic::check(&hex(digits), RULES), Err(Error::Malformed { at: 0 }), "{digits}");
+        assert_eq!(check_well_formed(&hex(digits), Limits::NONE), Err(Error::Malformed { at: 0 }), "{digits}");
     }
 }
 
@@ -214,6 +218,7 @@ fn what_is_not_well_formed_is_refused() {
     for digits in truncated {
         let error = from_slice::<Value>(&hex(digits)).expect_err(digits);
         assert_eq!(error, Error::Truncated { at: digits.len() / 2 }, "{digits}");
+        assert_eq!(check_well_formed(&hex(digits), Limits::NONE), Err(error), "{digits}");
         assert!(deterministic::check(&hex(digits), RULES).is_err(), "{digits}");
     }
     let malformed = [
@@ -267,6 +272,7 @@ fn what_is_not_well_formed_is_refused() {
     for digits in malformed {
         let error = from_slice::<Value>(&hex(digits)).expect_err(digits);
         assert!(matches!(error, Error::Malformed { .. }), "{digits}: {error:?}");
+        assert!(matches!(check_well_formed(&hex(digits), Limits::NONE), Err(Error::Malformed { .. })), "{digits}");
         assert!(deterministic::check(&hex(digits), RULES).is_err(), "{digits}");
     }
 }

@@ -6,7 +6,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use maxhost_cbor::deterministic::{self, Rules};
-use maxhost_cbor::{Error, Limits, MAX_DEPTH, from_slice, readable, to_vec, to_vec_within};
+use maxhost_cbor::{Error, Limits, MAX_DEPTH, check_well_formed, from_slice, readable, to_vec, to_vec_within};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use support::{Value, integer};
@@ -224,6 +224,17 @@ proptest! {
         let _ = readable::from_slice::<serde_json::Value>(&bytes);
         let _ = from_slice::<serde::de::IgnoredAny>(&bytes);
         let _ = deterministic::check(&bytes, Rules::STRICT);
+    }
+
+    /// What can be read as anything is well-formed; what is not well-formed cannot be read.
+    #[test]
+    fn only_what_is_well_formed_is_read(bytes in likely_bytes()) {
+        match (check_well_formed(&bytes, Limits::NONE), from_slice::<Value>(&bytes)) {
+            (Ok(()), Ok(_)) | (Err(_), Err(_)) => {}
+            // Numbers beyond 128 bits, and simple values that have no meaning.
+            (Ok(()), Err(error)) => prop_assert!(matches!(error, Error::Type { .. } | Error::Malformed { .. }), "{error}"),
+            (Err(error), Ok(value)) => prop_assert!(false, "{error}: {value:?}"),
+        }
     }
 
     #[test]

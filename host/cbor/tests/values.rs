@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::net::Ipv4Addr;
 
 use maxhost_cbor::deterministic::{self, Rules};
-use maxhost_cbor::{Error, Limits, MAX_DEPTH, Rule, from_slice, readable, to_vec, to_vec_within};
+use maxhost_cbor::{Error, Limits, MAX_DEPTH, Rule, check_well_formed, from_slice, readable, to_vec, to_vec_within};
 use serde::de::DeserializeOwned;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
@@ -252,6 +252,7 @@ fn lengths_and_depths_are_not_trusted() {
     let too_deep = Error::TooDeep { at: 128, limit: 128 };
     assert_eq!(from_slice::<Value>(&deep).err(), Some(too_deep.clone()));
     assert_eq!(from_slice::<serde::de::IgnoredAny>(&deep).err(), Some(too_deep.clone()));
+    assert_eq!(check_well_formed(&deep, Limits::NONE), Err(too_deep.clone()));
     assert_eq!(deterministic::check(&deep, Rules::STRICT), Err(too_deep));
     // Tags are passed over in a loop.
     assert_eq!(from_slice::<Value>(&[vec![0xc6; 100_000], vec![0]].concat()), Ok(integer(0)));

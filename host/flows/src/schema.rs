@@ -1,8 +1,11 @@
 //! The JSON Schema of a flow's arguments: what fits it, and how it is told what does not.
 
+use std::collections::BTreeSet;
+
+use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use maxhost_model::{Code, Problem, X500Name};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Whole numbers of a fixed size: what a schema calls them, and their bounds. The keyword `format` alone bounds nothing.
 const SIZES: [(&str, i128, i128); 8] = [
@@ -19,6 +22,11 @@ const SIZES: [(&str, i128, i128); 8] = [
 const DATA: [&str; 4] = ["const", "default", "enum", "examples"];
 /// How much of a value is shown, in characters: a message has to fit into the headers of an answer.
 const SHOWN: usize = 120;
+
+/// So many errors are looked at for the one that is told.
+const LOOKED_AT: usize = 64;
+/// From this likeness on (Jaro and Winkler's) a name is taken for a misspelt other one.
+const ALIKE: f64 = 0.75;
 
 /// A schema that arguments are checked against.
 pub(crate) struct ArgumentSchema {
@@ -48,7 +56,11 @@ impl ArgumentSchema {
     /// # Errors
     /// `arguments-invalid`, with the first place that does not fit and what was expected there.
     pub fn check(&self, arguments: &Value, flow: &str) -> Result<(), Problem> {
-        let Some(error) = self.validator.iter_errors(arguments).next() else { return Ok(()) };
+        if self.validator.is_valid(arguments) {
+            return Ok(());
+        }
+        let errors: Vec<ValidationError<'_>> = self.validator.iter_errors(arguments).take(LOOKED_AT).collect();
+        let Some(error) = most_telling(&errors) else { return Ok(()) };
         let rule = error.schema_path().as_str();
         let found = error.masked_with(shortened(&error.instance().to_string()));
         let mut path = error.instance_path().to_string();
@@ -58,6 +70,12 @@ impl ArgumentSchema {
                 path = format!("{path}/{}", property.replace('~', "~0").replace('/', "~1"));
                 let expected = self.property(rule, property);
                 (format!("it is missing; expected {expected}"), expected)
+            }
+            ValidationErrorKind::AdditionalProperties { unexpected }
+            | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+                let field = unexpected.first().map(String::as_str).unwrap_or_default();
+                path = format!("{path}/{}", field.replace('~', "~0").replace('/', "~1"));
+                self.unknown_field(rule, field)
             }
             ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. } => {
                 let expected = self.rule(rule);
@@ -82,6 +100,38 @@ impl ArgumentSchema {
         }
     }
 
+    /// Says that there is no such field, and which there is instead; then all there are.
+    fn unknown_field(&self, rule: &str, field: &str) -> (String, String) {
+        let object = rule.rsplit_once('/').map_or("", |(object, _)| object);
+        let mut known = BTreeSet::new();
+        if let Some(object) = self.schema.pointer(object) {
+            self.fields(object, &mut known, &mut Vec::new());
+        }
+        let alike = |name: &&String| strsim::jaro_winkler(field, name);
+        let nearest = known.iter().max_by(|one, two| alike(one).total_cmp(&alike(two)));
+        let expected = shortened(&known.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+        let what = match nearest {
+            Some(name) if alike(&name) > ALIKE => format!("there is no such field; did you mean '{name}'?"),
+            Some(_) => format!("there is no such field; there are {expected}"),
+            None => "there is no such field".to_owned(),
+        };
+        (what, expected)
+    }
+
+    /// The fields that a schema names, itself and through others that describe the same object.
+    fn fields(&self, schema: &Value, known: &mut BTreeSet<String>, seen: &mut Vec<String>) {
+        known.extend(schema["properties"].as_object().into_iter().flat_map(Map::keys).cloned());
+        let parts = ["allOf", "anyOf", "oneOf"].iter().filter_map(|keyword| schema[*keyword].as_array()).flatten();
+        parts.for_each(|part| self.fields(part, known, seen));
+        let Some(target) = schema["$ref"].as_str().and_then(|target| target.strip_prefix('#')) else { return };
+        if !seen.iter().any(|other| other == target)
+            && let Some(schema) = self.schema.pointer(target)
+        {
+            seen.push(target.to_owned());
+            self.fields(schema, known, seen);
+        }
+    }
+
     /// What a property should be that a rule requires.
     fn property(&self, rule: &str, name: &str) -> String {
         let object = rule.strip_suffix("/required").and_then(|object| self.schema.pointer(object));
@@ -90,6 +140,36 @@ impl ArgumentSchema {
             None => self.rule(rule),
         }
     }
+}
+
+/// The error that says most: a field that is not there before all others, for what else is wrong comes of it; and of the
+/// alternatives of a choice the one that was meant, if that can be told.
+fn most_telling<'e>(errors: &'e [ValidationError<'_>]) -> Option<&'e ValidationError<'e>> {
+    let unknown = |error: &&ValidationError<'_>| {
+        matches!(
+            error.kind(),
+            ValidationErrorKind::AdditionalProperties { .. } | ValidationErrorKind::UnevaluatedProperties { .. }
+        )
+    };
+    let error = errors.iter().find(unknown).or(errors.first())?;
+    let (ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }) = error.kind() else {
+        return Some(error);
+    };
+    let here = error.instance_path();
+    let other_kind = |error: &ValidationError<'_>| match error.kind() {
+        ValidationErrorKind::Constant { .. } | ValidationErrorKind::Enum { .. } => true,
+        ValidationErrorKind::Type { .. } => error.instance_path() == here,
+        _ => false,
+    };
+    let incomplete = |error: &ValidationError<'_>| {
+        matches!(error.kind(), ValidationErrorKind::Required { .. }) && error.instance_path() == here
+    };
+    let meant = |not_meant: &dyn Fn(&ValidationError<'_>) -> bool| {
+        let mut branches = context.iter().filter(|branch| !branch.iter().any(not_meant));
+        branches.next().filter(|_| branches.next().is_none())
+    };
+    let branch = meant(&|error| other_kind(error) || incomplete(error)).or_else(|| meant(&other_kind));
+    branch.and_then(|branch| most_telling(branch)).or(Some(error))
 }
 
 /// Gives whole numbers of a fixed size their bounds, where the schema has none.
@@ -187,6 +267,54 @@ mod tests {
             assert!(problem.message.contains("app/flow"), "{problem}");
         }
         assert!(refusal(json!({})).message.starts_with("arguments.peer of flow app/flow: it is missing; expected {"));
+    }
+
+    /// Fields that are not there, in all shapes that an author's types have.
+    #[test]
+    fn a_field_that_is_not_there_is_named_with_the_nearest_that_is() {
+        let inner =
+            || json!({"type": "object", "properties": {"rate": {"type": "integer"}}, "additionalProperties": false});
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                "count": {"type": "integer"},
+                "maybe": {"anyOf": [{"$ref": "#/$defs/inner"}, {"type": "null"}]},
+                "list": {"type": "array", "items": {"$ref": "#/$defs/inner"}},
+                "either": {"oneOf": [
+                    {"type": "object", "properties": {"New": inner()}, "required": ["New"], "additionalProperties": false},
+                    {"type": "object", "properties": {"Old": inner()}, "required": ["Old"], "additionalProperties": false},
+                ]},
+                "tagged": {"oneOf": [
+                    {"type": "object", "properties": {"kind": {"const": "a"}}, "$ref": "#/$defs/shared",
+                        "required": ["kind"], "unevaluatedProperties": false},
+                    {"type": "object", "properties": {"kind": {"const": "b"}}, "required": ["kind"],
+                        "additionalProperties": false},
+                ]},
+            },
+            "required": ["count"],
+            "additionalProperties": false,
+            "$defs": {"inner": inner(), "shared": {"properties": {"weight": true}}},
+        });
+        let schema = ArgumentSchema::new(&schema).unwrap();
+        for (arguments, path, words) in [
+            (json!({"cuont": 1}), "/cuont", "did you mean 'count'?"),
+            (json!({"count": 1, "x~/": 1}), "/x~0~1", "there are count, either, list, maybe, tagged"),
+            (json!({"count": 1, "maybe": {"rat": 1}}), "/maybe/rat", "did you mean 'rate'?"),
+            (json!({"count": 1, "list": [{"rate": 1}, {"rates": 1}]}), "/list/1/rates", "did you mean 'rate'?"),
+            (json!({"count": 1, "either": {"Old": {"rate": 1, "zz": 1}}}), "/either/Old/zz", "there are rate"),
+            (json!({"count": 1, "tagged": {"kind": "a", "wieght": 1}}), "/tagged/wieght", "did you mean 'weight'?"),
+            (json!({"count": 1, "tagged": {"kind": "b", "weight": 1}}), "/tagged/weight", "there are kind"),
+        ] {
+            let problem = schema.check(&arguments, "app/flow").unwrap_err();
+            assert_eq!(problem.details["path"], path, "{problem}");
+            assert!(problem.message.contains("there is no such field") && problem.message.contains(words), "{problem}");
+        }
+        for arguments in [
+            json!({"count": 1, "maybe": null, "list": [{}], "either": {"New": {"rate": 1}}}),
+            json!({"count": 1, "tagged": {"kind": "a", "weight": 1}}),
+        ] {
+            assert_eq!(schema.check(&arguments, "app/flow"), Ok(()), "{arguments}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The ledger without I/O: transactions and their hashes, signatures, and the rules of structure, notaries and vaults.
 //!
-//! Layer 1: no I/O, no async, no clock. What a rule needs of the world (states, parameters, the time of a notary) is
+//! Layer 2: no I/O, no async, no clock. What a rule needs of the world (states, parameters, the time of a notary) is
 //! given to it. It builds for guests too, so a CorDapp and its host speak of one and the same rules. The rules are stated
 //! in `docs/behaviour.md`, sections 10 to 12.
 

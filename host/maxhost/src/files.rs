@@ -6,14 +6,19 @@ use std::path::Path;
 
 use maxhost_model::{Code, Problem};
 
-/// A failed operation on a file as a problem; a full disk and a file that is not there have codes of their own.
+/// A failed operation on a file as a problem; a full disk and a file to read that is not there have codes of their own.
 pub fn io_problem(code: Code, what: &str, path: &Path, error: &std::io::Error) -> Problem {
     let code = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::DiskFull,
-        ErrorKind::NotFound if code == Code::FileUnreadable => Code::FileNotFound,
+        _ if code == Code::FileUnreadable => unreadable(error),
         _ => code,
     };
     Problem::new(code, format!("cannot {what} {}: {error}", path.display())).detail("path", path.display().to_string())
+}
+
+/// The code for a file or folder that was named and could not be read.
+pub fn unreadable(error: &std::io::Error) -> Code {
+    if error.kind() == ErrorKind::NotFound { Code::FileNotFound } else { Code::FileUnreadable }
 }
 
 /// Reads a file, or what it is a name of, and no more of it than so much: `None` if there is more. A device tells no size

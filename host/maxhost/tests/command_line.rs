@@ -251,6 +251,25 @@ fn what_is_no_component_is_refused_and_not_installed() {
 }
 
 #[test]
+fn a_file_or_folder_that_is_not_there_is_exit_3() {
+    let dir = network(&[]);
+    for words in [
+        &["cordapp", "inspect", "nothing.wasm"][..],
+        &["cordapp", "install", "nothing.wasm", "--config", "net/maxhost.toml"],
+        &["cordapp", "build", "nowhere"],
+        &["cordapp", "build", "."],
+        &["init", "other", "--cordapps", "nowhere"],
+        &["flow", "start", "--identity", "Alice", "x", "@nothing.json", "--config", "net/maxhost.toml"],
+    ] {
+        let missing = maxhost(dir.path(), &[words, &["--json"]].concat());
+        assert_eq!((exit(&missing), code(&missing).as_str()), (3, "file-not-found"), "{words:?}");
+    }
+    // A folder is there, but is no file.
+    let folder = maxhost(dir.path(), &["cordapp", "inspect", ".", "--json"]);
+    assert_eq!((exit(&folder), code(&folder).as_str()), (4, "file-unreadable"));
+}
+
+#[test]
 fn an_identity_is_issued_and_removed_without_a_host() {
     let dir = network(&[]);
     let call = |words: &[&str]| maxhost(dir.path(), &[words, &["--json", "--config", "net/maxhost.toml"]].concat());

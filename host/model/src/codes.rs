@@ -135,7 +135,7 @@ codes! {
     DiskFull = "disk-full", Unavailable, "free space on the disk of the data folder; waiting work goes on by itself";
     StoreIncompatible = "store-incompatible", Refused, "run the version of maxhost that wrote this data folder, or a newer one";
     OwnershipRefused = "ownership-refused", Refused, "give the host the ownership service that its database is used with, and credentials that it accepts";
-    FileNotFound = "file-not-found", NotFound, "check the name of the file";
+    FileNotFound = "file-not-found", NotFound, "correct the name: there is no such file or folder";
     FileUnreadable = "file-unreadable", Refused, "check what the file is and that you may read it";
     HostUnreachable = "host-unreachable", Unavailable, "start it with `maxhost run`, or name it with --endpoint";
     HostStopping = "host-stopping", Unavailable, "try again when the host is up";

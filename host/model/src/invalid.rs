@@ -33,6 +33,16 @@ pub enum Invalid {
         /// What is wrong.
         reason: String,
     },
+    /// Text is no JSON, or says something that would not be kept as it is.
+    #[error("{}{reason}", .path.as_ref().map(|path| format!("at '{path}': ")).unwrap_or_default())]
+    Json {
+        /// Where, as a JSON pointer, if it is known.
+        path: Option<String>,
+        /// Line and column, counted from 1, if it is no JSON.
+        line: Option<(usize, usize)>,
+        /// What is wrong.
+        reason: String,
+    },
     /// Network parameters break a rule.
     #[error("network parameters: {field}: {reason}")]
     Parameters {
@@ -61,7 +71,7 @@ impl From<&Invalid> for Problem {
     fn from(invalid: &Invalid) -> Problem {
         let code = match invalid {
             Invalid::Name { .. } => Code::NameInvalid,
-            Invalid::Value { .. } | Invalid::Cbor { .. } => Code::RequestInvalid,
+            Invalid::Value { .. } | Invalid::Cbor { .. } | Invalid::Json { .. } => Code::RequestInvalid,
             Invalid::Parameters { .. } | Invalid::NodeInfo { .. } => Code::NetworkInvalid,
         };
         let problem = Problem::new(code, invalid.to_string());

@@ -1,6 +1,6 @@
 //! The words that every other crate speaks: names, parties, hashes, identifiers, the network's data, error kinds.
 //!
-//! Layer 0: no I/O, no async, no clock. Everything here is data and rules about data.
+//! No I/O, no async, no clock. Everything here is data and rules about data.
 
 pub mod claim;
 pub mod codec;
@@ -11,6 +11,8 @@ pub mod hash;
 pub mod ids;
 pub mod invalid;
 pub mod json;
+mod json_path;
+pub mod json_text;
 pub mod name_query;
 pub mod network;
 pub mod octets;
@@ -20,13 +22,14 @@ pub mod text;
 pub mod x500;
 
 pub use claim::{Claim, FencingToken, RunId};
-pub use codec::{from_cbor, to_cbor};
+pub use codec::{check_cbor, from_cbor, to_cbor};
 pub use codes::{Class, Code};
 pub use error::{ErrorKind, FlowError, MAX_FAILURE_DATA, MAX_FAILURE_TEXT, MAX_FAILURE_WORD, Problem, cut_text};
 pub use hash::SecureHash;
 pub use ids::{ErrorId, FlowId, FlowRow, IdentityRow, SessionId};
 pub use invalid::Invalid;
-pub use json::{cbor_to_json, json_to_cbor};
+pub use json::{cbor_for_schema, cbor_to_json, json_to_cbor};
+pub use json_text::{parse_arguments, parse_json};
 pub use name_query::{Found, NameQuery};
 pub use network::{NetworkParameters, NodeIdentity, NodeInfo, NotaryInfo};
 pub use party::{KeyAlgorithm, Party, PublicKey};

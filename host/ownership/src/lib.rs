@@ -8,7 +8,7 @@
 //! Ownership says who *should* run an identity. Who *may* write for it is decided by the database, which compares the
 //! claim of every commit with the last one; so an owner that does not know yet that it lost an identity can do no harm.
 //!
-//! Layer 2: knows nothing of flows.
+//! Layer 3: knows nothing of flows.
 
 #[cfg(feature = "contract-tests")]
 pub mod contract;

@@ -1,6 +1,6 @@
 //! Certificates and their roles, sealed keys, the development network, and the map of a network's parties.
 //!
-//! Layer 1: knows files and keys, and is synchronous. What it does takes from microseconds to a few milliseconds; only
+//! Layer 2: knows files and keys, and is synchronous. What it does takes from microseconds to a few milliseconds; only
 //! [`KeyVault::create`], [`KeyVault::unlock`] and [`DevNetwork`] take longer.
 //!
 //! ```text

@@ -1,6 +1,6 @@
 //! The gRPC edge of a host: services over [`maxhost_flows::api::HostApi`], and a client.
 //!
-//! Layer 4: turns protobuf into calls of the engine and its answers back. It knows no wasm, no database, no files.
+//! Layer 5: turns protobuf into calls of the engine and its answers back. It knows no wasm, no database, no files.
 
 mod admission;
 mod budget;

@@ -1,10 +1,12 @@
 //! What a CorDapp says of itself, and the rules it must keep.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::argument_schema;
 use crate::bindings::types;
 use crate::error::SandboxError;
 
@@ -16,6 +18,8 @@ const MAX_SCHEMA: usize = 256 << 10;
 const MAX_FLOWS: usize = 256;
 /// Of a refused value, so much is shown.
 const SHOWN: usize = 80;
+/// So many flows are named to somebody who named one that is not there.
+const NAMES_SHOWN: usize = 8;
 
 /// A CorDapp's own description.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,7 +49,7 @@ pub struct FlowDescriptor {
     pub responds_to: Option<String>,
     /// Version of its protocol, at least 1.
     pub version: u32,
-    /// JSON Schema of the arguments.
+    /// JSON Schema of the arguments; unless it says otherwise, fields that it does not know are refused.
     pub arguments: Option<Value>,
     /// JSON Schema of the result.
     pub result: Option<Value>,
@@ -81,6 +85,48 @@ impl TryFrom<types::Descriptor> for Descriptor {
     }
 }
 
+impl Descriptor {
+    /// Whether every name that a flow gives leads somewhere. A component that breaks this runs all the same, for the first
+    /// release let it be installed: whoever builds, looks at or installs one is told.
+    ///
+    /// # Errors
+    /// [`SandboxError::DescriptorInvalid`] for a protocol of this CorDapp that no flow of it speaks, and for a protocol that
+    /// two of its flows answer.
+    pub fn check_references(&self) -> Result<(), SandboxError> {
+        let mut answered = HashMap::new();
+        for (index, flow) in self.flows.iter().enumerate() {
+            let Some(protocol) = &flow.responds_to else { continue };
+            let path = || format!("flows[{index}].responds-to");
+            let (cordapp, name) = protocol.split_once('/').unwrap_or((&self.name, protocol));
+            if let Some(other) = answered.insert((cordapp, name), &flow.name) {
+                return Err(refused(&path(), protocol, format!("flow {other} answers it already")));
+            }
+            if cordapp != self.name {
+                continue;
+            }
+            match self.flows.iter().find(|flow| flow.name == name) {
+                Some(flow) if flow.initiating => {}
+                Some(_) => return Err(refused(&path(), protocol, "this flow is not initiating: it opens no sessions")),
+                None => return Err(refused(&path(), protocol, self.no_such_flow(name))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Names the flow that was meant, or all that could be.
+    fn no_such_flow(&self, name: &str) -> String {
+        let plain = |name: &str| name.replace('_', "-");
+        match self.flows.iter().find(|flow| plain(&flow.name) == plain(name)) {
+            Some(flow) => format!("this CorDapp has no such flow: it is called {}", flow.name),
+            None => {
+                let initiating = self.flows.iter().filter(|flow| flow.initiating).map(|flow| flow.name.as_str());
+                let known: Vec<&str> = initiating.take(NAMES_SHOWN).collect();
+                format!("this CorDapp has no such flow: its initiating flows are {}", known.join(", "))
+            }
+        }
+    }
+}
+
 fn flow_descriptor(path: &str, given: types::FlowDescriptor) -> Result<FlowDescriptor, SandboxError> {
     check_name(&format!("{path}.name"), &given.name)?;
     check_text(&format!("{path}.doc"), &given.doc, MAX_DOC)?;
@@ -95,7 +141,7 @@ fn flow_descriptor(path: &str, given: types::FlowDescriptor) -> Result<FlowDescr
         }?;
     }
     Ok(FlowDescriptor {
-        arguments: schema(&format!("{path}.arguments"), given.arguments)?,
+        arguments: schema(&format!("{path}.arguments"), given.arguments)?.map(closed),
         result: schema(&format!("{path}.result-schema"), given.result_schema)?,
         name: given.name,
         doc: given.doc,
@@ -148,12 +194,18 @@ fn schema(path: &str, text: Option<String>) -> Result<Option<Value>, SandboxErro
     }
 }
 
-fn refused(path: &str, value: &str, reason: &'static str) -> SandboxError {
+/// Arguments are checked against this: a field that nobody knows is a mistake.
+fn closed(mut schema: Value) -> Value {
+    argument_schema::close(&mut schema);
+    schema
+}
+
+fn refused(path: &str, value: &str, reason: impl Into<Cow<'static, str>>) -> SandboxError {
     let mut shown = format!("{:?}", value.chars().take(SHOWN).collect::<String>());
     if value.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }
-    SandboxError::DescriptorInvalid { path: path.to_owned(), value: shown, reason }
+    SandboxError::DescriptorInvalid { path: path.to_owned(), value: shown, reason: reason.into() }
 }
 
 #[cfg(test)]
@@ -211,6 +263,45 @@ mod tests {
             (refusal(cordapp(Vec::new())), "flows"),
         ] {
             assert!(got.contains(path), "{got} does not name {path}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_names_nothing_is_found() {
+        let named = |name: &str, initiating: bool, responds_to: Option<&str>| types::FlowDescriptor {
+            initiating,
+            startable: initiating,
+            responds_to: responds_to.map(str::to_owned),
+            ..flow(name)
+        };
+        let check = |flows: Vec<types::FlowDescriptor>| {
+            Descriptor::try_from(cordapp(flows)).unwrap().check_references().map_err(|error| error.to_string())
+        };
+        let fine = [None, Some("request"), Some("quotes/request"), Some("other/request")];
+        for responds_to in fine {
+            assert_eq!(check(vec![named("request", true, None), named("answer", false, responds_to)]), Ok(()));
+        }
+        for (flows, words) in [
+            (
+                vec![named("make-throw", true, None), named("throw", false, Some("make_throw"))],
+                "flows[1].responds-to = \"make_throw\": this CorDapp has no such flow: it is called make-throw",
+            ),
+            (
+                vec![named("a", true, None), named("b", true, None), named("c", false, Some("quotes/x"))],
+                "no such flow: its initiating flows are a, b",
+            ),
+            (vec![named("a", false, None), named("b", false, Some("a"))], "not initiating"),
+            (
+                vec![named("a", true, None), named("b", false, Some("a")), named("c", false, Some("quotes/a"))],
+                "flows[2].responds-to = \"quotes/a\": flow b answers it already",
+            ),
+            (
+                vec![named("a", true, None), named("b", false, Some("x/a")), named("c", false, Some("x/a"))],
+                "flow b answers it already",
+            ),
+        ] {
+            let error = check(flows).unwrap_err();
+            assert!(error.contains(words), "{error}");
         }
     }
 

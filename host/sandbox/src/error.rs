@@ -1,5 +1,6 @@
 //! Why a component is not taken, or cannot be run here.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
@@ -56,7 +57,7 @@ pub enum SandboxError {
         /// What it holds.
         value: String,
         /// The rule it breaks.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// The folder for compiled code cannot be used.
     #[error("cannot keep compiled code in {}: {source}", path.display())]

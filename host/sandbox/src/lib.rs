@@ -20,6 +20,7 @@
 //! not used: it brings a file system, sockets and 72 crates that no flow may touch, its waits sleep in real time behind
 //! the journal's back, and a context of it costs every run.
 
+mod argument_schema;
 mod bindings;
 mod calls;
 mod code_cache;

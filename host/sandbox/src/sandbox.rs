@@ -245,14 +245,16 @@ pub struct Inspection {
     pub hash: [u8; 32],
 }
 
-/// Looks at a component with all the checks of [`Sandbox::load`], keeping nothing on disk. Blocks while it compiles.
+/// Looks at a component with all the checks of [`Sandbox::load`] and whether its names lead somewhere
+/// ([`Descriptor::check_references`]), keeping nothing on disk. Blocks while it compiles.
 ///
 /// # Errors
-/// As [`Sandbox::load`].
+/// As [`Sandbox::load`]; [`SandboxError::DescriptorInvalid`] for a name that names nothing.
 pub fn inspect(wasm: &[u8]) -> Result<Inspection, SandboxError> {
     let defaults = SandboxOptions::new("");
     let shared = Shared::on_demand(defaults.max_memory, defaults.tick)?;
     let component = Sandbox::assemble(shared, None).load(wasm)?;
+    component.descriptor.check_references()?;
     Ok(Inspection {
         world: "flows",
         descriptor: component.descriptor.clone(),

@@ -1,7 +1,7 @@
 //! One SQLite file as a database of group commit: what the host's database and the embedded broker have in common.
 //!
 //! A [`Writer`] says what a unit writes; [`run`] gives it transactions, savepoints and a write-ahead log that is worked
-//! off in time. Layer 1: this crate knows SQLite and nothing of what is stored.
+//! off in time. This crate knows SQLite and nothing of what is stored.
 
 mod error;
 mod open;

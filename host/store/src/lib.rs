@@ -7,7 +7,7 @@
 //! A crate that implements a database provides [`Rows`] within a transaction, the readers, and an outcome for every
 //! commit; the rules are here ([`rules`]), and so is the suite that it must pass (feature `contract-tests`).
 //!
-//! Bodies (log segments, messages, start and end records) are opaque here. Layer 1: this crate knows nothing of flows
+//! Bodies (log segments, messages, start and end records) are opaque here. This crate knows nothing of flows
 //! beyond their rows, and no database.
 
 mod backlog;

@@ -25,6 +25,18 @@ async fn arguments_that_do_not_fit_are_refused_with_their_path() {
         ("ping", r#"{"peer": "nonsense", "count": 1}"#, "/peer", &["nonsense", "x500-name"]),
         ("ping", r#"{"count": 1}"#, "/peer", &["missing", "string"]),
         ("ping", "[]", "", &["object"]),
+        (
+            "ping",
+            r#"{"peer": "O=Bob, L=New York, C=US", "cuont": 1}"#,
+            "/cuont",
+            &["no such field", "did you mean 'count'?"],
+        ),
+        (
+            "reflect",
+            r#"{"inner": {"inner": {"xyz": 1}}}"#,
+            "/inner/inner/xyz",
+            &["no such field", "there are", "unsigned"],
+        ),
         ("provoke", r#"{"peer": "O=Bob, L=New York, C=US", "behaviour": "dance"}"#, "/behaviour", &["dance"]),
         (
             "quotes/request",
@@ -80,8 +92,8 @@ async fn arguments_over_the_limit_are_refused() {
     let network = Network::new();
     let host = network.run();
     let limit = network.cli(&["network", "parameters"]).ok().object()["max_message_size"].as_u64().unwrap();
-    let huge = json!({"peer": BOB, "count": 1, "filling": "x".repeat(usize::try_from(limit).unwrap() + 1)});
-    let refused = host.try_start(maxhost_tests::flows::request(ALICE, "ping", &huge)).await.unwrap_err();
+    let huge = json!({"text": "x".repeat(usize::try_from(limit).unwrap() + 1)});
+    let refused = host.try_start(maxhost_tests::flows::request(ALICE, "reflect", &huge)).await.unwrap_err();
     assert_eq!(refused.code, maxhost_model::Code::MessageTooLarge, "{refused}");
     assert!(refused.message.contains(&limit.to_string()), "{refused}");
     assert!(host.flows(None, None).await.is_empty());

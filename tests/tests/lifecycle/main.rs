@@ -16,3 +16,4 @@ mod logs;
 mod process;
 mod quarantine;
 mod surface;
+mod values;

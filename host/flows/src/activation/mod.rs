@@ -111,7 +111,7 @@ impl Activation {
         let outcome = match (run.stop.take(), end.outcome) {
             (Some(Stop::Memory { wanted }), _) => return Err(self.starved(run, wanted)),
             (Some(stop), _) => return Ok(self.stopped(run, start, stop).await),
-            (None, Outcome::Returned(value)) => Ok(Bytes::from(value)),
+            (None, Outcome::Returned(value)) => returned(value),
             (None, Outcome::Failed(failure)) => Err(*failure),
             (None, Outcome::Trapped(Trap { kind: TrapKind::Host, message, .. })) => {
                 return Ok(ActivationOutcome::Retry(Problem::new(Code::Overloaded, message)));
@@ -180,6 +180,14 @@ impl Activation {
 
 fn killed() -> FlowError {
     FlowError::new(ErrorKind::Killed, "the flow was killed by an operator")
+}
+
+/// A result is CBOR by the contract with the guest; anything else is a defect of the CorDapp.
+fn returned(value: Vec<u8>) -> Result<Bytes, FlowError> {
+    match maxhost_model::check_cbor(&value) {
+        Ok(()) => Ok(Bytes::from(value)),
+        Err(error) => Err(FlowError::new(ErrorKind::Unexpected, format!("the flow returned no result: {error}"))),
+    }
 }
 
 fn invocation(start: &StartRecord) -> Invocation {

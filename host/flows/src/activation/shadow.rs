@@ -7,7 +7,7 @@ use maxhost_journal::{Answer, Flush, StartRecord, Step};
 use maxhost_model::{Code, FlowError, Problem};
 use maxhost_sandbox::Outcome;
 
-use super::{Activation, ActivationOutcome, invocation};
+use super::{Activation, ActivationOutcome, invocation, returned};
 use crate::apps::FlowDef;
 use crate::calls::{FlowCalls, Stop, answer_start, new_error_id};
 use crate::core::{Counters, now};
@@ -91,7 +91,7 @@ impl Activation {
             };
         }
         let outcome = match end.outcome {
-            Outcome::Returned(value) => Ok(Bytes::from(value)),
+            Outcome::Returned(value) => returned(value),
             Outcome::Failed(failure) => Err(*failure),
             Outcome::Trapped(trap) => Err(FlowError::from(trap)),
             Outcome::Stopped => return Err(Stop::Evicted),

@@ -2,7 +2,7 @@
 //! noted in the journal; that about the flow's own identity is in the flow's start.
 
 use maxhost_journal::Divergence;
-use maxhost_model::{Class, Code, ErrorKind, FlowError, Party, Problem, X500Name, cut_text};
+use maxhost_model::{Class, Code, ErrorKind, FlowError, Party, Problem, X500Name, cut_text, from_cbor, to_cbor};
 use maxhost_sandbox::{CallResult, GuestParty};
 use serde::{Deserialize, Serialize};
 
@@ -117,9 +117,10 @@ impl FlowCalls {
                 Ok(answer) => answer,
                 Err(problem) => return self.stop(Stop::Trouble(problem)),
             };
-            if let Err(error) = ciborium::into_writer(&answer, &mut encoded) {
-                return self.stop(Stop::Trouble(Problem::new(Code::Internal, error.to_string())));
-            }
+            encoded = match to_cbor(&answer) {
+                Ok(encoded) => encoded,
+                Err(error) => return self.stop(Stop::Trouble(Problem::new(Code::Internal, error.to_string()))),
+            };
         }
         if let Some(error) = self.machine.exceeded() {
             return self.stop(Stop::Over(error));
@@ -130,7 +131,7 @@ impl FlowCalls {
         }
         match noted {
             Err(divergence) => self.stop(Stop::Diverged(divergence)),
-            Ok(bytes) => match ciborium::from_reader(&bytes[..]) {
+            Ok(bytes) => match from_cbor(&bytes) {
                 Ok(answer) => Ok(answer),
                 Err(error) => self.stop(Stop::Trouble(Problem::new(Code::JournalCorrupt, error.to_string()))),
             },

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use maxhost_model::{Code, FlowId, FlowRow, Problem, cbor_to_json, json_to_cbor};
+use maxhost_model::{Code, FlowId, FlowRow, Invalid, Problem, cbor_for_schema, json_to_cbor};
 use maxhost_store::{ClientOp, FlowFilter as StoreFilter, FlowRecord, FlowState};
 use tokio::sync::oneshot;
 
@@ -96,15 +96,16 @@ impl Host {
 
     fn check_arguments(&self, def: &FlowDef, arguments: Arguments) -> ApiResult<Bytes> {
         let limit = self.core.journal_limits().message;
+        let refused = |error: Invalid| {
+            Problem::new(Code::ArgumentsInvalid, format!("the arguments of {} are refused: {error}", def.name))
+        };
         let cbor = match arguments {
             Arguments::Json(json) => {
                 def.check(&json)?;
-                json_to_cbor(&json)
+                json_to_cbor(&json).map_err(refused)?
             }
             Arguments::Cbor(cbor) => {
-                let json = cbor_to_json(&cbor).map_err(|error| {
-                    Problem::new(Code::ArgumentsInvalid, format!("the arguments of {} are no CBOR: {error}", def.name))
-                })?;
+                let json = cbor_for_schema(&cbor).map_err(refused)?;
                 def.check(&json)?;
                 cbor
             }

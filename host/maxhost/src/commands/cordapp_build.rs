@@ -31,7 +31,7 @@ pub fn execute(context: &Context, path: &Path) -> Outcome {
     }
     if !path.join("Cargo.toml").is_file() {
         let message = format!("{} holds no crate: there is no Cargo.toml", path.display());
-        return Err(Problem::new(Code::FileUnreadable, message)
+        return Err(Problem::new(Code::FileNotFound, message)
             .remedy("name the folder of the CorDapp, or make one with `maxhost cordapp new NAME`"));
     }
     require_target()?;

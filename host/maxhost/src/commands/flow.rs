@@ -81,29 +81,25 @@ fn arguments(given: Option<&str>) -> Result<String, Problem> {
             None => given.to_owned(),
         },
     };
-    match serde_json::from_str::<Value>(&text) {
+    match maxhost_model::parse_arguments(&text) {
         Ok(_) => Ok(text),
-        Err(error) => Err(Problem::new(Code::ArgumentsInvalid, format!("the arguments are not JSON: {error}"))
-            .remedy("give one JSON object, in single quotes for the shell: '{\"count\": 3}'")
-            .detail("line", error.line().to_string())
-            .detail("column", error.column().to_string())),
+        Err(problem) if problem.details.contains_key("line") => {
+            Err(problem.remedy("give one JSON object, in single quotes for the shell: '{\"count\": 3}'"))
+        }
+        Err(problem) => Err(problem),
     }
 }
 
 /// Arguments that were read from somewhere.
 fn all_of(place: &str, read: std::io::Result<Option<Vec<u8>>>) -> Result<String, Problem> {
-    let unreadable = |why: &dyn std::fmt::Display| {
-        Problem::new(Code::FileUnreadable, format!("cannot read the arguments from {place}: {why}"))
+    let failed = |code: Code, why: &dyn std::fmt::Display| {
+        Problem::new(code, format!("cannot read the arguments from {place}: {why}"))
     };
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Problem::new(Code::FileNotFound, format!("there is no file {place}")),
-        _ => unreadable(&error),
-    };
-    let bytes = read.map_err(failed)?.ok_or_else(|| {
+    let bytes = read.map_err(|error| failed(files::unreadable(&error), &error))?.ok_or_else(|| {
         let most = show_size(LARGEST_ARGUMENTS);
         Problem::new(Code::MessageTooLarge, format!("the arguments from {place} are larger than {most}"))
     })?;
-    String::from_utf8(bytes).map_err(|_| unreadable(&"they are no UTF-8"))
+    String::from_utf8(bytes).map_err(|_| failed(Code::FileUnreadable, &"they are no UTF-8"))
 }
 
 async fn state_of(client: &Client, flow_id: &str) -> Result<String, Problem> {

@@ -62,12 +62,7 @@ fn start_request(request: pb::StartFlowRequest) -> Result<StartFlow, Problem> {
     let arguments = match request.arguments {
         None => Arguments::Json(serde_json::Value::Object(serde_json::Map::new())),
         Some(Given::Cbor(cbor)) => Arguments::Cbor(cbor),
-        Some(Given::Json(json)) => Arguments::Json(serde_json::from_str(&json).map_err(|error| {
-            Problem::new(Code::ArgumentsInvalid, format!("the arguments are not JSON: {error}"))
-                .remedy("give the arguments as one JSON object")
-                .detail("line", error.line().to_string())
-                .detail("column", error.column().to_string())
-        })?),
+        Some(Given::Json(json)) => Arguments::Json(maxhost_model::parse_arguments(&json)?),
     };
     Ok(StartFlow { identity, flow, arguments, client_id: request.client_id })
 }

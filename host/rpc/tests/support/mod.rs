@@ -23,9 +23,7 @@ pub fn flow_id(row: i64) -> FlowId {
 
 /// CBOR of `{"rounds": n}`.
 pub fn rounds(n: u64) -> Vec<u8> {
-    let mut cbor = Vec::new();
-    ciborium::into_writer(&BTreeMap::from([("rounds", n)]), &mut cbor).unwrap();
-    cbor
+    maxhost_cbor::to_vec(&BTreeMap::from([("rounds", n)])).unwrap()
 }
 
 pub fn summary(row: i64, phase: FlowPhase, result: Option<FlowResult>) -> FlowSummary {

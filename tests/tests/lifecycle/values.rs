@@ -1,0 +1,163 @@
+//! Values at the edges of JSON and CBOR: they arrive as what they are, or are refused with their place and the reason.
+
+use maxhost_cbor::readable;
+use maxhost_rpc::proto::v1 as pb;
+use maxhost_tests::{ALICE, Network};
+use serde_json::{Value, json};
+
+fn request(flow: &str, arguments: pb::start_flow_request::Arguments) -> pb::StartFlowRequest {
+    pb::StartFlowRequest {
+        identity: ALICE.to_owned(),
+        flow: flow.to_owned(),
+        arguments: Some(arguments),
+        ..pb::StartFlowRequest::default()
+    }
+}
+
+fn as_json(text: &str) -> pb::StartFlowRequest {
+    request("reflect", pb::start_flow_request::Arguments::Json(text.to_owned()))
+}
+
+fn as_cbor(value: &impl serde::Serialize) -> pb::StartFlowRequest {
+    request("reflect", pb::start_flow_request::Arguments::Cbor(readable::to_vec(value).unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_arrive_as_they_are() {
+    let network = Network::new();
+    let host = network.run();
+    for text in [
+        r#"{"small":-128}"#,
+        r#"{"unsigned":18446744073709551615}"#,
+        r#"{"signed":-9223372036854775808}"#,
+        r#"{"signed":9223372036854775807}"#,
+        r#"{"wide":18446744073709551615}"#,
+        r#"{"float":0.1}"#,
+        r#"{"float":-0.0}"#,
+        r#"{"float":1e300}"#,
+        r#"{"float":5e-324}"#,
+        r#"{"float":9007199254740992.0}"#,
+        r#"{"narrow":1.5}"#,
+        r#"{"text":"a\u0000b\u2028\ud83e\udd80"}"#,
+        r#"{"numbered":{"-9223372036854775808":"lowest","7":"seven"}}"#,
+        r#"{"inner":{"inner":{"unsigned":9223372036854775808}}}"#,
+    ] {
+        let started = host.try_start(as_json(text)).await.unwrap_or_else(|problem| panic!("{text}: {problem}"));
+        let result = host.end(&started.flow_id).await.result();
+        assert_eq!(result.to_string(), serde_json::from_str::<Value>(text).unwrap().to_string());
+    }
+    // What is the same number in other words.
+    for (given, taken) in [(r#"{"float":3}"#, r#"{"float":3.0}"#), (r#"{"signed":3.0}"#, r#"{"signed":3}"#)] {
+        let started = host.try_start(as_json(given)).await.unwrap();
+        assert_eq!(host.end(&started.flow_id).await.result().to_string(), taken);
+    }
+    // CBOR holds more: 128 bits, and as a result they are text.
+    for wide in [i128::MIN, i128::from(i64::MIN) - 1, i128::from(u64::MAX) + 1, i128::MAX] {
+        let started = host.try_start(as_cbor(&std::collections::BTreeMap::from([("wide", wide)]))).await.unwrap();
+        assert_eq!(host.end(&started.flow_id).await.result(), json!({"wide": wide.to_string()}));
+    }
+    // The command line takes and shows the same.
+    let shown = network.cli(&[
+        "flow",
+        "start",
+        "--identity",
+        "Alice",
+        "reflect",
+        r#"{"unsigned":18446744073709551615}"#,
+        "--wait",
+    ]);
+    assert!(shown.ok().object().to_string().contains("18446744073709551615"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_that_would_change_are_refused_with_their_place() {
+    let network = Network::new();
+    let host = network.run();
+    let deep = format!(r#"{{"nested":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+    let cases: &[(&str, Option<&str>, &str)] = &[
+        (r#"{"small":-129}"#, Some("/small"), "-128"),
+        (r#"{"small":128}"#, Some("/small"), "127"),
+        (r#"{"unsigned":-1}"#, Some("/unsigned"), "minimum"),
+        (r#"{"unsigned":18446744073709551616}"#, Some("/unsigned"), "beyond 64 bits"),
+        (r#"{"signed":-9223372036854775809}"#, Some("/signed"), "beyond 64 bits"),
+        (r#"{"signed":9223372036854775808}"#, Some("/signed"), "9223372036854775807"),
+        (r#"{"signed":-9223372036854775809.0}"#, Some("/signed"), "would be rounded"),
+        (r#"{"wide":340282366920938463463374607431768211456}"#, Some("/wide"), "beyond 64 bits"),
+        (r#"{"signed":1.5}"#, Some("/signed"), "integer"),
+        (r#"{"float":0.1234567890123456789}"#, Some("/float"), "would be rounded"),
+        (r#"{"float":1e-400}"#, Some("/float"), "would be rounded"),
+        (r#"{"float":1e400}"#, None, "too large"),
+        (r#"{"float":NaN}"#, None, "not JSON"),
+        (r#"{"float":"NaN"}"#, Some("/float"), "NaN"),
+        (r#"{"text":"a","text":"b"}"#, Some(""), "the key 'text' twice"),
+        (r#"{"inner":{"text":"a","\u0074ext":"b"}}"#, Some("/inner"), "the key 'text' twice"),
+        (r#"{"text":"\ud800"}"#, None, "not JSON"),
+        (&deep, None, "nested too deep"),
+    ];
+    for (text, path, words) in cases {
+        let problem = host.try_start(as_json(text)).await.unwrap_err();
+        assert_eq!(problem.code, maxhost_model::Code::ArgumentsInvalid, "{text}: {problem}");
+        assert_eq!(problem.details.get("path").map(String::as_str), *path, "{text}: {problem}");
+        assert!(format!("{problem} {:?}", problem.details).contains(words), "{text}: {problem:?}");
+        // The command line says the same without asking.
+        let refused = network.cli(&["flow", "start", "--identity", "Alice", "reflect", text]);
+        let error = refused.fails(4, "arguments-invalid");
+        assert_eq!(error["details"].get("path").and_then(Value::as_str), *path, "{error}");
+    }
+
+    // Bytes that are CBOR, and are no arguments: the key twice, an integer beyond its field, NaN, no CBOR at all.
+    for (cbor, words) in [
+        (&b"\xa2\x64text\x61a\x64text\x61b"[..], "the key 'text' twice"),
+        (b"\xa1\x66signed\x3b\x80\0\0\0\0\0\0\0", "-9223372036854775808"),
+        (b"\xa1\x68unsigned\xc2\x49\x01\0\0\0\0\0\0\0\0", "18446744073709551615"),
+        (b"\xa1\x64wide\xc2\x51\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "128 bits"),
+        (b"\xa1\x65float\xf9\x7e\0", "NaN"),
+        (b"\xa1\x64text\x61\xff", "UTF-8"),
+        (b"\xa1\x64text", "end after"),
+        (b"\xa1\x64text\xe0", "no meaning"),
+    ] {
+        let given = pb::start_flow_request::Arguments::Cbor(cbor.to_vec());
+        let problem = host.try_start(request("reflect", given)).await.unwrap_err();
+        assert_eq!(problem.code, maxhost_model::Code::ArgumentsInvalid, "{cbor:?}: {problem}");
+        assert!(format!("{problem} {:?}", problem.details).contains(words), "{cbor:?}: {problem:?}");
+    }
+    // An integer that no float holds is a number to JSON Schema. The flow's own code refuses it, with its kind.
+    let started = host.try_start(as_json(r#"{"float":9007199254740993}"#)).await.unwrap();
+    let failure = host.end(&started.flow_id).await.failure();
+    assert_eq!(failure.kind, "illegal-argument");
+    assert!(failure.message.contains("more digits than a float holds"), "{failure:?}");
+    assert_eq!(host.flows(None, None).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_come_out_as_they_are() {
+    let network = Network::new();
+    let host = network.run();
+    for (odd, shown) in [
+        ("not-a-number", json!("NaN")),
+        ("infinity", json!("-Infinity")),
+        ("largest", json!(u64::MAX)),
+        ("wide", json!(u128::MAX.to_string())),
+        ("lowest", json!(i128::MIN.to_string())),
+        ("bytes", json!("/wA=")),
+        ("zero", json!("a\0b")),
+        ("numbered", json!({"7": true})),
+    ] {
+        assert_eq!(host.run(ALICE, "produce", json!(odd)).await.result(), shown, "{odd}");
+    }
+    // What JSON has no form for comes as CBOR.
+    let id = host.start(ALICE, "produce", json!("twice")).await;
+    host.until_state(&id, "completed").await;
+    let shown = network.cli(&["flow", "show", &id]).ok().object();
+    assert_eq!(shown["result"], json!({"cbor": "a2616101616102"}), "{shown}");
+}
+
+/// A component that breaks the contract with its host: the flow ends, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_no_cbor_is_an_unexpected_error() {
+    let network = Network::new();
+    let host = network.run();
+    let failure = host.run(ALICE, "produce", json!("broken")).await.failure();
+    assert_eq!(failure.kind, "unexpected");
+    assert!(failure.message.contains("the flow returned no result: the bytes are not valid CBOR"), "{failure:?}");
+}
