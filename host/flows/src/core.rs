@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use maxhost_broker::Broker;
+use maxhost_cordapps::Catalogue;
 use maxhost_journal::{FrameBatch, Initiation, Limits, Nanos};
 use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, X500Name};
 use maxhost_ownership::Ownership;
@@ -17,14 +18,13 @@ use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Slots;
-use crate::apps::{AppSet, Catalogue};
 use crate::guest_threads::GuestThreads;
 use crate::identity::Actor;
 use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
 use crate::options::{HostOptions, IdentityLimits, OperatorEvent};
 use crate::outcomes::RecentOutcomes;
-use crate::placement::IoShare;
+use crate::placement::{CordappSet, CpuProfile, IoShare};
 use crate::registry::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
 use crate::running_flow::{Arrival, RunningFlow};
 use crate::speculation::{Offer, Runner};
@@ -67,7 +67,7 @@ pub(crate) struct Core {
     pub store: Store,
     pub broker: Arc<dyn Broker>,
     pub ownership: Arc<dyn Ownership>,
-    pub catalogue: Catalogue,
+    pub catalogue: Catalogue<CpuProfile>,
     pub directory: Directory,
     /// Flows in memory.
     pub ports: DashMap<FlowRow, Arc<RunningFlow>>,
@@ -90,6 +90,8 @@ pub(crate) struct Core {
     /// Rings when something was put into the outbox.
     pub outbox_bell: Notify,
     pub timers: crate::timers::Timers,
+    /// Rings when installed components came or went.
+    pub components_changed: Notify,
     /// The unit of a guest's computing budget.
     pub tick: Duration,
 }
@@ -98,7 +100,7 @@ pub(crate) struct Core {
 pub(crate) struct Opened {
     pub entry: Arc<IdentityEntry>,
     pub keys: OpenIdentity,
-    pub apps: Arc<AppSet>,
+    pub cordapps: Arc<CordappSet>,
     /// The claim that all work begins under while it is open so.
     pub claim: Claim,
     pub limits: IdentityLimits,

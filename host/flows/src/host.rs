@@ -1,11 +1,12 @@
 //! The host: brings everything up, takes identities in and lets them go, and stops in order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maxhost_broker::{EmbeddedBroker, EmbeddedOptions};
+use maxhost_cordapps::Catalogue;
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash, X500Name};
 use maxhost_ownership::MemoryOwnership;
 use maxhost_pki::{KeyVault, NetworkMap};
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Slots;
 use crate::api::{IdentityPhase, NetworkChange};
-use crate::apps::Catalogue;
 use crate::core::Core;
 use crate::guest_threads::GuestThreads;
 use crate::memory::GuestMemory;
@@ -31,8 +31,6 @@ const EVENTS: usize = 1024;
 const OPENING_AT_ONCE: usize = 64;
 /// How often quarantined identities are looked at.
 const READMISSION: Duration = Duration::from_secs(2);
-/// Ended flows that are forgotten in one commit.
-const PURGE: u32 = 1000;
 
 /// What a message of the broker may have beside the largest message of a flow: names, numbers, frames that travel
 /// together.
@@ -126,9 +124,11 @@ impl Host {
             stopping: CancellationToken::new(),
             outbox_bell: Default::default(),
             timers: Default::default(),
+            components_changed: Default::default(),
         });
         core.io.spawn(crate::timers::run(core.clone()));
-        core.io.spawn(purge(core.clone()));
+        core.io.spawn(crate::housekeeping::purge(core.clone()));
+        core.io.spawn(crate::housekeeping::clean_components(core.clone()));
         core.io.spawn(crate::relay::send(core.clone()));
         core.io.spawn(crate::relay::receive(core.clone()));
         let host = Arc::new(Host {
@@ -195,6 +195,8 @@ impl Host {
             self.core.directory.broken.remove(&spec.manifest.display().to_string());
             let problem = self.unusable(&spec);
             let entry = self.put(name, row, spec.clone(), claims.remove(&row).unwrap_or_default());
+            // From now on it has what its CorDapps can do, whatever becomes of the files.
+            let problem = problem.or_else(|| entry.cordapps(&self.core.catalogue).err());
             if let Some(problem) = problem {
                 set_quarantined(&entry, problem.clone());
                 self.core.tell_quarantined(&entry.text, &problem);
@@ -250,7 +252,12 @@ impl Host {
             let text = format!("the key folder {} of {} does not exist", spec.keys.display(), spec.name);
             return Some(Problem::new(Code::KeyUnreadable, text));
         }
-        self.core.catalogue.set(&spec.cordapps).err()
+        // An identity whose manifest names the same CorDapps as before goes on with what it has.
+        let known = self.core.directory.get(&spec.name).filter(|entry| entry.spec.lock().cordapps == spec.cordapps);
+        match known {
+            Some(entry) => entry.cordapps(&self.core.catalogue).err(),
+            None => self.core.catalogue.set(&spec.cordapps).err(),
+        }
     }
 
     fn put(&self, name: X500Name, row: IdentityRow, spec: IdentitySpec, claimed: Claimed) -> Arc<IdentityEntry> {
@@ -350,14 +357,24 @@ impl Host {
             return Ok(false);
         }
         let mut again = Vec::new();
+        let mut former: BTreeMap<String, usize> = BTreeMap::new();
         for entry in self.core.directory.all() {
+            // It takes what is there now, so that nothing that is gone is held on to.
+            let _whatever_it_has = entry.cordapps(&self.core.catalogue);
+            if let Some(problem) = entry.former_cordapps(&self.core.catalogue) {
+                *former.entry(problem.message).or_default() += 1;
+            }
             if entry.mailbox().is_some() {
                 self.core.tell(&entry, IdentityCommand::Refresh);
             } else if entry.problem().is_some() {
                 again.push(entry.spec.lock().as_ref().clone());
             }
         }
+        for (reason, identities) in former {
+            tracing::warn!(identities, reason, "identities go on with the CorDapps they have, until the host stops");
+        }
         self.put_identities(again).await?;
+        self.core.components_changed.notify_one();
         Ok(true)
     }
 
@@ -468,21 +485,6 @@ async fn readmit(host: std::sync::Weak<Host>) {
                     tracing::warn!(identity = %entry.text, %problem, "cannot be hosted yet");
                 }
             }
-        }
-    }
-}
-
-/// Forgets ended flows when their time is over.
-async fn purge(core: Arc<Core>) {
-    loop {
-        match core.store.purge(PURGE).await {
-            Ok(purged) if purged >= u64::from(PURGE) => continue,
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "ended flows could not be forgotten; tried again"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(5)) => {}
-            () = core.stopping.cancelled() => return,
         }
     }
 }

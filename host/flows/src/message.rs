@@ -8,9 +8,9 @@ use maxhost_model::{FlowId, FlowRow, Problem};
 use tokio::sync::{oneshot, watch};
 
 use crate::activation::ActivationOutcome;
-use crate::apps::FlowDef;
 use crate::calls::StartFailure;
 use crate::core::Core;
+use crate::placement::FlowDef;
 use crate::speculation::Offer;
 use crate::watchers::Watch;
 

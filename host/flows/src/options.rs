@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use maxhost_cordapps::CordappRef;
 use zeroize::Zeroizing;
 
 /// When a suspended flow's instance is dropped.
@@ -126,30 +127,6 @@ impl Passphrase {
 impl std::fmt::Debug for Passphrase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Passphrase(..)")
-    }
-}
-
-/// A CorDapp as a manifest names it: `name`, `name@version` or `name#sha256:…`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CordappRef {
-    /// Its name.
-    pub name: String,
-    /// Exactly this version.
-    pub version: Option<String>,
-    /// Exactly these bytes: SHA-256, hex.
-    pub hash: Option<String>,
-}
-
-impl std::fmt::Display for CordappRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)?;
-        if let Some(version) = &self.version {
-            write!(f, "@{version}")?;
-        }
-        if let Some(hash) = &self.hash {
-            write!(f, "#sha256:{hash}")?;
-        }
-        Ok(())
     }
 }
 

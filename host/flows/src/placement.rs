@@ -141,6 +141,12 @@ impl BusyTimer {
     }
 }
 
+/// A flow of an installed CorDapp, with what its runs were like.
+pub(crate) type FlowDef = maxhost_cordapps::FlowDef<CpuProfile>;
+
+/// What the CorDapps of one identity can do together.
+pub(crate) type CordappSet = maxhost_cordapps::CordappSet<CpuProfile>;
+
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What identities have computed on the threads for I/O beyond what talking takes.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use maxhost_cordapps::Catalogue;
 use maxhost_journal::Millis;
 use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
 use maxhost_store::{Author, Claim, Recipient};
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::api::IdentityPhase;
 use crate::message::IdentityCommand;
 use crate::options::IdentitySpec;
+use crate::placement::{CordappSet, CpuProfile};
 
 /// Letters that wait for one identity; more are not lost, the actor then looks into the database.
 pub(crate) const MAILBOX: usize = 4096;
@@ -36,6 +38,8 @@ pub(crate) struct IdentityEntry {
     pub served: AtomicBool,
     /// Live flows, as its actor counts them.
     pub live_flows: AtomicU64,
+    /// The CorDapps that it last had, and the manifest that named them.
+    cordapps: Mutex<Option<(Arc<IdentitySpec>, Arc<CordappSet>)>>,
 }
 
 /// What an identity is doing.
@@ -85,7 +89,40 @@ impl IdentityEntry {
             owned_as: Mutex::new(None),
             served: AtomicBool::new(false),
             live_flows: AtomicU64::new(0),
+            cordapps: Mutex::new(None),
         }
+    }
+
+    /// What the CorDapps of its manifest can do. If one of them is installed no more, it is what they could do while they
+    /// were: an identity goes on with what it has, whether it is awake or not, until its manifest names other CorDapps or
+    /// the host stops.
+    ///
+    /// # Errors
+    /// A CorDapp is not there, or two of them do not go together, and the identity has none from before.
+    pub fn cordapps(&self, catalogue: &Catalogue<CpuProfile>) -> Result<Arc<CordappSet>, Problem> {
+        let spec = self.spec.lock().clone();
+        let found = catalogue.set(&spec.cordapps);
+        let mut had = self.cordapps.lock();
+        match found {
+            Ok(set) => {
+                if !had.as_ref().is_some_and(|(_, had)| Arc::ptr_eq(had, &set)) {
+                    *had = Some((spec, set.clone()));
+                }
+                Ok(set)
+            }
+            Err(problem) => match &*had {
+                Some((named, had)) if named.cordapps == spec.cordapps => Ok(had.clone()),
+                _ => Err(problem),
+            },
+        }
+    }
+
+    /// Why it goes on with CorDapps of which one is installed no more; `None` if it does not.
+    pub fn former_cordapps(&self, catalogue: &Catalogue<CpuProfile>) -> Option<Problem> {
+        let spec = self.spec.lock().clone();
+        let problem = catalogue.set(&spec.cordapps).err()?;
+        let had = self.cordapps.lock();
+        had.as_ref().is_some_and(|(named, _)| named.cordapps == spec.cordapps).then_some(problem)
     }
 
     /// The identity as one who writes for it under the claim that is known now. Work that goes on for longer keeps the

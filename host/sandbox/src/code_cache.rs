@@ -86,6 +86,23 @@ impl CodeCache {
         Ok(())
     }
 
+    /// Removes the code of components that are not wanted. Gives how many files went.
+    pub(crate) fn retain(&self, is_wanted: impl Fn(&[u8; 32]) -> bool) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let mut hash = [0; 32];
+            let named = engine_of(&name).and_then(|_| name.split_once('-'));
+            let is_code = named.is_some_and(|(stem, _)| hex::decode_to_slice(stem, &mut hash).is_ok());
+            if is_code && !is_wanted(&hash) {
+                fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     fn clear_outdated(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;

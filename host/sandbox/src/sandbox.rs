@@ -100,6 +100,15 @@ impl Sandbox {
         self.inner.shared.tick
     }
 
+    /// Removes compiled code of components that are not wanted from its folder. Gives how many files went; code that runs
+    /// is not touched, because it is mapped. Blocking.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or a file not removed.
+    pub fn retain_code(&self, is_wanted: impl Fn(&[u8; 32]) -> bool) -> std::io::Result<usize> {
+        self.inner.cache.as_ref().map_or(Ok(0), |cache| cache.retain(is_wanted))
+    }
+
     /// What loading has cost so far.
     #[must_use]
     pub fn statistics(&self) -> LoadStatistics {

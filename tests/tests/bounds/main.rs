@@ -1,6 +1,7 @@
 //! What can grow is bounded: each bound of `docs/operating.md` is tried against the program that ships.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod components;
 mod cpu;
 mod failures;
 mod journal;

@@ -228,7 +228,7 @@ impl Activation {
         FlowDetail {
             summary,
             cordapp: format!("{} {}", start.cordapp, start.cordapp_version),
-            component_hash: crate::apps::hex(&start.component),
+            component_hash: hex::encode(start.component),
             origin: origin_text(&start.origin),
             waiting_for: None,
             sessions: sessions.collect(),

@@ -14,7 +14,7 @@ use maxhost_model::{Code, ErrorKind, FlowError, Problem};
 use maxhost_sandbox::{Invocation, Outcome, RunParameters, Trap, TrapKind};
 use maxhost_store::{FlowOp, FlowState};
 
-use crate::apps::FlowDef;
+use crate::placement::FlowDef;
 use crate::calls::{FlowCalls, StartUnit, Stop};
 use crate::core::{Core, Counters, Opened};
 use crate::running_flow::RunningFlow;
@@ -64,7 +64,7 @@ impl Activation {
         let new = matches!(start, ActivationStart::New { .. });
         let mut outcome = match start {
             ActivationStart::New { start, def, unit } => {
-                if def.habit.computes() || self.core.io_share.is_spent(self.port.owner) {
+                if def.profile.computes() || self.core.io_share.is_spent(self.port.owner) {
                     self.port.run_apart();
                     tokio::task::yield_now().await;
                 }
@@ -107,7 +107,7 @@ impl Activation {
         let end = def.component.run(run, invocation(start), &parameters).await;
         let mut run = end.host;
         run.memory.give_back();
-        run.stretch.close(&def.habit, &self.port);
+        run.stretch.close(&def.profile, &self.port);
         let outcome = match (run.stop.take(), end.outcome) {
             (Some(Stop::Memory { wanted }), _) => return Err(self.starved(run, wanted)),
             (Some(stop), _) => return Ok(self.stopped(run, start, stop).await),

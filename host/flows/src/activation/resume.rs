@@ -9,7 +9,7 @@ use maxhost_store::{FlowState, StoreError, StoredJournal};
 
 use super::{Activation, ActivationOutcome, Starved, killed};
 use crate::admission::Slot;
-use crate::apps::FlowDef;
+use crate::placement::FlowDef;
 use crate::calls::FlowCalls;
 use crate::core::{Counters, now_millis};
 use crate::memory::Grant;

@@ -8,7 +8,7 @@ use maxhost_model::{Code, FlowError, Problem};
 use maxhost_sandbox::Outcome;
 
 use super::{Activation, ActivationOutcome, invocation, returned};
-use crate::apps::FlowDef;
+use crate::placement::FlowDef;
 use crate::calls::{FlowCalls, Stop, answer_start, new_error_id};
 use crate::core::{Counters, now};
 use crate::unit::Unit;

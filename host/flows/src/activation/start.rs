@@ -5,7 +5,7 @@ use std::sync::Arc;
 use maxhost_journal::StartRecord;
 
 use super::{Activation, ActivationOutcome, Starved, killed};
-use crate::apps::FlowDef;
+use crate::placement::FlowDef;
 use crate::calls::StartUnit;
 use crate::running_flow::Signal;
 

@@ -18,7 +18,7 @@ use maxhost_store::{AttemptToken, CommitHint, Op};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::apps::FlowDef;
+use crate::placement::FlowDef;
 use crate::core::{Core, Opened, now, random_bytes};
 use crate::memory::Grant;
 use crate::placement::BusyTimer;
@@ -321,7 +321,7 @@ impl FlowHost for FlowCalls {
     }
 
     fn tick(&mut self) -> Tick {
-        self.stretch.tick(&self.def.habit, &self.port);
+        self.stretch.tick(&self.def.profile, &self.port);
         if self.shadow {
             return Tick::Continue;
         }

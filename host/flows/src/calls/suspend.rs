@@ -114,7 +114,7 @@ impl FlowCalls {
         }
         self.commit_hint = None;
         self.memory.keep_what_is_used();
-        self.stretch.end(&self.def.habit, &self.port);
+        self.stretch.end(&self.def.profile, &self.port);
         let result = self.linger(until).await;
         self.stretch.begin();
         self.port.show_waiting(None);
@@ -215,7 +215,7 @@ impl FlowCalls {
         }
         self.flush();
         self.commit_hint = None;
-        self.stretch.end(&self.def.habit, &self.port);
+        self.stretch.end(&self.def.profile, &self.port);
         self.port.show_lack(Some((Lack::Memory, now_millis())));
         let port = self.port.clone();
         let signalled = async {

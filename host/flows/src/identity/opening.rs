@@ -29,7 +29,7 @@ impl Actor {
             std::time::SystemTime::now(),
         )
         .map_err(Problem::from)?;
-        let apps = core.catalogue.set(&spec.cordapps)?;
+        let cordapps = self.entry.cordapps(&core.catalogue)?;
         let claim = self.claim(keys.party().owning_key.fingerprint()).await?;
         let first = !self.entry.swept.swap(true, Ordering::AcqRel);
         let rows: Vec<FlowRow> = self.flows.keys().copied().collect();
@@ -37,7 +37,7 @@ impl Actor {
             crate::late_confirm::sweep(core, &self.entry, &rows).await?;
         }
         self.look_at(&rows).await?;
-        Ok(Opened { entry: self.entry.clone(), keys, apps, claim, limits: spec.limits })
+        Ok(Opened { entry: self.entry.clone(), keys, cordapps, claim, limits: spec.limits })
     }
 
     /// Makes this host the identity's owner in the database, once in the life of its entry.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Actor, FlowSlot, RESCAN, RunningClient, SlotState};
 use crate::activation::ActivationStart;
-use crate::apps::FlowDef;
+use crate::placement::FlowDef;
 use crate::calls::{StartUnit, new_error_id};
 use crate::core::{Counters, Opened, now, random_bytes};
 use crate::message::{Durable, StartCommand, Ticket, share};
@@ -165,7 +165,7 @@ impl Actor {
     }
 
     pub(super) fn respond(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
-        let Some(def) = opened.apps.responders.get(&initiation.protocol).cloned() else {
+        let Some(def) = opened.cordapps.responders.get(&initiation.protocol).cloned() else {
             return self.reject(opened, id, &initiation);
         };
         let started = now();

@@ -19,11 +19,11 @@ use crate::api::{
     FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges, NodeInfoView, ParametersView, PartyView,
     StartFlow, Started,
 };
-use crate::apps::{AppSet, FlowDef};
 use crate::calls::StartFailure;
 use crate::error::{no_flow, quarantined, stopping};
 use crate::host::Host;
 use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
+use crate::placement::{CordappSet, FlowDef};
 use crate::registry::IdentityEntry;
 use crate::watchers::Watch;
 
@@ -89,9 +89,8 @@ impl Host {
         }
     }
 
-    fn apps_of(&self, entry: &IdentityEntry) -> ApiResult<Arc<AppSet>> {
-        let spec = entry.spec.lock().clone();
-        self.core.catalogue.set(&spec.cordapps)
+    fn cordapps_of(&self, entry: &IdentityEntry) -> ApiResult<Arc<CordappSet>> {
+        entry.cordapps(&self.core.catalogue)
     }
 
     fn check_arguments(&self, def: &FlowDef, arguments: Arguments) -> ApiResult<Bytes> {
@@ -128,7 +127,7 @@ impl Host {
         if let Some(problem) = entry.problem() {
             return Err(quarantined(&entry.text, &problem));
         }
-        let def = self.apps_of(entry)?.find(flow)?.clone();
+        let def = self.cordapps_of(entry)?.find(flow)?.clone();
         let subject = Subject { identity: Some(&entry.text), flow: Some(&def.name), ..Subject::default() };
         access::check(caller, Action::StartFlow, &subject)?;
         if !def.descriptor.startable {
@@ -464,7 +463,7 @@ impl HostApi for Host {
     async fn flow_types(&self, caller: &Caller, identity: &str) -> ApiResult<Vec<FlowType>> {
         access::check_some(caller, Action::RegisteredFlows)?;
         let entry = self.usable(caller, identity)?;
-        let mut types: Vec<FlowType> = self.apps_of(&entry)?.flows.values().map(|flow| flow.to_type()).collect();
+        let mut types: Vec<FlowType> = self.cordapps_of(&entry)?.flows.values().map(|flow| FlowType::from(&**flow)).collect();
         types.retain(|flow| {
             let subject = Subject { identity: Some(&entry.text), flow: Some(&flow.name), ..Subject::default() };
             caller.rights.allow(&caller.user, Action::RegisteredFlows, &subject)

@@ -9,18 +9,38 @@ use maxhost_store::FlowState;
 use tokio::sync::broadcast;
 
 use crate::api::{
-    ApiResult, FlowPhase, HostStatus, IdentityPhase, IdentityView, NetworkChanges, NodeInfoView, ParametersView,
-    PartyView,
+    ApiResult, CordappView, FlowPhase, FlowType, HostStatus, IdentityPhase, IdentityView, NetworkChanges, NodeInfoView,
+    ParametersView, PartyView,
 };
 use crate::core::Core;
 use crate::error::stopping;
 use crate::host::Host;
+use crate::placement::{CpuProfile, FlowDef};
 use crate::registry::{EntryState, IdentityEntry};
+
+fn cordapp_view(cordapp: &maxhost_cordapps::Cordapp<CpuProfile>) -> CordappView {
+    CordappView { name: cordapp.name().to_owned(), version: cordapp.version().to_owned(), hash: cordapp.hash.clone() }
+}
+
+impl From<&FlowDef> for FlowType {
+    fn from(flow: &FlowDef) -> FlowType {
+        FlowType {
+            name: flow.name.to_string(),
+            doc: flow.descriptor.doc.clone(),
+            version: flow.descriptor.version,
+            startable: flow.descriptor.startable,
+            responds_to: flow.responds_to(),
+            arguments: flow.descriptor.arguments.clone(),
+            result: flow.descriptor.result.clone(),
+        }
+    }
+}
 
 impl Host {
     fn identity_view(&self, entry: &IdentityEntry) -> IdentityView {
         let spec = entry.spec.lock().clone();
-        let cordapps = self.core.catalogue.set(&spec.cordapps).map(|apps| apps.views()).unwrap_or_default();
+        let cordapps = entry.cordapps(&self.core.catalogue);
+        let cordapps = cordapps.map(|set| set.cordapps.iter().map(|cordapp| cordapp_view(cordapp)).collect());
         let flows = match &*entry.state.lock() {
             EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => cold.live.len() as u64,
             EntryState::Active { .. } => entry.live_flows.load(Ordering::Relaxed),
@@ -30,7 +50,7 @@ impl Host {
             name: entry.text.to_string(),
             phase: entry.phase(),
             problem: entry.problem(),
-            cordapps,
+            cordapps: cordapps.unwrap_or_default(),
             flows,
             manifest: Some(spec.manifest.display().to_string()),
         }

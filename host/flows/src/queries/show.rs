@@ -121,7 +121,7 @@ impl Host {
         FlowDetail {
             waiting_for,
             cordapp: start.as_ref().map(|s| format!("{} {}", s.cordapp, s.cordapp_version)).unwrap_or_default(),
-            component_hash: start.as_ref().map(|s| crate::apps::hex(&s.component)).unwrap_or_default(),
+            component_hash: start.as_ref().map(|s| hex::encode(s.component)).unwrap_or_default(),
             origin: start.as_ref().map(|s| crate::activation::origin_text(&s.origin)).unwrap_or_default(),
             sessions,
             more_sessions: end.as_ref().map_or(0, |end| end.more_sessions),
