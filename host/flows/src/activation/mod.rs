@@ -14,9 +14,9 @@ use maxhost_model::{Code, ErrorKind, FlowError, Problem};
 use maxhost_sandbox::{Invocation, Outcome, RunParameters, Trap, TrapKind};
 use maxhost_store::{FlowOp, FlowState};
 
-use crate::placement::FlowDef;
 use crate::calls::{FlowCalls, StartUnit, Stop};
 use crate::core::{Core, Counters, Opened};
+use crate::placement::FlowDef;
 use crate::running_flow::RunningFlow;
 use crate::unit::Unit;
 

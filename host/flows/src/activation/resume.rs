@@ -9,10 +9,10 @@ use maxhost_store::{FlowState, StoreError, StoredJournal};
 
 use super::{Activation, ActivationOutcome, Starved, killed};
 use crate::admission::Slot;
-use crate::placement::FlowDef;
 use crate::calls::FlowCalls;
 use crate::core::{Counters, now_millis};
 use crate::memory::Grant;
+use crate::placement::FlowDef;
 use crate::running_flow::{Lack, Signal};
 use crate::unit::Unit;
 

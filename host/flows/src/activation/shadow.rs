@@ -8,9 +8,9 @@ use maxhost_model::{Code, FlowError, Problem};
 use maxhost_sandbox::Outcome;
 
 use super::{Activation, ActivationOutcome, invocation, returned};
-use crate::placement::FlowDef;
 use crate::calls::{FlowCalls, Stop, answer_start, new_error_id};
 use crate::core::{Counters, now};
+use crate::placement::FlowDef;
 use crate::unit::Unit;
 
 impl Activation {

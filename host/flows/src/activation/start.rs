@@ -5,8 +5,8 @@ use std::sync::Arc;
 use maxhost_journal::StartRecord;
 
 use super::{Activation, ActivationOutcome, Starved, killed};
-use crate::placement::FlowDef;
 use crate::calls::StartUnit;
+use crate::placement::FlowDef;
 use crate::running_flow::Signal;
 
 impl Activation {

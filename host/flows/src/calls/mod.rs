@@ -18,10 +18,10 @@ use maxhost_store::{AttemptToken, CommitHint, Op};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::placement::FlowDef;
 use crate::core::{Core, Opened, now, random_bytes};
 use crate::memory::Grant;
 use crate::placement::BusyTimer;
+use crate::placement::FlowDef;
 use crate::running_flow::RunningFlow;
 
 /// Why a run ended before its guest did.

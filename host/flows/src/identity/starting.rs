@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use super::{Actor, FlowSlot, RESCAN, RunningClient, SlotState};
 use crate::activation::ActivationStart;
-use crate::placement::FlowDef;
 use crate::calls::{StartUnit, new_error_id};
 use crate::core::{Counters, Opened, now, random_bytes};
 use crate::message::{Durable, StartCommand, Ticket, share};
 use crate::options::OperatorEvent;
+use crate::placement::FlowDef;
 use crate::running_flow::RunningFlow;
 use crate::speculation::Offer;
 use crate::unit::Unit;

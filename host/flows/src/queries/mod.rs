@@ -463,7 +463,8 @@ impl HostApi for Host {
     async fn flow_types(&self, caller: &Caller, identity: &str) -> ApiResult<Vec<FlowType>> {
         access::check_some(caller, Action::RegisteredFlows)?;
         let entry = self.usable(caller, identity)?;
-        let mut types: Vec<FlowType> = self.cordapps_of(&entry)?.flows.values().map(|flow| FlowType::from(&**flow)).collect();
+        let mut types: Vec<FlowType> =
+            self.cordapps_of(&entry)?.flows.values().map(|flow| FlowType::from(&**flow)).collect();
         types.retain(|flow| {
             let subject = Subject { identity: Some(&entry.text), flow: Some(&flow.name), ..Subject::default() };
             caller.rights.allow(&caller.user, Action::RegisteredFlows, &subject)
