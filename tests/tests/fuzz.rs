@@ -94,7 +94,7 @@ fn json_corpus() -> Vec<Value> {
 
 #[test]
 fn cbor_of_anybody_is_json_or_refused() {
-    let mut corpus: Vec<Vec<u8>> = json_corpus().iter().map(json_to_cbor).collect();
+    let mut corpus: Vec<Vec<u8>> = json_corpus().iter().map(|json| json_to_cbor(json).unwrap()).collect();
     // Tags, big integers, indefinite lengths, byte strings, half floats, simple values.
     for text in [
         "c249010000000000000000",
@@ -110,7 +110,7 @@ fn cbor_of_anybody_is_json_or_refused() {
     fuzz("cbor", corpus, |input| {
         if let Ok(json) = cbor_to_json(input) {
             // What a client is shown it may send, and gets the same.
-            let again = cbor_to_json(&json_to_cbor(&json)).unwrap();
+            let again = cbor_to_json(&json_to_cbor(&json).unwrap()).unwrap();
             assert_eq!(again, json);
         }
     });
@@ -120,8 +120,10 @@ fn cbor_of_anybody_is_json_or_refused() {
 fn json_of_clients_keeps_its_value() {
     let corpus = json_corpus().iter().map(|json| json.to_string().into_bytes()).collect();
     fuzz("json", corpus, |input| {
-        if let Ok(json) = serde_json::from_slice::<Value>(input) {
-            assert_eq!(cbor_to_json(&json_to_cbor(&json)).unwrap(), json);
+        if let Ok(json) = serde_json::from_slice::<Value>(input)
+            && let Ok(cbor) = json_to_cbor(&json)
+        {
+            assert_eq!(cbor_to_json(&cbor).unwrap(), json);
         }
     });
 }
@@ -151,8 +153,9 @@ fn frames_of_peers_are_read_or_refused() {
 
 #[test]
 fn records_of_the_journal_are_read_or_refused() {
-    let segment =
-        Segment { progress_count: 3, progress: vec!["a".to_owned(); 2], at: 7, attempt: 1, ..Segment::default() };
+    let mut segment = Segment::default();
+    (segment.progress_count, segment.at, segment.attempt) = (3, 7, 1);
+    segment.progress = vec!["a".to_owned(); 2];
     let corpus = vec![segment.encode_sealed().to_vec(), segment.encode_to_vec()];
     fuzz("records", corpus, |input| {
         let bytes = Bytes::copy_from_slice(input);

@@ -107,12 +107,14 @@ impl EmbeddedConsumer {
         let most = self.credit.bytes.min(AHEAD_BYTES);
         let inner = Arc::clone(&self.link.inner);
         let _turn = inner.messages.turn.acquire().await.map_err(defect)?;
+        // Seen before the look: what is committed after it may not be in what is found, and must not count as read.
+        let newest = self.link.entry.state.borrow().newest;
         let read = tokio::task::spawn_blocking(move || messages.read(queue, after, count, most));
         let found = read.await.map_err(defect)?.map_err(Fault::from)?;
         match found.last() {
             Some(last) => self.read = i64::try_from(last.tag.0).unwrap_or(i64::MAX),
             // Acknowledged by the consumer before this one, after it was asked whether there are any.
-            None => self.read = self.read.max(self.link.entry.state.borrow().newest),
+            None => self.read = self.read.max(newest),
         }
         self.ahead.extend(found);
         Ok(())
