@@ -245,7 +245,7 @@ fn what_is_no_component_is_refused_and_not_installed() {
     let missing = maxhost(dir.path(), &["init", "other", "--cordapps", "nothing", "--json"]);
     assert_eq!((exit(&missing), code(&missing).as_str()), (3, "file-not-found"));
     let empty = maxhost(dir.path(), &["cordapp", "build", ".", "--json"]);
-    assert_eq!((exit(&empty), code(&empty).as_str()), (4, "file-unreadable"));
+    assert_eq!((exit(&empty), code(&empty).as_str()), (3, "file-not-found"));
     let named = maxhost(dir.path(), &["cordapp", "new", "No/Name", "--json"]);
     assert_eq!((exit(&named), code(&named).as_str()), (4, "name-invalid"));
 }
