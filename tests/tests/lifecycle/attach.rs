@@ -228,30 +228,21 @@ async fn a_cursor_from_before_a_crash_is_good_at_any_moment_after_it() {
     assert_eq!(seen, labels(60));
 }
 
-/// Why a stream ended, or the flow that ended in it.
-enum Last {
-    Flow(Box<pb::Flow>),
-    Status(tonic::Status),
-}
-
 /// Reads a stream to its end; the cursor goes along.
-async fn read(mut events: tonic::Streaming<pb::FlowEvent>, cursor: &mut u64, labels: &mut Vec<String>) -> Last {
+async fn read(mut events: tonic::Streaming<pb::FlowEvent>, cursor: &mut u64, labels: &mut Vec<String>) -> pb::Flow {
     loop {
-        let event = match events.message().await {
-            Ok(event) => event.expect("a stream ends with the flow or with a status"),
-            Err(status) => return Last::Status(status),
-        };
+        let event = events.message().await.unwrap().expect("a stream ends with the flow");
         *cursor = event.cursor;
         match event.event {
             Some(Event::Progress(label)) => labels.push(label),
-            Some(Event::Ended(flow)) => return Last::Flow(Box::new(flow)),
+            Some(Event::Ended(flow)) => return flow,
             _ => {}
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_that_falls_behind_is_told_and_misses_nothing_when_it_attaches_again() {
+async fn a_follower_that_reads_late_misses_nothing_and_holds_up_nobody() {
     const BEATS: u32 = 2_500;
     let network = Network::new().setting("flows.evict=never");
     let host = network.run();
@@ -274,14 +265,7 @@ async fn a_follower_that_falls_behind_is_told_and_misses_nothing_when_it_attache
     })
     .await;
     let (mut cursor, mut told) = (0, Vec::new());
-    let Last::Status(status) = read(slow, &mut cursor, &mut told).await else { panic!("it kept up: {}", told.len()) };
-    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
-    let code = status.metadata().get("maxhost-code").and_then(|code| code.to_str().ok());
-    assert_eq!(code, Some("overloaded"), "{status:?}");
-    assert!(status.message().contains("attach again with the last cursor"), "{status:?}");
-    assert!(told.len() < 900 && told.len() as u64 == cursor, "{} labels, cursor {cursor}", told.len());
-
-    let Last::Flow(ended) = read(attach(cursor).await, &mut cursor, &mut told).await else { panic!("it fell behind") };
+    let ended = read(slow, &mut cursor, &mut told).await;
     assert_eq!(ended.state(), pb::FlowState::Completed);
     assert_eq!(told, labels(BEATS));
 }

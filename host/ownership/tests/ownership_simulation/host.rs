@@ -258,7 +258,7 @@ impl Host {
 
     fn yield_up(&self, id: usize, around: &mut Surroundings<'_>) -> Result<Phase, Refused> {
         let nodes = self.read(around)?;
-        if !nodes.owners[id].is_some_and(|(session, _)| session == self.session) {
+        if nodes.owners[id].is_none_or(|(session, _)| session != self.session) {
             return Ok(Phase::Idle);
         }
         Ok(match self.write(Write::LetGo(id, None), around)? {

@@ -6,7 +6,7 @@ use maxhost_model::ErrorKind;
 use maxhost_sandbox::{GuestLogLevel, Outcome, RunParameters};
 use tokio::time::timeout;
 
-use crate::support::{DEADLINE, component, host, invocation, parameters, returned, run, run_with, trap, until};
+use crate::support::{DEADLINE, component, host, invocation, parameters, returned, run, run_with, until};
 
 #[tokio::test]
 async fn arguments_go_in_and_the_result_comes_out() {
