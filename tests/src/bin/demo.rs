@@ -22,7 +22,7 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 const BOB: &str = "O=Bob, L=New York, C=US";
 const CAROL: &str = "O=Carol, L=Paris, C=FR";
 /// Enough rounds that the host is killed in the middle of them on any machine, and few enough for a flow's journal.
-const ROUNDS: u64 = 20_000;
+const ROUNDS: u64 = 15_000;
 /// The round after which the host is killed.
 const FATAL_ROUND: u64 = 200;
 const BEATS: u64 = 20;
