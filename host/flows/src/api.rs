@@ -72,7 +72,7 @@ pub struct Started {
     pub new: bool,
 }
 
-/// What a flow is doing (user-surface 2).
+/// What a flow is doing: the `state` that commands and RPC clients are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FlowPhase {
     /// Computing, or about to.
@@ -303,7 +303,7 @@ pub struct FinishedClientId {
     pub succeeded: bool,
 }
 
-/// What an identity is doing (user-surface 2).
+/// What an identity is doing: the `state` that commands and RPC clients are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IdentityPhase {
     /// Rows only.
@@ -474,7 +474,7 @@ pub trait HostApi: Send + Sync + 'static {
     async fn finished_client_ids(&self, caller: &Caller, identity: Option<&str>) -> ApiResult<Vec<FinishedClientId>>;
     /// What an identity can run: startable flows first, sorted by name.
     async fn flow_types(&self, caller: &Caller, identity: &str) -> ApiResult<Vec<FlowType>>;
-    /// Identities of this host; `filter` as in user-surface 1.
+    /// Identities of this host; `filter` is a name, or a part that several may fit.
     async fn identities(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<IdentityView>>;
     /// One identity.
     async fn identity(&self, caller: &Caller, name: &str) -> ApiResult<IdentityView>;

@@ -7,6 +7,9 @@ use serde_json::json;
 /// Bytes of text, type and data that each flow fails with.
 const LARGE: usize = 9_000_000;
 
+/// How large the host may be after such flows, twenty at once, the memory of their instances included.
+const AT_ONCE: u64 = 900 << 20;
+
 /// How much larger the host may become.
 const SLACK: u64 = 96 << 20;
 
@@ -15,9 +18,9 @@ async fn large_failures_are_cut_for_everybody() {
     let network = Network::new().setting("flows.shadow_replay=0");
     let host = network.run();
     let wave = || join_all((0..20).map(|_| host.run(ALICE, "throw-large", json!({"amount": LARGE}))));
-    // What twenty flows need at once, memory of instances included, is there after the first wave.
-    wave().await;
-    let before = host.until_quiet().await.rss_bytes;
+    for _ in 0..3 {
+        wave().await;
+    }
     for end in wave().await {
         let failure = end.failure();
         assert_eq!(failure.kind, "flow-exception");
@@ -26,12 +29,15 @@ async fn large_failures_are_cut_for_everybody() {
         assert!(failure.message.contains("bytes of data left out"), "and that there was data");
         assert_eq!(failure.exception.map(|exception| exception.len()), Some(1024));
     }
+    // Eighty flows have failed with 2 GB. How much the allocator holds on to differs from run to run, so the bound is one
+    // that could not hold if the failures were kept.
     let after = host.until_quiet().await.rss_bytes;
-    assert!(after < before + SLACK, "{before} bytes before, {after} after");
+    eprintln!("resident after eighty large failures: {after} bytes");
+    assert!(after < AT_ONCE, "{after} bytes");
 
     // A list has room for many.
     let flows = host.flows(Some(ALICE), Some("throw-large")).await;
-    assert_eq!(flows.len(), 40);
+    assert_eq!(flows.len(), 80);
     let listed = network.cli(&["flow", "list", "--identity", "Alice"]).ok();
     assert!(listed.out.len() < 64 << 10, "{} bytes", listed.out.len());
     let shown = network.cli(&["flow", "show", &flows[0].flow_id]).ok().object();
