@@ -1,7 +1,7 @@
 //! Real ZooKeeper servers on loopback, and a proxy whose connections can be cut, for tests.
 //!
 //! The servers are Debian's package `libzookeeper-java` (`deploy/prerequisites.sh` installs it), run as plain processes in a
-//! temporary folder, on free ports. They end with the [`Ensemble`].
+//! temporary folder, on free ports. They end with the [`Ensemble`], and with the test's process, however that ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
 use std::fmt::Write as _;
@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,15 +35,46 @@ pub struct ServerTls {
 /// Some ZooKeeper servers that form one service.
 #[derive(Debug)]
 pub struct Ensemble {
-    dir: tempfile::TempDir,
     servers: Vec<Server>,
+    dir: tempfile::TempDir,
     tls: Option<ServerTls>,
 }
 
 #[derive(Debug)]
 struct Server {
     ports: Ports,
-    process: Option<Child>,
+    process: Option<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    server: Child,
+    /// Kills the server when its input ends, which it does at the latest when this process is gone.
+    guard: Child,
+}
+
+impl Process {
+    fn start(mut command: Command) -> Process {
+        let server = command.spawn().expect("java cannot be started: run deploy/prerequisites.sh");
+        let guard = Command::new("sh")
+            .args(["-c", "read -r end; kill -9 \"$1\"", "guard", &server.id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Process { server, guard }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The guard first, so that it never meets a number that is another process's by then.
+        for process in [&mut self.guard, &mut self.server] {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +85,20 @@ struct Ports {
     election: u16,
 }
 
-/// A port that nobody listens on at present.
+/// A port that nobody listens on at present, below those that Linux gives out by itself (from 32768), so that no
+/// connection takes it while a server is not running.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Processes begin far from each other.
+        let number = std::process::id().wrapping_mul(101).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + number % COUNT).unwrap();
+        if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Ensemble {
@@ -107,10 +150,7 @@ impl Ensemble {
 
     /// Kills a server as `kill -9` does.
     pub fn kill(&mut self, index: usize) {
-        if let Some(mut process) = self.servers[index].process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
+        self.servers[index].process = None;
     }
 
     /// Starts a server that was killed, on what it had stored, and does not wait for it.
@@ -136,7 +176,7 @@ impl Ensemble {
     }
 
     fn signal(&self, index: usize, signal: i32) {
-        let id = self.servers[index].process.as_ref().unwrap().id();
+        let id = self.servers[index].process.as_ref().unwrap().server.id();
         // SAFETY: kill takes two numbers and touches no memory. The process is our child and not waited for yet, so the
         // number is still its own.
         let result = unsafe { libc::kill(i32::try_from(id).unwrap(), signal) };
@@ -151,11 +191,11 @@ impl Ensemble {
             let mut started = 0;
             for index in 0..self.servers.len() {
                 let Some(process) = self.servers[index].process.as_mut() else { continue };
-                if process.try_wait().unwrap().is_some() {
+                if process.server.try_wait().unwrap().is_some() {
                     return false;
                 }
                 started += 1;
-                serving += usize::from(self.mode(index).await.is_some());
+                serving += usize::from(self.is_ours(index).await && self.mode(index).await.is_some());
             }
             if serving == started {
                 return true;
@@ -179,6 +219,12 @@ impl Ensemble {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("there is no leader");
+    }
+
+    /// Whether who listens on a server's port is that server, and not one of another test.
+    async fn is_ours(&self, index: usize) -> bool {
+        let data = self.dir.path().join(format!("server-{index}/data")).display().to_string();
+        self.ask(index, "conf").await.is_some_and(|said| said.contains(&data))
     }
 
     /// What a server says it is: `standalone`, `leader` or `follower`; `None` if it does not serve.
@@ -213,17 +259,15 @@ impl Ensemble {
         for jar in CLASS_PATH.iter().chain(self.tls.iter().flat_map(|_| &TLS_CLASS_PATH)) {
             write!(class_path, ":{JARS}/{jar}").unwrap();
         }
-        let process = Command::new("java")
-            .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djute.maxbuffer=16777216"])
+        let mut java = Command::new("java");
+        java.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djute.maxbuffer=16777216"])
             .args(["-Dzookeeper.jmx.log4j.disable=true", "-Dzookeeper.admin.enableServer=false"])
             .args(["-cp", &class_path, "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
             .arg(dir.join("zoo.cfg"))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .expect("java cannot be started: run deploy/prerequisites.sh");
-        self.servers[index].process = Some(process);
+            .stderr(output);
+        self.servers[index].process = Some(Process::start(java));
     }
 
     fn config(&self, index: usize, dir: &Path) -> String {
@@ -256,17 +300,6 @@ impl Ensemble {
             }
         }
         config
-    }
-}
-
-impl Drop for Ensemble {
-    fn drop(&mut self) {
-        for server in &mut self.servers {
-            if let Some(mut process) = server.process.take() {
-                let _ = process.kill();
-                let _ = process.wait();
-            }
-        }
     }
 }
 

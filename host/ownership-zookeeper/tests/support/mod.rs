@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use maxhost_model::RunId;
 use maxhost_ownership::contract::Subject;
-use maxhost_ownership::{Ownership, SessionState};
+use maxhost_ownership::{Ownership, OwnershipError, SessionState};
 use maxhost_ownership_zookeeper::test_servers::{Ensemble, Line, Proxy, end_noted_session};
 use maxhost_ownership_zookeeper::{Address, ZooKeeperOptions, ZooKeeperOwnership, set_up};
 use parking_lot::Mutex;
@@ -88,6 +88,25 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(90), waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+/// The outcome of a call, which is made again while the service does not answer for the moment: after a fault, and on a
+/// machine that stalls, that is what hosts are told.
+pub async fn soon<T>(mut call: impl AsyncFnMut() -> Result<T, OwnershipError>) -> Result<T, OwnershipError> {
+    let mut outcome = None;
+    until("the service answers", async || {
+        outcome = Some(call().await);
+        !matches!(&outcome, Some(Err(error)) if error.is_transient())
+    })
+    .await;
+    outcome.unwrap()
+}
+
+/// Waits until this session of the host is lost, even if the next one has begun by the time we look.
+pub async fn is_lost(host: &dyn Ownership, number: u64) {
+    let mut session = host.session();
+    let lost = session.wait_for(|session| session.number != number || session.state == SessionState::Lost);
+    drop(tokio::time::timeout(Duration::from_secs(90), lost).await.expect("the session is not lost").unwrap());
 }
 
 pub async fn state_is(host: &dyn Ownership, state: SessionState) {
