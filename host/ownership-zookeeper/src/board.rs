@@ -158,13 +158,19 @@ impl Dirty {
         self.0.is_empty()
     }
 
-    /// Some of them, at most so many. Owners come before demands, so that a demand is not told that a claim, already
-    /// known, has served.
+    /// Some of them, at most so many, which is two or more. Owners come before all others, so that a demand is not told
+    /// that a claim, already known, has served. Each is followed by its demand: letting an identity go may end the demand
+    /// in the same transaction, whose events come one by one, and a demand that has ended must not be told in between.
     pub fn take(&mut self, most: usize) -> Vec<Node> {
-        let is_owner = |node: &&Node| matches!(node, Node::Owner(_));
-        let owners = self.0.iter().filter(is_owner);
-        let others = self.0.iter().filter(|node| !is_owner(node));
-        let taken: Vec<Node> = owners.chain(others).take(most).cloned().collect();
+        let owner = |node: &Node| match node {
+            Node::Owner(key) => Some(*key),
+            Node::Demand(_) | Node::Host(_) => None,
+        };
+        let owners = self.0.iter().filter_map(owner).take(most / 2);
+        let mut taken: Vec<Node> = owners.flat_map(|key| [Node::Owner(key), Node::Demand(key)]).collect();
+        if taken.is_empty() {
+            taken.extend(self.0.iter().take(most).cloned());
+        }
         for node in &taken {
             self.0.remove(node);
         }
@@ -234,14 +240,30 @@ mod tests {
     #[test]
     fn marks_of_one_node_count_once_and_owners_come_first() {
         let mut dirty = Dirty::default();
-        let key = Key::of(&alice());
+        let (key, other) = (Key::of(&alice()), Key::of(&SecureHash::of(b"Bob")));
         for _ in 0..1000 {
             dirty.mark(&key.demand_path());
             dirty.mark(&key.owner_path());
+            dirty.mark(&other.demand_path());
             dirty.mark("/cluster");
         }
-        assert_eq!(dirty.take(1), [Node::Owner(key)]);
-        assert_eq!(dirty.take(10), [Node::Demand(key)]);
+        assert_eq!(dirty.take(10), [Node::Owner(key), Node::Demand(key)]);
+        assert_eq!(dirty.take(10), [Node::Demand(other)]);
         assert!(dirty.is_empty());
+    }
+
+    #[test]
+    fn an_owner_is_read_together_with_its_demand() {
+        let mut dirty = Dirty::default();
+        let key = Key::of(&alice());
+        // Of the two events of letting it go, the second has not come yet.
+        dirty.mark(&key.owner_path());
+        assert_eq!(dirty.take(10), [Node::Owner(key), Node::Demand(key)]);
+        // Both are read as gone, and put under one lock.
+        let (mut board, mut changes) = (Board::default(), Vec::new());
+        board.replace(vec![wish(0), owned(Some(owner(5))), host()]);
+        board.put(owned(None), &mut changes);
+        board.put(Found::Wish(key, None), &mut changes);
+        assert!(board.next_demand("me", 0).is_none());
     }
 }

@@ -257,6 +257,8 @@ async fn changes_are_told(subject: &dyn Subject) {
 async fn a_short_cut_keeps_what_is_owned(subject: &dyn Subject) {
     let (one, two, identity) = (join(subject).await, join(subject).await, identity());
     let token = claim(&one, identity).await;
+    // The claim is known, so its own change comes no more.
+    assert_eq!(owner_of(&one, identity).await, Some((one.host().to_owned(), token)));
     let mut changes = one.changes();
     let session = one.session().borrow().number;
     subject.disconnect(one.host()).await;
