@@ -26,6 +26,10 @@ command -v python3 >/dev/null || packages+=(python3 python3-venv)
 if command -v python3 >/dev/null && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     packages+=(python3-venv)
 fi
+# The tests of ownership by ZooKeeper start servers of their own from these; the package starts none by itself.
+if [[ ! -e /usr/share/java/zookeeper.jar || ! -e /usr/share/java/netty-all.jar ]] || ! command -v java >/dev/null; then
+    packages+=(libzookeeper-java default-jre-headless)
+fi
 [[ ${#packages[@]} == 0 ]] || install_packages "${packages[@]}"
 
 target=wasm32-wasip2

@@ -1,0 +1,269 @@
+//! A host's own copy of who owns what and what is wanted.
+
+use std::collections::{HashMap, HashSet};
+
+use maxhost_model::SecureHash;
+use maxhost_ownership::{Change, Demand, DemandVersion, HostInfo, Owner, Tellings, rendezvous};
+
+use crate::nodes::{DemandData, Key, Node};
+
+/// The copy. It is brought up to date from events, and read again as a whole after each time without a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    /// Whether it says how things are, apart from what is on its way.
+    pub complete: bool,
+    owners: HashMap<Key, Owner>,
+    wishes: HashMap<Key, Wish>,
+    hosts: HashMap<String, HostInfo>,
+    tellings: Tellings,
+    /// Rises whenever demands that were told before must be told again.
+    pub round: u64,
+}
+
+/// A demand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub data: DemandData,
+    pub version: DemandVersion,
+}
+
+/// What a node was found to say.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Owner(Key, Option<Owner>),
+    Wish(Key, Option<Wish>),
+    Host(String, Option<HostInfo>),
+}
+
+impl Board {
+    /// Forgets everything: the connection is gone.
+    pub fn clear(&mut self) {
+        self.complete = false;
+        self.owners.clear();
+        self.wishes.clear();
+        self.hosts.clear();
+        self.tellings.clear();
+        self.round += 1;
+    }
+
+    /// Everything was read.
+    pub fn replace(&mut self, found: Vec<Found>) {
+        self.clear();
+        let mut changes = Vec::new();
+        // Owners first, so that no demand is told that somebody serves.
+        let (wishes, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| matches!(found, Found::Wish(..)));
+        others.into_iter().chain(wishes).for_each(|found| self.put(found, &mut changes));
+        self.complete = true;
+    }
+
+    /// A node was read; adds what changed by it.
+    pub fn put(&mut self, found: Found, changes: &mut Vec<Change>) {
+        match found {
+            Found::Owner(key, owner) => self.put_owner(key, owner, changes),
+            Found::Wish(key, wish) => self.put_wish(key, wish),
+            Found::Host(name, Some(info)) => drop(self.hosts.insert(name, info)),
+            Found::Host(name, None) => drop(self.hosts.remove(&name)),
+        }
+    }
+
+    fn put_owner(&mut self, key: Key, owner: Option<Owner>, changes: &mut Vec<Change>) {
+        let former = match &owner {
+            Some(owner) => self.owners.insert(key, owner.clone()),
+            None => self.owners.remove(&key),
+        };
+        if former == owner {
+            return;
+        }
+        if let Some(former) = former {
+            changes.push(Change::Released(former));
+        }
+        match owner {
+            Some(owner) => {
+                self.tellings.withdraw(&owner.identity);
+                changes.push(Change::Claimed(owner));
+            }
+            None => {
+                if let Some(wish) = self.wishes.get(&key) {
+                    self.tellings.tell(wish.data.identity);
+                }
+            }
+        }
+    }
+
+    fn put_wish(&mut self, key: Key, wish: Option<Wish>) {
+        let former = match &wish {
+            Some(wish) => self.wishes.insert(key, wish.clone()),
+            None => self.wishes.remove(&key),
+        };
+        match wish {
+            Some(wish) if !self.owners.contains_key(&key) && former.as_ref() != Some(&wish) => {
+                self.tellings.tell(wish.data.identity);
+            }
+            Some(_) => {}
+            None => {
+                if let Some(former) = former {
+                    self.tellings.withdraw(&former.data.identity);
+                }
+            }
+        }
+    }
+
+    pub fn owner(&self, identity: &SecureHash) -> Option<&Owner> {
+        self.owners.get(&Key::of(identity))
+    }
+
+    pub fn target(&self, identity: &SecureHash) -> Option<String> {
+        self.wishes.get(&Key::of(identity))?.data.target.clone()
+    }
+
+    pub fn owners(&self) -> Vec<Owner> {
+        self.owners.values().cloned().collect()
+    }
+
+    pub fn wanted(&self) -> Vec<SecureHash> {
+        self.tellings.iter().copied().collect()
+    }
+
+    pub fn hosts(&self) -> Vec<HostInfo> {
+        let mut hosts: Vec<HostInfo> = self.hosts.values().cloned().collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts
+    }
+
+    /// The next demand for a host that was told everything up to `told`, and its number.
+    pub fn next_demand(&self, host: &str, told: u64) -> Option<(u64, Demand)> {
+        let (number, identity) = self.tellings.after(told)?;
+        let target = self.wishes.get(&Key::of(&identity)).and_then(|wish| wish.data.target.as_deref());
+        let weights = self.hosts.values().map(|info| (&*info.name, info.free_slots));
+        let turn = rendezvous::turn(&identity, host, weights, target)?;
+        Some((number, Demand { identity, turn }))
+    }
+}
+
+/// Nodes of which it is known only that they changed. Several changes of one node count once, so this is bounded by the
+/// number of nodes however fast events come.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty(HashSet<Node>);
+
+impl Dirty {
+    pub fn mark(&mut self, path: &str) {
+        self.0.extend(Node::parse(path));
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Some of them, at most so many, which is two or more. Owners come before all others, so that a demand is not told
+    /// that a claim, already known, has served. Each is followed by its demand: letting an identity go may end the demand
+    /// in the same transaction, whose events come one by one, and a demand that has ended must not be told in between.
+    pub fn take(&mut self, most: usize) -> Vec<Node> {
+        let owner = |node: &Node| match node {
+            Node::Owner(key) => Some(*key),
+            Node::Demand(_) | Node::Host(_) => None,
+        };
+        let owners = self.0.iter().filter_map(owner).take(most / 2);
+        let mut taken: Vec<Node> = owners.flat_map(|key| [Node::Owner(key), Node::Demand(key)]).collect();
+        if taken.is_empty() {
+            taken.extend(self.0.iter().take(most).cloned());
+        }
+        for node in &taken {
+            self.0.remove(node);
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use maxhost_model::{FencingToken, RunId};
+
+    use super::*;
+
+    fn alice() -> SecureHash {
+        SecureHash::of(b"Alice")
+    }
+
+    fn wish(bumps: i64) -> Found {
+        let data = DemandData { identity: alice(), target: None };
+        Found::Wish(Key::of(&alice()), Some(Wish { data, version: DemandVersion { created: 1, bumps } }))
+    }
+
+    fn owner(epoch: i64) -> Owner {
+        Owner { identity: alice(), host: "a".into(), token: FencingToken { generation: 1, epoch } }
+    }
+
+    fn owned(owner: Option<Owner>) -> Found {
+        Found::Owner(Key::of(&alice()), owner)
+    }
+
+    fn host() -> Found {
+        Found::Host("s".to_owned(), Some(HostInfo { name: "me".into(), run: RunId(1), free_slots: 3 }))
+    }
+
+    #[test]
+    fn a_demand_is_told_while_nobody_serves_it() {
+        let mut board = Board::default();
+        board.replace(vec![wish(0), owned(Some(owner(5))), host()]);
+        assert!(board.complete && board.next_demand("me", 0).is_none());
+        let mut changes = Vec::new();
+        board.put(wish(1), &mut changes);
+        assert!(board.next_demand("me", 0).is_none() && changes.is_empty());
+        board.put(owned(None), &mut changes);
+        assert_eq!(changes, [Change::Released(owner(5))]);
+        let (told, demand) = board.next_demand("me", 0).unwrap();
+        assert_eq!(demand.identity, alice());
+        assert_eq!(board.wanted(), [alice()]);
+        board.put(wish(1), &mut changes);
+        assert!(board.next_demand("me", told).is_none(), "nothing is new");
+        board.put(wish(2), &mut changes);
+        assert!(board.next_demand("me", told).is_some());
+        board.put(Found::Wish(Key::of(&alice()), None), &mut changes);
+        assert!(board.next_demand("me", 0).is_none());
+    }
+
+    #[test]
+    fn an_owner_that_follows_another_unseen_is_two_changes() {
+        let (mut board, mut changes) = (Board::default(), Vec::new());
+        board.put(owned(Some(owner(5))), &mut changes);
+        board.put(owned(Some(owner(5))), &mut changes);
+        board.put(owned(Some(owner(9))), &mut changes);
+        let expected = [Change::Claimed(owner(5)), Change::Released(owner(5)), Change::Claimed(owner(9))];
+        assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn marks_of_one_node_count_once_and_owners_come_first() {
+        let mut dirty = Dirty::default();
+        let (key, other) = (Key::of(&alice()), Key::of(&SecureHash::of(b"Bob")));
+        for _ in 0..1000 {
+            dirty.mark(&key.demand_path());
+            dirty.mark(&key.owner_path());
+            dirty.mark(&other.demand_path());
+            dirty.mark("/cluster");
+        }
+        assert_eq!(dirty.take(10), [Node::Owner(key), Node::Demand(key)]);
+        assert_eq!(dirty.take(10), [Node::Demand(other)]);
+        assert!(dirty.is_empty());
+    }
+
+    #[test]
+    fn an_owner_is_read_together_with_its_demand() {
+        let mut dirty = Dirty::default();
+        let key = Key::of(&alice());
+        // Of the two events of letting it go, the second has not come yet.
+        dirty.mark(&key.owner_path());
+        assert_eq!(dirty.take(10), [Node::Owner(key), Node::Demand(key)]);
+        // Both are read as gone, and put under one lock.
+        let (mut board, mut changes) = (Board::default(), Vec::new());
+        board.replace(vec![wish(0), owned(Some(owner(5))), host()]);
+        board.put(owned(None), &mut changes);
+        board.put(Found::Wish(key, None), &mut changes);
+        assert!(board.next_demand("me", 0).is_none());
+    }
+}

@@ -1,0 +1,25 @@
+//! Ownership of identities by a ZooKeeper ensemble (3.8 or later): the [`maxhost_ownership::Ownership`] of a cluster.
+//!
+//! One session a host, whatever the number of identities. Who owns an identity is an ephemeral node; that somebody
+//! wants it is a persistent one, which outlives the owner. Every host keeps a copy of both by one recursive watch. The
+//! protocol, and what can go wrong in it, is in `docs/cluster.md`.
+//!
+//! Layer 3: implements the trait of layer 2.
+
+mod board;
+mod client;
+mod error;
+mod follow;
+mod former;
+mod nodes;
+mod options;
+mod ownership;
+mod session;
+mod setup;
+#[cfg(feature = "test-servers")]
+pub mod test_servers;
+
+pub use nodes::Cluster;
+pub use options::{Address, Digest, SESSION_TIMEOUT, Tls, ZooKeeperOptions};
+pub use ownership::ZooKeeperOwnership;
+pub use setup::{adopt, set_up};

@@ -1,0 +1,160 @@
+//! The nodes of a cluster, below its folder:
+//!
+//! | node | kind | says |
+//! |---|---|---|
+//! | `/cluster` | persistent | which cluster it is, and its generation |
+//! | `/hosts/SESSION` | ephemeral | a host that has a session: name, run, free slots |
+//! | `/owners/KEY` | ephemeral | who owns the identity; the node's creation is the epoch of the claim |
+//! | `/demand/KEY` | persistent | somebody wants the identity to run |
+//! | `/databases/NAME` | persistent | kept for the databases of the cluster |
+//!
+//! `KEY` is the first half of the fingerprint of the identity's key. It is short because the server writes the names of
+//! all nodes of a session into one record when the session ends, and cannot start again if that is over 1 MiB
+//! (`jute.maxbuffer`): with 32 digits a host may own 20,000 identities. The whole fingerprint is in the data.
+
+use maxhost_model::{FencingToken, RunId, SecureHash};
+use maxhost_ownership::{DemandVersion, HostInfo, Owner};
+use serde::{Deserialize, Serialize};
+use zookeeper_client::{SessionId, Stat};
+
+pub(crate) const CLUSTER: &str = "/cluster";
+pub(crate) const HOSTS: &str = "/hosts";
+pub(crate) const OWNERS: &str = "/owners";
+pub(crate) const DEMAND: &str = "/demand";
+pub(crate) const DATABASES: &str = "/databases";
+
+/// The first half of an identity's fingerprint, which names its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key([u8; 16]);
+
+impl Key {
+    pub fn of(identity: &SecureHash) -> Key {
+        let mut key = [0; 16];
+        key.copy_from_slice(&identity.as_bytes()[..16]);
+        Key(key)
+    }
+
+    fn parse(name: &str) -> Option<Key> {
+        let mut key = [0; 16];
+        hex::decode_to_slice(name, &mut key).ok()?;
+        Some(Key(key))
+    }
+
+    pub fn owner_path(self) -> String {
+        format!("{OWNERS}/{}", hex::encode(self.0))
+    }
+
+    pub fn demand_path(self) -> String {
+        format!("{DEMAND}/{}", hex::encode(self.0))
+    }
+}
+
+/// A node that a host watches.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Node {
+    Owner(Key),
+    Demand(Key),
+    Host(String),
+}
+
+impl Node {
+    /// The node of this path; `None` for those that nobody watches.
+    pub fn parse(path: &str) -> Option<Node> {
+        let (folder, name) = path.rsplit_once('/')?;
+        match folder {
+            OWNERS => Key::parse(name).map(Node::Owner),
+            DEMAND => Key::parse(name).map(Node::Demand),
+            HOSTS => Some(Node::Host(name.to_owned())),
+            _ => None,
+        }
+    }
+
+    pub fn path(&self) -> String {
+        match self {
+            Node::Owner(key) => key.owner_path(),
+            Node::Demand(key) => key.demand_path(),
+            Node::Host(name) => format!("{HOSTS}/{name}"),
+        }
+    }
+}
+
+/// Where a session is listed among the hosts.
+pub(crate) fn host_path(session: SessionId) -> String {
+    format!("{HOSTS}/{:016x}", session.0)
+}
+
+/// What `/cluster` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Names the cluster; drawn when it is set up.
+    pub id: String,
+    /// The generation of all claims, from 1.
+    pub generation: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OwnerData {
+    pub identity: SecureHash,
+    pub host: String,
+    pub run: RunId,
+}
+
+impl OwnerData {
+    /// The owner as others are told. The epoch is the number of the transaction that made the node: it rises with every
+    /// creation, also over changes of the leader, which a node's version does not.
+    pub fn owner(self, generation: i64, stat: &Stat) -> Owner {
+        let token = FencingToken { generation, epoch: stat.czxid };
+        Owner { identity: self.identity, host: self.host.into(), token }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DemandData {
+    pub identity: SecureHash,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+pub(crate) fn demand_version(stat: &Stat) -> DemandVersion {
+    DemandVersion { created: stat.czxid, bumps: i64::from(stat.version) }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HostData {
+    pub name: String,
+    pub run: RunId,
+    pub free_slots: u32,
+}
+
+impl HostData {
+    pub fn info(self) -> HostInfo {
+        HostInfo { name: self.name.into(), run: self.run, free_slots: self.free_slots }
+    }
+}
+
+/// The bytes of a node. All of our data can be written as JSON.
+pub(crate) fn encode(data: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(data).unwrap_or_default()
+}
+
+pub(crate) fn decode<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Option<T> {
+    serde_json::from_slice(data).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn paths_name_nodes_and_are_short() {
+        let key = Key::of(&SecureHash::of(b"Alice"));
+        for node in [Node::Owner(key), Node::Demand(key), Node::Host("00ab".to_owned())] {
+            assert_eq!(Node::parse(&node.path()), Some(node));
+        }
+        assert_eq!(key.owner_path().len(), "/owners/".len() + 32);
+        for other in ["", "/", "/owners", "/owners/x", "/cluster", "/owners/zz/1", "/databases/1"] {
+            assert_eq!(Node::parse(other), None, "{other}");
+        }
+    }
+}

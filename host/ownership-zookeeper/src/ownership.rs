@@ -1,0 +1,449 @@
+//! Ownership by ZooKeeper.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
+use maxhost_ownership::protocol::{ClaimDecision, Held, SleepPlan, decide_claim, plan_sleep};
+use maxhost_ownership::{
+    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Lost, Ownedness, Owner, Ownership, OwnershipError,
+    Permanent, Session, SessionState, Slept, Transient,
+};
+use tokio::sync::{broadcast, oneshot, watch};
+use zookeeper_client::{CreateMode, Error, MultiWriteError};
+
+use crate::client::{cluster, connect, create_options, within};
+use crate::error::of_call;
+use crate::former;
+use crate::nodes::{self, DemandData, HostData, Key, OwnerData};
+use crate::options::ZooKeeperOptions;
+use crate::session::{Link, Shared, begin, run};
+
+/// How often a call is begun anew when nodes come and go under it.
+const ATTEMPTS: usize = 8;
+/// How often it is looked whether a former run of this host is gone.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A host's place in a cluster that a ZooKeeper ensemble keeps. Dropping it is like [`Ownership::close`] without
+/// waiting for it.
+pub struct ZooKeeperOwnership {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for ZooKeeperOwnership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZooKeeperOwnership").field("host", &self.shared.options.host).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ZooKeeperOwnership {
+    fn drop(&mut self) {
+        self.shared.closing.send_replace(true);
+    }
+}
+
+impl ZooKeeperOwnership {
+    /// Joins the cluster: closes the session of this host's former run if `session_file` knows it, waits until that is
+    /// gone, and begins a session.
+    ///
+    /// # Errors
+    /// Permanent: there is no cluster in the folder, the servers refuse the host, or another host of this name is
+    /// there. Transient: no server can be reached, or there is no quorum.
+    pub async fn join(options: ZooKeeperOptions) -> Result<ZooKeeperOwnership, OwnershipError> {
+        former::close_noted(&options).await;
+        let cluster = wait_for_former(&options).await?;
+        let shared = Arc::new(Shared::new(options, cluster));
+        let begun = begin(&shared, None).await?;
+        tokio::spawn(run(Arc::clone(&shared), begun));
+        Ok(ZooKeeperOwnership { shared })
+    }
+
+    /// Which cluster it is.
+    #[must_use]
+    pub fn cluster(&self) -> &nodes::Cluster {
+        &self.shared.cluster
+    }
+
+    fn link(&self) -> Result<Arc<Link>, OwnershipError> {
+        self.shared.link()
+    }
+
+    async fn call<T>(&self, link: &Link, call: impl Future<Output = Result<T, Error>>) -> Result<T, OwnershipError> {
+        let answer = within(link.patience(), call).await;
+        // An answer that comes after the session was given up is none.
+        self.shared.check(link)?;
+        answer
+    }
+
+    fn token(&self, created: i64) -> FencingToken {
+        FencingToken { generation: self.shared.cluster.generation, epoch: created }
+    }
+
+    /// Who holds the node of an identity.
+    async fn owner(&self, link: &Link, identity: &SecureHash) -> Result<Held, OwnershipError> {
+        let path = Key::of(identity).owner_path();
+        let answer = self.call(link, found(link.client.get_data(&path))).await?;
+        Ok(match answer {
+            None => Held::Free,
+            Some((_, stat)) if stat.ephemeral_owner == link.client.session_id().0 => {
+                Held::Ours { token: self.token(stat.czxid) }
+            }
+            Some((data, stat)) => match nodes::decode::<OwnerData>(&data) {
+                Some(data) => Held::Other(data.owner(self.shared.cluster.generation, &stat)),
+                None => {
+                    Held::Other(Owner { identity: *identity, host: "unknown".into(), token: self.token(stat.czxid) })
+                }
+            },
+        })
+    }
+
+    async fn version(&self, link: &Link, identity: &SecureHash) -> Result<Option<DemandVersion>, OwnershipError> {
+        let stat = self.call(link, link.client.check_stat(&Key::of(identity).demand_path())).await?;
+        Ok(stat.map(|stat| nodes::demand_version(&stat)))
+    }
+
+    /// Deletes the node of an identity that this session owns, together with what becomes of the demand. The session is
+    /// checked in the same transaction, so that nothing of a session that is over is carried out.
+    async fn let_go(&self, link: &Link, identity: &SecureHash, demand: DemandEnd) -> Result<LetGo, OwnershipError> {
+        let key = Key::of(identity);
+        let mut writer = link.client.new_multi_writer();
+        let prepared = (|| -> Result<(), Error> {
+            writer.add_check_version(&nodes::host_path(link.client.session_id()), -1)?;
+            writer.add_delete(&key.owner_path(), None)?;
+            match &demand {
+                DemandEnd::Stays => Ok(()),
+                DemandEnd::EndsAt(version) => {
+                    // A version of ZooKeeper has 32 bits; one that does not fit was never seen.
+                    writer.add_delete(&key.demand_path(), Some(i32::try_from(version.bumps).unwrap_or(i32::MAX)))
+                }
+                DemandEnd::Becomes(data) => writer.add_set_data(&key.demand_path(), &nodes::encode(data), None),
+            }
+        })();
+        prepared.map_err(of_call)?;
+        let committed = writer.commit();
+        match self.call(link, async { Ok(committed.await) }).await? {
+            Ok(_) => Ok(LetGo::Done),
+            Err(MultiWriteError::OperationFailed { index: 0, .. }) => Err(Lost::SessionOver.into()),
+            Err(MultiWriteError::OperationFailed { index: 1, .. }) => Ok(LetGo::NotOwner),
+            Err(MultiWriteError::OperationFailed { source: Error::BadVersion | Error::NoNode, .. }) => {
+                Ok(LetGo::DemandDiffers)
+            }
+            Err(MultiWriteError::OperationFailed { source, .. } | MultiWriteError::RequestFailed { source }) => {
+                Err(of_call(source))
+            }
+        }
+    }
+
+    /// The copy, brought up to everything that the service had when this was called.
+    async fn settled(&self, link: &Link) -> Result<(), OwnershipError> {
+        // The events of everything before the answer are delivered before it.
+        self.call(link, link.client.sync("/")).await?;
+        let (reached, reaching) = oneshot::channel();
+        let waiting = async {
+            link.barriers.send(reached).await.ok()?;
+            reaching.await.ok()
+        };
+        let reached = tokio::time::timeout(link.patience().max(Duration::from_secs(10)), waiting).await;
+        self.shared.check(link)?;
+        match reached {
+            Ok(Some(())) => Ok(()),
+            _ => Err(Transient::unavailable("the cluster could not be read in time").into()),
+        }
+    }
+
+    /// Makes a demand as `new` says, or raises the one that there is to `raised`.
+    async fn set_demand(&self, link: &Link, new: &DemandData, raised: &DemandData) -> Result<(), OwnershipError> {
+        let path = Key::of(&new.identity).demand_path();
+        let (new, raised) = (nodes::encode(new), nodes::encode(raised));
+        let persistent = create_options(&self.shared.options, CreateMode::Persistent);
+        for _ in 0..ATTEMPTS {
+            if self.call(link, made(link.client.create(&path, &new, &persistent))).await? {
+                return Ok(());
+            }
+            if self.call(link, found(link.client.set_data(&path, &raised, None))).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Transient::unavailable("the demand came and went").into())
+    }
+}
+
+/// What becomes of a demand when its identity is let go.
+enum DemandEnd {
+    Stays,
+    EndsAt(DemandVersion),
+    Becomes(DemandData),
+}
+
+enum LetGo {
+    Done,
+    NotOwner,
+    DemandDiffers,
+}
+
+/// An answer, or none if there is no such node.
+async fn found<T>(call: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
+    match call.await {
+        Err(Error::NoNode) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+/// Whether a node was made; false if it was there already.
+async fn made<T>(call: impl Future<Output = Result<T, Error>>) -> Result<bool, Error> {
+    match call.await {
+        Err(Error::NodeExists) => Ok(false),
+        answer => answer.map(|_| true),
+    }
+}
+
+/// Waits until no other run of this host is listed.
+async fn wait_for_former(options: &ZooKeeperOptions) -> Result<nodes::Cluster, OwnershipError> {
+    let client = connect(options, &options.address.folder, None).await?;
+    let limit = options.session_timeout;
+    let found_cluster = cluster(&client, limit).await?;
+    let looking = async {
+        loop {
+            let mut is_there = false;
+            for name in within(limit, client.list_children(nodes::HOSTS)).await? {
+                let path = format!("{}/{name}", nodes::HOSTS);
+                let data = within(limit, found(client.get_data(&path))).await?;
+                let host = data.as_ref().and_then(|(data, _)| nodes::decode::<HostData>(data));
+                is_there |= host.is_some_and(|host| host.name == options.host && host.run != options.run);
+            }
+            if !is_there {
+                return Ok::<(), OwnershipError>(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    match tokio::time::timeout(former::patience(options), looking).await {
+        Ok(looked) => looked.map(|()| found_cluster),
+        Err(_) => {
+            let reason = format!("another host named {} is in the cluster: give each host a name", options.host);
+            Err(Permanent::refused(reason).into())
+        }
+    }
+}
+
+#[async_trait]
+impl Ownership for ZooKeeperOwnership {
+    fn host(&self) -> &str {
+        &self.shared.options.host
+    }
+
+    fn run(&self) -> RunId {
+        self.shared.options.run
+    }
+
+    async fn claim(&self, identity: SecureHash, stored: FencingToken) -> Result<Claim, OwnershipError> {
+        let link = self.link()?;
+        let (key, options) = (Key::of(&identity), &self.shared.options);
+        let demand = nodes::encode(&DemandData { identity, target: None });
+        let owner = nodes::encode(&OwnerData { identity, host: options.host.clone(), run: options.run });
+        let (demand_path, owner_path) = (key.demand_path(), key.owner_path());
+        for _ in 0..ATTEMPTS {
+            // Sent one behind the other and carried out in this order. Only the read decides: a creation whose answer
+            // was lost may have happened, and what exists may be another's.
+            let demanded =
+                made(link.client.create(&demand_path, &demand, &create_options(options, CreateMode::Persistent)));
+            let created =
+                made(link.client.create(&owner_path, &owner, &create_options(options, CreateMode::Ephemeral)));
+            let held = self.owner(&link, &identity);
+            let (demanded, created, held) = tokio::join!(self.call(&link, demanded), self.call(&link, created), held);
+            demanded?;
+            if let Err(error @ (OwnershipError::Permanent(_) | OwnershipError::Lost(_))) = created {
+                return Err(error);
+            }
+            match decide_claim(held?, created.unwrap_or(false), stored) {
+                ClaimDecision::Granted(token) => return Ok(Claim { token, run: options.run }),
+                ClaimDecision::Owned(owner) => return Err(Lost::Owned(owner).into()),
+                ClaimDecision::Again => {}
+                ClaimDecision::Behind(offered) => {
+                    self.let_go(&link, &identity, DemandEnd::Stays).await?;
+                    return Err(Permanent::Behind { identity, stored, offered }.into());
+                }
+            }
+        }
+        Err(Transient::unavailable("owners came and went").into())
+    }
+
+    async fn demand_version(&self, identity: SecureHash) -> Result<Option<DemandVersion>, OwnershipError> {
+        let link = self.link()?;
+        self.version(&link, &identity).await
+    }
+
+    async fn sleep(&self, identity: SecureHash, seen: Option<DemandVersion>) -> Result<Slept, OwnershipError> {
+        let link = self.link()?;
+        let Held::Ours { .. } = self.owner(&link, &identity).await? else { return Ok(Slept::NotOwner) };
+        let plan = plan_sleep(self.version(&link, &identity).await?, seen);
+        let (end, done) = match plan {
+            SleepPlan::EndDemand(version) => (DemandEnd::EndsAt(version), Slept::Asleep),
+            SleepPlan::KeepDemand { wanted: true } => (DemandEnd::Stays, Slept::Wanted),
+            SleepPlan::KeepDemand { wanted: false } => (DemandEnd::Stays, Slept::Asleep),
+        };
+        match self.let_go(&link, &identity, end).await? {
+            LetGo::Done => Ok(done),
+            LetGo::NotOwner => Ok(Slept::NotOwner),
+            // It was raised in between.
+            LetGo::DemandDiffers => match self.let_go(&link, &identity, DemandEnd::Stays).await? {
+                LetGo::NotOwner => Ok(Slept::NotOwner),
+                LetGo::Done | LetGo::DemandDiffers => Ok(Slept::Wanted),
+            },
+        }
+    }
+
+    async fn hand_over(&self, identity: SecureHash, target: Option<&str>) -> Result<bool, OwnershipError> {
+        let link = self.link()?;
+        let Held::Ours { .. } = self.owner(&link, &identity).await? else { return Ok(false) };
+        let data = DemandData { identity, target: target.map(str::to_owned) };
+        for _ in 0..ATTEMPTS {
+            match self.let_go(&link, &identity, DemandEnd::Becomes(data.clone())).await? {
+                LetGo::Done => return Ok(true),
+                LetGo::NotOwner => return Ok(false),
+                // It was removed by hand.
+                LetGo::DemandDiffers => self.set_demand(&link, &data, &data).await?,
+            }
+        }
+        Err(Transient::unavailable("the demand came and went").into())
+    }
+
+    async fn owners(&self) -> Result<Vec<Owner>, OwnershipError> {
+        let link = self.link()?;
+        self.settled(&link).await?;
+        Ok(self.shared.board.lock().owners())
+    }
+
+    fn owner_of(&self, identity: &SecureHash) -> Ownedness {
+        if self.link().is_err() {
+            return Ownedness::Unknown;
+        }
+        let board = self.shared.board.lock();
+        match board.owner(identity) {
+            _ if !board.complete => Ownedness::Unknown,
+            Some(owner) => Ownedness::Owned(owner.clone()),
+            None => Ownedness::Free,
+        }
+    }
+
+    fn changes(&self) -> Box<dyn Changes> {
+        Box::new(ZooKeeperChanges {
+            changes: self.shared.changes.subscribe(),
+            session: self.shared.session.subscribe(),
+        })
+    }
+
+    fn session(&self) -> watch::Receiver<Session> {
+        self.shared.session.subscribe()
+    }
+
+    async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError> {
+        let link = self.link()?;
+        // Whoever was named to take it over still is, as long as it is the same demand.
+        let target = self.shared.board.lock().target(&identity);
+        let (new, raised) = (DemandData { identity, target: None }, DemandData { identity, target });
+        self.set_demand(&link, &new, &raised).await
+    }
+
+    fn demands(&self) -> Box<dyn Demands> {
+        Box::new(ZooKeeperDemands {
+            shared: Arc::clone(&self.shared),
+            version: self.shared.version.subscribe(),
+            round: None,
+            told: 0,
+        })
+    }
+
+    async fn wanted(&self) -> Result<Vec<SecureHash>, OwnershipError> {
+        let link = self.link()?;
+        self.settled(&link).await?;
+        Ok(self.shared.board.lock().wanted())
+    }
+
+    async fn offer(&self, free_slots: u32) -> Result<(), OwnershipError> {
+        let link = self.link()?;
+        if self.shared.slots.swap(free_slots, Ordering::AcqRel) == 0 && free_slots > 0 {
+            self.shared.board.lock().round += 1;
+        }
+        let path = nodes::host_path(link.client.session_id());
+        let written = self.call(&link, link.client.set_data(&path, &self.shared.host_data(), None)).await;
+        // The next session tells the slots too, so an answer that was lost costs nothing.
+        written?;
+        self.settled(&link).await
+    }
+
+    async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError> {
+        let link = self.link()?;
+        self.settled(&link).await?;
+        Ok(self.shared.board.lock().hosts())
+    }
+
+    async fn close(&self) {
+        self.shared.closing.send_replace(true);
+        let closed = |session: &Session| session.state == SessionState::Closed;
+        let _ = self.shared.session.subscribe().wait_for(closed).await;
+    }
+}
+
+struct ZooKeeperChanges {
+    changes: broadcast::Receiver<Change>,
+    session: watch::Receiver<Session>,
+}
+
+#[async_trait]
+impl Changes for ZooKeeperChanges {
+    async fn next(&mut self) -> Option<Change> {
+        tokio::select! {
+            biased;
+            _ = self.session.wait_for(|session| session.state == SessionState::Closed) => None,
+            change = self.changes.recv() => match change {
+                Ok(change) => Some(change),
+                Err(broadcast::error::RecvError::Lagged(_)) => Some(Change::Missed),
+                Err(broadcast::error::RecvError::Closed) => None,
+            }
+        }
+    }
+}
+
+struct ZooKeeperDemands {
+    shared: Arc<Shared>,
+    version: watch::Receiver<u64>,
+    round: Option<u64>,
+    /// The number of the last telling that was given out in this round.
+    told: u64,
+}
+
+impl ZooKeeperDemands {
+    fn find(&mut self) -> Option<Demand> {
+        if self.shared.slots.load(Ordering::Acquire) == 0 || self.shared.link().is_err() {
+            return None;
+        }
+        let board = self.shared.board.lock();
+        if self.round != Some(board.round) {
+            (self.round, self.told) = (Some(board.round), 0);
+        }
+        let (number, demand) = board.next_demand(&self.shared.options.host, self.told)?;
+        self.told = number;
+        Some(demand)
+    }
+}
+
+#[async_trait]
+impl Demands for ZooKeeperDemands {
+    async fn next(&mut self) -> Option<Demand> {
+        loop {
+            // Seen before the look, so that what changes after the look wakes us.
+            self.version.borrow_and_update();
+            if self.shared.session.borrow().state == SessionState::Closed {
+                return None;
+            }
+            if let Some(demand) = self.find() {
+                return Some(demand);
+            }
+            self.version.changed().await.ok()?;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Setting a cluster up, and taking one over after its ZooKeeper was wiped or restored.
+
+use maxhost_ownership::{OwnershipError, Permanent};
+use zookeeper_client::{Client, CreateMode, Error};
+
+use crate::client::{cluster, connect, create_options, within};
+use crate::nodes::{self, Cluster};
+use crate::options::ZooKeeperOptions;
+
+/// Makes the nodes of a new cluster of generation 1, named `id`.
+///
+/// # Errors
+/// Permanent if there is a cluster already; transient if no server can be reached.
+pub async fn set_up(options: &ZooKeeperOptions, id: &str) -> Result<Cluster, OwnershipError> {
+    let new = Cluster { id: id.to_owned(), generation: 1 };
+    if !make(options, &new).await? {
+        let reason = format!("there is a cluster in {} already", options.address);
+        return Err(Permanent::refused(reason).into());
+    }
+    Ok(new)
+}
+
+/// Makes the claims of a cluster rise above everything that its databases have, after its ZooKeeper was wiped or
+/// restored: `generation` is above the highest one in them. Hosts must be started anew after this.
+///
+/// # Errors
+/// Permanent if the folder has another cluster, or one of this generation or a higher one.
+pub async fn adopt(options: &ZooKeeperOptions, id: &str, generation: i64) -> Result<Cluster, OwnershipError> {
+    let raised = Cluster { id: id.to_owned(), generation };
+    if make(options, &raised).await? {
+        return Ok(raised);
+    }
+    let client = connect(options, &options.address.folder, None).await?;
+    let limit = options.session_timeout;
+    let present = cluster(&client, limit).await?;
+    if present.id != raised.id || present.generation >= generation {
+        let reason = format!("it has cluster {} of generation {}", present.id, present.generation);
+        return Err(Permanent::refused(reason).into());
+    }
+    within(limit, client.set_data(nodes::CLUSTER, &nodes::encode(&raised), None)).await?;
+    Ok(raised)
+}
+
+/// Makes the nodes of a cluster; false if there is one. `/cluster` comes last, so that a cluster which has it is whole.
+async fn make(options: &ZooKeeperOptions, new: &Cluster) -> Result<bool, OwnershipError> {
+    let limit = options.session_timeout;
+    let persistent = create_options(options, CreateMode::Persistent);
+    let client = connect(options, "", None).await?;
+    within(limit, client.mkdir(&options.address.folder, &persistent)).await?;
+    drop(client);
+    let client: Client = connect(options, &options.address.folder, None).await?;
+    for folder in [nodes::HOSTS, nodes::OWNERS, nodes::DEMAND, nodes::DATABASES] {
+        within(limit, client.mkdir(folder, &persistent)).await?;
+    }
+    within(limit, async {
+        match client.create(nodes::CLUSTER, &nodes::encode(new), &persistent).await {
+            Err(Error::NodeExists) => Ok(false),
+            created => created.map(|_| true),
+        }
+    })
+    .await
+}
