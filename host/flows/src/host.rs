@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Slots;
 use crate::api::{IdentityPhase, NetworkChange};
 use crate::apps::Catalogue;
+use crate::clock::SystemClock;
 use crate::core::Core;
 use crate::guest_threads::GuestThreads;
 use crate::memory::GuestMemory;
@@ -126,6 +127,8 @@ impl Host {
             stopping: CancellationToken::new(),
             outbox_bell: Default::default(),
             timers: Default::default(),
+            clock: Arc::new(SystemClock::new()),
+            deadlines: Default::default(),
         });
         core.io.spawn(crate::timers::run(core.clone()));
         core.io.spawn(purge(core.clone()));
