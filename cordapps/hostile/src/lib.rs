@@ -3,8 +3,8 @@
 //! [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
-//! sessions behave. [`sequences`]: that every message comes once, and in order. [`texts`]: what an author may write.
-//! [`values`]: values at the edges of JSON and CBOR.
+//! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
+//! size. [`texts`]: what an author may write. [`values`]: values at the edges of JSON and CBOR.
 
 use maxhost_sdk::prelude::*;
 

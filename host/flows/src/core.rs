@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use maxhost_broker::Broker;
 use maxhost_cordapps::Catalogue;
-use maxhost_journal::{FrameBatch, Initiation, Limits, Nanos};
+use maxhost_journal::{FrameBatch, Initiation, Limits, Millis, Nanos};
 use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, X500Name};
 use maxhost_ownership::Ownership;
 use maxhost_pki::{KeyVault, NetworkMap, OpenIdentity};
@@ -18,27 +18,20 @@ use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Slots;
+use crate::clock::Clock;
+use crate::deadlines::Deadlines;
 use crate::guest_threads::GuestThreads;
 use crate::identity::Actor;
 use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
+use crate::offer::{Offer, Runner};
 use crate::options::{HostOptions, IdentityLimits, OperatorEvent};
 use crate::outcomes::RecentOutcomes;
 use crate::placement::{CordappSet, CpuProfile, IoShare};
 use crate::registry::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
 use crate::running_flow::{Arrival, RunningFlow};
-use crate::speculation::{Offer, Runner};
+use crate::trouble::Trouble;
 use crate::watchers::Watchers;
-
-/// Nanoseconds since 1970 UTC.
-pub(crate) fn now() -> Nanos {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as Nanos)
-}
-
-/// Milliseconds since 1970 UTC.
-pub(crate) fn now_millis() -> u64 {
-    maxhost_journal::to_millis(now())
-}
 
 /// Counted since the start of the host.
 #[derive(Debug, Default)]
@@ -92,6 +85,8 @@ pub(crate) struct Core {
     pub timers: crate::timers::Timers,
     /// Rings when installed components came or went.
     pub components_changed: Notify,
+    pub clock: Arc<dyn Clock>,
+    pub deadlines: Deadlines,
     /// The unit of a guest's computing budget.
     pub tick: Duration,
 }
@@ -114,6 +109,27 @@ impl Opened {
 }
 
 impl Core {
+    /// Nanoseconds since 1970 UTC.
+    pub fn now(&self) -> Nanos {
+        self.clock.wall()
+    }
+
+    /// Milliseconds since 1970 UTC.
+    pub fn now_millis(&self) -> Millis {
+        crate::clock::wall_millis(&*self.clock)
+    }
+
+    /// What somebody is told whose request was dropped without an answer.
+    pub fn unanswered(&self) -> Problem {
+        if self.stopping.is_cancelled() {
+            return crate::error::stopping();
+        }
+        Problem::new(
+            Code::Internal,
+            "the host met a defect before anything of the request was written: its log says more",
+        )
+    }
+
     pub fn journal_limits(&self) -> Limits {
         let message = self.network.parameters().max_message_size;
         Limits {
@@ -140,8 +156,15 @@ impl Core {
     }
 
     /// A party by its canonical name: hosted here, or known to the network.
-    pub fn party(&self, name: &X500Name) -> Result<Option<maxhost_model::Party>, Problem> {
-        Ok(self.network.party(name).map_err(Problem::from)?.map(|verified| verified.party))
+    ///
+    /// # Errors
+    /// What the network says of it cannot be read now, or is not valid.
+    pub fn party(&self, name: &X500Name) -> Result<Option<maxhost_model::Party>, Trouble> {
+        match self.network.party(name) {
+            Ok(found) => Ok(found.map(|verified| verified.party)),
+            Err(error) if error.is_retriable() => Err(Trouble::Passing(error.into())),
+            Err(error) => Err(Trouble::Permanent(error.into())),
+        }
     }
 
     /// The verified parties whose name fits, sorted by name. Blocking.
@@ -151,15 +174,21 @@ impl Core {
         })
     }
 
-    /// Brings a batch that is in the database to the flow it is for.
+    /// Brings a batch that is in the database to the flow it is for. If the flow has ended meanwhile, nobody will look
+    /// into its inbox: whoever confirmed a session to it is told.
     pub fn route_batch(self: &Arc<Core>, to: &Arc<IdentityEntry>, session: SessionId, seq: u32, batch: FrameBatch) {
         let row = session.flow();
         let port = self.ports.get(&row).map(|port| port.value().clone());
         let arrival = Arrival { session: session.index(), seq, batch, runner: None };
-        if port.is_some_and(|port| port.push(arrival).is_ok()) {
-            return;
-        }
+        let arrival = match port {
+            Some(port) => match port.push(arrival) {
+                Ok(()) => return,
+                Err(arrival) => arrival,
+            },
+            None => arrival,
+        };
         self.tell(to, IdentityCommand::News(row));
+        crate::late_confirm::undelivered(self, to, session, &arrival.batch);
     }
 
     /// Puts a command into an identity's mailbox, and opens the identity if it sleeps.
@@ -170,12 +199,15 @@ impl Core {
             EntryState::Active { mailbox, .. } => match mailbox.try_send(command) {
                 Ok(()) => None,
                 Err(mpsc::error::TrySendError::Full(command) | mpsc::error::TrySendError::Closed(command)) => {
-                    if command.is_in_database() {
-                        entry.set_behind();
-                        None
-                    } else {
-                        let text = format!("identity {} has {MAILBOX} requests waiting", entry.text);
-                        Some((command, Problem::new(Code::Overloaded, text)))
+                    match command.mark() {
+                        Some(mark) => {
+                            entry.marks.set(mark);
+                            None
+                        }
+                        None => {
+                            let text = format!("identity {} has {MAILBOX} requests waiting", entry.text);
+                            Some((command, Problem::new(Code::Overloaded, text)))
+                        }
                     }
                 }
             },
@@ -221,8 +253,9 @@ impl Core {
         let (mailbox, commands) = mpsc::channel(MAILBOX);
         // The channel is new, so there is room.
         let _ = mailbox.try_send(first);
+        self.timers.clear(entry.row);
         let actor = Actor::new(self.clone(), entry.clone(), mailbox.clone(), commands, cold);
-        self.io.spawn(actor.run());
+        crate::identity::spawn(self, entry, actor);
         EntryState::Active { mailbox, open: false, draining: false }
     }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Slots;
 use crate::api::{IdentityPhase, NetworkChange};
+use crate::clock::SystemClock;
 use crate::core::Core;
 use crate::guest_threads::GuestThreads;
 use crate::memory::GuestMemory;
@@ -125,6 +126,8 @@ impl Host {
             outbox_bell: Default::default(),
             timers: Default::default(),
             components_changed: Default::default(),
+            clock: Arc::new(SystemClock::new()),
+            deadlines: Default::default(),
         });
         core.io.spawn(crate::timers::run(core.clone()));
         core.io.spawn(crate::housekeeping::purge(core.clone()));

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use maxhost_journal::wire::{Confirm, FrameKind};
 use maxhost_journal::{Failure, Flush, Frame, FrameBatch, Origin, Outgoing, StartRecord};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
-use maxhost_store::{FlowRecord, MessageOp};
+use maxhost_store::{FlowRecord, MessageOp, StoreError};
 use prost::Message as _;
+use tokio::sync::oneshot;
 
+use crate::calls::backoff;
 use crate::core::Core;
 use crate::outcomes::EndRecord;
 use crate::registry::IdentityEntry;
@@ -33,10 +35,16 @@ pub(crate) fn noted(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: Sessi
     answer(core, owner, session, batch, true);
 }
 
+/// A batch came that found its flow alive when it was written and ended when it was brought: nobody looks into the inbox.
+pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch) {
+    answer(core, owner, session, batch, false);
+}
+
 fn answer(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch, noted: bool) {
     if let Some(confirm) = confirmation(batch) {
         let party = batch.from.as_str().into();
-        core.io.spawn(tell(core.clone(), owner.clone(), session, party, SessionId(confirm.session), noted));
+        let word = Word { dead: session, party, confirmed: SessionId(confirm.session), noted };
+        core.io.spawn(tell(core.clone(), owner.clone(), word));
     }
 }
 
@@ -72,7 +80,12 @@ pub(crate) async fn sweep(core: &Arc<Core>, entry: &Arc<IdentityEntry>, rows: &[
             let lives =
                 |flow: &FlowRecord| flow.row == session.flow() && flow.identity == owner.row && flow.state.is_live();
             if !initiators.iter().any(lives) {
-                tell(core.clone(), owner, session, entry.text.clone(), row.session(0), false).await;
+                let (dead, party, confirmed) = (session, entry.text.clone(), row.session(0));
+                let word = Word { dead, party, confirmed, noted: false };
+                // Tried again beside the opening, which must not wait: there may be no room before the identity is open.
+                if try_to_tell(core, &owner, &word).await.is_err() {
+                    core.io.spawn(tell(core.clone(), owner, word));
+                }
             }
         }
     }
@@ -89,16 +102,45 @@ fn initiator_of(record: &FlowRecord) -> Option<(FlowRow, String, SessionId)> {
     }
 }
 
-async fn tell(
-    core: Arc<Core>,
-    owner: Arc<IdentityEntry>,
+/// What a responder is told, and by whom.
+struct Word {
+    /// The session of the initiator that has ended.
     dead: SessionId,
+    /// The responder.
     party: Arc<str>,
+    /// The session that the responder confirmed.
     confirmed: SessionId,
+    /// The database notes that the confirmation is to be answered.
     noted: bool,
-) {
+}
+
+/// Tells a responder how its initiator has ended. Tried again until it is written, because the responder waits for it.
+async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, word: Word) {
+    let mut tries = 0;
+    // Under the claim that is known at each try: the identity may have been claimed anew meanwhile.
+    while let Err(error) = try_to_tell(&core, &owner, &word).await {
+        tracing::warn!(identity = %owner.text, %error, "a responder could not be told that its initiator has ended");
+        if !error.is_retriable() {
+            return;
+        }
+        let again = core.clock.monotonic() + backoff(tries);
+        tries += 1;
+        tokio::select! {
+            biased;
+            () = core.stopping.cancelled() => return,
+            () = core.clock.sleep_until(again) => {}
+        }
+    }
+}
+
+async fn try_to_tell(core: &Arc<Core>, owner: &Arc<IdentityEntry>, word: &Word) -> Result<(), StoreError> {
     let author = owner.author();
-    let record = core.store.flow(dead.flow()).await.ok().flatten().filter(|record| record.identity == owner.row);
+    let Word { dead, ref party, confirmed, noted } = *word;
+    let record = core.store.flow(dead.flow()).await?.filter(|record| record.identity == owner.row);
+    if record.as_ref().is_some_and(|record| record.state.is_live()) {
+        // It finds the confirmation in its inbox.
+        return Ok(());
+    }
     let end = record.and_then(|record| EndRecord::decode_stored(&record.end?)).unwrap_or_default();
     let error = end.error.as_ref().map(Failure::to_error).unwrap_or_else(|| FlowError {
         error_id: Some(ErrorId(dead.0 as u64)),
@@ -118,10 +160,8 @@ async fn tell(
     if noted {
         unit.op(MessageOp::AnswerLateConfirm { session: dead });
     }
-    unit.last_words(&core, Flush { outgoing, ..Flush::default() });
-    unit.submit(&core, author, |result| {
-        if let Err(error) = result {
-            tracing::warn!(%error, "a responder could not be told that its initiator has ended");
-        }
-    });
+    unit.last_words(core, Flush { outgoing, ..Flush::default() });
+    let (told, result) = oneshot::channel();
+    unit.submit(core, author, move |result| drop(told.send(result)));
+    result.await.unwrap_or(Err(StoreError::Closed))
 }

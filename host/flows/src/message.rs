@@ -10,8 +10,9 @@ use tokio::sync::{oneshot, watch};
 use crate::activation::ActivationOutcome;
 use crate::calls::StartFailure;
 use crate::core::Core;
+use crate::marks::Mark;
+use crate::offer::Offer;
 use crate::placement::FlowDef;
-use crate::speculation::Offer;
 use crate::watchers::Watch;
 
 /// A command to an identity.
@@ -79,9 +80,17 @@ pub(crate) enum SharedFailure {
 }
 
 impl IdentityCommand {
-    /// True if losing the command loses nothing, because the database has what it tells.
-    pub fn is_in_database(&self) -> bool {
-        matches!(self, IdentityCommand::Wake | IdentityCommand::Initiation { .. } | IdentityCommand::News(_))
+    /// The mark that says what the command would have said, if it cannot be left.
+    pub fn mark(&self) -> Option<Mark> {
+        match self {
+            IdentityCommand::Wake | IdentityCommand::Initiation { .. } | IdentityCommand::News(_) => Some(Mark::Behind),
+            IdentityCommand::Drain => Some(Mark::Drain),
+            IdentityCommand::Refresh => Some(Mark::Refresh),
+            IdentityCommand::Start(_)
+            | IdentityCommand::Left { .. }
+            | IdentityCommand::Kill { .. }
+            | IdentityCommand::Stand { .. } => None,
+        }
     }
 
     /// The identity cannot take the command.
@@ -102,16 +111,17 @@ impl IdentityCommand {
 
 /// Lets several callers learn how a start went.
 pub(crate) fn share(
-    core: &Core,
+    core: &Arc<Core>,
     durable: oneshot::Receiver<Result<(), StartFailure>>,
 ) -> watch::Receiver<Option<Result<(), SharedFailure>>> {
     let (sender, receiver) = watch::channel(None);
+    let host = core.clone();
     core.io.spawn(async move {
         let result = match durable.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(StartFailure::ClientIdTaken(row))) => Err(SharedFailure::ClientIdTaken(row)),
             Ok(Err(StartFailure::Problem(problem))) => Err(SharedFailure::Problem(problem)),
-            Err(_) => Err(SharedFailure::Problem(crate::error::stopping())),
+            Err(_) => Err(SharedFailure::Problem(host.unanswered())),
         };
         let _ = sender.send(Some(result));
     });

@@ -1,17 +1,18 @@
 //! The identities of this host. A cold one is an entry here and rows in the database, nothing else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use dashmap::DashMap;
 use maxhost_cordapps::Catalogue;
-use maxhost_journal::Millis;
 use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
 use maxhost_store::{Author, Claim, Recipient};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::api::IdentityPhase;
+use crate::clock::Moment;
+use crate::marks::Marks;
 use crate::message::IdentityCommand;
 use crate::options::IdentitySpec;
 use crate::placement::{CordappSet, CpuProfile};
@@ -26,8 +27,8 @@ pub(crate) struct IdentityEntry {
     pub text: Arc<str>,
     pub spec: Mutex<Arc<IdentitySpec>>,
     pub state: Mutex<EntryState>,
-    /// A command about something in the database did not fit into the mailbox.
-    pub behind: AtomicBool,
+    /// What its actor has to look after that no command tells of.
+    pub marks: Marks,
     /// The claim that the database shows, as far as this host knows.
     pub claim: Mutex<Claim>,
     /// Its late confirmations have been looked for since this host started.
@@ -36,6 +37,8 @@ pub(crate) struct IdentityEntry {
     pub owned_as: Mutex<Option<SecureHash>>,
     /// Somebody takes its messages from the broker.
     pub served: AtomicBool,
+    /// How often its actor has met a defect.
+    pub defects: AtomicU32,
     /// Live flows, as its actor counts them.
     pub live_flows: AtomicU64,
     /// The CorDapps that it last had, and the manifest that named them.
@@ -66,7 +69,7 @@ pub(crate) struct ColdState {
     pub live: Box<[FlowRow]>,
     /// Those of them that are in hospital: they are not tried again before the host starts anew.
     pub held: Box<[FlowRow]>,
-    pub wake_at: Option<Millis>,
+    pub wake_at: Option<Moment>,
 }
 
 impl IdentityEntry {
@@ -83,11 +86,12 @@ impl IdentityEntry {
             name,
             spec: Mutex::new(Arc::new(spec)),
             state: Mutex::new(EntryState::Cold(ColdState { live: live.into(), ..ColdState::default() })),
-            behind: AtomicBool::new(false),
+            marks: Marks::default(),
             claim: Mutex::new(claim),
             swept: AtomicBool::new(false),
             owned_as: Mutex::new(None),
             served: AtomicBool::new(false),
+            defects: AtomicU32::new(0),
             live_flows: AtomicU64::new(0),
             cordapps: Mutex::new(None),
         }
@@ -160,11 +164,6 @@ impl IdentityEntry {
             EntryState::Active { mailbox, .. } => Some(mailbox.clone()),
             _ => None,
         }
-    }
-
-    /// There is something in the database that no command tells of.
-    pub fn set_behind(&self) {
-        self.behind.store(true, Ordering::Release);
     }
 }
 

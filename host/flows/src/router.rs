@@ -9,9 +9,10 @@ use maxhost_store::{AttemptToken, Receipt};
 
 use crate::core::Core;
 use crate::message::IdentityCommand;
+use crate::offer::Runner;
 use crate::registry::IdentityEntry;
 use crate::running_flow::{Arrival, RunningFlow};
-use crate::speculation::{Runner, Speculation};
+use crate::speculation::Speculation;
 
 /// What reaches a recipient.
 #[derive(Debug, Clone)]

@@ -1,26 +1,24 @@
-//! The port of a flow that is in memory: where arrivals and signals for it are left, and where it shows what it does.
+//! A flow that is in memory: where arrivals and signals for it are left, what became of its units, and what it shows.
 //!
-//! Anybody may leave something at a port without waiting: the committer's thread does so right after a commit. Only the
-//! flow's own run takes things out. A port that is closed takes nothing any more; what was left at it is in the
-//! database too, so nothing is lost when it goes.
+//! Anybody may leave something here without waiting: the committer's thread does so right after a commit. Only the flow's
+//! own run takes things out. Every wake-up here is a hint only: before the run sleeps it looks at its inbox, its signals
+//! and its units, each of which keeps what has happened until it is seen.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use maxhost_journal::{FrameBatch, Millis, Wait};
 use maxhost_model::{FlowId, FlowRow, IdentityRow};
 use maxhost_store::{AttemptToken, StoreError};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::speculation::Runner;
-
-/// Messages that wait in memory for one flow; more stay in the database, and the flow is reloaded from there.
-const MAX_QUEUED_BYTES: usize = 4 << 20;
-/// Progress labels kept for clients that attach while the flow is in memory.
-const MAX_LABELS: usize = 64;
+use crate::commit_tracker::CommitTracker;
+use crate::inbox::{Inbox, Kept, Rest};
+use crate::offer::Runner;
+pub(crate) use crate::signals::Signal;
+use crate::signals::Signals;
+pub(crate) use crate::status::Lack;
+use crate::status::{Status, View};
 
 /// Units of one run that may wait for the disk while its messages run ahead; with more, they keep to its pace.
 const MAX_SPECULATIVE_UNITS: u32 = 16;
@@ -42,76 +40,6 @@ impl Arrival {
     }
 }
 
-/// What a run is asked to do besides its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
-    /// End now.
-    Kill = 1,
-    /// Give up the instance at the next wait.
-    Evict = 2,
-    /// A commit failed: nothing after it counts.
-    Failed = 4,
-    /// More arrived than fits in memory: reload.
-    Overflow = 8,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    arrivals: Vec<Arrival>,
-    bytes: usize,
-    /// Something that is in the database found no room here. Stays until the port closes, which hands it out.
-    missed: bool,
-    closed: bool,
-}
-
-/// What of the host a flow waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lack {
-    /// An instance.
-    Instance,
-    /// Memory for its guest.
-    Memory,
-}
-
-impl Lack {
-    /// The stable word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Lack::Instance => "instance",
-            Lack::Memory => "memory",
-        }
-    }
-}
-
-/// What the flow does, for people. Only what is committed is shown.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct View {
-    pub waiting: Option<(Wait, Millis)>,
-    /// What it lacks to go on, and since when.
-    pub lack: Option<(Lack, Millis)>,
-    pub labels: VecDeque<(u64, String)>,
-    /// These are all labels that the flow ever had.
-    pub whole: bool,
-}
-
-impl View {
-    pub fn label(&self) -> Option<&str> {
-        self.labels.back().map(|(_, label)| label.as_str())
-    }
-
-    pub fn is_waiting(&self) -> bool {
-        self.waiting.is_some() || self.lack.is_some()
-    }
-}
-
-/// How people call the flow.
-#[derive(Debug)]
-struct FlowName {
-    id: FlowId,
-    flow: Box<str>,
-    client_id: Option<String>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RunningFlow {
@@ -119,58 +47,49 @@ pub(crate) struct RunningFlow {
     /// Whose flow it is.
     pub owner: IdentityRow,
     pub attempt: AttemptToken,
-    name: OnceLock<FlowName>,
-    queue: Mutex<Queue>,
+    inbox: Inbox<Arrival>,
+    signals: Signals,
+    units: CommitTracker<StoreError>,
+    status: Status,
     notify: Notify,
-    signals: AtomicU8,
-    submitted: AtomicU32,
-    acknowledged: AtomicU32,
-    durable: AtomicBool,
     apart: AtomicBool,
     attempts: AtomicU32,
-    failure: Mutex<Option<StoreError>>,
-    view: Mutex<View>,
 }
 
 impl RunningFlow {
     /// For a flow that comes back, and whose public id is not read yet.
     pub fn new(row: FlowRow, owner: IdentityRow) -> Arc<RunningFlow> {
-        RunningFlow::with(row, owner, View::default())
+        RunningFlow::with(row, owner, Status::new(false))
     }
 
     /// For a flow that begins.
     pub fn of_new(row: FlowRow, owner: IdentityRow) -> Arc<RunningFlow> {
-        RunningFlow::with(row, owner, View { whole: true, ..View::default() })
+        RunningFlow::with(row, owner, Status::new(true))
     }
 
-    fn with(row: FlowRow, owner: IdentityRow, view: View) -> Arc<RunningFlow> {
+    fn with(row: FlowRow, owner: IdentityRow, status: Status) -> Arc<RunningFlow> {
         Arc::new(RunningFlow {
             row,
             owner,
-            name: OnceLock::new(),
-            durable: AtomicBool::new(false),
+            attempt: AttemptToken::new(),
+            inbox: Inbox::new(),
+            signals: Signals::new(),
+            units: CommitTracker::new(),
+            status,
+            notify: Notify::new(),
             apart: AtomicBool::new(false),
             attempts: AtomicU32::new(0),
-            attempt: AttemptToken::new(),
-            queue: Mutex::default(),
-            notify: Notify::new(),
-            signals: AtomicU8::new(0),
-            submitted: AtomicU32::new(0),
-            acknowledged: AtomicU32::new(0),
-            failure: Mutex::default(),
-            view: Mutex::new(view),
         })
     }
 
     /// Its public id and client id are known now.
     pub fn set_name(&self, id: FlowId, flow: &str, client_id: Option<String>) {
-        // A second time it is the same name.
-        let _ = self.name.set(FlowName { id, flow: flow.into(), client_id });
+        self.status.set_name(id, flow, client_id);
     }
 
     /// Public id, once it is known.
     pub fn known_id(&self) -> Option<FlowId> {
-        self.name.get().map(|name| name.id)
+        self.status.id()
     }
 
     /// Public id for logs.
@@ -180,16 +99,16 @@ impl RunningFlow {
 
     /// `cordapp/flow`, once it is known.
     pub fn flow(&self) -> &str {
-        self.name.get().map_or("", |name| &name.flow)
+        self.status.flow()
     }
 
     pub fn client_id(&self) -> Option<&str> {
-        self.name.get()?.client_id.as_deref()
+        self.status.client_id()
     }
 
     /// True once a unit of this run is in the database.
     pub fn is_durable(&self) -> bool {
-        self.durable.load(Ordering::Acquire)
+        self.units.is_durable()
     }
 
     /// From its next wait or tick on the run is polled on the threads for guests.
@@ -222,146 +141,120 @@ impl RunningFlow {
         self.attempts.fetch_add(1, Ordering::AcqRel).saturating_add(1)
     }
 
-    /// Leaves a batch. Gives it back if the port is closed, because the flow is not in memory any more, or if there is
-    /// no room for one that runs ahead.
+    /// Leaves a batch. If there is no room for one that is in the database, a mark says so.
+    ///
+    /// # Errors
+    /// The flow is not in memory any more, or there is no room for a batch that runs ahead: the batch comes back.
     pub fn push(&self, arrival: Arrival) -> Result<(), Arrival> {
-        let mut queue = self.queue.lock();
-        if queue.closed {
-            return Err(arrival);
-        }
+        let kept = if arrival.runner.is_some() { Kept::NotYet } else { Kept::InDatabase };
         let bytes = arrival.bytes();
-        // One of any size is taken when nothing else waits: what the network allows must not depend on this bound.
-        if !queue.arrivals.is_empty() && queue.bytes + bytes > MAX_QUEUED_BYTES {
-            if arrival.runner.is_some() {
-                // To reload now would not find it.
-                return Err(arrival);
-            }
-            queue.missed = true;
-            drop(queue);
-            self.signal(Signal::Overflow);
-            return Ok(());
-        }
-        queue.bytes += bytes;
-        queue.arrivals.push(arrival);
-        drop(queue);
+        self.inbox.push(arrival, bytes, kept)?;
         self.notify.notify_one();
         Ok(())
     }
 
     /// Takes what was left.
     pub fn take(&self) -> Vec<Arrival> {
-        let mut queue = self.queue.lock();
-        queue.bytes = 0;
-        std::mem::take(&mut queue.arrivals)
+        self.inbox.take()
+    }
+
+    /// Whether something is in the database that found no room here: the run has to read its journal.
+    pub fn has_missed(&self) -> bool {
+        self.inbox.has_missed()
+    }
+
+    /// The run is about to read its journal.
+    pub fn reads_journal(&self) {
+        self.inbox.forget_missed();
     }
 
     pub fn is_closed(&self) -> bool {
-        self.queue.lock().closed
+        self.inbox.is_closed()
     }
 
-    /// Takes nothing any more. What is handed back was left and not taken; the database has it while the flow lives. True
-    /// if something else is there that the flow has not seen.
-    pub fn close(&self) -> (Vec<Arrival>, bool) {
-        let mut queue = self.queue.lock();
-        queue.closed = true;
-        (std::mem::take(&mut queue.arrivals), queue.missed)
+    /// Takes nothing any more, and hands out what is left.
+    pub fn close(&self) -> Rest<Arrival> {
+        self.inbox.close()
     }
 
     pub fn signal(&self, signal: Signal) {
-        self.signals.fetch_or(signal as u8, Ordering::AcqRel);
+        self.signals.raise(signal);
         self.notify.notify_one();
     }
 
     pub fn is_signalled(&self, signal: Signal) -> bool {
-        self.signals.load(Ordering::Acquire) & signal as u8 != 0
+        self.signals.is_raised(signal)
     }
 
     pub fn has_signal(&self) -> bool {
-        self.signals.load(Ordering::Acquire) != 0
+        self.signals.any()
     }
 
-    /// Until something is left here, or a commit is answered.
+    /// Until something is left here, or a commit is answered. What happened before the call counts too.
     pub async fn wake(&self) {
         self.notify.notified().await;
     }
 
     /// Counts a unit that went to the committer.
     pub fn submitting(&self) {
-        self.submitted.fetch_add(1, Ordering::AcqRel);
+        self.units.submitting();
     }
 
     /// Whether messages of its next unit may run ahead of the disk.
     pub fn may_speculate(&self) -> bool {
-        let waiting = self.submitted.load(Ordering::Acquire) - self.acknowledged.load(Ordering::Acquire);
-        waiting < MAX_SPECULATIVE_UNITS
+        self.units.in_flight() < MAX_SPECULATIVE_UNITS
     }
 
-    /// A unit is durable.
+    /// A unit is durable. A run that waits for a message need not wake for this.
     pub fn committed(&self) {
-        self.durable.store(true, Ordering::Release);
-        self.acknowledged.fetch_add(1, Ordering::AcqRel);
-        // A run that waits for a message need not wake for this; one that is ending has nothing else to wait for.
-        if self.signals.load(Ordering::Acquire) != 0 || self.is_settling() {
+        if self.units.committed() {
             self.notify.notify_one();
         }
     }
 
     /// A unit was not written: this run is void.
     pub fn failed(&self, error: StoreError) {
-        self.failure.lock().get_or_insert(error);
-        self.acknowledged.fetch_add(1, Ordering::AcqRel);
+        self.units.failed(error);
         self.signal(Signal::Failed);
     }
 
     /// Why a commit failed.
     pub fn take_failure(&self) -> Option<StoreError> {
-        self.failure.lock().take()
+        self.units.take_failure()
     }
 
     /// Waits until every unit of this run is answered. Ends because the committer answers each unit.
     pub async fn settle(&self) {
-        self.signals.fetch_or(SETTLING, Ordering::AcqRel);
-        while self.acknowledged.load(Ordering::Acquire) < self.submitted.load(Ordering::Acquire) {
-            self.notify.notified().await;
+        if !self.units.begin_settling() {
+            while !self.units.is_settled() {
+                self.notify.notified().await;
+            }
         }
-        self.signals.fetch_and(!SETTLING, Ordering::AcqRel);
-    }
-
-    fn is_settling(&self) -> bool {
-        self.signals.load(Ordering::Acquire) & SETTLING != 0
+        self.units.end_settling();
     }
 
     pub fn show_waiting(&self, wait: Option<(Wait, Millis)>) {
-        self.view.lock().waiting = wait;
+        self.status.show_waiting(wait);
     }
 
     pub fn show_lack(&self, lack: Option<(Lack, Millis)>) {
-        self.view.lock().lack = lack;
+        self.status.show_lack(lack);
     }
 
     pub fn show_progress(&self, labels: &[(u64, String)]) {
-        let mut view = self.view.lock();
-        for label in labels {
-            if view.labels.len() == MAX_LABELS {
-                view.labels.pop_front();
-                view.whole = false;
-            }
-            view.labels.push_back(label.clone());
-        }
+        self.status.show_progress(labels);
     }
 
     pub fn view(&self) -> View {
-        self.view.lock().clone()
+        self.status.view()
     }
 
     pub fn is_waiting(&self) -> bool {
-        self.view.lock().is_waiting()
+        self.status.is_waiting()
     }
-}
 
-const SETTLING: u8 = 128;
-
-/// A deadline in wall-clock milliseconds as one of the monotonic clock.
-pub(crate) fn instant_of(until: Millis, now: Millis) -> Instant {
-    Instant::now() + std::time::Duration::from_millis(until.saturating_sub(now))
+    /// Whether it waits for an instance, or for memory.
+    pub fn lacks_something(&self) -> bool {
+        self.status.lacks_something()
+    }
 }

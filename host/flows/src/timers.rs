@@ -1,20 +1,28 @@
-//! Alarm clocks of sleeping identities: the next time at which a flow of theirs has to be looked at.
+//! Alarms of sleeping identities: the next moment at which a flow of theirs has to be looked at.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use maxhost_journal::Millis;
 use maxhost_model::IdentityRow;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::core::{Core, now_millis};
+use crate::clock::Moment;
+use crate::core::Core;
 
 #[derive(Debug, Default)]
 struct Alarms {
-    by_time: BTreeSet<(Millis, IdentityRow)>,
-    by_identity: HashMap<IdentityRow, Millis>,
+    by_time: BTreeSet<(Moment, IdentityRow)>,
+    by_identity: HashMap<IdentityRow, Moment>,
+}
+
+impl Alarms {
+    fn remove(&mut self, identity: IdentityRow) {
+        if let Some(at) = self.by_identity.remove(&identity) {
+            self.by_time.remove(&(at, identity));
+        }
+    }
 }
 
 /// One alarm an identity at most.
@@ -26,25 +34,28 @@ pub(crate) struct Timers {
 
 impl Timers {
     /// Sets the identity's alarm; one that was set before counts no more.
-    pub fn set(&self, at: Millis, identity: IdentityRow) {
+    pub fn set(&self, at: Moment, identity: IdentityRow) {
         let mut alarms = self.alarms.lock();
-        if let Some(before) = alarms.by_identity.insert(identity, at) {
-            alarms.by_time.remove(&(before, identity));
-        }
+        alarms.remove(identity);
+        alarms.by_identity.insert(identity, at);
         alarms.by_time.insert((at, identity));
         drop(alarms);
         self.changed.notify_one();
     }
 
-    fn next(&self) -> Option<Millis> {
+    /// The identity is awake and looks after its flows itself.
+    pub fn clear(&self, identity: IdentityRow) {
+        self.alarms.lock().remove(identity);
+    }
+
+    fn next(&self) -> Option<Moment> {
         self.alarms.lock().by_time.first().map(|(at, _)| *at)
     }
 
-    fn pop_due(&self, now: Millis) -> Option<IdentityRow> {
+    fn pop_due(&self, now: Moment) -> Option<IdentityRow> {
         let mut alarms = self.alarms.lock();
-        let (at, identity) = alarms.by_time.first().copied().filter(|(at, _)| *at <= now)?;
-        alarms.by_time.remove(&(at, identity));
-        alarms.by_identity.remove(&identity);
+        let (_, identity) = alarms.by_time.first().copied().filter(|(at, _)| *at <= now)?;
+        alarms.remove(identity);
         Some(identity)
     }
 }
@@ -52,18 +63,18 @@ impl Timers {
 /// Wakes identities when their time has come, until the host stops.
 pub(crate) async fn run(core: Arc<Core>) {
     loop {
-        let now = now_millis();
+        let now = core.clock.monotonic();
         while let Some(row) = core.timers.pop_due(now) {
             if let Some(entry) = core.directory.by_row(row) {
                 core.wake(&entry);
             }
         }
-        // A long sleep is cut so that a clock that was set is noticed.
-        let wait = core.timers.next().map_or(60_000, |at| at.saturating_sub(now).clamp(1, 60_000));
+        let next = core.timers.next().unwrap_or(now + Duration::from_secs(3600));
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(wait)) => {}
-            () = core.timers.changed.notified() => {}
+            biased;
             () = core.stopping.cancelled() => return,
+            () = core.timers.changed.notified() => {}
+            () = core.clock.sleep_until(next) => {}
         }
     }
 }
@@ -72,15 +83,28 @@ pub(crate) async fn run(core: Arc<Core>) {
 mod tests {
     use super::*;
 
+    const fn at(seconds: u64) -> Moment {
+        Moment::new(Duration::from_secs(seconds))
+    }
+
     #[test]
     fn an_identity_that_closes_again_and_again_has_one_alarm() {
         let (timers, one, other) = (Timers::default(), IdentityRow(1), IdentityRow(2));
-        (1..1_000).for_each(|round| timers.set(round, one));
-        timers.set(5, other);
+        (1..1_000).for_each(|round| timers.set(at(round), one));
+        timers.set(at(5), other);
         assert_eq!(timers.alarms.lock().by_time.len(), 2);
-        assert_eq!((timers.next(), timers.pop_due(4)), (Some(5), None));
-        assert_eq!(timers.pop_due(5), Some(other));
-        assert_eq!((timers.pop_due(998), timers.pop_due(999)), (None, Some(one)));
+        assert_eq!((timers.next(), timers.pop_due(at(4))), (Some(at(5)), None));
+        assert_eq!(timers.pop_due(at(5)), Some(other));
+        assert_eq!((timers.pop_due(at(998)), timers.pop_due(at(999))), (None, Some(one)));
+        assert!(timers.alarms.lock().by_identity.is_empty());
+    }
+
+    #[test]
+    fn an_identity_that_is_awake_has_no_alarm() {
+        let timers = Timers::default();
+        timers.set(at(1), IdentityRow(1));
+        timers.clear(IdentityRow(1));
+        assert_eq!((timers.next(), timers.pop_due(at(2))), (None, None));
         assert!(timers.alarms.lock().by_identity.is_empty());
     }
 }

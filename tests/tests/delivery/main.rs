@@ -2,4 +2,5 @@
 //! its place in a conversation, the way it takes, and what becomes of the instances of those who talk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod answers;
 mod sizes;

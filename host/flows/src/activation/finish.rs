@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use maxhost_journal::{Answer, Flush, JournalError, Machine, Origin, StartRecord, Step};
-use maxhost_model::{Code, ErrorKind, FlowError, FlowRow, Problem};
+use maxhost_model::{ErrorKind, FlowError, FlowRow};
 use maxhost_sandbox::CallError;
 use maxhost_store::{FlowOp, FlowRecord, FlowState, Keep};
 use prost::Message;
@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use super::{Activation, ActivationOutcome, origin_text};
 use crate::api::{FlowDetail, FlowEvent, FlowPhase, FlowResult, FlowSummary, SessionView};
 use crate::calls::{FlowCalls, StartFailure, Stop, answer_start, new_error_id};
-use crate::core::{Core, Counters, now, now_millis};
+use crate::core::{Core, Counters};
 use crate::options::OperatorEvent;
 use crate::outcomes::{EndRecord, HeldRecord, SessionRecord, phase_of};
+use crate::trouble::Trouble;
 use crate::unit::Unit;
 
 /// Sessions that are kept of a flow that has ended, the first ones; of the others it is kept how many there were.
@@ -43,15 +44,15 @@ impl Activation {
                 Step::Done(Ok(Answer::Message(value))) => break Ok(value),
                 Step::Done(Err(error)) | Step::Over(error) => break Err(error),
                 Step::Done(Ok(other)) => {
-                    let text = format!("the flow ended with {other:?}");
-                    return ActivationOutcome::Retry(Problem::new(Code::Internal, text));
+                    let text = format!("the flow ended with {other:?}").chars().take(200).collect::<String>();
+                    return self.stopped(run, start, Stop::Trouble(Trouble::defect(text))).await;
                 }
                 Step::Blocked => match run.suspend().await {
                     Ok(()) => {
                         if shadowed {
                             run.flush();
                         }
-                        step = run.machine.resume(now());
+                        step = run.resume();
                     }
                     Err(CallError::Failure(error)) => break Err(*error),
                     Err(CallError::Stop) => {
@@ -81,7 +82,7 @@ impl Activation {
     ) -> ActivationOutcome {
         let error = machine.abort(error, new_error_id());
         let mut unit = Unit::default();
-        unit.last_words(&self.core, machine.flush(now()));
+        unit.last_words(&self.core, machine.flush(self.core.now()));
         self.submit_end(unit, &machine, start, Err(error), None);
         ActivationOutcome::Ended
     }
@@ -98,7 +99,7 @@ impl Activation {
 
     /// Not even the start is readable: what the flow's row says is all there is to tell.
     fn end_without_start(&self, stored: &FlowRecord, error: &FlowError) {
-        let finished = now_millis() as i64;
+        let finished = self.core.now_millis() as i64;
         let attempts = self.port.attempts().max(1);
         let record = EndRecord { error: Some(error.into()), attempts, ..EndRecord::default() };
         let mut unit = Unit::default();
@@ -145,7 +146,7 @@ impl Activation {
     fn keep(&self, record: &EndRecord) -> Keep {
         let retention = i64::try_from(self.core.options.retention.as_millis()).unwrap_or(i64::MAX);
         Keep {
-            expires: (now_millis() as i64).saturating_add(retention),
+            expires: (self.core.now_millis() as i64).saturating_add(retention),
             end: record.encode_to_vec().into(),
             labels: None,
         }
@@ -159,7 +160,7 @@ impl Activation {
     ) -> ActivationOutcome {
         let mut unit = Unit::default();
         let reply = run.take_start(&mut unit);
-        let flush: Flush = run.machine.flush(now());
+        let flush: Flush = run.machine.flush(self.core.now());
         unit.last_words(&self.core, flush);
         run.build_on(&mut unit);
         self.submit_end(unit, &run.machine, start, outcome, reply);
@@ -176,7 +177,7 @@ impl Activation {
     ) {
         let phase = phase_of(&outcome);
         let record = EndRecord { attempts: self.port.attempts().max(1), ..end_record(machine, &outcome) };
-        let finished = now_millis() as i64;
+        let finished = self.core.now_millis() as i64;
         // Whoever started a flow by RPC may come back for its result; a responder that did its work leaves nothing.
         let keeps = matches!(start.origin, Origin::Rpc { .. }) || outcome.is_err();
         unit.op(FlowOp::End {

@@ -18,6 +18,7 @@ use crate::calls::{FlowCalls, StartUnit, Stop};
 use crate::core::{Core, Counters, Opened};
 use crate::placement::FlowDef;
 use crate::running_flow::RunningFlow;
+use crate::trouble::{Trouble, reason};
 use crate::unit::Unit;
 
 /// How an activation starts.
@@ -35,12 +36,16 @@ pub(crate) enum ActivationStart {
 pub(crate) enum ActivationOutcome {
     /// The flow has ended, durably.
     Ended,
-    /// It was never started: the first unit was refused.
-    NotStarted,
+    /// It was never started: the first unit was refused, or, if there is a problem, trouble came before it.
+    NotStarted(Option<Problem>),
     /// It waits, in the database, until then or for news.
     Evicted { until: Option<u64> },
-    /// Trouble that is not its own: to be tried again.
+    /// It gave up its instance, or got none, and has something to do at once.
+    Again,
+    /// Trouble that is not its own and passes: to be tried again.
     Retry(Problem),
+    /// Its run met a defect of the host.
+    Defect(Problem),
     /// It needs a person.
     Hospital(String),
 }
@@ -80,14 +85,12 @@ impl Activation {
             }
         };
         self.port.settle().await;
+        let unwritten = new && !self.port.is_durable();
         match (outcome, self.port.take_failure()) {
             // Nothing is in the database that it could be brought back from: a responder is begun anew from its initiation.
-            (ActivationOutcome::Retry(problem), None) if new && !self.port.is_durable() => {
-                tracing::warn!(flow_id = %self.port.id(), %problem, "a flow could not be started");
-                ActivationOutcome::NotStarted
-            }
+            (ActivationOutcome::Retry(problem), None) if unwritten => ActivationOutcome::NotStarted(Some(problem)),
             (outcome, None) => outcome,
-            (_, Some(_)) if new && !self.port.is_durable() => ActivationOutcome::NotStarted,
+            (_, Some(_)) if unwritten => ActivationOutcome::NotStarted(None),
             (_, Some(error)) => ActivationOutcome::Retry(Problem::from(error)),
         }
     }
@@ -114,11 +117,13 @@ impl Activation {
             (None, Outcome::Returned(value)) => returned(value),
             (None, Outcome::Failed(failure)) => Err(*failure),
             (None, Outcome::Trapped(Trap { kind: TrapKind::Host, message, .. })) => {
-                return Ok(ActivationOutcome::Retry(Problem::new(Code::Overloaded, message)));
+                let trouble = Trouble::Passing(Problem::new(Code::Overloaded, message));
+                return Ok(self.stopped(run, start, Stop::Trouble(trouble)).await);
             }
             (None, Outcome::Trapped(trap)) => Err(self.trapped(trap)),
             (None, Outcome::Stopped) => {
-                return Ok(ActivationOutcome::Retry(Problem::new(Code::Internal, "the run was stopped")));
+                let trouble = Trouble::defect("the run was stopped without a reason");
+                return Ok(self.stopped(run, start, Stop::Trouble(trouble)).await);
             }
         };
         Ok(self.finish(run, start, outcome).await)
@@ -143,23 +148,41 @@ impl Activation {
         FlowError::from(trap)
     }
 
-    async fn stopped(&self, run: FlowCalls, start: &StartRecord, stop: Stop) -> ActivationOutcome {
+    async fn stopped(&self, mut run: FlowCalls, start: &StartRecord, stop: Stop) -> ActivationOutcome {
         match stop {
             Stop::Evicted => {
                 Counters::add(&self.core.counters.evictions);
                 // A run that was put away while it did not wait has something to do at once.
-                let until = if run.machine.wait().is_some() { run.machine.wait_until() } else { Some(0) };
-                ActivationOutcome::Evicted { until }
+                match run.machine.wait() {
+                    Some(_) => ActivationOutcome::Evicted { until: run.machine.wait_until() },
+                    None => ActivationOutcome::Again,
+                }
             }
-            Stop::Reload | Stop::Memory { .. } => {
+            Stop::Memory { .. } => {
                 Counters::add(&self.core.counters.evictions);
-                ActivationOutcome::Evicted { until: Some(0) }
+                ActivationOutcome::Again
             }
             Stop::Killed => self.abort(run, start, killed()).await,
             Stop::Over(error) => self.abort(run, start, error).await,
             Stop::Diverged(divergence) => self.hospitalise(format!("non-deterministic: {divergence}")).await,
             Stop::CommitFailed => ActivationOutcome::Retry(Problem::new(Code::StoreFailed, "a commit failed")),
-            Stop::Trouble(problem) => ActivationOutcome::Retry(problem),
+            Stop::Trouble(trouble) => {
+                if run.start.is_some() {
+                    match &trouble {
+                        Trouble::Passing(problem) => run.refuse_start(problem),
+                        // Only what is written can be in hospital.
+                        Trouble::Permanent(_) => run.flush(),
+                    }
+                }
+                self.troubled(trouble).await
+            }
+        }
+    }
+
+    async fn troubled(&self, trouble: Trouble) -> ActivationOutcome {
+        match trouble {
+            Trouble::Passing(problem) => ActivationOutcome::Retry(problem),
+            Trouble::Permanent(problem) => self.hospitalise(reason(&problem)).await,
         }
     }
 

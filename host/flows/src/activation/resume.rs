@@ -10,10 +10,11 @@ use maxhost_store::{FlowState, StoreError, StoredJournal};
 use super::{Activation, ActivationOutcome, Starved, killed};
 use crate::admission::Slot;
 use crate::calls::FlowCalls;
-use crate::core::{Counters, now_millis};
+use crate::core::Counters;
 use crate::memory::Grant;
 use crate::placement::FlowDef;
 use crate::running_flow::{Lack, Signal};
+use crate::trouble::reason;
 use crate::unit::Unit;
 
 /// A larger journal is folded on a thread that may block.
@@ -27,8 +28,9 @@ impl Activation {
         if let Some(slot) = self.core.slots.try_take() {
             return Some(slot);
         }
-        self.port.show_lack(Some((Lack::Instance, now_millis())));
+        self.port.show_lack(Some((Lack::Instance, self.core.now_millis())));
         let slot = tokio::select! {
+            biased;
             slot = self.core.slots.take() => slot,
             () = self.signalled() => None,
         };
@@ -59,7 +61,7 @@ impl Activation {
     pub(super) async fn wait_for_memory(&self, starved: Starved) -> Result<ActivationOutcome, Starved> {
         self.port.settle().await;
         let mut grant = self.core.memory.grant(self.port.owner, self.opened.limits.memory);
-        self.port.show_lack(Some((Lack::Memory, now_millis())));
+        self.port.show_lack(Some((Lack::Memory, self.core.now_millis())));
         let granted = loop {
             tokio::select! {
                 granted = grant.reserve(starved.wanted) => break Some(granted),
@@ -75,7 +77,7 @@ impl Activation {
                 self.go_on(Some(FlowError::limit("memory", text)), None).await
             }
             None if self.port.is_signalled(Signal::Kill) => self.go_on(Some(killed()), None).await,
-            None => Ok(ActivationOutcome::Evicted { until: Some(0) }),
+            None => Ok(ActivationOutcome::Again),
         }
     }
 
@@ -88,15 +90,16 @@ impl Activation {
         let slot = if end.is_some() { None } else { self.slot().await };
         let end = end.or_else(|| self.port.is_signalled(Signal::Kill).then(killed));
         if slot.is_none() && end.is_none() {
-            return Ok(ActivationOutcome::Evicted { until: Some(0) });
+            return Ok(ActivationOutcome::Again);
         }
+        self.port.reads_journal();
         let journal = match self.core.store.journal(self.port.row).await {
             Ok(Some(journal)) => Arc::new(journal),
             Ok(None) => return Ok(ActivationOutcome::Ended),
             Err(error @ StoreError::Corrupt { .. }) => {
                 return Ok(self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await);
             }
-            Err(error) => return Ok(ActivationOutcome::Retry(Problem::from(error))),
+            Err(error) => return Ok(self.troubled(Problem::from(error).into()).await),
         };
         let record = &journal.record;
         if !record.state.is_live() {
@@ -118,7 +121,7 @@ impl Activation {
             (Ok(def), _) => def,
             (Err(_), Some(error)) => return Ok(self.abort_bare(machine, &start, error.clone()).await),
             (Err(problem), None) => {
-                return Ok(self.hospitalise(format!("{}: {}", problem.code, problem.message)).await);
+                return Ok(self.hospitalise(reason(&problem)).await);
             }
         };
         if record.state == FlowState::Hospital && end.is_none() {

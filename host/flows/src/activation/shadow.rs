@@ -9,8 +9,9 @@ use maxhost_sandbox::Outcome;
 
 use super::{Activation, ActivationOutcome, invocation, returned};
 use crate::calls::{FlowCalls, Stop, answer_start, new_error_id};
-use crate::core::{Counters, now};
+use crate::core::Counters;
 use crate::placement::FlowDef;
+use crate::trouble::Trouble;
 use crate::unit::Unit;
 
 impl Activation {
@@ -31,7 +32,7 @@ impl Activation {
         start: &StartRecord,
         outcome: Result<Bytes, FlowError>,
     ) -> ActivationOutcome {
-        let mut last = run.machine.flush(now());
+        let mut last = run.machine.flush(self.core.now());
         let mut log = Unit::default();
         let reply = run.take_start(&mut log);
         if last.segment.is_some() {
@@ -74,7 +75,7 @@ impl Activation {
     }
 
     async fn replay_again(&self, start: &StartRecord, def: &Arc<FlowDef>) -> Result<Result<Bytes, FlowError>, Stop> {
-        let trouble = |text: String| Stop::Trouble(Problem::new(Code::JournalCorrupt, text));
+        let trouble = |text: String| Stop::Trouble(Trouble::Permanent(Problem::new(Code::JournalCorrupt, text)));
         let journal = self.core.store.journal(self.port.row).await.map_err(|error| trouble(error.to_string()))?;
         let journal = journal.ok_or_else(|| trouble("no journal".to_owned()))?;
         let restored = self.restore(start.clone(), &Arc::new(journal)).await;

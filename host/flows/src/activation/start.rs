@@ -27,7 +27,7 @@ impl Activation {
                     Some(slot) => slot,
                     None if self.port.is_signalled(Signal::Kill) => return Ok(self.abort(run, &start, killed()).await),
                     // It has not run yet, so it has something to do at once.
-                    None => return Ok(ActivationOutcome::Evicted { until: Some(0) }),
+                    None => return Ok(ActivationOutcome::Again),
                 }
             }
         };

@@ -11,26 +11,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use maxhost_journal::{Answer, Call, Divergence, Machine, StartRecord, Step};
-use maxhost_model::{Code, ErrorId, FlowError, Problem};
+use maxhost_journal::{Answer, Call, Divergence, Machine, Nanos, StartRecord, Step};
+use maxhost_model::{ErrorId, FlowError, Problem};
 use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
 use maxhost_store::{AttemptToken, CommitHint, Op};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::core::{Core, Opened, now, random_bytes};
+use crate::core::{Core, Opened, random_bytes};
 use crate::memory::Grant;
 use crate::placement::BusyTimer;
 use crate::placement::FlowDef;
 use crate::running_flow::RunningFlow;
+use crate::trouble::Trouble;
 
 /// Why a run ended before its guest did.
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// The instance is given up; the journal has everything.
     Evicted,
-    /// As evicted, and the database has news that the run could not take.
-    Reload,
     /// As evicted, because the guest gets no more memory now: it comes back when it can have so many bytes in all.
     Memory { wanted: u64 },
     /// By an operator.
@@ -42,7 +41,7 @@ pub(crate) enum Stop {
     /// A commit failed.
     CommitFailed,
     /// The host cannot do what the flow needs.
-    Trouble(Problem),
+    Trouble(Trouble),
 }
 
 /// The first unit of a flow: what starts it, and who waits for that to be durable.
@@ -88,6 +87,10 @@ pub(crate) struct FlowCalls {
     suspensions: u64,
     /// The guest has waited since it was last asked.
     waited: bool,
+    /// The flow may have a deadline among those of the host.
+    has_deadline: bool,
+    /// The latest time that the guest was told.
+    told: Nanos,
 }
 
 impl FlowCalls {
@@ -118,6 +121,8 @@ impl FlowCalls {
             unwritten: 0,
             suspensions: 0,
             waited: false,
+            has_deadline: true,
+            told: 0,
         }
     }
 
@@ -138,7 +143,8 @@ impl FlowCalls {
         }
         // What an earlier run waited for counts as a wait of this one.
         self.waited |= self.machine.is_replaying();
-        let mut step = match self.machine.begin(call, now()) {
+        let time = self.time();
+        let mut step = match self.machine.begin(call, time) {
             Ok(step) => step,
             Err(divergence) => return self.stop(Stop::Diverged(divergence)),
         };
@@ -152,7 +158,7 @@ impl FlowCalls {
                 Step::Over(error) => return self.stop(Stop::Over(error)),
                 Step::Blocked => {
                     self.suspend().await?;
-                    step = self.machine.resume(now());
+                    step = self.resume();
                 }
             }
         }
@@ -180,7 +186,7 @@ impl FlowCalls {
     /// The machine answered a call with the answer to another: a defect of ours, which must not become the guest's.
     fn misanswered<T>(&mut self, answer: &Answer) -> CallResult<T> {
         let text = format!("the journal answered with {answer:?}").chars().take(200).collect::<String>();
-        self.stop(Stop::Trouble(Problem::new(Code::Internal, text)))
+        self.stop(Stop::Trouble(Trouble::defect(text)))
     }
 }
 
@@ -297,7 +303,8 @@ impl FlowHost for FlowCalls {
     }
 
     fn now(&mut self) -> u64 {
-        self.machine.now()
+        self.told = self.machine.now();
+        self.told
     }
 
     fn random(&mut self, length: u32) -> CallResult<Vec<u8>> {

@@ -2,12 +2,13 @@
 //! noted in the journal; that about the flow's own identity is in the flow's start.
 
 use maxhost_journal::Divergence;
-use maxhost_model::{Class, Code, ErrorKind, FlowError, Party, Problem, X500Name, cut_text, from_cbor, to_cbor};
+use maxhost_model::{Code, ErrorKind, FlowError, Party, Problem, X500Name, cut_text, from_cbor, to_cbor};
 use maxhost_sandbox::{CallResult, GuestParty};
 use serde::{Deserialize, Serialize};
 
 use super::{FlowCalls, Stop};
 use crate::core::Core;
+use crate::trouble::Trouble;
 
 /// A longer question is known by its digest: it is compared when the flow is replayed, and never answered from.
 const MAX_QUESTION: usize = 1024;
@@ -32,20 +33,9 @@ impl NotedParty {
     }
 }
 
-/// Why a question about a party has no answer.
-pub(super) enum Unanswered {
-    /// What the network says of the party cannot be used, however often it is asked: the guest is told.
-    Unusable(String),
-    /// The host cannot look now: the flow goes back to its last commit and is tried again.
-    Trouble(Problem),
-}
-
-/// A party of the network whose certificates are sound.
-pub(super) fn known_party(core: &Core, name: &X500Name) -> Result<Option<Party>, Unanswered> {
-    core.party(name).map_err(|problem| match problem.class() {
-        Class::Unavailable => Unanswered::Trouble(problem),
-        _ => Unanswered::Unusable(format!("party {name} cannot be used: {} ({})", problem.message, problem.code)),
-    })
+/// What a flow is told of a party whose certificates or node info are not valid.
+pub(super) fn unusable(name: &X500Name, problem: &Problem) -> String {
+    format!("party {name} cannot be used: {} ({})", problem.message, problem.code)
 }
 
 impl FlowCalls {
@@ -57,13 +47,14 @@ impl FlowCalls {
     pub(super) fn find_party(&mut self, name: &str) -> CallResult<Option<GuestParty>> {
         let found: Option<NotedParty> = self.note("party", name, |core| {
             let Ok(name) = X500Name::parse(name) else { return Ok(None) };
-            match known_party(core, &name) {
+            match core.party(&name) {
                 Ok(party) => Ok(party.map(|party| NotedParty::new(&name, party.owning_key.spki()))),
                 // To ask again would not help: the flow is told, and the same again whenever it is replayed.
-                Err(Unanswered::Unusable(text)) => {
-                    Ok(Some(NotedParty { refused: Some(text), ..NotedParty::new(&name, &[]) }))
+                Err(Trouble::Permanent(problem)) => {
+                    let refused = Some(unusable(&name, &problem));
+                    Ok(Some(NotedParty { refused, ..NotedParty::new(&name, &[]) }))
                 }
-                Err(Unanswered::Trouble(problem)) => Err(problem),
+                Err(passing @ Trouble::Passing(_)) => Err(passing),
             }
         })?;
         match found {
@@ -89,7 +80,11 @@ impl FlowCalls {
             return Err(FlowError::new(ErrorKind::IllegalArgument, text).into());
         };
         let party: NotedParty = self.note("counterparty", &name, |core| {
-            let known = X500Name::parse(&name).ok().and_then(|name| known_party(core, &name).ok().flatten());
+            let known = match X500Name::parse(&name).map(|name| core.party(&name)) {
+                Ok(Ok(found)) => found,
+                Ok(Err(passing @ Trouble::Passing(_))) => return Err(passing),
+                Ok(Err(Trouble::Permanent(_))) | Err(_) => None,
+            };
             let key = known.map(|party| party.owning_key.spki().to_vec()).unwrap_or_default();
             Ok(NotedParty { name: name.to_string(), key, refused: None })
         })?;
@@ -101,7 +96,7 @@ impl FlowCalls {
         &mut self,
         kind: &str,
         about: &str,
-        answer: impl FnOnce(&Core) -> Result<T, Problem>,
+        answer: impl FnOnce(&Core) -> Result<T, Trouble>,
     ) -> CallResult<T> {
         let question = question(kind, about);
         let core = self.core.clone();
@@ -115,11 +110,11 @@ impl FlowCalls {
         } else if !self.machine.is_replaying() {
             let answer = match answer(&core) {
                 Ok(answer) => answer,
-                Err(problem) => return self.stop(Stop::Trouble(problem)),
+                Err(trouble) => return self.stop(Stop::Trouble(trouble)),
             };
             encoded = match to_cbor(&answer) {
                 Ok(encoded) => encoded,
-                Err(error) => return self.stop(Stop::Trouble(Problem::new(Code::Internal, error.to_string()))),
+                Err(error) => return self.stop(Stop::Trouble(Trouble::defect(error.to_string()))),
             };
         }
         if let Some(error) = self.machine.exceeded() {
@@ -133,7 +128,10 @@ impl FlowCalls {
             Err(divergence) => self.stop(Stop::Diverged(divergence)),
             Ok(bytes) => match from_cbor(&bytes) {
                 Ok(answer) => Ok(answer),
-                Err(error) => self.stop(Stop::Trouble(Problem::new(Code::JournalCorrupt, error.to_string()))),
+                Err(error) => {
+                    let problem = Problem::new(Code::JournalCorrupt, error.to_string());
+                    self.stop(Stop::Trouble(Trouble::Permanent(problem)))
+                }
             },
         }
     }

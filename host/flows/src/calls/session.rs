@@ -4,8 +4,9 @@ use maxhost_journal::{Answer, Call};
 use maxhost_model::{ErrorKind, FlowError, Problem, X500Name, cut_text};
 use maxhost_sandbox::CallResult;
 
-use super::network::{Unanswered, known_party};
+use super::network::unusable;
 use super::{FlowCalls, Stop};
+use crate::trouble::Trouble;
 
 /// Of a name that is refused, so much is shown. Bytes.
 const SHOWN: usize = 512;
@@ -30,7 +31,7 @@ impl FlowCalls {
             false => match self.check_session(&protocol, &party) {
                 Ok(()) => None,
                 Err(Refusal::Guest(error)) => Some(error),
-                Err(Refusal::Host(problem)) => return self.stop(Stop::Trouble(problem)),
+                Err(Refusal::Host(problem)) => return self.stop(Stop::Trouble(Trouble::Passing(problem))),
             },
         };
         let call = match refused {
@@ -60,11 +61,11 @@ impl FlowCalls {
                 return refused(ErrorKind::IllegalArgument, text);
             }
         };
-        match known_party(&self.core, &name) {
+        match self.core.party(&name) {
             Ok(Some(_)) => Ok(()),
             Ok(None) => refused(ErrorKind::IllegalArgument, format!("there is no party {name} on this network")),
-            Err(Unanswered::Unusable(text)) => refused(ErrorKind::IllegalArgument, text),
-            Err(Unanswered::Trouble(problem)) => Err(Refusal::Host(problem)),
+            Err(Trouble::Permanent(problem)) => refused(ErrorKind::IllegalArgument, unusable(&name, &problem)),
+            Err(Trouble::Passing(problem)) => Err(Refusal::Host(problem)),
         }
     }
 }

@@ -1,17 +1,18 @@
 //! How a run waits: what it did is written down, then it looks for news, until it is put away.
 
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maxhost_journal::Delivery;
+use maxhost_model::Problem;
 use maxhost_sandbox::CallResult;
 use tokio::sync::oneshot;
 
 use super::{FlowCalls, StartFailure, Stop, answer_start};
-use crate::core::{now, now_millis};
+use crate::clock::Moment;
+use crate::offer::Runner;
 use crate::options::Eviction;
-use crate::running_flow::{Lack, Signal, instant_of};
-use crate::speculation::Runner;
+use crate::running_flow::{Lack, Signal};
 use crate::unit::Unit;
 
 /// What a run that does not wait may have on its way to the disk, bytes. With more it waits for the disk.
@@ -29,7 +30,7 @@ impl FlowCalls {
         let mut unit = Unit::default();
         let reply = self.take_start(&mut unit);
         self.unwritten += self.machine.unwritten_bytes();
-        let flush = self.machine.flush(now());
+        let flush = self.machine.flush(self.core.now());
         unit.flush(&self.core, self.port.row, flush);
         if unit.is_empty() {
             return;
@@ -58,6 +59,14 @@ impl FlowCalls {
         start.ops.into_iter().for_each(|op| unit.op(op));
         self.commit_hint = Some(start.commit_hint);
         start.reply
+    }
+
+    /// Whoever started the flow is told that it could not be, and why. Nothing of it is written.
+    pub fn refuse_start(&mut self, problem: &Problem) {
+        if let Some(reply) = self.start.take().and_then(|start| start.reply) {
+            // Whoever has gone need not be told.
+            let _ = reply.send(Err(StartFailure::Problem(problem.clone())));
+        }
     }
 
     /// The unit is written only if what the run has read is.
@@ -106,32 +115,32 @@ impl FlowCalls {
         let back = self.machine.is_catching_up();
         self.flush();
         self.suspensions += 1;
-        let until = self.machine.wait_until();
+        let due = self.deadline();
         // A flow that came back to a wait that is over must go on: evicted, it would come back to it for ever.
-        let over = back && until.is_some_and(|until| until <= now_millis());
-        if !over && self.evicts_now() {
+        let over = back && due.is_some_and(|due| due <= self.core.clock.monotonic());
+        if !over && (self.is_to_leave() || self.evicts_now()) {
             return self.stop(Stop::Evicted);
         }
         self.commit_hint = None;
         self.memory.keep_what_is_used();
         self.stretch.end(&self.def.profile, &self.port);
-        let result = self.linger(until).await;
+        let result = self.linger(due).await;
         self.stretch.begin();
         self.port.show_waiting(None);
         result
     }
 
-    async fn linger(&mut self, until: Option<u64>) -> CallResult<()> {
-        let millis = now_millis();
-        if until.is_some_and(|until| until <= millis) {
+    async fn linger(&mut self, due: Option<Moment>) -> CallResult<()> {
+        let core = self.core.clone();
+        let clock = &*core.clock;
+        if due.is_some_and(|due| due <= clock.monotonic()) {
             return Ok(());
         }
         if let Some(wait) = self.machine.wait() {
-            self.port.show_waiting(Some((wait, millis)));
+            self.port.show_waiting(Some((wait, core.now_millis())));
         }
-        let due = until.map(|until| instant_of(until, millis));
         let evict_at = match self.core.options.eviction {
-            Eviction::AfterLinger(linger) => Some(Instant::now() + linger),
+            Eviction::AfterLinger(linger) => Some(clock.monotonic() + linger),
             Eviction::Never | Eviction::EveryWait | Eviction::Random(_) => None,
         };
         loop {
@@ -139,21 +148,23 @@ impl FlowCalls {
             if self.absorb() {
                 return Ok(());
             }
-            let now = Instant::now();
+            let now = clock.monotonic();
             if due.is_some_and(|due| due <= now) {
                 return Ok(());
             }
-            if evict_at.is_some_and(|at| at <= now) || self.core.slots.is_scarce() || self.memory.is_wanted() {
+            // Nothing is there for it to get on with, also if it has come back only to wait here again.
+            let evicted = self.is_to_leave() || evict_at.is_some_and(|at| at <= now);
+            if evicted || self.core.slots.is_scarce() || self.memory.is_wanted() {
                 return self.stop(Stop::Evicted);
             }
             let next = match (due, evict_at) {
                 (Some(due), Some(evict)) => Some(due.min(evict)),
                 (due, evict) => due.or(evict),
             };
-            let (port, core, memory) = (&self.port, &self.core, &self.memory);
+            let (port, memory) = (&self.port, &self.memory);
             let timer = async {
                 match next {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    Some(at) => clock.sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
@@ -182,7 +193,7 @@ impl FlowCalls {
     }
 
     pub(super) fn check_signals(&mut self) -> CallResult<()> {
-        if !self.port.has_signal() || self.shadow {
+        if self.shadow {
             return Ok(());
         }
         if self.port.is_signalled(Signal::Failed) {
@@ -191,15 +202,18 @@ impl FlowCalls {
         if self.port.is_signalled(Signal::Kill) {
             return self.stop(Stop::Killed);
         }
-        if self.port.is_signalled(Signal::Overflow) {
-            self.flush();
-            return self.stop(Stop::Reload);
-        }
-        if self.port.is_signalled(Signal::Evict) {
+        // A flow that has come back gets on first: evicted before, it would come back to the same for ever.
+        if self.is_to_leave() && !self.machine.is_catching_up() {
             self.flush();
             return self.stop(Stop::Evicted);
         }
         Ok(())
+    }
+
+    /// Whether the instance is to be given up. What found no room at the port is in the database; its mark stays, so the
+    /// flow is brought back from there at once.
+    fn is_to_leave(&self) -> bool {
+        self.port.is_signalled(Signal::Evict) || self.port.has_missed()
     }
 
     /// More memory for the guest. It waits a while with its instance, and without it from then on.
@@ -216,7 +230,7 @@ impl FlowCalls {
         self.flush();
         self.commit_hint = None;
         self.stretch.end(&self.def.profile, &self.port);
-        self.port.show_lack(Some((Lack::Memory, now_millis())));
+        self.port.show_lack(Some((Lack::Memory, self.core.now_millis())));
         let port = self.port.clone();
         let signalled = async {
             while !port.has_signal() {

@@ -1,51 +1,43 @@
 //! The identity actor: the single writer of an open identity. It starts flows, brings them back, lets them go, and
 //! holds nothing that the database does not have.
+//!
+//! What it has to do is told by commands and by marks ([`crate::marks`]); before it sleeps it has looked at both.
 
+mod closing;
 mod opening;
 mod starting;
+mod table;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use maxhost_journal::Millis;
-use maxhost_model::{FlowId, FlowRow, Problem};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use futures::FutureExt;
+use maxhost_model::{Code, FlowId, FlowRow, Problem};
+use maxhost_store::{FlowOp, FlowState};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
 
+use self::table::{FlowTable, KillReply, SlotState};
 use crate::activation::{Activation, ActivationOutcome, ActivationStart};
 use crate::calls::backoff;
-use crate::core::{Core, Counters, Opened, now_millis};
+use crate::clock::Moment;
+use crate::core::{Core, Counters, Opened};
+use crate::marks::Mark;
 use crate::message::{IdentityCommand, SharedFailure, Stand};
 use crate::options::OperatorEvent;
 use crate::registry::{ColdState, EntryState, IdentityEntry};
 use crate::running_flow::{RunningFlow, Signal};
+use crate::unit::Unit;
 
 /// How soon the database is looked at again after something in it could not be taken.
 const RESCAN: Duration = Duration::from_millis(500);
-
-enum SlotState {
-    Hot { port: Arc<RunningFlow>, news: bool, responder: bool },
-    Cold { until: Option<Millis> },
-    Retrying { at: Millis },
-    Hospital,
-}
-
-struct FlowSlot {
-    state: SlotState,
-    /// How often its guest was begun, as far as this actor knows; the journal may know of more.
-    attempts: u32,
-    /// Since it last got on: how often it met trouble that is not its own.
-    troubles: u32,
-    /// The user that started it under a client id, and that client id.
-    client: Option<(String, String)>,
-    /// The initiation that it answers, until its first activation is over.
-    initiation: Option<i64>,
-    kills: Vec<oneshot::Sender<Result<bool, Problem>>>,
-    /// It comes back only to be ended, however often that takes.
-    kill_pending: bool,
-}
+/// An actor with nothing to do looks around all the same after so long.
+const LOOK: Duration = Duration::from_secs(60);
+/// A flow whose runs met so many defects of the host in a row is not tried again before a person has looked at it.
+const MAX_DEFECTS: u32 = 3;
 
 struct RunningClient {
     flow_id: FlowId,
@@ -54,27 +46,42 @@ struct RunningClient {
     durable: watch::Receiver<Option<Result<(), SharedFailure>>>,
 }
 
+/// What the committer has answered to a unit of the identity's own.
+enum Answer {
+    /// The rejection of an initiation.
+    Rejection { id: i64, written: bool },
+    /// The start of a flow that found no room.
+    Start { row: FlowRow, written: bool },
+}
+
 /// See the module.
 pub(crate) struct Actor {
     core: Arc<Core>,
     entry: Arc<IdentityEntry>,
     mailbox: mpsc::Sender<IdentityCommand>,
     commands: mpsc::Receiver<IdentityCommand>,
-    flows: HashMap<FlowRow, FlowSlot>,
-    /// Cold and retrying flows by the time they want to be looked at.
-    timers: BTreeSet<(Millis, FlowRow)>,
-    /// Flows that have something to do and wait for room.
-    queue: VecDeque<FlowRow>,
-    queued: HashSet<FlowRow>,
-    hot: u32,
+    flows: FlowTable,
     clients: HashMap<(String, String), RunningClient>,
-    /// Initiations that were begun with, and may still be in the database.
+    /// Initiations that are being answered, and may still be in the database.
     in_hand: HashSet<i64>,
+    answers: Arc<Mutex<Vec<Answer>>>,
+    /// Flows whose start is on its way to the database: nothing of them can be read yet.
+    unwritten: HashSet<FlowRow>,
+    /// Initiations that cannot be read; each is logged once while the identity is awake.
+    damaged: HashSet<i64>,
+    /// How often initiations in a row could not be answered for want of something that passes.
+    troubles: u32,
     /// There may be initiations in the database that no command tells of.
     initiations_wait: bool,
-    rescan_at: Option<Instant>,
+    /// There may be news for flows in the database that no command tells of.
+    news_wait: bool,
+    rescan_at: Option<Moment>,
+    /// Something has to do and finds no room.
+    crowded: bool,
+    /// The next room is for an initiation.
+    initiations_first: bool,
     draining: bool,
-    idle_since: Instant,
+    idle_since: Moment,
 }
 
 impl Actor {
@@ -85,32 +92,26 @@ impl Actor {
         commands: mpsc::Receiver<IdentityCommand>,
         cold: ColdState,
     ) -> Actor {
-        let held: HashSet<FlowRow> = cold.held.iter().copied().collect();
-        let slot = |row: &FlowRow| {
-            let state = match held.contains(row) {
-                true => SlotState::Hospital,
-                false => SlotState::Cold { until: None },
-            };
-            let (kills, kill_pending) = (Vec::new(), false);
-            (*row, FlowSlot { state, attempts: 0, troubles: 0, client: None, initiation: None, kills, kill_pending })
-        };
-        let flows = cold.live.iter().map(slot).collect();
+        let idle_since = core.clock.monotonic();
         Actor {
             core,
             entry,
             mailbox,
             commands,
-            flows,
-            timers: BTreeSet::new(),
-            queue: VecDeque::new(),
-            queued: HashSet::new(),
-            hot: 0,
+            flows: FlowTable::new(&cold.live, &cold.held),
             clients: HashMap::new(),
             in_hand: HashSet::new(),
+            answers: Arc::default(),
+            unwritten: HashSet::new(),
+            damaged: HashSet::new(),
+            troubles: 0,
             initiations_wait: true,
+            news_wait: false,
             rescan_at: None,
+            crowded: false,
+            initiations_first: false,
             draining: false,
-            idle_since: Instant::now(),
+            idle_since,
         }
     }
 
@@ -133,30 +134,57 @@ impl Actor {
             if self.core.stopping.is_cancelled() && !self.draining {
                 self.drain();
             }
-            if self.entry.behind.swap(false, Ordering::AcqRel) {
-                self.initiations_wait = true;
-                self.look_again().await;
-            }
+            self.take_marks(&mut opened).await;
+            self.fire_timers().await;
             self.admit(&opened).await;
-            if self.hot == 0 && self.try_close() {
+            self.make_room(opened.limits.flows);
+            if self.flows.hot() == 0 && self.try_close() {
                 return;
             }
             self.entry.live_flows.store(self.flows.len() as u64, Ordering::Relaxed);
             let look = self.next_look();
+            // Commands first: a timer that is due is seen in the next round all the same.
             let command = tokio::select! {
+                biased;
                 command = self.commands.recv() => command,
-                () = tokio::time::sleep_until(look) => None,
+                () = self.entry.marks.wait() => None,
                 () = self.core.stopping.cancelled(), if !self.draining => None,
+                () = self.core.clock.sleep_until(look) => None,
             };
             match command {
-                None => self.fire_timers(),
-                Some(IdentityCommand::Refresh) => match self.reopen().await {
-                    Ok(new) => opened = Arc::new(new),
-                    Err(problem) => {
-                        tracing::warn!(identity = %self.entry.text, %problem, "the new manifest cannot be used; the old one stays")
-                    }
-                },
+                None => {}
+                Some(IdentityCommand::Refresh) => self.refresh(&mut opened).await,
                 Some(command) => self.handle(&opened, command),
+            }
+        }
+    }
+
+    async fn take_marks(&mut self, opened: &mut Arc<Opened>) {
+        if !self.entry.marks.any() {
+            return;
+        }
+        let marks = self.entry.marks.take();
+        if marks.has(Mark::Answered) {
+            self.take_answers(opened);
+        }
+        if marks.has(Mark::Behind) {
+            self.initiations_wait = true;
+            self.news_wait = true;
+            self.look_again().await;
+        }
+        if marks.has(Mark::Refresh) {
+            self.refresh(opened).await;
+        }
+        if marks.has(Mark::Drain) {
+            self.drain();
+        }
+    }
+
+    async fn refresh(&mut self, opened: &mut Arc<Opened>) {
+        match self.reopen().await {
+            Ok(new) => *opened = Arc::new(new),
+            Err(problem) => {
+                tracing::warn!(identity = %self.entry.text, %problem, "the new manifest cannot be used; the old one stays");
             }
         }
     }
@@ -167,26 +195,31 @@ impl Actor {
         Ok(opened)
     }
 
-    fn next_look(&self) -> Instant {
-        let now = Instant::now();
-        let idle =
-            if self.is_idle() { self.idle_since + self.core.options.idle_close } else { now + Duration::from_secs(60) };
-        let timer =
-            self.timers.first().map(|(at, _)| now + Duration::from_millis(at.saturating_sub(now_millis()).min(60_000)));
-        [Some(idle), timer, self.rescan_at].into_iter().flatten().min().unwrap_or(idle)
+    fn next_look(&self) -> Moment {
+        let idle = match self.is_idle() {
+            true => self.idle_since + self.core.options.idle_close,
+            false => self.core.clock.monotonic() + LOOK,
+        };
+        let crowded = self.crowded.then(|| self.core.clock.monotonic() + RESCAN);
+        [Some(idle), self.flows.next_alarm(), self.rescan_at, crowded].into_iter().flatten().min().unwrap_or(idle)
     }
 
     fn is_idle(&self) -> bool {
-        self.hot == 0 && self.queue.is_empty() && self.rescan_at.is_none()
+        self.flows.hot() == 0
+            && !self.flows.is_anything_ready()
+            && self.rescan_at.is_none()
+            && !self.flows.is_any_kill_pending()
+            && self.in_hand.is_empty()
+            && self.unwritten.is_empty()
     }
 
     fn handle(&mut self, opened: &Arc<Opened>, command: IdentityCommand) {
-        self.idle_since = Instant::now();
+        self.idle_since = self.core.clock.monotonic();
         match command {
             IdentityCommand::Wake | IdentityCommand::Refresh => {}
             IdentityCommand::Start(start) => self.start(opened, *start),
             IdentityCommand::Initiation { id, initiation, offer } => self.initiated(opened, id, *initiation, offer),
-            IdentityCommand::News(row) => self.news(row),
+            IdentityCommand::News(row) => self.flows.news(row),
             IdentityCommand::Left { row, outcome } => self.left(opened, row, outcome),
             IdentityCommand::Kill { row, reply } => self.kill(opened, row, reply),
             IdentityCommand::Stand { row, reply } => drop(reply.send(self.stand(row))),
@@ -195,7 +228,6 @@ impl Actor {
     }
 
     fn spawn(&mut self, opened: &Arc<Opened>, port: Arc<RunningFlow>, start: ActivationStart) {
-        self.hot += 1;
         let row = port.row;
         self.core.ports.insert(row, port.clone());
         if !matches!(start, ActivationStart::New { .. }) {
@@ -204,80 +236,122 @@ impl Actor {
         }
         let activation = Activation { core: self.core.clone(), opened: opened.clone(), port: port.clone() };
         let (core, mailbox, entry) = (self.core.clone(), self.mailbox.clone(), self.entry.clone());
+        let new = matches!(start, ActivationStart::New { .. });
         crate::placement::spawn(&self.core, port.clone(), async move {
-            let outcome = activation.live(start).await;
+            let outcome = match AssertUnwindSafe(activation.live(start)).catch_unwind().await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    // What it handed in is still written, or refused, as ever.
+                    port.settle().await;
+                    let problem = defect(&entry, &port);
+                    match new && !port.is_durable() {
+                        true => ActivationOutcome::NotStarted(Some(problem)),
+                        false => ActivationOutcome::Defect(problem),
+                    }
+                }
+            };
             // From here on arrivals go to the actor. What was left at the port is in the database.
-            let (unread, missed) = port.close();
+            let rest = port.close();
             core.ports.remove(&row);
+            if matches!(outcome, ActivationOutcome::Ended | ActivationOutcome::NotStarted(_)) {
+                core.deadlines.forget(row);
+            }
             if matches!(outcome, ActivationOutcome::Ended) {
-                crate::late_confirm::untaken(&core, &entry, row, &unread);
-            } else if missed || !unread.is_empty() {
+                crate::late_confirm::untaken(&core, &entry, row, &rest.unread);
+            } else if rest.is_news() {
                 let _ = mailbox.send(IdentityCommand::News(row)).await;
             }
-            // Fails only when the actor is gone, and it never goes before its flows.
+            // Fails only when the actor is gone, and it never goes before its flows unless it met a defect itself.
             let _ = mailbox.send(IdentityCommand::Left { row, outcome }).await;
         });
     }
 
-    fn news(&mut self, row: FlowRow) {
-        match self.flows.get_mut(&row).map(|slot| &mut slot.state) {
-            Some(SlotState::Hot { news, .. }) => *news = true,
-            Some(SlotState::Cold { .. }) => self.enqueue(row),
-            Some(SlotState::Retrying { .. } | SlotState::Hospital) | None => {}
-        }
-    }
-
     fn left(&mut self, opened: &Arc<Opened>, row: FlowRow, outcome: ActivationOutcome) {
-        let Some(slot) = self.flows.get_mut(&row) else { return };
-        let SlotState::Hot { ref port, news, responder } = slot.state else { return };
-        self.hot -= 1;
+        let Some(slot) = self.flows.get_mut(row) else { return };
+        let SlotState::Hot { port, news } = slot.state() else { return };
+        let (port, news) = (port.clone(), *news);
         slot.attempts = port.attempts();
-        if let Some(id) = slot.initiation.take() {
+        let initiation = slot.initiation.take();
+        if let Some(id) = initiation {
             // Whatever it wrote is answered: the initiation is taken, or free to be taken.
             self.in_hand.remove(&id);
+            if port.is_durable() {
+                self.troubles = 0;
+            }
         }
         match outcome {
             ActivationOutcome::Ended => self.forget(row),
-            ActivationOutcome::NotStarted => {
+            ActivationOutcome::NotStarted(problem) => {
                 self.forget(row);
-                if responder {
-                    // Its initiation is still in the database, unless somebody took it or it was never written.
-                    self.rescan_at = Some(Instant::now() + RESCAN);
+                if initiation.is_some() {
+                    self.respond_later(problem.as_ref());
                 }
             }
             ActivationOutcome::Evicted { until } => {
-                slot.state = SlotState::Cold { until };
-                slot.troubles = 0;
-                let due = until.is_some_and(|until| until <= now_millis());
-                if news || due {
-                    self.enqueue(row);
-                } else if let Some(until) = until {
-                    self.timers.insert((until, row));
+                let until = until.map(|until| self.core.deadlines.moment(&*self.core.clock, row, until, 0));
+                self.flows.set(row, SlotState::Cold { until });
+                if let Some(slot) = self.flows.get_mut(row) {
+                    (slot.troubles, slot.defects) = (0, 0);
+                }
+                if news {
+                    self.flows.enqueue(row);
                 }
             }
-            ActivationOutcome::Retry(problem) => {
-                let at = now_millis() + backoff(slot.troubles).as_millis() as u64;
-                slot.troubles = slot.troubles.saturating_add(1);
-                slot.state = SlotState::Retrying { at };
-                self.timers.insert((at, row));
-                tracing::warn!(identity = %self.entry.text, row = row.0, %problem, "a flow met trouble that is not its own; it is tried again");
+            ActivationOutcome::Again => {
+                self.flows.set(row, SlotState::Cold { until: None });
+                self.flows.enqueue(row);
             }
-            ActivationOutcome::Hospital(reason) => self.hospitalised(row, reason),
+            ActivationOutcome::Retry(problem) => self.retry(row, &problem),
+            ActivationOutcome::Hospital(reason) => self.hospitalised(row, &port, reason),
+            ActivationOutcome::Defect(problem) => {
+                // What it wrote is in the database, so it can be tried again; but one that meets a defect again and
+                // again is better left alone.
+                let defects = self.flows.get_mut(row).map_or(0, |slot| {
+                    slot.defects = slot.defects.saturating_add(1);
+                    slot.defects
+                });
+                match defects >= MAX_DEFECTS {
+                    true => self.hospitalise(opened, row, &port, crate::trouble::reason(&problem)),
+                    false => self.retry(row, &problem),
+                }
+            }
         }
         // A kill that came while the instance was being given up was not seen by it.
-        if self.flows.get(&row).is_some_and(|slot| !slot.kill_pending && !slot.kills.is_empty()) {
+        if self.flows.get(row).is_some_and(|slot| !slot.kill_pending && !slot.kills.is_empty()) {
             self.condemn(opened, row);
         }
     }
 
-    fn hospitalised(&mut self, row: FlowRow, reason: String) {
-        let Some(slot) = self.flows.get_mut(&row) else { return };
-        let SlotState::Hot { port, .. } = &slot.state else { return };
+    fn retry(&mut self, row: FlowRow, problem: &Problem) {
+        let Some(slot) = self.flows.get_mut(row) else { return };
+        let at = self.core.clock.monotonic() + backoff(slot.troubles);
+        slot.troubles = slot.troubles.saturating_add(1);
+        self.flows.set(row, SlotState::Retrying { at });
+        tracing::warn!(identity = %self.entry.text, row = row.0, %problem, "a flow met trouble that is not its own; it is tried again");
+    }
+
+    /// Parks a flow whose run could not do so itself.
+    fn hospitalise(&mut self, opened: &Arc<Opened>, row: FlowRow, port: &RunningFlow, reason: String) {
+        let (state, told) = (FlowState::Hospital, Some(reason.clone()));
+        let mut unit = Unit::default();
+        unit.op(FlowOp::SetState { flow: row, state, reason: told, attempts: port.attempts(), expect: None });
+        let entry = self.entry.clone();
+        unit.submit(&self.core, opened.author(), move |result| {
+            if let Err(error) = result {
+                tracing::warn!(identity = %entry.text, %error, "a flow's stay in hospital was not written");
+            }
+        });
+        self.hospitalised(row, port, reason);
+    }
+
+    fn hospitalised(&mut self, row: FlowRow, port: &RunningFlow, reason: String) {
         let (flow_id, flow) = (port.id(), port.flow().to_owned());
         tracing::error!(identity = %self.entry.text, %flow_id, flow, reason, "a flow needs a person");
         Counters::add(&self.core.counters.hospital);
-        slot.state = SlotState::Hospital;
-        if slot.kill_pending {
+        self.flows.set(row, SlotState::Hospital);
+        if let Some(slot) = self.flows.get_mut(row)
+            && slot.kill_pending
+        {
             slot.kill_pending = false;
             for kill in slot.kills.drain(..) {
                 let _ = kill.send(Ok(false));
@@ -295,7 +369,7 @@ impl Actor {
     }
 
     fn forget(&mut self, row: FlowRow) {
-        let Some(slot) = self.flows.remove(&row) else { return };
+        let Some(slot) = self.flows.remove(row) else { return };
         if let Some(client) = &slot.client {
             self.clients.remove(client);
         }
@@ -305,12 +379,12 @@ impl Actor {
         }
     }
 
-    fn kill(&mut self, opened: &Arc<Opened>, row: FlowRow, reply: oneshot::Sender<Result<bool, Problem>>) {
-        let Some(slot) = self.flows.get_mut(&row) else {
+    fn kill(&mut self, opened: &Arc<Opened>, row: FlowRow, reply: KillReply) {
+        let Some(slot) = self.flows.get_mut(row) else {
             return drop(reply.send(Ok(false)));
         };
         slot.kills.push(reply);
-        if let SlotState::Hot { port, .. } = &slot.state {
+        if let Some(port) = slot.port() {
             return port.signal(Signal::Kill);
         }
         self.condemn(opened, row);
@@ -319,7 +393,7 @@ impl Actor {
     /// Brings a flow back only to end it: its peers must be told.
     fn condemn(&mut self, opened: &Arc<Opened>, row: FlowRow) {
         let Some(port) = self.bring_back(row) else { return };
-        if let Some(slot) = self.flows.get_mut(&row) {
+        if let Some(slot) = self.flows.get_mut(row) {
             slot.kill_pending = true;
         }
         port.signal(Signal::Kill);
@@ -327,73 +401,94 @@ impl Actor {
     }
 
     fn bring_back(&mut self, row: FlowRow) -> Option<Arc<RunningFlow>> {
-        let slot = self.flows.get_mut(&row)?;
-        match slot.state {
-            SlotState::Hot { .. } => return None,
-            SlotState::Cold { until: Some(at) } | SlotState::Retrying { at } => {
-                self.timers.remove(&(at, row));
-            }
-            SlotState::Cold { until: None } | SlotState::Hospital => {}
-        }
+        let slot = self.flows.get(row).filter(|slot| slot.port().is_none() && !self.unwritten.contains(&row))?;
         let port = RunningFlow::new(row, self.entry.row);
         port.note_attempts(slot.attempts);
-        slot.state = SlotState::Hot { port: port.clone(), news: false, responder: false };
+        self.flows.set(row, SlotState::Hot { port: port.clone(), news: false });
         Some(port)
     }
 
     fn stand(&self, row: FlowRow) -> Option<Stand> {
-        let slot = self.flows.get(&row)?;
-        let attempts = match &slot.state {
-            SlotState::Hot { port, .. } => port.attempts(),
-            SlotState::Cold { .. } | SlotState::Retrying { .. } | SlotState::Hospital => slot.attempts,
-        };
-        Some(Stand { attempts })
-    }
-
-    fn enqueue(&mut self, row: FlowRow) {
-        if self.queued.insert(row) {
-            self.queue.push_back(row);
-        }
+        let slot = self.flows.get(row)?;
+        Some(Stand { attempts: slot.port().map_or(slot.attempts, |port| port.attempts()) })
     }
 
     /// Lets in what waits, as far as there is room.
     async fn admit(&mut self, opened: &Arc<Opened>) {
         if self.draining {
-            self.queue.clear();
-            self.queued.clear();
-            return;
+            return self.flows.clear_ready();
         }
-        while self.hot < opened.limits.flows
-            && let Some(row) = self.queue.pop_front()
+        // In turn, so that neither keeps the other out where there is little room.
+        if self.crowded {
+            self.initiations_first = !self.initiations_first;
+        }
+        if self.initiations_first && self.initiations_wait && self.flows.hot() < opened.limits.flows {
+            self.take_initiations(opened).await;
+        }
+        while self.flows.hot() < opened.limits.flows
+            && let Some(row) = self.flows.next_ready()
         {
-            self.queued.remove(&row);
-            if self.flows.get(&row).is_some_and(|slot| slot.kill_pending) {
+            if self.flows.get(row).is_some_and(|slot| slot.kill_pending) {
                 self.condemn(opened, row);
             } else if let Some(port) = self.bring_back(row) {
                 self.spawn(opened, port, ActivationStart::Stored);
             }
         }
-        if self.initiations_wait && self.hot < opened.limits.flows {
+        if self.initiations_wait && self.flows.hot() < opened.limits.flows {
             self.take_initiations(opened).await;
         }
     }
 
-    fn fire_timers(&mut self) {
-        let now = now_millis();
-        while let Some(&(at, row)) = self.timers.first()
-            && at <= now
-        {
-            self.timers.remove(&(at, row));
-            if let Some(slot) = self.flows.get_mut(&row)
-                && matches!(slot.state, SlotState::Cold { .. } | SlotState::Retrying { .. })
-            {
-                slot.state = SlotState::Cold { until: None };
-                self.enqueue(row);
-            }
+    /// Whether something has to do and finds no room, because the identity has as many flows in memory as it may.
+    fn lacks_room(&self, limit: u32) -> bool {
+        !self.draining && self.flows.hot() >= limit && (self.flows.is_anything_ready() || self.initiations_wait)
+    }
+
+    /// A flow that waits gives up its instance for one that has something to do: one at a time, and as long as somebody
+    /// lacks room. The signal stays until the flow waits, so it need not wait now.
+    fn make_room(&mut self, limit: u32) {
+        self.crowded = self.lacks_room(limit);
+        if !self.crowded || self.flows.hot_ports().any(|port| port.is_signalled(Signal::Evict)) {
+            return;
         }
-        if self.rescan_at.is_some_and(|at| at <= Instant::now()) {
-            self.rescan_at = None;
-            self.initiations_wait = true;
+        // One that waits for an instance has none to give up; it is looked at again when it has.
+        let leaving = self.flows.hot_ports().find(|port| port.is_waiting() && !port.lacks_something());
+        let leaving = leaving.or_else(|| self.flows.hot_ports().find(|port| !port.lacks_something()));
+        if let Some(port) = leaving {
+            port.signal(Signal::Evict);
         }
     }
+
+    async fn fire_timers(&mut self) {
+        let now = self.core.clock.monotonic();
+        self.flows.fire(now);
+        if self.rescan_at.is_some_and(|at| at <= now) {
+            self.rescan_at = None;
+            self.initiations_wait = true;
+            if self.news_wait {
+                self.look_again().await;
+            }
+        }
+    }
+
+    /// Something in the database could not be read or taken: it is looked at again soon.
+    fn rescan_after(&mut self, time: Duration) {
+        let at = self.core.clock.monotonic() + time;
+        self.rescan_at = Some(self.rescan_at.map_or(at, |sooner| sooner.min(at)));
+    }
+}
+
+fn defect(entry: &IdentityEntry, port: &RunningFlow) -> Problem {
+    tracing::error!(identity = %entry.text, flow_id = %port.id(), "a flow's run met a defect of the host");
+    Problem::new(Code::Internal, "the flow's run met a defect of the host: its log says more")
+}
+
+/// Runs an identity's actor. If it meets a defect the identity is closed, and opened again from what is in the database.
+pub(crate) fn spawn(core: &Arc<Core>, entry: &Arc<IdentityEntry>, actor: Actor) {
+    let (core, entry) = (core.clone(), entry.clone());
+    core.io.clone().spawn(async move {
+        if AssertUnwindSafe(actor.run()).catch_unwind().await.is_err() {
+            closing::after_defect(core, entry).await;
+        }
+    });
 }

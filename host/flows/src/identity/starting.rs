@@ -8,17 +8,18 @@ use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId};
 use maxhost_store::{FlowOp, MessageOp, NewFlow};
 use prost::Message;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use super::{Actor, FlowSlot, RESCAN, RunningClient, SlotState};
+use super::table::SlotState;
+use super::{Actor, Answer, RESCAN, RunningClient};
 use crate::activation::ActivationStart;
-use crate::calls::{StartUnit, new_error_id};
-use crate::core::{Counters, Opened, now, random_bytes};
+use crate::calls::{StartUnit, backoff, new_error_id};
+use crate::core::{Counters, Opened, random_bytes};
+use crate::marks::Mark;
 use crate::message::{Durable, StartCommand, Ticket, share};
+use crate::offer::Offer;
 use crate::options::OperatorEvent;
 use crate::placement::FlowDef;
 use crate::running_flow::RunningFlow;
-use crate::speculation::Offer;
 use crate::unit::Unit;
 use crate::watchers::Watch;
 
@@ -38,7 +39,7 @@ impl Actor {
             let durable = Durable::Shared(running.durable.clone());
             return drop(reply.send(Ok(Ticket { flow_id, flow, new: false, user, durable, watch: None })));
         }
-        let started = now();
+        let started = self.core.now();
         let record = match self.start_record(opened, &def, arguments, Origin::Rpc { user: user.clone() }, started) {
             Ok(record) => record,
             Err(problem) => return drop(reply.send(Err(problem))),
@@ -90,32 +91,27 @@ impl Actor {
         def: Arc<FlowDef>,
         unit: StartUnit,
     ) {
-        let responder = matches!(record.origin, Origin::Peer(_));
         let port = RunningFlow::of_new(row, self.entry.row);
         port.set_name(id, &def.name, client.as_ref().map(|(_, client_id)| client_id.clone()));
-        let mut slot = FlowSlot {
-            state: SlotState::Cold { until: None },
-            attempts: 0,
-            troubles: 0,
-            client,
-            initiation: None,
-            kills: Vec::new(),
-            kill_pending: false,
-        };
-        if self.hot >= opened.limits.flows {
+        if self.flows.hot() >= opened.limits.flows {
             let mut first = Unit::default();
             unit.ops.into_iter().for_each(|op| first.op(op));
             // A responder's confirmation goes with its start: whoever brings the flow back takes it for sent.
             let mut machine = Machine::start(self.entry.text.clone(), row, &record, self.core.journal_limits());
-            first.flush(&self.core, row, machine.flush(now()));
+            first.flush(&self.core, row, machine.flush(self.core.now()));
             let reply = unit.reply;
-            first.submit_for(&self.core, opened, &port, move |result| crate::calls::answer_start(reply, result));
-            self.flows.insert(row, slot);
-            self.enqueue(row);
+            let (answers, entry) = (self.answers.clone(), self.entry.clone());
+            self.flows.insert(row, SlotState::Cold { until: None }, client);
+            // It is brought back from the database, so not before it is there.
+            self.unwritten.insert(row);
+            first.submit_for(&self.core, opened, &port, move |result| {
+                answers.lock().push(Answer::Start { row, written: result.is_ok() });
+                entry.marks.set(Mark::Answered);
+                crate::calls::answer_start(reply, result);
+            });
             return;
         }
-        slot.state = SlotState::Hot { port: port.clone(), news: false, responder };
-        self.flows.insert(row, slot);
+        self.flows.insert(row, SlotState::Hot { port: port.clone(), news: false }, client);
         self.spawn(opened, port, ActivationStart::New { start: Box::new(record), def, unit });
     }
 
@@ -155,7 +151,7 @@ impl Actor {
             // Found in the database in its turn.
             return;
         }
-        if self.hot >= opened.limits.flows {
+        if self.flows.hot() >= opened.limits.flows {
             self.initiations_wait = true;
             return;
         }
@@ -164,17 +160,15 @@ impl Actor {
         offer.into_iter().for_each(Offer::take);
     }
 
-    pub(super) fn respond(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
+    fn respond(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
         let Some(def) = opened.cordapps.responders.get(&initiation.protocol).cloned() else {
             return self.reject(opened, id, &initiation);
         };
-        let started = now();
+        let started = self.core.now();
         let record = match self.start_record(opened, &def, Bytes::new(), Origin::Peer(initiation), started) {
             Ok(record) => record,
             Err(problem) => {
-                tracing::error!(identity = %self.entry.text, %problem, "a responder could not be started");
-                self.rescan_at = Some(Instant::now() + RESCAN);
-                return;
+                return self.respond_later(Some(&problem));
             }
         };
         let (row, flow_id, record) = record;
@@ -191,13 +185,48 @@ impl Actor {
         self.in_hand.insert(id);
         let unit = StartUnit { ops, reply: None, commit_hint: self.core.store.commit_hint() };
         self.begin(opened, row, flow_id, None, record, def, unit);
-        if let Some(slot) = self.flows.get_mut(&row) {
+        if let Some(slot) = self.flows.get_mut(row) {
             slot.initiation = Some(id);
         }
     }
 
-    /// Nobody answers this protocol here (spec 2.3): the initiator is told.
-    pub(super) fn reject(&self, opened: &Arc<Opened>, id: i64, initiation: &Initiation) {
+    /// A responder could not be started, and nothing of it is written: its initiation is still in the database, unless
+    /// somebody has taken it or it was never written. It is tried again.
+    pub(super) fn respond_later(&mut self, problem: Option<&Problem>) {
+        let Some(problem) = problem else { return self.rescan_after(RESCAN) };
+        tracing::warn!(identity = %self.entry.text, %problem, "a responder could not be started; it is tried again");
+        let pause = backoff(self.troubles);
+        self.troubles = self.troubles.saturating_add(1);
+        self.rescan_after(pause);
+    }
+
+    /// The committer has answered units of the identity's own. A rejection that was not written is tried again, because
+    /// the initiator waits. A flow that is written has something to do.
+    pub(super) fn take_answers(&mut self, opened: &Arc<Opened>) {
+        let answers = std::mem::take(&mut *self.answers.lock());
+        for answer in answers {
+            let (id, done) = match answer {
+                Answer::Rejection { id, written } => (id, written),
+                Answer::Start { row, written } => {
+                    self.unwritten.remove(&row);
+                    let wanted_dead = self.flows.get(row).is_some_and(|slot| !slot.kills.is_empty());
+                    match (written, wanted_dead) {
+                        (false, _) => self.forget(row),
+                        (true, true) => self.condemn(opened, row),
+                        (true, false) => self.flows.enqueue(row),
+                    }
+                    continue;
+                }
+            };
+            self.in_hand.remove(&id);
+            if !done {
+                self.rescan_after(RESCAN);
+            }
+        }
+    }
+
+    /// Nobody answers this protocol here (spec 2.3): the initiator is told, once however often the initiation is seen.
+    fn reject(&mut self, opened: &Arc<Opened>, id: i64, initiation: &Initiation) {
         let error_id = new_error_id();
         let text = maxhost_model::cut_text(format!("{} is not registered", initiation.protocol), 1024);
         tracing::info!(identity = %self.entry.text, from = initiation.from, %error_id, "rejected a session: {text}");
@@ -210,10 +239,14 @@ impl Actor {
             batch: FrameBatch { from: self.entry.text.to_string(), frames: vec![Frame::reject(text, error_id)] },
         };
         unit.last_words(&self.core, maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() });
-        unit.submit(&self.core, opened.author(), |result| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a rejection was not written");
+        self.in_hand.insert(id);
+        let (answers, entry) = (self.answers.clone(), self.entry.clone());
+        unit.submit(&self.core, opened.author(), move |result| {
+            if let Err(error) = &result {
+                tracing::warn!(identity = %entry.text, %error_id, %error, "a rejection was not written");
             }
+            answers.lock().push(Answer::Rejection { id, written: result.is_ok() });
+            entry.marks.set(Mark::Answered);
         });
     }
 
@@ -225,25 +258,25 @@ impl Actor {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(identity = %self.entry.text, %error, "waiting sessions cannot be read; tried again");
-                    self.rescan_at = Some(Instant::now() + RESCAN);
-                    return;
+                    // Until then new ones are taken as they come.
+                    self.initiations_wait = false;
+                    return self.rescan_after(RESCAN);
                 }
             };
             let complete = rows.len() < READ_AHEAD as usize;
             for (id, body) in rows {
                 last = id;
-                if self.in_hand.contains(&id) {
+                if self.in_hand.contains(&id) || self.damaged.contains(&id) {
                     continue;
                 }
-                if self.hot >= opened.limits.flows {
+                if self.flows.hot() >= opened.limits.flows {
                     return;
                 }
                 match Initiation::decode(body) {
                     Ok(initiation) => self.respond(opened, id, initiation),
                     Err(error) => {
                         tracing::error!(identity = %self.entry.text, id, %error, "an initiation is damaged");
-                        // Told once while the identity is awake.
-                        self.in_hand.insert(id);
+                        self.damaged.insert(id);
                     }
                 }
             }

@@ -20,7 +20,7 @@ use crate::api::{
     StartFlow, Started,
 };
 use crate::calls::StartFailure;
-use crate::error::{no_flow, quarantined, stopping};
+use crate::error::{no_flow, quarantined};
 use crate::host::Host;
 use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
 use crate::placement::{CordappSet, FlowDef};
@@ -182,7 +182,7 @@ impl Host {
         let mail =
             StartCommand { def, arguments, client_id: client_id.clone(), user: caller.user.clone(), watched, reply };
         self.core.tell(&entry, IdentityCommand::Start(Box::new(mail)));
-        let mut ticket = ticket.await.map_err(|_| stopping())??;
+        let mut ticket = ticket.await.map_err(|_| self.core.unanswered())??;
         let watch = ticket.watch.take();
         let started = self.await_start(caller, &entry, ticket, client_id).await?;
         // Another flow may turn out to have the client id; that one was not watched.
@@ -203,14 +203,14 @@ impl Host {
                 Ok(Ok(())) => None,
                 Ok(Err(StartFailure::ClientIdTaken(row))) => Some(SharedFailure::ClientIdTaken(row)),
                 Ok(Err(StartFailure::Problem(problem))) => Some(SharedFailure::Problem(problem)),
-                Err(_) => Some(SharedFailure::Problem(stopping())),
+                Err(_) => Some(SharedFailure::Problem(self.core.unanswered())),
             },
             Durable::Shared(mut durable) => {
                 let result = durable.wait_for(Option::is_some).await.map(|result| result.clone());
                 match result {
                     Ok(Some(Ok(()))) => None,
                     Ok(Some(Err(failure))) => Some(failure),
-                    Ok(None) | Err(_) => Some(SharedFailure::Problem(stopping())),
+                    Ok(None) | Err(_) => Some(SharedFailure::Problem(self.core.unanswered())),
                 }
             }
         };
@@ -412,7 +412,7 @@ impl HostApi for Host {
         // Its identity knows it from before its first commit on, and answers when it has ended.
         let (reply, killed) = oneshot::channel();
         self.core.tell(&entry, IdentityCommand::Kill { row: flow.row(), reply });
-        killed.await.map_err(|_| stopping())?
+        killed.await.map_err(|_| self.core.unanswered())?
     }
 
     async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool> {

@@ -1,0 +1,149 @@
+//! When flows that wait for a time have to be looked at, by the monotonic clock.
+//!
+//! A flow's journal names its deadline by the wall clock, since it must hold in another process too. In this process the
+//! deadline is turned into a moment of the monotonic clock once, when it is seen first, and that moment counts however
+//! the wall clock is set, and however often the flow is put away and brought back.
+
+use dashmap::DashMap;
+use maxhost_journal::{Millis, Nanos, to_millis};
+use maxhost_model::FlowRow;
+use parking_lot::Mutex;
+use std::time::Duration;
+
+use crate::clock::{Clock, Moment};
+
+const NANOS_PER_MILLI: Nanos = 1_000_000;
+
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    until: Millis,
+    at: Moment,
+}
+
+/// The deadlines of the flows of this host: the latest of each flow that has had one, in memory or not. It stays when the
+/// wait is over, because what the flow did since may turn out not to be written, and then it waits again.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    by_flow: DashMap<FlowRow, Deadline>,
+    steady: Mutex<Steady>,
+}
+
+/// The wall clock as it would be if it had never been set back.
+#[derive(Debug, Default)]
+struct Steady {
+    at: Moment,
+    wall: Nanos,
+}
+
+impl Deadlines {
+    /// The moment at which a flow's wait until then is over. `told`: the latest time that the flow was told, from which it
+    /// may have reckoned its deadline, though the wall clock has gone back since; 0 if that is not known.
+    pub fn moment(&self, clock: &dyn Clock, flow: FlowRow, until: Millis, told: Millis) -> Moment {
+        let fresh = || {
+            let left = Duration::from_millis(until.saturating_sub(self.steady(clock).max(told)));
+            Deadline { until, at: clock.monotonic() + left }
+        };
+        let mut deadline = self.by_flow.entry(flow).or_insert_with(fresh);
+        if deadline.until != until {
+            *deadline = fresh();
+        }
+        deadline.at
+    }
+
+    /// The time that the flow is to be told: that of the wall clock, but never before a deadline of its that is over,
+    /// nor behind one that is not.
+    pub fn time(&self, clock: &dyn Clock, flow: FlowRow) -> Nanos {
+        self.steady(clock);
+        let wall = clock.wall();
+        let Some(deadline) = self.by_flow.get(&flow).map(|deadline| *deadline.value()) else { return wall };
+        let until = deadline.until.saturating_mul(NANOS_PER_MILLI);
+        match clock.monotonic() >= deadline.at {
+            true => wall.max(until),
+            false => wall.min(until.saturating_sub(1)),
+        }
+    }
+
+    /// A deadline may have to be turned into a moment again, after what the flow did since turned out not to be written.
+    /// By then the wall clock may have gone back, so it is not the measure.
+    fn steady(&self, clock: &dyn Clock) -> Millis {
+        let now = clock.monotonic();
+        let mut steady = self.steady.lock();
+        let gone = now.since(steady.at).as_nanos() as Nanos;
+        *steady = Steady { at: now, wall: clock.wall().max(steady.wall.saturating_add(gone)) };
+        to_millis(steady.wall)
+    }
+
+    /// The flow has ended.
+    pub fn forget(&self, flow: FlowRow) {
+        self.by_flow.remove(&flow);
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.by_flow.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::tests::VirtualClock;
+
+    const START: Nanos = 1_700_000_000_000_000_000;
+    const START_MS: Millis = START / NANOS_PER_MILLI;
+    const HOUR: Nanos = 3_600_000_000_000;
+    const FLOW: FlowRow = FlowRow(7);
+
+    #[test]
+    fn a_clock_that_goes_back_an_hour_does_not_lengthen_a_wait_of_five_seconds() {
+        let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
+        let until = START_MS + 5_000;
+        let at = deadlines.moment(&clock, FLOW, until, 0);
+        clock.set_wall(START - HOUR);
+        assert_eq!(deadlines.moment(&clock, FLOW, until, 0), at, "it is asked for again when the flow comes back");
+        clock.advance(Duration::from_secs(4));
+        assert!(deadlines.time(&clock, FLOW) < until * NANOS_PER_MILLI);
+        clock.advance(Duration::from_secs(1));
+        assert!(clock.monotonic() >= at);
+        assert_eq!(deadlines.time(&clock, FLOW), until * NANOS_PER_MILLI);
+    }
+
+    #[test]
+    fn a_clock_that_goes_forward_an_hour_does_not_shorten_it() {
+        let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
+        let until = START_MS + 5_000;
+        deadlines.moment(&clock, FLOW, until, 0);
+        clock.set_wall(START + HOUR);
+        clock.advance(Duration::from_secs(4));
+        assert!(deadlines.time(&clock, FLOW) < until * NANOS_PER_MILLI);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(deadlines.time(&clock, FLOW), START + HOUR + 5_000_000_000);
+    }
+
+    #[test]
+    fn a_deadline_that_was_reckoned_before_the_clock_went_back_is_not_further_away_for_it() {
+        let (clock, deadlines) = (VirtualClock::at(START - HOUR), Deadlines::default());
+        let at = deadlines.moment(&clock, FLOW, START_MS + 5_000, START_MS);
+        assert_eq!(at, clock.monotonic() + Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_deadline_that_is_reckoned_again_after_the_clock_went_back_is_not_further_away_for_it() {
+        let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
+        let at = deadlines.moment(&clock, FLOW, START_MS + 5_000, 0);
+        deadlines.moment(&clock, FLOW, START_MS + 6_000, 0);
+        clock.set_wall(START - HOUR);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(deadlines.moment(&clock, FLOW, START_MS + 5_000, 0), at);
+    }
+
+    #[test]
+    fn another_deadline_takes_the_place_of_the_last_and_none_is_kept_for_ever() {
+        let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
+        let first = deadlines.moment(&clock, FLOW, START_MS + 1_000, 0);
+        assert!(deadlines.moment(&clock, FLOW, START_MS + 2_000, 0) > first);
+        assert_eq!(deadlines.len(), 1);
+        deadlines.forget(FLOW);
+        assert_eq!((deadlines.len(), deadlines.time(&clock, FLOW)), (0, START));
+    }
+}

@@ -1,0 +1,47 @@
+//! Why a flow could not go on, when that is not its own fault: what passes by itself, and what does not.
+
+use maxhost_model::{Class, Code, Problem};
+
+/// See the module. The two are never mixed up, because only the first is tried again.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// It passes: the flow is tried again from its last commit.
+    Passing(Problem),
+    /// It stays until a person does something: the flow waits in hospital, with the problem's code.
+    Permanent(Problem),
+}
+
+impl From<Problem> for Trouble {
+    fn from(problem: Problem) -> Trouble {
+        match problem.class() {
+            Class::Unavailable => Trouble::Passing(problem),
+            Class::Failed | Class::Usage | Class::NotFound | Class::Refused => Trouble::Permanent(problem),
+        }
+    }
+}
+
+impl Trouble {
+    /// A defect of the host: to try again would meet it again.
+    pub fn defect(text: impl Into<String>) -> Trouble {
+        Trouble::Permanent(Problem::new(Code::Internal, text))
+    }
+}
+
+/// How people in front of the hospital read a problem: code and text.
+pub(crate) fn reason(problem: &Problem) -> String {
+    format!("{}: {}", problem.code, problem.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_unavailable_passes_by_itself() {
+        for code in Code::ALL {
+            let trouble = Trouble::from(Problem::new(*code, "some trouble"));
+            assert_eq!(matches!(trouble, Trouble::Passing(_)), code.class() == Class::Unavailable, "{code}");
+        }
+        assert!(matches!(Trouble::defect("a defect"), Trouble::Permanent(_)));
+    }
+}
