@@ -78,3 +78,51 @@ impl Drop for Waiting<'_> {
         self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_newcomer_asks_who_has_waited_longest_and_gets_what_he_gives_up() {
+        let slots = Slots::new(1);
+        let held = slots.try_take();
+        assert!(held.is_some() && slots.try_take().is_none() && !slots.is_scarce());
+        let (mut first, mut second) = (Box::pin(slots.wanted()), Box::pin(slots.wanted()));
+        assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+        let mut newcomer = Box::pin(slots.take());
+        assert!((&mut newcomer).now_or_never().is_none() && slots.is_scarce());
+        assert!((&mut first).now_or_never().is_some(), "who has lingered longest is asked");
+        assert!((&mut second).now_or_never().is_none(), "and nobody else");
+        drop(held);
+        let taken = newcomer.now_or_never().flatten();
+        assert!(taken.is_some() && !slots.is_scarce());
+        assert_eq!(slots.in_use(), 1);
+    }
+
+    #[test]
+    fn who_gives_up_waiting_is_not_waited_for() {
+        let slots = Slots::new(1);
+        let held = slots.try_take();
+        let mut newcomer = Box::pin(slots.take());
+        assert!((&mut newcomer).now_or_never().is_none() && slots.is_scarce());
+        drop(newcomer);
+        assert!(!slots.is_scarce());
+        drop(held);
+        assert_eq!(slots.in_use(), 0);
+    }
+
+    #[test]
+    fn a_host_that_stops_gives_no_slots() {
+        let slots = Slots::new(1);
+        let held = slots.try_take();
+        let mut newcomer = Box::pin(slots.take());
+        assert!((&mut newcomer).now_or_never().is_none());
+        slots.close();
+        assert!(newcomer.now_or_never().is_some_and(|slot| slot.is_none()));
+        drop(held);
+        assert!(slots.try_take().is_none());
+    }
+}

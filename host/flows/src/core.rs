@@ -13,10 +13,10 @@ use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, X500Name};
 use maxhost_ownership::Ownership;
 use maxhost_pki::{KeyVault, NetworkMap, OpenIdentity};
 use maxhost_store::{Author, Claim, Store};
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::activation::GuestCode;
 use crate::admission::Slots;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
@@ -30,6 +30,7 @@ use crate::outcomes::RecentOutcomes;
 use crate::placement::{CordappSet, CpuProfile, IoShare};
 use crate::registry::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
 use crate::running_flow::{Arrival, RunningFlow};
+use crate::spawner::Spawner;
 use crate::trouble::Trouble;
 use crate::watchers::Watchers;
 
@@ -60,12 +61,16 @@ pub(crate) struct Core {
     pub store: Store,
     pub broker: Arc<dyn Broker>,
     pub ownership: Arc<dyn Ownership>,
-    pub catalogue: Catalogue<CpuProfile>,
+    pub catalogue: Arc<Catalogue<CpuProfile>>,
     pub directory: Directory,
     /// Flows in memory.
     pub ports: DashMap<FlowRow, Arc<RunningFlow>>,
-    pub network: NetworkMap,
-    pub vault: KeyVault,
+    pub network: Arc<NetworkMap>,
+    pub vault: Arc<KeyVault>,
+    /// How the keys of an identity are opened.
+    pub keys: Arc<dyn IdentityKeys>,
+    /// What runs the code of flows.
+    pub code: GuestCode,
     pub outcomes: RecentOutcomes,
     pub watchers: Watchers,
     pub slots: Slots,
@@ -76,7 +81,7 @@ pub(crate) struct Core {
     /// What identities compute on the other threads.
     pub io_share: IoShare,
     /// Threads for everything else.
-    pub io: Handle,
+    pub io: Spawner,
     pub events: broadcast::Sender<OperatorEvent>,
     pub counters: Counters,
     pub stopping: CancellationToken,
@@ -91,10 +96,33 @@ pub(crate) struct Core {
     pub tick: Duration,
 }
 
+/// How the keys of an identity are opened.
+pub(crate) trait IdentityKeys: Send + Sync {
+    /// Opens them. Reads a few files on the calling thread.
+    ///
+    /// # Errors
+    /// A key or a certificate cannot be read, or does not hold.
+    fn open(&self, entry: &IdentityEntry) -> Result<Arc<OpenIdentity>, Problem>;
+}
+
+/// Keys that are sealed in the folder that an identity's manifest names.
+pub(crate) struct SealedKeys {
+    pub vault: Arc<KeyVault>,
+    pub network: Arc<NetworkMap>,
+}
+
+impl IdentityKeys for SealedKeys {
+    fn open(&self, entry: &IdentityEntry) -> Result<Arc<OpenIdentity>, Problem> {
+        let (spec, now) = (entry.spec.lock().clone(), std::time::SystemTime::now());
+        let trust = self.network.trust_root();
+        OpenIdentity::open(&self.vault, &spec.keys, &entry.name, trust, now).map(Arc::new).map_err(Problem::from)
+    }
+}
+
 /// An identity whose keys, CorDapps and claim are in memory. Authority comes from here, never from a guest.
 pub(crate) struct Opened {
     pub entry: Arc<IdentityEntry>,
-    pub keys: OpenIdentity,
+    pub keys: Arc<OpenIdentity>,
     pub cordapps: Arc<CordappSet>,
     /// The claim that all work begins under while it is open so.
     pub claim: Claim,

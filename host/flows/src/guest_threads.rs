@@ -95,6 +95,12 @@ impl GuestThreads {
         Ok(threads)
     }
 
+    /// None at all, for a simulation.
+    #[cfg(test)]
+    pub fn none() -> GuestThreads {
+        GuestThreads { shared: Arc::new(Shared { state: Mutex::default(), work: Condvar::new() }) }
+    }
+
     /// Polls this here to its end, on the account of this identity.
     pub fn spawn(&self, owner: IdentityRow, work: impl Future<Output = ()> + Send + 'static) {
         let mut state = self.shared.state.lock();

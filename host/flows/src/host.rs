@@ -16,15 +16,17 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use crate::activation::GuestCode;
 use crate::admission::Slots;
 use crate::api::{IdentityPhase, NetworkChange};
 use crate::clock::SystemClock;
-use crate::core::Core;
+use crate::core::{Core, SealedKeys};
 use crate::guest_threads::GuestThreads;
 use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
 use crate::options::{HostOptions, IdentitySpec, OperatorEvent};
 use crate::registry::{ColdState, EntryState, IdentityEntry};
+use crate::spawner::Spawner;
 
 /// Operator events a slow reader may be behind.
 const EVENTS: usize = 1024;
@@ -100,6 +102,7 @@ impl Host {
         for flow in store.live_flows().await.map_err(Problem::from)? {
             live.entry(flow.identity).or_default().push(flow.row);
         }
+        let (vault, network) = (Arc::new(vault), Arc::new(network));
         let guests = GuestThreads::start(options.guest_threads, &tokio::runtime::Handle::current())?;
         let run = store.run();
         let core = Arc::new(Core {
@@ -108,14 +111,16 @@ impl Host {
             memory: GuestMemory::new(options.memory),
             guests,
             io_share: Default::default(),
-            io: tokio::runtime::Handle::current(),
+            io: Spawner::on(tokio::runtime::Handle::current()),
             options,
             store,
             broker: Arc::new(broker),
             ownership: Arc::new(MemoryOwnership::embedded("this host", run)),
-            catalogue,
+            catalogue: Arc::new(catalogue),
             directory: Default::default(),
             ports: Default::default(),
+            keys: Arc::new(SealedKeys { vault: vault.clone(), network: network.clone() }),
+            code: GuestCode::default(),
             network,
             vault,
             outcomes: Default::default(),
@@ -437,14 +442,8 @@ fn set_quarantined(entry: &IdentityEntry, problem: Problem) {
 }
 
 /// Opens the identities for which something waits in the database, some at a time.
-async fn wake_busy(core: Arc<Core>, entries: Vec<Arc<IdentityEntry>>) {
-    let waiting = match core.store.identities_with_initiations().await {
-        Ok(rows) => rows,
-        Err(error) => {
-            tracing::warn!(%error, "waiting sessions cannot be read");
-            Vec::new()
-        }
-    };
+pub(crate) async fn wake_busy(core: Arc<Core>, entries: Vec<Arc<IdentityEntry>>) {
+    let Some(waiting) = with_work(&core).await else { return };
     let is_busy = |entry: &&Arc<IdentityEntry>| match &*entry.state.lock() {
         EntryState::Cold(cold) => !cold.live.is_empty() || waiting.contains(&entry.row),
         _ => false,
@@ -454,7 +453,26 @@ async fn wake_busy(core: Arc<Core>, entries: Vec<Arc<IdentityEntry>>) {
         some.iter().for_each(|entry| core.wake(entry));
         let opening = |entry: &Arc<IdentityEntry>| entry.phase() == IdentityPhase::Opening;
         while some.iter().any(opening) && !core.stopping.is_cancelled() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            core.clock.sleep_until(core.clock.monotonic() + Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// The identities for which something waits that nobody will tell them of. Read until it can be: what is overlooked here
+/// would wait for ever. `None`: the host stops.
+async fn with_work(core: &Core) -> Option<HashSet<IdentityRow>> {
+    loop {
+        match core.store.left_work(core.now_millis() as i64).await {
+            Ok(left) => {
+                let waits = left.into_iter().filter(|left| left.initiations || left.late_confirms);
+                return Some(waits.map(|left| left.identity).collect());
+            }
+            Err(error) => tracing::warn!(%error, "what waits for identities cannot be read; tried again"),
+        }
+        tokio::select! {
+            biased;
+            () = core.stopping.cancelled() => return None,
+            () = core.clock.sleep_until(core.clock.monotonic() + READMISSION) => {}
         }
     }
 }

@@ -6,8 +6,11 @@
 use crate::sync::Mutex;
 
 /// Bytes that wait in memory for one flow. One item of any size is taken when nothing else waits, because a message that
-/// the network allows must not depend on this bound.
-pub(crate) const MAX_QUEUED_BYTES: usize = 4 << 20;
+/// the network allows must not depend on this bound. Small in tests, so that those who reach it do so soon.
+pub(crate) const MAX_QUEUED_BYTES: usize = if cfg!(test) { 4 << 10 } else { 4 << 20 };
+
+/// So many small remains are kept of what found no room: one for each session that a flow can have.
+const MAX_REMAINS: usize = 1 << 16;
 
 /// Whether an item is in the database too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,8 @@ struct Queue<T> {
     bytes: usize,
     /// Something that is in the database found no room here.
     missed: bool,
+    /// What was kept of it.
+    remains: Vec<T>,
     closed: bool,
 }
 
@@ -34,6 +39,8 @@ pub(crate) struct Rest<T> {
     pub unread: Vec<T>,
     /// Something else is in the database that the flow has not seen.
     pub missed: bool,
+    /// What was kept of that.
+    pub remains: Vec<T>,
 }
 
 impl<T> Rest<T> {
@@ -51,14 +58,16 @@ pub(crate) struct Inbox<T> {
 
 impl<T> Inbox<T> {
     pub fn new() -> Inbox<T> {
-        Inbox { queue: Mutex::new(Queue { items: Vec::new(), bytes: 0, missed: false, closed: false }) }
+        let queue = Queue { items: Vec::new(), bytes: 0, missed: false, remains: Vec::new(), closed: false };
+        Inbox { queue: Mutex::new(queue) }
     }
 
-    /// Leaves an item of so many bytes.
+    /// Leaves an item of so many bytes. `keep` says what is kept of an item that finds no room and is in the database,
+    /// in case that the flow ends without having read it there: that must be small.
     ///
     /// # Errors
     /// The inbox is closed, or has no room for an item that is [`Kept::NotYet`]: the item comes back.
-    pub fn push(&self, item: T, bytes: usize, kept: Kept) -> Result<(), T> {
+    pub fn push(&self, item: T, bytes: usize, kept: Kept, keep: impl FnOnce(T) -> Option<T>) -> Result<(), T> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(item);
@@ -67,6 +76,9 @@ impl<T> Inbox<T> {
             return match kept {
                 Kept::InDatabase => {
                     queue.missed = true;
+                    if queue.remains.len() < MAX_REMAINS {
+                        queue.remains.extend(keep(item));
+                    }
                     Ok(())
                 }
                 Kept::NotYet => Err(item),
@@ -91,7 +103,9 @@ impl<T> Inbox<T> {
 
     /// The flow is about to read its journal: what was missed so far is in there.
     pub fn forget_missed(&self) {
-        self.queue.lock().missed = false;
+        let mut queue = self.queue.lock();
+        queue.missed = false;
+        queue.remains.clear();
     }
 
     pub fn is_closed(&self) -> bool {
@@ -103,7 +117,11 @@ impl<T> Inbox<T> {
         let mut queue = self.queue.lock();
         queue.closed = true;
         queue.bytes = 0;
-        Rest { unread: std::mem::take(&mut queue.items), missed: std::mem::take(&mut queue.missed) }
+        Rest {
+            unread: std::mem::take(&mut queue.items),
+            missed: std::mem::take(&mut queue.missed),
+            remains: std::mem::take(&mut queue.remains),
+        }
     }
 }
 
@@ -115,18 +133,18 @@ mod tests {
     fn one_item_of_any_size_is_taken_when_nothing_waits() {
         for kept in [Kept::InDatabase, Kept::NotYet] {
             let inbox = Inbox::new();
-            assert_eq!(inbox.push(1, 3 * MAX_QUEUED_BYTES, kept), Ok(()));
+            assert_eq!(inbox.push(1, 3 * MAX_QUEUED_BYTES, kept, |_| None), Ok(()));
             assert!(!inbox.has_missed());
             assert_eq!(inbox.take(), [1]);
-            assert_eq!(inbox.push(2, 3 * MAX_QUEUED_BYTES, kept), Ok(()), "taking makes room");
+            assert_eq!(inbox.push(2, 3 * MAX_QUEUED_BYTES, kept, |_| None), Ok(()), "taking makes room");
         }
     }
 
     #[test]
     fn what_found_no_room_leaves_a_mark_until_the_journal_is_read() {
         let inbox = Inbox::new();
-        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::InDatabase), Ok(()));
-        assert_eq!(inbox.push(2, 1, Kept::InDatabase), Ok(()));
+        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::InDatabase, |_| None), Ok(()));
+        assert_eq!(inbox.push(2, 1, Kept::InDatabase, |_| None), Ok(()));
         assert!(inbox.has_missed());
         assert_eq!(inbox.take(), [1]);
         assert!(inbox.has_missed(), "taking what was left does not bring what was not");
@@ -137,20 +155,34 @@ mod tests {
     #[test]
     fn the_mark_is_handed_out_with_the_rest() {
         let inbox = Inbox::new();
-        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::InDatabase), Ok(()));
-        assert_eq!(inbox.push(2, 1, Kept::InDatabase), Ok(()));
+        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::InDatabase, |_| None), Ok(()));
+        assert_eq!(inbox.push(2, 1, Kept::InDatabase, |_| None), Ok(()));
         assert_eq!(inbox.take(), [1]);
         let rest = inbox.close();
         assert!(rest.unread.is_empty() && rest.missed && rest.is_news());
     }
 
     #[test]
+    fn what_is_kept_of_what_found_no_room_is_handed_out_unless_the_journal_was_read() {
+        let inbox = Inbox::new();
+        let keep = |item: i32| (item > 2).then_some(-item);
+        for (item, bytes) in [(1, MAX_QUEUED_BYTES), (2, 1), (3, 1)] {
+            assert_eq!(inbox.push(item, bytes, Kept::InDatabase, keep), Ok(()));
+        }
+        inbox.forget_missed();
+        assert_eq!(inbox.push(4, 1, Kept::InDatabase, keep), Ok(()));
+        assert_eq!(inbox.push(5, 1, Kept::NotYet, keep), Err(5));
+        let rest = inbox.close();
+        assert_eq!((rest.unread, rest.missed, rest.remains), (vec![1], true, vec![-4]));
+    }
+
+    #[test]
     fn what_is_not_written_yet_comes_back_when_there_is_no_room() {
         let inbox = Inbox::new();
-        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::NotYet), Ok(()));
-        assert_eq!(inbox.push(2, 1, Kept::NotYet), Err(2));
+        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::NotYet, |_| None), Ok(()));
+        assert_eq!(inbox.push(2, 1, Kept::NotYet, |_| None), Err(2));
         assert!(!inbox.has_missed(), "the database may not have it yet");
         assert_eq!(inbox.close().unread, [1]);
-        assert_eq!(inbox.push(3, 1, Kept::InDatabase), Err(3), "closed");
+        assert_eq!(inbox.push(3, 1, Kept::InDatabase, |_| None), Err(3), "closed");
     }
 }

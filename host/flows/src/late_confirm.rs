@@ -7,27 +7,19 @@
 
 use std::sync::Arc;
 
-use maxhost_journal::wire::{Confirm, FrameKind};
 use maxhost_journal::{Failure, Flush, Frame, FrameBatch, Origin, Outgoing, StartRecord};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
 use maxhost_store::{FlowRecord, MessageOp, StoreError};
 use prost::Message as _;
 use tokio::sync::oneshot;
 
+use crate::arrival::{Arrival, confirmation};
 use crate::calls::backoff;
 use crate::core::Core;
 use crate::outcomes::EndRecord;
 use crate::registry::IdentityEntry;
-use crate::running_flow::Arrival;
+use crate::rules::{Rule, holds};
 use crate::unit::Unit;
-
-/// The confirmation that a batch begins with, if it does.
-pub(crate) fn confirmation(batch: &FrameBatch) -> Option<&Confirm> {
-    match batch.frames.first()?.kind.as_ref()? {
-        FrameKind::Confirm(confirm) => Some(confirm),
-        _ => None,
-    }
-}
 
 /// A batch came for a flow that has ended. A confirmation in it was noted by the unit that brought it, and is answered by
 /// one that takes the note away.
@@ -41,18 +33,23 @@ pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session:
 }
 
 fn answer(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch, noted: bool) {
-    if let Some(confirm) = confirmation(batch) {
+    if let Some(confirm) = confirmation(batch).filter(|_| holds(Rule::LateConfirmationsAreAnswered)) {
         let party = batch.from.as_str().into();
         let word = Word { dead: session, party, confirmed: SessionId(confirm.session), noted };
         core.io.spawn(tell(core.clone(), owner.clone(), word));
     }
 }
 
-/// A flow has ended with these arrivals in its port: they came while it ended. One that is not written yet comes after
+/// A flow has ended without having read these arrivals: they came while it ended. One that is not written yet comes after
 /// the end in the committer's queue; its unit learns that it was not delivered.
-pub(crate) fn untaken(core: &Arc<Core>, owner: &Arc<IdentityEntry>, row: FlowRow, arrivals: &[Arrival]) {
+pub(crate) fn untaken<'a>(
+    core: &Arc<Core>,
+    owner: &Arc<IdentityEntry>,
+    row: FlowRow,
+    arrivals: impl Iterator<Item = &'a Arrival>,
+) {
     let is_written = |arrival: &&Arrival| arrival.runner.as_ref().is_none_or(|runner| runner.speculation.is_written());
-    for arrival in arrivals.iter().filter(is_written) {
+    for arrival in arrivals.filter(is_written) {
         answer(core, owner, row.session(arrival.session), &arrival.batch, false);
     }
 }

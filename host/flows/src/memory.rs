@@ -182,6 +182,7 @@ impl Grant {
     /// Ends when somebody wants what this run has.
     pub async fn wanted(&self) {
         tokio::select! {
+            biased;
             () = self.memory.shared.pressure.notified() => {}
             () = self.pressure.notified() => {}
         }

@@ -17,8 +17,9 @@ use crate::message::IdentityCommand;
 use crate::options::IdentitySpec;
 use crate::placement::{CordappSet, CpuProfile};
 
-/// Letters that wait for one identity; more are not lost, the actor then looks into the database.
-pub(crate) const MAILBOX: usize = 4096;
+/// Commands that wait for one identity; more are not lost, the actor then looks into the database. Few in tests, so that
+/// those who reach the bound do so soon.
+pub(crate) const MAILBOX: usize = if cfg!(test) { 2 } else { 4096 };
 
 /// One identity of this host.
 pub(crate) struct IdentityEntry {

@@ -11,6 +11,7 @@ use crate::core::Core;
 use crate::message::IdentityCommand;
 use crate::offer::Runner;
 use crate::registry::IdentityEntry;
+use crate::rules::{Rule, holds};
 use crate::running_flow::{Arrival, RunningFlow};
 use crate::speculation::Speculation;
 
@@ -68,7 +69,7 @@ impl Route {
     /// The message is in the database. What is not with its recipient is brought to him.
     pub fn written(self, core: &Arc<Core>, receipt: &Receipt) {
         let Route { to, message, speculation, copied, port } = self;
-        let declined = speculation.written() || !copied;
+        let declined = (speculation.written() && holds(Rule::DeclinedIsBrought)) || !copied;
         let (RoutedMessage::FrameBatch { op, .. } | RoutedMessage::Initiation { op, .. }) = &message;
         if receipt.outboxed.contains(op) {
             // The relay brings it to whoever owns the recipient now.

@@ -7,14 +7,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use maxhost_journal::{FrameBatch, Millis, Wait};
+use maxhost_journal::{Millis, Wait};
 use maxhost_model::{FlowId, FlowRow, IdentityRow};
 use maxhost_store::{AttemptToken, StoreError};
 use tokio::sync::Notify;
 
+pub(crate) use crate::arrival::Arrival;
 use crate::commit_tracker::CommitTracker;
 use crate::inbox::{Inbox, Kept, Rest};
-use crate::offer::Runner;
+use crate::rules::{Rule, holds};
 pub(crate) use crate::signals::Signal;
 use crate::signals::Signals;
 pub(crate) use crate::status::Lack;
@@ -22,23 +23,6 @@ use crate::status::{Status, View};
 
 /// Units of one run that may wait for the disk while its messages run ahead; with more, they keep to its pace.
 const MAX_SPECULATIVE_UNITS: u32 = 16;
-
-/// A batch for one of the flow's sessions.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    pub session: u16,
-    pub seq: u32,
-    pub batch: FrameBatch,
-    /// It is not known to be in the database yet.
-    pub runner: Option<Runner>,
-}
-
-impl Arrival {
-    fn bytes(&self) -> usize {
-        use prost::Message;
-        64 + self.batch.encoded_len()
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -148,7 +132,7 @@ impl RunningFlow {
     pub fn push(&self, arrival: Arrival) -> Result<(), Arrival> {
         let kept = if arrival.runner.is_some() { Kept::NotYet } else { Kept::InDatabase };
         let bytes = arrival.bytes();
-        self.inbox.push(arrival, bytes, kept)?;
+        self.inbox.push(arrival, bytes, kept, Arrival::confirmation_alone)?;
         self.notify.notify_one();
         Ok(())
     }
@@ -160,7 +144,7 @@ impl RunningFlow {
 
     /// Whether something is in the database that found no room here: the run has to read its journal.
     pub fn has_missed(&self) -> bool {
-        self.inbox.has_missed()
+        self.inbox.has_missed() && holds(Rule::WhatWasMissedIsRead)
     }
 
     /// The run is about to read its journal.
@@ -174,7 +158,8 @@ impl RunningFlow {
 
     /// Takes nothing any more, and hands out what is left.
     pub fn close(&self) -> Rest<Arrival> {
-        self.inbox.close()
+        let rest = self.inbox.close();
+        Rest { missed: rest.missed && holds(Rule::WhatWasMissedIsRead), ..rest }
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -188,6 +173,11 @@ impl RunningFlow {
 
     pub fn has_signal(&self) -> bool {
         self.signals.any()
+    }
+
+    /// Whether a signal was raised that it heeds also while it waits for an instance.
+    pub fn has_urgent_signal(&self) -> bool {
+        self.signals.any_urgent()
     }
 
     /// Until something is left here, or a commit is answered. What happened before the call counts too.

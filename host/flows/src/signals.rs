@@ -11,6 +11,9 @@ pub(crate) enum Signal {
     Evict = 2,
     /// To give up, because a commit failed and nothing after it counts.
     Failed = 4,
+    /// To give up the instance for a flow that has none, once this one has got on or waits. Given up before, it would come
+    /// back to where it was, and two flows could make room for each other for ever.
+    MakeRoom = 8,
 }
 
 /// The signals that were raised for one run.
@@ -33,6 +36,11 @@ impl Signals {
     pub fn any(&self) -> bool {
         self.0.load(Ordering::Acquire) != 0
     }
+
+    /// Whether one was raised that a run heeds also while it waits for an instance.
+    pub fn any_urgent(&self) -> bool {
+        self.0.load(Ordering::Acquire) & !(Signal::MakeRoom as u8) != 0
+    }
 }
 
 #[cfg(test)]
@@ -47,5 +55,14 @@ mod tests {
         signals.raise(Signal::Kill);
         assert!(signals.any() && signals.is_raised(Signal::Evict) && signals.is_raised(Signal::Kill));
         assert!(!signals.is_raised(Signal::Failed));
+    }
+
+    #[test]
+    fn to_make_room_is_not_urgent() {
+        let signals = Signals::new();
+        signals.raise(Signal::MakeRoom);
+        assert!(signals.any() && !signals.any_urgent());
+        signals.raise(Signal::Evict);
+        assert!(signals.any_urgent() && signals.is_raised(Signal::MakeRoom));
     }
 }

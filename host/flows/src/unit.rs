@@ -77,7 +77,7 @@ impl Unit {
 
     pub fn deliver(&mut self, to: Arc<IdentityEntry>, session: SessionId, seq: u32, batch: FrameBatch) {
         let op = self.ops.len();
-        let (body, confirms) = (batch.encode_to_vec().into(), crate::late_confirm::confirmation(&batch).is_some());
+        let (body, confirms) = (batch.encode_to_vec().into(), crate::arrival::confirmation(&batch).is_some());
         self.op(MessageOp::Deliver { to: to.recipient(), session, seq, body, confirms });
         self.routes.push(Route::new(to, RoutedMessage::FrameBatch { op, session, seq, batch }));
     }

@@ -258,7 +258,8 @@ impl Machine {
         }
     }
 
-    /// What the open call waits for.
+    /// What the open call waits for. `None` also for a result whose last session has just been confirmed: it waits for
+    /// nothing more.
     #[must_use]
     pub fn wait(&self) -> Option<Wait> {
         let (kind, sessions, until) = match self.blocking.as_ref()? {
@@ -267,7 +268,10 @@ impl Machine {
             Blocking::WaitAny { sessions, deadline } => (WaitKind::WaitAny, sessions.clone(), *deadline),
             Blocking::FlowInfo(session) => (WaitKind::FlowInfo, vec![*session], None),
             Blocking::Sleep { until } => (WaitKind::Sleep, Vec::new(), Some(*until)),
-            Blocking::Finish { .. } => (WaitKind::Confirmation, self.initiating(), None),
+            Blocking::Finish { .. } => match self.initiating() {
+                sessions if sessions.is_empty() => return None,
+                sessions => (WaitKind::Confirmation, sessions, None),
+            },
         };
         Some(Wait { kind, sessions, until })
     }

@@ -539,6 +539,7 @@ fn a_flow_that_ends_waits_for_its_confirmations() {
         net.respond();
         net.still_blocked(a);
         let c = net.respond();
+        assert!(net.flows[a].machine.wait().is_none(), "written down now, it must not seem to wait for anything");
         assert_eq!(net.gets(a), message("done"));
         assert_eq!(net.ok(c, receive(0)), message("1"));
         assert_eq!(net.ok(c, receive(0)), message("2"));

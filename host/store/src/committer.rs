@@ -155,6 +155,11 @@ pub trait Committer: Send + Sync + 'static {
     /// Its queue.
     fn queue(&self) -> &CommitQueue;
 
+    /// Puts a job at the end of the queue. Never blocks.
+    fn hand_in(&self, job: Job) {
+        self.queue().push(job);
+    }
+
     /// The number of this run.
     fn run(&self) -> RunId;
 

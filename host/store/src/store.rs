@@ -51,7 +51,7 @@ impl Store {
     /// When the queue's hard bound is reached the unit is refused with [`StoreError::Overloaded`]; heed
     /// [`Committer::is_congested`] upstream and that does not happen. See [`crate::Done`] for where `done` runs.
     pub fn submit(&self, unit: CommitUnit) {
-        self.queue().push(Job::Unit(unit));
+        self.hand_in(Job::Unit(unit));
     }
 
     /// Commits these operations and waits for it.
@@ -110,7 +110,7 @@ impl Store {
 
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.queue().push(job(reply));
+        self.hand_in(job(reply));
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 }

@@ -2,6 +2,7 @@
 //! instance.
 
 mod finish;
+mod guest_code;
 mod resume;
 mod shadow;
 mod start;
@@ -11,12 +12,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maxhost_journal::{Machine, Origin, StartRecord};
 use maxhost_model::{Code, ErrorKind, FlowError, Problem};
-use maxhost_sandbox::{Invocation, Outcome, RunParameters, Trap, TrapKind};
+use maxhost_sandbox::{Outcome, RunParameters, Trap, TrapKind};
 use maxhost_store::{FlowOp, FlowState};
 
+pub(crate) use self::guest_code::GuestCode;
 use crate::calls::{FlowCalls, StartUnit, Stop};
 use crate::core::{Core, Counters, Opened};
 use crate::placement::FlowDef;
+use crate::rules::{Rule, holds};
 use crate::running_flow::RunningFlow;
 use crate::trouble::{Trouble, reason};
 use crate::unit::Unit;
@@ -84,7 +87,9 @@ impl Activation {
                 Err(starved) => outcome = self.wait_for_memory(starved).await,
             }
         };
-        self.port.settle().await;
+        if holds(Rule::RunsSettleBeforeTheyLeave) {
+            self.port.settle().await;
+        }
         let unwritten = new && !self.port.is_durable();
         match (outcome, self.port.take_failure()) {
             // Nothing is in the database that it could be brought back from: a responder is begun anew from its initiation.
@@ -107,11 +112,10 @@ impl Activation {
         run.machine.set_attempt(self.port.begin_attempt());
         let (def, parameters) = (run.def.clone(), self.parameters(start));
         run.stretch.begin();
-        let end = def.component.run(run, invocation(start), &parameters).await;
-        let mut run = end.host;
+        let (mut run, outcome) = self.core.code.run(&def, run, start, &parameters).await;
         run.memory.give_back();
         run.stretch.close(&def.profile, &self.port);
-        let outcome = match (run.stop.take(), end.outcome) {
+        let outcome = match (run.stop.take(), outcome) {
             (Some(Stop::Memory { wanted }), _) => return Err(self.starved(run, wanted)),
             (Some(stop), _) => return Ok(self.stopped(run, start, stop).await),
             (None, Outcome::Returned(value)) => returned(value),
@@ -210,14 +214,6 @@ fn returned(value: Vec<u8>) -> Result<Bytes, FlowError> {
     match maxhost_model::check_cbor(&value) {
         Ok(()) => Ok(Bytes::from(value)),
         Err(error) => Err(FlowError::new(ErrorKind::Unexpected, format!("the flow returned no result: {error}"))),
-    }
-}
-
-fn invocation(start: &StartRecord) -> Invocation {
-    Invocation {
-        flow: start.flow.clone(),
-        arguments: start.arguments.to_vec(),
-        session: matches!(start.origin, Origin::Peer(_)).then_some(0),
     }
 }
 

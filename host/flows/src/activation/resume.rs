@@ -39,7 +39,7 @@ impl Activation {
     }
 
     async fn signalled(&self) {
-        while !self.port.has_signal() {
+        while !self.port.has_urgent_signal() {
             self.port.wake().await;
         }
     }
@@ -63,10 +63,12 @@ impl Activation {
         let mut grant = self.core.memory.grant(self.port.owner, self.opened.limits.memory);
         self.port.show_lack(Some((Lack::Memory, self.core.now_millis())));
         let granted = loop {
+            let look = self.core.clock.monotonic() + LOOK;
             tokio::select! {
+                biased;
                 granted = grant.reserve(starved.wanted) => break Some(granted),
                 () = self.signalled() => break None,
-                () = tokio::time::sleep(LOOK) => {}
+                () = self.core.clock.sleep_until(look) => {}
             }
         };
         self.port.show_lack(None);

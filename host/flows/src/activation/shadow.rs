@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maxhost_journal::{Answer, Flush, StartRecord, Step};
 use maxhost_model::{Code, FlowError, Problem};
-use maxhost_sandbox::Outcome;
+use maxhost_sandbox::{Outcome, Trap, TrapKind};
 
-use super::{Activation, ActivationOutcome, invocation, returned};
+use super::{Activation, ActivationOutcome, returned};
 use crate::calls::{FlowCalls, Stop, answer_start, new_error_id};
 use crate::core::Counters;
 use crate::placement::FlowDef;
@@ -82,8 +82,7 @@ impl Activation {
         let (machine, start) = restored.map_err(|error| trouble(error.to_string()))?;
         let mut run = self.run(def.clone(), machine, &start, None);
         run.shadow = true;
-        let end = def.component.run(run, invocation(&start), &self.parameters(&start)).await;
-        let mut run = end.host;
+        let (mut run, outcome) = self.core.code.run(def, run, &start, &self.parameters(&start)).await;
         run.memory.give_back();
         if let Some(stop) = run.stop.take() {
             return match stop {
@@ -91,9 +90,11 @@ impl Activation {
                 stop => Err(stop),
             };
         }
-        let outcome = match end.outcome {
+        let outcome = match outcome {
             Outcome::Returned(value) => returned(value),
             Outcome::Failed(failure) => Err(*failure),
+            // The host has no instance for the comparison: nothing is known of the flow.
+            Outcome::Trapped(Trap { kind: TrapKind::Host, message, .. }) => return Err(trouble(message)),
             Outcome::Trapped(trap) => Err(FlowError::from(trap)),
             Outcome::Stopped => return Err(Stop::Evicted),
         };

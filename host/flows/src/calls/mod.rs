@@ -87,6 +87,8 @@ pub(crate) struct FlowCalls {
     suspensions: u64,
     /// The guest has waited since it was last asked.
     waited: bool,
+    /// The run has asked for something that no earlier run has.
+    got_on: bool,
     /// The flow may have a deadline among those of the host.
     has_deadline: bool,
     /// The latest time that the guest was told.
@@ -121,6 +123,7 @@ impl FlowCalls {
             unwritten: 0,
             suspensions: 0,
             waited: false,
+            got_on: false,
             has_deadline: true,
             told: 0,
         }
@@ -142,12 +145,14 @@ impl FlowCalls {
             }));
         }
         // What an earlier run waited for counts as a wait of this one.
-        self.waited |= self.machine.is_replaying();
+        let is_replayed = self.machine.is_replaying();
+        self.waited |= is_replayed;
         let time = self.time();
         let mut step = match self.machine.begin(call, time) {
             Ok(step) => step,
             Err(divergence) => return self.stop(Stop::Diverged(divergence)),
         };
+        self.got_on |= !is_replayed;
         loop {
             match step {
                 Step::Done(Ok(answer)) => return Ok(answer),

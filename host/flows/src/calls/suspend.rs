@@ -12,6 +12,7 @@ use super::{FlowCalls, StartFailure, Stop, answer_start};
 use crate::clock::Moment;
 use crate::offer::Runner;
 use crate::options::Eviction;
+use crate::rules::{Rule, holds};
 use crate::running_flow::{Lack, Signal};
 use crate::unit::Unit;
 
@@ -71,7 +72,10 @@ impl FlowCalls {
 
     /// The unit is written only if what the run has read is.
     pub fn build_on(&mut self, unit: &mut Unit) {
-        unit.depends_on(std::mem::take(&mut self.depends_on));
+        let attempts = std::mem::take(&mut self.depends_on);
+        if holds(Rule::UnitsNameWhatTheyBuildOn) {
+            unit.depends_on(attempts);
+        }
     }
 
     /// True if the run has read messages that no unit of its own builds on yet.
@@ -171,6 +175,7 @@ impl FlowCalls {
             let gives_way = {
                 let mut wait = std::pin::pin!(async {
                     tokio::select! {
+                        biased;
                         () = port.wake() => false,
                         () = timer => false,
                         () = core.slots.wanted() => true,
@@ -203,7 +208,8 @@ impl FlowCalls {
             return self.stop(Stop::Killed);
         }
         // A flow that has come back gets on first: evicted before, it would come back to the same for ever.
-        if self.is_to_leave() && !self.machine.is_catching_up() {
+        let evicted = self.port.is_signalled(Signal::Evict) && !self.machine.is_catching_up();
+        if evicted || (self.got_on && self.is_to_leave()) {
             self.flush();
             return self.stop(Stop::Evicted);
         }
@@ -213,7 +219,7 @@ impl FlowCalls {
     /// Whether the instance is to be given up. What found no room at the port is in the database; its mark stays, so the
     /// flow is brought back from there at once.
     fn is_to_leave(&self) -> bool {
-        self.port.is_signalled(Signal::Evict) || self.port.has_missed()
+        self.port.is_signalled(Signal::Evict) || self.port.is_signalled(Signal::MakeRoom) || self.port.has_missed()
     }
 
     /// More memory for the guest. It waits a while with its instance, and without it from then on.
@@ -233,14 +239,16 @@ impl FlowCalls {
         self.port.show_lack(Some((Lack::Memory, self.core.now_millis())));
         let port = self.port.clone();
         let signalled = async {
-            while !port.has_signal() {
+            while !port.has_urgent_signal() {
                 port.wake().await;
             }
         };
+        let (clock, patience) = (self.core.clock.clone(), self.core.clock.monotonic() + WAIT_FOR_MEMORY);
         let granted = tokio::select! {
+            biased;
             granted = self.memory.grow(bytes) => granted,
             () = signalled => false,
-            () = tokio::time::sleep(WAIT_FOR_MEMORY) => false,
+            () = clock.sleep_until(patience) => false,
         };
         self.port.show_lack(None);
         self.stretch.begin();

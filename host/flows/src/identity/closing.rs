@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::marks::Mark;
 use crate::options::OperatorEvent;
 use crate::registry::{ColdState, EntryState, IdentityEntry};
+use crate::rules::{Rule, holds};
 use crate::running_flow::{RunningFlow, Signal};
 
 /// How soon an identity is opened again that could not be for a reason that passes.
@@ -77,7 +78,7 @@ impl Actor {
         let mut state = self.entry.state.lock();
         // Commands are put in, and marks that replace them are set, under this lock only. What the committer answers is of
         // units that are still on their way, and then the identity is not idle.
-        let has_work = !self.commands.is_empty() || self.entry.marks.any();
+        let has_work = (!self.commands.is_empty() || self.entry.marks.any()) && holds(Rule::MarksAreSeenBeforeSleep);
         if has_work && !self.draining {
             return false;
         }

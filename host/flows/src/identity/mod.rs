@@ -29,6 +29,7 @@ use crate::marks::Mark;
 use crate::message::{IdentityCommand, SharedFailure, Stand};
 use crate::options::OperatorEvent;
 use crate::registry::{ColdState, EntryState, IdentityEntry};
+use crate::rules::{Rule, holds};
 use crate::running_flow::{RunningFlow, Signal};
 use crate::unit::Unit;
 
@@ -257,8 +258,8 @@ impl Actor {
                 core.deadlines.forget(row);
             }
             if matches!(outcome, ActivationOutcome::Ended) {
-                crate::late_confirm::untaken(&core, &entry, row, &rest.unread);
-            } else if rest.is_news() {
+                crate::late_confirm::untaken(&core, &entry, row, rest.unread.iter().chain(&rest.remains));
+            } else if rest.is_news() && holds(Rule::UnreadIsNews) {
                 let _ = mailbox.send(IdentityCommand::News(row)).await;
             }
             // Fails only when the actor is gone, and it never goes before its flows unless it met a defect itself.
@@ -448,14 +449,14 @@ impl Actor {
     /// lacks room. The signal stays until the flow waits, so it need not wait now.
     fn make_room(&mut self, limit: u32) {
         self.crowded = self.lacks_room(limit);
-        if !self.crowded || self.flows.hot_ports().any(|port| port.is_signalled(Signal::Evict)) {
+        if !self.crowded || self.flows.hot_ports().any(|port| port.is_signalled(Signal::MakeRoom)) {
             return;
         }
         // One that waits for an instance has none to give up; it is looked at again when it has.
         let leaving = self.flows.hot_ports().find(|port| port.is_waiting() && !port.lacks_something());
         let leaving = leaving.or_else(|| self.flows.hot_ports().find(|port| !port.lacks_something()));
         if let Some(port) = leaving {
-            port.signal(Signal::Evict);
+            port.signal(Signal::MakeRoom);
         }
     }
 

@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use maxhost_journal::{Millis, Segment};
 use maxhost_model::{FlowRow, Problem, SecureHash};
-use maxhost_pki::OpenIdentity;
 use maxhost_store::{Claim, ClaimRequest, Head};
 
 use super::table::SlotState;
@@ -15,14 +14,7 @@ impl Actor {
     pub(super) async fn open(&mut self) -> Result<Opened, Problem> {
         let spec = self.entry.spec.lock().clone();
         let core = &self.core;
-        let keys = OpenIdentity::open(
-            &core.vault,
-            &spec.keys,
-            &self.entry.name,
-            core.network.trust_root(),
-            std::time::SystemTime::now(),
-        )
-        .map_err(Problem::from)?;
+        let keys = core.keys.open(&self.entry)?;
         let cordapps = self.entry.cordapps(&core.catalogue)?;
         let claim = self.claim(keys.party().owning_key.fingerprint()).await?;
         let first = !self.entry.swept.load(Ordering::Acquire);

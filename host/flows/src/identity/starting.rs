@@ -19,6 +19,7 @@ use crate::message::{Durable, StartCommand, Ticket, share};
 use crate::offer::Offer;
 use crate::options::OperatorEvent;
 use crate::placement::FlowDef;
+use crate::rules::{Rule, holds};
 use crate::running_flow::RunningFlow;
 use crate::unit::Unit;
 use crate::watchers::Watch;
@@ -193,6 +194,9 @@ impl Actor {
     /// A responder could not be started, and nothing of it is written: its initiation is still in the database, unless
     /// somebody has taken it or it was never written. It is tried again.
     pub(super) fn respond_later(&mut self, problem: Option<&Problem>) {
+        if !holds(Rule::InitiationsAreTriedAgain) {
+            return;
+        }
         let Some(problem) = problem else { return self.rescan_after(RESCAN) };
         tracing::warn!(identity = %self.entry.text, %problem, "a responder could not be started; it is tried again");
         let pause = backoff(self.troubles);

@@ -1,0 +1,256 @@
+//! Whole identities in a world where everything goes wrong: their actors, flows, units and routes as they are in the
+//! host, over a clock, a database, a broker and threads of which every step is drawn from a seed.
+//!
+//! What must hold, whatever happens: every flow that was started ends, once and as it should; no message is lost, doubled
+//! or out of order in its session; nobody sleeps while there is work for him in the rows; nothing that was read ahead of
+//! the disk is written unless what it was read from is; whoever starts or kills a flow is told truly; a wait goes by the
+//! monotonic clock; and all that goes on when the host is killed and begins again.
+//!
+//! A failure names its seed. `MAXHOST_SEED=123` runs that one alone and tells its story; `MAXHOST_FIRST` and
+//! `MAXHOST_COUNT` choose others than the usual ones. The flows are those of the sample CorDapps, whose code is
+//! replaced by scripts (`guest.rs`): `make guests` builds them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod audit;
+mod database;
+mod executor;
+mod faults;
+mod fixture;
+mod guest;
+mod host;
+mod plan;
+mod relay;
+mod rng;
+mod tables;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+pub(crate) use executor::Executor;
+use faults::Counts;
+pub(crate) use guest::Guests;
+use plan::Plan;
+use rng::Rng;
+use world::World;
+
+use crate::rules::Rule;
+
+/// The parties of every world.
+const PARTIES: [&str; 3] = ["O=Alice, L=London, C=GB", "O=Bob, L=New York, C=US", "O=Carol, L=Paris, C=FR"];
+
+/// Runs of the test.
+const RUNS: u64 = 100_000;
+/// Runs in which a rule that is broken must be found out.
+const RUNS_OF_A_BROKEN_RULE: u64 = 20_000;
+
+/// A defect of the host that was injected.
+struct Injected;
+
+/// Something that is broken on purpose, to see that the simulation finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    /// A rule of the host.
+    Host(Rule),
+    /// Units are written in another order than they were handed in.
+    QueueOrder,
+    /// A unit is written although what it builds on was not.
+    Dependencies,
+    /// Of a commit that is said to have failed, everything stays.
+    FailedCommitStays,
+    /// Nobody is told that a message found no live flow.
+    Undelivered,
+    /// A message of the broker is acknowledged before it is written.
+    EarlyAcknowledgement,
+}
+
+/// What worlds came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Tally {
+    steps: u64,
+    completed: u64,
+    failed: u64,
+    killed: u64,
+    evictions: u64,
+    replays: u64,
+    shadow_replays: u64,
+    crashes: u64,
+    through_broker: u64,
+    commits: u64,
+    refused: u64,
+    superseded: u64,
+    failed_reads: u64,
+    held_up: u64,
+    defects: u64,
+}
+
+impl Tally {
+    fn of(&mut self, counts: Counts) {
+        let Counts { commits, refused, superseded, failed_reads, held_up, defects } = counts;
+        *self = Tally { commits, refused, superseded, failed_reads, held_up, defects, ..*self };
+    }
+
+    fn fields(&mut self) -> [&mut u64; 15] {
+        [
+            &mut self.steps,
+            &mut self.completed,
+            &mut self.failed,
+            &mut self.killed,
+            &mut self.evictions,
+            &mut self.replays,
+            &mut self.shadow_replays,
+            &mut self.crashes,
+            &mut self.through_broker,
+            &mut self.commits,
+            &mut self.refused,
+            &mut self.superseded,
+            &mut self.failed_reads,
+            &mut self.held_up,
+            &mut self.defects,
+        ]
+    }
+
+    fn add(&mut self, mut other: Tally) {
+        self.fields().into_iter().zip(other.fields()).for_each(|(sum, more)| *sum += *more);
+    }
+}
+
+/// Whether worlds tell their story.
+static VERBOSE: AtomicBool = AtomicBool::new(false);
+
+fn is_verbose() -> bool {
+    VERBOSE.load(Ordering::Relaxed)
+}
+
+fn tell(story: impl FnOnce() -> String) {
+    if VERBOSE.load(Ordering::Relaxed) {
+        eprintln!("{}", story());
+    }
+}
+
+fn run(seed: u64, broken: Option<Broken>) -> Result<Tally, String> {
+    let rng = Rng::new(seed);
+    let plan = Plan::random(&rng);
+    tell(|| format!("{plan:#?}"));
+    crate::rules::break_only(match broken {
+        Some(Broken::Host(rule)) => Some(rule),
+        _ => None,
+    });
+    let result = catch_unwind(AssertUnwindSafe(|| World::new(plan, rng, broken).run()));
+    crate::rules::break_only(None);
+    result.unwrap_or_else(|_| Err("the simulation met a panic that is not its own".to_owned()))
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+/// Panics that were injected are part of the plan and say nothing.
+fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !panic.payload().is::<Injected>() {
+                usual(panic);
+            }
+        }));
+    });
+}
+
+/// Runs these seeds on all cores, until one fails. Gives what they came to, and the failure of the lowest seed that was
+/// seen to fail.
+fn run_all(first: u64, count: u64, broken: Option<Broken>) -> (Tally, Option<(u64, String)>) {
+    quiet();
+    let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
+    let work = || {
+        let mut total = Tally::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count || failed.load(Ordering::Relaxed) {
+                return (total, None);
+            }
+            match run(seed, broken) {
+                Ok(tally) => total.add(tally),
+                Err(wrong) => {
+                    failed.store(true, Ordering::Relaxed);
+                    return (total, Some((seed, wrong)));
+                }
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let results: Vec<_> = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut total = Tally::default();
+    let mut first_failure: Option<(u64, String)> = None;
+    for (tally, failure) in results {
+        total.add(tally);
+        if let Some((seed, wrong)) = failure
+            && first_failure.as_ref().is_none_or(|(first, _)| seed < *first)
+        {
+            first_failure = Some((seed, wrong));
+        }
+    }
+    (total, first_failure)
+}
+
+#[test]
+fn whole_identities_keep_their_promises() {
+    if let Some(seed) = number("MAXHOST_SEED") {
+        quiet();
+        VERBOSE.store(true, Ordering::Relaxed);
+        println!("{:?}", run(seed, None).unwrap());
+        return;
+    }
+    let first = number("MAXHOST_FIRST").unwrap_or(1);
+    let count = number("MAXHOST_COUNT").unwrap_or(RUNS);
+    let begun = std::time::Instant::now();
+    let (mut total, failure) = run_all(first, count, None);
+    if let Some((seed, wrong)) = failure {
+        panic!("{wrong}\nto see it again: MAXHOST_SEED={seed}");
+    }
+    println!("{count} runs in {:?}: {total:?}", begun.elapsed());
+    if count >= 5_000 {
+        let rare = total.fields().into_iter().any(|times| *times < count / 100);
+        assert!(!rare, "not everything happens often: {total:?}");
+    }
+}
+
+#[test]
+fn a_seed_tells_the_same_story_again() {
+    quiet();
+    for seed in 1..50 {
+        assert_eq!(run(seed, None), run(seed, None), "seed {seed}");
+    }
+}
+
+#[test]
+fn every_rule_is_needed() {
+    let rules = [
+        Rule::UnitsNameWhatTheyBuildOn,
+        Rule::RunsSettleBeforeTheyLeave,
+        Rule::WhatWasMissedIsRead,
+        Rule::UnreadIsNews,
+        Rule::DeclinedIsBrought,
+        Rule::LateConfirmationsAreAnswered,
+        Rule::InitiationsAreTriedAgain,
+        Rule::MarksAreSeenBeforeSleep,
+    ];
+    let promises = [
+        Broken::QueueOrder,
+        Broken::Dependencies,
+        Broken::FailedCommitStays,
+        Broken::Undelivered,
+        Broken::EarlyAcknowledgement,
+    ];
+    for broken in rules.map(Broken::Host).into_iter().chain(promises) {
+        let (_, failure) = run_all(1, RUNS_OF_A_BROKEN_RULE, Some(broken));
+        println!("{broken:?}: {failure:?}");
+        assert!(failure.is_some(), "{broken:?} is not found out");
+    }
+}

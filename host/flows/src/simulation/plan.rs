@@ -1,0 +1,163 @@
+//! What happens in one simulated world: who talks with whom, in what order, and what goes wrong.
+
+use std::time::Duration;
+
+use super::rng::Rng;
+use crate::options::Eviction;
+
+/// Bytes of a message: from the shortest to more than waits in memory for one flow in these tests.
+const SIZES: [usize; 5] = [40, 80, 1_500, 3_000, 6_000];
+
+/// One step of a conversation, which both sides know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Move {
+    /// The initiator sends so many bytes.
+    There(usize),
+    /// The responder does.
+    Back(usize),
+    /// The initiator sleeps, milliseconds.
+    InitiatorSleeps(u64),
+    /// The responder does.
+    ResponderSleeps(u64),
+    /// The initiator waits for the session until a deadline, milliseconds ahead.
+    InitiatorLooks(u64),
+    /// The responder wants so many bytes of memory.
+    ResponderGrows(u64),
+}
+
+/// One session.
+#[derive(Debug, Clone)]
+pub(crate) struct Talk {
+    /// The responder's identity.
+    pub with: usize,
+    pub moves: Vec<Move>,
+}
+
+impl Talk {
+    /// Whether anything is said in it.
+    pub fn is_spoken(&self) -> bool {
+        self.moves.iter().any(|one| matches!(one, Move::There(_) | Move::Back(_)))
+    }
+
+    /// Whether its initiator asks it for anything, without which no responder is started.
+    pub fn is_opened(&self) -> bool {
+        self.is_spoken() || self.moves.iter().any(|one| matches!(one, Move::InitiatorLooks(_)))
+    }
+}
+
+/// A flow that is started from outside.
+#[derive(Debug, Clone)]
+pub(crate) struct Root {
+    pub identity: usize,
+    pub talks: Vec<Talk>,
+    /// Whoever starts it gives it a client id.
+    pub named: bool,
+    /// It fails after so many of its moves.
+    pub fails_after: Option<usize>,
+    /// It is killed after so many steps of the world.
+    pub killed_after: Option<usize>,
+}
+
+impl Root {
+    /// How many messages its initiator receives.
+    pub fn received(&self) -> u64 {
+        let back = |talk: &Talk| talk.moves.iter().filter(|one| matches!(one, Move::Back(_))).count() as u64;
+        self.talks.iter().map(back).sum()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub identities: usize,
+    /// The last identity answers no protocol.
+    pub mute: bool,
+    pub roots: Vec<Root>,
+    pub eviction: Eviction,
+    pub slots: u32,
+    /// Flows of one identity in memory at most.
+    pub flows: u32,
+    /// Memory of all guests.
+    pub memory: u64,
+    /// The share of flows that are run again before they end.
+    pub shadow_replay: f64,
+    pub always_broker: bool,
+    /// The host claims its identities when it starts, not when they are opened.
+    pub claims_first: bool,
+    pub idle_close: Duration,
+    /// Mishaps of the store, of readers, of keys and of guests.
+    pub mishaps: u32,
+    /// Defects of the host.
+    pub defects: u32,
+    /// Steps of the world at which the host is killed.
+    pub crashes: Vec<usize>,
+    /// The wall clock is set now and then.
+    pub clock_jumps: bool,
+}
+
+impl Plan {
+    /// Whether this identity answers no protocol.
+    pub fn is_mute(&self, identity: usize) -> bool {
+        self.mute && identity + 1 == self.identities
+    }
+
+    /// Whether one of the root's sessions is rejected.
+    pub fn is_refused(&self, root: &Root) -> bool {
+        root.talks.iter().any(|talk| talk.is_opened() && self.is_mute(talk.with))
+    }
+
+    pub fn random(rng: &Rng) -> Plan {
+        let identities = rng.between(1, 3);
+        let mute = identities > 1 && rng.one_in(6);
+        let calm = rng.one_in(3);
+        let roots = (0..rng.between(1, 3)).map(|_| root(rng, identities, calm)).collect();
+        let crashes = if calm || !rng.one_in(3) { 0 } else { rng.between(1, 3) };
+        let mut crashes: Vec<usize> = (0..crashes).map(|_| rng.below(600)).collect();
+        crashes.sort_unstable();
+        Plan {
+            identities,
+            mute,
+            roots,
+            eviction: match rng.below(5) {
+                0 => Eviction::Never,
+                1 => Eviction::EveryWait,
+                2 => Eviction::AfterLinger(Duration::from_millis(rng.below(40) as u64)),
+                _ => Eviction::Random(rng.next()),
+            },
+            slots: if rng.one_in(3) { rng.between(1, 2) as u32 } else { 100 },
+            flows: if rng.one_in(3) { rng.between(1, 2) as u32 } else { 100 },
+            memory: if rng.one_in(4) { rng.between(100, 200) as u64 } else { 1 << 20 },
+            shadow_replay: if rng.one_in(6) { 1.0 } else { 0.0 },
+            always_broker: rng.one_in(5),
+            claims_first: !rng.one_in(4),
+            idle_close: Duration::from_millis(if rng.one_in(2) { 5 } else { 60_000 }),
+            mishaps: if calm { 0 } else { rng.between(1, 6) as u32 },
+            defects: if calm || !rng.one_in(4) { 0 } else { rng.between(1, 2) as u32 },
+            crashes,
+            clock_jumps: rng.one_in(3),
+        }
+    }
+}
+
+fn root(rng: &Rng, identities: usize, calm: bool) -> Root {
+    let talks: Vec<Talk> = (0..rng.between(1, 2)).map(|_| talk(rng, identities)).collect();
+    let moves: usize = talks.iter().map(|talk| talk.moves.len()).sum();
+    Root {
+        identity: rng.below(identities),
+        talks,
+        named: rng.one_in(2),
+        fails_after: (!calm && rng.one_in(6)).then(|| rng.below(moves + 1)),
+        killed_after: (!calm && rng.one_in(8)).then(|| rng.below(400)),
+    }
+}
+
+fn talk(rng: &Rng, identities: usize) -> Talk {
+    let one = |rng: &Rng| match rng.below(18) {
+        0..=5 => Move::There(SIZES[rng.below(SIZES.len())]),
+        6..=11 => Move::Back(SIZES[rng.below(SIZES.len())]),
+        12 => Move::InitiatorSleeps(rng.below(200) as u64),
+        13 => Move::ResponderSleeps(rng.below(200) as u64),
+        14 => Move::ResponderGrows(rng.between(5, 15) as u64),
+        _ => Move::InitiatorLooks(rng.below(100) as u64),
+    };
+    Talk { with: rng.below(identities), moves: (0..rng.between(1, 6)).map(|_| one(rng)).collect() }
+}

@@ -1,0 +1,310 @@
+//! One world: it is built from a plan, runs until nothing happens any more, and is looked over.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use maxhost_journal::Nanos;
+use maxhost_model::FlowRow;
+use maxhost_store::{FlowRecord, FlowState};
+use tokio::sync::oneshot;
+
+use super::audit::Source;
+use super::database::{Database, Disk};
+use super::executor::Executor;
+use super::faults::Faults;
+use super::guest::Guests;
+use super::host::{self, Surroundings};
+use super::plan::Plan;
+use super::relay::Broker;
+use super::rng::Rng;
+use super::{Broken, Tally};
+use crate::clock::Clock;
+use crate::clock::tests::VirtualClock;
+use crate::core::Core;
+use crate::message::IdentityCommand;
+use crate::outcomes::EndRecord;
+
+/// When every world begins: some time in 2026.
+const START: Nanos = 1_780_000_000_000_000_000;
+/// Steps after which a world is said to go round in circles.
+const MOST_STEPS: usize = 200_000;
+/// Nothing that a world waits for lies further ahead, in one life of a host.
+const HORIZON: Duration = Duration::from_secs(1_800);
+/// Where the host is killed and the wall clock is set, what a flow waits for may lie as much further ahead as the clock
+/// was set back.
+const FAR_HORIZON: Duration = Duration::from_secs(6 * 3_600);
+/// Steps of a world in which mishaps may come.
+const ROUGH_STEPS: usize = 3_000;
+
+/// A host from its start until it is killed.
+struct Life {
+    core: Arc<Core>,
+    database: Database,
+}
+
+/// Somebody waits to hear that a root was killed.
+struct Kill {
+    root: usize,
+    answer: oneshot::Receiver<Result<bool, maxhost_model::Problem>>,
+}
+
+pub(super) struct World {
+    plan: Plan,
+    rng: Rng,
+    around: Surroundings,
+    life: Life,
+    /// The row of each root, once somebody was told that it was started.
+    started: Vec<Arc<OnceLock<FlowRow>>>,
+    killed: Vec<bool>,
+    kills: Vec<Kill>,
+    crashes: usize,
+    tally: Tally,
+}
+
+impl World {
+    pub fn new(plan: Plan, rng: Rng, broken: Option<Broken>) -> World {
+        let faults = Faults::new(rng.clone(), plan.mishaps, plan.defects);
+        let disk = Disk::default();
+        let around = Surroundings {
+            guests: Arc::new(Guests::new(plan.clone(), faults.clone(), disk.clone())),
+            executor: Executor::new(rng.clone()),
+            clock: VirtualClock::at(START),
+            broker: Broker::new(faults.clone(), broken),
+            faults,
+            disk,
+            broken,
+        };
+        let started: Vec<Arc<OnceLock<FlowRow>>> = plan.roots.iter().map(|_| Arc::default()).collect();
+        let life = begin(&plan, &around, &started);
+        let killed = vec![false; plan.roots.len()];
+        World { plan, rng, around, life, started, killed, kills: Vec::new(), crashes: 0, tally: Tally::default() }
+    }
+
+    pub fn run(mut self) -> Result<Tally, String> {
+        let result = self.go_on();
+        super::tell(|| format!("{} steps; left: {}", self.tally.steps, self.around.disk.tables.lock().left_over()));
+        let result = result.and_then(|()| self.look_over());
+        self.end_life();
+        result.map(|()| self.tally)
+    }
+
+    /// Until nothing happens any more.
+    fn go_on(&mut self) -> Result<(), String> {
+        let clock = self.around.clock.clone();
+        let begun = clock.monotonic();
+        let horizon = match self.plan.clock_jumps && !self.plan.crashes.is_empty() {
+            true => FAR_HORIZON,
+            false => HORIZON,
+        };
+        for step in 1..MOST_STEPS {
+            self.tally.steps = step as u64;
+            if step == ROUGH_STEPS {
+                self.around.faults.be_calm();
+            }
+            self.kill(step);
+            if self.plan.crashes.get(self.crashes).is_some_and(|at| *at <= step) {
+                self.crash();
+            }
+            if self.step() {
+                continue;
+            }
+            match clock.next() {
+                Some(next) if next.since(begun) < horizon => {
+                    if self.plan.clock_jumps && self.rng.one_in(8) {
+                        self.set_clock();
+                    }
+                    clock.advance(next.since(clock.monotonic()).max(Duration::from_nanos(1)));
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(format!("it goes round in circles: {}", self.around.disk.tables.lock().left_over()))
+    }
+
+    /// The operator's clock is wrong by up to two hours, in either direction.
+    fn set_clock(&self) {
+        let off = self.rng.below(14_400) as u64 * 1_000_000_000;
+        let right = START + self.around.clock.monotonic().since(Default::default()).as_nanos() as Nanos;
+        self.around.clock.set_wall(right - 7_200_000_000_000 + off);
+    }
+
+    /// One thing happens. False if nothing can.
+    fn step(&mut self) -> bool {
+        let database = &self.life.database;
+        if self.rng.one_in(6) && self.relay() {
+            return true;
+        }
+        if self.rng.one_in(4) && database.has_work() {
+            database.step();
+            return true;
+        }
+        if self.around.executor.step() {
+            return true;
+        }
+        if database.has_work() {
+            database.step();
+            return true;
+        }
+        self.relay()
+    }
+
+    /// The outbox or the broker does one thing. False if neither can.
+    fn relay(&self) -> bool {
+        let broker = &self.around.broker;
+        let row = {
+            let tables = self.around.disk.tables.lock();
+            let rows = tables.outbox_rows();
+            rows.values().nth(self.rng.below(rows.len())).cloned()
+        };
+        match row {
+            Some(row) if broker.is_empty() || self.rng.one_in(2) => {
+                super::tell(|| format!("  the broker gets {}", super::audit::content(&row.content)));
+                broker.send(&self.life.core, &row)
+            }
+            _ => !broker.is_empty() && (broker.bring(&self.life.core) || self.around.executor.step()),
+        }
+    }
+
+    /// Kills a root whose time has come, if it is known to have been started.
+    fn kill(&mut self, step: usize) {
+        for (index, root) in self.plan.roots.iter().enumerate() {
+            if self.killed[index] || root.killed_after.is_none_or(|after| after > step) {
+                continue;
+            }
+            let Some(row) = self.started[index].get() else { continue };
+            let Some(entry) = self.life.core.directory.get(super::PARTIES[root.identity]) else { continue };
+            self.killed[index] = true;
+            super::tell(|| format!("root {index} is to be killed"));
+            let (reply, answer) = oneshot::channel();
+            self.life.core.tell(&entry, IdentityCommand::Kill { row: *row, reply });
+            self.kills.push(Kill { root: index, answer });
+        }
+    }
+
+    /// The host is killed, and begins again a while later. What is on the disk and in the broker stays.
+    fn crash(&mut self) {
+        super::tell(|| "the host is killed".to_owned());
+        self.crashes += 1;
+        self.end_life();
+        self.around.clock.advance(Duration::from_millis(self.rng.below(5_000) as u64));
+        self.life = begin(&self.plan, &self.around, &self.started);
+    }
+
+    fn end_life(&mut self) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.life.core.counters;
+        self.tally.evictions += count(&counters.evictions);
+        self.tally.replays += count(&counters.replays);
+        self.tally.shadow_replays += count(&counters.shadow_replays);
+        self.tally.crashes = self.crashes as u64;
+        self.tally.through_broker = self.around.broker.taken();
+        self.tally.of(self.around.faults.counts());
+        self.life.core.stopping.cancel();
+        self.around.executor.clear();
+    }
+
+    // ---- the end ----
+
+    fn look_over(&mut self) -> Result<(), String> {
+        let left = self.around.disk.tables.lock().left_over();
+        if !left.is_empty() {
+            return Err(format!("nothing happens any more, but there is left: {left}"));
+        }
+        if !self.around.broker.is_empty() {
+            return Err("nothing happens any more, but the broker has messages".to_owned());
+        }
+        if let Some(wrong) = &self.around.disk.audit.lock().wrong {
+            return Err(wrong.clone());
+        }
+        for Kill { root, answer } in &mut self.kills {
+            if matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+                return Err(format!("whoever killed root {root} waits for an answer"));
+            }
+        }
+        let (flows, deadlines) = (self.life.core.ports.len(), self.life.core.deadlines.len());
+        if flows + deadlines != 0 {
+            return Err(format!("{flows} flows and {deadlines} deadlines are still in memory"));
+        }
+        self.look_at_flows()?;
+        self.look_at_results()
+    }
+
+    /// Whoever has begun has ended, once and as planned.
+    fn look_at_flows(&mut self) -> Result<(), String> {
+        let audit = self.around.disk.audit.lock();
+        let mut begun = vec![0; self.plan.roots.len()];
+        for (row, source) in &audit.started {
+            let Some(state) = audit.ended.get(row) else { return Err(format!("flow {} has not ended", row.0)) };
+            let root = match source {
+                Source::Root(index) => {
+                    begun[*index] += 1;
+                    Some(*index)
+                }
+                Source::Peer(session) => match audit.started.get(&session.flow()) {
+                    Some(Source::Root(index)) => Some(*index),
+                    _ => None,
+                },
+            };
+            let Some(root) = root else { return Err(format!("flow {} answers nobody", row.0)) };
+            match state {
+                FlowState::Completed => self.tally.completed += 1,
+                FlowState::Killed => self.tally.killed += 1,
+                _ => self.tally.failed += 1,
+            }
+            let is_root = matches!(source, Source::Root(_));
+            if !self.may_end(root, is_root, *state) {
+                return Err(format!("flow {} of root {root} ended as {state:?}", row.0));
+            }
+        }
+        for (index, begun) in begun.into_iter().enumerate() {
+            // Without a client id a start that was not answered is tried again as another flow.
+            let most = if self.plan.roots[index].named { 1 } else { 1 + self.crashes };
+            let told = self.started[index].get();
+            if told.is_none() || begun < 1 || begun > most {
+                return Err(format!("root {index} was started {begun} times; its starter knows of {told:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a flow that belongs to this root may end so.
+    fn may_end(&self, root: usize, is_root: bool, state: FlowState) -> bool {
+        let planned = &self.plan.roots[root];
+        let mute = self.plan.is_refused(planned);
+        match state {
+            FlowState::Completed => !(is_root && planned.killed_after.is_none() && planned.fails_after.is_some()),
+            FlowState::Failed => mute || planned.fails_after.is_some() || planned.killed_after.is_some(),
+            FlowState::Killed => is_root && planned.killed_after.is_some(),
+            FlowState::Live | FlowState::Paused | FlowState::Hospital => false,
+        }
+    }
+
+    /// A root that has completed has received all that was for it.
+    fn look_at_results(&self) -> Result<(), String> {
+        let audit = self.around.disk.audit.lock();
+        let tables = self.around.disk.tables.lock();
+        let completed = |record: &&FlowRecord| record.state == FlowState::Completed;
+        for record in tables.ended_rows().filter(completed) {
+            let Some(Source::Root(index)) = audit.started.get(&record.row) else { continue };
+            let end = record.end.as_ref().and_then(EndRecord::decode_stored);
+            let expected = maxhost_model::to_cbor(&self.plan.roots[*index].received()).unwrap();
+            if end.as_ref().and_then(|end| end.value.as_deref()) != Some(&*expected) {
+                return Err(format!("root {index} ended with {:?}", end.map(|end| end.value)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn begin(plan: &Plan, around: &Surroundings, started: &[Arc<OnceLock<FlowRow>>]) -> Life {
+    let executor = around.executor.clone();
+    let database = Database::open(around.disk.clone(), around.faults.clone(), executor.clone(), around.broken);
+    let core = host::core(plan, around, &database);
+    executor.spawn(crate::timers::run(core.clone()));
+    executor.spawn(host::start(core.clone(), plan.clone()));
+    for (index, started) in started.iter().enumerate().filter(|(_, started)| started.get().is_none()) {
+        executor.spawn(host::start_root(core.clone(), plan.roots[index].clone(), index, started.clone()));
+    }
+    Life { core, database }
+}

@@ -1,0 +1,47 @@
+//! Where tasks are started: on the threads of a runtime, or, in a simulation, on an executor whose every step is drawn.
+
+use std::future::Future;
+
+use tokio::runtime::Handle;
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Spawner(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Runtime(Handle),
+    #[cfg(test)]
+    Simulated(crate::simulation::Executor),
+}
+
+impl Spawner {
+    /// On the threads of this runtime.
+    pub fn on(runtime: Handle) -> Spawner {
+        Spawner(Kind::Runtime(runtime))
+    }
+
+    /// On an executor that takes one step at a time.
+    #[cfg(test)]
+    pub fn simulated(executor: crate::simulation::Executor) -> Spawner {
+        Spawner(Kind::Simulated(executor))
+    }
+
+    /// Starts a task. It ends by itself, or with the host.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.0 {
+            Kind::Runtime(runtime) => drop(runtime.spawn(task)),
+            #[cfg(test)]
+            Kind::Simulated(executor) => executor.spawn(task),
+        }
+    }
+
+    /// The executor, in a simulation.
+    #[cfg(test)]
+    pub fn executor(&self) -> Option<&crate::simulation::Executor> {
+        match &self.0 {
+            Kind::Runtime(_) => None,
+            Kind::Simulated(executor) => Some(executor),
+        }
+    }
+}
