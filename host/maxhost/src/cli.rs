@@ -176,6 +176,8 @@ pub enum CordappCommand {
         /// Its name, which is that of the folder
         name: String,
     },
+    /// Print the contract between a host and its CorDapps (WIT), for those that are not written in Rust
+    Wit,
     /// Compile a CorDapp and check the component
     Build {
         /// The folder of the crate

@@ -296,6 +296,11 @@ impl Config {
         self.database.parent().unwrap_or(&self.root)
     }
 
+    /// Where compiled code is kept.
+    pub fn code(&self) -> PathBuf {
+        self.data().join("code")
+    }
+
     /// Where a running host writes down its endpoint.
     pub fn endpoint_file(&self) -> PathBuf {
         self.data().join("endpoint")
@@ -348,7 +353,7 @@ impl Config {
             data: data.to_path_buf(),
             broker: data.join("broker.db"),
             cordapps: self.cordapps(),
-            code_cache: data.join("code"),
+            code_cache: self.code(),
             network: self.network(),
             keys: self.keys(),
             eviction: match settings.evict {

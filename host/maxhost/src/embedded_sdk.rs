@@ -17,6 +17,16 @@ pub fn template() -> impl Iterator<Item = (&'static str, &'static str)> {
         .filter_map(|(path, bytes)| Some((path.strip_prefix("guest-sdk/template/")?, std::str::from_utf8(bytes).ok()?)))
 }
 
+/// The contract between a host and its CorDapps, as it is written.
+///
+/// # Errors
+/// This program was built without it.
+pub fn contract() -> Result<&'static str, Problem> {
+    let file = embedded::FILES.iter().find(|(path, _)| *path == "wit/cordapp.wit");
+    file.and_then(|(_, bytes)| std::str::from_utf8(bytes).ok())
+        .ok_or_else(|| Problem::new(Code::Internal, "this program was built without the contract of CorDapps"))
+}
+
 /// Unpacks the SDK for this user, unless it is there. Gives the folder that holds `guest-sdk/` and what it
 /// refers to.
 ///

@@ -15,10 +15,9 @@
 //!
 //! # WASI
 //!
-//! A Rust (or C, or Go) guest imports WASI 0.2 even when it never prints. The few functions that such a guest really
-//! calls are written in `wasi.rs`; all others of the same interfaces end the run with their name. `wasmtime-wasi` is
-//! not used: it brings a file system, sockets and 72 crates that no flow may touch, its waits sleep in real time behind
-//! the journal's back, and a context of it costs every run.
+//! A guest imports WASI 0.2 even when it never prints, and guests of some languages import its files and sockets even
+//! when they never open any. All of it is there, by `wasmtime-wasi`, with nothing of the machine behind it; time,
+//! randomness and waiting are the flow's own (`wasi.rs`).
 
 mod argument_schema;
 mod bindings;
@@ -43,7 +42,7 @@ pub use engine::SandboxOptions;
 pub use error::SandboxError;
 pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
-pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect};
+pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};
 
 /// What one run is given besides its host.
 #[derive(Debug, Clone)]

@@ -2,10 +2,13 @@
 
 use maxhost_model::{ErrorKind, FlowError};
 use wasmtime::WasmBacktrace;
+use wasmtime::component::ResourceTableError;
+use wasmtime_wasi::I32Exit;
 
 use crate::engine::BACKTRACE_FRAMES;
 use crate::error::chain;
 use crate::state::EndOfRun;
+use crate::wasi::MAX_HANDLES;
 
 /// A backtrace is kept up to this size, bytes.
 const BACKTRACE_BYTES: usize = 8192;
@@ -47,7 +50,7 @@ pub enum TrapKind {
     Log,
     /// It called `exit`.
     Exit,
-    /// It called a function that no flow may call, such as WASI's sleep.
+    /// It asked for what no flow gets, such as too many handles or a wait for nothing.
     Refused,
     /// The host could not give it an instance. The same run may succeed another time.
     Host,
@@ -120,13 +123,19 @@ fn kind_of(end: &EndOfRun) -> TrapKind {
         EndOfRun::Cpu { .. } => TrapKind::Cpu,
         EndOfRun::Memory { .. } => TrapKind::Memory,
         EndOfRun::Log(_) => TrapKind::Log,
-        EndOfRun::Exit(_) => TrapKind::Exit,
         EndOfRun::Refused(_) | EndOfRun::Stop => TrapKind::Refused,
     }
 }
 
 fn fault(error: &wasmtime::Error, last_words: Option<&str>) -> Trap {
     let backtrace = error.downcast_ref::<WasmBacktrace>();
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return Trap { kind: TrapKind::Exit, message: format!("the flow called exit({status})"), backtrace: None };
+    }
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        let message = format!("the flow holds more than {MAX_HANDLES} WASI handles at once");
+        return Trap { kind: TrapKind::Refused, message, backtrace: None };
+    }
     let (kind, message) = match error.downcast_ref::<wasmtime::Trap>() {
         Some(wasmtime::Trap::UnreachableCodeReached) => {
             (TrapKind::Panic, last_words.unwrap_or("the flow panicked without a word").to_owned())

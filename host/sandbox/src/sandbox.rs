@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -234,7 +235,7 @@ impl Loaded {
 fn link(component: &Component) -> Result<Linked, SandboxError> {
     let mut linker = Linker::<RunState>::new(component.engine());
     flow::add_to_linker::<RunState, HasSelf<RunState>>(&mut linker, |state| state)
-        .and_then(|()| wasi::add_to_linker(&mut linker, component))
+        .and_then(|()| wasi::add_to_linker(&mut linker))
         .map_err(|error| SandboxError::engine("cannot link", error))?;
     linker.instantiate_pre(component).map_err(|error| SandboxError::WrongWorld { reason: chain(&error) })
 }
@@ -260,9 +261,23 @@ pub struct Inspection {
 /// # Errors
 /// As [`Sandbox::load`]; [`SandboxError::DescriptorInvalid`] for a name that names nothing.
 pub fn inspect(wasm: &[u8]) -> Result<Inspection, SandboxError> {
+    look(wasm, None)
+}
+
+/// As [`inspect`], and compiled code is taken from this folder and kept there, so that a host which loads the component
+/// from there need not compile it. A folder that cannot be used makes no difference but time.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_keeping_code(wasm: &[u8], folder: &Path) -> Result<Inspection, SandboxError> {
+    look(wasm, Some(folder))
+}
+
+fn look(wasm: &[u8], code: Option<&Path>) -> Result<Inspection, SandboxError> {
     let defaults = SandboxOptions::new("");
     let shared = Shared::on_demand(defaults.max_memory, defaults.tick)?;
-    let component = Sandbox::assemble(shared, None).load(wasm)?;
+    let cache = code.and_then(|folder| CodeCache::open(folder, &shared.engine).ok());
+    let component = Sandbox::assemble(shared, cache).load(wasm)?;
     component.descriptor.check_references()?;
     Ok(Inspection {
         world: "flows",

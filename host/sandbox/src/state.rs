@@ -22,8 +22,6 @@ pub(crate) enum EndOfRun {
     Memory { asked: usize, limit: usize },
     #[error("logged too much: {0}")]
     Log(String),
-    #[error("called exit({0})")]
-    Exit(u8),
     #[error("{0}")]
     Refused(String),
 }

@@ -31,12 +31,13 @@ fn read(page: &str) -> String {
 }
 
 /// Every page that this test answers for.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "docs/architecture.md",
     "docs/behaviour.md",
     "docs/cluster.md",
     "docs/cordapps.md",
+    "docs/python.md",
     "docs/rpc.md",
     "docs/errors.md",
     "docs/operating.md",
@@ -51,11 +52,17 @@ fn maxhost() -> PathBuf {
 
 /// Types what a page shows.
 fn follow(page: &str) -> (Reader, usize) {
+    follow_with(page, &[])
+}
+
+/// As [`follow`], in a shell with these variables.
+fn follow_with(page: &str, variables: &[(&str, &str)]) -> (Reader, usize) {
     let samples = root().join("target/cordapps");
     assert!(samples.join("ping-pong.wasm").is_file(), "{} is empty: run `make build` first", samples.display());
     // Shared between runs, so that crates are compiled once.
     let scratch = root().join("target/docs");
     let mut reader = Reader::new(&maxhost(), &samples, &scratch);
+    variables.iter().for_each(|(name, value)| reader.export(name, value));
     let commands = reader.read(page, &read(page), &scratch);
     (reader, commands)
 }
@@ -184,6 +191,55 @@ fn every_kind_of_flow_error_is_explained() {
     assert_eq!(missing, Vec::<&str>::new());
 }
 
+/// The names in code marks that stand in the second column of the tables of section 1 of `docs/behaviour.md`.
+fn answers_that_are_listed() -> Vec<String> {
+    let told = sections(&read("docs/behaviour.md"), 2);
+    let (_, body) = told.iter().find(|(title, _)| title.starts_with("1. ")).unwrap();
+    let mut names = Vec::new();
+    for line in body.lines().filter(|line| line.starts_with("| 1.")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
+        assert_eq!(cells.len(), 4, "{line}");
+        let how = cells[3].trim();
+        let says = ["recorded", "derived", "no answer", "none", "all that"].iter().any(|word| how.starts_with(word));
+        assert!(says, "where does this come from on replay? {line}");
+        names.extend(cells[1].split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    names
+}
+
+#[test]
+fn every_answer_that_a_guest_can_get_is_listed_with_where_it_comes_from() {
+    let contract = read("wit/cordapp.wit");
+    let interface = contract.split("interface flow {").nth(1).unwrap().split("\n}").next().unwrap();
+    let world = contract.split("world flows {").nth(1).unwrap().split("\n}").next().unwrap();
+    let functions = |text: &str| -> BTreeSet<String> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("//") && line.contains(": func("));
+        lines.map(|line| line.trim_start_matches("export ").split(':').next().unwrap().to_owned()).collect()
+    };
+    let mut calls = functions(interface);
+    assert!(calls.len() > 15, "{calls:?}");
+    calls.extend(functions(world));
+
+    // As the host defines them: `cli::terminal_stdin::add_to_linker` is `cli/terminal-stdin`.
+    let source = read("host/sandbox/src/wasi.rs");
+    let defined = source.lines().filter_map(|line| line.trim().split_once("::add_to_linker"));
+    for (path, _) in defined {
+        let (package, interface) = path.rsplit_once("::").unwrap();
+        let package = match package {
+            "clock" => "clocks",
+            "randomness" => "random",
+            package => package,
+        };
+        calls.insert(format!("{package}/{}", interface.replace('_', "-")));
+    }
+    let listed = answers_that_are_listed();
+    let names: BTreeSet<String> = listed.iter().cloned().collect();
+    // Not calls of the contract, but answers all the same.
+    calls.extend(["insecure-seed", "memory.grow"].map(str::to_owned));
+    assert_eq!(names.difference(&calls).collect::<Vec<_>>(), Vec::<&String>::new(), "no guest can call these");
+    assert_eq!(calls.difference(&names).collect::<Vec<_>>(), Vec::<&String>::new(), "these are not listed");
+}
+
 #[test]
 fn every_setting_is_listed_with_its_default() {
     let folder = tempfile::tempdir().unwrap();
@@ -279,6 +335,25 @@ fn the_readme_can_be_followed() {
 #[test]
 fn the_tutorial_for_cordapp_authors_can_be_followed() {
     assert!(follow("docs/cordapps.md").1 > 10);
+}
+
+/// The packages that the page names are installed from where they were downloaded before.
+#[test]
+fn the_page_about_python_can_be_followed() {
+    let made = std::process::Command::new(root().join("tests/python-cordapp/build.sh")).output().unwrap();
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{said}");
+    let wheels = root().join("target/python-cordapp/wheels");
+    if said.contains("SKIPPED") {
+        eprint!("{said}");
+        return;
+    }
+    for package in read("tests/python-cordapp/requirements.txt").lines() {
+        assert!(read("docs/python.md").contains(package), "docs/python.md does not install {package}");
+    }
+    let wheels = wheels.canonicalize().unwrap();
+    let offline = [("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", wheels.to_str().unwrap())];
+    assert!(follow_with("docs/python.md", &offline).1 > 15);
 }
 
 #[test]

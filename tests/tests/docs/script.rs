@@ -65,6 +65,12 @@ impl Reader {
         Reader { shell, input, output, folder, commands: 0 }
     }
 
+    /// Tells the shell something that a page does not: a variable of its surroundings.
+    pub fn export(&mut self, variable: &str, value: &str) {
+        let (_, exit) = self.ask(&format!("export {variable}='{value}'"));
+        assert_eq!(exit, 0, "{variable}={value}");
+    }
+
     /// Where the reader works.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -1,5 +1,6 @@
 //! `maxhost cordapp`: look at components and install them.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use maxhost_model::text::one_line;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use super::{cordapp_build, cordapp_new};
 use crate::cli::CordappCommand;
 use crate::context::{Context, Outcome};
+use crate::embedded_sdk;
 use crate::files::{self, io_problem};
 use crate::units::show_size;
 
@@ -20,16 +22,21 @@ const LARGEST_COMPONENT: u64 = 256 << 20;
 pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
     match command {
         CordappCommand::New { name } => cordapp_new::execute(context, &name),
+        CordappCommand::Wit => {
+            let contract = embedded_sdk::contract()?;
+            context.out.object(&json!({ "wit": contract }), || contract.trim_end().to_owned());
+            Ok(0)
+        }
         CordappCommand::Build { path } => cordapp_build::execute(context, &path),
         CordappCommand::Inspect { file } => {
-            let (_, inspection) = inspect(&file)?;
+            let (_, inspection) = inspect(&file, None)?;
             context.out.object(&describe(&inspection), || text(&inspection));
             Ok(0)
         }
         CordappCommand::Install { file, replace } => {
-            let folder = context.config()?.cordapps();
-            let (wasm, inspection) = inspect(&file)?;
-            let installed = install(&wasm, &inspection, &folder, replace)?;
+            let config = context.config()?;
+            let (wasm, inspection) = inspect(&file, Some(&config.code()))?;
+            let installed = install(&wasm, &inspection, &config.cordapps(), replace)?;
             let mut object = describe(&inspection);
             object["file"] = installed.display().to_string().into();
             context.out.object(&object, || installed.display().to_string());
@@ -38,23 +45,35 @@ pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
     }
 }
 
-/// Reads and checks a component. Gives its bytes too.
+/// Reads and checks a component. Gives its bytes too. What is compiled for that is kept in the folder `code`, for a host.
 ///
 /// # Errors
 /// It cannot be read, or is no component a host would run.
-pub fn inspect(file: &Path) -> Result<(Vec<u8>, Inspection), Problem> {
+pub fn inspect(file: &Path, code: Option<&Path>) -> Result<(Vec<u8>, Inspection), Problem> {
     let read = files::read_at_most(file, LARGEST_COMPONENT)
         .map_err(|error| io_problem(Code::FileUnreadable, "read", file, &error))?;
     let wasm = read.ok_or_else(|| {
         let message = format!("{} is larger than {}: no component is", file.display(), show_size(LARGEST_COMPONENT));
         Problem::new(Code::ComponentTooLarge, message).detail("file", file.display().to_string())
     })?;
-    let inspection = maxhost_sandbox::inspect(&wasm).map_err(|error| {
+    let inspection = match code.filter(|folder| is_our_users(folder)) {
+        Some(folder) => maxhost_sandbox::inspect_keeping_code(&wasm, folder),
+        None => maxhost_sandbox::inspect(&wasm),
+    };
+    let inspection = inspection.map_err(|error| {
         let problem = Problem::from(error);
         Problem { message: format!("{}: {}", file.display(), problem.message), ..problem }
             .detail("file", file.display().to_string())
     })?;
     Ok((wasm, inspection))
+}
+
+/// Whether a folder in the host's data would belong to whom the data belong to. Compiled code is executed, so a host takes
+/// none from a folder of somebody else.
+fn is_our_users(folder: &Path) -> bool {
+    // SAFETY: the call takes nothing and cannot fail.
+    let us = unsafe { libc::geteuid() };
+    folder.parent().and_then(|data| data.metadata().ok()).is_some_and(|data| data.uid() == us)
 }
 
 /// What a component is, for programs.

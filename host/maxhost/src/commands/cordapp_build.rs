@@ -44,7 +44,7 @@ pub fn execute(context: &Context, path: &Path) -> Outcome {
         .remedy("add to its Cargo.toml: [lib] crate-type = [\"cdylib\", \"lib\"]"));
     }
     for wasm in built {
-        let (bytes, inspection) = cordapp::inspect(&wasm)?;
+        let (bytes, inspection) = cordapp::inspect(&wasm, None)?;
         let target = cordapps_folder(path)?.join(format!("{}.wasm", inspection.descriptor.name));
         files::create_dir(target.parent().unwrap_or(path))?;
         files::write_atomically(&target, &bytes)?;

@@ -315,7 +315,7 @@ fn cordapps(config: &Config) -> Check {
         if !path.is_file() {
             return wrong("cordapps", format!("{} is no regular file", path.display()), "remove it from the folder");
         }
-        match cordapp::inspect(&path) {
+        match cordapp::inspect(&path, Some(&config.code())) {
             Ok((_, found)) => names.push(format!("{} {}", found.descriptor.name, found.descriptor.version)),
             Err(problem) => return wrong("cordapps", problem.message, problem.remedy),
         }

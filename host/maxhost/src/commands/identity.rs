@@ -144,7 +144,7 @@ fn cordapps_of(present: &[Present]) -> Vec<String> {
 
 /// The CorDapps that were named, if they are installed: otherwise the host would quarantine the new identity.
 fn checked(config: &Config, cordapps: Vec<String>) -> Result<Vec<String>, Problem> {
-    let installed = installed(&config.cordapps())?;
+    let installed = installed(config)?;
     for cordapp in &cordapps {
         let wanted = manifest::cordapp_ref(cordapp)
             .map_err(|message| Problem::new(Code::Usage, format!("--cordapp: {message}")))?;
@@ -159,13 +159,14 @@ fn checked(config: &Config, cordapps: Vec<String>) -> Result<Vec<String>, Proble
 }
 
 /// The components of a folder; what cannot be used is passed over, as a host does.
-fn installed(folder: &Path) -> Result<Vec<Inspection>, Problem> {
+fn installed(config: &Config) -> Result<Vec<Inspection>, Problem> {
+    let (folder, code) = (&config.cordapps(), config.code());
     let unreadable = |error| io_problem(Code::FileUnreadable, "read the folder", folder, &error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();
         if file.extension().is_some_and(|extension| extension == "wasm")
-            && let Ok((_, inspection)) = cordapp::inspect(&file)
+            && let Ok((_, inspection)) = cordapp::inspect(&file, Some(&code))
         {
             found.push(inspection);
         }

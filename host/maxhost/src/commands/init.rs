@@ -96,7 +96,7 @@ fn components(folder: Option<&Path>) -> Result<Vec<(Vec<u8>, Inspection)>, Probl
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if path.extension().is_some_and(|extension| extension == "wasm") && path.is_file() {
-            found.push(cordapp::inspect(&path)?);
+            found.push(cordapp::inspect(&path, None)?);
         }
     }
     if found.is_empty() {

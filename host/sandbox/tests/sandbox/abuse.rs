@@ -147,6 +147,17 @@ async fn handles_are_counted() {
 }
 
 #[tokio::test]
+async fn output_that_the_host_would_make_for_the_guest_is_bounded() {
+    returned(run("print-zeroes", &1024_u64.to_le_bytes()).await.0);
+    for count in [(64 << 10) + 1, 1 << 40, u64::MAX] {
+        let (end, control) = run("print-zeroes", &count.to_le_bytes()).await;
+        let trap = trap(end);
+        assert_eq!(trap.kind, TrapKind::Fault, "{count}: {}", trap.message);
+        assert!(control.seen.lock().unwrap().log.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn the_host_is_well_after_all_of_them() {
     for flow in ["panic", "recurse", "eat-memory", "stray", "exit", "flood", "hoard-handles"] {
         for _ in 0..20 {

@@ -171,6 +171,16 @@ async fn there_is_no_world_outside() {
 }
 
 #[tokio::test]
+async fn who_asks_for_files_and_sockets_is_told_that_there_are_none() {
+    let (end, _) = run("outside", b"").await;
+    let text = String::from_utf8(returned(end)).unwrap();
+    let refused = "Err(ErrorCode { code: 1, name: \"access-denied\", message: ";
+    assert_eq!(text.matches(refused).count(), 2, "{text}");
+    assert!(text.contains("permanent-resolver-failure"), "{text}");
+    assert!(text.ends_with("folders=0 terminal=false Err(StreamError::Closed)"), "{text}");
+}
+
+#[tokio::test]
 async fn log_lines_and_output_arrive_with_their_level() {
     let (end, control) = run("log", b"").await;
     returned(end);
@@ -199,4 +209,14 @@ async fn sleeping_by_the_clock_is_a_sleep_of_the_flow() {
     let slept = control.seen.lock().unwrap().slept.clone();
     assert_eq!(slept.iter().sum::<u64>(), 3_600_000, "{slept:?}");
     assert!(slept.iter().all(|&milliseconds| milliseconds <= 300_000), "{slept:?}");
+}
+
+#[tokio::test]
+async fn polling_clocks_is_a_sleep_until_the_first_of_them() {
+    let (end, control) = run("poll-clocks", b"").await;
+    let text = String::from_utf8(returned(end)).unwrap();
+    assert_eq!(text, "[1] [1, 3] [true, true, false]");
+    // The test's clock moves by a nanosecond with every look at it: the last sleep of a wait is rounded up.
+    let slept = control.seen.lock().unwrap().slept.iter().sum::<u64>();
+    assert!((700_000..700_010).contains(&slept), "{slept}");
 }

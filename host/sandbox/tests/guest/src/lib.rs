@@ -30,6 +30,9 @@ const FLOWS: &[(&str, Flow)] = &[
     ("clocks", clocks),
     ("random", random),
     ("environment", environment),
+    ("outside", outside),
+    ("print-zeroes", print_zeroes),
+    ("poll-clocks", poll_clocks),
     ("sleep-by-clock", sleep_by_clock),
     ("exit", |_| std::process::exit(3)),
     ("spin", spin),
@@ -145,6 +148,46 @@ fn environment(_: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let listing = std::fs::read_dir("/").is_err();
     let connect = std::env::vars().count() + std::env::args().count();
     Ok(format!("stdin={read} no-thread={thread} no-file={file} no-dir={listing} vars={connect}").into_bytes())
+}
+
+/// Asks WASI itself for whatever lies outside: what a language runtime would be told.
+fn outside(_: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    use wasip2::filesystem::preopens::get_directories;
+    use wasip2::sockets::network::IpAddressFamily;
+    use wasip2::sockets::{instance_network, ip_name_lookup, tcp_create_socket, udp_create_socket};
+
+    let tcp = tcp_create_socket::create_tcp_socket(IpAddressFamily::Ipv4).map(drop);
+    let udp = udp_create_socket::create_udp_socket(IpAddressFamily::Ipv6).map(drop);
+    let network = instance_network::instance_network();
+    let name = ip_name_lookup::resolve_addresses(&network, "localhost").map(drop);
+    let folders = get_directories().len();
+    let terminal = wasip2::cli::terminal_stdout::get_terminal_stdout().is_some();
+    let input = wasip2::cli::stdin::get_stdin().blocking_read(10).map(|bytes| bytes.len());
+    Ok(format!("{tcp:?} {udp:?} {name:?} folders={folders} terminal={terminal} {input:?}").into_bytes())
+}
+
+/// Has its host make so many bytes of output (u64, little-endian).
+fn print_zeroes(arguments: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    let count = u64::from_le_bytes(arguments.try_into().unwrap_or_default());
+    let _ = wasip2::cli::stdout::get_stdout().write_zeroes(count);
+    Ok(Vec::new())
+}
+
+/// Waits for the first of three moments, and names those of five pollables that are ready then.
+fn poll_clocks(_: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    use wasip2::clocks::monotonic_clock::{now, subscribe_duration, subscribe_instant};
+    const SECOND: u64 = 1_000_000_000;
+
+    let late = [subscribe_duration(700 * SECOND), subscribe_instant(now() + 400 * SECOND), subscribe_duration(u64::MAX)];
+    let waiting: Vec<_> = late.iter().collect();
+    let first = wasip2::io::poll::poll(&waiting);
+    let output = wasip2::cli::stdout::get_stdout();
+    let stream = output.subscribe();
+    let all: Vec<_> = late.iter().chain([&stream]).collect();
+    let then = wasip2::io::poll::poll(&all);
+    late[0].block();
+    let ready: Vec<bool> = late.iter().map(|pollable| pollable.ready()).collect();
+    Ok(format!("{first:?} {then:?} {ready:?}").into_bytes())
 }
 
 fn sleep_by_clock(_: Vec<u8>) -> Result<Vec<u8>, Failure> {
