@@ -117,7 +117,7 @@ pub enum WaitKind {
     FlowInfo,
     /// Sleep.
     Sleep,
-    /// The flow has ended but for the confirmation of sessions it opened (spec 1.4).
+    /// The flow has ended but for the confirmation of sessions it opened (docs/behaviour.md 4.7).
     Confirmation,
 }
 
