@@ -389,9 +389,9 @@ pub struct ParametersView {
     pub minimum_platform_version: u32,
     /// Names of the notaries, with whether they validate.
     pub notaries: Vec<(String, bool)>,
-    /// Bytes.
+    /// The largest message between nodes, bytes.
     pub max_message_size: u64,
-    /// Bytes.
+    /// The largest transaction with its attachments, bytes.
     pub max_transaction_size: u64,
     /// Milliseconds since 1970.
     pub modified_ms: i64,
@@ -417,11 +417,11 @@ pub struct NodeInfoView {
 /// A change of the network map.
 #[derive(Debug, Clone)]
 pub enum NetworkChange {
-    /// Came.
+    /// A party has come to the network, or has changed.
     Added(PartyView),
     /// Was replaced.
     Modified(PartyView),
-    /// Went.
+    /// The party of this name has left the network.
     Removed(String),
 }
 

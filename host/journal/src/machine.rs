@@ -72,7 +72,7 @@ pub enum Outgoing {
 pub struct Flush {
     /// Number and bytes of the new log segment.
     pub segment: Option<(u32, Bytes)>,
-    /// Messages.
+    /// The messages that leave once the unit is written, in order.
     pub outgoing: Vec<Outgoing>,
     /// New progress labels with their numbers.
     pub progress: Vec<(u64, String)>,

@@ -60,9 +60,9 @@ impl Global {
 pub enum Color {
     /// On a terminal, unless NO_COLOR is set.
     Auto,
-    /// Always.
+    /// Colours, wherever the output goes.
     Always,
-    /// Never.
+    /// No colours.
     Never,
 }
 
@@ -276,9 +276,9 @@ pub struct StartArgs {
 /// States of a flow, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FlowState {
-    /// Computing.
+    /// Flows that compute, or are about to.
     Running,
-    /// Waiting.
+    /// Flows that wait for something.
     Suspended,
     /// Held by an operator.
     Paused,

@@ -14,7 +14,7 @@ pub enum RpcError {
     ListenInvalid {
         /// As configured.
         listen: String,
-        /// Why.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
@@ -29,15 +29,15 @@ pub enum RpcError {
     /// Somebody else listens there.
     #[error("{address} is in use by another process")]
     PortInUse {
-        /// Where.
+        /// The address that was to be listened on.
         address: SocketAddr,
     },
     /// The system refused to listen there.
     #[error("cannot listen on {address}: {source}")]
     Bind {
-        /// Where.
+        /// The address that was to be listened on.
         address: SocketAddr,
-        /// Why.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
