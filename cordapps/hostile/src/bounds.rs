@@ -80,9 +80,9 @@ pub fn flood_progress() -> Result<()> {
 /// How much memory, and for how long.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Hold {
-    /// Mebibytes.
+    /// How much is taken, mebibytes.
     pub mebibytes: usize,
-    /// Milliseconds.
+    /// How long it is held, milliseconds.
     pub milliseconds: u64,
 }
 

@@ -45,7 +45,7 @@ pub enum Behaviour {
     ThrowTyped,
     /// Fails with an ordinary error.
     Fail,
-    /// Panics.
+    /// Panics with a text.
     Panic,
     /// Ends without an answer.
     End,
@@ -147,7 +147,7 @@ pub fn ends_on_start(_session: Session) -> Result<()> {
 pub struct Provocation {
     /// Who is to do it.
     pub peer: Party,
-    /// What.
+    /// What the responder does instead of answering.
     pub behaviour: Behaviour,
     /// How often to receive; once if not said.
     #[serde(default = "once")]
@@ -199,7 +199,7 @@ pub struct Relay {
     pub via: Party,
     /// Who is to do it.
     pub target: Party,
-    /// What.
+    /// What the responder does instead of answering.
     pub behaviour: Behaviour,
     /// The one between catches the error and throws one of its own.
     #[serde(default)]

@@ -30,7 +30,7 @@ pub struct Edges {
     /// 32 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub narrow: Option<f32>,
-    /// Any.
+    /// A text of any length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// By number.

@@ -27,7 +27,7 @@ pub enum Error {
     /// The host did not come up, or is gone.
     #[error("the host is not running: {reason}\nits log:\n{log}")]
     Host {
-        /// Why.
+        /// The host's reason.
         reason: String,
         /// The last lines it logged.
         log: String,

@@ -15,7 +15,7 @@ pub enum Error {
     },
     /// What begins at this offset is nothing that CBOR knows.
     Malformed {
-        /// Where.
+        /// The offset in the input, bytes.
         at: usize,
     },
     /// A text is not UTF-8.
@@ -44,7 +44,7 @@ pub enum Error {
     },
     /// The bytes are well-formed, but not the only ones for their value, or the value has no deterministic bytes.
     NotDeterministic {
-        /// Where.
+        /// The offset in the input, bytes.
         at: usize,
         /// The rule that is broken.
         rule: Rule,

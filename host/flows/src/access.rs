@@ -177,7 +177,7 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// Everything.
+    /// The rights of a caller who may do everything.
     #[must_use]
     pub fn all() -> Rights {
         Rights { permissions: vec![Permission { action: None, flow: None }], identities: None }

@@ -53,7 +53,7 @@ pub struct StartFlow {
     pub flow: String,
     /// What it is called with.
     pub arguments: Arguments,
-    /// Makes the start idempotent (spec 1.7): 1 to 512 characters.
+    /// Makes the start idempotent (docs/behaviour.md 6.1): 1 to 512 characters.
     pub client_id: Option<String>,
 }
 
@@ -389,9 +389,9 @@ pub struct ParametersView {
     pub minimum_platform_version: u32,
     /// Names of the notaries, with whether they validate.
     pub notaries: Vec<(String, bool)>,
-    /// Bytes.
+    /// The largest message between nodes, bytes.
     pub max_message_size: u64,
-    /// Bytes.
+    /// The largest transaction with its attachments, bytes.
     pub max_transaction_size: u64,
     /// Milliseconds since 1970.
     pub modified_ms: i64,
@@ -417,11 +417,11 @@ pub struct NodeInfoView {
 /// A change of the network map.
 #[derive(Debug, Clone)]
 pub enum NetworkChange {
-    /// Came.
+    /// A party has come to the network, or has changed.
     Added(PartyView),
     /// Was replaced.
     Modified(PartyView),
-    /// Went.
+    /// The party of this name has left the network.
     Removed(String),
 }
 
@@ -466,9 +466,9 @@ pub trait HostApi: Send + Sync + 'static {
     async fn flow(&self, caller: &Caller, flow: FlowId) -> ApiResult<FlowDetail>;
     /// A page of flows.
     async fn list_flows(&self, caller: &Caller, filter: FlowFilter) -> ApiResult<FlowPage>;
-    /// True if something was killed (spec 1.5).
+    /// True if something was killed (docs/behaviour.md 4.8).
     async fn kill_flow(&self, caller: &Caller, flow: FlowId) -> ApiResult<bool>;
-    /// Forgets a finished flow (spec 1.7). True if something was removed.
+    /// Forgets a finished flow (docs/behaviour.md 6.2). True if something was removed.
     async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool>;
     /// Finished flows of the caller that have a client id.
     async fn finished_client_ids(&self, caller: &Caller, identity: Option<&str>) -> ApiResult<Vec<FinishedClientId>>;

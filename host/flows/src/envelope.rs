@@ -49,7 +49,7 @@ impl Envelope {
         }
     }
 
-    /// Bytes of the largest message of a flow in it, which the network limits (spec 2.4).
+    /// Bytes of the largest message of a flow in it, which the network limits (docs/behaviour.md 5.4).
     pub fn largest_payload(&self) -> usize {
         let frames = match &self.content {
             Some(Content::Initiation(initiation)) => return initiation.payload.as_ref().map_or(0, Bytes::len),
@@ -63,7 +63,7 @@ impl Envelope {
         frames.iter().map(payload).max().unwrap_or(0)
     }
 
-    /// The same for the same message, however often it is sent: what the receiver knows it again by (spec 2.4).
+    /// The same for the same message, however often it is sent: what the receiver knows it again by (docs/behaviour.md 5.4).
     pub fn message_id(&self) -> [u8; 16] {
         let mut hash = blake3::Hasher::new();
         hash.update(self.to.as_bytes());

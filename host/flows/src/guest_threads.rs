@@ -58,7 +58,7 @@ struct State {
 
 #[derive(Default)]
 struct Account {
-    /// Nanoseconds.
+    /// The processor time that it has had, nanoseconds.
     had: u64,
     queue: VecDeque<Arc<Task>>,
     /// Runs of it that are being polled.

@@ -1,6 +1,6 @@
 //! Responders whose initiator has ended before it learned of them.
 //!
-//! A flow that fails or is killed does not wait for sessions that are still initiating; spec 1.4 has them told on
+//! A flow that fails or is killed does not wait for sessions that are still initiating; docs/behaviour.md 4.6 has them told on
 //! confirmation. The flow is gone by then, so the host tells them, as the flow would have: what it had sent since its
 //! initiation, then the error it ended in. The initiation was the initiator's frame 0, so this begins with its frame 1;
 //! if the flow itself sent a frame 1, that one is in the responder's inbox already and this one is ignored.

@@ -193,14 +193,14 @@ pub enum OperatorEvent {
     IdentityQuarantined {
         /// Its name, or the manifest's.
         identity: String,
-        /// Why.
+        /// The code of the error that says why.
         code: String,
-        /// Why, for people.
+        /// The reason, in words.
         reason: String,
     },
     /// A flow was started by RPC.
     FlowStarted {
-        /// Identity.
+        /// The name of the identity that runs the flow.
         identity: String,
         /// Public id.
         flow_id: String,
@@ -209,7 +209,7 @@ pub enum OperatorEvent {
     },
     /// A flow ended.
     FlowEnded {
-        /// Identity.
+        /// The name of the identity that runs the flow.
         identity: String,
         /// Public id.
         flow_id: String,
@@ -223,13 +223,13 @@ pub enum OperatorEvent {
     },
     /// A flow needs a person.
     FlowHospitalised {
-        /// Identity.
+        /// The name of the identity that runs the flow.
         identity: String,
         /// Public id.
         flow_id: String,
         /// `cordapp/flow`.
         flow: String,
-        /// Why.
+        /// The reason, in words.
         reason: String,
     },
 }

@@ -21,10 +21,10 @@ pub enum Call {
     RefuseSession {
         /// As asked for.
         party: String,
-        /// Why.
+        /// The reason, which the guest is told.
         error: Box<FlowError>,
     },
-    /// Sends.
+    /// Sends one message to each of these sessions.
     Send(Vec<(u32, Bytes)>),
     /// Receives the next message.
     Receive {
@@ -37,14 +37,14 @@ pub enum Call {
     SendAndReceive {
         /// With this session.
         session: u32,
-        /// What.
+        /// The message, as CBOR.
         payload: Bytes,
     },
     /// One message of each.
     ReceiveAll(Vec<u32>),
     /// Until one has something to receive, or the deadline.
     WaitAny {
-        /// Which.
+        /// The sessions that are waited for.
         sessions: Vec<u32>,
         /// Until when.
         deadline: Option<Millis>,
@@ -60,7 +60,7 @@ pub enum Call {
 /// The answer to a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// Done.
+    /// The call has no value to give.
     Done,
     /// A session.
     Session(u32),
@@ -107,7 +107,7 @@ pub struct Wait {
 /// Which call waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitKind {
-    /// Receive.
+    /// The flow waits for messages.
     Receive,
     /// Receive from all.
     ReceiveAll,
@@ -115,9 +115,9 @@ pub enum WaitKind {
     WaitAny,
     /// Flow info.
     FlowInfo,
-    /// Sleep.
+    /// The flow sleeps until a moment.
     Sleep,
-    /// The flow has ended but for the confirmation of sessions it opened (spec 1.4).
+    /// The flow has ended but for the confirmation of sessions it opened (docs/behaviour.md 4.7).
     Confirmation,
 }
 

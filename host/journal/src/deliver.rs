@@ -18,7 +18,7 @@ pub enum Delivery {
     /// It names a session this flow does not have, has not used yet, or has no more since it ended. Such a batch may
     /// not be stored: its place in the inbox belongs to the peer.
     UnknownSession,
-    /// It does not come from the session's counterparty: somebody tries to speak for another (spec 2.1). Such a batch
+    /// It does not come from the session's counterparty: somebody tries to speak for another (docs/behaviour.md 5.1). Such a batch
     /// may not be stored either.
     ForeignSender,
 }

@@ -1,4 +1,4 @@
-//! The end of a flow (spec 1.4, 2.5): what is waited for, and what the peers are told.
+//! The end of a flow (docs/behaviour.md 4.6, 4.7): what is waited for, and what the peers are told.
 
 use bytes::Bytes;
 use maxhost_model::{ErrorId, ErrorKind, FlowError};
@@ -62,7 +62,7 @@ impl Machine {
         error
     }
 
-    /// An exception that cannot be sent as it is goes as a plain one with its message (spec 1.4).
+    /// An exception that cannot be sent as it is goes as a plain one with its message (docs/behaviour.md 4.6).
     fn shortened(&self, error: &FlowError) -> FlowError {
         let mut end = error.message.len().min(self.limits.message);
         while !error.message.is_char_boundary(end) {

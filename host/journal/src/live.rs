@@ -42,7 +42,7 @@ impl Machine {
         match failure {
             Some(error) => Step::Done(Err(error)),
             None => {
-                // Even a sleep of zero is a suspension (spec 1.1), so it never ends within its own call.
+                // Even a sleep of zero is a suspension (docs/behaviour.md 2.4), so it never ends within its own call.
                 self.blocking = Some(Blocking::Sleep { until });
                 Step::Blocked
             }
@@ -85,7 +85,7 @@ impl Machine {
         }
         match session.head() {
             Head::Error(error) => Err((error, Some(index))),
-            // A flow that only sends is not disturbed by a peer that ends early (spec 2.2).
+            // A flow that only sends is not disturbed by a peer that ends early (docs/behaviour.md 5.2).
             Head::End if then_receive || session.received_from => Err((session.ended_error(), Some(index))),
             _ => Ok(()),
         }
@@ -161,7 +161,7 @@ impl Machine {
                 ),
                 None,
             )),
-            // Every use of a rejected session throws with the peer's words (spec 2.1).
+            // Every use of a rejected session throws with the peer's words (docs/behaviour.md 5.1).
             (SessionState::Rejected { .. }, Some(error)) => Err((error, Some(index))),
             _ => Ok(()),
         }

@@ -15,9 +15,9 @@ use crate::record::{Entry, Failure, Item, Origin, Refused, Seen, Segment, StartR
 use crate::session::{Session, SessionState, SessionSummary};
 use crate::wire::{Confirm, FrameBatch, FrameKind, Initiation};
 
-/// Longest sleep (spec 1.1): five minutes.
+/// Longest sleep (docs/behaviour.md 2.4): five minutes.
 pub const MAX_SLEEP_MS: u64 = 5 * 60 * 1000;
-/// Longest progress label that is kept, characters (spec 1.1).
+/// Longest progress label that is kept, characters (docs/behaviour.md 2.4).
 pub const MAX_LABEL: usize = 256;
 /// A run that does not wait is written down after so many entries or bytes.
 const FLUSH_ENTRIES: usize = 128;
@@ -72,7 +72,7 @@ pub enum Outgoing {
 pub struct Flush {
     /// Number and bytes of the new log segment.
     pub segment: Option<(u32, Bytes)>,
-    /// Messages.
+    /// The messages that leave once the unit is written, in order.
     pub outgoing: Vec<Outgoing>,
     /// New progress labels with their numbers.
     pub progress: Vec<(u64, String)>,
@@ -529,7 +529,7 @@ impl Machine {
 
     /// Our side of the sessions whose peers have not answered, and what was sent on them since. If the flow ends with an
     /// error while there are some, whoever answers their confirmation later, or has it in the inbox already, sends them
-    /// that and an error in its stead (spec 1.4).
+    /// that and an error in its stead (docs/behaviour.md 4.2).
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<(SessionId, Vec<Bytes>)> {
         let held = |index: u32| self.sessions.get(index as usize).map(|session| session.held.clone());

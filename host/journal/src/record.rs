@@ -38,7 +38,7 @@ pub enum JournalError {
     Inconsistent {
         /// Number of the entry.
         position: u64,
-        /// Why.
+        /// The reason, in words for the author.
         reason: String,
     },
 }
@@ -89,13 +89,13 @@ pub struct StartRecord {
     pub flow: String,
     /// Protocol version of the flow.
     pub flow_version: u32,
-    /// CorDapp.
+    /// The name of the CorDapp that has the flow.
     pub cordapp: String,
     /// Its version, for people.
     pub cordapp_version: String,
     /// SHA-256 of the component: old code is kept for old flows.
     pub component: [u8; 32],
-    /// CBOR.
+    /// What the flow was started with, as CBOR.
     pub arguments: Bytes,
     /// Who started it.
     pub origin: Origin,

@@ -1,4 +1,4 @@
-//! One end of a session: its state, what was received and not consumed, and the numbers of what goes out (spec 2.2).
+//! One end of a session: its state, what was received and not consumed, and the numbers of what goes out (docs/behaviour.md 5.2).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,7 +140,7 @@ impl Session {
             Some(FrameKind::Data(_)) => Head::Data,
             Some(FrameKind::End(_)) => Head::End,
             Some(FrameKind::Error(error)) => Head::Error(error.to_flow_error(&self.peer)),
-            // Confirm and Reject are taken out as they arrive; one that comes later breaks the protocol (spec 2.1).
+            // Confirm and Reject are taken out as they arrive; one that comes later breaks the protocol (docs/behaviour.md 5.1).
             Some(FrameKind::Confirm(_) | FrameKind::Reject(_)) => Head::Error(self.broke_protocol()),
         }
     }

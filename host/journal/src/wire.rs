@@ -1,4 +1,4 @@
-//! What travels between flows: initiations, and batches of frames between the two ends of a session (spec 2.1).
+//! What travels between flows: initiations, and batches of frames between the two ends of a session (docs/behaviour.md 5.1).
 //!
 //! Encoded with protobuf. Tag numbers are never used again for something else.
 
@@ -98,7 +98,7 @@ pub struct Reject {
     pub error_id: u64,
 }
 
-/// Failure of the other side: with an exception if it was a business error, else with its number only (spec 1.4).
+/// Failure of the other side: with an exception if it was a business error, else with its number only (docs/behaviour.md 4.6).
 #[derive(Clone, PartialEq, Message)]
 pub struct PeerError {
     /// The number both sides log.

@@ -1,4 +1,4 @@
-//! How errors travel between flows (spec 1.4), and what a kill does (1.5).
+//! How errors travel between flows and what a kill does (docs/behaviour.md 4).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

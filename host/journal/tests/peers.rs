@@ -1,4 +1,4 @@
-//! What a peer, or somebody who pretends to be one, may do to a session (spec 2.1, 2.4).
+//! What a peer, or somebody who pretends to be one, may do to a session (docs/behaviour.md 5.1, 5.4).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

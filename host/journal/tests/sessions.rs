@@ -1,4 +1,4 @@
-//! The session protocol: transcripts (spec 2.3), states (2.2), the calls of 1.1, and what a peer may do to us (2.1, 2.4).
+//! The session protocol: transcripts, states, calls, and what a peer may do to us (docs/behaviour.md 5).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

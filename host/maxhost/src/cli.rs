@@ -38,6 +38,18 @@ pub struct Global {
     /// How long to wait, such as 30s; while a flow runs, there is no limit unless one is given
     #[arg(long, global = true, value_name = "TIME", value_parser = units::duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
+    /// Who calls, where the host has users; the password comes from MAXHOST_PASSWORD, or is asked for
+    #[arg(long, global = true, value_name = "NAME", env = "MAXHOST_USER")]
+    pub user: Option<String>,
+    /// The authorities that the host's certificate must come from, PEM; without it, the file rpc.tls.cert
+    #[arg(long, global = true, value_name = "FILE", env = "MAXHOST_CA")]
+    pub ca: Option<PathBuf>,
+    /// The certificate of whoever calls, PEM, where the host asks for one
+    #[arg(long, global = true, value_name = "FILE", env = "MAXHOST_CERT", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, global = true, value_name = "FILE", env = "MAXHOST_KEY", requires = "cert")]
+    pub key: Option<PathBuf>,
     /// Colours on standard error and in tables
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
@@ -60,9 +72,9 @@ impl Global {
 pub enum Color {
     /// On a terminal, unless NO_COLOR is set.
     Auto,
-    /// Always.
+    /// Colours, wherever the output goes.
     Always,
-    /// Never.
+    /// No colours.
     Never,
 }
 
@@ -87,6 +99,9 @@ pub enum Command {
     /// The network as the host knows it
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Users of the gRPC port
+    #[command(subcommand)]
+    User(UserCommand),
     /// Find out what is wrong with this installation
     Doctor,
     /// Print a completion script for a shell
@@ -278,9 +293,9 @@ pub struct StartArgs {
 /// States of a flow, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FlowState {
-    /// Computing.
+    /// Flows that compute, or are about to.
     Running,
-    /// Waiting.
+    /// Flows that wait for something.
     Suspended,
     /// Held by an operator.
     Paused,
@@ -307,6 +322,37 @@ pub enum NetworkCommand {
     },
     /// Show the network parameters
     Parameters,
+}
+
+/// `maxhost user`.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user; the password comes from standard input
+    Add {
+        /// His name
+        name: String,
+        /// What he may do: ACTION, ACTION.cordapp/flow with *, or ALL; may be given several times
+        #[arg(long, value_name = "P", required = true)]
+        permission: Vec<String>,
+        /// With which identity: its name, a part that fits exactly one, or a pattern with *; all if none is given
+        #[arg(long, value_name = "N")]
+        identity: Vec<String>,
+        /// Only a certificate with his name lets him in
+        #[arg(long)]
+        no_password: bool,
+    },
+    /// List the users
+    List,
+    /// Remove a user
+    Remove {
+        /// His name
+        name: String,
+    },
+    /// Give a user another password, from standard input
+    Passwd {
+        /// His name
+        name: String,
+    },
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod identity;
 mod init;
 mod network;
 mod status;
+pub mod user;
 
 use clap::CommandFactory;
 
@@ -28,6 +29,7 @@ pub fn execute(context: &Context, command: Command) -> Outcome {
         Command::Cordapp(command) => cordapp::execute(context, command),
         Command::Flow(command) => flow::execute(context, command),
         Command::Network(command) => network::execute(context, command),
+        Command::User(command) => user::execute(context, command),
         Command::Doctor => doctor::execute(context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

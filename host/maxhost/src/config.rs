@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use maxhost_flows::options::{Eviction, HostOptions, Passphrase};
 use maxhost_model::{Code, Problem};
-use maxhost_rpc::RpcOptions;
+use maxhost_rpc::{RpcOptions, Tls};
 
+use crate::files;
 use crate::strict_toml::{self, Entry, Fault, Raw};
 
 /// The file's usual name.
 pub const FILE_NAME: &str = "maxhost.toml";
+
+/// Largest file of certificates, bytes.
+pub const LARGEST_PEM: u64 = 1 << 20;
 
 /// Environment variable with the passphrase itself; stronger than `keys.passphrase_file`.
 pub const PASSPHRASE_VARIABLE: &str = "MAXHOST_PASSPHRASE";
@@ -31,6 +35,11 @@ enum Evict {
 #[derive(Debug, Clone, PartialEq)]
 struct Settings {
     listen: String,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    users: Option<PathBuf>,
+    metrics: Option<String>,
     store: String,
     cordapps: PathBuf,
     identities: PathBuf,
@@ -71,10 +80,10 @@ pub struct Key {
 }
 
 macro_rules! keys {
-    ($($section:ident . $name:ident = $default:literal, $shown:literal, $doc:literal, $set:expr;)*) => {
+    ($($section:ident $(/ $inner:ident)? . $name:ident = $default:literal, $shown:literal, $doc:literal, $set:expr;)*) => {
         /// Every key there is.
         pub const KEYS: &[Key] = &[$(Key {
-            section: stringify!($section),
+            section: concat!(stringify!($section) $(, ".", stringify!($inner))?),
             name: stringify!($name),
             default: $default,
             doc: $doc,
@@ -85,8 +94,18 @@ macro_rules! keys {
 }
 
 keys! {
-    rpc.listen = "\"127.0.0.1:0\"", true, "where gRPC listens; loopback only, port 0 picks a free one",
+    rpc.listen = "\"127.0.0.1:0\"", true, "where gRPC listens; loopback only, unless there are TLS and users; port 0 picks a free one",
         |s, raw| { s.listen = raw.text()?; Ok(()) };
+    rpc/tls.cert = "\"tls/server.pem\"", false, "the host's certificate with those that issued it, PEM; TLS is used if it is named",
+        |s, raw| { s.tls_cert = Some(raw.text()?.into()); Ok(()) };
+    rpc/tls.key = "\"tls/server.key\"", false, "its private key, PEM",
+        |s, raw| { s.tls_key = Some(raw.text()?.into()); Ok(()) };
+    rpc/tls.client_ca = "\"tls/clients.pem\"", false, "authorities, PEM: clients must have a certificate of one of them",
+        |s, raw| { s.tls_client_ca = Some(raw.text()?.into()); Ok(()) };
+    rpc/users.file = "\"users.toml\"", false, "who may log in, written by `maxhost user`; without it whoever reaches the port may do everything",
+        |s, raw| { s.users = Some(raw.text()?.into()); Ok(()) };
+    metrics.listen = "\"127.0.0.1:9090\"", false, "where /metrics, /livez and /readyz are served over HTTP; nowhere without it",
+        |s, raw| { s.metrics = Some(raw.text()?); Ok(()) };
     store.url = "\"sqlite:data/maxhost.db\"", true, "the database; its folder is the data folder",
         |s, raw| { s.store = raw.text()?; Ok(()) };
     cordapps.dir = "\"cordapps\"", true, "installed components, *.wasm",
@@ -162,6 +181,12 @@ impl Settings {
         let rpc = RpcOptions::default();
         Settings {
             listen: rpc.listen,
+            // Each of these is off until it is named.
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            users: None,
+            metrics: None,
             store: "sqlite:data/maxhost.db".to_owned(),
             cordapps: defaults.cordapps,
             identities: "identities".into(),
@@ -311,6 +336,52 @@ impl Config {
         &self.settings.listen
     }
 
+    /// The file of users, if there are users.
+    pub fn users_file(&self) -> Option<PathBuf> {
+        self.settings.users.as_ref().map(|file| self.root.join(file))
+    }
+
+    /// Where metrics are served, if they are.
+    pub fn metrics(&self) -> Option<&str> {
+        self.settings.metrics.as_deref()
+    }
+
+    /// The file with the host's certificate, if there is TLS.
+    pub fn certificate_file(&self) -> Option<PathBuf> {
+        self.settings.tls_cert.as_ref().map(|file| self.root.join(file))
+    }
+
+    /// Whether clients must have certificates.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.settings.tls_client_ca.is_some()
+    }
+
+    /// What the gRPC server needs for TLS, if there is TLS.
+    ///
+    /// # Errors
+    /// `config-invalid` if one of the two files is named without the other; `file-not-found`, `file-unreadable`.
+    pub fn tls(&self) -> Result<Option<Tls>, Problem> {
+        let settings = &self.settings;
+        let (certificate, key) = match (&settings.tls_cert, &settings.tls_key) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            (None, None) if settings.tls_client_ca.is_none() => return Ok(None),
+            _ => {
+                let text = format!("{}: [rpc.tls] needs both cert and key", self.file.display());
+                return Err(Problem::new(Code::ConfigInvalid, text));
+            }
+        };
+        let read = |file: &PathBuf| {
+            let file = self.root.join(file);
+            files::read_text(&file, LARGEST_PEM)
+                .map_err(|error| files::io_problem(Code::FileUnreadable, "read", &file, &error))
+        };
+        Ok(Some(Tls {
+            certificate: read(certificate)?,
+            key: read(key)?.into(),
+            client_ca: settings.tls_client_ca.as_ref().map(read).transpose()?,
+        }))
+    }
+
     /// The file with the passphrase, if one is named.
     pub fn passphrase_file(&self) -> Option<PathBuf> {
         self.settings.passphrase_file.as_ref().map(|file| self.root.join(file))
@@ -410,7 +481,12 @@ fn apply_entry(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
 }
 
 fn variable_of(key: &Key) -> String {
-    format!("MAXHOST_{}_{}", key.section.to_uppercase(), key.name.to_uppercase())
+    format!("MAXHOST_{}_{}", prefix_of(key), key.name.to_uppercase())
+}
+
+/// A section as it stands in names of variables.
+fn prefix_of(key: &Key) -> String {
+    key.section.to_uppercase().replace('.', "_")
 }
 
 fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Result<(), String> {
@@ -420,7 +496,7 @@ fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Res
     if is_service_link(variable, &value) {
         return Ok(());
     }
-    let looks_ours = KEYS.iter().any(|key| variable.starts_with(&format!("MAXHOST_{}_", key.section.to_uppercase())));
+    let looks_ours = KEYS.iter().any(|key| variable.starts_with(&format!("MAXHOST_{}_", prefix_of(key))));
     if !looks_ours {
         return Ok(());
     }
@@ -456,7 +532,7 @@ fn apply_override(settings: &mut Settings, assignment: &str) -> Result<(), Strin
     let (name, value) = assignment.split_once('=').ok_or("expected section.key=value")?;
     let key = KEYS
         .iter()
-        .find(|key| name.trim().split_once('.') == Some((key.section, key.name)))
+        .find(|key| name.trim().rsplit_once('.') == Some((key.section, key.name)))
         .ok_or_else(|| strict_toml::unknown(name.trim(), names()))?;
     (key.set)(settings, &Raw::Word(value.trim().to_owned()))
 }
@@ -504,7 +580,9 @@ mod tests {
     #[test]
     fn documented_defaults_are_the_defaults() {
         let mut settings = Settings::defaults();
-        for key in KEYS.iter().filter(|key| key.name != "passphrase_file") {
+        // What is off until it is named has an example instead of a default.
+        let off = ["passphrase_file", "cert", "key", "client_ca", "file"];
+        for key in KEYS.iter().filter(|key| !off.contains(&key.name) && key.section != "metrics") {
             let entry = &strict_toml::entries(&format!("{} = {}", key.name, key.default)).unwrap()[0];
             (key.set)(&mut settings, &entry.value).unwrap();
         }

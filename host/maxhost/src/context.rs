@@ -1,15 +1,22 @@
 //! What every command works with: options, output, configuration, a client.
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use maxhost_model::{Code, Problem};
-use maxhost_rpc::Client;
+use maxhost_rpc::{Client, ClientTls, Login};
+use zeroize::Zeroizing;
 
 use crate::cli::Global;
-use crate::config::Config;
+use crate::commands::user;
+use crate::config::{Config, LARGEST_PEM};
+use crate::files;
 use crate::output::Output;
+
+/// Environment variable with the password of the user who calls.
+const PASSWORD_VARIABLE: &str = "MAXHOST_PASSWORD";
 
 /// What every command gets.
 pub struct Context {
@@ -38,7 +45,7 @@ impl Context {
     pub fn client(&self) -> Result<Client, Problem> {
         // A variable that is set and empty is as good as not set.
         if let Some(endpoint) = self.global.endpoint.as_ref().filter(|endpoint| !endpoint.is_empty()) {
-            return Ok(Client::at(endpoint.clone(), self.global.patience()));
+            return self.equipped(Client::at(endpoint.clone(), self.global.patience()), None);
         }
         let config = self.config().map_err(|problem| match problem.code {
             Code::ConfigNotFound => problem.remedy(
@@ -46,7 +53,44 @@ impl Context {
             ),
             _ => problem,
         })?;
-        Ok(Client::new(source(config.endpoint_file()), self.global.patience()))
+        let client = Client::new(source(config.endpoint_file()), self.global.patience());
+        self.equipped(client, config.certificate_file())
+    }
+
+    /// The client with what the options and the environment say of user and certificates.
+    fn equipped(&self, client: Client, own_certificate: Option<PathBuf>) -> Result<Client, Problem> {
+        let read = |file: &PathBuf| {
+            files::read_text(file, LARGEST_PEM)
+                .map_err(|error| files::io_problem(Code::FileUnreadable, "read", file, &error))
+        };
+        // A variable that is set and empty is as good as not set.
+        let given = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
+        // Only whoever may read the host's files knows its certificate without being told.
+        let authorities = match given(&self.global.ca) {
+            Some(file) => Some(read(&file)?),
+            None => own_certificate.and_then(|file| read(&file).ok()),
+        };
+        let identity = match (given(&self.global.cert), given(&self.global.key)) {
+            (Some(certificate), Some(key)) => Some((read(&certificate)?, Zeroizing::new(read(&key)?))),
+            _ => None,
+        };
+        let client = client.with_tls(ClientTls { authorities, identity });
+        match self.global.user.clone().filter(|user| !user.is_empty()) {
+            Some(user) => {
+                let password = match std::env::var(PASSWORD_VARIABLE) {
+                    Ok(password) => Zeroizing::new(password),
+                    Err(_) if std::io::stdin().is_terminal() => user::ask(&format!("password of {user}: "))?,
+                    Err(_) => {
+                        let text = format!(
+                            "{PASSWORD_VARIABLE} is not set, and there is no terminal to ask for the password of {user}"
+                        );
+                        return Err(Problem::new(Code::Unauthenticated, text));
+                    }
+                };
+                client.with_login(&Login { user, password })
+            }
+            None => Ok(client),
+        }
     }
 
     /// Runs a command that talks to a host.

@@ -113,21 +113,30 @@ pub fn keep_private() {
 /// # Errors
 /// `directory-unwritable`, `disk-full`.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    write(path, bytes, 0o644)
+}
+
+/// As [`write_atomically`], for a file that is its owner's alone.
+///
+/// # Errors
+/// `directory-unwritable`, `disk-full`.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    write(path, bytes, 0o600)
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Problem> {
+    use std::os::unix::fs::PermissionsExt;
+    let permissions = std::fs::Permissions::from_mode(mode);
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         // Hidden, so that whoever watches the folder passes it over.
-        let mut file = tempfile::Builder::new().prefix(".new-").permissions(public()).tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(".new-").permissions(permissions.clone()).tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_data()?;
         file.persist(path).map_err(|error| error.error)?;
         std::fs::File::open(folder)?.sync_all()
     };
     write().map_err(|error| io_problem(Code::DirectoryUnwritable, "write", path, &error))
-}
-
-fn public() -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::Permissions::from_mode(0o644)
 }
 
 /// Makes everything durable that was written to the file system of a folder.

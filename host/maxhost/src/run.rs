@@ -3,9 +3,12 @@
 mod folders;
 mod line_queue;
 mod logging;
+mod logins;
 mod manifests;
+mod metrics;
 mod watch;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +16,7 @@ use maxhost_flows::Host;
 use maxhost_flows::api::{Caller, HostApi};
 use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
-use maxhost_rpc::{Bound, RpcOptions, RpcServer};
+use maxhost_rpc::{Bound, Logins, RpcOptions, RpcServer};
 use maxhost_store::DataLock;
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use serde_json::json;
@@ -28,6 +31,7 @@ use crate::context::{Context, Outcome};
 use crate::files;
 use folders::Looked;
 use logging::Events;
+pub use logins::LARGEST_USERS;
 pub use manifests::LARGEST_MANIFEST;
 use manifests::Manifests;
 
@@ -95,10 +99,12 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let mut lock = DataLock::acquire(config.data())?;
     files::narrow(config.data());
 
+    let logins = logins::start(&config, stop.clone())?;
+    let metrics = metrics::bind(&config).await?;
     let passphrase = config.passphrase()?;
     let store = SqliteStore::open(SqliteOptions::new(config.database())).await.map_err(Problem::from)?;
     let host = Host::start(config.host_options(passphrase), store).await?;
-    let ready = prepare(&config, files, &host).await;
+    let ready = prepare(&config, files, &host, logins).await;
     let (bound, looked) = match ready {
         Ok(ready) => ready,
         Err(problem) => {
@@ -106,13 +112,18 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
             return Err(problem);
         }
     };
-    let address = bound.local_addr();
+    let scheme = if config.certificate_file().is_some() { "https" } else { "http" };
+    let address = format!("{scheme}://{}", bound.local_addr());
     let endpoint = config.endpoint_file();
-    lock.set_endpoint(&format!("http://{address}"))?;
-    files::write_atomically(&endpoint, format!("http://{address}\n").as_bytes())?;
+    lock.set_endpoint(&address)?;
+    files::write_atomically(&endpoint, format!("{address}\n").as_bytes())?;
+    let metrics_at = metrics.as_ref().map(metrics::Bound::address);
+    if let Some(metrics) = metrics {
+        metrics.serve(Arc::clone(&host), stop.clone());
+    }
     // From here on: that thousands of identities came in at the start is no news, and `ready` is the first event.
     let news = host.events();
-    announce(&config, &host, &bound, started, events).await?;
+    announce(&config, &host, &bound, metrics_at, started, events).await?;
     report_events(news, events.clone());
 
     let folders = folders::watch(&config, Arc::clone(&host), looked, stop.clone());
@@ -169,7 +180,12 @@ fn watch_signals(stop: CancellationToken) -> Result<(), Problem> {
 }
 
 /// Takes the identities and listens.
-async fn prepare(config: &Config, files: usize, host: &Arc<Host>) -> Result<(Bound, Looked), Problem> {
+async fn prepare(
+    config: &Config,
+    files: usize,
+    host: &Arc<Host>,
+    logins: Option<Arc<dyn Logins>>,
+) -> Result<(Bound, Looked), Problem> {
     let mut manifests = Manifests::new(config.identities());
     let (manifests, changes) = tokio::task::spawn_blocking(move || {
         let changes = manifests.scan();
@@ -184,8 +200,9 @@ async fn prepare(config: &Config, files: usize, host: &Arc<Host>) -> Result<(Bou
     let max_message_size = usize::try_from(parameters.max_message_size).unwrap_or(usize::MAX);
     let options = config.rpc_options();
     let max_connections = connections(options.max_connections, files);
-    let options = RpcOptions { max_message_size, max_connections, ..options };
-    let bound = RpcServer::bind(options, api).await?;
+    let tls = config.tls()?;
+    let options = RpcOptions { max_message_size, max_connections, tls, ..options };
+    let bound = RpcServer::bind(options, logins, api).await?;
     Ok((bound, (manifests, refused)))
 }
 
@@ -194,6 +211,7 @@ async fn announce(
     config: &Config,
     host: &Arc<Host>,
     bound: &Bound,
+    metrics: Option<SocketAddr>,
     started: Instant,
     events: &Events,
 ) -> Result<(), Problem> {
@@ -205,6 +223,7 @@ async fn announce(
     events.emit(&json!({
         "event": "ready",
         "grpc": address.to_string(),
+        "metrics": metrics.map(|metrics| metrics.to_string()),
         "identities": identities,
         "quarantined": quarantined,
         "start_ms": start_ms,
@@ -217,7 +236,9 @@ async fn announce(
         identities,
         quarantined,
         start_ms,
-        "ready: gRPC on loopback only, without TLS or users, until there are both"
+        tls = config.certificate_file().is_some(),
+        users = config.users_file().is_some() || config.asks_for_certificates(),
+        "ready"
     );
     if quarantined > 0 {
         for identity in host.identities(&Caller::local(), None).await? {

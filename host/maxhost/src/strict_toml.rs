@@ -1,4 +1,4 @@
-//! TOML files in which every mistake is told with its line: two levels of keys, and nothing that is not known.
+//! TOML files in which every mistake is told with its line: sections and sections in them, and nothing that is not known.
 
 use maxhost_model::{Code, Problem};
 use std::path::Path;
@@ -71,12 +71,12 @@ pub fn entries(text: &str) -> Result<Vec<Entry>, Fault> {
 fn collect(text: &str, section: &str, table: &dyn TableLike, found: &mut Vec<Entry>) {
     for (name, item) in table.iter() {
         let line = table.key(name).and_then(toml_edit::Key::span).map_or(1, |span| line_of(text, span.start));
-        let inner = if section.is_empty() { item.as_table_like() } else { None };
+        // A section may have one more inside, as in `[rpc.tls]`.
+        let full = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+        let inner = if section.contains('.') { None } else { item.as_table_like() };
         match inner {
-            Some(inner) if !inner.is_empty() => collect(text, name, inner, found),
-            Some(_) => {
-                found.push(Entry { section: name.to_owned(), key: String::new(), value: Raw::Other("a section"), line })
-            }
+            Some(inner) if !inner.is_empty() => collect(text, &full, inner, found),
+            Some(_) => found.push(Entry { section: full, key: String::new(), value: Raw::Other("a section"), line }),
             None => found.push(Entry { section: section.to_owned(), key: name.to_owned(), value: raw(item), line }),
         }
     }

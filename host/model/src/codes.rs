@@ -123,6 +123,11 @@ codes! {
     CursorInvalid = "cursor-invalid", Refused, "attach with the cursor of the last event that the host sent for this flow, or with 0 to be told everything again";
     // Configuration and the host
     PermissionDenied = "permission-denied", Refused, "ask the operator of the host for the permission that the message names";
+    Unauthenticated = "unauthenticated", Refused, "log in: MAXHOST_USER and MAXHOST_PASSWORD, --user, or a certificate with --cert and --key";
+    LoginDelayed = "login-delayed", Unavailable, "wait for the time that the message names; the operator can give a new password with `maxhost user passwd`";
+    UserNotFound = "user-not-found", NotFound, "list the users with `maxhost user list`";
+    UserExists = "user-exists", Refused, "choose another name, or remove the user first";
+    UserInvalid = "user-invalid", Refused, "correct what the message names; docs/operating.md says what names, passwords and permissions are";
     ConfigInvalid = "config-invalid", Refused, "correct the file at the line given";
     ConfigNotFound = "config-not-found", NotFound, "run `maxhost init DIR` first, or name the file with --config";
     ManifestInvalid = "manifest-invalid", Refused, "correct the manifest at the line given; the host picks it up by itself";
@@ -130,7 +135,7 @@ codes! {
     DirectoryUnwritable = "directory-unwritable", Refused, "let the host's user write there";
     DataLocked = "data-locked", Refused, "stop the other host first: one data folder serves one host at a time";
     PortInUse = "port-in-use", Refused, "stop what uses the port, or set another in rpc.listen (port 0 picks a free one)";
-    ListenRefused = "listen-refused", Refused, "listen on a loopback address: without TLS and permissions the host serves nobody else";
+    ListenRefused = "listen-refused", Refused, "listen on a loopback address, or guard the port: [rpc.tls] with [rpc.users] or client_ca";
     StoreFailed = "store-failed", Unavailable, "see the host's log for the database's message; the work is retried";
     DiskFull = "disk-full", Unavailable, "free space on the disk of the data folder; waiting work goes on by itself";
     StoreIncompatible = "store-incompatible", Refused, "run the version of maxhost that wrote this data folder, or a newer one";

@@ -119,7 +119,7 @@ impl FromStr for FlowId {
     }
 }
 
-/// The number under which every side logs one error (spec 1.4): random at the origin.
+/// The number under which every side logs one error (docs/behaviour.md 4.4): random at the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ErrorId(pub u64);

@@ -57,7 +57,7 @@ impl NameQuery {
     }
 }
 
-/// Corda's `partiesFromName` (spec 6.1): `exact` asks that a value equals the query; otherwise a value contains it,
+/// Corda's `partiesFromName` (docs/behaviour.md 7.4): `exact` asks that a value equals the query; otherwise a value contains it,
 /// whatever its case.
 #[must_use]
 pub fn has_component(name: &X500Name, query: &str, exact: bool) -> bool {

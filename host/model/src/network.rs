@@ -1,4 +1,4 @@
-//! What a network agrees on, and what a node says of itself (spec 7.3).
+//! What a network agrees on, and what a node says of itself (docs/behaviour.md 9).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,7 +56,7 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
-    /// Checks the rules of spec 7.3 that need no keys.
+    /// Checks the rules of docs/behaviour.md 9.1 that need no keys.
     ///
     /// # Errors
     /// [`Invalid::NodeInfo`] with the field.
@@ -143,7 +143,7 @@ impl NetworkParameters {
         }
     }
 
-    /// Checks the rules of spec 7.3.
+    /// Checks the rules of docs/behaviour.md 9.2.
     ///
     /// # Errors
     /// [`Invalid::Parameters`] with the field.

@@ -181,7 +181,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A legal entity: a name and the key that signs for it. Parties are equal when their keys are (spec 7.2).
+/// A legal entity: a name and the key that signs for it. Parties are equal when their keys are (docs/behaviour.md 8.1).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Party {
     /// Its name.

@@ -1,4 +1,4 @@
-//! X.500 names of legal identities, by Corda's rules (spec 7.1).
+//! X.500 names of legal identities, by Corda's rules (docs/behaviour.md 7).
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -69,7 +69,7 @@ impl Attribute {
 
 /// The name of a legal identity, such as `O=Alice, L=London, C=GB`.
 ///
-/// A value of this type has passed every rule of spec 7.1. It is held as its canonical text, shared by all clones.
+/// A value of this type has passed every rule of docs/behaviour.md 7.1 and 7.2. It is held as its canonical text, shared by all clones.
 ///
 /// ```
 /// use maxhost_model::X500Name;
@@ -177,7 +177,7 @@ impl X500Name {
         self.get(Attribute::Locality).unwrap_or_default()
     }
 
-    /// Why a network operator would not register the name, if so: the full rule of spec 7.1, which is stricter than that
+    /// Why a network operator would not register the name, if so: the rule of docs/behaviour.md 7.3, which is stricter than that
     /// of names in use.
     #[must_use]
     pub fn registration_obstacle(&self) -> Option<String> {
@@ -230,7 +230,7 @@ fn check_value(attribute: Attribute, value: &str) -> Result<(), String> {
     if attribute == Attribute::Organisation { check_organisation(value) } else { Ok(()) }
 }
 
-/// What the text form cannot carry without escapes, which names do not have (spec 7.1: rejected by the parser).
+/// What the text form cannot carry without escapes, which names do not have (docs/behaviour.md 7.2).
 fn check_directory_string(value: &str) -> Result<(), String> {
     if let Some(c) = value.chars().find(|c| ",\"\\+;<>".contains(*c)) {
         return Err(format!("must not hold the character {c}"));

@@ -67,7 +67,7 @@ impl CertificateFields {
     /// The subject.
     ///
     /// # Errors
-    /// If it breaks a rule of spec 7.1.
+    /// If it breaks a rule of docs/behaviour.md 7.
     pub fn name(&self) -> Result<X500Name> {
         names::from_der(&self.subject)
     }

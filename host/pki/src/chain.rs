@@ -1,4 +1,4 @@
-//! Verifying chains of certificates up to the network's root (spec 7.2).
+//! Verifying chains of certificates up to the network's root (docs/behaviour.md 8.2).
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

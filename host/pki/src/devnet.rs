@@ -397,7 +397,7 @@ impl DevNetwork {
     /// Signs parameters and writes them, durably.
     ///
     /// # Errors
-    /// [`PkiError::Invalid`] if they break a rule of spec 7.3.
+    /// [`PkiError::Invalid`] if they break a rule of docs/behaviour.md 9.
     pub fn set_parameters(&self, parameters: NetworkParameters) -> Result<Encoded<NetworkParameters>> {
         write_parameters(&self.layout.network(), parameters, &self.parameters_key)
     }

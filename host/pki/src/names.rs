@@ -62,7 +62,7 @@ pub fn to_der(name: &X500Name) -> Vec<u8> {
     tagged(0x30, &sequence)
 }
 
-/// Reads a DER `RDNSequence`, by the rules of spec 7.1.
+/// Reads a DER `RDNSequence`, by the rules of docs/behaviour.md 7.
 ///
 /// # Errors
 /// [`PkiError::Certificate`] if it is malformed or has several values in one RDN; [`PkiError::Invalid`] if the name

@@ -21,7 +21,7 @@ pub(crate) const PARAMETERS_CERTIFICATE_FILE: &str = "parameters.pem";
 /// Makes the signed node info of a node with one identity.
 ///
 /// # Errors
-/// [`PkiError::Invalid`] if it breaks a rule of spec 7.3.
+/// [`PkiError::Invalid`] if it breaks a rule of docs/behaviour.md 9.1.
 pub fn sign_node_info(
     identity: NodeIdentity,
     key: &PrivateKey,

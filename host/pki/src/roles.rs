@@ -1,4 +1,4 @@
-//! What a certificate of a Corda network is for (spec 7.2).
+//! What a certificate of a Corda network is for (docs/behaviour.md 8.2).
 
 use crate::error::{PkiError, Result};
 

@@ -1,15 +1,20 @@
 //! A typed client: calls with deadlines, failures as [`Problem`], and following a flow over restarts of the host.
 
 mod follow;
+mod tls;
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use maxhost_model::{Code, Problem};
 use parking_lot::Mutex;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
+use zeroize::Zeroizing;
 
 use crate::proto::v1 as pb;
 use crate::proto::v1::flow_service_client::FlowServiceClient;
@@ -25,11 +30,32 @@ pub type EndpointSource = Arc<dyn Fn() -> Result<String, Problem> + Send + Sync>
 /// The largest answer that is accepted.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 
+/// What a user logs in with.
+#[derive(Clone)]
+pub struct Login {
+    /// His name.
+    pub user: String,
+    /// His password. It is wiped when it is dropped.
+    pub password: Zeroizing<String>,
+}
+
+/// Whom the client trusts, and what it shows of itself. All texts are PEM.
+#[derive(Clone, Default)]
+pub struct ClientTls {
+    /// The authorities that the host's certificate must come from.
+    pub authorities: Option<String>,
+    /// The client's own certificate and private key.
+    pub identity: Option<(String, Zeroizing<String>)>,
+}
+
 /// A client of one host.
 #[derive(Clone)]
 pub struct Client {
     source: EndpointSource,
     timeout: Duration,
+    /// The value of the header `authorization`, marked as sensitive.
+    login: Option<MetadataValue<Ascii>>,
+    tls: ClientTls,
     connected: Arc<Mutex<Option<Connected>>>,
 }
 
@@ -63,7 +89,7 @@ impl Client {
     /// A client that connects when it is first used. `timeout` bounds each call, and the first connection.
     #[must_use]
     pub fn new(source: EndpointSource, timeout: Duration) -> Client {
-        Client { source, timeout, connected: Arc::new(Mutex::new(None)) }
+        Client { source, timeout, login: None, tls: ClientTls::default(), connected: Arc::new(Mutex::new(None)) }
     }
 
     /// A client of the host at this address: `http://host:port` or `host:port`.
@@ -71,6 +97,26 @@ impl Client {
     pub fn at(endpoint: impl Into<String>, timeout: Duration) -> Client {
         let endpoint = endpoint.into();
         Client::new(Arc::new(move || Ok(endpoint.clone())), timeout)
+    }
+
+    /// Logs in with each call.
+    ///
+    /// # Errors
+    /// `request-invalid` if the name cannot be sent.
+    pub fn with_login(mut self, login: &Login) -> Result<Client, Problem> {
+        let header = crate::login::header(&login.user, &login.password);
+        let mut value = MetadataValue::try_from(header.as_str())
+            .map_err(|_| Problem::new(Code::RequestInvalid, "the user's name or password cannot be sent"))?;
+        value.set_sensitive(true);
+        self.login = Some(value);
+        Ok(self)
+    }
+
+    /// Uses TLS so, where the endpoint is `https://`.
+    #[must_use]
+    pub fn with_tls(mut self, tls: ClientTls) -> Client {
+        self.tls = tls;
+        self
     }
 
     calls! {
@@ -123,16 +169,30 @@ impl Client {
                 .detail("endpoint", endpoint.clone())
         };
         let url = if endpoint.contains("://") { endpoint.clone() } else { format!("http://{endpoint}") };
-        let target = Endpoint::from_shared(url)
+        let secure = url.starts_with("https://");
+        if self.login.is_some() && !secure && !is_loopback(&url) {
+            return Err(Problem::new(
+                Code::Usage,
+                format!("a password would cross the network in clear to {endpoint}"),
+            )
+            .remedy("write the endpoint as https://host:port"));
+        }
+        // The connection below is what is secured: for the layer of HTTP it is one like any other.
+        let target = Endpoint::from_shared(url.replacen("https://", "http://", 1))
             .map_err(|error| {
                 Problem::new(Code::Usage, format!("'{endpoint}' is not an endpoint: {error}"))
-                    .remedy("write an endpoint as http://host:port")
+                    .remedy("write an endpoint as http://host:port or https://host:port")
             })?
             .connect_timeout(self.timeout.min(Duration::from_secs(10)))
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(20));
-        let channel = target.connect().await.map_err(|error| unreachable(&root_cause(&error)))?;
+        let connected = if secure {
+            target.connect_with_connector(secured(tls::config(&self.tls)?)).await
+        } else {
+            target.connect().await
+        };
+        let channel = connected.map_err(|error| unreachable(&root_cause(&error)))?;
         *self.connected.lock() = Some(Connected { endpoint, channel: channel.clone() });
         Ok(channel)
     }
@@ -140,6 +200,9 @@ impl Client {
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
+        if let Some(login) = &self.login {
+            request.metadata_mut().insert("authorization", login.clone());
+        }
         request
     }
 
@@ -179,6 +242,32 @@ fn hosts(channel: Channel) -> HostServiceClient<Channel> {
 
 fn network(channel: Channel) -> NetworkServiceClient<Channel> {
     NetworkServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)
+}
+
+/// Makes connections by TLS.
+fn secured(
+    config: Arc<rustls::ClientConfig>,
+) -> impl tower::Service<
+    http::Uri,
+    Response = TokioIo<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>,
+    Error = std::io::Error,
+    Future = impl Future<Output = std::io::Result<TokioIo<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>> + Send,
+> + Send
++ 'static {
+    tower::service_fn(move |uri: http::Uri| {
+        let config = Arc::clone(&config);
+        async move {
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+            tls::connect(config, host, uri.port_u16().unwrap_or(443)).await.map(TokioIo::new)
+        }
+    })
+}
+
+/// Whether what is sent to this address stays on the machine.
+fn is_loopback(url: &str) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The innermost reason: "Connection refused" says more than "transport error".

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,6 +46,7 @@ pub(crate) struct Connections {
 #[derive(Debug)]
 pub(crate) struct Line {
     number: u64,
+    from: IpAddr,
     /// Calls and streams under way.
     calls: AtomicUsize,
     /// When something was last received: milliseconds since the server began.
@@ -57,6 +59,11 @@ pub(crate) struct Line {
 pub(crate) struct Busy(Arc<Line>);
 
 impl Line {
+    /// The address that the connection comes from.
+    pub(crate) fn from(&self) -> IpAddr {
+        self.from
+    }
+
     /// A call begins.
     pub(crate) fn begin(self: &Arc<Line>) -> Busy {
         self.calls.fetch_add(1, Ordering::AcqRel);
@@ -119,9 +126,10 @@ impl Connections {
         }
     }
 
-    fn enter(self: &Arc<Connections>, number: u64, stream: TcpStream) -> Connection {
+    fn enter(self: &Arc<Connections>, number: u64, from: IpAddr, stream: TcpStream) -> Connection {
         let line = Arc::new(Line {
             number,
+            from,
             calls: AtomicUsize::new(0),
             heard: AtomicU64::new(self.now()),
             given_up: CancellationToken::new(),
@@ -226,7 +234,7 @@ impl Acceptor {
     async fn next(&mut self) -> Connection {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     self.pause = FIRST_PAUSE;
                     // Small answers must not wait for a delayed acknowledgement; without this they are only slower.
                     let _slower = stream.set_nodelay(true);
@@ -235,7 +243,7 @@ impl Acceptor {
                         self.warn(|| tracing::warn!(limit, "there are as many connections as may be: silent ones are closed for new ones, and more wait (limits.rpc_connections)"));
                     }
                     self.number += 1;
-                    return self.all.enter(self.number, stream);
+                    return self.all.enter(self.number, from.ip(), stream);
                 }
                 // The client has gone again.
                 Err(error) if is_of_one_connection(&error) => {}

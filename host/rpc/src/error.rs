@@ -14,7 +14,7 @@ pub enum RpcError {
     ListenInvalid {
         /// As configured.
         listen: String,
-        /// Why.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
@@ -29,18 +29,21 @@ pub enum RpcError {
     /// Somebody else listens there.
     #[error("{address} is in use by another process")]
     PortInUse {
-        /// Where.
+        /// The address that was to be listened on.
         address: SocketAddr,
     },
     /// The system refused to listen there.
     #[error("cannot listen on {address}: {source}")]
     Bind {
-        /// Where.
+        /// The address that was to be listened on.
         address: SocketAddr,
-        /// Why.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
+    /// The certificate, the key or the authorities of clients cannot be used.
+    #[error("the certificate or the key cannot be used: {0}")]
+    Tls(#[source] tonic::transport::Error),
     /// The reflection service refused the compiled protobuf files.
     #[error("the reflection service cannot be made: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -52,11 +55,11 @@ pub enum RpcError {
 impl From<RpcError> for Problem {
     fn from(error: RpcError) -> Problem {
         let message = error.to_string();
-        match error {
+        match &error {
             RpcError::ListenInvalid { .. } => Problem::new(Code::ConfigInvalid, format!("rpc.listen: {message}"))
                 .remedy("write rpc.listen as host:port; port 0 picks a free one"),
             RpcError::NotLoopback { listen, .. } => {
-                Problem::new(Code::ListenRefused, format!("rpc.listen: {message}")).detail("listen", listen)
+                Problem::new(Code::ListenRefused, format!("rpc.listen: {message}")).detail("listen", listen.clone())
             }
             RpcError::PortInUse { address } => {
                 Problem::new(Code::PortInUse, format!("rpc.listen: {message}")).detail("address", address.to_string())
@@ -64,7 +67,19 @@ impl From<RpcError> for Problem {
             RpcError::Bind { address, .. } => Problem::new(Code::ConfigInvalid, format!("rpc.listen: {message}"))
                 .remedy("set rpc.listen to an address of this machine and a port that the host's user may use")
                 .detail("address", address.to_string()),
+            RpcError::Tls(_) => Problem::new(Code::ConfigInvalid, format!("rpc.tls: {}", innermost(&error))).remedy(
+                "name files in PEM: a certificate chain, its private key (PKCS #8), and the authorities of clients",
+            ),
             RpcError::Reflection(_) | RpcError::Serve(_) => Problem::new(Code::Internal, message),
         }
     }
+}
+
+/// The innermost reason, which says most.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

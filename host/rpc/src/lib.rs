@@ -8,14 +8,18 @@ mod connections;
 mod convert;
 mod error;
 mod explain;
+mod login;
 mod peer;
 mod server;
 mod services;
+mod users;
 
 pub mod client;
 pub mod proto;
 pub mod status;
 
-pub use client::{Client, EndpointSource, FollowFrom, FollowOptions, Observation};
+pub use client::{Client, ClientTls, EndpointSource, FollowFrom, FollowOptions, Login, Observation};
 pub use error::RpcError;
-pub use server::{Bound, RpcOptions, RpcServer};
+pub use login::{Credentials, Logins};
+pub use server::{Bound, RpcOptions, RpcServer, Tls};
+pub use users::{CertificateLogins, UserLogins, Users, UsersFault, check_name, hash_password};

@@ -1,16 +1,17 @@
-//! Who is calling: the one place where the identity of a peer becomes a [`Caller`].
+//! Who is calling: what the login found, as the services see it.
 
 use maxhost_flows::api::Caller;
-use maxhost_model::Problem;
+use maxhost_model::{Code, Problem};
 use tonic::Request;
 
-/// The caller of a request.
-///
-/// The server listens on loopback only and there are no users yet, so whoever gets through is the local user. With TLS,
-/// the certificate of the peer (`request.peer_certs()`) and the metadata of the request decide here.
+/// The caller of a request, whom [`crate::login::LoginLayer`] has found.
 ///
 /// # Errors
-/// None yet; a peer without a valid login will be refused here.
-pub(crate) fn caller<T>(_request: &Request<T>) -> Result<Caller, Problem> {
-    Ok(Caller::local())
+/// `unauthenticated` if nobody logged in.
+pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Problem> {
+    request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .ok_or_else(|| Problem::new(Code::Unauthenticated, "this host has users, and the request shows none"))
 }

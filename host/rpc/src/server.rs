@@ -1,5 +1,6 @@
-//! Listening and serving.
+//! Listening and serving, with or without TLS and users.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,14 +11,16 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic::transport::Server;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tower::util::{MapRequestLayer, MapResponseLayer};
+use zeroize::Zeroizing;
 
 use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::connections::{BACKLOG, Connections, accept};
 use crate::error::RpcError;
 use crate::explain::explain;
+use crate::login::{LoginLayer, Logins};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::v1::flow_service_server::FlowServiceServer;
 use crate::proto::v1::host_service_server::HostServiceServer;
@@ -33,11 +36,33 @@ const REQUEST_BYTES: usize = 256 << 20;
 /// How long open connections may take to end once the host was asked to stop. The whole host stops within two seconds.
 const DRAIN: Duration = Duration::from_millis(1_500);
 
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What the server shows of itself, and whom it asks for a certificate. All texts are PEM.
+#[derive(Clone)]
+pub struct Tls {
+    /// The server's certificate, followed by those that issued it.
+    pub certificate: String,
+    /// Its private key. It is wiped when it is dropped.
+    pub key: Zeroizing<String>,
+    /// The authorities whose certificates clients must have one of; `None`: clients need none.
+    pub client_ca: Option<String>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("client_ca", &self.client_ca.is_some()).finish_non_exhaustive()
+    }
+}
+
 /// How the server listens and what it allows.
 #[derive(Debug, Clone)]
 pub struct RpcOptions {
-    /// `host:port`; port 0 picks a free one. Loopback addresses only.
+    /// `host:port`; port 0 picks a free one. Without TLS loopback addresses only.
     pub listen: String,
+    /// TLS, if it is wanted.
+    pub tls: Option<Tls>,
     /// Bytes of arguments that a request may carry: the network's largest message.
     pub max_message_size: usize,
     /// Calls under way at once, over all connections. More are refused as `overloaded`.
@@ -56,6 +81,7 @@ impl Default for RpcOptions {
     fn default() -> RpcOptions {
         RpcOptions {
             listen: "127.0.0.1:0".to_owned(),
+            tls: None,
             max_message_size: 10 * 1024 * 1024,
             max_calls: 4_096,
             max_streams: 10_000,
@@ -70,18 +96,39 @@ impl Default for RpcOptions {
 pub struct RpcServer;
 
 impl RpcServer {
-    /// Listens. Connections are accepted from now on and served by [`Bound::serve`].
+    /// Listens. Connections are accepted from now on and served by [`Bound::serve`]. Without `logins` every caller is the local
+    /// user, who may do everything.
     ///
     /// # Errors
-    /// The address is not one, is not a loopback address, or is in use.
-    pub async fn bind(options: RpcOptions, api: Arc<dyn HostApi>) -> Result<Bound, RpcError> {
-        let address = loopback(&options.listen).await?;
+    /// The address is not one or is in use; it can be reached from other machines, and there is no TLS or nobody logs in; the
+    /// certificate or the key is none.
+    pub async fn bind(
+        options: RpcOptions,
+        logins: Option<Arc<dyn Logins>>,
+        api: Arc<dyn HostApi>,
+    ) -> Result<Bound, RpcError> {
+        let guarded = options.tls.is_some() && logins.is_some();
+        let address = address(&options.listen, guarded).await?;
+        let tls = options.tls.as_ref().map(server_tls).transpose()?;
         let listener = listen(address).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => RpcError::PortInUse { address },
             _ => RpcError::Bind { address, source },
         })?;
         let local_addr = listener.local_addr().map_err(|source| RpcError::Bind { address, source })?;
-        Ok(Bound { options, api, listener, local_addr })
+        Ok(Bound { options, tls, logins, api, listener, local_addr })
+    }
+}
+
+fn server_tls(tls: &Tls) -> Result<ServerTlsConfig, RpcError> {
+    let mut config =
+        ServerTlsConfig::new().identity(Identity::from_pem(&tls.certificate, tls.key.as_bytes())).timeout(HANDSHAKE);
+    if let Some(authorities) = &tls.client_ca {
+        config = config.client_ca_root(Certificate::from_pem(authorities));
+    }
+    // What is wrong with the files is told now, and not when the first client comes.
+    match Server::builder().tls_config(config.clone()) {
+        Ok(_) => Ok(config),
+        Err(source) => Err(RpcError::Tls(source)),
     }
 }
 
@@ -93,11 +140,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The address to listen on: the first that the text resolves to, if all of them are loopback addresses.
-async fn loopback(listen: &str) -> Result<SocketAddr, RpcError> {
+/// The address to listen on: the first that the text resolves to. All of them are loopback addresses, unless the port is
+/// guarded by TLS and logins.
+async fn address(listen: &str, guarded: bool) -> Result<SocketAddr, RpcError> {
     let invalid = |source| RpcError::ListenInvalid { listen: listen.to_owned(), source };
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(listen).await.map_err(invalid)?.collect();
-    if let Some(&address) = addresses.iter().find(|address| !address.ip().is_loopback()) {
+    if !guarded && let Some(&address) = addresses.iter().find(|address| !address.ip().is_loopback()) {
         return Err(RpcError::NotLoopback { listen: listen.to_owned(), address });
     }
     addresses.first().copied().ok_or_else(|| invalid(io::Error::other("no address has this name")))
@@ -106,6 +154,8 @@ async fn loopback(listen: &str) -> Result<SocketAddr, RpcError> {
 /// A server that listens and does not serve yet.
 pub struct Bound {
     options: RpcOptions,
+    tls: Option<ServerTlsConfig>,
+    logins: Option<Arc<dyn Logins>>,
     api: Arc<dyn HostApi>,
     listener: TcpListener,
     local_addr: SocketAddr,
@@ -127,9 +177,14 @@ impl Bound {
         let routes = routes(&self.options, self.api, shutdown.clone()).await?;
         let incoming = accept(self.listener, Connections::new(self.options.max_connections));
         let budget = Budget::new(REQUEST_BYTES.max(self.options.max_message_size.saturating_mul(2)));
-        let server = Server::builder()
+        let mut builder = Server::builder();
+        if let Some(tls) = self.tls {
+            builder = builder.tls_config(tls)?;
+        }
+        let server = builder
             .layer(MapResponseLayer::new(explain))
             .layer(MapRequestLayer::new(move |request| budget.meter(request)))
+            .layer(LoginLayer(self.logins))
             // A request that does not come to its end is given up; the answer has its own limit.
             .timeout(self.options.call_timeout.saturating_add(DRAIN))
             .http2_keepalive_interval(Some(self.options.keepalive))

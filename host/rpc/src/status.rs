@@ -28,8 +28,10 @@ const LONGEST_FACT: usize = 400;
 pub fn grpc_code(code: Code) -> GrpcCode {
     use maxhost_model::Class;
     match code {
-        Code::IdentityExists | Code::DirectoryInUse => GrpcCode::AlreadyExists,
+        Code::IdentityExists | Code::UserExists | Code::DirectoryInUse => GrpcCode::AlreadyExists,
         Code::ClientIdForeign | Code::PermissionDenied => GrpcCode::PermissionDenied,
+        Code::Unauthenticated => GrpcCode::Unauthenticated,
+        Code::LoginDelayed => GrpcCode::ResourceExhausted,
         Code::MessageTooLarge | Code::Overloaded | Code::DiskFull => GrpcCode::ResourceExhausted,
         Code::CursorInvalid => GrpcCode::OutOfRange,
         Code::ArgumentsInvalid

@@ -402,7 +402,7 @@ async fn a_large_snapshot_comes_in_parts_before_the_changes() {
 async fn only_loopback_addresses_are_listened_on() {
     let bind = |listen: &str| {
         let options = RpcOptions { listen: listen.to_owned(), ..options() };
-        RpcServer::bind(options, Arc::new(FakeHost::default()) as Arc<dyn HostApi>)
+        RpcServer::bind(options, None, Arc::new(FakeHost::default()) as Arc<dyn HostApi>)
     };
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:9000"] {
         let problem = Problem::from(bind(listen).await.err().unwrap());

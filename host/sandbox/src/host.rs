@@ -47,7 +47,7 @@ pub struct PeerFlowInfo {
 pub enum GuestLogLevel {
     /// For the author.
     Debug,
-    /// Ordinary.
+    /// Shown unless the operator asks for warnings only.
     Info,
     /// Needs a look some day.
     Warn,
@@ -104,7 +104,7 @@ pub trait FlowHost: Send + 'static {
     fn close(&mut self, sessions: Vec<u32>) -> impl Future<Output = CallResult<()>> + Send;
     /// What the peer said of its side.
     fn counterparty_flow_info(&mut self, session: u32) -> impl Future<Output = CallResult<PeerFlowInfo>> + Send;
-    /// Waits.
+    /// Waits for so many milliseconds, five minutes at the most.
     fn sleep(&mut self, milliseconds: u64) -> impl Future<Output = CallResult<()>> + Send;
     /// Logical time, nanoseconds since 1970. Also answers the guest's WASI clocks.
     fn now(&mut self) -> u64;

@@ -22,7 +22,7 @@ const SMALL: u64 = 4 << 10;
 /// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// Messages.
+    /// The number of messages.
     pub messages: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
@@ -65,7 +65,7 @@ impl fmt::Display for Queued {
 /// Messages and bytes that wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Messages.
+    /// The number of messages.
     pub messages: u64,
     /// Bytes of their bodies.
     pub bytes: u64,

@@ -61,7 +61,7 @@ pub enum Outcome {
     Receipt(Receipt),
     /// A registration.
     Rows(Vec<IdentityRow>),
-    /// Claims.
+    /// The claims that were made, and those that were refused.
     Claimed(Claimed),
     /// A purge.
     Count(u64),

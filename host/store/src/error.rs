@@ -16,7 +16,7 @@ pub enum StoreError {
     /// The identity is held under another claim: work that began under this one may not be written any more.
     #[error("identity {} is held under claim {current} and refuses claim {claim}", .identity.0)]
     Fenced {
-        /// Whose.
+        /// The identity that is not held.
         identity: IdentityRow,
         /// The refused claim.
         claim: Claim,
@@ -44,7 +44,7 @@ pub enum StoreError {
     /// The client id names a flow already.
     #[error("the client id is taken by flow {}", .flow.0)]
     ClientIdTaken {
-        /// Which.
+        /// The flow that has the client id.
         flow: FlowRow,
     },
     /// The message was taken before.

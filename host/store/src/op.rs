@@ -69,11 +69,11 @@ pub enum FlowOp {
     },
     /// Moves a live flow between the live states.
     SetState {
-        /// Which.
+        /// The flow that this is about.
         flow: FlowRow,
         /// Live, paused or hospital.
         state: FlowState,
-        /// Why.
+        /// The reason for the new state, if there is one.
         reason: Option<String>,
         /// How often it was tried.
         attempts: u32,
@@ -83,7 +83,7 @@ pub enum FlowOp {
     },
     /// Ends a live flow: its log and inbox go; without `keep` everything goes, its client id too.
     End {
-        /// Which.
+        /// The flow that this is about.
         flow: FlowRow,
         /// Completed, failed or killed.
         state: FlowState,
@@ -95,7 +95,7 @@ pub enum FlowOp {
     /// A client has read the result of a flow that has ended. Only the first time is kept; a flow that is not there any
     /// more is no error.
     ResultRead {
-        /// Which.
+        /// The flow that this is about.
         flow: FlowRow,
         /// When, ms since 1970.
         at: i64,
@@ -123,7 +123,7 @@ pub enum MessageOp {
     },
     /// Asks an identity of this database to open a session. Becomes an outbox row like a message.
     Initiate {
-        /// Whom.
+        /// The identity that is asked.
         to: Recipient,
         /// From [`crate::Committer::next_initiation`].
         id: i64,

@@ -105,7 +105,7 @@ pub struct FlowVersion {
 pub struct LiveFlow {
     /// Its row.
     pub row: FlowRow,
-    /// Whose.
+    /// The identity that runs the flow.
     pub identity: IdentityRow,
     /// One of the live states.
     pub state: FlowState,
@@ -118,7 +118,7 @@ pub struct FlowRecord {
     pub row: FlowRow,
     /// Its public name.
     pub id: FlowId,
-    /// Whose.
+    /// The identity that runs the flow.
     pub identity: IdentityRow,
     /// Its state.
     pub state: FlowState,

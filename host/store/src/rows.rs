@@ -27,7 +27,7 @@ pub struct End<'k> {
 pub struct StateChange<'r> {
     /// One of the live states.
     pub state: FlowState,
-    /// Why.
+    /// The reason why the flow is in this state, if there is one.
     pub reason: Option<&'r str>,
     /// How often the flow was tried.
     pub attempts: u32,

@@ -8,3 +8,4 @@ mod log;
 mod outputs;
 mod requests;
 mod surroundings;
+mod users;

@@ -229,7 +229,7 @@ impl Actor {
         }
     }
 
-    /// Nobody answers this protocol here (spec 2.3): the initiator is told, once however often the initiation is seen.
+    /// Nobody answers this protocol here (docs/behaviour.md 5.3): the initiator is told, once however often the initiation is seen.
     fn reject(&mut self, opened: &Arc<Opened>, id: i64, initiation: &Initiation) {
         let error_id = new_error_id();
         let text = maxhost_model::cut_text(format!("{} is not registered", initiation.protocol), 1024);

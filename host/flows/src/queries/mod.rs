@@ -27,7 +27,7 @@ use crate::placement::{CordappSet, FlowDef};
 use crate::registry::IdentityEntry;
 use crate::watchers::Watch;
 
-/// Longest client id, characters (spec 1.7).
+/// Longest client id, characters (docs/behaviour.md 6.1).
 const MAX_CLIENT_ID: usize = 512;
 /// Rows read at once for a list.
 const LIST_PAGE: u32 = 500;
@@ -138,7 +138,7 @@ impl Host {
     }
 
     /// A start that cannot be. A client id that is known answers for itself all the same: what later calls say beside
-    /// it is ignored (spec 1.7).
+    /// it is ignored (docs/behaviour.md 6.1).
     async fn started_before(
         &self,
         caller: &Caller,

@@ -89,6 +89,14 @@ fn manifests(config: &Config) -> Result<Vec<Present>, Problem> {
     Ok(found)
 }
 
+/// The names of all manifests of an installation.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn names(config: &Config) -> Result<Vec<X500Name>, Problem> {
+    Ok(manifests(config)?.into_iter().map(|present| present.name).collect())
+}
+
 fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
     let config = context.config()?;
     let name = X500Name::parse(name)

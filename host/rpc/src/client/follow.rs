@@ -25,7 +25,7 @@ pub enum FollowFrom {
     Start(pb::StartFlowRequest),
     /// A flow that was started before, behind this cursor.
     Flow {
-        /// UUID.
+        /// The public id of the flow, a UUID.
         flow_id: String,
         /// 0, or the cursor of the last event.
         cursor: u64,

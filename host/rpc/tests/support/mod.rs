@@ -292,7 +292,7 @@ pub fn options() -> RpcOptions {
 pub async fn serve(options: RpcOptions) -> Served {
     let host = Arc::new(FakeHost::default());
     host.labels.store(3, Ordering::SeqCst);
-    let bound = RpcServer::bind(options, Arc::clone(&host) as Arc<dyn HostApi>).await.unwrap();
+    let bound = RpcServer::bind(options, None, Arc::clone(&host) as Arc<dyn HostApi>).await.unwrap();
     let endpoint = format!("http://{}", bound.local_addr());
     let shutdown = CancellationToken::new();
     let task = tokio::spawn({

@@ -137,7 +137,7 @@ pub enum Criterion {
     Compare {
         /// The left one.
         left: Operand,
-        /// How.
+        /// The comparison.
         op: CompareOp,
         /// The right one.
         right: Operand,
@@ -184,7 +184,7 @@ pub enum Criterion {
     HasAny {
         /// The set.
         set: Set,
-        /// These.
+        /// The values of which one must be in the set.
         of: BTreeSet<String>,
     },
     /// A set is exactly this one, and not empty. Not in the language. Never unknown.

@@ -41,7 +41,7 @@ pub enum StatusFilter {
     Unconsumed,
     /// Those that cannot.
     Consumed,
-    /// Both.
+    /// States whether they are consumed or not.
     All,
 }
 

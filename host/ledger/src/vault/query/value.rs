@@ -15,7 +15,7 @@ pub struct Number(
     i128,
 );
 
-/// One.
+/// The number one: values have eighteen digits behind the point.
 const ONE: i128 = 1_000_000_000_000_000_000;
 
 impl Number {

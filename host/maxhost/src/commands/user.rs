@@ -1,0 +1,275 @@
+//! `maxhost user`: who may log in. Works on the file of users, with or without a host that runs; one that runs takes a change
+//! within a second.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use maxhost_flows::Permission;
+use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
+use maxhost_rpc::{Users, check_name, hash_password};
+use serde_json::{Value as Json, json};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+use zeroize::Zeroizing;
+
+use super::identity;
+use crate::cli::UserCommand;
+use crate::config::Config;
+use crate::context::{Context, Outcome};
+use crate::files::{self, io_problem};
+use crate::render;
+use crate::run::LARGEST_USERS;
+
+/// The file of users where the configuration names none.
+const DEFAULT_FILE: &str = "users.toml";
+/// The head of a new file.
+const HEAD: &str = "# The users of this host, written by `maxhost user`.\n";
+/// Longest line with a password that is read, bytes.
+const LONGEST_LINE: u64 = 4_096;
+
+/// Does what was typed.
+pub fn execute(context: &Context, command: UserCommand) -> Outcome {
+    let config = context.config()?;
+    let mut file = UsersFile::open(context, &config)?;
+    match command {
+        UserCommand::List => list(context, &file),
+        UserCommand::Add { name, permission, identity, no_password } => {
+            check_name(&name).map_err(|rule| invalid(&name, &rule))?;
+            if file.find(&name).is_some() {
+                let message = format!("{} has a user '{name}' already", file.path.display());
+                return Err(Problem::new(Code::UserExists, message).detail("user", name));
+            }
+            for text in &permission {
+                text.parse::<Permission>().map_err(|reason| invalid(&name, &reason))?;
+            }
+            let identities = identities(&config, &identity)?;
+            let hash = if no_password { None } else { Some(new_password(context, &name)?) };
+            file.add(&name, hash, &permission, &identities);
+            file.save()?;
+            show(context, &file, &name)
+        }
+        UserCommand::Passwd { name } => {
+            file.find(&name).ok_or_else(|| file.nobody(&name))?;
+            let hash = new_password(context, &name)?;
+            if let Some(user) = file.user_mut(&name) {
+                user["password"] = value(hash);
+            }
+            file.save()?;
+            show(context, &file, &name)
+        }
+        UserCommand::Remove { name } => {
+            let at = file.find(&name).ok_or_else(|| file.nobody(&name))?;
+            let user = file.json(at);
+            if let Some(users) = file.users_mut() {
+                users.remove(at);
+            }
+            file.save()?;
+            context.out.object(&user, || format!("{name} may log in no more"));
+            Ok(0)
+        }
+    }
+}
+
+fn invalid(name: &str, reason: &str) -> Problem {
+    Problem::new(Code::UserInvalid, format!("user '{name}': {reason}")).detail("user", name)
+}
+
+fn list(context: &Context, file: &UsersFile) -> Outcome {
+    let users: Vec<Json> = (0..file.len()).map(|at| file.json(at)).collect();
+    context.out.list(&users, &["NAME", "PERMISSIONS", "IDENTITIES"], |user| {
+        let texts = |field: &str| -> String {
+            let texts = user[field].as_array().map(Vec::as_slice).unwrap_or_default();
+            texts.iter().filter_map(Json::as_str).collect::<Vec<_>>().join("; ")
+        };
+        vec![render::cell(user, "name"), texts("permissions"), texts("identities")]
+    });
+    Ok(0)
+}
+
+fn show(context: &Context, file: &UsersFile, name: &str) -> Outcome {
+    let user = file.find(name).map_or(Json::Null, |at| file.json(at));
+    context.out.object(&user, || render::lines(&user));
+    Ok(0)
+}
+
+/// The identities that a user has: patterns as they are, parts of names as the names that they fit. None given: all.
+fn identities(config: &Config, given: &[String]) -> Result<Vec<String>, Problem> {
+    if given.is_empty() {
+        return Ok(vec!["*".to_owned()]);
+    }
+    let known = identity::names(config)?;
+    let whole = |text: &String| -> Result<String, Problem> {
+        if text.contains('*') {
+            return Ok(text.clone());
+        }
+        match (NameQuery::new(text).pick(&known), X500Name::parse(text)) {
+            (Found::One(name), _) => Ok(name.to_string()),
+            // One that this host does not have may be hosted by another, or later.
+            (Found::Nobody, Ok(name)) => Ok(name.to_string()),
+            (Found::Nobody, Err(_)) => {
+                Err(Problem::new(Code::IdentityNotFound, format!("no manifest names an identity like '{text}'"))
+                    .detail("identity", text.clone()))
+            }
+            (Found::Several(_), _) => {
+                Err(Problem::new(Code::IdentityAmbiguous, format!("'{text}' fits several identities"))
+                    .detail("identity", text.clone()))
+            }
+        }
+    };
+    given.iter().map(whole).collect()
+}
+
+/// The hash of a password from standard input: one line, asked for twice on a terminal.
+fn new_password(context: &Context, name: &str) -> Result<String, Problem> {
+    let password = if std::io::stdin().is_terminal() {
+        let first = ask(&format!("password of {name}: "))?;
+        let second = ask("once more: ")?;
+        if first != second {
+            return Err(invalid(name, "the two passwords differ"));
+        }
+        first
+    } else {
+        context.out.note("reading the password from standard input");
+        read_line()?
+    };
+    hash_password(&password).map_err(|rule| invalid(name, &rule))
+}
+
+/// Asks for a password on the terminal.
+///
+/// # Errors
+/// The terminal cannot be read.
+pub fn ask(prompt: &str) -> Result<Zeroizing<String>, Problem> {
+    // Whoever cannot see the question can still answer it.
+    let _unseen = write!(std::io::stderr(), "{prompt}").and_then(|()| std::io::stderr().flush());
+    let echo = NoEcho::start();
+    let line = read_line();
+    drop(echo);
+    let _unseen = writeln!(std::io::stderr());
+    line
+}
+
+fn read_line() -> Result<Zeroizing<String>, Problem> {
+    let mut line = Zeroizing::new(String::new());
+    let read = std::io::Read::take(std::io::stdin().lock(), LONGEST_LINE).read_line(&mut line);
+    read.map_err(|error| Problem::new(Code::FileUnreadable, format!("cannot read standard input: {error}")))?;
+    Ok(Zeroizing::new(line.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+/// A terminal that does not show what is typed, for as long as this lives.
+struct NoEcho(Option<libc::termios>);
+
+impl NoEcho {
+    fn start() -> NoEcho {
+        // SAFETY: an all-zero `termios` is a valid value; both calls work on structs of their own that live through them. Failing
+        // changes nothing.
+        unsafe {
+            let mut before: libc::termios = std::mem::zeroed();
+            if libc::tcgetattr(libc::STDIN_FILENO, &raw mut before) != 0 {
+                return NoEcho(None);
+            }
+            let mut silent = before;
+            silent.c_lflag &= !libc::ECHO;
+            libc::tcsetattr(libc::STDIN_FILENO, libc::TCSAFLUSH, &raw const silent);
+            NoEcho(Some(before))
+        }
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // SAFETY: the struct is what the terminal had before, and lives through the call.
+            unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSAFLUSH, &raw const *before) };
+        }
+    }
+}
+
+/// The file of users as it stands, comments and all.
+struct UsersFile {
+    path: PathBuf,
+    document: DocumentMut,
+}
+
+impl UsersFile {
+    fn open(context: &Context, config: &Config) -> Result<UsersFile, Problem> {
+        let path = config.users_file().unwrap_or_else(|| {
+            context.out.note("the configuration names no file of users, so that nobody has to log in yet: set [rpc.users] file = \"users.toml\"");
+            config.root().join(DEFAULT_FILE)
+        });
+        let text = match files::read_text(&path, LARGEST_USERS) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEAD.to_owned(),
+            Err(error) => return Err(io_problem(Code::FileUnreadable, "read", &path, &error)),
+        };
+        // A file that a host would refuse is not written to.
+        Users::parse(&text).map_err(|fault| broken(&path, &fault.message))?;
+        let document: DocumentMut =
+            text.parse().map_err(|error: toml_edit::TomlError| broken(&path, error.message()))?;
+        if document.get("user").is_some_and(|users| !users.is_array_of_tables()) {
+            return Err(broken(&path, "write each user as a section [[user]], so that this command can change it"));
+        }
+        Ok(UsersFile { path, document })
+    }
+
+    fn users(&self) -> Option<&ArrayOfTables> {
+        self.document.get("user").and_then(Item::as_array_of_tables)
+    }
+
+    fn users_mut(&mut self) -> Option<&mut ArrayOfTables> {
+        let made = || Item::ArrayOfTables(ArrayOfTables::new());
+        self.document.entry("user").or_insert_with(made).as_array_of_tables_mut()
+    }
+
+    fn len(&self) -> usize {
+        self.users().map_or(0, ArrayOfTables::len)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.users()?.iter().position(|user| user.get("name").and_then(Item::as_str) == Some(name))
+    }
+
+    fn user_mut(&mut self, name: &str) -> Option<&mut Table> {
+        let at = self.find(name)?;
+        self.users_mut()?.get_mut(at)
+    }
+
+    fn nobody(&self, name: &str) -> Problem {
+        Problem::new(Code::UserNotFound, format!("{} has no user '{name}'", self.path.display())).detail("user", name)
+    }
+
+    /// A user as programs see him: without the hash.
+    fn json(&self, at: usize) -> Json {
+        let Some(user) = self.users().and_then(|users| users.get(at)) else { return Json::Null };
+        let texts = |field: &str| -> Vec<String> {
+            let texts = user.get(field).and_then(Item::as_array);
+            texts.into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
+        };
+        json!({
+            "name": user.get("name").and_then(Item::as_str),
+            "permissions": texts("permissions"),
+            "identities": texts("identities"),
+            "password": user.contains_key("password"),
+        })
+    }
+
+    fn add(&mut self, name: &str, hash: Option<String>, permissions: &[String], identities: &[String]) {
+        let mut user = Table::new();
+        user["name"] = value(name);
+        if let Some(hash) = hash {
+            user["password"] = value(hash);
+        }
+        user["permissions"] = value(permissions.iter().collect::<Array>());
+        user["identities"] = value(identities.iter().collect::<Array>());
+        if let Some(users) = self.users_mut() {
+            users.push(user);
+        }
+    }
+
+    fn save(&self) -> Result<(), Problem> {
+        files::write_private(&self.path, self.document.to_string().as_bytes())
+    }
+}
+
+fn broken(path: &Path, message: &str) -> Problem {
+    Problem::new(Code::UserInvalid, format!("{}: {message}", path.display())).detail("file", path.display().to_string())
+}

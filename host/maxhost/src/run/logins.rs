@@ -1,0 +1,86 @@
+//! The file of users, read when it changes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use maxhost_model::{Code, Problem};
+use maxhost_rpc::{CertificateLogins, Logins, UserLogins, Users};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::files;
+
+/// Largest file of users, bytes.
+pub const LARGEST_USERS: u64 = 16 << 20;
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What a file looked like: when it was changed, how long it is, which file it is.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+/// The users of a file.
+///
+/// # Errors
+/// `file-not-found`, `file-unreadable`; `user-invalid` with the line.
+pub fn read(file: &Path) -> Result<Users, Problem> {
+    let text = files::read_text(file, LARGEST_USERS)
+        .map_err(|error| files::io_problem(Code::FileUnreadable, "read the users file", file, &error))?;
+    Users::parse(&text).map_err(|fault| {
+        let line = fault.at.map(|at| text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1);
+        let place = line.map_or_else(|| file.display().to_string(), |line| format!("{}:{line}", file.display()));
+        Problem::new(Code::UserInvalid, format!("{place}: {}", fault.message))
+            .detail("file", file.display().to_string())
+    })
+}
+
+/// Who may log in, as the configuration says; changes of the file count within a second, until the host stops.
+///
+/// # Errors
+/// As [`read`].
+pub fn start(config: &Config, stop: CancellationToken) -> Result<Option<Arc<dyn Logins>>, Problem> {
+    let Some(file) = config.users_file() else {
+        return Ok(config.asks_for_certificates().then(|| Arc::new(CertificateLogins) as Arc<dyn Logins>));
+    };
+    let seen = stamp(&file);
+    let users = read(&file)?;
+    if users.is_empty() {
+        tracing::warn!(file = %file.display(), "there are no users: nobody can log in until `maxhost user add` makes one");
+    }
+    let logins = Arc::new(UserLogins::new(users));
+    tokio::spawn(watch(file, seen, Arc::clone(&logins), stop));
+    Ok(Some(logins))
+}
+
+async fn watch(file: PathBuf, mut seen: Stamp, logins: Arc<UserLogins>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let path = file.clone();
+        let known = seen;
+        let looked = tokio::task::spawn_blocking(move || {
+            let now = stamp(&path);
+            (now != known).then(|| (now, read(&path)))
+        });
+        match looked.await {
+            Ok(Some((now, Ok(users)))) => {
+                tracing::info!(users = users.len(), "the users have changed");
+                logins.replace(users);
+                seen = now;
+            }
+            Ok(Some((now, Err(problem)))) => {
+                tracing::warn!(%problem, "the users file cannot be used; those of before count");
+                seen = now;
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
+
+fn stamp(file: &Path) -> Stamp {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(file).ok()?;
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+}

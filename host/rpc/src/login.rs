@@ -1,0 +1,187 @@
+//! Who calls: each request is given its [`Caller`] before it reaches a service.
+//!
+//! A host without users listens on loopback only, and whoever reaches it there is the local user. With users, a caller shows a
+//! name and a password (HTTP's basic authentication, RFC 7617), or the certificate of his connection.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures::future::Either;
+use http::header::AUTHORIZATION;
+use maxhost_flows::api::Caller;
+use maxhost_model::{Code, Problem};
+use tonic::body::Body;
+use tonic::transport::server::TlsConnectInfo;
+use tower::{Layer, Service};
+use zeroize::Zeroizing;
+
+use crate::connections::Line;
+use crate::status::to_status;
+
+/// Longest header with a name and a password, bytes.
+const LONGEST_HEADER: usize = 2_048;
+/// Services that tell nothing of the host's work: probes and tools may ask them without a login.
+const OPEN: [&str; 2] = ["/grpc.health.v1.", "/grpc.reflection."];
+
+/// What a caller shows of himself.
+#[derive(Clone)]
+pub enum Credentials {
+    /// A name and a password.
+    Password {
+        /// The user's name.
+        user: String,
+        /// The password. It is wiped when it is dropped.
+        password: Zeroizing<String>,
+    },
+    /// The common name of the verified certificate of his connection.
+    Certificate {
+        /// The name.
+        common_name: String,
+    },
+}
+
+/// Decides who a caller is.
+#[async_trait]
+pub trait Logins: Send + Sync + 'static {
+    /// The user with these credentials, who calls from this address.
+    ///
+    /// # Errors
+    /// `unauthenticated` if there is no such user or the password is another; `login-delayed` after too many wrong ones.
+    async fn login(&self, credentials: Credentials, from: IpAddr) -> Result<Caller, Problem>;
+}
+
+/// Puts the caller among the extensions of each request.
+#[derive(Clone)]
+pub(crate) struct LoginLayer(pub(crate) Option<Arc<dyn Logins>>);
+
+impl<S> Layer<S> for LoginLayer {
+    type Service = LoginService<S>;
+
+    fn layer(&self, inner: S) -> LoginService<S> {
+        LoginService { logins: self.0.clone(), inner }
+    }
+}
+
+/// See [`LoginLayer`].
+#[derive(Clone)]
+pub(crate) struct LoginService<S> {
+    logins: Option<Arc<dyn Logins>>,
+    inner: S,
+}
+
+type Answer<E> = Pin<Box<dyn Future<Output = Result<http::Response<Body>, E>> + Send>>;
+
+impl<S> Service<http::Request<Body>> for LoginService<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = Either<S::Future, Answer<S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let Some(logins) = &self.logins else {
+            request.extensions_mut().insert(Caller::local());
+            return Either::Left(self.inner.call(request));
+        };
+        let (credentials, from) = match shown(&request) {
+            Ok(Some(shown)) => shown,
+            // A service that needs a caller finds none and says so.
+            Ok(None) => return Either::Left(self.inner.call(request)),
+            Err(problem) => return Either::Right(Box::pin(async { Ok(to_status(problem).into_http()) })),
+        };
+        let logins = Arc::clone(logins);
+        // The service that was polled ready does the work; the copy takes its place.
+        let copy = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, copy);
+        Either::Right(Box::pin(async move {
+            match logins.login(credentials, from).await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    inner.call(request).await
+                }
+                Err(problem) => Ok(to_status(problem).into_http()),
+            }
+        }))
+    }
+}
+
+/// What the caller shows, and where he calls from. A password is stronger than a certificate: it is a user who calls, by way of
+/// a program.
+fn shown(request: &http::Request<Body>) -> Result<Option<(Credentials, IpAddr)>, Problem> {
+    let secured = request.extensions().get::<TlsConnectInfo<Arc<Line>>>();
+    let line = request.extensions().get::<Arc<Line>>().or_else(|| secured.map(TlsConnectInfo::get_ref));
+    let Some(from) = line.map(|line| line.from()) else { return Ok(None) };
+    if let Some(header) = request.headers().get(AUTHORIZATION) {
+        let credentials = basic(header.as_bytes()).ok_or_else(|| {
+            Problem::new(Code::Unauthenticated, "the header 'authorization' is not 'Basic' with a name and a password")
+        })?;
+        return Ok(Some((credentials, from)));
+    }
+    if OPEN.iter().any(|open| request.uri().path().starts_with(open)) {
+        return Ok(None);
+    }
+    let certificate = secured.and_then(TlsConnectInfo::peer_certs);
+    let Some(certificate) = certificate.as_ref().and_then(|chain| chain.first()) else { return Ok(None) };
+    let common_name = common_name(certificate)
+        .ok_or_else(|| Problem::new(Code::Unauthenticated, "the certificate of the connection has no common name"))?;
+    Ok(Some((Credentials::Certificate { common_name }, from)))
+}
+
+fn basic(header: &[u8]) -> Option<Credentials> {
+    if header.len() > LONGEST_HEADER {
+        return None;
+    }
+    let (scheme, encoded) = header.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let decoded = Zeroizing::new(STANDARD.decode(encoded.trim_ascii()).ok()?);
+    let (user, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some(Credentials::Password { user: user.to_owned(), password: Zeroizing::new(password.to_owned()) })
+}
+
+fn common_name(certificate: &[u8]) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The value of the header that shows a name and a password.
+pub(crate) fn header(user: &str, password: &str) -> Zeroizing<String> {
+    let plain = Zeroizing::new(format!("{user}:{password}"));
+    Zeroizing::new(format!("Basic {}", STANDARD.encode(plain.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_name_and_a_password_are_read_from_the_header() {
+        let read = |header: &str| match basic(header.as_bytes()) {
+            Some(Credentials::Password { user, password }) => Some((user, password.to_string())),
+            _ => None,
+        };
+        assert_eq!(read(&header("ann", "a:b\u{e9}")), Some(("ann".to_owned(), "a:b\u{e9}".to_owned())));
+        assert_eq!(read("basic YTo="), Some(("a".to_owned(), String::new())));
+        assert_eq!(read("Bearer YTo="), None);
+        assert_eq!(read("Basic !"), None);
+        assert_eq!(read("Basic YQ=="), None, "no colon");
+        assert_eq!(read(&format!("Basic {}", "A".repeat(LONGEST_HEADER))), None);
+        assert_eq!(read("\u{e9}\u{e9}\u{e9}"), None);
+    }
+}

@@ -1,0 +1,449 @@
+//! The users of a host: a file of names, hashes of passwords, permissions and identities; and logging in.
+//!
+//! Hashing a password takes tens of milliseconds and mebibytes on purpose, so a login that was right is remembered for a while
+//! (by a keyed hash, with a key that never leaves the process), and wrong ones are counted: by name and by address, after some
+//! that are free each further one must wait longer.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::{Argon2, Params};
+use async_trait::async_trait;
+use maxhost_flows::api::Caller;
+use maxhost_flows::{Permission, Rights};
+use maxhost_model::{Code, Problem};
+use parking_lot::{Mutex, RwLock};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::login::{Credentials, Logins};
+
+/// How long a login that was right is remembered. Another password, or a user who is gone, counts at once all the same.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Most logins that are remembered, and most names and addresses whose wrong ones are counted.
+const MOST_REMEMBERED: usize = 4_096;
+/// Wrong logins that cost no delay: of one name, and from one address.
+const FREE_BY_NAME: u32 = 3;
+const FREE_BY_ADDRESS: u32 = 10;
+/// The first delay, which doubles with each further wrong login, and the longest.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(300);
+/// After so long without a wrong login all is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(900);
+/// Passwords that are hashed at once, so that a flood of logins takes neither all memory nor all cores.
+const HASHED_AT_ONCE: usize = 2;
+/// Logins that may wait for being hashed.
+const WAITING: usize = 64;
+/// What hashing costs: RFC 9106 §4 recommends 64 MiB, three passes and four lanes where memory is scarce; a host hashes beside
+/// its work and remembers, 19 MiB and two passes are the least that OWASP names.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+/// Longest password, bytes.
+const LONGEST_PASSWORD: usize = 1_024;
+/// Longest name, characters.
+const LONGEST_NAME: usize = 64;
+
+/// One user.
+#[derive(Clone)]
+pub struct User {
+    /// The name he logs in with.
+    pub name: String,
+    /// The hash of his password in PHC form; without one only a certificate of his name lets him in.
+    hash: Option<String>,
+    rights: Arc<Rights>,
+}
+
+/// All users of a host.
+#[derive(Clone, Default)]
+pub struct Users(HashMap<String, User>);
+
+/// Why a file of users cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsersFault {
+    /// Where in the text, bytes from its beginning, if that is known.
+    pub at: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    user: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    password: Option<String>,
+    permissions: Vec<String>,
+    identities: Vec<String>,
+}
+
+/// Whether a user may be called so.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '@');
+    match name.chars().count() {
+        1..=LONGEST_NAME if name.chars().all(fits) => Ok(()),
+        _ => Err(format!("a user's name has 1 to {LONGEST_NAME} letters, digits, '_', '-', '.' and '@'")),
+    }
+}
+
+/// The hash of a password, in PHC form.
+///
+/// # Errors
+/// The password is empty or too long.
+pub fn hash_password(password: &str) -> Result<String, String> {
+    if password.is_empty() || password.len() > LONGEST_PASSWORD {
+        return Err(format!("a password has 1 to {LONGEST_PASSWORD} bytes"));
+    }
+    let mut salt = [0; 16];
+    rand::fill(&mut salt);
+    let salt = SaltString::encode_b64(&salt).map_err(|error| error.to_string())?;
+    Ok(hasher()?.hash_password(password.as_bytes(), &salt).map_err(|error| error.to_string())?.to_string())
+}
+
+fn hasher() -> Result<Argon2<'static>, String> {
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| error.to_string())?;
+    Ok(Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params))
+}
+
+impl Users {
+    /// Reads the text of a file of users.
+    ///
+    /// # Errors
+    /// It is no such text, or a name, a hash or a permission in it is none.
+    pub fn parse(text: &str) -> Result<Users, UsersFault> {
+        let file: File = toml::from_str(text).map_err(|error| UsersFault {
+            at: error.span().map(|span| span.start),
+            message: error.message().to_owned(),
+        })?;
+        let mut users = HashMap::new();
+        for entry in file.user {
+            let fault = |message: String| UsersFault { at: None, message: format!("user '{}': {message}", entry.name) };
+            check_name(&entry.name).map_err(fault)?;
+            if let Some(hash) = &entry.password {
+                PasswordHash::new(hash)
+                    .map_err(|_| fault("the password is no hash such as `maxhost user passwd` writes".to_owned()))?;
+            }
+            let permissions: Result<Vec<Permission>, String> =
+                entry.permissions.iter().map(|text| text.parse()).collect();
+            let rights = Arc::new(Rights::new(permissions.map_err(fault)?, &entry.identities));
+            let user = User { name: entry.name.clone(), hash: entry.password.clone(), rights };
+            if users.insert(entry.name.clone(), user).is_some() {
+                return Err(fault("is there twice".to_owned()));
+            }
+        }
+        Ok(Users(users))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Lets the users of a file in.
+pub struct UserLogins {
+    users: RwLock<Arc<Users>>,
+    /// Key of the hashes of logins that are remembered.
+    key: [u8; 32],
+    /// When a login was right: by the keyed hash of name, password and stored hash.
+    known: Mutex<HashMap<[u8; 32], Instant>>,
+    wrong: Mutex<HashMap<Subject, Wrong>>,
+    hashing: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Subject {
+    Name(String),
+    Address(IpAddr),
+}
+
+struct Wrong {
+    times: u32,
+    last: Instant,
+}
+
+impl Subject {
+    fn free(&self) -> u32 {
+        match self {
+            Subject::Name(_) => FREE_BY_NAME,
+            Subject::Address(_) => FREE_BY_ADDRESS,
+        }
+    }
+}
+
+impl Wrong {
+    /// Until when the next try has to wait.
+    fn until(&self, free: u32) -> Instant {
+        match self.times.checked_sub(free) {
+            None => self.last,
+            Some(beyond) => {
+                let delay = FIRST_DELAY.saturating_mul(1_u32.checked_shl(beyond).unwrap_or(u32::MAX));
+                self.last + delay.min(LONGEST_DELAY)
+            }
+        }
+    }
+}
+
+impl UserLogins {
+    /// Lets these users in.
+    #[must_use]
+    pub fn new(users: Users) -> UserLogins {
+        let mut key = [0; 32];
+        rand::fill(&mut key);
+        UserLogins {
+            users: RwLock::new(Arc::new(users)),
+            key,
+            known: Mutex::default(),
+            wrong: Mutex::default(),
+            hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
+            waiting: Semaphore::new(WAITING),
+        }
+    }
+
+    /// Lets these in from now on, and nobody else. Streams that are open go on.
+    pub fn replace(&self, users: Users) {
+        *self.users.write() = Arc::new(users);
+    }
+
+    fn user(&self, name: &str) -> Option<User> {
+        self.users.read().0.get(name).cloned()
+    }
+
+    async fn by_password(&self, name: String, password: &str, from: IpAddr) -> Result<Caller, Problem> {
+        let user = self.user(&name);
+        // An unknown name costs what a known one does, so that names cannot be told apart by time.
+        let hash = user.as_ref().and_then(|user| user.hash.clone());
+        let print = hash.as_deref().map(|hash| self.print(&name, password, hash));
+        if let Some(user) = user.as_ref().filter(|_| print.is_some_and(|print| self.is_known(&print))) {
+            return Ok(caller(user));
+        }
+        // An oversized name is no user's; it is not kept.
+        let mut subjects = vec![Subject::Address(from)];
+        if check_name(&name).is_ok() {
+            subjects.push(Subject::Name(name));
+        }
+        self.may_try(&subjects)?;
+        let right = self.verify(password, hash).await?;
+        match user.filter(|_| right) {
+            Some(user) => {
+                let mut wrong = self.wrong.lock();
+                subjects.iter().for_each(|subject| drop(wrong.remove(subject)));
+                drop(wrong);
+                if let Some(print) = print {
+                    remember(&mut self.known.lock(), print, Instant::now(), |at| at.elapsed() < REMEMBERED);
+                }
+                Ok(caller(&user))
+            }
+            None => {
+                self.count(subjects);
+                Err(Problem::new(Code::Unauthenticated, "there is no such user, or the password is another"))
+            }
+        }
+    }
+
+    /// What a right login is remembered by. The stored hash is part of it: a new password makes all that is remembered void.
+    fn print(&self, name: &str, password: &str, hash: &str) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        for part in [name, password, hash] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    fn is_known(&self, print: &[u8; 32]) -> bool {
+        self.known.lock().get(print).is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
+
+    fn may_try(&self, subjects: &[Subject]) -> Result<(), Problem> {
+        let now = Instant::now();
+        let wrong = self.wrong.lock();
+        let until = subjects.iter().filter_map(|subject| Some(wrong.get(subject)?.until(subject.free()))).max();
+        match until {
+            Some(until) if until > now => {
+                let wait = until - now;
+                Err(Problem::new(
+                    Code::LoginDelayed,
+                    format!("too many wrong logins: try again in {} s", wait.as_secs() + 1),
+                )
+                .detail("retry_after_ms", wait.as_millis().to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn count(&self, subjects: Vec<Subject>) {
+        let now = Instant::now();
+        let mut wrong = self.wrong.lock();
+        for subject in subjects {
+            let times = wrong.get(&subject).filter(|was| was.last.elapsed() < FORGOTTEN).map_or(0, |was| was.times);
+            let counted = Wrong { times: times.saturating_add(1), last: now };
+            remember(&mut wrong, subject, counted, |was| was.last.elapsed() < FORGOTTEN);
+        }
+    }
+
+    /// Whether the password has this hash. Few are hashed at once, on threads that may block.
+    async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, Problem> {
+        if password.len() > LONGEST_PASSWORD {
+            return Ok(false);
+        }
+        let overloaded = || Problem::new(Code::Overloaded, "too many logins at once");
+        let _waiting = self.waiting.try_acquire().map_err(|_| overloaded())?;
+        let permit = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| overloaded())?;
+        let password = zeroize::Zeroizing::new(password.to_owned());
+        let verified = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            match hash.as_deref().map(PasswordHash::new) {
+                Some(Ok(hash)) => Argon2::default().verify_password(password.as_bytes(), &hash).is_ok(),
+                _ => {
+                    let _as_long = hash_password(&password);
+                    false
+                }
+            }
+        });
+        verified.await.map_err(|error| Problem::new(Code::Internal, format!("a login was not checked: {error}")))
+    }
+}
+
+fn caller(user: &User) -> Caller {
+    Caller { user: user.name.clone(), rights: Arc::clone(&user.rights) }
+}
+
+/// Keeps an entry, and no more than there is room for: those that count no longer go first, then any.
+fn remember<K: Clone + Eq + std::hash::Hash, V>(
+    map: &mut HashMap<K, V>,
+    key: K,
+    value: V,
+    counts: impl Fn(&V) -> bool,
+) {
+    if map.len() >= MOST_REMEMBERED && !map.contains_key(&key) {
+        map.retain(|_, value| counts(value));
+        if map.len() >= MOST_REMEMBERED
+            && let Some(any) = map.keys().next().cloned()
+        {
+            map.remove(&any);
+        }
+    }
+    map.insert(key, value);
+}
+
+#[async_trait]
+impl Logins for UserLogins {
+    async fn login(&self, credentials: Credentials, from: IpAddr) -> Result<Caller, Problem> {
+        match credentials {
+            Credentials::Password { user, password } => self.by_password(user, &password, from).await,
+            Credentials::Certificate { common_name } => match self.user(&common_name) {
+                Some(user) => Ok(caller(&user)),
+                None => Err(Problem::new(
+                    Code::Unauthenticated,
+                    format!("the certificate is of '{common_name}', and no user is called so"),
+                )),
+            },
+        }
+    }
+}
+
+/// Lets in whoever has a certificate of the authority that the host trusts; he may do everything. For hosts without a file of
+/// users.
+pub struct CertificateLogins;
+
+#[async_trait]
+impl Logins for CertificateLogins {
+    async fn login(&self, credentials: Credentials, _: IpAddr) -> Result<Caller, Problem> {
+        match credentials {
+            Credentials::Certificate { common_name } => {
+                Ok(Caller { user: common_name, rights: Arc::new(Rights::all()) })
+            }
+            Credentials::Password { .. } => {
+                Err(Problem::new(Code::Unauthenticated, "this host has no users with passwords (rpc.users)"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn logins(password: &str) -> UserLogins {
+        let hash = hash_password(password).unwrap();
+        let text = format!(
+            "[[user]]\nname = \"ann\"\npassword = \"{hash}\"\npermissions = [\"StartFlow.iou/*\"]\nidentities = [\"*\"]\n"
+        );
+        UserLogins::new(Users::parse(&text).unwrap())
+    }
+
+    async fn try_login(logins: &UserLogins, user: &str, password: &str) -> Result<Caller, Code> {
+        let password = zeroize::Zeroizing::new(password.to_owned());
+        let credentials = Credentials::Password { user: user.to_owned(), password };
+        logins.login(credentials, HERE).await.map_err(|problem| problem.code)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_logins_wait_longer_and_longer_and_right_ones_are_remembered() {
+        let logins = logins("secret");
+        assert_eq!(try_login(&logins, "ann", "secret").await.unwrap().user, "ann");
+        for _ in 0..3 {
+            assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::Unauthenticated);
+        }
+        assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::LoginDelayed);
+        assert!(try_login(&logins, "ann", "secret").await.is_ok(), "who is known is not held up by others");
+        tokio::time::advance(FIRST_DELAY).await;
+        assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::Unauthenticated);
+        tokio::time::advance(FIRST_DELAY).await;
+        assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::LoginDelayed, "the delay doubles");
+        tokio::time::advance(FORGOTTEN).await;
+        assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::Unauthenticated);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_tries_many_names_is_held_up_too() {
+        let logins = logins("secret");
+        for name in 0..10 {
+            assert_eq!(try_login(&logins, &format!("u{name}"), "x").await.unwrap_err(), Code::Unauthenticated);
+        }
+        assert_eq!(try_login(&logins, "u10", "x").await.unwrap_err(), Code::LoginDelayed);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_users_counts_at_once() {
+        let logins = logins("secret");
+        assert!(try_login(&logins, "ann", "secret").await.is_ok());
+        logins.replace(Users::default());
+        assert_eq!(try_login(&logins, "ann", "secret").await.unwrap_err(), Code::Unauthenticated);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_told() {
+        let fault = |text: &str| Users::parse(text).err().unwrap();
+        assert_eq!(fault("[[user]]\nname = 3\n").at, Some(16));
+        assert!(fault("[[user]]\nname = \"a b\"\npermissions = []\nidentities = []\n").message.contains("letters"));
+        let user = "[[user]]\nname = \"a\"\npermissions = [\"ALL\"]\nidentities = [\"*\"]\n";
+        assert!(fault(&format!("{user}{user}")).message.contains("twice"));
+        assert!(fault(&user.replace("ALL", "Fly")).message.contains("Fly"));
+        assert!(fault(&user.replace("name", "password = \"plain\"\nname")).message.contains("no hash"));
+        assert_eq!(Users::parse(user).unwrap().len(), 1);
+    }
+}
