@@ -13,7 +13,7 @@ use maxhost_pki::{KeyVault, NetworkMap};
 use maxhost_sandbox::{Sandbox, SandboxOptions};
 use maxhost_store::{Claim, ClaimRequest, IdentityRecord, Store, UNCLAIMED};
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::activation::GuestCode;
@@ -25,13 +25,17 @@ use crate::guest_threads::GuestThreads;
 use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
 use crate::options::{HostOptions, IdentitySpec, OperatorEvent};
-use crate::registry::{ColdState, EntryState, IdentityEntry};
+use crate::registry::{AfterLeaving, ColdState, EntryState, IdentityEntry};
 use crate::spawner::Spawner;
 
 /// Operator events a slow reader may be behind.
 const EVENTS: usize = 1024;
 /// Identities that are opened at once after a start, to look after their flows.
 const OPENING_AT_ONCE: usize = 64;
+/// How often it is looked whether an identity that is let go of has closed.
+const LOOK: Duration = Duration::from_millis(5);
+/// How soon the database is asked again after it did not answer.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How often quarantined identities are looked at.
 const READMISSION: Duration = Duration::from_secs(2);
 
@@ -58,6 +62,9 @@ pub struct Host {
     pub(crate) started: Instant,
     pub(crate) network_changes: broadcast::Sender<NetworkChange>,
     live: Mutex<HashMap<IdentityRow, Vec<FlowRow>>>,
+    /// Manifests that came back while their identities were being let go of.
+    returning: Mutex<Vec<IdentitySpec>>,
+    returned: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Host {
@@ -144,8 +151,10 @@ impl Host {
             started: Instant::now(),
             network_changes: broadcast::Sender::new(EVENTS),
             live: Mutex::new(live),
+            returning: Mutex::default(),
+            returned: Arc::default(),
         });
-        host.core.io.spawn(readmit(Arc::downgrade(&host)));
+        host.core.io.spawn(readmit(Arc::downgrade(&host), host.returned.clone()));
         Ok(host)
     }
 
@@ -201,6 +210,10 @@ impl Host {
         let mut waking = Vec::new();
         for ((name, spec), row) in named.into_iter().zip(rows) {
             self.core.directory.broken.remove(&spec.manifest.display().to_string());
+            // It is taken in once it has gone.
+            if self.core.directory.get(name.as_str()).is_some_and(|entry| entry.comes_back(&spec)) {
+                continue;
+            }
             let problem = self.unusable(&spec);
             let entry = self.put(name, row, spec.clone(), claims.remove(&row).unwrap_or_default());
             // From now on it has what its CorDapps can do, whatever becomes of the files.
@@ -295,9 +308,13 @@ impl Host {
     /// is hosted, its flows are put away; they go on when it is mended.
     pub async fn quarantine(self: &Arc<Host>, manifest: &Path, name: Option<String>, problem: Problem) {
         let hosted = name.as_ref().and_then(|name| self.core.directory.get(name));
-        if let Some(entry) = hosted.filter(|entry| entry.spec.lock().manifest == manifest) {
-            self.remove(entry).await;
+        match hosted.filter(|entry| entry.spec.lock().manifest == manifest) {
+            Some(entry) => self.remove(entry, AfterLeaving::Broken(problem)).await,
+            None => self.set_broken(manifest, name, problem),
         }
+    }
+
+    fn set_broken(&self, manifest: &Path, name: Option<String>, problem: Problem) {
         let file = manifest.display().to_string();
         self.core.tell_quarantined(name.as_deref().unwrap_or(&file), &problem);
         self.core.directory.broken.insert(file, (name, problem));
@@ -312,37 +329,88 @@ impl Host {
         let is_it =
             |file: &String, known: &Option<String>| known.as_deref() == Some(name) || Path::new(file).ends_with(name);
         self.core.directory.broken.retain(|file, (known, _)| !is_it(file, known));
+        self.returning.lock().retain(|spec| spec.name != name);
         if let Some(entry) = self.core.directory.get(name) {
-            self.remove(entry).await;
+            self.remove(entry, AfterLeaving::Forgotten).await;
         }
         Ok(())
     }
 
-    async fn remove(self: &Arc<Host>, entry: Arc<IdentityEntry>) {
-        let was_active = {
-            let mut state = entry.state.lock();
-            let active = matches!(*state, EntryState::Active { .. });
-            if let EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } = &mut *state {
-                let cold = std::mem::take(cold);
-                self.live.lock().insert(entry.row, cold.live.into());
-                *state = EntryState::Removed;
-            }
-            active
-        };
-        if was_active {
-            self.core.tell(&entry, IdentityCommand::Drain);
-            while entry.phase() != IdentityPhase::Draining || entry.mailbox().is_some() {
-                if self.core.stopping.is_cancelled() {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            let rows = self.core.store.live_flows().await.unwrap_or_default().into_iter();
-            let rows = rows.filter(|flow| flow.identity == entry.row).map(|flow| flow.row).collect();
-            self.live.lock().insert(entry.row, rows);
-        } else {
-            self.core.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
+    /// Lets an identity go. Returns at once: however long its flows take to suspend, nobody else waits for it.
+    async fn remove(self: &Arc<Host>, entry: Arc<IdentityEntry>, after: AfterLeaving) {
+        if let Some(pending) = &mut *entry.leaving.lock() {
+            *pending = after;
+            return;
         }
+        *entry.leaving.lock() = Some(after);
+        if self.remove_closed(&entry) {
+            return self.gone(entry).await;
+        }
+        self.core.tell(&entry, IdentityCommand::Drain);
+        self.core.io.spawn(self.clone().let_go(entry));
+    }
+
+    /// Removes an identity that has no actor, and remembers its live flows. False if it has one.
+    fn remove_closed(&self, entry: &IdentityEntry) -> bool {
+        let cold = match &mut *entry.state.lock() {
+            EntryState::Active { .. } | EntryState::Removed => return false,
+            state @ (EntryState::Cold(_) | EntryState::Quarantined { .. }) => {
+                match std::mem::replace(state, EntryState::Removed) {
+                    EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => cold,
+                    EntryState::Active { .. } | EntryState::Removed => ColdState::default(),
+                }
+            }
+        };
+        self.live.lock().insert(entry.row, cold.live.into());
+        self.core.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
+        true
+    }
+
+    /// Waits until an identity that was told to drain has closed.
+    async fn let_go(self: Arc<Host>, entry: Arc<IdentityEntry>) {
+        // One that could not be opened to drain is closed too.
+        while !entry.is_removed() && !self.remove_closed(&entry) {
+            if self.sleeps_until_stop(LOOK).await {
+                return;
+            }
+        }
+        let flows = loop {
+            match self.core.store.live_flows().await {
+                Ok(flows) => break flows,
+                Err(error) => tracing::warn!(identity = %entry.text, %error, "its flows cannot be read; tried again"),
+            }
+            if self.sleeps_until_stop(READ_AGAIN).await {
+                return;
+            }
+        };
+        let rows = flows.into_iter().filter(|flow| flow.identity == entry.row).map(|flow| flow.row).collect();
+        self.live.lock().insert(entry.row, rows);
+        self.gone(entry).await;
+    }
+
+    /// Sleeps. True if the host stops meanwhile.
+    async fn sleeps_until_stop(&self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.core.stopping.cancelled()).await.is_ok()
+    }
+
+    /// Forgets an identity that has closed, and does what is to be done then.
+    async fn gone(self: &Arc<Host>, entry: Arc<IdentityEntry>) {
+        self.forget(&entry).await;
+        let after = entry.leaving.lock().take();
+        match after {
+            None | Some(AfterLeaving::Forgotten) => {}
+            Some(AfterLeaving::Broken(problem)) => {
+                let manifest = entry.spec.lock().manifest.clone();
+                self.set_broken(&manifest, Some(entry.text.to_string()), problem);
+            }
+            Some(AfterLeaving::Hosted(spec)) => {
+                self.returning.lock().push(*spec);
+                self.returned.notify_one();
+            }
+        }
+    }
+
+    async fn forget(&self, entry: &IdentityEntry) {
         // Whoever takes it in next claims it anew: that may be this host.
         let owned_as = entry.owned_as.lock().take();
         if let Some(fingerprint) = owned_as
@@ -477,14 +545,30 @@ async fn with_work(core: &Core) -> Option<HashSet<IdentityRow>> {
     }
 }
 
-/// Looks after quarantined identities: whoever mends keys or components need not touch the manifest.
-async fn readmit(host: std::sync::Weak<Host>) {
+/// Takes identities in again: those whose manifest came back while they were let go of, and those in quarantine once what
+/// was wrong is mended, for whoever mends keys or components need not touch the manifest.
+async fn readmit(host: std::sync::Weak<Host>, returned: Arc<Notify>) {
+    let mut look_at = tokio::time::Instant::now() + READMISSION;
     loop {
-        tokio::time::sleep(READMISSION).await;
+        let look = tokio::select! {
+            () = tokio::time::sleep_until(look_at) => true,
+            () = returned.notified() => false,
+        };
         let Some(host) = host.upgrade() else { return };
         if host.core.stopping.is_cancelled() {
             return;
         }
+        let returning = std::mem::take(&mut *host.returning.lock());
+        if !returning.is_empty()
+            && let Err(problem) = host.put_identities(returning.clone()).await
+        {
+            tracing::warn!(%problem, "identities cannot be hosted again yet; tried again");
+            host.returning.lock().extend(returning);
+        }
+        if !look {
+            continue;
+        }
+        look_at = tokio::time::Instant::now() + READMISSION;
         let all = host.core.directory.all();
         for entry in all.into_iter().filter(|entry| entry.problem().is_some()) {
             let (host, spec) = (host.clone(), entry.spec.lock().as_ref().clone());

@@ -42,8 +42,20 @@ pub(crate) struct IdentityEntry {
     pub defects: AtomicU32,
     /// Live flows, as its actor counts them.
     pub live_flows: AtomicU64,
+    /// Set once its manifest is gone or broken: it is let go of as soon as its flows have suspended.
+    pub leaving: Mutex<Option<AfterLeaving>>,
     /// The CorDapps that it last had, and the manifest that named them.
     cordapps: Mutex<Option<(Arc<IdentitySpec>, Arc<CordappSet>)>>,
+}
+
+/// What becomes of an identity that is being let go of, when it has gone.
+pub(crate) enum AfterLeaving {
+    /// It is not hosted any more.
+    Forgotten,
+    /// Its manifest has come back.
+    Hosted(Box<IdentitySpec>),
+    /// Its manifest names no usable identity.
+    Broken(Problem),
 }
 
 /// What an identity is doing.
@@ -94,7 +106,19 @@ impl IdentityEntry {
             served: AtomicBool::new(false),
             defects: AtomicU32::new(0),
             live_flows: AtomicU64::new(0),
+            leaving: Mutex::new(None),
             cordapps: Mutex::new(None),
+        }
+    }
+
+    /// Notes that the manifest of an identity that is being let go of has come back. False if it is not being let go of.
+    pub fn comes_back(&self, spec: &IdentitySpec) -> bool {
+        match &mut *self.leaving.lock() {
+            Some(after) => {
+                *after = AfterLeaving::Hosted(Box::new(spec.clone()));
+                true
+            }
+            None => false,
         }
     }
 
@@ -150,6 +174,11 @@ impl IdentityEntry {
             EntryState::Quarantined { .. } => IdentityPhase::Quarantined,
             EntryState::Removed => IdentityPhase::Draining,
         }
+    }
+
+    /// Not hosted any more.
+    pub fn is_removed(&self) -> bool {
+        matches!(&*self.state.lock(), EntryState::Removed)
     }
 
     pub fn problem(&self) -> Option<Problem> {
