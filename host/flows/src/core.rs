@@ -29,6 +29,7 @@ use crate::options::{HostOptions, IdentityLimits, OperatorEvent};
 use crate::outcomes::RecentOutcomes;
 use crate::placement::{CordappSet, CpuProfile, IoShare};
 use crate::registry::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
+use crate::relay::notices::{OutboxNotices, QueueNotices};
 use crate::running_flow::{Arrival, RunningFlow};
 use crate::spawner::Spawner;
 use crate::trouble::Trouble;
@@ -85,8 +86,10 @@ pub(crate) struct Core {
     pub events: broadcast::Sender<OperatorEvent>,
     pub counters: Counters,
     pub stopping: CancellationToken,
-    /// Rings when something was put into the outbox.
-    pub outbox_bell: Notify,
+    /// What was put into the outbox.
+    pub outbox: OutboxNotices,
+    /// Whose queues are to be looked into.
+    pub queues: QueueNotices,
     pub timers: crate::timers::Timers,
     /// Rings when installed components came or went.
     pub components_changed: Notify,
@@ -290,6 +293,14 @@ impl Core {
     /// Opens an identity if it sleeps.
     pub fn wake(self: &Arc<Core>, entry: &Arc<IdentityEntry>) {
         self.tell(entry, IdentityCommand::Wake);
+    }
+
+    /// There is work for an identity that this host does not hold: somebody has to run it.
+    pub fn ring(self: &Arc<Core>, entry: &Arc<IdentityEntry>) {
+        let is_cold = matches!(&*entry.state.lock(), EntryState::Cold(_));
+        if is_cold {
+            self.wake(entry);
+        }
     }
 
     /// A new flow id for a new row.

@@ -135,7 +135,8 @@ impl Host {
             events: broadcast::Sender::new(EVENTS),
             counters: Default::default(),
             stopping: CancellationToken::new(),
-            outbox_bell: Default::default(),
+            outbox: Default::default(),
+            queues: Default::default(),
             timers: Default::default(),
             components_changed: Default::default(),
             clock: Arc::new(SystemClock::new()),
@@ -144,8 +145,9 @@ impl Host {
         core.io.spawn(crate::timers::run(core.clone()));
         core.io.spawn(crate::housekeeping::purge(core.clone()));
         core.io.spawn(crate::housekeeping::clean_components(core.clone()));
-        core.io.spawn(crate::relay::send(core.clone()));
-        core.io.spawn(crate::relay::receive(core.clone()));
+        core.io.spawn(crate::relay::outbound::run(core.clone()));
+        core.io.spawn(crate::relay::inbound::run(core.clone()));
+        core.io.spawn(crate::relay::inbound::look_for_held(core.clone()));
         let host = Arc::new(Host {
             core,
             started: Instant::now(),
@@ -197,6 +199,10 @@ impl Host {
         }
         let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
         let rows = self.core.store.register_identities(&names).await.map_err(Problem::from)?;
+        let keys: HashMap<X500Name, SecureHash> = match named.len() {
+            0 => HashMap::new(),
+            _ => self.core.network.fingerprints(),
+        };
         let mut claims: HashMap<IdentityRow, Claimed> = match named.len() {
             0 => HashMap::new(),
             _ => {
@@ -204,7 +210,8 @@ impl Host {
                 let coming: HashSet<IdentityRow> = rows.iter().copied().collect();
                 let absent = records.iter().filter(|record| !coming.contains(&record.row));
                 absent.for_each(|record| self.core.directory.remember(record.row, &record.name));
-                self.claim_new(records.into_iter().filter(|record| coming.contains(&record.row)).collect()).await?
+                self.claim_new(records.into_iter().filter(|record| coming.contains(&record.row)).collect(), &keys)
+                    .await?
             }
         };
         let mut waking = Vec::new();
@@ -215,7 +222,11 @@ impl Host {
                 continue;
             }
             let problem = self.unusable(&spec);
+            let key = keys.get(&name).copied();
             let entry = self.put(name, row, spec.clone(), claims.remove(&row).unwrap_or_default());
+            if let Some(key) = key {
+                self.core.directory.set_key(&entry, key);
+            }
             // From now on it has what its CorDapps can do, whatever becomes of the files.
             let problem = problem.or_else(|| entry.cordapps(&self.core.catalogue).err());
             if let Some(problem) = problem {
@@ -226,15 +237,20 @@ impl Host {
                 waking.push(entry);
             }
         }
-        crate::relay::look_for(&self.core, waking.clone());
+        // What they had left in the outbox when they were last here can be sent now.
+        self.core.outbox.look_at_all();
+        self.core.queues.held(waking.iter().cloned());
         self.core.io.spawn(wake_busy(self.core.clone(), waking));
         Ok(problems)
     }
 
     /// Claims those that are not hosted yet, all in one transaction, so that whoever writes to one of them finds it held.
     /// One that cannot be claimed now is claimed when it is opened. Returns the claims as the database shows them.
-    async fn claim_new(&self, records: Vec<IdentityRecord>) -> Result<HashMap<IdentityRow, Claimed>, Problem> {
-        let keys: HashMap<X500Name, SecureHash> = self.core.network.fingerprints();
+    async fn claim_new(
+        &self,
+        records: Vec<IdentityRecord>,
+        keys: &HashMap<X500Name, SecureHash>,
+    ) -> Result<HashMap<IdentityRow, Claimed>, Problem> {
         let mut claims = HashMap::with_capacity(records.len());
         let mut requests = Vec::new();
         for record in &records {

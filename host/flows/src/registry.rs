@@ -1,14 +1,15 @@
 //! The identities of this host. A cold one is an entry here and rows in the database, nothing else.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use maxhost_cordapps::Catalogue;
 use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
+use maxhost_pki::OpenIdentity;
 use maxhost_store::{Author, Claim, Recipient};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::api::IdentityPhase;
 use crate::clock::Moment;
@@ -36,8 +37,14 @@ pub(crate) struct IdentityEntry {
     pub swept: AtomicBool,
     /// The fingerprint of the key under which this process owns it.
     pub owned_as: Mutex<Option<SecureHash>>,
+    /// The fingerprint of its key, once it is known.
+    key: Mutex<Option<SecureHash>>,
+    /// Its keys, while somebody uses them.
+    keys: Mutex<Weak<OpenIdentity>>,
     /// Somebody takes its messages from the broker.
     pub served: AtomicBool,
+    /// Tells whoever takes its messages that it may be held no longer.
+    pub no_longer_held: Notify,
     /// How often its actor has met a defect.
     pub defects: AtomicU32,
     /// Live flows, as its actor counts them.
@@ -103,7 +110,10 @@ impl IdentityEntry {
             claim: Mutex::new(claim),
             swept: AtomicBool::new(false),
             owned_as: Mutex::new(None),
+            key: Mutex::new(None),
+            keys: Mutex::new(Weak::new()),
             served: AtomicBool::new(false),
+            no_longer_held: Notify::new(),
             defects: AtomicU32::new(0),
             live_flows: AtomicU64::new(0),
             leaving: Mutex::new(None),
@@ -154,6 +164,27 @@ impl IdentityEntry {
         had.as_ref().is_some_and(|(named, _)| named.cordapps == spec.cordapps).then_some(problem)
     }
 
+    /// Whether this host owns it and has claimed it in the database. It may have lost it a moment ago; then the database
+    /// refuses whatever is written for it.
+    pub fn is_held(&self) -> bool {
+        self.owned_as.lock().is_some()
+    }
+
+    /// The fingerprint of its key, which its queue is named after; `None` if the network does not know it yet.
+    pub fn key(&self) -> Option<SecureHash> {
+        *self.key.lock()
+    }
+
+    /// Its keys, if somebody uses them.
+    pub fn keys_in_use(&self) -> Option<Arc<OpenIdentity>> {
+        self.keys.lock().upgrade()
+    }
+
+    /// Somebody uses its keys.
+    pub fn note_keys(&self, keys: &Arc<OpenIdentity>) {
+        *self.keys.lock() = Arc::downgrade(keys);
+    }
+
     /// The identity as one who writes for it under the claim that is known now. Work that goes on for longer keeps the
     /// claim that it began under instead.
     pub fn author(&self) -> Author {
@@ -202,6 +233,8 @@ impl IdentityEntry {
 pub(crate) struct Directory {
     by_name: DashMap<Arc<str>, Arc<IdentityEntry>>,
     by_row: DashMap<IdentityRow, Arc<IdentityEntry>>,
+    /// Rows by the fingerprint of the identity's key.
+    by_key: DashMap<SecureHash, IdentityRow>,
     /// Names of identities that the database knows and that are not hosted: their flows are still there.
     absent: DashMap<IdentityRow, Arc<str>>,
     /// Manifests that name no usable identity, by file.
@@ -215,6 +248,22 @@ impl Directory {
 
     pub fn by_row(&self, row: IdentityRow) -> Option<Arc<IdentityEntry>> {
         self.by_row.get(&row).map(|entry| entry.value().clone())
+    }
+
+    /// The identity whose key has this fingerprint.
+    pub fn by_key(&self, fingerprint: &SecureHash) -> Option<Arc<IdentityEntry>> {
+        let row = *self.by_key.get(fingerprint)?.value();
+        self.by_row(row)
+    }
+
+    /// Notes which key an identity has. True if that is news.
+    pub fn set_key(&self, entry: &IdentityEntry, fingerprint: SecureHash) -> bool {
+        let before = entry.key.lock().replace(fingerprint);
+        if let Some(before) = before.filter(|before| *before != fingerprint) {
+            self.by_key.remove(&before);
+        }
+        self.by_key.insert(fingerprint, entry.row);
+        before != Some(fingerprint)
     }
 
     /// The name of an identity, hosted or not.
@@ -240,6 +289,9 @@ impl Directory {
         let (_, entry) = self.by_name.remove(name)?;
         self.absent.insert(entry.row, entry.text.clone());
         self.by_row.remove(&entry.row);
+        if let Some(key) = entry.key() {
+            self.by_key.remove(&key);
+        }
         Some(entry)
     }
 

@@ -175,7 +175,10 @@ async fn guard_folder(mut lock: DataLock, folder: PathBuf, stop: CancellationTok
         let (held, kept) = looked.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
         lock = held;
         match kept {
-            Ok(()) => {}
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("the file host.lock was removed or replaced while the host runs; it is made again")
+            }
             Err(StoreError::Locked { holder, .. }) => {
                 let text = format!(
                     "another host has taken the data folder {}: {holder}. Somebody removed the file host.lock while this \

@@ -94,16 +94,16 @@ impl DataLock {
     }
 
     /// Whether the lock is still what keeps others out: whoever removes or replaces its file lets another host in. A file
-    /// that is gone is made and locked again, if nobody else has done so meanwhile.
+    /// that is gone is made and locked again, if nobody else has done so meanwhile; true if that was done.
     ///
     /// # Errors
     /// [`StoreError::Locked`] if another host has the folder now; what [`DataLock::acquire`] fails of if it cannot be told.
-    pub fn keep(&mut self) -> Result<(), StoreError> {
+    pub fn keep(&mut self) -> Result<bool, StoreError> {
         use std::os::unix::fs::MetadataExt;
         let ours = self.file.metadata().map_err(|error| unwritable(&self.path, error))?;
         let is_ours = |found: &std::fs::Metadata| (found.dev(), found.ino()) == (ours.dev(), ours.ino());
         match std::fs::metadata(&self.path) {
-            Ok(found) if is_ours(&found) => return Ok(()),
+            Ok(found) if is_ours(&found) => return Ok(false),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(unwritable(&self.path, error)),
@@ -112,9 +112,8 @@ impl DataLock {
         let mut taken = DataLock::acquire(&dir)?;
         taken.endpoint.clone_from(&self.endpoint);
         taken.write()?;
-        tracing::warn!(file = %self.path.display(), "the lock file was removed or replaced while the host runs; made again");
         *self = taken;
-        Ok(())
+        Ok(true)
     }
 
     fn write(&mut self) -> Result<(), StoreError> {

@@ -6,3 +6,4 @@ mod cpu;
 mod failures;
 mod journal;
 mod memory;
+mod relay;

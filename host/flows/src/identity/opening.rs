@@ -15,6 +15,7 @@ impl Actor {
         let spec = self.entry.spec.lock().clone();
         let core = &self.core;
         let keys = core.keys.open(&self.entry)?;
+        self.entry.note_keys(&keys);
         let cordapps = self.entry.cordapps(&core.catalogue)?;
         let claim = self.claim(keys.party().owning_key.fingerprint()).await?;
         let first = !self.entry.swept.load(Ordering::Acquire);
@@ -39,6 +40,10 @@ impl Actor {
             Ok(claim) => {
                 *self.entry.claim.lock() = claim;
                 *self.entry.owned_as.lock() = Some(fingerprint);
+                self.core.directory.set_key(&self.entry, fingerprint);
+                // Messages that it had left in the outbox, and those that wait for it in the broker, are for this host now.
+                self.core.outbox.look_at_all();
+                self.core.queues.held([self.entry.clone()]);
                 Ok(claim)
             }
             Err(error) => {
