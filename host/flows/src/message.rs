@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::marks::Mark;
 use crate::offer::Offer;
 use crate::placement::FlowDef;
+use crate::status::RoomWait;
 use crate::watchers::Watch;
 
 /// A command to an identity.
@@ -42,6 +43,8 @@ pub(crate) enum IdentityCommand {
 pub(crate) struct Stand {
     /// How often its guest was begun.
     pub attempts: u32,
+    /// What it sends finds no room.
+    pub no_room: Option<RoomWait>,
 }
 
 /// A start by RPC.

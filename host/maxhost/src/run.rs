@@ -99,7 +99,8 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     files::narrow(config.data());
 
     let passphrase = config.passphrase()?;
-    let store = SqliteStore::open(SqliteOptions::new(config.database())).await.map_err(Problem::from)?;
+    let store = SqliteOptions { quotas: config.quotas(), ..SqliteOptions::new(config.database()) };
+    let store = SqliteStore::open(store).await.map_err(Problem::from)?;
     let host = Host::start(config.host_options(passphrase), store).await?;
     let ready = prepare(&config, files, &host).await;
     let (bound, looked) = match ready {

@@ -7,3 +7,4 @@ mod failures;
 mod journal;
 mod memory;
 mod relay;
+mod room;
