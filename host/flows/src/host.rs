@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use maxhost_broker::{EmbeddedBroker, EmbeddedOptions};
+use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
 use maxhost_cordapps::Catalogue;
-use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash, X500Name};
-use maxhost_ownership::MemoryOwnership;
+use maxhost_model::{Code, FlowRow, IdentityRow, Problem, RunId, SecureHash, X500Name};
+use maxhost_ownership::{MemoryOwnership, Ownership};
 use maxhost_pki::{KeyVault, NetworkMap};
 use maxhost_sandbox::{Sandbox, SandboxOptions};
 use maxhost_store::{Claim, ClaimRequest, IdentityRecord, Store, UNCLAIMED};
@@ -22,9 +22,10 @@ use crate::api::{IdentityPhase, NetworkChange};
 use crate::clock::SystemClock;
 use crate::core::{Core, SealedKeys};
 use crate::guest_threads::GuestThreads;
+use crate::membership::Membership;
 use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
-use crate::options::{HostOptions, IdentitySpec, OperatorEvent};
+use crate::options::{Cluster, ENVELOPE_BYTES, HostOptions, IdentitySpec, OperatorEvent};
 use crate::registry::{AfterLeaving, ColdState, EntryState, IdentityEntry};
 use crate::spawner::Spawner;
 
@@ -38,10 +39,6 @@ const LOOK: Duration = Duration::from_millis(5);
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How often quarantined identities are looked at.
 const READMISSION: Duration = Duration::from_secs(2);
-
-/// What a message of the broker may have beside the largest message of a flow: names, numbers, frames that travel
-/// together.
-const ENVELOPE_BYTES: usize = 512 * 1024;
 
 /// How an identity is held when it is taken in.
 struct Claimed {
@@ -79,7 +76,20 @@ impl Host {
     ///
     /// # Errors
     /// The passphrase is wrong, or a folder or file cannot be used.
-    pub async fn start(mut options: HostOptions, store: Store) -> Result<Arc<Host>, Problem> {
+    pub async fn start(options: HostOptions, store: Store) -> Result<Arc<Host>, Problem> {
+        Host::bring_up(options, store, None).await
+    }
+
+    /// As [`Host::start`], for a host that shares its identities with others. It runs those that somebody wants, as many as
+    /// it has slots for, and lets them go when nothing is to be done for them.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub async fn join(options: HostOptions, store: Store, cluster: Cluster) -> Result<Arc<Host>, Problem> {
+        Host::bring_up(options, store, Some(cluster)).await
+    }
+
+    async fn bring_up(mut options: HostOptions, store: Store, cluster: Option<Cluster>) -> Result<Arc<Host>, Problem> {
         let passphrase = std::mem::take(&mut options.passphrase);
         let kept = options.data.join("components");
         let setup = options.clone();
@@ -101,17 +111,17 @@ impl Host {
             Ok((vault, network, sandbox, catalogue))
         })
         .await?;
-        let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
-        let max_message_bytes = largest.saturating_add(ENVELOPE_BYTES);
-        let broker = EmbeddedOptions { max_message_bytes, ..EmbeddedOptions::new(&options.broker) };
-        let broker = EmbeddedBroker::open(broker).await.map_err(Problem::from)?;
+        let run = store.run();
+        let (broker, ownership, membership) = match cluster {
+            Some(Cluster { ownership, broker, slots }) => (broker, ownership, Some(Membership::new(slots))),
+            None => (embedded_broker(&options, &network).await?, embedded_ownership(run), None),
+        };
         let mut live: HashMap<IdentityRow, Vec<FlowRow>> = HashMap::new();
         for flow in store.live_flows().await.map_err(Problem::from)? {
             live.entry(flow.identity).or_default().push(flow.row);
         }
         let (vault, network) = (Arc::new(vault), Arc::new(network));
         let guests = GuestThreads::start(options.guest_threads, &tokio::runtime::Handle::current())?;
-        let run = store.run();
         let core = Arc::new(Core {
             slots: Slots::new(sandbox.slots()),
             tick: sandbox.tick(),
@@ -121,8 +131,9 @@ impl Host {
             io: Spawner::on(tokio::runtime::Handle::current()),
             options,
             store,
-            broker: Arc::new(broker),
-            ownership: Arc::new(MemoryOwnership::embedded("this host", run)),
+            broker,
+            ownership,
+            membership,
             catalogue: Arc::new(catalogue),
             directory: Default::default(),
             ports: Default::default(),
@@ -148,6 +159,9 @@ impl Host {
         core.io.spawn(crate::relay::outbound::run(core.clone()));
         core.io.spawn(crate::relay::inbound::run(core.clone()));
         core.io.spawn(crate::relay::inbound::look_for_held(core.clone()));
+        if core.membership.is_some() {
+            crate::supervisor::start(&core);
+        }
         let host = Arc::new(Host {
             core,
             started: Instant::now(),
@@ -239,8 +253,13 @@ impl Host {
         }
         // What they had left in the outbox when they were last here can be sent now.
         self.core.outbox.look_at_all();
-        self.core.queues.held(waking.iter().cloned());
-        self.core.io.spawn(wake_busy(self.core.clone(), waking));
+        match &self.core.membership {
+            Some(membership) => membership.look_for_work(),
+            None => {
+                self.core.queues.held(waking.iter().cloned());
+                self.core.io.spawn(wake_busy(self.core.clone(), waking));
+            }
+        }
         Ok(problems)
     }
 
@@ -256,7 +275,8 @@ impl Host {
         for record in &records {
             claims.insert(record.row, Claimed { claim: record.claim, owned_as: None });
             let key = X500Name::parse(&record.name).ok().and_then(|name| keys.get(&name).copied());
-            let Some(key) = key.filter(|_| self.core.directory.get(&record.name).is_none()) else { continue };
+            let is_to_come = self.core.membership.is_none() && self.core.directory.get(&record.name).is_none();
+            let Some(key) = key.filter(|_| is_to_come) else { continue };
             if let Ok(owned) = self.core.ownership.claim(key, record.claim.token).await {
                 requests.push((key, ClaimRequest { identity: record.row, token: owned.token, key_fp: None }));
             }
@@ -301,7 +321,9 @@ impl Host {
         let Some(entry) = self.core.directory.get(name.as_str()) else {
             let live = self.live.lock().remove(&row).unwrap_or_default();
             let entry = Arc::new(IdentityEntry::new(row, name, spec, live, claimed.claim));
-            *entry.owned_as.lock() = claimed.owned_as;
+            if let Some(key) = claimed.owned_as {
+                entry.hold(claimed.claim, key, self.core.ownership.session().borrow().number);
+            }
             self.core.directory.insert(entry.clone());
             self.core.emit(OperatorEvent::IdentityAdded { identity: entry.text.to_string() });
             return entry;
@@ -428,8 +450,7 @@ impl Host {
 
     async fn forget(&self, entry: &IdentityEntry) {
         // Whoever takes it in next claims it anew: that may be this host.
-        let owned_as = entry.owned_as.lock().take();
-        if let Some(fingerprint) = owned_as
+        if let Some(fingerprint) = entry.release()
             && let Err(error) = self.core.ownership.hand_over(fingerprint, None).await
         {
             tracing::warn!(identity = %entry.text, %error, "a removed identity could not be released");
@@ -491,9 +512,17 @@ impl Host {
         Ok(())
     }
 
-    /// Stops in order: flows give up their instances, the database is closed. What does not end in time is cut off,
-    /// which loses nothing.
+    /// Stops in order: flows give up their instances, the database and the broker are closed. What does not end in time is
+    /// cut off, which loses nothing.
     pub async fn shutdown(&self, deadline: Duration) {
+        self.leave(deadline).await;
+        self.core.broker.close().await;
+        self.core.store.close().await;
+    }
+
+    /// As [`Host::shutdown`], but for the database and the broker, which others in this process may use. Other hosts of a
+    /// cluster take over what this one ran.
+    pub async fn leave(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
         self.core.stopping.cancel();
         self.core.slots.close();
@@ -501,10 +530,22 @@ impl Host {
         while self.core.directory.all().iter().any(is_open) && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.core.broker.close().await;
-        self.core.store.close().await;
+        if self.core.membership.is_some() {
+            self.core.ownership.close().await;
+        }
         self.core.guests.stop();
     }
+}
+
+async fn embedded_broker(options: &HostOptions, network: &NetworkMap) -> Result<Arc<dyn Broker>, Problem> {
+    let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
+    let max_message_bytes = largest.saturating_add(ENVELOPE_BYTES);
+    let broker = EmbeddedOptions { max_message_bytes, ..EmbeddedOptions::new(&options.broker) };
+    Ok(Arc::new(EmbeddedBroker::open(broker).await.map_err(Problem::from)?))
+}
+
+fn embedded_ownership(run: RunId) -> Arc<dyn Ownership> {
+    Arc::new(MemoryOwnership::embedded("this host", run))
 }
 
 impl Drop for Host {

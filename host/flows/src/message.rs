@@ -83,6 +83,11 @@ pub(crate) enum SharedFailure {
 }
 
 impl IdentityCommand {
+    /// Whether what it tells of is in the database, where whoever opens the identity finds it.
+    pub fn is_in_database(&self) -> bool {
+        matches!(self, IdentityCommand::News(_) | IdentityCommand::Initiation { offer: None, .. })
+    }
+
     /// The mark that says what the command would have said, if it cannot be left.
     pub fn mark(&self) -> Option<Mark> {
         match self {

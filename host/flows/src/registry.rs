@@ -1,19 +1,20 @@
 //! The identities of this host. A cold one is an entry here and rows in the database, nothing else.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use maxhost_cordapps::Catalogue;
 use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
 use maxhost_pki::OpenIdentity;
-use maxhost_store::{Author, Claim, Recipient};
+use maxhost_store::{Author, Claim, NOBODY, Recipient};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use crate::api::IdentityPhase;
 use crate::clock::Moment;
-use crate::marks::Marks;
+use crate::marks::{Mark, Marks};
 use crate::message::IdentityCommand;
 use crate::options::IdentitySpec;
 use crate::placement::{CordappSet, CpuProfile};
@@ -35,8 +36,11 @@ pub(crate) struct IdentityEntry {
     pub claim: Mutex<Claim>,
     /// Its late confirmations have been looked for since this host started.
     pub swept: AtomicBool,
-    /// The fingerprint of the key under which this process owns it.
-    pub owned_as: Mutex<Option<SecureHash>>,
+    /// The fingerprint of the key under which this process owns it, and the session with the ownership service in which it
+    /// does.
+    owned_as: Mutex<Option<(SecureHash, u64)>>,
+    /// When it is tried again to run it here, after it could not be.
+    retry: Mutex<Retry>,
     /// The fingerprint of its key, once it is known.
     key: Mutex<Option<SecureHash>>,
     /// Its keys, while somebody uses them.
@@ -53,6 +57,13 @@ pub(crate) struct IdentityEntry {
     pub leaving: Mutex<Option<AfterLeaving>>,
     /// The CorDapps that it last had, and the manifest that named them.
     cordapps: Mutex<Option<(Arc<IdentitySpec>, Arc<CordappSet>)>>,
+}
+
+/// How often in a row it could not be opened after it was claimed, and when it is tried again.
+#[derive(Default)]
+struct Retry {
+    failures: u32,
+    not_before: Moment,
 }
 
 /// What becomes of an identity that is being let go of, when it has gone.
@@ -110,6 +121,7 @@ impl IdentityEntry {
             claim: Mutex::new(claim),
             swept: AtomicBool::new(false),
             owned_as: Mutex::new(None),
+            retry: Mutex::default(),
             key: Mutex::new(None),
             keys: Mutex::new(Weak::new()),
             served: AtomicBool::new(false),
@@ -168,6 +180,63 @@ impl IdentityEntry {
     /// refuses whatever is written for it.
     pub fn is_held(&self) -> bool {
         self.owned_as.lock().is_some()
+    }
+
+    /// It is claimed in the database, under the key and in the session in which the ownership service gave it.
+    pub fn hold(&self, claim: Claim, key: SecureHash, session: u64) {
+        *self.claim.lock() = claim;
+        *self.owned_as.lock() = Some((key, session));
+    }
+
+    /// It is not held any more. Returns the key under which it was.
+    pub fn release(&self) -> Option<SecureHash> {
+        let (key, _) = self.owned_as.lock().take()?;
+        // Nobody's: what still comes for it under the claim of before goes another way.
+        self.claim.lock().run = NOBODY;
+        self.swept.store(false, Ordering::Release);
+        self.no_longer_held.notify_one();
+        Some(key)
+    }
+
+    /// The database shows this claim, which is not this host's.
+    pub fn note_claim(&self, claim: Claim) {
+        *self.claim.lock() = Claim { run: NOBODY, ..claim };
+    }
+
+    /// The key under which it is held.
+    pub fn held_as(&self) -> Option<SecureHash> {
+        self.owned_as.lock().map(|(key, _)| key)
+    }
+
+    /// The session in which it was claimed; 0 if it is not held.
+    pub fn held_in(&self) -> u64 {
+        self.owned_as.lock().map_or(0, |(_, session)| session)
+    }
+
+    /// It is not held any more, so what is known of it may be another owner's past. Its actor is told.
+    pub fn drop_what_is_known(&self) {
+        match &mut *self.state.lock() {
+            EntryState::Active { .. } => self.marks.set(Mark::Lost),
+            EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => *cold = ColdState::default(),
+            EntryState::Removed => {}
+        }
+    }
+
+    /// It could not be opened here though it was claimed: later, after a second, doubling to five minutes.
+    pub fn put_off(&self, now: Moment) {
+        let mut retry = self.retry.lock();
+        let pause = Duration::from_secs(1u64 << retry.failures.min(9)).min(Duration::from_secs(300));
+        *retry = Retry { failures: retry.failures.saturating_add(1), not_before: now + pause };
+    }
+
+    /// It was opened.
+    pub fn put_off_no_more(&self) {
+        *self.retry.lock() = Retry::default();
+    }
+
+    /// Before then it is not tried to run it here.
+    pub fn not_before(&self) -> Moment {
+        self.retry.lock().not_before
     }
 
     /// The fingerprint of its key, which its queue is named after; `None` if the network does not know it yet.

@@ -158,7 +158,10 @@ impl Unit {
                 }
                 then(Ok(()));
             }
-            Err(error) => then(Err(error)),
+            Err(error) => {
+                core_then.note_fenced(&error);
+                then(Err(error));
+            }
         });
         core.store.submit(CommitUnit { author, attempt, depends_on, ops, done });
         // Only now, so that what a recipient writes comes after it in the queue.

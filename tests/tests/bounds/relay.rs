@@ -137,13 +137,41 @@ fn queues(network: &Network) -> Vec<String> {
 }
 
 /// Puts messages into every queue, while no host runs: whoever can reach a broker can do this.
-fn put_into_all_queues(network: &Network, bodies: &[Vec<u8>]) {
+fn put_into_all_queues(network: &Network, messages: &[([u8; 16], Vec<u8>)]) {
     let broker = rusqlite::Connection::open(network.path("data/broker.db")).unwrap();
-    for (number, body) in bodies.iter().enumerate() {
+    for (id, body) in messages {
         let insert = "INSERT INTO message (seq, queue, id, body) \
                       SELECT (SELECT coalesce(max(seq), 0) FROM message) + row_number() OVER (), id, ?1, ?2 FROM queue";
-        broker.execute(insert, rusqlite::params![[u8::try_from(number).unwrap(); 16], body]).unwrap();
+        broker.execute(insert, rusqlite::params![id, body]).unwrap();
     }
+}
+
+/// Signs as Carol, who is a member of the network like any other.
+fn signed_by_carol(network: &Network, envelope: &Envelope) -> Vec<u8> {
+    let passphrase = fs::read_to_string(network.path("keys/passphrase")).unwrap();
+    let passphrase = maxhost_pki::Passphrase::new(passphrase.trim_end()).unwrap();
+    let vault = maxhost_pki::KeyVault::unlock(&network.path("keys"), &passphrase).unwrap();
+    let map = maxhost_pki::NetworkMap::load(&network.path("network")).unwrap();
+    let (name, now) = (CAROL.parse().unwrap(), std::time::SystemTime::now());
+    let keys = network.path("keys/carol");
+    let carol = maxhost_pki::OpenIdentity::open(&vault, &keys, &name, map.trust_root(), now).unwrap();
+    let envelope = envelope.encode_to_vec();
+    let network_id = maxhost_model::SecureHash::of(map.trust_root().der());
+    let signed = [&b"maxhost message 1"[..], network_id.as_bytes(), blake3::hash(&envelope).as_bytes()].concat();
+    Sealed { envelope, signature: carol.sign(&signed).unwrap() }.encode_to_vec()
+}
+
+/// The id of a message for a session.
+fn id_of(envelope: &Envelope) -> [u8; 16] {
+    let frames = envelope.frames.as_ref().unwrap();
+    let batch = frames.batch.as_ref().unwrap();
+    let mut hash = blake3::Hasher::new();
+    for text in [&envelope.to, &batch.from] {
+        hash.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    }
+    hash.update(b"frames").update(&frames.session.to_be_bytes());
+    hash.update(&batch.token.to_be_bytes()).update(&frames.seq.to_be_bytes());
+    hash.finalize().as_bytes()[..16].try_into().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,15 +206,15 @@ async fn a_forged_message_is_refused_told_and_holds_up_nothing() {
         }),
         frames: None,
     };
-    // The next frame that Bob would send, in Bob's name, for the session that can be guessed.
-    let frame = Envelope {
+    // The next frame that Bob would send, for the session that can be guessed.
+    let frame = |from: &str| Envelope {
         to: ALICE.to_owned(),
         initiation: None,
         frames: Some(Addressed {
             session: from_session,
             seq: 1,
             batch: Some(maxhost_journal::FrameBatch {
-                from: BOB.to_owned(),
+                from: from.to_owned(),
                 frames: vec![maxhost_journal::Frame::data(b"\x01".to_vec().into())],
                 token: 0,
             }),
@@ -203,8 +231,12 @@ async fn a_forged_message_is_refused_told_and_holds_up_nothing() {
         // It claims to be from the very identity whose queue it is in.
         sealed(&initiation(ALICE), vec![7; 64]),
         sealed(&initiation("O=Nobody, L=Nowhere, C=FR"), vec![7; 64]),
-        sealed(&frame, vec![7; 64]),
+        sealed(&frame(BOB), vec![7; 64]),
+        // Carol signs what is not hers to say: under an id that is not that of the message, and for another's session.
+        signed_by_carol(&network, &initiation(CAROL)),
     ];
+    let mut forged: Vec<([u8; 16], Vec<u8>)> = (0..).map(|number| [number; 16]).zip(forged).collect();
+    forged.push((id_of(&frame(CAROL)), signed_by_carol(&network, &frame(CAROL))));
     put_into_all_queues(&network, &forged);
     let inbox = |network: &Network| -> i64 {
         let sql = "SELECT count(*) FROM journal WHERE flow = ?1 AND stream >= 0";
@@ -218,7 +250,8 @@ async fn a_forged_message_is_refused_told_and_holds_up_nothing() {
         refused => Err(format!("{refused} of {}", forged.len() * 2)),
     })
     .await;
-    for (cause, times) in [("unreadable", 4), ("unsigned", 2), ("forged", 6), ("unknown-sender", 2)] {
+    let causes = [("unreadable", 4), ("unsigned", 2), ("forged", 6), ("unknown-sender", 2)];
+    for (cause, times) in causes.into_iter().chain([("wrong-id", 1), ("no-such-session", 1), ("misdirected", 2)]) {
         let told = network.log_lines(&["message-refused", &format!("cause=\"{cause}\"")]);
         assert_eq!(told.len(), times, "{cause}: {told:#?}");
     }

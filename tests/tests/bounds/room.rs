@@ -16,8 +16,15 @@ async fn a_flow_waits_until_its_recipient_has_room_and_says_so() {
     let waiting = shown.waiting_for.expect("it waits");
     assert_eq!(waiting.parties, [BOB]);
     assert!(waiting.since.is_some() && waiting.until.is_none(), "{waiting:?}");
-    let told = network.cli(&["flow", "show", &flow]).ok().object();
-    assert_eq!((&told["state"], &told["waiting_for"]["what"]), (&json!("suspended"), &json!("recipient")), "{told}");
+    // It is tried now and then, so it is not always waiting.
+    eventually("the command line says so too", async || {
+        let told = network.cli(&["flow", "show", &flow]).ok().object();
+        match (&told["state"], &told["waiting_for"]["what"]) == (&json!("suspended"), &json!("recipient")) {
+            true => Ok(()),
+            false => Err(told.to_string()),
+        }
+    })
+    .await;
     // Others go on meanwhile, and so does it once Bob has looked.
     assert_eq!(host.run(BOB, "ping", json!({"peer": ALICE, "count": 2})).await.result(), json!({"rounds": 2}));
     assert_eq!(host.end(&flow).await.result(), json!(60));

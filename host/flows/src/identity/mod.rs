@@ -20,6 +20,7 @@ use maxhost_store::{FlowOp, FlowState, Queued};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use self::opening::NotOpened;
 use self::table::{FlowTable, KillReply, SlotState};
 use crate::activation::{Activation, ActivationOutcome, ActivationStart, NoRoom};
 use crate::calls::backoff;
@@ -123,8 +124,10 @@ impl Actor {
     pub async fn run(mut self) {
         let opened = match self.open().await {
             Ok(opened) => Arc::new(opened),
-            Err(problem) => return self.quarantine(problem).await,
+            Err(NotOpened::Elsewhere(problem)) => return self.leave_to_owner(&problem),
+            Err(NotOpened::Problem(problem)) => return self.quarantine(problem).await,
         };
+        self.entry.put_off_no_more();
         if let EntryState::Active { open, .. } = &mut *self.entry.state.lock() {
             *open = true;
         }
@@ -138,12 +141,21 @@ impl Actor {
             if self.core.stopping.is_cancelled() && !self.draining {
                 self.drain();
             }
+            if self.entry.marks.has(Mark::Lost) {
+                return self.give_up().await;
+            }
             self.take_marks(&mut opened).await;
             self.fire_timers().await;
             self.admit(&opened).await;
             self.make_room(opened.limits.flows);
-            if self.flows.hot() == 0 && self.try_close() {
-                return;
+            if self.flows.hot() == 0 {
+                let closed = match &self.core.membership {
+                    Some(_) => self.release(&opened).await,
+                    None => self.try_close(),
+                };
+                if closed {
+                    return;
+                }
             }
             self.entry.live_flows.store(self.flows.len() as u64, Ordering::Relaxed);
             let look = self.next_look();
@@ -194,7 +206,10 @@ impl Actor {
     }
 
     async fn reopen(&mut self) -> Result<Opened, Problem> {
-        let mut opened = self.open().await?;
+        let mut opened = match self.open().await {
+            Ok(opened) => opened,
+            Err(NotOpened::Elsewhere(problem) | NotOpened::Problem(problem)) => return Err(problem),
+        };
         opened.claim = *self.entry.claim.lock();
         Ok(opened)
     }

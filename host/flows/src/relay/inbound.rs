@@ -98,25 +98,25 @@ pub(crate) async fn look_for_held(core: Arc<Core>) {
             }
         };
         let waiting: HashSet<SecureHash> = waiting.iter().filter_map(QueueName::fingerprint).collect();
-        for entry in held.into_iter().filter(|entry| entry.key().is_some_and(|key| waiting.contains(&key))) {
+        let is_waiting = |entry: &Arc<IdentityEntry>| entry.key().is_some_and(|key| waiting.contains(&key));
+        for entry in held.into_iter().filter(|entry| core.membership.is_some() || is_waiting(entry)) {
             begin(&core, entry);
         }
     }
 }
 
-/// Serves one identity's queue until it is empty for a while.
+/// Serves one identity's queue until it is empty for a while; where other hosts may hold the identity, for as long as this
+/// one does, because a notice of what comes for nobody may reach any host.
 async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>) {
-    // The queue is exclusive: a second server would only wait for the first.
-    if entry.served.swap(true, Ordering::AcqRel) {
-        return;
-    }
     let mut pause = RETRY;
-    let mut again = true;
-    while again && !core.stopping.is_cancelled() {
+    // The queue is exclusive: a second server would only wait for the first.
+    while !core.stopping.is_cancelled() && !entry.served.swap(true, Ordering::AcqRel) {
         let result = serve_once(&core, &entry).await;
         entry.served.store(false, Ordering::Release);
         match result {
             Ok(Served::All) => pause = RETRY,
+            // It may be held again since.
+            Ok(Served::NotHeld) if entry.is_held() => continue,
             Ok(Served::NotHeld) => return,
             Err(Interrupted(reason)) => {
                 tracing::warn!(identity = %entry.text, reason, "messages could not be taken from the broker; tried again");
@@ -126,12 +126,14 @@ async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>) {
                 }
             }
         }
+        if core.membership.is_some() {
+            continue;
+        }
         // What came between the last look and the release is told to nobody, because somebody served the queue.
-        let left = match core.broker.waiting().await {
-            Ok(waiting) => waiting.iter().any(|queue| queue.fingerprint() == entry.key()),
-            Err(_) => true,
-        };
-        again = left && !entry.served.swap(true, Ordering::AcqRel);
+        match core.broker.waiting().await {
+            Ok(waiting) if !waiting.iter().any(|queue| queue.fingerprint() == entry.key()) => return,
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 
@@ -196,7 +198,7 @@ async fn take_all(
                 }
             }
             () = entry.no_longer_held.notified() => {}
-            () = tokio::time::sleep(IDLE), if taken.is_empty() => return Ok(Served::All),
+            () = tokio::time::sleep(IDLE), if taken.is_empty() && core.membership.is_none() => return Ok(Served::All),
             () = core.stopping.cancelled() => return Ok(Served::NotHeld),
         }
     }

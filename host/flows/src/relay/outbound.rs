@@ -158,19 +158,25 @@ async fn send_batch(core: Arc<Core>, turn: Turn) -> Report {
         Err(error) => return Report { failure: Some(error.to_string()), ..report },
     };
     let Some(last) = rows.last().map(|row| row.id) else { return Report { more: false, ..report } };
-    let queue = match destination_queue(&core, &turn.destination) {
-        Ok(key) => QueueName::inbound(&key),
+    let key = match destination_key(&core, &turn.destination) {
+        Ok(key) => key,
         Err(reason) => return Report { failure: Some(reason), ..report },
     };
     let mut progress = Progress { report, failed_at: None };
     let messages = with_senders(&core, rows, &mut progress).await;
-    let batch = Batch { core, destination: turn.destination, queue, stop: AtomicBool::new(false) };
+    let batch =
+        Batch { core, destination: turn.destination, queue: QueueName::inbound(&key), stop: AtomicBool::new(false) };
     let done = batch.send(messages, &mut progress).await;
+    if !done.is_empty() {
+        // Before the rows go: a message in the broker that nobody is rung for would wait.
+        batch.core.sent_to(key);
+    }
     for (sender, ops) in done.into_values() {
         // If this fails they are sent again, and the recipient recognises them.
         match batch.core.store.commit(sender.entry.author(), ops).await {
             Ok(_) => {}
             Err(error @ StoreError::Fenced { .. }) => {
+                batch.core.note_fenced(&error);
                 tracing::debug!(identity = %sender.entry.text, %error, "not held any more: its messages are another host's");
                 progress.report.passed_over = true;
             }
@@ -182,7 +188,7 @@ async fn send_batch(core: Arc<Core>, turn: Turn) -> Report {
 }
 
 /// The fingerprint of the recipient's key.
-fn destination_queue(core: &Core, destination: &str) -> Result<SecureHash, String> {
+fn destination_key(core: &Core, destination: &str) -> Result<SecureHash, String> {
     let name = X500Name::parse(destination).map_err(|error| format!("the recipient's name is damaged: {error}"))?;
     match core.party(&name) {
         Ok(Some(party)) => Ok(party.owning_key.fingerprint()),

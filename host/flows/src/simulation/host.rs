@@ -75,6 +75,7 @@ pub(super) fn core(plan: &Plan, around: &Surroundings, database: &Database) -> A
         store: Store::new(database.clone()),
         broker: fixture.broker.clone(),
         ownership: Arc::new(MemoryOwnership::embedded("this host", database.run())),
+        membership: None,
         catalogue: fixture.catalogue.clone(),
         directory: Default::default(),
         ports: Default::default(),
@@ -132,7 +133,9 @@ pub(super) async fn start(core: Arc<Core>, plan: Plan) {
         let rows = live.iter().filter(|flow| flow.identity == record.row).map(|flow| flow.row).collect();
         let name = X500Name::parse(&record.name).unwrap();
         let entry = Arc::new(IdentityEntry::new(record.row, name, spec(&plan, index), rows, claim));
-        *entry.owned_as.lock() = owned_as;
+        if let Some(key) = owned_as {
+            entry.hold(claim, key, 1);
+        }
         entries.push(entry);
     }
     entries.iter().for_each(|entry| core.directory.insert(entry.clone()));
