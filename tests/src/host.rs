@@ -63,6 +63,16 @@ impl Host {
     /// Starts it; its log goes to `host.log` in the folder, behind what is there.
     #[must_use]
     pub fn up(mut command: Command, folder: &Path) -> Host {
+        Host::begin(&mut command, folder).unwrap_or_else(|log| panic!("the host did not come up; its log:\n{log}"))
+    }
+
+    /// As [`Host::up`]; `None` if it ends instead.
+    #[must_use]
+    pub fn try_up(command: &mut Command, folder: &Path) -> Option<Host> {
+        Host::begin(command, folder).ok()
+    }
+
+    fn begin(command: &mut Command, folder: &Path) -> Result<Host, String> {
         let log = folder.join("host.log");
         let file = File::options().create(true).append(true).open(&log).expect("a log can be written");
         let mut child = command.stderr(Stdio::from(file)).spawn().expect("the host program runs");
@@ -70,12 +80,13 @@ impl Host {
         let lines = BufReader::new(child.stdout.take().expect("a pipe"));
         let follower = events.clone();
         std::thread::spawn(move || follower.follow(lines));
-        let ready = events.wait(START, |event| event["event"] == "ready").unwrap_or_else(|| {
+        let Some(ready) = events.wait(START, |event| event["event"] == "ready") else {
             let _ = child.kill();
-            panic!("the host did not come up; its log:\n{}", std::fs::read_to_string(&log).unwrap_or_default())
-        });
+            let _ = child.wait();
+            return Err(std::fs::read_to_string(&log).unwrap_or_default());
+        };
         let endpoint = ready["grpc"].as_str().expect("ready tells where it listens").to_owned();
-        Host { child, events, log, client: Client::at(endpoint, CALL), ready }
+        Ok(Host { child, events, log, client: Client::at(endpoint, CALL), ready })
     }
 
     /// Its client.
@@ -128,6 +139,13 @@ impl Host {
         let took = begun.elapsed();
         assert!(status.success(), "the host ended with {status}; its log:\n{}", self.log());
         took
+    }
+
+    /// Waits until the process ends by itself; its exit code. Fails the test if it does not end.
+    pub fn ends(mut self) -> i32 {
+        let status =
+            cli::wait(&mut self.child, CALL).unwrap_or_else(|| panic!("the host goes on; its log:\n{}", self.log()));
+        status.code().unwrap_or(-1)
     }
 
     /// Whether the process is there.

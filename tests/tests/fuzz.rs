@@ -131,8 +131,11 @@ fn json_of_clients_keeps_its_value() {
 #[test]
 fn frames_of_peers_are_read_or_refused() {
     let confirm = Frame { kind: Some(FrameKind::Confirm(Confirm::default())) };
-    let batch =
-        FrameBatch { from: "O=Bob, L=New York, C=US".to_owned(), frames: vec![confirm.clone(), Frame::default()] };
+    let batch = FrameBatch {
+        from: "O=Bob, L=New York, C=US".to_owned(),
+        frames: vec![confirm.clone(), Frame::default()],
+        token: 3,
+    };
     let initiation = Initiation {
         from: "O=Bob, L=New York, C=US".to_owned(),
         from_session: i64::MAX,

@@ -171,3 +171,41 @@ pub fn hold_and_spin(input: Amount) -> Result<()> {
         black_box(&held);
     }
 }
+
+/// Sends as many messages of 8 KiB as it is told, each in a commit of its own, to a peer that does not look. Returns how many
+/// it has looked at in the end.
+#[flow(startable)]
+pub fn send_many(input: AmountWith) -> Result<usize> {
+    let session = initiate(&input.peer)?;
+    session.send(&input.amount)?;
+    for _ in 0..input.amount {
+        session.send(&"m".repeat(8 << 10))?;
+        sleep(Duration::from_millis(1))?;
+    }
+    session.receive()
+}
+
+/// Sleeps for a while, and looks at everything then.
+#[flow(responds_to = "send-many")]
+pub fn looks_late(session: Session) -> Result<()> {
+    let count: usize = session.receive()?;
+    sleep(Duration::from_secs(5))?;
+    for _ in 0..count {
+        session.receive::<String>()?;
+    }
+    session.send(&count)
+}
+
+/// Sleeps for a moment, sends an amount, and returns what the peer has got.
+#[flow(startable)]
+pub fn sleep_and_send(input: AmountWith) -> Result<usize> {
+    sleep(Duration::from_millis(1))?;
+    initiate(&input.peer)?.send_and_receive(&input.amount)
+}
+
+/// Returns what it gets.
+#[flow(responds_to = "sleep-and-send")]
+pub fn sends_back(session: Session) -> Result<()> {
+    let amount: usize = session.receive()?;
+    session.send(&amount)
+}

@@ -168,7 +168,8 @@ pub struct FlowSummary {
 #[derive(Debug, Clone)]
 pub struct WaitingFor {
     /// `receive`, `receive-all`, `wait-any`, `sleep`, `flow-info`, `confirmation`; `slot`: room in its identity;
-    /// `instance`: room in the host; `memory`: memory for its guest.
+    /// `instance`: room in the host; `memory`: memory for its guest; `recipient`: room for what it sends to the party that
+    /// is named; `broker`: room for what it sends through the broker.
     pub what: String,
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,

@@ -27,10 +27,16 @@ impl Arrival {
     /// What has to be kept of one that found no room in memory, in case that the flow ends without having read it:
     /// which session it confirms. A name and a few numbers, whatever its sender has put into it.
     pub fn confirmation_alone(self) -> Option<Arrival> {
-        let confirmed = confirmation(&self.batch)?.session;
-        let Arrival { session, seq, batch: FrameBatch { from, .. }, runner } = self;
-        let confirm = Frame { kind: Some(FrameKind::Confirm(Confirm { session: confirmed, ..Confirm::default() })) };
-        let batch = FrameBatch { from, frames: vec![confirm] };
+        let Confirm { session: confirmed, token: confirmed_token, .. } = *confirmation(&self.batch)?;
+        let Arrival { session, seq, batch: FrameBatch { from, token, .. }, runner } = self;
+        let confirm = Frame {
+            kind: Some(FrameKind::Confirm(Confirm {
+                session: confirmed,
+                token: confirmed_token,
+                ..Confirm::default()
+            })),
+        };
+        let batch = FrameBatch { from, frames: vec![confirm], token };
         (batch.from.len() <= LONGEST_NAME).then_some(Arrival { session, seq, batch, runner })
     }
 }
@@ -50,7 +56,7 @@ mod tests {
     use super::*;
 
     fn arrival(frames: Vec<Frame>) -> Arrival {
-        Arrival { session: 1, seq: 0, batch: FrameBatch { from: "O=Bob".to_owned(), frames }, runner: None }
+        Arrival { session: 1, seq: 0, batch: FrameBatch { from: "O=Bob".to_owned(), frames, token: 0 }, runner: None }
     }
 
     #[test]

@@ -9,10 +9,10 @@ use dashmap::DashMap;
 use maxhost_broker::Broker;
 use maxhost_cordapps::Catalogue;
 use maxhost_journal::{FrameBatch, Initiation, Limits, Millis, Nanos};
-use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, X500Name};
-use maxhost_ownership::Ownership;
+use maxhost_model::{Code, FlowId, FlowRow, Problem, SecureHash, SessionId, X500Name};
+use maxhost_ownership::{Ownedness, Ownership};
 use maxhost_pki::{KeyVault, NetworkMap, OpenIdentity};
-use maxhost_store::{Author, Claim, Store};
+use maxhost_store::{Author, Claim, Store, StoreError};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::deadlines::Deadlines;
 use crate::guest_threads::GuestThreads;
 use crate::identity::Actor;
+use crate::membership::Membership;
 use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
 use crate::offer::{Offer, Runner};
@@ -29,6 +30,7 @@ use crate::options::{HostOptions, IdentityLimits, OperatorEvent};
 use crate::outcomes::RecentOutcomes;
 use crate::placement::{CordappSet, CpuProfile, IoShare};
 use crate::registry::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
+use crate::relay::notices::{OutboxNotices, QueueNotices};
 use crate::running_flow::{Arrival, RunningFlow};
 use crate::spawner::Spawner;
 use crate::trouble::Trouble;
@@ -61,6 +63,8 @@ pub(crate) struct Core {
     pub store: Store,
     pub broker: Arc<dyn Broker>,
     pub ownership: Arc<dyn Ownership>,
+    /// Its part in a cluster; `None` for a host that is alone.
+    pub membership: Option<Membership>,
     pub catalogue: Arc<Catalogue<CpuProfile>>,
     pub directory: Directory,
     /// Flows in memory.
@@ -85,8 +89,10 @@ pub(crate) struct Core {
     pub events: broadcast::Sender<OperatorEvent>,
     pub counters: Counters,
     pub stopping: CancellationToken,
-    /// Rings when something was put into the outbox.
-    pub outbox_bell: Notify,
+    /// What was put into the outbox.
+    pub outbox: OutboxNotices,
+    /// Whose queues are to be looked into.
+    pub queues: QueueNotices,
     pub timers: crate::timers::Timers,
     /// Rings when installed components came or went.
     pub components_changed: Notify,
@@ -219,8 +225,17 @@ impl Core {
         crate::late_confirm::undelivered(self, to, session, &arrival.batch);
     }
 
-    /// Puts a command into an identity's mailbox, and opens the identity if it sleeps.
+    /// Whether somebody else may run this identity: this host does not open it for what comes from elsewhere.
+    fn may_be_of_others(&self, entry: &IdentityEntry) -> bool {
+        self.membership.is_some() && !entry.is_held()
+    }
+
+    /// Puts a command into an identity's mailbox, and opens the identity if it sleeps. What is in the database already is
+    /// no reason to open one that this host does not hold: whoever runs it next finds it there.
     pub fn tell(self: &Arc<Core>, entry: &Arc<IdentityEntry>, command: IdentityCommand) {
+        if command.is_in_database() && self.may_be_of_others(entry) && entry.mailbox().is_none() {
+            return self.ring(entry);
+        }
         // Only under this lock are commands put in, and only under it does an actor close: so none falls between.
         let mut state = entry.state.lock();
         let refused = match &mut *state {
@@ -289,7 +304,58 @@ impl Core {
 
     /// Opens an identity if it sleeps.
     pub fn wake(self: &Arc<Core>, entry: &Arc<IdentityEntry>) {
-        self.tell(entry, IdentityCommand::Wake);
+        match self.may_be_of_others(entry) {
+            true => self.ring(entry),
+            false => self.tell(entry, IdentityCommand::Wake),
+        }
+    }
+
+    /// The broker has messages for an identity of the cluster: somebody has to take them. Whoever owns it may have let it go
+    /// before they came, and this host's copy of who owns what may be behind, so the destination is remembered for a while.
+    pub fn sent_to(&self, identity: SecureHash) {
+        let Some(membership) = &self.membership else { return };
+        if self.directory.by_key(&identity).is_none() {
+            return;
+        }
+        membership.note_sent(identity);
+        if !matches!(self.ownership.owner_of(&identity), Ownedness::Owned(_)) {
+            membership.ring(identity);
+        }
+    }
+
+    /// This host does not own an identity any more, or may not: everything that it does for it ends, and nothing is
+    /// repeated.
+    pub fn lose(&self, entry: &IdentityEntry, why: &str) {
+        if entry.release().is_none() {
+            return;
+        }
+        tracing::warn!(identity = %entry.text, why, "the identity is not this host's any more");
+        entry.drop_what_is_known();
+        self.timers.clear(entry.row);
+        if let Some(membership) = &self.membership {
+            membership.held_changed();
+        }
+    }
+
+    /// A unit was refused. If it carried the claim that this host takes for its own, the identity is another's.
+    pub fn note_fenced(&self, error: &StoreError) {
+        let StoreError::Fenced { identity, claim, current } = error else { return };
+        let entry = self.directory.by_row(*identity);
+        if let Some(entry) = entry.filter(|entry| entry.author().claim == *claim) {
+            self.lose(&entry, "the database has another claim");
+            entry.note_claim(*current);
+        }
+    }
+
+    /// There is work for an identity that this host does not hold: somebody has to run it.
+    pub fn ring(self: &Arc<Core>, entry: &Arc<IdentityEntry>) {
+        let is_cold = matches!(&*entry.state.lock(), EntryState::Cold(_));
+        match (&self.membership, entry.key()) {
+            (Some(membership), Some(key)) => membership.ring(key),
+            (Some(_), None) => {}
+            (None, _) if is_cold => self.tell(entry, IdentityCommand::Wake),
+            (None, _) => {}
+        }
     }
 
     /// A new flow id for a new row.

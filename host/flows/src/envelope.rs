@@ -1,13 +1,25 @@
-//! What travels through a broker: an initiation or a batch, with its addressees.
+//! What travels through a broker: an initiation or a batch with its addressee, signed by the sending identity.
+//!
+//! A broker authenticates nobody: whoever can reach it can put anything into any queue. So the sender signs, with the key
+//! of its node info, what it sends, to whom, and on which network; the recipient looks the key up on its own network map
+//! and stores nothing before the signature was found right. The id of a message is computed from what is signed, so that
+//! neither a copy under another id nor another message under its id passes.
 
 use bytes::Bytes;
 use maxhost_journal::wire::FrameKind;
 use maxhost_journal::{Frame, FrameBatch, Initiation, Outgoing};
+use maxhost_model::{PublicKey, SecureHash};
+use maxhost_pki::{OpenIdentity, PkiError, TrustRoot};
+use maxhost_store::{OutboxContent, OutboxRow};
 use prost::Message;
 
-/// One message of the broker. Tag numbers are never used again for something else.
+/// Stands before everything that is signed here, so that no signature made for another purpose fits.
+const DOMAIN: &[u8] = b"maxhost message 1";
+
+/// A message and its addressee. Tag numbers are never used again for something else.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Envelope {
+    /// The recipient's X.500 name.
     #[prost(string, tag = "1")]
     pub to: String,
     #[prost(oneof = "Content", tags = "2, 3")]
@@ -30,6 +42,55 @@ pub(crate) struct Addressed {
     pub seq: u32,
     #[prost(message, optional, tag = "3")]
     pub batch: Option<FrameBatch>,
+}
+
+/// The body of a broker's message. Its tags are others than those of [`Envelope`], so that one is not taken for the other.
+#[derive(Clone, PartialEq, Message)]
+struct Sealed {
+    /// An [`Envelope`].
+    #[prost(bytes = "bytes", tag = "14")]
+    envelope: Bytes,
+    /// Of the identity in whose name it is sent.
+    #[prost(bytes = "bytes", tag = "15")]
+    signature: Bytes,
+}
+
+fn signed_bytes(envelope: &[u8], network: &TrustRoot) -> Vec<u8> {
+    let network = SecureHash::of(network.der());
+    [DOMAIN, network.as_bytes(), blake3::hash(envelope).as_bytes()].concat()
+}
+
+/// A received message whose signature was not looked at yet.
+#[derive(Debug)]
+pub(crate) struct Unverified {
+    envelope: Envelope,
+    bytes: Bytes,
+    signature: Bytes,
+}
+
+impl Unverified {
+    /// Reads the body of a broker's message; `None` if it is none of ours.
+    pub fn decode(body: Bytes) -> Option<Unverified> {
+        let Sealed { envelope: bytes, signature } = Sealed::decode(body).ok()?;
+        let envelope = Envelope::decode(bytes.clone()).ok()?;
+        envelope.from()?;
+        Some(Unverified { envelope, bytes, signature })
+    }
+
+    /// Whom it claims to be from.
+    pub fn claimed_sender(&self) -> &str {
+        self.envelope.from().unwrap_or_default()
+    }
+
+    /// Whether anybody signed it at all.
+    pub fn is_signed(&self) -> bool {
+        !self.signature.is_empty()
+    }
+
+    /// The message, if it was signed with this key for this network.
+    pub fn verify(self, network: &TrustRoot, key: &PublicKey) -> Option<Envelope> {
+        maxhost_pki::verify(key, &signed_bytes(&self.bytes, network), &self.signature).then_some(self.envelope)
+    }
 }
 
 impl Envelope {
@@ -66,16 +127,20 @@ impl Envelope {
     /// The same for the same message, however often it is sent: what the receiver knows it again by (docs/behaviour.md 5.4).
     pub fn message_id(&self) -> [u8; 16] {
         let mut hash = blake3::Hasher::new();
-        hash.update(self.to.as_bytes());
+        let mut text = |text: &str| {
+            hash.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+        };
+        text(&self.to);
+        text(self.from().unwrap_or_default());
         match &self.content {
             Some(Content::Initiation(initiation)) => {
-                hash.update(b"\0initiation\0").update(initiation.from.as_bytes());
-                hash.update(&initiation.from_session.to_be_bytes());
+                hash.update(b"initiation").update(&initiation.from_session.to_be_bytes());
+                hash.update(&initiation.from_token.to_be_bytes());
             }
             Some(Content::FrameBatch(addressed)) => {
-                let from = addressed.batch.as_ref().map_or("", |batch| &batch.from);
-                hash.update(b"\0parcel\0").update(from.as_bytes());
-                hash.update(&addressed.session.to_be_bytes()).update(&addressed.seq.to_be_bytes());
+                let token = addressed.batch.as_ref().map_or(0, |batch| batch.token);
+                hash.update(b"frames").update(&addressed.session.to_be_bytes());
+                hash.update(&token.to_be_bytes()).update(&addressed.seq.to_be_bytes());
             }
             None => {}
         }
@@ -91,6 +156,11 @@ mod tests {
 
     use super::*;
 
+    fn batch(frames: Vec<Frame>) -> Outgoing {
+        let batch = FrameBatch { from: "A".to_owned(), frames, token: 7 };
+        Outgoing::Deliver { party: "B".into(), session: SessionId(1), seq: 0, batch }
+    }
+
     #[test]
     fn the_largest_message_of_an_envelope_is_found() {
         let initiation = |payload: Option<usize>| {
@@ -101,9 +171,49 @@ mod tests {
         assert_eq!((initiation(None).largest_payload(), initiation(Some(7)).largest_payload()), (0, 7));
         let data = |length| Frame::data(Bytes::from(vec![0; length]));
         for (frames, largest) in [(vec![data(3), data(9), Frame::end()], 9), (vec![Frame::end()], 0), (vec![], 0)] {
-            let batch = FrameBatch { from: "A".to_owned(), frames };
-            let outgoing = Outgoing::Deliver { party: "B".into(), session: SessionId(1), seq: 0, batch };
-            assert_eq!(Envelope::of(&outgoing).largest_payload(), largest);
+            assert_eq!(Envelope::of(&batch(frames)).largest_payload(), largest);
         }
+    }
+
+    #[test]
+    fn messages_have_one_id_each() {
+        let first = Envelope::of(&batch(vec![Frame::end()]));
+        let mut ids = vec![first.message_id()];
+        assert_eq!(first.message_id(), ids[0]);
+        let addressed = |change: fn(&mut Addressed)| {
+            let mut other = first.clone();
+            if let Some(Content::FrameBatch(addressed)) = &mut other.content {
+                change(addressed);
+            }
+            other
+        };
+        let batched = |change: fn(&mut FrameBatch)| {
+            let mut other = first.clone();
+            if let Some(Content::FrameBatch(Addressed { batch: Some(batch), .. })) = &mut other.content {
+                change(batch);
+            }
+            other
+        };
+        let others = [
+            addressed(|a| a.session = 2),
+            addressed(|a| a.seq = 1),
+            batched(|b| b.token = 8),
+            batched(|b| b.from = "C".to_owned()),
+        ];
+        ids.extend(others.iter().map(Envelope::message_id));
+        ids.push(Envelope { to: "C".to_owned(), ..first.clone() }.message_id());
+        let distinct: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+    }
+
+    #[test]
+    fn what_is_no_message_is_told() {
+        assert!(Unverified::decode(Bytes::from_static(b"nonsense")).is_none());
+        assert!(Unverified::decode(Bytes::new()).is_none(), "nothing is in it");
+        let plain = Envelope::of(&batch(vec![Frame::end()])).encode_to_vec();
+        assert!(Unverified::decode(plain.clone().into()).is_none(), "nobody has sealed it");
+        let sealed = Sealed { envelope: plain.into(), signature: Bytes::new() };
+        let unsigned = Unverified::decode(sealed.encode_to_vec().into());
+        assert!(unsigned.is_some_and(|unsigned| !unsigned.is_signed() && unsigned.claimed_sender() == "A"));
     }
 }

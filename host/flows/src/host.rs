@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use maxhost_broker::{EmbeddedBroker, EmbeddedOptions};
+use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
 use maxhost_cordapps::Catalogue;
-use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash, X500Name};
-use maxhost_ownership::MemoryOwnership;
+use maxhost_model::{Code, FlowRow, IdentityRow, Problem, RunId, SecureHash, X500Name};
+use maxhost_ownership::{MemoryOwnership, Ownership};
 use maxhost_pki::{KeyVault, NetworkMap};
 use maxhost_sandbox::{Sandbox, SandboxOptions};
 use maxhost_store::{Claim, ClaimRequest, IdentityRecord, Store, UNCLAIMED};
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::activation::GuestCode;
@@ -22,22 +22,23 @@ use crate::api::{IdentityPhase, NetworkChange};
 use crate::clock::SystemClock;
 use crate::core::{Core, SealedKeys};
 use crate::guest_threads::GuestThreads;
+use crate::membership::Membership;
 use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
-use crate::options::{HostOptions, IdentitySpec, OperatorEvent};
-use crate::registry::{ColdState, EntryState, IdentityEntry};
+use crate::options::{Cluster, ENVELOPE_BYTES, HostOptions, IdentitySpec, OperatorEvent};
+use crate::registry::{AfterLeaving, ColdState, EntryState, IdentityEntry};
 use crate::spawner::Spawner;
 
 /// Operator events a slow reader may be behind.
 const EVENTS: usize = 1024;
 /// Identities that are opened at once after a start, to look after their flows.
 const OPENING_AT_ONCE: usize = 64;
+/// How often it is looked whether an identity that is let go of has closed.
+const LOOK: Duration = Duration::from_millis(5);
+/// How soon the database is asked again after it did not answer.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How often quarantined identities are looked at.
 const READMISSION: Duration = Duration::from_secs(2);
-
-/// What a message of the broker may have beside the largest message of a flow: names, numbers, frames that travel
-/// together.
-const ENVELOPE_BYTES: usize = 512 * 1024;
 
 /// How an identity is held when it is taken in.
 struct Claimed {
@@ -58,6 +59,9 @@ pub struct Host {
     pub(crate) started: Instant,
     pub(crate) network_changes: broadcast::Sender<NetworkChange>,
     live: Mutex<HashMap<IdentityRow, Vec<FlowRow>>>,
+    /// Manifests that came back while their identities were being let go of.
+    returning: Mutex<Vec<IdentitySpec>>,
+    returned: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Host {
@@ -72,7 +76,20 @@ impl Host {
     ///
     /// # Errors
     /// The passphrase is wrong, or a folder or file cannot be used.
-    pub async fn start(mut options: HostOptions, store: Store) -> Result<Arc<Host>, Problem> {
+    pub async fn start(options: HostOptions, store: Store) -> Result<Arc<Host>, Problem> {
+        Host::bring_up(options, store, None).await
+    }
+
+    /// As [`Host::start`], for a host that shares its identities with others. It runs those that somebody wants, as many as
+    /// it has slots for, and lets them go when nothing is to be done for them.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub async fn join(options: HostOptions, store: Store, cluster: Cluster) -> Result<Arc<Host>, Problem> {
+        Host::bring_up(options, store, Some(cluster)).await
+    }
+
+    async fn bring_up(mut options: HostOptions, store: Store, cluster: Option<Cluster>) -> Result<Arc<Host>, Problem> {
         let passphrase = std::mem::take(&mut options.passphrase);
         let kept = options.data.join("components");
         let setup = options.clone();
@@ -94,17 +111,17 @@ impl Host {
             Ok((vault, network, sandbox, catalogue))
         })
         .await?;
-        let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
-        let max_message_bytes = largest.saturating_add(ENVELOPE_BYTES);
-        let broker = EmbeddedOptions { max_message_bytes, ..EmbeddedOptions::new(&options.broker) };
-        let broker = EmbeddedBroker::open(broker).await.map_err(Problem::from)?;
+        let run = store.run();
+        let (broker, ownership, membership) = match cluster {
+            Some(Cluster { ownership, broker, slots }) => (broker, ownership, Some(Membership::new(slots))),
+            None => (embedded_broker(&options, &network).await?, embedded_ownership(run), None),
+        };
         let mut live: HashMap<IdentityRow, Vec<FlowRow>> = HashMap::new();
         for flow in store.live_flows().await.map_err(Problem::from)? {
             live.entry(flow.identity).or_default().push(flow.row);
         }
         let (vault, network) = (Arc::new(vault), Arc::new(network));
         let guests = GuestThreads::start(options.guest_threads, &tokio::runtime::Handle::current())?;
-        let run = store.run();
         let core = Arc::new(Core {
             slots: Slots::new(sandbox.slots()),
             tick: sandbox.tick(),
@@ -114,8 +131,9 @@ impl Host {
             io: Spawner::on(tokio::runtime::Handle::current()),
             options,
             store,
-            broker: Arc::new(broker),
-            ownership: Arc::new(MemoryOwnership::embedded("this host", run)),
+            broker,
+            ownership,
+            membership,
             catalogue: Arc::new(catalogue),
             directory: Default::default(),
             ports: Default::default(),
@@ -128,7 +146,8 @@ impl Host {
             events: broadcast::Sender::new(EVENTS),
             counters: Default::default(),
             stopping: CancellationToken::new(),
-            outbox_bell: Default::default(),
+            outbox: Default::default(),
+            queues: Default::default(),
             timers: Default::default(),
             components_changed: Default::default(),
             clock: Arc::new(SystemClock::new()),
@@ -137,15 +156,21 @@ impl Host {
         core.io.spawn(crate::timers::run(core.clone()));
         core.io.spawn(crate::housekeeping::purge(core.clone()));
         core.io.spawn(crate::housekeeping::clean_components(core.clone()));
-        core.io.spawn(crate::relay::send(core.clone()));
-        core.io.spawn(crate::relay::receive(core.clone()));
+        core.io.spawn(crate::relay::outbound::run(core.clone()));
+        core.io.spawn(crate::relay::inbound::run(core.clone()));
+        core.io.spawn(crate::relay::inbound::look_for_held(core.clone()));
+        if core.membership.is_some() {
+            crate::supervisor::start(&core);
+        }
         let host = Arc::new(Host {
             core,
             started: Instant::now(),
             network_changes: broadcast::Sender::new(EVENTS),
             live: Mutex::new(live),
+            returning: Mutex::default(),
+            returned: Arc::default(),
         });
-        host.core.io.spawn(readmit(Arc::downgrade(&host)));
+        host.core.io.spawn(readmit(Arc::downgrade(&host), host.returned.clone()));
         Ok(host)
     }
 
@@ -188,6 +213,10 @@ impl Host {
         }
         let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
         let rows = self.core.store.register_identities(&names).await.map_err(Problem::from)?;
+        let keys: HashMap<X500Name, SecureHash> = match named.len() {
+            0 => HashMap::new(),
+            _ => self.core.network.fingerprints(),
+        };
         let mut claims: HashMap<IdentityRow, Claimed> = match named.len() {
             0 => HashMap::new(),
             _ => {
@@ -195,14 +224,23 @@ impl Host {
                 let coming: HashSet<IdentityRow> = rows.iter().copied().collect();
                 let absent = records.iter().filter(|record| !coming.contains(&record.row));
                 absent.for_each(|record| self.core.directory.remember(record.row, &record.name));
-                self.claim_new(records.into_iter().filter(|record| coming.contains(&record.row)).collect()).await?
+                self.claim_new(records.into_iter().filter(|record| coming.contains(&record.row)).collect(), &keys)
+                    .await?
             }
         };
         let mut waking = Vec::new();
         for ((name, spec), row) in named.into_iter().zip(rows) {
             self.core.directory.broken.remove(&spec.manifest.display().to_string());
+            // It is taken in once it has gone.
+            if self.core.directory.get(name.as_str()).is_some_and(|entry| entry.comes_back(&spec)) {
+                continue;
+            }
             let problem = self.unusable(&spec);
+            let key = keys.get(&name).copied();
             let entry = self.put(name, row, spec.clone(), claims.remove(&row).unwrap_or_default());
+            if let Some(key) = key {
+                self.core.directory.set_key(&entry, key);
+            }
             // From now on it has what its CorDapps can do, whatever becomes of the files.
             let problem = problem.or_else(|| entry.cordapps(&self.core.catalogue).err());
             if let Some(problem) = problem {
@@ -213,21 +251,32 @@ impl Host {
                 waking.push(entry);
             }
         }
-        crate::relay::look_for(&self.core, waking.clone());
-        self.core.io.spawn(wake_busy(self.core.clone(), waking));
+        // What they had left in the outbox when they were last here can be sent now.
+        self.core.outbox.look_at_all();
+        match &self.core.membership {
+            Some(membership) => membership.look_for_work(),
+            None => {
+                self.core.queues.held(waking.iter().cloned());
+                self.core.io.spawn(wake_busy(self.core.clone(), waking));
+            }
+        }
         Ok(problems)
     }
 
     /// Claims those that are not hosted yet, all in one transaction, so that whoever writes to one of them finds it held.
     /// One that cannot be claimed now is claimed when it is opened. Returns the claims as the database shows them.
-    async fn claim_new(&self, records: Vec<IdentityRecord>) -> Result<HashMap<IdentityRow, Claimed>, Problem> {
-        let keys: HashMap<X500Name, SecureHash> = self.core.network.fingerprints();
+    async fn claim_new(
+        &self,
+        records: Vec<IdentityRecord>,
+        keys: &HashMap<X500Name, SecureHash>,
+    ) -> Result<HashMap<IdentityRow, Claimed>, Problem> {
         let mut claims = HashMap::with_capacity(records.len());
         let mut requests = Vec::new();
         for record in &records {
             claims.insert(record.row, Claimed { claim: record.claim, owned_as: None });
             let key = X500Name::parse(&record.name).ok().and_then(|name| keys.get(&name).copied());
-            let Some(key) = key.filter(|_| self.core.directory.get(&record.name).is_none()) else { continue };
+            let is_to_come = self.core.membership.is_none() && self.core.directory.get(&record.name).is_none();
+            let Some(key) = key.filter(|_| is_to_come) else { continue };
             if let Ok(owned) = self.core.ownership.claim(key, record.claim.token).await {
                 requests.push((key, ClaimRequest { identity: record.row, token: owned.token, key_fp: None }));
             }
@@ -272,7 +321,9 @@ impl Host {
         let Some(entry) = self.core.directory.get(name.as_str()) else {
             let live = self.live.lock().remove(&row).unwrap_or_default();
             let entry = Arc::new(IdentityEntry::new(row, name, spec, live, claimed.claim));
-            *entry.owned_as.lock() = claimed.owned_as;
+            if let Some(key) = claimed.owned_as {
+                entry.hold(claimed.claim, key, self.core.ownership.session().borrow().number);
+            }
             self.core.directory.insert(entry.clone());
             self.core.emit(OperatorEvent::IdentityAdded { identity: entry.text.to_string() });
             return entry;
@@ -295,9 +346,13 @@ impl Host {
     /// is hosted, its flows are put away; they go on when it is mended.
     pub async fn quarantine(self: &Arc<Host>, manifest: &Path, name: Option<String>, problem: Problem) {
         let hosted = name.as_ref().and_then(|name| self.core.directory.get(name));
-        if let Some(entry) = hosted.filter(|entry| entry.spec.lock().manifest == manifest) {
-            self.remove(entry).await;
+        match hosted.filter(|entry| entry.spec.lock().manifest == manifest) {
+            Some(entry) => self.remove(entry, AfterLeaving::Broken(problem)).await,
+            None => self.set_broken(manifest, name, problem),
         }
+    }
+
+    fn set_broken(&self, manifest: &Path, name: Option<String>, problem: Problem) {
         let file = manifest.display().to_string();
         self.core.tell_quarantined(name.as_deref().unwrap_or(&file), &problem);
         self.core.directory.broken.insert(file, (name, problem));
@@ -312,40 +367,90 @@ impl Host {
         let is_it =
             |file: &String, known: &Option<String>| known.as_deref() == Some(name) || Path::new(file).ends_with(name);
         self.core.directory.broken.retain(|file, (known, _)| !is_it(file, known));
+        self.returning.lock().retain(|spec| spec.name != name);
         if let Some(entry) = self.core.directory.get(name) {
-            self.remove(entry).await;
+            self.remove(entry, AfterLeaving::Forgotten).await;
         }
         Ok(())
     }
 
-    async fn remove(self: &Arc<Host>, entry: Arc<IdentityEntry>) {
-        let was_active = {
-            let mut state = entry.state.lock();
-            let active = matches!(*state, EntryState::Active { .. });
-            if let EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } = &mut *state {
-                let cold = std::mem::take(cold);
-                self.live.lock().insert(entry.row, cold.live.into());
-                *state = EntryState::Removed;
-            }
-            active
-        };
-        if was_active {
-            self.core.tell(&entry, IdentityCommand::Drain);
-            while entry.phase() != IdentityPhase::Draining || entry.mailbox().is_some() {
-                if self.core.stopping.is_cancelled() {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            let rows = self.core.store.live_flows().await.unwrap_or_default().into_iter();
-            let rows = rows.filter(|flow| flow.identity == entry.row).map(|flow| flow.row).collect();
-            self.live.lock().insert(entry.row, rows);
-        } else {
-            self.core.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
+    /// Lets an identity go. Returns at once: however long its flows take to suspend, nobody else waits for it.
+    async fn remove(self: &Arc<Host>, entry: Arc<IdentityEntry>, after: AfterLeaving) {
+        if let Some(pending) = &mut *entry.leaving.lock() {
+            *pending = after;
+            return;
         }
+        *entry.leaving.lock() = Some(after);
+        if self.remove_closed(&entry) {
+            return self.gone(entry).await;
+        }
+        self.core.tell(&entry, IdentityCommand::Drain);
+        self.core.io.spawn(self.clone().let_go(entry));
+    }
+
+    /// Removes an identity that has no actor, and remembers its live flows. False if it has one.
+    fn remove_closed(&self, entry: &IdentityEntry) -> bool {
+        let cold = match &mut *entry.state.lock() {
+            EntryState::Active { .. } | EntryState::Removed => return false,
+            state @ (EntryState::Cold(_) | EntryState::Quarantined { .. }) => {
+                match std::mem::replace(state, EntryState::Removed) {
+                    EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => cold,
+                    EntryState::Active { .. } | EntryState::Removed => ColdState::default(),
+                }
+            }
+        };
+        self.live.lock().insert(entry.row, cold.live.into());
+        self.core.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
+        true
+    }
+
+    /// Waits until an identity that was told to drain has closed.
+    async fn let_go(self: Arc<Host>, entry: Arc<IdentityEntry>) {
+        // One that could not be opened to drain is closed too.
+        while !entry.is_removed() && !self.remove_closed(&entry) {
+            if self.sleeps_until_stop(LOOK).await {
+                return;
+            }
+        }
+        let flows = loop {
+            match self.core.store.live_flows().await {
+                Ok(flows) => break flows,
+                Err(error) => tracing::warn!(identity = %entry.text, %error, "its flows cannot be read; tried again"),
+            }
+            if self.sleeps_until_stop(READ_AGAIN).await {
+                return;
+            }
+        };
+        let rows = flows.into_iter().filter(|flow| flow.identity == entry.row).map(|flow| flow.row).collect();
+        self.live.lock().insert(entry.row, rows);
+        self.gone(entry).await;
+    }
+
+    /// Sleeps. True if the host stops meanwhile.
+    async fn sleeps_until_stop(&self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.core.stopping.cancelled()).await.is_ok()
+    }
+
+    /// Forgets an identity that has closed, and does what is to be done then.
+    async fn gone(self: &Arc<Host>, entry: Arc<IdentityEntry>) {
+        self.forget(&entry).await;
+        let after = entry.leaving.lock().take();
+        match after {
+            None | Some(AfterLeaving::Forgotten) => {}
+            Some(AfterLeaving::Broken(problem)) => {
+                let manifest = entry.spec.lock().manifest.clone();
+                self.set_broken(&manifest, Some(entry.text.to_string()), problem);
+            }
+            Some(AfterLeaving::Hosted(spec)) => {
+                self.returning.lock().push(*spec);
+                self.returned.notify_one();
+            }
+        }
+    }
+
+    async fn forget(&self, entry: &IdentityEntry) {
         // Whoever takes it in next claims it anew: that may be this host.
-        let owned_as = entry.owned_as.lock().take();
-        if let Some(fingerprint) = owned_as
+        if let Some(fingerprint) = entry.release()
             && let Err(error) = self.core.ownership.hand_over(fingerprint, None).await
         {
             tracing::warn!(identity = %entry.text, %error, "a removed identity could not be released");
@@ -407,9 +512,17 @@ impl Host {
         Ok(())
     }
 
-    /// Stops in order: flows give up their instances, the database is closed. What does not end in time is cut off,
-    /// which loses nothing.
+    /// Stops in order: flows give up their instances, the database and the broker are closed. What does not end in time is
+    /// cut off, which loses nothing.
     pub async fn shutdown(&self, deadline: Duration) {
+        self.leave(deadline).await;
+        self.core.broker.close().await;
+        self.core.store.close().await;
+    }
+
+    /// As [`Host::shutdown`], but for the database and the broker, which others in this process may use. Other hosts of a
+    /// cluster take over what this one ran.
+    pub async fn leave(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
         self.core.stopping.cancel();
         self.core.slots.close();
@@ -417,10 +530,22 @@ impl Host {
         while self.core.directory.all().iter().any(is_open) && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.core.broker.close().await;
-        self.core.store.close().await;
+        if self.core.membership.is_some() {
+            self.core.ownership.close().await;
+        }
         self.core.guests.stop();
     }
+}
+
+async fn embedded_broker(options: &HostOptions, network: &NetworkMap) -> Result<Arc<dyn Broker>, Problem> {
+    let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
+    let max_message_bytes = largest.saturating_add(ENVELOPE_BYTES);
+    let broker = EmbeddedOptions { max_message_bytes, ..EmbeddedOptions::new(&options.broker) };
+    Ok(Arc::new(EmbeddedBroker::open(broker).await.map_err(Problem::from)?))
+}
+
+fn embedded_ownership(run: RunId) -> Arc<dyn Ownership> {
+    Arc::new(MemoryOwnership::embedded("this host", run))
 }
 
 impl Drop for Host {
@@ -477,14 +602,30 @@ async fn with_work(core: &Core) -> Option<HashSet<IdentityRow>> {
     }
 }
 
-/// Looks after quarantined identities: whoever mends keys or components need not touch the manifest.
-async fn readmit(host: std::sync::Weak<Host>) {
+/// Takes identities in again: those whose manifest came back while they were let go of, and those in quarantine once what
+/// was wrong is mended, for whoever mends keys or components need not touch the manifest.
+async fn readmit(host: std::sync::Weak<Host>, returned: Arc<Notify>) {
+    let mut look_at = tokio::time::Instant::now() + READMISSION;
     loop {
-        tokio::time::sleep(READMISSION).await;
+        let look = tokio::select! {
+            () = tokio::time::sleep_until(look_at) => true,
+            () = returned.notified() => false,
+        };
         let Some(host) = host.upgrade() else { return };
         if host.core.stopping.is_cancelled() {
             return;
         }
+        let returning = std::mem::take(&mut *host.returning.lock());
+        if !returning.is_empty()
+            && let Err(problem) = host.put_identities(returning.clone()).await
+        {
+            tracing::warn!(%problem, "identities cannot be hosted again yet; tried again");
+            host.returning.lock().extend(returning);
+        }
+        if !look {
+            continue;
+        }
+        look_at = tokio::time::Instant::now() + READMISSION;
         let all = host.core.directory.all();
         for entry in all.into_iter().filter(|entry| entry.problem().is_some()) {
             let (host, spec) = (host.clone(), entry.spec.lock().as_ref().clone());

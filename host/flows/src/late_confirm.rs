@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use maxhost_journal::wire::session_token;
 use maxhost_journal::{Failure, Flush, Frame, FrameBatch, Origin, Outgoing, StartRecord};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
 use maxhost_store::{FlowRecord, MessageOp, StoreError};
@@ -34,8 +35,8 @@ pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session:
 
 fn answer(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch, noted: bool) {
     if let Some(confirm) = confirmation(batch).filter(|_| holds(Rule::LateConfirmationsAreAnswered)) {
-        let party = batch.from.as_str().into();
-        let word = Word { dead: session, party, confirmed: SessionId(confirm.session), noted };
+        let (party, confirmed, token) = (batch.from.as_str().into(), SessionId(confirm.session), confirm.token);
+        let word = Word { dead: session, party, confirmed, token, noted };
         core.io.spawn(tell(core.clone(), owner.clone(), word));
     }
 }
@@ -68,17 +69,17 @@ pub(crate) async fn sweep(core: &Arc<Core>, entry: &Arc<IdentityEntry>, rows: &[
     }
     for rows in rows.chunks(512) {
         let records = core.store.flows(rows).await.map_err(Problem::from)?;
-        let waiting: Vec<(FlowRow, String, SessionId)> = records.iter().filter_map(initiator_of).collect();
-        let initiators: Vec<FlowRow> = waiting.iter().map(|(_, _, session)| session.flow()).collect();
+        let waiting: Vec<Waiting> = records.iter().filter_map(initiator_of).collect();
+        let initiators: Vec<FlowRow> = waiting.iter().map(|waiting| waiting.initiator.flow()).collect();
         let initiators = core.store.flows(&initiators).await.map_err(Problem::from)?;
-        for (row, from, session) in waiting {
-            let Some(owner) = core.directory.get(&from) else { continue };
+        for Waiting { responder, token, from, initiator: session } in waiting {
+            let Some(owner) = core.directory.get(&from).filter(|owner| owner.is_held()) else { continue };
             // Rows are numbered by database: one of another identity is not the initiator.
             let lives =
                 |flow: &FlowRecord| flow.row == session.flow() && flow.identity == owner.row && flow.state.is_live();
             if !initiators.iter().any(lives) {
-                let (dead, party, confirmed) = (session, entry.text.clone(), row.session(0));
-                let word = Word { dead, party, confirmed, noted: false };
+                let party = entry.text.clone();
+                let word = Word { dead: session, party, confirmed: responder, token, noted: false };
                 // Tried again beside the opening, which must not wait: there may be no room before the identity is open.
                 if try_to_tell(core, &owner, &word).await.is_err() {
                     core.io.spawn(tell(core.clone(), owner, word));
@@ -92,9 +93,24 @@ pub(crate) async fn sweep(core: &Arc<Core>, entry: &Arc<IdentityEntry>, rows: &[
 /// Notes that are answered when an identity is opened, at most; the rest follows when it is opened next.
 const NOTES: u32 = 1_000;
 
-fn initiator_of(record: &FlowRecord) -> Option<(FlowRow, String, SessionId)> {
-    match StartRecord::decode(&record.start).ok()?.origin {
-        Origin::Peer(initiation) => Some((record.row, initiation.from, SessionId(initiation.from_session))),
+/// A responder and its initiator.
+struct Waiting {
+    responder: SessionId,
+    /// The token of the responder's session.
+    token: u64,
+    from: String,
+    initiator: SessionId,
+}
+
+fn initiator_of(record: &FlowRecord) -> Option<Waiting> {
+    let start = StartRecord::decode(&record.start).ok()?;
+    match start.origin {
+        Origin::Peer(initiation) => Some(Waiting {
+            responder: record.row.session(0),
+            token: session_token(&start.seed, 0, &initiation.from),
+            initiator: SessionId(initiation.from_session),
+            from: initiation.from,
+        }),
         Origin::Rpc { .. } => None,
     }
 }
@@ -105,8 +121,9 @@ struct Word {
     dead: SessionId,
     /// The responder.
     party: Arc<str>,
-    /// The session that the responder confirmed.
+    /// The session that the responder confirmed, and its token.
     confirmed: SessionId,
+    token: u64,
     /// The database notes that the confirmation is to be answered.
     noted: bool,
 }
@@ -132,7 +149,7 @@ async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, word: Word) {
 
 async fn try_to_tell(core: &Arc<Core>, owner: &Arc<IdentityEntry>, word: &Word) -> Result<(), StoreError> {
     let author = owner.author();
-    let Word { dead, ref party, confirmed, noted } = *word;
+    let Word { dead, ref party, confirmed, token, noted } = *word;
     let record = core.store.flow(dead.flow()).await?.filter(|record| record.identity == owner.row);
     if record.as_ref().is_some_and(|record| record.state.is_live()) {
         // It finds the confirmation in its inbox.
@@ -150,7 +167,7 @@ async fn try_to_tell(core: &Arc<Core>, owner: &Arc<IdentityEntry>, word: &Word) 
         party: party.clone(),
         session: confirmed,
         seq,
-        batch: FrameBatch { from: owner.text.to_string(), frames: vec![frame] },
+        batch: FrameBatch { from: owner.text.to_string(), frames: vec![frame], token },
     });
     let outgoing = outgoing.collect();
     let mut unit = Unit::default();

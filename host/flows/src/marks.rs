@@ -15,6 +15,8 @@ pub(crate) enum Mark {
     Drain = 4,
     /// The committer has answered a unit of the identity's own.
     Answered = 8,
+    /// The identity is not this host's any more.
+    Lost = 16,
 }
 
 /// The marks of one identity.
@@ -43,6 +45,11 @@ impl Marks {
 
     pub fn take(&self) -> Taken {
         Taken(self.set.swap(0, Ordering::AcqRel))
+    }
+
+    /// Whether a mark is set; it stays.
+    pub fn has(&self, mark: Mark) -> bool {
+        self.set.load(Ordering::Acquire) & mark as u8 != 0
     }
 
     pub fn any(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::marks::Mark;
 use crate::offer::Offer;
 use crate::placement::FlowDef;
+use crate::status::RoomWait;
 use crate::watchers::Watch;
 
 /// A command to an identity.
@@ -42,6 +43,8 @@ pub(crate) enum IdentityCommand {
 pub(crate) struct Stand {
     /// How often its guest was begun.
     pub attempts: u32,
+    /// What it sends finds no room.
+    pub no_room: Option<RoomWait>,
 }
 
 /// A start by RPC.
@@ -80,6 +83,11 @@ pub(crate) enum SharedFailure {
 }
 
 impl IdentityCommand {
+    /// Whether what it tells of is in the database, where whoever opens the identity finds it.
+    pub fn is_in_database(&self) -> bool {
+        matches!(self, IdentityCommand::News(_) | IdentityCommand::Initiation { offer: None, .. })
+    }
+
     /// The mark that says what the command would have said, if it cannot be left.
     pub fn mark(&self) -> Option<Mark> {
         match self {

@@ -1,9 +1,12 @@
 //! How a host is set up: plain data, filled by the binary from `maxhost.toml` and the manifests.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use maxhost_broker::Broker;
 pub use maxhost_cordapps::CordappRef;
+use maxhost_ownership::Ownership;
 use zeroize::Zeroizing;
 
 /// When a suspended flow's instance is dropped.
@@ -129,6 +132,22 @@ impl std::fmt::Debug for Passphrase {
         f.write_str("Passphrase(..)")
     }
 }
+
+/// The other hosts that run the identities of the same database, and what connects them.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Says which host runs which identity. Its run is that of the store.
+    pub ownership: Arc<dyn Ownership>,
+    /// Carries messages between identities of different hosts. It takes messages of the network's largest size and
+    /// [`ENVELOPE_BYTES`] more.
+    pub broker: Arc<dyn Broker>,
+    /// How many identities this host runs at once.
+    pub slots: u32,
+}
+
+/// What a message of the broker may have beside the largest message of a flow: names, numbers, a signature, frames that
+/// travel together.
+pub const ENVELOPE_BYTES: usize = 512 * 1024;
 
 /// What one identity may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

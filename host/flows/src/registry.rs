@@ -1,18 +1,20 @@
 //! The identities of this host. A cold one is an entry here and rows in the database, nothing else.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use maxhost_cordapps::Catalogue;
 use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
-use maxhost_store::{Author, Claim, Recipient};
+use maxhost_pki::OpenIdentity;
+use maxhost_store::{Author, Claim, NOBODY, Recipient};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::api::IdentityPhase;
 use crate::clock::Moment;
-use crate::marks::Marks;
+use crate::marks::{Mark, Marks};
 use crate::message::IdentityCommand;
 use crate::options::IdentitySpec;
 use crate::placement::{CordappSet, CpuProfile};
@@ -34,16 +36,44 @@ pub(crate) struct IdentityEntry {
     pub claim: Mutex<Claim>,
     /// Its late confirmations have been looked for since this host started.
     pub swept: AtomicBool,
-    /// The fingerprint of the key under which this process owns it.
-    pub owned_as: Mutex<Option<SecureHash>>,
+    /// The fingerprint of the key under which this process owns it, and the session with the ownership service in which it
+    /// does.
+    owned_as: Mutex<Option<(SecureHash, u64)>>,
+    /// When it is tried again to run it here, after it could not be.
+    retry: Mutex<Retry>,
+    /// The fingerprint of its key, once it is known.
+    key: Mutex<Option<SecureHash>>,
+    /// Its keys, while somebody uses them.
+    keys: Mutex<Weak<OpenIdentity>>,
     /// Somebody takes its messages from the broker.
     pub served: AtomicBool,
+    /// Tells whoever takes its messages that it may be held no longer.
+    pub no_longer_held: Notify,
     /// How often its actor has met a defect.
     pub defects: AtomicU32,
     /// Live flows, as its actor counts them.
     pub live_flows: AtomicU64,
+    /// Set once its manifest is gone or broken: it is let go of as soon as its flows have suspended.
+    pub leaving: Mutex<Option<AfterLeaving>>,
     /// The CorDapps that it last had, and the manifest that named them.
     cordapps: Mutex<Option<(Arc<IdentitySpec>, Arc<CordappSet>)>>,
+}
+
+/// How often in a row it could not be opened after it was claimed, and when it is tried again.
+#[derive(Default)]
+struct Retry {
+    failures: u32,
+    not_before: Moment,
+}
+
+/// What becomes of an identity that is being let go of, when it has gone.
+pub(crate) enum AfterLeaving {
+    /// It is not hosted any more.
+    Forgotten,
+    /// Its manifest has come back.
+    Hosted(Box<IdentitySpec>),
+    /// Its manifest names no usable identity.
+    Broken(Problem),
 }
 
 /// What an identity is doing.
@@ -91,10 +121,26 @@ impl IdentityEntry {
             claim: Mutex::new(claim),
             swept: AtomicBool::new(false),
             owned_as: Mutex::new(None),
+            retry: Mutex::default(),
+            key: Mutex::new(None),
+            keys: Mutex::new(Weak::new()),
             served: AtomicBool::new(false),
+            no_longer_held: Notify::new(),
             defects: AtomicU32::new(0),
             live_flows: AtomicU64::new(0),
+            leaving: Mutex::new(None),
             cordapps: Mutex::new(None),
+        }
+    }
+
+    /// Notes that the manifest of an identity that is being let go of has come back. False if it is not being let go of.
+    pub fn comes_back(&self, spec: &IdentitySpec) -> bool {
+        match &mut *self.leaving.lock() {
+            Some(after) => {
+                *after = AfterLeaving::Hosted(Box::new(spec.clone()));
+                true
+            }
+            None => false,
         }
     }
 
@@ -130,6 +176,84 @@ impl IdentityEntry {
         had.as_ref().is_some_and(|(named, _)| named.cordapps == spec.cordapps).then_some(problem)
     }
 
+    /// Whether this host owns it and has claimed it in the database. It may have lost it a moment ago; then the database
+    /// refuses whatever is written for it.
+    pub fn is_held(&self) -> bool {
+        self.owned_as.lock().is_some()
+    }
+
+    /// It is claimed in the database, under the key and in the session in which the ownership service gave it.
+    pub fn hold(&self, claim: Claim, key: SecureHash, session: u64) {
+        *self.claim.lock() = claim;
+        *self.owned_as.lock() = Some((key, session));
+    }
+
+    /// It is not held any more. Returns the key under which it was.
+    pub fn release(&self) -> Option<SecureHash> {
+        let (key, _) = self.owned_as.lock().take()?;
+        // Nobody's: what still comes for it under the claim of before goes another way.
+        self.claim.lock().run = NOBODY;
+        self.swept.store(false, Ordering::Release);
+        self.no_longer_held.notify_one();
+        Some(key)
+    }
+
+    /// The database shows this claim, which is not this host's.
+    pub fn note_claim(&self, claim: Claim) {
+        *self.claim.lock() = Claim { run: NOBODY, ..claim };
+    }
+
+    /// The key under which it is held.
+    pub fn held_as(&self) -> Option<SecureHash> {
+        self.owned_as.lock().map(|(key, _)| key)
+    }
+
+    /// The session in which it was claimed; 0 if it is not held.
+    pub fn held_in(&self) -> u64 {
+        self.owned_as.lock().map_or(0, |(_, session)| session)
+    }
+
+    /// It is not held any more, so what is known of it may be another owner's past. Its actor is told.
+    pub fn drop_what_is_known(&self) {
+        match &mut *self.state.lock() {
+            EntryState::Active { .. } => self.marks.set(Mark::Lost),
+            EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => *cold = ColdState::default(),
+            EntryState::Removed => {}
+        }
+    }
+
+    /// It could not be opened here though it was claimed: later, after a second, doubling to five minutes.
+    pub fn put_off(&self, now: Moment) {
+        let mut retry = self.retry.lock();
+        let pause = Duration::from_secs(1u64 << retry.failures.min(9)).min(Duration::from_secs(300));
+        *retry = Retry { failures: retry.failures.saturating_add(1), not_before: now + pause };
+    }
+
+    /// It was opened.
+    pub fn put_off_no_more(&self) {
+        *self.retry.lock() = Retry::default();
+    }
+
+    /// Before then it is not tried to run it here.
+    pub fn not_before(&self) -> Moment {
+        self.retry.lock().not_before
+    }
+
+    /// The fingerprint of its key, which its queue is named after; `None` if the network does not know it yet.
+    pub fn key(&self) -> Option<SecureHash> {
+        *self.key.lock()
+    }
+
+    /// Its keys, if somebody uses them.
+    pub fn keys_in_use(&self) -> Option<Arc<OpenIdentity>> {
+        self.keys.lock().upgrade()
+    }
+
+    /// Somebody uses its keys.
+    pub fn note_keys(&self, keys: &Arc<OpenIdentity>) {
+        *self.keys.lock() = Arc::downgrade(keys);
+    }
+
     /// The identity as one who writes for it under the claim that is known now. Work that goes on for longer keeps the
     /// claim that it began under instead.
     pub fn author(&self) -> Author {
@@ -150,6 +274,11 @@ impl IdentityEntry {
             EntryState::Quarantined { .. } => IdentityPhase::Quarantined,
             EntryState::Removed => IdentityPhase::Draining,
         }
+    }
+
+    /// Not hosted any more.
+    pub fn is_removed(&self) -> bool {
+        matches!(&*self.state.lock(), EntryState::Removed)
     }
 
     pub fn problem(&self) -> Option<Problem> {
@@ -173,6 +302,8 @@ impl IdentityEntry {
 pub(crate) struct Directory {
     by_name: DashMap<Arc<str>, Arc<IdentityEntry>>,
     by_row: DashMap<IdentityRow, Arc<IdentityEntry>>,
+    /// Rows by the fingerprint of the identity's key.
+    by_key: DashMap<SecureHash, IdentityRow>,
     /// Names of identities that the database knows and that are not hosted: their flows are still there.
     absent: DashMap<IdentityRow, Arc<str>>,
     /// Manifests that name no usable identity, by file.
@@ -186,6 +317,22 @@ impl Directory {
 
     pub fn by_row(&self, row: IdentityRow) -> Option<Arc<IdentityEntry>> {
         self.by_row.get(&row).map(|entry| entry.value().clone())
+    }
+
+    /// The identity whose key has this fingerprint.
+    pub fn by_key(&self, fingerprint: &SecureHash) -> Option<Arc<IdentityEntry>> {
+        let row = *self.by_key.get(fingerprint)?.value();
+        self.by_row(row)
+    }
+
+    /// Notes which key an identity has. True if that is news.
+    pub fn set_key(&self, entry: &IdentityEntry, fingerprint: SecureHash) -> bool {
+        let before = entry.key.lock().replace(fingerprint);
+        if let Some(before) = before.filter(|before| *before != fingerprint) {
+            self.by_key.remove(&before);
+        }
+        self.by_key.insert(fingerprint, entry.row);
+        before != Some(fingerprint)
     }
 
     /// The name of an identity, hosted or not.
@@ -211,6 +358,9 @@ impl Directory {
         let (_, entry) = self.by_name.remove(name)?;
         self.absent.insert(entry.row, entry.text.clone());
         self.by_row.remove(&entry.row);
+        if let Some(key) = entry.key() {
+            self.by_key.remove(&key);
+        }
         Some(entry)
     }
 

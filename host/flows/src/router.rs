@@ -66,14 +66,14 @@ impl Route {
         })
     }
 
-    /// The message is in the database. What is not with its recipient is brought to him.
-    pub fn written(self, core: &Arc<Core>, receipt: &Receipt) {
+    /// The message is in the database. What is not with its recipient is brought to him. Otherwise returns for whom the
+    /// relay has to bring it: this host does not hold the recipient any more.
+    pub fn written(self, core: &Arc<Core>, receipt: &Receipt) -> Option<Arc<str>> {
         let Route { to, message, speculation, copied, port } = self;
         let declined = (speculation.written() && holds(Rule::DeclinedIsBrought)) || !copied;
         let (RoutedMessage::FrameBatch { op, .. } | RoutedMessage::Initiation { op, .. }) = &message;
         if receipt.outboxed.contains(op) {
-            // The relay brings it to whoever owns the recipient now.
-            return;
+            return Some(to.text.clone());
         }
         match message {
             RoutedMessage::FrameBatch { op, session, batch, .. } if receipt.undelivered.contains(&op) => {
@@ -91,6 +91,7 @@ impl Route {
                 }
             }
         }
+        None
     }
 }
 

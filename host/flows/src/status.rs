@@ -1,7 +1,7 @@
 //! What a flow in memory shows of itself. Only what is committed is shown.
 
 use std::collections::VecDeque;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use maxhost_journal::{Millis, Wait};
 use maxhost_model::FlowId;
@@ -27,6 +27,16 @@ impl Lack {
             Lack::Memory => "memory",
         }
     }
+}
+
+/// Where there is no room for what a flow sends, and since when.
+#[derive(Debug, Clone)]
+pub(crate) struct RoomWait {
+    /// The stable word: `recipient`, or `broker`.
+    pub what: &'static str,
+    /// The recipient.
+    pub party: Option<Arc<str>>,
+    pub since: Millis,
 }
 
 /// What the flow does, for people.

@@ -21,6 +21,13 @@ impl From<Problem> for Trouble {
 }
 
 impl Trouble {
+    /// What is wrong.
+    pub fn problem(&self) -> &Problem {
+        match self {
+            Trouble::Passing(problem) | Trouble::Permanent(problem) => problem,
+        }
+    }
+
     /// A defect of the host: to try again would meet it again.
     pub fn defect(text: impl Into<String>) -> Trouble {
         Trouble::Permanent(Problem::new(Code::Internal, text))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use maxhost_journal::{Flush, FrameBatch, Initiation, Outgoing};
 use maxhost_model::SessionId;
 use maxhost_store::{AttemptToken, Author, CommitUnit, FlowOp, MessageOp, Op, Receipt, StoreError};
-use prost::Message;
+use prost::Message as _;
 use smallvec::SmallVec;
 
 use crate::core::{Core, Opened};
@@ -20,7 +20,8 @@ pub(crate) struct Unit {
     ops: Vec<Op>,
     routes: Vec<Route>,
     progress: Vec<(u64, String)>,
-    to_broker: bool,
+    /// For whom messages go to the outbox.
+    to_broker: SmallVec<[Arc<str>; 1]>,
     depends_on: SmallVec<[AttemptToken; 1]>,
 }
 
@@ -53,11 +54,11 @@ impl Unit {
             let party = match &outgoing {
                 Outgoing::Initiate { party, .. } | Outgoing::Deliver { party, .. } => party,
             };
-            match core.directory.get(party).filter(|_| !core.options.always_broker) {
+            match core.directory.get(party).filter(|to| to.is_held() && !core.options.always_broker) {
                 Some(to) => self.send_here(core, to, outgoing),
                 None => {
                     let envelope = Envelope::of(&outgoing);
-                    self.to_broker = true;
+                    self.to_broker.push(party.clone());
                     self.op(MessageOp::Outbox {
                         destination: party.clone(),
                         message_id: envelope.message_id(),
@@ -142,7 +143,7 @@ impl Unit {
         speculative: bool,
         then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        let Unit { ops, mut routes, to_broker, depends_on, .. } = self;
+        let Unit { ops, mut routes, mut to_broker, depends_on, .. } = self;
         let copies: SmallVec<[Copy; 2]> = match &attempt {
             Some(attempt) if speculative => routes.iter_mut().filter_map(|route| route.copy(core, attempt)).collect(),
             _ => SmallVec::new(),
@@ -151,13 +152,16 @@ impl Unit {
         let done = Box::new(move |result: Result<Receipt, StoreError>| match result {
             Ok(receipt) => {
                 // The recipients first: others may be waiting for what they will do.
-                routes.into_iter().for_each(|route| route.written(&core_then, &receipt));
-                if to_broker || !receipt.outboxed.is_empty() {
-                    core_then.outbox_bell.notify_one();
+                to_broker.extend(routes.into_iter().filter_map(|route| route.written(&core_then, &receipt)));
+                if !to_broker.is_empty() {
+                    core_then.outbox.added(to_broker);
                 }
                 then(Ok(()));
             }
-            Err(error) => then(Err(error)),
+            Err(error) => {
+                core_then.note_fenced(&error);
+                then(Err(error));
+            }
         });
         core.store.submit(CommitUnit { author, attempt, depends_on, ops, done });
         // Only now, so that what a recipient writes comes after it in the queue.

@@ -48,7 +48,7 @@ fn payload(round: u32) -> Bytes {
 }
 
 fn batch(frames: Vec<Frame>) -> FrameBatch {
-    FrameBatch { from: "O=Bob, L=New York, C=US".to_owned(), frames }
+    FrameBatch { from: "O=Bob, L=New York, C=US".to_owned(), frames, token: 1 }
 }
 
 impl Conversation {
@@ -64,7 +64,7 @@ impl Conversation {
             let mut frames = vec![Frame::data(payload(round))];
             let mut seq = round + 1;
             if round == 0 {
-                let confirm = Confirm { session: 1 << 20, version: 1, app: "ping-pong".to_owned() };
+                let confirm = Confirm { session: 1 << 20, version: 1, app: "ping-pong".to_owned(), token: 1 };
                 frames.insert(0, FrameKind::Confirm(confirm).into());
                 seq = 0;
             }

@@ -78,6 +78,7 @@ impl Machine {
                     peer_session: confirm.session,
                     version: confirm.version,
                     app: confirm.app,
+                    peer_token: confirm.token,
                 };
                 for payload in session.confirm(&confirmed) {
                     self.emit(index as u32, Frame::data(payload));
@@ -96,6 +97,7 @@ impl Session {
         self.state = SessionState::Initiated;
         self.next_in = 1;
         self.peer_session = Some(SessionId(confirmed.peer_session));
+        self.peer_token = confirmed.peer_token;
         self.info = Some((confirmed.version, confirmed.app.clone()));
         std::mem::take(&mut self.held)
     }

@@ -7,7 +7,7 @@ use crate::call::{Answer, Step};
 use crate::machine::{Blocking, MAX_SLEEP_MS, Machine, Outgoing};
 use crate::record::{Closed, Entry, Failure, Opened, Ready, Received, ReceivedAll, Sent, SleepBegun, Told, Woke};
 use crate::session::{Head, Session, SessionState};
-use crate::wire::{Frame, FrameBatch, Initiation};
+use crate::wire::{Frame, FrameBatch, Initiation, session_token};
 use crate::{Nanos, to_millis};
 
 /// A batch takes no further frames beyond this: a broker that takes the largest message must take every batch.
@@ -110,6 +110,7 @@ impl Machine {
         let initiation = Initiation {
             from: self.me.to_string(),
             from_session: self.row.session(index as u16).0,
+            from_token: session_token(&self.seed, index as u16, &session.peer),
             protocol: session.protocol.clone(),
             version: session.version,
             app: self.app.clone(),
@@ -137,7 +138,7 @@ impl Machine {
             return;
         }
         session.batch = Some((self.outgoing.len(), size));
-        let batch = FrameBatch { from: self.me.to_string(), frames: vec![frame] };
+        let batch = FrameBatch { from: self.me.to_string(), frames: vec![frame], token: session.peer_token };
         self.outgoing.push(Outgoing::Deliver { party: session.peer.clone(), session: to, seq, batch });
     }
 

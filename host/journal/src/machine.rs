@@ -13,7 +13,7 @@ use crate::Nanos;
 use crate::call::{Answer, Call, Divergence, Step, Wait, WaitKind};
 use crate::record::{Entry, Failure, Item, Origin, Refused, Seen, Segment, StartRecord, WaitRecord};
 use crate::session::{Session, SessionState, SessionSummary};
-use crate::wire::{Confirm, FrameBatch, FrameKind, Initiation};
+use crate::wire::{Confirm, FrameBatch, FrameKind, Initiation, session_token};
 
 /// Longest sleep (docs/behaviour.md 2.4): five minutes.
 pub const MAX_SLEEP_MS: u64 = 5 * 60 * 1000;
@@ -133,6 +133,7 @@ pub struct Machine {
     stored_wait: Option<Wait>,
     clock: Nanos,
     rng: ChaCha8Rng,
+    pub(crate) seed: [u8; 32],
     labels: u64,
     stored_labels: u64,
     new_labels: Vec<String>,
@@ -152,9 +153,13 @@ impl Machine {
     #[must_use]
     pub fn start(me: Arc<str>, row: FlowRow, start: &StartRecord, limits: Limits) -> Machine {
         let mut machine = Machine::empty(me, row, start, limits);
-        if let Origin::Peer(_) = &start.origin {
-            let confirm =
-                Confirm { session: row.session(0).0, version: start.flow_version, app: start.cordapp.clone() };
+        if let Origin::Peer(initiation) = &start.origin {
+            let confirm = Confirm {
+                session: row.session(0).0,
+                version: start.flow_version,
+                app: start.cordapp.clone(),
+                token: session_token(&start.seed, 0, &initiation.from),
+            };
             machine.sessions.iter_mut().for_each(|session| session.next_out = 0);
             machine.emit(0, FrameKind::Confirm(confirm).into());
         }
@@ -187,6 +192,7 @@ impl Machine {
             stored_wait: None,
             clock: start.started,
             rng: ChaCha8Rng::from_seed(start.seed),
+            seed: start.seed,
             labels: 0,
             stored_labels: 0,
             new_labels: Vec::new(),

@@ -476,6 +476,8 @@ pub(crate) struct Confirmed {
     pub version: u32,
     #[prost(string, tag = "4")]
     pub app: String,
+    #[prost(fixed64, tag = "5")]
+    pub peer_token: u64,
 }
 
 /// A question whose answer lies outside the journal, and the answer as it was then.

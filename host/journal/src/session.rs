@@ -79,6 +79,8 @@ pub(crate) struct Session {
     pub version: u32,
     pub state: SessionState,
     pub peer_session: Option<SessionId>,
+    /// The token of the peer's session, as it told us.
+    pub peer_token: u64,
     /// What the peer told of its side.
     pub info: Option<(u32, String)>,
     /// By number. Below `next_in`: consumed, kept for the replay that is under way. From `next_in`: unread.
@@ -103,6 +105,7 @@ impl Session {
             version,
             state: SessionState::Uninitiated,
             peer_session: None,
+            peer_token: 0,
             info: None,
             inbound: BTreeMap::new(),
             next_in: 0,
@@ -118,6 +121,7 @@ impl Session {
         let mut session = Session::opened(peer, initiation.protocol.clone(), initiation.version);
         session.state = SessionState::Initiated;
         session.peer_session = Some(SessionId(initiation.from_session));
+        session.peer_token = initiation.from_token;
         session.info =
             Some((initiation.version, maxhost_model::cut_text(initiation.app.clone(), crate::wire::MAX_APP)));
         session.next_out = 1;

@@ -32,6 +32,22 @@ pub struct Initiation {
     /// The first message, if the session began with a send.
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub payload: Option<Bytes>,
+    /// Goes with `from_session`: see [`session_token`].
+    #[prost(fixed64, tag = "7")]
+    pub from_token: u64,
+}
+
+/// What the counterparty of a session has to name beside the session's number. Numbers rise and can be guessed; a message
+/// of another host is stored only with the token of the session that it is for and of the party that signed it. So nobody
+/// but the counterparty can take a place in the inbox, not even who has read the token on its way. It is drawn from the
+/// seed of the session's flow, so that it need not be stored, and differs when a number is used again after a database was
+/// restored.
+#[must_use]
+pub fn session_token(seed: &[u8; 32], session: u16, counterparty: &str) -> u64 {
+    let mut hash = blake3::Hasher::new_keyed(seed);
+    hash.update(b"session token").update(&session.to_be_bytes()).update(counterparty.as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = *hash.finalize().as_bytes();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Frames from one end of a session to the other, numbered from the `seq` they travel under.
@@ -43,6 +59,9 @@ pub struct FrameBatch {
     /// In order.
     #[prost(message, repeated, tag = "2")]
     pub frames: Vec<Frame>,
+    /// The token of the recipient's session, as its end has told it ([`session_token`]).
+    #[prost(fixed64, tag = "3")]
+    pub token: u64,
 }
 
 /// One message of the session protocol.
@@ -85,6 +104,9 @@ pub struct Confirm {
     /// Its CorDapp.
     #[prost(string, tag = "3")]
     pub app: String,
+    /// Goes with `session`: see [`session_token`].
+    #[prost(fixed64, tag = "4")]
+    pub token: u64,
 }
 
 /// Refusal of an initiation.

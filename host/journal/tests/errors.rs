@@ -371,8 +371,8 @@ fn an_ended_machine_takes_nothing_in() {
         let mut it = net.flows.remove(a);
         it.machine.finish(Err(business("no")), ErrorId(1)).unwrap();
         it.machine.flush(net.now);
-        let confirm = FrameKind::Confirm(Confirm { session: 9, version: 1, app: String::new() });
-        let batch = maxhost_journal::FrameBatch { from: "B".to_owned(), frames: vec![Frame::from(confirm)] };
+        let confirm = FrameKind::Confirm(Confirm { session: 9, version: 1, app: String::new(), token: 0 });
+        let batch = maxhost_journal::FrameBatch { from: "B".to_owned(), frames: vec![Frame::from(confirm)], token: 0 };
         assert_eq!(it.machine.deliver(0, 0, &batch), Delivery::UnknownSession);
         assert!(it.machine.flush(net.now).is_empty());
     });

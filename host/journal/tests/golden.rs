@@ -282,7 +282,7 @@ fn use_machine(machine: &mut maxhost_journal::Machine, calls: &[Call], now: u64)
     }
     machine.resume(u64::MAX);
     let peer = machine.counterparty(0).map(|peer| peer.to_string());
-    machine.deliver(0, u32::MAX - 1, &FrameBatch { from: peer.unwrap_or_default(), frames: Vec::new() });
+    machine.deliver(0, u32::MAX - 1, &FrameBatch { from: peer.unwrap_or_default(), ..FrameBatch::default() });
     let _ = machine.summaries();
     machine.flush(now);
     let _ = machine.finish(Ok(Bytes::new()), ErrorId(1));

@@ -26,7 +26,8 @@ fn pair(net: &mut Net) -> (usize, usize) {
 fn two_peers_may_number_their_sessions_alike() {
     both(|net| {
         let a = net.start("A");
-        let confirm = |session| FrameKind::Confirm(Confirm { session, version: 1, app: "app".to_owned() }).into();
+        let confirm =
+            |session| FrameKind::Confirm(Confirm { session, version: 1, app: "app".to_owned(), token: 0 }).into();
         for (index, peer) in ["B", "C"].iter().enumerate() {
             net.session(a, peer);
             net.blocks(a, Call::FlowInfo(index as u32));
@@ -127,7 +128,7 @@ fn forged_rows_in_the_inbox_do_not_survive_a_restore() {
         let (a, b) = pair(net);
         net.blocks(a, receive(0));
         let ours = net.flows[a].row.session(0);
-        let forged = FrameBatch { from: "M".to_owned(), frames: vec![Frame::data(Bytes::from("forged"))] };
+        let forged = FrameBatch { from: "M".to_owned(), frames: vec![Frame::data(Bytes::from("forged"))], token: 0 };
         let body = Bytes::from(forged.encode_to_vec());
         net.flows[a].inbox.insert(0, (ours, 1, body));
         net.replay(a);
@@ -167,7 +168,7 @@ fn an_initiator_cannot_change_its_first_message() {
         let other = || vec![Frame::data(Bytes::from("other"))];
         assert_eq!(net.deliver_from("A", theirs, 0, other()), Some(Delivery::Duplicate));
         assert_eq!(net.ok(b, receive(0)), message("first"));
-        let body = FrameBatch { from: "A".to_owned(), frames: other() };
+        let body = FrameBatch { from: "A".to_owned(), frames: other(), token: 0 };
         net.flows[b].inbox.push((theirs, 0, Bytes::from(body.encode_to_vec())));
         net.blocks(b, Call::Sleep(0));
         net.replay(b);
@@ -177,7 +178,7 @@ fn an_initiator_cannot_change_its_first_message() {
 
 #[test]
 fn a_breach_of_the_protocol_ends_that_session_only() {
-    let confirm = || Frame::from(FrameKind::Confirm(Confirm { session: 1, version: 1, app: String::new() }));
+    let confirm = || Frame::from(FrameKind::Confirm(Confirm { session: 1, version: 1, app: String::new(), token: 0 }));
     let reject = || Frame::reject("again", ErrorId(1));
     let unknown = || Frame { kind: None };
     for breach in [confirm(), reject(), unknown()] {

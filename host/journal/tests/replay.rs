@@ -468,6 +468,7 @@ fn start_records_survive_their_encoding() {
         version: 2,
         app: "app".to_owned(),
         payload: Some(Bytes::from_static(b"hello")),
+        from_token: 5,
     });
     assert_eq!(StartRecord::decode(&start.encode()), Ok(start));
     assert!(StartRecord::decode(&Bytes::from_static(b"nonsense")).is_err());

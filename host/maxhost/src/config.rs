@@ -58,6 +58,7 @@ struct Settings {
     journal_bytes: u64,
     log_lines: u32,
     log_bytes: u64,
+    quotas: Quotas,
     guest_threads: usize,
     rpc_calls: usize,
     rpc_streams: usize,
@@ -142,6 +143,14 @@ keys! {
         |s, raw| { s.log_lines = raw.count(0, 1_000_000_000)? as u32; Ok(()) };
     limits.log_bytes = "\"4 MiB\"", false, "log text of one flow",
         |s, raw| { s.log_bytes = raw.size()?; Ok(()) };
+    limits.inbound_bytes = "\"256 MiB\"", false, "messages that may wait for one identity to look at them; its peers wait with more",
+        |s, raw| { s.quotas.inbound.bytes = raw.size()?; Ok(()) };
+    limits.inbound_messages = "100000", false, "the same in messages",
+        |s, raw| { s.quotas.inbound.messages = raw.count(1, 100_000_000)?; Ok(()) };
+    limits.outbound_bytes = "\"256 MiB\"", false, "messages of one identity that may wait for the broker; its flows wait with more",
+        |s, raw| { s.quotas.outbound.bytes = raw.size()?; Ok(()) };
+    limits.outbound_messages = "100000", false, "the same in messages",
+        |s, raw| { s.quotas.outbound.messages = raw.count(1, 100_000_000)?; Ok(()) };
     limits.guest_threads = "0", false, "threads for flows that compute; 0: one a core",
         |s, raw| { s.guest_threads = raw.count(0, 1_024)? as usize; Ok(()) };
     limits.rpc_calls = "4096", false, "gRPC calls at once",
@@ -209,6 +218,7 @@ impl Settings {
             journal_bytes: defaults.journal_bytes,
             log_lines: defaults.log_lines,
             log_bytes: defaults.log_bytes,
+            quotas: Quotas::default(),
             guest_threads: 0,
             rpc_calls: rpc.max_calls,
             rpc_streams: rpc.max_streams,
@@ -413,6 +423,11 @@ impl Config {
             ));
         }
         Ok(passphrase)
+    }
+
+    /// How many messages may wait for each identity, and for the broker from each.
+    pub fn quotas(&self) -> Quotas {
+        self.settings.quotas
     }
 
     /// What the engine is started with.

@@ -37,6 +37,8 @@ use manifests::Manifests;
 
 /// How long the engine may take to stop. The whole host stops within two seconds.
 const ENGINE_STOP: Duration = Duration::from_millis(1_500);
+/// How often the lock of the data folder is looked at.
+const LOCK_LOOK: Duration = Duration::from_millis(500);
 /// What is left for threads that are in the middle of something.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 /// Files that the host opens for itself: databases with their readers, logs, watches, components.
@@ -102,7 +104,8 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let logins = logins::start(&config, stop.clone())?;
     let metrics = metrics::bind(&config).await?;
     let passphrase = config.passphrase()?;
-    let store = SqliteStore::open(SqliteOptions::new(config.database())).await.map_err(Problem::from)?;
+    let store = SqliteOptions { quotas: config.quotas(), ..SqliteOptions::new(config.database()) };
+    let store = SqliteStore::open(store).await.map_err(Problem::from)?;
     let host = Host::start(config.host_options(passphrase), store).await?;
     let ready = prepare(&config, files, &host, logins).await;
     let (bound, looked) = match ready {
@@ -126,6 +129,7 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     announce(&config, &host, &bound, metrics_at, started, events).await?;
     report_events(news, events.clone());
 
+    let guard = tokio::spawn(guard_folder(lock, config.data().to_owned(), stop.clone()));
     let folders = folders::watch(&config, Arc::clone(&host), looked, stop.clone());
     let served = {
         let serving = bound.serve(stop.clone());
@@ -151,12 +155,56 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
         }
     };
     folders.abort();
-    // Whoever looks for a running host must not find a trace of this one.
-    let _gone_already = std::fs::remove_file(&endpoint);
-    drop(lock);
+    stop.cancel();
+    let kept = guard.await.map_err(|error| Problem::new(Code::Internal, error.to_string())).flatten();
+    if kept.is_ok() {
+        // Whoever looks for a running host must not find a trace of this one.
+        let _gone_already = std::fs::remove_file(&endpoint);
+    }
     events.emit(&json!({"event": "stopped"}));
     tracing::info!("stopped");
-    served
+    kept.and_then(|lock| served.map(|()| drop(lock)))
+}
+
+/// Holds the lock of the data folder until the host stops. Another host that has the folder in spite of it, because
+/// somebody removed the lock's file, is the one that goes on: it has claimed the identities anew, and nothing that this
+/// host writes counts any more. So this one says so and stops.
+///
+/// # Errors
+/// `data-locked`: another host has the folder.
+async fn guard_folder(mut lock: DataLock, folder: PathBuf, stop: CancellationToken) -> Result<DataLock, Problem> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(lock),
+            () = tokio::time::sleep(LOCK_LOOK) => {}
+        }
+        let looked = tokio::task::spawn_blocking(move || {
+            let kept = lock.keep();
+            (lock, kept)
+        });
+        let looked = looked.await.inspect_err(|_| stop.cancel());
+        let (held, kept) = looked.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+        lock = held;
+        match kept {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("the file host.lock was removed or replaced while the host runs; it is made again")
+            }
+            Err(StoreError::Locked { holder, .. }) => {
+                let text = format!(
+                    "another host has taken the data folder {}: {holder}. Somebody removed the file host.lock while this \
+                     host was running; this host stops, and what it had not committed is lost to it",
+                    folder.display()
+                );
+                let problem = Problem::new(Code::DataLocked, text)
+                    .remedy("never remove host.lock: the operating system lets go of it when a host ends");
+                tracing::error!(code = %problem.code, "{}", problem.message);
+                stop.cancel();
+                return Err(problem);
+            }
+            Err(error) => tracing::warn!(%error, "the lock of the data folder cannot be looked at; tried again"),
+        }
+    }
 }
 
 /// The first signal asks for an orderly stop, the second ends the process at once.

@@ -40,6 +40,7 @@ impl fmt::Display for Holder {
 pub struct DataLock {
     file: File,
     path: PathBuf,
+    endpoint: Option<String>,
 }
 
 impl DataLock {
@@ -68,8 +69,8 @@ impl DataLock {
                 Err(TryLockError::Error(error)) => return Err(unwritable(error)),
             }
         }
-        let mut lock = DataLock { file, path };
-        lock.write(None)?;
+        let mut lock = DataLock { file, path, endpoint: None };
+        lock.write()?;
         Ok(lock)
     }
 
@@ -78,7 +79,8 @@ impl DataLock {
     /// # Errors
     /// [`StoreError::ReadOnly`] or [`StoreError::Io`] if the file cannot be written.
     pub fn set_endpoint(&mut self, endpoint: &str) -> Result<(), StoreError> {
-        self.write(Some(endpoint))
+        self.endpoint = Some(endpoint.to_owned());
+        self.write()
     }
 
     /// Who holds the folder now; `None` if nobody does.
@@ -91,9 +93,32 @@ impl DataLock {
         }
     }
 
-    fn write(&mut self, endpoint: Option<&str>) -> Result<(), StoreError> {
+    /// Whether the lock is still what keeps others out: whoever removes or replaces its file lets another host in. A file
+    /// that is gone is made and locked again, if nobody else has done so meanwhile; true if that was done.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another host has the folder now; what [`DataLock::acquire`] fails of if it cannot be told.
+    pub fn keep(&mut self) -> Result<bool, StoreError> {
+        use std::os::unix::fs::MetadataExt;
+        let ours = self.file.metadata().map_err(|error| unwritable(&self.path, error))?;
+        let is_ours = |found: &std::fs::Metadata| (found.dev(), found.ino()) == (ours.dev(), ours.ino());
+        match std::fs::metadata(&self.path) {
+            Ok(found) if is_ours(&found) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unwritable(&self.path, error)),
+        }
+        let dir = self.path.parent().unwrap_or(Path::new(".")).to_owned();
+        let mut taken = DataLock::acquire(&dir)?;
+        taken.endpoint.clone_from(&self.endpoint);
+        taken.write()?;
+        *self = taken;
+        Ok(true)
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
         let mut text = format!("{}\n", std::process::id());
-        if let Some(endpoint) = endpoint {
+        if let Some(endpoint) = &self.endpoint {
             text.push_str(endpoint);
             text.push('\n');
         }

@@ -14,6 +14,9 @@ use crate::record::{
     OutboxRow, StoredJournal,
 };
 
+/// Bytes of messages after which [`MessageReader::outbox_to`] reads no further one.
+pub const OUTBOX_PAGE_BYTES: usize = 4 << 20;
+
 /// Reads identities.
 #[async_trait]
 pub trait IdentityReader: Send + Sync {
@@ -70,7 +73,8 @@ pub trait MessageReader: Send + Sync {
     /// The places that messages wait to be sent to, from the one after `after` on, in alphabetical order.
     async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError>;
 
-    /// Messages for one place, from the one after `after` on, oldest first.
+    /// Messages for one place, from the one after `after` on, oldest first: at most `limit`, and none behind
+    /// [`OUTBOX_PAGE_BYTES`] bytes of bodies.
     async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
 }
 

@@ -6,3 +6,5 @@ mod cpu;
 mod failures;
 mod journal;
 mod memory;
+mod relay;
+mod room;

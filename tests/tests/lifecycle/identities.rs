@@ -4,7 +4,7 @@ use std::fs;
 
 use maxhost_model::Code;
 use maxhost_rpc::proto::v1::IdentityState;
-use maxhost_tests::{ALICE, BOB, Network, eventually};
+use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
 use serde_json::json;
 
 const DAVE: &str = "O=Dave, L=Oslo, C=NO";
@@ -122,4 +122,46 @@ async fn a_flow_of_a_sleeping_identity_can_be_killed_and_its_id_asked_for() {
     host.until_identity(ALICE, IdentityState::Cold).await;
     assert!(host.kill(&flow.flow_id).await);
     assert_eq!(host.state(&flow.flow_id).await, "killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_never_suspends_holds_up_no_change_of_manifests() {
+    let network = Network::new().limits("alice", "cpu_per_run = \"1000 s\"");
+    let host = network.run();
+    let spin = host.start(ALICE, "spin", json!({})).await;
+    host.until_state(&spin, "running").await;
+    let (alice, carol) = (network.path("identities/alice.toml"), network.path("identities/carol.toml"));
+    let saved = fs::read(&alice).unwrap();
+    fs::remove_file(&alice).unwrap();
+    fs::remove_file(carol).unwrap();
+    until_gone(&host, CAROL).await;
+    // It is cut, too, and goes on when its identity is back.
+    until_gone(&host, ALICE).await;
+    assert_eq!(host.run(BOB, "statics", json!({"times": 1})).await.result()["static"], 1);
+    fs::write(&alice, saved).unwrap();
+    host.until_identity(ALICE, IdentityState::Active).await;
+    host.until_state(&spin, "running").await;
+    assert!(host.kill(&spin).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_comes_and_goes_while_its_identity_is_let_go_of_ends_as_it_is() {
+    let network = Network::new();
+    let host = network.run();
+    let alice = network.path("identities/alice.toml");
+    let saved = fs::read(&alice).unwrap();
+    let beat = host.start(ALICE, "beat", json!({"beats": 30, "interval_ms": 100})).await;
+    for _ in 0..20 {
+        fs::remove_file(&alice).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        fs::write(&alice, &saved).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    }
+    assert_eq!(host.end(&beat).await.result(), json!({"beats": 30}));
+    fs::remove_file(&alice).unwrap();
+    until_gone(&host, ALICE).await;
+    assert_eq!(host.run(BOB, "statics", json!({"times": 1})).await.result()["static"], 1);
+    fs::write(&alice, saved).unwrap();
+    eventually("Alice is back", async || host.identity(ALICE).await.map_err(|problem| problem.to_string())).await;
+    assert_eq!(host.run(ALICE, "ping", json!({"peer": BOB, "count": 1})).await.result(), json!({"rounds": 1}));
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use maxhost_tests::{ALICE, BOB, CAROL, Network, cli};
+use maxhost_tests::{ALICE, BOB, CAROL, Host, Network, cli, eventually};
 use serde_json::{Value, json};
 
 /// The longest an orderly stop may take.
@@ -91,6 +91,36 @@ async fn a_second_host_on_the_same_data_is_refused_and_the_first_unharmed() {
     host.kill_9();
     // A crash leaves no lock behind.
     let _again = network.run();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_lock_was_removed_makes_it_again_or_gives_way() {
+    let network = Network::new();
+    let first = network.run();
+    let lock = network.path("data/host.lock");
+    std::fs::remove_file(&lock).unwrap();
+    eventually("the lock is there again", async || {
+        let again = std::fs::read_to_string(&lock).unwrap_or_default();
+        if again.contains(&first.pid().to_string()) { Ok(()) } else { Err(again) }
+    })
+    .await;
+    network.refused().fails(4, "data-locked");
+
+    // This time another host is quicker. From then on it alone counts, and the first one says so and ends.
+    let beat = first.start(ALICE, "beat", json!({"beats": 30, "interval_ms": 100})).await;
+    let second = loop {
+        // The first one may make its lock again in between.
+        let _gone_already = std::fs::remove_file(&lock);
+        if let Some(host) = Host::try_up(&mut network.run_command(), network.folder()) {
+            break host;
+        }
+    };
+    assert_eq!(first.ends(), 4);
+    let told = network.log_lines(&["data-locked", "another host has taken the data folder"]);
+    assert!(!told.is_empty() && told.iter().all(|line| line.contains(&second.pid().to_string())), "{told:#?}");
+    assert_eq!(second.end(&beat).await.result(), json!({"beats": 30}));
+    assert!(network.cli(&["status"]).ok().object()["version"].is_string(), "the command line finds the second");
+    second.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use maxhost_journal::{Machine, Origin, StartRecord};
-use maxhost_model::{Code, ErrorKind, FlowError, Problem};
+use maxhost_model::{Code, ErrorKind, FlowError, IdentityRow, Problem};
 use maxhost_sandbox::{Outcome, RunParameters, Trap, TrapKind};
-use maxhost_store::{FlowOp, FlowState};
+use maxhost_store::{FlowOp, FlowState, Queued, StoreError};
 
 pub(crate) use self::guest_code::GuestCode;
 use crate::calls::{FlowCalls, StartUnit, Stop};
@@ -47,10 +47,21 @@ pub(crate) enum ActivationOutcome {
     Again,
     /// Trouble that is not its own and passes: to be tried again.
     Retry(Problem),
+    /// There is no room for what it sends: to be tried again.
+    NoRoom(NoRoom),
     /// Its run met a defect of the host.
     Defect(Problem),
     /// It needs a person.
     Hospital(String),
+}
+
+/// Where a message found no room.
+#[derive(Debug)]
+pub(crate) struct NoRoom {
+    /// Whose quota it is: the recipient's, or the sender's own if the messages wait for the broker.
+    pub identity: IdentityRow,
+    pub queued: Queued,
+    pub problem: Problem,
 }
 
 /// A run that has given up its instance, because its guest wants more memory than is free: so many bytes in all.
@@ -96,6 +107,10 @@ impl Activation {
             (ActivationOutcome::Retry(problem), None) if unwritten => ActivationOutcome::NotStarted(Some(problem)),
             (outcome, None) => outcome,
             (_, Some(_)) if unwritten => ActivationOutcome::NotStarted(None),
+            (_, Some(StoreError::NoRoom { identity, queued, messages, bytes })) => {
+                let problem = Problem::from(StoreError::NoRoom { identity, queued, messages, bytes });
+                ActivationOutcome::NoRoom(NoRoom { identity, queued, problem })
+            }
             (_, Some(error)) => ActivationOutcome::Retry(Problem::from(error)),
         }
     }

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use maxhost_model::{Class, Code, Problem};
-use maxhost_store::FlowState;
+use maxhost_model::{Class, Code, Problem, SecureHash};
+use maxhost_ownership::DemandVersion;
+use maxhost_store::{Conflict, FlowState, IdentityOp, Op, StoreError};
+use tokio::sync::oneshot;
 
 use super::Actor;
 use crate::calls::backoff;
-use crate::core::Core;
+use crate::core::{Core, Opened};
 use crate::marks::Mark;
+use crate::message::IdentityCommand;
 use crate::options::OperatorEvent;
 use crate::registry::{ColdState, EntryState, IdentityEntry};
 use crate::rules::{Rule, holds};
 use crate::running_flow::{RunningFlow, Signal};
+use crate::unit::Unit;
 
 /// How soon an identity is opened again that could not be for a reason that passes.
 const REOPEN: Duration = Duration::from_secs(1);
@@ -25,6 +29,9 @@ const LOOK: Duration = Duration::from_millis(5);
 impl Actor {
     /// Could not open. What passes by itself is tried again soon; anything else needs a person.
     pub(super) async fn quarantine(mut self, problem: Problem) {
+        if self.core.membership.is_some() {
+            self.release_unopened().await;
+        }
         if problem.class() == Class::Unavailable {
             tracing::warn!(identity = %self.entry.text, %problem, "identity could not be opened; tried again");
             let cold = EntryState::Cold(self.cold_state());
@@ -68,11 +75,15 @@ impl Actor {
         }
     }
 
+    /// Whether there is nothing to do for it any more, as far as can be told without looking at commands and marks.
+    fn is_due_to_close(&self) -> bool {
+        let idle_for = self.core.clock.monotonic().since(self.idle_since);
+        self.draining || (self.is_idle() && idle_for >= self.core.options.idle_close)
+    }
+
     /// Goes to sleep if there is nothing to do. True if it did.
     pub(super) fn try_close(&mut self) -> bool {
-        let idle_for = self.core.clock.monotonic().since(self.idle_since);
-        let due = self.draining || (self.is_idle() && idle_for >= self.core.options.idle_close);
-        if !due {
+        if !self.is_due_to_close() {
             return false;
         }
         let mut state = self.entry.state.lock();
@@ -86,16 +97,22 @@ impl Actor {
         if let (Some(at), false) = (cold.wake_at, self.draining) {
             self.core.timers.set(at, self.entry.row);
         }
-        let stopping = self.core.stopping.is_cancelled();
-        let removed = self.draining && !stopping;
+        let removed = self.is_removed();
         *state = if removed { EntryState::Removed } else { EntryState::Cold(cold) };
         drop(state);
         self.commands.close();
+        self.closed(removed);
+        true
+    }
+
+    fn is_removed(&self) -> bool {
+        self.draining && !self.core.stopping.is_cancelled()
+    }
+
+    /// Refuses what nobody will do any more, and tells that the identity is closed.
+    fn closed(&mut self, removed: bool) {
         let problem = match removed {
-            true => Problem::new(
-                Code::IdentityDraining,
-                format!("identity {} is not hosted here any more", self.entry.text),
-            ),
+            true => not_here(&self.entry.text),
             false => crate::error::stopping(),
         };
         while let Ok(command) = self.commands.try_recv() {
@@ -107,7 +124,163 @@ impl Actor {
             false => OperatorEvent::IdentityClosed { identity },
         });
         tracing::debug!(identity = %self.entry.text, "identity closed");
+    }
+
+    /// As [`Actor::try_close`], where other hosts may run the identity: what there is to do for it is theirs from then on.
+    /// The order is that of `docs/cluster.md`: the demand is looked at, then the database lets the identity go, which it
+    /// refuses if there is work, then what has come meanwhile is looked at, and only then the ownership ends.
+    pub(super) async fn release(&mut self, opened: &Opened) -> bool {
+        if !self.is_due_to_close() || (!self.draining && (!self.commands.is_empty() || self.entry.marks.any())) {
+            return false;
+        }
+        let seen = match self.entry.held_as() {
+            Some(key) => self.core.ownership.demand_version(key).await,
+            None => Ok(None),
+        };
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(_) if self.draining => None,
+            Err(error) => return self.stay(&error),
+        };
+        match self.commit_release(opened).await {
+            Ok(()) => {}
+            Err(StoreError::Conflict(Conflict::WorkLeft(_))) => {
+                self.initiations_wait = true;
+                self.idle_since = self.core.clock.monotonic();
+                return false;
+            }
+            // Another host owns it, or the database is closed: it is let go all the same.
+            Err(StoreError::Fenced { .. } | StoreError::Closed) => {}
+            Err(error) if self.draining => {
+                tracing::warn!(identity = %self.entry.text, %error, "the identity is let go without a word to the database");
+            }
+            Err(error) => return self.stay(&error),
+        }
+        let key = self.entry.release();
+        let came = self.close_released();
+        if let Some(key) = key {
+            self.end_ownership(key, seen, self.draining || !came.is_empty()).await;
+        }
+        // Whoever came meanwhile has the identity opened anew, here if nobody else was quicker.
+        came.into_iter().for_each(|command| self.core.tell(&self.entry, command));
         true
+    }
+
+    /// It cannot be let go now: it is tried again when it has been idle once more.
+    fn stay(&mut self, error: &dyn std::fmt::Display) -> bool {
+        tracing::warn!(identity = %self.entry.text, %error, "the identity cannot be let go; tried again");
+        self.idle_since = self.core.clock.monotonic();
+        false
+    }
+
+    async fn commit_release(&self, opened: &Opened) -> Result<(), StoreError> {
+        let now = self.core.clock.monotonic();
+        let wake_at = self.flows.next_alarm().map(|at| {
+            let left = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
+            i64::try_from(self.core.now_millis().saturating_add(left)).unwrap_or(i64::MAX)
+        });
+        let mut unit = Unit::default();
+        unit.op(Op::Identity(IdentityOp::Release { wake_at, hand_over: self.draining }));
+        let (told, result) = oneshot::channel();
+        unit.submit(&self.core, opened.author(), move |result| drop(told.send(result)));
+        result.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Closes an identity that is not held any more. Returns what came for it meanwhile.
+    fn close_released(&mut self) -> Vec<IdentityCommand> {
+        let removed = self.is_removed();
+        let mut came = Vec::new();
+        {
+            let mut state = self.entry.state.lock();
+            if let (Some(at), false) = (self.flows.next_alarm(), self.draining) {
+                self.core.timers.set(at, self.entry.row);
+            }
+            // What was left in its place is in the database.
+            let marks = self.entry.marks.take();
+            if marks.has(Mark::Behind) || marks.has(Mark::Refresh) {
+                came.push(IdentityCommand::Wake);
+            }
+            self.commands.close();
+            while let Ok(command) = self.commands.try_recv() {
+                came.push(command);
+            }
+            *state = if removed { EntryState::Removed } else { EntryState::Cold(ColdState::default()) };
+        }
+        if self.draining {
+            let problem = if removed { not_here(&self.entry.text) } else { crate::error::stopping() };
+            came.drain(..).for_each(|command| command.refuse(problem.clone()));
+        }
+        self.closed(removed);
+        came
+    }
+
+    async fn end_ownership(&self, key: SecureHash, seen: Option<DemandVersion>, hand_over: bool) {
+        let ended = match hand_over {
+            true => self.core.ownership.hand_over(key, None).await.map(drop),
+            false => self.core.ownership.sleep(key, seen).await.map(drop),
+        };
+        if let Err(error) = ended {
+            // The database has let it go. Whoever wants it finds that, when this host's session has forgotten it.
+            tracing::warn!(identity = %self.entry.text, %error, "the ownership service was not told that the identity is let go");
+        }
+        if let Some(membership) = &self.core.membership {
+            membership.held_changed();
+        }
+    }
+
+    /// It was claimed, and could not be opened: another host may do better.
+    async fn release_unopened(&self) {
+        let Some(key) = self.entry.release() else { return };
+        self.entry.put_off(self.core.clock.monotonic());
+        self.end_ownership(key, None, true).await;
+    }
+
+    /// Another host runs it. Nobody is rung for: its owner knows what there is to do.
+    pub(super) fn leave_to_owner(mut self, problem: &Problem) {
+        tracing::debug!(identity = %self.entry.text, %problem, "the identity was not opened");
+        self.refuse_commands(EntryState::Cold(ColdState::default()), problem);
+    }
+
+    /// The identity is not this host's any more: its runs give up, and nothing of it is kept or tried again.
+    pub(super) async fn give_up(mut self) {
+        end_runs(&self.core, &self.entry).await;
+        let removed = self.is_removed() || self.entry.marks.has(Mark::Drain);
+        {
+            let mut state = self.entry.state.lock();
+            self.entry.marks.take();
+            self.commands.close();
+            *state = if removed { EntryState::Removed } else { EntryState::Cold(ColdState::default()) };
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            command.refuse(not_here(&self.entry.text));
+        }
+        self.entry.put_off(self.core.clock.monotonic());
+        // If it was the database that refused this host, it owns the identity still, and nobody else would take it.
+        if let (Some(_), Some(key)) = (&self.core.membership, self.entry.key()) {
+            self.end_ownership(key, None, true).await;
+        }
+        self.closed(removed);
+    }
+}
+
+fn not_here(identity: &str) -> Problem {
+    Problem::new(Code::IdentityDraining, format!("identity {identity} is not hosted here any more"))
+}
+
+/// Has the runs of an identity give up, and waits until they have: two runs of one flow would undo each other's work.
+async fn end_runs(core: &Core, entry: &IdentityEntry) {
+    let of_identity = |core: &Core| -> Vec<Arc<RunningFlow>> {
+        let mut found: Vec<Arc<RunningFlow>> =
+            core.ports.iter().filter(|port| port.owner == entry.row).map(|port| port.value().clone()).collect();
+        found.sort_by_key(|port| port.row);
+        found
+    };
+    for port in of_identity(core) {
+        port.attempt.revoke();
+        port.signal(Signal::Failed);
+    }
+    while !of_identity(core).is_empty() {
+        core.clock.sleep_until(core.clock.monotonic() + LOOK).await;
     }
 }
 
@@ -116,20 +289,7 @@ impl Actor {
 pub(super) async fn after_defect(core: Arc<Core>, entry: Arc<IdentityEntry>) {
     tracing::error!(identity = %entry.text, "the identity met a defect of the host; it is closed and opened again");
     core.emit(OperatorEvent::IdentityClosed { identity: entry.text.to_string() });
-    let of_identity = |core: &Core| -> Vec<Arc<RunningFlow>> {
-        let mut found: Vec<Arc<RunningFlow>> =
-            core.ports.iter().filter(|port| port.owner == entry.row).map(|port| port.value().clone()).collect();
-        found.sort_by_key(|port| port.row);
-        found
-    };
-    for port in of_identity(&core) {
-        port.attempt.revoke();
-        port.signal(Signal::Failed);
-    }
-    // Two runs of one flow would undo each other's work.
-    while !of_identity(&core).is_empty() {
-        core.clock.sleep_until(core.clock.monotonic() + LOOK).await;
-    }
+    end_runs(&core, &entry).await;
     let flows = loop {
         match core.store.live_flows().await {
             Ok(flows) => break flows,

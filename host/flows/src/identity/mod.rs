@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use maxhost_model::{Code, FlowId, FlowRow, Problem};
-use maxhost_store::{FlowOp, FlowState};
+use maxhost_store::{FlowOp, FlowState, Queued};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use self::opening::NotOpened;
 use self::table::{FlowTable, KillReply, SlotState};
-use crate::activation::{Activation, ActivationOutcome, ActivationStart};
+use crate::activation::{Activation, ActivationOutcome, ActivationStart, NoRoom};
 use crate::calls::backoff;
 use crate::clock::Moment;
 use crate::core::{Core, Counters, Opened};
@@ -31,6 +32,7 @@ use crate::options::OperatorEvent;
 use crate::registry::{ColdState, EntryState, IdentityEntry};
 use crate::rules::{Rule, holds};
 use crate::running_flow::{RunningFlow, Signal};
+use crate::status::RoomWait;
 use crate::unit::Unit;
 
 /// How soon the database is looked at again after something in it could not be taken.
@@ -39,6 +41,8 @@ const RESCAN: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(60);
 /// A flow whose runs met so many defects of the host in a row is not tried again before a person has looked at it.
 const MAX_DEFECTS: u32 = 3;
+/// A flow whose messages find no room is tried again after 100 ms, doubling so often: up to 3.2 s.
+const ROOM_DOUBLINGS: u32 = 5;
 
 struct RunningClient {
     flow_id: FlowId,
@@ -120,8 +124,10 @@ impl Actor {
     pub async fn run(mut self) {
         let opened = match self.open().await {
             Ok(opened) => Arc::new(opened),
-            Err(problem) => return self.quarantine(problem).await,
+            Err(NotOpened::Elsewhere(problem)) => return self.leave_to_owner(&problem),
+            Err(NotOpened::Problem(problem)) => return self.quarantine(problem).await,
         };
+        self.entry.put_off_no_more();
         if let EntryState::Active { open, .. } = &mut *self.entry.state.lock() {
             *open = true;
         }
@@ -135,12 +141,21 @@ impl Actor {
             if self.core.stopping.is_cancelled() && !self.draining {
                 self.drain();
             }
+            if self.entry.marks.has(Mark::Lost) {
+                return self.give_up().await;
+            }
             self.take_marks(&mut opened).await;
             self.fire_timers().await;
             self.admit(&opened).await;
             self.make_room(opened.limits.flows);
-            if self.flows.hot() == 0 && self.try_close() {
-                return;
+            if self.flows.hot() == 0 {
+                let closed = match &self.core.membership {
+                    Some(_) => self.release(&opened).await,
+                    None => self.try_close(),
+                };
+                if closed {
+                    return;
+                }
             }
             self.entry.live_flows.store(self.flows.len() as u64, Ordering::Relaxed);
             let look = self.next_look();
@@ -191,7 +206,10 @@ impl Actor {
     }
 
     async fn reopen(&mut self) -> Result<Opened, Problem> {
-        let mut opened = self.open().await?;
+        let mut opened = match self.open().await {
+            Ok(opened) => opened,
+            Err(NotOpened::Elsewhere(problem) | NotOpened::Problem(problem)) => return Err(problem),
+        };
         opened.claim = *self.entry.claim.lock();
         Ok(opened)
     }
@@ -272,6 +290,9 @@ impl Actor {
         let SlotState::Hot { port, news } = slot.state() else { return };
         let (port, news) = (port.clone(), *news);
         slot.attempts = port.attempts();
+        if !matches!(outcome, ActivationOutcome::NoRoom(_)) {
+            slot.no_room = None;
+        }
         let initiation = slot.initiation.take();
         if let Some(id) = initiation {
             // Whatever it wrote is answered: the initiation is taken, or free to be taken.
@@ -303,6 +324,7 @@ impl Actor {
                 self.flows.enqueue(row);
             }
             ActivationOutcome::Retry(problem) => self.retry(row, &problem),
+            ActivationOutcome::NoRoom(no_room) => self.wait_for_room(row, &no_room),
             ActivationOutcome::Hospital(reason) => self.hospitalised(row, &port, reason),
             ActivationOutcome::Defect(problem) => {
                 // What it wrote is in the database, so it can be tried again; but one that meets a defect again and
@@ -329,6 +351,23 @@ impl Actor {
         slot.troubles = slot.troubles.saturating_add(1);
         self.flows.set(row, SlotState::Retrying { at });
         tracing::warn!(identity = %self.entry.text, row = row.0, %problem, "a flow met trouble that is not its own; it is tried again");
+    }
+
+    /// The flow goes back to its last commit, and from there again until there is room for what it sends.
+    fn wait_for_room(&mut self, row: FlowRow, no_room: &NoRoom) {
+        let (what, party) = match no_room.queued {
+            Queued::Inbound => ("recipient", self.core.directory.name_of(no_room.identity)),
+            Queued::Outbound => ("broker", None),
+        };
+        let Some(slot) = self.flows.get_mut(row) else { return };
+        if slot.no_room.as_ref().is_none_or(|before| (before.what, &before.party) != (what, &party)) {
+            let (identity, problem) = (&self.entry.text, &no_room.problem);
+            tracing::warn!(%identity, row = row.0, %problem, "there is no room for what a flow sends; it waits");
+            slot.no_room = Some(RoomWait { what, party, since: self.core.now_millis() });
+        }
+        let at = self.core.clock.monotonic() + backoff(slot.troubles.min(ROOM_DOUBLINGS));
+        slot.troubles = slot.troubles.saturating_add(1);
+        self.flows.set(row, SlotState::Retrying { at });
     }
 
     /// Parks a flow whose run could not do so itself.
@@ -411,7 +450,8 @@ impl Actor {
 
     fn stand(&self, row: FlowRow) -> Option<Stand> {
         let slot = self.flows.get(row)?;
-        Some(Stand { attempts: slot.port().map_or(slot.attempts, |port| port.attempts()) })
+        let attempts = slot.port().map_or(slot.attempts, |port| port.attempts());
+        Some(Stand { attempts, no_room: slot.no_room.clone() })
     }
 
     /// Lets in what waits, as far as there is room.

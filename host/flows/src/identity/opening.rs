@@ -4,19 +4,56 @@ use std::sync::atomic::Ordering;
 
 use maxhost_journal::{Millis, Segment};
 use maxhost_model::{FlowRow, Problem, SecureHash};
-use maxhost_store::{Claim, ClaimRequest, Head};
+use maxhost_ownership::{Lost, OwnershipError, SessionState};
+use maxhost_store::{Claim, ClaimRequest, FlowFilter, FlowState, Head, StoreError};
 
-use super::table::SlotState;
+use super::table::{FlowTable, SlotState};
 use super::{Actor, RESCAN};
 use crate::core::Opened;
 
+/// Flows that are read at once.
+const FLOWS_AT_ONCE: u32 = 1_000;
+
+/// Why an identity was not opened.
+#[derive(Debug)]
+pub(super) enum NotOpened {
+    /// Another host runs it.
+    Elsewhere(Problem),
+    Problem(Problem),
+}
+
+impl From<Problem> for NotOpened {
+    fn from(problem: Problem) -> NotOpened {
+        NotOpened::Problem(problem)
+    }
+}
+
+impl From<OwnershipError> for NotOpened {
+    fn from(error: OwnershipError) -> NotOpened {
+        match error {
+            OwnershipError::Lost(Lost::Owned(_)) => NotOpened::Elsewhere(error.into()),
+            error => NotOpened::Problem(error.into()),
+        }
+    }
+}
+
 impl Actor {
-    pub(super) async fn open(&mut self) -> Result<Opened, Problem> {
+    /// Opens the identity: its keys, its CorDapps, its claim, and only then what the database has of it.
+    ///
+    /// # Errors
+    /// [`NotOpened::Elsewhere`] if another host owns it.
+    pub(super) async fn open(&mut self) -> Result<Opened, NotOpened> {
         let spec = self.entry.spec.lock().clone();
         let core = &self.core;
         let keys = core.keys.open(&self.entry)?;
+        self.entry.note_keys(&keys);
         let cordapps = self.entry.cordapps(&core.catalogue)?;
-        let claim = self.claim(keys.party().owning_key.fingerprint()).await?;
+        let (claim, is_new) = self.claim(keys.party().owning_key.fingerprint()).await?;
+        if is_new && self.core.membership.is_some() {
+            // What was known before the claim may be another owner's past.
+            self.flows = self.read_flows().await?;
+        }
+        let core = &self.core;
         let first = !self.entry.swept.load(Ordering::Acquire);
         if first {
             let rows: Vec<FlowRow> = self.flows.iter().map(|(row, _)| row).collect();
@@ -27,24 +64,57 @@ impl Actor {
         Ok(Opened { entry: self.entry.clone(), keys, cordapps, claim, limits: spec.limits })
     }
 
-    /// Makes this host the identity's owner in the database, once in the life of its entry.
-    pub(super) async fn claim(&self, fingerprint: SecureHash) -> Result<Claim, Problem> {
+    /// Makes this host the identity's owner in the database, unless it is. True if it was not.
+    async fn claim(&self, fingerprint: SecureHash) -> Result<(Claim, bool), NotOpened> {
         let known = *self.entry.claim.lock();
-        if known.run == self.core.store.run() && *self.entry.owned_as.lock() == Some(fingerprint) {
-            return Ok(known);
+        if known.run == self.core.store.run() && self.entry.held_as() == Some(fingerprint) {
+            return Ok((known, false));
         }
-        let claim = self.core.ownership.claim(fingerprint, known.token).await.map_err(Problem::from)?;
+        // Seen before the claim: if the session ends after it, this says in which one it was made.
+        let session = self.core.ownership.session().borrow().number;
+        let claim = self.core.ownership.claim(fingerprint, known.token).await?;
         let key_fp = Some(*fingerprint.as_bytes());
         match self.core.store.claim(ClaimRequest { identity: self.entry.row, token: claim.token, key_fp }).await {
             Ok(claim) => {
-                *self.entry.claim.lock() = claim;
-                *self.entry.owned_as.lock() = Some(fingerprint);
-                Ok(claim)
+                self.entry.hold(claim, fingerprint, session);
+                let now = *self.core.ownership.session().borrow();
+                if now.number != session || now.state == SessionState::Lost {
+                    self.core.lose(&self.entry, "the session ended while it was claimed");
+                }
+                if let Some(membership) = &self.core.membership {
+                    membership.held_changed();
+                }
+                self.core.directory.set_key(&self.entry, fingerprint);
+                // Messages that it had left in the outbox, and those that wait for it in the broker, are for this host now.
+                self.core.outbox.look_at_all();
+                self.core.queues.held([self.entry.clone()]);
+                Ok((claim, true))
             }
             Err(error) => {
+                if let StoreError::Fenced { current, .. } = &error {
+                    self.entry.note_claim(*current);
+                }
+                self.entry.put_off(self.core.clock.monotonic());
                 // Claimed and not recorded is not owned: the next attempt claims anew.
                 let _ = self.core.ownership.hand_over(fingerprint, None).await;
-                Err(error.into())
+                Err(NotOpened::Problem(error.into()))
+            }
+        }
+    }
+
+    /// The live flows of the identity, as the database has them now.
+    async fn read_flows(&self) -> Result<FlowTable, Problem> {
+        let states = vec![FlowState::Live, FlowState::Paused, FlowState::Hospital];
+        let mut filter =
+            FlowFilter { identity: Some(self.entry.row), states, limit: FLOWS_AT_ONCE, ..FlowFilter::default() };
+        let (mut live, mut held) = (Vec::new(), Vec::new());
+        loop {
+            let flows = self.core.store.list_flows(&filter).await.map_err(Problem::from)?;
+            live.extend(flows.iter().map(|flow| flow.row));
+            held.extend(flows.iter().filter(|flow| flow.state == FlowState::Hospital).map(|flow| flow.row));
+            match flows.last() {
+                Some(last) if flows.len() >= FLOWS_AT_ONCE as usize => filter.before = Some(last.row),
+                _ => return Ok(FlowTable::new(&live, &held)),
             }
         }
     }

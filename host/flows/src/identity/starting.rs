@@ -240,7 +240,11 @@ impl Actor {
             party: initiation.from.as_str().into(),
             session: SessionId(initiation.from_session),
             seq: 0,
-            batch: FrameBatch { from: self.entry.text.to_string(), frames: vec![Frame::reject(text, error_id)] },
+            batch: FrameBatch {
+                from: self.entry.text.to_string(),
+                frames: vec![Frame::reject(text, error_id)],
+                token: initiation.from_token,
+            },
         };
         unit.last_words(&self.core, maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() });
         self.in_hand.insert(id);

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Moment;
 use crate::running_flow::RunningFlow;
+use crate::status::RoomWait;
 
 /// Where one flow is.
 pub(super) enum SlotState {
@@ -43,6 +44,8 @@ pub(super) struct FlowSlot {
     pub troubles: u32,
     /// How often of these a run of it met a defect of the host.
     pub defects: u32,
+    /// Its messages find no room since then. It is tried again until they do.
+    pub no_room: Option<RoomWait>,
     /// The user that started it under a client id, and that client id.
     pub client: Option<(String, String)>,
     /// The initiation that it answers, until its first activation is over.
@@ -59,6 +62,7 @@ impl FlowSlot {
             attempts: 0,
             troubles: 0,
             defects: 0,
+            no_room: None,
             client,
             initiation: None,
             kills: Vec::new(),

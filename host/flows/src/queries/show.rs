@@ -13,6 +13,7 @@ use crate::message::{IdentityCommand, Stand};
 use crate::outcomes::EndRecord;
 use crate::registry::{EntryState, IdentityEntry};
 use crate::running_flow::RunningFlow;
+use crate::status::RoomWait;
 
 impl Host {
     pub(super) fn port_of(&self, id: FlowId) -> Option<Arc<RunningFlow>> {
@@ -109,14 +110,18 @@ impl Host {
             (None, None) => (0, 0),
         };
         // An attempt that has not written anything yet is known in memory only.
+        let (tried, no_room) = stand.map_or((0, None), |stand| (stand.attempts, stand.no_room));
         let attempts = match &end {
             Some(end) => end.attempts,
-            None => machine.as_ref().map_or(0, Machine::attempt).max(stand.map_or(0, |stand| stand.attempts)),
+            None => machine.as_ref().map_or(0, Machine::attempt).max(tried),
         };
         let waiting_for = summary
             .phase
             .eq(&FlowPhase::Suspended)
-            .then(|| self.waiting_for(journal, &sessions, record.started))
+            .then(|| match no_room {
+                Some(room) => Some(waits_to_send(&room)),
+                None => self.waiting_for(journal, &sessions, record.started),
+            })
             .flatten();
         FlowDetail {
             waiting_for,
@@ -174,6 +179,11 @@ fn wait_view(wait: &Wait, since_ms: i64, sessions: &[SessionView]) -> WaitingFor
 
 fn waits_for_room(what: &str, since_ms: i64) -> WaitingFor {
     WaitingFor { what: what.to_owned(), since_ms, until_ms: None, parties: Vec::new() }
+}
+
+fn waits_to_send(room: &RoomWait) -> WaitingFor {
+    let parties = room.party.iter().map(ToString::to_string).collect();
+    WaitingFor { what: room.what.to_owned(), since_ms: room.since as i64, until_ms: None, parties }
 }
 
 fn session_view(session: maxhost_journal::SessionSummary) -> SessionView {

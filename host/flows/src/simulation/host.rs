@@ -75,6 +75,7 @@ pub(super) fn core(plan: &Plan, around: &Surroundings, database: &Database) -> A
         store: Store::new(database.clone()),
         broker: fixture.broker.clone(),
         ownership: Arc::new(MemoryOwnership::embedded("this host", database.run())),
+        membership: None,
         catalogue: fixture.catalogue.clone(),
         directory: Default::default(),
         ports: Default::default(),
@@ -92,7 +93,8 @@ pub(super) fn core(plan: &Plan, around: &Surroundings, database: &Database) -> A
         events: broadcast::Sender::new(1),
         counters: Default::default(),
         stopping: CancellationToken::new(),
-        outbox_bell: Default::default(),
+        outbox: Default::default(),
+        queues: Default::default(),
         timers: Default::default(),
         components_changed: Default::default(),
         clock: Arc::new(around.clock.clone()),
@@ -131,7 +133,9 @@ pub(super) async fn start(core: Arc<Core>, plan: Plan) {
         let rows = live.iter().filter(|flow| flow.identity == record.row).map(|flow| flow.row).collect();
         let name = X500Name::parse(&record.name).unwrap();
         let entry = Arc::new(IdentityEntry::new(record.row, name, spec(&plan, index), rows, claim));
-        *entry.owned_as.lock() = owned_as;
+        if let Some(key) = owned_as {
+            entry.hold(claim, key, 1);
+        }
         entries.push(entry);
     }
     entries.iter().for_each(|entry| core.directory.insert(entry.clone()));

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use maxhost_journal::wire::FrameKind;
+use maxhost_journal::wire::{FrameKind, session_token};
 use maxhost_journal::{
     Answer, Arrival, Call, Delivery, Frame, FrameBatch, Initiation, JournalError, Limits, Machine, Nanos, Origin,
     Outgoing, Segment, StartRecord, Step,
@@ -195,7 +195,7 @@ impl Net {
 
     /// A batch from outside the machines.
     pub fn deliver_from(&mut self, from: &str, session: SessionId, seq: u32, frames: Vec<Frame>) -> Option<Delivery> {
-        self.deliver(session, seq, &FrameBatch { from: from.to_owned(), frames })
+        self.deliver(session, seq, &FrameBatch { from: from.to_owned(), frames, token: 0 })
     }
 
     /// A call; a flow that blocks is flushed.
@@ -368,7 +368,10 @@ impl Net {
             }
             Outgoing::Deliver { party, session, seq, batch } => {
                 assert_eq!(batch.from, me);
-                assert_eq!(*self.flows[session.flow().0 as usize - 1].me, *party, "to the flow of another");
+                let flow = &self.flows[session.flow().0 as usize - 1];
+                assert_eq!(*flow.me, *party, "to the flow of another");
+                let token = session_token(&flow.start.seed, session.index(), me);
+                assert_eq!(batch.token, token, "what only the counterparty knows");
                 match &mut self.held {
                     Some(held) => held.push((session, seq, batch)),
                     None => {

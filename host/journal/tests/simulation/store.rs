@@ -290,7 +290,7 @@ impl Store {
             let dead = self.flow(self.flow_of(end));
             let held = dead.held.iter().filter(|(session, _)| session.0 == end.1).flat_map(|(_, held)| held.clone());
             let frames = held.map(Frame::data).chain([Frame::error(&error)]).collect();
-            let answer = FrameBatch { from: party_name(dead.party), frames };
+            let answer = FrameBatch { from: party_name(dead.party), frames, token: 0 };
             self.post(end.0, &batch.from.clone(), SessionId(confirm.session), 1, answer);
         }
     }
@@ -300,8 +300,11 @@ impl Store {
         let request = self.databases[database].requests.remove(index);
         let error = ErrorId(2);
         self.errors.entry(2).or_insert(FlowError::new(ErrorKind::Unexpected, "no flow answers"));
-        let batch =
-            FrameBatch { from: party_name(request.party), frames: vec![Frame::reject("no flow answers", error)] };
+        let batch = FrameBatch {
+            from: party_name(request.party),
+            frames: vec![Frame::reject("no flow answers", error)],
+            token: 0,
+        };
         self.post(database, &request.initiation.from, SessionId(request.initiation.from_session), 0, batch);
     }
 

@@ -253,7 +253,8 @@ macro_rules! contract_tests {
             what_waits_for_the_broker_is_bounded, a_refused_unit_costs_others_nothing }
         $crate::contract_tests! { @family $databases, reads:
             heads_are_the_newest_of_each_stream, flows_are_listed_newest_first_in_pages,
-            a_list_reads_what_it_shows, the_outbox_is_read_by_destination, readers_see_whole_units }
+            a_list_reads_what_it_shows, the_outbox_is_read_by_destination, no_outbox_page_is_much_larger_than_its_bound,
+            readers_see_whole_units }
     };
     (@family $databases:ty, $family:ident: $($test:ident),+) => {
         mod $family {

@@ -90,6 +90,27 @@ pub async fn the_outbox_is_read_by_destination<D: Databases>() {
     assert!(w.store.outbox_to("m", rest[0].id, 10).await.unwrap().is_empty());
 }
 
+pub async fn no_outbox_page_is_much_larger_than_its_bound<D: Databases>() {
+    let w = World::<D>::new().await;
+    let large = bytes::Bytes::from(vec![7; crate::OUTBOX_PAGE_BYTES / 2]);
+    for n in 0..4 {
+        let op = MessageOp::Outbox { destination: "m".into(), message_id: [n; 16], body: large.clone() };
+        w.commit(w.alice, vec![op.into()]).await.unwrap();
+    }
+    let rows = w.store.outbox_to("m", 0, 10).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(w.store.outbox_to("m", rows[0].id, 1).await.unwrap().len(), 1);
+    assert_eq!(w.store.outbox_to("m", rows[1].id, 10).await.unwrap().len(), 2);
+    // One that is larger alone comes all the same.
+    let op = MessageOp::Outbox {
+        destination: "x".into(),
+        message_id: [9; 16],
+        body: bytes::Bytes::from(vec![7; crate::OUTBOX_PAGE_BYTES + 1]),
+    };
+    w.commit(w.alice, vec![op.into()]).await.unwrap();
+    assert_eq!(w.store.outbox_to("x", 0, 10).await.unwrap().len(), 1);
+}
+
 pub async fn readers_see_whole_units<D: Databases>() {
     const ROUNDS: usize = 100;
     let w = World::<D>::new().await;

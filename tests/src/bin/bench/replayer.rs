@@ -63,13 +63,13 @@ impl Replayer {
 
     fn echo(&mut self, payload: &Bytes) {
         self.echoes -= 1;
-        let confirm = Confirm { session: 1 << 20, version: 1, app: "ping-pong".to_owned() };
+        let confirm = Confirm { session: 1 << 20, version: 1, app: "ping-pong".to_owned(), token: 1 };
         let mut frames: Vec<Frame> = Vec::new();
         if self.arrived == 0 {
             frames.push(FrameKind::Confirm(confirm).into());
         }
         frames.push(Frame::data(payload.clone()));
-        let batch = FrameBatch { from: "O=Bob, L=New York, C=US".to_owned(), frames };
+        let batch = FrameBatch { from: "O=Bob, L=New York, C=US".to_owned(), frames, token: 1 };
         let seq = self.arrived;
         self.arrived += batch.frames.len() as u32;
         let _taken = self.machine.deliver(0, seq, &batch);

@@ -1,0 +1,92 @@
+//! A host's part in a cluster: what its own threads tell the supervisor ([`crate::supervisor`]), each as a mark that stays
+//! until it is taken.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use maxhost_model::SecureHash;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// A destination that was sent to so long ago is rung for when its owner goes: he may have gone before he saw the message.
+const RECENT: Duration = Duration::from_secs(5);
+
+/// A host's part in a cluster.
+pub(crate) struct Membership {
+    slots: u32,
+    /// What this host holds may have changed, or the service has to be told again.
+    held_changed: Notify,
+    sweep: Notify,
+    rung: Mutex<HashSet<SecureHash>>,
+    ring: Notify,
+    /// When messages were last sent to whom.
+    sent: Mutex<HashMap<SecureHash, Instant>>,
+}
+
+impl Membership {
+    /// Of a host that runs at most so many identities at once.
+    pub fn new(slots: u32) -> Membership {
+        Membership {
+            slots,
+            held_changed: Notify::new(),
+            sweep: Notify::new(),
+            rung: Mutex::default(),
+            ring: Notify::new(),
+            sent: Mutex::default(),
+        }
+    }
+
+    /// Raises the demand for an identity: soon, and until the service has heard it.
+    pub fn ring(&self, identity: SecureHash) {
+        self.rung.lock().insert(identity);
+        self.ring.notify_one();
+    }
+
+    /// This host holds another identity, or one less.
+    pub fn held_changed(&self) {
+        self.held_changed.notify_one();
+    }
+
+    /// There may be work for identities that nobody runs.
+    pub fn look_for_work(&self) {
+        self.sweep.notify_one();
+    }
+
+    /// The identities that were rung for since the last time.
+    pub fn take_rung(&self) -> Vec<SecureHash> {
+        self.rung.lock().drain().collect()
+    }
+
+    /// Until somebody is rung for.
+    pub async fn rung(&self) {
+        self.ring.notified().await;
+    }
+
+    /// Until what this host holds may have changed.
+    pub async fn until_held_changes(&self) {
+        self.held_changed.notified().await;
+    }
+
+    /// Until there may be work that nobody was told of.
+    pub async fn until_work_is_looked_for(&self) {
+        self.sweep.notified().await;
+    }
+
+    /// How many identities this host runs at once.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// The broker has a message for this identity now.
+    pub fn note_sent(&self, identity: SecureHash) {
+        let mut sent = self.sent.lock();
+        let now = Instant::now();
+        sent.retain(|_, at| now.duration_since(*at) < RECENT);
+        sent.insert(identity, now);
+    }
+
+    /// Whether a message was sent to this identity a moment ago.
+    pub fn was_sent_to(&self, identity: &SecureHash) -> bool {
+        self.sent.lock().get(identity).is_some_and(|at| at.elapsed() < RECENT)
+    }
+}

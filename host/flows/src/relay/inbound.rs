@@ -1,0 +1,348 @@
+//! From an identity's queue into the database.
+//!
+//! A message is looked at before anything of it is stored ([`check`]): it must be signed by the party in whose name it
+//! comes, be addressed to the owner of the queue, and name a session with the token that only the session's counterparty
+//! has. What fails is refused: told in the log under the target `audit`, and acknowledged, so that it holds up nothing.
+//! What passes is acknowledged when the unit that has it is durable; several are on their way at once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use maxhost_broker::{Acks, Consumer, Credit, Delivery, Message, QueueName, Tag};
+use maxhost_journal::wire::session_token;
+use maxhost_journal::{FrameBatch, Initiation, StartRecord};
+use maxhost_model::{SecureHash, SessionId, X500Name};
+use maxhost_store::{MessageOp, StoreError};
+use tokio::sync::oneshot;
+
+use crate::core::Core;
+use crate::envelope::{Content, Unverified};
+use crate::registry::IdentityEntry;
+use crate::trouble::Trouble;
+use crate::unit::Unit;
+
+/// What one identity may have in hand before it is committed.
+const CREDIT: Credit = Credit { messages: 64, bytes: 4 << 20 };
+/// How soon a failed step is tried again. The time doubles, up to the longest.
+const RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// A consumer with nothing to do for so long lets go of its queue; the next message calls it back.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Listens for queues that nobody serves, and serves those of our identities, until the host stops.
+pub(crate) async fn run(core: Arc<Core>) {
+    while !core.stopping.is_cancelled() {
+        let mut notices = match core.broker.backlog_notices().await {
+            Ok(notices) => notices,
+            Err(error) => {
+                tracing::warn!(%error, "the broker's queues cannot be watched; tried again");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
+        loop {
+            let queue = tokio::select! {
+                queue = notices.next() => queue,
+                () = core.stopping.cancelled() => return,
+            };
+            match queue {
+                Ok(queue) => {
+                    if let Some(entry) = entry_of(&core, &queue) {
+                        begin(&core, entry);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the broker's queues cannot be watched");
+                    tokio::time::sleep(RETRY).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Whose queue it is, of the identities that have a manifest here.
+fn entry_of(core: &Core, queue: &QueueName) -> Option<Arc<IdentityEntry>> {
+    core.directory.by_key(&queue.fingerprint()?)
+}
+
+/// Has somebody serve an identity's queue: this host if it holds the identity. If it does not, somebody has to run the
+/// identity first, and looks into the queue then.
+fn begin(core: &Arc<Core>, entry: Arc<IdentityEntry>) {
+    match entry.is_held() {
+        true => core.io.spawn(serve(core.clone(), entry)),
+        false => core.ring(&entry),
+    }
+}
+
+/// Serves whatever waits in the broker for identities that are held since a moment ago, until the host stops.
+pub(crate) async fn look_for_held(core: Arc<Core>) {
+    loop {
+        let held = tokio::select! {
+            held = core.queues.take() => held,
+            () = core.stopping.cancelled() => return,
+        };
+        let waiting = match core.broker.waiting().await {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                tracing::warn!(%error, "the broker's queues cannot be read; tried again");
+                core.queues.held(held);
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => continue,
+                    () = core.stopping.cancelled() => return,
+                }
+            }
+        };
+        let waiting: HashSet<SecureHash> = waiting.iter().filter_map(QueueName::fingerprint).collect();
+        let is_waiting = |entry: &Arc<IdentityEntry>| entry.key().is_some_and(|key| waiting.contains(&key));
+        for entry in held.into_iter().filter(|entry| core.membership.is_some() || is_waiting(entry)) {
+            begin(&core, entry);
+        }
+    }
+}
+
+/// Serves one identity's queue until it is empty for a while; where other hosts may hold the identity, for as long as this
+/// one does, because a notice of what comes for nobody may reach any host.
+async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>) {
+    let mut pause = RETRY;
+    // The queue is exclusive: a second server would only wait for the first.
+    while !core.stopping.is_cancelled() && !entry.served.swap(true, Ordering::AcqRel) {
+        let result = serve_once(&core, &entry).await;
+        entry.served.store(false, Ordering::Release);
+        match result {
+            Ok(Served::All) => pause = RETRY,
+            // It may be held again since.
+            Ok(Served::NotHeld) if entry.is_held() => continue,
+            Ok(Served::NotHeld) => return,
+            Err(Interrupted(reason)) => {
+                tracing::warn!(identity = %entry.text, reason, "messages could not be taken from the broker; tried again");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_RETRY),
+                    () = core.stopping.cancelled() => return,
+                }
+            }
+        }
+        if core.membership.is_some() {
+            continue;
+        }
+        // What came between the last look and the release is told to nobody, because somebody served the queue.
+        match core.broker.waiting().await {
+            Ok(waiting) if !waiting.iter().any(|queue| queue.fingerprint() == entry.key()) => return,
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Why a queue is served no longer, when nothing is wrong.
+enum Served {
+    /// It has been empty for a while.
+    All,
+    /// This host does not hold the identity any more: its messages are not for this host to take.
+    NotHeld,
+}
+
+/// Trouble that passes: the messages stay in the broker.
+struct Interrupted(String);
+
+impl From<maxhost_broker::BrokerError> for Interrupted {
+    fn from(error: maxhost_broker::BrokerError) -> Interrupted {
+        Interrupted(error.to_string())
+    }
+}
+
+impl From<StoreError> for Interrupted {
+    fn from(error: StoreError) -> Interrupted {
+        Interrupted(error.to_string())
+    }
+}
+
+async fn serve_once(core: &Arc<Core>, entry: &Arc<IdentityEntry>) -> Result<Served, Interrupted> {
+    let Some(key) = entry.key() else { return Ok(Served::NotHeld) };
+    let mut consumer = core.broker.consume(&QueueName::inbound(&key), CREDIT).await?;
+    take_all(core, entry, consumer.as_mut()).await
+}
+
+/// A message on its way into the database.
+type Taken = futures::future::BoxFuture<'static, Result<Option<Served>, Interrupted>>;
+
+async fn take_all(
+    core: &Arc<Core>,
+    entry: &Arc<IdentityEntry>,
+    consumer: &mut dyn Consumer,
+) -> Result<Served, Interrupted> {
+    let acks = consumer.acks();
+    let mut taken: FuturesOrdered<Taken> = FuturesOrdered::new();
+    loop {
+        if !entry.is_held() {
+            return Ok(Served::NotHeld);
+        }
+        tokio::select! {
+            biased;
+            Some(result) = taken.next() => {
+                if let Some(served) = result? {
+                    return Ok(served);
+                }
+            }
+            delivery = consumer.next(), if taken.len() < CREDIT.messages as usize => {
+                let Delivery { tag, message } = delivery?;
+                match check(core, entry, message).await? {
+                    Ok(accepted) => taken.push_back(take(core, entry, accepted, tag, acks.clone())),
+                    Err(refusal) => {
+                        refusal.audit(entry);
+                        acks.ack(tag).await?;
+                    }
+                }
+            }
+            () = entry.no_longer_held.notified() => {}
+            () = tokio::time::sleep(IDLE), if taken.is_empty() && core.membership.is_none() => return Ok(Served::All),
+            () = core.stopping.cancelled() => return Ok(Served::NotHeld),
+        }
+    }
+}
+
+/// A message that was found right.
+struct Accepted {
+    id: [u8; 16],
+    content: Checked,
+}
+
+enum Checked {
+    Initiation(Initiation),
+    Frames { session: SessionId, seq: u32, batch: FrameBatch },
+}
+
+/// Why a message is not taken.
+struct Refusal {
+    /// A word for whoever counts them.
+    cause: &'static str,
+    message: maxhost_broker::MessageId,
+    claimed_sender: String,
+    reason: String,
+}
+
+impl Refusal {
+    fn audit(&self, entry: &IdentityEntry) {
+        tracing::warn!(
+            target: "audit",
+            event = "message-refused",
+            identity = %entry.text,
+            cause = self.cause,
+            claimed_sender = ?self.claimed_sender,
+            message_id = ?self.message,
+            reason = self.reason,
+            "a message of the broker was refused and nothing of it stored"
+        );
+    }
+}
+
+/// Longest part of a claimed name that is logged, characters.
+const NAME_SHOWN: usize = 256;
+
+/// Looks at a message. Stores nothing.
+async fn check(core: &Core, entry: &IdentityEntry, message: Message) -> Result<Result<Accepted, Refusal>, Interrupted> {
+    let Message { id, body } = message;
+    let mut claimed_sender = String::new();
+    let refuse = |claimed_sender: &str, cause, reason: String| {
+        let claimed_sender = claimed_sender.to_owned();
+        Ok(Err(Refusal { cause, message: id, claimed_sender, reason }))
+    };
+    let Some(unverified) = Unverified::decode(body) else {
+        return refuse("", "unreadable", "it is no message of this version of maxhost".to_owned());
+    };
+    claimed_sender.extend(unverified.claimed_sender().chars().take(NAME_SHOWN));
+    let from = &*claimed_sender;
+    if !unverified.is_signed() {
+        return refuse(from, "unsigned", "it has no signature".to_owned());
+    }
+    let party = match X500Name::parse(unverified.claimed_sender()) {
+        Ok(name) if name.as_str() == unverified.claimed_sender() => party(core, &name),
+        _ => return refuse(from, "unknown-sender", "the sender's name is no canonical X.500 name".to_owned()),
+    };
+    let party = match party {
+        Ok(Some(party)) => party,
+        Ok(None) => return refuse(from, "unknown-sender", "the sender is not on the network map".to_owned()),
+        Err(Trouble::Passing(problem)) => return Err(Interrupted(problem.message)),
+        Err(Trouble::Permanent(problem)) => return refuse(from, "unknown-sender", problem.message),
+    };
+    let Some(envelope) = unverified.verify(core.network.trust_root(), &party.owning_key) else {
+        return refuse(from, "forged", "the signature is not the sender's, or not for this network".to_owned());
+    };
+    if envelope.to != *entry.text {
+        let reason = format!("it is addressed to {}", envelope.to.chars().take(NAME_SHOWN).collect::<String>());
+        return refuse(from, "misdirected", reason);
+    }
+    if envelope.message_id() != id.0 {
+        return refuse(from, "wrong-id", "its id is not that of what is in it".to_owned());
+    }
+    let limit = core.journal_limits().message;
+    if envelope.largest_payload() > limit {
+        let reason = format!("it has {} bytes; the network allows {limit}", envelope.largest_payload());
+        return refuse(from, "too-large", reason);
+    }
+    let content = match envelope.content {
+        Some(Content::Initiation(initiation)) => Checked::Initiation(initiation),
+        Some(Content::FrameBatch(addressed)) => {
+            let session = SessionId(addressed.session);
+            let Some(batch) = addressed.batch else { return refuse(from, "unreadable", "it is empty".to_owned()) };
+            if !is_counterparty(core, entry, session, &batch).await? {
+                let reason = "it names a session that the sender does not have with this identity".to_owned();
+                return refuse(from, "no-such-session", reason);
+            }
+            Checked::Frames { session, seq: addressed.seq, batch }
+        }
+        None => return refuse(from, "unreadable", "it is empty".to_owned()),
+    };
+    Ok(Ok(Accepted { id: id.0, content }))
+}
+
+/// A party as the network map verifies it; one that is not known may have come a moment ago.
+fn party(core: &Core, name: &X500Name) -> Result<Option<maxhost_model::Party>, Trouble> {
+    if let Some(party) = core.party(name)? {
+        return Ok(Some(party));
+    }
+    core.network.refresh().map_err(maxhost_model::Problem::from)?;
+    core.party(name)
+}
+
+/// Whether the sender of a batch, whose signature was found right, is the counterparty of the session it is for. The
+/// numbers of flows that are gone are nobody's: a message for one stores nothing, and the commit tells so, which also
+/// answers a late confirmation.
+async fn is_counterparty(
+    core: &Core,
+    entry: &IdentityEntry,
+    session: SessionId,
+    batch: &FrameBatch,
+) -> Result<bool, Interrupted> {
+    let Some(record) = core.store.flow(session.flow()).await? else { return Ok(true) };
+    if record.identity != entry.row {
+        return Ok(false);
+    }
+    let Ok(start) = StartRecord::decode(&record.start) else { return Ok(false) };
+    Ok(session_token(&start.seed, session.index(), &batch.from) == batch.token)
+}
+
+/// Into the database first, then acknowledged.
+fn take(core: &Arc<Core>, entry: &Arc<IdentityEntry>, accepted: Accepted, tag: Tag, acks: Arc<dyn Acks>) -> Taken {
+    let mut unit = Unit::default();
+    unit.op(MessageOp::Arrived { message_id: accepted.id });
+    match accepted.content {
+        Checked::Initiation(initiation) => unit.initiate(core, entry.clone(), initiation),
+        Checked::Frames { session, seq, batch } => unit.deliver(entry.clone(), session, seq, batch),
+    }
+    let (told, result) = oneshot::channel();
+    unit.submit(core, entry.author(), move |result| drop(told.send(result)));
+    Box::pin(async move {
+        match result.await.unwrap_or(Err(StoreError::Closed)) {
+            Ok(()) | Err(StoreError::Duplicate) => {
+                acks.ack(tag).await?;
+                Ok(None)
+            }
+            Err(StoreError::Fenced { .. }) => Ok(Some(Served::NotHeld)),
+            Err(error) => Err(error.into()),
+        }
+    })
+}

@@ -1,0 +1,361 @@
+//! From the outbox to the queues of the recipients.
+//!
+//! Only rows of identities that this host holds are sent, each signed by its sender; those of others are passed over until
+//! their sender is held here. Destinations take turns ([`super::destinations`]): a turn is a batch, whose messages are on
+//! their way to the broker at once, and a destination whose messages are not taken pauses, longer each time. A row goes
+//! when the broker has the message. A message that no broker will ever take is answered at its sender.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use maxhost_broker::{BrokerError, Message, MessageId, Permanent, QueueName};
+use maxhost_journal::{Frame, FrameBatch};
+use maxhost_model::{Code, ErrorKind, FlowError, IdentityRow, Problem, SecureHash, SessionId, X500Name};
+use maxhost_pki::OpenIdentity;
+use maxhost_store::{MessageOp, Op, OutboxRow, StoreError};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::destinations::{Destinations, Report, Turn};
+use crate::calls::new_error_id;
+use crate::core::Core;
+use crate::envelope::{Content, Envelope};
+use crate::registry::IdentityEntry;
+use crate::unit::Unit;
+
+/// Messages of one turn.
+const BATCH: u32 = 64;
+/// Messages of one turn that are on their way at once.
+const PIPELINE: usize = 32;
+/// A broker that does not answer by then is asked again after a pause.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often all rows are looked at, whatever was noticed.
+const SWEEP: Duration = Duration::from_secs(30);
+/// How often rows that were passed over are looked at again, whatever was noticed.
+const REWIND: Duration = Duration::from_secs(600);
+/// Destinations that are read at once.
+const DESTINATIONS: u32 = 1_000;
+
+/// Sends what is in the outbox, until the host stops.
+pub(crate) async fn run(core: Arc<Core>) {
+    let mut destinations = Destinations::default();
+    let mut turns: JoinSet<Report> = JoinSet::new();
+    let mut running: HashMap<tokio::task::Id, Turn> = HashMap::new();
+    let mut sweep_at = tokio::time::Instant::now();
+    let mut rewind_at = sweep_at + REWIND;
+    loop {
+        while let Some(turn) = destinations.next(Instant::now()) {
+            let task = turns.spawn(send_batch(core.clone(), turn.clone()));
+            running.insert(task.id(), turn);
+        }
+        let due = destinations.next_due().map_or(sweep_at, |due| tokio::time::Instant::from_std(due).min(sweep_at));
+        tokio::select! {
+            noted = core.outbox.take() => {
+                noted.destinations.iter().for_each(|destination| destinations.news(destination));
+                if noted.all {
+                    destinations.look_at_all();
+                    sweep_at = tokio::time::Instant::now();
+                }
+            }
+            Some(ended) = turns.join_next_with_id() => {
+                let (id, report) = match ended {
+                    Ok((id, report)) => (id, Some(report)),
+                    Err(error) => {
+                        tracing::error!(%error, "a turn of the relay met a defect; its messages are sent again");
+                        (error.id(), None)
+                    }
+                };
+                if let Some(turn) = running.remove(&id) {
+                    settle(&mut destinations, &turn, report);
+                }
+            }
+            () = tokio::time::sleep_until(due) => {}
+            () = core.stopping.cancelled() => return,
+        }
+        if sweep_at <= tokio::time::Instant::now() {
+            sweep_at += SWEEP;
+            if rewind_at <= sweep_at {
+                rewind_at = sweep_at + REWIND;
+                destinations.look_at_all();
+            }
+            if let Err(error) = sweep(&core, &mut destinations).await {
+                tracing::warn!(%error, "the outbox cannot be read; tried again");
+            }
+        }
+    }
+}
+
+/// Takes note of every destination for which there are rows.
+async fn sweep(core: &Core, destinations: &mut Destinations) -> Result<(), StoreError> {
+    let mut last: Arc<str> = Arc::from("");
+    loop {
+        let found = core.store.outbox_destinations(&last, DESTINATIONS).await?;
+        found.iter().for_each(|found| destinations.news(&found.destination));
+        match found.last() {
+            Some(found) => last = found.destination.clone(),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn settle(destinations: &mut Destinations, turn: &Turn, report: Option<Report>) {
+    let defect = || Report { after: turn.after, more: true, passed_over: false, failure: Some("a defect".to_owned()) };
+    let report = report.unwrap_or_else(defect);
+    let failures = destinations.report(turn, &report, Instant::now());
+    let Some(reason) = &report.failure else { return };
+    let destination = &*turn.destination;
+    // Once for each time that it begins, and then as seldom as it is tried.
+    if failures == 1 || failures.is_multiple_of(8) {
+        tracing::warn!(destination, failures, reason, "messages could not be sent; they are kept and sent again");
+    } else {
+        tracing::debug!(destination, failures, reason, "messages could not be sent; they are kept and sent again");
+    }
+}
+
+/// What became of one message.
+enum Sent {
+    /// The row can go.
+    Done,
+    /// Trouble that passes: the row stays.
+    Later(String),
+    /// No broker will ever take it.
+    Never(BrokerError),
+    /// It cannot be read. The row stays for a person to look at, and nothing waits for it.
+    Damaged,
+}
+
+/// A turn that is under way.
+struct Batch {
+    core: Arc<Core>,
+    destination: Arc<str>,
+    queue: QueueName,
+    /// Something was not taken: what is not on its way yet waits for the next turn.
+    stop: AtomicBool,
+}
+
+/// How far a turn has come.
+struct Progress {
+    report: Report,
+    /// The first row that has to be sent again.
+    failed_at: Option<i64>,
+}
+
+impl Progress {
+    fn failed(&mut self, row: i64, reason: String) {
+        self.report.failure.get_or_insert(reason);
+        self.failed_at = Some(self.failed_at.map_or(row, |at| at.min(row)));
+    }
+}
+
+/// One turn.
+async fn send_batch(core: Arc<Core>, turn: Turn) -> Report {
+    let report = Report { after: turn.after, more: true, passed_over: false, failure: None };
+    let rows = match core.store.outbox_to(&turn.destination, turn.after, BATCH).await {
+        Ok(rows) => rows,
+        Err(error) => return Report { failure: Some(error.to_string()), ..report },
+    };
+    let Some(last) = rows.last().map(|row| row.id) else { return Report { more: false, ..report } };
+    let key = match destination_key(&core, &turn.destination) {
+        Ok(key) => key,
+        Err(reason) => return Report { failure: Some(reason), ..report },
+    };
+    let mut progress = Progress { report, failed_at: None };
+    let messages = with_senders(&core, rows, &mut progress).await;
+    let batch =
+        Batch { core, destination: turn.destination, queue: QueueName::inbound(&key), stop: AtomicBool::new(false) };
+    let done = batch.send(messages, &mut progress).await;
+    if !done.is_empty() {
+        // Before the rows go: a message in the broker that nobody is rung for would wait.
+        batch.core.sent_to(key);
+    }
+    for (sender, ops) in done.into_values() {
+        // If this fails they are sent again, and the recipient recognises them.
+        match batch.core.store.commit(sender.entry.author(), ops).await {
+            Ok(_) => {}
+            Err(error @ StoreError::Fenced { .. }) => {
+                batch.core.note_fenced(&error);
+                tracing::debug!(identity = %sender.entry.text, %error, "not held any more: its messages are another host's");
+                progress.report.passed_over = true;
+            }
+            Err(error) => progress.failed(turn.after + 1, error.to_string()),
+        }
+    }
+    let after = progress.failed_at.map_or(last, |at| (at - 1).min(last));
+    Report { after, ..progress.report }
+}
+
+/// The fingerprint of the recipient's key.
+fn destination_key(core: &Core, destination: &str) -> Result<SecureHash, String> {
+    let name = X500Name::parse(destination).map_err(|error| format!("the recipient's name is damaged: {error}"))?;
+    match core.party(&name) {
+        Ok(Some(party)) => Ok(party.owning_key.fingerprint()),
+        Ok(None) => Err("the recipient is not on the network map".to_owned()),
+        Err(trouble) => Err(format!("the recipient's node info cannot be used: {}", trouble.problem().message)),
+    }
+}
+
+/// An identity that this host holds, with its keys open.
+#[derive(Clone)]
+struct Sender {
+    entry: Arc<IdentityEntry>,
+    keys: Arc<OpenIdentity>,
+}
+
+impl Sender {
+    /// `None` if this host does not hold the identity: somebody else has to send for it.
+    async fn find(core: &Arc<Core>, row: IdentityRow) -> Result<Option<Sender>, String> {
+        let Some(entry) = core.directory.by_row(row) else { return Ok(None) };
+        if !entry.is_held() {
+            core.ring(&entry);
+            return Ok(None);
+        }
+        match open_keys(core, &entry).await {
+            Ok(keys) => Ok(Some(Sender { entry, keys })),
+            Err(problem) => Err(format!("the keys of {} cannot be opened: {}", entry.text, problem.message)),
+        }
+    }
+}
+
+/// The keys of an identity: those in use if it is awake, else opened for whoever asks and let go of with him.
+async fn open_keys(core: &Arc<Core>, entry: &Arc<IdentityEntry>) -> Result<Arc<OpenIdentity>, Problem> {
+    if let Some(keys) = entry.keys_in_use() {
+        return Ok(keys);
+    }
+    let (core, owner) = (core.clone(), entry.clone());
+    let opened = tokio::task::spawn_blocking(move || core.keys.open(&owner));
+    let keys = opened.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))??;
+    entry.note_keys(&keys);
+    Ok(keys)
+}
+
+/// The rows that this host may send, each with its sender.
+async fn with_senders(core: &Arc<Core>, rows: Vec<OutboxRow>, progress: &mut Progress) -> Vec<(OutboxRow, Sender)> {
+    let mut senders: HashMap<IdentityRow, Option<Sender>> = HashMap::new();
+    let mut messages = Vec::with_capacity(rows.len());
+    for row in rows {
+        if !senders.contains_key(&row.identity) {
+            let found = Sender::find(core, row.identity).await;
+            let found = found.unwrap_or_else(|reason| {
+                tracing::warn!(reason, "messages of an identity cannot be signed; they are kept");
+                None
+            });
+            senders.insert(row.identity, found);
+        }
+        match senders.get(&row.identity).cloned().flatten() {
+            Some(sender) => messages.push((row, sender)),
+            None => progress.report.passed_over = true,
+        }
+    }
+    messages
+}
+
+impl Batch {
+    /// Sends messages, several at once. Returns, for each sender, what is to be written of those that the broker has.
+    async fn send(
+        &self,
+        messages: Vec<(OutboxRow, Sender)>,
+        progress: &mut Progress,
+    ) -> HashMap<IdentityRow, (Sender, Vec<Op>)> {
+        let sending = futures::stream::iter(messages).map(|(row, sender)| async move {
+            let sent = self.send_one(&row, &sender).await;
+            (row, sender, sent)
+        });
+        let mut sending = std::pin::pin!(sending.buffered(PIPELINE));
+        let mut done: HashMap<IdentityRow, (Sender, Vec<Op>)> = HashMap::new();
+        while let Some((row, sender, sent)) = sending.next().await {
+            match sent {
+                Sent::Done => {
+                    let (_, ops) = done.entry(row.identity).or_insert_with(|| (sender, Vec::new()));
+                    ops.push(MessageOp::OutboxSent { id: row.id }.into());
+                }
+                Sent::Later(reason) => progress.failed(row.id, reason),
+                Sent::Damaged => progress.report.passed_over = true,
+                Sent::Never(error) => {
+                    if let Err(reason) = self.answer_sender(&row, &sender, &error).await {
+                        progress.failed(row.id, reason);
+                    }
+                }
+            }
+        }
+        done
+    }
+
+    async fn send_one(&self, row: &OutboxRow, sender: &Sender) -> Sent {
+        if self.stop.load(Ordering::Relaxed) {
+            return Sent::Later("a message before it was not taken".to_owned());
+        }
+        let sealed = match Envelope::of_row(row) {
+            Ok(envelope) => {
+                let id = MessageId(envelope.message_id());
+                envelope.seal(self.core.network.trust_root(), &sender.keys).map(|body| Message { id, body })
+            }
+            Err(error) => {
+                let (destination, row) = (&*self.destination, row.id);
+                tracing::error!(identity = %sender.entry.text, destination, row, %error, "a damaged message is not sent");
+                return Sent::Damaged;
+            }
+        };
+        let sent = match sealed {
+            Ok(message) => self.hand_over(message).await,
+            Err(error) => Sent::Later(error.to_string()),
+        };
+        if matches!(sent, Sent::Later(_)) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    async fn hand_over(&self, message: Message) -> Sent {
+        match self.core.broker.send(&self.queue, message, SEND_TIMEOUT).await {
+            Ok(()) => Sent::Done,
+            // The other permanent ones concern the connection, not the message.
+            Err(error @ BrokerError::Permanent(Permanent::TooLarge { .. })) => Sent::Never(error),
+            Err(error) => Sent::Later(error.to_string()),
+        }
+    }
+
+    /// A message that can never be delivered. An initiation is rejected in the recipient's stead: the sender's flow gets
+    /// what it would get if nobody answered the protocol. In an open session the recipient gets an error in the message's
+    /// place, so that both ends learn that the session is over.
+    async fn answer_sender(&self, row: &OutboxRow, sender: &Sender, error: &BrokerError) -> Result<(), String> {
+        let error_id = new_error_id();
+        let (core, identity, destination) = (&self.core, &*sender.entry.text, &*self.destination);
+        tracing::error!(identity, destination, %error_id, %error, "a message that can never be delivered ends its session");
+        let mut unit = Unit::default();
+        unit.op(MessageOp::OutboxSent { id: row.id });
+        let envelope = Envelope::of_row(row).map_err(|error| error.to_string())?;
+        match envelope.content {
+            Some(Content::Initiation(initiation)) => {
+                let frames = vec![Frame::reject(format!("the message cannot be delivered: {error}"), error_id)];
+                let batch = FrameBatch { from: destination.to_owned(), frames, token: initiation.from_token };
+                unit.deliver(sender.entry.clone(), SessionId(initiation.from_session), 0, batch);
+            }
+            Some(Content::FrameBatch(mut addressed)) => {
+                let failed = FlowError {
+                    error_id: Some(error_id),
+                    ..FlowError::new(ErrorKind::UnexpectedEnd, error.to_string())
+                };
+                if let Some(batch) = &mut addressed.batch {
+                    batch.frames = vec![Frame::error(&failed)];
+                }
+                let envelope = Envelope { to: envelope.to, content: Some(Content::FrameBatch(addressed)) };
+                let id = MessageId(envelope.message_id());
+                let body = envelope.seal(core.network.trust_root(), &sender.keys).map_err(|error| error.to_string())?;
+                match self.hand_over(Message { id, body }).await {
+                    Sent::Done | Sent::Damaged => {}
+                    Sent::Later(reason) => return Err(reason),
+                    Sent::Never(error) => {
+                        tracing::error!(identity, destination, %error_id, %error, "nor can the error in its place");
+                    }
+                }
+            }
+            None => {}
+        }
+        let (told, result) = oneshot::channel();
+        unit.submit(core, sender.entry.author(), move |result| drop(told.send(result)));
+        result.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,189 @@
+//! Which identities this host runs, when it shares them with other hosts.
+//!
+//! The hosts of a cluster have the same manifests and the same database. An identity is run by one of them at a time, or by
+//! none while nothing is to be done for it. Whoever has work for one that nobody runs *rings*: he raises a demand for it,
+//! which the ownership service tells to hosts that have a slot free. A host serves it by opening the identity, which
+//! claims it ([`crate::identity`]), and lets it go when it sleeps.
+//!
+//! All of this says who tries. Who may write is decided by the database, so what is done here too often, or by two hosts
+//! at once, does no harm. What is done too seldom is found by a sweep: work without an owner can be told from rows and
+//! queues. `docs/cluster.md` has the rules.
+//!
+//! A host that is alone has no membership: it owns whatever its manifests name for as long as it runs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maxhost_model::SecureHash;
+use maxhost_ownership::{Change, Demand, Ownedness, SessionState};
+use maxhost_store::LeftWork;
+
+use crate::core::Core;
+use crate::message::IdentityCommand;
+use crate::registry::IdentityEntry;
+
+/// How often it is looked for work that nobody was told of.
+const SWEEP: Duration = Duration::from_secs(30);
+/// How soon the ownership service is asked again after it did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Begins to serve demands, until the host stops.
+pub(crate) fn start(core: &Arc<Core>) {
+    core.io.spawn(follow_session(core.clone()));
+    core.io.spawn(follow_changes(core.clone()));
+    core.io.spawn(follow_demands(core.clone()));
+    core.io.spawn(offer_slots(core.clone()));
+    core.io.spawn(raise_demands(core.clone()));
+    core.io.spawn(look_for_work(core.clone()));
+}
+
+async fn follow_session(core: Arc<Core>) {
+    let mut session = core.ownership.session();
+    loop {
+        let now = *session.borrow_and_update();
+        let is_over = matches!(now.state, SessionState::Lost | SessionState::Closed);
+        for entry in core.directory.all() {
+            if entry.is_held() && (is_over || entry.held_in() != now.number) {
+                core.lose(&entry, "the session with the ownership service is over");
+            }
+        }
+        if let (SessionState::Connected, Some(membership)) = (now.state, &core.membership) {
+            membership.held_changed();
+            membership.look_for_work();
+        }
+        tokio::select! {
+            changed = session.changed() => if changed.is_err() { return },
+            () = core.stopping.cancelled() => return,
+        }
+    }
+}
+
+async fn follow_changes(core: Arc<Core>) {
+    let Some(membership) = &core.membership else { return };
+    let mut changes = core.ownership.changes();
+    loop {
+        let change = tokio::select! {
+            change = changes.next() => change,
+            () = core.stopping.cancelled() => return,
+        };
+        match change {
+            Some(Change::Released(owner)) if membership.was_sent_to(&owner.identity) => membership.ring(owner.identity),
+            Some(Change::Missed) => membership.look_for_work(),
+            Some(Change::Released(_) | Change::Claimed(_)) => {}
+            None => return,
+        }
+    }
+}
+
+async fn follow_demands(core: Arc<Core>) {
+    let mut demands = core.ownership.demands();
+    loop {
+        let demand = tokio::select! {
+            demand = demands.next() => demand,
+            () = core.stopping.cancelled() => return,
+        };
+        let Some(Demand { identity, turn }) = demand else { return };
+        if let Some(entry) = core.directory.by_key(&identity) {
+            core.io.spawn(serve(core.clone(), entry, identity, turn));
+        }
+    }
+}
+
+/// Opens an identity that is wanted, if nobody else has when it is this host's turn.
+async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>, identity: SecureHash, turn: Duration) {
+    let until = (core.clock.monotonic() + turn).max(entry.not_before());
+    tokio::select! {
+        () = core.clock.sleep_until(until) => {}
+        () = core.stopping.cancelled() => return,
+    }
+    let has_room = || core.membership.as_ref().is_some_and(|membership| held(&core) < membership.slots());
+    if matches!(core.ownership.owner_of(&identity), Ownedness::Free) && !entry.is_held() && has_room() {
+        core.tell(&entry, IdentityCommand::Wake);
+    }
+}
+
+fn held(core: &Core) -> u32 {
+    let count = core.directory.all().iter().filter(|entry| entry.is_held()).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Tells the service how many more identities this host can run, whenever that changes.
+async fn offer_slots(core: Arc<Core>) {
+    let Some(membership) = &core.membership else { return };
+    loop {
+        let offered = core.ownership.offer(membership.slots().saturating_sub(held(&core))).await;
+        let again = match offered {
+            Ok(()) => Duration::MAX,
+            Err(error) => {
+                tracing::debug!(%error, "the ownership service does not know what this host can run; told again");
+                AGAIN
+            }
+        };
+        tokio::select! {
+            () = membership.until_held_changes() => {}
+            () = tokio::time::sleep(again) => {}
+            () = core.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Brings demands to the service, each until it is durable.
+async fn raise_demands(core: Arc<Core>) {
+    let Some(membership) = &core.membership else { return };
+    loop {
+        let rung = membership.take_rung();
+        let mut failed = false;
+        for identity in rung {
+            if let Err(error) = core.ownership.demand(identity).await {
+                tracing::debug!(%identity, %error, "a demand could not be raised; tried again");
+                membership.ring(identity);
+                failed = true;
+            }
+        }
+        let again = if failed { AGAIN } else { Duration::MAX };
+        tokio::select! {
+            () = membership.rung(), if !failed => {}
+            () = tokio::time::sleep(again) => {}
+            () = core.stopping.cancelled() => return,
+        }
+    }
+}
+
+async fn look_for_work(core: Arc<Core>) {
+    let Some(membership) = &core.membership else { return };
+    loop {
+        let pause = match ring_for_work(&core).await {
+            Ok(()) => SWEEP,
+            Err(reason) => {
+                tracing::warn!(reason, "work without an owner cannot be looked for; tried again");
+                AGAIN
+            }
+        };
+        tokio::select! {
+            () = membership.until_work_is_looked_for() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = core.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Rings for identities that nobody owns and for which there is work: rows that somebody has to look after, a wake-up time
+/// that has come, an owner that has died, or messages in their queue.
+async fn ring_for_work(core: &Core) -> Result<(), String> {
+    let Some(membership) = &core.membership else { return Ok(()) };
+    let now = i64::try_from(core.now_millis()).unwrap_or(i64::MAX);
+    let left = core.store.left_work(now).await.map_err(|error| error.to_string())?;
+    let left: HashSet<_> = left.iter().map(|LeftWork { identity, .. }| *identity).collect();
+    let records = core.store.identities().await.map_err(|error| error.to_string())?;
+    let with_work = records.into_iter().filter(|record| record.owner().is_some() || left.contains(&record.row));
+    let waiting = core.broker.waiting().await.map_err(|error| error.to_string())?;
+    let keys = with_work.filter_map(|record| core.directory.by_row(record.row)?.key());
+    let queued = waiting.iter().filter_map(|queue| queue.fingerprint());
+    for key in keys.chain(queued.filter(|key| core.directory.by_key(key).is_some())) {
+        if matches!(core.ownership.owner_of(&key), Ownedness::Free) {
+            membership.ring(key);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! Two hosts in one process share a database, a broker and an ownership service: identities go from one to the other, and
+//! nothing is lost or done twice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
+use maxhost_flows::api::{Arguments, Caller, FlowResult, HostApi, StartFlow};
+use maxhost_flows::options::ENVELOPE_BYTES;
+use maxhost_flows::{CordappRef, Eviction, Host, HostOptions, IdentitySpec, Passphrase};
+use maxhost_model::{Code, FencingToken, FlowId, Problem, cbor_to_json};
+use maxhost_ownership::{Ownership, Realm};
+use maxhost_store::{ClaimRequest, IdentityRecord, Store};
+use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
+use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
+use serde_json::{Value, json};
+
+const LONG: Duration = Duration::from_secs(60);
+
+struct Cluster {
+    network: Network,
+    store: Store,
+    broker: Arc<dyn Broker>,
+    realm: Realm,
+    /// Sees what the hosts own, and has no slots.
+    onlooker: Arc<dyn Ownership>,
+}
+
+impl Cluster {
+    async fn new() -> Cluster {
+        let network = Network::new();
+        fs::create_dir_all(network.path("data")).unwrap();
+        let store = SqliteStore::open(SqliteOptions::new(network.path("data/maxhost.db"))).await.unwrap();
+        let broker = EmbeddedOptions {
+            max_message_bytes: (10 << 20) + ENVELOPE_BYTES,
+            ..EmbeddedOptions::new(network.path("data/cluster-broker.db"))
+        };
+        let broker = EmbeddedBroker::open(broker).await.unwrap();
+        let realm = Realm::of_generation(1);
+        let onlooker = Arc::new(realm.join("onlooker"));
+        Cluster { network, store, broker: Arc::new(broker), realm, onlooker }
+    }
+
+    async fn host(&self, name: &str, change: impl FnOnce(&mut HostOptions)) -> Arc<Host> {
+        let passphrase = fs::read_to_string(self.network.path("keys/passphrase")).unwrap();
+        let data = self.network.path(&format!("data/{name}"));
+        fs::create_dir_all(&data).unwrap();
+        let mut options = HostOptions {
+            data,
+            idle_close: LONG,
+            ..HostOptions::new(self.network.folder(), Passphrase::new(passphrase))
+        };
+        change(&mut options);
+        let ownership = Arc::new(self.realm.join_as(name, self.store.run()));
+        let cluster = maxhost_flows::Cluster { ownership, broker: self.broker.clone(), slots: 10 };
+        let host = Host::join(options, self.store.clone(), cluster).await.unwrap();
+        let spec = |name: &str, short: &str| IdentitySpec {
+            name: name.to_owned(),
+            cordapps: ["ping-pong", "heartbeat", "hostile"].map(cordapp).into(),
+            keys: self.network.path(&format!("keys/{short}")),
+            limits: Default::default(),
+            manifest: self.network.path(&format!("identities/{short}.toml")),
+        };
+        let specs = vec![spec(ALICE, "alice"), spec(BOB, "bob"), spec(CAROL, "carol")];
+        assert!(host.put_identities(specs).await.unwrap().is_empty());
+        host
+    }
+
+    /// The host that owns an identity.
+    async fn owner(&self, name: &str) -> Option<String> {
+        let records = self.store.identities().await.unwrap();
+        let record = records.iter().find(|record| record.name == name).unwrap();
+        let owners = self.onlooker.owners().await.unwrap();
+        let owner = owners.iter().find(|owner| owner.token == record.claim.token);
+        owner.filter(|_| record.owner().is_some()).map(|owner| owner.host.to_string())
+    }
+
+    /// Returns what the database says of the identities then.
+    async fn until_nobody_owns_anything(&self) -> Vec<IdentityRecord> {
+        eventually("all are asleep", async || {
+            let owners = self.onlooker.owners().await.unwrap();
+            let records = self.store.identities().await.unwrap();
+            match owners.is_empty() && records.iter().all(|record| record.owner().is_none()) {
+                true => Ok(records),
+                false => Err(format!("{owners:?} {records:?}")),
+            }
+        })
+        .await
+    }
+}
+
+fn cordapp(name: &str) -> CordappRef {
+    CordappRef { name: name.to_owned(), version: None, hash: None }
+}
+
+async fn try_start(host: &Host, identity: &str, flow: &str, arguments: Value) -> Result<FlowId, Problem> {
+    let arguments = Arguments::Json(arguments);
+    let request = StartFlow { identity: identity.to_owned(), flow: flow.to_owned(), arguments, client_id: None };
+    Ok(host.start_flow(&Caller::local(), request).await?.flow_id)
+}
+
+/// Starts a flow on whichever host runs the identity, or can.
+async fn start(hosts: &[&Arc<Host>], identity: &str, flow: &str, arguments: Value) -> FlowId {
+    eventually(&format!("{flow} of {identity} starts"), async || {
+        let mut problems = Vec::new();
+        for host in hosts {
+            match try_start(host, identity, flow, arguments.clone()).await {
+                Ok(flow) => return Ok(flow),
+                Err(problem) => problems.push(problem.to_string()),
+            }
+        }
+        Err(problems.join("; "))
+    })
+    .await
+}
+
+async fn result(host: &Host, flow: FlowId) -> Value {
+    eventually(&format!("the end of {flow}"), async || {
+        let shown = host.flow(&Caller::local(), flow).await.map_err(|problem| problem.to_string())?;
+        match shown.summary.result {
+            Some(FlowResult::Value(cbor)) => Ok(cbor_to_json(&cbor).unwrap()),
+            other => Err(format!("{:?} {other:?} waits for {:?}", shown.summary.phase, shown.waiting_for)),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identities_of_two_hosts_talk_through_the_broker() {
+    let cluster = Cluster::new().await;
+    let (a, b) = (cluster.host("a", |_| ()).await, cluster.host("b", |_| ()).await);
+    assert_eq!(cluster.owner(ALICE).await, None, "nobody wants anything yet");
+    let beat = try_start(&b, BOB, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    assert_eq!(result(&b, beat).await, json!({"beats": 1}));
+    let ping = try_start(&a, ALICE, "ping", json!({"peer": BOB, "count": 10})).await.unwrap();
+    assert_eq!(result(&a, ping).await, json!({"rounds": 10}));
+    assert_eq!((cluster.owner(ALICE).await.as_deref(), cluster.owner(BOB).await.as_deref()), (Some("a"), Some("b")));
+    // Who asks the wrong host is told which one is right.
+    let elsewhere = try_start(&a, BOB, "ping", json!({"peer": ALICE, "count": 1})).await.unwrap_err();
+    assert_eq!(elsewhere.code, Code::IdentityDraining, "{elsewhere}");
+    assert!(elsewhere.message.contains("host b"), "{elsewhere}");
+    // An identity that nobody runs is run for a message.
+    let ping = try_start(&a, ALICE, "ping", json!({"peer": CAROL, "count": 3})).await.unwrap();
+    assert_eq!(result(&a, ping).await, json!({"rounds": 3}));
+    assert!(cluster.owner(CAROL).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_host_ran_goes_on_elsewhere() {
+    let cluster = Cluster::new().await;
+    let (a, b) = (cluster.host("a", |_| ()).await, cluster.host("b", |_| ()).await);
+    let beat = try_start(&a, ALICE, "beat", json!({"beats": 30, "interval_ms": 100})).await.unwrap();
+    let waiting = try_start(&a, ALICE, "ping", json!({"peer": BOB, "count": 200})).await.unwrap();
+    eventually("it beats", async || {
+        let shown = a.flow(&Caller::local(), beat).await.map_err(|problem| problem.to_string())?;
+        if shown.journal_entries > 3 { Ok(()) } else { Err(shown.journal_entries.to_string()) }
+    })
+    .await;
+    cluster.realm.expire("a");
+    eventually("the other host takes Alice over", async || match cluster.owner(ALICE).await.as_deref() {
+        Some("b") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(result(&b, beat).await, json!({"beats": 30}));
+    assert_eq!(result(&b, waiting).await, json!({"rounds": 200}));
+    // The first host is back, and leaves Alice where she is.
+    cluster.realm.reconnect("a");
+    assert_eq!(
+        try_start(&a, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap_err().code,
+        Code::IdentityDraining
+    );
+    let ping = try_start(&b, ALICE, "ping", json!({"peer": CAROL, "count": 2})).await.unwrap();
+    assert_eq!(result(&b, ping).await, json!({"rounds": 2}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identities_that_sleep_are_let_go_and_wake_for_messages_and_timers() {
+    let cluster = Cluster::new().await;
+    let soon = |options: &mut HostOptions| {
+        options.idle_close = Duration::from_millis(50);
+        options.eviction = Eviction::EveryWait;
+    };
+    let (a, b) = (cluster.host("a", soon).await, cluster.host("b", soon).await);
+    let beat = try_start(&a, ALICE, "beat", json!({"beats": 3, "interval_ms": 1500})).await.unwrap();
+    // Asleep between two beats: nobody owns her, and the database knows when she wants to be woken.
+    let records = cluster.until_nobody_owns_anything().await;
+    assert!(records.iter().any(|record| record.name == ALICE && record.wake_at.is_some()), "{records:?}");
+    assert_eq!(result(&b, beat).await, json!({"beats": 3}));
+    for round in 0..5 {
+        let (from, to) = [(ALICE, BOB), (BOB, CAROL), (CAROL, ALICE)][round % 3];
+        let ping = start(&[&a, &b], from, "ping", json!({"peer": to, "count": 3})).await;
+        assert_eq!(result(&a, ping).await, json!({"rounds": 3}));
+    }
+    cluster.until_nobody_owns_anything().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_between_identities_that_come_and_go() {
+    let cluster = Cluster::new().await;
+    let at_once = |options: &mut HostOptions| {
+        options.idle_close = Duration::from_millis(1);
+        options.eviction = Eviction::EveryWait;
+    };
+    let (a, b) = (cluster.host("a", at_once).await, cluster.host("b", at_once).await);
+    let names = [ALICE, BOB, CAROL];
+    let pings = join_all((0..24).map(async |number| {
+        let (from, to) = (names[number % 3], names[(number + 1 + number / 3 % 2) % 3]);
+        let hosts = if number % 2 == 0 { [&a, &b] } else { [&b, &a] };
+        start(&hosts, from, "ping", json!({"peer": to, "count": 3})).await
+    }))
+    .await;
+    for ping in pings {
+        assert_eq!(result(&a, ping).await, json!({"rounds": 3}));
+    }
+    cluster.until_nobody_owns_anything().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_claim_is_refused_gives_up_and_does_not_claim_at_once() {
+    let cluster = Cluster::new().await;
+    let a = cluster.host("a", |_| ()).await;
+    let beat = try_start(&a, ALICE, "beat", json!({"beats": 20, "interval_ms": 100})).await.unwrap();
+    let alice = || async {
+        let records = cluster.store.identities().await.unwrap();
+        records.into_iter().find(|record| record.name == ALICE).unwrap()
+    };
+    // Another host claims, as if the ownership service had told it to.
+    let token = FencingToken { generation: 1, epoch: 1_000_000 };
+    let refused = Instant::now();
+    cluster.store.claim(ClaimRequest { identity: alice().await.row, token, key_fp: None }).await.unwrap();
+    // Later it claims, above the other's claim, because there is work and nobody else does it.
+    eventually("the host claims again", async || match alice().await.claim.token {
+        last if last > token => Ok(()),
+        last => Err(last.to_string()),
+    })
+    .await;
+    assert!(refused.elapsed() >= Duration::from_secs(1), "it claimed again after {:?}", refused.elapsed());
+    assert_eq!(result(&a, beat).await, json!({"beats": 20}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_leaves_hands_over_what_it_ran() {
+    let cluster = Cluster::new().await;
+    let (a, b) = (cluster.host("a", |_| ()).await, cluster.host("b", |_| ()).await);
+    let spin = try_start(&a, ALICE, "spin", json!({})).await.unwrap();
+    let beat = try_start(&a, BOB, "beat", json!({"beats": 20, "interval_ms": 100})).await.unwrap();
+    a.leave(Duration::from_secs(20)).await;
+    assert_eq!(result(&b, beat).await, json!({"beats": 20}));
+    eventually("the guest that computes goes on at the other host", async || {
+        match cluster.owner(ALICE).await.as_deref() {
+            Some("b") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert!(b.kill_flow(&Caller::local(), spin).await.unwrap());
+}
