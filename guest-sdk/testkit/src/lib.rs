@@ -18,6 +18,7 @@
 
 mod command;
 mod component;
+pub mod contract;
 mod config;
 mod error;
 mod network;

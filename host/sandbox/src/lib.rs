@@ -26,6 +26,7 @@ mod calls;
 mod code_cache;
 mod component;
 mod component_shape;
+pub mod contract;
 mod descriptor;
 mod engine;
 mod erased;
@@ -43,6 +44,7 @@ pub use engine::SandboxOptions;
 pub use error::SandboxError;
 pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
+pub use component_shape::is_contract;
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect};
 
 /// What one run is given besides its host.

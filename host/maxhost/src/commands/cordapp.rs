@@ -1,13 +1,16 @@
 //! `maxhost cordapp`: look at components and install them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use maxhost_cordapps::CONTRACT_SUFFIX;
 use maxhost_model::text::one_line;
 use maxhost_model::{Code, Problem};
 use maxhost_sandbox::Inspection;
+use maxhost_sandbox::contract::ContractComponent;
 use serde_json::{Value, json};
 
-use super::{cordapp_build, cordapp_new};
+use super::{cordapp_build, cordapp_check, cordapp_contract, cordapp_new, cordapp_verify};
 use crate::cli::CordappCommand;
 use crate::context::{Context, Outcome};
 use crate::files::{self, io_problem};
@@ -16,21 +19,81 @@ use crate::units::show_size;
 /// The largest component that is looked at: far beyond any sensible one.
 const LARGEST_COMPONENT: u64 = 256 << 20;
 
+/// A component that was looked at.
+pub enum Inspected {
+    /// One with flows.
+    Flows(Box<Inspection>),
+    /// One with contracts.
+    Contract(Arc<ContractComponent>),
+}
+
+impl Inspected {
+    /// Name and version.
+    pub fn title(&self) -> String {
+        match self {
+            Inspected::Flows(found) => format!("{} {}", found.descriptor.name, found.descriptor.version),
+            Inspected::Contract(found) => {
+                format!("{} {} (contract)", found.descriptor.name, found.descriptor.version)
+            }
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        match self {
+            Inspected::Flows(found) => &found.descriptor.name,
+            Inspected::Contract(found) => &found.descriptor.name,
+        }
+    }
+
+    /// What it is, for programs.
+    pub fn object(&self) -> Value {
+        match self {
+            Inspected::Flows(found) => describe(found),
+            Inspected::Contract(found) => cordapp_contract::describe(found),
+        }
+    }
+
+    /// What it is, for people.
+    pub fn text(&self) -> String {
+        match self {
+            Inspected::Flows(found) => text(found),
+            Inspected::Contract(found) => cordapp_contract::text(found),
+        }
+    }
+
+    /// Puts it into the folder of installed ones.
+    ///
+    /// # Errors
+    /// As [`install`].
+    pub fn install(&self, wasm: &[u8], folder: &Path, replace: bool) -> Result<PathBuf, Problem> {
+        match self {
+            Inspected::Flows(found) => install(wasm, found, folder, replace),
+            Inspected::Contract(found) => {
+                let (name, version) = (&found.descriptor.name, &found.descriptor.version);
+                install_as(wasm, (name, version), CONTRACT_SUFFIX, folder, replace)
+            }
+        }
+    }
+}
+
 /// Does what was typed.
 pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
     match command {
         CordappCommand::New { name } => cordapp_new::execute(context, &name),
-        CordappCommand::Build { path } => cordapp_build::execute(context, &path),
+        CordappCommand::Build { path, sign } => cordapp_build::execute(context, &path, &sign),
         CordappCommand::Inspect { file } => {
-            let (_, inspection) = inspect(&file)?;
-            context.out.object(&describe(&inspection), || text(&inspection));
+            let (_, inspected) = inspect_any(&file)?;
+            context.out.object(&inspected.object(), || inspected.text());
             Ok(0)
         }
+        CordappCommand::Check { file, against } => cordapp_check::execute(context, &file, &against),
+        CordappCommand::Verify { file } => cordapp_verify::execute(&file),
         CordappCommand::Install { file, replace } => {
             let folder = context.config()?.cordapps();
-            let (wasm, inspection) = inspect(&file)?;
-            let installed = install(&wasm, &inspection, &folder, replace)?;
-            let mut object = describe(&inspection);
+            let (wasm, inspected) = inspect_any(&file)?;
+            let installed = inspected.install(&wasm, &folder, replace)?;
+            let mut object = inspected.object();
             object["file"] = installed.display().to_string().into();
             context.out.object(&object, || installed.display().to_string());
             Ok(0)
@@ -38,23 +101,50 @@ pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
     }
 }
 
+/// Reads and checks a component of either world. Gives its bytes too.
+///
+/// # Errors
+/// It cannot be read, or is no component a host would run.
+pub fn inspect_any(file: &Path) -> Result<(Vec<u8>, Inspected), Problem> {
+    let wasm = read(file)?;
+    let inspected = look(&wasm).map_err(|problem| with_file(problem, file))?;
+    Ok((wasm, inspected))
+}
+
+/// Looks at a component of either world.
+///
+/// # Errors
+/// It is no component that a host would run.
+pub fn look(wasm: &[u8]) -> Result<Inspected, Problem> {
+    if maxhost_sandbox::is_contract(wasm) {
+        return cordapp_contract::load(wasm).map(Inspected::Contract);
+    }
+    Ok(Inspected::Flows(Box::new(maxhost_sandbox::inspect(wasm)?)))
+}
+
 /// Reads and checks a component. Gives its bytes too.
 ///
 /// # Errors
 /// It cannot be read, or is no component a host would run.
 pub fn inspect(file: &Path) -> Result<(Vec<u8>, Inspection), Problem> {
+    let wasm = read(file)?;
+    let inspection = maxhost_sandbox::inspect(&wasm).map_err(|error| with_file(error.into(), file))?;
+    Ok((wasm, inspection))
+}
+
+/// The bytes of a component.
+fn read(file: &Path) -> Result<Vec<u8>, Problem> {
     let read = files::read_at_most(file, LARGEST_COMPONENT)
         .map_err(|error| io_problem(Code::FileUnreadable, "read", file, &error))?;
-    let wasm = read.ok_or_else(|| {
+    read.ok_or_else(|| {
         let message = format!("{} is larger than {}: no component is", file.display(), show_size(LARGEST_COMPONENT));
         Problem::new(Code::ComponentTooLarge, message).detail("file", file.display().to_string())
-    })?;
-    let inspection = maxhost_sandbox::inspect(&wasm).map_err(|error| {
-        let problem = Problem::from(error);
-        Problem { message: format!("{}: {}", file.display(), problem.message), ..problem }
-            .detail("file", file.display().to_string())
-    })?;
-    Ok((wasm, inspection))
+    })
+}
+
+fn with_file(problem: Problem, file: &Path) -> Problem {
+    Problem { message: format!("{}: {}", file.display(), problem.message), ..problem }
+        .detail("file", file.display().to_string())
 }
 
 /// What a component is, for programs.
@@ -114,12 +204,22 @@ pub fn text(inspection: &Inspection) -> String {
 /// # Errors
 /// Another one of its name and version is there; the folder cannot be written.
 pub fn install(wasm: &[u8], inspection: &Inspection, folder: &Path, replace: bool) -> Result<PathBuf, Problem> {
-    let descriptor = &inspection.descriptor;
-    let target = folder.join(format!("{}-{}.wasm", descriptor.name, descriptor.version));
+    let (name, version) = (&inspection.descriptor.name, &inspection.descriptor.version);
+    install_as(wasm, (name, version), ".wasm", folder, replace)
+}
+
+fn install_as(
+    wasm: &[u8],
+    (name, version): (&str, &str),
+    suffix: &str,
+    folder: &Path,
+    replace: bool,
+) -> Result<PathBuf, Problem> {
+    let target = folder.join(format!("{name}-{version}{suffix}"));
     match std::fs::read(&target) {
         Ok(there) if there == wasm => return Ok(target),
         Ok(_) if !replace => {
-            let message = format!("{} {} is installed already, with other bytes", descriptor.name, descriptor.version);
+            let message = format!("{name} {version} is installed already, with other bytes");
             return Err(Problem::new(Code::CordappExists, message).detail("file", target.display().to_string()));
         }
         _ => {}

@@ -1,0 +1,7 @@
+//! The world `contract` as Rust: generated from `wit/contract.wit`.
+#![allow(missing_docs)]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "contract",
+});
