@@ -117,8 +117,9 @@ impl InstalledContracts {
             installed.files.iter().find(|(_, file)| file.component.id == *id).map(|(path, _)| path.clone())
         };
         let gone = || Problem::new(Code::AttachmentNotFound, format!("no contract with the id {id} is installed"));
-        let bytes = read_component(&path.ok_or_else(gone)?)
-            .map_err(|error| Problem::new(Code::FileUnreadable, format!("the contract {id} cannot be read: {error}")))?;
+        let bytes = read_component(&path.ok_or_else(gone)?).map_err(|error| {
+            Problem::new(Code::FileUnreadable, format!("the contract {id} cannot be read: {error}"))
+        })?;
         if SecureHash::of(&bytes) == *id { Ok(bytes) } else { Err(gone()) }
     }
 }

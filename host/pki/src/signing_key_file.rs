@@ -90,7 +90,8 @@ mod tests {
         assert_eq!(hex::encode(read(&path).unwrap().public().raw()), raw);
         write(OPENSSL, 0o644);
         assert!(read(&path).unwrap_err().to_string().contains("chmod"));
-        for bad in ["", "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n", &OPENSSL.replace("MC4C", "MC4D")] {
+        for bad in ["", "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n", &OPENSSL.replace("MC4C", "MC4D")]
+        {
             write(bad, 0o600);
             assert!(matches!(read(&path), Err(PkiError::Key { .. })), "{bad}");
         }

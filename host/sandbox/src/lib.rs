@@ -39,12 +39,12 @@ mod state;
 mod wasi;
 
 pub use component::{FlowComponent, Invocation};
+pub use component_shape::is_contract;
 pub use descriptor::{Descriptor, FlowDescriptor};
 pub use engine::SandboxOptions;
 pub use error::SandboxError;
 pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
-pub use component_shape::is_contract;
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect};
 
 /// What one run is given besides its host.

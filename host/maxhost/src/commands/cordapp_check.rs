@@ -48,7 +48,8 @@ fn contracts(new: &ContractComponent, old: &ContractComponent) -> Vec<Difference
         found.push(difference("name", format!("it was {} and is {}", before.name, now.name)));
     }
     if new.code_hash != old.code_hash && now.code_version <= before.code_version {
-        let what = format!("other code needs a higher version than {}, and has {}", before.code_version, now.code_version);
+        let what =
+            format!("other code needs a higher version than {}, and has {}", before.code_version, now.code_version);
         found.push(difference("code_version", what));
     }
     // Their signatures are what the states of the old code ask for.

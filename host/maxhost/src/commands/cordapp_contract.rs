@@ -96,7 +96,10 @@ pub fn text(component: &ContractComponent) -> String {
     let descriptor = &component.descriptor;
     let vendor = if descriptor.vendor.is_empty() { String::new() } else { format!(" by {}", descriptor.vendor) };
     let mut lines = vec![
-        format!("{} {}{vendor}, contract code version {}", descriptor.name, descriptor.version, descriptor.code_version),
+        format!(
+            "{} {}{vendor}, contract code version {}",
+            descriptor.name, descriptor.version, descriptor.code_version
+        ),
         format!("id {}, {}", component.id, show_size(component.size)),
         format!("code sha256:{}", component.code_hash),
     ];

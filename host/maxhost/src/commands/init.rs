@@ -110,11 +110,7 @@ fn components(folder: Option<&Path>) -> Result<Vec<(Vec<u8>, Inspected)>, Proble
 
 /// Installs components; gives what manifests call those with flows. A contract that nobody has signed is signed by the
 /// developer of the network: unsigned, its states could never move to newer code.
-fn install(
-    components: &[(Vec<u8>, Inspected)],
-    folder: &Path,
-    developer: &PrivateKey,
-) -> Result<Vec<String>, Problem> {
+fn install(components: &[(Vec<u8>, Inspected)], folder: &Path, developer: &PrivateKey) -> Result<Vec<String>, Problem> {
     files::create_dir(folder)?;
     let flows = |inspected: &Inspected| match inspected {
         Inspected::Flows(found) => Some((found.descriptor.name.clone(), found.descriptor.version.clone())),

@@ -19,6 +19,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use super::bindings::{self, ContractPre};
 use super::component::ContractComponent;
+use super::depth::count_calls;
 use super::description::description;
 use super::descriptor::ContractDescriptor;
 use super::fuel::{PER_INPUT_BYTE, operator_costs};
@@ -30,8 +31,10 @@ use crate::code_cache::CodeCache;
 use crate::engine::Ticker;
 use crate::error::{SandboxError, chain, shared};
 
-/// The stack of a contract's own code, on the thread of the caller.
-const WASM_STACK: usize = 512 << 10;
+/// The stack of a contract's own code, and of the fiber that it runs on. [`super::depth::MAX_DEPTH`] frames of the largest
+/// function that the profile allows fit the first. Only what is touched of it takes memory.
+const WASM_STACK: usize = 14 << 20;
+const FIBER_STACK: usize = 16 << 20;
 /// The most linear memory that a network may allow: slots are made for it.
 const MAX_MEMORY: usize = 64 << 20;
 /// What describing may use: it is no matter of the network, because it decides nothing on the ledger.
@@ -170,11 +173,12 @@ impl ContractEngine {
 
     fn compile(&self, hash: &[u8; 32], code: &[u8]) -> Result<Component, SandboxError> {
         let engine = &self.inner.engine;
+        // What is compiled depends on the code and on how calls are counted, which is part of the profile.
         if let Some(component) = self.inner.cache.as_ref().and_then(|cache| cache.load(engine, hash)) {
             return Ok(component);
         }
         let compiled = engine
-            .precompile_component(code)
+            .precompile_component(&count_calls(code)?)
             .map_err(|error| SandboxError::Invalid { reason: chain(&error), source: Some(shared(error)) })?;
         // SAFETY: these bytes were just made by this very engine.
         let component = unsafe { Component::deserialize(engine, &compiled) }.map_err(|error| {
@@ -198,7 +202,7 @@ impl ContractEngine {
         let name = "the component";
         let mut instance = Instance::new(&self.inner.engine, contract, DESCRIBE_FUEL, DESCRIBE_MEMORY)
             .map_err(|error| failed(not_made(&error, name)))?;
-        match instance.contract.call_describe_contract(&mut instance.store) {
+        match instance.call(async |contract, store| contract.call_describe_contract(store).await) {
             Ok(descriptor) => ContractDescriptor::try_from(descriptor),
             Err(error) => Err(failed(end_of(&error, name))),
         }
@@ -272,7 +276,8 @@ impl ContractEngine {
             publisher: contract.publisher.as_ref().map(|key| key.spki().to_vec()),
             name: name.to_owned(),
         };
-        let verdict = match instance.contract.call_verify(&mut instance.store, &id, transaction) {
+        let called = instance.call(async |contract, store| contract.call_verify(store, &id, transaction).await);
+        let verdict = match called {
             Ok(Ok(())) => Verdict::Accepted,
             Ok(Err(fault)) => {
                 Verdict::Rejected { contract: contract.clone(), fault: bounded(fault.code, fault.message) }
@@ -302,8 +307,9 @@ impl ContractEngine {
         let end = match Instance::new(&self.inner.engine, &code.contract, DESCRIBE_FUEL, DESCRIBE_MEMORY) {
             Err(error) => not_made(&error, contract),
             Ok(mut instance) => {
+                let data = state.data.bytes();
                 let called =
-                    instance.contract.call_describe(&mut instance.store, contract, type_name, state.data.bytes());
+                    instance.call(async |code, store| code.call_describe(store, contract, type_name, data).await);
                 match called {
                     Ok(Ok(given)) => return Ok(description(given, of)),
                     Ok(Err(fault)) => return Ok(Err(bounded(fault.code, fault.message))),
@@ -416,6 +422,7 @@ fn make_engine(slots: u32, settings: &EngineSettings) -> Result<Engine, SandboxE
         .wasm_simd(false)
         .concurrency_support(false)
         .max_wasm_stack(WASM_STACK)
+        .async_stack_size(FIBER_STACK)
         .memory_init_cow(settings.copy_on_write);
     let on_demand = |mut config: Config| {
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
@@ -442,6 +449,7 @@ fn pool(slots: u32) -> InstanceAllocationStrategy {
         .total_core_instances(slots * 4)
         .total_memories(slots)
         .total_tables(slots * 2)
+        .total_stacks(slots)
         .max_core_instances_per_component(4)
         .max_memories_per_component(1)
         .max_tables_per_component(2)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use maxhost_model::cut_text;
 use wasmtime::{Engine, ResourceLimiter, Store, Trap};
 
@@ -75,8 +76,8 @@ pub(super) struct Used {
 
 /// A fresh instance with its fuel, for one call.
 pub(super) struct Instance {
-    pub(super) store: Store<Budget>,
-    pub(super) contract: Contract,
+    store: Store<Budget>,
+    contract: Contract,
     fuel: u64,
 }
 
@@ -94,9 +95,17 @@ impl Instance {
         store.set_hostcall_fuel(RESULT_FUEL);
         store.set_epoch_deadline(TICKS);
         store.set_fuel(INSTANTIATION_FUEL)?;
-        let contract = contract.instantiate(&mut store)?;
+        let contract = at_once(contract.instantiate_async(&mut store))?;
         store.set_fuel(fuel)?;
         Ok(Instance { store, contract, fuel })
+    }
+
+    /// Calls one of its functions.
+    pub(super) fn call<T>(
+        &mut self,
+        function: impl AsyncFnOnce(&Contract, &mut Store<Budget>) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        at_once(function(&self.contract, &mut self.store))
     }
 
     /// What was used so far.
@@ -104,6 +113,12 @@ impl Instance {
         let left = self.store.get_fuel().unwrap_or(0);
         Used { fuel: self.fuel.saturating_sub(left), memory: self.store.data().peak as u64 }
     }
+}
+
+/// A contract runs on a fiber for the sake of its stack. It can call nothing that waits, so it is done when it is polled once.
+fn at_once<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    call.now_or_never()
+        .unwrap_or_else(|| Err(wasmtime::Error::msg("a contract waits, and there is nothing to wait for")))
 }
 
 /// What it means that an instance could not be made. One that starts with more memory than it may have is over it.
@@ -133,7 +148,9 @@ pub(super) fn end_of(error: &wasmtime::Error, name: &str) -> CallEnd {
         }
         Some(Trap::UnreachableCodeReached) => "trap/unreachable",
         Some(Trap::MemoryOutOfBounds | Trap::HeapMisaligned) => "trap/memory",
-        Some(Trap::IntegerOverflow | Trap::IntegerDivisionByZero | Trap::BadConversionToInteger) => "trap/arithmetic",
+        Some(Trap::IntegerOverflow | Trap::IntegerDivisionByZero) => "trap/arithmetic",
+        // What is inserted before calls, see `depth.rs`.
+        Some(Trap::BadConversionToInteger) => "trap/depth",
         Some(Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature) => "trap/call",
         // A trap that the profile leaves no way to, or a result that breaks the rules of components.
         _ => "trap/result",
@@ -142,6 +159,7 @@ pub(super) fn end_of(error: &wasmtime::Error, name: &str) -> CallEnd {
         "trap/unreachable" => "it panicked; a native test of the contract shows where",
         "trap/memory" => "it left its memory, or called itself until its stack was full",
         "trap/arithmetic" => "it divided by zero, or a number did not fit",
+        "trap/depth" => "its calls are nested deeper than profile 1 allows",
         "trap/call" => "it called what is no function",
         _ => "what it returned breaks the rules of components, or is too large",
     };

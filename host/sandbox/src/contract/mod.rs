@@ -3,6 +3,7 @@
 //! ```text
 //!   file ──▶ signatures   who signed which code          (maxhost_ledger::attachment)
 //!        ──▶ profile      what it is made of              (profile.rs: refuses before anything is compiled)
+//!        ──▶ count calls  how deep they are nested is no matter of the stack (depth.rs)
 //!        ──▶ compile      or take machine code from disk  (engine.rs, ../code_cache.rs)
 //!        ──▶ describe     contracts, types, commands      (descriptor.rs)
 //!        ──▶ ContractComponent ──▶ verify, describe       (instance.rs: a fresh instance each time)
@@ -14,6 +15,7 @@
 
 mod bindings;
 mod component;
+mod depth;
 mod description;
 mod descriptor;
 mod engine;

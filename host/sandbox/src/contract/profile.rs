@@ -3,7 +3,10 @@
 //! Compilers switch features on by themselves, and each new one is a new way for two hosts to differ. So there is one
 //! list, which holds at build, at install and whenever code is loaded; it changes with the network parameters only.
 
-use wasmparser::{ComponentTypeRef, DataKind, Encoding, Parser, Payload, TypeBounds, Validator, WasmFeatures};
+use wasmparser::{
+    ComponentTypeRef, DataKind, Encoding, FuncValidatorAllocations, Parser, Payload, TypeBounds, ValidPayload,
+    Validator, WasmFeatures,
+};
 
 use crate::error::SandboxError;
 
@@ -43,9 +46,12 @@ const FORBIDDEN: [(&str, WasmFeatures); 16] = [
 const MAX_CODE: usize = 4 << 20;
 /// The most bytes that its data segments fill memory with: instantiation is not paid for by fuel.
 const MAX_DATA: usize = 1 << 20;
-/// The most functions, and locals of one function: they bound what compiling costs, and the stack of a call.
+/// The most functions: they bound what compiling costs.
 const MAX_FUNCTIONS: u32 = 20_000;
-const MAX_LOCALS: u32 = 4_096;
+/// The most locals and operands of one function. Each is at most eight bytes of a frame, and operands may be there twice
+/// (as arguments too), so a frame has at most 32 KiB, and [`super::depth::MAX_DEPTH`] frames fit the stack.
+const MAX_LOCALS: u32 = 2_048;
+const MAX_OPERANDS: u32 = 1_024;
 
 /// Checks code against the profile.
 ///
@@ -64,10 +70,18 @@ pub fn check_profile(code: &[u8]) -> Result<(), SandboxError> {
 }
 
 fn check_features(code: &[u8]) -> Result<(), SandboxError> {
-    let Err(error) = Validator::new_with_features(ALLOWED).validate_all(code) else { return Ok(()) };
+    let error = match validate(code, ALLOWED) {
+        Ok(operands) if operands <= MAX_OPERANDS => return Ok(()),
+        Ok(operands) => {
+            return too_large(format!(
+                "a function with {operands} operands at once, at most {MAX_OPERANDS} are allowed"
+            ));
+        }
+        Err(error) => error,
+    };
     // A feature is to blame if allowing it too brings the validator further.
     let further = |features: WasmFeatures| {
-        let again = Validator::new_with_features(ALLOWED.union(features)).validate_all(code);
+        let again = validate(code, ALLOWED.union(features));
         again.map_or_else(|other| other.offset() > error.offset(), |_| true)
     };
     match FORBIDDEN.iter().find(|(_, features)| further(*features)) {
@@ -79,6 +93,26 @@ fn check_features(code: &[u8]) -> Result<(), SandboxError> {
             Err(SandboxError::Invalid { reason, source: Some(std::sync::Arc::new(error)) })
         }
     }
+}
+
+/// Validates code with these features. Gives the most operands that a function of it has at once.
+fn validate(code: &[u8], features: WasmFeatures) -> Result<u32, wasmparser::BinaryReaderError> {
+    let mut validator = Validator::new_with_features(features);
+    let mut most = 0;
+    for payload in Parser::new(0).parse_all(code) {
+        if let ValidPayload::Func(function, body) = validator.payload(&payload?)? {
+            let mut function = function.into_validator(FuncValidatorAllocations::default());
+            function.read_locals(&mut body.get_binary_reader())?;
+            let mut operators = body.get_operators_reader()?;
+            while !operators.eof() {
+                let offset = operators.original_position();
+                function.op(offset, &operators.read()?)?;
+                most = most.max(function.operand_stack_height());
+            }
+            operators.finish()?;
+        }
+    }
+    Ok(most)
 }
 
 fn check_parts(code: &[u8]) -> Result<(), SandboxError> {

@@ -106,7 +106,7 @@ pub enum LocalError {
         /// How long it was waited for.
         waited_ms: u64,
     },
-    /// The native stack was full: how much of it a call takes differs from host to host.
+    /// The native stack was full, though the profile bounds how much of it a contract takes.
     #[error("the native stack was full while the contract {contract} ran")]
     Stack {
         /// The contract.

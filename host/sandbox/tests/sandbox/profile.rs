@@ -62,11 +62,14 @@ fn nothing_is_imported_and_nothing_runs_unasked() {
 #[test]
 fn what_is_paid_for_by_nobody_has_a_bound() {
     let data = |bytes: usize| format!("(memory 32) (data (i32.const 0) \"{}\")", "x".repeat(bytes));
-    check_profile(&component(&data((1 << 20)))).unwrap();
+    check_profile(&component(&data(1 << 20))).unwrap();
     assert!(refusal(&data((1 << 20) + 1)).contains("data segments"));
     let locals = |count: usize| format!("(func (local {}))", "i32 ".repeat(count));
-    check_profile(&component(&locals(4_096))).unwrap();
-    assert!(refusal(&locals(4_096 + 1)).contains("locals"));
+    check_profile(&component(&locals(2_048))).unwrap();
+    assert!(refusal(&locals(2_049)).contains("locals"));
+    let operands = |count: usize| format!("(func {} {})", "i32.const 1 ".repeat(count), "drop ".repeat(count));
+    check_profile(&component(&operands(1_024))).unwrap();
+    assert!(refusal(&operands(1_025)).contains("operands"));
 }
 
 #[test]
