@@ -3,133 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
 
-use maxhost_ledger::attachment;
-use maxhost_ledger::keys::{Scheme, SigningKey};
-use maxhost_ledger::tx::component::Salt;
-use maxhost_ledger::tx::{
-    Command, CommandValue, Constraint, Contents, ContractId, Data, Header, LedgerRules, Name, StateAndRef, StateRef,
-    TransactionState, WireTransaction,
-};
+use maxhost_ledger::tx::{Constraint, Data, StateAndRef, StateRef, TransactionState, WireTransaction};
 use maxhost_ledger::vault::query::{Number, Value, fields};
-use maxhost_model::{Party, SecureHash};
-use maxhost_sandbox::contract::{Attached, ContractComponent, ContractEngine, ToVerify, Verdict, Verification};
+use maxhost_model::Party;
+use maxhost_sandbox::contract::Verdict;
+use maxhost_tests::contracts::{
+    Iou, PUBLISHER, component, contract, engine, iou, key, network, notary, party, state, transaction, verify,
+};
 use maxhost_tests::{ALICE, BOB, Network, cli};
 use serde::Serialize;
 use serde_json::json;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn key(byte: u8) -> SigningKey {
-    SigningKey::from_seed(Scheme::Ed25519, &[byte; 32]).unwrap()
-}
-
-fn party(name: &str, byte: u8) -> Party {
-    Party::new(format!("O={name}, L=London, C=GB").parse().unwrap(), key(byte).public().clone())
-}
-
-const PUBLISHER: u8 = 50;
-
-/// The sample, signed by the publisher of these tests.
-fn signed(name: &str) -> Vec<u8> {
-    let file = cli::cordapps().join(format!("{name}.contract.wasm"));
-    let code = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; run `make build`", file.display()));
-    attachment::sign(&code, &key(PUBLISHER)).unwrap()
-}
-
-fn engine() -> &'static ContractEngine {
-    static ENGINE: LazyLock<ContractEngine> = LazyLock::new(|| ContractEngine::new(None).unwrap());
-    &ENGINE
-}
-
-fn component(name: &str) -> Arc<ContractComponent> {
-    engine().load(&signed(name)).unwrap()
-}
-
-fn contract(name: &str) -> ContractId {
-    ContractId { publisher: Some(key(PUBLISHER).public().clone()), name: Name::new(name).unwrap() }
-}
-
-fn network() -> SecureHash {
-    SecureHash::of(b"network")
-}
-
-fn notary() -> Party {
-    party("Notary", 9)
-}
-
-/// A debt as the ledger's own types write it: what the SDK reads must be the same bytes.
-#[derive(Clone, Serialize)]
-struct Iou {
-    id: &'static str,
-    lender: Party,
-    borrower: Party,
-    quantity: u64,
-    currency: &'static str,
-    paid: u64,
-    due: Option<&'static str>,
-}
-
-fn iou() -> Iou {
-    Iou {
-        id: "00112233-4455-4677-8899-aabbccddeeff",
-        lender: party("Ann", 1),
-        borrower: party("Bob", 2),
-        quantity: 100,
-        currency: "GBP",
-        paid: 0,
-        due: Some("2030-01-01T00:00:00Z"),
-    }
-}
-
-fn state(code: &ContractComponent, data: &impl Serialize) -> TransactionState {
-    let of = code.descriptor.contract("iou").unwrap().state("Iou").unwrap();
-    TransactionState {
-        contract: contract("iou"),
-        type_name: of.name.clone(),
-        schema: of.schema_id(),
-        code_version: code.descriptor.code_version,
-        data: Data::encode(data).unwrap(),
-        notary: notary(),
-        encumbrance: None,
-        constraint: Constraint::Signature(key(PUBLISHER).public().clone()),
-    }
-}
-
-fn transaction(
-    inputs: &[StateAndRef],
-    outputs: Vec<TransactionState>,
-    command: &str,
-    signers: &[u8],
-) -> WireTransaction {
-    let value = CommandValue {
-        contract: contract("iou"),
-        name: Name::new(command).unwrap(),
-        value: Data::encode(&()).unwrap(),
-    };
-    let contents = Contents {
-        header: Header::current(network()),
-        inputs: inputs.iter().map(|input| input.reference).collect(),
-        outputs,
-        commands: vec![Command { value, signers: signers.iter().map(|byte| key(*byte).public().clone()).collect() }],
-        attachments: vec![component("iou").id],
-        notary: Some(notary()),
-        time_window: None,
-        references: vec![],
-        parameters: Some(SecureHash::of(b"parameters")),
-    };
-    WireTransaction::new(&contents, Salt::new(vec![7; 32]).unwrap()).unwrap()
-}
-
-fn verify(wire: &WireTransaction, inputs: &[StateAndRef]) -> Verification {
-    let rules = LedgerRules { max_transaction_size: 10 << 20, notaries: vec![notary()], ..LedgerRules::default() };
-    let attachments = [Attached { component: component("iou"), trusted: true }];
-    let given =
-        ToVerify { wire, inputs, references: &[], attachments: &attachments, network: &network(), rules: &rules };
-    engine().verify(given).unwrap()
 }
 
 fn fault(wire: &WireTransaction, inputs: &[StateAndRef]) -> String {
