@@ -37,6 +37,8 @@ const WASM_STACK: usize = 14 << 20;
 const FIBER_STACK: usize = 16 << 20;
 /// The most linear memory that a network may allow: slots are made for it.
 const MAX_MEMORY: usize = 64 << 20;
+/// Names how code is changed before it is compiled; another way needs another name.
+const PROFILE: &str = "profile 1: calls counted";
 /// What describing may use: it is no matter of the network, because it decides nothing on the ledger.
 const DESCRIBE_FUEL: u64 = 50_000_000;
 const DESCRIBE_MEMORY: u64 = 16 << 20;
@@ -165,7 +167,9 @@ impl ContractEngine {
 
     fn link(&self, signed: &SignedCode, code: &[u8]) -> Result<ContractPre<Budget>, SandboxError> {
         check_profile(code)?;
-        let component = self.compile(signed.code_hash.as_bytes(), code)?;
+        // What is compiled depends on the code, and on what the profile makes of it.
+        let compiled_as = SecureHash::of(&[signed.code_hash.as_bytes(), PROFILE.as_bytes()].concat());
+        let component = self.compile(compiled_as.as_bytes(), code)?;
         let linker = Linker::<Budget>::new(&self.inner.engine);
         let wrong = |error: wasmtime::Error| SandboxError::WrongWorld { world: "contract", reason: chain(&error) };
         linker.instantiate_pre(&component).and_then(ContractPre::new).map_err(wrong)
@@ -173,7 +177,6 @@ impl ContractEngine {
 
     fn compile(&self, hash: &[u8; 32], code: &[u8]) -> Result<Component, SandboxError> {
         let engine = &self.inner.engine;
-        // What is compiled depends on the code and on how calls are counted, which is part of the profile.
         if let Some(component) = self.inner.cache.as_ref().and_then(|cache| cache.load(engine, hash)) {
             return Ok(component);
         }
