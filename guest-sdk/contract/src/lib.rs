@@ -79,11 +79,11 @@ mod time;
 mod tx;
 
 pub use data::{DataType, decode, encode};
-pub use maxhost_cbor::Error as CborError;
 pub use fault::{FaultWord, Faults, Rejection, Verdict};
 pub use ids::{Hash, LinearId};
 pub use ledger::{ContractId, RawCommand, RawCommandValue, RawInput, RawState, RawTransaction, SchemaId, StateRef};
 pub use many::Many;
+pub use maxhost_cbor::Error as CborError;
 pub use maxhost_sdk_macros::{commands, contract, contracts, data, faults, state};
 pub use party::{AnyParty, HasKey, Party, PublicKey};
 pub use state::{

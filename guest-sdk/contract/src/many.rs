@@ -27,7 +27,10 @@ impl<T> Many<T> {
         let mut items = self.items.into_iter();
         match (items.next(), items.next()) {
             (Some(one), None) => Ok(one),
-            _ => Err(Rejection::with_text("tx/not-one", format!("there must be exactly one {what}, and there are {count}"))),
+            _ => Err(Rejection::with_text(
+                "tx/not-one",
+                format!("there must be exactly one {what}, and there are {count}"),
+            )),
         }
     }
 

@@ -116,9 +116,6 @@ impl Serialize for TimeWindow {
 impl<'de> Deserialize<'de> for TimeWindow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TimeWindow, D::Error> {
         let (from, until) = <(Option<u64>, Option<u64>)>::deserialize(deserializer)?;
-        Ok(TimeWindow {
-            from: from.map(Timestamp::from_unix_nanos),
-            until: until.map(Timestamp::from_unix_nanos),
-        })
+        Ok(TimeWindow { from: from.map(Timestamp::from_unix_nanos), until: until.map(Timestamp::from_unix_nanos) })
     }
 }

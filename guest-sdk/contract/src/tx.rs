@@ -229,9 +229,7 @@ impl<'a> Tx<'a> {
     /// # Errors
     /// `tx/no-time-window`.
     pub fn needs_time_window(&self) -> Result<TimeWindow, Rejection> {
-        self.raw
-            .time_window
-            .ok_or_else(|| Rejection::new("tx/no-time-window", "the transaction needs a time-window"))
+        self.raw.time_window.ok_or_else(|| Rejection::new("tx/no-time-window", "the transaction needs a time-window"))
     }
 }
 

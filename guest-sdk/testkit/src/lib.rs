@@ -18,8 +18,8 @@
 
 mod command;
 mod component;
-pub mod contract;
 mod config;
+pub mod contract;
 mod error;
 mod network;
 mod process;

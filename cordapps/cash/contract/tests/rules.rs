@@ -42,7 +42,10 @@ fn an_issue_is_the_issuers() {
     issue.fork().edit_output::<Cash>(0, |cash| cash.quantity = 0).fails_with(Fault::QuantityInvalid);
     issue.fork().edit_output::<Cash>(0, |cash| cash.quantity = 1 << 63).fails_with(Fault::QuantityInvalid);
     for currency in ["", "GB", "gbp", "GBPX", "G1P", "ÄÖÜ"] {
-        issue.fork().edit_output::<Cash>(0, |cash| cash.currency = currency.to_owned()).fails_with(Fault::CurrencyInvalid);
+        issue
+            .fork()
+            .edit_output::<Cash>(0, |cash| cash.currency = currency.to_owned())
+            .fails_with(Fault::CurrencyInvalid);
     }
     issue.fork().edit_output::<Cash>(0, |cash| cash.issuer = bob.clone()).fails_with("tx/missing-signer");
     let chosen = ["owner.name", "owner.owning_key", "quantity", "currency", "issuer.name"];
@@ -70,7 +73,10 @@ fn a_payment_gives_change_and_makes_nothing() {
     pay.fork().edit_output::<Cash>(0, |cash| cash.quantity = 71).fails_with(Fault::NotBalanced);
     pay.fork().edit_output::<Cash>(0, |cash| cash.quantity = 69).fails_with(Fault::NotBalanced);
     pay.fork().edit_output::<Cash>(0, |cash| cash.currency = "USD".to_owned()).fails_with(Fault::NotBalanced);
-    pay.mutations().allow(of_choice).allow(|one| matches!(one, Mutation::ChangeOutput { field, .. } if field == "issuer.name")).all_rejected();
+    pay.mutations()
+        .allow(of_choice)
+        .allow(|one| matches!(one, Mutation::ChangeOutput { field, .. } if field == "issuer.name"))
+        .all_rejected();
     let anonymous = AnyParty::anonymous(bob.owning_key.clone());
     pay.fork().edit_output::<Cash>(0, |cash| cash.owner = anonymous).verifies();
 }
@@ -101,16 +107,16 @@ fn an_exit_is_the_issuers_and_the_owners() {
     let world = world();
     let World { ledger, bank, ann, .. } = &world;
     let note = world.issued(ann, 100).only::<Cash>();
-    let exit = ledger
-        .draft()
-        .input(&note)
-        .output(&cash(ann, 70, bank))
-        .command(&Command::Exit { quantity: 30 }, [bank, ann]);
+    let exit =
+        ledger.draft().input(&note).output(&cash(ann, 70, bank)).command(&Command::Exit { quantity: 30 }, [bank, ann]);
     exit.verifies();
     exit.fork().signers([ann]).fails_with("tx/missing-signer");
     exit.fork().signers([bank]).fails_with("tx/missing-signer");
     exit.fork().edit_output::<Cash>(0, |cash| cash.quantity = 60).fails_with(Fault::ExitWrong);
-    exit.mutations().allow(of_choice).allow(|one| matches!(one, Mutation::ChangeOutput { field, .. } if field == "issuer.name")).all_rejected();
+    exit.mutations()
+        .allow(of_choice)
+        .allow(|one| matches!(one, Mutation::ChangeOutput { field, .. } if field == "issuer.name"))
+        .all_rejected();
     ledger.draft().input(&note).command(&Command::Exit { quantity: 100 }, [bank, ann]).verifies();
 }
 

@@ -7,12 +7,7 @@ use maxhost_testkit::contract::{Committed, Mutation, TestLedger};
 use trade_contract::{Asset, Code, Command, Fault};
 
 fn asset(ledger: &mut TestLedger, owner: &Party) -> Committed<Asset> {
-    let asset = Asset {
-        id: ledger.linear_id(),
-        name: "bond-1".to_owned(),
-        owner: owner.into(),
-        issuer: owner.clone(),
-    };
+    let asset = Asset { id: ledger.linear_id(), name: "bond-1".to_owned(), owner: owner.into(), issuer: owner.clone() };
     ledger.draft().output(&asset).command(&Command::Issue, [owner]).commit().only::<Asset>()
 }
 
@@ -34,12 +29,8 @@ fn an_asset_is_sold_against_cash_in_one_transaction() {
     let mut ledger = TestLedger::of::<Code>();
     let [ann, bob, bank] = ledger.parties(["Ann", "Bob", "Bank"]);
     let bond = asset(&mut ledger, &ann);
-    let cash = |owner: &Party| Cash {
-        owner: owner.into(),
-        quantity: 500,
-        currency: "GBP".to_owned(),
-        issuer: bank.clone(),
-    };
+    let cash =
+        |owner: &Party| Cash { owner: owner.into(), quantity: 500, currency: "GBP".to_owned(), issuer: bank.clone() };
     let note = Committed { reference: StateRef { tx: Hash([5; 32]), index: 0 }, state: cash(&bob) };
     let sale = ledger
         .draft()

@@ -51,8 +51,7 @@ impl Parse for Code {
         }
         Ok(Code {
             contracts: contracts.ok_or_else(|| input.error("name the contracts: contracts: [IouContract]"))?,
-            code_version: code_version
-                .ok_or_else(|| input.error("count the releases of the code: code_version: 1"))?,
+            code_version: code_version.ok_or_else(|| input.error("count the releases of the code: code_version: 1"))?,
             name,
             version,
             vendor,

@@ -37,7 +37,8 @@ impl Parse for ContractAttributes {
                 input.parse::<Token![,]>()?;
             }
         }
-        let missing = |what: &str| input.error(format!("{what} is missing: name = \"iou\", states = [Iou], commands = Command"));
+        let missing =
+            |what: &str| input.error(format!("{what} is missing: name = \"iou\", states = [Iou], commands = Command"));
         let name = name.ok_or_else(|| missing("name"))?;
         check_name(&name)?;
         Ok(ContractAttributes {

@@ -12,11 +12,17 @@ pub fn expand(item: &ItemEnum) -> Result<TokenStream> {
     let mut arms = Vec::new();
     for variant in &item.variants {
         if !variant.fields.is_empty() {
-            return Err(Error::new_spanned(variant, "a fault has no fields: what is wrong is told by its documentation"));
+            return Err(Error::new_spanned(
+                variant,
+                "a fault has no fields: what is wrong is told by its documentation",
+            ));
         }
         let about = first_paragraph(&variant.attrs);
         if about.is_empty() {
-            return Err(Error::new_spanned(variant, "say in a doc comment what is wrong: people read it when it happens"));
+            return Err(Error::new_spanned(
+                variant,
+                "say in a doc comment what is wrong: people read it when it happens",
+            ));
         }
         let (name, code) = (&variant.ident, kebab(&variant.ident.to_string()));
         words.push(quote!(::maxhost_contract::FaultWord { code: #code, about: #about }));

@@ -68,3 +68,64 @@ fn check_name(name: &LitStr) -> syn::Result<()> {
         false => Err(syn::Error::new(name.span(), "a name is a letter, then letters, digits, - _ . (at most 128)")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use syn::parse_str;
+
+    use super::*;
+
+    fn state(attributes: &str, item: &str) -> String {
+        let expanded = parse_str::<state::StateAttributes>(attributes)
+            .and_then(|attributes| state::expand(&attributes, parse_str(item)?));
+        expanded.map_or_else(|error| format!("error: {error}"), |tokens| tokens.to_string())
+    }
+
+    #[test]
+    fn codes_of_faults_have_hyphens() {
+        assert_eq!(kebab("OverPaid"), "over-paid");
+        assert_eq!(kebab("A1"), "a1");
+        assert_eq!(kebab("NoIOU"), "no-i-o-u");
+    }
+
+    #[test]
+    fn a_type_of_states_is_a_struct_with_plain_markers() {
+        let named = r#"contract = "iou", version = 2"#;
+        let written = state(named, "struct Iou { #[owner] who: Party, due: Option<Timestamp> }");
+        assert!(written.contains("\"due\"") && written.contains("serde (default)"), "{written}");
+        for (attributes, item, words) in [
+            ("", "struct A { a: u8 }", "name the contract"),
+            ("version = 0", "struct A { a: u8 }", "versions begin with 1"),
+            (r#"contract = "9""#, "struct A { a: u8 }", "a name is a letter"),
+            (r#"contract = "a", colour = "b""#, "struct A { a: u8 }", "expected one of: contract, name, version"),
+            (named, "struct A(u8);", "named fields"),
+            (named, "struct A { #[ownr] a: u8 }", "expected one of: linear_id"),
+            (named, "struct A { #[owner] a: u8, #[owner] b: u8 }", "another field is the owner already"),
+            (named, "struct A { #[quantity] a: u64 }", "#[token]"),
+            (named, "struct A { #[issuer] a: Party }", "#[quantity]"),
+            (named, "struct A { #[serde(rename = \"b\")] a: u8 }", "part of its schema"),
+        ] {
+            let said = state(attributes, item);
+            assert!(said.starts_with("error: ") && said.contains(words), "{item}: {said}");
+        }
+    }
+
+    #[test]
+    fn rules_name_commands_once_and_faults_are_explained() {
+        let rules = |item: &str| {
+            let attributes = parse_str(r#"name = "iou", states = [Iou], commands = Command"#).unwrap();
+            contract::expand(&attributes, parse_str(item).unwrap()).unwrap_err().to_string()
+        };
+        assert!(rules("impl A { fn helper() {} }").contains("a contract has a rule"));
+        let twice = "impl A { #[on(C::X)] fn a(tx: &Tx) {} #[on(C::X)] fn b(tx: &Tx) {} }";
+        assert!(rules(twice).contains("already"));
+        assert!(rules("impl A { #[on(C::X)] fn a(&self) {} }").contains("a rule is"));
+        let fault = |item: &str| faults::expand(&parse_str(item).unwrap()).unwrap_err().to_string();
+        assert!(fault("enum F { A }").contains("doc comment"));
+        assert!(fault("enum F { /** a */ A(u8) }").contains("no fields"));
+        let command = |item: &str| commands::expand(&parse_str(item).unwrap()).unwrap_err().to_string();
+        assert!(command("enum C { Pay(u64) }").contains("name the fields"));
+    }
+}

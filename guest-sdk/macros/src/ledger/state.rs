@@ -118,7 +118,8 @@ impl Roles {
         let mut fields = TokenStream::new();
         let any_party = |ident: &Ident| quote!(::maxhost_contract::HasKey::any_party(&self.#ident));
         // An owner is a participant too.
-        let participants = self.participants.iter().chain(self.owner.iter().filter(|owner| !self.participants.contains(owner)));
+        let participants =
+            self.participants.iter().chain(self.owner.iter().filter(|owner| !self.participants.contains(owner)));
         let participants = participants.map(any_party);
         fields.extend(quote!(participants: ::maxhost_contract::__private::vec![#(#participants),*],));
         if let Some(owner) = &self.owner {
@@ -132,7 +133,8 @@ impl Roles {
             fields.extend(quote!(external_id: #text,));
         }
         if let Some(next) = &self.next_activity {
-            fields.extend(quote!(next_activity: ::core::convert::Into::into(::core::clone::Clone::clone(&self.#next)),));
+            fields
+                .extend(quote!(next_activity: ::core::convert::Into::into(::core::clone::Clone::clone(&self.#next)),));
         }
         if let (Some(quantity), Some(token)) = (&self.quantity, &self.token) {
             let issuer = match &self.issuer {
@@ -183,7 +185,12 @@ pub fn expand(attributes: &StateAttributes, mut item: ItemStruct) -> Result<Toke
     let types: Vec<syn::Type> = fields.named.iter().map(|field| field.ty.clone()).collect();
     let names: Vec<String> = idents.iter().map(|ident| ident.to_string()).collect();
     let constants: Vec<Ident> = names.iter().map(|name| format_ident!("{}", name.to_uppercase())).collect();
-    let times: Vec<String> = fields.named.iter().filter(|field| is_time(&field.ty)).filter_map(|field| field.ident.as_ref().map(ToString::to_string)).collect();
+    let times: Vec<String> = fields
+        .named
+        .iter()
+        .filter(|field| is_time(&field.ty))
+        .filter_map(|field| field.ident.as_ref().map(ToString::to_string))
+        .collect();
     let ident = &item.ident;
     let contract = &attributes.contract;
     let name = attributes.name.clone().unwrap_or_else(|| LitStr::new(&ident.to_string(), ident.span()));

@@ -91,10 +91,13 @@ impl Draft {
         command: &C,
         signers: impl IntoIterator<Item = P>,
     ) -> Draft {
-        let value =
-            command.encode().unwrap_or_else(|error| fail(&format!("the command cannot be written: {error}")));
+        let value = command.encode().unwrap_or_else(|error| fail(&format!("the command cannot be written: {error}")));
         self.raw.commands.push(RawCommand {
-            command: RawCommandValue { contract: self.ledger.contract(contract), name: command.name().to_owned(), value },
+            command: RawCommandValue {
+                contract: self.ledger.contract(contract),
+                name: command.name().to_owned(),
+                value,
+            },
             signers: keys(signers),
         });
         self
@@ -177,7 +180,9 @@ impl Draft {
         let wanted = fault.into();
         match self.rejection() {
             Some(rejection) if rejection.code() == wanted.code() => {}
-            Some(other) => fail(&format!("the transaction should be refused with {}, and is with {other}", wanted.code())),
+            Some(other) => {
+                fail(&format!("the transaction should be refused with {}, and is with {other}", wanted.code()))
+            }
             None => fail(&format!("the transaction should be refused with {}, and is accepted", wanted.code())),
         }
     }

@@ -107,12 +107,7 @@ impl Mutations {
         mutations
     }
 
-    fn add(
-        &mut self,
-        draft: &Draft,
-        mutation: Mutation,
-        change: impl FnOnce(&mut maxhost_contract::RawTransaction),
-    ) {
+    fn add(&mut self, draft: &Draft, mutation: Mutation, change: impl FnOnce(&mut maxhost_contract::RawTransaction)) {
         self.all.push((mutation, draft.fork().edit(change)));
     }
 

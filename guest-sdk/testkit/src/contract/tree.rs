@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn every_leaf_is_changed_once_or_twice() {
         let tree: Tree = maxhost_cbor::from_slice(
-            &maxhost_cbor::to_vec(&BTreeMap::from([("a", BTreeMap::from([("b", 5_u64)])), ("c", BTreeMap::new())])).unwrap(),
+            &maxhost_cbor::to_vec(&BTreeMap::from([("a", BTreeMap::from([("b", 5_u64)])), ("c", BTreeMap::new())]))
+                .unwrap(),
         )
         .unwrap();
         let paths: Vec<String> = tree.changes().into_iter().map(|(path, _)| path).collect();
