@@ -8,6 +8,7 @@ SHELL := /bin/bash
 ROOT := $(CURDIR)
 GUEST_TARGET := wasm32-wasip2
 SAMPLES := ping-pong quotes heartbeat hostile
+CONTRACTS := cash iou trade
 
 # The host and the guests are compiled for different machines, each into a folder of its own.
 HOST_ENV := CARGO_TARGET_DIR=$(ROOT)/target
@@ -33,9 +34,15 @@ guests: prerequisites
 		built=target/guests/$(GUEST_TARGET)/release/$${name//-/_}.wasm; \
 		cmp -s "$$built" "target/cordapps/$$name.wasm" || cp "$$built" "target/cordapps/$$name.wasm"; \
 	done
+	@for name in $(CONTRACTS); do \
+		$(GUEST_ENV) cargo rustc --release --lib --crate-type cdylib --features component --target $(GUEST_TARGET) \
+			--manifest-path "cordapps/$$name/contract/Cargo.toml"; \
+		built=target/guests/$(GUEST_TARGET)/release/$${name//-/_}_contract.wasm; \
+		cmp -s "$$built" "target/cordapps/$$name.contract.wasm" || cp "$$built" "target/cordapps/$$name.contract.wasm"; \
+	done
 	@for file in target/cordapps/*.wasm; do \
 		name=$$(basename "$$file" .wasm); \
-		[[ " $(SAMPLES) " == *" $$name "* ]] || rm -f "$$file"; \
+		[[ " $(SAMPLES) $(addsuffix .contract,$(CONTRACTS)) " == *" $$name "* ]] || rm -f "$$file"; \
 	done
 	@ls -l target/cordapps | awk 'NR > 1 { print "   " $$9 ", " $$5 " bytes" }'
 

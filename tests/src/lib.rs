@@ -7,6 +7,8 @@
 // A harness that cannot do what a test asks fails the test there and then.
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub mod cli;
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub mod contracts;
 pub mod crash;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub mod flows;

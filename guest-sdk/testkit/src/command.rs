@@ -55,6 +55,11 @@ impl Call {
         }
     }
 
+    pub fn spawn_with_input(mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child> {
+        self.command.stdin(stdin);
+        self.spawn(stdout, stderr)
+    }
+
     pub fn spawn(mut self, stdout: Stdio, stderr: Stdio) -> Result<Child> {
         self.command.stdout(stdout).stderr(stderr);
         self.command.spawn().map_err(|error| Error::NoBinary(binary(), error))

@@ -19,6 +19,7 @@
 mod command;
 mod component;
 mod config;
+pub mod contract;
 mod error;
 mod network;
 mod process;

@@ -34,6 +34,12 @@ struct Installed {
     broken: BTreeMap<PathBuf, Problem>,
 }
 
+/// Whether a file of the folder is a component with flows, by its name.
+fn holds_flows(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".wasm") && !name.ends_with(crate::CONTRACT_SUFFIX)
+}
+
 impl<N: Default> Catalogue<N> {
     /// A catalogue over the folder of installed components (`*.wasm`) and the folder of kept ones. Loads nothing yet.
     #[must_use]
@@ -50,14 +56,14 @@ impl<N: Default> Catalogue<N> {
         }
     }
 
-    /// Reads the folder of installed components again: new files are loaded and kept, files that went are forgotten (but
+    /// Reads the folder of installed components again, but for contracts (`*.contract.wasm`), which no flow runs: new files are loaded and kept, files that went are forgotten (but
     /// not their code while flows need it), and a kept copy that has gone is made anew. True if something changed.
     /// Blocking.
     pub fn rescan(&self) -> bool {
         let mut found = HashMap::new();
         let mut broken = BTreeMap::new();
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "wasm")) {
+        for path in entries.map(|entry| entry.path()).filter(|path| holds_flows(path)) {
             let stamp = std::fs::metadata(&path).and_then(|meta| match meta.is_file() {
                 true => Ok((meta.modified()?, meta.len())),
                 // Whoever opened a FIFO would wait for its writer.

@@ -7,6 +7,7 @@
 //! [`Catalogue::remove_unnamed`] finds that no live flow names it.
 
 mod catalogue;
+mod contracts;
 mod cordapp;
 mod kept;
 mod reference;
@@ -14,10 +15,14 @@ mod schema;
 mod set;
 
 pub use catalogue::Catalogue;
+pub use contracts::InstalledContracts;
 pub use cordapp::{Cordapp, FlowDef};
 pub use kept::KEEP_UNNAMED;
 pub use reference::CordappRef;
 pub use set::CordappSet;
+
+/// What the names of installed contracts end with; those of components with flows end with `.wasm` alone.
+pub const CONTRACT_SUFFIX: &str = ".contract.wasm";
 
 /// SHA-256 of a component's bytes: what flows and constraints name it by.
 pub type ComponentHash = [u8; 32];

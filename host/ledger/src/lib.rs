@@ -5,6 +5,7 @@
 //! in `docs/behaviour.md`, sections 10 to 12.
 
 pub mod amount;
+pub mod attachment;
 pub mod codec;
 pub mod digest;
 #[cfg(test)]

@@ -100,11 +100,17 @@ rules! {
     EncumbranceNotCyclic = "encumbrance-not-cyclic", "10.14", "Encumbered and encumbering outputs are not the same.";
     EncumbranceNotary = "encumbrance-notary-mismatch", "10.14", "Outputs that encumber each other name different notaries.";
     AttachmentMissing = "contract-attachment-missing", "10.15", "A contract in use has no attachment.";
+    AttachmentInvalid = "attachment-malformed", "10.15", "An attachment is no WebAssembly, or its signatures are not where they belong.";
     AttachmentConflict = "contract-attachment-conflict", "10.15", "A contract in use has more than one attachment.";
     ConstraintUnsatisfied = "constraint-unsatisfied", "10.15", "The attachment does not satisfy a state's constraint.";
     ConstraintInvalid = "constraint-invalid", "10.15", "A constraint is a placeholder, or larger than allowed.";
     ConstraintTransition = "constraint-transition-refused", "10.16", "An output's constraint may not follow that of an input.";
     ContractUnsigned = "contract-unsigned", "10.15", "A contract without a publisher is used outside of a development network.";
+    StateTypeUnknown = "contract-state-type-unknown", "10.20", "A contract does not know the type of a state under it.";
+    SchemaUnknown = "contract-schema-unknown", "10.20", "A state names another schema than its contract has for that version.";
+    ContractRejected = "contract-rejected", "10.20", "A contract does not accept the transaction.";
+    ContractFuel = "contract-out-of-fuel", "10.20", "A contract computes more than the network allows.";
+    ContractMemory = "contract-over-memory", "10.20", "A contract asks for more memory than the network allows.";
     // Notary change, tear-offs, finality
     NotaryChangeInvalid = "notary-change-invalid", "10.17", "A change of notary breaks a rule of its own.";
     FilteredInvalid = "tear-off-invalid", "10.18", "A tear-off does not belong to the transaction that it names.";

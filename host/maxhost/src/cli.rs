@@ -127,7 +127,8 @@ pub struct InitArgs {
     /// The notary's name
     #[arg(long, value_name = "NAME")]
     pub notary: Option<String>,
-    /// Install the components of this folder, and name them in every manifest
+    /// Install the components of this folder, and name those with flows in every manifest; unsigned contracts are signed
+    /// with the developer's key that is made
     #[arg(long, value_name = "DIR")]
     pub cordapps: Option<PathBuf>,
 }
@@ -195,13 +196,29 @@ pub enum CordappCommand {
     Wit,
     /// Compile a CorDapp and check the component
     Build {
-        /// The folder of the crate
+        /// The folder with `contract/` and `flows/`, or with one crate of either
         #[arg(default_value = ".")]
         path: PathBuf,
+        /// Sign the contract with this key: PEM of PKCS #8, Ed25519; may be given several times
+        #[arg(long, value_name = "KEYFILE")]
+        sign: Vec<PathBuf>,
     },
     /// Show what a component is
     Inspect {
         /// The component
+        file: PathBuf,
+    },
+    /// Check that a component can take the place of an older one
+    Check {
+        /// The component
+        file: PathBuf,
+        /// The one that it is to replace
+        #[arg(long, value_name = "OLD")]
+        against: PathBuf,
+    },
+    /// Ask contract code about transactions: one request a line on standard input, one answer a line
+    Verify {
+        /// The component of the contract
         file: PathBuf,
     },
     /// Put a component where manifests can name it

@@ -2,7 +2,10 @@
 
 mod cordapp;
 mod cordapp_build;
+mod cordapp_check;
+mod cordapp_contract;
 mod cordapp_new;
+mod cordapp_verify;
 mod doctor;
 mod flow;
 mod identity;

@@ -96,13 +96,17 @@ codes! {
     CordappNotFound = "cordapp-not-found", NotFound, "install it with `maxhost cordapp install FILE`, or correct the name in the manifest";
     CordappAmbiguous = "cordapp-ambiguous", Refused, "name one of them as name@version or name#sha256:...";
     ComponentInvalid = "component-invalid", Refused, "compile the CorDapp with `maxhost cordapp build`";
-    ComponentWrongWorld = "component-wrong-world", Refused, "export `describe` and `run` of the world maxhost:cordapp/flows";
+    ComponentWrongWorld = "component-wrong-world", Refused, "export what the world maxhost:cordapp/flows asks for, or maxhost:cordapp/contract for a contract";
     ComponentForbiddenImport = "component-forbidden-import", Refused, "remove the import: a CorDapp may use maxhost:cordapp and the plain parts of WASI 0.2 only";
+    ComponentForbiddenFeature = "component-forbidden-feature", Refused, "build the contract with `maxhost cordapp build`, which keeps to profile 1 of WebAssembly; a newer compiler may have to be told to leave the feature out";
+    ComponentSignatures = "component-signatures", Refused, "sign the component again with `maxhost cordapp build --sign KEYFILE`, and change nothing afterwards";
     ComponentDescribeFailed = "component-describe-failed", Refused, "make `describe` return names, versions and schemas that follow the rules in docs/cordapps.md";
     ComponentTooLarge = "component-too-large", Refused, "make the CorDapp need less: the message names the limit";
     SandboxUnavailable = "sandbox-unavailable", Unavailable, "let the process reserve more address space (ulimit -v) and mappings (vm.max_map_count), or allow fewer flows at once";
     CordappExists = "cordapp-exists", Refused, "raise the version, or replace the installed one with `maxhost cordapp install --replace`";
     CordappBuildFailed = "cordapp-build-failed", Failed, "read the compiler's message above";
+    CordappIncompatible = "cordapp-incompatible", Refused, "mend what the message lists, or publish it as another contract or CorDapp";
+    AttachmentNotFound = "attachment-not-found", NotFound, "install the contract with `maxhost cordapp install`, or ask for another id";
     CordappConflict = "cordapp-conflict", Refused, "let only one CorDapp of an identity answer a protocol";
     // Flows
     FlowNotFound = "flow-not-found", NotFound, "list flows with `maxhost flow list`; a finished flow is forgotten after the retention time";

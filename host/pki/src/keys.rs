@@ -45,7 +45,8 @@ impl PrivateKey {
     #[must_use]
     pub fn from_pkcs8(algorithm: KeyAlgorithm, pkcs8: Zeroizing<Vec<u8>>) -> Option<PrivateKey> {
         let pair = match algorithm {
-            KeyAlgorithm::Ed25519 => Pair::Ed25519(Ed25519KeyPair::from_pkcs8(&pkcs8).ok()?),
+            // Other programs leave the public half out.
+            KeyAlgorithm::Ed25519 => Pair::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).ok()?),
             KeyAlgorithm::P256 => {
                 let random = SystemRandom::new();
                 let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8, &random).ok()?;

@@ -44,6 +44,12 @@ impl Layout {
         self.keys().join("passphrase")
     }
 
+    /// The key that signs contract code in a development network.
+    #[must_use]
+    pub fn developer_key(&self) -> PathBuf {
+        self.keys().join("developer.pem")
+    }
+
     /// The keys of the development network's authorities.
     #[must_use]
     pub fn authority(&self) -> PathBuf {

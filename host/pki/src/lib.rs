@@ -9,6 +9,7 @@
 //!             node-infos/nodeInfo-<sha-256 of name>   a signed node info each (CBOR)
 //!             parties                                 an index of the node infos; made again when it is lost
 //! DIR/keys/   passphrase                              of a development network only, mode 0600
+//!             developer.pem                           of a development network only: signs contract code
 //!             vault.toml                              the master key, sealed with the passphrase
 //!             authority/                              keys and certificates of the network's authorities
 //!             <slug>/                                 one folder an identity, see `identity`
@@ -30,6 +31,7 @@ mod party_index;
 pub mod pem;
 pub mod roles;
 pub mod seal;
+pub mod signing_key_file;
 pub mod slug;
 
 pub use authority::CertificateAuthority;

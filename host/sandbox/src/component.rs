@@ -53,8 +53,8 @@ impl FlowComponent {
         linked: Linked,
         shared: Arc<Shared>,
     ) -> Result<FlowComponent, SandboxError> {
-        let flows =
-            FlowsPre::new(linked).map_err(|error| SandboxError::WrongWorld { reason: crate::error::chain(&error) })?;
+        let wrong = |error| SandboxError::WrongWorld { world: "flows", reason: crate::error::chain(&error) };
+        let flows = FlowsPre::new(linked).map_err(wrong)?;
         let descriptor = describe(&flows, &shared)?;
         Ok(FlowComponent { hash, bytes, descriptor, imports, flows, shared })
     }

@@ -74,8 +74,15 @@ impl ComponentShape {
             (false, true) => "it has no export `describe`".to_owned(),
             (false, false) => "it exports neither `run` nor `describe`".to_owned(),
         };
-        Err(SandboxError::WrongWorld { reason })
+        Err(SandboxError::WrongWorld { world: "flows", reason })
     }
+}
+
+/// Whether these bytes are a component that exports what contracts do. Whether it is a sound one, loading it tells.
+#[must_use]
+pub fn is_contract(wasm: &[u8]) -> bool {
+    let has = |shape: &ComponentShape, name: &str| shape.exports.iter().any(|export| export == name);
+    ComponentShape::read(wasm).is_ok_and(|shape| has(&shape, "describe-contract") && has(&shape, "verify"))
 }
 
 fn damaged(error: wasmparser::BinaryReaderError) -> SandboxError {

@@ -152,7 +152,7 @@ fn flow_descriptor(path: &str, given: types::FlowDescriptor) -> Result<FlowDescr
     })
 }
 
-fn check_name(path: &str, name: &str) -> Result<(), SandboxError> {
+pub(crate) fn check_name(path: &str, name: &str) -> Result<(), SandboxError> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(fits) {
         return Err(refused(path, name, "a name has 1 to 64 of a-z, 0-9, `-` and `_`"));
@@ -160,7 +160,7 @@ fn check_name(path: &str, name: &str) -> Result<(), SandboxError> {
     Ok(())
 }
 
-fn check_version(path: &str, version: &str) -> Result<(), SandboxError> {
+pub(crate) fn check_version(path: &str, version: &str) -> Result<(), SandboxError> {
     let core = version.split(['-', '+']).next().unwrap_or_default();
     let numbers = core.split('.').collect::<Vec<_>>();
     let is_number = |part: &&str| !part.is_empty() && part.len() <= 9 && part.chars().all(|c| c.is_ascii_digit());
@@ -172,7 +172,7 @@ fn check_version(path: &str, version: &str) -> Result<(), SandboxError> {
     if fits { Ok(()) } else { Err(refused(path, version, "a version is written 1.2 or 1.2.3, or 1.2.3-beta.1")) }
 }
 
-fn check_text(path: &str, text: &str, limit: usize) -> Result<(), SandboxError> {
+pub(crate) fn check_text(path: &str, text: &str, limit: usize) -> Result<(), SandboxError> {
     if text.len() > limit {
         return Err(refused(path, text, "it is too long"));
     }
@@ -200,7 +200,7 @@ fn closed(mut schema: Value) -> Value {
     schema
 }
 
-fn refused(path: &str, value: &str, reason: impl Into<Cow<'static, str>>) -> SandboxError {
+pub(crate) fn refused(path: &str, value: &str, reason: impl Into<Cow<'static, str>>) -> SandboxError {
     let mut shown = format!("{:?}", value.chars().take(SHOWN).collect::<String>());
     if value.chars().nth(SHOWN).is_some() {
         shown.push('…');

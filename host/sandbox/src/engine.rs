@@ -220,13 +220,13 @@ fn affordable_slots(wanted: u32) -> u32 {
 }
 
 /// Raises the engine's epoch every tick, until dropped.
-struct Ticker {
+pub(crate) struct Ticker {
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    fn start(engine: Engine, tick: Duration) -> Result<Ticker, SandboxError> {
+    pub(crate) fn start(engine: Engine, tick: Duration) -> Result<Ticker, SandboxError> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let seen = Arc::clone(&stop);
         let thread = std::thread::Builder::new()

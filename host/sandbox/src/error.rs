@@ -25,9 +25,11 @@ pub enum SandboxError {
         #[source]
         source: Option<SharedSource>,
     },
-    /// A component, but not one of the world `maxhost:cordapp/flows`.
-    #[error("the component is not of the world maxhost:cordapp/flows: {reason}")]
+    /// A component, but not one of the wanted world of `maxhost:cordapp`.
+    #[error("the component is not of the world maxhost:cordapp/{world}: {reason}")]
     WrongWorld {
+        /// The world: `flows` or `contract`.
+        world: &'static str,
         /// What is missing or of another type.
         reason: String,
     },
@@ -36,6 +38,20 @@ pub enum SandboxError {
     ForbiddenImport {
         /// Full name of the import.
         import: String,
+    },
+    /// Contract code uses a feature of WebAssembly that is not in the profile.
+    #[error("contract code may not use the WebAssembly feature `{feature}` (at byte {offset}): it is not in profile 1")]
+    ProfileFeature {
+        /// The feature, by the name that compilers use.
+        feature: String,
+        /// Where the code uses it first.
+        offset: u64,
+    },
+    /// The signatures in the file are not in order.
+    #[error("the signed file is refused: {refused}")]
+    Signatures {
+        /// The rule that is broken.
+        refused: maxhost_ledger::Refused,
     },
     /// It is larger than the host allows.
     #[error("the component is over a limit of this host: {reason}")]
@@ -104,6 +120,10 @@ impl From<SandboxError> for Problem {
             SandboxError::ForbiddenImport { import } => {
                 Problem::new(Code::ComponentForbiddenImport, message).detail("import", import)
             }
+            SandboxError::ProfileFeature { feature, .. } => {
+                Problem::new(Code::ComponentForbiddenFeature, message).detail("feature", feature)
+            }
+            SandboxError::Signatures { .. } => Problem::new(Code::ComponentSignatures, message),
             SandboxError::TooLarge { .. } => Problem::new(Code::ComponentTooLarge, message),
             SandboxError::DescribeFailed { .. } => Problem::new(Code::ComponentDescribeFailed, message),
             SandboxError::DescriptorInvalid { path, .. } => {

@@ -25,6 +25,7 @@ mod calls;
 mod code_cache;
 mod component;
 mod component_shape;
+pub mod contract;
 mod descriptor;
 mod engine;
 mod erased;
@@ -37,6 +38,7 @@ mod state;
 mod wasi;
 
 pub use component::{FlowComponent, Invocation};
+pub use component_shape::is_contract;
 pub use descriptor::{Descriptor, FlowDescriptor};
 pub use engine::SandboxOptions;
 pub use error::SandboxError;

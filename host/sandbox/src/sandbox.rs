@@ -237,7 +237,8 @@ fn link(component: &Component) -> Result<Linked, SandboxError> {
     flow::add_to_linker::<RunState, HasSelf<RunState>>(&mut linker, |state| state)
         .and_then(|()| wasi::add_to_linker(&mut linker))
         .map_err(|error| SandboxError::engine("cannot link", error))?;
-    linker.instantiate_pre(component).map_err(|error| SandboxError::WrongWorld { reason: chain(&error) })
+    let wrong = |error| SandboxError::WrongWorld { world: "flows", reason: chain(&error) };
+    linker.instantiate_pre(component).map_err(wrong)
 }
 
 /// What a component is, without running any of its flows.

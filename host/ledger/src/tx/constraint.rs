@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maxhost_model::{KeyAlgorithm, NetworkParameters, Party, PublicKey, SecureHash};
 
+use super::limits::ContractLimits;
 use super::state::{Constraint, ContractId};
 use crate::keys::{CompositeKey, is_fulfilled_by, leaves};
 use crate::refused::{Refused, Result};
@@ -48,6 +49,8 @@ pub struct LedgerRules {
     pub development: bool,
     /// Whether a state under a hash constraint may move to a signature constraint.
     pub migrate_hash: bool,
+    /// What one contract may use over one transaction.
+    pub limits: ContractLimits,
 }
 
 impl LedgerRules {
@@ -69,6 +72,7 @@ impl LedgerRules {
             rotations,
             development,
             migrate_hash: false,
+            limits: ContractLimits::V1,
         };
         rules.check_rotations()?;
         Ok(rules)

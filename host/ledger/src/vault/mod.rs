@@ -1,5 +1,6 @@
 //! The rules of vaults: what is recorded, who holds what, how states are selected and found (behaviour.md 12).
 
+pub mod description;
 pub mod locks;
 pub mod query;
 pub mod recording;

@@ -2,13 +2,16 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use maxhost_cordapps::CONTRACT_SUFFIX;
 use maxhost_model::text::one_line;
 use maxhost_model::{Code, Problem};
 use maxhost_sandbox::Inspection;
+use maxhost_sandbox::contract::ContractComponent;
 use serde_json::{Value, json};
 
-use super::{cordapp_build, cordapp_new};
+use super::{cordapp_build, cordapp_check, cordapp_contract, cordapp_new, cordapp_verify};
 use crate::cli::CordappCommand;
 use crate::context::{Context, Outcome};
 use crate::embedded_sdk;
@@ -17,6 +20,64 @@ use crate::units::show_size;
 
 /// The largest component that is looked at: far beyond any sensible one.
 const LARGEST_COMPONENT: u64 = 256 << 20;
+
+/// A component that was looked at.
+pub enum Inspected {
+    /// One with flows.
+    Flows(Box<Inspection>),
+    /// One with contracts.
+    Contract(Arc<ContractComponent>),
+}
+
+impl Inspected {
+    /// Name and version.
+    pub fn title(&self) -> String {
+        match self {
+            Inspected::Flows(found) => format!("{} {}", found.descriptor.name, found.descriptor.version),
+            Inspected::Contract(found) => {
+                format!("{} {} (contract)", found.descriptor.name, found.descriptor.version)
+            }
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        match self {
+            Inspected::Flows(found) => &found.descriptor.name,
+            Inspected::Contract(found) => &found.descriptor.name,
+        }
+    }
+
+    /// What it is, for programs.
+    pub fn object(&self) -> Value {
+        match self {
+            Inspected::Flows(found) => describe(found),
+            Inspected::Contract(found) => cordapp_contract::describe(found),
+        }
+    }
+
+    /// What it is, for people.
+    pub fn text(&self) -> String {
+        match self {
+            Inspected::Flows(found) => text(found),
+            Inspected::Contract(found) => cordapp_contract::text(found),
+        }
+    }
+
+    /// Puts it into the folder of installed ones.
+    ///
+    /// # Errors
+    /// As [`install`].
+    pub fn install(&self, wasm: &[u8], folder: &Path, replace: bool) -> Result<PathBuf, Problem> {
+        match self {
+            Inspected::Flows(found) => install(wasm, found, folder, replace),
+            Inspected::Contract(found) => {
+                let (name, version) = (&found.descriptor.name, &found.descriptor.version);
+                install_as(wasm, (name, version), CONTRACT_SUFFIX, folder, replace)
+            }
+        }
+    }
+}
 
 /// Does what was typed.
 pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
@@ -33,6 +94,8 @@ pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
             context.out.object(&describe(&inspection), || text(&inspection));
             Ok(0)
         }
+        CordappCommand::Check { file, against } => cordapp_check::execute(context, &file, &against),
+        CordappCommand::Verify { file } => cordapp_verify::execute(&file),
         CordappCommand::Install { file, replace } => {
             let config = context.config()?;
             let (wasm, inspection) = inspect(&file, Some(&config.code()))?;
@@ -52,7 +115,7 @@ pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
 pub fn inspect(file: &Path, code: Option<&Path>) -> Result<(Vec<u8>, Inspection), Problem> {
     let read = files::read_at_most(file, LARGEST_COMPONENT)
         .map_err(|error| io_problem(Code::FileUnreadable, "read", file, &error))?;
-    let wasm = read.ok_or_else(|| {
+    read.ok_or_else(|| {
         let message = format!("{} is larger than {}: no component is", file.display(), show_size(LARGEST_COMPONENT));
         Problem::new(Code::ComponentTooLarge, message).detail("file", file.display().to_string())
     })?;
@@ -133,12 +196,22 @@ pub fn text(inspection: &Inspection) -> String {
 /// # Errors
 /// Another one of its name and version is there; the folder cannot be written.
 pub fn install(wasm: &[u8], inspection: &Inspection, folder: &Path, replace: bool) -> Result<PathBuf, Problem> {
-    let descriptor = &inspection.descriptor;
-    let target = folder.join(format!("{}-{}.wasm", descriptor.name, descriptor.version));
+    let (name, version) = (&inspection.descriptor.name, &inspection.descriptor.version);
+    install_as(wasm, (name, version), ".wasm", folder, replace)
+}
+
+fn install_as(
+    wasm: &[u8],
+    (name, version): (&str, &str),
+    suffix: &str,
+    folder: &Path,
+    replace: bool,
+) -> Result<PathBuf, Problem> {
+    let target = folder.join(format!("{name}-{version}{suffix}"));
     match std::fs::read(&target) {
         Ok(there) if there == wasm => return Ok(target),
         Ok(_) if !replace => {
-            let message = format!("{} {} is installed already, with other bytes", descriptor.name, descriptor.version);
+            let message = format!("{name} {version} is installed already, with other bytes");
             return Err(Problem::new(Code::CordappExists, message).detail("file", target.display().to_string()));
         }
         _ => {}

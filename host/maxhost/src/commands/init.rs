@@ -8,11 +8,11 @@ use std::path::Path;
 
 use maxhost_model::{Code, Problem, X500Name};
 use maxhost_pki::devnet::{DevNetwork, Options};
-use maxhost_pki::{Issued, Passphrase};
-use maxhost_sandbox::Inspection;
+use maxhost_pki::{Issued, Layout, Passphrase, PrivateKey, signing_key_file};
 use serde_json::json;
 
-use super::cordapp;
+use super::cordapp::{self, Inspected};
+use super::cordapp_contract;
 use crate::cli::InitArgs;
 use crate::config::{FILE_NAME, PASSPHRASE_VARIABLE, template};
 use crate::context::{Context, Outcome};
@@ -32,8 +32,9 @@ pub fn execute(context: &Context, args: &InitArgs) -> Outcome {
     let dir = &args.dir;
     claim(dir)?;
 
-    let cordapps = install(&components, &dir.join("cordapps"))?;
     let issued = issue(context, dir, &names, &notary)?;
+    let developer = signing_key_file::create(&Layout::new(dir).developer_key())?;
+    let cordapps = install(&components, &dir.join("cordapps"), &developer)?;
     files::create_dir(&dir.join("identities"))?;
     files::create_private_dir(&dir.join("data"))?;
     for identity in &issued {
@@ -89,7 +90,7 @@ fn names(args: &InitArgs, notary: &X500Name) -> Result<Vec<X500Name>, Problem> {
 }
 
 /// The components of a folder, each looked at.
-fn components(folder: Option<&Path>) -> Result<Vec<(Vec<u8>, Inspection)>, Problem> {
+fn components(folder: Option<&Path>) -> Result<Vec<(Vec<u8>, Inspected)>, Problem> {
     let Some(folder) = folder else { return Ok(Vec::new()) };
     let unreadable = |error| io_problem(Code::FileUnreadable, "read the folder", folder, &error);
     let mut found = Vec::new();
@@ -103,19 +104,30 @@ fn components(folder: Option<&Path>) -> Result<Vec<(Vec<u8>, Inspection)>, Probl
         return Err(Problem::new(Code::CordappNotFound, format!("{} holds no components (*.wasm)", folder.display()))
             .remedy("build some with `maxhost cordapp build`, or leave out --cordapps"));
     }
-    found.sort_by(|(_, a), (_, b)| a.descriptor.name.cmp(&b.descriptor.name));
+    found.sort_by(|(_, a), (_, b)| a.name().cmp(b.name()));
     Ok(found)
 }
 
-/// Installs components; gives what manifests call them.
-fn install(components: &[(Vec<u8>, Inspection)], folder: &Path) -> Result<Vec<String>, Problem> {
+/// Installs components; gives what manifests call those with flows. A contract that nobody has signed is signed by the
+/// developer of the network: unsigned, its states could never move to newer code.
+fn install(components: &[(Vec<u8>, Inspected)], folder: &Path, developer: &PrivateKey) -> Result<Vec<String>, Problem> {
     files::create_dir(folder)?;
+    let flows = |inspected: &Inspected| match inspected {
+        Inspected::Flows(found) => Some((found.descriptor.name.clone(), found.descriptor.version.clone())),
+        Inspected::Contract(_) => None,
+    };
+    let all: Vec<(String, String)> = components.iter().filter_map(|(_, inspected)| flows(inspected)).collect();
     let mut references = Vec::new();
-    for (wasm, inspection) in components {
-        cordapp::install(wasm, inspection, folder, true)?;
-        let (name, version) = (&inspection.descriptor.name, &inspection.descriptor.version);
-        let alone = components.iter().filter(|(_, other)| other.descriptor.name == *name).count() == 1;
-        references.push(if alone { name.clone() } else { format!("{name}@{version}") });
+    for (wasm, inspected) in components {
+        match inspected {
+            Inspected::Contract(contract) if contract.signers.is_empty() => {
+                inspected.install(&cordapp_contract::sign(wasm, developer)?, folder, true)?;
+            }
+            _ => drop(inspected.install(wasm, folder, true)?),
+        }
+        let Some((name, version)) = flows(inspected) else { continue };
+        let alone = all.iter().filter(|(other, _)| *other == name).count() == 1;
+        references.push(if alone { name } else { format!("{name}@{version}") });
     }
     references.dedup();
     Ok(references)

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod abuse;
+mod contract_wat;
+mod contracts;
 mod load;
+mod profile;
 mod runs;
 mod support;

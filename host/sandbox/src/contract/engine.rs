@@ -1,0 +1,482 @@
+//! The engine that contracts run on: loading code, judging transactions, describing states.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use maxhost_ledger::attachment::SignedCode;
+use maxhost_ledger::tx::verify::{Resolved, ToRun, verify as verify_by_rules};
+use maxhost_ledger::tx::{
+    ContractId, ContractLimits, LedgerRules, LedgerTransaction, StateAndRef, TransactionState, WireTransaction,
+};
+use maxhost_ledger::vault::description::StateDescription;
+use maxhost_ledger::{Refused, Rule};
+use maxhost_model::SecureHash;
+use parking_lot::Mutex;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::bindings::{self, ContractPre};
+use super::component::ContractComponent;
+use super::depth::count_calls;
+use super::description::description;
+use super::descriptor::ContractDescriptor;
+use super::fuel::{PER_INPUT_BYTE, operator_costs};
+use super::instance::{Budget, CallEnd, Instance, TICK, bounded, end_of, not_made};
+use super::profile::check_profile;
+use super::slots::Slots;
+use super::verdict::{ContractFault, LocalError, Usage, Verdict, Verification};
+use crate::code_cache::CodeCache;
+use crate::engine::Ticker;
+use crate::error::{SandboxError, chain, shared};
+
+/// The stack of a contract's own code, and of the fiber that it runs on. [`super::depth::MAX_DEPTH`] frames of the largest
+/// function that the profile allows fit the first. Only what is touched of it takes memory.
+const WASM_STACK: usize = 14 << 20;
+const FIBER_STACK: usize = 16 << 20;
+/// The most linear memory that a network may allow: slots are made for it.
+const MAX_MEMORY: usize = 64 << 20;
+/// Names how code is changed before it is compiled; another way needs another name.
+const PROFILE: &str = "profile 1: calls counted";
+/// What describing may use: it is no matter of the network, because it decides nothing on the ledger.
+const DESCRIBE_FUEL: u64 = 50_000_000;
+const DESCRIBE_MEMORY: u64 = 16 << 20;
+/// So many components stay loaded that were used last.
+const KEPT: usize = 256;
+/// Slots for each thread of the machine.
+const SLOTS_PER_THREAD: u32 = 4;
+
+/// The place where contracts run. Clones are one and the same engine. All calls block: a few hundred microseconds, seconds
+/// at the worst, and longer while code is compiled.
+#[derive(Clone)]
+pub struct ContractEngine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    slots: Slots,
+    cache: Option<CodeCache>,
+    loaded: Mutex<Loaded>,
+    /// Held while code is compiled, so that nobody compiles what another is compiling.
+    compiling: Mutex<()>,
+    _ticker: Ticker,
+}
+
+#[derive(Default)]
+struct Loaded {
+    components: HashMap<SecureHash, Arc<ContractComponent>>,
+    /// The most recent last.
+    recent: VecDeque<SecureHash>,
+}
+
+/// An attachment of a transaction.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    /// Its code.
+    pub component: Arc<ContractComponent>,
+    /// Whether it was installed here, and not merely sent by a peer.
+    pub trusted: bool,
+}
+
+/// A transaction to judge, with what it names, in the order in which it does.
+#[derive(Debug, Clone, Copy)]
+pub struct ToVerify<'a> {
+    /// The transaction.
+    pub wire: &'a WireTransaction,
+    /// The states of its inputs.
+    pub inputs: &'a [StateAndRef],
+    /// The states of its references.
+    pub references: &'a [StateAndRef],
+    /// Its attachments.
+    pub attachments: &'a [Attached],
+    /// The network that it must belong to.
+    pub network: &'a SecureHash,
+    /// What the parameters say that it names.
+    pub rules: &'a LedgerRules,
+}
+
+impl ContractEngine {
+    /// An engine that keeps compiled code in a folder of its own, which is made when it is absent; without a folder
+    /// nothing is kept.
+    ///
+    /// # Errors
+    /// [`SandboxError::CacheFolder`], [`SandboxError::Engine`].
+    pub fn new(cache_dir: Option<&Path>) -> Result<ContractEngine, SandboxError> {
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let slots = u32::try_from(threads).unwrap_or(16).saturating_mul(SLOTS_PER_THREAD).clamp(8, 64);
+        ContractEngine::with(cache_dir, slots, &EngineSettings::default())
+    }
+
+    /// With settings that must make no difference to any verdict.
+    ///
+    /// # Errors
+    /// As [`ContractEngine::new`].
+    pub fn with(
+        cache_dir: Option<&Path>,
+        slots: u32,
+        settings: &EngineSettings,
+    ) -> Result<ContractEngine, SandboxError> {
+        let engine = make_engine(slots, settings)?;
+        let cache = match cache_dir {
+            Some(folder) => Some(CodeCache::open(&PathBuf::from(folder), &engine)?),
+            None => None,
+        };
+        let ticker = Ticker::start(engine.clone(), TICK)?;
+        let inner = Inner {
+            engine,
+            slots: Slots::new(slots),
+            cache,
+            loaded: Mutex::default(),
+            compiling: Mutex::new(()),
+            _ticker: ticker,
+        };
+        Ok(ContractEngine { inner: Arc::new(inner) })
+    }
+
+    /// Makes contract code ready to be asked, from the bytes of its signed file. Blocks while it compiles.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: its signatures, the profile, its world, or what it says of itself.
+    pub fn load(&self, file: &[u8]) -> Result<Arc<ContractComponent>, SandboxError> {
+        let id = SecureHash::of(file);
+        if let Some(component) = self.loaded(&id) {
+            return Ok(component);
+        }
+        let signed = SignedCode::read(file).map_err(|refused| SandboxError::Signatures { refused })?;
+        let _turn = self.inner.compiling.lock();
+        if let Some(component) = self.loaded(&id) {
+            return Ok(component);
+        }
+        let contract = self.link(&signed, signed.code(file))?;
+        let descriptor = self.describe_code(&contract)?;
+        let component = Arc::new(ContractComponent::new(signed, file.len(), descriptor, contract));
+        self.inner.loaded.lock().keep(&component);
+        Ok(component)
+    }
+
+    /// Code that is in memory.
+    #[must_use]
+    pub fn loaded(&self, id: &SecureHash) -> Option<Arc<ContractComponent>> {
+        let mut loaded = self.inner.loaded.lock();
+        let component = loaded.components.get(id).cloned()?;
+        loaded.touch(*id);
+        Some(component)
+    }
+
+    fn link(&self, signed: &SignedCode, code: &[u8]) -> Result<ContractPre<Budget>, SandboxError> {
+        check_profile(code)?;
+        // What is compiled depends on the code, and on what the profile makes of it.
+        let compiled_as = SecureHash::of(&[signed.code_hash.as_bytes(), PROFILE.as_bytes()].concat());
+        let component = self.compile(compiled_as.as_bytes(), code)?;
+        let linker = Linker::<Budget>::new(&self.inner.engine);
+        let wrong = |error: wasmtime::Error| SandboxError::WrongWorld { world: "contract", reason: chain(&error) };
+        linker.instantiate_pre(&component).and_then(ContractPre::new).map_err(wrong)
+    }
+
+    fn compile(&self, hash: &[u8; 32], code: &[u8]) -> Result<Component, SandboxError> {
+        let engine = &self.inner.engine;
+        if let Some(component) = self.inner.cache.as_ref().and_then(|cache| cache.load(engine, hash)) {
+            return Ok(component);
+        }
+        let compiled = engine
+            .precompile_component(&count_calls(code)?)
+            .map_err(|error| SandboxError::Invalid { reason: chain(&error), source: Some(shared(error)) })?;
+        // SAFETY: these bytes were just made by this very engine.
+        let component = unsafe { Component::deserialize(engine, &compiled) }.map_err(|error| {
+            let reason = chain(&error);
+            // Code that was just compiled and yet does not load does not fit the pool, or the system is out of memory.
+            if reason.contains("limit") {
+                SandboxError::TooLarge { reason }
+            } else {
+                SandboxError::engine("cannot load compiled code", error)
+            }
+        })?;
+        if let Some(cache) = &self.inner.cache {
+            cache.store(hash, &compiled);
+        }
+        Ok(component)
+    }
+
+    fn describe_code(&self, contract: &ContractPre<Budget>) -> Result<ContractDescriptor, SandboxError> {
+        let failed = |end: CallEnd| SandboxError::DescribeFailed { reason: words(end) };
+        let _slot = self.inner.slots.take().map_err(|error| failed(CallEnd::Local(error)))?;
+        let name = "the component";
+        let mut instance = Instance::new(&self.inner.engine, contract, DESCRIBE_FUEL, DESCRIBE_MEMORY)
+            .map_err(|error| failed(not_made(&error, name)))?;
+        match instance.call(async |contract, store| contract.call_describe_contract(store).await) {
+            Ok(descriptor) => ContractDescriptor::try_from(descriptor),
+            Err(error) => Err(failed(end_of(&error, name))),
+        }
+    }
+
+    /// Judges a transaction: first by the rules of the ledger that need no contract, then by each contract of its inputs
+    /// and outputs, in the order of their ids, each in a fresh instance of its code.
+    ///
+    /// # Errors
+    /// [`LocalError`]: trouble of this host, which decides nothing.
+    pub fn verify(&self, given: ToVerify<'_>) -> Result<Verification, LocalError> {
+        let attachments: Vec<_> = given.attachments.iter().map(|one| one.component.attachment(one.trusted)).collect();
+        let resolved = Resolved { inputs: given.inputs, references: given.references, attachments: &attachments };
+        let refused = |refused: Refused| {
+            Ok(Verification { verdict: Verdict::Refused(refused.of(given.wire.id())), usage: Vec::new() })
+        };
+        let run = match verify_by_rules(given.wire, resolved, given.network, given.rules) {
+            Ok(run) => run,
+            Err(error) => return refused(error),
+        };
+        let transaction = LedgerTransaction::new(given.wire, given.inputs, given.references);
+        let bytes = match transaction.encode() {
+            Ok(bytes) => bytes,
+            Err(error) => return refused(error),
+        };
+        let mut usage = Vec::with_capacity(run.len());
+        for ToRun { contract, attachment } in run {
+            let code = given.attachments.iter().find(|one| one.component.id == attachment);
+            let code = &code.ok_or(LocalError::NotLoaded { attachment })?.component;
+            if let Err(error) = check_types(&contract, code, &transaction) {
+                return refused(error);
+            }
+            let (verdict, used) = self.verify_by_contract(code, &contract, &bytes, given.rules.limits)?;
+            usage.push(used);
+            if !verdict.is_accepted() {
+                return Ok(Verification { verdict, usage });
+            }
+        }
+        Ok(Verification { verdict: Verdict::Accepted, usage })
+    }
+
+    /// Asks one contract about a transaction, without the rules of the ledger: for tests of contracts. The bytes are those
+    /// of [`LedgerTransaction::encode`].
+    ///
+    /// # Errors
+    /// [`LocalError`].
+    pub fn verify_by_contract(
+        &self,
+        code: &ContractComponent,
+        contract: &ContractId,
+        transaction: &[u8],
+        limits: ContractLimits,
+    ) -> Result<(Verdict, Usage), LocalError> {
+        let name = contract.name.as_str();
+        let input = PER_INPUT_BYTE.saturating_mul(transaction.len() as u64);
+        let out_of_fuel = || Verdict::OutOfFuel { contract: contract.clone(), limit: limits.fuel };
+        let with_usage = |verdict, fuel: u64, memory| (verdict, Usage { contract: contract.clone(), fuel, memory });
+        let Some(fuel) = limits.fuel.checked_sub(input) else { return Ok(with_usage(out_of_fuel(), limits.fuel, 0)) };
+        let _slot = self.inner.slots.take()?;
+        let verdict_of = |end: CallEnd| match end {
+            CallEnd::OutOfFuel => Ok(out_of_fuel()),
+            CallEnd::OverMemory => Ok(Verdict::OverMemory { contract: contract.clone(), limit: limits.memory }),
+            CallEnd::Trap(fault) => Ok(Verdict::Rejected { contract: contract.clone(), fault }),
+            CallEnd::Local(error) => Err(error),
+        };
+        let mut instance = match Instance::new(&self.inner.engine, &code.contract, fuel, limits.memory) {
+            Ok(instance) => instance,
+            Err(error) => return Ok(with_usage(verdict_of(not_made(&error, name))?, 0, 0)),
+        };
+        let id = bindings::ContractId {
+            publisher: contract.publisher.as_ref().map(|key| key.spki().to_vec()),
+            name: name.to_owned(),
+        };
+        let called = instance.call(async |contract, store| contract.call_verify(store, &id, transaction).await);
+        let verdict = match called {
+            Ok(Ok(())) => Verdict::Accepted,
+            Ok(Err(fault)) => {
+                Verdict::Rejected { contract: contract.clone(), fault: bounded(fault.code, fault.message) }
+            }
+            Err(error) => verdict_of(end_of(&error, name))?,
+        };
+        let used = instance.used();
+        Ok(with_usage(verdict, used.fuel.saturating_add(input), used.memory))
+    }
+
+    /// What the code of a state's contract says of it. A fault is the contract's, or `describe/…` when what it says breaks a
+    /// rule, and `limit/…` when it takes too much.
+    ///
+    /// # Errors
+    /// [`LocalError`].
+    pub fn describe(
+        &self,
+        code: &ContractComponent,
+        state: &TransactionState,
+    ) -> Result<Result<StateDescription, ContractFault>, LocalError> {
+        let (contract, type_name) = (state.contract.name.as_str(), state.type_name.as_str());
+        let Some(of) = code.descriptor.contract(contract).and_then(|one| one.state(type_name)) else {
+            let message = format!("the code has no type {}", state.qualified_type());
+            return Ok(Err(ContractFault { code: "describe/unknown-type".to_owned(), message }));
+        };
+        let _slot = self.inner.slots.take()?;
+        let end = match Instance::new(&self.inner.engine, &code.contract, DESCRIBE_FUEL, DESCRIBE_MEMORY) {
+            Err(error) => not_made(&error, contract),
+            Ok(mut instance) => {
+                let data = state.data.bytes();
+                let called =
+                    instance.call(async |code, store| code.call_describe(store, contract, type_name, data).await);
+                match called {
+                    Ok(Ok(given)) => return Ok(description(given, of)),
+                    Ok(Err(fault)) => return Ok(Err(bounded(fault.code, fault.message))),
+                    Err(error) => end_of(&error, contract),
+                }
+            }
+        };
+        match end {
+            CallEnd::Local(error) => Err(error),
+            CallEnd::Trap(fault) => Ok(Err(fault)),
+            CallEnd::OutOfFuel => Ok(Err(limit("limit/fuel"))),
+            CallEnd::OverMemory => Ok(Err(limit("limit/memory"))),
+        }
+    }
+}
+
+impl fmt::Debug for ContractEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContractEngine").finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    fn keep(&mut self, component: &Arc<ContractComponent>) {
+        self.components.insert(component.id, Arc::clone(component));
+        self.touch(component.id);
+        if self.recent.len() > KEPT
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.components.remove(&oldest);
+        }
+    }
+
+    fn touch(&mut self, id: SecureHash) {
+        if self.recent.back() == Some(&id) {
+            return;
+        }
+        self.recent.retain(|other| *other != id);
+        self.recent.push_back(id);
+    }
+}
+
+fn limit(code: &str) -> ContractFault {
+    ContractFault { code: code.to_owned(), message: "describing the state takes more than it may".to_owned() }
+}
+
+fn words(end: CallEnd) -> String {
+    match end {
+        CallEnd::OutOfFuel => "it computes for too long".to_owned(),
+        CallEnd::OverMemory => "it asks for too much memory".to_owned(),
+        CallEnd::Trap(fault) => fault.message,
+        CallEnd::Local(error) => error.to_string(),
+    }
+}
+
+/// The states of a contract are of its types; an output names the schema of its type, unless it is of an older version.
+fn check_types(
+    contract: &ContractId,
+    code: &ContractComponent,
+    transaction: &LedgerTransaction,
+) -> Result<(), Refused> {
+    let types = code.descriptor.contract(contract.name.as_str());
+    let inputs = transaction.inputs.iter().map(|input| &input.state);
+    for state in inputs.chain(&transaction.outputs).filter(|state| state.contract == *contract) {
+        let unknown = |rule, what: String| {
+            Refused::new(rule, what).detail("contract", &contract.name).detail("type", state.qualified_type())
+        };
+        let Some(of) = types.and_then(|types| types.state(state.type_name.as_str())) else {
+            let message = format!("the code of the contract {contract} has no type {}", state.type_name);
+            return Err(unknown(Rule::StateTypeUnknown, message));
+        };
+        let newer = state.schema.version > of.version;
+        let other = state.schema.version == of.version && state.schema.hash != of.schema_hash;
+        if newer || other {
+            let message = format!(
+                "a state of type {} names version {} of its schema, and the code has version {} or another of that number",
+                state.qualified_type(),
+                state.schema.version,
+                of.version
+            );
+            return Err(unknown(Rule::SchemaUnknown, message));
+        }
+    }
+    Ok(())
+}
+
+/// Settings of the engine that make no difference to verdicts: a corpus of transactions is judged under each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Take instances from a pool of slots.
+    pub pooled: bool,
+    /// Share the first contents of memories until they are written to.
+    pub copy_on_write: bool,
+}
+
+impl Default for EngineSettings {
+    fn default() -> EngineSettings {
+        EngineSettings { pooled: true, copy_on_write: true }
+    }
+}
+
+fn make_engine(slots: u32, settings: &EngineSettings) -> Result<Engine, SandboxError> {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .operator_cost(operator_costs())
+        .epoch_interruption(true)
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_simd(false)
+        .concurrency_support(false)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(FIBER_STACK)
+        .memory_init_cow(settings.copy_on_write);
+    let on_demand = |mut config: Config| {
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        Engine::new(&config)
+    };
+    let engine = if settings.pooled {
+        let mut pooled = config.clone();
+        pooled.allocation_strategy(pool(slots));
+        Engine::new(&pooled).or_else(|error| {
+            tracing::warn!(slots, error = chain(&error), "no pool of contract instances: each is allocated on demand");
+            on_demand(config)
+        })
+    } else {
+        on_demand(config)
+    };
+    let engine = engine.map_err(|error| SandboxError::engine("wasmtime refuses its configuration", error))?;
+    check(&engine)?;
+    Ok(engine)
+}
+
+fn pool(slots: u32) -> InstanceAllocationStrategy {
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots * 4)
+        .total_memories(slots)
+        .total_tables(slots * 2)
+        .total_stacks(slots)
+        .max_core_instances_per_component(4)
+        .max_memories_per_component(1)
+        .max_tables_per_component(2)
+        .table_elements(8_192)
+        .max_memory_size(MAX_MEMORY)
+        .pagemap_scan(Enabled::Auto)
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(8 << 10)
+        .max_unused_warm_slots(0);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+/// An engine without these would run contracts that never end, or whose verdicts differ.
+fn check(engine: &Engine) -> Result<(), SandboxError> {
+    let wanted = [
+        ("consume_fuel", engine.get_consume_fuel()),
+        ("epoch_interruption", engine.get_epoch_interruption()),
+        ("cranelift_nan_canonicalization", engine.get_cranelift_nan_canonicalization() == Some(true)),
+        ("no shared memory", !engine.get_shared_memory()),
+    ];
+    match wanted.iter().find(|(_, holds)| !holds) {
+        None => Ok(()),
+        Some((name, _)) => {
+            Err(SandboxError::Engine { reason: format!("the engine was built without: {name}"), source: None })
+        }
+    }
+}
