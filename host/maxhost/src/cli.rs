@@ -87,6 +87,9 @@ pub enum Command {
     /// The network as the host knows it
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// The database without a host
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Find out what is wrong with this installation
     Doctor,
     /// Print a completion script for a shell
@@ -135,6 +138,17 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+/// `maxhost db`.
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Bring the tables up to date, as a host does when it starts
+    Migrate,
+    /// Look whether the database can be used and is sound; changes nothing
+    Check,
+    /// Say that a database on a server was put back to an earlier moment: no number is given out twice
+    Restored,
 }
 
 /// `maxhost identity`.

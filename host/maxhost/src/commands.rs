@@ -3,6 +3,7 @@
 mod cordapp;
 mod cordapp_build;
 mod cordapp_new;
+mod db;
 mod doctor;
 mod flow;
 mod identity;
@@ -28,6 +29,7 @@ pub fn execute(context: &Context, command: Command) -> Outcome {
         Command::Cordapp(command) => cordapp::execute(context, command),
         Command::Flow(command) => flow::execute(context, command),
         Command::Network(command) => network::execute(context, command),
+        Command::Db(command) => db::execute(context, command),
         Command::Doctor => doctor::execute(context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

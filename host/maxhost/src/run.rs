@@ -14,7 +14,8 @@ use maxhost_flows::api::{Caller, HostApi};
 use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{Bound, RpcOptions, RpcServer};
-use maxhost_store::DataLock;
+use maxhost_store::{DataLock, Store};
+use maxhost_store_postgres::PostgresStore;
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,7 +24,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::context::{Context, Outcome};
 use crate::files;
 use folders::Looked;
@@ -91,12 +92,13 @@ fn connections(wanted: usize, files: usize) -> usize {
 async fn serve(config: Config, files: usize, started: Instant, events: &Events) -> Result<(), Problem> {
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
-    files::create_private_dir(config.data())?;
-    let mut lock = DataLock::acquire(config.data())?;
-    files::narrow(config.data());
+    let data = config.data();
+    files::create_private_dir(&data)?;
+    let mut lock = DataLock::acquire(&data)?;
+    files::narrow(&data);
 
     let passphrase = config.passphrase()?;
-    let store = SqliteStore::open(SqliteOptions::new(config.database())).await.map_err(Problem::from)?;
+    let store = open_store(&config).await?;
     let host = Host::start(config.host_options(passphrase), store).await?;
     let ready = prepare(&config, files, &host).await;
     let (bound, looked) = match ready {
@@ -146,6 +148,14 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     events.emit(&json!({"event": "stopped"}));
     tracing::info!("stopped");
     served
+}
+
+async fn open_store(config: &Config) -> Result<Store, Problem> {
+    match config.database() {
+        Database::File(path) => SqliteStore::open(SqliteOptions::new(path)).await,
+        Database::Server(url) => PostgresStore::open(config.postgres(url)?).await,
+    }
+    .map_err(Problem::from)
 }
 
 /// The first signal asks for an orderly stop, the second ends the process at once.

@@ -1,7 +1,7 @@
 //! `make bench`: measures what a host costs, against its goals. `docs/benchmarks.md` says what each figure means.
 //!
 //! ```text
-//! bench [--quick] [--only GROUP]...     groups: parts engine alone load fleet memory spread
+//! bench [--quick] [--only GROUP]...     groups: parts engine alone load postgres fleet memory spread
 //! ```
 //!
 //! Every commit is synced to disk. Files are made under `target/`, on the file system that the project is on.
@@ -27,7 +27,7 @@ use setting::{Outcome, Setting};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const GROUPS: [&str; 7] = ["parts", "engine", "alone", "load", "fleet", "memory", "spread"];
+const GROUPS: [&str; 8] = ["parts", "engine", "alone", "load", "postgres", "fleet", "memory", "spread"];
 
 fn main() -> ExitCode {
     let mut quick = false;
@@ -64,11 +64,12 @@ fn usage() -> ExitCode {
 fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::Error>> {
     let mut report = Report::default();
     type Measurement = fn(&Setting, &mut Report) -> Outcome;
-    let measurements: [Measurement; 7] = [
+    let measurements: [Measurement; 8] = [
         parts::measure,
         engine::measure,
         alone::measure,
         load::measure,
+        load::measure_on_server,
         fleet::measure,
         memory::measure,
         spread::measure,
