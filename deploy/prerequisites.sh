@@ -12,7 +12,9 @@ install_packages() {
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         echo "installing $*"
         export DEBIAN_FRONTEND=noninteractive
-        apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+        apt-get update -qq
+        # Files of configuration that are there already are kept, without a question.
+        apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@" >/dev/null
     else
         missing "$*" "install the packages: $*"
     fi
@@ -29,6 +31,14 @@ fi
 # The tests of ownership by ZooKeeper start servers of their own from these; the package starts none by itself.
 if [[ ! -e /usr/share/java/zookeeper.jar || ! -e /usr/share/java/netty-all.jar ]] || ! command -v java >/dev/null; then
     packages+=(libzookeeper-java default-jre-headless)
+fi
+# So do the tests of the database on PostgreSQL. The package would make a database and start a server for it: not here.
+if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+    packages+=(postgresql)
+    if [[ $(id -u) == 0 && ! -e /etc/postgresql-common/createcluster.conf ]]; then
+        mkdir -p /etc/postgresql-common
+        echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+    fi
 fi
 [[ ${#packages[@]} == 0 ]] || install_packages "${packages[@]}"
 

@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use maxhost_postgres_server::Server;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -15,6 +18,28 @@ pub struct Network {
     _dir: TempDir,
     folder: PathBuf,
     settings: Vec<String>,
+    on_server: Option<OnServer>,
+}
+
+/// Where the database of a network is that is on no file.
+struct OnServer {
+    server: Arc<Server>,
+    database: String,
+}
+
+/// Whether the networks of this test program have their databases on a PostgreSQL server: programs whose name begins
+/// with `postgres`, and all of them if `MAXHOST_TESTS_DATABASE` says `postgres`.
+#[must_use]
+pub fn is_on_server() -> bool {
+    let program = std::env::current_exe().ok();
+    let name = program.as_ref().and_then(|path| path.file_name()).unwrap_or_default().to_string_lossy();
+    name.starts_with("postgres") || std::env::var("MAXHOST_TESTS_DATABASE").is_ok_and(|database| database == "postgres")
+}
+
+/// The server that the networks of a test program share. It ends with the program.
+fn shared_server() -> Arc<Server> {
+    static SERVER: OnceLock<Arc<Server>> = OnceLock::new();
+    SERVER.get_or_init(|| Arc::new(Server::start("").expect("a PostgreSQL server starts"))).clone()
 }
 
 impl Default for Network {
@@ -36,7 +61,41 @@ impl Network {
         let dir = tempfile::Builder::new().prefix("maxhost-tests-").tempdir().expect("a temporary folder");
         let folder = dir.path().join("network");
         template::copy(count, &folder);
-        Network { _dir: dir, folder, settings: vec!["flows.shadow_replay=1.0".to_owned()] }
+        let settings = vec!["flows.shadow_replay=1.0".to_owned()];
+        let network = Network { _dir: dir, folder, settings, on_server: None };
+        if is_on_server() { network.on(shared_server()) } else { network }
+    }
+
+    /// Gives the network a server that it shares with nobody, if its database is on one at all: one that may be killed.
+    #[must_use]
+    pub fn on_own_server(self) -> Network {
+        if !is_on_server() {
+            return self;
+        }
+        self.on(Arc::new(Server::start("").expect("a PostgreSQL server starts")))
+    }
+
+    /// Gives the network an empty database on this server.
+    #[must_use]
+    pub fn on(mut self, server: Arc<Server>) -> Network {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let database = format!("network_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        server.create_database(&database).expect("a database can be made");
+        let file = self.path("maxhost.toml");
+        let text = fs::read_to_string(&file).expect("the configuration is there");
+        let url = |line: &str| match line.starts_with("url = ") {
+            true => format!("url = \"{}\"", server.url(&database)),
+            false => line.to_owned(),
+        };
+        fs::write(&file, text.lines().map(url).collect::<Vec<_>>().join("\n")).expect("it can be written");
+        self.on_server = Some(OnServer { server, database });
+        self
+    }
+
+    /// The server of its database.
+    #[must_use]
+    pub fn server(&self) -> Option<Arc<Server>> {
+        self.on_server.as_ref().map(|on| on.server.clone())
     }
 
     /// Overrides a setting: `section.key=value`.
@@ -137,7 +196,31 @@ impl Network {
         log.lines().filter(fits).map(str::to_owned).collect()
     }
 
-    /// Its database, for tests that damage it while no host runs.
+    /// Runs a statement on its database, wherever that is, and gives the first column of the first row, if there is one.
+    #[must_use]
+    pub fn sql(&self, sql: &str) -> String {
+        match &self.on_server {
+            Some(OnServer { server, database }) => {
+                let sql = format!("SET search_path = maxhost; {sql}");
+                server.sql(database, &sql).expect("the server carries it out")
+            }
+            None => {
+                let connection = self.database();
+                let mut statement = connection.prepare(sql).expect("a statement");
+                let mut rows = statement.query([]).expect("it can be carried out");
+                let row = rows.next().expect("it can be carried out");
+                let value = row.map(|row| row.get::<_, rusqlite::types::Value>(0).expect("a column"));
+                match value {
+                    None | Some(rusqlite::types::Value::Null) => String::new(),
+                    Some(rusqlite::types::Value::Integer(number)) => number.to_string(),
+                    Some(rusqlite::types::Value::Text(text)) => text,
+                    Some(other) => format!("{other:?}"),
+                }
+            }
+        }
+    }
+
+    /// Its database file, for tests that damage it while no host runs.
     #[must_use]
     pub fn database(&self) -> Connection {
         Connection::open(self.path("data/maxhost.db")).expect("the database opens")

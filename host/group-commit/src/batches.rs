@@ -34,8 +34,8 @@ impl<E: From<Fault>> From<Fault> for Failure<E> {
 
 /// The disk and the file concern everybody. A broken page belongs to somebody's row: only who touches it is to suffer.
 fn concerns_all(fault: &Fault) -> bool {
-    use FaultKind::{Busy, CannotOpen, Full, Io, ReadOnly};
-    matches!(fault.kind, Full | Io | Busy | ReadOnly | CannotOpen)
+    use FaultKind::{Busy, CannotOpen, Full, Io, ReadOnly, WentBack};
+    matches!(fault.kind, Full | Io | Busy | ReadOnly | CannotOpen | WentBack)
 }
 
 /// A database as the loop sees it: transactions one after the other, and the units that are written in them. All
@@ -102,7 +102,7 @@ pub trait Transactions {
     /// transaction before it answers.
     ///
     /// # Errors
-    /// The transaction was not written.
+    /// The transaction was not written. If the fault does not concern the whole database, it is done again singly.
     fn commit(&mut self) -> Result<(), Fault>;
 
     /// Ends a transaction that failed, if there is one.
@@ -240,23 +240,27 @@ fn write<T: Transactions>(
         whole = apply_plainly(database, &batch.units[outcomes.len()..], outcomes)?;
     }
     if whole {
-        match database.seal() {
+        match make_durable(database, usual, stats, started) {
             Err(fault) if concerns_all(&fault) => return Err(fault),
-            Err(_) => {
-                // Whose row it was is found out below, so nobody's outcome is known yet.
-                outcomes.clear();
-                whole = false;
-            }
-            Ok(()) => {}
+            // Whose row it was is found out below, so nobody's outcome is known yet.
+            Err(_) => outcomes.clear(),
+            Ok(()) => return Ok(()),
         }
     }
-    if !whole {
-        database.roll_back();
-        database.ended(false);
-        database.begin(true)?;
-        apply_singly(database, &batch.units, outcomes)?;
-        database.seal()?;
-    }
+    database.roll_back();
+    database.ended(false);
+    database.begin(true)?;
+    apply_singly(database, &batch.units, outcomes)?;
+    make_durable(database, usual, stats, started)
+}
+
+fn make_durable<T: Transactions>(
+    database: &mut T,
+    usual: &mut Usual,
+    stats: &Stats,
+    started: Instant,
+) -> Result<(), Fault> {
+    database.seal()?;
     stats.apply.record(started.elapsed());
     let began = Instant::now();
     database.commit()?;

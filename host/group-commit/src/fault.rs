@@ -22,6 +22,8 @@ pub enum FaultKind {
     NotADatabase,
     /// A row contradicts what is there.
     Constraint,
+    /// The database has lost what it had committed: it was restored, or a standby that was behind took over.
+    WentBack,
     /// Anything else: a defect of the program.
     Other,
 }

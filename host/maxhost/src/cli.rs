@@ -153,6 +153,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// `maxhost db`.
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Bring the tables up to date, as a host does when it starts
+    Migrate,
+    /// Look whether the database can be used and is sound; changes nothing
+    Check,
+    /// Say that a database on a server was put back to an earlier moment: no number is given out twice
+    Restored,
+}
+
 /// `maxhost identity`.
 #[derive(Debug, Subcommand)]
 pub enum IdentityCommand {

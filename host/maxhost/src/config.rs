@@ -41,6 +41,8 @@ struct Settings {
     users: Option<PathBuf>,
     metrics: Option<String>,
     store: String,
+    password_file: Option<PathBuf>,
+    layout: Layout,
     cordapps: PathBuf,
     identities: PathBuf,
     network: PathBuf,
@@ -109,6 +111,10 @@ keys! {
         |s, raw| { s.metrics = Some(raw.text()?); Ok(()) };
     store.url = "\"sqlite:data/maxhost.db\"", true, "the database; its folder is the data folder",
         |s, raw| { s.store = raw.text()?; Ok(()) };
+    store.password_file = "\"\"", false, "a file with the password of a database on a server; MAXHOST_STORE_PASSWORD is stronger",
+        |s, raw| { s.password_file = optional_path(raw)?; Ok(()) };
+    store.layout = "\"schemas\"", false, "on a server: schemas gives each identity a schema of its own, shared puts all into one",
+        |s, raw| { s.layout = layout(&raw.text()?)?; Ok(()) };
     cordapps.dir = "\"cordapps\"", true, "installed components, *.wasm",
         |s, raw| { s.cordapps = raw.text()?.into(); Ok(()) };
     identities.dir = "\"identities\"", true, "manifests, one *.toml an identity; watched while the host runs",
@@ -171,6 +177,22 @@ fn memory(raw: &Raw) -> Result<Option<u64>, String> {
     }
 }
 
+fn layout(text: &str) -> Result<Layout, String> {
+    match text {
+        "schemas" => Ok(Layout::Schemas),
+        "shared" => Ok(Layout::Shared),
+        other => Err(format!("'{other}' is none of schemas, shared")),
+    }
+}
+
+/// An empty text is none.
+fn optional_path(raw: &Raw) -> Result<Option<PathBuf>, String> {
+    match raw {
+        Raw::Text(text) | Raw::Word(text) if text.trim().is_empty() => Ok(None),
+        raw => raw.text().map(|text| Some(text.into())),
+    }
+}
+
 fn evict(text: &str) -> Result<Evict, String> {
     match text {
         "after-linger" => Ok(Evict::AfterLinger),
@@ -197,6 +219,8 @@ impl Settings {
             users: None,
             metrics: None,
             store: "sqlite:data/maxhost.db".to_owned(),
+            password_file: None,
+            layout: Layout::default(),
             cordapps: defaults.cordapps,
             identities: "identities".into(),
             network: defaults.network,
@@ -233,8 +257,20 @@ pub struct Config {
     file: PathBuf,
     root: PathBuf,
     settings: Settings,
-    database: PathBuf,
+    database: Database,
 }
+
+/// Where the database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// In a file.
+    File(PathBuf),
+    /// On a PostgreSQL server, at this address.
+    Server(String),
+}
+
+/// The data folder of a host whose database is on a server.
+const DATA_FOLDER: &str = "data";
 
 impl Config {
     /// Reads the file, then the environment and the overrides (`section.key=value`).
@@ -285,10 +321,10 @@ impl Config {
         }
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let root = std::path::absolute(parent).unwrap_or_else(|_| parent.to_owned());
-        let database = database_path(&settings.store).map_err(|message| {
+        let database = database_of(&root, &settings.store).map_err(|message| {
             Problem::new(Code::ConfigInvalid, format!("{}: store.url: {message}", file.display()))
         })?;
-        Ok(Config { file: file.to_owned(), database: root.join(database), root, settings })
+        Ok(Config { file: file.to_owned(), database, root, settings })
     }
 
     /// The file it came from.
@@ -321,14 +357,31 @@ impl Config {
         self.root.join(&self.settings.keys)
     }
 
-    /// The database file.
-    pub fn database(&self) -> &Path {
+    /// The database.
+    pub fn database(&self) -> &Database {
         &self.database
     }
 
-    /// The folder of the database: what one host at a time may use.
-    pub fn data(&self) -> &Path {
-        self.database.parent().unwrap_or(&self.root)
+    /// How the database at this address of a server is opened.
+    ///
+    /// # Errors
+    /// `config-invalid`; `file-unreadable` if the password cannot be read.
+    pub fn postgres(&self, url: &str) -> Result<PostgresOptions, Problem> {
+        let password_file = self.settings.password_file.as_ref().map(|file| self.root.join(file));
+        let mut options = PostgresOptions::new(url, password_file.as_deref()).map_err(|error| match error {
+            AddressError::PasswordFile(..) => Problem::new(Code::FileUnreadable, error.to_string()),
+            _ => Problem::new(Code::ConfigInvalid, format!("{}: store.url: {error}", self.file.display())),
+        })?;
+        options.layout = self.settings.layout;
+        Ok(options)
+    }
+
+    /// What one host at a time may use: the folder of the database file, or `data`.
+    pub fn data(&self) -> PathBuf {
+        match &self.database {
+            Database::File(file) => file.parent().unwrap_or(&self.root).to_owned(),
+            Database::Server(_) => self.root.join(DATA_FOLDER),
+        }
     }
 
     /// Where compiled code is kept.
@@ -436,7 +489,7 @@ impl Config {
         let data = self.data();
         let defaults = HostOptions::new(&self.root, passphrase);
         HostOptions {
-            data: data.to_path_buf(),
+            data: data.clone(),
             broker: data.join("broker.db"),
             cordapps: self.cordapps(),
             code_cache: self.code(),
@@ -508,7 +561,7 @@ fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Res
     if let Some(key) = KEYS.iter().find(|key| variable_of(key) == variable) {
         return (key.set)(settings, &Raw::Word(value));
     }
-    if is_service_link(variable, &value) {
+    if variable == PASSWORD_VARIABLE || is_service_link(variable, &value) {
         return Ok(());
     }
     let looks_ours = KEYS.iter().any(|key| variable.starts_with(&format!("MAXHOST_{}_", prefix_of(key))));
@@ -552,14 +605,24 @@ fn apply_override(settings: &mut Settings, assignment: &str) -> Result<(), Strin
     (key.set)(settings, &Raw::Word(value.trim().to_owned()))
 }
 
-fn database_path(url: &str) -> Result<&str, String> {
+fn database_of(root: &Path, url: &str) -> Result<Database, String> {
     match url.split_once(':') {
         Some(("sqlite", path)) => {
             let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() || path.ends_with('/') { Err(format!("'{url}' names no file")) } else { Ok(path) }
+            if path.is_empty() || path.ends_with('/') {
+                return Err(format!("'{url}' names no file"));
+            }
+            Ok(Database::File(root.join(path)))
         }
-        Some((scheme, _)) => Err(format!("'{scheme}' is no database this version knows; write sqlite:PATH")),
-        None => Err(format!("'{url}' is not a database; write sqlite:PATH")),
+        // Looked at here too, so that a wrong address is told before anything is done; its password is not needed yet.
+        Some(("postgres" | "postgresql", _)) => match PostgresOptions::new(url, None) {
+            Ok(_) => Ok(Database::Server(url.to_owned())),
+            Err(error) => Err(error.to_string()),
+        },
+        Some((scheme, _)) => Err(format!(
+            "'{scheme}' is no database this version knows; write sqlite:PATH or postgres://ROLE@SERVER/DATABASE"
+        )),
+        None => Err("it is not a database; write sqlite:PATH or postgres://ROLE@SERVER/DATABASE".to_owned()),
     }
 }
 
@@ -610,7 +673,7 @@ mod tests {
         let mut expected = Settings::defaults();
         expected.passphrase_file = Some("keys/passphrase".into());
         assert_eq!(config.settings, expected);
-        assert_eq!(config.database(), Path::new("/srv/node/data/maxhost.db"));
+        assert_eq!(config.database(), &Database::File("/srv/node/data/maxhost.db".into()));
         assert_eq!(config.endpoint_file(), Path::new("/srv/node/data/endpoint"));
         parse(&format!("{}\n[flows]\nevict = \"never\"\n", template())).unwrap();
     }
@@ -633,12 +696,31 @@ mod tests {
             ("[limits]\ninstances = 0\n", "from 1 to"),
             ("[flows]\nshadow_replay = 1.5\n", "from 0.0 to 1.0"),
             ("[limits]\njournal_bytes = \"64\"\n", "with a unit"),
-            ("[store]\nurl = \"postgres://x\"\n", "postgres"),
+            ("[store]\nurl = \"postgres://x\"\n", "names no database"),
+            ("[store]\nurl = \"postgres://max@db/x\"\n", "sslmode=verify-full"),
+            ("[store]\nurl = \"postgres://max:secret@localhost/x\"\n", "store.password_file"),
+            ("[store]\nurl = \"mysql://localhost/x\"\n", "postgres://"),
+            ("[store]\nlayout = \"both\"\n", "schemas, shared"),
             ("[cordapps]\ndir = \"\"\n", "expected a text"),
         ] {
             let problem = parse(text).unwrap_err();
             assert!(problem.message.contains(word), "{text}: {problem}");
         }
+    }
+
+    #[test]
+    fn a_database_may_be_on_a_server() {
+        let config = parse("[store]\nurl = \"postgres://max@127.0.0.1/ledger\"\nlayout = \"shared\"\n").unwrap();
+        let url = "postgres://max@127.0.0.1/ledger";
+        assert_eq!(config.database(), &Database::Server(url.to_owned()));
+        assert_eq!(config.data(), Path::new("/srv/node/data"));
+        assert_eq!(config.postgres(url).unwrap().layout, Layout::Shared);
+        let password = [(PASSWORD_VARIABLE.to_owned(), "secret".to_owned())];
+        assert!(Config::parse(Path::new("maxhost.toml"), "", password.into_iter(), &[]).is_ok());
+        let problem = parse("[store]\nurl = \"postgres://max:s3cret@localhost/x\"\n").unwrap_err();
+        assert!(!problem.to_string().contains("s3cret"), "{problem}");
+        let config = parse("[store]\nurl = \"postgres://max@127.0.0.1/x\"\npassword_file = \"none\"\n").unwrap();
+        assert_eq!(config.postgres("postgres://max@127.0.0.1/x").unwrap_err().code, Code::FileUnreadable);
     }
 
     #[test]
@@ -698,7 +780,7 @@ mod tests {
     #[test]
     fn relative_paths_start_at_the_file() {
         let config = parse("[store]\nurl = \"sqlite:///var/lib/x.db\"\n[keys]\ndir = \"../k\"\n").unwrap();
-        assert_eq!(config.database(), Path::new("/var/lib/x.db"));
+        assert_eq!(config.database(), &Database::File("/var/lib/x.db".into()));
         assert_eq!(config.keys(), Path::new("/srv/node/../k"));
     }
 }

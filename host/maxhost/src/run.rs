@@ -26,7 +26,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::context::{Context, Outcome};
 use crate::files;
 use folders::Looked;
@@ -97,9 +97,10 @@ fn connections(wanted: usize, files: usize) -> usize {
 async fn serve(config: Config, files: usize, started: Instant, events: &Events) -> Result<(), Problem> {
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
-    files::create_private_dir(config.data())?;
-    let mut lock = DataLock::acquire(config.data())?;
-    files::narrow(config.data());
+    let data = config.data();
+    files::create_private_dir(&data)?;
+    let mut lock = DataLock::acquire(&data)?;
+    files::narrow(&data);
 
     let logins = logins::start(&config, stop.clone())?;
     let metrics = metrics::bind(&config).await?;
@@ -205,6 +206,14 @@ async fn guard_folder(mut lock: DataLock, folder: PathBuf, stop: CancellationTok
             Err(error) => tracing::warn!(%error, "the lock of the data folder cannot be looked at; tried again"),
         }
     }
+}
+
+async fn open_store(config: &Config) -> Result<Store, Problem> {
+    match config.database() {
+        Database::File(path) => SqliteStore::open(SqliteOptions::new(path)).await,
+        Database::Server(url) => PostgresStore::open(config.postgres(url)?).await,
+    }
+    .map_err(Problem::from)
 }
 
 /// The first signal asks for an orderly stop, the second ends the process at once.

@@ -143,6 +143,9 @@ codes! {
     StoreFailed = "store-failed", Unavailable, "see the host's log for the database's message; the work is retried";
     DiskFull = "disk-full", Unavailable, "free space on the disk of the data folder; waiting work goes on by itself";
     StoreIncompatible = "store-incompatible", Refused, "run the version of maxhost that wrote this data folder, or a newer one";
+    StoreUnreachable = "store-unreachable", Unavailable, "start the database server, or correct the address in store.url";
+    StoreDenied = "store-denied", Refused, "give the host a role, a password and a database that the server accepts: docs/operating.md says which rights the role needs";
+    StoreWentBack = "store-went-back", Failed, "find out which copy of the database is the right one, and start the host again on it";
     OwnershipRefused = "ownership-refused", Refused, "give the host the ownership service that its database is used with, and credentials that it accepts";
     FileNotFound = "file-not-found", NotFound, "correct the name: there is no such file or folder";
     FileUnreadable = "file-unreadable", Refused, "check what the file is and that you may read it";

@@ -8,8 +8,8 @@ use maxhost_group_commit::{Failure, Fault};
 use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_sqlite::{SqliteError, Writer};
 use maxhost_store::{
-    Backlog, Claim, End, FencingToken, FlowVersion, IdAllocator, IdentityRecord, Job, Keep, LeftBehind, NOBODY,
-    NewFlow, Orphan, OutboxContent, Outcome, Quotas, Rows, RunId, StateChange, StoreError, Waiting, rules,
+    Backlog, Claim, End, FencingToken, FlowVersion, HostRows, IdAllocator, IdentityRecord, Job, Keep, LeftBehind,
+    NOBODY, NewFlow, Orphan, OutboxContent, Outcome, Quotas, Rows, RunId, StateChange, StoreError, Waiting, rules,
 };
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
@@ -308,22 +308,6 @@ impl Rows for SqliteRows<'_> {
         self.sql.identity.query_row([identity.0], identity_record).optional().map_err(fault)
     }
 
-    fn add_identity(&mut self, name: &str) -> Result<IdentityRow, Fault> {
-        self.sql.add_identity.execute([name]).map_err(fault)?;
-        let read = |row: &Row<'_>| Ok((IdentityRow(row.get(0)?), claim(row, 1)?));
-        let (row, claim) = self.sql.find_identity.query_row([name], read).map_err(fault)?;
-        self.claims.insert(row, claim);
-        Ok(row)
-    }
-
-    fn set_claim(&mut self, identity: IdentityRow, claim: Claim, key_fp: Option<&[u8; 32]>) -> Result<(), Fault> {
-        let key_fp = key_fp.map(|key_fp| &key_fp[..]);
-        let row = params![identity.0, claim.token.generation, claim.token.epoch, claim.run.0, key_fp];
-        self.sql.set_claim.execute(row).map_err(fault)?;
-        self.claims.insert(identity, claim);
-        Ok(())
-    }
-
     fn release(&mut self, identity: IdentityRow, wake_at: Option<i64>) -> Result<(), Fault> {
         self.sql.release.execute(params![identity.0, wake_at]).map_err(fault)?;
         if let Some(claim) = self.claims.get_mut(&identity) {
@@ -493,6 +477,24 @@ impl Rows for SqliteRows<'_> {
 
     fn remove_client(&mut self, identity: IdentityRow, user: &str, client_id: &str) -> Result<(), Fault> {
         self.sql.remove_client.execute(params![identity.0, user, client_id]).map(drop).map_err(fault)
+    }
+}
+
+impl HostRows for SqliteRows<'_> {
+    fn add_identity(&mut self, name: &str) -> Result<IdentityRow, Fault> {
+        self.sql.add_identity.execute([name]).map_err(fault)?;
+        let read = |row: &Row<'_>| Ok((IdentityRow(row.get(0)?), claim(row, 1)?));
+        let (row, claim) = self.sql.find_identity.query_row([name], read).map_err(fault)?;
+        self.claims.insert(row, claim);
+        Ok(row)
+    }
+
+    fn set_claim(&mut self, identity: IdentityRow, claim: Claim, key_fp: Option<&[u8; 32]>) -> Result<(), Fault> {
+        let key_fp = key_fp.map(|key_fp| &key_fp[..]);
+        let row = params![identity.0, claim.token.generation, claim.token.epoch, claim.run.0, key_fp];
+        self.sql.set_claim.execute(row).map_err(fault)?;
+        self.claims.insert(identity, claim);
+        Ok(())
     }
 
     fn expire(&mut self, limit: u32) -> Result<u64, Fault> {

@@ -139,6 +139,14 @@ impl Backlog {
         self.inbound.entry(identity).or_default().add(messages, bytes);
     }
 
+    /// Forgets what is known of an identity that another host may have written for, so that it can be counted anew.
+    /// Only between transactions.
+    pub fn forget(&mut self, identity: IdentityRow) {
+        self.inbound.remove(&identity);
+        self.outbound.remove(&identity);
+        self.flows.retain(|_, flow| flow.identity != identity.0);
+    }
+
     /// What waits for an identity.
     #[must_use]
     pub fn inbound(&self, identity: IdentityRow) -> Waiting {
@@ -219,12 +227,13 @@ impl Backlog {
     }
 
     /// A point to which [`Backlog::undo_to`] goes back.
-    pub(crate) fn mark(&self) -> usize {
+    #[must_use]
+    pub fn mark(&self) -> usize {
         self.undo.len()
     }
 
     /// Undoes what was changed since.
-    pub(crate) fn undo_to(&mut self, mark: usize) {
+    pub fn undo_to(&mut self, mark: usize) {
         for before in self.undo.drain(mark.min(self.undo.len())..).rev() {
             match before {
                 Before::Inbound(identity, waiting) => put_back(&mut self.inbound, identity, waiting),
@@ -320,6 +329,16 @@ mod tests {
         assert_eq!(backlog.inbound(BOB), Waiting { messages: 2, bytes: 100 + NOTED_EVERY });
         assert!(backlog.looked(FLOW), "the note must go");
         assert_eq!(backlog.inbound(BOB), Waiting::default());
+        assert!(!backlog.looked(FLOW));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_counted_anew() {
+        let mut backlog = small();
+        backlog.load_flow(BOB, FLOW, 2, 200);
+        backlog.load_outbox(BOB, 1, 10);
+        backlog.forget(BOB);
+        assert_eq!((backlog.inbound(BOB), backlog.outbound(BOB)), (Waiting::default(), Waiting::default()));
         assert!(!backlog.looked(FLOW));
     }
 

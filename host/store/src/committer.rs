@@ -1,4 +1,5 @@
-//! The one way to change a database: jobs for its committer.
+//! The one way to change a database: jobs for its committer. What is not about rows of one identity (claims, names,
+//! purging) a database may do beside its queue.
 
 use async_trait::async_trait;
 use maxhost_group_commit::{Bounds, CommitHint, GroupStats, Queue, Refused, Stats};
@@ -172,6 +173,36 @@ pub trait Committer: Send + Sync + 'static {
 
     /// Takes no more jobs, commits what waits and ends. Every call from then on gets [`StoreError::Closed`].
     async fn close(&self);
+
+    /// Makes identities of these names known. See [`crate::Store::register_identities`].
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    async fn register(&self, names: Vec<String>) -> Result<Vec<IdentityRow>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Job::Register { names, reply });
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Claims identities for this run. See [`crate::Store::claim_all`].
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    async fn claim_all(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Job::Claim { requests, reply });
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Forgets what has been kept for long enough. See [`crate::Store::purge`].
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Job::Purge { limit, reply });
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
 
     /// Says that a unit is about to be handed in: the committer waits a moment for it, instead of syncing twice in a
     /// row. Drop the hint when the unit is handed in, or when there will be none soon.

@@ -103,6 +103,27 @@ pub enum StoreError {
         /// The newest version known here.
         supported: i64,
     },
+    /// The server does not answer.
+    #[error("the database server {place} cannot be reached: {source}")]
+    Unreachable {
+        /// The server and the database, without a password.
+        place: String,
+        /// What was tried last.
+        #[source]
+        source: Fault,
+    },
+    /// The server refuses the role, its password, the database or a right that is needed.
+    #[error("the database server {place} refuses the host: {source}")]
+    Denied {
+        /// The server and the database, without a password.
+        place: String,
+        /// What the server said.
+        #[source]
+        source: Fault,
+    },
+    /// The database has lost what it had committed. Nothing more is written by this run.
+    #[error("the database has lost commits: {0}")]
+    WentBack(#[source] Fault),
     /// The file or its folder may not be written.
     #[error("{} cannot be written", .path.display())]
     ReadOnly {
@@ -160,6 +181,7 @@ impl From<Fault> for StoreError {
             FaultKind::Full => StoreError::Full(fault),
             FaultKind::Busy => StoreError::Busy(fault),
             FaultKind::Constraint => StoreError::Conflict(Conflict::Constraint),
+            FaultKind::WentBack => StoreError::WentBack(fault),
             FaultKind::Corrupt => StoreError::Corrupt { table: "(unknown)", key: fault.to_string() },
             _ => StoreError::Io(fault),
         }
@@ -200,6 +222,9 @@ impl From<StoreError> for Problem {
             StoreError::Incompatible { found, supported, .. } => Problem::new(Code::StoreIncompatible, message)
                 .detail("found", found.to_string())
                 .detail("supported", supported.to_string()),
+            StoreError::Unreachable { .. } => Problem::new(Code::StoreUnreachable, message),
+            StoreError::Denied { .. } => Problem::new(Code::StoreDenied, message),
+            StoreError::WentBack(_) => Problem::new(Code::StoreWentBack, message),
             StoreError::ReadOnly { path, .. } => {
                 Problem::new(Code::DirectoryUnwritable, message).detail("path", path.display().to_string())
             }

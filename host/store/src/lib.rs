@@ -42,6 +42,6 @@ pub use record::{
     Client, FlowFilter, FlowRecord, FlowState, FlowVersion, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,
     OutboxContent, OutboxDestination, OutboxRow, StoredJournal,
 };
-pub use rows::{End, LeftBehind, Orphan, Rows, StateChange};
+pub use rows::{End, HostRows, LeftBehind, Orphan, Rows, StateChange};
 pub use store::{Database, Store};
 pub use unit::{AttemptToken, CommitUnit, Done, Receipt};

@@ -69,13 +69,6 @@ pub trait Rows {
     /// Everything about an identity.
     fn identity(&mut self, identity: IdentityRow) -> Result<Option<IdentityRecord>, Fault>;
 
-    /// The row of the identity of this name, which is made if there is none.
-    fn add_identity(&mut self, name: &str) -> Result<IdentityRow, Fault>;
-
-    /// Makes an identity's row show this claim, clears its wake-up time, and counts it as not let go in order. The
-    /// fingerprint is written if the row has none.
-    fn set_claim(&mut self, identity: IdentityRow, claim: Claim, key_fp: Option<&[u8; 32]>) -> Result<(), Fault>;
-
     /// Makes an identity's row show no owner.
     fn release(&mut self, identity: IdentityRow, wake_at: Option<i64>) -> Result<(), Fault>;
 
@@ -110,7 +103,7 @@ pub trait Rows {
     fn note_waiting(&mut self, flow: FlowRow, waiting: Waiting) -> Result<(), Fault>;
 
     /// Ends a live flow of this identity: its log and inbox go, its row is kept as an ended one or goes too, and then
-    /// its client id is free. What is kept goes by [`Rows::expire`] when the host has run for as long as the end was to
+    /// its client id is free. What is kept goes by [`HostRows::expire`] when the host has run for as long as the end was to
     /// be kept. False if there is no such flow.
     fn end_flow(&mut self, identity: IdentityRow, flow: FlowRow, end: &End<'_>) -> Result<bool, Fault>;
 
@@ -152,6 +145,17 @@ pub trait Rows {
 
     /// Removes a client id.
     fn remove_client(&mut self, identity: IdentityRow, user: &str, client_id: &str) -> Result<(), Fault>;
+}
+
+/// What a database needs beside [`Rows`] whose committer also registers, claims and purges.
+#[allow(clippy::missing_errors_doc)]
+pub trait HostRows: Rows {
+    /// The row of the identity of this name, which is made if there is none.
+    fn add_identity(&mut self, name: &str) -> Result<IdentityRow, Fault>;
+
+    /// Makes an identity's row show this claim, clears its wake-up time, and counts it as not let go in order. The
+    /// fingerprint is written if the row has none.
+    fn set_claim(&mut self, identity: IdentityRow, claim: Claim, key_fp: Option<&[u8; 32]>) -> Result<(), Fault>;
 
     /// Forgets up to `limit` ended flows that were kept for long enough, with the client ids that name them. Returns how
     /// many went.

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::claim::{Author, ClaimRequest};
-use crate::committer::{Claimed, Committer, Job, Reply};
+use crate::committer::{Claimed, Committer, Job};
 use crate::error::StoreError;
 use crate::op::Op;
 use crate::reader::{ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader};
@@ -72,7 +72,7 @@ impl Store {
     /// The retriable ones, and [`StoreError::Closed`].
     pub async fn register_identities<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<IdentityRow>, StoreError> {
         let names = names.iter().map(|name| name.as_ref().to_owned()).collect();
-        self.ask(|reply| Job::Register { names, reply }).await
+        self.database.register(names).await
     }
 
     /// Claims identities for this run, in one transaction: from then on only units that carry the claim are written.
@@ -85,7 +85,7 @@ impl Store {
     /// an equal or later one, [`crate::Conflict::IdentityMoved`], [`crate::Conflict::KeyMismatch`],
     /// [`crate::Conflict::IdentityUnknown`].
     pub async fn claim_all(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
-        self.ask(|reply| Job::Claim { requests, reply }).await
+        self.database.claim_all(requests).await
     }
 
     /// Claims one identity. See [`Store::claim_all`].
@@ -105,12 +105,6 @@ impl Store {
     /// # Errors
     /// The retriable ones, and [`StoreError::Closed`].
     pub async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
-        self.ask(|reply| Job::Purge { limit, reply }).await
-    }
-
-    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.hand_in(job(reply));
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        self.database.purge(limit).await
     }
 }

@@ -101,10 +101,9 @@ async fn the_client_id_of_another_user_is_not_shared() {
     host.end(&flow.flow_id).await.result();
     host.stop();
     // There is one user as yet: another one is made in the database.
-    let database = network.database();
-    database.execute("UPDATE client SET user = 'somebody else'", []).unwrap();
-    database.execute("UPDATE ended SET user = 'somebody else'", []).unwrap();
-    drop(database);
+    for table in ["client", "ended"] {
+        assert_eq!(network.sql(&format!("UPDATE {table} SET \"user\" = 'somebody else'")), "");
+    }
     let host = network.run();
     let finished = host.client().finished_client_ids(pb::FinishedClientIdsRequest { identity: None }).await.unwrap();
     assert!(finished.finished.is_empty(), "what others started is not shown");
@@ -115,7 +114,5 @@ async fn the_client_id_of_another_user_is_not_shared() {
     host.end(&ours.flow_id).await.result();
     let finished = host.client().finished_client_ids(pb::FinishedClientIdsRequest { identity: None }).await.unwrap();
     assert_eq!(finished.finished.len(), 1);
-    let database = network.database();
-    let count = "SELECT count(*) FROM client WHERE client_id = 'theirs'";
-    assert_eq!(database.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 2);
+    assert_eq!(network.sql("SELECT count(*) FROM client WHERE client_id = 'theirs'"), "2");
 }

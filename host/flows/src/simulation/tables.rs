@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use maxhost_model::{FlowRow, IdentityRow, RunId, SessionId};
 use maxhost_store::{
-    Backlog, Claim, End, FlowRecord, FlowState, FlowVersion, IdentityRecord, LateConfirm, LeftBehind, LeftWork, NOBODY,
-    NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, Rows, StateChange, StoredJournal, UNCLAIMED, Waiting,
+    Backlog, Claim, End, FlowRecord, FlowState, FlowVersion, HostRows, IdentityRecord, LateConfirm, LeftBehind,
+    LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, Rows, StateChange, StoredJournal, UNCLAIMED,
+    Waiting,
 };
 
 /// What a fault of the database would be; there is none in here.
@@ -265,25 +266,6 @@ impl Rows for Tables {
         Ok(self.identities.rows.get(&identity).cloned())
     }
 
-    fn add_identity(&mut self, name: &str) -> Answer<IdentityRow> {
-        if let Some(record) = self.identities.rows.values().find(|record| record.name == name) {
-            return Ok(record.row);
-        }
-        let row = IdentityRow(self.identities.rows.len() as i64 + 1);
-        let (name, claim) = (name.to_owned(), UNCLAIMED);
-        let record = IdentityRecord { row, name, claim, wake_at: None, unclean: 0, moved_to: None, key_fp: None };
-        self.identities.put(row, record);
-        Ok(row)
-    }
-
-    fn set_claim(&mut self, identity: IdentityRow, claim: Claim, key_fp: Option<&[u8; 32]>) -> Answer<()> {
-        if let Some(record) = self.identities.rows.get(&identity).cloned() {
-            let (key_fp, unclean) = (record.key_fp.or(key_fp.copied()), record.unclean + 1);
-            self.identities.put(identity, IdentityRecord { claim, wake_at: None, unclean, key_fp, ..record });
-        }
-        Ok(())
-    }
-
     fn release(&mut self, identity: IdentityRow, wake_at: Option<i64>) -> Answer<()> {
         if let Some(record) = self.identities.rows.get(&identity).cloned() {
             let claim = Claim { run: NOBODY, ..record.claim };
@@ -445,6 +427,27 @@ impl Rows for Tables {
 
     fn remove_client(&mut self, identity: IdentityRow, user: &str, client_id: &str) -> Answer<()> {
         self.clients.take(&(identity, user.to_owned(), client_id.to_owned()));
+        Ok(())
+    }
+}
+
+impl HostRows for Tables {
+    fn add_identity(&mut self, name: &str) -> Answer<IdentityRow> {
+        if let Some(record) = self.identities.rows.values().find(|record| record.name == name) {
+            return Ok(record.row);
+        }
+        let row = IdentityRow(self.identities.rows.len() as i64 + 1);
+        let (name, claim) = (name.to_owned(), UNCLAIMED);
+        let record = IdentityRecord { row, name, claim, wake_at: None, unclean: 0, moved_to: None, key_fp: None };
+        self.identities.put(row, record);
+        Ok(row)
+    }
+
+    fn set_claim(&mut self, identity: IdentityRow, claim: Claim, key_fp: Option<&[u8; 32]>) -> Answer<()> {
+        if let Some(record) = self.identities.rows.get(&identity).cloned() {
+            let (key_fp, unclean) = (record.key_fp.or(key_fp.copied()), record.unclean + 1);
+            self.identities.put(identity, IdentityRecord { claim, wake_at: None, unclean, key_fp, ..record });
+        }
         Ok(())
     }
 

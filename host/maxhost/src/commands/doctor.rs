@@ -13,7 +13,7 @@ use maxhost_store::DataLock;
 use serde_json::{Value, json};
 
 use super::{cordapp, cordapp_build};
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::context::{Context, Outcome};
 use crate::run::LARGEST_MANIFEST;
 use crate::units::show_size;
@@ -67,7 +67,7 @@ pub fn execute(context: &Context) -> Outcome {
         checks.push(certificates(config));
         checks.push(cordapps(config));
         checks.push(disk(config));
-        checks.extend(database(config));
+        checks.extend(database(context, config));
         checks.push(host(context, config));
         checks.push(port(context, config));
     }
@@ -75,6 +75,16 @@ pub fn execute(context: &Context) -> Outcome {
     checks.push(open_files());
     checks.push(wasm_target());
 
+    Ok(show(context, &checks))
+}
+
+/// Looks at the database alone; exit code 1 if something is wrong.
+pub fn check_database(context: &Context) -> Outcome {
+    let config = context.config()?;
+    Ok(show(context, &database(context, &config)))
+}
+
+fn show(context: &Context, checks: &[Check]) -> u8 {
     let healthy = checks.iter().all(|check| check.ok);
     let values: Vec<Value> = checks
         .iter()
@@ -83,7 +93,7 @@ pub fn execute(context: &Context) -> Outcome {
     if context.out.is_json() {
         context.out.list(&values, &[], |_| vec![]);
     } else {
-        for check in &checks {
+        for check in checks {
             let mark = if check.ok { "ok    " } else { "WRONG " };
             context.out.data(&format!("{mark} {:12} {}", check.check, render::printable(&check.detail)));
             if let Some(remedy) = &check.remedy {
@@ -91,7 +101,7 @@ pub fn execute(context: &Context) -> Outcome {
             }
         }
     }
-    Ok(if healthy { 0 } else { Code::Internal.class().exit_code() })
+    if healthy { 0 } else { Code::Internal.class().exit_code() }
 }
 
 fn folders(config: &Config) -> Vec<Check> {
@@ -110,7 +120,7 @@ fn folders(config: &Config) -> Vec<Check> {
     };
     let data = config.data();
     let data =
-        if data.exists() { one("data", data, "") } else { fine("data", format!("{} will be made", data.display())) };
+        if data.exists() { one("data", &data, "") } else { fine("data", format!("{} will be made", data.display())) };
     vec![
         data,
         one("identities", &config.identities(), "make the folder, or correct identities.dir"),
@@ -125,10 +135,10 @@ fn data_files(config: &Config) -> Check {
         return fine("private", format!("{} will be made, for its owner only", data.display()));
     }
     let mut exposed = Vec::new();
-    if is_exposed(data) {
-        exposed.push(data.to_owned());
+    if is_exposed(&data) {
+        exposed.push(data.clone());
     }
-    let entries = std::fs::read_dir(data).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(&data).into_iter().flatten().flatten();
     exposed.extend(entries.map(|entry| entry.path()).filter(|path| is_exposed(path)));
     match exposed.first() {
         None => fine("private", format!("{} is its owner's only", data.display())),
@@ -350,9 +360,16 @@ fn free_space(path: &Path) -> Option<u64> {
 }
 
 /// The database is sound, and no flow in it needs a person. A host may be using it.
-fn database(config: &Config) -> Vec<Check> {
-    let file = config.database().display();
-    match maxhost_store_sqlite::examine(config.database(), DATABASE_TIME) {
+fn database(context: &Context, config: &Config) -> Vec<Check> {
+    match config.database() {
+        Database::File(path) => database_file(path),
+        Database::Server(url) => database_server(context, config, url),
+    }
+}
+
+fn database_file(path: &Path) -> Vec<Check> {
+    let file = path.display();
+    match maxhost_store_sqlite::examine(path, DATABASE_TIME) {
         Ok(None) => vec![fine("database", format!("{file} will be made"))],
         Ok(Some(found)) => {
             let sound = match found.complete {
@@ -370,6 +387,32 @@ fn database(config: &Config) -> Vec<Check> {
     }
 }
 
+fn database_server(context: &Context, config: &Config, url: &str) -> Vec<Check> {
+    let found = config.postgres(url).and_then(|options| {
+        let place = options.place();
+        let found = context.block_on(async move {
+            maxhost_store_postgres::examine(&options, DATABASE_TIME).await.map_err(Problem::from)
+        })?;
+        Ok((place, found))
+    });
+    let (place, found) = match found {
+        Ok(found) => found,
+        Err(problem) => return vec![wrong("database", problem.message, problem.remedy)],
+    };
+    if !found.trouble.is_empty() {
+        let remedy = "docs/operating.md says what a database server must be like";
+        return found.trouble.iter().map(|trouble| wrong("database", format!("{place}: {trouble}"), remedy)).collect();
+    }
+    if found.version == 0 {
+        return vec![fine("database", format!("{place} answers (PostgreSQL {}); tables will be made", found.server))];
+    }
+    let about = format!(
+        "{place} answers (PostgreSQL {}); schema version {}, {} identities, {} flows have not ended",
+        found.server, found.version, found.identities, found.live
+    );
+    vec![fine("database", about), hospital(found.hospital)]
+}
+
 fn hospital(flows: u64) -> Check {
     match flows {
         0 => fine("hospital", "no flow needs a person"),
@@ -382,7 +425,8 @@ fn hospital(flows: u64) -> Check {
 }
 
 fn host(context: &Context, config: &Config) -> Check {
-    let holder = if config.data().is_dir() { DataLock::holder(config.data()) } else { None };
+    let data = config.data();
+    let holder = if data.is_dir() { DataLock::holder(&data) } else { None };
     let Some(holder) = holder else {
         return fine("host", "none is running");
     };
@@ -401,7 +445,8 @@ fn host(context: &Context, config: &Config) -> Check {
 /// The port is free, or ours.
 fn port(context: &Context, config: &Config) -> Check {
     let listen = config.listen();
-    let ours = config.data().is_dir() && DataLock::holder(config.data()).is_some();
+    let data = config.data();
+    let ours = data.is_dir() && DataLock::holder(&data).is_some();
     if ours || listen.ends_with(":0") {
         return fine("port", listen.to_owned());
     }

@@ -1,32 +1,44 @@
 //! The rules of claiming an identity and of letting it go.
 
 use maxhost_group_commit::Failure;
-use maxhost_model::{Claim, IdentityRow};
+use maxhost_model::{Claim, IdentityRow, RunId};
 
 use crate::claim::ClaimRequest;
 use crate::conflict::Conflict;
 use crate::error::StoreError;
 use crate::op::IdentityOp;
-use crate::rows::Rows;
+use crate::record::IdentityRecord;
+use crate::rows::{HostRows, Rows};
 use crate::rules::{Failed, refuse};
 
-pub(super) fn claim<R: Rows>(rows: &mut R, request: &ClaimRequest) -> Result<Claim, Failed> {
+/// What becomes of a claim, for an identity whose row says this.
+///
+/// # Errors
+/// [`Conflict::IdentityUnknown`], [`Conflict::IdentityMoved`], [`Conflict::KeyMismatch`], and [`StoreError::Fenced`] if
+/// the row shows an equal or a later claim.
+pub fn decide_claim(record: Option<&IdentityRecord>, request: &ClaimRequest, run: RunId) -> Result<Claim, StoreError> {
     let identity = request.identity;
-    let record = rows.identity(identity)?.ok_or_else(|| refuse(Conflict::IdentityUnknown(identity)))?;
+    let record = record.ok_or(Conflict::IdentityUnknown(identity))?;
     if record.moved_to.is_some() {
-        return Err(refuse(Conflict::IdentityMoved(identity)));
+        return Err(Conflict::IdentityMoved(identity).into());
     }
     if let (Some(recorded), Some(shown)) = (&record.key_fp, &request.key_fp)
         && recorded != shown
     {
-        return Err(refuse(Conflict::KeyMismatch(identity)));
+        return Err(Conflict::KeyMismatch(identity).into());
     }
-    let claim = Claim { token: request.token, run: rows.run() };
+    let claim = Claim { token: request.token, run };
     if !claim.may_replace(record.claim.token, record.owner()) {
-        return Err(Failure::Unit(StoreError::Fenced { identity, claim, current: record.claim }));
+        return Err(StoreError::Fenced { identity, claim, current: record.claim });
     }
-    if claim != record.claim {
-        rows.set_claim(identity, claim, request.key_fp.as_ref())?;
+    Ok(claim)
+}
+
+pub(super) fn claim<R: HostRows>(rows: &mut R, request: &ClaimRequest) -> Result<Claim, Failed> {
+    let record = rows.identity(request.identity)?;
+    let claim = decide_claim(record.as_ref(), request, rows.run()).map_err(Failure::Unit)?;
+    if record.is_some_and(|record| record.claim != claim) {
+        rows.set_claim(request.identity, claim, request.key_fp.as_ref())?;
     }
     Ok(claim)
 }

@@ -12,38 +12,22 @@ use crate::committer::{Job, Outcome};
 use crate::conflict::Conflict;
 use crate::error::StoreError;
 use crate::op::Op;
-use crate::rows::Rows;
+use crate::rows::{HostRows, Rows};
 use crate::unit::{AttemptToken, CommitUnit, Receipt};
 
-pub(crate) type Failed = Failure<StoreError>;
+pub use identities::decide_claim;
+
+/// Why a unit is not written.
+pub type Failed = Failure<StoreError>;
 
 /// Applies a job within the transaction under way. `again`: it was applied before, and the transaction was rolled back
 /// because of a later job.
 ///
 /// # Errors
 /// As [`Failure`] says. A unit that is refused for its claim or for want of room has changed nothing.
-pub fn apply<R: Rows>(rows: &mut R, job: &Job, again: bool) -> Result<Outcome, Failed> {
+pub fn apply<R: HostRows>(rows: &mut R, job: &Job, again: bool) -> Result<Outcome, Failed> {
     match job {
-        Job::Unit(unit) => {
-            let attempt = unit.attempt.as_ref();
-            // Applied again, a unit may find its attempt revoked by the later unit that caused the repetition.
-            if !again && attempt.into_iter().chain(&unit.depends_on).any(AttemptToken::is_revoked) {
-                if let Some(attempt) = attempt {
-                    attempt.revoke();
-                }
-                return Err(Failure::Unit(StoreError::Superseded));
-            }
-            let mark = rows.backlog().mark();
-            let written = apply_unit(rows, unit);
-            if written.is_err() {
-                rows.backlog().undo_to(mark);
-            }
-            // At once, not when the unit is told: the next unit of the attempt may be in this very batch.
-            if let (Err(_), Some(attempt)) = (&written, attempt) {
-                attempt.revoke();
-            }
-            written.map(Outcome::Receipt)
-        }
+        Job::Unit(unit) => apply_unit(rows, unit, again).map(Outcome::Receipt),
         Job::Register { names, .. } => {
             let rows: Result<_, Fault> = names.iter().map(|name| rows.add_identity(name)).collect();
             Ok(Outcome::Rows(rows?))
@@ -70,7 +54,32 @@ pub fn apply<R: Rows>(rows: &mut R, job: &Job, again: bool) -> Result<Outcome, F
     }
 }
 
-fn apply_unit<R: Rows>(rows: &mut R, unit: &CommitUnit) -> Result<Receipt, Failed> {
+/// Applies a unit. See [`apply`].
+///
+/// # Errors
+/// As [`Failure`] says.
+pub fn apply_unit<R: Rows>(rows: &mut R, unit: &CommitUnit, again: bool) -> Result<Receipt, Failed> {
+    let attempt = unit.attempt.as_ref();
+    // Applied again, a unit may find its attempt revoked by the later unit that caused the repetition.
+    if !again && attempt.into_iter().chain(&unit.depends_on).any(AttemptToken::is_revoked) {
+        if let Some(attempt) = attempt {
+            attempt.revoke();
+        }
+        return Err(Failure::Unit(StoreError::Superseded));
+    }
+    let mark = rows.backlog().mark();
+    let written = write_unit(rows, unit);
+    if written.is_err() {
+        rows.backlog().undo_to(mark);
+    }
+    // At once, not when the unit is told: the next unit of the attempt may be in this very batch.
+    if let (Err(_), Some(attempt)) = (&written, attempt) {
+        attempt.revoke();
+    }
+    written
+}
+
+fn write_unit<R: Rows>(rows: &mut R, unit: &CommitUnit) -> Result<Receipt, Failed> {
     let author = unit.author;
     match rows.claim(author.identity)? {
         Some(current) if current == author.claim => {}

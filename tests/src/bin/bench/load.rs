@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::installation::{HostProcess, cpu_of};
 use hdrhistogram::Histogram;
+use maxhost_postgres_server::Server;
 
 use crate::figures::{Goal, Report, median};
 use crate::setting::{Clients, Outcome, Setting, party, runtime};
@@ -49,6 +50,62 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     report.add("resident memory of the host after that", host.resident() as f64 / 1e6, "MB", Goal::None);
     host.stop()?;
     Ok(())
+}
+
+/// The same with the database on a PostgreSQL server, whose processes count too. The server is as it comes, but for its
+/// memory, and lies on the same file system as the host.
+pub fn measure_on_server(setting: &Setting, report: &mut Report) -> Outcome {
+    let installation = setting.small()?;
+    let server = Server::start("shared_buffers = 512MB\nmax_wal_size = 4GB")?;
+    server.create_database("bench")?;
+    let settings = [
+        format!("store.url={}", server.tcp_url("bench")),
+        format!("store.password_file={}", server.password_file().display()),
+    ];
+    let host = installation.start(&settings)?;
+    let runtime = runtime()?;
+    let clients = runtime.block_on(Clients::connect(&host))?;
+    for concurrency in [1, 16, 256] {
+        if setting.quick && concurrency != 256 {
+            continue;
+        }
+        report.group(match concurrency {
+            1 => "ping-pong(10) on PostgreSQL, 1 at once (24 steps a flow)",
+            16 => "ping-pong(10) on PostgreSQL, 16 at once (24 steps a flow)",
+            _ => "ping-pong(10) on PostgreSQL, 256 at once (24 steps a flow)",
+        });
+        let (mut results, mut servers) = (Vec::new(), Vec::new());
+        for _ in 0..setting.rounds() {
+            let before = cpu_of_server(&server);
+            let began = Instant::now();
+            let round = runtime.block_on(round(setting, &host, &clients, 10, concurrency))?;
+            // The second in which the load begins counts for the server too: its share of the time is taken off.
+            let share = round.seconds / began.elapsed().as_secs_f64();
+            servers.push((cpu_of_server(&server) - before).as_secs_f64() * 1e6 * share / (round.flows * 24.0));
+            results.push(round);
+        }
+        let of = |figure: &dyn Fn(&Round) -> f64| median(results.iter().map(figure).collect());
+        let host_cpu = of(&|r| r.cpu.as_secs_f64() * 1e6 / (r.flows * 24.0));
+        let server_cpu = median(servers);
+        let (rate, cpu) = match concurrency {
+            256 => (Goal::AtLeast(15_000.0), Goal::AtMost(120.0)),
+            _ => (Goal::None, Goal::None),
+        };
+        report.add("durable steps", of(&|r| r.flows * 24.0 / r.seconds), "/s", rate);
+        report.add("CPU of host and server together a step", host_cpu + server_cpu, "µs", cpu);
+        report.add("CPU of the server a step", server_cpu, "µs", Goal::None);
+        report.add("steps a commit, as the host counts them", of(&|r| r.steps / r.commits), "", Goal::None);
+        report.add("commits", of(&|r| r.commits / r.seconds), "/s", Goal::None);
+        report.add("a flow, p50", of(&|r| r.latency.value_at_quantile(0.5) as f64 / 1e3), "ms", Goal::None);
+        report.add("a flow, p99", of(&|r| r.latency.value_at_quantile(0.99) as f64 / 1e3), "ms", Goal::None);
+    }
+    host.stop()?;
+    Ok(())
+}
+
+/// Computing time of all processes of a server.
+fn cpu_of_server(server: &Server) -> Duration {
+    server.pids().unwrap_or_default().iter().map(|pid| cpu_of(&pid.to_string())).sum()
 }
 
 fn tell(report: &mut Report, results: &[Round], rounds: u32, judged: bool) {

@@ -71,6 +71,7 @@ fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::
         engine::measure,
         alone::measure,
         load::measure,
+        load::measure_on_server,
         fleet::measure,
         memory::measure,
         spread::measure,

@@ -1,0 +1,71 @@
+//! `maxhost db`: the database without a host.
+
+use maxhost_model::{Code, Problem};
+use maxhost_store::DataLock;
+use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
+use serde_json::json;
+
+use super::doctor;
+use crate::cli::DbCommand;
+use crate::config::{Config, Database};
+use crate::context::{Context, Outcome};
+
+/// Looks at the database, or brings its tables up to date.
+pub fn execute(context: &Context, command: DbCommand) -> Outcome {
+    match command {
+        DbCommand::Check => doctor::check_database(context),
+        DbCommand::Migrate => migrate(context),
+        DbCommand::Restored => restored(context),
+    }
+}
+
+/// Hosts may go on using a database on a server meanwhile; a file is one host's alone.
+fn migrate(context: &Context) -> Outcome {
+    let config = context.config()?;
+    let (before, after) = match config.database() {
+        Database::Server(url) => {
+            let options = config.postgres(url)?;
+            context.block_on(async move { maxhost_store_postgres::migrate(&options).await.map_err(Problem::from) })?
+        }
+        Database::File(path) => {
+            let lock = file_lock(&config)?;
+            let version = |found: Option<maxhost_store_sqlite::Examination>| found.map_or(0, |found| found.version);
+            let look = || maxhost_store_sqlite::examine(path, std::time::Duration::ZERO).map_err(Problem::from);
+            let before = version(look()?);
+            context.block_on(async move {
+                let store = SqliteStore::open(SqliteOptions::new(path)).await.map_err(Problem::from)?;
+                store.close().await;
+                Ok(())
+            })?;
+            let after = version(look()?);
+            drop(lock);
+            (before, after)
+        }
+    };
+    let told = json!({"before": before, "after": after});
+    context.out.object(&told, || match before == after {
+        true => format!("the schema has version {after} already"),
+        false => format!("the schema had version {before}, and has version {after} now"),
+    });
+    Ok(0)
+}
+
+/// A file has its marks in itself: there is nothing to be done for one.
+fn restored(context: &Context) -> Outcome {
+    let config = context.config()?;
+    let Database::Server(url) = config.database() else {
+        let text = "the database is a file: put it back as docs/operating.md says, there is nothing more to be done";
+        return Err(Problem::new(Code::Usage, text));
+    };
+    let options = config.postgres(url)?;
+    let incarnation = context
+        .block_on(async move { maxhost_store_postgres::begin_incarnation(&options).await.map_err(Problem::from) })?;
+    let told = json!({"incarnation": incarnation});
+    context.out.object(&told, || format!("this is incarnation {incarnation} of the database now"));
+    Ok(0)
+}
+
+fn file_lock(config: &Config) -> Result<DataLock, Problem> {
+    crate::files::create_private_dir(&config.data())?;
+    DataLock::acquire(&config.data()).map_err(Problem::from)
+}

@@ -1,0 +1,186 @@
+//! What is done beside the committer, on connections of the pool: names are made known, identities claimed, and what is
+//! kept no longer removed. A commit never waits for these longer than for a lock on the row of its own identity.
+
+use std::collections::{BTreeSet, HashMap};
+
+use maxhost_model::IdentityRow;
+use maxhost_store::{ClaimRequest, Claimed, IdentityRecord, StoreError, rules};
+use sqlx::AssertSqlSafe;
+
+use crate::error::failed;
+use crate::lived;
+use crate::open::PostgresStore;
+use crate::options::Layout;
+use crate::persist::persist;
+use crate::reader::identity_record;
+
+/// Identities in one transaction.
+const CHUNK: usize = 100;
+
+/// The schema of an identity. Nothing but a number goes into the name, so it needs no quoting.
+pub(crate) fn schema_of(identity: IdentityRow) -> String {
+    format!("maxhost_i{}", identity.0)
+}
+
+impl PostgresStore {
+    pub(crate) async fn register_names(&self, names: Vec<String>) -> Result<Vec<IdentityRow>, StoreError> {
+        // In one order on every host, so that no two wait for each other.
+        let sorted: Vec<&str> = names.iter().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut rows: HashMap<String, IdentityRow> = HashMap::with_capacity(sorted.len());
+        for chunk in sorted.chunks(CHUNK) {
+            rows.extend(persist!(self.register_chunk(chunk)).map_err(failed)?);
+        }
+        let row = |name: &String| rows.get(name).copied();
+        let missing = || StoreError::Corrupt { table: "identity", key: "a name that was just added".to_owned() };
+        names.iter().map(row).collect::<Option<Vec<_>>>().ok_or_else(missing)
+    }
+
+    async fn register_chunk(&self, names: &[&str]) -> Result<Vec<(String, IdentityRow)>, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "INSERT INTO maxhost.identity (name) SELECT n FROM unnest($1::text[]) n \
+             WHERE NOT EXISTS (SELECT FROM maxhost.identity i WHERE i.name = n COLLATE \"C\") \
+             ORDER BY n COLLATE \"C\" ON CONFLICT DO NOTHING",
+        )
+        .bind(names)
+        .execute(&mut *transaction)
+        .await?;
+        let found: Vec<(String, i64, bool)> = sqlx::query_as(
+            "SELECT i.name, i.id, EXISTS (SELECT FROM pg_namespace WHERE nspname = 'maxhost_i' || i.id) \
+             FROM maxhost.identity i WHERE i.name = ANY($1) ORDER BY i.id",
+        )
+        .bind(names)
+        .fetch_all(&mut *transaction)
+        .await?;
+        if self.layout == Layout::Schemas {
+            for (_, id, _) in found.iter().filter(|(.., there)| !there) {
+                let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", schema_of(IdentityRow(*id)));
+                sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(found.into_iter().map(|(name, id, _)| (name, IdentityRow(id))).collect())
+    }
+
+    pub(crate) async fn claim_identities(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
+        let mut claimed = Vec::with_capacity(requests.len());
+        for chunk in requests.chunks(CHUNK) {
+            let outcomes = persist!(self.claim_chunk(chunk)).map_err(failed)?;
+            self.believe(chunk, &outcomes);
+            claimed.extend(outcomes);
+        }
+        Ok(claimed)
+    }
+
+    fn believe(&self, requests: &[ClaimRequest], outcomes: &Claimed) {
+        let mut claims = self.claims.lock();
+        for (request, outcome) in requests.iter().zip(outcomes) {
+            if let Ok(claim) = outcome {
+                claims.insert(request.identity, *claim);
+            }
+        }
+    }
+
+    /// Once more it leads to the same: a claim that is there already is no error.
+    async fn claim_chunk(&self, requests: &[ClaimRequest]) -> Result<Claimed, sqlx::Error> {
+        let ids: Vec<i64> =
+            requests.iter().map(|request| request.identity.0).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut transaction = self.pool.begin().await?;
+        let sql = "SELECT id, name, generation, epoch, owner, wake_at, unclean, moved_to, key_fp \
+                   FROM maxhost.identity WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+        let rows = sqlx::query(sql).bind(&ids).fetch_all(&mut *transaction).await?;
+        let mut records: HashMap<IdentityRow, IdentityRecord> = HashMap::new();
+        let mut broken = None;
+        for row in &rows {
+            match identity_record(row) {
+                Ok(record) => drop(records.insert(record.row, record)),
+                Err(error) => broken = Some(error),
+            }
+        }
+        if let Some(error) = broken {
+            return Ok(requests.iter().map(|_| Err(error.clone())).collect());
+        }
+        let (mut outcomes, mut changed) = (Vec::with_capacity(requests.len()), BTreeSet::new());
+        for request in requests {
+            let outcome = rules::decide_claim(records.get(&request.identity), request, self.run);
+            if let (Ok(claim), Some(record)) = (&outcome, records.get_mut(&request.identity))
+                && record.claim != *claim
+            {
+                record.claim = *claim;
+                record.unclean = record.unclean.saturating_add(1);
+                record.key_fp = record.key_fp.or(request.key_fp);
+                changed.insert(request.identity);
+            }
+            outcomes.push(outcome);
+        }
+        let changed: Vec<&IdentityRecord> = changed.iter().filter_map(|identity| records.get(identity)).collect();
+        if !changed.is_empty() {
+            sqlx::query(
+                "UPDATE maxhost.identity i SET generation = u.g, epoch = u.e, owner = $1, wake_at = NULL, \
+                 unclean = u.n, key_fp = u.k \
+                 FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::bytea[]) u (id, g, e, n, k) \
+                 WHERE i.id = u.id",
+            )
+            .bind(self.run.0)
+            .bind(changed.iter().map(|record| record.row.0).collect::<Vec<i64>>())
+            .bind(changed.iter().map(|record| record.claim.token.generation).collect::<Vec<i64>>())
+            .bind(changed.iter().map(|record| record.claim.token.epoch).collect::<Vec<i64>>())
+            .bind(changed.iter().map(|record| i64::from(record.unclean)).collect::<Vec<i64>>())
+            .bind(
+                changed.iter().map(|record| record.key_fp.as_ref().map(|key| &key[..])).collect::<Vec<Option<&[u8]>>>(),
+            )
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(outcomes)
+    }
+
+    pub(crate) async fn purge_rows(&self, limit: u32) -> Result<u64, StoreError> {
+        persist!(self.purge_once(i64::from(limit))).map_err(failed)
+    }
+
+    async fn purge_once(&self, limit: i64) -> Result<u64, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        // What is removed twice is removed, so nobody need wait for the disk with the rows of his identity locked.
+        sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
+        let lived = lived::touch(&mut transaction).await?;
+        let before = lived.saturating_sub(self.processed_retention);
+        // Identities whose rows are being written at the moment are left for the next time.
+        let ended: i64 = sqlx::query_scalar(
+            "WITH gone AS (DELETE FROM maxhost.ended WHERE id IN (SELECT e.id FROM maxhost.ended e \
+                 JOIN maxhost.identity i ON i.id = e.identity WHERE e.forget_at <= $1 ORDER BY e.forget_at LIMIT $2 \
+                 FOR NO KEY UPDATE OF i SKIP LOCKED) RETURNING id, identity, \"user\", client_id), \
+             unnamed AS (DELETE FROM maxhost.client c USING gone g WHERE c.identity = g.identity \
+                 AND c.\"user\" = coalesce(g.\"user\", '') AND c.client_id = g.client_id AND c.flow = g.id) \
+             SELECT count(*) FROM gone",
+        )
+        .bind(lived)
+        .bind(limit)
+        .fetch_one(&mut *transaction)
+        .await?;
+        let orphans = sqlx::query(
+            "DELETE FROM maxhost.outbox WHERE id IN (SELECT o.id FROM maxhost.outbox o \
+             JOIN maxhost.identity i ON i.id = o.identity \
+             WHERE i.moved_to IS NOT NULL OR (o.lived <= $1 AND i.owner IS NULL) ORDER BY o.id LIMIT $2 \
+             FOR NO KEY UPDATE OF i SKIP LOCKED)",
+        )
+        .bind(before)
+        .bind(limit)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        let processed = sqlx::query(
+            "DELETE FROM maxhost.processed WHERE (identity, message_id) IN \
+             (SELECT identity, message_id FROM maxhost.processed WHERE at <= $1 ORDER BY at LIMIT $2)",
+        )
+        .bind(before)
+        .bind(limit)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        transaction.commit().await?;
+        self.lived.set(lived);
+        Ok(ended.unsigned_abs() + orphans + processed)
+    }
+}

@@ -1,0 +1,195 @@
+//! Opening the database: its committer and its readers.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use maxhost_group_commit::{Fault, FaultKind};
+use maxhost_model::{FlowRow, IdentityRow};
+use maxhost_store::{Backlog, ClaimRequest, Claimed, CommitQueue, Committer, RunId, Store, StoreError};
+use sqlx::Connection;
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::batch::{Batch, Claims};
+use crate::committer::PostgresRows;
+use crate::error::of_server;
+use crate::lived::{self, Lived};
+use crate::numbers::Numbers;
+use crate::options::{Layout, PostgresOptions};
+use crate::persist::PATIENCE;
+use crate::schema;
+use crate::session::Session;
+
+/// A database on a PostgreSQL server.
+pub struct PostgresStore {
+    queue: CommitQueue,
+    pub(crate) pool: PgPool,
+    pub(crate) run: RunId,
+    pub(crate) layout: Layout,
+    pub(crate) claims: Claims,
+    pub(crate) lived: Arc<Lived>,
+    pub(crate) processed_retention: i64,
+    numbers: Arc<Numbers>,
+    numbers_task: AbortHandle,
+    stopping: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.numbers_task.abort();
+        // The thread commits what waits and ends; nobody is left to wait for it.
+        self.stopping.store(true, Ordering::Release);
+        self.queue.jobs.close();
+    }
+}
+
+impl PostgresStore {
+    /// Connects, migrates the schema if it must be, and starts the committer.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] if no server answers for [`PostgresOptions::patience`], [`StoreError::Denied`],
+    /// [`StoreError::Incompatible`], and whatever else keeps the database from being used.
+    pub async fn open(options: PostgresOptions) -> Result<Store, StoreError> {
+        let place = options.place();
+        let of = |error| of_server(&place, error);
+        let mut conn = schema::connect(&options).await?;
+        schema::migrate(&options, &mut conn).await?;
+        let layout = check_layout(&mut conn, options.layout, &place).await?;
+        let run = begin_run(&mut conn).await.map_err(of)?;
+        let lived = Arc::new(Lived::new(lived::touch(&mut conn).await.map_err(of)?));
+        conn.close().await.map_err(of)?;
+
+        let pool = PgPoolOptions::new()
+            .max_connections(options.readers.max(2))
+            .acquire_timeout(PATIENCE)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.reading());
+        let numbers = Arc::new(Numbers::new());
+        numbers.refill(&pool).await.map_err(of)?;
+        let numbers_task = {
+            let (numbers, pool) = (Arc::clone(&numbers), pool.clone());
+            tokio::spawn(async move { numbers.keep(&pool).await }).abort_handle()
+        };
+
+        let queue = CommitQueue::new(options.bounds.clone());
+        let (claims, stopping) = (Claims::default(), Arc::new(AtomicBool::new(false)));
+        let (started, starting) = oneshot::channel();
+        let thread = {
+            let (queue, numbers, lived) = (queue.clone(), Arc::clone(&numbers), Arc::clone(&lived));
+            let (claims, stopping) = (Arc::clone(&claims), Arc::clone(&stopping));
+            let (committing, quotas) = (options.committing(), options.quotas);
+            let place = place.clone();
+            std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+                let session = match Session::new(committing, place, stopping) {
+                    Ok(session) => session,
+                    Err(fault) => return drop(started.send(Err(fault))),
+                };
+                let batch = Batch::new(session, run, claims, Backlog::new(quotas));
+                let mut rows = PostgresRows::new(batch, numbers, lived);
+                if started.send(Ok(())).is_ok() {
+                    maxhost_group_commit::run(&mut rows, &queue.jobs, &queue.stats);
+                }
+            })
+        }
+        .map_err(|error| StoreError::Io(Fault::new(FaultKind::Other, error)))?;
+        starting.await.map_err(|error| StoreError::Io(Fault::new(FaultKind::Other, error)))??;
+        Ok(Store::new(PostgresStore {
+            queue,
+            pool,
+            run,
+            layout,
+            claims,
+            lived,
+            processed_retention: i64::try_from(options.processed_retention.as_millis()).unwrap_or(i64::MAX),
+            numbers,
+            numbers_task,
+            stopping,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+}
+
+/// The layout is recorded by the first start, and is the same for ever.
+async fn check_layout(conn: &mut PgConnection, wanted: Layout, place: &str) -> Result<Layout, StoreError> {
+    let schemas: bool =
+        sqlx::query_scalar("UPDATE maxhost.database SET schemas = coalesce(schemas, $1) RETURNING schemas")
+            .bind(wanted == Layout::Schemas)
+            .fetch_one(conn)
+            .await
+            .map_err(|error| of_server(place, error))?;
+    let found = if schemas { Layout::Schemas } else { Layout::Shared };
+    if found == wanted {
+        return Ok(found);
+    }
+    let source = Fault::new(
+        FaultKind::CannotOpen,
+        format!("its layout is {found}, and store.layout says {wanted}: the layout of a database cannot be changed"),
+    );
+    Err(StoreError::Denied { place: place.to_owned(), source })
+}
+
+/// A number for this run, and the row by which it finds out what became of its commits.
+async fn begin_run(conn: &mut PgConnection) -> Result<RunId, sqlx::Error> {
+    sqlx::query_scalar(
+        "WITH run AS (UPDATE maxhost.number SET next = next + 1 WHERE kind = 'run' RETURNING next - 1 AS run) \
+         INSERT INTO maxhost.committer (run) SELECT run FROM run RETURNING run",
+    )
+    .fetch_one(conn)
+    .await
+    .map(RunId)
+}
+
+#[async_trait]
+impl Committer for PostgresStore {
+    fn queue(&self) -> &CommitQueue {
+        &self.queue
+    }
+
+    fn run(&self) -> RunId {
+        self.run
+    }
+
+    fn next_flow_row(&self) -> FlowRow {
+        self.numbers.next_flow_row()
+    }
+
+    fn next_initiation(&self) -> i64 {
+        self.numbers.next_initiation()
+    }
+
+    async fn register(&self, names: Vec<String>) -> Result<Vec<IdentityRow>, StoreError> {
+        self.register_names(names).await
+    }
+
+    async fn claim_all(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
+        self.claim_identities(requests).await
+    }
+
+    async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
+        self.purge_rows(limit).await
+    }
+
+    async fn close(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.numbers_task.abort();
+        self.queue.jobs.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && tokio::task::spawn_blocking(move || thread.join()).await.is_ok_and(|joined| joined.is_err())
+        {
+            tracing::error!("the committer ended with a defect");
+        }
+        self.pool.close().await;
+    }
+}

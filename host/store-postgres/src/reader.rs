@@ -1,0 +1,456 @@
+//! Reads: committed rows, through a small pool of connections to the primary.
+//!
+//! Each read is one statement, so it sees one moment, and no snapshot outlives it. A read that meets a lost connection is
+//! asked again for a while.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
+use maxhost_store::{
+    Claim, Client, ClientReader, FencingToken, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader,
+    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY, OutboxContent,
+    OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
+};
+use sqlx::Row;
+use sqlx::postgres::{PgRow, Postgres};
+
+use crate::error::failed;
+use crate::open::PostgresStore;
+use crate::persist::persist;
+
+/// Flows, live and ended: each is in one of two tables.
+macro_rules! flows {
+    ($condition:literal) => {
+        flows!("start_body", "end_body", "labels", "", $condition)
+    };
+    ($start:literal, $end:literal, $labels:literal, $more:literal, $condition:literal) => {
+        concat!(
+            "SELECT id, identity, state::int8, attempts, started, NULL::int8 AS finished, NULL::int8 AS expires, tag, \
+             name, \"user\", client_id, reason, revision, NULL::int8 AS result_read, ",
+            $start,
+            " AS start_body, NULL::bytea AS end_body, NULL::bytea AS labels",
+            $more,
+            " FROM maxhost.flow WHERE ",
+            $condition,
+            " UNION ALL SELECT id, identity, state::int8, attempts, started, finished, expires, tag, name, \"user\", \
+             client_id, NULL, revision, result_read, ",
+            $start,
+            ", ",
+            $end,
+            ", ",
+            $labels,
+            $more,
+            " FROM maxhost.ended WHERE ",
+            $condition,
+        )
+    };
+}
+
+/// One table's part of a list of flows: without bodies.
+macro_rules! list {
+    ($table:literal, $finished:literal, $expires:literal, $reason:literal, $read:literal, $end:literal) => {
+        concat!(
+            "SELECT id, identity, state::int8, attempts, started, ",
+            $finished,
+            " AS finished, ",
+            $expires,
+            " AS expires, tag, name, \"user\", client_id, ",
+            $reason,
+            " AS reason, revision, ",
+            $read,
+            " AS result_read, ''::bytea AS start_body, ",
+            $end,
+            " AS end_body, NULL::bytea AS labels FROM maxhost.",
+            $table,
+            " WHERE id < $1 AND ($2::int8 IS NULL OR identity = $2) AND state = ANY($3) AND ($4::text IS NULL OR name = $4) \
+             ORDER BY id DESC LIMIT $5"
+        )
+    };
+}
+
+/// From identity to identity by a table's index, instead of reading every row.
+macro_rules! leap {
+    ($name:literal, $table:literal) => {
+        concat!(
+            "SELECT min(identity) FROM maxhost.",
+            $table,
+            " UNION ALL SELECT (SELECT min(t.identity) FROM maxhost.",
+            $table,
+            " t WHERE t.identity > leap.identity) FROM ",
+            $name,
+            " leap WHERE leap.identity IS NOT NULL"
+        )
+    };
+}
+
+macro_rules! outbox {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, identity, destination, message_id, body, kind::int8, session, seq FROM maxhost.outbox WHERE ",
+            $condition
+        )
+    };
+}
+
+fn corrupt(table: &'static str, key: impl ToString) -> StoreError {
+    StoreError::Corrupt { table, key: key.to_string() }
+}
+
+/// A column; what does not fit its type is a broken row, named by the table's key.
+fn column<'r, T>(row: &'r PgRow, index: usize, table: &'static str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
+{
+    row.try_get(index).map_err(|error| {
+        let key = row.try_get_unchecked::<i64, _>(0).map_or_else(|_| "?".to_owned(), |key| key.to_string());
+        corrupt(table, format!("{key}: {error}"))
+    })
+}
+
+fn bytes(row: &PgRow, index: usize, table: &'static str) -> Result<Bytes, StoreError> {
+    column::<Vec<u8>>(row, index, table).map(Bytes::from)
+}
+
+/// A number within a flow or session: a segment or message.
+fn sequence(row: &PgRow, index: usize, table: &'static str) -> Result<u32, StoreError> {
+    let number: i64 = column(row, index, table)?;
+    u32::try_from(number).map_err(|_| corrupt(table, format!("number {number}")))
+}
+
+fn state(row: &PgRow, index: usize) -> Result<FlowState, StoreError> {
+    let number: i64 = column(row, index, "flow")?;
+    FlowState::of(number).ok_or_else(|| corrupt("flow", format!("state {number}")))
+}
+
+fn flow_record(row: &PgRow) -> Result<FlowRecord, StoreError> {
+    const T: &str = "flow";
+    let number: i64 = column(row, 0, T)?;
+    let tag: Vec<u8> = column(row, 7, T)?;
+    let id = <[u8; 16]>::try_from(tag).ok().and_then(FlowId::from_bytes);
+    Ok(FlowRecord {
+        row: FlowRow(number),
+        identity: IdentityRow(column(row, 1, T)?),
+        state: state(row, 2)?,
+        attempts: sequence(row, 3, T)?,
+        started: column(row, 4, T)?,
+        finished: column(row, 5, T)?,
+        expires: column(row, 6, T)?,
+        id: id.filter(|id| id.row().0 == number).ok_or_else(|| corrupt(T, format!("{number}: its id")))?,
+        name: column(row, 8, T)?,
+        user: column(row, 9, T)?,
+        client_id: column(row, 10, T)?,
+        reason: column(row, 11, T)?,
+        revision: sequence(row, 12, T)?,
+        result_read: column(row, 13, T)?,
+        start: bytes(row, 14, T)?,
+        end: column::<Option<Vec<u8>>>(row, 15, T)?.map(Bytes::from),
+        labels: column::<Option<Vec<u8>>>(row, 16, T)?.map(Bytes::from),
+    })
+}
+
+/// What a stream of a flow's journal is: the log, or the inbox of a session.
+fn session(flow: FlowRow, stream: i64) -> Result<Option<SessionId>, StoreError> {
+    match stream {
+        -1 => Ok(None),
+        _ => match u16::try_from(stream) {
+            Ok(index) => Ok(Some(flow.session(index))),
+            Err(_) => Err(corrupt("journal", format!("{}: stream {stream}", flow.0))),
+        },
+    }
+}
+
+/// Which of the rows asked for this is about.
+fn place(row: &PgRow) -> Result<usize, StoreError> {
+    sequence(row, 0, "journal").map(|place| place as usize)
+}
+
+/// Rows as an array.
+fn ids(rows: &[FlowRow]) -> Vec<i64> {
+    rows.iter().map(|row| row.0).collect()
+}
+
+pub(crate) fn identity_record(row: &PgRow) -> Result<IdentityRecord, StoreError> {
+    const T: &str = "identity";
+    let token = FencingToken { generation: column(row, 2, T)?, epoch: column(row, 3, T)? };
+    let claim = Claim { token, run: column::<Option<i64>>(row, 4, T)?.map_or(NOBODY, RunId) };
+    let number: i64 = column(row, 0, T)?;
+    let key_fp = column::<Option<Vec<u8>>>(row, 8, T)?.map(<[u8; 32]>::try_from).transpose();
+    Ok(IdentityRecord {
+        row: IdentityRow(number),
+        name: column(row, 1, T)?,
+        claim,
+        wake_at: column(row, 5, T)?,
+        unclean: sequence(row, 6, T)?,
+        moved_to: column(row, 7, T)?,
+        key_fp: key_fp.map_err(|_| corrupt(T, format!("{number}: its fingerprint")))?,
+    })
+}
+
+fn outbox_row(row: &PgRow) -> Result<OutboxRow, StoreError> {
+    const T: &str = "outbox";
+    let id: i64 = column(row, 0, T)?;
+    let body = bytes(row, 4, T)?;
+    let content = match column::<i64>(row, 5, T)? {
+        0 => {
+            let message_id: Vec<u8> = column(row, 3, T)?;
+            let message_id = message_id.try_into().map_err(|_| corrupt(T, format!("{id}: its message id")))?;
+            OutboxContent::Message { message_id, body }
+        }
+        1 => OutboxContent::Initiation { body },
+        2 => OutboxContent::Delivery { session: SessionId(column(row, 6, T)?), seq: sequence(row, 7, T)?, body },
+        kind => return Err(corrupt(T, format!("{id}: kind {kind}"))),
+    };
+    let destination: String = column(row, 2, T)?;
+    Ok(OutboxRow { id, identity: IdentityRow(column(row, 1, T)?), destination: destination.into(), content })
+}
+
+#[async_trait]
+impl IdentityReader for PostgresStore {
+    async fn identities(&self) -> Result<Vec<IdentityRecord>, StoreError> {
+        let sql = "SELECT id, name, generation, epoch, owner, wake_at, unclean, moved_to, key_fp \
+                   FROM maxhost.identity ORDER BY id";
+        let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
+        rows.iter().map(identity_record).collect()
+    }
+
+    async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError> {
+        // Each table is leapt through by its index, from identity to identity.
+        let sql = concat!(
+            "WITH RECURSIVE i (identity) AS (",
+            leap!("i", "initiation"),
+            "), l (identity) AS (",
+            leap!("l", "late_confirm"),
+            "), o (identity) AS (",
+            leap!("o", "outbox"),
+            ") SELECT identity, bool_or(i), bool_or(l), bool_or(o), bool_or(d) FROM ( \
+                 SELECT identity, true AS i, false AS l, false AS o, false AS d FROM i \
+                 UNION ALL SELECT identity, false, true, false, false FROM l \
+                 UNION ALL SELECT identity, false, false, true, false FROM o \
+                 UNION ALL SELECT id, false, false, false, true FROM maxhost.identity WHERE wake_at <= $1 \
+             ) work WHERE identity IS NOT NULL GROUP BY identity ORDER BY identity"
+        );
+        let rows = persist!(sqlx::query(sql).bind(now).fetch_all(&self.pool)).map_err(failed)?;
+        let read = |row| {
+            Ok(LeftWork {
+                identity: IdentityRow(column(row, 0, "identity")?),
+                initiations: column(row, 1, "identity")?,
+                late_confirms: column(row, 2, "identity")?,
+                outbox: column(row, 3, "identity")?,
+                due: column(row, 4, "identity")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+}
+
+#[async_trait]
+impl FlowReader for PostgresStore {
+    async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError> {
+        let sql = "SELECT id, identity, state::int8 FROM maxhost.flow ORDER BY id";
+        let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
+        let read = |row| {
+            let (number, identity) = (FlowRow(column(row, 0, "flow")?), IdentityRow(column(row, 1, "flow")?));
+            Ok(LiveFlow { row: number, identity, state: state(row, 2)? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {
+        let found = persist!(sqlx::query(flows!("id = $1")).bind(row.0).fetch_optional(&self.pool)).map_err(failed)?;
+        found.as_ref().map(flow_record).transpose()
+    }
+
+    async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
+        let sql = concat!(flows!("id = ANY($1)"), " ORDER BY id");
+        let ids = ids(rows);
+        let found = persist!(sqlx::query(sql).bind(&ids).fetch_all(&self.pool)).map_err(failed)?;
+        found.iter().map(flow_record).collect()
+    }
+
+    async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
+        let states: Vec<i16> = match &filter.states[..] {
+            [] => FlowState::ALL.iter().map(|state| *state as i16).collect(),
+            states => states.iter().map(|state| *state as i16).collect(),
+        };
+        // The length of a body is known without reading the body. Each table gives a page of its own at most.
+        let sql = concat!(
+            "SELECT * FROM ((",
+            list!("flow", "NULL::int8", "NULL::int8", "reason", "NULL::int8", "NULL::bytea"),
+            ") UNION ALL (",
+            list!(
+                "ended",
+                "finished",
+                "expires",
+                "NULL",
+                "result_read",
+                "CASE WHEN octet_length(end_body) <= $6 THEN end_body END"
+            ),
+            ")) page ORDER BY id DESC LIMIT $5"
+        );
+        let query = || {
+            sqlx::query(sql)
+                .bind(filter.before.map_or(i64::MAX, |row| row.0))
+                .bind(filter.identity.map(|identity| identity.0))
+                .bind(&states)
+                .bind(filter.name.as_deref())
+                .bind(i64::from(filter.limit))
+                .bind(i64::from(filter.end_bytes))
+        };
+        let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
+        rows.iter().map(flow_record).collect()
+    }
+}
+
+#[async_trait]
+impl JournalReader for PostgresStore {
+    async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError> {
+        // One statement, so that the flow and its journal are of one moment. The first row is the flow.
+        let sql = concat!(
+            flows!(
+                "start_body",
+                "end_body",
+                "labels",
+                ", NULL::int8 AS stream, NULL::int8 AS seq, NULL::bytea AS body",
+                "id = $1"
+            ),
+            " UNION ALL SELECT flow, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+             NULL, NULL, stream::int8, seq, body FROM maxhost.journal WHERE flow = $1 ORDER BY stream NULLS FIRST, seq"
+        );
+        let rows = persist!(sqlx::query(sql).bind(row.0).fetch_all(&self.pool)).map_err(failed)?;
+        let Some((flow, entries)) = rows.split_first() else { return Ok(None) };
+        if column::<Option<i64>>(flow, 17, "journal")?.is_some() {
+            return Err(corrupt("journal", format!("{}: its flow is not there", row.0)));
+        }
+        let mut journal = StoredJournal { record: flow_record(flow)?, log: Vec::new(), inbox: Vec::new() };
+        for entry in entries {
+            let (seq, body) = (sequence(entry, 18, "journal")?, bytes(entry, 19, "journal")?);
+            match session(row, column(entry, 17, "journal")?)? {
+                None => journal.log.push((seq, body)),
+                Some(session) => journal.inbox.push((session, seq, body)),
+            }
+        }
+        Ok(Some(journal))
+    }
+
+    async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError> {
+        let sql = "SELECT a.place, -1::int8 AS stream, j.seq, j.body \
+                   FROM unnest($1::int8[]) WITH ORDINALITY a (flow, place) CROSS JOIN LATERAL \
+                   (SELECT seq, body FROM maxhost.journal WHERE flow = a.flow AND stream = -1 ORDER BY seq DESC LIMIT 1) j \
+                   UNION ALL \
+                   SELECT a.place, j.stream::int8, max(j.seq), NULL \
+                   FROM unnest($1::int8[]) WITH ORDINALITY a (flow, place) \
+                   JOIN maxhost.journal j ON j.flow = a.flow AND j.stream >= 0 \
+                   GROUP BY a.place, j.stream ORDER BY place, stream";
+        let ids = ids(rows);
+        let found = persist!(sqlx::query(sql).bind(&ids).fetch_all(&self.pool)).map_err(failed)?;
+        let mut heads: Vec<Head> = rows.iter().map(|&flow| Head { flow, last: None, inbox: Vec::new() }).collect();
+        for row in &found {
+            // Places count from 1.
+            let Some(head) = place(row)?.checked_sub(1).and_then(|place| heads.get_mut(place)) else { continue };
+            let seq = sequence(row, 2, "journal")?;
+            match session(head.flow, column(row, 1, "journal")?)? {
+                None => head.last = Some((seq, bytes(row, 3, "journal")?)),
+                Some(session) => head.inbox.push((session, seq)),
+            }
+        }
+        Ok(heads)
+    }
+}
+
+#[async_trait]
+impl MessageReader for PostgresStore {
+    async fn initiations(
+        &self,
+        identity: IdentityRow,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Bytes)>, StoreError> {
+        let sql = "SELECT id, body FROM maxhost.initiation WHERE identity = $1 AND id > $2 ORDER BY id LIMIT $3";
+        let query = || sqlx::query(sql).bind(identity.0).bind(after).bind(i64::from(limit));
+        let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
+        rows.iter().map(|row| Ok((column(row, 0, "initiation")?, bytes(row, 1, "initiation")?))).collect()
+    }
+
+    async fn identities_with_initiations(&self) -> Result<Vec<IdentityRow>, StoreError> {
+        let sql = concat!(
+            "WITH RECURSIVE i (identity) AS (",
+            leap!("i", "initiation"),
+            ") SELECT identity FROM i WHERE identity IS NOT NULL ORDER BY identity"
+        );
+        let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
+        rows.iter().map(|row| column(row, 0, "initiation").map(IdentityRow)).collect()
+    }
+
+    async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
+        let sql = "SELECT session, body FROM maxhost.late_confirm WHERE identity = $1 ORDER BY session LIMIT $2";
+        let query = || sqlx::query(sql).bind(identity.0).bind(i64::from(limit));
+        let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
+        let read = |row| {
+            let session = SessionId(column(row, 0, "late_confirm")?);
+            Ok(LateConfirm { session, body: bytes(row, 1, "late_confirm")? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let sql = outbox!("id > $1 ORDER BY id LIMIT $2");
+        let query = || sqlx::query(sql).bind(after).bind(i64::from(limit));
+        let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
+        rows.iter().map(outbox_row).collect()
+    }
+
+    async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError> {
+        // Leaps from destination to destination by the index.
+        let sql = "WITH RECURSIVE leap (destination) AS ( \
+                       SELECT min(destination) FROM maxhost.outbox WHERE destination > $1 \
+                       UNION ALL \
+                       SELECT (SELECT min(destination) FROM maxhost.outbox o WHERE o.destination > leap.destination) \
+                       FROM leap WHERE leap.destination IS NOT NULL \
+                   ) SELECT destination, (SELECT min(id) FROM maxhost.outbox o WHERE o.destination = leap.destination) \
+                   FROM leap WHERE destination IS NOT NULL LIMIT $2";
+        let query = || sqlx::query(sql).bind(after).bind(i64::from(limit));
+        let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
+        let read = |row| {
+            let destination: String = column(row, 0, "outbox")?;
+            // Between the two looks at the table nothing changes: they are of one statement.
+            Ok(OutboxDestination { destination: destination.into(), first: column(row, 1, "outbox")? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let sql = outbox!("destination = $1 AND id > $2 ORDER BY id LIMIT $3");
+        let query = || sqlx::query(sql).bind(destination).bind(after).bind(i64::from(limit));
+        let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
+        rows.iter().map(outbox_row).collect()
+    }
+}
+
+#[async_trait]
+impl ClientReader for PostgresStore {
+    async fn client(&self, identity: IdentityRow, user: &str, client_id: &str) -> Result<Option<FlowRow>, StoreError> {
+        let sql = "SELECT flow FROM maxhost.client WHERE identity = $1 AND \"user\" = $2 AND client_id = $3";
+        let query = || sqlx::query(sql).bind(identity.0).bind(user).bind(client_id);
+        let found = persist!(query().fetch_optional(&self.pool)).map_err(failed)?;
+        found.map(|row| column(&row, 0, "client").map(FlowRow)).transpose()
+    }
+
+    async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError> {
+        let sql = "SELECT c.flow, c.client_id, c.\"user\", coalesce(f.state, e.state)::int8 \
+                   FROM maxhost.client c LEFT JOIN maxhost.flow f ON f.id = c.flow \
+                   LEFT JOIN maxhost.ended e ON e.id = c.flow \
+                   WHERE c.identity = $1 AND ($2::text IS NULL OR c.\"user\" = $2) \
+                   AND coalesce(f.state, e.state) IS NOT NULL ORDER BY c.\"user\", c.client_id";
+        let query = || sqlx::query(sql).bind(identity.0).bind(user);
+        let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
+        let read = |row| {
+            Ok(Client {
+                flow: FlowRow(column(row, 0, "client")?),
+                client_id: column(row, 1, "client")?,
+                user: column(row, 2, "client")?,
+                state: state(row, 3)?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+}

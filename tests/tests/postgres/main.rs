@@ -1,0 +1,17 @@
+//! The host on a PostgreSQL server: the main parts of the suites that run on a file, over again; and what there is with a
+//! server only. All of it in a program of its own, whose networks have their databases on a server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../lifecycle/attach.rs"]
+mod attach;
+#[path = "../lifecycle/attempts.rs"]
+mod attempts;
+#[path = "../lifecycle/client_ids.rs"]
+mod client_ids;
+#[path = "../crash.rs"]
+mod crash;
+#[path = "../isolation.rs"]
+mod isolation;
+#[path = "../modes.rs"]
+mod modes;
+mod server;
