@@ -110,6 +110,42 @@ impl Envelope {
         }
     }
 
+    /// What is in an outbox row. A message that was to be written to its recipient directly is put into an envelope only
+    /// here.
+    ///
+    /// # Errors
+    /// The row is damaged.
+    pub fn of_row(row: &OutboxRow) -> Result<Envelope, prost::DecodeError> {
+        let content = match &row.content {
+            OutboxContent::Message { body, .. } => return Envelope::decode(body.clone()),
+            OutboxContent::Initiation { body } => Content::Initiation(Initiation::decode(body.clone())?),
+            OutboxContent::Delivery { session, seq, body } => Content::FrameBatch(Addressed {
+                session: session.0,
+                seq: *seq,
+                batch: Some(FrameBatch::decode(body.clone())?),
+            }),
+        };
+        Ok(Envelope { to: row.destination.to_string(), content: Some(content) })
+    }
+
+    /// The body of the broker's message: the envelope, signed by the identity in whose name it is.
+    ///
+    /// # Errors
+    /// The signature scheme needs randomness and the system gives none.
+    pub fn seal(&self, network: &TrustRoot, keys: &OpenIdentity) -> Result<Bytes, PkiError> {
+        let envelope = self.encode_to_vec();
+        let signature = keys.sign(&signed_bytes(&envelope, network))?.into();
+        Ok(Sealed { envelope: envelope.into(), signature }.encode_to_vec().into())
+    }
+
+    /// In whose name it is sent; `None` if it holds nothing.
+    pub fn from(&self) -> Option<&str> {
+        match self.content.as_ref()? {
+            Content::Initiation(initiation) => Some(&initiation.from),
+            Content::FrameBatch(addressed) => addressed.batch.as_ref().map(|batch| batch.from.as_str()),
+        }
+    }
+
     /// Bytes of the largest message of a flow in it, which the network limits (docs/behaviour.md 5.4).
     pub fn largest_payload(&self) -> usize {
         let frames = match &self.content {
@@ -124,7 +160,9 @@ impl Envelope {
         frames.iter().map(payload).max().unwrap_or(0)
     }
 
-    /// The same for the same message, however often it is sent: what the receiver knows it again by (docs/behaviour.md 5.4).
+    /// The same for the same message, however often it is sent, and never that of another one: what the receiver knows it
+    /// again by. The session's token is random, so a number that is used again after a database was restored gives other
+    /// ids.
     pub fn message_id(&self) -> [u8; 16] {
         let mut hash = blake3::Hasher::new();
         let mut text = |text: &str| {

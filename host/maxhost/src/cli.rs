@@ -102,6 +102,9 @@ pub enum Command {
     /// Users of the gRPC port
     #[command(subcommand)]
     User(UserCommand),
+    /// The database without a host
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Find out what is wrong with this installation
     Doctor,
     /// Print a completion script for a shell
@@ -205,7 +208,7 @@ pub enum CordappCommand {
     },
     /// Print the contract between a host and its CorDapps (WIT), for those that are not written in Rust
     Wit,
-    /// Compile a CorDapp and check the component
+    /// Compile both sides of a CorDapp, its contract and its flows, and check the components
     Build {
         /// The folder with `contract/` and `flows/`, or with one crate of either
         #[arg(default_value = ".")]

@@ -6,6 +6,7 @@ mod cordapp_check;
 mod cordapp_contract;
 mod cordapp_new;
 mod cordapp_verify;
+mod db;
 mod doctor;
 mod flow;
 mod identity;
@@ -33,6 +34,7 @@ pub fn execute(context: &Context, command: Command) -> Outcome {
         Command::Flow(command) => flow::execute(context, command),
         Command::Network(command) => network::execute(context, command),
         Command::User(command) => user::execute(context, command),
+        Command::Db(command) => db::execute(context, command),
         Command::Doctor => doctor::execute(context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -9,6 +9,8 @@ use std::time::Duration;
 use maxhost_flows::options::{Eviction, HostOptions, Passphrase};
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{RpcOptions, Tls};
+use maxhost_store::Quotas;
+use maxhost_store_postgres::{AddressError, Layout, PASSWORD_VARIABLE, PostgresOptions};
 
 use crate::files;
 use crate::strict_toml::{self, Entry, Fault, Raw};
@@ -109,7 +111,7 @@ keys! {
         |s, raw| { s.users = Some(raw.text()?.into()); Ok(()) };
     metrics.listen = "\"127.0.0.1:9090\"", false, "where /metrics, /livez and /readyz are served over HTTP; nowhere without it",
         |s, raw| { s.metrics = Some(raw.text()?); Ok(()) };
-    store.url = "\"sqlite:data/maxhost.db\"", true, "the database; its folder is the data folder",
+    store.url = "\"sqlite:data/maxhost.db\"", true, "the database: a file, whose folder is the data folder, or postgres://ROLE@SERVER/DATABASE",
         |s, raw| { s.store = raw.text()?; Ok(()) };
     store.password_file = "\"\"", false, "a file with the password of a database on a server; MAXHOST_STORE_PASSWORD is stronger",
         |s, raw| { s.password_file = optional_path(raw)?; Ok(()) };
@@ -373,6 +375,7 @@ impl Config {
             _ => Problem::new(Code::ConfigInvalid, format!("{}: store.url: {error}", self.file.display())),
         })?;
         options.layout = self.settings.layout;
+        options.quotas = self.quotas();
         Ok(options)
     }
 

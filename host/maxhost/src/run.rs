@@ -9,6 +9,7 @@ mod metrics;
 mod watch;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,8 @@ use maxhost_flows::api::{Caller, HostApi};
 use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{Bound, Logins, RpcOptions, RpcServer};
-use maxhost_store::DataLock;
+use maxhost_store::{DataLock, Store, StoreError};
+use maxhost_store_postgres::PostgresStore;
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,8 +107,7 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let logins = logins::start(&config, stop.clone())?;
     let metrics = metrics::bind(&config).await?;
     let passphrase = config.passphrase()?;
-    let store = SqliteOptions { quotas: config.quotas(), ..SqliteOptions::new(config.database()) };
-    let store = SqliteStore::open(store).await.map_err(Problem::from)?;
+    let store = open_store(&config).await?;
     let host = Host::start(config.host_options(passphrase), store).await?;
     let ready = prepare(&config, files, &host, logins).await;
     let (bound, looked) = match ready {
@@ -210,7 +211,7 @@ async fn guard_folder(mut lock: DataLock, folder: PathBuf, stop: CancellationTok
 
 async fn open_store(config: &Config) -> Result<Store, Problem> {
     match config.database() {
-        Database::File(path) => SqliteStore::open(SqliteOptions::new(path)).await,
+        Database::File(path) => SqliteStore::open(SqliteOptions { quotas: config.quotas(), ..SqliteOptions::new(path) }).await,
         Database::Server(url) => PostgresStore::open(config.postgres(url)?).await,
     }
     .map_err(Problem::from)

@@ -88,19 +88,19 @@ pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
             context.out.object(&json!({ "wit": contract }), || contract.trim_end().to_owned());
             Ok(0)
         }
-        CordappCommand::Build { path } => cordapp_build::execute(context, &path),
+        CordappCommand::Build { path, sign } => cordapp_build::execute(context, &path, &sign),
         CordappCommand::Inspect { file } => {
-            let (_, inspection) = inspect(&file, None)?;
-            context.out.object(&describe(&inspection), || text(&inspection));
+            let (_, inspected) = inspect_any(&file, None)?;
+            context.out.object(&inspected.object(), || inspected.text());
             Ok(0)
         }
         CordappCommand::Check { file, against } => cordapp_check::execute(context, &file, &against),
         CordappCommand::Verify { file } => cordapp_verify::execute(&file),
         CordappCommand::Install { file, replace } => {
             let config = context.config()?;
-            let (wasm, inspection) = inspect(&file, Some(&config.code()))?;
-            let installed = install(&wasm, &inspection, &config.cordapps(), replace)?;
-            let mut object = describe(&inspection);
+            let (wasm, inspected) = inspect_any(&file, Some(&config.code()))?;
+            let installed = inspected.install(&wasm, &config.cordapps(), replace)?;
+            let mut object = inspected.object();
             object["file"] = installed.display().to_string().into();
             context.out.object(&object, || installed.display().to_string());
             Ok(0)
@@ -108,27 +108,58 @@ pub fn execute(context: &Context, command: CordappCommand) -> Outcome {
     }
 }
 
-/// Reads and checks a component. Gives its bytes too. What is compiled for that is kept in the folder `code`, for a host.
+/// Reads and checks a component of either world. Gives its bytes too. What is compiled for that is kept in the folder `code`,
+/// for a host.
 ///
 /// # Errors
 /// It cannot be read, or is no component a host would run.
+pub fn inspect_any(file: &Path, code: Option<&Path>) -> Result<(Vec<u8>, Inspected), Problem> {
+    let wasm = read(file)?;
+    let inspected = look(&wasm, code).map_err(|problem| with_file(problem, file))?;
+    Ok((wasm, inspected))
+}
+
+/// Looks at a component of either world.
+///
+/// # Errors
+/// It is no component that a host would run.
+pub fn look(wasm: &[u8], code: Option<&Path>) -> Result<Inspected, Problem> {
+    if maxhost_sandbox::is_contract(wasm) {
+        return cordapp_contract::load(wasm).map(Inspected::Contract);
+    }
+    Ok(Inspected::Flows(Box::new(inspect_flows(wasm, code)?)))
+}
+
+/// Reads and checks a component of flows, as [`inspect_any`] does.
+///
+/// # Errors
+/// It cannot be read, or is no component of flows that a host would run.
 pub fn inspect(file: &Path, code: Option<&Path>) -> Result<(Vec<u8>, Inspection), Problem> {
+    let wasm = read(file)?;
+    let inspection = inspect_flows(&wasm, code).map_err(|problem| with_file(problem, file))?;
+    Ok((wasm, inspection))
+}
+
+fn inspect_flows(wasm: &[u8], code: Option<&Path>) -> Result<Inspection, Problem> {
+    match code.filter(|folder| is_our_users(folder)) {
+        Some(folder) => Ok(maxhost_sandbox::inspect_keeping_code(wasm, folder)?),
+        None => Ok(maxhost_sandbox::inspect(wasm)?),
+    }
+}
+
+/// The bytes of a component.
+fn read(file: &Path) -> Result<Vec<u8>, Problem> {
     let read = files::read_at_most(file, LARGEST_COMPONENT)
         .map_err(|error| io_problem(Code::FileUnreadable, "read", file, &error))?;
     read.ok_or_else(|| {
         let message = format!("{} is larger than {}: no component is", file.display(), show_size(LARGEST_COMPONENT));
         Problem::new(Code::ComponentTooLarge, message).detail("file", file.display().to_string())
-    })?;
-    let inspection = match code.filter(|folder| is_our_users(folder)) {
-        Some(folder) => maxhost_sandbox::inspect_keeping_code(&wasm, folder),
-        None => maxhost_sandbox::inspect(&wasm),
-    };
-    let inspection = inspection.map_err(|error| {
-        let problem = Problem::from(error);
-        Problem { message: format!("{}: {}", file.display(), problem.message), ..problem }
-            .detail("file", file.display().to_string())
-    })?;
-    Ok((wasm, inspection))
+    })
+}
+
+fn with_file(problem: Problem, file: &Path) -> Problem {
+    Problem { message: format!("{}: {}", file.display(), problem.message), ..problem }
+        .detail("file", file.display().to_string())
 }
 
 /// Whether a folder in the host's data would belong to whom the data belong to. Compiled code is executed, so a host takes

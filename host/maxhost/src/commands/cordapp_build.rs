@@ -46,29 +46,25 @@ pub fn execute(context: &Context, path: &Path, sign: &[PathBuf]) -> Outcome {
         return Err(Problem::new(Code::Usage, message).remedy("leave out --sign"));
     }
     require_target()?;
-    let built = compile(path)?;
-    if built.is_empty() {
-        return Err(Problem::new(
-            Code::CordappBuildFailed,
-            format!("{} is no CorDapp: it builds no component", path.display()),
-        )
-        .remedy("add to its Cargo.toml: [lib] crate-type = [\"cdylib\", \"lib\"]"));
-    }
-    for wasm in built {
-        let (bytes, inspection) = cordapp::inspect(&wasm, None)?;
-        let target = cordapps_folder(path)?.join(format!("{}.wasm", inspection.descriptor.name));
-        files::create_dir(target.parent().unwrap_or(path))?;
-        files::write_atomically(&target, &bytes)?;
-        let mut object = cordapp::describe(&inspection);
-        object["file"] = target.display().to_string().into();
-        context.out.object(&object, || format!("{}\n{}", cordapp::text(&inspection), target.display()));
+    for (side, folder) in sides {
+        let built = compile(&folder, side)?;
+        if built.is_empty() {
+            return Err(Problem::new(
+                Code::CordappBuildFailed,
+                format!("{} is no CorDapp: it builds no component", folder.display()),
+            )
+            .remedy("add to its Cargo.toml: [lib] crate-type = [\"cdylib\", \"lib\"]"));
+        }
+        for wasm in built {
+            finish(context, &folder, side, &wasm, &keys)?;
+        }
     }
     Ok(0)
 }
 
 /// Checks a component, signs it if it is a contract, and puts it where the others are.
 fn finish(context: &Context, folder: &Path, side: Side, wasm: &Path, keys: &[PrivateKey]) -> Result<(), Problem> {
-    let (mut bytes, mut inspected) = cordapp::inspect_any(wasm)?;
+    let (mut bytes, mut inspected) = cordapp::inspect_any(wasm, None)?;
     let suffix = match (&inspected, side) {
         (Inspected::Contract(_), Side::Contract) => CONTRACT_SUFFIX,
         (Inspected::Flows(_), Side::Flows) => ".wasm",
@@ -83,7 +79,7 @@ fn finish(context: &Context, folder: &Path, side: Side, wasm: &Path, keys: &[Pri
         for key in keys {
             bytes = cordapp_contract::sign(&bytes, key)?;
         }
-        inspected = cordapp::look(&bytes)?;
+        inspected = cordapp::look(&bytes, None)?;
     }
     let target = cordapps_folder(folder)?.join(format!("{}{suffix}", inspected.name()));
     files::create_dir(target.parent().unwrap_or(folder))?;

@@ -19,8 +19,8 @@ struct Difference {
 
 /// Compares two components.
 pub fn execute(context: &Context, file: &Path, against: &Path) -> Outcome {
-    let (_, new) = inspect_any(file)?;
-    let (_, old) = inspect_any(against)?;
+    let (_, new) = inspect_any(file, None)?;
+    let (_, old) = inspect_any(against, None)?;
     let differences = match (&new, &old) {
         (Inspected::Contract(new), Inspected::Contract(old)) => contracts(new, old),
         (Inspected::Flows(new), Inspected::Flows(old)) => flows(&new.descriptor, &old.descriptor),

@@ -36,7 +36,7 @@ struct Contract {
 
 /// Answers until standard input ends.
 pub fn execute(file: &Path) -> Outcome {
-    let (_, Inspected::Contract(component)) = inspect_any(file)? else {
+    let (_, Inspected::Contract(component)) = inspect_any(file, None)? else {
         let message = format!("{} holds flows, and only contracts judge transactions", file.display());
         return Err(Problem::new(Code::ComponentWrongWorld, message));
     };

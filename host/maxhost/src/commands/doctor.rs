@@ -325,8 +325,8 @@ fn cordapps(config: &Config) -> Check {
         if !path.is_file() {
             return wrong("cordapps", format!("{} is no regular file", path.display()), "remove it from the folder");
         }
-        match cordapp::inspect(&path, Some(&config.code())) {
-            Ok((_, found)) => names.push(format!("{} {}", found.descriptor.name, found.descriptor.version)),
+        match cordapp::inspect_any(&path, Some(&config.code())) {
+            Ok((_, found)) => names.push(found.title()),
             Err(problem) => return wrong("cordapps", problem.message, problem.remedy),
         }
     }

@@ -97,7 +97,7 @@ fn components(folder: Option<&Path>) -> Result<Vec<(Vec<u8>, Inspected)>, Proble
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if path.extension().is_some_and(|extension| extension == "wasm") && path.is_file() {
-            found.push(cordapp::inspect(&path, None)?);
+            found.push(cordapp::inspect_any(&path, None)?);
         }
     }
     if found.is_empty() {

@@ -1,7 +1,7 @@
 //! `make bench`: measures what a host costs, against its goals. `docs/benchmarks.md` says what each figure means.
 //!
 //! ```text
-//! bench [--quick] [--only GROUP]...     groups: parts contracts engine alone load fleet memory spread
+//! bench [--quick] [--only GROUP]...     groups: parts contracts engine alone load postgres fleet memory spread
 //! ```
 //!
 //! Every commit is synced to disk. Files are made under `target/`, on the file system that the project is on.
@@ -28,7 +28,8 @@ use setting::{Outcome, Setting};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const GROUPS: [&str; 8] = ["parts", "contracts", "engine", "alone", "load", "fleet", "memory", "spread"];
+const GROUPS: [&str; 9] =
+    ["parts", "contracts", "engine", "alone", "load", "postgres", "fleet", "memory", "spread"];
 
 fn main() -> ExitCode {
     let mut quick = false;
