@@ -136,7 +136,9 @@ fn a_port_that_is_not_guarded_is_for_this_machine_only() {
         vec!["rpc.listen=0.0.0.0:0", "rpc.tls.cert=server.pem", "rpc.tls.key=server.key"],
     ] {
         let mut command = network.command(&["run"]);
-        settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
         cli::answer(command, None).fails(4, "listen-refused");
     }
     for (setting, code) in

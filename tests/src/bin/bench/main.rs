@@ -66,7 +66,7 @@ fn usage() -> ExitCode {
 fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::Error>> {
     let mut report = Report::default();
     type Measurement = fn(&Setting, &mut Report) -> Outcome;
-    let measurements: [Measurement; 8] = [
+    let measurements: [Measurement; 9] = [
         parts::measure,
         contracts::measure,
         engine::measure,
