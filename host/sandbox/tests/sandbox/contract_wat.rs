@@ -50,7 +50,7 @@ fn described(code_version: u32) -> (Vec<u8>, u32) {
     let state = [&layout.text("State")[..], &2_u32.to_le_bytes(), &layout.text(SCHEMA), &none, &none].concat();
     let states = layout.list(&state, 1);
     let contract = |layout: &mut Layout, name: &str| [layout.text(name), states, none, none].concat();
-    let contracts: Vec<u8> = CONTRACTS.iter().flat_map(|name| contract(&mut layout, name)).collect();
+    let contracts: Vec<u8> = CONTRACTS.iter().flat_map(|name| contract(&mut layout, *name)).collect();
     let contracts = layout.list(&contracts, CONTRACTS.len());
     let record = [
         &layout.text("hand-made")[..],
@@ -84,16 +84,16 @@ pub fn code(code_version: u32, more: &str) -> Vec<u8> {
         (func (export "describe-contract") (result i32) (i32.const {description}))
         (func $deep (param i64) (result i64)
             (i64.add (i64.const 1) (call $deep (i64.add (local.get 0) (i64.const 1)))))
-        (func $reject (param $message-length i32) (result i32)
+        (func $reject (param $message i32) (param $length i32) (result i32)
             (i32.store8 (i32.const 64) (i32.const 1))
             (i32.store (i32.const 68) (i32.const 256)) (i32.store (i32.const 72) (i32.const 8))
-            (i32.store (i32.const 76) (i32.const 264)) (i32.store (i32.const 80) (local.get $message-length))
+            (i32.store (i32.const 76) (local.get $message)) (i32.store (i32.const 80) (local.get $length))
             (i32.const 64))
         (func (export "verify") (param i32 i32 i32 i32 i32 i32 i32) (result i32)
             (local $letter i32)
             (local.set $letter (i32.load8_u (local.get 3)))
-            (if (i32.eq (local.get $letter) (i32.const {r})) (then (return (call $reject (i32.const 16)))))
-            (if (i32.eq (local.get $letter) (i32.const {h})) (then (return (call $reject (i32.const 3000000)))))
+            (if (i32.eq (local.get $letter) (i32.const {r})) (then (return (call $reject (i32.const 264) (i32.const 16)))))
+            (if (i32.eq (local.get $letter) (i32.const {h})) (then (return (call $reject (i32.const 2097152) (i32.const 1500000)))))
             (if (i32.eq (local.get $letter) (i32.const {l})) (then (loop $on (br $on))))
             (if (i32.eq (local.get $letter) (i32.const {g}))
                 (then (loop $on (drop (memory.grow (i32.const 1))) (br $on))))
@@ -104,11 +104,11 @@ pub fn code(code_version: u32, more: &str) -> Vec<u8> {
             (if (i32.eq (local.get $letter) (i32.const {b})) (then (return (i32.const -16))))
             (if (i32.eq (local.get $letter) (i32.const {t}))
                 (then
-                    (if (global.get $touched) (then (return (call $reject (i32.const 16)))))
+                    (if (global.get $touched) (then (return (call $reject (i32.const 264) (i32.const 16)))))
                     (global.set $touched (i32.const 1))
                     (i32.store (i32.const 128) (i32.add (i32.load (i32.const 128)) (i32.const 1)))
                     (if (i32.gt_u (i32.load (i32.const 128)) (i32.const 1))
-                        (then (return (call $reject (i32.const 16)))))))
+                        (then (return (call $reject (i32.const 264) (i32.const 16)))))))
             (i32.store8 (i32.const 64) (i32.const 0))
             (i32.const 64))
         (func (export "describe") (param i32 i32 i32 i32 i32 i32) (result i32)
