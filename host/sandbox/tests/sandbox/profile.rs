@@ -6,7 +6,10 @@ use maxhost_sandbox::contract::{check_profile, operator_cost_hash};
 /// Whoever changes this value changes verdicts: it takes a new profile.
 #[test]
 fn the_price_of_every_operator_is_pinned() {
-    assert_eq!(operator_cost_hash().unwrap().to_string(), "f97a62cc3fbe55a98ff4ee8ed6d63bbf217c5713f0dbe89a6bd1279c28683240");
+    assert_eq!(
+        operator_cost_hash().unwrap().to_string(),
+        "f97a62cc3fbe55a98ff4ee8ed6d63bbf217c5713f0dbe89a6bd1279c28683240"
+    );
 }
 
 fn component(module: &str) -> Vec<u8> {
