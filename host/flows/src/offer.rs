@@ -15,9 +15,11 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// True if the message was never written and never will be.
-    pub fn is_void(&self) -> bool {
-        !self.speculation.is_written() && self.sender.is_revoked()
+    /// True if the message is not to be read now, because its attempt was given up. An attempt may be given up for what
+    /// came later, while the message is in the database and nobody has been told so yet: so it is declined, and whoever
+    /// learns that it is written brings it again.
+    pub fn give_up(&self) -> bool {
+        !self.speculation.is_written() && self.sender.is_revoked() && !self.speculation.decline()
     }
 }
 
@@ -66,12 +68,20 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_void_when_its_attempt_failed_before_it_was_written() {
+    fn a_message_whose_attempt_was_given_up_is_brought_again_if_it_turns_out_to_be_written() {
         let runner = runner(&Speculation::default());
-        assert!(!runner.is_void());
+        assert!(!runner.give_up());
         runner.sender.revoke();
-        assert!(runner.is_void());
+        assert!(runner.give_up());
+        assert!(runner.speculation.written(), "whoever is told that it is written has to bring it");
+        assert!(!runner.give_up(), "and then it is read");
+    }
+
+    #[test]
+    fn a_message_that_is_written_is_read_whatever_becomes_of_its_attempt() {
+        let runner = runner(&Speculation::default());
         runner.speculation.written();
-        assert!(!runner.is_void());
+        runner.sender.revoke();
+        assert!(!runner.give_up());
     }
 }

@@ -73,6 +73,8 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(options.readers.max(2))
             .acquire_timeout(PATIENCE)
+            // The committer says when the server is away, once for all.
+            .acquire_slow_threshold(PATIENCE)
             .test_before_acquire(false)
             .connect_lazy_with(options.reading());
         let numbers = Arc::new(Numbers::new());

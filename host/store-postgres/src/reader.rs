@@ -8,8 +8,8 @@ use bytes::Bytes;
 use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
     Claim, Client, ClientReader, FencingToken, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader,
-    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY, OutboxContent,
-    OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
+    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY, OUTBOX_PAGE_BYTES,
+    OutboxContent, OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgRow, Postgres};
@@ -419,8 +419,14 @@ impl MessageReader for PostgresStore {
     }
 
     async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let sql = outbox!("destination = $1 AND id > $2 ORDER BY id LIMIT $3");
-        let query = || sqlx::query(sql).bind(destination).bind(after).bind(i64::from(limit));
+        // Lengths first: the server tells them without reading the bodies.
+        let sql = outbox!(
+            "id IN (SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS ahead FROM \
+             (SELECT id, octet_length(body) AS bytes FROM maxhost.outbox WHERE destination = $1 AND id > $2 \
+             ORDER BY id LIMIT $3) page) lengths WHERE ahead < $4) ORDER BY id"
+        );
+        let bytes = i64::try_from(OUTBOX_PAGE_BYTES).unwrap_or(i64::MAX);
+        let query = || sqlx::query(sql).bind(destination).bind(after).bind(i64::from(limit)).bind(bytes);
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
         rows.iter().map(outbox_row).collect()
     }

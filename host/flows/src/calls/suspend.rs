@@ -86,7 +86,7 @@ impl FlowCalls {
     /// Takes in what has arrived. True if there was something.
     pub(super) fn absorb(&mut self) -> bool {
         let mut arrivals = self.port.take();
-        arrivals.retain(|arrival| !arrival.runner.as_ref().is_some_and(Runner::is_void));
+        arrivals.retain(|arrival| !arrival.runner.as_ref().is_some_and(Runner::give_up));
         let any = !arrivals.is_empty();
         if any {
             // Before what the arrivals announced is dropped with them.
