@@ -208,12 +208,15 @@ mod tests {
 
     #[test]
     fn entries_know_their_lines() {
-        let text = "name = \"x\"\n\n[limits]\n# a comment\nflows = 5\nrpc.deep = 1\n";
+        let text = "name = \"x\"\n\n[limits]\n# a comment\nflows = 5\nrpc.deep = 1\nrpc.deeper.still = 1\n";
         let found = entries(text).unwrap();
         let places: Vec<(&str, &str, usize)> =
             found.iter().map(|entry| (entry.section.as_str(), entry.key.as_str(), entry.line)).collect();
-        assert_eq!(places, [("", "name", 1), ("limits", "flows", 5), ("limits", "rpc", 6)]);
-        assert_eq!(found[2].value, Raw::Other("a section"));
+        assert_eq!(
+            places,
+            [("", "name", 1), ("limits", "flows", 5), ("limits.rpc", "deep", 6), ("limits.rpc", "deeper", 7)]
+        );
+        assert_eq!(found[3].value, Raw::Other("a section"));
     }
 
     #[test]
