@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use maxhost_journal::{Flush, FrameBatch, Initiation, Outgoing};
 use maxhost_model::SessionId;
-use maxhost_store::{AttemptToken, Author, CommitUnit, FlowOp, MessageOp, Op, Receipt, StoreError};
+use maxhost_store::{AttemptToken, Author, CommitUnit, FlowOp, MessageOp, Op, Receipt, Recipient, StoreError};
 use prost::Message as _;
 use smallvec::SmallVec;
 
@@ -77,16 +77,42 @@ impl Unit {
     }
 
     pub fn deliver(&mut self, to: Arc<IdentityEntry>, session: SessionId, seq: u32, batch: FrameBatch) {
+        let recipient = to.recipient();
+        self.deliver_under(recipient, to, session, seq, batch);
+    }
+
+    /// As [`Unit::deliver`], to an identity under a claim that is known already. A unit that an identity writes for itself
+    /// has one claim for both: with two, of before and after it was claimed anew, the message would leave it again.
+    pub fn deliver_under(
+        &mut self,
+        recipient: Recipient,
+        to: Arc<IdentityEntry>,
+        session: SessionId,
+        seq: u32,
+        batch: FrameBatch,
+    ) {
         let op = self.ops.len();
         let (body, confirms) = (batch.encode_to_vec().into(), crate::arrival::confirmation(&batch).is_some());
-        self.op(MessageOp::Deliver { to: to.recipient(), session, seq, body, confirms });
+        self.op(MessageOp::Deliver { to: recipient, session, seq, body, confirms });
         self.routes.push(Route::new(to, RoutedMessage::FrameBatch { op, session, seq, batch }));
     }
 
     pub fn initiate(&mut self, core: &Core, to: Arc<IdentityEntry>, initiation: Initiation) {
+        let recipient = to.recipient();
+        self.initiate_under(core, recipient, to, initiation);
+    }
+
+    /// As [`Unit::initiate`], under a claim that is known already: see [`Unit::deliver_under`].
+    pub fn initiate_under(
+        &mut self,
+        core: &Core,
+        recipient: Recipient,
+        to: Arc<IdentityEntry>,
+        initiation: Initiation,
+    ) {
         let id = core.store.next_initiation();
         let op = self.ops.len();
-        self.op(MessageOp::Initiate { to: to.recipient(), id, body: initiation.encode_to_vec().into() });
+        self.op(MessageOp::Initiate { to: recipient, id, body: initiation.encode_to_vec().into() });
         self.routes.push(Route::new(to, RoutedMessage::Initiation { op, id, initiation }));
     }
 

@@ -16,7 +16,7 @@ use maxhost_broker::{Acks, Consumer, Credit, Delivery, Message, QueueName, Tag};
 use maxhost_journal::wire::session_token;
 use maxhost_journal::{FrameBatch, Initiation, StartRecord};
 use maxhost_model::{SecureHash, SessionId, X500Name};
-use maxhost_store::{MessageOp, StoreError};
+use maxhost_store::{MessageOp, Recipient, StoreError};
 use tokio::sync::oneshot;
 
 use crate::core::Core;
@@ -327,14 +327,16 @@ async fn is_counterparty(
 
 /// Into the database first, then acknowledged.
 fn take(core: &Arc<Core>, entry: &Arc<IdentityEntry>, accepted: Accepted, tag: Tag, acks: Arc<dyn Acks>) -> Taken {
+    let author = entry.author();
+    let recipient = Recipient { identity: author.identity, claim: author.claim };
     let mut unit = Unit::default();
     unit.op(MessageOp::Arrived { message_id: accepted.id });
     match accepted.content {
-        Checked::Initiation(initiation) => unit.initiate(core, entry.clone(), initiation),
-        Checked::Frames { session, seq, batch } => unit.deliver(entry.clone(), session, seq, batch),
+        Checked::Initiation(initiation) => unit.initiate_under(core, recipient, entry.clone(), initiation),
+        Checked::Frames { session, seq, batch } => unit.deliver_under(recipient, entry.clone(), session, seq, batch),
     }
     let (told, result) = oneshot::channel();
-    unit.submit(core, entry.author(), move |result| drop(told.send(result)));
+    unit.submit(core, author, move |result| drop(told.send(result)));
     Box::pin(async move {
         match result.await.unwrap_or(Err(StoreError::Closed)) {
             Ok(()) | Err(StoreError::Duplicate) => {

@@ -15,7 +15,7 @@ use maxhost_broker::{BrokerError, Message, MessageId, Permanent, QueueName};
 use maxhost_journal::{Frame, FrameBatch};
 use maxhost_model::{Code, ErrorKind, FlowError, IdentityRow, Problem, SecureHash, SessionId, X500Name};
 use maxhost_pki::OpenIdentity;
-use maxhost_store::{MessageOp, Op, OutboxRow, StoreError};
+use maxhost_store::{MessageOp, Op, OutboxRow, Recipient, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -324,6 +324,8 @@ impl Batch {
         let error_id = new_error_id();
         let (core, identity, destination) = (&self.core, &*sender.entry.text, &*self.destination);
         tracing::error!(identity, destination, %error_id, %error, "a message that can never be delivered ends its session");
+        let author = sender.entry.author();
+        let itself = Recipient { identity: author.identity, claim: author.claim };
         let mut unit = Unit::default();
         unit.op(MessageOp::OutboxSent { id: row.id });
         let envelope = Envelope::of_row(row).map_err(|error| error.to_string())?;
@@ -331,7 +333,7 @@ impl Batch {
             Some(Content::Initiation(initiation)) => {
                 let frames = vec![Frame::reject(format!("the message cannot be delivered: {error}"), error_id)];
                 let batch = FrameBatch { from: destination.to_owned(), frames, token: initiation.from_token };
-                unit.deliver(sender.entry.clone(), SessionId(initiation.from_session), 0, batch);
+                unit.deliver_under(itself, sender.entry.clone(), SessionId(initiation.from_session), 0, batch);
             }
             Some(Content::FrameBatch(mut addressed)) => {
                 let failed = FlowError {
@@ -355,7 +357,7 @@ impl Batch {
             None => {}
         }
         let (told, result) = oneshot::channel();
-        unit.submit(core, sender.entry.author(), move |result| drop(told.send(result)));
+        unit.submit(core, author, move |result| drop(told.send(result)));
         result.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| error.to_string())
     }
 }
