@@ -211,8 +211,14 @@ async fn guard_folder(mut lock: DataLock, folder: PathBuf, stop: CancellationTok
 
 async fn open_store(config: &Config) -> Result<Store, Problem> {
     match config.database() {
-        Database::File(path) => SqliteStore::open(SqliteOptions { quotas: config.quotas(), ..SqliteOptions::new(path) }).await,
-        Database::Server(url) => PostgresStore::open(config.postgres(url)?).await,
+        Database::File(path) => {
+            SqliteStore::open(SqliteOptions { quotas: config.quotas(), ..SqliteOptions::new(path) }).await
+        }
+        Database::Server(url) => {
+            let mut options = config.postgres(url)?;
+            options.quotas = config.quotas();
+            PostgresStore::open(options).await
+        }
     }
     .map_err(Problem::from)
 }

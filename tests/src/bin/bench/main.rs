@@ -28,8 +28,7 @@ use setting::{Outcome, Setting};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const GROUPS: [&str; 9] =
-    ["parts", "contracts", "engine", "alone", "load", "postgres", "fleet", "memory", "spread"];
+const GROUPS: [&str; 9] = ["parts", "contracts", "engine", "alone", "load", "postgres", "fleet", "memory", "spread"];
 
 fn main() -> ExitCode {
     let mut quick = false;
