@@ -1,0 +1,136 @@
+//! What the configuration takes and refuses.
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Problem> {
+    Config::parse(Path::new("/srv/node/maxhost.toml"), text, std::iter::empty(), &[])
+}
+
+#[test]
+fn documented_defaults_are_the_defaults() {
+    let mut settings = Settings::defaults();
+    // What is off until it is named has an example instead of a default.
+    let off = ["passphrase_file", "cert", "key", "client_ca", "file"];
+    for key in KEYS.iter().filter(|key| !off.contains(&key.name) && key.section != "metrics") {
+        let entry = &strict_toml::entries(&format!("{} = {}", key.name, key.default)).unwrap()[0];
+        (key.set)(&mut settings, &entry.value).unwrap();
+    }
+    assert_eq!(settings, Settings::defaults());
+}
+
+#[test]
+fn the_template_is_a_valid_file_with_the_defaults() {
+    let config = parse(&template()).unwrap();
+    let mut expected = Settings::defaults();
+    expected.passphrase_file = Some("keys/passphrase".into());
+    assert_eq!(config.settings, expected);
+    assert_eq!(config.database(), &Database::File("/srv/node/data/maxhost.db".into()));
+    assert_eq!(config.endpoint_file(), Path::new("/srv/node/data/endpoint"));
+    parse(&format!("{}\n[flows]\nevict = \"never\"\n", template())).unwrap();
+}
+
+#[test]
+fn unknown_keys_are_told_with_line_and_nearest_name() {
+    let problem = parse("[rpc]\nlisten = \"127.0.0.1:0\"\nlissten = 1\n").unwrap_err();
+    assert_eq!(problem.code, Code::ConfigInvalid);
+    assert_eq!(problem.details["line"], "3");
+    assert!(problem.message.contains("unknown key 'rpc.lissten'; did you mean 'rpc.listen'?"), "{problem}");
+    assert!(parse("[flow]\n").unwrap_err().message.contains("did you mean 'flows'?"));
+    assert!(parse("listen = 1\n").unwrap_err().message.contains("maxhost.toml:1"));
+}
+
+#[test]
+fn wrong_values_name_the_key() {
+    for (text, word) in [
+        ("[flows]\nlinger = 5\n", "flows.linger"),
+        ("[flows]\nevict = \"sometimes\"\n", "random:SEED"),
+        ("[limits]\ninstances = 0\n", "from 1 to"),
+        ("[flows]\nshadow_replay = 1.5\n", "from 0.0 to 1.0"),
+        ("[limits]\njournal_bytes = \"64\"\n", "with a unit"),
+        ("[store]\nurl = \"postgres://x\"\n", "names no database"),
+        ("[store]\nurl = \"postgres://max@db/x\"\n", "sslmode=verify-full"),
+        ("[store]\nurl = \"postgres://max:secret@localhost/x\"\n", "store.password_file"),
+        ("[store]\nurl = \"mysql://localhost/x\"\n", "postgres://"),
+        ("[store]\nlayout = \"both\"\n", "schemas, shared"),
+        ("[cordapps]\ndir = \"\"\n", "expected a text"),
+    ] {
+        let problem = parse(text).unwrap_err();
+        assert!(problem.message.contains(word), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn a_database_may_be_on_a_server() {
+    let config = parse("[store]\nurl = \"postgres://max@127.0.0.1/ledger\"\nlayout = \"shared\"\n").unwrap();
+    let url = "postgres://max@127.0.0.1/ledger";
+    assert_eq!(config.database(), &Database::Server(url.to_owned()));
+    assert_eq!(config.data(), Path::new("/srv/node/data"));
+    assert_eq!(config.postgres(url).unwrap().layout, Layout::Shared);
+    let password = [(PASSWORD_VARIABLE.to_owned(), "secret".to_owned())];
+    assert!(Config::parse(Path::new("maxhost.toml"), "", password.into_iter(), &[]).is_ok());
+    let problem = parse("[store]\nurl = \"postgres://max:s3cret@localhost/x\"\n").unwrap_err();
+    assert!(!problem.to_string().contains("s3cret"), "{problem}");
+    let config = parse("[store]\nurl = \"postgres://max@127.0.0.1/x\"\npassword_file = \"none\"\n").unwrap();
+    assert_eq!(config.postgres("postgres://max@127.0.0.1/x").unwrap_err().code, Code::FileUnreadable);
+}
+
+#[test]
+fn environment_beats_the_file_and_flags_beat_both() {
+    let text = "[flows]\nlinger = \"5 s\"\nidle_close = \"5 s\"\n[limits]\ninstances = 7\n";
+    let environment = [("MAXHOST_FLOWS_LINGER", "6 s"), ("MAXHOST_LIMITS_INSTANCES", "8"), ("PATH", "x")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let flags = ["limits.instances=9".to_owned(), "flows.evict=random:42".to_owned()];
+    let file = Path::new("maxhost.toml");
+    let config = Config::parse(file, text, environment.into_iter(), &flags).unwrap();
+    assert_eq!(config.settings.linger, Duration::from_secs(6));
+    assert_eq!(config.settings.idle_close, Duration::from_secs(5));
+    assert_eq!(config.settings.instances, 9);
+    assert_eq!(config.host_options(Passphrase::default()).eviction, Eviction::Random(42));
+}
+
+#[test]
+fn a_misspelt_variable_or_flag_is_refused() {
+    let file = Path::new("maxhost.toml");
+    let variable = [("MAXHOST_FLOWS_LINGR".to_owned(), "1 s".to_owned())];
+    let problem = Config::parse(file, "", variable.into_iter(), &[]).unwrap_err();
+    assert!(problem.message.contains("did you mean MAXHOST_FLOWS_LINGER?"), "{problem}");
+    let problem = Config::parse(file, "", std::iter::empty(), &["flows.lingr=1 s".to_owned()]).unwrap_err();
+    assert!(problem.message.contains("did you mean 'flows.linger'?"), "{problem}");
+    assert!(Config::parse(file, "", std::iter::empty(), &["flows".to_owned()]).is_err());
+}
+
+#[test]
+fn what_kubernetes_injects_beside_a_service_is_ignored() {
+    let parse = |name: &str, value: &str| {
+        let variable = [(name.to_owned(), value.to_owned())];
+        Config::parse(Path::new("maxhost.toml"), "", variable.into_iter(), &[])
+    };
+    for (name, value) in [
+        ("MAXHOST_RPC_SERVICE_HOST", "10.0.0.1"),
+        ("MAXHOST_RPC_SERVICE_PORT", "7000"),
+        ("MAXHOST_RPC_SERVICE_PORT_GRPC", "7000"),
+        ("MAXHOST_RPC_PORT", "tcp://10.0.0.1:7000"),
+        ("MAXHOST_RPC_PORT_7000_TCP", "tcp://10.0.0.1:7000"),
+        ("MAXHOST_RPC_PORT_7000_TCP_PROTO", "tcp"),
+        ("MAXHOST_RPC_PORT_7000_TCP_PORT", "7000"),
+        ("MAXHOST_RPC_PORT_53_UDP_ADDR", "10.0.0.1"),
+        ("MAXHOST_STORE_PORT_PORT_5432_TCP_ADDR", "10.0.0.1"),
+    ] {
+        assert!(parse(name, value).is_ok(), "{name}");
+    }
+    for (name, value) in [
+        ("MAXHOST_RPC_PORT", "7000"),
+        ("MAXHOST_RPC_PORT_X_TCP", "x"),
+        ("MAXHOST_RPC_PORT_7000_TCP_X", "x"),
+        ("MAXHOST_RPC_SERVICE", "x"),
+    ] {
+        assert!(parse(name, value).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn relative_paths_start_at_the_file() {
+    let config = parse("[store]\nurl = \"sqlite:///var/lib/x.db\"\n[keys]\ndir = \"../k\"\n").unwrap();
+    assert_eq!(config.database(), &Database::File("/var/lib/x.db".into()));
+    assert_eq!(config.keys(), Path::new("/srv/node/../k"));
+}
