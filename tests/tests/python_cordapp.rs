@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use maxhost_tests::{ALICE, Network};
 use serde_json::json;
@@ -22,16 +22,35 @@ fn probe() -> Option<&'static Path> {
     BUILT.as_deref()
 }
 
-/// A network on which Alice has this CorDapp and no other. It is compiled by the program that installs it.
+/// A network on which Alice has this CorDapp and no other. It is compiled by the program that installs it first; hosts find
+/// the code, and so does the next run of this suite.
 fn network(component: &Path) -> Network {
+    static INSTALLING: Mutex<()> = Mutex::new(());
     let network = Network::new();
+    let (code, kept) = (network.path("data/code"), maxhost_tests::cli::target().join("python-cordapp/code"));
+    let turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    std::fs::create_dir_all(&kept).unwrap();
+    copy(&kept, &code, "");
     let installed = network.cli(&["cordapp", "install", component.to_str().unwrap()]).ok().object();
     assert_eq!((installed["name"].as_str(), installed["world"].as_str()), (Some("probe"), Some("flows")));
+    std::fs::remove_dir_all(&kept).unwrap();
+    copy(&code, &kept, installed["hash"].as_str().unwrap());
+    drop(turn);
     let manifest = network.path("identities/alice.toml");
     let text = std::fs::read_to_string(&manifest).unwrap();
     let lines = text.lines().map(|line| if line.starts_with("cordapps") { r#"cordapps = ["probe"]"# } else { line });
     std::fs::write(&manifest, lines.collect::<Vec<_>>().join("\n")).unwrap();
     network
+}
+
+/// Copies the files of a folder whose names begin so.
+fn copy(from: &Path, to: &Path, beginning: &str) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        if file.file_name().to_string_lossy().starts_with(beginning) {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
