@@ -71,7 +71,7 @@ bench: build
 ## fuzz: spoiled input at every place that reads what others wrote; for SECONDS_A_TARGET=60, all targets at once
 fuzz: prerequisites
 	$(call STEP,fuzzing)
-	@$(HOST_ENV) MAXHOST_FUZZ_SECONDS=$(or $(SECONDS_A_TARGET),60) cargo test --release -p maxhost-tests --test fuzz -- --nocapture
+	@$(HOST_ENV) MAXHOST_FUZZ_SECONDS=$(or $(SECONDS_A_TARGET),60) cargo test --release --workspace --test fuzz -- --nocapture
 
 ## fmt: formats all code
 fmt:

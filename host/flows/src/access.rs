@@ -7,10 +7,27 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 
 use maxhost_model::{Code, FlowId, Problem, X500Name};
 
-use crate::api::{ApiResult, Caller};
+/// Who asks, and what he may.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// Name of the user.
+    pub user: String,
+    /// What he may do.
+    pub rights: Arc<Rights>,
+}
+
+impl Caller {
+    /// Whoever can reach the loopback port of a host without users. He may do everything.
+    #[must_use]
+    pub fn local() -> Caller {
+        static ALL: LazyLock<Arc<Rights>> = LazyLock::new(|| Arc::new(Rights::all()));
+        Caller { user: "local".to_owned(), rights: Arc::clone(&ALL) }
+    }
+}
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $action:ident, $of_flows:literal;)*) => {
@@ -243,7 +260,7 @@ pub struct Subject<'a> {
 ///
 /// # Errors
 /// `permission-denied`.
-pub(crate) fn check(caller: &Caller, action: Action, subject: &Subject<'_>) -> ApiResult<()> {
+pub(crate) fn check(caller: &Caller, action: Action, subject: &Subject<'_>) -> Result<(), Problem> {
     if caller.rights.allow(&caller.user, action, subject) { Ok(()) } else { Err(denied(caller, action, subject)) }
 }
 
@@ -251,7 +268,7 @@ pub(crate) fn check(caller: &Caller, action: Action, subject: &Subject<'_>) -> A
 ///
 /// # Errors
 /// `permission-denied`.
-pub(crate) fn check_some(caller: &Caller, action: Action) -> ApiResult<()> {
+pub(crate) fn check_some(caller: &Caller, action: Action) -> Result<(), Problem> {
     if caller.rights.allow_some(action) { Ok(()) } else { Err(denied(caller, action, &Subject::default())) }
 }
 

@@ -6,12 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::memory::GuestMemory;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
     semaphore: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     pressure: Arc<Notify>,
     total: u32,
+}
+
+/// What guests need room for: instances, and memory. Clones are one and the same.
+#[derive(Clone)]
+pub(crate) struct GuestRoom {
+    pub slots: Slots,
+    pub memory: GuestMemory,
 }
 
 /// The right to one instance.

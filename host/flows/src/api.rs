@@ -5,35 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use futures::Stream;
 use maxhost_model::{FlowError, FlowId, Problem};
 use serde_json::Value;
 
-use crate::access::Rights;
+pub use crate::access::Caller;
 
 /// The answer of every operation.
 pub type ApiResult<T> = Result<T, Problem>;
-
-/// Who asks, and what he may.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Caller {
-    /// Name of the user.
-    pub user: String,
-    /// What he may do.
-    pub rights: Arc<Rights>,
-}
-
-impl Caller {
-    /// Whoever can reach the loopback port of a host without users. He may do everything.
-    #[must_use]
-    pub fn local() -> Caller {
-        static ALL: LazyLock<Arc<Rights>> = LazyLock::new(|| Arc::new(Rights::all()));
-        Caller { user: "local".to_owned(), rights: Arc::clone(&ALL) }
-    }
-}
 
 /// Arguments of a flow as they came in.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,7 @@
 //! Problems that more than one place tells.
 
 use maxhost_model::{Code, FlowId, Problem};
+use tokio_util::sync::CancellationToken;
 
 /// The identity is quarantined, and why.
 pub(crate) fn quarantined(name: &str, reason: &Problem) -> Problem {
@@ -25,4 +26,13 @@ pub(crate) fn cursor_invalid(id: FlowId, cursor: u64, last: u64) -> Problem {
 
 pub(crate) fn stopping() -> Problem {
     Problem::new(Code::HostStopping, "the host is stopping")
+}
+
+/// What somebody is told whose request was dropped without an answer.
+pub(crate) fn unanswered(stopping: &CancellationToken) -> Problem {
+    if stopping.is_cancelled() {
+        return self::stopping();
+    }
+    let text = "the host met a defect before anything of the request was written: its log says more";
+    Problem::new(Code::Internal, text)
 }

@@ -14,18 +14,17 @@ use maxhost_sandbox::{Sandbox, SandboxOptions};
 use maxhost_store::{Claim, ClaimRequest, IdentityRecord, Store, UNCLAIMED};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
-use tokio_util::sync::CancellationToken;
 
 use crate::activation::GuestCode;
 use crate::admission::Slots;
 use crate::api::{IdentityPhase, NetworkChange};
 use crate::clock::SystemClock;
-use crate::core::{Core, SealedKeys};
 use crate::guest_threads::GuestThreads;
+use crate::keys::SealedKeys;
 use crate::membership::Membership;
-use crate::memory::GuestMemory;
 use crate::message::IdentityCommand;
 use crate::options::{Cluster, ENVELOPE_BYTES, HostOptions, IdentitySpec, OperatorEvent};
+use crate::parts::{Foundations, Parts};
 use crate::registry::{AfterLeaving, ColdState, EntryState, IdentityEntry};
 use crate::spawner::Spawner;
 
@@ -55,7 +54,7 @@ impl Default for Claimed {
 
 /// A running host. Dropping it without [`Host::shutdown`] loses nothing: that is what a crash does too.
 pub struct Host {
-    pub(crate) core: Arc<Core>,
+    pub(crate) parts: Arc<Parts>,
     pub(crate) started: Instant,
     pub(crate) network_changes: broadcast::Sender<NetworkChange>,
     live: Mutex<HashMap<IdentityRow, Vec<FlowRow>>>,
@@ -66,7 +65,7 @@ pub struct Host {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("identities", &self.core.directory.len()).finish_non_exhaustive()
+        f.debug_struct("Host").field("identities", &self.parts.directory.len()).finish_non_exhaustive()
     }
 }
 
@@ -122,12 +121,10 @@ impl Host {
         }
         let (vault, network) = (Arc::new(vault), Arc::new(network));
         let guests = GuestThreads::start(options.guest_threads, &tokio::runtime::Handle::current())?;
-        let core = Arc::new(Core {
+        let parts = Arc::new(Parts::assemble(Foundations {
             slots: Slots::new(sandbox.slots()),
             tick: sandbox.tick(),
-            memory: GuestMemory::new(options.memory),
-            guests,
-            io_share: Default::default(),
+            guests: Arc::new(guests),
             io: Spawner::on(tokio::runtime::Handle::current()),
             options,
             store,
@@ -135,49 +132,42 @@ impl Host {
             ownership,
             membership,
             catalogue: Arc::new(catalogue),
-            directory: Default::default(),
-            ports: Default::default(),
             keys: Arc::new(SealedKeys { vault: vault.clone(), network: network.clone() }),
             code: GuestCode::default(),
             network,
             vault,
-            outcomes: Default::default(),
-            watchers: Default::default(),
-            events: broadcast::Sender::new(EVENTS),
-            counters: Default::default(),
-            stopping: CancellationToken::new(),
-            outbox: Default::default(),
-            queues: Default::default(),
-            timers: Default::default(),
-            components_changed: Default::default(),
             clock: Arc::new(SystemClock::new()),
-            deadlines: Default::default(),
-        });
-        core.io.spawn(crate::timers::run(core.clone()));
-        core.io.spawn(crate::housekeeping::purge(core.clone()));
-        core.io.spawn(crate::housekeeping::clean_components(core.clone()));
-        core.io.spawn(crate::relay::outbound::run(core.clone()));
-        core.io.spawn(crate::relay::inbound::run(core.clone()));
-        core.io.spawn(crate::relay::inbound::look_for_held(core.clone()));
-        if core.membership.is_some() {
-            crate::supervisor::start(&core);
+        }));
+        parts.io.spawn(parts.clone().ring_timers());
+        parts.io.spawn(crate::housekeeping::purge(parts.store.clone(), parts.stopping.clone()));
+        parts.io.spawn(crate::housekeeping::clean_components(
+            parts.store.clone(),
+            parts.catalogue.clone(),
+            parts.components_changed.clone(),
+            parts.stopping.clone(),
+        ));
+        parts.io.spawn(crate::relay::outbound::run(parts.relay.clone()));
+        parts.io.spawn(crate::relay::inbound::run(parts.relay.clone()));
+        parts.io.spawn(crate::relay::inbound::look_for_held(parts.relay.clone()));
+        if parts.membership.is_some() {
+            crate::supervisor::start(&parts);
         }
         let host = Arc::new(Host {
-            core,
+            parts,
             started: Instant::now(),
             network_changes: broadcast::Sender::new(EVENTS),
             live: Mutex::new(live),
             returning: Mutex::default(),
             returned: Arc::default(),
         });
-        host.core.io.spawn(readmit(Arc::downgrade(&host), host.returned.clone()));
+        host.parts.io.spawn(readmit(Arc::downgrade(&host), host.returned.clone()));
         Ok(host)
     }
 
     /// What operators care about, from now on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<OperatorEvent> {
-        self.core.events.subscribe()
+        self.parts.events.subscribe()
     }
 
     /// Takes one identity in, or takes its changed manifest over.
@@ -212,52 +202,52 @@ impl Host {
             }
         }
         let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
-        let rows = self.core.store.register_identities(&names).await.map_err(Problem::from)?;
+        let rows = self.parts.store.register_identities(&names).await.map_err(Problem::from)?;
         let keys: HashMap<X500Name, SecureHash> = match named.len() {
             0 => HashMap::new(),
-            _ => self.core.network.fingerprints(),
+            _ => self.parts.network.fingerprints(),
         };
         let mut claims: HashMap<IdentityRow, Claimed> = match named.len() {
             0 => HashMap::new(),
             _ => {
-                let records = self.core.store.identities().await.map_err(Problem::from)?;
+                let records = self.parts.store.identities().await.map_err(Problem::from)?;
                 let coming: HashSet<IdentityRow> = rows.iter().copied().collect();
                 let absent = records.iter().filter(|record| !coming.contains(&record.row));
-                absent.for_each(|record| self.core.directory.remember(record.row, &record.name));
+                absent.for_each(|record| self.parts.directory.remember(record.row, &record.name));
                 self.claim_new(records.into_iter().filter(|record| coming.contains(&record.row)).collect(), &keys)
                     .await?
             }
         };
         let mut waking = Vec::new();
         for ((name, spec), row) in named.into_iter().zip(rows) {
-            self.core.directory.broken.remove(&spec.manifest.display().to_string());
+            self.parts.directory.broken.remove(&spec.manifest.display().to_string());
             // It is taken in once it has gone.
-            if self.core.directory.get(name.as_str()).is_some_and(|entry| entry.comes_back(&spec)) {
+            if self.parts.directory.get(name.as_str()).is_some_and(|entry| entry.comes_back(&spec)) {
                 continue;
             }
             let problem = self.unusable(&spec);
             let key = keys.get(&name).copied();
             let entry = self.put(name, row, spec.clone(), claims.remove(&row).unwrap_or_default());
             if let Some(key) = key {
-                self.core.directory.set_key(&entry, key);
+                self.parts.directory.set_key(&entry, key);
             }
             // From now on it has what its CorDapps can do, whatever becomes of the files.
-            let problem = problem.or_else(|| entry.cordapps(&self.core.catalogue).err());
+            let problem = problem.or_else(|| entry.cordapps(&self.parts.catalogue).err());
             if let Some(problem) = problem {
                 set_quarantined(&entry, problem.clone());
-                self.core.tell_quarantined(&entry.text, &problem);
+                self.parts.events.tell_quarantined(&entry.text, &problem);
                 problems.push((spec, problem));
             } else {
                 waking.push(entry);
             }
         }
         // What they had left in the outbox when they were last here can be sent now.
-        self.core.outbox.look_at_all();
-        match &self.core.membership {
+        self.parts.outbox.look_at_all();
+        match &self.parts.membership {
             Some(membership) => membership.look_for_work(),
             None => {
-                self.core.queues.held(waking.iter().cloned());
-                self.core.io.spawn(wake_busy(self.core.clone(), waking));
+                self.parts.queues.held(waking.iter().cloned());
+                self.parts.io.spawn(wake_busy(self.parts.clone(), waking));
             }
         }
         Ok(problems)
@@ -275,13 +265,13 @@ impl Host {
         for record in &records {
             claims.insert(record.row, Claimed { claim: record.claim, owned_as: None });
             let key = X500Name::parse(&record.name).ok().and_then(|name| keys.get(&name).copied());
-            let is_to_come = self.core.membership.is_none() && self.core.directory.get(&record.name).is_none();
+            let is_to_come = self.parts.membership.is_none() && self.parts.directory.get(&record.name).is_none();
             let Some(key) = key.filter(|_| is_to_come) else { continue };
-            if let Ok(owned) = self.core.ownership.claim(key, record.claim.token).await {
+            if let Ok(owned) = self.parts.ownership.claim(key, record.claim.token).await {
                 requests.push((key, ClaimRequest { identity: record.row, token: owned.token, key_fp: None }));
             }
         }
-        let claimed = self.core.store.claim_all(requests.iter().map(|(_, request)| *request).collect()).await;
+        let claimed = self.parts.store.claim_all(requests.iter().map(|(_, request)| *request).collect()).await;
         for ((key, request), claim) in requests.into_iter().zip(claimed.map_err(Problem::from)?) {
             if let Ok(claim) = claim {
                 claims.insert(request.identity, Claimed { claim, owned_as: Some(key) });
@@ -292,7 +282,7 @@ impl Host {
 
     fn check_name(&self, spec: &IdentitySpec) -> Result<X500Name, Problem> {
         let name = X500Name::parse(&spec.name).map_err(Problem::from)?;
-        let other = self.core.directory.get(name.as_str()).map(|entry| entry.spec.lock().manifest.clone());
+        let other = self.parts.directory.get(name.as_str()).map(|entry| entry.spec.lock().manifest.clone());
         match other {
             Some(other) if other != spec.manifest && other.exists() => Err(Problem::new(
                 Code::ManifestInvalid,
@@ -310,22 +300,22 @@ impl Host {
             return Some(Problem::new(Code::KeyUnreadable, text));
         }
         // An identity whose manifest names the same CorDapps as before goes on with what it has.
-        let known = self.core.directory.get(&spec.name).filter(|entry| entry.spec.lock().cordapps == spec.cordapps);
+        let known = self.parts.directory.get(&spec.name).filter(|entry| entry.spec.lock().cordapps == spec.cordapps);
         match known {
-            Some(entry) => entry.cordapps(&self.core.catalogue).err(),
-            None => self.core.catalogue.set(&spec.cordapps).err(),
+            Some(entry) => entry.cordapps(&self.parts.catalogue).err(),
+            None => self.parts.catalogue.set(&spec.cordapps).err(),
         }
     }
 
     fn put(&self, name: X500Name, row: IdentityRow, spec: IdentitySpec, claimed: Claimed) -> Arc<IdentityEntry> {
-        let Some(entry) = self.core.directory.get(name.as_str()) else {
+        let Some(entry) = self.parts.directory.get(name.as_str()) else {
             let live = self.live.lock().remove(&row).unwrap_or_default();
             let entry = Arc::new(IdentityEntry::new(row, name, spec, live, claimed.claim));
             if let Some(key) = claimed.owned_as {
-                entry.hold(claimed.claim, key, self.core.ownership.session().borrow().number);
+                entry.hold(claimed.claim, key, self.parts.ownership.session().borrow().number);
             }
-            self.core.directory.insert(entry.clone());
-            self.core.emit(OperatorEvent::IdentityAdded { identity: entry.text.to_string() });
+            self.parts.directory.insert(entry.clone());
+            self.parts.events.emit(OperatorEvent::IdentityAdded { identity: entry.text.to_string() });
             return entry;
         };
         *entry.spec.lock() = Arc::new(spec);
@@ -337,7 +327,7 @@ impl Host {
             matches!(*state, EntryState::Active { .. })
         };
         if active {
-            self.core.tell(&entry, IdentityCommand::Refresh);
+            self.parts.waking.tell(&entry, IdentityCommand::Refresh);
         }
         entry
     }
@@ -345,7 +335,7 @@ impl Host {
     /// A manifest that names no usable identity: shown, and in nobody's way. If it was the manifest of an identity that
     /// is hosted, its flows are put away; they go on when it is mended.
     pub async fn quarantine(self: &Arc<Host>, manifest: &Path, name: Option<String>, problem: Problem) {
-        let hosted = name.as_ref().and_then(|name| self.core.directory.get(name));
+        let hosted = name.as_ref().and_then(|name| self.parts.directory.get(name));
         match hosted.filter(|entry| entry.spec.lock().manifest == manifest) {
             Some(entry) => self.remove(entry, AfterLeaving::Broken(problem)).await,
             None => self.set_broken(manifest, name, problem),
@@ -354,8 +344,8 @@ impl Host {
 
     fn set_broken(&self, manifest: &Path, name: Option<String>, problem: Problem) {
         let file = manifest.display().to_string();
-        self.core.tell_quarantined(name.as_deref().unwrap_or(&file), &problem);
-        self.core.directory.broken.insert(file, (name, problem));
+        self.parts.events.tell_quarantined(name.as_deref().unwrap_or(&file), &problem);
+        self.parts.directory.broken.insert(file, (name, problem));
     }
 
     /// The manifest of an identity is gone: its flows are put away, and it is hosted no more. `name` may also be that of
@@ -366,9 +356,9 @@ impl Host {
     pub async fn remove_identity(self: &Arc<Host>, name: &str) -> Result<(), Problem> {
         let is_it =
             |file: &String, known: &Option<String>| known.as_deref() == Some(name) || Path::new(file).ends_with(name);
-        self.core.directory.broken.retain(|file, (known, _)| !is_it(file, known));
+        self.parts.directory.broken.retain(|file, (known, _)| !is_it(file, known));
         self.returning.lock().retain(|spec| spec.name != name);
-        if let Some(entry) = self.core.directory.get(name) {
+        if let Some(entry) = self.parts.directory.get(name) {
             self.remove(entry, AfterLeaving::Forgotten).await;
         }
         Ok(())
@@ -384,8 +374,8 @@ impl Host {
         if self.remove_closed(&entry) {
             return self.gone(entry).await;
         }
-        self.core.tell(&entry, IdentityCommand::Drain);
-        self.core.io.spawn(self.clone().let_go(entry));
+        self.parts.waking.tell(&entry, IdentityCommand::Drain);
+        self.parts.io.spawn(self.clone().let_go(entry));
     }
 
     /// Removes an identity that has no actor, and remembers its live flows. False if it has one.
@@ -400,7 +390,7 @@ impl Host {
             }
         };
         self.live.lock().insert(entry.row, cold.live.into());
-        self.core.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
+        self.parts.events.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
         true
     }
 
@@ -413,7 +403,7 @@ impl Host {
             }
         }
         let flows = loop {
-            match self.core.store.live_flows().await {
+            match self.parts.store.live_flows().await {
                 Ok(flows) => break flows,
                 Err(error) => tracing::warn!(identity = %entry.text, %error, "its flows cannot be read; tried again"),
             }
@@ -428,7 +418,7 @@ impl Host {
 
     /// Sleeps. True if the host stops meanwhile.
     async fn sleeps_until_stop(&self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.core.stopping.cancelled()).await.is_ok()
+        tokio::time::timeout(time, self.parts.stopping.cancelled()).await.is_ok()
     }
 
     /// Forgets an identity that has closed, and does what is to be done then.
@@ -451,11 +441,11 @@ impl Host {
     async fn forget(&self, entry: &IdentityEntry) {
         // Whoever takes it in next claims it anew: that may be this host.
         if let Some(fingerprint) = entry.release()
-            && let Err(error) = self.core.ownership.hand_over(fingerprint, None).await
+            && let Err(error) = self.parts.ownership.hand_over(fingerprint, None).await
         {
             tracing::warn!(identity = %entry.text, %error, "a removed identity could not be released");
         }
-        self.core.directory.remove(&entry.text);
+        self.parts.directory.remove(&entry.text);
     }
 
     /// The folder of components changed: new flows run on what is there now. Identities that could not be hosted for
@@ -464,21 +454,21 @@ impl Host {
     /// # Errors
     /// The database fails.
     pub async fn reload_cordapps(self: &Arc<Host>) -> Result<bool, Problem> {
-        let core = self.core.clone();
-        let changed = tokio::task::spawn_blocking(move || core.catalogue.rescan()).await.unwrap_or(false);
+        let parts = self.parts.clone();
+        let changed = tokio::task::spawn_blocking(move || parts.catalogue.rescan()).await.unwrap_or(false);
         if !changed {
             return Ok(false);
         }
         let mut again = Vec::new();
         let mut former: BTreeMap<String, usize> = BTreeMap::new();
-        for entry in self.core.directory.all() {
+        for entry in self.parts.directory.all() {
             // It takes what is there now, so that nothing that is gone is held on to.
-            let _whatever_it_has = entry.cordapps(&self.core.catalogue);
-            if let Some(problem) = entry.former_cordapps(&self.core.catalogue) {
+            let _whatever_it_has = entry.cordapps(&self.parts.catalogue);
+            if let Some(problem) = entry.former_cordapps(&self.parts.catalogue) {
                 *former.entry(problem.message).or_default() += 1;
             }
             if entry.mailbox().is_some() {
-                self.core.tell(&entry, IdentityCommand::Refresh);
+                self.parts.waking.tell(&entry, IdentityCommand::Refresh);
             } else if entry.problem().is_some() {
                 again.push(entry.spec.lock().as_ref().clone());
             }
@@ -487,7 +477,7 @@ impl Host {
             tracing::warn!(identities, reason, "identities go on with the CorDapps they have, until the host stops");
         }
         self.put_identities(again).await?;
-        self.core.components_changed.notify_one();
+        self.parts.components_changed.notify_one();
         Ok(true)
     }
 
@@ -496,8 +486,8 @@ impl Host {
     /// # Errors
     /// It cannot be read; what is known stays.
     pub async fn reload_network(self: &Arc<Host>) -> Result<(), Problem> {
-        let core = self.core.clone();
-        let changes = blocking(move || core.network.refresh().map_err(Problem::from)).await?;
+        let parts = self.parts.clone();
+        let changes = blocking(move || parts.network.refresh().map_err(Problem::from)).await?;
         for (names, modified) in [(&changes.added, false), (&changes.modified, true)] {
             for name in names {
                 if let Some(view) = self.party_view(name) {
@@ -516,24 +506,24 @@ impl Host {
     /// cut off, which loses nothing.
     pub async fn shutdown(&self, deadline: Duration) {
         self.leave(deadline).await;
-        self.core.broker.close().await;
-        self.core.store.close().await;
+        self.parts.broker.close().await;
+        self.parts.store.close().await;
     }
 
     /// As [`Host::shutdown`], but for the database and the broker, which others in this process may use. Other hosts of a
     /// cluster take over what this one ran.
     pub async fn leave(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
-        self.core.stopping.cancel();
-        self.core.slots.close();
+        self.parts.stopping.cancel();
+        self.parts.room.slots.close();
         let is_open = |entry: &Arc<IdentityEntry>| entry.mailbox().is_some();
-        while self.core.directory.all().iter().any(is_open) && Instant::now() < end {
+        while self.parts.directory.all().iter().any(is_open) && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if self.core.membership.is_some() {
-            self.core.ownership.close().await;
+        if self.parts.membership.is_some() {
+            self.parts.ownership.close().await;
         }
-        self.core.guests.stop();
+        self.parts.placement.stop();
     }
 }
 
@@ -550,7 +540,7 @@ fn embedded_ownership(run: RunId) -> Arc<dyn Ownership> {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.core.guests.stop();
+        self.parts.placement.stop();
     }
 }
 
@@ -567,27 +557,27 @@ fn set_quarantined(entry: &IdentityEntry, problem: Problem) {
 }
 
 /// Opens the identities for which something waits in the database, some at a time.
-pub(crate) async fn wake_busy(core: Arc<Core>, entries: Vec<Arc<IdentityEntry>>) {
-    let Some(waiting) = with_work(&core).await else { return };
+pub(crate) async fn wake_busy(parts: Arc<Parts>, entries: Vec<Arc<IdentityEntry>>) {
+    let Some(waiting) = with_work(&parts).await else { return };
     let is_busy = |entry: &&Arc<IdentityEntry>| match &*entry.state.lock() {
         EntryState::Cold(cold) => !cold.live.is_empty() || waiting.contains(&entry.row),
         _ => false,
     };
     let busy: Vec<_> = entries.iter().filter(is_busy).cloned().collect();
     for some in busy.chunks(OPENING_AT_ONCE) {
-        some.iter().for_each(|entry| core.wake(entry));
+        some.iter().for_each(|entry| parts.waking.wake(entry));
         let opening = |entry: &Arc<IdentityEntry>| entry.phase() == IdentityPhase::Opening;
-        while some.iter().any(opening) && !core.stopping.is_cancelled() {
-            core.clock.sleep_until(core.clock.monotonic() + Duration::from_millis(2)).await;
+        while some.iter().any(opening) && !parts.stopping.is_cancelled() {
+            parts.clock.sleep_until(parts.clock.monotonic() + Duration::from_millis(2)).await;
         }
     }
 }
 
 /// The identities for which something waits that nobody will tell them of. Read until it can be: what is overlooked here
 /// would wait for ever. `None`: the host stops.
-async fn with_work(core: &Core) -> Option<HashSet<IdentityRow>> {
+async fn with_work(parts: &Parts) -> Option<HashSet<IdentityRow>> {
     loop {
-        match core.store.left_work(core.now_millis() as i64).await {
+        match parts.store.left_work(parts.now_millis() as i64).await {
             Ok(left) => {
                 let waits = left.into_iter().filter(|left| left.initiations || left.late_confirms);
                 return Some(waits.map(|left| left.identity).collect());
@@ -596,8 +586,8 @@ async fn with_work(core: &Core) -> Option<HashSet<IdentityRow>> {
         }
         tokio::select! {
             biased;
-            () = core.stopping.cancelled() => return None,
-            () = core.clock.sleep_until(core.clock.monotonic() + READMISSION) => {}
+            () = parts.stopping.cancelled() => return None,
+            () = parts.clock.sleep_until(parts.clock.monotonic() + READMISSION) => {}
         }
     }
 }
@@ -612,7 +602,7 @@ async fn readmit(host: std::sync::Weak<Host>, returned: Arc<Notify>) {
             () = returned.notified() => false,
         };
         let Some(host) = host.upgrade() else { return };
-        if host.core.stopping.is_cancelled() {
+        if host.parts.stopping.is_cancelled() {
             return;
         }
         let returning = std::mem::take(&mut *host.returning.lock());
@@ -626,14 +616,14 @@ async fn readmit(host: std::sync::Weak<Host>, returned: Arc<Notify>) {
             continue;
         }
         look_at = tokio::time::Instant::now() + READMISSION;
-        let all = host.core.directory.all();
+        let all = host.parts.directory.all();
         for entry in all.into_iter().filter(|entry| entry.problem().is_some()) {
             let (host, spec) = (host.clone(), entry.spec.lock().as_ref().clone());
             let name = entry.name.clone();
             let mended = blocking(move || match host.unusable(&spec) {
                 Some(problem) => Err(problem),
                 None => {
-                    let (vault, trust) = (&host.core.vault, host.core.network.trust_root());
+                    let (vault, trust) = (&host.parts.vault, host.parts.network.trust_root());
                     let now = std::time::SystemTime::now();
                     maxhost_pki::OpenIdentity::open(vault, &spec.keys, &name, trust, now).map_err(Problem::from)?;
                     Ok(host)

@@ -13,45 +13,47 @@ use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
 use maxhost_store::{FlowRecord, MessageOp, StoreError};
 use prost::Message as _;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::arrival::{Arrival, confirmation};
-use crate::calls::backoff;
-use crate::core::Core;
+use crate::clock::Clock;
+use crate::committer::Committer;
 use crate::outcomes::EndRecord;
 use crate::registry::IdentityEntry;
+use crate::router::AnswersLateConfirms;
 use crate::rules::{Rule, holds};
+use crate::spawner::Spawner;
+use crate::trouble::backoff;
 use crate::unit::Unit;
 
-/// A batch came for a flow that has ended. A confirmation in it was noted by the unit that brought it, and is answered by
-/// one that takes the note away.
-pub(crate) fn noted(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch) {
-    answer(core, owner, session, batch, true);
+/// What answers late confirmations. Clones are one and the same.
+#[derive(Clone)]
+pub(crate) struct LateConfirms {
+    pub committer: Arc<Committer>,
+    pub io: Spawner,
+    pub clock: Arc<dyn Clock>,
+    pub stopping: CancellationToken,
 }
 
-/// A batch came that found its flow alive when it was written and ended when it was brought: nobody looks into the inbox.
-pub(crate) fn undelivered(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch) {
-    answer(core, owner, session, batch, false);
-}
-
-fn answer(core: &Arc<Core>, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch, noted: bool) {
-    if let Some(confirm) = confirmation(batch).filter(|_| holds(Rule::LateConfirmationsAreAnswered)) {
-        let (party, confirmed, token) = (batch.from.as_str().into(), SessionId(confirm.session), confirm.token);
-        let word = Word { dead: session, party, confirmed, token, noted };
-        core.io.spawn(tell(core.clone(), owner.clone(), word));
+impl AnswersLateConfirms for LateConfirms {
+    fn answer(&self, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch, noted: bool) {
+        if let Some(confirm) = confirmation(batch).filter(|_| holds(Rule::LateConfirmationsAreAnswered)) {
+            let (party, confirmed, token) = (batch.from.as_str().into(), SessionId(confirm.session), confirm.token);
+            let word = Word { dead: session, party, confirmed, token, noted };
+            self.io.spawn(tell(self.clone(), owner.clone(), word));
+        }
     }
 }
 
-/// A flow has ended without having read these arrivals: they came while it ended. One that is not written yet comes after
-/// the end in the committer's queue; its unit learns that it was not delivered.
-pub(crate) fn untaken<'a>(
-    core: &Arc<Core>,
-    owner: &Arc<IdentityEntry>,
-    row: FlowRow,
-    arrivals: impl Iterator<Item = &'a Arrival>,
-) {
-    let is_written = |arrival: &&Arrival| arrival.runner.as_ref().is_none_or(|runner| runner.speculation.is_written());
-    for arrival in arrivals.filter(is_written) {
-        answer(core, owner, row.session(arrival.session), &arrival.batch, false);
+impl LateConfirms {
+    /// A flow has ended without having read these arrivals: they came while it ended. One that is not written yet comes
+    /// after the end in the committer's queue; its unit learns that it was not delivered.
+    pub fn untaken<'a>(&self, owner: &Arc<IdentityEntry>, row: FlowRow, arrivals: impl Iterator<Item = &'a Arrival>) {
+        let is_written =
+            |arrival: &&Arrival| arrival.runner.as_ref().is_none_or(|runner| runner.speculation.is_written());
+        for arrival in arrivals.filter(is_written) {
+            self.answer(owner, row.session(arrival.session), &arrival.batch, false);
+        }
     }
 }
 
@@ -60,20 +62,20 @@ pub(crate) fn untaken<'a>(
 ///
 /// # Errors
 /// The database cannot be read.
-pub(crate) async fn sweep(core: &Arc<Core>, entry: &Arc<IdentityEntry>, rows: &[FlowRow]) -> Result<(), Problem> {
-    for note in core.store.late_confirms(entry.row, NOTES).await.map_err(Problem::from)? {
+pub(crate) async fn sweep(answers: &LateConfirms, entry: &Arc<IdentityEntry>, rows: &[FlowRow]) -> Result<(), Problem> {
+    for note in answers.committer.store.late_confirms(entry.row, NOTES).await.map_err(Problem::from)? {
         match FrameBatch::decode(note.body) {
-            Ok(batch) => answer(core, entry, note.session, &batch, true),
+            Ok(batch) => answers.answer(entry, note.session, &batch, true),
             Err(error) => tracing::error!(identity = %entry.text, %error, "a late confirmation is damaged"),
         }
     }
     for rows in rows.chunks(512) {
-        let records = core.store.flows(rows).await.map_err(Problem::from)?;
+        let records = answers.committer.store.flows(rows).await.map_err(Problem::from)?;
         let waiting: Vec<Waiting> = records.iter().filter_map(initiator_of).collect();
         let initiators: Vec<FlowRow> = waiting.iter().map(|waiting| waiting.initiator.flow()).collect();
-        let initiators = core.store.flows(&initiators).await.map_err(Problem::from)?;
+        let initiators = answers.committer.store.flows(&initiators).await.map_err(Problem::from)?;
         for Waiting { responder, token, from, initiator: session } in waiting {
-            let Some(owner) = core.directory.get(&from).filter(|owner| owner.is_held()) else { continue };
+            let Some(owner) = answers.committer.directory.get(&from).filter(|owner| owner.is_held()) else { continue };
             // Rows are numbered by database: one of another identity is not the initiator.
             let lives =
                 |flow: &FlowRecord| flow.row == session.flow() && flow.identity == owner.row && flow.state.is_live();
@@ -81,8 +83,8 @@ pub(crate) async fn sweep(core: &Arc<Core>, entry: &Arc<IdentityEntry>, rows: &[
                 let party = entry.text.clone();
                 let word = Word { dead: session, party, confirmed: responder, token, noted: false };
                 // Tried again beside the opening, which must not wait: there may be no room before the identity is open.
-                if try_to_tell(core, &owner, &word).await.is_err() {
-                    core.io.spawn(tell(core.clone(), owner, word));
+                if try_to_tell(answers, &owner, &word).await.is_err() {
+                    answers.io.spawn(tell(answers.clone(), owner, word));
                 }
             }
         }
@@ -129,28 +131,28 @@ struct Word {
 }
 
 /// Tells a responder how its initiator has ended. Tried again until it is written, because the responder waits for it.
-async fn tell(core: Arc<Core>, owner: Arc<IdentityEntry>, word: Word) {
+async fn tell(answers: LateConfirms, owner: Arc<IdentityEntry>, word: Word) {
     let mut tries = 0;
     // Under the claim that is known at each try: the identity may have been claimed anew meanwhile.
-    while let Err(error) = try_to_tell(&core, &owner, &word).await {
+    while let Err(error) = try_to_tell(&answers, &owner, &word).await {
         tracing::warn!(identity = %owner.text, %error, "a responder could not be told that its initiator has ended");
         if !error.is_retriable() {
             return;
         }
-        let again = core.clock.monotonic() + backoff(tries);
+        let again = answers.clock.monotonic() + backoff(tries);
         tries += 1;
         tokio::select! {
             biased;
-            () = core.stopping.cancelled() => return,
-            () = core.clock.sleep_until(again) => {}
+            () = answers.stopping.cancelled() => return,
+            () = answers.clock.sleep_until(again) => {}
         }
     }
 }
 
-async fn try_to_tell(core: &Arc<Core>, owner: &Arc<IdentityEntry>, word: &Word) -> Result<(), StoreError> {
+async fn try_to_tell(answers: &LateConfirms, owner: &Arc<IdentityEntry>, word: &Word) -> Result<(), StoreError> {
     let author = owner.author();
     let Word { dead, ref party, confirmed, token, noted } = *word;
-    let record = core.store.flow(dead.flow()).await?.filter(|record| record.identity == owner.row);
+    let record = answers.committer.store.flow(dead.flow()).await?.filter(|record| record.identity == owner.row);
     if record.as_ref().is_some_and(|record| record.state.is_live()) {
         // It finds the confirmation in its inbox.
         return Ok(());
@@ -174,8 +176,8 @@ async fn try_to_tell(core: &Arc<Core>, owner: &Arc<IdentityEntry>, word: &Word) 
     if noted {
         unit.op(MessageOp::AnswerLateConfirm { session: dead });
     }
-    unit.last_words(core, Flush { outgoing, ..Flush::default() });
+    unit.last_words(&answers.committer, Flush { outgoing, ..Flush::default() });
     let (told, result) = oneshot::channel();
-    unit.submit(core, author, move |result| drop(told.send(result)));
+    unit.submit(&answers.committer, author, move |result| drop(told.send(result)));
     result.await.unwrap_or(Err(StoreError::Closed))
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use maxhost_journal::Initiation;
-use maxhost_model::{FlowId, FlowRow, Problem};
+use maxhost_model::{FlowId, FlowRow, IdentityRow, Problem};
+use maxhost_store::{Queued, StoreError};
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
-use crate::activation::ActivationOutcome;
-use crate::calls::StartFailure;
-use crate::core::Core;
 use crate::marks::Mark;
 use crate::offer::Offer;
 use crate::placement::FlowDef;
+use crate::spawner::Spawner;
 use crate::status::RoomWait;
 use crate::watchers::Watch;
 
@@ -36,6 +36,36 @@ pub(crate) enum IdentityCommand {
     Drain,
     /// The manifest or the CorDapps changed.
     Refresh,
+}
+
+/// How an activation ends.
+#[derive(Debug)]
+pub(crate) enum ActivationOutcome {
+    /// The flow has ended, durably.
+    Ended,
+    /// It was never started: the first unit was refused, or, if there is a problem, trouble came before it.
+    NotStarted(Option<Problem>),
+    /// It waits, in the database, until then or for news.
+    Evicted { until: Option<u64> },
+    /// It gave up its instance, or got none, and has something to do at once.
+    Again,
+    /// Trouble that is not its own and passes: to be tried again.
+    Retry(Problem),
+    /// There is no room for what it sends: to be tried again.
+    NoRoom(NoRoom),
+    /// Its run met a defect of the host.
+    Defect(Problem),
+    /// It needs a person.
+    Hospital(String),
+}
+
+/// Where a message found no room.
+#[derive(Debug)]
+pub(crate) struct NoRoom {
+    /// Whose quota it is: the recipient's, or the sender's own if the messages wait for the broker.
+    pub identity: IdentityRow,
+    pub queued: Queued,
+    pub problem: Problem,
 }
 
 /// Where a flow stands, as its identity knows and the database may not.
@@ -67,6 +97,25 @@ pub(crate) struct Ticket {
     pub durable: Durable,
     /// If it was asked for and the flow is new.
     pub watch: Option<Watch>,
+}
+
+/// Why a flow was not started.
+#[derive(Debug)]
+pub(crate) enum StartFailure {
+    /// Another flow has this client id.
+    ClientIdTaken(maxhost_model::FlowRow),
+    /// Anything else.
+    Problem(Problem),
+}
+
+/// Tells the one who started the flow that it is durable, or why it is not.
+pub(crate) fn answer_start(reply: Option<oneshot::Sender<Result<(), StartFailure>>>, result: Result<(), &StoreError>) {
+    let Some(reply) = reply else { return };
+    // Nobody waits any more: fine, the flow runs.
+    let _ = reply.send(result.map_err(|error| match error {
+        StoreError::ClientIdTaken { flow } => StartFailure::ClientIdTaken(*flow),
+        error => StartFailure::Problem(Problem::from(error.clone())),
+    }));
 }
 
 /// Tells when a start is durable.
@@ -119,17 +168,18 @@ impl IdentityCommand {
 
 /// Lets several callers learn how a start went.
 pub(crate) fn share(
-    core: &Arc<Core>,
+    io: &Spawner,
+    stopping: &CancellationToken,
     durable: oneshot::Receiver<Result<(), StartFailure>>,
 ) -> watch::Receiver<Option<Result<(), SharedFailure>>> {
     let (sender, receiver) = watch::channel(None);
-    let host = core.clone();
-    core.io.spawn(async move {
+    let stopping = stopping.clone();
+    io.spawn(async move {
         let result = match durable.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(StartFailure::ClientIdTaken(row))) => Err(SharedFailure::ClientIdTaken(row)),
             Ok(Err(StartFailure::Problem(problem))) => Err(SharedFailure::Problem(problem)),
-            Err(_) => Err(SharedFailure::Problem(host.unanswered())),
+            Err(_) => Err(SharedFailure::Problem(crate::error::unanswered(&stopping))),
         };
         let _ = sender.send(Some(result));
     });

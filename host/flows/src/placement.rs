@@ -13,7 +13,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use maxhost_model::IdentityRow;
 
-use crate::core::Core;
-use crate::running_flow::RunningFlow;
+use crate::guest_threads::GuestThreads;
+use crate::spawner::Spawner;
 
 /// So long a run may work at a stretch and still count as one that only talks. No run is told by it in tests, which must
 /// not depend on how busy the machine is.
@@ -50,7 +50,7 @@ impl CpuProfile {
         self.0.load(Ordering::Relaxed) > 0
     }
 
-    fn note_long_stretch(&self) {
+    fn note_long_work(&self) {
         let more = |weight: u32| Some((weight + WEIGHT).min(MOST));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
@@ -106,38 +106,38 @@ impl BusyTimer {
     }
 
     /// A tick has passed while the run worked.
-    pub fn tick(&mut self, habit: &CpuProfile, port: &RunningFlow) {
+    pub fn tick(&mut self, profile: &CpuProfile, place: &Place) {
         if self.is_long() {
-            self.computes(habit, port);
+            self.computes(profile, place);
         }
     }
 
     /// The run waits, or is over.
-    pub fn end(&mut self, habit: &CpuProfile, port: &RunningFlow) {
+    pub fn end(&mut self, profile: &CpuProfile, place: &Place) {
         if self.is_long() {
-            self.computes(habit, port);
-        } else if port.runs_apart() {
+            self.computes(profile, place);
+        } else if place.runs_apart() {
             self.quiet = self.quiet.saturating_add(1);
-            if self.quiet >= QUIET && !habit.computes() {
-                port.run_with_identity();
+            if self.quiet >= QUIET && !profile.computes() {
+                place.run_with_identity();
             }
         }
     }
 
     /// The run has been working for long.
-    fn computes(&mut self, habit: &CpuProfile, port: &RunningFlow) {
+    fn computes(&mut self, profile: &CpuProfile, place: &Place) {
         self.long = true;
         self.quiet = 0;
-        habit.note_long_stretch();
-        port.run_apart();
+        profile.note_long_work();
+        place.run_apart();
     }
 
     /// The guest is done; what its end still takes is the host's.
-    pub fn close(&mut self, habit: &CpuProfile, port: &RunningFlow) {
-        self.end(habit, port);
+    pub fn close(&mut self, profile: &CpuProfile, place: &Place) {
+        self.end(profile, place);
         self.begin();
         if !self.long {
-            habit.note_light_run();
+            profile.note_light_run();
         }
     }
 }
@@ -152,7 +152,7 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What identities have computed on the threads for I/O beyond what talking takes.
 #[derive(Debug, Default)]
-pub(crate) struct IoShare {
+struct IoShare {
     buckets: DashMap<IdentityRow, Bucket>,
     /// How many there are: most hosts have none, and nobody has to look.
     count: AtomicUsize,
@@ -193,38 +193,91 @@ impl IoShare {
     }
 
     /// Whether the bucket of this identity is empty.
-    pub fn is_spent(&self, owner: IdentityRow) -> bool {
+    fn is_spent(&self, owner: IdentityRow) -> bool {
         self.count.load(Ordering::Relaxed) > 0
             && self.buckets.get(&owner).is_some_and(|bucket| bucket.level(Instant::now()) < 0)
     }
 }
 
+/// Where one run is polled, and on whose account.
+#[derive(Debug)]
+pub(crate) struct Place {
+    owner: IdentityRow,
+    apart: AtomicBool,
+}
+
+impl Place {
+    /// With its identity.
+    pub fn of(owner: IdentityRow) -> Place {
+        Place { owner, apart: AtomicBool::new(false) }
+    }
+
+    /// From its next wait or tick on the run is polled on the threads for guests.
+    pub fn run_apart(&self) {
+        self.apart.store(true, Ordering::Release);
+    }
+
+    /// From its next wait on the run is polled where its identity is.
+    fn run_with_identity(&self) {
+        self.apart.store(false, Ordering::Release);
+    }
+
+    /// Whether it is polled on the threads for guests, or is to be.
+    fn runs_apart(&self) -> bool {
+        self.apart.load(Ordering::Acquire)
+    }
+}
+
+/// The threads that runs are polled on. Clones are one and the same.
+#[derive(Clone)]
+pub(crate) struct Placement {
+    /// Threads for everything but guests that compute.
+    io: Spawner,
+    guests: Arc<GuestThreads>,
+    share: Arc<IoShare>,
+}
+
+impl Placement {
+    pub fn new(io: Spawner, guests: Arc<GuestThreads>) -> Placement {
+        Placement { io, guests, share: Arc::default() }
+    }
+
+    /// Whether this identity has computed so much on the threads for I/O that its next runs belong elsewhere.
+    pub fn is_spent(&self, owner: IdentityRow) -> bool {
+        self.share.is_spent(owner)
+    }
+
+    /// Polls a run to its end, where its place says.
+    pub fn spawn(&self, place: Arc<Place>, work: impl Future<Output = ()> + Send + 'static) {
+        #[cfg(test)]
+        if let Some(executor) = self.io.executor() {
+            return executor.spawn(work);
+        }
+        self.put(place, Box::pin(work));
+    }
+
+    fn put(&self, place: Arc<Place>, work: Work) {
+        let (apart, owner) = (place.runs_apart(), place.owner);
+        let placed = Placed { placement: self.clone(), place, work: Some(work), apart };
+        if apart {
+            self.guests.spawn(owner, placed);
+        } else {
+            self.io.spawn(placed);
+        }
+    }
+
+    /// The guests' threads end.
+    pub fn stop(&self) {
+        self.guests.stop();
+    }
+}
+
 /// A run that is polled where it belongs: with its identity, or apart on the threads for guests.
 struct Placed {
-    core: Arc<Core>,
-    port: Arc<RunningFlow>,
+    placement: Placement,
+    place: Arc<Place>,
     work: Option<Work>,
     apart: bool,
-}
-
-/// Polls the run at this port to its end.
-pub(crate) fn spawn(core: &Arc<Core>, port: Arc<RunningFlow>, work: impl Future<Output = ()> + Send + 'static) {
-    #[cfg(test)]
-    if let Some(executor) = core.io.executor() {
-        return executor.spawn(work);
-    }
-    place(core.clone(), port, Box::pin(work));
-}
-
-fn place(core: Arc<Core>, port: Arc<RunningFlow>, work: Work) {
-    let apart = port.runs_apart();
-    let (owner, threads) = (port.owner, core.clone());
-    let placed = Placed { core, port, work: Some(work), apart };
-    if apart {
-        threads.guests.spawn(owner, placed);
-    } else {
-        threads.io.spawn(placed);
-    }
 }
 
 impl Future for Placed {
@@ -238,20 +291,20 @@ impl Future for Placed {
         }
         if !self.apart {
             let now = Instant::now();
-            let (share, owner) = (&self.core.io_share, self.port.owner);
+            let (share, owner) = (&self.placement.share, self.place.owner);
             if now.saturating_duration_since(begun) > BRIEF {
                 share.draw(owner, thread_time().saturating_sub(thread_begun), now);
             }
             if share.is_spent(owner) {
-                self.port.run_apart();
+                self.place.run_apart();
             }
         }
-        if self.port.runs_apart() == self.apart {
+        if self.place.runs_apart() == self.apart {
             return Poll::Pending;
         }
         // Polled there at once, it names whom to wake from now on, so nothing that happens meanwhile is missed.
         if let Some(work) = self.work.take() {
-            place(self.core.clone(), self.port.clone(), work);
+            self.placement.put(self.place.clone(), work);
         }
         Poll::Ready(())
     }
@@ -265,19 +318,19 @@ mod tests {
 
     #[test]
     fn a_flow_counts_as_one_that_computes_until_several_runs_did_not() {
-        let habit = CpuProfile::default();
-        habit.note_light_run();
-        assert!(!habit.computes());
-        habit.note_long_stretch();
+        let profile = CpuProfile::default();
+        profile.note_light_run();
+        assert!(!profile.computes());
+        profile.note_long_work();
         for _ in 1..WEIGHT {
-            habit.note_light_run();
-            assert!(habit.computes());
+            profile.note_light_run();
+            assert!(profile.computes());
         }
-        habit.note_light_run();
-        assert!(!habit.computes());
-        (0..1_000).for_each(|_| habit.note_long_stretch());
-        (0..MOST).for_each(|_| habit.note_light_run());
-        assert!(!habit.computes(), "however much it computed once");
+        profile.note_light_run();
+        assert!(!profile.computes());
+        (0..1_000).for_each(|_| profile.note_long_work());
+        (0..MOST).for_each(|_| profile.note_light_run());
+        assert!(!profile.computes(), "however much it computed once");
     }
 
     #[test]

@@ -20,8 +20,6 @@ pub(crate) enum Rule {
     LateConfirmationsAreAnswered,
     /// A responder that could not be started is started later.
     InitiationsAreTriedAgain,
-    /// An identity does not sleep while a mark is set or a command waits.
-    MarksAreSeenBeforeSleep,
 }
 
 /// Whether the rule is kept.

@@ -5,8 +5,9 @@
 //! and its units, each of which keeps what has happened until it is seen.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use dashmap::DashMap;
 use maxhost_journal::{Millis, Wait};
 use maxhost_model::{FlowId, FlowRow, IdentityRow};
 use maxhost_store::{AttemptToken, StoreError};
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 pub(crate) use crate::arrival::Arrival;
 use crate::commit_tracker::CommitTracker;
 use crate::inbox::{Inbox, Kept, Rest};
+use crate::placement::Place;
 use crate::rules::{Rule, holds};
 pub(crate) use crate::signals::Signal;
 use crate::signals::Signals;
@@ -36,7 +38,8 @@ pub(crate) struct RunningFlow {
     units: CommitTracker<StoreError>,
     status: Status,
     notify: Notify,
-    apart: AtomicBool,
+    /// Where its run is polled.
+    pub place: Arc<Place>,
     attempts: AtomicU32,
 }
 
@@ -61,7 +64,7 @@ impl RunningFlow {
             units: CommitTracker::new(),
             status,
             notify: Notify::new(),
-            apart: AtomicBool::new(false),
+            place: Arc::new(Place::of(owner)),
             attempts: AtomicU32::new(0),
         })
     }
@@ -93,21 +96,6 @@ impl RunningFlow {
     /// True once a unit of this run is in the database.
     pub fn is_durable(&self) -> bool {
         self.units.is_durable()
-    }
-
-    /// From its next wait or tick on the run is polled on the threads for guests.
-    pub fn run_apart(&self) {
-        self.apart.store(true, Ordering::Release);
-    }
-
-    /// From its next wait on the run is polled where its identity is.
-    pub fn run_with_identity(&self) {
-        self.apart.store(false, Ordering::Release);
-    }
-
-    /// Whether it is polled on the threads for guests, or is to be.
-    pub fn runs_apart(&self) -> bool {
-        self.apart.load(Ordering::Acquire)
     }
 
     /// How often the flow's guest was begun, this time included, as far as is known.
@@ -246,5 +234,41 @@ impl RunningFlow {
     /// Whether it waits for an instance, or for memory.
     pub fn lacks_something(&self) -> bool {
         self.status.lacks_something()
+    }
+}
+
+/// The flows in memory, of all identities, by row.
+#[derive(Debug, Default)]
+pub(crate) struct RunningFlows(DashMap<FlowRow, Arc<RunningFlow>>);
+
+impl RunningFlows {
+    pub fn get(&self, row: FlowRow) -> Option<Arc<RunningFlow>> {
+        self.0.get(&row).map(|flow| flow.value().clone())
+    }
+
+    pub fn insert(&self, flow: Arc<RunningFlow>) {
+        self.0.insert(flow.row, flow);
+    }
+
+    pub fn remove(&self, row: FlowRow) {
+        self.0.remove(&row);
+    }
+
+    /// Those of one identity, by row.
+    pub fn of(&self, owner: IdentityRow) -> Vec<Arc<RunningFlow>> {
+        let flows = self.0.iter().filter(|flow| flow.owner == owner);
+        let mut found: Vec<Arc<RunningFlow>> = flows.map(|flow| flow.value().clone()).collect();
+        found.sort_by_key(|flow| flow.row);
+        found
+    }
+
+    /// How many there are of this kind.
+    pub fn count(&self, is_one: impl Fn(&RunningFlow) -> bool) -> u64 {
+        self.0.iter().filter(|flow| is_one(flow.value())).count() as u64
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 }

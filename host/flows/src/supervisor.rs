@@ -19,8 +19,8 @@ use maxhost_model::SecureHash;
 use maxhost_ownership::{Change, Demand, Ownedness, SessionState};
 use maxhost_store::LeftWork;
 
-use crate::core::Core;
 use crate::message::IdentityCommand;
+use crate::parts::Parts;
 use crate::registry::IdentityEntry;
 
 /// How often it is looked for work that nobody was told of.
@@ -29,43 +29,43 @@ const SWEEP: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins to serve demands, until the host stops.
-pub(crate) fn start(core: &Arc<Core>) {
-    core.io.spawn(follow_session(core.clone()));
-    core.io.spawn(follow_changes(core.clone()));
-    core.io.spawn(follow_demands(core.clone()));
-    core.io.spawn(offer_slots(core.clone()));
-    core.io.spawn(raise_demands(core.clone()));
-    core.io.spawn(look_for_work(core.clone()));
+pub(crate) fn start(parts: &Arc<Parts>) {
+    parts.io.spawn(follow_session(parts.clone()));
+    parts.io.spawn(follow_changes(parts.clone()));
+    parts.io.spawn(follow_demands(parts.clone()));
+    parts.io.spawn(offer_slots(parts.clone()));
+    parts.io.spawn(raise_demands(parts.clone()));
+    parts.io.spawn(look_for_work(parts.clone()));
 }
 
-async fn follow_session(core: Arc<Core>) {
-    let mut session = core.ownership.session();
+async fn follow_session(parts: Arc<Parts>) {
+    let mut session = parts.ownership.session();
     loop {
         let now = *session.borrow_and_update();
         let is_over = matches!(now.state, SessionState::Lost | SessionState::Closed);
-        for entry in core.directory.all() {
+        for entry in parts.directory.all() {
             if entry.is_held() && (is_over || entry.held_in() != now.number) {
-                core.lose(&entry, "the session with the ownership service is over");
+                parts.waking.lose(&entry, "the session with the ownership service is over");
             }
         }
-        if let (SessionState::Connected, Some(membership)) = (now.state, &core.membership) {
+        if let (SessionState::Connected, Some(membership)) = (now.state, &parts.membership) {
             membership.held_changed();
             membership.look_for_work();
         }
         tokio::select! {
             changed = session.changed() => if changed.is_err() { return },
-            () = core.stopping.cancelled() => return,
+            () = parts.stopping.cancelled() => return,
         }
     }
 }
 
-async fn follow_changes(core: Arc<Core>) {
-    let Some(membership) = &core.membership else { return };
-    let mut changes = core.ownership.changes();
+async fn follow_changes(parts: Arc<Parts>) {
+    let Some(membership) = &parts.membership else { return };
+    let mut changes = parts.ownership.changes();
     loop {
         let change = tokio::select! {
             change = changes.next() => change,
-            () = core.stopping.cancelled() => return,
+            () = parts.stopping.cancelled() => return,
         };
         match change {
             Some(Change::Released(owner)) if membership.was_sent_to(&owner.identity) => membership.ring(owner.identity),
@@ -76,43 +76,43 @@ async fn follow_changes(core: Arc<Core>) {
     }
 }
 
-async fn follow_demands(core: Arc<Core>) {
-    let mut demands = core.ownership.demands();
+async fn follow_demands(parts: Arc<Parts>) {
+    let mut demands = parts.ownership.demands();
     loop {
         let demand = tokio::select! {
             demand = demands.next() => demand,
-            () = core.stopping.cancelled() => return,
+            () = parts.stopping.cancelled() => return,
         };
         let Some(Demand { identity, turn }) = demand else { return };
-        if let Some(entry) = core.directory.by_key(&identity) {
-            core.io.spawn(serve(core.clone(), entry, identity, turn));
+        if let Some(entry) = parts.directory.by_key(&identity) {
+            parts.io.spawn(serve(parts.clone(), entry, identity, turn));
         }
     }
 }
 
 /// Opens an identity that is wanted, if nobody else has when it is this host's turn.
-async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>, identity: SecureHash, turn: Duration) {
-    let until = (core.clock.monotonic() + turn).max(entry.not_before());
+async fn serve(parts: Arc<Parts>, entry: Arc<IdentityEntry>, identity: SecureHash, turn: Duration) {
+    let until = (parts.clock.monotonic() + turn).max(entry.not_before());
     tokio::select! {
-        () = core.clock.sleep_until(until) => {}
-        () = core.stopping.cancelled() => return,
+        () = parts.clock.sleep_until(until) => {}
+        () = parts.stopping.cancelled() => return,
     }
-    let has_room = || core.membership.as_ref().is_some_and(|membership| held(&core) < membership.slots());
-    if matches!(core.ownership.owner_of(&identity), Ownedness::Free) && !entry.is_held() && has_room() {
-        core.tell(&entry, IdentityCommand::Wake);
+    let has_room = || parts.membership.as_ref().is_some_and(|membership| held(&parts) < membership.slots());
+    if matches!(parts.ownership.owner_of(&identity), Ownedness::Free) && !entry.is_held() && has_room() {
+        parts.waking.tell(&entry, IdentityCommand::Wake);
     }
 }
 
-fn held(core: &Core) -> u32 {
-    let count = core.directory.all().iter().filter(|entry| entry.is_held()).count();
+fn held(parts: &Parts) -> u32 {
+    let count = parts.directory.all().iter().filter(|entry| entry.is_held()).count();
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Tells the service how many more identities this host can run, whenever that changes.
-async fn offer_slots(core: Arc<Core>) {
-    let Some(membership) = &core.membership else { return };
+async fn offer_slots(parts: Arc<Parts>) {
+    let Some(membership) = &parts.membership else { return };
     loop {
-        let offered = core.ownership.offer(membership.slots().saturating_sub(held(&core))).await;
+        let offered = parts.ownership.offer(membership.slots().saturating_sub(held(&parts))).await;
         let again = match offered {
             Ok(()) => Duration::MAX,
             Err(error) => {
@@ -123,19 +123,19 @@ async fn offer_slots(core: Arc<Core>) {
         tokio::select! {
             () = membership.until_held_changes() => {}
             () = tokio::time::sleep(again) => {}
-            () = core.stopping.cancelled() => return,
+            () = parts.stopping.cancelled() => return,
         }
     }
 }
 
 /// Brings demands to the service, each until it is durable.
-async fn raise_demands(core: Arc<Core>) {
-    let Some(membership) = &core.membership else { return };
+async fn raise_demands(parts: Arc<Parts>) {
+    let Some(membership) = &parts.membership else { return };
     loop {
         let rung = membership.take_rung();
         let mut failed = false;
         for identity in rung {
-            if let Err(error) = core.ownership.demand(identity).await {
+            if let Err(error) = parts.ownership.demand(identity).await {
                 tracing::debug!(%identity, %error, "a demand could not be raised; tried again");
                 membership.ring(identity);
                 failed = true;
@@ -145,15 +145,15 @@ async fn raise_demands(core: Arc<Core>) {
         tokio::select! {
             () = membership.rung(), if !failed => {}
             () = tokio::time::sleep(again) => {}
-            () = core.stopping.cancelled() => return,
+            () = parts.stopping.cancelled() => return,
         }
     }
 }
 
-async fn look_for_work(core: Arc<Core>) {
-    let Some(membership) = &core.membership else { return };
+async fn look_for_work(parts: Arc<Parts>) {
+    let Some(membership) = &parts.membership else { return };
     loop {
-        let pause = match ring_for_work(&core).await {
+        let pause = match ring_for_work(&parts).await {
             Ok(()) => SWEEP,
             Err(reason) => {
                 tracing::warn!(reason, "work without an owner cannot be looked for; tried again");
@@ -163,25 +163,25 @@ async fn look_for_work(core: Arc<Core>) {
         tokio::select! {
             () = membership.until_work_is_looked_for() => {}
             () = tokio::time::sleep(pause) => {}
-            () = core.stopping.cancelled() => return,
+            () = parts.stopping.cancelled() => return,
         }
     }
 }
 
 /// Rings for identities that nobody owns and for which there is work: rows that somebody has to look after, a wake-up time
 /// that has come, an owner that has died, or messages in their queue.
-async fn ring_for_work(core: &Core) -> Result<(), String> {
-    let Some(membership) = &core.membership else { return Ok(()) };
-    let now = i64::try_from(core.now_millis()).unwrap_or(i64::MAX);
-    let left = core.store.left_work(now).await.map_err(|error| error.to_string())?;
+async fn ring_for_work(parts: &Parts) -> Result<(), String> {
+    let Some(membership) = &parts.membership else { return Ok(()) };
+    let now = i64::try_from(parts.now_millis()).unwrap_or(i64::MAX);
+    let left = parts.store.left_work(now).await.map_err(|error| error.to_string())?;
     let left: HashSet<_> = left.iter().map(|LeftWork { identity, .. }| *identity).collect();
-    let records = core.store.identities().await.map_err(|error| error.to_string())?;
+    let records = parts.store.identities().await.map_err(|error| error.to_string())?;
     let with_work = records.into_iter().filter(|record| record.owner().is_some() || left.contains(&record.row));
-    let waiting = core.broker.waiting().await.map_err(|error| error.to_string())?;
-    let keys = with_work.filter_map(|record| core.directory.by_row(record.row)?.key());
+    let waiting = parts.broker.waiting().await.map_err(|error| error.to_string())?;
+    let keys = with_work.filter_map(|record| parts.directory.by_row(record.row)?.key());
     let queued = waiting.iter().filter_map(|queue| queue.fingerprint());
-    for key in keys.chain(queued.filter(|key| core.directory.by_key(key).is_some())) {
-        if matches!(core.ownership.owner_of(&key), Ownedness::Free) {
+    for key in keys.chain(queued.filter(|key| parts.directory.by_key(key).is_some())) {
+        if matches!(parts.ownership.owner_of(&key), Ownedness::Free) {
             membership.ring(key);
         }
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use maxhost_model::IdentityRow;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use crate::clock::Moment;
-use crate::core::Core;
+use crate::clock::{Clock, Moment};
 
 #[derive(Debug, Default)]
 struct Alarms {
@@ -61,20 +61,23 @@ impl Timers {
 }
 
 /// Wakes identities when their time has come, until the host stops.
-pub(crate) async fn run(core: Arc<Core>) {
+pub(crate) async fn run(
+    timers: Arc<Timers>,
+    clock: Arc<dyn Clock>,
+    stopping: CancellationToken,
+    wake: impl Fn(IdentityRow),
+) {
     loop {
-        let now = core.clock.monotonic();
-        while let Some(row) = core.timers.pop_due(now) {
-            if let Some(entry) = core.directory.by_row(row) {
-                core.wake(&entry);
-            }
+        let now = clock.monotonic();
+        while let Some(row) = timers.pop_due(now) {
+            wake(row);
         }
-        let next = core.timers.next().unwrap_or(now + Duration::from_secs(3600));
+        let next = timers.next().unwrap_or(now + Duration::from_secs(3600));
         tokio::select! {
             biased;
-            () = core.stopping.cancelled() => return,
-            () = core.timers.changed.notified() => {}
-            () = core.clock.sleep_until(next) => {}
+            () = stopping.cancelled() => return,
+            () = timers.changed.notified() => {}
+            () = clock.sleep_until(next) => {}
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Why a flow could not go on, when that is not its own fault: what passes by itself, and what does not.
 
+use std::time::Duration;
+
 use maxhost_model::{Class, Code, Problem};
 
 /// See the module. The two are never mixed up, because only the first is tried again.
@@ -37,6 +39,11 @@ impl Trouble {
 /// How people in front of the hospital read a problem: code and text.
 pub(crate) fn reason(problem: &Problem) -> String {
     format!("{}: {}", problem.code, problem.message)
+}
+
+/// How long a flow waits before it is tried again after trouble that is not its own: doubles up to half a minute.
+pub(crate) fn backoff(attempt: u32) -> Duration {
+    Duration::from_millis(100u64.saturating_mul(1 << attempt.min(9))).min(Duration::from_secs(30))
 }
 
 #[cfg(test)]

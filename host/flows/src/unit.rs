@@ -8,7 +8,8 @@ use maxhost_store::{AttemptToken, Author, CommitUnit, FlowOp, MessageOp, Op, Rec
 use prost::Message as _;
 use smallvec::SmallVec;
 
-use crate::core::{Core, Opened};
+use crate::committer::Committer;
+use crate::counters::Counters;
 use crate::envelope::Envelope;
 use crate::registry::IdentityEntry;
 use crate::router::{Copy, Route, RoutedMessage};
@@ -35,27 +36,27 @@ impl Unit {
     }
 
     /// Adds what a machine wants written. Recipients on this host get their inbox row in this very unit.
-    pub fn flush(&mut self, core: &Core, row: maxhost_model::FlowRow, flush: Flush) {
+    pub fn flush(&mut self, committer: &Committer, row: maxhost_model::FlowRow, flush: Flush) {
         if let Some((seq, body)) = flush.segment {
             self.op(FlowOp::AppendLog { flow: row, seq, body });
         }
-        self.send(core, flush.outgoing);
+        self.send(committer, flush.outgoing);
         self.progress.extend(flush.progress);
     }
 
     /// As [`Unit::flush`], for a flow that ends: its log is not needed any more.
-    pub fn last_words(&mut self, core: &Core, flush: Flush) {
-        self.send(core, flush.outgoing);
+    pub fn last_words(&mut self, committer: &Committer, flush: Flush) {
+        self.send(committer, flush.outgoing);
         self.progress.extend(flush.progress);
     }
 
-    fn send(&mut self, core: &Core, outgoing: Vec<Outgoing>) {
+    fn send(&mut self, committer: &Committer, outgoing: Vec<Outgoing>) {
         for outgoing in outgoing {
             let party = match &outgoing {
                 Outgoing::Initiate { party, .. } | Outgoing::Deliver { party, .. } => party,
             };
-            match core.directory.get(party).filter(|to| to.is_held() && !core.options.always_broker) {
-                Some(to) => self.send_here(core, to, outgoing),
+            match committer.directory.get(party).filter(|to| to.is_held() && !committer.always_broker) {
+                Some(to) => self.send_here(committer, to, outgoing),
                 None => {
                     let envelope = Envelope::of(&outgoing);
                     self.to_broker.push(party.clone());
@@ -69,9 +70,9 @@ impl Unit {
         }
     }
 
-    fn send_here(&mut self, core: &Core, to: Arc<IdentityEntry>, outgoing: Outgoing) {
+    fn send_here(&mut self, committer: &Committer, to: Arc<IdentityEntry>, outgoing: Outgoing) {
         match outgoing {
-            Outgoing::Initiate { initiation, .. } => self.initiate(core, to, initiation),
+            Outgoing::Initiate { initiation, .. } => self.initiate(committer, to, initiation),
             Outgoing::Deliver { session, seq, batch, .. } => self.deliver(to, session, seq, batch),
         }
     }
@@ -97,20 +98,20 @@ impl Unit {
         self.routes.push(Route::new(to, RoutedMessage::FrameBatch { op, session, seq, batch }));
     }
 
-    pub fn initiate(&mut self, core: &Core, to: Arc<IdentityEntry>, initiation: Initiation) {
+    pub fn initiate(&mut self, committer: &Committer, to: Arc<IdentityEntry>, initiation: Initiation) {
         let recipient = to.recipient();
-        self.initiate_under(core, recipient, to, initiation);
+        self.initiate_under(committer, recipient, to, initiation);
     }
 
     /// As [`Unit::initiate`], under a claim that is known already: see [`Unit::deliver_under`].
     pub fn initiate_under(
         &mut self,
-        core: &Core,
+        committer: &Committer,
         recipient: Recipient,
         to: Arc<IdentityEntry>,
         initiation: Initiation,
     ) {
-        let id = core.store.next_initiation();
+        let id = committer.store.next_initiation();
         let op = self.ops.len();
         self.op(MessageOp::Initiate { to: recipient, id, body: initiation.encode_to_vec().into() });
         self.routes.push(Route::new(to, RoutedMessage::Initiation { op, id, initiation }));
@@ -125,45 +126,50 @@ impl Unit {
     /// it is not; until it is durable nobody sees anything of it.
     pub fn submit_for(
         self,
-        core: &Arc<Core>,
-        opened: &Arc<Opened>,
-        port: &Arc<RunningFlow>,
+        committer: &Arc<Committer>,
+        author: Author,
+        flow: &Arc<RunningFlow>,
         then: impl FnOnce(Result<(), &StoreError>) + Send + 'static,
     ) {
-        let speculative = port.may_speculate() && !core.store.is_congested();
-        port.submitting();
-        let attempt = Some(port.attempt.clone());
-        let port = port.clone();
-        let watched = core.clone();
+        let speculative = flow.may_speculate() && !committer.store.is_congested();
+        flow.submitting();
+        let attempt = Some(flow.attempt.clone());
+        let flow = flow.clone();
+        let watched = committer.clone();
         let progress = self.progress.clone();
         let then = move |result: Result<(), StoreError>| match result {
             Ok(()) => {
-                crate::core::Counters::add(&watched.counters.steps);
+                Counters::add(&watched.counters.steps);
                 if !progress.is_empty() {
-                    port.show_progress(&progress);
+                    flow.show_progress(&progress);
                 }
                 for (cursor, label) in progress {
-                    watched.watchers.publish(port.row, || crate::api::FlowEvent::Progress { cursor, label });
+                    watched.watchers.publish(flow.row, || crate::api::FlowEvent::Progress { cursor, label });
                 }
                 then(Ok(()));
-                port.committed();
+                flow.committed();
             }
             Err(error) => {
                 then(Err(&error));
-                port.failed(error);
+                flow.failed(error);
             }
         };
-        self.hand_in(core, opened.author(), attempt, speculative, then);
+        self.hand_in(committer, author, attempt, speculative, then);
     }
 
     /// Sends any unit of an identity to the committer.
-    pub fn submit(self, core: &Arc<Core>, author: Author, then: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
-        self.hand_in(core, author, None, false, then);
+    pub fn submit(
+        self,
+        committer: &Arc<Committer>,
+        author: Author,
+        then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        self.hand_in(committer, author, None, false, then);
     }
 
     fn hand_in(
         self,
-        core: &Arc<Core>,
+        committer: &Arc<Committer>,
         author: Author,
         attempt: Option<AttemptToken>,
         speculative: bool,
@@ -171,26 +177,29 @@ impl Unit {
     ) {
         let Unit { ops, mut routes, mut to_broker, depends_on, .. } = self;
         let copies: SmallVec<[Copy; 2]> = match &attempt {
-            Some(attempt) if speculative => routes.iter_mut().filter_map(|route| route.copy(core, attempt)).collect(),
+            Some(attempt) if speculative => routes
+                .iter_mut()
+                .filter_map(|route| route.copy(&committer.router.flows, &committer.store, attempt))
+                .collect(),
             _ => SmallVec::new(),
         };
-        let core_then = core.clone();
+        let written = committer.clone();
         let done = Box::new(move |result: Result<Receipt, StoreError>| match result {
             Ok(receipt) => {
                 // The recipients first: others may be waiting for what they will do.
-                to_broker.extend(routes.into_iter().filter_map(|route| route.written(&core_then, &receipt)));
+                to_broker.extend(routes.into_iter().filter_map(|route| route.written(&written.router, &receipt)));
                 if !to_broker.is_empty() {
-                    core_then.outbox.added(to_broker);
+                    written.outbox.added(to_broker);
                 }
                 then(Ok(()));
             }
             Err(error) => {
-                core_then.note_fenced(&error);
+                written.waking.note_fenced(&error);
                 then(Err(error));
             }
         });
-        core.store.submit(CommitUnit { author, attempt, depends_on, ops, done });
+        committer.store.submit(CommitUnit { author, attempt, depends_on, ops, done });
         // Only now, so that what a recipient writes comes after it in the queue.
-        copies.into_iter().for_each(|copy| copy.send(core));
+        copies.into_iter().for_each(|copy| copy.send(&committer.router));
     }
 }

@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::api::FlowEvent;
-use crate::core::Core;
 
 /// Labels that wait for one watcher, bytes.
 const BEHIND: usize = 256 << 10;
@@ -114,15 +113,15 @@ impl Watchers {
 
 /// A subscription to what happens to one flow, from the moment it was made.
 pub(crate) struct Watch {
-    core: Arc<Core>,
+    watchers: Arc<Watchers>,
     row: FlowRow,
     queue: Arc<Queue>,
 }
 
 impl Watch {
     /// Subscribe first, then look at the flow, or start it: so nothing is missed in between.
-    pub fn new(core: &Arc<Core>, row: FlowRow) -> Watch {
-        Watch { core: core.clone(), row, queue: core.watchers.subscribe(row) }
+    pub fn new(watchers: &Arc<Watchers>, row: FlowRow) -> Watch {
+        Watch { watchers: watchers.clone(), row, queue: watchers.subscribe(row) }
     }
 
     /// The next event; `None` behind the last.
@@ -143,7 +142,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.core.watchers.release(self.row, &self.queue);
+        self.watchers.release(self.row, &self.queue);
     }
 }
 

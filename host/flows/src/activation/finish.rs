@@ -10,12 +10,14 @@ use maxhost_store::{FlowOp, FlowRecord, FlowState, Keep};
 use prost::Message;
 use tokio::sync::oneshot;
 
-use super::{Activation, ActivationOutcome, origin_text};
+use super::{Activation, ActivationServices, origin_text};
 use crate::api::{FlowDetail, FlowEvent, FlowPhase, FlowResult, FlowSummary, SessionView};
-use crate::calls::{FlowCalls, StartFailure, Stop, answer_start, new_error_id};
-use crate::core::{Core, Counters};
+use crate::calls::{FlowCalls, Stop};
+use crate::counters::Counters;
+use crate::message::{ActivationOutcome, StartFailure, answer_start};
 use crate::options::OperatorEvent;
 use crate::outcomes::{EndRecord, HeldRecord, SessionRecord, phase_of};
+use crate::random::new_error_id;
 use crate::trouble::Trouble;
 use crate::unit::Unit;
 
@@ -82,7 +84,7 @@ impl Activation {
     ) -> ActivationOutcome {
         let error = machine.abort(error, new_error_id());
         let mut unit = Unit::default();
-        unit.last_words(&self.core, machine.flush(self.core.now()));
+        unit.last_words(self.services.committer(), machine.flush(self.services.calls.now()));
         self.submit_end(unit, &machine, start, Err(error), None);
         ActivationOutcome::Ended
     }
@@ -99,12 +101,12 @@ impl Activation {
 
     /// Not even the start is readable: what the flow's row says is all there is to tell.
     fn end_without_start(&self, stored: &FlowRecord, error: &FlowError) {
-        let finished = self.core.now_millis() as i64;
-        let attempts = self.port.attempts().max(1);
+        let finished = self.services.calls.now_millis() as i64;
+        let attempts = self.flow.attempts().max(1);
         let record = EndRecord { error: Some(error.into()), attempts, ..EndRecord::default() };
         let mut unit = Unit::default();
         unit.op(FlowOp::End {
-            flow: self.port.row,
+            flow: self.flow.row,
             state: FlowState::Killed,
             finished,
             keep: Some(self.keep(&record)),
@@ -135,18 +137,18 @@ impl Activation {
             labels: None,
             in_memory: false,
         };
-        let (core, row, detail) = (self.core.clone(), self.port.row, Arc::new(detail));
-        unit.submit_for(&self.core, &self.opened, &self.port, move |result| {
+        let (services, row, detail) = (self.services.clone(), self.flow.row, Arc::new(detail));
+        unit.submit_for(self.services.committer(), self.opened.author(), &self.flow, move |result| {
             if result.is_ok() {
-                tell_end(&core, row, &detail);
+                tell_end(&services, row, &detail);
             }
         });
     }
 
     fn keep(&self, record: &EndRecord) -> Keep {
-        let retention = i64::try_from(self.core.options.retention.as_millis()).unwrap_or(i64::MAX);
+        let retention = i64::try_from(self.services.retention.as_millis()).unwrap_or(i64::MAX);
         Keep {
-            expires: (self.core.now_millis() as i64).saturating_add(retention),
+            expires: (self.services.calls.now_millis() as i64).saturating_add(retention),
             end: record.encode_to_vec().into(),
             labels: None,
         }
@@ -160,8 +162,8 @@ impl Activation {
     ) -> ActivationOutcome {
         let mut unit = Unit::default();
         let reply = run.take_start(&mut unit);
-        let flush: Flush = run.machine.flush(self.core.now());
-        unit.last_words(&self.core, flush);
+        let flush: Flush = run.machine.flush(self.services.calls.now());
+        unit.last_words(self.services.committer(), flush);
         run.build_on(&mut unit);
         self.submit_end(unit, &run.machine, start, outcome, reply);
         ActivationOutcome::Ended
@@ -176,12 +178,12 @@ impl Activation {
         reply: Option<oneshot::Sender<Result<(), StartFailure>>>,
     ) {
         let phase = phase_of(&outcome);
-        let record = EndRecord { attempts: self.port.attempts().max(1), ..end_record(machine, &outcome) };
-        let finished = self.core.now_millis() as i64;
+        let record = EndRecord { attempts: self.flow.attempts().max(1), ..end_record(machine, &outcome) };
+        let finished = self.services.calls.now_millis() as i64;
         // Whoever started a flow by RPC may come back for its result; a responder that did its work leaves nothing.
         let keeps = matches!(start.origin, Origin::Rpc { .. }) || outcome.is_err();
         unit.op(FlowOp::End {
-            flow: self.port.row,
+            flow: self.flow.row,
             state: match phase {
                 FlowPhase::Completed => FlowState::Completed,
                 FlowPhase::Killed => FlowState::Killed,
@@ -191,10 +193,10 @@ impl Activation {
             keep: keeps.then(|| self.keep(&record)),
         });
         let detail = Arc::new(self.detail(machine, start, phase, finished, &record));
-        let (core, row) = (self.core.clone(), self.port.row);
-        unit.submit_for(&self.core, &self.opened, &self.port, move |result| {
+        let (services, row) = (self.services.clone(), self.flow.row);
+        unit.submit_for(self.services.committer(), self.opened.author(), &self.flow, move |result| {
             if result.is_ok() {
-                tell_end(&core, row, &detail);
+                tell_end(&services, row, &detail);
             }
             answer_start(reply, result);
         });
@@ -209,10 +211,10 @@ impl Activation {
         record: &EndRecord,
     ) -> FlowDetail {
         let summary = FlowSummary {
-            flow_id: self.port.id(),
+            flow_id: self.flow.id(),
             identity: self.opened.entry.text.to_string(),
             flow: format!("{}/{}", start.cordapp, start.flow),
-            client_id: self.port.client_id().map(str::to_owned),
+            client_id: self.flow.client_id().map(str::to_owned),
             phase,
             started_ms: (start.started / 1_000_000) as i64,
             finished_ms: Some(finished),
@@ -273,25 +275,25 @@ fn held(machine: &Machine) -> Vec<HeldRecord> {
 }
 
 /// The end is durable: whoever asks or follows learns of it.
-fn tell_end(core: &Core, row: FlowRow, detail: &Arc<FlowDetail>) {
-    announce(core, detail);
-    core.outcomes.remember(row, detail.clone());
-    core.watchers.close(row, || FlowEvent::Ended { summary: Box::new(detail.summary.clone()) });
+fn tell_end(services: &ActivationServices, row: FlowRow, detail: &Arc<FlowDetail>) {
+    announce(services, detail);
+    services.outcomes.remember(row, detail.clone());
+    services.committer().watchers.close(row, || FlowEvent::Ended { summary: Box::new(detail.summary.clone()) });
 }
 
-fn announce(core: &Core, detail: &FlowDetail) {
+fn announce(services: &ActivationServices, detail: &FlowDetail) {
     let summary = &detail.summary;
     let counter = match summary.phase {
-        FlowPhase::Completed => &core.counters.completed,
-        FlowPhase::Killed => &core.counters.killed,
-        _ => &core.counters.failed,
+        FlowPhase::Completed => &services.counters().completed,
+        FlowPhase::Killed => &services.counters().killed,
+        _ => &services.counters().failed,
     };
     Counters::add(counter);
     let error = match &summary.result {
         Some(FlowResult::Error(error)) => Some(error.clone().brief().to_string()),
         _ => None,
     };
-    core.emit(OperatorEvent::FlowEnded {
+    services.events.emit(OperatorEvent::FlowEnded {
         identity: summary.identity.clone(),
         flow_id: summary.flow_id.to_string(),
         flow: summary.flow.clone(),

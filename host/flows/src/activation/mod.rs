@@ -4,6 +4,7 @@
 mod finish;
 mod guest_code;
 mod resume;
+mod services;
 mod shadow;
 mod start;
 
@@ -11,13 +12,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use maxhost_journal::{Machine, Origin, StartRecord};
-use maxhost_model::{Code, ErrorKind, FlowError, IdentityRow, Problem};
+use maxhost_model::{Code, ErrorKind, FlowError, Problem};
 use maxhost_sandbox::{Outcome, RunParameters, Trap, TrapKind};
-use maxhost_store::{FlowOp, FlowState, Queued, StoreError};
+use maxhost_store::{FlowOp, FlowState, StoreError};
 
 pub(crate) use self::guest_code::GuestCode;
+pub(crate) use self::services::ActivationServices;
 use crate::calls::{FlowCalls, StartUnit, Stop};
-use crate::core::{Core, Counters, Opened};
+use crate::counters::Counters;
+use crate::message::{ActivationOutcome, NoRoom};
+use crate::opened::Opened;
 use crate::placement::FlowDef;
 use crate::rules::{Rule, holds};
 use crate::running_flow::RunningFlow;
@@ -34,36 +38,6 @@ pub(crate) enum ActivationStart {
     Condemned,
 }
 
-/// How an activation ends.
-#[derive(Debug)]
-pub(crate) enum ActivationOutcome {
-    /// The flow has ended, durably.
-    Ended,
-    /// It was never started: the first unit was refused, or, if there is a problem, trouble came before it.
-    NotStarted(Option<Problem>),
-    /// It waits, in the database, until then or for news.
-    Evicted { until: Option<u64> },
-    /// It gave up its instance, or got none, and has something to do at once.
-    Again,
-    /// Trouble that is not its own and passes: to be tried again.
-    Retry(Problem),
-    /// There is no room for what it sends: to be tried again.
-    NoRoom(NoRoom),
-    /// Its run met a defect of the host.
-    Defect(Problem),
-    /// It needs a person.
-    Hospital(String),
-}
-
-/// Where a message found no room.
-#[derive(Debug)]
-pub(crate) struct NoRoom {
-    /// Whose quota it is: the recipient's, or the sender's own if the messages wait for the broker.
-    pub identity: IdentityRow,
-    pub queued: Queued,
-    pub problem: Problem,
-}
-
 /// A run that has given up its instance, because its guest wants more memory than is free: so many bytes in all.
 struct Starved {
     wanted: u64,
@@ -72,9 +46,9 @@ struct Starved {
 /// What an activation needs.
 #[derive(Clone)]
 pub(crate) struct Activation {
-    pub core: Arc<Core>,
+    pub services: Arc<ActivationServices>,
     pub opened: Arc<Opened>,
-    pub port: Arc<RunningFlow>,
+    pub flow: Arc<RunningFlow>,
 }
 
 impl Activation {
@@ -83,8 +57,8 @@ impl Activation {
         let new = matches!(start, ActivationStart::New { .. });
         let mut outcome = match start {
             ActivationStart::New { start, def, unit } => {
-                if def.profile.computes() || self.core.io_share.is_spent(self.port.owner) {
-                    self.port.run_apart();
+                if def.profile.computes() || self.services.placement.is_spent(self.flow.owner) {
+                    self.flow.place.run_apart();
                     tokio::task::yield_now().await;
                 }
                 self.begin(*start, def, unit).await
@@ -99,10 +73,10 @@ impl Activation {
             }
         };
         if holds(Rule::RunsSettleBeforeTheyLeave) {
-            self.port.settle().await;
+            self.flow.settle().await;
         }
-        let unwritten = new && !self.port.is_durable();
-        match (outcome, self.port.take_failure()) {
+        let unwritten = new && !self.flow.is_durable();
+        match (outcome, self.flow.take_failure()) {
             // Nothing is in the database that it could be brought back from: a responder is begun anew from its initiation.
             (ActivationOutcome::Retry(problem), None) if unwritten => ActivationOutcome::NotStarted(Some(problem)),
             (outcome, None) => outcome,
@@ -116,20 +90,20 @@ impl Activation {
     }
 
     fn machine(&self, start: &StartRecord) -> Machine {
-        Machine::start(self.opened.entry.text.clone(), self.port.row, start, self.core.journal_limits())
+        Machine::start(self.opened.entry.text.clone(), self.flow.row, start, self.services.journal.clone())
     }
 
     fn run(&self, def: Arc<FlowDef>, machine: Machine, record: &StartRecord, start: Option<StartUnit>) -> FlowCalls {
-        FlowCalls::new(self.core.clone(), self.opened.clone(), self.port.clone(), def, machine, record, start)
+        FlowCalls::new(self.services.calls.clone(), self.opened.clone(), self.flow.clone(), def, machine, record, start)
     }
 
     async fn run_guest(&self, mut run: FlowCalls, start: &StartRecord) -> Result<ActivationOutcome, Starved> {
-        run.machine.set_attempt(self.port.begin_attempt());
+        run.machine.set_attempt(self.flow.begin_attempt());
         let (def, parameters) = (run.def.clone(), self.parameters(start));
-        run.stretch.begin();
-        let (mut run, outcome) = self.core.code.run(&def, run, start, &parameters).await;
+        run.busy.begin();
+        let (mut run, outcome) = self.services.code.run(&def, run, start, &parameters).await;
         run.memory.give_back();
-        run.stretch.close(&def.profile, &self.port);
+        run.busy.close(&def.profile, &self.flow.place);
         let outcome = match (run.stop.take(), outcome) {
             (Some(Stop::Memory { wanted }), _) => return Err(self.starved(run, wanted)),
             (Some(stop), _) => return Ok(self.stopped(run, start, stop).await),
@@ -150,9 +124,9 @@ impl Activation {
 
     fn parameters(&self, start: &StartRecord) -> RunParameters {
         let limits = &self.opened.limits;
-        let ticks = limits.cpu_per_run.as_micros() / self.core.tick.as_micros().max(1);
+        let ticks = limits.cpu_per_run.as_micros() / self.services.tick.as_micros().max(1);
         // What the identity or the host can never give is the flow's own limit: nobody waits for it.
-        let memory = self.core.memory.most(limits.memory).min(limits.memory_per_flow);
+        let memory = self.services.calls.room.memory.most(limits.memory).min(limits.memory_per_flow);
         RunParameters {
             seed: start.seed,
             memory_limit: usize::try_from(memory).unwrap_or(usize::MAX),
@@ -162,7 +136,7 @@ impl Activation {
 
     fn trapped(&self, trap: Trap) -> FlowError {
         if let Some(backtrace) = &trap.backtrace {
-            tracing::debug!(flow_id = %self.port.id(), "{backtrace}");
+            tracing::debug!(flow_id = %self.flow.id(), "{backtrace}");
         }
         FlowError::from(trap)
     }
@@ -170,7 +144,7 @@ impl Activation {
     async fn stopped(&self, mut run: FlowCalls, start: &StartRecord, stop: Stop) -> ActivationOutcome {
         match stop {
             Stop::Evicted => {
-                Counters::add(&self.core.counters.evictions);
+                Counters::add(&self.services.counters().evictions);
                 // A run that was put away while it did not wait has something to do at once.
                 match run.machine.wait() {
                     Some(_) => ActivationOutcome::Evicted { until: run.machine.wait_until() },
@@ -178,7 +152,7 @@ impl Activation {
                 }
             }
             Stop::Memory { .. } => {
-                Counters::add(&self.core.counters.evictions);
+                Counters::add(&self.services.counters().evictions);
                 ActivationOutcome::Again
             }
             Stop::Killed => self.abort(run, start, killed()).await,
@@ -206,16 +180,16 @@ impl Activation {
     }
 
     fn set_state(&self, state: FlowState, reason: Option<String>) -> FlowOp {
-        FlowOp::SetState { flow: self.port.row, state, reason, attempts: self.port.attempts(), expect: None }
+        FlowOp::SetState { flow: self.flow.row, state, reason, attempts: self.flow.attempts(), expect: None }
     }
 
     /// Parks the flow until a person has looked at it. What it did since its last commit is forgotten.
     async fn hospitalise(&self, reason: String) -> ActivationOutcome {
         let reason = maxhost_model::cut_text(reason, maxhost_model::MAX_FAILURE_TEXT);
-        self.port.settle().await;
+        self.flow.settle().await;
         let mut unit = Unit::default();
         unit.op(self.set_state(FlowState::Hospital, Some(reason.clone())));
-        unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+        unit.submit_for(self.services.committer(), self.opened.author(), &self.flow, |_| {});
         ActivationOutcome::Hospital(reason)
     }
 }

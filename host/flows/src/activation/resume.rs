@@ -7,11 +7,12 @@ use maxhost_journal::{JournalError, Machine, StartRecord};
 use maxhost_model::{Code, FlowError, Problem};
 use maxhost_store::{FlowState, StoreError, StoredJournal};
 
-use super::{Activation, ActivationOutcome, Starved, killed};
+use super::{Activation, Starved, killed};
 use crate::admission::Slot;
 use crate::calls::FlowCalls;
-use crate::core::Counters;
+use crate::counters::Counters;
 use crate::memory::Grant;
+use crate::message::ActivationOutcome;
 use crate::placement::FlowDef;
 use crate::running_flow::{Lack, Signal};
 use crate::trouble::reason;
@@ -25,60 +26,60 @@ const LOOK: Duration = Duration::from_secs(5);
 impl Activation {
     /// Waits for the right to an instance. `None` if there will be none, or the flow is to end.
     pub(super) async fn slot(&self) -> Option<Slot> {
-        if let Some(slot) = self.core.slots.try_take() {
+        if let Some(slot) = self.services.calls.room.slots.try_take() {
             return Some(slot);
         }
-        self.port.show_lack(Some((Lack::Instance, self.core.now_millis())));
+        self.flow.show_lack(Some((Lack::Instance, self.services.calls.now_millis())));
         let slot = tokio::select! {
             biased;
-            slot = self.core.slots.take() => slot,
+            slot = self.services.calls.room.slots.take() => slot,
             () = self.signalled() => None,
         };
-        self.port.show_lack(None);
+        self.flow.show_lack(None);
         slot
     }
 
     async fn signalled(&self) {
-        while !self.port.has_urgent_signal() {
-            self.port.wake().await;
+        while !self.flow.has_urgent_signal() {
+            self.flow.wake().await;
         }
     }
 
     /// The instance is gone. What the run has read is made durable, so that the next run finds it.
     pub(super) fn starved(&self, mut run: FlowCalls, wanted: u64) -> Starved {
-        Counters::add(&self.core.counters.evictions);
+        Counters::add(&self.services.counters().evictions);
         run.flush();
         if run.has_read_ahead() {
             let mut unit = Unit::default();
             unit.op(self.set_state(FlowState::Live, None));
             run.build_on(&mut unit);
-            unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+            unit.submit_for(self.services.committer(), self.opened.author(), &self.flow, |_| {});
         }
         Starved { wanted }
     }
 
     /// Waits, without an instance, for as much memory as the guest had asked for, and brings the flow back with it.
     pub(super) async fn wait_for_memory(&self, starved: Starved) -> Result<ActivationOutcome, Starved> {
-        self.port.settle().await;
-        let mut grant = self.core.memory.grant(self.port.owner, self.opened.limits.memory);
-        self.port.show_lack(Some((Lack::Memory, self.core.now_millis())));
+        self.flow.settle().await;
+        let mut grant = self.services.calls.room.memory.grant(self.flow.owner, self.opened.limits.memory);
+        self.flow.show_lack(Some((Lack::Memory, self.services.calls.now_millis())));
         let granted = loop {
-            let look = self.core.clock.monotonic() + LOOK;
+            let look = self.services.calls.clock.monotonic() + LOOK;
             tokio::select! {
                 biased;
                 granted = grant.reserve(starved.wanted) => break Some(granted),
                 () = self.signalled() => break None,
-                () = self.core.clock.sleep_until(look) => {}
+                () = self.services.calls.clock.sleep_until(look) => {}
             }
         };
-        self.port.show_lack(None);
+        self.flow.show_lack(None);
         match granted {
             Some(true) => self.go_on(None, Some(grant)).await,
             Some(false) => {
                 let text = format!("the flow asked for {} bytes of memory, more than there are", starved.wanted);
                 self.go_on(Some(FlowError::limit("memory", text)), None).await
             }
-            None if self.port.is_signalled(Signal::Kill) => self.go_on(Some(killed()), None).await,
+            None if self.flow.is_signalled(Signal::Kill) => self.go_on(Some(killed()), None).await,
             None => Ok(ActivationOutcome::Again),
         }
     }
@@ -90,12 +91,12 @@ impl Activation {
         memory: Option<Grant>,
     ) -> Result<ActivationOutcome, Starved> {
         let slot = if end.is_some() { None } else { self.slot().await };
-        let end = end.or_else(|| self.port.is_signalled(Signal::Kill).then(killed));
+        let end = end.or_else(|| self.flow.is_signalled(Signal::Kill).then(killed));
         if slot.is_none() && end.is_none() {
             return Ok(ActivationOutcome::Again);
         }
-        self.port.reads_journal();
-        let journal = match self.core.store.journal(self.port.row).await {
+        self.flow.reads_journal();
+        let journal = match self.services.store().journal(self.flow.row).await {
             Ok(Some(journal)) => Arc::new(journal),
             Ok(None) => return Ok(ActivationOutcome::Ended),
             Err(error @ StoreError::Corrupt { .. }) => {
@@ -107,8 +108,8 @@ impl Activation {
         if !record.state.is_live() {
             return Ok(ActivationOutcome::Ended);
         }
-        self.port.set_name(record.id, &record.name, record.client_id.clone());
-        self.port.note_attempts(record.attempts);
+        self.flow.set_name(record.id, &record.name, record.client_id.clone());
+        self.flow.note_attempts(record.attempts);
         let restored = match StartRecord::decode(&record.start) {
             Ok(start) => self.restore(start, &journal).await,
             Err(error) => Err(error),
@@ -118,7 +119,7 @@ impl Activation {
             (Err(error), Some(_)) => return Ok(self.end_unreadable(record, &error)),
             (Err(error), None) => return Ok(self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await),
         };
-        self.port.note_attempts(machine.attempt());
+        self.flow.note_attempts(machine.attempt());
         let def = match (self.code_of(&start).await, &end) {
             (Ok(def), _) => def,
             (Err(_), Some(error)) => return Ok(self.abort_bare(machine, &start, error.clone()).await),
@@ -130,9 +131,9 @@ impl Activation {
             // Back from hospital (`docs/behaviour.md`, section 4): the reason is forgotten when the flow is tried again.
             let mut unit = Unit::default();
             unit.op(self.set_state(FlowState::Live, None));
-            unit.submit_for(&self.core, &self.opened, &self.port, |_| {});
+            unit.submit_for(self.services.committer(), self.opened.author(), &self.flow, |_| {});
         }
-        Counters::add(&self.core.counters.replays);
+        Counters::add(&self.services.counters().replays);
         let mut run = self.run(def, machine, &start, None);
         if let Some(memory) = memory {
             run.memory = memory;
@@ -152,7 +153,7 @@ impl Activation {
         start: StartRecord,
         journal: &Arc<StoredJournal>,
     ) -> Result<(Machine, StartRecord), JournalError> {
-        let (me, row, limits) = (self.opened.entry.text.clone(), self.port.row, self.core.journal_limits());
+        let (me, row, limits) = (self.opened.entry.text.clone(), self.flow.row, self.services.journal.clone());
         let log: usize = journal.log.iter().map(|(_, body)| body.len()).sum();
         let inbox: usize = journal.inbox.iter().map(|(_, _, body)| body.len()).sum();
         let stored = journal.clone();
@@ -171,10 +172,10 @@ impl Activation {
 
     /// The code that the flow was started with, whatever is installed now.
     async fn code_of(&self, start: &StartRecord) -> Result<Arc<FlowDef>, Problem> {
-        let (core, hash) = (self.core.clone(), start.component);
-        let app = match self.core.catalogue.loaded(&hash) {
+        let (catalogue, hash) = (self.services.catalogue.clone(), start.component);
+        let app = match self.services.catalogue.loaded(&hash) {
             Some(app) => app,
-            None => tokio::task::spawn_blocking(move || core.catalogue.by_hash(&hash))
+            None => tokio::task::spawn_blocking(move || catalogue.by_hash(&hash))
                 .await
                 .map_err(|error| Problem::new(Code::Internal, error.to_string()))??,
         };

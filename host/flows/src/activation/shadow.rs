@@ -7,21 +7,23 @@ use maxhost_journal::{Answer, Flush, StartRecord, Step};
 use maxhost_model::{Code, FlowError, Problem};
 use maxhost_sandbox::{Outcome, Trap, TrapKind};
 
-use super::{Activation, ActivationOutcome, returned};
-use crate::calls::{FlowCalls, Stop, answer_start, new_error_id};
-use crate::core::Counters;
+use super::{Activation, returned};
+use crate::calls::{FlowCalls, Stop};
+use crate::counters::Counters;
+use crate::message::{ActivationOutcome, answer_start};
 use crate::placement::FlowDef;
+use crate::random::new_error_id;
 use crate::trouble::Trouble;
 use crate::unit::Unit;
 
 impl Activation {
     pub(super) fn is_shadowed(&self) -> bool {
-        let share = self.core.options.shadow_replay;
+        let share = self.services.shadow_replay;
         if share >= 1.0 {
             return true;
         }
         // Spread evenly over the rows.
-        let hash = (self.port.row.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let hash = (self.flow.row.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         share > 0.0 && (hash as f64) < share * f64::from(u32::MAX)
     }
 
@@ -32,28 +34,30 @@ impl Activation {
         start: &StartRecord,
         outcome: Result<Bytes, FlowError>,
     ) -> ActivationOutcome {
-        let mut last = run.machine.flush(self.core.now());
+        let mut last = run.machine.flush(self.services.calls.now());
         let mut log = Unit::default();
         let reply = run.take_start(&mut log);
         if last.segment.is_some() {
             // Never the log alone: replayed after a crash, the flow would not send again what the log says is sent.
-            log.flush(&self.core, self.port.row, std::mem::take(&mut last));
+            log.flush(self.services.committer(), self.flow.row, std::mem::take(&mut last));
         }
         if !log.is_empty() {
             run.build_on(&mut log);
-            log.submit_for(&self.core, &self.opened, &self.port, move |result| answer_start(reply, result));
+            log.submit_for(self.services.committer(), self.opened.author(), &self.flow, move |result| {
+                answer_start(reply, result)
+            });
         }
-        self.port.settle().await;
+        self.flow.settle().await;
         let difference = match self.replay_again(start, &run.def).await {
             Ok(again) => differs(&outcome, &again),
             Err(Stop::Diverged(divergence)) => Some(divergence.to_string()),
             // Cannot be compared now: no reason to hold the flow back.
             Err(stop) => {
-                tracing::debug!(flow_id = %self.port.id(), ?stop, "the flow could not be run again for comparison");
+                tracing::debug!(flow_id = %self.flow.id(), ?stop, "the flow could not be run again for comparison");
                 return self.end_compared(run, start, outcome, last);
             }
         };
-        Counters::add(&self.core.counters.shadow_replays);
+        Counters::add(&self.services.counters().shadow_replays);
         if let Some(difference) = difference {
             return self.hospitalise(format!("non-deterministic: {difference}")).await;
         }
@@ -68,7 +72,10 @@ impl Activation {
         last: Flush,
     ) -> ActivationOutcome {
         let mut unit = Unit::default();
-        unit.last_words(&self.core, Flush { segment: None, outgoing: last.outgoing, progress: last.progress });
+        unit.last_words(
+            self.services.committer(),
+            Flush { segment: None, outgoing: last.outgoing, progress: last.progress },
+        );
         run.build_on(&mut unit);
         self.submit_end(unit, &run.machine, start, outcome, None);
         ActivationOutcome::Ended
@@ -76,13 +83,13 @@ impl Activation {
 
     async fn replay_again(&self, start: &StartRecord, def: &Arc<FlowDef>) -> Result<Result<Bytes, FlowError>, Stop> {
         let trouble = |text: String| Stop::Trouble(Trouble::Permanent(Problem::new(Code::JournalCorrupt, text)));
-        let journal = self.core.store.journal(self.port.row).await.map_err(|error| trouble(error.to_string()))?;
+        let journal = self.services.store().journal(self.flow.row).await.map_err(|error| trouble(error.to_string()))?;
         let journal = journal.ok_or_else(|| trouble("no journal".to_owned()))?;
         let restored = self.restore(start.clone(), &Arc::new(journal)).await;
         let (machine, start) = restored.map_err(|error| trouble(error.to_string()))?;
         let mut run = self.run(def.clone(), machine, &start, None);
         run.shadow = true;
-        let (mut run, outcome) = self.core.code.run(def, run, &start, &self.parameters(&start)).await;
+        let (mut run, outcome) = self.services.code.run(def, run, &start, &self.parameters(&start)).await;
         run.memory.give_back();
         if let Some(stop) = run.stop.take() {
             return match stop {

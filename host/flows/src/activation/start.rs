@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use maxhost_journal::StartRecord;
 
-use super::{Activation, ActivationOutcome, Starved, killed};
+use super::{Activation, Starved, killed};
 use crate::calls::StartUnit;
+use crate::message::ActivationOutcome;
 use crate::placement::FlowDef;
 use crate::running_flow::Signal;
 
@@ -19,13 +20,13 @@ impl Activation {
         let machine = self.machine(&start);
         let mut run = self.run(def, machine, &start, Some(unit));
         // A newcomer that has to wait for a slot is made durable first, so that its starter need not wait with it.
-        let slot = match self.core.slots.try_take() {
+        let slot = match self.services.calls.room.slots.try_take() {
             Some(slot) => slot,
             None => {
                 run.flush();
                 match self.slot().await {
                     Some(slot) => slot,
-                    None if self.port.is_signalled(Signal::Kill) => return Ok(self.abort(run, &start, killed()).await),
+                    None if self.flow.is_signalled(Signal::Kill) => return Ok(self.abort(run, &start, killed()).await),
                     // It has not run yet, so it has something to do at once.
                     None => return Ok(ActivationOutcome::Again),
                 }

@@ -19,11 +19,11 @@ impl FlowCalls {
     pub(super) fn log_line(&mut self, level: GuestLogLevel, message: String) -> CallResult<()> {
         self.logged.lines = self.logged.lines.saturating_add(1);
         self.logged.bytes = self.logged.bytes.saturating_add(message.len() as u64);
-        let (logged, options) = (&self.logged, &self.core.options);
-        if logged.lines > options.log_lines || logged.bytes > options.log_bytes {
+        let (logged, limits) = (&self.logged, &self.services);
+        if logged.lines > limits.log_lines || logged.bytes > limits.log_bytes {
             let text = format!(
                 "the flow has logged {} lines and {} bytes; {} lines and {} bytes are allowed",
-                logged.lines, logged.bytes, options.log_lines, options.log_bytes
+                logged.lines, logged.bytes, limits.log_lines, limits.log_bytes
             );
             return self.stop(Stop::Over(FlowError::limit("log", text)));
         }
@@ -31,7 +31,7 @@ impl FlowCalls {
             return Ok(());
         }
         let line = cut_text(message, MAX_LOG_LINE);
-        let (flow, id, identity) = (&*self.def.name, self.port.id(), &*self.opened.entry.text);
+        let (flow, id, identity) = (&*self.def.name, self.flow.id(), &*self.opened.entry.text);
         match level {
             GuestLogLevel::Debug => tracing::debug!(target: "cordapp", identity, flow, flow_id = %id, "{line}"),
             GuestLogLevel::Info => tracing::info!(target: "cordapp", identity, flow, flow_id = %id, "{line}"),

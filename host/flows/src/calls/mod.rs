@@ -3,23 +3,25 @@
 
 mod log;
 mod network;
+mod services;
 mod session;
 mod suspend;
 mod time;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use maxhost_journal::{Answer, Call, Divergence, Machine, Nanos, StartRecord, Step};
-use maxhost_model::{ErrorId, FlowError, Problem};
+use maxhost_model::FlowError;
 use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
 use maxhost_store::{AttemptToken, CommitHint, Op};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::core::{Core, Opened, random_bytes};
+pub(crate) use self::services::CallServices;
 use crate::memory::Grant;
+use crate::message::StartFailure;
+use crate::opened::Opened;
 use crate::placement::BusyTimer;
 use crate::placement::FlowDef;
 use crate::running_flow::RunningFlow;
@@ -51,20 +53,11 @@ pub(crate) struct StartUnit {
     pub commit_hint: CommitHint,
 }
 
-/// Why a flow was not started.
-#[derive(Debug)]
-pub(crate) enum StartFailure {
-    /// Another flow has this client id.
-    ClientIdTaken(maxhost_model::FlowRow),
-    /// Anything else.
-    Problem(Problem),
-}
-
 /// The host's side of a run.
 pub(crate) struct FlowCalls {
-    pub core: Arc<Core>,
+    pub services: Arc<CallServices>,
     pub opened: Arc<Opened>,
-    pub port: Arc<RunningFlow>,
+    pub flow: Arc<RunningFlow>,
     pub def: Arc<FlowDef>,
     /// Boxed, because a run is handed from one part of an activation to the next, and the activation has room for it in each.
     pub machine: Box<Machine>,
@@ -80,7 +73,7 @@ pub(crate) struct FlowCalls {
     depends_on: SmallVec<[AttemptToken; 1]>,
     /// While the guest works it is likely to have something to write soon.
     commit_hint: Option<CommitHint>,
-    pub stretch: BusyTimer,
+    pub busy: BusyTimer,
     logged: log::Logged,
     /// Handed to the committer since the run last waited for it, bytes.
     unwritten: usize,
@@ -97,19 +90,19 @@ pub(crate) struct FlowCalls {
 
 impl FlowCalls {
     pub fn new(
-        core: Arc<Core>,
+        services: Arc<CallServices>,
         opened: Arc<Opened>,
-        port: Arc<RunningFlow>,
+        flow: Arc<RunningFlow>,
         def: Arc<FlowDef>,
         machine: Machine,
         record: &StartRecord,
         start: Option<StartUnit>,
     ) -> FlowCalls {
         FlowCalls {
-            memory: core.memory.grant(opened.entry.row, opened.limits.memory),
-            core,
+            memory: services.room.memory.grant(opened.entry.row, opened.limits.memory),
+            services,
             opened,
-            port,
+            flow,
             def,
             machine: Box::new(machine),
             start,
@@ -118,7 +111,7 @@ impl FlowCalls {
             owning_key: record.owning_key.clone(),
             depends_on: SmallVec::new(),
             commit_hint: None,
-            stretch: BusyTimer::new(),
+            busy: BusyTimer::new(),
             logged: log::Logged::default(),
             unwritten: 0,
             suspensions: 0,
@@ -176,7 +169,7 @@ impl FlowCalls {
             && !self.shadow
             && !self.machine.is_catching_up()
         {
-            let (identity, flow, id) = (&*self.opened.entry.text, &*self.def.name, self.port.id());
+            let (identity, flow, id) = (&*self.opened.entry.text, &*self.def.name, self.flow.id());
             tracing::info!(identity, flow, flow_id = %id, peer, %error_id, "a peer's error was received");
         }
     }
@@ -195,36 +188,13 @@ impl FlowCalls {
     }
 }
 
-/// Tells the one who started the flow that it is durable, or why it is not.
-pub(crate) fn answer_start(
-    reply: Option<oneshot::Sender<Result<(), StartFailure>>>,
-    result: Result<(), &maxhost_store::StoreError>,
-) {
-    let Some(reply) = reply else { return };
-    // Nobody waits any more: fine, the flow runs.
-    let _ = reply.send(result.map_err(|error| match error {
-        maxhost_store::StoreError::ClientIdTaken { flow } => StartFailure::ClientIdTaken(*flow),
-        error => StartFailure::Problem(Problem::from(error.clone())),
-    }));
-}
-
-/// A random error id.
-pub(crate) fn new_error_id() -> ErrorId {
-    ErrorId(random_bytes().map_or(0, u64::from_be_bytes))
-}
-
-/// How long a flow waits before it is tried again after trouble that is not its own: doubles up to half a minute.
-pub(crate) fn backoff(attempt: u32) -> Duration {
-    Duration::from_millis(100u64.saturating_mul(1 << attempt.min(9))).min(Duration::from_secs(30))
-}
-
 impl FlowHost for FlowCalls {
     fn our_identity(&mut self) -> GuestParty {
         self.own_party()
     }
 
     fn flow_id(&mut self) -> String {
-        self.port.id().to_string()
+        self.flow.id().to_string()
     }
 
     async fn party(&mut self, name: String) -> CallResult<Option<GuestParty>> {
@@ -333,11 +303,11 @@ impl FlowHost for FlowCalls {
     }
 
     fn tick(&mut self) -> Tick {
-        self.stretch.tick(&self.def.profile, &self.port);
+        self.busy.tick(&self.def.profile, &self.flow.place);
         if self.shadow {
             return Tick::Continue;
         }
-        if self.port.has_signal() && self.check_signals().is_err() {
+        if self.flow.has_signal() && self.check_signals().is_err() {
             return Tick::Stop;
         }
         // A guest that computes for long must not keep its starter waiting, nor its progress to itself.

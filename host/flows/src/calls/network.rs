@@ -7,7 +7,7 @@ use maxhost_sandbox::{CallResult, GuestParty};
 use serde::{Deserialize, Serialize};
 
 use super::{FlowCalls, Stop};
-use crate::core::Core;
+use crate::parties::Parties;
 use crate::trouble::Trouble;
 
 /// A longer question is known by its digest: it is compared when the flow is replayed, and never answered from.
@@ -45,9 +45,9 @@ impl FlowCalls {
     }
 
     pub(super) fn find_party(&mut self, name: &str) -> CallResult<Option<GuestParty>> {
-        let found: Option<NotedParty> = self.note("party", name, |core| {
+        let found: Option<NotedParty> = self.note("party", name, |parties| {
             let Ok(name) = X500Name::parse(name) else { return Ok(None) };
-            match core.party(&name) {
+            match parties.party(&name) {
                 Ok(party) => Ok(party.map(|party| NotedParty::new(&name, party.owning_key.spki()))),
                 // To ask again would not help: the flow is told, and the same again whenever it is replayed.
                 Err(Trouble::Permanent(problem)) => {
@@ -66,10 +66,10 @@ impl FlowCalls {
     }
 
     pub(super) fn find_parties(&mut self, query: &str, exact: bool) -> CallResult<Vec<GuestParty>> {
-        let found: Vec<NotedParty> = self.note(&format!("parties {exact}"), query, |core| {
+        let found: Vec<NotedParty> = self.note(&format!("parties {exact}"), query, |parties| {
             let fits = |name: &X500Name| maxhost_model::name_query::has_component(name, query, exact);
             let noted = |party: Party| NotedParty::new(&party.name, party.owning_key.spki());
-            Ok(core.parties(fits).into_iter().map(|verified| noted(verified.party)).collect())
+            Ok(parties.matching(fits).into_iter().map(|verified| noted(verified.party)).collect())
         })?;
         Ok(found.into_iter().map(NotedParty::guest).collect())
     }
@@ -79,8 +79,8 @@ impl FlowCalls {
             let text = format!("there is no session {session}");
             return Err(FlowError::new(ErrorKind::IllegalArgument, text).into());
         };
-        let party: NotedParty = self.note("counterparty", &name, |core| {
-            let known = match X500Name::parse(&name).map(|name| core.party(&name)) {
+        let party: NotedParty = self.note("counterparty", &name, |parties| {
+            let known = match X500Name::parse(&name).map(|name| parties.party(&name)) {
                 Ok(Ok(found)) => found,
                 Ok(Err(passing @ Trouble::Passing(_))) => return Err(passing),
                 Ok(Err(Trouble::Permanent(_))) | Err(_) => None,
@@ -96,10 +96,10 @@ impl FlowCalls {
         &mut self,
         kind: &str,
         about: &str,
-        answer: impl FnOnce(&Core) -> Result<T, Trouble>,
+        answer: impl FnOnce(&Parties) -> Result<T, Trouble>,
     ) -> CallResult<T> {
         let question = question(kind, about);
-        let core = self.core.clone();
+        let parties = self.services.parties.clone();
         let mut encoded = Vec::new();
         if self.shadow && !self.machine.is_replaying() {
             return self.stop(Stop::Diverged(Divergence {
@@ -108,7 +108,7 @@ impl FlowCalls {
                 actual: format!("ask {question}"),
             }));
         } else if !self.machine.is_replaying() {
-            let answer = match answer(&core) {
+            let answer = match answer(&parties) {
                 Ok(answer) => answer,
                 Err(trouble) => return self.stop(Stop::Trouble(trouble)),
             };

@@ -61,7 +61,7 @@ impl FlowCalls {
                 return refused(ErrorKind::IllegalArgument, text);
             }
         };
-        match self.core.party(&name) {
+        match self.services.parties.party(&name) {
             Ok(Some(_)) => Ok(()),
             Ok(None) => refused(ErrorKind::IllegalArgument, format!("there is no party {name} on this network")),
             Err(Trouble::Permanent(problem)) => refused(ErrorKind::IllegalArgument, unusable(&name, &problem)),

@@ -8,8 +8,9 @@ use maxhost_model::Problem;
 use maxhost_sandbox::CallResult;
 use tokio::sync::oneshot;
 
-use super::{FlowCalls, StartFailure, Stop, answer_start};
+use super::{FlowCalls, Stop};
 use crate::clock::Moment;
+use crate::message::{StartFailure, answer_start};
 use crate::offer::Runner;
 use crate::options::Eviction;
 use crate::rules::{Rule, holds};
@@ -31,13 +32,15 @@ impl FlowCalls {
         let mut unit = Unit::default();
         let reply = self.take_start(&mut unit);
         self.unwritten += self.machine.unwritten_bytes();
-        let flush = self.machine.flush(self.core.now());
-        unit.flush(&self.core, self.port.row, flush);
+        let flush = self.machine.flush(self.services.now());
+        unit.flush(&self.services.committer, self.flow.row, flush);
         if unit.is_empty() {
             return;
         }
         self.build_on(&mut unit);
-        unit.submit_for(&self.core, &self.opened, &self.port, move |result| answer_start(reply, result));
+        unit.submit_for(&self.services.committer, self.opened.author(), &self.flow, move |result| {
+            answer_start(reply, result)
+        });
     }
 
     /// Writes down what is new if that is much, at the pace of the disk.
@@ -47,7 +50,7 @@ impl FlowCalls {
         }
         self.flush();
         if self.unwritten > MAX_UNWRITTEN {
-            self.port.settle().await;
+            self.flow.settle().await;
             self.unwritten = 0;
             self.check_signals()?;
         }
@@ -85,12 +88,12 @@ impl FlowCalls {
 
     /// Takes in what has arrived. True if there was something.
     pub(super) fn absorb(&mut self) -> bool {
-        let mut arrivals = self.port.take();
+        let mut arrivals = self.flow.take();
         arrivals.retain(|arrival| !arrival.runner.as_ref().is_some_and(Runner::give_up));
         let any = !arrivals.is_empty();
         if any {
             // Before what the arrivals announced is dropped with them.
-            self.commit_hint = Some(self.core.store.commit_hint());
+            self.commit_hint = Some(self.services.committer.store.commit_hint());
         }
         for arrival in arrivals {
             if let Some(runner) = arrival.runner.filter(|runner| !runner.speculation.is_written()) {
@@ -99,10 +102,10 @@ impl FlowCalls {
             match self.machine.deliver(arrival.session, arrival.seq, &arrival.batch) {
                 Delivery::Taken | Delivery::Duplicate => {}
                 Delivery::UnknownSession => {
-                    tracing::warn!(flow_id = %self.port.id(), session = arrival.session, "message for a session that the flow does not have");
+                    tracing::warn!(flow_id = %self.flow.id(), session = arrival.session, "message for a session that the flow does not have");
                 }
                 Delivery::ForeignSender => {
-                    tracing::warn!(flow_id = %self.port.id(), from = arrival.batch.from, "message of a party that is not the session's counterparty");
+                    tracing::warn!(flow_id = %self.flow.id(), from = arrival.batch.from, "message of a party that is not the session's counterparty");
                 }
             }
         }
@@ -121,29 +124,29 @@ impl FlowCalls {
         self.suspensions += 1;
         let due = self.deadline();
         // A flow that came back to a wait that is over must go on: evicted, it would come back to it for ever.
-        let over = back && due.is_some_and(|due| due <= self.core.clock.monotonic());
+        let over = back && due.is_some_and(|due| due <= self.services.clock.monotonic());
         if !over && (self.is_to_leave() || self.evicts_now()) {
             return self.stop(Stop::Evicted);
         }
         self.commit_hint = None;
         self.memory.keep_what_is_used();
-        self.stretch.end(&self.def.profile, &self.port);
+        self.busy.end(&self.def.profile, &self.flow.place);
         let result = self.linger(due).await;
-        self.stretch.begin();
-        self.port.show_waiting(None);
+        self.busy.begin();
+        self.flow.show_waiting(None);
         result
     }
 
     async fn linger(&mut self, due: Option<Moment>) -> CallResult<()> {
-        let core = self.core.clone();
-        let clock = &*core.clock;
+        let services = self.services.clone();
+        let clock = &*services.clock;
         if due.is_some_and(|due| due <= clock.monotonic()) {
             return Ok(());
         }
         if let Some(wait) = self.machine.wait() {
-            self.port.show_waiting(Some((wait, core.now_millis())));
+            self.flow.show_waiting(Some((wait, services.now_millis())));
         }
-        let evict_at = match self.core.options.eviction {
+        let evict_at = match self.services.eviction {
             Eviction::AfterLinger(linger) => Some(clock.monotonic() + linger),
             Eviction::Never | Eviction::EveryWait | Eviction::Random(_) => None,
         };
@@ -158,14 +161,14 @@ impl FlowCalls {
             }
             // Nothing is there for it to get on with, also if it has come back only to wait here again.
             let evicted = self.is_to_leave() || evict_at.is_some_and(|at| at <= now);
-            if evicted || self.core.slots.is_scarce() || self.memory.is_wanted() {
+            if evicted || self.services.room.slots.is_scarce() || self.memory.is_wanted() {
                 return self.stop(Stop::Evicted);
             }
             let next = match (due, evict_at) {
                 (Some(due), Some(evict)) => Some(due.min(evict)),
                 (due, evict) => due.or(evict),
             };
-            let (port, memory) = (&self.port, &self.memory);
+            let (flow, memory) = (&self.flow, &self.memory);
             let timer = async {
                 match next {
                     Some(at) => clock.sleep_until(at).await,
@@ -176,9 +179,9 @@ impl FlowCalls {
                 let mut wait = std::pin::pin!(async {
                     tokio::select! {
                         biased;
-                        () = port.wake() => false,
+                        () = flow.wake() => false,
                         () = timer => false,
-                        () = core.slots.wanted() => true,
+                        () = services.room.slots.wanted() => true,
                         () = memory.wanted() => true,
                     }
                 });
@@ -201,14 +204,14 @@ impl FlowCalls {
         if self.shadow {
             return Ok(());
         }
-        if self.port.is_signalled(Signal::Failed) {
+        if self.flow.is_signalled(Signal::Failed) {
             return self.stop(Stop::CommitFailed);
         }
-        if self.port.is_signalled(Signal::Kill) {
+        if self.flow.is_signalled(Signal::Kill) {
             return self.stop(Stop::Killed);
         }
         // A flow that has come back gets on first: evicted before, it would come back to the same for ever.
-        let evicted = self.port.is_signalled(Signal::Evict) && !self.machine.is_catching_up();
+        let evicted = self.flow.is_signalled(Signal::Evict) && !self.machine.is_catching_up();
         if evicted || (self.got_on && self.is_to_leave()) {
             self.flush();
             return self.stop(Stop::Evicted);
@@ -216,10 +219,10 @@ impl FlowCalls {
         Ok(())
     }
 
-    /// Whether the instance is to be given up. What found no room at the port is in the database; its mark stays, so the
+    /// Whether the instance is to be given up. What found no room in memory is in the database; its mark stays, so the
     /// flow is brought back from there at once.
     fn is_to_leave(&self) -> bool {
-        self.port.is_signalled(Signal::Evict) || self.port.is_signalled(Signal::MakeRoom) || self.port.has_missed()
+        self.flow.is_signalled(Signal::Evict) || self.flow.is_signalled(Signal::MakeRoom) || self.flow.has_missed()
     }
 
     /// More memory for the guest. It waits a while with its instance, and without it from then on.
@@ -235,23 +238,23 @@ impl FlowCalls {
         }
         self.flush();
         self.commit_hint = None;
-        self.stretch.end(&self.def.profile, &self.port);
-        self.port.show_lack(Some((Lack::Memory, self.core.now_millis())));
-        let port = self.port.clone();
+        self.busy.end(&self.def.profile, &self.flow.place);
+        self.flow.show_lack(Some((Lack::Memory, self.services.now_millis())));
+        let flow = self.flow.clone();
         let signalled = async {
-            while !port.has_urgent_signal() {
-                port.wake().await;
+            while !flow.has_urgent_signal() {
+                flow.wake().await;
             }
         };
-        let (clock, patience) = (self.core.clock.clone(), self.core.clock.monotonic() + WAIT_FOR_MEMORY);
+        let (clock, patience) = (self.services.clock.clone(), self.services.clock.monotonic() + WAIT_FOR_MEMORY);
         let granted = tokio::select! {
             biased;
             granted = self.memory.grow(bytes) => granted,
             () = signalled => false,
             () = clock.sleep_until(patience) => false,
         };
-        self.port.show_lack(None);
-        self.stretch.begin();
+        self.flow.show_lack(None);
+        self.busy.begin();
         self.check_signals()?;
         if granted { Ok(()) } else { self.stop(Stop::Memory { wanted }) }
     }
@@ -259,15 +262,15 @@ impl FlowCalls {
     /// The most that this flow can have.
     pub fn memory_limit(&self) -> u64 {
         let limits = &self.opened.limits;
-        self.core.memory.most(limits.memory).min(limits.memory_per_flow)
+        self.services.room.memory.most(limits.memory).min(limits.memory_per_flow)
     }
 
     fn evicts_now(&self) -> bool {
-        match self.core.options.eviction {
+        match self.services.eviction {
             Eviction::EveryWait => true,
             Eviction::Random(seed) => {
                 let mut hash = blake3::Hasher::new();
-                hash.update(&seed.to_be_bytes()).update(&self.port.row.0.to_be_bytes());
+                hash.update(&seed.to_be_bytes()).update(&self.flow.row.0.to_be_bytes());
                 hash.update(&self.suspensions.to_be_bytes()).update(&self.machine.entries().to_be_bytes());
                 hash.finalize().as_bytes()[0] & 1 == 1
             }

@@ -21,8 +21,8 @@ impl FlowCalls {
     /// The time that the flow is told, in which no deadline of its comes early or late because the clock was set.
     pub(super) fn time(&self) -> Nanos {
         match self.has_deadline {
-            true => self.core.deadlines.time(&*self.core.clock, self.port.row),
-            false => self.core.now(),
+            true => self.services.deadlines.time(&*self.services.clock, self.flow.row),
+            false => self.services.now(),
         }
     }
 
@@ -30,7 +30,7 @@ impl FlowCalls {
     pub(super) fn deadline(&mut self) -> Option<Moment> {
         let until = self.machine.wait_until()?;
         self.has_deadline = true;
-        Some(self.core.deadlines.moment(&*self.core.clock, self.port.row, until, to_millis(self.told)))
+        Some(self.services.deadlines.moment(&*self.services.clock, self.flow.row, until, to_millis(self.told)))
     }
 
     pub(super) fn random_bytes(&mut self, length: u32) -> CallResult<Vec<u8>> {

@@ -10,15 +10,14 @@ use maxhost_ownership::DemandVersion;
 use maxhost_store::{Conflict, FlowState, IdentityOp, Op, StoreError};
 use tokio::sync::oneshot;
 
-use super::Actor;
-use crate::calls::backoff;
-use crate::core::{Core, Opened};
+use super::{Actor, IdentityServices};
 use crate::marks::Mark;
 use crate::message::IdentityCommand;
+use crate::opened::Opened;
 use crate::options::OperatorEvent;
 use crate::registry::{ColdState, EntryState, IdentityEntry};
-use crate::rules::{Rule, holds};
-use crate::running_flow::{RunningFlow, Signal};
+use crate::running_flow::Signal;
+use crate::trouble::backoff;
 use crate::unit::Unit;
 
 /// How soon an identity is opened again that could not be for a reason that passes.
@@ -29,16 +28,16 @@ const LOOK: Duration = Duration::from_millis(5);
 impl Actor {
     /// Could not open. What passes by itself is tried again soon; anything else needs a person.
     pub(super) async fn quarantine(mut self, problem: Problem) {
-        if self.core.membership.is_some() {
+        if self.services.membership.is_some() {
             self.release_unopened().await;
         }
         if problem.class() == Class::Unavailable {
             tracing::warn!(identity = %self.entry.text, %problem, "identity could not be opened; tried again");
             let cold = EntryState::Cold(self.cold_state());
             self.refuse_commands(cold, &problem);
-            return self.core.timers.set(self.core.clock.monotonic() + REOPEN, self.entry.row);
+            return self.services.timers.set(self.services.clock.monotonic() + REOPEN, self.entry.row);
         }
-        self.core.tell_quarantined(&self.entry.text, &problem);
+        self.services.events.tell_quarantined(&self.entry.text, &problem);
         let told = crate::error::quarantined(&self.entry.text, &problem);
         let quarantined = EntryState::Quarantined { problem, cold: self.cold_state() };
         self.refuse_commands(quarantined, &told);
@@ -64,7 +63,7 @@ impl Actor {
         if let EntryState::Active { draining, .. } = &mut *self.entry.state.lock() {
             *draining = true;
         }
-        self.flows.iter().filter_map(|(_, slot)| slot.port()).for_each(|port| port.signal(Signal::Evict));
+        self.flows.iter().filter_map(|(_, slot)| slot.running()).for_each(|running| running.signal(Signal::Evict));
     }
 
     fn cold_state(&self) -> ColdState {
@@ -77,8 +76,8 @@ impl Actor {
 
     /// Whether there is nothing to do for it any more, as far as can be told without looking at commands and marks.
     fn is_due_to_close(&self) -> bool {
-        let idle_for = self.core.clock.monotonic().since(self.idle_since);
-        self.draining || (self.is_idle() && idle_for >= self.core.options.idle_close)
+        let idle_for = self.services.clock.monotonic().since(self.idle_since);
+        self.draining || (self.is_idle() && idle_for >= self.services.idle_close)
     }
 
     /// Goes to sleep if there is nothing to do. True if it did.
@@ -89,13 +88,13 @@ impl Actor {
         let mut state = self.entry.state.lock();
         // Commands are put in, and marks that replace them are set, under this lock only. What the committer answers is of
         // units that are still on their way, and then the identity is not idle.
-        let has_work = (!self.commands.is_empty() || self.entry.marks.any()) && holds(Rule::MarksAreSeenBeforeSleep);
+        let has_work = !self.commands.is_empty() || self.entry.marks.any();
         if has_work && !self.draining {
             return false;
         }
         let cold = self.cold_state();
         if let (Some(at), false) = (cold.wake_at, self.draining) {
-            self.core.timers.set(at, self.entry.row);
+            self.services.timers.set(at, self.entry.row);
         }
         let removed = self.is_removed();
         *state = if removed { EntryState::Removed } else { EntryState::Cold(cold) };
@@ -106,7 +105,7 @@ impl Actor {
     }
 
     fn is_removed(&self) -> bool {
-        self.draining && !self.core.stopping.is_cancelled()
+        self.draining && !self.services.stopping.is_cancelled()
     }
 
     /// Refuses what nobody will do any more, and tells that the identity is closed.
@@ -119,7 +118,7 @@ impl Actor {
             command.refuse(problem.clone());
         }
         let identity = self.entry.text.to_string();
-        self.core.emit(match removed {
+        self.services.events.emit(match removed {
             true => OperatorEvent::IdentityRemoved { identity },
             false => OperatorEvent::IdentityClosed { identity },
         });
@@ -134,7 +133,7 @@ impl Actor {
             return false;
         }
         let seen = match self.entry.held_as() {
-            Some(key) => self.core.ownership.demand_version(key).await,
+            Some(key) => self.services.ownership.demand_version(key).await,
             None => Ok(None),
         };
         let seen = match seen {
@@ -146,7 +145,7 @@ impl Actor {
             Ok(()) => {}
             Err(StoreError::Conflict(Conflict::WorkLeft(_))) => {
                 self.initiations_wait = true;
-                self.idle_since = self.core.clock.monotonic();
+                self.idle_since = self.services.clock.monotonic();
                 return false;
             }
             // Another host owns it, or the database is closed: it is let go all the same.
@@ -162,27 +161,27 @@ impl Actor {
             self.end_ownership(key, seen, self.draining || !came.is_empty()).await;
         }
         // Whoever came meanwhile has the identity opened anew, here if nobody else was quicker.
-        came.into_iter().for_each(|command| self.core.tell(&self.entry, command));
+        came.into_iter().for_each(|command| self.services.committer.waking.tell(&self.entry, command));
         true
     }
 
     /// It cannot be let go now: it is tried again when it has been idle once more.
     fn stay(&mut self, error: &dyn std::fmt::Display) -> bool {
         tracing::warn!(identity = %self.entry.text, %error, "the identity cannot be let go; tried again");
-        self.idle_since = self.core.clock.monotonic();
+        self.idle_since = self.services.clock.monotonic();
         false
     }
 
     async fn commit_release(&self, opened: &Opened) -> Result<(), StoreError> {
-        let now = self.core.clock.monotonic();
+        let now = self.services.clock.monotonic();
         let wake_at = self.flows.next_alarm().map(|at| {
             let left = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
-            i64::try_from(self.core.now_millis().saturating_add(left)).unwrap_or(i64::MAX)
+            i64::try_from(self.services.now_millis().saturating_add(left)).unwrap_or(i64::MAX)
         });
         let mut unit = Unit::default();
         unit.op(Op::Identity(IdentityOp::Release { wake_at, hand_over: self.draining }));
         let (told, result) = oneshot::channel();
-        unit.submit(&self.core, opened.author(), move |result| drop(told.send(result)));
+        unit.submit(&self.services.committer, opened.author(), move |result| drop(told.send(result)));
         result.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -193,7 +192,7 @@ impl Actor {
         {
             let mut state = self.entry.state.lock();
             if let (Some(at), false) = (self.flows.next_alarm(), self.draining) {
-                self.core.timers.set(at, self.entry.row);
+                self.services.timers.set(at, self.entry.row);
             }
             // What was left in its place is in the database.
             let marks = self.entry.marks.take();
@@ -216,14 +215,14 @@ impl Actor {
 
     async fn end_ownership(&self, key: SecureHash, seen: Option<DemandVersion>, hand_over: bool) {
         let ended = match hand_over {
-            true => self.core.ownership.hand_over(key, None).await.map(drop),
-            false => self.core.ownership.sleep(key, seen).await.map(drop),
+            true => self.services.ownership.hand_over(key, None).await.map(drop),
+            false => self.services.ownership.sleep(key, seen).await.map(drop),
         };
         if let Err(error) = ended {
             // The database has let it go. Whoever wants it finds that, when this host's session has forgotten it.
             tracing::warn!(identity = %self.entry.text, %error, "the ownership service was not told that the identity is let go");
         }
-        if let Some(membership) = &self.core.membership {
+        if let Some(membership) = &self.services.membership {
             membership.held_changed();
         }
     }
@@ -231,7 +230,7 @@ impl Actor {
     /// It was claimed, and could not be opened: another host may do better.
     async fn release_unopened(&self) {
         let Some(key) = self.entry.release() else { return };
-        self.entry.put_off(self.core.clock.monotonic());
+        self.entry.put_off(self.services.clock.monotonic());
         self.end_ownership(key, None, true).await;
     }
 
@@ -243,7 +242,7 @@ impl Actor {
 
     /// The identity is not this host's any more: its runs give up, and nothing of it is kept or tried again.
     pub(super) async fn give_up(mut self) {
-        end_runs(&self.core, &self.entry).await;
+        end_runs(&self.services, &self.entry).await;
         let removed = self.is_removed() || self.entry.marks.has(Mark::Drain);
         {
             let mut state = self.entry.state.lock();
@@ -254,9 +253,9 @@ impl Actor {
         while let Ok(command) = self.commands.try_recv() {
             command.refuse(not_here(&self.entry.text));
         }
-        self.entry.put_off(self.core.clock.monotonic());
+        self.entry.put_off(self.services.clock.monotonic());
         // If it was the database that refused this host, it owns the identity still, and nobody else would take it.
-        if let (Some(_), Some(key)) = (&self.core.membership, self.entry.key()) {
+        if let (Some(_), Some(key)) = (&self.services.membership, self.entry.key()) {
             self.end_ownership(key, None, true).await;
         }
         self.closed(removed);
@@ -268,37 +267,32 @@ fn not_here(identity: &str) -> Problem {
 }
 
 /// Has the runs of an identity give up, and waits until they have: two runs of one flow would undo each other's work.
-async fn end_runs(core: &Core, entry: &IdentityEntry) {
-    let of_identity = |core: &Core| -> Vec<Arc<RunningFlow>> {
-        let mut found: Vec<Arc<RunningFlow>> =
-            core.ports.iter().filter(|port| port.owner == entry.row).map(|port| port.value().clone()).collect();
-        found.sort_by_key(|port| port.row);
-        found
-    };
-    for port in of_identity(core) {
-        port.attempt.revoke();
-        port.signal(Signal::Failed);
+async fn end_runs(services: &IdentityServices, entry: &IdentityEntry) {
+    let flows = &services.committer.router.flows;
+    for flow in flows.of(entry.row) {
+        flow.attempt.revoke();
+        flow.signal(Signal::Failed);
     }
-    while !of_identity(core).is_empty() {
-        core.clock.sleep_until(core.clock.monotonic() + LOOK).await;
+    while !flows.of(entry.row).is_empty() {
+        services.clock.sleep_until(services.clock.monotonic() + LOOK).await;
     }
 }
 
 /// The identity's actor met a defect: its runs give up, and it is opened again from what is in the database, a little
 /// later each time.
-pub(super) async fn after_defect(core: Arc<Core>, entry: Arc<IdentityEntry>) {
+pub(super) async fn after_defect(services: Arc<IdentityServices>, entry: Arc<IdentityEntry>) {
     tracing::error!(identity = %entry.text, "the identity met a defect of the host; it is closed and opened again");
-    core.emit(OperatorEvent::IdentityClosed { identity: entry.text.to_string() });
-    end_runs(&core, &entry).await;
+    services.events.emit(OperatorEvent::IdentityClosed { identity: entry.text.to_string() });
+    end_runs(&services, &entry).await;
     let flows = loop {
-        match core.store.live_flows().await {
+        match services.committer.store.live_flows().await {
             Ok(flows) => break flows,
             Err(error) => tracing::warn!(identity = %entry.text, %error, "its flows cannot be read; tried again"),
         }
         tokio::select! {
             biased;
-            () = core.clock.sleep_until(core.clock.monotonic() + REOPEN) => {}
-            () = core.stopping.cancelled() => return,
+            () = services.clock.sleep_until(services.clock.monotonic() + REOPEN) => {}
+            () = services.stopping.cancelled() => return,
         }
     };
     let mine: Vec<_> = flows.into_iter().filter(|flow| flow.identity == entry.row).collect();
@@ -310,13 +304,13 @@ pub(super) async fn after_defect(core: Arc<Core>, entry: Arc<IdentityEntry>) {
         // the identity go.
         let marks = entry.marks.take();
         let draining = matches!(&*state, EntryState::Active { draining: true, .. }) || marks.has(Mark::Drain);
-        let removed = draining && !core.stopping.is_cancelled();
+        let removed = draining && !services.stopping.is_cancelled();
         *state = if removed { EntryState::Removed } else { EntryState::Cold(cold) };
         removed
     };
     if removed {
-        return core.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
+        return services.events.emit(OperatorEvent::IdentityRemoved { identity: entry.text.to_string() });
     }
     let defects = entry.defects.fetch_add(1, Ordering::Relaxed);
-    core.timers.set(core.clock.monotonic() + backoff(defects), entry.row);
+    services.timers.set(services.clock.monotonic() + backoff(defects), entry.row);
 }

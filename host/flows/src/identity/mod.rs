@@ -5,6 +5,7 @@
 
 mod closing;
 mod opening;
+mod services;
 mod starting;
 mod table;
 
@@ -21,18 +22,20 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use self::opening::NotOpened;
+pub(crate) use self::services::IdentityServices;
 use self::table::{FlowTable, KillReply, SlotState};
-use crate::activation::{Activation, ActivationOutcome, ActivationStart, NoRoom};
-use crate::calls::backoff;
+use crate::activation::{Activation, ActivationStart};
 use crate::clock::Moment;
-use crate::core::{Core, Counters, Opened};
+use crate::counters::Counters;
 use crate::marks::Mark;
-use crate::message::{IdentityCommand, SharedFailure, Stand};
+use crate::message::{ActivationOutcome, IdentityCommand, NoRoom, SharedFailure, Stand};
+use crate::opened::Opened;
 use crate::options::OperatorEvent;
 use crate::registry::{ColdState, EntryState, IdentityEntry};
 use crate::rules::{Rule, holds};
 use crate::running_flow::{RunningFlow, Signal};
 use crate::status::RoomWait;
+use crate::trouble::backoff;
 use crate::unit::Unit;
 
 /// How soon the database is looked at again after something in it could not be taken.
@@ -61,7 +64,7 @@ enum Answer {
 
 /// See the module.
 pub(crate) struct Actor {
-    core: Arc<Core>,
+    services: Arc<IdentityServices>,
     entry: Arc<IdentityEntry>,
     mailbox: mpsc::Sender<IdentityCommand>,
     commands: mpsc::Receiver<IdentityCommand>,
@@ -91,15 +94,15 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub fn new(
-        core: Arc<Core>,
+        services: Arc<IdentityServices>,
         entry: Arc<IdentityEntry>,
         mailbox: mpsc::Sender<IdentityCommand>,
         commands: mpsc::Receiver<IdentityCommand>,
         cold: ColdState,
     ) -> Actor {
-        let idle_since = core.clock.monotonic();
+        let idle_since = services.clock.monotonic();
         Actor {
-            core,
+            services,
             entry,
             mailbox,
             commands,
@@ -131,14 +134,14 @@ impl Actor {
         if let EntryState::Active { open, .. } = &mut *self.entry.state.lock() {
             *open = true;
         }
-        self.core.emit(OperatorEvent::IdentityOpened { identity: self.entry.text.to_string() });
+        self.services.events.emit(OperatorEvent::IdentityOpened { identity: self.entry.text.to_string() });
         tracing::debug!(identity = %self.entry.text, "identity opened");
         self.serve(opened).await;
     }
 
     async fn serve(mut self, mut opened: Arc<Opened>) {
         loop {
-            if self.core.stopping.is_cancelled() && !self.draining {
+            if self.services.stopping.is_cancelled() && !self.draining {
                 self.drain();
             }
             if self.entry.marks.has(Mark::Lost) {
@@ -149,7 +152,7 @@ impl Actor {
             self.admit(&opened).await;
             self.make_room(opened.limits.flows);
             if self.flows.hot() == 0 {
-                let closed = match &self.core.membership {
+                let closed = match &self.services.membership {
                     Some(_) => self.release(&opened).await,
                     None => self.try_close(),
                 };
@@ -164,8 +167,8 @@ impl Actor {
                 biased;
                 command = self.commands.recv() => command,
                 () = self.entry.marks.wait() => None,
-                () = self.core.stopping.cancelled(), if !self.draining => None,
-                () = self.core.clock.sleep_until(look) => None,
+                () = self.services.stopping.cancelled(), if !self.draining => None,
+                () = self.services.clock.sleep_until(look) => None,
             };
             match command {
                 None => {}
@@ -216,10 +219,10 @@ impl Actor {
 
     fn next_look(&self) -> Moment {
         let idle = match self.is_idle() {
-            true => self.idle_since + self.core.options.idle_close,
-            false => self.core.clock.monotonic() + LOOK,
+            true => self.idle_since + self.services.idle_close,
+            false => self.services.clock.monotonic() + LOOK,
         };
-        let crowded = self.crowded.then(|| self.core.clock.monotonic() + RESCAN);
+        let crowded = self.crowded.then(|| self.services.clock.monotonic() + RESCAN);
         [Some(idle), self.flows.next_alarm(), self.rescan_at, crowded].into_iter().flatten().min().unwrap_or(idle)
     }
 
@@ -233,7 +236,7 @@ impl Actor {
     }
 
     fn handle(&mut self, opened: &Arc<Opened>, command: IdentityCommand) {
-        self.idle_since = self.core.clock.monotonic();
+        self.idle_since = self.services.clock.monotonic();
         match command {
             IdentityCommand::Wake | IdentityCommand::Refresh => {}
             IdentityCommand::Start(start) => self.start(opened, *start),
@@ -246,37 +249,38 @@ impl Actor {
         }
     }
 
-    fn spawn(&mut self, opened: &Arc<Opened>, port: Arc<RunningFlow>, start: ActivationStart) {
-        let row = port.row;
-        self.core.ports.insert(row, port.clone());
+    fn spawn(&mut self, opened: &Arc<Opened>, running: Arc<RunningFlow>, start: ActivationStart) {
+        let row = running.row;
+        self.services.committer.router.flows.insert(running.clone());
         if !matches!(start, ActivationStart::New { .. }) {
             // Replay may take long, and when a host starts there is much of it.
-            port.run_apart();
+            running.place.run_apart();
         }
-        let activation = Activation { core: self.core.clone(), opened: opened.clone(), port: port.clone() };
-        let (core, mailbox, entry) = (self.core.clone(), self.mailbox.clone(), self.entry.clone());
+        let activation =
+            Activation { services: self.services.activation.clone(), opened: opened.clone(), flow: running.clone() };
+        let (services, mailbox, entry) = (self.services.clone(), self.mailbox.clone(), self.entry.clone());
         let new = matches!(start, ActivationStart::New { .. });
-        crate::placement::spawn(&self.core, port.clone(), async move {
+        self.services.activation.placement.spawn(running.place.clone(), async move {
             let outcome = match AssertUnwindSafe(activation.live(start)).catch_unwind().await {
                 Ok(outcome) => outcome,
                 Err(_) => {
                     // What it handed in is still written, or refused, as ever.
-                    port.settle().await;
-                    let problem = defect(&entry, &port);
-                    match new && !port.is_durable() {
+                    running.settle().await;
+                    let problem = defect(&entry, &running);
+                    match new && !running.is_durable() {
                         true => ActivationOutcome::NotStarted(Some(problem)),
                         false => ActivationOutcome::Defect(problem),
                     }
                 }
             };
-            // From here on arrivals go to the actor. What was left at the port is in the database.
-            let rest = port.close();
-            core.ports.remove(&row);
+            // From here on arrivals go to the actor. What was left with it is in the database.
+            let rest = running.close();
+            services.committer.router.flows.remove(row);
             if matches!(outcome, ActivationOutcome::Ended | ActivationOutcome::NotStarted(_)) {
-                core.deadlines.forget(row);
+                services.deadlines.forget(row);
             }
             if matches!(outcome, ActivationOutcome::Ended) {
-                crate::late_confirm::untaken(&core, &entry, row, rest.unread.iter().chain(&rest.remains));
+                services.late_confirms.untaken(&entry, row, rest.unread.iter().chain(&rest.remains));
             } else if rest.is_news() && holds(Rule::UnreadIsNews) {
                 let _ = mailbox.send(IdentityCommand::News(row)).await;
             }
@@ -287,9 +291,9 @@ impl Actor {
 
     fn left(&mut self, opened: &Arc<Opened>, row: FlowRow, outcome: ActivationOutcome) {
         let Some(slot) = self.flows.get_mut(row) else { return };
-        let SlotState::Hot { port, news } = slot.state() else { return };
-        let (port, news) = (port.clone(), *news);
-        slot.attempts = port.attempts();
+        let SlotState::Hot { running, news } = slot.state() else { return };
+        let (running, news) = (running.clone(), *news);
+        slot.attempts = running.attempts();
         if !matches!(outcome, ActivationOutcome::NoRoom(_)) {
             slot.no_room = None;
         }
@@ -297,7 +301,7 @@ impl Actor {
         if let Some(id) = initiation {
             // Whatever it wrote is answered: the initiation is taken, or free to be taken.
             self.in_hand.remove(&id);
-            if port.is_durable() {
+            if running.is_durable() {
                 self.troubles = 0;
             }
         }
@@ -310,7 +314,7 @@ impl Actor {
                 }
             }
             ActivationOutcome::Evicted { until } => {
-                let until = until.map(|until| self.core.deadlines.moment(&*self.core.clock, row, until, 0));
+                let until = until.map(|until| self.services.deadlines.moment(&*self.services.clock, row, until, 0));
                 self.flows.set(row, SlotState::Cold { until });
                 if let Some(slot) = self.flows.get_mut(row) {
                     (slot.troubles, slot.defects) = (0, 0);
@@ -325,7 +329,7 @@ impl Actor {
             }
             ActivationOutcome::Retry(problem) => self.retry(row, &problem),
             ActivationOutcome::NoRoom(no_room) => self.wait_for_room(row, &no_room),
-            ActivationOutcome::Hospital(reason) => self.hospitalised(row, &port, reason),
+            ActivationOutcome::Hospital(reason) => self.hospitalised(row, &running, reason),
             ActivationOutcome::Defect(problem) => {
                 // What it wrote is in the database, so it can be tried again; but one that meets a defect again and
                 // again is better left alone.
@@ -334,7 +338,7 @@ impl Actor {
                     slot.defects
                 });
                 match defects >= MAX_DEFECTS {
-                    true => self.hospitalise(opened, row, &port, crate::trouble::reason(&problem)),
+                    true => self.hospitalise(opened, row, &running, crate::trouble::reason(&problem)),
                     false => self.retry(row, &problem),
                 }
             }
@@ -347,7 +351,7 @@ impl Actor {
 
     fn retry(&mut self, row: FlowRow, problem: &Problem) {
         let Some(slot) = self.flows.get_mut(row) else { return };
-        let at = self.core.clock.monotonic() + backoff(slot.troubles);
+        let at = self.services.clock.monotonic() + backoff(slot.troubles);
         slot.troubles = slot.troubles.saturating_add(1);
         self.flows.set(row, SlotState::Retrying { at });
         tracing::warn!(identity = %self.entry.text, row = row.0, %problem, "a flow met trouble that is not its own; it is tried again");
@@ -356,38 +360,38 @@ impl Actor {
     /// The flow goes back to its last commit, and from there again until there is room for what it sends.
     fn wait_for_room(&mut self, row: FlowRow, no_room: &NoRoom) {
         let (what, party) = match no_room.queued {
-            Queued::Inbound => ("recipient", self.core.directory.name_of(no_room.identity)),
+            Queued::Inbound => ("recipient", self.services.committer.directory.name_of(no_room.identity)),
             Queued::Outbound => ("broker", None),
         };
         let Some(slot) = self.flows.get_mut(row) else { return };
         if slot.no_room.as_ref().is_none_or(|before| (before.what, &before.party) != (what, &party)) {
             let (identity, problem) = (&self.entry.text, &no_room.problem);
             tracing::warn!(%identity, row = row.0, %problem, "there is no room for what a flow sends; it waits");
-            slot.no_room = Some(RoomWait { what, party, since: self.core.now_millis() });
+            slot.no_room = Some(RoomWait { what, party, since: self.services.now_millis() });
         }
-        let at = self.core.clock.monotonic() + backoff(slot.troubles.min(ROOM_DOUBLINGS));
+        let at = self.services.clock.monotonic() + backoff(slot.troubles.min(ROOM_DOUBLINGS));
         slot.troubles = slot.troubles.saturating_add(1);
         self.flows.set(row, SlotState::Retrying { at });
     }
 
     /// Parks a flow whose run could not do so itself.
-    fn hospitalise(&mut self, opened: &Arc<Opened>, row: FlowRow, port: &RunningFlow, reason: String) {
+    fn hospitalise(&mut self, opened: &Arc<Opened>, row: FlowRow, running: &RunningFlow, reason: String) {
         let (state, told) = (FlowState::Hospital, Some(reason.clone()));
         let mut unit = Unit::default();
-        unit.op(FlowOp::SetState { flow: row, state, reason: told, attempts: port.attempts(), expect: None });
+        unit.op(FlowOp::SetState { flow: row, state, reason: told, attempts: running.attempts(), expect: None });
         let entry = self.entry.clone();
-        unit.submit(&self.core, opened.author(), move |result| {
+        unit.submit(&self.services.committer, opened.author(), move |result| {
             if let Err(error) = result {
                 tracing::warn!(identity = %entry.text, %error, "a flow's stay in hospital was not written");
             }
         });
-        self.hospitalised(row, port, reason);
+        self.hospitalised(row, running, reason);
     }
 
-    fn hospitalised(&mut self, row: FlowRow, port: &RunningFlow, reason: String) {
-        let (flow_id, flow) = (port.id(), port.flow().to_owned());
+    fn hospitalised(&mut self, row: FlowRow, running: &RunningFlow, reason: String) {
+        let (flow_id, flow) = (running.id(), running.flow().to_owned());
         tracing::error!(identity = %self.entry.text, %flow_id, flow, reason, "a flow needs a person");
-        Counters::add(&self.core.counters.hospital);
+        Counters::add(&self.services.committer.counters.hospital);
         self.flows.set(row, SlotState::Hospital);
         if let Some(slot) = self.flows.get_mut(row)
             && slot.kill_pending
@@ -399,8 +403,8 @@ impl Actor {
         }
         let phase = crate::api::FlowPhase::Hospital;
         let event = || crate::api::FlowEvent::Phase { phase, reason: Some(reason.clone()) };
-        self.core.watchers.publish(row, event);
-        self.core.emit(OperatorEvent::FlowHospitalised {
+        self.services.committer.watchers.publish(row, event);
+        self.services.events.emit(OperatorEvent::FlowHospitalised {
             identity: self.entry.text.to_string(),
             flow_id: flow_id.to_string(),
             flow,
@@ -413,7 +417,12 @@ impl Actor {
         if let Some(client) = &slot.client {
             self.clients.remove(client);
         }
-        let killed = self.core.outcomes.get(row).is_some_and(|end| end.summary.phase == crate::api::FlowPhase::Killed);
+        let killed = self
+            .services
+            .activation
+            .outcomes
+            .get(row)
+            .is_some_and(|end| end.summary.phase == crate::api::FlowPhase::Killed);
         for kill in slot.kills {
             let _ = kill.send(Ok(killed));
         }
@@ -424,33 +433,33 @@ impl Actor {
             return drop(reply.send(Ok(false)));
         };
         slot.kills.push(reply);
-        if let Some(port) = slot.port() {
-            return port.signal(Signal::Kill);
+        if let Some(running) = slot.running() {
+            return running.signal(Signal::Kill);
         }
         self.condemn(opened, row);
     }
 
     /// Brings a flow back only to end it: its peers must be told.
     fn condemn(&mut self, opened: &Arc<Opened>, row: FlowRow) {
-        let Some(port) = self.bring_back(row) else { return };
+        let Some(running) = self.bring_back(row) else { return };
         if let Some(slot) = self.flows.get_mut(row) {
             slot.kill_pending = true;
         }
-        port.signal(Signal::Kill);
-        self.spawn(opened, port, ActivationStart::Condemned);
+        running.signal(Signal::Kill);
+        self.spawn(opened, running, ActivationStart::Condemned);
     }
 
     fn bring_back(&mut self, row: FlowRow) -> Option<Arc<RunningFlow>> {
-        let slot = self.flows.get(row).filter(|slot| slot.port().is_none() && !self.unwritten.contains(&row))?;
-        let port = RunningFlow::new(row, self.entry.row);
-        port.note_attempts(slot.attempts);
-        self.flows.set(row, SlotState::Hot { port: port.clone(), news: false });
-        Some(port)
+        let slot = self.flows.get(row).filter(|slot| slot.running().is_none() && !self.unwritten.contains(&row))?;
+        let running = RunningFlow::new(row, self.entry.row);
+        running.note_attempts(slot.attempts);
+        self.flows.set(row, SlotState::Hot { running: running.clone(), news: false });
+        Some(running)
     }
 
     fn stand(&self, row: FlowRow) -> Option<Stand> {
         let slot = self.flows.get(row)?;
-        let attempts = slot.port().map_or(slot.attempts, |port| port.attempts());
+        let attempts = slot.running().map_or(slot.attempts, |running| running.attempts());
         Some(Stand { attempts, no_room: slot.no_room.clone() })
     }
 
@@ -471,8 +480,8 @@ impl Actor {
         {
             if self.flows.get(row).is_some_and(|slot| slot.kill_pending) {
                 self.condemn(opened, row);
-            } else if let Some(port) = self.bring_back(row) {
-                self.spawn(opened, port, ActivationStart::Stored);
+            } else if let Some(running) = self.bring_back(row) {
+                self.spawn(opened, running, ActivationStart::Stored);
             }
         }
         if self.initiations_wait && self.flows.hot() < opened.limits.flows {
@@ -489,19 +498,19 @@ impl Actor {
     /// lacks room. The signal stays until the flow waits, so it need not wait now.
     fn make_room(&mut self, limit: u32) {
         self.crowded = self.lacks_room(limit);
-        if !self.crowded || self.flows.hot_ports().any(|port| port.is_signalled(Signal::MakeRoom)) {
+        if !self.crowded || self.flows.hot_flows().any(|running| running.is_signalled(Signal::MakeRoom)) {
             return;
         }
         // One that waits for an instance has none to give up; it is looked at again when it has.
-        let leaving = self.flows.hot_ports().find(|port| port.is_waiting() && !port.lacks_something());
-        let leaving = leaving.or_else(|| self.flows.hot_ports().find(|port| !port.lacks_something()));
-        if let Some(port) = leaving {
-            port.signal(Signal::MakeRoom);
+        let leaving = self.flows.hot_flows().find(|running| running.is_waiting() && !running.lacks_something());
+        let leaving = leaving.or_else(|| self.flows.hot_flows().find(|running| !running.lacks_something()));
+        if let Some(running) = leaving {
+            running.signal(Signal::MakeRoom);
         }
     }
 
     async fn fire_timers(&mut self) {
-        let now = self.core.clock.monotonic();
+        let now = self.services.clock.monotonic();
         self.flows.fire(now);
         if self.rescan_at.is_some_and(|at| at <= now) {
             self.rescan_at = None;
@@ -514,22 +523,22 @@ impl Actor {
 
     /// Something in the database could not be read or taken: it is looked at again soon.
     fn rescan_after(&mut self, time: Duration) {
-        let at = self.core.clock.monotonic() + time;
+        let at = self.services.clock.monotonic() + time;
         self.rescan_at = Some(self.rescan_at.map_or(at, |sooner| sooner.min(at)));
     }
 }
 
-fn defect(entry: &IdentityEntry, port: &RunningFlow) -> Problem {
-    tracing::error!(identity = %entry.text, flow_id = %port.id(), "a flow's run met a defect of the host");
+fn defect(entry: &IdentityEntry, running: &RunningFlow) -> Problem {
+    tracing::error!(identity = %entry.text, flow_id = %running.id(), "a flow's run met a defect of the host");
     Problem::new(Code::Internal, "the flow's run met a defect of the host: its log says more")
 }
 
 /// Runs an identity's actor. If it meets a defect the identity is closed, and opened again from what is in the database.
-pub(crate) fn spawn(core: &Arc<Core>, entry: &Arc<IdentityEntry>, actor: Actor) {
-    let (core, entry) = (core.clone(), entry.clone());
-    core.io.clone().spawn(async move {
+fn spawn(services: &Arc<IdentityServices>, entry: &Arc<IdentityEntry>, actor: Actor) {
+    let (services, entry) = (services.clone(), entry.clone());
+    services.io.clone().spawn(async move {
         if AssertUnwindSafe(actor.run()).catch_unwind().await.is_err() {
-            closing::after_defect(core, entry).await;
+            closing::after_defect(services, entry).await;
         }
     });
 }

@@ -9,7 +9,7 @@ use maxhost_store::{Claim, ClaimRequest, FlowFilter, FlowState, Head, StoreError
 
 use super::table::{FlowTable, SlotState};
 use super::{Actor, RESCAN};
-use crate::core::Opened;
+use crate::opened::Opened;
 
 /// Flows that are read at once.
 const FLOWS_AT_ONCE: u32 = 1_000;
@@ -44,20 +44,18 @@ impl Actor {
     /// [`NotOpened::Elsewhere`] if another host owns it.
     pub(super) async fn open(&mut self) -> Result<Opened, NotOpened> {
         let spec = self.entry.spec.lock().clone();
-        let core = &self.core;
-        let keys = core.keys.open(&self.entry)?;
+        let keys = self.services.keys.open(&self.entry)?;
         self.entry.note_keys(&keys);
-        let cordapps = self.entry.cordapps(&core.catalogue)?;
+        let cordapps = self.entry.cordapps(&self.services.activation.catalogue)?;
         let (claim, is_new) = self.claim(keys.party().owning_key.fingerprint()).await?;
-        if is_new && self.core.membership.is_some() {
+        if is_new && self.services.membership.is_some() {
             // What was known before the claim may be another owner's past.
             self.flows = self.read_flows().await?;
         }
-        let core = &self.core;
         let first = !self.entry.swept.load(Ordering::Acquire);
         if first {
             let rows: Vec<FlowRow> = self.flows.iter().map(|(row, _)| row).collect();
-            crate::late_confirm::sweep(core, &self.entry, &rows).await?;
+            crate::late_confirm::sweep(&self.services.late_confirms, &self.entry, &rows).await?;
             self.entry.swept.store(true, Ordering::Release);
         }
         self.look_at_cold().await?;
@@ -67,36 +65,42 @@ impl Actor {
     /// Makes this host the identity's owner in the database, unless it is. True if it was not.
     async fn claim(&self, fingerprint: SecureHash) -> Result<(Claim, bool), NotOpened> {
         let known = *self.entry.claim.lock();
-        if known.run == self.core.store.run() && self.entry.held_as() == Some(fingerprint) {
+        if known.run == self.services.committer.store.run() && self.entry.held_as() == Some(fingerprint) {
             return Ok((known, false));
         }
         // Seen before the claim: if the session ends after it, this says in which one it was made.
-        let session = self.core.ownership.session().borrow().number;
-        let claim = self.core.ownership.claim(fingerprint, known.token).await?;
+        let session = self.services.ownership.session().borrow().number;
+        let claim = self.services.ownership.claim(fingerprint, known.token).await?;
         let key_fp = Some(*fingerprint.as_bytes());
-        match self.core.store.claim(ClaimRequest { identity: self.entry.row, token: claim.token, key_fp }).await {
+        match self
+            .services
+            .committer
+            .store
+            .claim(ClaimRequest { identity: self.entry.row, token: claim.token, key_fp })
+            .await
+        {
             Ok(claim) => {
                 self.entry.hold(claim, fingerprint, session);
-                let now = *self.core.ownership.session().borrow();
+                let now = *self.services.ownership.session().borrow();
                 if now.number != session || now.state == SessionState::Lost {
-                    self.core.lose(&self.entry, "the session ended while it was claimed");
+                    self.services.committer.waking.lose(&self.entry, "the session ended while it was claimed");
                 }
-                if let Some(membership) = &self.core.membership {
+                if let Some(membership) = &self.services.membership {
                     membership.held_changed();
                 }
-                self.core.directory.set_key(&self.entry, fingerprint);
+                self.services.committer.directory.set_key(&self.entry, fingerprint);
                 // Messages that it had left in the outbox, and those that wait for it in the broker, are for this host now.
-                self.core.outbox.look_at_all();
-                self.core.queues.held([self.entry.clone()]);
+                self.services.committer.outbox.look_at_all();
+                self.services.queues.held([self.entry.clone()]);
                 Ok((claim, true))
             }
             Err(error) => {
                 if let StoreError::Fenced { current, .. } = &error {
                     self.entry.note_claim(*current);
                 }
-                self.entry.put_off(self.core.clock.monotonic());
+                self.entry.put_off(self.services.clock.monotonic());
                 // Claimed and not recorded is not owned: the next attempt claims anew.
-                let _ = self.core.ownership.hand_over(fingerprint, None).await;
+                let _ = self.services.ownership.hand_over(fingerprint, None).await;
                 Err(NotOpened::Problem(error.into()))
             }
         }
@@ -109,7 +113,7 @@ impl Actor {
             FlowFilter { identity: Some(self.entry.row), states, limit: FLOWS_AT_ONCE, ..FlowFilter::default() };
         let (mut live, mut held) = (Vec::new(), Vec::new());
         loop {
-            let flows = self.core.store.list_flows(&filter).await.map_err(Problem::from)?;
+            let flows = self.services.committer.store.list_flows(&filter).await.map_err(Problem::from)?;
             live.extend(flows.iter().map(|flow| flow.row));
             held.extend(flows.iter().filter(|flow| flow.state == FlowState::Hospital).map(|flow| flow.row));
             match flows.last() {
@@ -122,7 +126,7 @@ impl Actor {
     /// Finds out which cold flows have something to do, and when the others want to be woken.
     async fn look_at_cold(&mut self) -> Result<(), Problem> {
         for rows in self.flows.cold().chunks(512) {
-            for head in self.core.store.heads(rows).await.map_err(Problem::from)? {
+            for head in self.services.committer.store.heads(rows).await.map_err(Problem::from)? {
                 let row = head.flow;
                 if !self.flows.get(row).is_some_and(|slot| matches!(slot.state(), SlotState::Cold { .. })) {
                     continue;
@@ -131,7 +135,7 @@ impl Actor {
                     WakeTime::Now => self.flows.enqueue(row),
                     WakeTime::At(until) => {
                         // One that is over has an alarm that rings at once.
-                        let at = self.core.deadlines.moment(&*self.core.clock, row, until, 0);
+                        let at = self.services.deadlines.moment(&*self.services.clock, row, until, 0);
                         self.flows.set(row, SlotState::Cold { until: Some(at) });
                     }
                     WakeTime::OnNews => {}

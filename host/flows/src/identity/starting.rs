@@ -12,15 +12,18 @@ use tokio::sync::oneshot;
 use super::table::SlotState;
 use super::{Actor, Answer, RESCAN, RunningClient};
 use crate::activation::ActivationStart;
-use crate::calls::{StartUnit, backoff, new_error_id};
-use crate::core::{Counters, Opened, random_bytes};
+use crate::calls::StartUnit;
+use crate::counters::Counters;
 use crate::marks::Mark;
-use crate::message::{Durable, StartCommand, Ticket, share};
+use crate::message::{Durable, StartCommand, Ticket, answer_start, share};
 use crate::offer::Offer;
+use crate::opened::Opened;
 use crate::options::OperatorEvent;
 use crate::placement::FlowDef;
+use crate::random::{new_error_id, new_flow_id, random_bytes};
 use crate::rules::{Rule, holds};
 use crate::running_flow::RunningFlow;
+use crate::trouble::backoff;
 use crate::unit::Unit;
 use crate::watchers::Watch;
 
@@ -40,7 +43,7 @@ impl Actor {
             let durable = Durable::Shared(running.durable.clone());
             return drop(reply.send(Ok(Ticket { flow_id, flow, new: false, user, durable, watch: None })));
         }
-        let started = self.core.now();
+        let started = self.services.now();
         let record = match self.start_record(opened, &def, arguments, Origin::Rpc { user: user.clone() }, started) {
             Ok(record) => record,
             Err(problem) => return drop(reply.send(Err(problem))),
@@ -59,24 +62,24 @@ impl Actor {
         let durable = match &client_id {
             None => Durable::Once(durable),
             Some(client_id) => {
-                let shared = share(&self.core, durable);
+                let shared = share(&self.services.io, &self.services.stopping, durable);
                 let (flow, user) = (def.name.clone(), user.clone());
                 self.clients.insert(key(client_id), RunningClient { flow_id, flow, user, durable: shared.clone() });
                 Durable::Shared(shared)
             }
         };
-        Counters::add(&self.core.counters.started);
-        self.core.emit(OperatorEvent::FlowStarted {
+        Counters::add(&self.services.committer.counters.started);
+        self.services.events.emit(OperatorEvent::FlowStarted {
             identity: self.entry.text.to_string(),
             flow_id: flow_id.to_string(),
             flow: def.name.to_string(),
         });
-        let watch = watched.then(|| Watch::new(&self.core, row));
+        let watch = watched.then(|| Watch::new(&self.services.committer.watchers, row));
         // Whoever has gone does not stop the flow.
         let client = client_id.as_ref().map(key);
         let _ = reply.send(Ok(Ticket { flow_id, flow: def.name.clone(), new: true, user, durable, watch }));
         let ops = vec![FlowOp::Start(Box::new(new)).into()];
-        let unit = StartUnit { ops, reply: Some(told), commit_hint: self.core.store.commit_hint() };
+        let unit = StartUnit { ops, reply: Some(told), commit_hint: self.services.committer.store.commit_hint() };
         self.begin(opened, row, flow_id, client, record, def, unit);
     }
 
@@ -92,28 +95,29 @@ impl Actor {
         def: Arc<FlowDef>,
         unit: StartUnit,
     ) {
-        let port = RunningFlow::of_new(row, self.entry.row);
-        port.set_name(id, &def.name, client.as_ref().map(|(_, client_id)| client_id.clone()));
+        let running = RunningFlow::of_new(row, self.entry.row);
+        running.set_name(id, &def.name, client.as_ref().map(|(_, client_id)| client_id.clone()));
         if self.flows.hot() >= opened.limits.flows {
             let mut first = Unit::default();
             unit.ops.into_iter().for_each(|op| first.op(op));
             // A responder's confirmation goes with its start: whoever brings the flow back takes it for sent.
-            let mut machine = Machine::start(self.entry.text.clone(), row, &record, self.core.journal_limits());
-            first.flush(&self.core, row, machine.flush(self.core.now()));
+            let mut machine =
+                Machine::start(self.entry.text.clone(), row, &record, self.services.activation.journal.clone());
+            first.flush(&self.services.committer, row, machine.flush(self.services.now()));
             let reply = unit.reply;
             let (answers, entry) = (self.answers.clone(), self.entry.clone());
             self.flows.insert(row, SlotState::Cold { until: None }, client);
             // It is brought back from the database, so not before it is there.
             self.unwritten.insert(row);
-            first.submit_for(&self.core, opened, &port, move |result| {
+            first.submit_for(&self.services.committer, opened.author(), &running, move |result| {
                 answers.lock().push(Answer::Start { row, written: result.is_ok() });
                 entry.marks.set(Mark::Answered);
-                crate::calls::answer_start(reply, result);
+                answer_start(reply, result);
             });
             return;
         }
-        self.flows.insert(row, SlotState::Hot { port: port.clone(), news: false }, client);
-        self.spawn(opened, port, ActivationStart::New { start: Box::new(record), def, unit });
+        self.flows.insert(row, SlotState::Hot { running: running.clone(), news: false }, client);
+        self.spawn(opened, running, ActivationStart::New { start: Box::new(record), def, unit });
     }
 
     pub(super) fn start_record(
@@ -124,8 +128,8 @@ impl Actor {
         origin: Origin,
         started: u64,
     ) -> Result<(FlowRow, FlowId, StartRecord), Problem> {
-        let row = self.core.store.next_flow_row();
-        let flow_id = self.core.new_flow_id(row)?;
+        let row = self.services.committer.store.next_flow_row();
+        let flow_id = new_flow_id(row)?;
         let record = StartRecord {
             flow_id: flow_id.to_bytes(),
             flow: def.descriptor.name.clone(),
@@ -165,7 +169,7 @@ impl Actor {
         let Some(def) = opened.cordapps.responders.get(&initiation.protocol).cloned() else {
             return self.reject(opened, id, &initiation);
         };
-        let started = self.core.now();
+        let started = self.services.now();
         let record = match self.start_record(opened, &def, Bytes::new(), Origin::Peer(initiation), started) {
             Ok(record) => record,
             Err(problem) => {
@@ -184,7 +188,7 @@ impl Actor {
         };
         let ops = vec![MessageOp::TakeInitiation { id }.into(), FlowOp::Start(Box::new(new)).into()];
         self.in_hand.insert(id);
-        let unit = StartUnit { ops, reply: None, commit_hint: self.core.store.commit_hint() };
+        let unit = StartUnit { ops, reply: None, commit_hint: self.services.committer.store.commit_hint() };
         self.begin(opened, row, flow_id, None, record, def, unit);
         if let Some(slot) = self.flows.get_mut(row) {
             slot.initiation = Some(id);
@@ -246,10 +250,13 @@ impl Actor {
                 token: initiation.from_token,
             },
         };
-        unit.last_words(&self.core, maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() });
+        unit.last_words(
+            &self.services.committer,
+            maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() },
+        );
         self.in_hand.insert(id);
         let (answers, entry) = (self.answers.clone(), self.entry.clone());
-        unit.submit(&self.core, opened.author(), move |result| {
+        unit.submit(&self.services.committer, opened.author(), move |result| {
             if let Err(error) = &result {
                 tracing::warn!(identity = %entry.text, %error_id, %error, "a rejection was not written");
             }
@@ -262,7 +269,7 @@ impl Actor {
     pub(super) async fn take_initiations(&mut self, opened: &Arc<Opened>) {
         let mut last = 0;
         loop {
-            let rows = match self.core.store.initiations(self.entry.row, last, READ_AHEAD).await {
+            let rows = match self.services.committer.store.initiations(self.entry.row, last, READ_AHEAD).await {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(identity = %self.entry.text, %error, "waiting sessions cannot be read; tried again");

@@ -13,7 +13,7 @@ use crate::status::RoomWait;
 /// Where one flow is.
 pub(super) enum SlotState {
     /// In memory. `news`: something arrived that its run may not have seen.
-    Hot { port: Arc<RunningFlow>, news: bool },
+    Hot { running: Arc<RunningFlow>, news: bool },
     /// In the database only, until somebody has news for it, or until then.
     Cold { until: Option<Moment> },
     /// It met trouble that passes, and is tried again then.
@@ -75,9 +75,9 @@ impl FlowSlot {
     }
 
     /// Its run, if it is in memory.
-    pub fn port(&self) -> Option<&Arc<RunningFlow>> {
+    pub fn running(&self) -> Option<&Arc<RunningFlow>> {
         match &self.state {
-            SlotState::Hot { port, .. } => Some(port),
+            SlotState::Hot { running, .. } => Some(running),
             SlotState::Cold { .. } | SlotState::Retrying { .. } | SlotState::Hospital => None,
         }
     }
@@ -124,9 +124,9 @@ impl FlowTable {
         if let Some(at) = state.alarm() {
             self.alarms.insert((at, row));
         }
-        self.hot -= u32::from(slot.port().is_some());
+        self.hot -= u32::from(slot.running().is_some());
         slot.state = state;
-        self.hot += u32::from(slot.port().is_some());
+        self.hot += u32::from(slot.running().is_some());
     }
 
     pub fn remove(&mut self, row: FlowRow) -> Option<FlowSlot> {
@@ -156,8 +156,8 @@ impl FlowTable {
     }
 
     /// The runs of the flows in memory.
-    pub fn hot_ports(&self) -> impl Iterator<Item = &Arc<RunningFlow>> {
-        self.flows.values().filter_map(FlowSlot::port)
+    pub fn hot_flows(&self) -> impl Iterator<Item = &Arc<RunningFlow>> {
+        self.flows.values().filter_map(FlowSlot::running)
     }
 
     /// Something arrived for a flow. One that is tried again later, or is in hospital, finds it then.
@@ -249,7 +249,7 @@ mod tests {
     }
 
     fn hot(row: FlowRow) -> SlotState {
-        SlotState::Hot { port: RunningFlow::new(row, IdentityRow(1)), news: false }
+        SlotState::Hot { running: RunningFlow::new(row, IdentityRow(1)), news: false }
     }
 
     #[test]

@@ -7,10 +7,10 @@ use maxhost_journal::Segment;
 use maxhost_model::{FlowId, Problem};
 
 use crate::api::{ApiResult, FlowEvent, FlowEvents, FlowSummary};
-use crate::core::Core;
 use crate::error::{cursor_invalid, stopping};
 use crate::host::Host;
 use crate::outcomes::EndRecord;
+use crate::parts::Parts;
 use crate::watchers::Watch;
 
 /// What is known of a flow at one moment.
@@ -37,15 +37,15 @@ impl Snapshot {
 
 impl Host {
     pub(super) async fn attach_to(&self, id: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
-        let watch = Watch::new(&self.core, id.row());
+        let watch = Watch::new(&self.parts.watchers, id.row());
         let Snapshot { events, ended, .. } = self.snapshot(id, cursor).await?.check(id, cursor)?;
-        Ok(self.follow(Follower::new(self.core.clone(), watch, cursor, events, ended)))
+        Ok(self.follow(Follower::new(self.parts.clone(), watch, cursor, events, ended)))
     }
 
     /// Everything that happens to a flow that was watched since before it began.
     pub(super) fn follow_new(&self, watch: Watch) -> FlowEvents {
         let phase = FlowEvent::Phase { phase: super::FlowPhase::Running, reason: None };
-        self.follow(Follower::new(self.core.clone(), watch, 0, vec![phase], false))
+        self.follow(Follower::new(self.parts.clone(), watch, 0, vec![phase], false))
     }
 
     /// No task of its own: whoever polls the stream is woken by the event itself.
@@ -57,11 +57,11 @@ impl Host {
     }
 
     async fn snapshot(&self, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
-        if let Some(end) = self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+        if let Some(end) = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
             return Ok(Snapshot::ended(end.summary.clone(), end.labels));
         }
-        if let Some(port) = self.port_of(id) {
-            let view = port.view();
+        if let Some(flow) = self.running(id) {
+            let view = flow.view();
             let complete =
                 view.whole || view.labels.front().is_some_and(|(first, _)| *first <= cursor.saturating_add(1));
             if complete {
@@ -73,12 +73,12 @@ impl Host {
                 return Ok(Snapshot { events, ended: false, labels: Some(last) });
             }
         }
-        let journal = self.core.store.journal(id.row()).await.map_err(Problem::from)?;
+        let journal = self.parts.store.journal(id.row()).await.map_err(Problem::from)?;
         let Some(journal) = journal.filter(|journal| journal.record.id == id) else {
-            return match self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+            return match self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
                 Some(end) => Ok(Snapshot::ended(end.summary.clone(), end.labels)),
                 // In memory, and its first or its last commit is on its way.
-                None if self.port_of(id).is_some() => {
+                None if self.running(id).is_some() => {
                     let phase = super::FlowPhase::Running;
                     let events = vec![FlowEvent::Phase { phase, reason: None }];
                     Ok(Snapshot { events, ended: false, labels: None })
@@ -109,7 +109,7 @@ impl Host {
 
 /// Passes a flow's events on to one client.
 struct Follower {
-    core: Arc<Core>,
+    parts: Arc<Parts>,
     /// The last label the client has.
     cursor: u64,
     /// What was known when the client came and was not passed on yet.
@@ -120,8 +120,8 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(core: Arc<Core>, watch: Watch, cursor: u64, known: Vec<FlowEvent>, complete: bool) -> Follower {
-        Follower { core, cursor, known: known.into(), watch, complete }
+    fn new(parts: Arc<Parts>, watch: Watch, cursor: u64, known: Vec<FlowEvent>, complete: bool) -> Follower {
+        Follower { parts, cursor, known: known.into(), watch, complete }
     }
 
     /// The next event for the client; `None` behind the last.
@@ -150,7 +150,7 @@ impl Follower {
         tokio::select! {
             event = self.watch.next() => event.map(Ok),
             // The client is told to come again.
-            () = self.core.stopping.cancelled() => Some(Err(stopping())),
+            () = self.parts.stopping.cancelled() => Some(Err(stopping())),
         }
     }
 }

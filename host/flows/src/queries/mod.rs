@@ -19,10 +19,9 @@ use crate::api::{
     FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges, NodeInfoView, ParametersView, PartyView,
     StartFlow, Started,
 };
-use crate::calls::StartFailure;
-use crate::error::{no_flow, quarantined};
+use crate::error::{no_flow, quarantined, unanswered};
 use crate::host::Host;
-use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
+use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, StartFailure, Ticket};
 use crate::placement::{CordappSet, FlowDef};
 use crate::registry::IdentityEntry;
 use crate::watchers::Watch;
@@ -39,7 +38,7 @@ const MAX_PAGE: u32 = 10_000;
 impl Host {
     /// The one identity that a name fits among those that exist for the caller.
     fn resolve(&self, caller: &Caller, name: &str) -> ApiResult<Arc<IdentityEntry>> {
-        let directory = &self.core.directory;
+        let directory = &self.parts.directory;
         if caller.rights.are_all() {
             return directory.resolve(name);
         }
@@ -72,11 +71,11 @@ impl Host {
                 &Subject { identity: Some(identity), flow: Some(flow), flow_id: Some(id), user },
             )
         };
-        if let Some(end) = self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+        if let Some(end) = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
             return subject(&end.summary.identity, &end.summary.flow, end.origin.strip_prefix("rpc:"));
         }
         let record = self.record(id).await?.ok_or_else(|| no_flow(id))?;
-        let identity = self.core.directory.name_of(record.identity).map(|name| name.to_string()).unwrap_or_default();
+        let identity = self.parts.directory.name_of(record.identity).map(|name| name.to_string()).unwrap_or_default();
         subject(&identity, &record.name, record.user.as_deref())
     }
 
@@ -90,11 +89,11 @@ impl Host {
     }
 
     fn cordapps_of(&self, entry: &IdentityEntry) -> ApiResult<Arc<CordappSet>> {
-        entry.cordapps(&self.core.catalogue)
+        entry.cordapps(&self.parts.catalogue)
     }
 
     fn check_arguments(&self, def: &FlowDef, arguments: Arguments) -> ApiResult<Bytes> {
-        let limit = self.core.journal_limits().message;
+        let limit = self.parts.journal.message;
         let refused = |error: Invalid| {
             Problem::new(Code::ArgumentsInvalid, format!("the arguments of {} are refused: {error}", def.name))
         };
@@ -147,9 +146,9 @@ impl Host {
         problem: Problem,
     ) -> ApiResult<Started> {
         let Some(id) = &client_id else { return Err(problem) };
-        let known = self.core.store.client(entry.row, &caller.user, id).await.map_err(Problem::from)?;
+        let known = self.parts.store.client(entry.row, &caller.user, id).await.map_err(Problem::from)?;
         let Some(row) = known else { return Err(problem) };
-        match self.core.store.flow(row).await.map_err(Problem::from)? {
+        match self.parts.store.flow(row).await.map_err(Problem::from)? {
             Some(FlowRecord { id: flow_id, name: flow, .. }) => {
                 Ok(Started { flow_id, identity: entry.text.to_string(), flow, client_id, new: false })
             }
@@ -175,14 +174,14 @@ impl Host {
                 return Ok((self.started_before(caller, &entry, client_id, problem).await?, None));
             }
         };
-        if self.core.store.is_congested() {
+        if self.parts.store.is_congested() {
             return Err(Problem::new(Code::Overloaded, "more commits wait than the disk takes"));
         }
         let (reply, ticket) = oneshot::channel();
         let mail =
             StartCommand { def, arguments, client_id: client_id.clone(), user: caller.user.clone(), watched, reply };
-        self.core.tell(&entry, IdentityCommand::Start(Box::new(mail)));
-        let mut ticket = ticket.await.map_err(|_| self.core.unanswered())??;
+        self.parts.waking.tell(&entry, IdentityCommand::Start(Box::new(mail)));
+        let mut ticket = ticket.await.map_err(|_| unanswered(&self.parts.stopping))??;
         let watch = ticket.watch.take();
         let started = self.await_start(caller, &entry, ticket, client_id).await?;
         // Another flow may turn out to have the client id; that one was not watched.
@@ -203,14 +202,14 @@ impl Host {
                 Ok(Ok(())) => None,
                 Ok(Err(StartFailure::ClientIdTaken(row))) => Some(SharedFailure::ClientIdTaken(row)),
                 Ok(Err(StartFailure::Problem(problem))) => Some(SharedFailure::Problem(problem)),
-                Err(_) => Some(SharedFailure::Problem(self.core.unanswered())),
+                Err(_) => Some(SharedFailure::Problem(unanswered(&self.parts.stopping))),
             },
             Durable::Shared(mut durable) => {
                 let result = durable.wait_for(Option::is_some).await.map(|result| result.clone());
                 match result {
                     Ok(Some(Ok(()))) => None,
                     Ok(Some(Err(failure))) => Some(failure),
-                    Ok(None) | Err(_) => Some(SharedFailure::Problem(self.core.unanswered())),
+                    Ok(None) | Err(_) => Some(SharedFailure::Problem(unanswered(&self.parts.stopping))),
                 }
             }
         };
@@ -218,7 +217,7 @@ impl Host {
             None => (ticket.flow_id, ticket.flow.to_string(), ticket.new, ticket.user),
             Some(SharedFailure::Problem(problem)) => return Err(problem),
             Some(SharedFailure::ClientIdTaken(row)) => {
-                let record = self.core.store.flow(row).await.map_err(Problem::from)?;
+                let record = self.parts.store.flow(row).await.map_err(Problem::from)?;
                 let record = record.ok_or_else(|| {
                     Problem::new(Code::Overloaded, "the client id was removed while it was asked for: try again")
                 })?;
@@ -233,7 +232,7 @@ impl Host {
 
     /// The record of a flow that the database knows under this id.
     async fn record(&self, id: FlowId) -> ApiResult<Option<FlowRecord>> {
-        let record = self.core.store.flow(id.row()).await.map_err(Problem::from)?;
+        let record = self.parts.store.flow(id.row()).await.map_err(Problem::from)?;
         Ok(record.filter(|record| record.id == id))
     }
 
@@ -241,7 +240,7 @@ impl Host {
         match filter {
             Some(name) => Ok(vec![self.resolve(caller, name)?]),
             None => {
-                let mut all = self.core.directory.all();
+                let mut all = self.parts.directory.all();
                 all.retain(|entry| caller.rights.see(&entry.text));
                 Ok(all)
             }
@@ -270,7 +269,7 @@ impl Host {
             }
         };
         // Responders that ended well are remembered in memory only.
-        let remembered = self.core.outcomes.newest(usize::MAX).into_iter();
+        let remembered = self.parts.outcomes.newest(usize::MAX).into_iter();
         let mut remembered: Vec<_> = remembered
             .filter(|detail| detail.origin.starts_with("peer:") && detail.summary.phase == FlowPhase::Completed)
             .filter(|detail| before.is_none_or(|before| detail.summary.flow_id.row() < before))
@@ -297,7 +296,7 @@ impl Host {
                 limit: rows,
                 ..StoreFilter::default()
             };
-            let records = self.core.store.list_flows(&page).await.map_err(Problem::from)?;
+            let records = self.parts.store.list_flows(&page).await.map_err(Problem::from)?;
             let last = records.len() < rows as usize;
             for record in records {
                 before = Some(record.row);
@@ -376,9 +375,9 @@ impl HostApi for Host {
             let text = format!("identity {} has no flow with client id '{client_id}'", entry.text);
             Problem::new(Code::ClientIdNotFound, text)
         };
-        let found = self.core.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
+        let found = self.parts.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
         let row = found.ok_or_else(unknown)?;
-        let record = self.core.store.flow(row).await.map_err(Problem::from)?;
+        let record = self.parts.store.flow(row).await.map_err(Problem::from)?;
         record.map(|record| record.id).ok_or_else(unknown)
     }
 
@@ -395,32 +394,32 @@ impl HostApi for Host {
         self.check_flow(caller, Action::KillFlow, flow).await?;
         // A flow whose first commit is on its way is not in the database yet: looked for in memory first, so that it is
         // found in one of the two.
-        let port = self.port_of(flow);
-        let owner = match (self.record(flow).await?, port) {
+        let running = self.running(flow);
+        let owner = match (self.record(flow).await?, running) {
             (Some(record), _) if record.state.is_live() => record.identity,
             (Some(_), _) => return Ok(false),
-            (None, Some(port)) => port.owner,
+            (None, Some(running)) => running.owner,
             // A responder that ended well has no row any more.
-            (None, None) if self.core.outcomes.get(flow.row()).is_some_and(|end| end.summary.flow_id == flow) => {
+            (None, None) if self.parts.outcomes.get(flow.row()).is_some_and(|end| end.summary.flow_id == flow) => {
                 return Ok(false);
             }
             (None, None) => return Err(no_flow(flow)),
         };
-        let Some(entry) = self.core.directory.by_row(owner) else {
+        let Some(entry) = self.parts.directory.by_row(owner) else {
             return Err(Problem::new(Code::IdentityNotFound, "the flow's identity is not hosted here"));
         };
         // Its identity knows it from before its first commit on, and answers when it has ended.
         let (reply, killed) = oneshot::channel();
-        self.core.tell(&entry, IdentityCommand::Kill { row: flow.row(), reply });
-        killed.await.map_err(|_| self.core.unanswered())?
+        self.parts.waking.tell(&entry, IdentityCommand::Kill { row: flow.row(), reply });
+        killed.await.map_err(|_| unanswered(&self.parts.stopping))?
     }
 
     async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool> {
         access::check_some(caller, Action::RemoveClientId)?;
         for entry in self.entries(caller, identity)? {
-            let found = self.core.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
+            let found = self.parts.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
             let Some(row) = found else { continue };
-            let record = self.core.store.flow(row).await.map_err(Problem::from)?;
+            let record = self.parts.store.flow(row).await.map_err(Problem::from)?;
             if let Some(record) = &record {
                 let (identity, flow) = (Some(&*entry.text), Some(record.name.as_str()));
                 let subject = Subject { identity, flow, flow_id: Some(record.id), user: Some(&caller.user) };
@@ -431,8 +430,8 @@ impl HostApi for Host {
                 return Err(Problem::new(Code::ClientIdRunning, text).detail("client_id", client_id));
             }
             let remove = ClientOp::Remove { user: caller.user.clone(), client_id: client_id.to_owned() };
-            self.core.store.commit(entry.author(), vec![remove.into()]).await.map_err(Problem::from)?;
-            self.core.outcomes.forget(row);
+            self.parts.store.commit(entry.author(), vec![remove.into()]).await.map_err(Problem::from)?;
+            self.parts.outcomes.forget(row);
             return Ok(true);
         }
         Ok(false)
@@ -442,10 +441,10 @@ impl HostApi for Host {
         access::check_some(caller, Action::FinishedClientIds)?;
         let mut finished = Vec::new();
         for entry in self.entries(caller, identity)? {
-            let clients = self.core.store.clients(entry.row, Some(&caller.user)).await.map_err(Problem::from)?;
+            let clients = self.parts.store.clients(entry.row, Some(&caller.user)).await.map_err(Problem::from)?;
             let ended: Vec<_> = clients.into_iter().filter(|client| !client.state.is_live()).collect();
             let rows: Vec<FlowRow> = ended.iter().map(|client| client.flow).collect();
-            let records = self.core.store.flows(&rows).await.map_err(Problem::from)?;
+            let records = self.parts.store.flows(&rows).await.map_err(Problem::from)?;
             for client in ended {
                 let Some(record) = records.iter().find(|record| record.row == client.flow) else { continue };
                 finished.push(FinishedClientId {

@@ -12,9 +12,9 @@ use crate::api::{
     ApiResult, CordappView, FlowPhase, FlowType, HostStatus, IdentityPhase, IdentityView, NetworkChanges, NodeInfoView,
     ParametersView, PartyView,
 };
-use crate::core::Core;
 use crate::error::stopping;
 use crate::host::Host;
+use crate::parts::Parts;
 use crate::placement::{CpuProfile, FlowDef};
 use crate::registry::{EntryState, IdentityEntry};
 
@@ -39,7 +39,7 @@ impl From<&FlowDef> for FlowType {
 impl Host {
     fn identity_view(&self, entry: &IdentityEntry) -> IdentityView {
         let spec = entry.spec.lock().clone();
-        let cordapps = entry.cordapps(&self.core.catalogue);
+        let cordapps = entry.cordapps(&self.parts.catalogue);
         let cordapps = cordapps.map(|set| set.cordapps.iter().map(|cordapp| cordapp_view(cordapp)).collect());
         let flows = match &*entry.state.lock() {
             EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => cold.live.len() as u64,
@@ -57,7 +57,7 @@ impl Host {
     }
 
     pub(super) fn identity_views(&self, filter: Option<&str>) -> ApiResult<Vec<IdentityView>> {
-        let directory = &self.core.directory;
+        let directory = &self.parts.directory;
         let mut views: Vec<IdentityView> = match filter {
             Some(query) => directory.matching(query).iter().map(|entry| self.identity_view(entry)).collect(),
             None => directory.all().iter().map(|entry| self.identity_view(entry)).collect(),
@@ -74,7 +74,7 @@ impl Host {
     }
 
     pub(super) fn one_identity(&self, name: &str) -> ApiResult<IdentityView> {
-        let problem = match self.core.directory.resolve(name) {
+        let problem = match self.parts.directory.resolve(name) {
             Ok(entry) => return Ok(self.identity_view(&entry)),
             Err(problem) => problem,
         };
@@ -83,7 +83,7 @@ impl Host {
             let is_file = [path.file_stem(), path.file_name()].into_iter().flatten().any(|part| part == name);
             known.as_ref().is_some_and(|known| known.to_lowercase().contains(&name.to_lowercase())) || is_file
         };
-        let broken = self.core.directory.broken.iter().find(|broken| is_named(broken.key(), &broken.value().0));
+        let broken = self.parts.directory.broken.iter().find(|broken| is_named(broken.key(), &broken.value().0));
         match broken {
             Some(broken) => {
                 let (known, reason) = broken.value();
@@ -95,13 +95,13 @@ impl Host {
     }
 
     pub(crate) fn party_view(&self, name: &X500Name) -> Option<PartyView> {
-        let verified = self.core.network.party(name).ok().flatten()?;
-        Some(shown(&self.core, verified))
+        let verified = self.parts.network.party(name).ok().flatten()?;
+        Some(shown(&self.parts, verified))
     }
 
     /// The parties of the network that a query fits. Certificates are verified on a thread for what blocks.
     pub(super) async fn party_views(&self, query: Option<&str>, exact: bool) -> ApiResult<Vec<PartyView>> {
-        let (core, query) = (self.core.clone(), query.map(str::to_owned));
+        let (parts, query) = (self.parts.clone(), query.map(str::to_owned));
         let work = move || {
             let whole = query.as_deref().map(NameQuery::new);
             let fits = |name: &X500Name| match (&query, &whole) {
@@ -109,7 +109,7 @@ impl Host {
                 (Some(query), Some(whole)) => whole.matches(name) || name_query::has_component(name, query, false),
                 _ => true,
             };
-            core.parties(fits).into_iter().map(|verified| shown(&core, verified)).collect()
+            parts.parties.matching(fits).into_iter().map(|verified| shown(&parts, verified)).collect()
         };
         let found = tokio::task::spawn_blocking(work).await;
         found.map_err(|error| Problem::new(Code::Internal, format!("looking for parties failed: {error}")))
@@ -118,7 +118,7 @@ impl Host {
     pub(super) async fn feed(&self) -> ApiResult<(Vec<PartyView>, NetworkChanges)> {
         let changes = self.network_changes.subscribe();
         let snapshot = self.party_views(None, false).await?;
-        let stopping_token = self.core.stopping.clone();
+        let stopping_token = self.parts.stopping.clone();
         let next = move |(mut changes, stop): (broadcast::Receiver<_>, tokio_util::sync::CancellationToken)| async move {
             let change = tokio::select! {
                 change = changes.recv() => change,
@@ -138,7 +138,7 @@ impl Host {
 
     pub(super) fn node_info_view(&self, party: &str) -> ApiResult<NodeInfoView> {
         let query = NameQuery::new(party);
-        let names = self.core.network.find(&query);
+        let names = self.parts.network.find(&query);
         let name = match names.as_slice() {
             [name] => name,
             [] => {
@@ -151,7 +151,7 @@ impl Host {
                 return Err(Problem::new(Code::IdentityAmbiguous, text));
             }
         };
-        let info = self.core.network.node_info(name).map_err(Problem::from)?;
+        let info = self.parts.network.node_info(name).map_err(Problem::from)?;
         let info = info.ok_or_else(|| Problem::new(Code::PartyNotFound, format!("{name} has left the network")))?;
         let identities = info.identities.iter().filter_map(|identity| self.party_view(&identity.party.name));
         Ok(NodeInfoView {
@@ -163,7 +163,7 @@ impl Host {
     }
 
     pub(super) fn parameters_view(&self) -> ParametersView {
-        let encoded = self.core.network.parameters();
+        let encoded = self.parts.network.parameters();
         let notaries = encoded.notaries.iter();
         ParametersView {
             minimum_platform_version: encoded.minimum_platform_version,
@@ -177,16 +177,16 @@ impl Host {
     }
 
     pub(super) async fn host_status(&self) -> ApiResult<HostStatus> {
-        let core = &self.core;
+        let parts = &self.parts;
         let mut identities: BTreeMap<&'static str, u64> =
             IdentityPhase::ALL.iter().map(|phase| (phase.as_str(), 0)).collect();
-        for entry in core.directory.all() {
+        for entry in parts.directory.all() {
             *identities.entry(entry.phase().as_str()).or_default() += 1;
         }
-        *identities.entry(IdentityPhase::Quarantined.as_str()).or_default() += core.directory.broken.len() as u64;
+        *identities.entry(IdentityPhase::Quarantined.as_str()).or_default() += parts.directory.broken.len() as u64;
         let mut flows: BTreeMap<&'static str, u64> = FlowPhase::ALL.iter().map(|phase| (phase.as_str(), 0)).collect();
-        let live = core.store.live_flows().await.map_err(Problem::from)?;
-        let running = core.ports.iter().filter(|port| !port.value().is_waiting()).count() as u64;
+        let live = parts.store.live_flows().await.map_err(Problem::from)?;
+        let running = parts.flows.count(|flow| !flow.is_waiting());
         for flow in &live {
             let phase = match flow.state {
                 FlowState::Paused => FlowPhase::Paused,
@@ -197,17 +197,17 @@ impl Host {
         }
         let suspended = flows.entry(FlowPhase::Suspended.as_str()).or_default();
         *suspended = suspended.saturating_sub(running);
-        let counters = &core.counters;
+        let counters = &parts.counters;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         flows.insert(FlowPhase::Running.as_str(), running);
         flows.insert(FlowPhase::Completed.as_str(), count(&counters.completed));
         flows.insert(FlowPhase::Failed.as_str(), count(&counters.failed));
         flows.insert(FlowPhase::Killed.as_str(), count(&counters.killed));
-        let stats = core.store.stats();
+        let stats = parts.store.stats();
         Ok(HostStatus {
             identities,
             flows,
-            instances: core.slots.in_use(),
+            instances: parts.room.slots.in_use(),
             rss_bytes: resident_bytes(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -225,9 +225,9 @@ impl Host {
     }
 }
 
-fn shown(core: &Core, verified: VerifiedParty) -> PartyView {
+fn shown(parts: &Parts, verified: VerifiedParty) -> PartyView {
     PartyView {
-        local: core.directory.get(verified.party.name.as_str()).is_some(),
+        local: parts.directory.get(verified.party.name.as_str()).is_some(),
         name: verified.party.name.to_string(),
         owning_key: verified.party.owning_key.spki().to_vec(),
         notary: verified.notary,

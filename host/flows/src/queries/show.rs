@@ -16,35 +16,35 @@ use crate::running_flow::RunningFlow;
 use crate::status::RoomWait;
 
 impl Host {
-    pub(super) fn port_of(&self, id: FlowId) -> Option<Arc<RunningFlow>> {
-        let port = self.core.ports.get(&id.row()).map(|port| port.value().clone())?;
-        (port.known_id() == Some(id)).then_some(port)
+    pub(super) fn running(&self, id: FlowId) -> Option<Arc<RunningFlow>> {
+        let flow = self.parts.flows.get(id.row())?;
+        (flow.known_id() == Some(id)).then_some(flow)
     }
 
-    /// The port of a flow that the database has: also while it does not know its own id yet.
-    fn port_of_stored(&self, record: &FlowRecord) -> Option<Arc<RunningFlow>> {
-        self.core.ports.get(&record.row).map(|port| port.value().clone())
+    /// The flow of a flow that the database has: also while it does not know its own id yet.
+    fn running_stored(&self, record: &FlowRecord) -> Option<Arc<RunningFlow>> {
+        self.parts.flows.get(record.row)
     }
 
     /// The phase of a live flow.
     fn live_phase(&self, record: &FlowRecord) -> FlowPhase {
-        match (record.state, self.port_of_stored(record)) {
+        match (record.state, self.running_stored(record)) {
             (FlowState::Completed, _) => FlowPhase::Completed,
             (FlowState::Failed, _) => FlowPhase::Failed,
             (FlowState::Killed, _) => FlowPhase::Killed,
             (FlowState::Paused, _) => FlowPhase::Paused,
             (FlowState::Hospital, None) => FlowPhase::Hospital,
-            (_, Some(port)) if !port.is_waiting() => FlowPhase::Running,
+            (_, Some(flow)) if !flow.is_waiting() => FlowPhase::Running,
             (_, Some(_)) | (FlowState::Live, None) => FlowPhase::Suspended,
         }
     }
 
     pub(super) fn summary(&self, record: &FlowRecord) -> FlowSummary {
         let end = record.end.as_ref().and_then(EndRecord::decode_stored);
-        let identity = self.core.directory.name_of(record.identity);
+        let identity = self.parts.directory.name_of(record.identity);
         let progress = match &end {
             Some(end) => end.progress.clone(),
-            None => self.port_of_stored(record).and_then(|port| port.view().label().map(str::to_owned)),
+            None => self.running_stored(record).and_then(|flow| flow.view().label().map(str::to_owned)),
         };
         FlowSummary {
             flow_id: record.id,
@@ -61,13 +61,13 @@ impl Host {
     }
 
     pub(super) async fn detail(&self, id: FlowId) -> ApiResult<FlowDetail> {
-        if let Some(end) = self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+        if let Some(end) = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
             return Ok(end.as_ref().clone());
         }
-        let journal = self.core.store.journal(id.row()).await.map_err(Problem::from)?;
+        let journal = self.parts.store.journal(id.row()).await.map_err(Problem::from)?;
         let Some(journal) = journal.filter(|journal| journal.record.id == id) else {
             // It may have ended, and been forgotten, between the two looks.
-            return match self.core.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+            return match self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
                 Some(end) => Ok(end.as_ref().clone()),
                 None => super::unknown_flow(id),
             };
@@ -77,12 +77,12 @@ impl Host {
     }
 
     async fn stand(&self, record: &FlowRecord) -> Option<Stand> {
-        let entry = self.core.directory.by_row(record.identity)?;
+        let entry = self.parts.directory.by_row(record.identity)?;
         if !record.state.is_live() || !matches!(&*entry.state.lock(), EntryState::Active { open: true, .. }) {
             return None;
         }
         let (reply, stand) = oneshot::channel();
-        self.core.tell(&entry, IdentityCommand::Stand { row: record.row, reply });
+        self.parts.waking.tell(&entry, IdentityCommand::Stand { row: record.row, reply });
         stand.await.ok().flatten()
     }
 
@@ -91,7 +91,7 @@ impl Host {
         let mut summary = self.summary(record);
         let start = StartRecord::decode(&record.start).ok();
         let end = record.end.as_ref().and_then(EndRecord::decode_stored);
-        let entry = self.core.directory.by_row(record.identity);
+        let entry = self.parts.directory.by_row(record.identity);
         let machine = match (&start, &entry, &end) {
             (Some(start), Some(entry), None) => self.machine(entry, journal, start),
             _ => None,
@@ -137,19 +137,19 @@ impl Host {
                 Some(end) => end.labels,
                 None => machine.as_ref().map(Machine::labels),
             },
-            in_memory: self.port_of_stored(record).is_some_and(|port| port.view().lack.is_none()),
+            in_memory: self.running_stored(record).is_some_and(|flow| flow.view().lack.is_none()),
             summary,
         }
     }
 
     fn machine(&self, entry: &IdentityEntry, journal: &StoredJournal, start: &StartRecord) -> Option<Machine> {
         let me = entry.text.clone();
-        let limits = self.core.journal_limits();
+        let limits = self.parts.journal.clone();
         Machine::restore(me, journal.record.row, start, limits, &journal.log, &journal.inbox).ok()
     }
 
     fn waiting_for(&self, journal: &StoredJournal, sessions: &[SessionView], started: i64) -> Option<WaitingFor> {
-        let view = self.port_of_stored(&journal.record).map(|port| port.view()).unwrap_or_default();
+        let view = self.running_stored(&journal.record).map(|flow| flow.view()).unwrap_or_default();
         if let Some((lack, since)) = view.lack {
             return Some(waits_for_room(lack.as_str(), since as i64));
         }

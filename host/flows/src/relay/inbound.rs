@@ -19,7 +19,7 @@ use maxhost_model::{SecureHash, SessionId, X500Name};
 use maxhost_store::{MessageOp, Recipient, StoreError};
 use tokio::sync::oneshot;
 
-use crate::core::Core;
+use super::RelayServices;
 use crate::envelope::{Content, Unverified};
 use crate::registry::IdentityEntry;
 use crate::trouble::Trouble;
@@ -34,9 +34,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Listens for queues that nobody serves, and serves those of our identities, until the host stops.
-pub(crate) async fn run(core: Arc<Core>) {
-    while !core.stopping.is_cancelled() {
-        let mut notices = match core.broker.backlog_notices().await {
+pub(crate) async fn run(services: Arc<RelayServices>) {
+    while !services.stopping.is_cancelled() {
+        let mut notices = match services.broker.backlog_notices().await {
             Ok(notices) => notices,
             Err(error) => {
                 tracing::warn!(%error, "the broker's queues cannot be watched; tried again");
@@ -47,12 +47,12 @@ pub(crate) async fn run(core: Arc<Core>) {
         loop {
             let queue = tokio::select! {
                 queue = notices.next() => queue,
-                () = core.stopping.cancelled() => return,
+                () = services.stopping.cancelled() => return,
             };
             match queue {
                 Ok(queue) => {
-                    if let Some(entry) = entry_of(&core, &queue) {
-                        begin(&core, entry);
+                    if let Some(entry) = entry_of(&services, &queue) {
+                        begin(&services, entry);
                     }
                 }
                 Err(error) => {
@@ -66,52 +66,52 @@ pub(crate) async fn run(core: Arc<Core>) {
 }
 
 /// Whose queue it is, of the identities that have a manifest here.
-fn entry_of(core: &Core, queue: &QueueName) -> Option<Arc<IdentityEntry>> {
-    core.directory.by_key(&queue.fingerprint()?)
+fn entry_of(services: &RelayServices, queue: &QueueName) -> Option<Arc<IdentityEntry>> {
+    services.committer.directory.by_key(&queue.fingerprint()?)
 }
 
 /// Has somebody serve an identity's queue: this host if it holds the identity. If it does not, somebody has to run the
 /// identity first, and looks into the queue then.
-fn begin(core: &Arc<Core>, entry: Arc<IdentityEntry>) {
+fn begin(services: &Arc<RelayServices>, entry: Arc<IdentityEntry>) {
     match entry.is_held() {
-        true => core.io.spawn(serve(core.clone(), entry)),
-        false => core.ring(&entry),
+        true => services.io.spawn(serve(services.clone(), entry)),
+        false => services.committer.waking.ring(&entry),
     }
 }
 
 /// Serves whatever waits in the broker for identities that are held since a moment ago, until the host stops.
-pub(crate) async fn look_for_held(core: Arc<Core>) {
+pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
     loop {
         let held = tokio::select! {
-            held = core.queues.take() => held,
-            () = core.stopping.cancelled() => return,
+            held = services.queues.take() => held,
+            () = services.stopping.cancelled() => return,
         };
-        let waiting = match core.broker.waiting().await {
+        let waiting = match services.broker.waiting().await {
             Ok(waiting) => waiting,
             Err(error) => {
                 tracing::warn!(%error, "the broker's queues cannot be read; tried again");
-                core.queues.held(held);
+                services.queues.held(held);
                 tokio::select! {
                     () = tokio::time::sleep(RETRY) => continue,
-                    () = core.stopping.cancelled() => return,
+                    () = services.stopping.cancelled() => return,
                 }
             }
         };
         let waiting: HashSet<SecureHash> = waiting.iter().filter_map(QueueName::fingerprint).collect();
         let is_waiting = |entry: &Arc<IdentityEntry>| entry.key().is_some_and(|key| waiting.contains(&key));
-        for entry in held.into_iter().filter(|entry| core.membership.is_some() || is_waiting(entry)) {
-            begin(&core, entry);
+        for entry in held.into_iter().filter(|entry| services.membership.is_some() || is_waiting(entry)) {
+            begin(&services, entry);
         }
     }
 }
 
 /// Serves one identity's queue until it is empty for a while; where other hosts may hold the identity, for as long as this
 /// one does, because a notice of what comes for nobody may reach any host.
-async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>) {
+async fn serve(services: Arc<RelayServices>, entry: Arc<IdentityEntry>) {
     let mut pause = RETRY;
     // The queue is exclusive: a second server would only wait for the first.
-    while !core.stopping.is_cancelled() && !entry.served.swap(true, Ordering::AcqRel) {
-        let result = serve_once(&core, &entry).await;
+    while !services.stopping.is_cancelled() && !entry.served.swap(true, Ordering::AcqRel) {
+        let result = serve_once(&services, &entry).await;
         entry.served.store(false, Ordering::Release);
         match result {
             Ok(Served::All) => pause = RETRY,
@@ -122,15 +122,15 @@ async fn serve(core: Arc<Core>, entry: Arc<IdentityEntry>) {
                 tracing::warn!(identity = %entry.text, reason, "messages could not be taken from the broker; tried again");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_RETRY),
-                    () = core.stopping.cancelled() => return,
+                    () = services.stopping.cancelled() => return,
                 }
             }
         }
-        if core.membership.is_some() {
+        if services.membership.is_some() {
             continue;
         }
         // What came between the last look and the release is told to nobody, because somebody served the queue.
-        match core.broker.waiting().await {
+        match services.broker.waiting().await {
             Ok(waiting) if !waiting.iter().any(|queue| queue.fingerprint() == entry.key()) => return,
             Ok(_) | Err(_) => {}
         }
@@ -160,17 +160,17 @@ impl From<StoreError> for Interrupted {
     }
 }
 
-async fn serve_once(core: &Arc<Core>, entry: &Arc<IdentityEntry>) -> Result<Served, Interrupted> {
+async fn serve_once(services: &Arc<RelayServices>, entry: &Arc<IdentityEntry>) -> Result<Served, Interrupted> {
     let Some(key) = entry.key() else { return Ok(Served::NotHeld) };
-    let mut consumer = core.broker.consume(&QueueName::inbound(&key), CREDIT).await?;
-    take_all(core, entry, consumer.as_mut()).await
+    let mut consumer = services.broker.consume(&QueueName::inbound(&key), CREDIT).await?;
+    take_all(services, entry, consumer.as_mut()).await
 }
 
 /// A message on its way into the database.
 type Taken = futures::future::BoxFuture<'static, Result<Option<Served>, Interrupted>>;
 
 async fn take_all(
-    core: &Arc<Core>,
+    services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
     consumer: &mut dyn Consumer,
 ) -> Result<Served, Interrupted> {
@@ -189,8 +189,8 @@ async fn take_all(
             }
             delivery = consumer.next(), if taken.len() < CREDIT.messages as usize => {
                 let Delivery { tag, message } = delivery?;
-                match check(core, entry, message).await? {
-                    Ok(accepted) => taken.push_back(take(core, entry, accepted, tag, acks.clone())),
+                match check(services, entry, message).await? {
+                    Ok(accepted) => taken.push_back(take(services, entry, accepted, tag, acks.clone())),
                     Err(refusal) => {
                         refusal.audit(entry);
                         acks.ack(tag).await?;
@@ -198,8 +198,8 @@ async fn take_all(
                 }
             }
             () = entry.no_longer_held.notified() => {}
-            () = tokio::time::sleep(IDLE), if taken.is_empty() && core.membership.is_none() => return Ok(Served::All),
-            () = core.stopping.cancelled() => return Ok(Served::NotHeld),
+            () = tokio::time::sleep(IDLE), if taken.is_empty() && services.membership.is_none() => return Ok(Served::All),
+            () = services.stopping.cancelled() => return Ok(Served::NotHeld),
         }
     }
 }
@@ -243,7 +243,11 @@ impl Refusal {
 const NAME_SHOWN: usize = 256;
 
 /// Looks at a message. Stores nothing.
-async fn check(core: &Core, entry: &IdentityEntry, message: Message) -> Result<Result<Accepted, Refusal>, Interrupted> {
+async fn check(
+    services: &RelayServices,
+    entry: &IdentityEntry,
+    message: Message,
+) -> Result<Result<Accepted, Refusal>, Interrupted> {
     let Message { id, body } = message;
     let mut claimed_sender = String::new();
     let refuse = |claimed_sender: &str, cause, reason: String| {
@@ -259,7 +263,7 @@ async fn check(core: &Core, entry: &IdentityEntry, message: Message) -> Result<R
         return refuse(from, "unsigned", "it has no signature".to_owned());
     }
     let party = match X500Name::parse(unverified.claimed_sender()) {
-        Ok(name) if name.as_str() == unverified.claimed_sender() => party(core, &name),
+        Ok(name) if name.as_str() == unverified.claimed_sender() => party(services, &name),
         _ => return refuse(from, "unknown-sender", "the sender's name is no canonical X.500 name".to_owned()),
     };
     let party = match party {
@@ -268,7 +272,7 @@ async fn check(core: &Core, entry: &IdentityEntry, message: Message) -> Result<R
         Err(Trouble::Passing(problem)) => return Err(Interrupted(problem.message)),
         Err(Trouble::Permanent(problem)) => return refuse(from, "unknown-sender", problem.message),
     };
-    let Some(envelope) = unverified.verify(core.network.trust_root(), &party.owning_key) else {
+    let Some(envelope) = unverified.verify(services.network.trust_root(), &party.owning_key) else {
         return refuse(from, "forged", "the signature is not the sender's, or not for this network".to_owned());
     };
     if envelope.to != *entry.text {
@@ -278,7 +282,7 @@ async fn check(core: &Core, entry: &IdentityEntry, message: Message) -> Result<R
     if envelope.message_id() != id.0 {
         return refuse(from, "wrong-id", "its id is not that of what is in it".to_owned());
     }
-    let limit = core.journal_limits().message;
+    let limit = services.message_limit;
     if envelope.largest_payload() > limit {
         let reason = format!("it has {} bytes; the network allows {limit}", envelope.largest_payload());
         return refuse(from, "too-large", reason);
@@ -288,7 +292,7 @@ async fn check(core: &Core, entry: &IdentityEntry, message: Message) -> Result<R
         Some(Content::FrameBatch(addressed)) => {
             let session = SessionId(addressed.session);
             let Some(batch) = addressed.batch else { return refuse(from, "unreadable", "it is empty".to_owned()) };
-            if !is_counterparty(core, entry, session, &batch).await? {
+            if !is_counterparty(services, entry, session, &batch).await? {
                 let reason = "it names a session that the sender does not have with this identity".to_owned();
                 return refuse(from, "no-such-session", reason);
             }
@@ -300,24 +304,24 @@ async fn check(core: &Core, entry: &IdentityEntry, message: Message) -> Result<R
 }
 
 /// A party as the network map verifies it; one that is not known may have come a moment ago.
-fn party(core: &Core, name: &X500Name) -> Result<Option<maxhost_model::Party>, Trouble> {
-    if let Some(party) = core.party(name)? {
+fn party(services: &RelayServices, name: &X500Name) -> Result<Option<maxhost_model::Party>, Trouble> {
+    if let Some(party) = services.parties.party(name)? {
         return Ok(Some(party));
     }
-    core.network.refresh().map_err(maxhost_model::Problem::from)?;
-    core.party(name)
+    services.network.refresh().map_err(maxhost_model::Problem::from)?;
+    services.parties.party(name)
 }
 
 /// Whether the sender of a batch, whose signature was found right, is the counterparty of the session it is for. The
 /// numbers of flows that are gone are nobody's: a message for one stores nothing, and the commit tells so, which also
 /// answers a late confirmation.
 async fn is_counterparty(
-    core: &Core,
+    services: &RelayServices,
     entry: &IdentityEntry,
     session: SessionId,
     batch: &FrameBatch,
 ) -> Result<bool, Interrupted> {
-    let Some(record) = core.store.flow(session.flow()).await? else { return Ok(true) };
+    let Some(record) = services.committer.store.flow(session.flow()).await? else { return Ok(true) };
     if record.identity != entry.row {
         return Ok(false);
     }
@@ -326,17 +330,23 @@ async fn is_counterparty(
 }
 
 /// Into the database first, then acknowledged.
-fn take(core: &Arc<Core>, entry: &Arc<IdentityEntry>, accepted: Accepted, tag: Tag, acks: Arc<dyn Acks>) -> Taken {
+fn take(
+    services: &Arc<RelayServices>,
+    entry: &Arc<IdentityEntry>,
+    accepted: Accepted,
+    tag: Tag,
+    acks: Arc<dyn Acks>,
+) -> Taken {
     let author = entry.author();
     let recipient = Recipient { identity: author.identity, claim: author.claim };
     let mut unit = Unit::default();
     unit.op(MessageOp::Arrived { message_id: accepted.id });
     match accepted.content {
-        Checked::Initiation(initiation) => unit.initiate_under(core, recipient, entry.clone(), initiation),
+        Checked::Initiation(initiation) => unit.initiate_under(&services.committer, recipient, entry.clone(), initiation),
         Checked::Frames { session, seq, batch } => unit.deliver_under(recipient, entry.clone(), session, seq, batch),
     }
     let (told, result) = oneshot::channel();
-    unit.submit(core, author, move |result| drop(told.send(result)));
+    unit.submit(&services.committer, author, move |result| drop(told.send(result)));
     Box::pin(async move {
         match result.await.unwrap_or(Err(StoreError::Closed)) {
             Ok(()) | Err(StoreError::Duplicate) => {

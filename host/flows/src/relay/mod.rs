@@ -6,5 +6,7 @@
 
 mod destinations;
 pub(crate) mod inbound;
-pub(crate) mod notices;
 pub(crate) mod outbound;
+mod services;
+
+pub(crate) use self::services::RelayServices;

@@ -19,10 +19,10 @@ use maxhost_store::{MessageOp, Op, OutboxRow, Recipient, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::RelayServices;
 use super::destinations::{Destinations, Report, Turn};
-use crate::calls::new_error_id;
-use crate::core::Core;
 use crate::envelope::{Content, Envelope};
+use crate::random::new_error_id;
 use crate::registry::IdentityEntry;
 use crate::unit::Unit;
 
@@ -40,7 +40,7 @@ const REWIND: Duration = Duration::from_secs(600);
 const DESTINATIONS: u32 = 1_000;
 
 /// Sends what is in the outbox, until the host stops.
-pub(crate) async fn run(core: Arc<Core>) {
+pub(crate) async fn run(services: Arc<RelayServices>) {
     let mut destinations = Destinations::default();
     let mut turns: JoinSet<Report> = JoinSet::new();
     let mut running: HashMap<tokio::task::Id, Turn> = HashMap::new();
@@ -48,12 +48,12 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut rewind_at = sweep_at + REWIND;
     loop {
         while let Some(turn) = destinations.next(Instant::now()) {
-            let task = turns.spawn(send_batch(core.clone(), turn.clone()));
+            let task = turns.spawn(send_batch(services.clone(), turn.clone()));
             running.insert(task.id(), turn);
         }
         let due = destinations.next_due().map_or(sweep_at, |due| tokio::time::Instant::from_std(due).min(sweep_at));
         tokio::select! {
-            noted = core.outbox.take() => {
+            noted = services.committer.outbox.take() => {
                 noted.destinations.iter().for_each(|destination| destinations.news(destination));
                 if noted.all {
                     destinations.look_at_all();
@@ -73,7 +73,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                 }
             }
             () = tokio::time::sleep_until(due) => {}
-            () = core.stopping.cancelled() => return,
+            () = services.stopping.cancelled() => return,
         }
         if sweep_at <= tokio::time::Instant::now() {
             sweep_at += SWEEP;
@@ -81,7 +81,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                 rewind_at = sweep_at + REWIND;
                 destinations.look_at_all();
             }
-            if let Err(error) = sweep(&core, &mut destinations).await {
+            if let Err(error) = sweep(&services, &mut destinations).await {
                 tracing::warn!(%error, "the outbox cannot be read; tried again");
             }
         }
@@ -89,10 +89,10 @@ pub(crate) async fn run(core: Arc<Core>) {
 }
 
 /// Takes note of every destination for which there are rows.
-async fn sweep(core: &Core, destinations: &mut Destinations) -> Result<(), StoreError> {
+async fn sweep(services: &RelayServices, destinations: &mut Destinations) -> Result<(), StoreError> {
     let mut last: Arc<str> = Arc::from("");
     loop {
-        let found = core.store.outbox_destinations(&last, DESTINATIONS).await?;
+        let found = services.committer.store.outbox_destinations(&last, DESTINATIONS).await?;
         found.iter().for_each(|found| destinations.news(&found.destination));
         match found.last() {
             Some(found) => last = found.destination.clone(),
@@ -129,7 +129,7 @@ enum Sent {
 
 /// A turn that is under way.
 struct Batch {
-    core: Arc<Core>,
+    services: Arc<RelayServices>,
     destination: Arc<str>,
     queue: QueueName,
     /// Something was not taken: what is not on its way yet waits for the next turn.
@@ -151,32 +151,36 @@ impl Progress {
 }
 
 /// One turn.
-async fn send_batch(core: Arc<Core>, turn: Turn) -> Report {
+async fn send_batch(services: Arc<RelayServices>, turn: Turn) -> Report {
     let report = Report { after: turn.after, more: true, passed_over: false, failure: None };
-    let rows = match core.store.outbox_to(&turn.destination, turn.after, BATCH).await {
+    let rows = match services.committer.store.outbox_to(&turn.destination, turn.after, BATCH).await {
         Ok(rows) => rows,
         Err(error) => return Report { failure: Some(error.to_string()), ..report },
     };
     let Some(last) = rows.last().map(|row| row.id) else { return Report { more: false, ..report } };
-    let key = match destination_key(&core, &turn.destination) {
+    let key = match destination_key(&services, &turn.destination) {
         Ok(key) => key,
         Err(reason) => return Report { failure: Some(reason), ..report },
     };
     let mut progress = Progress { report, failed_at: None };
-    let messages = with_senders(&core, rows, &mut progress).await;
-    let batch =
-        Batch { core, destination: turn.destination, queue: QueueName::inbound(&key), stop: AtomicBool::new(false) };
+    let messages = with_senders(&services, rows, &mut progress).await;
+    let batch = Batch {
+        services,
+        destination: turn.destination,
+        queue: QueueName::inbound(&key),
+        stop: AtomicBool::new(false),
+    };
     let done = batch.send(messages, &mut progress).await;
     if !done.is_empty() {
         // Before the rows go: a message in the broker that nobody is rung for would wait.
-        batch.core.sent_to(key);
+        batch.services.sent_to(key);
     }
     for (sender, ops) in done.into_values() {
         // If this fails they are sent again, and the recipient recognises them.
-        match batch.core.store.commit(sender.entry.author(), ops).await {
+        match batch.services.committer.store.commit(sender.entry.author(), ops).await {
             Ok(_) => {}
             Err(error @ StoreError::Fenced { .. }) => {
-                batch.core.note_fenced(&error);
+                batch.services.committer.waking.note_fenced(&error);
                 tracing::debug!(identity = %sender.entry.text, %error, "not held any more: its messages are another host's");
                 progress.report.passed_over = true;
             }
@@ -188,9 +192,9 @@ async fn send_batch(core: Arc<Core>, turn: Turn) -> Report {
 }
 
 /// The fingerprint of the recipient's key.
-fn destination_key(core: &Core, destination: &str) -> Result<SecureHash, String> {
+fn destination_key(services: &RelayServices, destination: &str) -> Result<SecureHash, String> {
     let name = X500Name::parse(destination).map_err(|error| format!("the recipient's name is damaged: {error}"))?;
-    match core.party(&name) {
+    match services.parties.party(&name) {
         Ok(Some(party)) => Ok(party.owning_key.fingerprint()),
         Ok(None) => Err("the recipient is not on the network map".to_owned()),
         Err(trouble) => Err(format!("the recipient's node info cannot be used: {}", trouble.problem().message)),
@@ -206,13 +210,13 @@ struct Sender {
 
 impl Sender {
     /// `None` if this host does not hold the identity: somebody else has to send for it.
-    async fn find(core: &Arc<Core>, row: IdentityRow) -> Result<Option<Sender>, String> {
-        let Some(entry) = core.directory.by_row(row) else { return Ok(None) };
+    async fn find(services: &Arc<RelayServices>, row: IdentityRow) -> Result<Option<Sender>, String> {
+        let Some(entry) = services.committer.directory.by_row(row) else { return Ok(None) };
         if !entry.is_held() {
-            core.ring(&entry);
+            services.committer.waking.ring(&entry);
             return Ok(None);
         }
-        match open_keys(core, &entry).await {
+        match open_keys(services, &entry).await {
             Ok(keys) => Ok(Some(Sender { entry, keys })),
             Err(problem) => Err(format!("the keys of {} cannot be opened: {}", entry.text, problem.message)),
         }
@@ -220,24 +224,28 @@ impl Sender {
 }
 
 /// The keys of an identity: those in use if it is awake, else opened for whoever asks and let go of with him.
-async fn open_keys(core: &Arc<Core>, entry: &Arc<IdentityEntry>) -> Result<Arc<OpenIdentity>, Problem> {
+async fn open_keys(services: &Arc<RelayServices>, entry: &Arc<IdentityEntry>) -> Result<Arc<OpenIdentity>, Problem> {
     if let Some(keys) = entry.keys_in_use() {
         return Ok(keys);
     }
-    let (core, owner) = (core.clone(), entry.clone());
-    let opened = tokio::task::spawn_blocking(move || core.keys.open(&owner));
+    let (services, owner) = (services.clone(), entry.clone());
+    let opened = tokio::task::spawn_blocking(move || services.keys.open(&owner));
     let keys = opened.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))??;
     entry.note_keys(&keys);
     Ok(keys)
 }
 
 /// The rows that this host may send, each with its sender.
-async fn with_senders(core: &Arc<Core>, rows: Vec<OutboxRow>, progress: &mut Progress) -> Vec<(OutboxRow, Sender)> {
+async fn with_senders(
+    services: &Arc<RelayServices>,
+    rows: Vec<OutboxRow>,
+    progress: &mut Progress,
+) -> Vec<(OutboxRow, Sender)> {
     let mut senders: HashMap<IdentityRow, Option<Sender>> = HashMap::new();
     let mut messages = Vec::with_capacity(rows.len());
     for row in rows {
         if !senders.contains_key(&row.identity) {
-            let found = Sender::find(core, row.identity).await;
+            let found = Sender::find(services, row.identity).await;
             let found = found.unwrap_or_else(|reason| {
                 tracing::warn!(reason, "messages of an identity cannot be signed; they are kept");
                 None
@@ -290,7 +298,7 @@ impl Batch {
         let sealed = match Envelope::of_row(row) {
             Ok(envelope) => {
                 let id = MessageId(envelope.message_id());
-                envelope.seal(self.core.network.trust_root(), &sender.keys).map(|body| Message { id, body })
+                envelope.seal(self.services.network.trust_root(), &sender.keys).map(|body| Message { id, body })
             }
             Err(error) => {
                 let (destination, row) = (&*self.destination, row.id);
@@ -309,7 +317,7 @@ impl Batch {
     }
 
     async fn hand_over(&self, message: Message) -> Sent {
-        match self.core.broker.send(&self.queue, message, SEND_TIMEOUT).await {
+        match self.services.broker.send(&self.queue, message, SEND_TIMEOUT).await {
             Ok(()) => Sent::Done,
             // The other permanent ones concern the connection, not the message.
             Err(error @ BrokerError::Permanent(Permanent::TooLarge { .. })) => Sent::Never(error),
@@ -322,7 +330,7 @@ impl Batch {
     /// place, so that both ends learn that the session is over.
     async fn answer_sender(&self, row: &OutboxRow, sender: &Sender, error: &BrokerError) -> Result<(), String> {
         let error_id = new_error_id();
-        let (core, identity, destination) = (&self.core, &*sender.entry.text, &*self.destination);
+        let (services, identity, destination) = (&self.services, &*sender.entry.text, &*self.destination);
         tracing::error!(identity, destination, %error_id, %error, "a message that can never be delivered ends its session");
         let author = sender.entry.author();
         let itself = Recipient { identity: author.identity, claim: author.claim };
@@ -345,7 +353,8 @@ impl Batch {
                 }
                 let envelope = Envelope { to: envelope.to, content: Some(Content::FrameBatch(addressed)) };
                 let id = MessageId(envelope.message_id());
-                let body = envelope.seal(core.network.trust_root(), &sender.keys).map_err(|error| error.to_string())?;
+                let body =
+                    envelope.seal(services.network.trust_root(), &sender.keys).map_err(|error| error.to_string())?;
                 match self.hand_over(Message { id, body }).await {
                     Sent::Done | Sent::Damaged => {}
                     Sent::Later(reason) => return Err(reason),
@@ -357,7 +366,7 @@ impl Batch {
             None => {}
         }
         let (told, result) = oneshot::channel();
-        unit.submit(core, author, move |result| drop(told.send(result)));
+        unit.submit(&services.committer, author, move |result| drop(told.send(result)));
         result.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| error.to_string())
     }
 }

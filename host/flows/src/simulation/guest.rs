@@ -57,15 +57,15 @@ impl Guests {
     pub async fn run(&self, mut run: FlowCalls, start: &StartRecord) -> (FlowCalls, Outcome) {
         self.faults.defect(60);
         if self.faults.mishap(20) {
-            super::tell(|| format!("flow {} gets no instance", run.port.row.0));
+            super::tell(|| format!("flow {} gets no instance", run.flow.row.0));
             let trap = Trap { kind: TrapKind::Host, message: "no instance".to_owned(), backtrace: None };
             return (run, Outcome::Trapped(trap));
         }
-        super::tell(|| format!("flow {} runs", run.port.row.0));
+        super::tell(|| format!("flow {} runs", run.flow.row.0));
         let outcome = match &start.origin {
             Origin::Rpc { .. } => {
                 let index = usize::from(start.arguments.first().copied().unwrap_or_default());
-                self.roots.lock().insert(run.port.row, index);
+                self.roots.lock().insert(run.flow.row, index);
                 self.initiator(&mut run, index).await
             }
             Origin::Peer(initiation) => {
@@ -80,7 +80,7 @@ impl Guests {
                 }
             }
         };
-        super::tell(|| format!("flow {} leaves: {outcome:?} {:?}", run.port.row.0, run.stop));
+        super::tell(|| format!("flow {} leaves: {outcome:?} {:?}", run.flow.row.0, run.stop));
         let outcome = match outcome {
             Ok(received) => Outcome::Returned(maxhost_model::to_cbor(&received).unwrap()),
             Err(CallError::Failure(error)) => Outcome::Failed(error),

@@ -11,8 +11,7 @@ use maxhost_model::{FlowRow, Problem, X500Name};
 use maxhost_ownership::MemoryOwnership;
 use maxhost_pki::OpenIdentity;
 use maxhost_store::{Claim, ClaimRequest, Committer, Store, StoreError};
-use tokio::sync::{broadcast, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use super::database::{Database, Disk};
 use super::executor::Executor;
@@ -25,11 +24,11 @@ use super::{Broken, PARTIES};
 use crate::activation::GuestCode;
 use crate::admission::Slots;
 use crate::clock::tests::VirtualClock;
-use crate::core::{Core, IdentityKeys};
 use crate::guest_threads::GuestThreads;
-use crate::memory::GuestMemory;
+use crate::keys::IdentityKeys;
 use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
 use crate::options::{CordappRef, HostOptions, IdentityLimits, IdentitySpec};
+use crate::parts::{Foundations, Parts};
 use crate::registry::IdentityEntry;
 use crate::spawner::Spawner;
 
@@ -60,73 +59,60 @@ impl IdentityKeys for OpenKeys {
     }
 }
 
-/// What all identities of the host share.
-pub(super) fn core(plan: &Plan, around: &Surroundings, database: &Database) -> Arc<Core> {
+/// The host's parts.
+pub(super) fn parts(plan: &Plan, around: &Surroundings, database: &Database) -> Arc<Parts> {
     let fixture = fixture();
     let options = HostOptions {
         eviction: plan.eviction,
         idle_close: plan.idle_close,
         shadow_replay: plan.shadow_replay,
         always_broker: plan.always_broker,
+        memory: plan.memory,
         ..fixture.options.clone()
     };
-    Arc::new(Core {
+    Arc::new(Parts::assemble(Foundations {
         options,
         store: Store::new(database.clone()),
         broker: fixture.broker.clone(),
         ownership: Arc::new(MemoryOwnership::embedded("this host", database.run())),
         membership: None,
         catalogue: fixture.catalogue.clone(),
-        directory: Default::default(),
-        ports: Default::default(),
         network: fixture.network.clone(),
         vault: fixture.vault.clone(),
         keys: Arc::new(OpenKeys(around.faults.clone())),
         code: GuestCode::Scripted(around.guests.clone()),
-        outcomes: Default::default(),
-        watchers: Default::default(),
         slots: Slots::new(plan.slots),
-        memory: GuestMemory::new(plan.memory),
-        guests: GuestThreads::none(),
-        io_share: Default::default(),
+        guests: Arc::new(GuestThreads::none()),
         io: Spawner::simulated(around.executor.clone()),
-        events: broadcast::Sender::new(1),
-        counters: Default::default(),
-        stopping: CancellationToken::new(),
-        outbox: Default::default(),
-        queues: Default::default(),
-        timers: Default::default(),
-        components_changed: Default::default(),
         clock: Arc::new(around.clock.clone()),
-        deadlines: Default::default(),
         tick: fixture.tick,
-    })
+    }))
 }
 
-async fn insist<T, F: Future<Output = Result<T, StoreError>>>(core: &Core, mut ask: impl FnMut() -> F) -> T {
+async fn insist<T, F: Future<Output = Result<T, StoreError>>>(parts: &Parts, mut ask: impl FnMut() -> F) -> T {
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(_) => core.clock.sleep_until(core.clock.monotonic() + AGAIN).await,
+            Err(_) => parts.clock.sleep_until(parts.clock.monotonic() + AGAIN).await,
         }
     }
 }
 
 /// Takes the identities in, as [`crate::Host::put_identities`] does.
-pub(super) async fn start(core: Arc<Core>, plan: Plan) {
+pub(super) async fn start(parts: Arc<Parts>, plan: Plan) {
     let names = &PARTIES[..plan.identities];
-    insist(&core, || core.store.register_identities(names)).await;
-    let records = insist(&core, || core.store.identities()).await;
-    let live = insist(&core, || core.store.live_flows()).await;
+    insist(&parts, || parts.store.register_identities(names)).await;
+    let records = insist(&parts, || parts.store.identities()).await;
+    let live = insist(&parts, || parts.store.live_flows()).await;
     let mut entries = Vec::new();
     for (index, record) in records.iter().enumerate() {
         let key = fixture().keys[index].party().owning_key.fingerprint();
         let mut claim: Claim = record.claim;
         let mut owned_as = None;
         if plan.claims_first {
-            let owned = core.ownership.claim(key, record.claim.token).await.unwrap();
+            let owned = parts.ownership.claim(key, record.claim.token).await.unwrap();
             let request = ClaimRequest { identity: record.row, token: owned.token, key_fp: None };
-            if let Ok(claimed) = core.store.claim(request).await {
+            if let Ok(claimed) = parts.store.claim(request).await {
                 (claim, owned_as) = (claimed, Some(key));
             }
         }
@@ -138,8 +124,8 @@ pub(super) async fn start(core: Arc<Core>, plan: Plan) {
         }
         entries.push(entry);
     }
-    entries.iter().for_each(|entry| core.directory.insert(entry.clone()));
-    crate::host::wake_busy(core, entries).await;
+    entries.iter().for_each(|entry| parts.directory.insert(entry.clone()));
+    crate::host::wake_busy(parts, entries).await;
 }
 
 fn cordapp(name: &str) -> CordappRef {
@@ -157,11 +143,11 @@ fn spec(plan: &Plan, index: usize) -> IdentitySpec {
 }
 
 /// Starts a root from outside, and again until it was told that it runs.
-pub(super) async fn start_root(core: Arc<Core>, root: Root, index: usize, started: Arc<OnceLock<FlowRow>>) {
-    let set = core.catalogue.set(&[cordapp("ping-pong")]).unwrap();
+pub(super) async fn start_root(parts: Arc<Parts>, root: Root, index: usize, started: Arc<OnceLock<FlowRow>>) {
+    let set = parts.catalogue.set(&[cordapp("ping-pong")]).unwrap();
     let def = set.flows.get("ping-pong/ping").unwrap().clone();
     loop {
-        if let Some(entry) = core.directory.get(PARTIES[root.identity]) {
+        if let Some(entry) = parts.directory.get(PARTIES[root.identity]) {
             let (reply, ticket) = oneshot::channel();
             let command = StartCommand {
                 def: def.clone(),
@@ -171,7 +157,7 @@ pub(super) async fn start_root(core: Arc<Core>, root: Root, index: usize, starte
                 watched: false,
                 reply,
             };
-            core.tell(&entry, IdentityCommand::Start(Box::new(command)));
+            parts.waking.tell(&entry, IdentityCommand::Start(Box::new(command)));
             if let Ok(Ok(ticket)) = ticket.await
                 && let Some(row) = row_of(ticket).await
             {
@@ -179,7 +165,7 @@ pub(super) async fn start_root(core: Arc<Core>, root: Root, index: usize, starte
                 return;
             }
         }
-        core.clock.sleep_until(core.clock.monotonic() + AGAIN).await;
+        parts.clock.sleep_until(parts.clock.monotonic() + AGAIN).await;
     }
 }
 

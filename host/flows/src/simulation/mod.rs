@@ -239,7 +239,6 @@ fn every_rule_is_needed() {
         Rule::DeclinedIsBrought,
         Rule::LateConfirmationsAreAnswered,
         Rule::InitiationsAreTriedAgain,
-        Rule::MarksAreSeenBeforeSleep,
     ];
     let promises = [
         Broken::QueueOrder,

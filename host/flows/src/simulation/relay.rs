@@ -14,8 +14,8 @@ use prost::Message as _;
 
 use super::Broken;
 use super::faults::Faults;
-use crate::core::Core;
 use crate::envelope::{Addressed, Content, Envelope};
+use crate::parts::Parts;
 use crate::unit::Unit;
 
 /// A message in the broker.
@@ -57,8 +57,8 @@ impl Broker {
 
     /// An outbox row goes to the broker. The host notes that later, or forgets to.
     /// False if the sender is not hosted yet.
-    pub fn send(&self, core: &Arc<Core>, row: &OutboxRow) -> bool {
-        let Some(sender) = core.directory.by_row(row.identity) else { return false };
+    pub fn send(&self, parts: &Arc<Parts>, row: &OutboxRow) -> bool {
+        let Some(sender) = parts.directory.by_row(row.identity) else { return false };
         let (id, body) = message_of(row);
         {
             let mut messages = self.messages.lock();
@@ -69,13 +69,13 @@ impl Broker {
         if !self.faults.mishap(6) {
             let mut unit = Unit::default();
             unit.op(MessageOp::OutboxSent { id: row.id });
-            unit.submit(core, sender.author(), |_| {});
+            unit.submit(&parts.committer, sender.author(), |_| {});
         }
         true
     }
 
     /// One message is brought to its recipient. False if none could be.
-    pub fn bring(&self, core: &Arc<Core>) -> bool {
+    pub fn bring(&self, parts: &Arc<Parts>) -> bool {
         let queued = {
             let messages = self.messages.lock();
             match messages.waiting.len() {
@@ -84,16 +84,16 @@ impl Broker {
             }
         };
         let envelope = Envelope::decode(queued.body.clone()).unwrap();
-        let Some(to) = core.directory.get(&envelope.to) else { return false };
-        if to.author().claim.run != core.store.run() {
+        let Some(to) = parts.directory.get(&envelope.to) else { return false };
+        if to.author().claim.run != parts.store.run() {
             // Nobody takes messages for an identity that is not claimed: it is woken by its first message.
-            core.wake(&to);
+            parts.waking.wake(&to);
             return false;
         }
         let mut unit = Unit::default();
         unit.op(MessageOp::Arrived { message_id: queued.id });
         match envelope.content {
-            Some(Content::Initiation(initiation)) => unit.initiate(core, to.clone(), initiation),
+            Some(Content::Initiation(initiation)) => unit.initiate(&parts.committer, to.clone(), initiation),
             Some(Content::FrameBatch(Addressed { session, seq, batch: Some(batch) })) => {
                 unit.deliver(to.clone(), SessionId(session), seq, batch);
             }
@@ -103,7 +103,7 @@ impl Broker {
         if self.broken == Some(Broken::EarlyAcknowledgement) {
             broker.acknowledge(queued.number);
         }
-        unit.submit(core, to.author(), move |result| match result {
+        unit.submit(&parts.committer, to.author(), move |result| match result {
             Ok(()) | Err(StoreError::Duplicate) if !broker.faults.mishap(6) => broker.acknowledge(queued.number),
             Ok(()) | Err(_) => {}
         });

@@ -21,9 +21,9 @@ use super::rng::Rng;
 use super::{Broken, Tally};
 use crate::clock::Clock;
 use crate::clock::tests::VirtualClock;
-use crate::core::Core;
 use crate::message::IdentityCommand;
 use crate::outcomes::EndRecord;
+use crate::parts::Parts;
 
 /// When every world begins: some time in 2026.
 const START: Nanos = 1_780_000_000_000_000_000;
@@ -39,7 +39,7 @@ const ROUGH_STEPS: usize = 3_000;
 
 /// A host from its start until it is killed.
 struct Life {
-    core: Arc<Core>,
+    parts: Arc<Parts>,
     database: Database,
 }
 
@@ -160,9 +160,9 @@ impl World {
         match row {
             Some(row) if broker.is_empty() || self.rng.one_in(2) => {
                 super::tell(|| format!("  the broker gets {}", super::audit::content(&row.content)));
-                broker.send(&self.life.core, &row)
+                broker.send(&self.life.parts, &row)
             }
-            _ => !broker.is_empty() && (broker.bring(&self.life.core) || self.around.executor.step()),
+            _ => !broker.is_empty() && (broker.bring(&self.life.parts) || self.around.executor.step()),
         }
     }
 
@@ -173,11 +173,11 @@ impl World {
                 continue;
             }
             let Some(row) = self.started[index].get() else { continue };
-            let Some(entry) = self.life.core.directory.get(super::PARTIES[root.identity]) else { continue };
+            let Some(entry) = self.life.parts.directory.get(super::PARTIES[root.identity]) else { continue };
             self.killed[index] = true;
             super::tell(|| format!("root {index} is to be killed"));
             let (reply, answer) = oneshot::channel();
-            self.life.core.tell(&entry, IdentityCommand::Kill { row: *row, reply });
+            self.life.parts.waking.tell(&entry, IdentityCommand::Kill { row: *row, reply });
             self.kills.push(Kill { root: index, answer });
         }
     }
@@ -193,14 +193,14 @@ impl World {
 
     fn end_life(&mut self) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = &self.life.core.counters;
+        let counters = &self.life.parts.counters;
         self.tally.evictions += count(&counters.evictions);
         self.tally.replays += count(&counters.replays);
         self.tally.shadow_replays += count(&counters.shadow_replays);
         self.tally.crashes = self.crashes as u64;
         self.tally.through_broker = self.around.broker.taken();
         self.tally.of(self.around.faults.counts());
-        self.life.core.stopping.cancel();
+        self.life.parts.stopping.cancel();
         self.around.executor.clear();
     }
 
@@ -222,7 +222,7 @@ impl World {
                 return Err(format!("whoever killed root {root} waits for an answer"));
             }
         }
-        let (flows, deadlines) = (self.life.core.ports.len(), self.life.core.deadlines.len());
+        let (flows, deadlines) = (self.life.parts.flows.len(), self.life.parts.deadlines.len());
         if flows + deadlines != 0 {
             return Err(format!("{flows} flows and {deadlines} deadlines are still in memory"));
         }
@@ -300,11 +300,11 @@ impl World {
 fn begin(plan: &Plan, around: &Surroundings, started: &[Arc<OnceLock<FlowRow>>]) -> Life {
     let executor = around.executor.clone();
     let database = Database::open(around.disk.clone(), around.faults.clone(), executor.clone(), around.broken);
-    let core = host::core(plan, around, &database);
-    executor.spawn(crate::timers::run(core.clone()));
-    executor.spawn(host::start(core.clone(), plan.clone()));
+    let parts = host::parts(plan, around, &database);
+    executor.spawn(parts.clone().ring_timers());
+    executor.spawn(host::start(parts.clone(), plan.clone()));
     for (index, started) in started.iter().enumerate().filter(|(_, started)| started.get().is_none()) {
-        executor.spawn(host::start_root(core.clone(), plan.roots[index].clone(), index, started.clone()));
+        executor.spawn(host::start_root(parts.clone(), plan.roots[index].clone(), index, started.clone()));
     }
-    Life { core, database }
+    Life { parts, database }
 }

@@ -1,0 +1,69 @@
+//! What the actors of identities need of the host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use maxhost_journal::{Millis, Nanos};
+use maxhost_ownership::Ownership;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Actor;
+use crate::activation::ActivationServices;
+use crate::clock::Clock;
+use crate::committer::Committer;
+use crate::deadlines::Deadlines;
+use crate::events::OperatorEvents;
+use crate::keys::IdentityKeys;
+use crate::late_confirm::LateConfirms;
+use crate::membership::Membership;
+use crate::message::IdentityCommand;
+use crate::outbox_notices::QueueNotices;
+use crate::registry::{ColdState, IdentityEntry};
+use crate::spawner::Spawner;
+use crate::timers::Timers;
+use crate::waking::OpensIdentities;
+
+/// See the module.
+pub(crate) struct IdentityServices {
+    pub activation: Arc<ActivationServices>,
+    pub committer: Arc<Committer>,
+    pub clock: Arc<dyn Clock>,
+    pub deadlines: Arc<Deadlines>,
+    pub events: OperatorEvents,
+    pub late_confirms: Arc<LateConfirms>,
+    pub queues: Arc<QueueNotices>,
+    pub keys: Arc<dyn IdentityKeys>,
+    pub ownership: Arc<dyn Ownership>,
+    pub membership: Option<Arc<Membership>>,
+    pub timers: Arc<Timers>,
+    pub io: Spawner,
+    /// An identity without work closes after so long.
+    pub idle_close: Duration,
+    pub stopping: CancellationToken,
+}
+
+impl IdentityServices {
+    /// Nanoseconds since 1970 UTC.
+    pub fn now(&self) -> Nanos {
+        self.clock.wall()
+    }
+
+    /// Milliseconds since 1970 UTC.
+    pub fn now_millis(&self) -> Millis {
+        crate::clock::wall_millis(&*self.clock)
+    }
+}
+
+impl OpensIdentities for IdentityServices {
+    fn open(
+        self: Arc<Self>,
+        entry: &Arc<IdentityEntry>,
+        cold: ColdState,
+        mailbox: mpsc::Sender<IdentityCommand>,
+        commands: mpsc::Receiver<IdentityCommand>,
+    ) {
+        let actor = Actor::new(self.clone(), entry.clone(), mailbox, commands, cold);
+        super::spawn(&self, entry, actor);
+    }
+}

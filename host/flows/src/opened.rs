@@ -1,0 +1,27 @@
+//! An identity that is open.
+
+use std::sync::Arc;
+
+use maxhost_pki::OpenIdentity;
+use maxhost_store::{Author, Claim};
+
+use crate::options::IdentityLimits;
+use crate::placement::CordappSet;
+use crate::registry::IdentityEntry;
+
+/// An identity whose keys, CorDapps and claim are in memory. Authority comes from here, never from a guest.
+pub(crate) struct Opened {
+    pub entry: Arc<IdentityEntry>,
+    pub keys: Arc<OpenIdentity>,
+    pub cordapps: Arc<CordappSet>,
+    /// The claim that all work begins under while it is open so.
+    pub claim: Claim,
+    pub limits: IdentityLimits,
+}
+
+impl Opened {
+    /// The identity as one who writes under this claim.
+    pub fn author(&self) -> Author {
+        Author { identity: self.entry.row, claim: self.claim }
+    }
+}

@@ -1,0 +1,259 @@
+//! How a host is put together: who gets which of its parts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use maxhost_broker::Broker;
+use maxhost_cordapps::Catalogue;
+use maxhost_journal::{Limits, Millis};
+use maxhost_ownership::Ownership;
+use maxhost_pki::{KeyVault, NetworkMap};
+use maxhost_store::Store;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::activation::{ActivationServices, GuestCode};
+use crate::admission::{GuestRoom, Slots};
+use crate::calls::CallServices;
+use crate::clock::Clock;
+use crate::committer::Committer;
+use crate::counters::Counters;
+use crate::deadlines::Deadlines;
+use crate::events::OperatorEvents;
+use crate::guest_threads::GuestThreads;
+use crate::identity::IdentityServices;
+use crate::keys::IdentityKeys;
+use crate::late_confirm::LateConfirms;
+use crate::membership::Membership;
+use crate::memory::GuestMemory;
+use crate::options::HostOptions;
+use crate::outbox_notices::{OutboxNotices, QueueNotices};
+use crate::outcomes::RecentOutcomes;
+use crate::parties::Parties;
+use crate::placement::{CpuProfile, Placement};
+use crate::registry::Directory;
+use crate::relay::RelayServices;
+use crate::router::{AnswersLateConfirms, Router};
+use crate::running_flow::RunningFlows;
+use crate::spawner::Spawner;
+use crate::timers::Timers;
+use crate::waking::{OpensIdentities, Waking};
+use crate::watchers::Watchers;
+
+/// Operator events a slow reader may be behind.
+const EVENTS: usize = 1024;
+
+/// What a host is built on: all that is another in a simulation.
+pub(crate) struct Foundations {
+    pub options: HostOptions,
+    pub store: Store,
+    pub broker: Arc<dyn Broker>,
+    pub ownership: Arc<dyn Ownership>,
+    /// Its part in a cluster; `None` for a host that is alone.
+    pub membership: Option<Membership>,
+    pub catalogue: Arc<Catalogue<CpuProfile>>,
+    pub network: Arc<NetworkMap>,
+    pub vault: Arc<KeyVault>,
+    pub keys: Arc<dyn IdentityKeys>,
+    pub code: GuestCode,
+    pub slots: Slots,
+    /// Threads for guests that compute.
+    pub guests: Arc<GuestThreads>,
+    /// Threads for everything else.
+    pub io: Spawner,
+    pub clock: Arc<dyn Clock>,
+    /// The unit of a guest's computing budget.
+    pub tick: Duration,
+}
+
+/// What a host has, for its services and for who asks from outside. Everybody else is given what he needs.
+pub(crate) struct Parts {
+    pub store: Store,
+    pub broker: Arc<dyn Broker>,
+    pub ownership: Arc<dyn Ownership>,
+    pub membership: Option<Arc<Membership>>,
+    pub catalogue: Arc<Catalogue<CpuProfile>>,
+    pub directory: Arc<Directory>,
+    /// Flows in memory.
+    pub flows: Arc<RunningFlows>,
+    pub network: Arc<NetworkMap>,
+    pub parties: Parties,
+    pub vault: Arc<KeyVault>,
+    pub outcomes: Arc<RecentOutcomes>,
+    pub watchers: Arc<Watchers>,
+    pub counters: Arc<Counters>,
+    pub events: OperatorEvents,
+    pub room: GuestRoom,
+    pub placement: Placement,
+    pub io: Spawner,
+    pub stopping: CancellationToken,
+    pub waking: Arc<Waking>,
+    #[cfg(test)]
+    pub committer: Arc<Committer>,
+    pub outbox: Arc<OutboxNotices>,
+    pub queues: Arc<QueueNotices>,
+    pub timers: Arc<Timers>,
+    /// Rings when installed components came or went.
+    pub components_changed: Arc<Notify>,
+    pub clock: Arc<dyn Clock>,
+    #[cfg(test)]
+    pub deadlines: Arc<Deadlines>,
+    /// What a journal may hold.
+    pub journal: Limits,
+    pub relay: Arc<RelayServices>,
+    #[expect(dead_code, reason = "others know it weakly")]
+    late_confirms: Arc<LateConfirms>,
+    #[expect(dead_code, reason = "others know it weakly")]
+    identities: Arc<IdentityServices>,
+}
+
+impl Parts {
+    /// Puts a host together. Nothing runs yet.
+    pub fn assemble(foundations: Foundations) -> Parts {
+        let Foundations { options, store, broker, ownership, membership, catalogue, network, vault, .. } = foundations;
+        let Foundations { keys, code, slots, guests, io, clock, tick, .. } = foundations;
+        let membership = membership.map(Arc::new);
+        let (directory, timers) = (Arc::<Directory>::default(), Arc::<Timers>::default());
+        let (flows, deadlines) = (Arc::<RunningFlows>::default(), Arc::<Deadlines>::default());
+        let (watchers, counters) = (Arc::<Watchers>::default(), Arc::<Counters>::default());
+        let (outcomes, outbox) = (Arc::<RecentOutcomes>::default(), Arc::<OutboxNotices>::default());
+        let queues = Arc::<QueueNotices>::default();
+        let (events, stopping) = (OperatorEvents::new(EVENTS), CancellationToken::new());
+        let (parties, journal) = (Parties::of(network.clone()), journal_limits(&options, &network));
+        let room = GuestRoom { slots, memory: GuestMemory::new(options.memory) };
+        let placement = Placement::new(io.clone(), guests);
+        let waking = Arc::new(Waking::new(directory.clone(), timers.clone(), membership.clone()));
+        let committer = Arc::new(Committer {
+            store: store.clone(),
+            directory: directory.clone(),
+            router: Router::new(flows.clone(), waking.clone()),
+            waking: waking.clone(),
+            outbox: outbox.clone(),
+            watchers: watchers.clone(),
+            counters: counters.clone(),
+            always_broker: options.always_broker,
+        });
+        let late_confirms = Arc::new(LateConfirms {
+            committer: committer.clone(),
+            io: io.clone(),
+            clock: clock.clone(),
+            stopping: stopping.clone(),
+        });
+        let answers: Arc<dyn AnswersLateConfirms> = late_confirms.clone();
+        committer.router.set_late_confirms(Arc::downgrade(&answers));
+        let relay = Arc::new(RelayServices {
+            committer: committer.clone(),
+            broker: broker.clone(),
+            ownership: ownership.clone(),
+            membership: membership.clone(),
+            network: network.clone(),
+            parties: parties.clone(),
+            keys: keys.clone(),
+            queues: queues.clone(),
+            message_limit: journal.message,
+            io: io.clone(),
+            stopping: stopping.clone(),
+        });
+        let calls = Arc::new(CallServices {
+            committer: committer.clone(),
+            clock: clock.clone(),
+            deadlines: deadlines.clone(),
+            parties: parties.clone(),
+            room: room.clone(),
+            eviction: options.eviction,
+            log_lines: options.log_lines,
+            log_bytes: options.log_bytes,
+        });
+        let activation = Arc::new(ActivationServices {
+            calls,
+            code,
+            catalogue: catalogue.clone(),
+            outcomes: outcomes.clone(),
+            events: events.clone(),
+            placement: placement.clone(),
+            tick,
+            journal: journal.clone(),
+            retention: options.retention,
+            shadow_replay: options.shadow_replay,
+        });
+        let identities = Arc::new(IdentityServices {
+            activation,
+            committer: committer.clone(),
+            clock: clock.clone(),
+            deadlines: deadlines.clone(),
+            events: events.clone(),
+            late_confirms: late_confirms.clone(),
+            queues: queues.clone(),
+            keys,
+            ownership: ownership.clone(),
+            membership: membership.clone(),
+            timers: timers.clone(),
+            io: io.clone(),
+            idle_close: options.idle_close,
+            stopping: stopping.clone(),
+        });
+        let opener: Arc<dyn OpensIdentities> = identities.clone();
+        waking.set_opener(Arc::downgrade(&opener));
+        let components_changed = Arc::default();
+        Parts {
+            store,
+            broker,
+            ownership,
+            membership,
+            catalogue,
+            directory,
+            flows,
+            network,
+            parties,
+            vault,
+            outcomes,
+            watchers,
+            counters,
+            events,
+            room,
+            placement,
+            io,
+            stopping,
+            waking,
+            #[cfg(test)]
+            committer,
+            outbox,
+            queues,
+            timers,
+            components_changed,
+            clock,
+            #[cfg(test)]
+            deadlines,
+            journal,
+            relay,
+            late_confirms,
+            identities,
+        }
+    }
+
+    /// Wakes identities when their time has come, until the host stops.
+    pub async fn ring_timers(self: Arc<Parts>) {
+        let (directory, waking) = (self.directory.clone(), self.waking.clone());
+        let wake = move |row| {
+            if let Some(entry) = directory.by_row(row) {
+                waking.wake(&entry);
+            }
+        };
+        crate::timers::run(self.timers.clone(), self.clock.clone(), self.stopping.clone(), wake).await;
+    }
+
+    /// Milliseconds since 1970 UTC.
+    pub fn now_millis(&self) -> Millis {
+        crate::clock::wall_millis(&*self.clock)
+    }
+}
+
+fn journal_limits(options: &HostOptions, network: &NetworkMap) -> Limits {
+    let message = network.parameters().max_message_size;
+    Limits {
+        entries: options.journal_entries,
+        bytes: options.journal_bytes,
+        message: usize::try_from(message).unwrap_or(usize::MAX),
+        ..Limits::default()
+    }
+}

@@ -1,0 +1,48 @@
+//! What the way through the broker needs of the host.
+
+use std::sync::Arc;
+
+use maxhost_broker::Broker;
+use maxhost_model::SecureHash;
+use maxhost_ownership::{Ownedness, Ownership};
+use maxhost_pki::NetworkMap;
+use tokio_util::sync::CancellationToken;
+
+use crate::committer::Committer;
+use crate::keys::IdentityKeys;
+use crate::membership::Membership;
+use crate::outbox_notices::QueueNotices;
+use crate::parties::Parties;
+use crate::spawner::Spawner;
+
+/// See the module.
+pub(crate) struct RelayServices {
+    pub committer: Arc<Committer>,
+    pub broker: Arc<dyn Broker>,
+    pub ownership: Arc<dyn Ownership>,
+    pub membership: Option<Arc<Membership>>,
+    pub network: Arc<NetworkMap>,
+    pub parties: Parties,
+    pub keys: Arc<dyn IdentityKeys>,
+    /// Whose queues are to be looked into.
+    pub queues: Arc<QueueNotices>,
+    /// Bytes of the largest message of a flow.
+    pub message_limit: usize,
+    pub io: Spawner,
+    pub stopping: CancellationToken,
+}
+
+impl RelayServices {
+    /// The broker has messages for an identity of the cluster: somebody has to take them. Whoever owns it may have let it go
+    /// before they came, and this host's copy of who owns what may be behind, so the destination is remembered for a while.
+    pub fn sent_to(&self, identity: SecureHash) {
+        let Some(membership) = &self.membership else { return };
+        if self.committer.directory.by_key(&identity).is_none() {
+            return;
+        }
+        membership.note_sent(identity);
+        if !matches!(self.ownership.owner_of(&identity), Ownedness::Owned(_)) {
+            membership.ring(identity);
+        }
+    }
+}
