@@ -131,7 +131,7 @@ codes! {
     LoginDelayed = "login-delayed", Unavailable, "wait for the time that the message names; the operator can give a new password with `maxhost user passwd`";
     UserNotFound = "user-not-found", NotFound, "list the users with `maxhost user list`";
     UserExists = "user-exists", Refused, "choose another name, or remove the user first";
-    UserInvalid = "user-invalid", Refused, "correct what the message names; docs/operating.md says what names, passwords and permissions are";
+    UserInvalid = "user-invalid", Refused, "correct what the message names; docs/access.md says what names, passwords and permissions are";
     ConfigInvalid = "config-invalid", Refused, "correct the file at the line given";
     ConfigNotFound = "config-not-found", NotFound, "run `maxhost init DIR` first, or name the file with --config";
     ManifestInvalid = "manifest-invalid", Refused, "correct the manifest at the line given; the host picks it up by itself";

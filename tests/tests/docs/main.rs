@@ -372,6 +372,11 @@ fn the_operators_guide_can_be_followed_and_knows_every_file() {
 }
 
 #[test]
+fn the_page_of_users_can_be_followed() {
+    assert!(follow("docs/access.md").1 > 6);
+}
+
+#[test]
 fn the_page_of_errors_can_be_followed() {
     assert!(follow("docs/errors.md").1 > 1);
 }
