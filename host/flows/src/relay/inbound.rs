@@ -342,7 +342,9 @@ fn take(
     let mut unit = Unit::default();
     unit.op(MessageOp::Arrived { message_id: accepted.id });
     match accepted.content {
-        Checked::Initiation(initiation) => unit.initiate_under(&services.committer, recipient, entry.clone(), initiation),
+        Checked::Initiation(initiation) => {
+            unit.initiate_under(&services.committer, recipient, entry.clone(), initiation)
+        }
         Checked::Frames { session, seq, batch } => unit.deliver_under(recipient, entry.clone(), session, seq, batch),
     }
     let (told, result) = oneshot::channel();
