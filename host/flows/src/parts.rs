@@ -172,7 +172,7 @@ impl Parts {
             events: events.clone(),
             placement: placement.clone(),
             tick,
-            journal: journal.clone(),
+            journal,
             retention: options.retention,
             shadow_replay: options.shadow_replay,
         });

@@ -247,7 +247,9 @@ impl UserLogins {
         match user.filter(|_| right) {
             Some(user) => {
                 let mut wrong = self.wrong.lock();
-                subjects.iter().for_each(|subject| drop(wrong.remove(subject)));
+                for subject in &subjects {
+                    wrong.remove(subject);
+                }
                 drop(wrong);
                 if let Some(print) = print {
                     remember(&mut self.known.lock(), print, Instant::now(), |at| at.elapsed() < REMEMBERED);

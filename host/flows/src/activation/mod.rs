@@ -90,7 +90,7 @@ impl Activation {
     }
 
     fn machine(&self, start: &StartRecord) -> Machine {
-        Machine::start(self.opened.entry.text.clone(), self.flow.row, start, self.services.journal.clone())
+        Machine::start(self.opened.entry.text.clone(), self.flow.row, start, self.services.journal)
     }
 
     fn run(&self, def: Arc<FlowDef>, machine: Machine, record: &StartRecord, start: Option<StartUnit>) -> FlowCalls {

@@ -153,7 +153,7 @@ impl Activation {
         start: StartRecord,
         journal: &Arc<StoredJournal>,
     ) -> Result<(Machine, StartRecord), JournalError> {
-        let (me, row, limits) = (self.opened.entry.text.clone(), self.flow.row, self.services.journal.clone());
+        let (me, row, limits) = (self.opened.entry.text.clone(), self.flow.row, self.services.journal);
         let log: usize = journal.log.iter().map(|(_, body)| body.len()).sum();
         let inbox: usize = journal.inbox.iter().map(|(_, _, body)| body.len()).sum();
         let stored = journal.clone();

@@ -101,8 +101,7 @@ impl Actor {
             let mut first = Unit::default();
             unit.ops.into_iter().for_each(|op| first.op(op));
             // A responder's confirmation goes with its start: whoever brings the flow back takes it for sent.
-            let mut machine =
-                Machine::start(self.entry.text.clone(), row, &record, self.services.activation.journal.clone());
+            let mut machine = Machine::start(self.entry.text.clone(), row, &record, self.services.activation.journal);
             first.flush(&self.services.committer, row, machine.flush(self.services.now()));
             let reply = unit.reply;
             let (answers, entry) = (self.answers.clone(), self.entry.clone());

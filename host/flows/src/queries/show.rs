@@ -144,7 +144,7 @@ impl Host {
 
     fn machine(&self, entry: &IdentityEntry, journal: &StoredJournal, start: &StartRecord) -> Option<Machine> {
         let me = entry.text.clone();
-        let limits = self.parts.journal.clone();
+        let limits = self.parts.journal;
         Machine::restore(me, journal.record.row, start, limits, &journal.log, &journal.inbox).ok()
     }
 

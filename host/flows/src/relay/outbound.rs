@@ -6,6 +6,7 @@
 //! when the broker has the message. A message that no broker will ever take is answered at its sender.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -244,15 +245,17 @@ async fn with_senders(
     let mut senders: HashMap<IdentityRow, Option<Sender>> = HashMap::new();
     let mut messages = Vec::with_capacity(rows.len());
     for row in rows {
-        if !senders.contains_key(&row.identity) {
-            let found = Sender::find(services, row.identity).await;
-            let found = found.unwrap_or_else(|reason| {
-                tracing::warn!(reason, "messages of an identity cannot be signed; they are kept");
-                None
-            });
-            senders.insert(row.identity, found);
-        }
-        match senders.get(&row.identity).cloned().flatten() {
+        let sender = match senders.entry(row.identity) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(unknown) => {
+                let found = Sender::find(services, row.identity).await.unwrap_or_else(|reason| {
+                    tracing::warn!(reason, "messages of an identity cannot be signed; they are kept");
+                    None
+                });
+                unknown.insert(found).clone()
+            }
+        };
+        match sender {
             Some(sender) => messages.push((row, sender)),
             None => progress.report.passed_over = true,
         }

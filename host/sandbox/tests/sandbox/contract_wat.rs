@@ -50,7 +50,7 @@ fn described(code_version: u32) -> (Vec<u8>, u32) {
     let state = [&layout.text("State")[..], &2_u32.to_le_bytes(), &layout.text(SCHEMA), &none, &none].concat();
     let states = layout.list(&state, 1);
     let contract = |layout: &mut Layout, name: &str| [layout.text(name), states, none, none].concat();
-    let contracts: Vec<u8> = CONTRACTS.iter().flat_map(|name| contract(&mut layout, *name)).collect();
+    let contracts: Vec<u8> = CONTRACTS.iter().flat_map(|name| contract(&mut layout, name)).collect();
     let contracts = layout.list(&contracts, CONTRACTS.len());
     let record = [
         &layout.text("hand-made")[..],
