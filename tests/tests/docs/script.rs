@@ -125,7 +125,8 @@ impl Reader {
     /// A reader sees the host say that it is ready before typing on.
     fn wait_for_host(&mut self, place: &str) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        while self.ask("maxhost status").1 != 0 {
+        // Exit code 5: it cannot be reached, or is not ready. Whoever refuses a user who has not logged in is up.
+        while self.ask("maxhost status").1 == 5 {
             assert!(Instant::now() < deadline, "{place}\nthe host does not come up\n{}", self.log());
             std::thread::sleep(Duration::from_millis(100));
         }
