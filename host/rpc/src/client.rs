@@ -198,8 +198,14 @@ impl Client {
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
+        let mut request = self.logged_in(message);
         request.set_timeout(self.timeout);
+        request
+    }
+
+    /// A request without a limit of time, for streams.
+    fn logged_in<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
         if let Some(login) = &self.login {
             request.metadata_mut().insert("authorization", login.clone());
         }

@@ -144,8 +144,8 @@ fn a_port_that_is_not_guarded_is_for_this_machine_only() {
     for (setting, code) in
         [("rpc.tls.cert=server.pem", "config-invalid"), ("rpc.users.file=none.toml", "file-not-found")]
     {
-        let mut command = network.command(&["run", "--set"]);
-        command.arg(setting);
+        let mut command = network.command(&["run"]);
+        command.args(["--set", setting]);
         let exit = if code == "file-not-found" { 3 } else { 4 };
         cli::answer(command, None).fails(exit, code);
     }
@@ -168,9 +168,12 @@ async fn machines_learn_how_the_host_is() {
     let address = host.ready()["metrics"].as_str().unwrap().to_owned();
     let id = host.start(ALICE, "ping", json!({"peer": BOB, "count": 1})).await;
     host.end(&id).await;
+    // The responder ends by itself, a moment later.
+    until("both flows are counted", || {
+        get(&address, "/metrics").1.contains("maxhost_flows_ended_total{state=\"completed\"} 2\n")
+    });
     let (head, body) = get(&address, "/metrics");
     assert!(head.contains("200"), "{head}");
-    assert!(body.contains("maxhost_flows_ended_total{state=\"completed\"} 2\n"), "{body}");
     assert!(!body.contains("Alice"), "{body}");
     for (path, code) in [("/livez", "200"), ("/readyz", "200"), ("/", "404")] {
         assert!(get(&address, path).0.contains(code), "{path}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maxhost_model::{Code, Problem};
 use tokio::time::{Instant, timeout_at};
-use tonic::{Request, Streaming};
+use tonic::Streaming;
 
 use super::{Client, flows, unanswered_start};
 use crate::proto::v1 as pb;
@@ -183,11 +183,11 @@ impl Client {
         // Streams carry no deadline of their own: it would end them in the middle.
         let opening = async {
             match position {
-                Position::Start(request) => service.start_and_attach(Request::new(request.clone())).await,
+                Position::Start(request) => service.start_and_attach(self.logged_in(request.clone())).await,
                 Position::Flow { flow_id, cursor, encoding } => {
                     let selector = Some(pb::attach_request::Selector::FlowId(flow_id.clone()));
                     let request = pb::AttachRequest { selector, cursor: *cursor, encoding: *encoding };
-                    service.attach(Request::new(request)).await
+                    service.attach(self.logged_in(request)).await
                 }
             }
         };
