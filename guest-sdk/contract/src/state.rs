@@ -79,7 +79,7 @@ pub struct FungibleAmount {
 /// Something that is to be done about a state at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activity {
-    /// When.
+    /// The moment at which it is due.
     pub at: Timestamp,
     /// The flow, as `cordapp/flow`; it is given the reference of the state.
     pub flow: String,
@@ -120,9 +120,9 @@ pub enum AttributeKind {
     Truth,
     /// An integer of 64 bits.
     Number,
-    /// Text.
+    /// Texts of any length.
     Text,
-    /// Bytes.
+    /// Bytes of any length.
     Bytes,
     /// A point in time.
     Time,
@@ -137,9 +137,9 @@ pub enum AttributeValue {
     Unsigned(u64),
     /// An integer.
     Signed(i64),
-    /// Text.
+    /// A text of any length.
     Text(String),
-    /// Bytes.
+    /// Bytes of any length.
     Bytes(Vec<u8>),
     /// A point in time.
     Time(Timestamp),

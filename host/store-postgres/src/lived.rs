@@ -14,7 +14,7 @@ impl Lived {
         Lived(Mutex::new((ms, Instant::now())))
     }
 
-    /// Milliseconds.
+    /// The time that hosts have run by now, milliseconds.
     pub(crate) fn now(&self) -> i64 {
         let (base, since) = *self.0.lock();
         base.saturating_add(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX))

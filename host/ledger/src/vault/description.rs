@@ -31,7 +31,7 @@ pub struct FungibleAmount {
 /// Something that is to be done about a state at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activity {
-    /// When.
+    /// The moment at which it is due.
     pub at: Timestamp,
     /// The flow, as `cordapp/flow`; it is given the reference of the state.
     pub flow: String,

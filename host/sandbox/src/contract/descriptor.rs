@@ -91,9 +91,9 @@ pub enum AttributeKind {
     Truth,
     /// An integer.
     Number,
-    /// Text.
+    /// Texts of any length.
     Text,
-    /// Bytes.
+    /// Bytes of any length.
     Bytes,
     /// A point in time.
     Time,
