@@ -17,7 +17,7 @@ use maxhost_flows::{Permission, Rights};
 use maxhost_model::{Code, Problem};
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::login::{Credentials, Logins};
@@ -177,9 +177,18 @@ enum Subject {
     Address(IpAddr),
 }
 
+#[derive(Clone, Copy)]
 struct Wrong {
     times: u32,
     last: Instant,
+}
+
+/// A try that is counted as wrong until it is known to be right.
+struct Counted {
+    subject: Subject,
+    at: Instant,
+    /// When the one before it was counted.
+    before: Option<Instant>,
 }
 
 impl Subject {
@@ -234,8 +243,9 @@ impl UserLogins {
         // An unknown name costs what a known one does, so that names cannot be told apart by time.
         let hash = user.as_ref().and_then(|user| user.hash.clone());
         let print = hash.as_deref().map(|hash| self.print(&name, password, hash));
-        if let Some(user) = user.as_ref().filter(|_| print.is_some_and(|print| self.is_known(&print))) {
-            return Ok(caller(user));
+        let known = || user.as_ref().filter(|_| print.is_some_and(|print| self.is_known(&print))).map(caller);
+        if let Some(caller) = known() {
+            return Ok(caller);
         }
         // An oversized name is no user's; it is not kept.
         let mut subjects = vec![Subject::Address(from)];
@@ -243,23 +253,22 @@ impl UserLogins {
             subjects.push(Subject::Name(name));
         }
         self.may_try(&subjects)?;
-        let right = self.verify(password, hash).await?;
+        let turn = self.turn_to_hash().await?;
+        // Another login with the same password may have been found right meanwhile.
+        if let Some(caller) = known() {
+            return Ok(caller);
+        }
+        let counted = self.count(subjects)?;
+        let right = verify(password, hash, turn).await?;
         match user.filter(|_| right) {
             Some(user) => {
-                let mut wrong = self.wrong.lock();
-                for subject in &subjects {
-                    wrong.remove(subject);
-                }
-                drop(wrong);
+                self.take_back(counted);
                 if let Some(print) = print {
                     remember(&mut self.known.lock(), print, Instant::now(), |at| at.elapsed() < REMEMBERED);
                 }
                 Ok(caller(&user))
             }
-            None => {
-                self.count(subjects);
-                Err(Problem::new(Code::Unauthenticated, "there is no such user, or the password is another"))
-            }
+            None => Err(Problem::new(Code::Unauthenticated, "there is no such user, or the password is another")),
         }
     }
 
@@ -277,53 +286,81 @@ impl UserLogins {
     }
 
     fn may_try(&self, subjects: &[Subject]) -> Result<(), Problem> {
-        let now = Instant::now();
-        let wrong = self.wrong.lock();
-        let until = subjects.iter().filter_map(|subject| Some(wrong.get(subject)?.until(subject.free()))).max();
-        match until {
-            Some(until) if until > now => {
-                let wait = until - now;
-                Err(Problem::new(
-                    Code::LoginDelayed,
-                    format!("too many wrong logins: try again in {} s", wait.as_secs() + 1),
-                )
-                .detail("retry_after_ms", wait.as_millis().to_string()))
-            }
-            _ => Ok(()),
-        }
+        delay(&self.wrong.lock(), subjects)
     }
 
-    fn count(&self, subjects: Vec<Subject>) {
+    /// Counts a try as wrong before its password is looked at, so that of many tries at once none passes a delay that those
+    /// before it have earned, and one that is given up stays counted. A right one is taken back.
+    fn count(&self, subjects: Vec<Subject>) -> Result<Vec<Counted>, Problem> {
         let now = Instant::now();
         let mut wrong = self.wrong.lock();
-        for subject in subjects {
-            let times = wrong.get(&subject).filter(|was| was.last.elapsed() < FORGOTTEN).map_or(0, |was| was.times);
-            let counted = Wrong { times: times.saturating_add(1), last: now };
-            remember(&mut wrong, subject, counted, |was| was.last.elapsed() < FORGOTTEN);
+        delay(&wrong, &subjects)?;
+        let counted = subjects.into_iter().map(|subject| {
+            let before = wrong.get(&subject).filter(|was| was.last.elapsed() < FORGOTTEN).copied();
+            let times = before.map_or(0, |was| was.times).saturating_add(1);
+            remember(&mut wrong, subject.clone(), Wrong { times, last: now }, |was| was.last.elapsed() < FORGOTTEN);
+            Counted { subject, at: now, before: before.map(|was| was.last) }
+        });
+        Ok(counted.collect())
+    }
+
+    /// The try was right: nothing under the user's name counts any more. Others from his address may have guessed at other
+    /// names, so of the address only this try is forgotten.
+    fn take_back(&self, counted: Vec<Counted>) {
+        let mut wrong = self.wrong.lock();
+        for Counted { subject, at, before } in counted {
+            let Some(was) = wrong.get_mut(&subject) else { continue };
+            was.times = was.times.saturating_sub(1);
+            match (&subject, before) {
+                (Subject::Address(_), Some(before)) if was.last == at => was.last = before,
+                (Subject::Address(_), _) if was.times > 0 => (),
+                _ => drop(wrong.remove(&subject)),
+            }
         }
     }
 
-    /// Whether the password has this hash. Few are hashed at once, on threads that may block.
-    async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, Problem> {
-        if password.len() > LONGEST_PASSWORD {
-            return Ok(false);
-        }
+    /// Few passwords are hashed at once, and not many wait for it.
+    async fn turn_to_hash(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let overloaded = || Problem::new(Code::Overloaded, "too many logins at once");
         let _waiting = self.waiting.try_acquire().map_err(|_| overloaded())?;
-        let permit = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| overloaded())?;
-        let password = zeroize::Zeroizing::new(password.to_owned());
-        let verified = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            match hash.as_deref().map(PasswordHash::new) {
-                Some(Ok(hash)) => Argon2::default().verify_password(password.as_bytes(), &hash).is_ok(),
-                _ => {
-                    let _as_long = hash_password(&password);
-                    false
-                }
-            }
-        });
-        verified.await.map_err(|error| Problem::new(Code::Internal, format!("a login was not checked: {error}")))
+        Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| overloaded())
     }
+}
+
+/// Refuses a try that comes too soon after wrong ones.
+fn delay(wrong: &HashMap<Subject, Wrong>, subjects: &[Subject]) -> Result<(), Problem> {
+    let now = Instant::now();
+    let until = subjects.iter().filter_map(|subject| Some(wrong.get(subject)?.until(subject.free()))).max();
+    match until {
+        Some(until) if until > now => {
+            let wait = until - now;
+            Err(Problem::new(
+                Code::LoginDelayed,
+                format!("too many wrong logins: try again in {} s", wait.as_secs() + 1),
+            )
+            .detail("retry_after_ms", wait.as_millis().to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the password has this hash. A thread that may block finds out, and has the turn until then.
+async fn verify(password: &str, hash: Option<String>, turn: OwnedSemaphorePermit) -> Result<bool, Problem> {
+    if password.len() > LONGEST_PASSWORD {
+        return Ok(false);
+    }
+    let password = zeroize::Zeroizing::new(password.to_owned());
+    let verified = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        match hash.as_deref().map(PasswordHash::new) {
+            Some(Ok(hash)) => Argon2::default().verify_password(password.as_bytes(), &hash).is_ok(),
+            _ => {
+                let _as_long = hash_password(&password);
+                false
+            }
+        }
+    });
+    verified.await.map_err(|error| Problem::new(Code::Internal, format!("a login was not checked: {error}")))
 }
 
 fn caller(user: &User) -> Caller {
@@ -426,6 +463,39 @@ mod tests {
         for name in 0..10 {
             assert_eq!(try_login(&logins, &format!("u{name}"), "x").await.unwrap_err(), Code::Unauthenticated);
         }
+        assert_eq!(try_login(&logins, "u10", "x").await.unwrap_err(), Code::LoginDelayed);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_many_wrong_logins_at_once_only_those_that_are_free_are_looked_at() {
+        let logins = logins("secret");
+        let tries = (0..40).map(|number| {
+            let logins = &logins;
+            async move { try_login(logins, "ann", &format!("guess {number}")).await.unwrap_err() }
+        });
+        let answers = futures::future::join_all(tries).await;
+        let looked_at = answers.iter().filter(|code| **code == Code::Unauthenticated).count();
+        assert_eq!(looked_at, FREE_BY_NAME as usize, "{answers:?}");
+        assert!(answers.iter().all(|code| [Code::Unauthenticated, Code::LoginDelayed].contains(code)), "{answers:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_right_logins_at_once_are_all_let_in() {
+        let logins = logins("secret");
+        let tries = (0..40).map(|_| try_login(&logins, "ann", "secret"));
+        for answer in futures::future::join_all(tries).await {
+            assert_eq!(answer.unwrap().user, "ann");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_right_login_does_not_free_those_who_guess_from_the_same_address() {
+        let logins = logins("secret");
+        for name in 0..9 {
+            assert_eq!(try_login(&logins, &format!("u{name}"), "x").await.unwrap_err(), Code::Unauthenticated);
+        }
+        assert!(try_login(&logins, "ann", "secret").await.is_ok());
+        assert_eq!(try_login(&logins, "u9", "x").await.unwrap_err(), Code::Unauthenticated);
         assert_eq!(try_login(&logins, "u10", "x").await.unwrap_err(), Code::LoginDelayed);
     }
 

@@ -16,16 +16,16 @@ use crate::embedded::{Inner, defect};
 use crate::error::{BrokerError, Permanent};
 use crate::queue_name::QueueName;
 
-/// Messages read ahead of a consumer at most, whatever its credit.
+/// Messages prefetched for a consumer at most, whatever its credit.
 const AHEAD: usize = 64;
-/// No further message is read ahead after so many bytes.
+/// No further message is prefetched after so many bytes.
 const AHEAD_BYTES: usize = 1 << 20;
 
 /// An attachment to a queue.
 pub(super) struct EmbeddedConsumer {
     link: Arc<Link>,
     /// Read and not given out yet.
-    ahead: VecDeque<Delivery>,
+    prefetched: VecDeque<Delivery>,
     /// The number of the last message read.
     read: i64,
     credit: Credit,
@@ -79,7 +79,7 @@ impl EmbeddedConsumer {
             unacknowledged: Mutex::default(),
             acknowledged: Notify::new(),
         };
-        EmbeddedConsumer { link: Arc::new(link), ahead: VecDeque::new(), read: 0, credit }
+        EmbeddedConsumer { link: Arc::new(link), prefetched: VecDeque::new(), read: 0, credit }
     }
 
     /// Waits until less than the credit is unacknowledged.
@@ -116,14 +116,14 @@ impl EmbeddedConsumer {
             // Acknowledged by the consumer before this one, after it was asked whether there are any.
             None => self.read = self.read.max(newest),
         }
-        self.ahead.extend(found);
+        self.prefetched.extend(found);
         Ok(())
     }
 
     async fn deliver(&mut self) -> Result<Delivery, BrokerError> {
         loop {
             self.wait_for_credit().await;
-            if let Some(delivery) = self.ahead.pop_front() {
+            if let Some(delivery) = self.prefetched.pop_front() {
                 self.link.unacknowledged.lock().insert(&delivery);
                 return Ok(delivery);
             }
