@@ -14,6 +14,7 @@
 pub mod call;
 mod deliver;
 mod finish;
+mod labels;
 mod live;
 pub mod machine;
 pub mod record;
@@ -24,6 +25,7 @@ pub mod wire;
 
 pub use call::{Answer, Call, Divergence, Step, Wait, WaitKind};
 pub use deliver::Delivery;
+pub use labels::LatestLabels;
 pub use machine::{Flush, Limits, MAX_LABEL, MAX_SLEEP_MS, Machine, Outgoing};
 pub use record::{Failure, JournalError, Origin, Segment, StartRecord};
 pub use restore::Arrival;

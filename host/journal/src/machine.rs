@@ -11,6 +11,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::Nanos;
 use crate::call::{Answer, Call, Divergence, Step, Wait, WaitKind};
+use crate::labels::LatestLabels;
 use crate::record::{Entry, Failure, Item, Origin, Refused, Seen, Segment, StartRecord, WaitRecord};
 use crate::session::{Session, SessionState, SessionSummary};
 use crate::wire::{Confirm, FrameBatch, FrameKind, Initiation, session_token};
@@ -137,7 +138,7 @@ pub struct Machine {
     labels: u64,
     stored_labels: u64,
     new_labels: Vec<String>,
-    label: Option<String>,
+    latest_labels: LatestLabels,
     attempt: u32,
     /// Numbers of the exceptions that peers sent: only these may be handed on as received.
     pub(crate) received_errors: Vec<u64>,
@@ -196,7 +197,7 @@ impl Machine {
             labels: 0,
             stored_labels: 0,
             new_labels: Vec::new(),
-            label: None,
+            latest_labels: LatestLabels::default(),
             attempt: 0,
             received_errors: Vec::new(),
             catching_up: false,
@@ -341,7 +342,7 @@ impl Machine {
         self.labels += 1;
         if self.labels > self.stored_labels {
             self.pending_bytes += label.len() + LABEL_OVERHEAD;
-            self.label = Some(label.clone());
+            self.latest_labels.push(self.labels, label.clone());
             self.new_labels.push(label);
         }
         Ok(())
@@ -365,10 +366,16 @@ impl Machine {
         self.attempt
     }
 
+    /// The latest progress labels, written or not.
+    #[must_use]
+    pub fn latest_labels(&self) -> &LatestLabels {
+        &self.latest_labels
+    }
+
     /// The current progress label.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
-        self.label.as_deref()
+        self.latest_labels.last()
     }
 
     /// Name of a session's counterparty. A session that the guest has not opened yet in this life is not known, though
@@ -494,8 +501,8 @@ impl Machine {
         }
     }
 
-    pub(crate) fn restore_label(&mut self, label: Option<String>) {
-        self.label = label;
+    pub(crate) fn restore_labels(&mut self, labels: LatestLabels) {
+        self.latest_labels = labels;
     }
 
     pub(crate) fn count_bytes(&mut self, bytes: u64) {

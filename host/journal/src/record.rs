@@ -217,6 +217,13 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Takes its progress labels out, with their numbers.
+    pub fn take_labels(&mut self) -> impl Iterator<Item = (u64, String)> + use<> {
+        let labels = std::mem::take(&mut self.progress);
+        let first = self.progress_count.saturating_add(1).saturating_sub(labels.len() as u64);
+        crate::labels::numbered(first, labels)
+    }
+
     /// Its stored form.
     #[must_use]
     pub fn encode_sealed(&self) -> Bytes {

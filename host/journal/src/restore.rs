@@ -8,6 +8,7 @@ use maxhost_model::{FlowRow, SessionId};
 use prost::Message;
 
 use crate::deliver::numbered;
+use crate::labels::LatestLabels;
 use crate::machine::{Limits, Machine};
 use crate::record::{Entry, Failure, JournalError, Opened, Origin, Received, Segment, Sent, StartRecord};
 use crate::session::{Session, SessionState};
@@ -37,7 +38,7 @@ impl Machine {
         let segments = decode_log(log)?;
         let (arrived, arrived_bytes) = decode_inbox(&counterparties(start, &segments), inbox)?;
         let mut machine = Machine::empty(me, row, start, limits);
-        let (mut entries, mut label, mut last) = (0, None, None);
+        let (mut entries, mut labels, mut last) = (0, LatestLabels::default(), None);
         for mut segment in segments {
             for item in std::mem::take(&mut segment.items) {
                 let inconsistent = |reason: String| JournalError::Inconsistent { position: entries, reason };
@@ -49,12 +50,12 @@ impl Machine {
                     machine.replay.push_back(entry);
                 }
             }
-            label = segment.progress.pop().or(label);
+            segment.take_labels().for_each(|(number, label)| labels.push(number, label));
             last = Some(segment);
         }
         let log_bytes: u64 = log.iter().map(|(_, body)| body.len() as u64).sum();
         machine.restored(log.len() as u32, entries, log_bytes + arrived_bytes, last.as_ref());
-        machine.restore_label(label);
+        machine.restore_labels(labels);
         machine.hand_in(arrived);
         Ok(machine)
     }

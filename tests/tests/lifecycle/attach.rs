@@ -159,6 +159,30 @@ async fn a_flow_that_has_ended_is_told_at_once_and_one_that_never_was_not_at_all
     network.cli(&["flow", "show", unknown]).fails(3, "flow-not-found");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_after_the_end_is_told_the_labels_that_he_missed() {
+    for evict in ["never", "every-wait"] {
+        let network = Network::new().setting(&format!("flows.evict={evict}"));
+        let host = network.run();
+        let flow = host.start(ALICE, "beat", json!({"beats": 5, "interval_ms": 5})).await;
+        host.end(&flow).await.result();
+        are_told_after_the_end(&network, &flow).await;
+        host.kill_9();
+        let _host = network.run();
+        are_told_after_the_end(&network, &flow).await;
+    }
+}
+
+/// The five labels of a flow that has ended, to clients with several cursors.
+async fn are_told_after_the_end(network: &Network, flow: &str) {
+    let all: Vec<(u64, String)> = (1..).zip(labels(5)).collect();
+    for cursor in [0, 3, 5] {
+        let told = Arc::new(Mutex::new(Told::default()));
+        follow(client(network), flow.to_owned(), cursor, told.clone()).await;
+        assert_eq!(told.lock().unwrap().labels, all[cursor as usize..]);
+    }
+}
+
 /// The labels of a flow from a cursor on, or the code and text of the refusal.
 async fn labels_behind(host: &Host, flow_id: &str, cursor: u64) -> Result<usize, Problem> {
     let from = FollowFrom::Flow { flow_id: flow_id.to_owned(), cursor, encoding: pb::Encoding::Json };

@@ -109,7 +109,7 @@ impl Activation {
             flow: self.flow.row,
             state: FlowState::Killed,
             finished,
-            keep: Some(self.keep(&record)),
+            keep: Some(self.keep(&record, None)),
         });
         let summary = FlowSummary {
             flow_id: stored.id,
@@ -145,12 +145,12 @@ impl Activation {
         });
     }
 
-    fn keep(&self, record: &EndRecord) -> Keep {
+    fn keep(&self, record: &EndRecord, labels: Option<Bytes>) -> Keep {
         let retention = i64::try_from(self.services.retention.as_millis()).unwrap_or(i64::MAX);
         Keep {
             expires: (self.services.calls.now_millis() as i64).saturating_add(retention),
             end: record.encode_to_vec().into(),
-            labels: None,
+            labels,
         }
     }
 
@@ -190,7 +190,7 @@ impl Activation {
                 _ => FlowState::Failed,
             },
             finished,
-            keep: keeps.then(|| self.keep(&record)),
+            keep: keeps.then(|| self.keep(&record, machine.latest_labels().encode())),
         });
         let detail = Arc::new(self.detail(machine, start, phase, finished, &record));
         let (services, row) = (self.services.clone(), self.flow.row);

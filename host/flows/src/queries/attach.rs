@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use maxhost_journal::Segment;
+use maxhost_journal::{LatestLabels, Segment};
 use maxhost_model::{FlowId, Problem};
 
 use crate::api::{ApiResult, FlowEvent, FlowEvents, FlowSummary};
@@ -57,7 +57,9 @@ impl Host {
     }
 
     async fn snapshot(&self, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
-        if let Some(end) = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+        // The labels of a flow that has ended are in the database only.
+        let remembered = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id);
+        if let Some(end) = remembered.filter(|end| end.labels.is_some_and(|labels| labels <= cursor)) {
             return Ok(Snapshot::ended(end.summary.clone(), end.labels));
         }
         if let Some(flow) = self.running(id) {
@@ -68,8 +70,7 @@ impl Host {
                 let phase = if view.is_waiting() { super::FlowPhase::Suspended } else { super::FlowPhase::Running };
                 let mut events = vec![FlowEvent::Phase { phase, reason: None }];
                 let last = view.labels.back().map_or(0, |(last, _)| *last);
-                let labels = view.labels.into_iter().filter(|(number, _)| *number > cursor);
-                events.extend(labels.map(|(cursor, label)| FlowEvent::Progress { cursor, label }));
+                events.extend(progress_behind(cursor, view.labels));
                 return Ok(Snapshot { events, ended: false, labels: Some(last) });
             }
         }
@@ -89,22 +90,29 @@ impl Host {
         let summary = self.summary(&journal.record);
         if summary.phase.is_ended() {
             let end = journal.record.end.as_ref().and_then(EndRecord::decode_stored);
-            return Ok(Snapshot::ended(summary, end.and_then(|end| end.labels)));
+            let labels = LatestLabels::decode(journal.record.labels.as_deref().unwrap_or_default());
+            let mut ended = Snapshot::ended(summary, end.and_then(|end| end.labels));
+            ended.events.splice(..0, progress_behind(cursor, labels));
+            return Ok(ended);
         }
         let mut events = vec![FlowEvent::Phase { phase: summary.phase, reason: summary.reason }];
         let mut count = Some(0);
         for (seq, body) in &journal.log {
-            let Ok(segment) = Segment::decode_sealed(body, *seq) else {
+            let Ok(mut segment) = Segment::decode_sealed(body, *seq) else {
                 count = None;
                 continue;
             };
             count = count.map(|count: u64| count.max(segment.progress_count));
-            let first = (segment.progress_count + 1).saturating_sub(segment.progress.len() as u64);
-            let labels = (first..).zip(segment.progress).filter(|(number, _)| *number > cursor);
-            events.extend(labels.map(|(cursor, label)| FlowEvent::Progress { cursor, label }));
+            events.extend(progress_behind(cursor, segment.take_labels()));
         }
         Ok(Snapshot { events, ended: false, labels: count })
     }
+}
+
+/// The labels that a client with this cursor has not seen.
+fn progress_behind(cursor: u64, labels: impl IntoIterator<Item = (u64, String)>) -> impl Iterator<Item = FlowEvent> {
+    let unseen = labels.into_iter().filter(move |(number, _)| *number > cursor);
+    unseen.map(|(cursor, label)| FlowEvent::Progress { cursor, label })
 }
 
 /// Passes a flow's events on to one client.
