@@ -10,12 +10,12 @@
 //! beyond [`BRIEF`] at a stretch is drawn from a bucket of its own; while that is empty its flows run on the threads for
 //! guests.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -69,40 +69,70 @@ fn thread_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// One poll of a run, on the thread that is at it.
+#[derive(Debug, Clone, Copy)]
+struct PollMark {
+    /// No two polls of the process have the same.
+    number: u64,
+    /// The thread's time at its beginning.
+    began: Duration,
+}
+
+thread_local! {
+    static POLL: Cell<PollMark> = {
+        static THREADS: AtomicU64 = AtomicU64::new(1);
+        // So many polls no thread lives to see.
+        let number = THREADS.fetch_add(1, Ordering::Relaxed) << 40;
+        Cell::new(PollMark { number, began: Duration::ZERO })
+    };
+}
+
+/// Notes that this thread begins to poll a run. Gives the thread's time.
+fn note_poll() -> Duration {
+    let began = thread_time();
+    POLL.set(PollMark { number: POLL.get().number + 1, began });
+    began
+}
+
 /// How long one run works from one wait to the next: by the processor's time, because on a busy machine a run that does
-/// little may be held up for long.
+/// little may be held up for long. It may yield in between, and go on on another thread.
 #[derive(Debug)]
 pub(crate) struct BusyTimer {
     since: Instant,
-    thread: ThreadId,
-    thread_time: Duration,
+    /// What it has worked in polls that are over.
+    worked: Duration,
+    /// The poll in which it was looked at last, and the thread's time then.
+    seen: PollMark,
     long: bool,
     quiet: u8,
 }
 
 impl BusyTimer {
     pub fn new() -> BusyTimer {
-        BusyTimer {
-            since: Instant::now(),
-            thread: std::thread::current().id(),
-            thread_time: thread_time(),
-            long: false,
-            quiet: 0,
-        }
+        let seen = PollMark { number: POLL.get().number, began: thread_time() };
+        BusyTimer { since: Instant::now(), worked: Duration::ZERO, seen, long: false, quiet: 0 }
     }
 
     /// The run works again.
     pub fn begin(&mut self) {
         self.since = Instant::now();
-        self.thread = std::thread::current().id();
-        self.thread_time = thread_time();
+        self.worked = Duration::ZERO;
+        self.seen = PollMark { number: POLL.get().number, began: thread_time() };
     }
 
-    /// Whether it has worked for long since it began to. A run that went from one thread to another in between has: only
-    /// one that computes for a whole tick does.
-    fn is_long(&self) -> bool {
-        self.since.elapsed() > LONG
-            && (std::thread::current().id() != self.thread || thread_time().saturating_sub(self.thread_time) > LONG)
+    /// Whether it has worked for long since it began to.
+    fn is_long(&mut self) -> bool {
+        self.since.elapsed() > LONG && self.work() > LONG
+    }
+
+    /// How long it has worked since it began to. What it did before it yielded counts if it was looked at then, as it is at
+    /// every tick.
+    fn work(&mut self) -> Duration {
+        let (poll, now) = (POLL.get(), thread_time());
+        let from = if poll.number == self.seen.number { self.seen.began } else { poll.began };
+        self.worked += now.saturating_sub(from);
+        self.seen = PollMark { number: poll.number, began: now };
+        self.worked
     }
 
     /// A tick has passed while the run worked.
@@ -284,7 +314,7 @@ impl Future for Placed {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let (begun, thread_begun) = (Instant::now(), if self.apart { Duration::ZERO } else { thread_time() });
+        let (begun, thread_begun) = (Instant::now(), note_poll());
         let Some(work) = &mut self.work else { return Poll::Ready(()) };
         if work.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
@@ -331,6 +361,42 @@ mod tests {
         (0..1_000).for_each(|_| profile.note_long_work());
         (0..MOST).for_each(|_| profile.note_light_run());
         assert!(!profile.computes(), "however much it computed once");
+    }
+
+    /// Works until this thread has had a millisecond more of the processor.
+    fn work_a_millisecond() {
+        let until = thread_time() + Duration::from_millis(1);
+        while thread_time() < until {}
+    }
+
+    #[test]
+    fn only_work_counts_as_work_whichever_threads_do_it() {
+        let mut timer = BusyTimer::new();
+        timer.begin();
+        // It is held up, and goes on on another thread, which has worked for others.
+        std::thread::sleep(Duration::from_millis(5));
+        let mut timer = std::thread::spawn(move || {
+            work_a_millisecond();
+            note_poll();
+            assert!(timer.work() < Duration::from_micros(900), "{timer:?}");
+            timer
+        })
+        .join()
+        .unwrap();
+        // It works in turns on several threads.
+        for turn in 1..=4 {
+            timer = std::thread::spawn(move || {
+                note_poll();
+                work_a_millisecond();
+                let worked = timer.work();
+                assert!(worked >= Duration::from_millis(turn), "in turn {turn}: {timer:?}");
+                timer
+            })
+            .join()
+            .unwrap();
+        }
+        timer.begin();
+        assert!(timer.work() < Duration::from_millis(1), "{timer:?}");
     }
 
     #[test]

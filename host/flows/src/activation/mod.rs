@@ -8,6 +8,8 @@ mod services;
 mod shadow;
 mod start;
 
+pub(crate) use resume::folds_at_once;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -23,6 +23,13 @@ const FOLDED_HERE: usize = 256 << 10;
 /// How often a flow that waits for memory looks whether it can ever have it: limits change.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Whether a journal is so short that it is folded where it is asked for.
+pub(crate) fn folds_at_once(journal: &StoredJournal) -> bool {
+    let log: usize = journal.log.iter().map(|(_, body)| body.len()).sum();
+    let inbox: usize = journal.inbox.iter().map(|(_, _, body)| body.len()).sum();
+    log + inbox <= FOLDED_HERE
+}
+
 impl Activation {
     /// Waits for the right to an instance. `None` if there will be none, or the flow is to end.
     pub(super) async fn slot(&self) -> Option<Slot> {
@@ -154,14 +161,12 @@ impl Activation {
         journal: &Arc<StoredJournal>,
     ) -> Result<(Machine, StartRecord), JournalError> {
         let (me, row, limits) = (self.opened.entry.text.clone(), self.flow.row, self.services.journal);
-        let log: usize = journal.log.iter().map(|(_, body)| body.len()).sum();
-        let inbox: usize = journal.inbox.iter().map(|(_, _, body)| body.len()).sum();
         let stored = journal.clone();
         let fold = move || {
             let machine = Machine::restore(me, row, &start, limits, &stored.log, &stored.inbox)?;
             Ok((machine, start))
         };
-        if log + inbox <= FOLDED_HERE {
+        if folds_at_once(journal) {
             return fold();
         }
         tokio::task::spawn_blocking(fold).await.unwrap_or_else(|error| {

@@ -202,7 +202,7 @@ impl FlowHost for FlowCalls {
     }
 
     async fn parties(&mut self, query: String, exact: bool) -> CallResult<Vec<GuestParty>> {
-        self.find_parties(&query, exact)
+        self.find_parties(query, exact).await
     }
 
     async fn open_session(&mut self, protocol: String, party: String) -> CallResult<u32> {

@@ -7,11 +7,12 @@ use maxhost_model::{FlowId, Problem};
 use maxhost_store::{FlowRecord, FlowState, StoredJournal};
 use tokio::sync::oneshot;
 
+use crate::activation::folds_at_once;
 use crate::api::{ApiResult, FlowDetail, FlowPhase, FlowSummary, SessionView, WaitingFor};
 use crate::host::Host;
 use crate::message::{IdentityCommand, Stand};
 use crate::outcomes::EndRecord;
-use crate::registry::{EntryState, IdentityEntry};
+use crate::registry::EntryState;
 use crate::running_flow::RunningFlow;
 use crate::status::RoomWait;
 
@@ -73,7 +74,10 @@ impl Host {
             };
         };
         let stand = self.stand(&journal.record).await;
-        Ok(self.detail_of(&journal, stand))
+        let start = StartRecord::decode(&journal.record.start).ok();
+        let journal = Arc::new(journal);
+        let machine = self.machine(&journal, start.clone()).await;
+        Ok(self.detail_of(&journal, start, machine, stand))
     }
 
     async fn stand(&self, record: &FlowRecord) -> Option<Stand> {
@@ -86,16 +90,16 @@ impl Host {
         stand.await.ok().flatten()
     }
 
-    fn detail_of(&self, journal: &StoredJournal, stand: Option<Stand>) -> FlowDetail {
+    fn detail_of(
+        &self,
+        journal: &StoredJournal,
+        start: Option<StartRecord>,
+        machine: Option<Machine>,
+        stand: Option<Stand>,
+    ) -> FlowDetail {
         let record = &journal.record;
         let mut summary = self.summary(record);
-        let start = StartRecord::decode(&record.start).ok();
         let end = record.end.as_ref().and_then(EndRecord::decode_stored);
-        let entry = self.parts.directory.by_row(record.identity);
-        let machine = match (&start, &entry, &end) {
-            (Some(start), Some(entry), None) => self.machine(entry, journal, start),
-            _ => None,
-        };
         if let Some(machine) = &machine {
             summary.progress = summary.progress.or_else(|| machine.label().map(str::to_owned));
         }
@@ -142,10 +146,18 @@ impl Host {
         }
     }
 
-    fn machine(&self, entry: &IdentityEntry, journal: &StoredJournal, start: &StartRecord) -> Option<Machine> {
-        let me = entry.text.clone();
-        let limits = self.parts.journal;
-        Machine::restore(me, journal.record.row, start, limits, &journal.log, &journal.inbox).ok()
+    /// A live flow as its journal has it. A long journal is folded on a thread for what blocks.
+    async fn machine(&self, journal: &Arc<StoredJournal>, start: Option<StartRecord>) -> Option<Machine> {
+        let (start, entry) = (start?, self.parts.directory.by_row(journal.record.identity)?);
+        if journal.record.end.is_some() {
+            return None;
+        }
+        let (me, limits, stored) = (entry.text.clone(), self.parts.journal, journal.clone());
+        let fold = move || Machine::restore(me, stored.record.row, &start, limits, &stored.log, &stored.inbox).ok();
+        match folds_at_once(journal) {
+            true => fold(),
+            false => tokio::task::spawn_blocking(fold).await.ok().flatten(),
+        }
     }
 
     fn waiting_for(&self, journal: &StoredJournal, sessions: &[SessionView], started: i64) -> Option<WaitingFor> {

@@ -1,7 +1,7 @@
 //! `make bench`: measures what a host costs, against its goals. `docs/benchmarks.md` says what each figure means.
 //!
 //! ```text
-//! bench [--quick] [--only GROUP]...     groups: parts contracts engine alone load postgres fleet memory spread
+//! bench [--quick] [--only GROUP]...     groups: parts contracts engine alone fair load postgres fleet memory spread
 //! ```
 //!
 //! Every commit is synced to disk. Files are made under `target/`, on the file system that the project is on.
@@ -9,6 +9,7 @@
 mod alone;
 mod contracts;
 mod engine;
+mod fair;
 mod figures;
 mod fleet;
 mod installation;
@@ -28,7 +29,8 @@ use setting::{Outcome, Setting};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const GROUPS: [&str; 9] = ["parts", "contracts", "engine", "alone", "load", "postgres", "fleet", "memory", "spread"];
+const GROUPS: [&str; 10] =
+    ["parts", "contracts", "engine", "alone", "fair", "load", "postgres", "fleet", "memory", "spread"];
 
 fn main() -> ExitCode {
     let mut quick = false;
@@ -65,11 +67,12 @@ fn usage() -> ExitCode {
 fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::Error>> {
     let mut report = Report::default();
     type Measurement = fn(&Setting, &mut Report) -> Outcome;
-    let measurements: [Measurement; 9] = [
+    let measurements: [Measurement; 10] = [
         parts::measure,
         contracts::measure,
         engine::measure,
         alone::measure,
+        fair::measure,
         load::measure,
         load::measure_on_server,
         fleet::measure,
