@@ -17,7 +17,7 @@ const STOP: Duration = Duration::from_secs(15);
 /// The root of the repository.
 #[must_use]
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The host program: `MAXHOST_BIN`, else the one that was built for release.
