@@ -84,3 +84,42 @@ fn check_settings(prefix: &str, settings: &Value) -> Result<(), BrokerError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn settings() -> Value {
+        json!({
+            "addressFullMessagePolicy": "PAGE", "maxDeliveryAttempts": -1, "defaultAddressRoutingType": "ANYCAST",
+            "defaultQueueRoutingType": "ANYCAST", "autoCreateQueues": true, "autoCreateAddresses": true,
+            "autoDeleteQueues": false, "autoDeleteAddresses": false, "expiryDelay": -1, "maxExpiryDelay": -1,
+        })
+    }
+
+    #[test]
+    fn what_would_lose_messages_is_refused_and_said_how_it_is_mended() {
+        check_settings("p2p.inbound.", &settings()).unwrap();
+        for (key, wrong, remedy) in [
+            ("addressFullMessagePolicy", json!("DROP"), "<address-full-policy>PAGE<"),
+            ("addressFullMessagePolicy", json!("BLOCK"), "<address-full-policy>PAGE<"),
+            ("maxDeliveryAttempts", json!(10), "<max-delivery-attempts>-1<"),
+            ("defaultAddressRoutingType", json!("MULTICAST"), "<default-address-routing-type>ANYCAST<"),
+            ("defaultQueueRoutingType", json!("MULTICAST"), "<default-queue-routing-type>ANYCAST<"),
+            ("autoCreateQueues", json!(false), "<auto-create-queues>true<"),
+            ("autoCreateAddresses", json!(false), "<auto-create-addresses>true<"),
+            ("autoDeleteQueues", json!(true), "<auto-delete-queues>false<"),
+            ("autoDeleteAddresses", json!(true), "<auto-delete-addresses>false<"),
+            ("expiryDelay", json!(5000), "<expiry-delay>-1<"),
+            ("maxExpiryDelay", json!(5000), "<max-expiry-delay>-1<"),
+        ] {
+            let mut settings = settings();
+            settings[key] = wrong;
+            let error = check_settings("p2p.inbound.", &settings).unwrap_err().to_string();
+            assert!(error.contains(remedy) && error.contains("p2p.inbound.#"), "{error}");
+        }
+        // What is not told at all is no reason to trust it.
+        assert!(check_settings("rpc.", &json!({})).is_err());
+    }
+}

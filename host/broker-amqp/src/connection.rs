@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::dial;
-use crate::error::{passing, unavailable};
+use crate::error::{of_first_session, passing, unavailable};
 use crate::options::AmqpOptions;
 
 /// How long the broker may take to answer to what takes it no work: to begin and end sessions, to attach and detach links.
@@ -73,7 +73,9 @@ impl Line {
         closed: watch::Receiver<bool>,
     ) -> Result<Line, BrokerError> {
         let name = format!("{name}-{:08x}", random() as u32);
-        let connection = dial::connect(&options, &name).await?;
+        let mut connection = dial::connect(&options, &name).await?;
+        let session = timeout(ANSWER, fe2o3_amqp::Session::begin(&mut connection)).await;
+        Session { handle: session.map_err(unavailable)?.map_err(of_first_session)? }.end().await;
         let (asked, asking) = mpsc::channel(ASKED);
         let (state, seen) = watch::channel(State::Up(0));
         let owner = Owner { options, name, asking, state, closed };

@@ -16,6 +16,7 @@ use maxhost_broker::{Acks, BrokerError, Consumer, Credit, Delivery, Message, Mes
 use maxhost_model::SecureHash;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::broker::Shared;
@@ -56,6 +57,7 @@ pub(crate) struct AmqpConsumer {
     credit: Credit,
     in_hand: Arc<InHand>,
     link: Option<Link>,
+    attaching: Attaching,
 }
 
 /// A link, as long as it lasts.
@@ -124,20 +126,18 @@ impl State {
 }
 
 impl AmqpConsumer {
-    /// Attaches to a queue, which must be there.
+    /// Attaches to a queue, which is made if there is none.
     pub async fn attach(shared: Arc<Shared>, queue: QueueName, credit: Credit) -> Result<AmqpConsumer, BrokerError> {
         let credit = Credit { messages: credit.messages.max(1), ..credit };
-        let mut consumer = AmqpConsumer { shared, queue, credit, in_hand: Arc::default(), link: None };
+        let (in_hand, attaching) = (Arc::default(), Attaching::default());
+        let mut consumer = AmqpConsumer { shared, queue, credit, in_hand, link: None, attaching };
         consumer.attach_again().await?;
         Ok(consumer)
     }
 
     async fn attach_again(&mut self) -> Result<(), BrokerError> {
-        self.shared.queues.ensure(&self.queue).await?;
-        let mut session = self.shared.consuming.session(ANSWER).await?;
-        let receiver = receiver(&mut session, self.queue.as_str())
-            .await
-            .inspect_err(|_| self.shared.queues.forget(&self.queue))?;
+        let attached = self.attaching.attach(&self.shared, self.queue.as_str(), Some(&self.queue)).await;
+        let (session, receiver) = attached.inspect_err(|_| self.shared.queues.forget(&self.queue))?;
         self.in_hand.state.lock().begin(receiver.disposer());
         let typical = (self.credit.bytes / 2).clamp(1, self.shared.options.max_message_bytes);
         self.link = Some(Link { session, receiver, ready: VecDeque::new(), typical });
@@ -269,8 +269,46 @@ fn read(id: Option<AmqpId>, body: Body<AmqpAny>) -> Message {
     Message { id: MessageId(id), body }
 }
 
+/// Attaches a receiver, in a task of its own: whoever waits for it may give up again and again, and it is done all the same.
+#[derive(Debug, Default)]
+pub(crate) struct Attaching(Option<JoinHandle<Result<(Session, Receiver), BrokerError>>>);
+
+impl Attaching {
+    /// A receiver without credit on a session of its own. A queue of an identity is made sure of first.
+    pub async fn attach(
+        &mut self,
+        shared: &Arc<Shared>,
+        address: &str,
+        queue: Option<&QueueName>,
+    ) -> Result<(Session, Receiver), BrokerError> {
+        let task = self.0.get_or_insert_with(|| {
+            let (shared, address, queue) = (Arc::clone(shared), address.to_owned(), queue.cloned());
+            tokio::spawn(async move {
+                match queue {
+                    Some(queue) => shared.queues.ensure(&queue).await?,
+                    None => shared.queues.ensure_notices().await?,
+                }
+                let mut session = shared.consuming.session(ANSWER).await?;
+                let receiver = receiver(&mut session, &address).await?;
+                Ok((session, receiver))
+            })
+        });
+        let attached = task.await;
+        self.0 = None;
+        attached.map_err(unavailable)?
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
 /// Attaches a receiver without credit.
-pub(crate) async fn receiver(session: &mut Session, address: &str) -> Result<Receiver, BrokerError> {
+async fn receiver(session: &mut Session, address: &str) -> Result<Receiver, BrokerError> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     // The capability, so that an address is never taken for one that has a copy for each consumer.
     let source = Source::builder().address(address).capabilities(vec![Symbol::from("queue")]).build();

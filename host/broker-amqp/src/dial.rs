@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::error::{of_open, refused, unavailable};
+use crate::error::{of_io, of_open, refused, unavailable};
 use crate::open_frame::{Opening, Told};
 use crate::options::{AmqpOptions, Tls};
 
@@ -129,12 +129,7 @@ fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, BrokerError> {
 }
 
 fn of_handshake(error: io::Error) -> BrokerError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error @ rustls::Error::InvalidCertificate(_)) => {
-            refused(format!("its certificate is not trusted: {error}"))
-        }
-        _ => unavailable(error),
-    }
+    of_io(&error).unwrap_or_else(|| unavailable(error))
 }
 
 #[derive(Debug)]

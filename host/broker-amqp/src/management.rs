@@ -144,7 +144,8 @@ impl Links {
 /// so only what is clear is taken for something that stays.
 fn not_manageable(error: &(impl std::error::Error + 'static)) -> BrokerError {
     let text = format!("{error:?}");
-    match text.contains("UnauthorizedAccess") || text.contains("NotFound") {
+    // AMQ229213: a permission is missing; it is told as an internal error when a queue for answers is made.
+    match ["UnauthorizedAccess", "AMQ229213", "NotFound"].iter().any(|word| text.contains(word)) {
         true => refused(format!(
             "the host may not ask its management address: give the host's user the permissions that \
              deploy/artemis/broker.xml has for activemq.management.# ({error})"

@@ -24,14 +24,16 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::broker::Shared;
-use crate::connection::{ANSWER, Session, becomes_true};
-use crate::consumer::{detach, receiver};
+use crate::connection::{Session, becomes_true};
+use crate::consumer::{Attaching, detach};
 use crate::error::unavailable;
 use crate::queues::{NOTICE_OF, NOTICES, Queues};
 use crate::sender::{Letter, NotSent, Post};
 
-/// A queue that was just found to have a consumer, or could not be asked about, is not asked about again for so long.
-const PAUSE: Duration = Duration::from_secs(1);
+/// A queue that has a consumer is not asked about again for so long; the pause doubles while it has one, up to the longest.
+/// A consumer that leaves asks at once.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// Queues that are asked about at once.
 const AT_ONCE: usize = 32;
 /// How long putting a notice may take.
@@ -40,9 +42,22 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// Puts notices.
 #[derive(Debug, Default)]
 pub(crate) struct Bells {
-    /// Queues that may need a notice.
-    marked: Mutex<HashSet<QueueName>>,
+    marked: Mutex<Marked>,
     woken: Notify,
+}
+
+/// Queues that may need a notice, and those that were asked about lately.
+#[derive(Debug, Default)]
+struct Marked {
+    /// Whether it is pressing.
+    queues: HashMap<QueueName, bool>,
+    quiet: HashMap<QueueName, Quiet>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Quiet {
+    until: Instant,
+    pause: Duration,
 }
 
 impl Bells {
@@ -50,34 +65,26 @@ impl Bells {
     pub fn sent(&self, queue: &QueueName) {
         // Most of the time it is marked already.
         let mut marked = self.marked.lock();
-        if !marked.contains(queue) {
-            marked.insert(queue.clone());
+        if !marked.queues.contains_key(queue) {
+            marked.queues.insert(queue.clone(), false);
             self.woken.notify_one();
         }
     }
 
     /// A consumer has left this queue, and may have left messages behind.
     pub fn left(&self, queue: QueueName) {
-        self.marked.lock().insert(queue);
+        self.marked.lock().queues.insert(queue, true);
         self.woken.notify_one();
     }
 
     /// Asks and puts notices until the broker is closed.
     pub async fn run(self: Arc<Bells>, queues: Arc<Queues>, post: Arc<Post>, mut closed: watch::Receiver<bool>) {
-        let mut quiet: HashMap<QueueName, Instant> = HashMap::new();
         loop {
-            let now = Instant::now();
-            quiet.retain(|_, until| *until > now);
-            let (due, next) = {
-                let mut marked = self.marked.lock();
-                let due: Vec<QueueName> = marked.iter().filter(|name| !quiet.contains_key(*name)).cloned().collect();
-                marked.retain(|name| quiet.contains_key(name));
-                (due, marked.iter().filter_map(|name| quiet.get(name)).min().copied())
-            };
+            let (due, next) = self.marked.lock().take(Instant::now());
             if due.is_empty() {
                 tokio::select! {
                     () = self.woken.notified() => {}
-                    () = tokio::time::sleep_until(next.unwrap_or(now + Duration::from_secs(3600))) => {}
+                    () = tokio::time::sleep_until(next) => {}
                     () = becomes_true(&mut closed) => return,
                 }
                 continue;
@@ -94,15 +101,36 @@ impl Bells {
                 tokio::select! {
                     asked = asking.next() => match asked {
                         None => break,
-                        Some((_, Ok(true))) => {}
-                        Some((name, Ok(false))) => drop(quiet.insert(name, Instant::now() + PAUSE)),
-                        Some((name, Err(_))) => {
-                            quiet.insert(name.clone(), Instant::now() + PAUSE);
-                            self.marked.lock().insert(name);
-                        }
+                        Some((name, asked)) => self.marked.lock().asked(name, asked),
                     },
                     () = becomes_true(&mut closed) => return,
                 }
+            }
+        }
+    }
+}
+
+impl Marked {
+    /// Takes the queues that may be asked about, and tells when there may be more.
+    fn take(&mut self, now: Instant) -> (Vec<QueueName>, Instant) {
+        self.quiet.retain(|_, quiet| now < quiet.until + LONGEST_PAUSE);
+        let quiet = &self.quiet;
+        let is_due =
+            |name: &QueueName, pressing: bool| pressing || quiet.get(name).is_none_or(|quiet| quiet.until <= now);
+        let due = self.queues.extract_if(|name, pressing| is_due(name, *pressing)).map(|(name, _)| name).collect();
+        let next = self.queues.keys().filter_map(|name| Some(self.quiet.get(name)?.until)).min();
+        (due, next.unwrap_or(now + Duration::from_secs(3600)))
+    }
+
+    fn asked(&mut self, name: QueueName, asked: Result<bool, BrokerError>) {
+        let pause = self.quiet.get(&name).map_or(SHORTEST_PAUSE, |quiet| (quiet.pause * 2).min(LONGEST_PAUSE));
+        match asked {
+            Ok(true) => drop(self.quiet.remove(&name)),
+            Ok(false) => drop(self.quiet.insert(name, Quiet { until: Instant::now() + pause, pause })),
+            Err(error) => {
+                tracing::debug!(queue = %name, %error, "whether a queue is consumed could not be asked");
+                self.quiet.insert(name.clone(), Quiet { until: Instant::now() + SHORTEST_PAUSE, pause });
+                self.queues.entry(name).or_insert(false);
             }
         }
     }
@@ -130,6 +158,7 @@ async fn notify(queues: &Queues, post: &Post, name: &QueueName) -> Result<bool, 
 pub(crate) struct AmqpNotices {
     shared: Arc<Shared>,
     link: Option<Link>,
+    attaching: Attaching,
     /// What the last look found, and was not told yet.
     found: VecDeque<QueueName>,
     /// What was waiting at the last look.
@@ -150,15 +179,14 @@ impl AmqpNotices {
     pub async fn listen(shared: Arc<Shared>) -> Result<AmqpNotices, BrokerError> {
         let next_look = Instant::now() + shared.options.sweep;
         let (found, waiting) = (VecDeque::new(), HashSet::new());
-        let mut notices = AmqpNotices { shared, link: None, found, waiting, next_look, look: None };
+        let attaching = Attaching::default();
+        let mut notices = AmqpNotices { shared, link: None, attaching, found, waiting, next_look, look: None };
         notices.attach().await?;
         Ok(notices)
     }
 
     async fn attach(&mut self) -> Result<(), BrokerError> {
-        self.shared.queues.ensure_notices().await?;
-        let mut session = self.shared.consuming.session(ANSWER).await?;
-        let receiver = receiver(&mut session, NOTICES).await?;
+        let (session, receiver) = self.attaching.attach(&self.shared, NOTICES, None).await?;
         self.link = Some(Link { session, receiver, told: None });
         Ok(())
     }

@@ -88,14 +88,35 @@ impl Queues {
         if let (Some(wanted), Value::Object(particular)) = (wanted.as_object_mut(), particular) {
             wanted.extend(particular);
         }
-        // With `true`, a queue that is there already is told as it is.
+        // With `true`, it is no error if the queue is there already.
         let answer = self.management.call("broker", "createQueue", json!([wanted.to_string(), true])).await?;
         let made = match answer {
             Ok(Value::String(made)) => serde_json::from_str::<Value>(&made).map_err(unavailable)?,
             Ok(other) => return Err(refused(format!("what it says of queue {name} is not understood: {other}"))),
             Err(reason) => return Err(refused(format!("it does not make the queue {name}: {reason}"))),
         };
+        // A queue that was there already has not been looked at: what is told of it is what was asked for, without a number.
+        let made = if made["id"].is_null() { self.found(name).await? } else { made };
         check(name, &wanted, &made)
+    }
+
+    /// What a queue is that was there already, in the words of its configuration.
+    async fn found(&self, name: &str) -> Result<Value, BrokerError> {
+        const ATTRIBUTES: [(&str, &str); 7] = [
+            ("address", "address"),
+            ("routingType", "routing-type"),
+            ("durable", "durable"),
+            ("exclusive", "exclusive"),
+            ("purgeOnNoConsumers", "purge-on-no-consumers"),
+            ("lastValueKey", "last-value-key"),
+            ("ringSize", "ring-size"),
+        ];
+        let asking = ATTRIBUTES.map(|(attribute, key)| async move {
+            let value = self.management.attribute(format!("queue.{name}"), attribute).await?;
+            let value = value.map_err(|reason| unavailable(format!("queue {name} cannot be looked at: {reason}")))?;
+            Ok::<_, BrokerError>((key.to_owned(), value))
+        });
+        Ok(Value::Object(futures::future::try_join_all(asking).await?.into_iter().collect()))
     }
 
     /// The queues that hold messages.
@@ -128,7 +149,8 @@ impl Queues {
             // A queue that is not there holds nothing.
             Ok(answer.ok().and_then(|value| number(&value)).unwrap_or(0))
         };
-        Ok(count("messageCount").await? > 0 && count("consumerCount").await? == 0)
+        // Most of the time there is a consumer, and one question is enough.
+        Ok(count("consumerCount").await? == 0 && count("messageCount").await? > 0)
     }
 }
 

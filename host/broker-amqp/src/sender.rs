@@ -14,7 +14,7 @@ use fe2o3_amqp::types::messaging::{
 };
 use maxhost_broker::{BrokerError, MessageId as Id, Permanent, Transient};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::connection::{ANSWER, Line, Pause, Session};
 use crate::error::unavailable;
@@ -101,10 +101,14 @@ async fn run(line: Line, mut jobs: mpsc::Receiver<Job>) {
         pause.wait().await;
         match attach(&line).await {
             Ok((session, sender)) => {
-                pause = Pause::none();
+                let begun = Instant::now();
                 match serve(session, sender, &mut jobs).await {
                     Some(error) => tracing::debug!(%error, "the link for sending was lost"),
                     None => return,
+                }
+                // A link that is lost as soon as it is attached is no better than none.
+                if begun.elapsed() > Duration::from_secs(1) {
+                    pause = Pause::none();
                 }
             }
             Err(BrokerError::Permanent(Permanent::Closed)) => return,
