@@ -150,6 +150,7 @@ codes! {
     FileNotFound = "file-not-found", NotFound, "correct the name: there is no such file or folder";
     FileUnreadable = "file-unreadable", Refused, "check what the file is and that you may read it";
     HostUnreachable = "host-unreachable", Unavailable, "start it with `maxhost run`, or name it with --endpoint";
+    HostNotFound = "host-not-found", NotFound, "list the hosts of the cluster with `maxhost host list`";
     HostStopping = "host-stopping", Unavailable, "try again when the host is up";
     Overloaded = "overloaded", Unavailable, "try again later, or raise the limit that the message names";
     Timeout = "timeout", Unavailable, "try again, or wait longer with --timeout";

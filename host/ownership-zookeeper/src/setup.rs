@@ -49,7 +49,7 @@ async fn make(options: &ZooKeeperOptions, new: &Cluster) -> Result<bool, Ownersh
     within(limit, client.mkdir(&options.address.folder, &persistent)).await?;
     drop(client);
     let client: Client = connect(options, &options.address.folder, None).await?;
-    for folder in [nodes::HOSTS, nodes::OWNERS, nodes::DEMAND, nodes::DATABASES] {
+    for folder in [nodes::HOSTS, nodes::OWNERS, nodes::DEMAND, nodes::DATABASES, nodes::DRAINING] {
         within(limit, client.mkdir(folder, &persistent)).await?;
     }
     within(limit, async {

@@ -2,6 +2,7 @@
 //! `access.rs` whether its caller may.
 
 mod attach;
+mod cluster;
 mod network;
 mod show;
 
@@ -15,9 +16,9 @@ use tokio::sync::oneshot;
 
 use crate::access::{self, Action, Subject};
 use crate::api::{
-    self, ApiResult, Arguments, Caller, FinishedClientId, FlowDetail, FlowEvents, FlowFilter, FlowPage, FlowPhase,
-    FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges, NodeInfoView, ParametersView, PartyView,
-    StartFlow, Started,
+    self, ApiResult, Arguments, Caller, ClusterHost, ClusterStatus, FinishedClientId, FlowDetail, FlowEvents,
+    FlowFilter, FlowPage, FlowPhase, FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges,
+    NodeInfoView, ParametersView, PartyView, StartFlow, Started, Whereabouts,
 };
 use crate::error::{no_flow, quarantined, unanswered};
 use crate::host::Host;
@@ -511,6 +512,31 @@ impl HostApi for Host {
     async fn status(&self, caller: &Caller) -> ApiResult<HostStatus> {
         access::check(caller, Action::Status, &Subject::default())?;
         self.host_status().await
+    }
+
+    async fn hosts(&self, caller: &Caller) -> ApiResult<Vec<ClusterHost>> {
+        access::check(caller, Action::ClusterStatus, &Subject::default())?;
+        self.cluster_hosts().await
+    }
+
+    async fn set_draining(&self, caller: &Caller, host: &str, draining: bool) -> ApiResult<ClusterHost> {
+        access::check(caller, Action::DrainHost, &Subject::default())?;
+        self.ask_to_drain(host, draining).await
+    }
+
+    async fn whereabouts(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Whereabouts>> {
+        access::check(caller, Action::ClusterStatus, &Subject::default())?;
+        let mut found = match filter {
+            Some(name) => vec![self.whereabouts_of(&*self.resolve(caller, name)?)],
+            None => self.all_whereabouts(),
+        };
+        found.retain(|found| caller.rights.see(&found.identity));
+        Ok(found)
+    }
+
+    async fn cluster_status(&self, caller: &Caller) -> ApiResult<ClusterStatus> {
+        access::check(caller, Action::ClusterStatus, &Subject::default())?;
+        self.cluster_at_a_glance().await
     }
 }
 
