@@ -32,7 +32,11 @@ fi
 if [[ ! -e /usr/share/java/zookeeper.jar || ! -e /usr/share/java/netty-all.jar ]] || ! command -v java >/dev/null; then
     packages+=(libzookeeper-java default-jre-headless)
 fi
-# So do the tests of the database on PostgreSQL. The package would make a database and start a server for it: not here.
+# Those of the AMQP broker fetch Apache Artemis with Maven and run it.
+if ! command -v mvn >/dev/null || ! command -v java >/dev/null; then
+    packages+=(maven default-jre-headless)
+fi
+# The tests of the database on PostgreSQL start servers, too. The package would make a database and start a server for it: not here.
 if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     packages+=(postgresql)
     if [[ $(id -u) == 0 && ! -e /etc/postgresql-common/createcluster.conf ]]; then

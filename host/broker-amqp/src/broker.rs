@@ -1,0 +1,167 @@
+//! The broker as hosts see it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use maxhost_broker::{BacklogNotices, Broker, BrokerError, Consumer, Credit, Message, Permanent, QueueName, Transient};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::checks;
+use crate::connection::Line;
+use crate::consumer::{AmqpConsumer, Budget};
+use crate::error::unavailable;
+use crate::management::Management;
+use crate::notices::{AmqpNotices, Bells};
+use crate::options::AmqpOptions;
+use crate::queues::Queues;
+use crate::sender::{Letter, NotSent, Post};
+
+/// How long the broker may take to answer before it is left.
+const LAST: Duration = Duration::from_secs(2);
+
+/// A broker that speaks AMQP 1.0. Cloning gives another handle to the same connections.
+#[derive(Clone)]
+pub struct AmqpBroker {
+    shared: Arc<Shared>,
+}
+
+/// What consumers and listeners use of it.
+pub(crate) struct Shared {
+    pub options: Arc<AmqpOptions>,
+    /// The connection for consuming.
+    pub consuming: Line,
+    pub queues: Arc<Queues>,
+    pub bells: Arc<Bells>,
+    pub budget: Arc<Budget>,
+    pub closed: watch::Sender<bool>,
+    post: Arc<Post>,
+}
+
+impl fmt::Debug for AmqpBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AmqpBroker").field("address", &self.shared.options.address).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The tasks of the connections end.
+        self.closed.send_replace(true);
+    }
+}
+
+impl AmqpBroker {
+    /// Connects, and checks that the broker keeps what is put into it.
+    ///
+    /// A connection that is lost later is made again for as long as it takes, and consumers go on by themselves.
+    ///
+    /// # Errors
+    /// [`Permanent::Refused`] says what has to be changed; [`Transient::Unavailable`] if no server answers.
+    pub async fn open(options: AmqpOptions) -> Result<AmqpBroker, BrokerError> {
+        options.check()?;
+        let options = Arc::new(options);
+        let closed = watch::Sender::new(false);
+        let result = AmqpBroker::open_lines(Arc::clone(&options), &closed).await;
+        if result.is_err() {
+            closed.send_replace(true);
+        }
+        let (consuming, queues, post) = result?;
+        let bells = Arc::new(Bells::default());
+        tokio::spawn(Arc::clone(&bells).run(Arc::clone(&queues), Arc::clone(&post), closed.subscribe()));
+        let budget = Arc::default();
+        Ok(AmqpBroker { shared: Arc::new(Shared { options, consuming, queues, bells, budget, closed, post }) })
+    }
+
+    async fn open_lines(
+        options: Arc<AmqpOptions>,
+        closed: &watch::Sender<bool>,
+    ) -> Result<(Line, Arc<Queues>, Arc<Post>), BrokerError> {
+        let sending = Line::open(Arc::clone(&options), "maxhost-send", closed.subscribe()).await?;
+        let management = Management::new(sending.clone());
+        checks::check(&management).await?;
+        let queues = Arc::new(Queues::new(management, sending.clone()));
+        queues.ensure_notices().await?;
+        let post = Arc::new(Post::new(sending, options.sending_bytes));
+        let consuming = Line::open(options, "maxhost-consume", closed.subscribe()).await?;
+        Ok((consuming, queues, post))
+    }
+}
+
+impl Shared {
+    pub async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
+        let holding = self.queues.holding().await?;
+        Ok(holding.into_iter().filter(|queue| queue.consumers == 0).map(|queue| queue.name).collect())
+    }
+
+    fn check_open(&self) -> Result<(), BrokerError> {
+        match *self.closed.borrow() {
+            true => Err(Permanent::Closed.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for AmqpBroker {
+    async fn send(&self, queue: &QueueName, message: Message, within: Duration) -> Result<(), BrokerError> {
+        let Shared { options, queues, bells, post, .. } = &*self.shared;
+        self.shared.check_open()?;
+        let (bytes, limit) = (message.body.len(), options.max_message_bytes);
+        if bytes > limit {
+            return Err(Permanent::TooLarge { bytes, limit }.into());
+        }
+        let deadline = Instant::now() + within;
+        let ensured = tokio::time::timeout_at(deadline, queues.ensure(queue)).await;
+        ensured.unwrap_or_else(|_| Err(Transient::TimedOut.into()))?;
+        let letter = Letter { to: queue.to_string(), id: Some(message.id), notice_of: None, body: message.body };
+        match post.send(letter, deadline.saturating_duration_since(Instant::now())).await {
+            Ok(()) => {
+                bells.sent(queue);
+                Ok(())
+            }
+            Err(NotSent::NotTaken(reason)) => {
+                queues.forget(queue);
+                Err(unavailable(format!("the broker did not take a message for {queue}: {reason}")))
+            }
+            Err(NotSent::Error(error)) => {
+                if !matches!(error, BrokerError::Transient(Transient::TimedOut)) {
+                    queues.forget(queue);
+                }
+                self.shared.check_open()?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn consume(&self, queue: &QueueName, credit: Credit) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.shared.check_open()?;
+        Ok(Box::new(AmqpConsumer::attach(Arc::clone(&self.shared), queue.clone(), credit).await?))
+    }
+
+    async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
+        self.shared.check_open()?;
+        self.shared.waiting().await
+    }
+
+    async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError> {
+        self.shared.check_open()?;
+        Ok(Box::new(AmqpNotices::listen(Arc::clone(&self.shared)).await?))
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.shared.options.max_message_bytes
+    }
+
+    async fn close(&self) {
+        // One question and answer, so that acknowledgements that were given get out before the connection ends.
+        if let Ok(session) = self.shared.consuming.session(LAST).await {
+            session.end().await;
+        }
+        self.shared.closed.send_replace(true);
+        self.shared.consuming.is_closed().await;
+        self.shared.post.is_closed().await;
+    }
+}

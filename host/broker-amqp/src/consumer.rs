@@ -1,0 +1,384 @@
+//! Consuming one queue, on a session of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use fe2o3_amqp::link::RecvError;
+use fe2o3_amqp::link::delivery::DeliveryInfo;
+use fe2o3_amqp::link::receiver::CreditMode;
+use fe2o3_amqp::types::messaging::{Body, MessageId as AmqpId, Source};
+use fe2o3_amqp::types::primitives::{Symbol, Value as AmqpAny};
+use fe2o3_amqp::{Receiver, ReceiverDisposer};
+use maxhost_broker::{Acks, BrokerError, Consumer, Credit, Delivery, Message, MessageId, Permanent, QueueName, Tag};
+use maxhost_model::SecureHash;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::broker::Shared;
+use crate::connection::{ANSWER, Session, becomes_true};
+use crate::error::unavailable;
+
+/// Messages that are asked for ahead at most, whatever the credit: what they have in bytes is known only when they come.
+const AHEAD: usize = 16;
+
+/// Bytes that the consumers of a host have in hand.
+#[derive(Debug, Default)]
+pub(crate) struct Budget(AtomicUsize);
+
+/// The share of one message.
+#[derive(Debug)]
+struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Share {
+    fn take(budget: &Arc<Budget>, bytes: usize) -> Share {
+        budget.0.fetch_add(bytes, Ordering::Relaxed);
+        Share { budget: Arc::clone(budget), bytes }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// An attachment to a queue, which is made again when it is lost.
+pub(crate) struct AmqpConsumer {
+    shared: Arc<Shared>,
+    queue: QueueName,
+    credit: Credit,
+    in_hand: Arc<InHand>,
+    link: Option<Link>,
+    attaching: Attaching,
+}
+
+/// A link, as long as it lasts.
+struct Link {
+    session: Session,
+    receiver: Receiver,
+    /// What came and was not given out yet.
+    ready: VecDeque<Received>,
+    /// What a message is thought to have in bytes: the largest that came lately.
+    typical: usize,
+}
+
+struct Received {
+    info: DeliveryInfo,
+    message: Message,
+    share: Share,
+}
+
+/// What was given out and not acknowledged, shared with whoever acknowledges.
+#[derive(Default)]
+struct InHand {
+    state: Mutex<State>,
+    acknowledged: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None`: there is no link, and nothing that was given out can be acknowledged.
+    disposer: Option<ReceiverDisposer>,
+    deliveries: HashMap<Tag, (DeliveryInfo, Share)>,
+    bytes: usize,
+    /// The first tag of this link, and the next one.
+    first: u64,
+    next: u64,
+}
+
+impl State {
+    fn begin(&mut self, disposer: ReceiverDisposer) {
+        self.disposer = Some(disposer);
+    }
+
+    /// Forgets what was given out: the broker delivers it again.
+    fn end(&mut self) {
+        *self = State { first: self.next, next: self.next, ..State::default() };
+    }
+
+    /// Whether one more delivery may be given out. The bytes of that one do not count yet: a message that is larger
+    /// than the whole credit must come, too.
+    fn has_room(&self, credit: Credit) -> bool {
+        self.deliveries.len() < credit.messages as usize && (self.bytes < credit.bytes || self.deliveries.is_empty())
+    }
+
+    fn give(&mut self, received: Received) -> Delivery {
+        let tag = Tag(self.next);
+        self.next += 1;
+        self.bytes += received.share.bytes;
+        self.deliveries.insert(tag, (received.info, received.share));
+        Delivery { tag, message: received.message }
+    }
+
+    fn remove(&mut self, tag: Tag) {
+        if let Some((_, share)) = self.deliveries.remove(&tag) {
+            self.bytes -= share.bytes;
+        }
+    }
+}
+
+impl AmqpConsumer {
+    /// Attaches to a queue, which is made if there is none.
+    pub async fn attach(shared: Arc<Shared>, queue: QueueName, credit: Credit) -> Result<AmqpConsumer, BrokerError> {
+        let credit = Credit { messages: credit.messages.max(1), ..credit };
+        let (in_hand, attaching) = (Arc::default(), Attaching::default());
+        let mut consumer = AmqpConsumer { shared, queue, credit, in_hand, link: None, attaching };
+        consumer.attach_again().await?;
+        Ok(consumer)
+    }
+
+    async fn attach_again(&mut self) -> Result<(), BrokerError> {
+        let attached = self.attaching.attach(&self.shared, self.queue.as_str(), Some(&self.queue)).await;
+        let (session, receiver) = attached.inspect_err(|_| self.shared.queues.forget(&self.queue))?;
+        self.in_hand.state.lock().begin(receiver.disposer());
+        let typical = (self.credit.bytes / 2).clamp(1, self.shared.options.max_message_bytes);
+        self.link = Some(Link { session, receiver, ready: VecDeque::new(), typical });
+        Ok(())
+    }
+
+    /// The link is gone; what was given out and not acknowledged comes again.
+    fn lost(&mut self, error: BrokerError) -> BrokerError {
+        self.in_hand.state.lock().end();
+        self.shared.queues.forget(&self.queue);
+        self.link = None;
+        error
+    }
+
+    async fn deliver(&mut self) -> Result<Delivery, BrokerError> {
+        if self.link.is_none() {
+            self.attach_again().await?;
+        }
+        let in_hand = Arc::clone(&self.in_hand);
+        loop {
+            let acknowledged = in_hand.acknowledged.notified();
+            let Some(link) = self.link.as_mut() else { return Err(unavailable("the link to the queue was lost")) };
+            {
+                let mut state = in_hand.state.lock();
+                if state.has_room(self.credit)
+                    && let Some(received) = link.ready.pop_front()
+                {
+                    return Ok(state.give(received));
+                }
+            }
+            if let Err(error) = link.grant(&in_hand, self.credit, &self.shared).await {
+                return Err(self.lost(error));
+            }
+            tokio::select! {
+                received = link.receiver.recv::<Body<AmqpAny>>() => {
+                    if let Err(error) = link.take(received, &self.queue, &self.shared) {
+                        return Err(self.lost(error));
+                    }
+                }
+                () = acknowledged => {}
+                error = link.session.ended() => return Err(self.lost(error)),
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Lets the broker send as much as there is room for.
+    async fn grant(&mut self, in_hand: &InHand, credit: Credit, shared: &Shared) -> Result<(), BrokerError> {
+        let (held, bytes) = {
+            let state = in_hand.state.lock();
+            let ready: usize = self.ready.iter().map(|received| received.share.bytes).sum();
+            (state.deliveries.len() + self.ready.len(), state.bytes + ready)
+        };
+        let by_bytes = credit.bytes.saturating_sub(bytes).div_ceil(self.typical);
+        let is_full = shared.budget.0.load(Ordering::Relaxed) >= shared.options.receiving_bytes;
+        let wanted = match held {
+            0 => {
+                if is_full {
+                    1
+                } else {
+                    by_bytes.max(1)
+                }
+            }
+            _ if is_full => 0,
+            _ => by_bytes,
+        };
+        let room = (credit.messages as usize).saturating_sub(held);
+        let wanted = u32::try_from(wanted.min(room).min(AHEAD)).unwrap_or(1);
+        let granted = self.receiver.credit();
+        // Not for every message: half of what may come must have come.
+        if wanted > granted && granted <= wanted / 2 {
+            self.receiver.set_credit(wanted).await.map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        received: Result<fe2o3_amqp::Delivery<Body<AmqpAny>>, RecvError>,
+        queue: &QueueName,
+        shared: &Shared,
+    ) -> Result<(), BrokerError> {
+        let (info, message) = match received {
+            Ok(delivery) => {
+                let (info, message) = delivery.into_parts();
+                let id = message.properties.and_then(|properties| properties.message_id);
+                (info, read(id, message.body))
+            }
+            // The receiver refuses what it does not understand, and says so.
+            Err(RecvError::MessageDecode(error)) => (error.info, read(None, Body::Empty)),
+            Err(error) => return Err(unavailable(error)),
+        };
+        tracing::trace!(%queue, ?message, "a message came");
+        let bytes = message.bytes();
+        self.typical = bytes.max(self.typical / 4 * 3).max(1);
+        self.ready.push_back(Received { info, message, share: Share::take(&shared.budget, bytes) });
+        Ok(())
+    }
+}
+
+/// A message as hosts send it; of anything else, as much as can be told, for the receiver to refuse.
+fn read(id: Option<AmqpId>, body: Body<AmqpAny>) -> Message {
+    let body = match body {
+        Body::Data(parts) => {
+            let mut parts = parts.into_inner().into_iter().map(|part| part.0.into_vec());
+            match (parts.next(), parts.next()) {
+                (None, _) => Bytes::new(),
+                (Some(only), None) => Bytes::from(only),
+                (Some(first), Some(second)) => {
+                    let mut all = BytesMut::from(&first[..]);
+                    all.extend_from_slice(&second);
+                    parts.for_each(|part| all.extend_from_slice(&part));
+                    all.freeze()
+                }
+            }
+        }
+        _ => Bytes::new(),
+    };
+    let id = match id {
+        Some(AmqpId::Binary(id)) => <[u8; 16]>::try_from(id.as_slice()).ok(),
+        _ => None,
+    };
+    let id = id.unwrap_or_else(|| {
+        let mut id = [0; 16];
+        id.copy_from_slice(&SecureHash::of(&body).as_bytes()[..16]);
+        id
+    });
+    Message { id: MessageId(id), body }
+}
+
+/// Attaches a receiver, in a task of its own: whoever waits for it may give up again and again, and it is done all the same.
+#[derive(Debug, Default)]
+pub(crate) struct Attaching(Option<JoinHandle<Result<(Session, Receiver), BrokerError>>>);
+
+impl Attaching {
+    /// A receiver without credit on a session of its own. A queue of an identity is made sure of first.
+    pub async fn attach(
+        &mut self,
+        shared: &Arc<Shared>,
+        address: &str,
+        queue: Option<&QueueName>,
+    ) -> Result<(Session, Receiver), BrokerError> {
+        let task = self.0.get_or_insert_with(|| {
+            let (shared, address, queue) = (Arc::clone(shared), address.to_owned(), queue.cloned());
+            tokio::spawn(async move {
+                match queue {
+                    Some(queue) => shared.queues.ensure(&queue).await?,
+                    None => shared.queues.ensure_notices().await?,
+                }
+                let mut session = shared.consuming.session(ANSWER).await?;
+                let receiver = receiver(&mut session, &address).await?;
+                Ok((session, receiver))
+            })
+        });
+        let attached = task.await;
+        self.0 = None;
+        attached.map_err(unavailable)?
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// Attaches a receiver without credit.
+async fn receiver(session: &mut Session, address: &str) -> Result<Receiver, BrokerError> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    // The capability, so that an address is never taken for one that has a copy for each consumer.
+    let source = Source::builder().address(address).capabilities(vec![Symbol::from("queue")]).build();
+    let attaching = Receiver::builder()
+        .name(format!("{address}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
+        .source(source)
+        .credit_mode(CreditMode::Manual)
+        .attach(&mut session.handle);
+    match timeout(ANSWER, attaching).await {
+        Ok(Ok(receiver)) => Ok(receiver),
+        Ok(Err(error)) => Err(unavailable(format!("the queue {address} cannot be consumed: {error}"))),
+        Err(_) => Err(unavailable("the broker does not answer")),
+    }
+}
+
+/// Detaches in order, so that acknowledgements that are on their way arrive first.
+pub(crate) async fn detach(receiver: Receiver, session: Session) {
+    match timeout(ANSWER, receiver.close()).await {
+        Ok(Ok(())) => {}
+        // It may be gone with its connection.
+        outcome => tracing::debug!(?outcome, "a link was not closed in order"),
+    }
+    session.end().await;
+}
+
+#[async_trait]
+impl Consumer for AmqpConsumer {
+    async fn next(&mut self) -> Result<Delivery, BrokerError> {
+        let mut closed = self.shared.closed.subscribe();
+        tokio::select! {
+            biased;
+            () = becomes_true(&mut closed) => Err(Permanent::Closed.into()),
+            delivery = self.deliver() => delivery,
+        }
+    }
+
+    fn acks(&self) -> Arc<dyn Acks> {
+        Arc::clone(&self.in_hand) as Arc<dyn Acks>
+    }
+}
+
+impl Drop for AmqpConsumer {
+    fn drop(&mut self) {
+        self.in_hand.state.lock().end();
+        let Some(Link { session, receiver, .. }) = self.link.take() else { return };
+        let (shared, queue) = (Arc::clone(&self.shared), self.queue.clone());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                detach(receiver, session).await;
+                shared.bells.left(queue);
+            });
+        }
+    }
+}
+
+#[async_trait]
+impl Acks for InHand {
+    async fn ack(&self, tag: Tag) -> Result<(), BrokerError> {
+        let (info, disposer) = {
+            let state = self.state.lock();
+            let Some(disposer) = &state.disposer else { return Err(Permanent::Detached.into()) };
+            match state.deliveries.get(&tag) {
+                Some((info, _)) => (info.clone(), disposer.clone()),
+                None if tag.0 < state.first => return Err(Permanent::Detached.into()),
+                None => return Ok(()),
+            }
+        };
+        disposer.accept(info).await.map_err(|_| Permanent::Detached)?;
+        self.state.lock().remove(tag);
+        self.acknowledged.notify_one();
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+//! Opening connections: TCP without delay, TLS by our own stream, SASL, and a look at what the broker says of itself.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use fe2o3_amqp::Connection;
+use fe2o3_amqp::connection::ConnectionHandle;
+use fe2o3_amqp::sasl_profile::SaslProfile;
+use maxhost_broker::BrokerError;
+use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::error::{of_io, of_open, refused, unavailable};
+use crate::open_frame::{Opening, Told};
+use crate::options::{AmqpOptions, Tls};
+
+/// How long one server may take until a connection to it is open.
+const OPEN: Duration = Duration::from_secs(10);
+
+/// Opens a connection to the first server that answers; `name` tells connections of the host apart.
+pub(crate) async fn connect(options: &AmqpOptions, name: &str) -> Result<ConnectionHandle<()>, BrokerError> {
+    let mut failed = None;
+    for (server, port) in &options.address.servers {
+        let opened = match tokio::time::timeout(OPEN, open(options, server, *port, name)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(unavailable(format!("{server}:{port} did not answer within {OPEN:?}"))),
+        };
+        match opened {
+            Ok(connection) => return Ok(connection),
+            // What is refused tells more than what cannot be reached.
+            Err(error) if failed.as_ref().is_none_or(BrokerError::is_transient) => failed = Some(error),
+            Err(_) => {}
+        }
+    }
+    Err(failed.unwrap_or_else(|| refused("its address names no server")))
+}
+
+async fn open(options: &AmqpOptions, server: &str, port: u16, name: &str) -> Result<ConnectionHandle<()>, BrokerError> {
+    let unreachable = |error: io::Error| unavailable(io::Error::new(error.kind(), format!("{server}:{port}: {error}")));
+    let tcp = TcpStream::connect((server, port)).await.map_err(unreachable)?;
+    // Without it, a small frame waits for the answer to the one before it.
+    tcp.set_nodelay(true).map_err(unreachable)?;
+    let stream = match &options.tls {
+        None => Stream::Plain(tcp),
+        Some(tls) => {
+            let name = ServerName::try_from(server.to_owned())
+                .map_err(|_| refused(format!("'{server}' is no name that a certificate can have")))?;
+            let connector = TlsConnector::from(client_config(tls)?);
+            Stream::Tls(Box::new(connector.connect(name, tcp).await.map_err(of_handshake)?))
+        }
+    };
+    let opening = Arc::new(Mutex::new(Opening::default()));
+    let profile = match &options.credentials {
+        None => SaslProfile::Anonymous,
+        Some(credentials) => SaslProfile::Plain {
+            username: credentials.user.clone(),
+            password: credentials.password.as_str().to_owned(),
+        },
+    };
+    let idle = u32::try_from(options.idle_timeout.as_millis()).unwrap_or(u32::MAX);
+    let connection = Connection::builder()
+        .container_id(name)
+        .scheme("amqp")
+        .hostname(server)
+        .channel_max(u16::MAX)
+        .idle_time_out(idle)
+        .sasl_profile(profile)
+        .open_with_stream(Watched { stream, opening: Arc::clone(&opening) })
+        .await
+        .map_err(of_open)?;
+    let told = opening.lock().told();
+    check_idle_timeout(told, options.session_timeout)?;
+    Ok(connection)
+}
+
+/// A host that hangs must lose its consumers before others may take its identities.
+fn check_idle_timeout(told: Option<Told>, session_timeout: Option<Duration>) -> Result<(), BrokerError> {
+    let (Some(told), Some(session_timeout)) = (told, session_timeout) else { return Ok(()) };
+    let set = "set amqpIdleTimeout of the broker's acceptor";
+    match told.idle_timeout {
+        None => Err(refused(format!("it never takes its queues from a host that hangs: {set}"))),
+        // A peer waits twice as long as it says (OASIS AMQP 1.0, part 2, section 2.4.5).
+        Some(idle) if idle * 2 > session_timeout => Err(refused(format!(
+            "it takes its queues from a host that hangs after {:?}, which is more than the session timeout of the \
+             ownership service, {session_timeout:?}: {set}",
+            idle * 2
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, BrokerError> {
+    let unreadable = |what: &str| refused(format!("{what} cannot be read: it must be in PEM"));
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(tls.authorities.as_bytes()) {
+        let certificate = certificate.map_err(|_| unreadable("the certificate of its authority"))?;
+        roots.add(certificate).map_err(|_| unreadable("the certificate of its authority"))?;
+    }
+    if roots.is_empty() {
+        return Err(unreadable("the certificate of its authority"));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unavailable)?
+        .with_root_certificates(roots);
+    let config = match &tls.identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+            let chain = chain.map_err(|_| unreadable("the host's certificate"))?;
+            let key =
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| unreadable("the host's private key"))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| refused(format!("the host's certificate and key do not fit: {error}")))?
+        }
+    };
+    Ok(Arc::new(config))
+}
+
+fn of_handshake(error: io::Error) -> BrokerError {
+    of_io(&error).unwrap_or_else(|| unavailable(error))
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A stream that looks at what the broker says when the connection is opened.
+#[derive(Debug)]
+struct Watched {
+    stream: Stream,
+    opening: Arc<Mutex<Opening>>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if let Poll::Ready(Ok(())) = read {
+            self.opening.lock().see(&buf.filled()[before..]);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

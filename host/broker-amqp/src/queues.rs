@@ -1,0 +1,192 @@
+//! The queues of the broker: made by whoever first names them, and looked at before anything is entrusted to them.
+
+use std::collections::HashSet;
+
+use maxhost_broker::{BrokerError, QueueName};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::connection::Line;
+use crate::error::{refused, unavailable};
+use crate::management::Management;
+
+/// Names that are remembered; with more than that, all are asked for again.
+const REMEMBERED: usize = 100_000;
+/// Queues that are listed at once: a page of all queues of a large broker has taken more memory than it had.
+const PAGE: usize = 100;
+/// Queues that hold messages, as many as are told at once.
+const TOLD: usize = 10_000;
+/// Where notices of backlogs are put: the newest for each queue stays.
+pub(crate) const NOTICES: &str = "maxhost.wake";
+/// The property of a notice that says which queue it is about.
+pub(crate) const NOTICE_OF: &str = "id";
+
+/// Makes sure of queues, and lists those that hold messages.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    management: Management,
+    line: Line,
+    known: Mutex<Known>,
+}
+
+/// Queues that were found right on one connection: on the next, the broker may be another one.
+#[derive(Debug, Default)]
+struct Known {
+    connection: Option<u64>,
+    names: HashSet<QueueName>,
+}
+
+/// A queue with messages.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    pub name: QueueName,
+    pub consumers: u64,
+}
+
+impl Queues {
+    /// Asks by way of this connection.
+    pub fn new(management: Management, line: Line) -> Queues {
+        Queues { management, line, known: Mutex::default() }
+    }
+
+    /// Makes the queue if there is none, and checks that it keeps what is put into it.
+    ///
+    /// # Errors
+    /// [`maxhost_broker::Permanent::Refused`] if it would lose messages or give them to several consumers.
+    pub async fn ensure(&self, name: &QueueName) -> Result<(), BrokerError> {
+        let connection = self.line.number();
+        {
+            let known = self.known.lock();
+            if known.connection == connection && known.names.contains(name) {
+                return Ok(());
+            }
+        }
+        self.make(name.as_str(), json!({ "exclusive": true })).await?;
+        let mut known = self.known.lock();
+        if known.connection != connection || known.names.len() >= REMEMBERED {
+            *known = Known { connection, names: HashSet::new() };
+        }
+        known.names.insert(name.clone());
+        Ok(())
+    }
+
+    /// Has the queue looked at again before it is used the next time.
+    pub fn forget(&self, name: &QueueName) {
+        self.known.lock().names.remove(name);
+    }
+
+    /// The same as [`Queues::ensure`], for the queue of the notices.
+    pub async fn ensure_notices(&self) -> Result<(), BrokerError> {
+        self.make(NOTICES, json!({ "exclusive": false, "last-value-key": NOTICE_OF })).await
+    }
+
+    async fn make(&self, name: &str, particular: Value) -> Result<(), BrokerError> {
+        let mut wanted = json!({
+            "name": name, "address": name, "routing-type": "ANYCAST", "durable": true, "max-consumers": -1,
+            "auto-delete": false, "auto-create-address": true, "purge-on-no-consumers": false,
+        });
+        if let (Some(wanted), Value::Object(particular)) = (wanted.as_object_mut(), particular) {
+            wanted.extend(particular);
+        }
+        // With `true`, it is no error if the queue is there already.
+        let answer = self.management.call("broker", "createQueue", json!([wanted.to_string(), true])).await?;
+        let made = match answer {
+            Ok(Value::String(made)) => serde_json::from_str::<Value>(&made).map_err(unavailable)?,
+            Ok(other) => return Err(refused(format!("what it says of queue {name} is not understood: {other}"))),
+            Err(reason) => return Err(refused(format!("it does not make the queue {name}: {reason}"))),
+        };
+        // A queue that was there already has not been looked at: what is told of it is what was asked for, without a number.
+        let made = if made["id"].is_null() { self.found(name).await? } else { made };
+        check(name, &wanted, &made)
+    }
+
+    /// What a queue is that was there already, in the words of its configuration.
+    async fn found(&self, name: &str) -> Result<Value, BrokerError> {
+        const ATTRIBUTES: [(&str, &str); 7] = [
+            ("address", "address"),
+            ("routingType", "routing-type"),
+            ("durable", "durable"),
+            ("exclusive", "exclusive"),
+            ("purgeOnNoConsumers", "purge-on-no-consumers"),
+            ("lastValueKey", "last-value-key"),
+            ("ringSize", "ring-size"),
+        ];
+        let asking = ATTRIBUTES.map(|(attribute, key)| async move {
+            let value = self.management.attribute(format!("queue.{name}"), attribute).await?;
+            let value = value.map_err(|reason| unavailable(format!("queue {name} cannot be looked at: {reason}")))?;
+            Ok::<_, BrokerError>((key.to_owned(), value))
+        });
+        Ok(Value::Object(futures::future::try_join_all(asking).await?.into_iter().collect()))
+    }
+
+    /// The queues that hold messages.
+    pub async fn holding(&self) -> Result<Vec<Holding>, BrokerError> {
+        let filter = json!({ "field": "MESSAGE_COUNT", "operation": "GREATER_THAN", "value": "0" }).to_string();
+        let mut found = Vec::new();
+        for page in 1..=TOLD / PAGE {
+            let arguments = json!([filter, page, PAGE]);
+            let answer = self.management.call("broker", "listQueues", arguments).await?;
+            let text = answer.map_err(|reason| unavailable(format!("the queues cannot be listed: {reason}")))?;
+            let listed: Value = serde_json::from_str(text.as_str().unwrap_or_default()).map_err(unavailable)?;
+            let rows = listed["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+            // Others' queues do not concern us.
+            found.extend(rows.iter().filter_map(|row| {
+                let name = row["name"].as_str()?.parse().ok()?;
+                Some(Holding { name, consumers: number(&row["consumerCount"])? })
+            }));
+            if rows.len() < PAGE {
+                break;
+            }
+        }
+        found.retain(|queue| queue.name.as_str() != NOTICES);
+        Ok(found)
+    }
+
+    /// Whether a queue holds messages and nobody consumes it.
+    pub async fn is_waiting(&self, name: &QueueName) -> Result<bool, BrokerError> {
+        let count = async |what| -> Result<u64, BrokerError> {
+            let answer = self.management.attribute(format!("queue.{name}"), what).await?;
+            // A queue that is not there holds nothing.
+            Ok(answer.ok().and_then(|value| number(&value)).unwrap_or(0))
+        };
+        // Most of the time there is a consumer, and one question is enough.
+        Ok(count("consumerCount").await? == 0 && count("messageCount").await? > 0)
+    }
+}
+
+/// A number, which the broker may have written as text.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// Whether a queue is as it must be.
+fn check(name: &str, wanted: &Value, made: &Value) -> Result<(), BrokerError> {
+    let told = |key: &str| match &made[key] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let differs = |key: &str| told(key) != wanted[key].as_str().map_or_else(|| wanted[key].to_string(), str::to_owned);
+    let remedy = "remove the queue when it is empty, and it is made anew";
+    let is_bad = |what: &str| Err(refused(format!("queue {name} {what}: {remedy}")));
+    if differs("address") {
+        return is_bad("is bound to another address");
+    }
+    if differs("routing-type") {
+        return is_bad("is not of routing type ANYCAST, so messages may be lost or come to several consumers");
+    }
+    if differs("durable") {
+        return is_bad("is not durable, so the broker loses its messages when it stops");
+    }
+    if differs("exclusive") {
+        return is_bad("is not exclusive, so two hosts may consume it at once");
+    }
+    if differs("purge-on-no-consumers") {
+        return is_bad("loses its messages when nobody consumes it");
+    }
+    if differs("last-value-key") && wanted["last-value-key"].is_null()
+        || made["ring-size"].as_i64().is_some_and(|size| size >= 0)
+    {
+        return is_bad("drops older messages for newer ones");
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Sending: one link for all destinations, which names the queue in each message (OASIS AMQP 1.0 Anonymous Terminus).
+//!
+//! One task owns the link. What has been sent waits for the broker's answer in a task of its own, which holds the message's
+//! share of the bytes that may be on their way. All of them end when the link goes, and it goes with its session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fe2o3_amqp::Sender;
+use fe2o3_amqp::link::SendError;
+use fe2o3_amqp::types::messaging::{
+    ApplicationProperties, Data, Header, Message, MessageId, Outcome, Properties, Target,
+};
+use maxhost_broker::{BrokerError, MessageId as Id, Permanent, Transient};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use crate::connection::{ANSWER, Line, Pause, Session};
+use crate::error::unavailable;
+use crate::management::text_of;
+use crate::queues::NOTICE_OF;
+
+/// Messages that wait for the link.
+const WAITING: usize = 1024;
+/// Bytes on their way are counted in pieces of this size, because a semaphore counts no further than 32 bits.
+const PIECE: usize = 1024;
+
+/// What is sent.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    /// The queue.
+    pub to: String,
+    /// By which the receiver knows it again.
+    pub id: Option<Id>,
+    /// Which queue a notice is about.
+    pub notice_of: Option<String>,
+    pub body: Bytes,
+}
+
+/// Why a letter was not sent.
+#[derive(Debug)]
+pub(crate) enum NotSent {
+    /// The broker does not take it: the queue may be gone.
+    NotTaken(String),
+    Error(BrokerError),
+}
+
+#[derive(Debug)]
+struct Job {
+    letter: Letter,
+    permit: OwnedSemaphorePermit,
+    reply: oneshot::Sender<Result<(), NotSent>>,
+}
+
+/// Sends by way of one connection.
+#[derive(Debug)]
+pub(crate) struct Post {
+    line: Line,
+    jobs: mpsc::Sender<Job>,
+    on_their_way: Arc<Semaphore>,
+    pieces: u32,
+}
+
+impl Post {
+    /// Sends by way of this connection; so many bytes at once, or one message.
+    pub fn new(line: Line, bytes: usize) -> Post {
+        let (jobs, asked) = mpsc::channel(WAITING);
+        tokio::spawn(run(line.clone(), asked));
+        let pieces = u32::try_from(bytes / PIECE).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
+        Post { line, jobs, on_their_way: Arc::new(Semaphore::new(pieces as usize)), pieces }
+    }
+
+    /// Waits until the connection is closed for good.
+    pub async fn is_closed(&self) {
+        self.line.is_closed().await;
+    }
+
+    /// Sends a letter and waits until the broker has it, or until this time has passed.
+    pub async fn send(&self, letter: Letter, within: Duration) -> Result<(), NotSent> {
+        let closed = || NotSent::Error(Permanent::Closed.into());
+        let sending = async {
+            let pieces = u32::try_from(letter.body.len() / PIECE + 1).unwrap_or(u32::MAX).min(self.pieces);
+            let room = Arc::clone(&self.on_their_way).acquire_many_owned(pieces).await;
+            let permit = room.map_err(|_| closed())?;
+            let (reply, answer) = oneshot::channel();
+            self.jobs.send(Job { letter, permit, reply }).await.map_err(|_| closed())?;
+            answer.await.unwrap_or_else(|_| Err(NotSent::Error(self.line.trouble())))
+        };
+        match timeout(within, sending).await {
+            Ok(sent) => sent,
+            Err(_) if self.line.is_down() => Err(NotSent::Error(self.line.trouble())),
+            Err(_) => Err(NotSent::Error(Transient::TimedOut.into())),
+        }
+    }
+}
+
+async fn run(line: Line, mut jobs: mpsc::Receiver<Job>) {
+    let mut pause = Pause::none();
+    loop {
+        pause.wait().await;
+        match attach(&line).await {
+            Ok((session, sender)) => {
+                let begun = Instant::now();
+                match serve(session, sender, &mut jobs).await {
+                    Some(error) => tracing::debug!(%error, "the link for sending was lost"),
+                    None => return,
+                }
+                // A link that is lost as soon as it is attached is no better than none.
+                if begun.elapsed() > Duration::from_secs(1) {
+                    pause = Pause::none();
+                }
+            }
+            Err(BrokerError::Permanent(Permanent::Closed)) => return,
+            Err(error) => {
+                tracing::debug!(%error, "the link for sending cannot be attached");
+            }
+        }
+        if jobs.is_closed() && jobs.is_empty() {
+            return;
+        }
+    }
+}
+
+async fn attach(line: &Line) -> Result<(Session, Sender), BrokerError> {
+    let mut session = line.session(ANSWER).await?;
+    let attaching = Sender::builder().name("post").target(Target::builder().build()).attach(&mut session.handle);
+    match timeout(ANSWER, attaching).await {
+        Ok(Ok(sender)) => Ok((session, sender)),
+        Ok(Err(error)) => Err(unavailable(error)),
+        Err(_) => Err(unavailable("the broker does not answer")),
+    }
+}
+
+/// Sends until the link is lost; `None` if nobody will send any more.
+async fn serve(mut session: Session, mut sender: Sender, jobs: &mut mpsc::Receiver<Job>) -> Option<BrokerError> {
+    loop {
+        let job = tokio::select! {
+            job = jobs.recv() => job,
+            error = session.ended() => return Some(error),
+        };
+        let Some(Job { letter, permit, reply }) = job else {
+            drop(sender);
+            session.end().await;
+            return None;
+        };
+        // Nobody waits for it any more, and it was told that the message may not have been taken.
+        if reply.is_closed() {
+            continue;
+        }
+        let sending = tokio::select! {
+            sending = sender.send_batchable(message(letter)) => sending,
+            error = session.ended() => {
+                let _ = reply.send(Err(NotSent::Error(error.clone())));
+                return Some(error);
+            }
+        };
+        match sending {
+            Ok(settled) => drop(tokio::spawn(async move {
+                let outcome = outcome(settled.await);
+                drop(permit);
+                let _ = reply.send(outcome);
+            })),
+            Err(error) => {
+                let error = unavailable(error);
+                let _ = reply.send(Err(NotSent::Error(error.clone())));
+                return Some(error);
+            }
+        }
+    }
+}
+
+fn message(letter: Letter) -> Message<Data> {
+    let mut message = Message::builder()
+        .header(Header { durable: true, ..Header::default() })
+        .properties(Properties {
+            message_id: letter.id.map(|id| MessageId::Binary(id.0.to_vec().into())),
+            to: Some(letter.to),
+            ..Properties::default()
+        })
+        .data(Data(Vec::from(letter.body).into()))
+        .build();
+    if let Some(queue) = letter.notice_of {
+        message.application_properties = Some(ApplicationProperties::builder().insert(NOTICE_OF, queue).build());
+    }
+    message
+}
+
+fn outcome(settled: Result<Outcome, SendError>) -> Result<(), NotSent> {
+    match settled {
+        Ok(Outcome::Accepted(_)) => Ok(()),
+        Ok(Outcome::Rejected(rejected)) => Err(NotSent::NotTaken(text_of(rejected.error))),
+        Ok(_) => Err(NotSent::NotTaken("it was given back".to_owned())),
+        Err(error) => Err(NotSent::Error(unavailable(error))),
+    }
+}

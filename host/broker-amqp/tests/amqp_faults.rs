@@ -1,0 +1,194 @@
+//! What happens when the broker or the line to it fails: real processes, killed and stopped, and a line that is cut.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use maxhost_broker::{Broker, BrokerError, Transient};
+use maxhost_broker_amqp::AmqpOptions;
+use maxhost_broker_amqp::test_servers::{Artemis, Line, Proxy};
+use tokio::time::Instant;
+
+use support::{CREDIT, in_time, message, next_surely, number_of, open, queue, receive, send, send_surely, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_broker_has_what_it_confirmed_and_consumers_go_on() {
+    const QUEUES: u32 = 4;
+    let mut artemis = Artemis::start().await;
+    let broker = open(artemis.options()).await;
+    let ended = Arc::new(AtomicBool::new(false));
+    let confirmed: Arc<Vec<AtomicU32>> = Arc::new((0..QUEUES).map(|_| AtomicU32::new(0)).collect());
+    let name = |q: u32| queue(&format!("killed-{q}"));
+    let mut senders = tokio::task::JoinSet::new();
+    for q in 0..QUEUES {
+        let (broker, ended, confirmed) = (broker.clone(), Arc::clone(&ended), Arc::clone(&confirmed));
+        senders.spawn(async move {
+            let mut number = 0;
+            while !ended.load(Ordering::Relaxed) {
+                send_surely(&broker, &name(q), message(number)).await;
+                number += 1;
+                confirmed[q as usize].store(number, Ordering::Relaxed);
+            }
+        });
+    }
+    // One queue is consumed all the time; what is acknowledged may come again after a kill, but nothing is left out.
+    let (taken, mut consumer) = (Arc::new(AtomicU32::new(0)), broker.consume(&name(0), CREDIT).await.unwrap());
+    let consuming = {
+        let taken = Arc::clone(&taken);
+        tokio::spawn(async move {
+            loop {
+                let delivery = next_surely(&mut *consumer).await;
+                let (number, expected) = (number_of(&delivery.message), taken.load(Ordering::Relaxed));
+                assert!(number <= expected, "{expected} was left out, {number} came");
+                taken.store(expected.max(number + 1), Ordering::Relaxed);
+                // It is refused if the broker was killed meanwhile.
+                let _ = consumer.acks().ack(delivery.tag).await;
+            }
+        })
+    };
+    for _ in 0..2 {
+        let least = 100 + confirmed.iter().map(|count| count.load(Ordering::Relaxed)).max().unwrap();
+        until("messages pass", async || {
+            confirmed.iter().chain([&*taken]).all(|count| count.load(Ordering::Relaxed) > least)
+        })
+        .await;
+        artemis.kill();
+        artemis.restart().await;
+    }
+    let least = 50 + confirmed.iter().map(|count| count.load(Ordering::Relaxed)).max().unwrap();
+    until("messages pass again", async || confirmed.iter().all(|count| count.load(Ordering::Relaxed) > least)).await;
+    ended.store(true, Ordering::Relaxed);
+    while let Some(sender) = senders.join_next().await {
+        sender.unwrap();
+    }
+    until("everything was taken", async || {
+        assert!(!consuming.is_finished(), "the consumer failed");
+        taken.load(Ordering::Relaxed) >= confirmed[0].load(Ordering::Relaxed)
+    })
+    .await;
+    consuming.abort();
+    // Of the queues that nobody consumed, everything is there and in order. What was sent again is there twice.
+    for q in 1..QUEUES {
+        let mut consumer = broker.consume(&name(q), CREDIT).await.unwrap();
+        let mut expected = 0;
+        while expected < confirmed[q as usize].load(Ordering::Relaxed) {
+            let delivery = in_time("a message comes", consumer.next()).await.unwrap();
+            let number = number_of(&delivery.message);
+            assert!(number <= expected, "{expected} of queue {q} is gone, {number} came");
+            expected = expected.max(number + 1);
+            consumer.acks().ack(delivery.tag).await.unwrap();
+        }
+    }
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_hangs_is_noticed_and_one_that_was_wiped_is_used_again() {
+    let mut artemis = Artemis::start().await;
+    let options = AmqpOptions { idle_timeout: Duration::from_secs(3), ..artemis.options() };
+    let broker = open(options).await;
+    let (one, two) = (queue("one"), queue("two"));
+    send(&broker, &one, message(0)).await;
+    let mut consumer = broker.consume(&one, CREDIT).await.unwrap();
+    receive(&mut *consumer, 0..1).await;
+    artemis.pause();
+    let begun = Instant::now();
+    // A send ends at its deadline, whatever the broker does.
+    let error = broker.send(&one, message(1), Duration::from_millis(300)).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Transient(Transient::TimedOut)), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // One with more time ends when the connection is given up, or soon after. The consumer is told, too.
+    let (sent, told) = in_time("the broker is given up", async {
+        tokio::join!(broker.send(&one, message(2), Duration::from_secs(8)), consumer.next())
+    })
+    .await;
+    assert!(sent.unwrap_err().is_transient());
+    assert!(told.unwrap_err().is_transient());
+    artemis.resume();
+    send_surely(&broker, &one, message(3)).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&3) {
+        let delivery = next_surely(&mut *consumer).await;
+        seen.push(number_of(&delivery.message));
+        let _ = consumer.acks().ack(delivery.tag).await;
+    }
+    // What was given up may have been taken: that is why it must be known again.
+    assert!(seen.is_sorted() && !seen.contains(&0), "{seen:?}");
+    // A broker that has lost everything, its queues too.
+    send(&broker, &two, message(4)).await;
+    artemis.kill();
+    artemis.wipe();
+    artemis.restart().await;
+    send_surely(&broker, &one, message(5)).await;
+    send_surely(&broker, &two, message(6)).await;
+    let delivery = next_surely(&mut *consumer).await;
+    assert_eq!(delivery.message, message(5));
+    let mut consumer = broker.consume(&two, CREDIT).await.unwrap();
+    receive(&mut *consumer, 6..7).await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_is_cut_ends_every_send_and_loses_nothing_that_was_confirmed() {
+    const SENDERS: u32 = 6;
+    const CUTS: u64 = 8;
+    let seed = std::process::id();
+    println!("seed {seed}");
+    let artemis = Artemis::start().await;
+    let proxy = Proxy::to(artemis.address()).await;
+    let broker =
+        open(AmqpOptions { idle_timeout: Duration::from_secs(3), ..Artemis::options_at(proxy.address()) }).await;
+    let ended = Arc::new(AtomicBool::new(false));
+    let within = Duration::from_secs(2);
+    let mut senders = tokio::task::JoinSet::new();
+    for s in 0..SENDERS {
+        let (broker, ended) = (broker.clone(), Arc::clone(&ended));
+        senders.spawn(async move {
+            let (mut number, mut failed) = (0, 0);
+            while !ended.load(Ordering::Relaxed) || failed == 0 && number < 10_000 {
+                let begun = Instant::now();
+                let sent = broker.send(&queue(&format!("cut-{s}")), message(number), within).await;
+                assert!(begun.elapsed() < within + Duration::from_secs(5), "a send took {:?}", begun.elapsed());
+                match sent {
+                    Ok(()) => number += 1,
+                    Err(BrokerError::Transient(_)) => failed += 1,
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            (s, number, failed)
+        });
+    }
+    for cut in 0..CUTS {
+        let pause = 150 + (u64::from(seed) * 7919 + cut * 104_729) % 250;
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        // Every fourth time the line is silent first.
+        let accepted = proxy.accepted();
+        if cut % 4 == 3 {
+            proxy.set(Line::Silent);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        proxy.cut().await;
+        until("the connections are made again", async || proxy.accepted() >= accepted + 2).await;
+    }
+    ended.store(true, Ordering::Relaxed);
+    let mut failures = 0;
+    while let Some(sent) = senders.join_next().await {
+        let (s, confirmed, failed) = sent.unwrap();
+        failures += failed;
+        let mut consumer = broker.consume(&queue(&format!("cut-{s}")), CREDIT).await.unwrap();
+        let mut expected = 0;
+        while expected < confirmed {
+            let delivery = next_surely(&mut *consumer).await;
+            let number = number_of(&delivery.message);
+            assert!(number <= expected, "{expected} of sender {s} is gone, {number} came");
+            expected = expected.max(number + 1);
+            let _ = consumer.acks().ack(delivery.tag).await;
+        }
+    }
+    println!("{failures} sends failed");
+    assert!(failures > 0, "no send was hit");
+    broker.close().await;
+}
