@@ -147,7 +147,10 @@ pub fn of_ownership(sharing: &Sharing, error: OwnershipError) -> Problem {
 }
 
 /// Connects to the broker, for messages of up to so many bytes.
-async fn open_broker(sharing: &Sharing, largest: usize) -> Result<Arc<dyn Broker>, Problem> {
+///
+/// # Errors
+/// It cannot be reached, or would lose messages.
+pub async fn open_broker(sharing: &Sharing, largest: usize) -> Result<Arc<dyn Broker>, Problem> {
     let BrokerAccess { address, password, tls } = &sharing.broker;
     let mut options = AmqpOptions::new(address.clone());
     options.max_message_bytes = largest;

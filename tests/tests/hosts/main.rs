@@ -4,8 +4,6 @@
 
 mod cluster;
 
-
-
 use maxhost_tests::{ALICE, BOB, CAROL, Host, cli, eventually};
 use serde_json::json;
 
@@ -54,7 +52,8 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
     assert_eq!((result(&a, &ping).await, result(&b, &pong).await), (json!({"rounds": 5}), json!({"rounds": 5})));
     assert_eq!(cluster.owner("max-b", "Alice").as_deref(), Some("max-a"));
     let hosts = cluster.ask("max-b", &["host", "list"]);
-    let shown: Vec<_> = hosts.iter().map(|host| (host["host"].as_str().unwrap(), host["state"].as_str().unwrap())).collect();
+    let shown: Vec<_> =
+        hosts.iter().map(|host| (host["host"].as_str().unwrap(), host["state"].as_str().unwrap())).collect();
     assert_eq!(shown, [("max-a", "up"), ("max-b", "up")]);
     let status = &cluster.ask("max-a", &["cluster", "status"])[0];
     for part in ["broker", "store", "ownership"] {
@@ -129,5 +128,4 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
     let refused = cli::answer(other.command("max-c", &["run"]), None);
     let error = refused.fails(4, "ownership-refused");
     assert!(error["message"].as_str().unwrap().contains("another network"), "{error}");
-
 }

@@ -304,7 +304,7 @@ impl Host {
                 while let Some(summary) = remembered.next_if(|summary| summary.flow_id.row() > record.row) {
                     flows.extend(Some(summary).filter(&fits));
                 }
-                let summary = self.summary(&record);
+                let summary = self.parts.summary(&record);
                 flows.extend(Some(summary).filter(&fits).filter(|summary| may_see(summary, record.user.as_deref())));
             }
             if last {
@@ -359,7 +359,7 @@ impl HostApi for Host {
         let (started, watch) = self.begin(caller, request, true).await?;
         // The flow is durable already: that its events cannot be had is no failure of its start.
         let events = match watch {
-            Some(watch) => Ok(self.follow_new(watch)),
+            Some(watch) => Ok(self.follow_new(started.flow_id, watch)),
             None => self.attach_to(started.flow_id, 0).await,
         };
         Ok((started, events))
@@ -395,7 +395,7 @@ impl HostApi for Host {
         self.check_flow(caller, Action::KillFlow, flow).await?;
         // A flow whose first commit is on its way is not in the database yet: looked for in memory first, so that it is
         // found in one of the two.
-        let running = self.running(flow);
+        let running = self.parts.running(flow);
         let owner = match (self.record(flow).await?, running) {
             (Some(record), _) if record.state.is_live() => record.identity,
             (Some(_), _) => return Ok(false),

@@ -175,7 +175,9 @@ impl Config {
         let away = address.servers.iter().find(|(server, _)| !is_local(server));
         if let (Some((server, _)), false) = (away, address.encrypted) {
             let text = format!("{server} is not on this machine, and the connection would not be encrypted");
-            return Err(self.wrong("broker.url", text).remedy("write it as amqps://, and name its authorities in broker.ca"));
+            return Err(self
+                .wrong("broker.url", text)
+                .remedy("write it as amqps://, and name its authorities in broker.ca"));
         }
         let tls = self.certificates("broker", broker)?;
         if address.encrypted != tls.is_some() {
