@@ -44,7 +44,9 @@ pub struct Failure {
 }
 
 impl End {
-    fn of(flow: &pb::Flow) -> End {
+    /// As the answer of the host tells it; nothing of it if the flow has not ended.
+    #[must_use]
+    pub fn of(flow: &pb::Flow) -> End {
         let (result, error) = match &flow.end {
             Some(pb::flow::End::Result(payload)) => (Some(value(payload)), None),
             Some(pb::flow::End::Error(error)) => (None, Some(Failure::of(error))),

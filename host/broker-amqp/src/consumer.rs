@@ -26,6 +26,9 @@ use crate::error::unavailable;
 /// Messages that are asked for ahead at most, whatever the credit: what they have in bytes is known only when they come.
 const AHEAD: usize = 16;
 
+/// What a message of the largest size may have beside its body, in bytes.
+const BESIDES: usize = 64 * 1024;
+
 /// Bytes that the consumers of a host have in hand.
 #[derive(Debug, Default)]
 pub(crate) struct Budget(AtomicUsize);
@@ -58,6 +61,8 @@ pub(crate) struct AmqpConsumer {
     in_hand: Arc<InHand>,
     link: Option<Link>,
     attaching: Attaching,
+    /// A message came that is too large. Messages are asked for one by one, until it is clear which it is.
+    searching: bool,
 }
 
 /// A link, as long as it lasts.
@@ -130,7 +135,7 @@ impl AmqpConsumer {
     pub async fn attach(shared: Arc<Shared>, queue: QueueName, credit: Credit) -> Result<AmqpConsumer, BrokerError> {
         let credit = Credit { messages: credit.messages.max(1), ..credit };
         let (in_hand, attaching) = (Arc::default(), Attaching::default());
-        let mut consumer = AmqpConsumer { shared, queue, credit, in_hand, link: None, attaching };
+        let mut consumer = AmqpConsumer { shared, queue, credit, in_hand, link: None, attaching, searching: false };
         consumer.attach_again().await?;
         Ok(consumer)
     }
@@ -152,6 +157,26 @@ impl AmqpConsumer {
         error
     }
 
+    /// A message is too large to be received. The broker has no filter by size, so all are given back and asked for one by one;
+    /// what comes alone and is too large is removed.
+    fn too_large(&mut self, bytes: u64) -> BrokerError {
+        let is_alone = self.in_hand.state.lock().deliveries.is_empty();
+        if let Some(Link { session, receiver, ready, .. }) = self.link.take() {
+            let removes = self.searching && is_alone && ready.is_empty();
+            let (shared, queue) = (Arc::clone(&self.shared), self.queue.clone());
+            self.attaching.begin(&self.shared, self.queue.as_str(), Some(&self.queue), async move {
+                detach(receiver, session).await;
+                match removes {
+                    true => shared.queues.remove_first(&queue, bytes).await,
+                    false => Ok(()),
+                }
+            });
+            self.searching = !removes;
+        }
+        let (queue, limit) = (&self.queue, self.shared.options.max_message_bytes);
+        self.lost(unavailable(format!("{queue} has a message of over {limit} bytes, which is removed")))
+    }
+
     async fn deliver(&mut self) -> Result<Delivery, BrokerError> {
         if self.link.is_none() {
             self.attach_again().await?;
@@ -168,11 +193,14 @@ impl AmqpConsumer {
                     return Ok(state.give(received));
                 }
             }
-            if let Err(error) = link.grant(&in_hand, self.credit, &self.shared).await {
+            if let Err(error) = link.grant(&in_hand, self.credit, self.searching, &self.shared).await {
                 return Err(self.lost(error));
             }
             tokio::select! {
                 received = link.receiver.recv::<Body<AmqpAny>>() => {
+                    if let Err(RecvError::MessageSizeExceeded(error)) = &received {
+                        return Err(self.too_large(error.size));
+                    }
                     if let Err(error) = link.take(received, &self.queue, &self.shared) {
                         return Err(self.lost(error));
                     }
@@ -186,14 +214,20 @@ impl AmqpConsumer {
 
 impl Link {
     /// Lets the broker send as much as there is room for.
-    async fn grant(&mut self, in_hand: &InHand, credit: Credit, shared: &Shared) -> Result<(), BrokerError> {
+    async fn grant(
+        &mut self,
+        in_hand: &InHand,
+        credit: Credit,
+        one_by_one: bool,
+        shared: &Shared,
+    ) -> Result<(), BrokerError> {
         let (held, bytes) = {
             let state = in_hand.state.lock();
             let ready: usize = self.ready.iter().map(|received| received.share.bytes).sum();
             (state.deliveries.len() + self.ready.len(), state.bytes + ready)
         };
         let by_bytes = credit.bytes.saturating_sub(bytes).div_ceil(self.typical);
-        let is_full = shared.budget.0.load(Ordering::Relaxed) >= shared.options.receiving_bytes;
+        let is_full = one_by_one || shared.budget.0.load(Ordering::Relaxed) >= shared.options.receiving_bytes;
         let wanted = match held {
             0 => {
                 if is_full {
@@ -281,21 +315,36 @@ impl Attaching {
         address: &str,
         queue: Option<&QueueName>,
     ) -> Result<(Session, Receiver), BrokerError> {
-        let task = self.0.get_or_insert_with(|| {
-            let (shared, address, queue) = (Arc::clone(shared), address.to_owned(), queue.cloned());
-            tokio::spawn(async move {
-                match queue {
-                    Some(queue) => shared.queues.ensure(&queue).await?,
-                    None => shared.queues.ensure_notices().await?,
-                }
-                let mut session = shared.consuming.session(ANSWER).await?;
-                let receiver = receiver(&mut session, &address).await?;
-                Ok((session, receiver))
-            })
-        });
-        let attached = task.await;
+        if self.0.is_none() {
+            self.begin(shared, address, queue, async { Ok(()) });
+        }
+        let attached = match &mut self.0 {
+            Some(task) => task.await.map_err(unavailable),
+            None => Err(unavailable("nothing is attached")),
+        };
         self.0 = None;
-        attached.map_err(unavailable)?
+        attached?
+    }
+
+    /// Begins to attach, after something else.
+    fn begin(
+        &mut self,
+        shared: &Arc<Shared>,
+        address: &str,
+        queue: Option<&QueueName>,
+        before: impl Future<Output = Result<(), BrokerError>> + Send + 'static,
+    ) {
+        let (shared, address, queue) = (Arc::clone(shared), address.to_owned(), queue.cloned());
+        self.0 = Some(tokio::spawn(async move {
+            before.await?;
+            match queue {
+                Some(queue) => shared.queues.ensure(&queue).await?,
+                None => shared.queues.ensure_notices().await?,
+            }
+            let mut session = shared.consuming.session(ANSWER).await?;
+            let receiver = receiver(&mut session, &address, shared.options.max_message_bytes + BESIDES).await?;
+            Ok((session, receiver))
+        }));
     }
 }
 
@@ -308,7 +357,7 @@ impl Drop for Attaching {
 }
 
 /// Attaches a receiver without credit.
-async fn receiver(session: &mut Session, address: &str) -> Result<Receiver, BrokerError> {
+async fn receiver(session: &mut Session, address: &str, largest: usize) -> Result<Receiver, BrokerError> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     // The capability, so that an address is never taken for one that has a copy for each consumer.
     let source = Source::builder().address(address).capabilities(vec![Symbol::from("queue")]).build();
@@ -316,6 +365,7 @@ async fn receiver(session: &mut Session, address: &str) -> Result<Receiver, Brok
         .name(format!("{address}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
         .source(source)
         .credit_mode(CreditMode::Manual)
+        .max_message_size(largest as u64)
         .attach(&mut session.handle);
     match timeout(ANSWER, attaching).await {
         Ok(Ok(receiver)) => Ok(receiver),

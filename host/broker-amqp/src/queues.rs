@@ -100,6 +100,34 @@ impl Queues {
         check(name, &wanted, &made)
     }
 
+    /// Removes the first message of a queue, which is too large for any host, and says so in the log. Nobody else may consume
+    /// the queue meanwhile, or the first message might be another one.
+    pub async fn remove_first(&self, name: &QueueName, bytes: u64) -> Result<(), BrokerError> {
+        let object = format!("queue.{name}");
+        let refuse =
+            |reason: &str| unavailable(format!("a message of {name} that is too large cannot be removed: {reason}"));
+        let is_alone = async || -> Result<(), BrokerError> {
+            let consumers = self.management.attribute(object.as_str(), "consumerCount").await?;
+            match consumers.ok().as_ref().and_then(number) {
+                Some(0) => Ok(()),
+                _ => Err(refuse("somebody else consumes the queue")),
+            }
+        };
+        is_alone().await?;
+        let first = self.management.call(&object, "peekFirstMessageAsJSON", json!([])).await?;
+        let first = first.ok().and_then(|first| serde_json::from_str::<Value>(first.as_str()?).ok());
+        let Some(id) = first.and_then(|first| first["messageID"].as_u64()) else { return Err(refuse("it is gone")) };
+        is_alone().await?;
+        match self.management.call(&object, "removeMessage", json!([id])).await? {
+            Ok(Value::Bool(true)) => {
+                tracing::warn!(target: "audit", event = "message-refused", cause = "too-large", queue = %name, bytes);
+                Ok(())
+            }
+            Ok(_) => Err(refuse("it is gone")),
+            Err(reason) => Err(refuse(&reason)),
+        }
+    }
+
     /// What a queue is that was there already, in the words of its configuration.
     async fn found(&self, name: &str) -> Result<Value, BrokerError> {
         const ATTRIBUTES: [(&str, &str); 7] = [

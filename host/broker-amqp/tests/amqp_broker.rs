@@ -7,7 +7,9 @@ mod support;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use fe2o3_amqp::connection::ConnectionHandle;
 use fe2o3_amqp::sasl_profile::SaslProfile;
+use fe2o3_amqp::session::SessionHandle;
 use fe2o3_amqp::types::messaging::{AmqpValue, Message as AmqpMessage, Target};
 use fe2o3_amqp::types::primitives::Symbol;
 use fe2o3_amqp::{Connection, Sender, Session};
@@ -18,7 +20,8 @@ use maxhost_broker_amqp::{Address, AmqpBroker, AmqpOptions, Credentials};
 use tokio::sync::OnceCell;
 
 use support::{
-    A_WHILE, CREDIT, DEADLINE, in_time, message, number_of, open, queue, reason, receive, send, sized, until,
+    A_WHILE, CREDIT, DEADLINE, in_time, message, next_surely, number_of, open, queue, reason, receive, send, sized,
+    until,
 };
 
 /// Queues that somebody made by hand, and not as hosts do.
@@ -93,12 +96,8 @@ async fn a_queue_that_would_lose_messages_is_refused_and_costs_the_others_nothin
     broker.close().await;
 }
 
-#[tokio::test]
-async fn messages_that_no_host_has_sent_are_given_out_to_be_refused() {
-    let artemis = artemis().await;
-    let broker = open(artemis.options()).await;
-    let queue = queue("foreign messages");
-    send(&broker, &queue, message(0)).await;
+/// A client that is none of ours, with a link for sending to a queue.
+async fn foreign(artemis: &Artemis, queue: &QueueName) -> (ConnectionHandle<()>, SessionHandle<()>, Sender) {
     let mut connection = Connection::builder()
         .container_id("foreign")
         .sasl_profile(SaslProfile::Plain { username: Artemis::USER.to_owned(), password: Artemis::PASSWORD.to_owned() })
@@ -107,7 +106,52 @@ async fn messages_that_no_host_has_sent_are_given_out_to_be_refused() {
         .unwrap();
     let mut session = Session::begin(&mut connection).await.unwrap();
     let target = Target::builder().address(queue.as_str()).capabilities(vec![Symbol::from("queue")]).build();
-    let mut sender = Sender::builder().name("foreign").target(target).attach(&mut session).await.unwrap();
+    let sender = Sender::builder().name("foreign").target(target).attach(&mut session).await.unwrap();
+    (connection, session, sender)
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_removed_and_holds_up_nothing() {
+    const LIMIT: usize = 200_000;
+    let artemis = artemis().await;
+    let broker = open(AmqpOptions { max_message_bytes: LIMIT, ..artemis.options() }).await;
+    let queue = queue("too large");
+    let (mut connection, _session, mut sender) = foreign(artemis, &queue).await;
+    let large = |byte: u8| AmqpMessage::builder().data(vec![byte; 5 * LIMIT]).build();
+    for number in 0..4 {
+        send(&broker, &queue, message(number)).await;
+        if number % 2 == 0 {
+            sender.send(large(number as u8)).await.unwrap();
+        }
+    }
+    connection.close().await.unwrap();
+    let mut consumer = broker.consume(&queue, CREDIT).await.unwrap();
+    let mut taken = Vec::new();
+    while taken.last() != Some(&3) {
+        let delivery = next_surely(&mut *consumer).await;
+        taken.push(number_of(&delivery.message));
+        assert_eq!(delivery.message, message(*taken.last().unwrap()));
+        // It is refused if the link was lost by then.
+        let _ = consumer.acks().ack(delivery.tag).await;
+    }
+    taken.dedup();
+    assert_eq!(taken, [0, 1, 2, 3]);
+    // Nothing is left, and nothing of it comes back.
+    drop(consumer);
+    let operator = open(artemis.options()).await;
+    let mut consumer = operator.consume(&queue, CREDIT).await.unwrap();
+    assert!(tokio::time::timeout(A_WHILE, consumer.next()).await.is_err());
+    broker.close().await;
+    operator.close().await;
+}
+
+#[tokio::test]
+async fn messages_that_no_host_has_sent_are_given_out_to_be_refused() {
+    let artemis = artemis().await;
+    let broker = open(artemis.options()).await;
+    let queue = queue("foreign messages");
+    send(&broker, &queue, message(0)).await;
+    let (mut connection, _session, mut sender) = foreign(artemis, &queue).await;
     sender.send("text").await.unwrap();
     sender.send(AmqpMessage::builder().body(AmqpValue(7_u64)).build()).await.unwrap();
     sender.send(AmqpMessage::builder().data(b"bytes".to_vec()).build()).await.unwrap();
@@ -251,6 +295,33 @@ async fn consumers_together_keep_to_what_the_host_allows() {
     }
     broker.close().await;
     sender.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_messages_survive_consumers_that_leave_in_the_middle_of_one() {
+    const COUNT: u32 = 6;
+    const SIZE: usize = 4 << 20;
+    let artemis = artemis().await;
+    let broker = open(artemis.options()).await;
+    let queue = queue("large and left");
+    for number in 0..COUNT {
+        send(&broker, &queue, sized(number, SIZE)).await;
+    }
+    for round in 0..20 {
+        let mut consumer = broker.consume(&queue, CREDIT).await.unwrap();
+        let patience = Duration::from_millis(round * 3);
+        if let Ok(first) = tokio::time::timeout(patience, consumer.next()).await {
+            assert_eq!(number_of(&first.unwrap().message), 0, "in round {round}");
+        }
+    }
+    let mut consumer = broker.consume(&queue, CREDIT).await.unwrap();
+    for number in 0..COUNT {
+        let delivery = in_time("a message comes", consumer.next()).await.unwrap();
+        assert_eq!(number_of(&delivery.message), number);
+        assert_eq!(delivery.message, sized(number, SIZE));
+        consumer.acks().ack(delivery.tag).await.unwrap();
+    }
+    broker.close().await;
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
-//! What happens when the broker or the line to it fails: real processes, killed and stopped, and a line that is cut.
+//! What happens when the broker, the line to it, or another host fails: real processes, killed and stopped, and a line that
+//! is cut.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,7 +15,9 @@ use maxhost_broker_amqp::AmqpOptions;
 use maxhost_broker_amqp::test_servers::{Artemis, Line, Proxy};
 use tokio::time::Instant;
 
-use support::{CREDIT, in_time, message, next_surely, number_of, open, queue, receive, send, send_surely, until};
+use support::{
+    A_WHILE, CREDIT, in_time, message, next_surely, number_of, open, queue, receive, send, send_surely, until,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_broker_has_what_it_confirmed_and_consumers_go_on() {
@@ -190,5 +195,76 @@ async fn a_line_that_is_cut_ends_every_send_and_loses_nothing_that_was_confirmed
     }
     println!("{failures} sends failed");
     assert!(failures > 0, "no send was hit");
+    broker.close().await;
+}
+
+const BROKER: &str = "MAXHOST_TEST_AMQP_BROKER";
+
+/// The process that is stopped: has taken a message and not acknowledged it.
+#[tokio::test]
+#[ignore = "started by a_host_that_hangs_loses_its_queues_to_the_next"]
+async fn hanging_host() {
+    let Ok(address) = std::env::var(BROKER) else { return };
+    let broker = open(Artemis::options_at(address.parse().unwrap())).await;
+    let mut consumer = broker.consume(&queue("hanging"), CREDIT).await.unwrap();
+    let delivery = consumer.next().await.unwrap();
+    println!("taken {}", number_of(&delivery.message));
+    let mut input = String::new();
+    tokio::task::spawn_blocking(move || std::io::stdin().read_line(&mut input)).await.unwrap().unwrap();
+    // It learns by itself that its consumer is gone.
+    let acked = in_time("it is told", async {
+        loop {
+            match consumer.next().await {
+                Err(error) => break (consumer.acks().ack(delivery.tag).await, error),
+                Ok(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    println!("told {}", acked.0.is_err() && acked.1.is_transient());
+}
+
+/// The rest of the line that begins so.
+fn line(output: &mut impl BufRead, word: &str) -> String {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert!(output.read_line(&mut line).unwrap() > 0, "the process has ended");
+        if let Some((_, rest)) = line.split_once(word) {
+            return rest.trim().to_owned();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_hangs_loses_its_queues_to_the_next() {
+    let artemis = Artemis::start().await;
+    let broker = open(artemis.options()).await;
+    let queue = queue("hanging");
+    for number in 0..3 {
+        send(&broker, &queue, message(number)).await;
+    }
+    let mut process = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "hanging_host", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(BROKER, artemis.address().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(process.stdout.take().unwrap());
+    assert_eq!(line(&mut output, "taken "), "0");
+    let signal = |signal: &str| {
+        let id = process.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    };
+    // While it lives, nobody else gets anything.
+    let mut consumer = broker.consume(&queue, CREDIT).await.unwrap();
+    assert!(tokio::time::timeout(A_WHILE, consumer.next()).await.is_err());
+    signal("-STOP");
+    receive(&mut *consumer, 0..3).await;
+    signal("-CONT");
+    process.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+    assert_eq!(line(&mut output, "told "), "true");
+    assert!(process.wait().unwrap().success());
     broker.close().await;
 }

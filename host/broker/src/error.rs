@@ -116,7 +116,7 @@ impl From<BrokerError> for Problem {
                     .detail("queue", queue.to_string())
                     .detail("limit", limit.to_string()),
                 Transient::NoSpace(_) => Problem::new(Code::DiskFull, message),
-                Transient::Unavailable(_) => Problem::new(Code::StoreFailed, message),
+                Transient::Unavailable(_) => Problem::new(Code::BrokerUnavailable, message),
                 Transient::Overloaded => Problem::new(Code::Overloaded, message),
                 Transient::TimedOut => Problem::new(Code::Timeout, message),
             },
@@ -133,7 +133,7 @@ impl From<BrokerError> for Problem {
                 Permanent::Incompatible { found, supported, .. } => Problem::new(Code::StoreIncompatible, message)
                     .detail("found", found.to_string())
                     .detail("supported", supported.to_string()),
-                Permanent::Refused { .. } => Problem::new(Code::ConfigInvalid, message),
+                Permanent::Refused { .. } => Problem::new(Code::BrokerRefused, message),
                 Permanent::Detached => Problem::new(Code::Internal, message),
             },
         }

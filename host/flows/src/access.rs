@@ -85,6 +85,10 @@ actions! {
     NetworkMapFeed, false;
     /// See the host at a glance.
     Status, false;
+    /// See the hosts of the cluster, what they run, and how the cluster is.
+    ClusterStatus, false;
+    /// Have a host of the cluster give up what it runs.
+    DrainHost, false;
 }
 
 impl Action {

@@ -429,6 +429,83 @@ pub struct HostStatus {
     pub counters: BTreeMap<&'static str, u64>,
 }
 
+/// What a host of the cluster is doing: the `state` that commands and RPC clients are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// It runs identities.
+    Up,
+    /// It gives up what it runs and takes nothing more.
+    Draining,
+    /// It does not reach the ownership service. Only the host itself knows this of itself.
+    Suspended,
+}
+
+impl HostState {
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HostState::Up => "up",
+            HostState::Draining => "draining",
+            HostState::Suspended => "suspended",
+        }
+    }
+}
+
+/// A host of the cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterHost {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub state: HostState,
+    /// How many identities it owns.
+    pub identities: u64,
+    /// How many it may own at once.
+    pub slots: u64,
+    /// Since when it is in the cluster, in milliseconds since 1970.
+    pub since_ms: i64,
+}
+
+/// Which host runs an identity.
+#[derive(Debug, Clone)]
+pub struct Whereabouts {
+    /// X.500 name.
+    pub identity: String,
+    /// The name of the host that owns it; `None` while it sleeps.
+    pub host: Option<String>,
+    /// The epoch of its owner's claim.
+    pub epoch: Option<i64>,
+    /// What it is doing, as far as this host knows: of one that another host owns it is known that it is active.
+    pub phase: IdentityPhase,
+}
+
+/// Whether a part that the hosts share can be used.
+#[derive(Debug, Clone)]
+pub struct PartHealth {
+    /// It answers.
+    pub ok: bool,
+    /// What it is, or what is wrong with it.
+    pub detail: String,
+}
+
+/// The cluster at a glance.
+#[derive(Debug, Clone)]
+pub struct ClusterStatus {
+    /// Its hosts, by name.
+    pub hosts: Vec<ClusterHost>,
+    /// Identities: `owned` by a host, `asleep`, and `quarantined` on this host.
+    pub identities: BTreeMap<&'static str, u64>,
+    /// Slots that are wanted and that no host has given yet; `None` if that is not known.
+    pub demand: Option<u64>,
+    /// The broker.
+    pub broker: PartHealth,
+    /// The database.
+    pub store: PartHealth,
+    /// The ownership service.
+    pub ownership: PartHealth,
+}
+
 /// Everything the edges may ask.
 #[async_trait]
 pub trait HostApi: Send + Sync + 'static {
@@ -470,4 +547,12 @@ pub trait HostApi: Send + Sync + 'static {
     async fn network_parameters(&self, caller: &Caller) -> ApiResult<ParametersView>;
     /// The host at a glance.
     async fn status(&self, caller: &Caller) -> ApiResult<HostStatus>;
+    /// The hosts of the cluster, by name.
+    async fn hosts(&self, caller: &Caller) -> ApiResult<Vec<ClusterHost>>;
+    /// Asks a host to give up what it runs and take nothing more, or to take identities again.
+    async fn set_draining(&self, caller: &Caller, host: &str, draining: bool) -> ApiResult<ClusterHost>;
+    /// Which host runs each identity that a name or a part of one fits; `None`: all.
+    async fn whereabouts(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Whereabouts>>;
+    /// The cluster at a glance.
+    async fn cluster_status(&self, caller: &Caller) -> ApiResult<ClusterStatus>;
 }

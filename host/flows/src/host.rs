@@ -521,6 +521,7 @@ impl Host {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         if self.parts.membership.is_some() {
+            crate::supervisor::raise_last_demands(&self.parts).await;
             self.parts.ownership.close().await;
         }
         self.parts.placement.stop();

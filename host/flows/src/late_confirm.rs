@@ -19,7 +19,7 @@ use crate::arrival::{Arrival, confirmation};
 use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::outcomes::EndRecord;
-use crate::registry::IdentityEntry;
+use crate::registry::{Errand, IdentityEntry};
 use crate::router::AnswersLateConfirms;
 use crate::rules::{Rule, holds};
 use crate::spawner::Spawner;
@@ -132,6 +132,7 @@ struct Word {
 
 /// Tells a responder how its initiator has ended. Tried again until it is written, because the responder waits for it.
 async fn tell(answers: LateConfirms, owner: Arc<IdentityEntry>, word: Word) {
+    let _under_way = Errand::of(&owner);
     let mut tries = 0;
     // Under the claim that is known at each try: the identity may have been claimed anew meanwhile.
     while let Err(error) = try_to_tell(&answers, &owner, &word).await {

@@ -43,8 +43,21 @@ impl Marks {
         self.notify.notify_one();
     }
 
+    /// Takes the marks. That the identity is lost stays until its actor has gone: whoever takes the others does not look
+    /// after that.
     pub fn take(&self) -> Taken {
+        Taken(self.set.fetch_and(Mark::Lost as u8, Ordering::AcqRel))
+    }
+
+    /// Takes all of them, for an actor that goes or for one that has just claimed the identity: that it was lost before
+    /// concerns neither any more.
+    pub fn take_all(&self) -> Taken {
         Taken(self.set.swap(0, Ordering::AcqRel))
+    }
+
+    /// The identity is held from now on, so what was said of an earlier ownership is over.
+    pub fn is_held_anew(&self) {
+        self.set.fetch_and(!(Mark::Lost as u8), Ordering::AcqRel);
     }
 
     /// Whether a mark is set; it stays.
@@ -80,5 +93,18 @@ mod tests {
         let taken = marks.take();
         assert!(taken.has(Mark::Behind) && taken.has(Mark::Drain) && !taken.has(Mark::Refresh));
         assert!(!marks.any() && marks.wait().now_or_never().is_none());
+    }
+
+    #[test]
+    fn that_an_identity_is_lost_is_not_taken_along_with_something_else() {
+        let marks = Marks::default();
+        marks.set(Mark::Behind);
+        marks.set(Mark::Lost);
+        assert!(marks.take().has(Mark::Behind));
+        assert!(marks.has(Mark::Lost) && !marks.has(Mark::Behind));
+        marks.is_held_anew();
+        assert!(!marks.any());
+        marks.set(Mark::Lost);
+        assert!(marks.take_all().has(Mark::Lost) && !marks.any());
     }
 }

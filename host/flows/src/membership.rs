@@ -2,13 +2,15 @@
 //! until it is taken.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use maxhost_model::SecureHash;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// A destination that was sent to so long ago is rung for when its owner goes: he may have gone before he saw the message.
+/// A destination that was sent to so long ago is rung for once when its owner goes: he may have gone before he saw the
+/// message.
 const RECENT: Duration = Duration::from_secs(5);
 
 /// A host's part in a cluster.
@@ -19,6 +21,10 @@ pub(crate) struct Membership {
     sweep: Notify,
     rung: Mutex<HashSet<SecureHash>>,
     ring: Notify,
+    /// This host gives up what it runs and takes nothing more.
+    draining: AtomicBool,
+    /// A demand was told for which there was no room.
+    declined: AtomicBool,
     /// When messages were last sent to whom.
     sent: Mutex<HashMap<SecureHash, Instant>>,
 }
@@ -32,6 +38,8 @@ impl Membership {
             sweep: Notify::new(),
             rung: Mutex::default(),
             ring: Notify::new(),
+            draining: AtomicBool::new(false),
+            declined: AtomicBool::new(false),
             sent: Mutex::default(),
         }
     }
@@ -72,6 +80,33 @@ impl Membership {
         self.sweep.notified().await;
     }
 
+    /// There was no room for an identity that is wanted: when there is, it is looked for again.
+    pub fn decline(&self) {
+        self.declined.store(true, Ordering::Release);
+        self.held_changed();
+    }
+
+    /// Whether there was no room for somebody since the last time.
+    pub fn take_declined(&self) -> bool {
+        self.declined.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether this host gives up what it runs and takes nothing more.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether it does from now on.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Release);
+        self.held_changed();
+    }
+
+    /// How many more identities it takes, if it holds so many.
+    pub fn free_slots(&self, held: u32) -> u32 {
+        if self.is_draining() { 0 } else { self.slots.saturating_sub(held) }
+    }
+
     /// How many identities this host runs at once.
     pub fn slots(&self) -> u32 {
         self.slots
@@ -85,8 +120,9 @@ impl Membership {
         sent.insert(identity, now);
     }
 
-    /// Whether a message was sent to this identity a moment ago.
-    pub fn was_sent_to(&self, identity: &SecureHash) -> bool {
-        self.sent.lock().get(identity).is_some_and(|at| at.elapsed() < RECENT)
+    /// Whether a message was sent to this identity a moment ago, since this was last asked. Whoever asks rings for it, and
+    /// its next owner looks into its queue.
+    pub fn take_sent_to(&self, identity: &SecureHash) -> bool {
+        self.sent.lock().remove(identity).is_some_and(|at| at.elapsed() < RECENT)
     }
 }

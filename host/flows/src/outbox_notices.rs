@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::registry::IdentityEntry;
+use crate::registry::{Errand, IdentityEntry};
 
 /// Notices that are not taken yet. A destination is noted once, however many messages there are for it.
 #[derive(Default)]
@@ -50,22 +50,45 @@ impl OutboxNotices {
     }
 }
 
-/// Identities that this host holds since a moment ago, whose queues nobody has looked into yet.
+/// An identity whose queue is to be looked into.
+pub(crate) struct QueueNotice {
+    pub entry: Arc<IdentityEntry>,
+    /// The identity stays until that is done.
+    pub errand: Option<Errand>,
+}
+
+/// Identities that this host holds since a moment ago, or does not hold since then, whose queues nobody has looked into
+/// yet.
 #[derive(Default)]
 pub(crate) struct QueueNotices {
-    noted: Mutex<Vec<Arc<IdentityEntry>>>,
+    noted: Mutex<Vec<QueueNotice>>,
     notify: Notify,
 }
 
 impl QueueNotices {
     /// These identities are held now: what waits for them in the broker can be taken.
     pub fn held(&self, entries: impl IntoIterator<Item = Arc<IdentityEntry>>) {
-        self.noted.lock().extend(entries);
+        self.again(entries.into_iter().map(|entry| QueueNotice { entry, errand: None }));
+    }
+
+    /// As [`QueueNotices::held`], for one that would otherwise be let go before its queue was looked into.
+    pub fn claimed(&self, entry: &Arc<IdentityEntry>) {
+        self.again([QueueNotice { errand: Some(Errand::of(entry)), entry: entry.clone() }]);
+    }
+
+    /// This identity was let go: somebody has to be rung for if there is something in its queue.
+    pub fn let_go(&self, entry: &Arc<IdentityEntry>) {
+        self.held([entry.clone()]);
+    }
+
+    /// These notices are not done with.
+    pub fn again(&self, notices: impl IntoIterator<Item = QueueNotice>) {
+        self.noted.lock().extend(notices);
         self.notify.notify_one();
     }
 
     /// Waits until something was noted and takes it. Giving up waiting loses nothing.
-    pub async fn take(&self) -> Vec<Arc<IdentityEntry>> {
+    pub async fn take(&self) -> Vec<QueueNotice> {
         loop {
             let noted = std::mem::take(&mut *self.noted.lock());
             if !noted.is_empty() {

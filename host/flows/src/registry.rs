@@ -49,6 +49,8 @@ pub(crate) struct IdentityEntry {
     pub served: AtomicBool,
     /// Tells whoever takes its messages that it may be held no longer.
     pub no_longer_held: Notify,
+    /// What is under way for it outside of its actor ([`Errand`]).
+    errands: AtomicU32,
     /// How often its actor has met a defect.
     pub defects: AtomicU32,
     /// Live flows, as its actor counts them.
@@ -57,6 +59,27 @@ pub(crate) struct IdentityEntry {
     pub leaving: Mutex<Option<AfterLeaving>>,
     /// The CorDapps that it last had, and the manifest that named them.
     cordapps: Mutex<Option<(Arc<IdentitySpec>, Arc<CordappSet>)>>,
+}
+
+/// Something that is under way for an identity and that its actor does not see: a message on its way from the broker into
+/// the database, a queue that nobody has looked into yet, a word to a responder. An identity that is let go meanwhile
+/// would have it refused, and would be wanted again at once, so it stays until there is none.
+pub(crate) struct Errand(Arc<IdentityEntry>);
+
+impl Errand {
+    pub fn of(entry: &Arc<IdentityEntry>) -> Errand {
+        entry.errands.fetch_add(1, Ordering::AcqRel);
+        Errand(entry.clone())
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        if self.0.errands.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Its actor may have nothing else to do.
+            self.0.marks.set(Mark::Answered);
+        }
+    }
 }
 
 /// How often in a row it could not be opened after it was claimed, and when it is tried again.
@@ -126,6 +149,7 @@ impl IdentityEntry {
             keys: Mutex::new(Weak::new()),
             served: AtomicBool::new(false),
             no_longer_held: Notify::new(),
+            errands: AtomicU32::new(0),
             defects: AtomicU32::new(0),
             live_flows: AtomicU64::new(0),
             leaving: Mutex::new(None),
@@ -213,13 +237,30 @@ impl IdentityEntry {
         self.owned_as.lock().map_or(0, |(_, session)| session)
     }
 
-    /// It is not held any more, so what is known of it may be another owner's past. Its actor is told.
-    pub fn drop_what_is_known(&self) {
-        match &mut *self.state.lock() {
+    /// This host does not own it any more, or may not: what is known of it may be another owner's past. Its actor is told,
+    /// at the same moment, so that an actor which closes has either seen it or let the identity go itself. False if it was
+    /// not held.
+    pub fn lose(&self) -> bool {
+        let mut state = self.state.lock();
+        if self.release().is_none() {
+            return false;
+        }
+        match &mut *state {
             EntryState::Active { .. } => self.marks.set(Mark::Lost),
             EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => *cold = ColdState::default(),
             EntryState::Removed => {}
         }
+        true
+    }
+
+    /// Whether something is under way for it outside of its actor.
+    pub fn has_errands(&self) -> bool {
+        self.errands.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether it has no actor and is not held.
+    pub fn is_left_alone(&self) -> bool {
+        matches!(&*self.state.lock(), EntryState::Cold(_) | EntryState::Quarantined { .. }) && !self.is_held()
     }
 
     /// It could not be opened here though it was claimed: later, after a second, doubling to five minutes.

@@ -19,6 +19,7 @@ use maxhost_model::SecureHash;
 use maxhost_ownership::{Change, Demand, Ownedness, SessionState};
 use maxhost_store::LeftWork;
 
+use crate::marks::Mark;
 use crate::message::IdentityCommand;
 use crate::parts::Parts;
 use crate::registry::IdentityEntry;
@@ -36,6 +37,29 @@ pub(crate) fn start(parts: &Arc<Parts>) {
     parts.io.spawn(offer_slots(parts.clone()));
     parts.io.spawn(raise_demands(parts.clone()));
     parts.io.spawn(look_for_work(parts.clone()));
+    parts.io.spawn(follow_draining(parts.clone()));
+}
+
+/// Hands over what this host runs when it is asked to, and takes identities again when that is taken back.
+async fn follow_draining(parts: Arc<Parts>) {
+    let Some(membership) = &parts.membership else { return };
+    let mut draining = parts.ownership.draining();
+    loop {
+        let is_draining = *draining.borrow_and_update();
+        if is_draining != membership.is_draining() {
+            tracing::info!(is_draining, "asked to drain, or to take identities again");
+            membership.set_draining(is_draining);
+        }
+        if is_draining {
+            // One that is being opened is told too: it drains once it is open.
+            let busy = |entry: &Arc<IdentityEntry>| entry.is_held() || entry.mailbox().is_some();
+            parts.directory.all().iter().filter(|entry| busy(entry)).for_each(|entry| entry.marks.set(Mark::Drain));
+        }
+        tokio::select! {
+            changed = draining.changed() => if changed.is_err() { return },
+            () = parts.stopping.cancelled() => return,
+        }
+    }
 }
 
 async fn follow_session(parts: Arc<Parts>) {
@@ -68,7 +92,9 @@ async fn follow_changes(parts: Arc<Parts>) {
             () = parts.stopping.cancelled() => return,
         };
         match change {
-            Some(Change::Released(owner)) if membership.was_sent_to(&owner.identity) => membership.ring(owner.identity),
+            Some(Change::Released(owner)) if membership.take_sent_to(&owner.identity) => {
+                membership.ring(owner.identity)
+            }
             Some(Change::Missed) => membership.look_for_work(),
             Some(Change::Released(_) | Change::Claimed(_)) => {}
             None => return,
@@ -97,9 +123,13 @@ async fn serve(parts: Arc<Parts>, entry: Arc<IdentityEntry>, identity: SecureHas
         () = parts.clock.sleep_until(until) => {}
         () = parts.stopping.cancelled() => return,
     }
-    let has_room = || parts.membership.as_ref().is_some_and(|membership| held(&parts) < membership.slots());
-    if matches!(parts.ownership.owner_of(&identity), Ownedness::Free) && !entry.is_held() && has_room() {
-        parts.waking.tell(&entry, IdentityCommand::Wake);
+    let Some(membership) = &parts.membership else { return };
+    if !matches!(parts.ownership.owner_of(&identity), Ownedness::Free) || entry.is_held() {
+        return;
+    }
+    match membership.free_slots(held(&parts)) > 0 {
+        true => parts.waking.tell(&entry, IdentityCommand::Wake),
+        false => membership.decline(),
     }
 }
 
@@ -112,9 +142,15 @@ fn held(parts: &Parts) -> u32 {
 async fn offer_slots(parts: Arc<Parts>) {
     let Some(membership) = &parts.membership else { return };
     loop {
-        let offered = parts.ownership.offer(membership.slots().saturating_sub(held(&parts))).await;
+        let free = membership.free_slots(held(&parts));
+        let offered = parts.ownership.offer(free).await;
         let again = match offered {
-            Ok(()) => Duration::MAX,
+            Ok(()) => {
+                if free > 0 && membership.take_declined() {
+                    membership.look_for_work();
+                }
+                Duration::MAX
+            }
             Err(error) => {
                 tracing::debug!(%error, "the ownership service does not know what this host can run; told again");
                 AGAIN
@@ -150,10 +186,25 @@ async fn raise_demands(parts: Arc<Parts>) {
     }
 }
 
+/// Brings those to the service that were rung for until now. For a host that leaves: what it does not bring is found by
+/// the sweeps of the others.
+pub(crate) async fn raise_last_demands(parts: &Parts) {
+    for identity in parts.membership.iter().flat_map(|membership| membership.take_rung()) {
+        if let Err(error) = parts.ownership.demand(identity).await {
+            tracing::debug!(%identity, %error, "a demand could not be raised");
+        }
+    }
+}
+
 async fn look_for_work(parts: Arc<Parts>) {
     let Some(membership) = &parts.membership else { return };
     loop {
-        let pause = match ring_for_work(&parts).await {
+        let looked = async {
+            give_back(&parts).await?;
+            serve_the_unserved(&parts).await?;
+            ring_for_work(&parts).await
+        };
+        let pause = match looked.await {
             Ok(()) => SWEEP,
             Err(reason) => {
                 tracing::warn!(reason, "work without an owner cannot be looked for; tried again");
@@ -183,6 +234,38 @@ async fn ring_for_work(parts: &Parts) -> Result<(), String> {
     for key in keys.chain(queued.filter(|key| parts.directory.by_key(key).is_some())) {
         if matches!(parts.ownership.owner_of(&key), Ownedness::Free) {
             membership.ring(key);
+        }
+    }
+    Ok(())
+}
+
+/// Serves demands that were told and that nobody has served, for want of room or of the identity's manifest.
+async fn serve_the_unserved(parts: &Arc<Parts>) -> Result<(), String> {
+    let now = parts.clock.monotonic();
+    for identity in parts.ownership.wanted().await.map_err(|error| error.to_string())? {
+        if let Some(entry) = parts.directory.by_key(&identity).filter(|entry| entry.not_before() <= now) {
+            parts.io.spawn(serve(parts.clone(), entry, identity, Duration::ZERO));
+        }
+    }
+    Ok(())
+}
+
+/// Gives back what this host owns and does not run: its claim was made although the answer said otherwise, or it could not
+/// tell the service that it had let the identity go. To open it is the way, because nobody else of this host claims it
+/// meanwhile.
+async fn give_back(parts: &Parts) -> Result<(), String> {
+    for entry in parts.directory.all() {
+        let Some(key) = entry.key() else { continue };
+        let is_ours =
+            matches!(parts.ownership.owner_of(&key), Ownedness::Owned(owner) if *owner.host == *parts.ownership.host());
+        if !is_ours || !entry.is_left_alone() {
+            continue;
+        }
+        tracing::debug!(identity = %entry.text, "this host owns an identity that it does not run");
+        match entry.problem() {
+            None => parts.waking.tell(&entry, IdentityCommand::Wake),
+            // It cannot be opened.
+            Some(_) => drop(parts.ownership.hand_over(key, None).await.map_err(|error| error.to_string())?),
         }
     }
     Ok(())

@@ -48,6 +48,11 @@ impl Waking {
         self.membership.is_some() && !entry.is_held()
     }
 
+    /// Whether this host opens no identity, because it was asked to drain.
+    fn takes_nothing(&self) -> bool {
+        self.membership.as_ref().is_some_and(|membership| membership.is_draining())
+    }
+
     /// Puts a command into an identity's mailbox, and opens the identity if it sleeps. What is in the database already is
     /// no reason to open one that this host does not hold: whoever runs it next finds it there.
     pub fn tell(&self, entry: &Arc<IdentityEntry>, command: IdentityCommand) {
@@ -72,6 +77,10 @@ impl Waking {
                     }
                 }
             },
+            EntryState::Cold(_) if self.takes_nothing() => {
+                let text = format!("identity {} is not opened here: this host gives up what it runs", entry.text);
+                Some((command, Problem::new(Code::IdentityDraining, text)))
+            }
             EntryState::Cold(cold) => match self.opener.get().and_then(Weak::upgrade) {
                 Some(opener) => {
                     let cold = std::mem::take(cold);
@@ -150,14 +159,17 @@ impl Waking {
     /// This host does not own an identity any more, or may not: everything that it does for it ends, and nothing is
     /// repeated.
     pub fn lose(&self, entry: &IdentityEntry, why: &str) {
-        if entry.release().is_none() {
+        if !entry.lose() {
             return;
         }
         tracing::warn!(identity = %entry.text, why, "the identity is not this host's any more");
-        entry.drop_what_is_known();
         self.timers.clear(entry.row);
         if let Some(membership) = &self.membership {
             membership.held_changed();
+            // One without an actor may be owned still, as far as the ownership service knows: the sweep gives it back.
+            if entry.mailbox().is_none() {
+                membership.look_for_work();
+            }
         }
     }
 

@@ -90,6 +90,12 @@ pub enum Command {
     /// Identities of the host
     #[command(subcommand)]
     Identity(IdentityCommand),
+    /// The hosts that share identities, and what they share
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Hosts of the cluster
+    #[command(subcommand)]
+    Host(HostCommand),
     /// CorDapps: make, build, look at and install them
     #[command(subcommand)]
     Cordapp(CordappCommand),
@@ -145,6 +151,9 @@ pub struct RunArgs {
     /// Override a setting of the configuration; may be given several times
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// What this process does: flows,rpc
+    #[arg(long, value_name = "ROLES")]
+    pub role: Option<String>,
 }
 
 /// How the log is written.
@@ -167,6 +176,36 @@ pub enum DbCommand {
     Restored,
 }
 
+/// `maxhost cluster`.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Show the cluster at a glance
+    Status {
+        /// Show it again whenever it changes
+        #[arg(long)]
+        watch: bool,
+    },
+    /// After ZooKeeper was emptied or restored: have its claims rise above all that the database has
+    Adopt,
+}
+
+/// `maxhost host`.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// List the hosts of the cluster
+    List,
+    /// Have a host give up what it runs and take nothing more
+    Drain {
+        /// Its name
+        name: String,
+    },
+    /// Have a host take identities again
+    Undrain {
+        /// Its name
+        name: String,
+    },
+}
+
 /// `maxhost identity`.
 #[derive(Debug, Subcommand)]
 pub enum IdentityCommand {
@@ -174,6 +213,17 @@ pub enum IdentityCommand {
     List {
         /// Only those whose name contains this
         filter: Option<String>,
+        /// With the host that runs each
+        #[arg(long)]
+        hosts: bool,
+    },
+    /// Show which host of the cluster runs an identity
+    Where {
+        /// Its name, or a part that fits exactly one
+        name: String,
+        /// Show it again whenever it changes
+        #[arg(long)]
+        watch: bool,
     },
     /// Show one identity
     Show {

@@ -1,5 +1,6 @@
 //! The commands, one module a noun.
 
+mod cluster;
 mod cordapp;
 mod cordapp_build;
 mod cordapp_check;
@@ -30,6 +31,8 @@ pub fn execute(context: &Context, command: Command) -> Outcome {
         Command::Run(args) => crate::run::execute(context, &args),
         Command::Status => status::execute(context),
         Command::Identity(command) => identity::execute(context, command),
+        Command::Cluster(command) => cluster::execute(context, command),
+        Command::Host(command) => cluster::execute_host(context, command),
         Command::Cordapp(command) => cordapp::execute(context, command),
         Command::Flow(command) => flow::execute(context, command),
         Command::Network(command) => network::execute(context, command),

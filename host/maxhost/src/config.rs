@@ -3,6 +3,9 @@
 //!
 //! Defaults, then the file, then the environment (`MAXHOST_<SECTION>_<KEY>`), then `--set section.key=value`.
 
+pub mod cluster;
+mod values;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +15,8 @@ use maxhost_rpc::{RpcOptions, Tls};
 use maxhost_store::Quotas;
 use maxhost_store_postgres::{AddressError, Layout, PASSWORD_VARIABLE, PostgresOptions};
 
+use self::cluster::{BROKER_PASSWORD, ClusterSettings, OWNERSHIP_PASSWORD};
+use self::values::{evict, layout, memory, optional_path, optional_text, roles, text_or_empty};
 use crate::files;
 use crate::strict_toml::{self, Entry, Fault, Raw};
 
@@ -23,6 +28,9 @@ pub const LARGEST_PEM: u64 = 1 << 20;
 
 /// Environment variable with the passphrase itself; stronger than `keys.passphrase_file`.
 pub const PASSPHRASE_VARIABLE: &str = "MAXHOST_PASSPHRASE";
+
+/// What a host does.
+pub const ROLES: [&str; 2] = ["flows", "rpc"];
 
 /// How evicting is chosen; the linger is a key of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +75,7 @@ struct Settings {
     rpc_calls: usize,
     rpc_streams: usize,
     rpc_connections: usize,
+    cluster: ClusterSettings,
 }
 
 /// A key of the file.
@@ -117,6 +126,34 @@ keys! {
         |s, raw| { s.password_file = optional_path(raw)?; Ok(()) };
     store.layout = "\"schemas\"", false, "on a server: schemas gives each identity a schema of its own, shared puts all into one",
         |s, raw| { s.layout = layout(&raw.text()?)?; Ok(()) };
+    host.name = "\"\"", false, "the name of this host among others, unique there; without one, the machine's with the number of the process",
+        |s, raw| { s.cluster.name = cluster::name(text_or_empty(raw)?)?; Ok(()) };
+    host.slots = "500", false, "identities that this host may own at once, where they are shared",
+        |s, raw| { s.cluster.slots = raw.count(1, 1_000_000)? as u32; Ok(()) };
+    ownership.url = "\"\"", false, "the ZooKeeper ensemble by which hosts share identities, zk://SERVER:2181,SERVER:2181/FOLDER; without it the host is alone",
+        |s, raw| { s.cluster.ownership.url = optional_text(raw)?; Ok(()) };
+    ownership.session_timeout = "\"6 s\"", false, "after so long without a sign of life others take over what a host owned",
+        |s, raw| { s.cluster.session_timeout = cluster::session_timeout(raw.duration()?)?; Ok(()) };
+    ownership.user = "\"\"", false, "the user as which all hosts of the cluster come to ZooKeeper (digest)",
+        |s, raw| { s.cluster.ownership.user = optional_text(raw)?; Ok(()) };
+    ownership.password_file = "\"\"", false, "a file with his password; MAXHOST_OWNERSHIP_PASSWORD is stronger",
+        |s, raw| { s.cluster.ownership.password_file = optional_path(raw)?; Ok(()) };
+    ownership.ca = "\"\"", false, "authorities of ZooKeeper's certificates, PEM: connections are encrypted if it is named",
+        |s, raw| { s.cluster.ownership.ca = optional_path(raw)?; Ok(()) };
+    ownership.cert = "\"\"", false, "the certificate that this host shows to ZooKeeper, PEM",
+        |s, raw| { s.cluster.ownership.cert = optional_path(raw)?; Ok(()) };
+    ownership.key = "\"\"", false, "its private key, PEM",
+        |s, raw| { s.cluster.ownership.key = optional_path(raw)?; Ok(()) };
+    broker.url = "\"\"", false, "the broker that hosts share, amqp://USER@SERVER:5672,SERVER:5672 or amqps://; without it, the one in this process",
+        |s, raw| { s.cluster.broker.url = optional_text(raw)?; Ok(()) };
+    broker.password_file = "\"\"", false, "a file with the user's password; MAXHOST_BROKER_PASSWORD is stronger",
+        |s, raw| { s.cluster.broker.password_file = optional_path(raw)?; Ok(()) };
+    broker.ca = "\"\"", false, "authorities of the broker's certificates, PEM, if they are not public ones",
+        |s, raw| { s.cluster.broker.ca = optional_path(raw)?; Ok(()) };
+    broker.cert = "\"\"", false, "the certificate that this host shows to the broker, PEM",
+        |s, raw| { s.cluster.broker.cert = optional_path(raw)?; Ok(()) };
+    broker.key = "\"\"", false, "its private key, PEM",
+        |s, raw| { s.cluster.broker.key = optional_path(raw)?; Ok(()) };
     cordapps.dir = "\"cordapps\"", true, "installed components, *.wasm",
         |s, raw| { s.cordapps = raw.text()?.into(); Ok(()) };
     identities.dir = "\"identities\"", true, "manifests, one *.toml an identity; watched while the host runs",
@@ -169,45 +206,6 @@ keys! {
         |s, raw| { s.rpc_connections = raw.count(1, 1_000_000)? as usize; Ok(()) };
 }
 
-fn memory(raw: &Raw) -> Result<Option<u64>, String> {
-    match raw {
-        Raw::Text(text) | Raw::Word(text) if text.trim() == "half" => Ok(None),
-        raw => match raw.size()? {
-            bytes if bytes < 1 << 20 => Err("flows need at least 1 MiB".to_owned()),
-            bytes => Ok(Some(bytes)),
-        },
-    }
-}
-
-fn layout(text: &str) -> Result<Layout, String> {
-    match text {
-        "schemas" => Ok(Layout::Schemas),
-        "shared" => Ok(Layout::Shared),
-        other => Err(format!("'{other}' is none of schemas, shared")),
-    }
-}
-
-/// An empty text is none.
-fn optional_path(raw: &Raw) -> Result<Option<PathBuf>, String> {
-    match raw {
-        Raw::Text(text) | Raw::Word(text) if text.trim().is_empty() => Ok(None),
-        raw => raw.text().map(|text| Some(text.into())),
-    }
-}
-
-fn evict(text: &str) -> Result<Evict, String> {
-    match text {
-        "after-linger" => Ok(Evict::AfterLinger),
-        "never" => Ok(Evict::Never),
-        "every-wait" => Ok(Evict::EveryWait),
-        other => other
-            .strip_prefix("random:")
-            .and_then(|seed| seed.parse().ok())
-            .map(Evict::Random)
-            .ok_or_else(|| format!("'{other}' is none of after-linger, never, every-wait, random:SEED")),
-    }
-}
-
 impl Settings {
     fn defaults() -> Settings {
         let defaults = HostOptions::new(Path::new(""), Passphrase::default());
@@ -249,6 +247,7 @@ impl Settings {
             rpc_calls: rpc.max_calls,
             rpc_streams: rpc.max_streams,
             rpc_connections: rpc.max_connections,
+            cluster: ClusterSettings::default(),
         }
     }
 }
@@ -540,6 +539,9 @@ fn apply_entry(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
     if let Some(key) = key {
         return (key.set)(settings, &entry.value).map_err(|message| format!("{}.{}: {message}", key.section, key.name));
     }
+    if entry.section.is_empty() && entry.key == "roles" {
+        return roles(&entry.value).map_err(|message| format!("roles: {message}"));
+    }
     let section_known = KEYS.iter().any(|key| key.section == entry.section);
     if section_known && entry.key.is_empty() {
         return Ok(());
@@ -564,7 +566,8 @@ fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Res
     if let Some(key) = KEYS.iter().find(|key| variable_of(key) == variable) {
         return (key.set)(settings, &Raw::Word(value));
     }
-    if variable == PASSWORD_VARIABLE || is_service_link(variable, &value) {
+    if [PASSWORD_VARIABLE, OWNERSHIP_PASSWORD, BROKER_PASSWORD].contains(&variable) || is_service_link(variable, &value)
+    {
         return Ok(());
     }
     let looks_ours = KEYS.iter().any(|key| variable.starts_with(&format!("MAXHOST_{}_", prefix_of(key))));
@@ -601,6 +604,9 @@ fn is_service_link(variable: &str, value: &str) -> bool {
 
 fn apply_override(settings: &mut Settings, assignment: &str) -> Result<(), String> {
     let (name, value) = assignment.split_once('=').ok_or("expected section.key=value")?;
+    if name.trim() == "roles" {
+        return roles(&Raw::Word(value.trim().to_owned())).map_err(|message| format!("roles: {message}"));
+    }
     let key = KEYS
         .iter()
         .find(|key| name.trim().rsplit_once('.') == Some((key.section, key.name)))

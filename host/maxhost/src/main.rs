@@ -6,6 +6,7 @@ mod config;
 mod context;
 mod embedded_sdk;
 mod files;
+mod foundation;
 mod manifest;
 mod output;
 mod render;

@@ -124,14 +124,7 @@ pub fn flow_type(flow: &pb::FlowType) -> Value {
 
 /// An identity.
 pub fn identity(identity: &pb::Identity) -> Value {
-    let state = match identity.state() {
-        pb::IdentityState::Unspecified => "unknown",
-        pb::IdentityState::Cold => "cold",
-        pb::IdentityState::Opening => "opening",
-        pb::IdentityState::Active => "active",
-        pb::IdentityState::Draining => "draining",
-        pb::IdentityState::Quarantined => "quarantined",
-    };
+    let state = identity_state(identity.state());
     let cordapps: Vec<Value> = identity
         .cordapps
         .iter()
@@ -185,6 +178,62 @@ pub fn status(status: &pb::StatusResponse) -> Value {
         "flows": status.flows,
         "instances": status.instances,
         "counters": status.counters,
+    })
+}
+
+/// The word for a state.
+pub fn identity_state(state: pb::IdentityState) -> &'static str {
+    match state {
+        pb::IdentityState::Unspecified => "unknown",
+        pb::IdentityState::Cold => "cold",
+        pb::IdentityState::Opening => "opening",
+        pb::IdentityState::Active => "active",
+        pb::IdentityState::Draining => "draining",
+        pb::IdentityState::Quarantined => "quarantined",
+    }
+}
+
+/// A host of the cluster.
+pub fn cluster_host(host: &pb::ClusterHost) -> Value {
+    let state = match host.state() {
+        pb::HostState::Unspecified => "unknown",
+        pb::HostState::Up => "up",
+        pb::HostState::Draining => "draining",
+        pb::HostState::Suspended => "suspended",
+    };
+    json!({
+        "host": host.name,
+        "roles": host.roles,
+        "state": state,
+        "identities": host.identities,
+        "slots": host.slots,
+        "since": time(host.since),
+    })
+}
+
+/// Which host runs an identity.
+pub fn whereabouts(found: &pb::Whereabouts) -> Value {
+    json!({
+        "identity": found.identity,
+        "host": found.host,
+        "epoch": found.epoch,
+        "state": identity_state(found.state()),
+    })
+}
+
+/// The cluster at a glance.
+pub fn cluster_status(status: &pb::ClusterStatusResponse) -> Value {
+    let part = |part: &Option<pb::PartHealth>| {
+        let part = part.clone().unwrap_or_default();
+        json!({"ok": part.ok, "detail": part.detail})
+    };
+    json!({
+        "hosts": status.hosts.iter().map(cluster_host).collect::<Vec<_>>(),
+        "identities": status.identities,
+        "demand": status.demand,
+        "broker": part(&status.broker),
+        "store": part(&status.store),
+        "ownership": part(&status.ownership),
     })
 }
 

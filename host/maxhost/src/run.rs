@@ -18,9 +18,7 @@ use maxhost_flows::api::{Caller, HostApi};
 use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{Bound, Logins, RpcOptions, RpcServer};
-use maxhost_store::{DataLock, Store, StoreError};
-use maxhost_store_postgres::PostgresStore;
-use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
+use maxhost_store::{DataLock, StoreError};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
@@ -28,9 +26,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
-use crate::config::{Config, Database};
+use crate::config::{Config, ROLES};
 use crate::context::{Context, Outcome};
-use crate::files;
+use crate::{files, foundation};
 use folders::Looked;
 use logging::Events;
 pub use logins::LARGEST_USERS;
@@ -39,6 +37,8 @@ use manifests::Manifests;
 
 /// How long the engine may take to stop. The whole host stops within two seconds.
 const ENGINE_STOP: Duration = Duration::from_millis(1_500);
+/// How long a host of several may take to hand over what it runs.
+const LEAVE: Duration = Duration::from_secs(10);
 /// How often the lock of the data folder is looked at.
 const LOCK_LOOK: Duration = Duration::from_millis(500);
 /// What is left for threads that are in the middle of something.
@@ -54,7 +54,9 @@ const INTERRUPTED: i32 = 130;
 pub fn execute(context: &Context, args: &RunArgs) -> Outcome {
     let started = Instant::now();
     files::keep_private();
-    let config = Config::load(&context.global.config, &args.set)?;
+    let roles = args.role.iter().map(|roles| format!("roles={roles}"));
+    let overrides: Vec<String> = args.set.iter().cloned().chain(roles).collect();
+    let config = Config::load(&context.global.config, &overrides)?;
     logging::start(args.log_format, context.out.is_colored());
     let files = raise_file_limit();
     let events = Events::start(context.out.is_json());
@@ -107,13 +109,18 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let logins = logins::start(&config, stop.clone())?;
     let metrics = metrics::bind(&config).await?;
     let passphrase = config.passphrase()?;
-    let store = open_store(&config).await?;
-    let host = Host::start(config.host_options(passphrase), store).await?;
+    let (store, cluster) = foundation::open(&config).await?;
+    let stop_within = if cluster.is_some() { LEAVE } else { ENGINE_STOP };
+    let options = config.host_options(passphrase);
+    let host = match cluster {
+        Some(cluster) => Host::join(options, store, cluster).await?,
+        None => Host::start(options, store).await?,
+    };
     let ready = prepare(&config, files, &host, logins).await;
     let (bound, looked) = match ready {
         Ok(ready) => ready,
         Err(problem) => {
-            host.shutdown(ENGINE_STOP).await;
+            host.shutdown(stop_within).await;
             return Err(problem);
         }
     };
@@ -142,7 +149,7 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
             () = stop.cancelled() => {
                 tracing::info!("stopping");
                 // The engine stops while clients are told; both have the same deadline.
-                let ((), ended) = tokio::join!(host.shutdown(ENGINE_STOP), serving);
+                let ((), ended) = tokio::join!(host.shutdown(stop_within), serving);
                 ended.map_err(Problem::from)
             }
             ended = &mut serving => {
@@ -151,7 +158,7 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
                     tracing::info!("stopping");
                 }
                 stop.cancel();
-                host.shutdown(ENGINE_STOP).await;
+                host.shutdown(stop_within).await;
                 ended.map_err(Problem::from)
             }
         }
@@ -207,16 +214,6 @@ async fn guard_folder(mut lock: DataLock, folder: PathBuf, stop: CancellationTok
             Err(error) => tracing::warn!(%error, "the lock of the data folder cannot be looked at; tried again"),
         }
     }
-}
-
-async fn open_store(config: &Config) -> Result<Store, Problem> {
-    match config.database() {
-        Database::File(path) => {
-            SqliteStore::open(SqliteOptions { quotas: config.quotas(), ..SqliteOptions::new(path) }).await
-        }
-        Database::Server(url) => PostgresStore::open(config.postgres(url)?).await,
-    }
-    .map_err(Problem::from)
 }
 
 /// The first signal asks for an orderly stop, the second ends the process at once.
@@ -290,6 +287,8 @@ async fn announce(
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "dir": config.root().display().to_string(),
+        "host": config.host_name(),
+        "roles": ROLES,
     }));
     tracing::info!(
         grpc = %address,

@@ -147,9 +147,12 @@ codes! {
     StoreDenied = "store-denied", Refused, "give the host a role, a password and a database that the server accepts: docs/operating.md says which rights the role needs";
     StoreWentBack = "store-went-back", Failed, "find out which copy of the database is the right one, and start the host again on it";
     OwnershipRefused = "ownership-refused", Refused, "give the host the ownership service that its database is used with, and credentials that it accepts";
+    BrokerUnavailable = "broker-unavailable", Unavailable, "start the broker, or mend what keeps the host from it; what waits goes on by itself";
+    BrokerRefused = "broker-refused", Refused, "change what the message names: the host's credentials, or a setting of the broker that docs/cluster.md explains";
     FileNotFound = "file-not-found", NotFound, "correct the name: there is no such file or folder";
     FileUnreadable = "file-unreadable", Refused, "check what the file is and that you may read it";
     HostUnreachable = "host-unreachable", Unavailable, "start it with `maxhost run`, or name it with --endpoint";
+    HostNotFound = "host-not-found", NotFound, "list the hosts of the cluster with `maxhost host list`";
     HostStopping = "host-stopping", Unavailable, "try again when the host is up";
     Overloaded = "overloaded", Unavailable, "try again later, or raise the limit that the message names";
     Timeout = "timeout", Unavailable, "try again, or wait longer with --timeout";

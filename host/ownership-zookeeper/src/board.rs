@@ -15,6 +15,7 @@ pub(crate) struct Board {
     owners: HashMap<Key, Owner>,
     wishes: HashMap<Key, Wish>,
     hosts: HashMap<String, HostInfo>,
+    draining: HashSet<String>,
     tellings: Tellings,
     /// Rises whenever demands that were told before must be told again.
     pub round: u64,
@@ -33,6 +34,7 @@ pub(crate) enum Found {
     Owner(Key, Option<Owner>),
     Wish(Key, Option<Wish>),
     Host(String, Option<HostInfo>),
+    Draining(String, bool),
 }
 
 impl Board {
@@ -42,6 +44,7 @@ impl Board {
         self.owners.clear();
         self.wishes.clear();
         self.hosts.clear();
+        self.draining.clear();
         self.tellings.clear();
         self.round += 1;
     }
@@ -63,6 +66,8 @@ impl Board {
             Found::Wish(key, wish) => self.put_wish(key, wish),
             Found::Host(name, Some(info)) => drop(self.hosts.insert(name, info)),
             Found::Host(name, None) => drop(self.hosts.remove(&name)),
+            Found::Draining(name, true) => drop(self.draining.insert(name)),
+            Found::Draining(name, false) => drop(self.draining.remove(&name)),
         }
     }
 
@@ -125,9 +130,15 @@ impl Board {
     }
 
     pub fn hosts(&self) -> Vec<HostInfo> {
-        let mut hosts: Vec<HostInfo> = self.hosts.values().cloned().collect();
+        let shown = |host: &HostInfo| HostInfo { draining: self.is_draining(&host.name), ..host.clone() };
+        let mut hosts: Vec<HostInfo> = self.hosts.values().map(shown).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         hosts
+    }
+
+    /// Whether the host of this name is to give up what it owns.
+    pub fn is_draining(&self, host: &str) -> bool {
+        self.draining.contains(host)
     }
 
     /// The next demand for a host that was told everything up to `told`, and its number.
@@ -164,7 +175,7 @@ impl Dirty {
     pub fn take(&mut self, most: usize) -> Vec<Node> {
         let owner = |node: &Node| match node {
             Node::Owner(key) => Some(*key),
-            Node::Demand(_) | Node::Host(_) => None,
+            Node::Demand(_) | Node::Host(_) | Node::Draining(_) => None,
         };
         let owners = self.0.iter().filter_map(owner).take(most / 2);
         let mut taken: Vec<Node> = owners.flat_map(|key| [Node::Owner(key), Node::Demand(key)]).collect();
@@ -203,7 +214,10 @@ mod tests {
     }
 
     fn host() -> Found {
-        Found::Host("s".to_owned(), Some(HostInfo { name: "me".into(), run: RunId(1), free_slots: 3 }))
+        Found::Host(
+            "s".to_owned(),
+            Some(HostInfo { name: "me".into(), run: RunId(1), free_slots: 3, since_ms: 0, draining: false }),
+        )
     }
 
     #[test]

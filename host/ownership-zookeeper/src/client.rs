@@ -9,7 +9,7 @@ use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, SessionIn
 
 use crate::board::{Found, Wish};
 use crate::error::of_call;
-use crate::nodes::{self, DEMAND, DemandData, HOSTS, HostData, Key, Node, OWNERS, OwnerData};
+use crate::nodes::{self, DEMAND, DRAINING, DemandData, HOSTS, HostData, Key, Node, OWNERS, OwnerData};
 use crate::options::ZooKeeperOptions;
 
 /// Reads that are under way at once.
@@ -105,7 +105,11 @@ pub(crate) async fn read(client: &Client, nodes: Vec<Node>, generation: i64) -> 
                         .map(|(data, stat)| Wish { data, version: nodes::demand_version(stat) }),
                 )
             }
-            Node::Host(name) => Found::Host(name, data.and_then(nodes::decode::<HostData>).map(HostData::info)),
+            Node::Host(name) => {
+                let host = data.and_then(nodes::decode::<HostData>).zip(stat);
+                Found::Host(name, host.map(|(data, stat)| data.info(stat)))
+            }
+            Node::Draining(name) => Found::Draining(name, data.is_some()),
         })
     };
     stream::iter(nodes.into_iter().map(read_one)).buffer_unordered(READS).try_collect().await
@@ -114,8 +118,12 @@ pub(crate) async fn read(client: &Client, nodes: Vec<Node>, generation: i64) -> 
 /// Reads everything that a host keeps a copy of.
 pub(crate) async fn read_all(client: &Client, generation: i64) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
-    for folder in [HOSTS, OWNERS, DEMAND] {
-        let names = client.list_children(folder).await?;
+    for folder in [HOSTS, OWNERS, DEMAND, DRAINING] {
+        let names = match client.list_children(folder).await {
+            // Made by whoever first asks a host to drain.
+            Err(Error::NoNode) if folder == DRAINING => Vec::new(),
+            names => names?,
+        };
         let nodes = names.into_iter().filter_map(|name| Node::parse(&format!("{folder}/{name}"))).collect();
         found.extend(read(client, nodes, generation).await?);
     }

@@ -7,6 +7,7 @@
 //! | `/owners/KEY` | ephemeral | who owns the identity; the node's creation is the epoch of the claim |
 //! | `/demand/KEY` | persistent | somebody wants the identity to run |
 //! | `/databases/NAME` | persistent | kept for the databases of the cluster |
+//! | `/draining/NAME` | persistent | the host of this name, in hexadecimal digits, is to give up what it owns |
 //!
 //! `KEY` is the first half of the fingerprint of the identity's key. It is short because the server writes the names of
 //! all nodes of a session into one record when the session ends, and cannot start again if that is over 1 MiB
@@ -22,6 +23,7 @@ pub(crate) const HOSTS: &str = "/hosts";
 pub(crate) const OWNERS: &str = "/owners";
 pub(crate) const DEMAND: &str = "/demand";
 pub(crate) const DATABASES: &str = "/databases";
+pub(crate) const DRAINING: &str = "/draining";
 
 /// The first half of an identity's fingerprint, which names its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +57,7 @@ pub(crate) enum Node {
     Owner(Key),
     Demand(Key),
     Host(String),
+    Draining(String),
 }
 
 impl Node {
@@ -65,6 +68,7 @@ impl Node {
             OWNERS => Key::parse(name).map(Node::Owner),
             DEMAND => Key::parse(name).map(Node::Demand),
             HOSTS => Some(Node::Host(name.to_owned())),
+            DRAINING => hex::decode(name).ok().and_then(|name| String::from_utf8(name).ok()).map(Node::Draining),
             _ => None,
         }
     }
@@ -74,6 +78,7 @@ impl Node {
             Node::Owner(key) => key.owner_path(),
             Node::Demand(key) => key.demand_path(),
             Node::Host(name) => format!("{HOSTS}/{name}"),
+            Node::Draining(name) => format!("{DRAINING}/{}", hex::encode(name)),
         }
     }
 }
@@ -127,8 +132,10 @@ pub(crate) struct HostData {
 }
 
 impl HostData {
-    pub fn info(self) -> HostInfo {
-        HostInfo { name: self.name.into(), run: self.run, free_slots: self.free_slots }
+    /// Whether it is to drain is said elsewhere.
+    pub fn info(self, stat: &Stat) -> HostInfo {
+        let name = self.name.into();
+        HostInfo { name, run: self.run, free_slots: self.free_slots, since_ms: stat.ctime, draining: false }
     }
 }
 
@@ -149,11 +156,15 @@ mod tests {
     #[test]
     fn paths_name_nodes_and_are_short() {
         let key = Key::of(&SecureHash::of(b"Alice"));
-        for node in [Node::Owner(key), Node::Demand(key), Node::Host("00ab".to_owned())] {
+        for node in
+            [Node::Owner(key), Node::Demand(key), Node::Host("00ab".to_owned()), Node::Draining("max/1".to_owned())]
+        {
             assert_eq!(Node::parse(&node.path()), Some(node));
         }
         assert_eq!(key.owner_path().len(), "/owners/".len() + 32);
-        for other in ["", "/", "/owners", "/owners/x", "/cluster", "/owners/zz/1", "/databases/1"] {
+        for other in
+            ["", "/", "/owners", "/owners/x", "/cluster", "/owners/zz/1", "/databases/1", "/draining", "/draining/x"]
+        {
             assert_eq!(Node::parse(other), None, "{other}");
         }
     }

@@ -18,7 +18,7 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError};
 use crate::client::{cluster, connect, create_options, within};
 use crate::error::of_call;
 use crate::former;
-use crate::nodes::{self, DemandData, HostData, Key, OwnerData};
+use crate::nodes::{self, DemandData, HostData, Key, Node, OwnerData};
 use crate::options::ZooKeeperOptions;
 use crate::session::{Link, Shared, begin, run};
 
@@ -379,6 +379,23 @@ impl Ownership for ZooKeeperOwnership {
         let link = self.link()?;
         self.settled(&link).await?;
         Ok(self.shared.board.lock().hosts())
+    }
+
+    async fn set_draining(&self, host: &str, draining: bool) -> Result<(), OwnershipError> {
+        let link = self.link()?;
+        let persistent = create_options(&self.shared.options, CreateMode::Persistent);
+        let path = Node::Draining(host.to_owned()).path();
+        if draining {
+            self.call(&link, made(link.client.create(nodes::DRAINING, &[], &persistent))).await?;
+            self.call(&link, made(link.client.create(&path, &[], &persistent))).await?;
+        } else {
+            self.call(&link, found(link.client.delete(&path, None))).await?;
+        }
+        self.settled(&link).await
+    }
+
+    fn draining(&self) -> watch::Receiver<bool> {
+        self.shared.draining.subscribe()
     }
 
     async fn close(&self) {

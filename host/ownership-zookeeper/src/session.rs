@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     /// Counts what may concern a listener for demands.
     pub version: watch::Sender<u64>,
     pub slots: AtomicU32,
+    /// Whether this host is to give up what it owns.
+    pub draining: watch::Sender<bool>,
     /// Set to leave the service.
     pub closing: watch::Sender<bool>,
 }
@@ -102,6 +104,7 @@ impl Shared {
             changes: broadcast::Sender::new(CHANGES),
             version: watch::Sender::new(0),
             slots: AtomicU32::new(0),
+            draining: watch::Sender::new(false),
             closing: watch::Sender::new(false),
         }
     }
@@ -136,6 +139,14 @@ impl Shared {
     }
 
     pub fn changed(&self) {
+        let draining = {
+            let board = self.board.lock();
+            // A copy that is not complete says nothing.
+            board.complete.then(|| board.is_draining(&self.options.host))
+        };
+        if let Some(draining) = draining {
+            self.draining.send_if_modified(|is| std::mem::replace(is, draining) != draining);
+        }
         self.version.send_modify(|version| *version += 1);
     }
 

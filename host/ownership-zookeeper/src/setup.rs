@@ -41,6 +41,22 @@ pub async fn adopt(options: &ZooKeeperOptions, id: &str, generation: i64) -> Res
     Ok(raised)
 }
 
+/// Which cluster is in the folder, and how many hosts are in it; `None` if there is none. Changes nothing.
+///
+/// # Errors
+/// Permanent if the servers refuse the host, or what is there is not ours; transient if no server can be reached.
+pub async fn look(options: &ZooKeeperOptions) -> Result<Option<(Cluster, usize)>, OwnershipError> {
+    let limit = options.session_timeout;
+    let client = connect(options, &options.address.folder, None).await?;
+    let is_there = within(limit, client.check_stat(nodes::CLUSTER)).await?.is_some();
+    if !is_there {
+        return Ok(None);
+    }
+    let found = cluster(&client, limit).await?;
+    let hosts = within(limit, client.list_children(nodes::HOSTS)).await?;
+    Ok(Some((found, hosts.len())))
+}
+
 /// Makes the nodes of a cluster; false if there is one. `/cluster` comes last, so that a cluster which has it is whole.
 async fn make(options: &ZooKeeperOptions, new: &Cluster) -> Result<bool, OwnershipError> {
     let limit = options.session_timeout;
@@ -49,7 +65,7 @@ async fn make(options: &ZooKeeperOptions, new: &Cluster) -> Result<bool, Ownersh
     within(limit, client.mkdir(&options.address.folder, &persistent)).await?;
     drop(client);
     let client: Client = connect(options, &options.address.folder, None).await?;
-    for folder in [nodes::HOSTS, nodes::OWNERS, nodes::DEMAND, nodes::DATABASES] {
+    for folder in [nodes::HOSTS, nodes::OWNERS, nodes::DEMAND, nodes::DATABASES, nodes::DRAINING] {
         within(limit, client.mkdir(folder, &persistent)).await?;
     }
     within(limit, async {

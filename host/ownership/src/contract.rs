@@ -56,6 +56,7 @@ pub async fn run_all(subject: &dyn Subject) {
         a_demand_for_what_is_owned_waits_for_the_owner_to_go,
         a_hand_over_keeps_the_demand_and_names_a_target,
         hosts_are_listed,
+        a_host_is_asked_to_drain_and_knows_it,
         leaving_frees_everything_and_keeps_demands,
     ];
 }
@@ -509,4 +510,20 @@ async fn leaving_frees_everything_and_keeps_demands(subject: &dyn Subject) {
     asked(&mut *two.demands(), identity).await;
     assert!(claim_soon(&two, identity).await > token);
     sleep(&two, identity).await;
+}
+
+async fn a_host_is_asked_to_drain_and_knows_it(subject: &dyn Subject) {
+    let (a_name, b_name) = (unique("a"), unique("b"));
+    let (a, b) = (subject.join(&a_name).await, subject.join(&b_name).await);
+    let (mut a_drains, b_drains) = (a.draining(), b.draining());
+    for wish in [true, false, true] {
+        b.set_draining(&a_name, wish).await.unwrap();
+        // Asked twice is no error.
+        b.set_draining(&a_name, wish).await.unwrap();
+        tokio::time::timeout(DEADLINE, a_drains.wait_for(|draining| *draining == wish)).await.unwrap().unwrap();
+        let hosts = b.hosts().await.unwrap();
+        let of = |name: &str| hosts.iter().find(|host| *host.name == *name).unwrap().draining;
+        assert_eq!((of(&a_name), of(&b_name)), (wish, false));
+    }
+    assert!(!*b_drains.borrow());
 }

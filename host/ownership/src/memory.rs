@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
@@ -40,6 +41,8 @@ struct State {
     owners: BTreeMap<SecureHash, Owner>,
     demands: HashMap<SecureHash, OpenDemand>,
     tellings: Tellings,
+    /// Hosts that are to give up what they own, with those that listen for it.
+    draining: HashMap<Arc<str>, watch::Sender<bool>>,
     /// How many demands were made so far.
     demands_made: i64,
     /// Above every epoch given so far, whichever the identity.
@@ -60,6 +63,8 @@ struct Host {
     round: u64,
     /// How often the connection went away.
     cuts: u64,
+    /// When it joined, in milliseconds since 1970.
+    since_ms: i64,
 }
 
 impl Host {
@@ -145,7 +150,10 @@ impl Realm {
         let name: Arc<str> = Arc::from(host);
         let session = watch::Sender::new(Session { number: 1, state: SessionState::Connected });
         let receiver = session.subscribe();
-        self.shared.state.lock().hosts.insert(Arc::clone(&name), Host { session, run, slots: 0, round: 0, cuts: 0 });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let joined = Host { session, run, slots: 0, round: 0, cuts: 0, since_ms };
+        self.shared.state.lock().hosts.insert(Arc::clone(&name), joined);
         MemoryOwnership { realm: self.clone(), host: name, run, session: receiver }
     }
 
@@ -413,10 +421,22 @@ impl Ownership for MemoryOwnership {
             name: Arc::clone(name),
             run: host.run,
             free_slots: host.slots,
+            since_ms: host.since_ms,
+            draining: state.draining.get(name).is_some_and(|draining| *draining.borrow()),
         };
         let mut hosts: Vec<HostInfo> = live.map(info).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(hosts)
+    }
+
+    async fn set_draining(&self, host: &str, draining: bool) -> Result<(), OwnershipError> {
+        self.check()?;
+        self.state().draining.entry(Arc::from(host)).or_default().send_replace(draining);
+        Ok(())
+    }
+
+    fn draining(&self) -> watch::Receiver<bool> {
+        self.state().draining.entry(Arc::clone(&self.host)).or_default().subscribe()
     }
 
     async fn close(&self) {

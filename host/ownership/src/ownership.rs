@@ -106,6 +106,10 @@ pub struct HostInfo {
     pub run: RunId,
     /// How many more identities it can take.
     pub free_slots: u32,
+    /// Since when it has its session, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// Somebody has asked it to give up what it owns and to take nothing more.
+    pub draining: bool,
 }
 
 /// A host's connection to the service. Identities are named by the fingerprint of their key
@@ -197,6 +201,16 @@ pub trait Ownership: Send + Sync + 'static {
     /// # Errors
     /// Transient and permanent ones.
     async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError>;
+
+    /// Asks the host of this name to give up what it owns and to take nothing more, or to take identities again. The wish
+    /// stays until it is taken back, also while the host is away.
+    ///
+    /// # Errors
+    /// Transient and permanent ones.
+    async fn set_draining(&self, host: &str, draining: bool) -> Result<(), OwnershipError>;
+
+    /// Whether this host is asked to give up what it owns, as far as it knows.
+    fn draining(&self) -> watch::Receiver<bool>;
 
     /// Lets everything go and leaves; demands stay. Every call from then on fails with [`crate::Permanent::Closed`].
     async fn close(&self);

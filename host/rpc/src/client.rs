@@ -138,6 +138,14 @@ impl Client {
         list_identities(hosts, ListIdentitiesRequest) -> ListIdentitiesResponse;
         /// One identity.
         get_identity(hosts, GetIdentityRequest) -> GetIdentityResponse;
+        /// The hosts of the cluster.
+        list_hosts(hosts, ListHostsRequest) -> ListHostsResponse;
+        /// Has a host give up what it runs, or take identities again.
+        set_draining(hosts, SetDrainingRequest) -> SetDrainingResponse;
+        /// Which hosts run identities.
+        find_identities(hosts, FindIdentitiesRequest) -> FindIdentitiesResponse;
+        /// The cluster at a glance.
+        cluster_status(hosts, ClusterStatusRequest) -> ClusterStatusResponse;
         /// Parties of the network.
         parties(network, PartiesRequest) -> PartiesResponse;
         /// What a party published about its node.

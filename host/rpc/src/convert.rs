@@ -215,17 +215,56 @@ pub(crate) fn network_change(change: api::NetworkChange) -> pb::NetworkMapFeedRe
     pb::NetworkMapFeedResponse { event: Some(event) }
 }
 
-pub(crate) fn identity(identity: api::IdentityView) -> pb::Identity {
-    let state = match identity.phase {
+fn identity_state(phase: IdentityPhase) -> pb::IdentityState {
+    match phase {
         IdentityPhase::Cold => pb::IdentityState::Cold,
         IdentityPhase::Opening => pb::IdentityState::Opening,
         IdentityPhase::Active => pb::IdentityState::Active,
         IdentityPhase::Draining => pb::IdentityState::Draining,
         IdentityPhase::Quarantined => pb::IdentityState::Quarantined,
+    }
+}
+
+/// Every host of this version has all roles.
+const ROLES: [&str; 2] = ["flows", "rpc"];
+
+pub(crate) fn cluster_host(host: api::ClusterHost) -> pb::ClusterHost {
+    let state = match host.state {
+        api::HostState::Up => pb::HostState::Up,
+        api::HostState::Draining => pb::HostState::Draining,
+        api::HostState::Suspended => pb::HostState::Suspended,
     };
+    pb::ClusterHost {
+        name: host.name,
+        state: state.into(),
+        roles: ROLES.map(str::to_owned).into(),
+        identities: host.identities,
+        slots: host.slots,
+        since: Some(timestamp(host.since_ms)),
+    }
+}
+
+pub(crate) fn whereabouts(found: api::Whereabouts) -> pb::Whereabouts {
+    let api::Whereabouts { identity, host, epoch, phase } = found;
+    pb::Whereabouts { identity, host, epoch, state: identity_state(phase).into() }
+}
+
+pub(crate) fn cluster_status(status: api::ClusterStatus) -> pb::ClusterStatusResponse {
+    let part = |part: api::PartHealth| Some(pb::PartHealth { ok: part.ok, detail: part.detail });
+    pb::ClusterStatusResponse {
+        hosts: status.hosts.into_iter().map(cluster_host).collect(),
+        identities: status.identities.into_iter().map(|(word, count)| (word.to_owned(), count)).collect(),
+        demand: status.demand,
+        broker: part(status.broker),
+        store: part(status.store),
+        ownership: part(status.ownership),
+    }
+}
+
+pub(crate) fn identity(identity: api::IdentityView) -> pb::Identity {
     pb::Identity {
         name: identity.name,
-        state: state.into(),
+        state: identity_state(identity.phase).into(),
         reason: identity.problem.map(|problem| format!("{}: {}", problem.code, problem.message)),
         cordapps: identity
             .cordapps

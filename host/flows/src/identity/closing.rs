@@ -28,19 +28,22 @@ const LOOK: Duration = Duration::from_millis(5);
 impl Actor {
     /// Could not open. What passes by itself is tried again soon; anything else needs a person.
     pub(super) async fn quarantine(mut self, problem: Problem) {
-        if self.services.membership.is_some() {
-            self.release_unopened().await;
-        }
+        let told = match self.services.membership {
+            Some(_) => self.release_unopened().await,
+            None => true,
+        };
         if problem.class() == Class::Unavailable {
             tracing::warn!(identity = %self.entry.text, %problem, "identity could not be opened; tried again");
             let cold = EntryState::Cold(self.cold_state());
             self.refuse_commands(cold, &problem);
+            self.note_ended(told);
             return self.services.timers.set(self.services.clock.monotonic() + REOPEN, self.entry.row);
         }
         self.services.events.tell_quarantined(&self.entry.text, &problem);
-        let told = crate::error::quarantined(&self.entry.text, &problem);
+        let refusal = crate::error::quarantined(&self.entry.text, &problem);
         let quarantined = EntryState::Quarantined { problem, cold: self.cold_state() };
-        self.refuse_commands(quarantined, &told);
+        self.refuse_commands(quarantined, &refusal);
+        self.note_ended(told);
     }
 
     /// What the commands tell that is in the database is found there when the identity is opened again.
@@ -104,16 +107,26 @@ impl Actor {
         true
     }
 
+    /// Whether its manifest went, rather than that it is handed over.
     fn is_removed(&self) -> bool {
-        self.draining && !self.services.stopping.is_cancelled()
+        self.draining && !self.services.stopping.is_cancelled() && !self.is_handed_over()
+    }
+
+    /// Whether it drains because this host of several does.
+    fn is_handed_over(&self) -> bool {
+        self.services.membership.is_some() && self.entry.leaving.lock().is_none()
+    }
+
+    fn why_closed(&self) -> Problem {
+        match self.services.stopping.is_cancelled() {
+            true => crate::error::stopping(),
+            false => not_here(&self.entry.text),
+        }
     }
 
     /// Refuses what nobody will do any more, and tells that the identity is closed.
     fn closed(&mut self, removed: bool) {
-        let problem = match removed {
-            true => not_here(&self.entry.text),
-            false => crate::error::stopping(),
-        };
+        let problem = self.why_closed();
         while let Ok(command) = self.commands.try_recv() {
             command.refuse(problem.clone());
         }
@@ -127,42 +140,47 @@ impl Actor {
 
     /// As [`Actor::try_close`], where other hosts may run the identity: what there is to do for it is theirs from then on.
     /// The order is that of `docs/cluster.md`: the demand is looked at, then the database lets the identity go, which it
-    /// refuses if there is work, then what has come meanwhile is looked at, and only then the ownership ends.
+    /// refuses if there is work, then what has come meanwhile is looked at, and then the ownership ends. Until all that is
+    /// done the identity has this actor, so that no other claims it in this ownership.
     pub(super) async fn release(&mut self, opened: &Opened) -> bool {
-        if !self.is_due_to_close() || (!self.draining && (!self.commands.is_empty() || self.entry.marks.any())) {
+        if !self.is_due_to_close() || (!self.draining && self.has_come()) {
             return false;
         }
-        let seen = match self.entry.held_as() {
-            Some(key) => self.services.ownership.demand_version(key).await,
-            None => Ok(None),
-        };
-        let seen = match seen {
+        // Kept from here on: whoever's unit is refused once the database has let it go takes it from the entry.
+        let Some(key) = self.entry.held_as() else { return false };
+        let seen = match self.services.ownership.demand_version(key).await {
             Ok(seen) => seen,
             Err(_) if self.draining => None,
             Err(error) => return self.stay(&error),
         };
         match self.commit_release(opened).await {
-            Ok(()) => {}
+            Ok(()) | Err(StoreError::Closed) => {}
             Err(StoreError::Conflict(Conflict::WorkLeft(_))) => {
                 self.initiations_wait = true;
                 self.idle_since = self.services.clock.monotonic();
                 return false;
             }
-            // Another host owns it, or the database is closed: it is let go all the same.
-            Err(StoreError::Fenced { .. } | StoreError::Closed) => {}
+            // Another host has claimed it: nothing of it may be kept, and it is not let go but lost.
+            Err(StoreError::Fenced { .. }) => {
+                self.entry.marks.set(Mark::Lost);
+                return false;
+            }
             Err(error) if self.draining => {
                 tracing::warn!(identity = %self.entry.text, %error, "the identity is let go without a word to the database");
             }
             Err(error) => return self.stay(&error),
         }
-        let key = self.entry.release();
-        let came = self.close_released();
-        if let Some(key) = key {
-            self.end_ownership(key, seen, self.draining || !came.is_empty()).await;
-        }
-        // Whoever came meanwhile has the identity opened anew, here if nobody else was quicker.
-        came.into_iter().for_each(|command| self.services.committer.waking.tell(&self.entry, command));
+        self.entry.release();
+        let is_wanted = self.draining || self.has_come();
+        let told = self.end_ownership(key, seen, is_wanted).await;
+        self.close_released();
+        self.note_ended(told);
         true
+    }
+
+    /// Whether somebody has left something for its actor.
+    fn has_come(&self) -> bool {
+        !self.commands.is_empty() || self.entry.marks.any()
     }
 
     /// It cannot be let go now: it is tried again when it has been idle once more.
@@ -185,53 +203,71 @@ impl Actor {
         result.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Closes an identity that is not held any more. Returns what came for it meanwhile.
-    fn close_released(&mut self) -> Vec<IdentityCommand> {
+    /// Closes an identity that was let go. Whoever came while it was has it opened anew, by whichever host is first.
+    fn close_released(&mut self) {
         let removed = self.is_removed();
         let mut came = Vec::new();
-        {
+        let is_behind = {
             let mut state = self.entry.state.lock();
             if let (Some(at), false) = (self.flows.next_alarm(), self.draining) {
                 self.services.timers.set(at, self.entry.row);
-            }
-            // What was left in its place is in the database.
-            let marks = self.entry.marks.take();
-            if marks.has(Mark::Behind) || marks.has(Mark::Refresh) {
-                came.push(IdentityCommand::Wake);
             }
             self.commands.close();
             while let Ok(command) = self.commands.try_recv() {
                 came.push(command);
             }
             *state = if removed { EntryState::Removed } else { EntryState::Cold(ColdState::default()) };
+            self.entry.marks.take_all().has(Mark::Behind)
+        };
+        let waking = &self.services.committer.waking;
+        if is_behind && !self.draining {
+            waking.wake(&self.entry);
         }
-        if self.draining {
-            let problem = if removed { not_here(&self.entry.text) } else { crate::error::stopping() };
-            came.drain(..).for_each(|command| command.refuse(problem.clone()));
+        let problem = self.why_closed();
+        for command in came {
+            match command {
+                command if self.draining => command.refuse(problem.clone()),
+                // Its unit finds that the recipient is not held, and leaves the message for the relay.
+                IdentityCommand::Initiation { offer: Some(offer), .. } => drop(offer),
+                IdentityCommand::Wake => waking.wake(&self.entry),
+                // Whoever wants it to go looks whether it has; and it is opened with what there is then.
+                IdentityCommand::Drain | IdentityCommand::Refresh => {}
+                command => waking.tell(&self.entry, command),
+            }
         }
         self.closed(removed);
-        came
     }
 
-    async fn end_ownership(&self, key: SecureHash, seen: Option<DemandVersion>, hand_over: bool) {
+    /// False if the ownership service may not know that the ownership has ended.
+    async fn end_ownership(&self, key: SecureHash, seen: Option<DemandVersion>, hand_over: bool) -> bool {
         let ended = match hand_over {
             true => self.services.ownership.hand_over(key, None).await.map(drop),
             false => self.services.ownership.sleep(key, seen).await.map(drop),
         };
-        if let Err(error) = ended {
-            // The database has let it go. Whoever wants it finds that, when this host's session has forgotten it.
+        if let Err(error) = &ended {
+            // The database has let it go, and the sweep of this host finds that it owns what it does not run.
             tracing::warn!(identity = %self.entry.text, %error, "the ownership service was not told that the identity is let go");
         }
+        // What was put into its queue after this host had looked there, and before others could see that nobody owns it.
+        self.services.queues.let_go(&self.entry);
         if let Some(membership) = &self.services.membership {
             membership.held_changed();
+        }
+        ended.is_ok()
+    }
+
+    /// The identity has no actor from now on: what could not be told of it is told by the sweep.
+    fn note_ended(&self, told: bool) {
+        if let (Some(membership), false) = (&self.services.membership, told) {
+            membership.look_for_work();
         }
     }
 
     /// It was claimed, and could not be opened: another host may do better.
-    async fn release_unopened(&self) {
-        let Some(key) = self.entry.release() else { return };
+    async fn release_unopened(&self) -> bool {
+        let Some(key) = self.entry.release() else { return true };
         self.entry.put_off(self.services.clock.monotonic());
-        self.end_ownership(key, None, true).await;
+        self.end_ownership(key, None, true).await
     }
 
     /// Another host runs it. Nobody is rung for: its owner knows what there is to do.
@@ -243,22 +279,25 @@ impl Actor {
     /// The identity is not this host's any more: its runs give up, and nothing of it is kept or tried again.
     pub(super) async fn give_up(mut self) {
         end_runs(&self.services, &self.entry).await;
-        let removed = self.is_removed() || self.entry.marks.has(Mark::Drain);
+        self.entry.put_off(self.services.clock.monotonic());
+        let key = self.entry.release().or_else(|| self.entry.key());
+        // If it was the database that refused this host, it owns the identity still, and nobody else would take it.
+        let told = match (&self.services.membership, key) {
+            (Some(_), Some(key)) => self.end_ownership(key, None, true).await,
+            _ => true,
+        };
+        let removed = self.is_removed() || (self.entry.marks.has(Mark::Drain) && !self.is_handed_over());
         {
             let mut state = self.entry.state.lock();
-            self.entry.marks.take();
+            self.entry.marks.take_all();
             self.commands.close();
             *state = if removed { EntryState::Removed } else { EntryState::Cold(ColdState::default()) };
         }
         while let Ok(command) = self.commands.try_recv() {
             command.refuse(not_here(&self.entry.text));
         }
-        self.entry.put_off(self.services.clock.monotonic());
-        // If it was the database that refused this host, it owns the identity still, and nobody else would take it.
-        if let (Some(_), Some(key)) = (&self.services.membership, self.entry.key()) {
-            self.end_ownership(key, None, true).await;
-        }
         self.closed(removed);
+        self.note_ended(told);
     }
 }
 
@@ -302,9 +341,10 @@ pub(super) async fn after_defect(services: Arc<IdentityServices>, entry: Arc<Ide
         let mut state = entry.state.lock();
         // The marks were for an actor that is gone. The next one looks at everything, but does not know that it is to let
         // the identity go.
-        let marks = entry.marks.take();
+        let marks = entry.marks.take_all();
         let draining = matches!(&*state, EntryState::Active { draining: true, .. }) || marks.has(Mark::Drain);
-        let removed = draining && !services.stopping.is_cancelled();
+        let is_handed_over = services.membership.is_some() && entry.leaving.lock().is_none();
+        let removed = draining && !services.stopping.is_cancelled() && !is_handed_over;
         *state = if removed { EntryState::Removed } else { EntryState::Cold(cold) };
         removed
     };

@@ -89,6 +89,8 @@ pub(crate) struct Actor {
     /// The next room is for an initiation.
     initiations_first: bool,
     draining: bool,
+    /// It has been opened: what is in memory is of the claim that it was opened under.
+    is_open: bool,
     idle_since: Moment,
 }
 
@@ -119,6 +121,7 @@ impl Actor {
             crowded: false,
             initiations_first: false,
             draining: false,
+            is_open: false,
             idle_since,
         }
     }
@@ -130,6 +133,7 @@ impl Actor {
             Err(NotOpened::Elsewhere(problem)) => return self.leave_to_owner(&problem),
             Err(NotOpened::Problem(problem)) => return self.quarantine(problem).await,
         };
+        self.is_open = true;
         self.entry.put_off_no_more();
         if let EntryState::Active { open, .. } = &mut *self.entry.state.lock() {
             *open = true;
@@ -233,6 +237,7 @@ impl Actor {
             && !self.flows.is_any_kill_pending()
             && self.in_hand.is_empty()
             && self.unwritten.is_empty()
+            && !self.entry.has_errands()
     }
 
     fn handle(&mut self, opened: &Arc<Opened>, command: IdentityCommand) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use maxhost_journal::{Millis, Segment};
-use maxhost_model::{FlowRow, Problem, SecureHash};
+use maxhost_model::{Code, FlowRow, Problem, SecureHash};
 use maxhost_ownership::{Lost, OwnershipError, SessionState};
 use maxhost_store::{Claim, ClaimRequest, FlowFilter, FlowState, Head, StoreError};
 
@@ -68,9 +68,26 @@ impl Actor {
         if known.run == self.services.committer.store.run() && self.entry.held_as() == Some(fingerprint) {
             return Ok((known, false));
         }
+        if self.is_open && self.services.membership.is_some() {
+            // What is in memory is of another ownership, so it may not go on under a new claim.
+            let text = format!("identity {} is not held here any more", self.entry.text);
+            return Err(NotOpened::Elsewhere(Problem::new(Code::IdentityDraining, text)));
+        }
         // Seen before the claim: if the session ends after it, this says in which one it was made.
         let session = self.services.ownership.session().borrow().number;
-        let claim = self.services.ownership.claim(fingerprint, known.token).await?;
+        let claim = match self.services.ownership.claim(fingerprint, known.token).await {
+            Ok(claim) => claim,
+            Err(error) => {
+                // It may have been made all the same.
+                let is_elsewhere = matches!(error, OwnershipError::Lost(Lost::Owned(_)));
+                if let (Some(membership), false) = (&self.services.membership, is_elsewhere)
+                    && self.services.ownership.hand_over(fingerprint, None).await.is_err()
+                {
+                    membership.look_for_work();
+                }
+                return Err(error.into());
+            }
+        };
         let key_fp = Some(*fingerprint.as_bytes());
         match self
             .services
@@ -80,6 +97,7 @@ impl Actor {
             .await
         {
             Ok(claim) => {
+                self.entry.marks.is_held_anew();
                 self.entry.hold(claim, fingerprint, session);
                 let now = *self.services.ownership.session().borrow();
                 if now.number != session || now.state == SessionState::Lost {
@@ -91,7 +109,10 @@ impl Actor {
                 self.services.committer.directory.set_key(&self.entry, fingerprint);
                 // Messages that it had left in the outbox, and those that wait for it in the broker, are for this host now.
                 self.services.committer.outbox.look_at_all();
-                self.services.queues.held([self.entry.clone()]);
+                match self.services.membership {
+                    Some(_) => self.services.queues.claimed(&self.entry),
+                    None => self.services.queues.held([self.entry.clone()]),
+                }
                 Ok((claim, true))
             }
             Err(error) => {

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use maxhost_journal::{LatestLabels, Segment};
-use maxhost_model::{FlowId, Problem};
+use maxhost_model::{Class, FlowId, Problem};
 
 use crate::api::{ApiResult, FlowEvent, FlowEvents, FlowSummary};
 use crate::error::{cursor_invalid, stopping};
@@ -12,6 +13,9 @@ use crate::host::Host;
 use crate::outcomes::EndRecord;
 use crate::parts::Parts;
 use crate::watchers::Watch;
+
+/// How often the database is asked about a flow that another host may run.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What is known of a flow at one moment.
 struct Snapshot {
@@ -38,14 +42,14 @@ impl Snapshot {
 impl Host {
     pub(super) async fn attach_to(&self, id: FlowId, cursor: u64) -> ApiResult<FlowEvents> {
         let watch = Watch::new(&self.parts.watchers, id.row());
-        let Snapshot { events, ended, .. } = self.snapshot(id, cursor).await?.check(id, cursor)?;
-        Ok(self.follow(Follower::new(self.parts.clone(), watch, cursor, events, ended)))
+        let Snapshot { events, ended, .. } = snapshot(&self.parts, id, cursor).await?.check(id, cursor)?;
+        Ok(self.follow(Follower::new(self.parts.clone(), id, watch, (cursor, events), ended)))
     }
 
     /// Everything that happens to a flow that was watched since before it began.
-    pub(super) fn follow_new(&self, watch: Watch) -> FlowEvents {
+    pub(super) fn follow_new(&self, id: FlowId, watch: Watch) -> FlowEvents {
         let phase = FlowEvent::Phase { phase: super::FlowPhase::Running, reason: None };
-        self.follow(Follower::new(self.parts.clone(), watch, 0, vec![phase], false))
+        self.follow(Follower::new(self.parts.clone(), id, watch, (0, vec![phase]), false))
     }
 
     /// No task of its own: whoever polls the stream is woken by the event itself.
@@ -55,58 +59,58 @@ impl Host {
             Some((event, follower))
         }))
     }
+}
 
-    async fn snapshot(&self, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
-        // The labels of a flow that has ended are in the database only.
-        let remembered = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id);
-        if let Some(end) = remembered.filter(|end| end.labels.is_some_and(|labels| labels <= cursor)) {
-            return Ok(Snapshot::ended(end.summary.clone(), end.labels));
-        }
-        if let Some(flow) = self.running(id) {
-            let view = flow.view();
-            let complete =
-                view.whole || view.labels.front().is_some_and(|(first, _)| *first <= cursor.saturating_add(1));
-            if complete {
-                let phase = if view.is_waiting() { super::FlowPhase::Suspended } else { super::FlowPhase::Running };
-                let mut events = vec![FlowEvent::Phase { phase, reason: None }];
-                let last = view.labels.back().map_or(0, |(last, _)| *last);
-                events.extend(progress_behind(cursor, view.labels));
-                return Ok(Snapshot { events, ended: false, labels: Some(last) });
-            }
-        }
-        let journal = self.parts.store.journal(id.row()).await.map_err(Problem::from)?;
-        let Some(journal) = journal.filter(|journal| journal.record.id == id) else {
-            return match self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
-                Some(end) => Ok(Snapshot::ended(end.summary.clone(), end.labels)),
-                // In memory, and its first or its last commit is on its way.
-                None if self.running(id).is_some() => {
-                    let phase = super::FlowPhase::Running;
-                    let events = vec![FlowEvent::Phase { phase, reason: None }];
-                    Ok(Snapshot { events, ended: false, labels: None })
-                }
-                None => super::unknown_flow(id),
-            };
-        };
-        let summary = self.summary(&journal.record);
-        if summary.phase.is_ended() {
-            let end = journal.record.end.as_ref().and_then(EndRecord::decode_stored);
-            let labels = LatestLabels::decode(journal.record.labels.as_deref().unwrap_or_default());
-            let mut ended = Snapshot::ended(summary, end.and_then(|end| end.labels));
-            ended.events.splice(..0, progress_behind(cursor, labels));
-            return Ok(ended);
-        }
-        let mut events = vec![FlowEvent::Phase { phase: summary.phase, reason: summary.reason }];
-        let mut count = Some(0);
-        for (seq, body) in &journal.log {
-            let Ok(mut segment) = Segment::decode_sealed(body, *seq) else {
-                count = None;
-                continue;
-            };
-            count = count.map(|count: u64| count.max(segment.progress_count));
-            events.extend(progress_behind(cursor, segment.take_labels()));
-        }
-        Ok(Snapshot { events, ended: false, labels: count })
+/// What is known of a flow behind a cursor: from memory if it is there, else from the database.
+async fn snapshot(parts: &Parts, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
+    // The labels of a flow that has ended are in the database only.
+    let remembered = parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id);
+    if let Some(end) = remembered.filter(|end| end.labels.is_some_and(|labels| labels <= cursor)) {
+        return Ok(Snapshot::ended(end.summary.clone(), end.labels));
     }
+    if let Some(flow) = parts.running(id) {
+        let view = flow.view();
+        let complete = view.whole || view.labels.front().is_some_and(|(first, _)| *first <= cursor.saturating_add(1));
+        if complete {
+            let phase = if view.is_waiting() { super::FlowPhase::Suspended } else { super::FlowPhase::Running };
+            let mut events = vec![FlowEvent::Phase { phase, reason: None }];
+            let last = view.labels.back().map_or(0, |(last, _)| *last);
+            events.extend(progress_behind(cursor, view.labels));
+            return Ok(Snapshot { events, ended: false, labels: Some(last) });
+        }
+    }
+    let journal = parts.store.journal(id.row()).await.map_err(Problem::from)?;
+    let Some(journal) = journal.filter(|journal| journal.record.id == id) else {
+        return match parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+            Some(end) => Ok(Snapshot::ended(end.summary.clone(), end.labels)),
+            // In memory, and its first or its last commit is on its way.
+            None if parts.running(id).is_some() => {
+                let phase = super::FlowPhase::Running;
+                let events = vec![FlowEvent::Phase { phase, reason: None }];
+                Ok(Snapshot { events, ended: false, labels: None })
+            }
+            None => super::unknown_flow(id),
+        };
+    };
+    let summary = parts.summary(&journal.record);
+    if summary.phase.is_ended() {
+        let end = journal.record.end.as_ref().and_then(EndRecord::decode_stored);
+        let labels = LatestLabels::decode(journal.record.labels.as_deref().unwrap_or_default());
+        let mut ended = Snapshot::ended(summary, end.and_then(|end| end.labels));
+        ended.events.splice(..0, progress_behind(cursor, labels));
+        return Ok(ended);
+    }
+    let mut events = vec![FlowEvent::Phase { phase: summary.phase, reason: summary.reason }];
+    let mut count = Some(0);
+    for (seq, body) in &journal.log {
+        let Ok(mut segment) = Segment::decode_sealed(body, *seq) else {
+            count = None;
+            continue;
+        };
+        count = count.map(|count: u64| count.max(segment.progress_count));
+        events.extend(progress_behind(cursor, segment.take_labels()));
+    }
+    Ok(Snapshot { events, ended: false, labels: count })
 }
 
 /// The labels that a client with this cursor has not seen.
@@ -118,6 +122,7 @@ fn progress_behind(cursor: u64, labels: impl IntoIterator<Item = (u64, String)>)
 /// Passes a flow's events on to one client.
 struct Follower {
     parts: Arc<Parts>,
+    id: FlowId,
     /// The last label the client has.
     cursor: u64,
     /// What was known when the client came and was not passed on yet.
@@ -125,11 +130,19 @@ struct Follower {
     watch: Watch,
     /// Nothing comes after what is known.
     complete: bool,
+    /// The phase that the client was told last.
+    phase: Option<super::FlowPhase>,
 }
 
 impl Follower {
-    fn new(parts: Arc<Parts>, watch: Watch, cursor: u64, known: Vec<FlowEvent>, complete: bool) -> Follower {
-        Follower { parts, cursor, known: known.into(), watch, complete }
+    fn new(
+        parts: Arc<Parts>,
+        id: FlowId,
+        watch: Watch,
+        (cursor, known): (u64, Vec<FlowEvent>),
+        complete: bool,
+    ) -> Follower {
+        Follower { parts, id, cursor, known: known.into(), watch, complete, phase: None }
     }
 
     /// The next event for the client; `None` behind the last.
@@ -144,6 +157,9 @@ impl Follower {
                 self.complete = true;
                 self.known.clear();
             }
+            if let Ok(FlowEvent::Phase { phase, .. }) = &event {
+                self.phase = Some(*phase);
+            }
             if let Ok(FlowEvent::Progress { cursor, .. }) = &event {
                 if *cursor <= self.cursor {
                     continue;
@@ -155,10 +171,32 @@ impl Follower {
     }
 
     async fn receive(&mut self) -> Option<ApiResult<FlowEvent>> {
-        tokio::select! {
-            event = self.watch.next() => event.map(Ok),
-            // The client is told to come again.
-            () = self.parts.stopping.cancelled() => Some(Err(stopping())),
+        loop {
+            let may_be_elsewhere = self.parts.membership.is_some() && self.parts.running(self.id).is_none();
+            tokio::select! {
+                event = self.watch.next() => return event.map(Ok),
+                // The client is told to come again.
+                () = self.parts.stopping.cancelled() => return Some(Err(stopping())),
+                () = tokio::time::sleep(LOOK), if may_be_elsewhere => {
+                    if let Some(event) = self.look().await {
+                        return Some(event);
+                    }
+                }
+            }
         }
+    }
+
+    /// Another host may run the flow: what it wrote is in the database.
+    async fn look(&mut self) -> Option<ApiResult<FlowEvent>> {
+        let Snapshot { events, .. } = match snapshot(&self.parts, self.id, self.cursor).await {
+            Ok(found) => found,
+            Err(problem) if problem.class() == Class::Unavailable => return None,
+            Err(problem) => return Some(Err(problem)),
+        };
+        let is_news =
+            |event: &FlowEvent| !matches!(event, FlowEvent::Phase { phase, .. } if Some(*phase) == self.phase);
+        let news: Vec<FlowEvent> = events.into_iter().filter(is_news).collect();
+        self.known.extend(news);
+        self.known.pop_front().map(Ok)
     }
 }

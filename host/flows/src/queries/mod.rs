@@ -2,6 +2,7 @@
 //! `access.rs` whether its caller may.
 
 mod attach;
+mod cluster;
 mod network;
 mod show;
 
@@ -15,9 +16,9 @@ use tokio::sync::oneshot;
 
 use crate::access::{self, Action, Subject};
 use crate::api::{
-    self, ApiResult, Arguments, Caller, FinishedClientId, FlowDetail, FlowEvents, FlowFilter, FlowPage, FlowPhase,
-    FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges, NodeInfoView, ParametersView, PartyView,
-    StartFlow, Started,
+    self, ApiResult, Arguments, Caller, ClusterHost, ClusterStatus, FinishedClientId, FlowDetail, FlowEvents,
+    FlowFilter, FlowPage, FlowPhase, FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges,
+    NodeInfoView, ParametersView, PartyView, StartFlow, Started, Whereabouts,
 };
 use crate::error::{no_flow, quarantined, unanswered};
 use crate::host::Host;
@@ -303,7 +304,7 @@ impl Host {
                 while let Some(summary) = remembered.next_if(|summary| summary.flow_id.row() > record.row) {
                     flows.extend(Some(summary).filter(&fits));
                 }
-                let summary = self.summary(&record);
+                let summary = self.parts.summary(&record);
                 flows.extend(Some(summary).filter(&fits).filter(|summary| may_see(summary, record.user.as_deref())));
             }
             if last {
@@ -358,7 +359,7 @@ impl HostApi for Host {
         let (started, watch) = self.begin(caller, request, true).await?;
         // The flow is durable already: that its events cannot be had is no failure of its start.
         let events = match watch {
-            Some(watch) => Ok(self.follow_new(watch)),
+            Some(watch) => Ok(self.follow_new(started.flow_id, watch)),
             None => self.attach_to(started.flow_id, 0).await,
         };
         Ok((started, events))
@@ -394,7 +395,7 @@ impl HostApi for Host {
         self.check_flow(caller, Action::KillFlow, flow).await?;
         // A flow whose first commit is on its way is not in the database yet: looked for in memory first, so that it is
         // found in one of the two.
-        let running = self.running(flow);
+        let running = self.parts.running(flow);
         let owner = match (self.record(flow).await?, running) {
             (Some(record), _) if record.state.is_live() => record.identity,
             (Some(_), _) => return Ok(false),
@@ -511,6 +512,31 @@ impl HostApi for Host {
     async fn status(&self, caller: &Caller) -> ApiResult<HostStatus> {
         access::check(caller, Action::Status, &Subject::default())?;
         self.host_status().await
+    }
+
+    async fn hosts(&self, caller: &Caller) -> ApiResult<Vec<ClusterHost>> {
+        access::check(caller, Action::ClusterStatus, &Subject::default())?;
+        self.cluster_hosts().await
+    }
+
+    async fn set_draining(&self, caller: &Caller, host: &str, draining: bool) -> ApiResult<ClusterHost> {
+        access::check(caller, Action::DrainHost, &Subject::default())?;
+        self.ask_to_drain(host, draining).await
+    }
+
+    async fn whereabouts(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Whereabouts>> {
+        access::check(caller, Action::ClusterStatus, &Subject::default())?;
+        let mut found = match filter {
+            Some(name) => vec![self.whereabouts_of(&*self.resolve(caller, name)?)],
+            None => self.all_whereabouts(),
+        };
+        found.retain(|found| caller.rights.see(&found.identity));
+        Ok(found)
+    }
+
+    async fn cluster_status(&self, caller: &Caller) -> ApiResult<ClusterStatus> {
+        access::check(caller, Action::ClusterStatus, &Subject::default())?;
+        self.cluster_at_a_glance().await
     }
 }
 

@@ -12,19 +12,20 @@ use crate::api::{ApiResult, FlowDetail, FlowPhase, FlowSummary, SessionView, Wai
 use crate::host::Host;
 use crate::message::{IdentityCommand, Stand};
 use crate::outcomes::EndRecord;
+use crate::parts::Parts;
 use crate::registry::EntryState;
 use crate::running_flow::RunningFlow;
 use crate::status::RoomWait;
 
-impl Host {
+impl Parts {
     pub(super) fn running(&self, id: FlowId) -> Option<Arc<RunningFlow>> {
-        let flow = self.parts.flows.get(id.row())?;
+        let flow = self.flows.get(id.row())?;
         (flow.known_id() == Some(id)).then_some(flow)
     }
 
     /// The flow of a flow that the database has: also while it does not know its own id yet.
     fn running_stored(&self, record: &FlowRecord) -> Option<Arc<RunningFlow>> {
-        self.parts.flows.get(record.row)
+        self.flows.get(record.row)
     }
 
     /// The phase of a live flow.
@@ -42,7 +43,7 @@ impl Host {
 
     pub(super) fn summary(&self, record: &FlowRecord) -> FlowSummary {
         let end = record.end.as_ref().and_then(EndRecord::decode_stored);
-        let identity = self.parts.directory.name_of(record.identity);
+        let identity = self.directory.name_of(record.identity);
         let progress = match &end {
             Some(end) => end.progress.clone(),
             None => self.running_stored(record).and_then(|flow| flow.view().label().map(str::to_owned)),
@@ -60,7 +61,9 @@ impl Host {
             reason: record.reason.clone().filter(|_| record.state == FlowState::Hospital),
         }
     }
+}
 
+impl Host {
     pub(super) async fn detail(&self, id: FlowId) -> ApiResult<FlowDetail> {
         if let Some(end) = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
             return Ok(end.as_ref().clone());
@@ -98,7 +101,7 @@ impl Host {
         stand: Option<Stand>,
     ) -> FlowDetail {
         let record = &journal.record;
-        let mut summary = self.summary(record);
+        let mut summary = self.parts.summary(record);
         let end = record.end.as_ref().and_then(EndRecord::decode_stored);
         if let Some(machine) = &machine {
             summary.progress = summary.progress.or_else(|| machine.label().map(str::to_owned));
@@ -141,7 +144,7 @@ impl Host {
                 Some(end) => end.labels,
                 None => machine.as_ref().map(Machine::labels),
             },
-            in_memory: self.running_stored(record).is_some_and(|flow| flow.view().lack.is_none()),
+            in_memory: self.parts.running_stored(record).is_some_and(|flow| flow.view().lack.is_none()),
             summary,
         }
     }
@@ -161,7 +164,7 @@ impl Host {
     }
 
     fn waiting_for(&self, journal: &StoredJournal, sessions: &[SessionView], started: i64) -> Option<WaitingFor> {
-        let view = self.running_stored(&journal.record).map(|flow| flow.view()).unwrap_or_default();
+        let view = self.parts.running_stored(&journal.record).map(|flow| flow.view()).unwrap_or_default();
         if let Some((lack, since)) = view.lack {
             return Some(waits_for_room(lack.as_str(), since as i64));
         }

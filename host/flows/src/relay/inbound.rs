@@ -21,7 +21,8 @@ use tokio::sync::oneshot;
 
 use super::RelayServices;
 use crate::envelope::{Content, Unverified};
-use crate::registry::IdentityEntry;
+use crate::outbox_notices::QueueNotice;
+use crate::registry::{Errand, IdentityEntry};
 use crate::trouble::Trouble;
 use crate::unit::Unit;
 
@@ -30,6 +31,8 @@ const CREDIT: Credit = Credit { messages: 64, bytes: 4 << 20 };
 /// How soon a failed step is tried again. The time doubles, up to the longest.
 const RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// An identity is kept for so long for the first of the messages that were in its queue when it was claimed.
+const FIRST: Duration = Duration::from_secs(2);
 /// A consumer with nothing to do for so long lets go of its queue; the next message calls it back.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -52,7 +55,7 @@ pub(crate) async fn run(services: Arc<RelayServices>) {
             match queue {
                 Ok(queue) => {
                     if let Some(entry) = entry_of(&services, &queue) {
-                        begin(&services, entry);
+                        begin(&services, QueueNotice { entry, errand: None });
                     }
                 }
                 Err(error) => {
@@ -72,25 +75,26 @@ fn entry_of(services: &RelayServices, queue: &QueueName) -> Option<Arc<IdentityE
 
 /// Has somebody serve an identity's queue: this host if it holds the identity. If it does not, somebody has to run the
 /// identity first, and looks into the queue then.
-fn begin(services: &Arc<RelayServices>, entry: Arc<IdentityEntry>) {
-    match entry.is_held() {
-        true => services.io.spawn(serve(services.clone(), entry)),
-        false => services.committer.waking.ring(&entry),
+fn begin(services: &Arc<RelayServices>, notice: QueueNotice) {
+    match notice.entry.is_held() {
+        true => services.io.spawn(serve(services.clone(), notice)),
+        false => services.committer.waking.ring(&notice.entry),
     }
 }
 
-/// Serves whatever waits in the broker for identities that are held since a moment ago, until the host stops.
+/// Serves whatever waits in the broker for identities that are held since a moment ago, and rings for those that were let go
+/// and have something in their queue, until the host stops.
 pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
     loop {
-        let held = tokio::select! {
-            held = services.queues.take() => held,
+        let noted = tokio::select! {
+            noted = services.queues.take() => noted,
             () = services.stopping.cancelled() => return,
         };
         let waiting = match services.broker.waiting().await {
             Ok(waiting) => waiting,
             Err(error) => {
                 tracing::warn!(%error, "the broker's queues cannot be read; tried again");
-                services.queues.held(held);
+                services.queues.again(noted);
                 tokio::select! {
                     () = tokio::time::sleep(RETRY) => continue,
                     () = services.stopping.cancelled() => return,
@@ -98,27 +102,38 @@ pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
             }
         };
         let waiting: HashSet<SecureHash> = waiting.iter().filter_map(QueueName::fingerprint).collect();
-        let is_waiting = |entry: &Arc<IdentityEntry>| entry.key().is_some_and(|key| waiting.contains(&key));
-        for entry in held.into_iter().filter(|entry| services.membership.is_some() || is_waiting(entry)) {
-            begin(&services, entry);
+        for QueueNotice { entry, errand } in noted {
+            let is_waiting = entry.key().is_some_and(|key| waiting.contains(&key));
+            // Where other hosts may hold an identity, its queue is served for as long as it is held, also an empty one.
+            if is_waiting || (services.membership.is_some() && entry.is_held()) {
+                begin(&services, QueueNotice { entry, errand: errand.filter(|_| is_waiting) });
+            }
         }
     }
 }
 
 /// Serves one identity's queue until it is empty for a while; where other hosts may hold the identity, for as long as this
 /// one does, because a notice of what comes for nobody may reach any host.
-async fn serve(services: Arc<RelayServices>, entry: Arc<IdentityEntry>) {
+async fn serve(services: Arc<RelayServices>, notice: QueueNotice) {
+    let QueueNotice { entry, mut errand } = notice;
     let mut pause = RETRY;
     // The queue is exclusive: a second server would only wait for the first.
     while !services.stopping.is_cancelled() && !entry.served.swap(true, Ordering::AcqRel) {
-        let result = serve_once(&services, &entry).await;
+        let result = serve_once(&services, &entry, &mut errand).await;
         entry.served.store(false, Ordering::Release);
         match result {
             Ok(Served::All) => pause = RETRY,
             // It may be held again since.
             Ok(Served::NotHeld) if entry.is_held() => continue,
-            Ok(Served::NotHeld) => return,
+            Ok(Served::NotHeld) => {
+                // What this host had in hand is in the queue again.
+                if services.membership.is_some() && !services.stopping.is_cancelled() {
+                    services.queues.let_go(&entry);
+                }
+                return;
+            }
             Err(Interrupted(reason)) => {
+                errand = None;
                 tracing::warn!(identity = %entry.text, reason, "messages could not be taken from the broker; tried again");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_RETRY),
@@ -160,10 +175,14 @@ impl From<StoreError> for Interrupted {
     }
 }
 
-async fn serve_once(services: &Arc<RelayServices>, entry: &Arc<IdentityEntry>) -> Result<Served, Interrupted> {
+async fn serve_once(
+    services: &Arc<RelayServices>,
+    entry: &Arc<IdentityEntry>,
+    errand: &mut Option<Errand>,
+) -> Result<Served, Interrupted> {
     let Some(key) = entry.key() else { return Ok(Served::NotHeld) };
     let mut consumer = services.broker.consume(&QueueName::inbound(&key), CREDIT).await?;
-    take_all(services, entry, consumer.as_mut()).await
+    take_all(services, entry, consumer.as_mut(), errand).await
 }
 
 /// A message on its way into the database.
@@ -173,6 +192,7 @@ async fn take_all(
     services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
     consumer: &mut dyn Consumer,
+    errand: &mut Option<Errand>,
 ) -> Result<Served, Interrupted> {
     let acks = consumer.acks();
     let mut taken: FuturesOrdered<Taken> = FuturesOrdered::new();
@@ -189,8 +209,10 @@ async fn take_all(
             }
             delivery = consumer.next(), if taken.len() < CREDIT.messages as usize => {
                 let Delivery { tag, message } = delivery?;
+                let under_way = services.membership.as_ref().map(|_| Errand::of(entry));
+                *errand = None;
                 match check(services, entry, message).await? {
-                    Ok(accepted) => taken.push_back(take(services, entry, accepted, tag, acks.clone())),
+                    Ok(accepted) => taken.push_back(take(services, entry, accepted, (tag, acks.clone()), under_way)),
                     Err(refusal) => {
                         refusal.audit(entry);
                         acks.ack(tag).await?;
@@ -198,6 +220,8 @@ async fn take_all(
                 }
             }
             () = entry.no_longer_held.notified() => {}
+            // There were messages, and somebody else has taken them.
+            () = tokio::time::sleep(FIRST), if errand.is_some() => *errand = None,
             () = tokio::time::sleep(IDLE), if taken.is_empty() && services.membership.is_none() => return Ok(Served::All),
             () = services.stopping.cancelled() => return Ok(Served::NotHeld),
         }
@@ -334,8 +358,8 @@ fn take(
     services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
     accepted: Accepted,
-    tag: Tag,
-    acks: Arc<dyn Acks>,
+    (tag, acks): (Tag, Arc<dyn Acks>),
+    under_way: Option<Errand>,
 ) -> Taken {
     let author = entry.author();
     let recipient = Recipient { identity: author.identity, claim: author.claim };
@@ -350,6 +374,7 @@ fn take(
     let (told, result) = oneshot::channel();
     unit.submit(&services.committer, author, move |result| drop(told.send(result)));
     Box::pin(async move {
+        let _under_way = under_way;
         match result.await.unwrap_or(Err(StoreError::Closed)) {
             Ok(()) | Err(StoreError::Duplicate) => {
                 acks.ack(tag).await?;

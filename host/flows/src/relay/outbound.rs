@@ -174,7 +174,7 @@ async fn send_batch(services: Arc<RelayServices>, turn: Turn) -> Report {
     let done = batch.send(messages, &mut progress).await;
     if !done.is_empty() {
         // Before the rows go: a message in the broker that nobody is rung for would wait.
-        batch.services.sent_to(key);
+        batch.services.sent_to(key).await;
     }
     for (sender, ops) in done.into_values() {
         // If this fails they are sent again, and the recipient recognises them.
@@ -214,7 +214,10 @@ impl Sender {
     async fn find(services: &Arc<RelayServices>, row: IdentityRow) -> Result<Option<Sender>, String> {
         let Some(entry) = services.committer.directory.by_row(row) else { return Ok(None) };
         if !entry.is_held() {
-            services.committer.waking.ring(&entry);
+            // Its owner sends them, and does not let it go before.
+            if !entry.key().is_some_and(|key| services.is_owned(&key)) {
+                services.committer.waking.ring(&entry);
+            }
             return Ok(None);
         }
         match open_keys(services, &entry).await {

@@ -35,14 +35,27 @@ pub(crate) struct RelayServices {
 impl RelayServices {
     /// The broker has messages for an identity of the cluster: somebody has to take them. Whoever owns it may have let it go
     /// before they came, and this host's copy of who owns what may be behind, so the destination is remembered for a while.
-    pub fn sent_to(&self, identity: SecureHash) {
+    /// Returns when the demand is durable, so that whoever then removes the rows of the messages leaves nothing that nobody
+    /// knows of; if the service does not answer, the demand is raised when it does.
+    pub async fn sent_to(&self, identity: SecureHash) {
         let Some(membership) = &self.membership else { return };
         if self.committer.directory.by_key(&identity).is_none() {
             return;
         }
         membership.note_sent(identity);
-        if !matches!(self.ownership.owner_of(&identity), Ownedness::Owned(_)) {
+        // Noted before it is looked, so that an owner who goes in between is heard of.
+        if self.is_owned(&identity) {
+            return;
+        }
+        membership.take_sent_to(&identity);
+        if let Err(error) = self.ownership.demand(identity).await {
+            tracing::debug!(%identity, %error, "a demand could not be raised; tried again");
             membership.ring(identity);
         }
+    }
+
+    /// Whether somebody owns an identity, as far as this host knows.
+    pub fn is_owned(&self, identity: &SecureHash) -> bool {
+        matches!(self.ownership.owner_of(identity), Ownedness::Owned(_))
     }
 }

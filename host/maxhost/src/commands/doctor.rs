@@ -4,8 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use maxhost_flows::options::IdentitySpec;
-use maxhost_model::{Code, NodeInfo, Problem, SecureHash, Signed};
+use maxhost_flows::options::{ENVELOPE_BYTES, IdentitySpec};
+use maxhost_model::{Code, NodeInfo, Problem, RunId, SecureHash, Signed};
+use maxhost_ownership_zookeeper::look;
 use maxhost_pki::node_info::verify_node_info;
 use maxhost_pki::{KeyVault, NetworkMap, Passphrase, TrustRoot};
 use maxhost_rpc::proto::v1 as pb;
@@ -13,11 +14,12 @@ use maxhost_store::DataLock;
 use serde_json::{Value, json};
 
 use super::{cordapp, cordapp_build};
+use crate::config::cluster::Sharing;
 use crate::config::{Config, Database};
 use crate::context::{Context, Outcome};
 use crate::run::LARGEST_MANIFEST;
 use crate::units::show_size;
-use crate::{files, manifest, render};
+use crate::{files, foundation, manifest, render};
 
 /// Below this a host may soon stop writing.
 const LEAST_DISK: u64 = 512 << 20;
@@ -68,6 +70,7 @@ pub fn execute(context: &Context) -> Outcome {
         checks.push(cordapps(config));
         checks.push(disk(config));
         checks.extend(database(context, config));
+        checks.extend(shared_servers(context, config));
         checks.push(host(context, config));
         checks.push(port(context, config));
     }
@@ -411,6 +414,49 @@ fn database_server(context: &Context, config: &Config, url: &str) -> Vec<Check> 
         found.server, found.version, found.identities, found.live
     );
     vec![fine("database", about), hospital(found.hospital)]
+}
+
+/// ZooKeeper and the broker, where identities are shared.
+fn shared_servers(context: &Context, config: &Config) -> Vec<Check> {
+    let sharing = match config.sharing() {
+        Ok(None) => return Vec::new(),
+        Ok(Some(sharing)) => sharing,
+        Err(problem) => return vec![wrong("sharing", problem.message, problem.remedy)],
+    };
+    vec![ownership(context, config, &sharing), broker(context, config, &sharing)]
+}
+
+fn ownership(context: &Context, config: &Config, sharing: &Sharing) -> Check {
+    let options = foundation::ownership_options(config, sharing, RunId(1));
+    let found = context
+        .block_on(async { look(&options).await.map_err(|error| foundation::of_ownership(sharing, error)) })
+        .and_then(|found| Ok((found, NetworkMap::load(&config.network()).map_err(Problem::from)?)));
+    let place = &sharing.address;
+    match found {
+        Err(problem) => wrong("ownership", problem.message, problem.remedy),
+        Ok((None, _)) => fine("ownership", format!("{place} answers; the first host will set the cluster up")),
+        Ok((Some((cluster, _)), network)) if cluster.id != foundation::cluster_id(&network) => {
+            let remedy = "give each network a folder of its own in ownership.url";
+            wrong("ownership", format!("{place} is the folder of hosts of another network"), remedy)
+        }
+        Ok((Some((cluster, hosts)), _)) => {
+            fine("ownership", format!("{place} answers; generation {}, {hosts} hosts are there", cluster.generation))
+        }
+    }
+}
+
+fn broker(context: &Context, config: &Config, sharing: &Sharing) -> Check {
+    let looked = context.block_on(async {
+        let network = NetworkMap::load(&config.network()).map_err(Problem::from)?;
+        let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
+        let broker = foundation::open_broker(sharing, largest.saturating_add(ENVELOPE_BYTES)).await?;
+        let waiting = broker.waiting().await.map_err(Problem::from);
+        broker.close().await;
+        waiting
+    });
+    of("broker", looked, |waiting| {
+        format!("answers and keeps what it is given; {} queues wait for somebody", waiting.len())
+    })
 }
 
 fn hospital(flows: u64) -> Check {

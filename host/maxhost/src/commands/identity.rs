@@ -14,7 +14,7 @@ use maxhost_sandbox::Inspection;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::cordapp;
+use super::{cluster, cordapp};
 use crate::cli::IdentityCommand;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
@@ -30,7 +30,12 @@ const POLL: Duration = Duration::from_millis(50);
 /// Does what was typed.
 pub fn execute(context: &Context, command: IdentityCommand) -> Outcome {
     match command {
-        IdentityCommand::List { filter } => list(context, filter),
+        IdentityCommand::List { filter, hosts: false } => list(context, filter),
+        IdentityCommand::List { filter, hosts: true } => list_with_hosts(context, filter),
+        IdentityCommand::Where { name, watch: false } => find_host(context, name),
+        IdentityCommand::Where { name, watch: true } => {
+            cluster::watch(context, |client| whereabouts(client, name.clone()), |_, now| render::lines(now))
+        }
         IdentityCommand::Show { name } => show(context, name),
         IdentityCommand::New { name, cordapp } => new(context, &name, cordapp),
         IdentityCommand::Remove { name, yes } => remove(context, &name, yes),
@@ -51,6 +56,41 @@ fn list(context: &Context, filter: Option<String>) -> Outcome {
         vec![cell("name"), cell("state"), cell("flows"), cordapps.join(", "), cell("reason")]
     });
     Ok(0)
+}
+
+/// As [`list`], with what the cluster knows of each.
+fn list_with_hosts(context: &Context, filter: Option<String>) -> Outcome {
+    let client = context.client()?;
+    let (identities, found) = context.block_on(async {
+        let identities = client.list_identities(pb::ListIdentitiesRequest { filter }).await?.identities;
+        Ok((identities, client.find_identities(pb::FindIdentitiesRequest { name: None }).await?.identities))
+    })?;
+    let with_host = |identity: &pb::Identity| {
+        let mut shown = render::identity(identity);
+        let found = found.iter().find(|found| found.identity == identity.name);
+        shown["host"] = found.and_then(|found| found.host.clone()).into();
+        if let Some(found) = found.filter(|found| found.host.is_some()) {
+            shown["state"] = render::identity_state(found.state()).into();
+        }
+        shown
+    };
+    let identities: Vec<Value> = identities.iter().map(with_host).collect();
+    context.out.list(&identities, &["NAME", "HOST", "STATE", "FLOWS"], |identity| {
+        ["name", "host", "state", "flows"].map(|field| render::cell(identity, field)).into()
+    });
+    Ok(0)
+}
+
+fn find_host(context: &Context, name: String) -> Outcome {
+    let client = context.client()?;
+    let found = context.block_on(whereabouts(client, name))?;
+    context.out.object(&found, || render::lines(&found));
+    Ok(0)
+}
+
+async fn whereabouts(client: Client, name: String) -> Result<Value, Problem> {
+    let found = client.find_identities(pb::FindIdentitiesRequest { name: Some(name) }).await?.identities;
+    Ok(found.first().map_or(Value::Null, render::whereabouts))
 }
 
 fn show(context: &Context, name: String) -> Outcome {

@@ -1,5 +1,5 @@
 //! What the configuration takes and refuses.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 use super::*;
 
 fn parse(text: &str) -> Result<Config, Problem> {
@@ -133,4 +133,54 @@ fn relative_paths_start_at_the_file() {
     let config = parse("[store]\nurl = \"sqlite:///var/lib/x.db\"\n[keys]\ndir = \"../k\"\n").unwrap();
     assert_eq!(config.database(), &Database::File("/var/lib/x.db".into()));
     assert_eq!(config.keys(), Path::new("/srv/node/../k"));
+}
+
+/// A host that shares its identities, with some lines more or other ones.
+fn shared(change: impl Fn(&str) -> String) -> Result<Option<cluster::Sharing>, Problem> {
+    let text = "roles = [\"flows\", \"rpc\"]\n[host]\nname = \"max-1\"\nslots = 7\n[store]\nurl = \"postgres://max@127.0.0.1/x\"\n\
+                [ownership]\nurl = \"zk://127.0.0.1:2181/maxhost\"\n[broker]\nurl = \"amqp://127.0.0.1\"\n";
+    let config = parse(&change(text))?;
+    assert_eq!(config.host_name(), "max-1");
+    config.sharing()
+}
+
+#[test]
+fn a_host_that_shares_identities_names_what_is_shared() {
+    let sharing = shared(str::to_owned).unwrap().unwrap();
+    assert_eq!((sharing.slots, sharing.session_timeout), (7, Duration::from_secs(6)));
+    assert_eq!(sharing.address.folder, "/maxhost");
+    assert_eq!(sharing.broker.address.servers, [("127.0.0.1".to_owned(), 5672)]);
+    let alone = parse("").unwrap();
+    assert!(alone.sharing().unwrap().is_none() && !alone.host_name().is_empty());
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let postgres = "postgres://max@127.0.0.1/x";
+    for (from, to, words) in [
+        (postgres, "sqlite:data/maxhost.db", "store.url is a file"),
+        ("amqp://127.0.0.1", "", "the embedded one is in this process"),
+        ("zk://127.0.0.1:2181/maxhost", "", "broker.url: only hosts that share"),
+        ("zk://127.0.0.1:2181/maxhost", "zk://127.0.0.1:2181,zk2:2181/m", "zk2:2181 is not on this machine"),
+        ("zk://127.0.0.1:2181/maxhost", "zk://127.0.0.1", "it names no folder"),
+        ("amqp://127.0.0.1", "amqp://broker", "broker is not on this machine"),
+        ("amqp://127.0.0.1", "amqps://broker", "broker.ca go together"),
+        ("amqp://127.0.0.1", "amqp://max@127.0.0.1", "user max needs a password"),
+        ("amqp://127.0.0.1", "http://127.0.0.1", "neither amqp:// nor amqps://"),
+        ("slots = 7", "slots = 0", "from 1 to"),
+        ("\"rpc\"]", "\"notary\"]", "'notary' is none of flows, rpc"),
+        (", \"rpc\"]", "]", "has both roles"),
+        ("[broker]", "user = \"max\"\n[broker]", "ownership.user: it needs a password"),
+        ("[broker]", "session_timeout = \"10 ms\"\n[broker]", "from 1 s to 120 s"),
+        ("[broker]", "cert = \"c.pem\"\n[broker]", "cert and key go together"),
+        ("max-1\"\nslots", "max 1\"\nslots", "host.name"),
+    ] {
+        let problem = shared(|text| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        });
+        let problem = problem.err().unwrap_or_else(|| panic!("{to} is taken"));
+        assert_eq!(problem.code, Code::ConfigInvalid);
+        assert!(problem.message.contains(words), "{to}: {problem}");
+    }
 }

@@ -125,7 +125,11 @@ async fn ready(host: &Host, stop: &CancellationToken) -> Result<(), String> {
     if stop.is_cancelled() {
         return Err("the host is stopping".to_owned());
     }
-    look(host).await.map(|_| ())
+    look(host).await?;
+    match host.unreachable_parts().await {
+        parts if parts.is_empty() => Ok(()),
+        parts => Err(parts.join("; ")),
+    }
 }
 
 async fn look(host: &Host) -> Result<HostStatus, String> {

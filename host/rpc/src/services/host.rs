@@ -45,4 +45,54 @@ impl HostService for Hosts {
             })
             .await
     }
+
+    async fn list_hosts(
+        &self,
+        request: Request<pb::ListHostsRequest>,
+    ) -> Result<Response<pb::ListHostsResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        self.0
+            .answer(async {
+                let hosts = self.0.api.hosts(&admitted.caller).await?;
+                Ok(pb::ListHostsResponse { hosts: hosts.into_iter().map(convert::cluster_host).collect() })
+            })
+            .await
+    }
+
+    async fn set_draining(
+        &self,
+        request: Request<pb::SetDrainingRequest>,
+    ) -> Result<Response<pb::SetDrainingResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        let request = request.into_inner();
+        self.0
+            .answer(async {
+                let host = required("host", request.host)?;
+                let host = self.0.api.set_draining(&admitted.caller, &host, request.draining).await?;
+                Ok(pb::SetDrainingResponse { host: Some(convert::cluster_host(host)) })
+            })
+            .await
+    }
+
+    async fn find_identities(
+        &self,
+        request: Request<pb::FindIdentitiesRequest>,
+    ) -> Result<Response<pb::FindIdentitiesResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        let name = optional(request.into_inner().name);
+        self.0
+            .answer(async {
+                let found = self.0.api.whereabouts(&admitted.caller, name.as_deref()).await?;
+                Ok(pb::FindIdentitiesResponse { identities: found.into_iter().map(convert::whereabouts).collect() })
+            })
+            .await
+    }
+
+    async fn cluster_status(
+        &self,
+        request: Request<pb::ClusterStatusRequest>,
+    ) -> Result<Response<pb::ClusterStatusResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        self.0.answer(async { Ok(convert::cluster_status(self.0.api.cluster_status(&admitted.caller).await?)) }).await
+    }
 }

@@ -266,6 +266,47 @@ impl HostApi for FakeHost {
             counters: BTreeMap::new(),
         })
     }
+
+    async fn hosts(&self, _: &Caller) -> ApiResult<Vec<ClusterHost>> {
+        Ok(vec![cluster_host("max-1", HostState::Up), cluster_host("max-2", HostState::Suspended)])
+    }
+
+    async fn set_draining(&self, _: &Caller, host: &str, draining: bool) -> ApiResult<ClusterHost> {
+        match host {
+            "max-1" => Ok(cluster_host(host, if draining { HostState::Draining } else { HostState::Up })),
+            other => Err(Problem::new(Code::HostNotFound, format!("no host is called '{other}'"))),
+        }
+    }
+
+    async fn whereabouts(&self, _: &Caller, name: Option<&str>) -> ApiResult<Vec<Whereabouts>> {
+        let found = |identity: &str, host: Option<&str>| Whereabouts {
+            identity: identity.to_owned(),
+            host: host.map(str::to_owned),
+            epoch: host.map(|_| 7),
+            phase: if host.is_some() { IdentityPhase::Active } else { IdentityPhase::Cold },
+        };
+        match name {
+            None => Ok(vec![found(ALICE, Some("max-1")), found("O=Bob, L=New York, C=US", None)]),
+            Some("Alice") => Ok(vec![found(ALICE, Some("max-1"))]),
+            Some(other) => Err(not_found(other)),
+        }
+    }
+
+    async fn cluster_status(&self, caller: &Caller) -> ApiResult<ClusterStatus> {
+        let part = |ok| PartHealth { ok, detail: "so".to_owned() };
+        Ok(ClusterStatus {
+            hosts: self.hosts(caller).await?,
+            identities: BTreeMap::from([("owned", 1), ("asleep", 1)]),
+            demand: None,
+            broker: part(true),
+            store: part(false),
+            ownership: part(true),
+        })
+    }
+}
+
+fn cluster_host(name: &str, state: HostState) -> ClusterHost {
+    ClusterHost { name: name.to_owned(), state, identities: 1, slots: 500, since_ms: 1_500 }
 }
 
 pub fn party(number: usize) -> PartyView {

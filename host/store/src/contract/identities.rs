@@ -104,6 +104,8 @@ pub async fn an_identity_is_let_go_only_without_work<D: Databases>() {
     let record = w.store.identities().await.unwrap().swap_remove(1);
     assert_eq!((record.owner(), record.wake_at, record.unclean), (None, Some(5_000), 0));
     assert_outcome!(w.commit(w.bob, vec![]).await, Err(StoreError::Fenced { .. }));
+    let nobodys = Author { claim: record.claim, ..w.bob };
+    assert_outcome!(w.commit(nobodys, vec![]).await, Err(StoreError::Fenced { .. }));
     assert_outcome!(w.store.claim(request(bob, 0, 1)).await, Err(StoreError::Fenced { .. }));
     let again = claim(&w.store, bob, 2).await;
     w.commit(again, vec![take(second)]).await.unwrap();

@@ -8,6 +8,7 @@ mod messages;
 use maxhost_group_commit::{Failure, Fault, FaultKind};
 use smallvec::SmallVec;
 
+use crate::claim::NOBODY;
 use crate::committer::{Job, Outcome};
 use crate::conflict::Conflict;
 use crate::error::StoreError;
@@ -82,7 +83,8 @@ pub fn apply_unit<R: Rows>(rows: &mut R, unit: &CommitUnit, again: bool) -> Resu
 fn write_unit<R: Rows>(rows: &mut R, unit: &CommitUnit) -> Result<Receipt, Failed> {
     let author = unit.author;
     match rows.claim(author.identity)? {
-        Some(current) if current == author.claim => {}
+        // A claim that the row shows as nobody's was let go: it gives no right to write.
+        Some(current) if current == author.claim && current.run != NOBODY => {}
         Some(current) => {
             let (identity, claim) = (author.identity, author.claim);
             return Err(Failure::Unit(StoreError::Fenced { identity, claim, current }));

@@ -1,0 +1,156 @@
+//! Showing the cluster: its hosts, which of them runs which identity, and whether what they share can be used. A host that
+//! is alone is a cluster of one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use maxhost_model::{Code, Problem};
+use maxhost_ownership::{HostInfo, Ownedness, SessionState};
+
+use crate::api::{ApiResult, ClusterHost, ClusterStatus, HostState, IdentityPhase, PartHealth, Whereabouts};
+use crate::host::Host;
+use crate::registry::{EntryState, IdentityEntry};
+
+/// A part that does not answer by then is told as one that does not.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+impl Host {
+    pub(super) async fn cluster_hosts(&self) -> ApiResult<Vec<ClusterHost>> {
+        let ownership = &self.parts.ownership;
+        let hosts = ownership.hosts().await.map_err(Problem::from)?;
+        let mut owned: HashMap<String, u64> = HashMap::new();
+        for owner in ownership.owners().await.map_err(Problem::from)? {
+            *owned.entry(owner.host.to_string()).or_default() += 1;
+        }
+        Ok(hosts
+            .into_iter()
+            .map(|host| self.cluster_host(&host, owned.get(&*host.name).copied().unwrap_or(0)))
+            .collect())
+    }
+
+    fn cluster_host(&self, host: &HostInfo, identities: u64) -> ClusterHost {
+        let is_this = *host.name == *self.parts.ownership.host();
+        let is_cut = is_this && self.parts.ownership.session().borrow().state != SessionState::Connected;
+        let slots = match &self.parts.membership {
+            Some(membership) if is_this => u64::from(membership.slots()),
+            Some(_) => u64::from(host.free_slots) + identities,
+            // One that is alone has room for whatever its manifests name.
+            None => self.parts.directory.len() as u64,
+        };
+        let state = match (is_cut, host.draining) {
+            (true, _) => HostState::Suspended,
+            (false, true) => HostState::Draining,
+            (false, false) => HostState::Up,
+        };
+        ClusterHost { name: host.name.to_string(), state, identities, slots, since_ms: host.since_ms }
+    }
+
+    pub(super) async fn ask_to_drain(&self, host: &str, draining: bool) -> ApiResult<ClusterHost> {
+        if self.parts.membership.is_none() {
+            return Err(Problem::new(Code::RequestInvalid, "this host is alone: nobody could take over what it runs")
+                .remedy("stop the host instead, or let it share its identities with others: docs/operating.md"));
+        }
+        let find = async || {
+            let hosts = self.cluster_hosts().await?;
+            let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
+            hosts.into_iter().find(|found| found.name == host).ok_or_else(|| {
+                let text = format!("no host of the cluster is called '{host}'; there are {}", names.join(", "));
+                Problem::new(Code::HostNotFound, text).detail("host", host)
+            })
+        };
+        find().await?;
+        self.parts.ownership.set_draining(host, draining).await.map_err(Problem::from)?;
+        find().await
+    }
+
+    pub(super) fn whereabouts_of(&self, entry: &IdentityEntry) -> Whereabouts {
+        let ownership = &self.parts.ownership;
+        let owner = match entry.key().map(|key| ownership.owner_of(&key)) {
+            Some(Ownedness::Owned(owner)) => Some(owner),
+            Some(Ownedness::Free | Ownedness::Unknown) | None => None,
+        };
+        let phase = match &owner {
+            Some(owner) if *owner.host != *ownership.host() => IdentityPhase::Active,
+            _ => entry.phase(),
+        };
+        Whereabouts {
+            identity: entry.text.to_string(),
+            host: owner.as_ref().map(|owner| owner.host.to_string()),
+            epoch: owner.map(|owner| owner.token.epoch),
+            phase,
+        }
+    }
+
+    pub(super) fn all_whereabouts(&self) -> Vec<Whereabouts> {
+        let mut all: Vec<Whereabouts> =
+            self.parts.directory.all().iter().map(|entry| self.whereabouts_of(entry)).collect();
+        all.sort_by(|a, b| a.identity.cmp(&b.identity));
+        all
+    }
+
+    pub(super) async fn cluster_at_a_glance(&self) -> ApiResult<ClusterStatus> {
+        let (hosts, wanted) = tokio::join!(self.cluster_hosts(), self.parts.ownership.wanted());
+        let (ownership, hosts) = match hosts {
+            Ok(hosts) => (self.ownership_health(), hosts),
+            Err(problem) => (PartHealth { ok: false, detail: problem.message }, Vec::new()),
+        };
+        let mut identities = BTreeMap::from([("owned", 0), ("asleep", 0), ("quarantined", 0)]);
+        for entry in self.parts.directory.all() {
+            let is_quarantined = matches!(&*entry.state.lock(), EntryState::Quarantined { .. });
+            let word = match entry.key().map(|key| self.parts.ownership.owner_of(&key)) {
+                Some(Ownedness::Owned(_)) => "owned",
+                _ if is_quarantined => "quarantined",
+                _ => "asleep",
+            };
+            *identities.entry(word).or_default() += 1;
+        }
+        Ok(ClusterStatus {
+            hosts,
+            identities,
+            demand: wanted.ok().map(|wanted| wanted.len() as u64),
+            broker: self.broker_health().await,
+            store: self.store_health().await,
+            ownership,
+        })
+    }
+
+    fn ownership_health(&self) -> PartHealth {
+        let state = self.parts.ownership.session().borrow().state;
+        let detail = match (state, &self.parts.membership) {
+            (SessionState::Connected, Some(_)) => "answers",
+            (SessionState::Connected, None) => "embedded: this host is alone",
+            (SessionState::Suspended, _) => "does not answer",
+            (SessionState::Lost, _) => "the session of this host is over",
+            (SessionState::Closed, _) => "this host has left the cluster",
+        };
+        PartHealth { ok: state == SessionState::Connected, detail: detail.to_owned() }
+    }
+
+    async fn broker_health(&self) -> PartHealth {
+        match tokio::time::timeout(PATIENCE, self.parts.broker.waiting()).await {
+            Ok(Ok(waiting)) => {
+                PartHealth { ok: true, detail: format!("answers; {} queues wait for somebody", waiting.len()) }
+            }
+            Ok(Err(error)) => PartHealth { ok: false, detail: error.to_string() },
+            Err(_) => PartHealth { ok: false, detail: "does not answer in time".to_owned() },
+        }
+    }
+
+    async fn store_health(&self) -> PartHealth {
+        match tokio::time::timeout(PATIENCE, self.parts.store.identities()).await {
+            Ok(Ok(known)) => PartHealth { ok: true, detail: format!("answers; it knows {} identities", known.len()) },
+            Ok(Err(error)) => PartHealth { ok: false, detail: error.to_string() },
+            Err(_) => PartHealth { ok: false, detail: "does not answer in time".to_owned() },
+        }
+    }
+
+    /// What of the parts that hosts share cannot be reached; empty if all can, and for a host that is alone.
+    pub async fn unreachable_parts(&self) -> Vec<String> {
+        if self.parts.membership.is_none() {
+            return Vec::new();
+        }
+        let (broker, store) = tokio::join!(self.broker_health(), self.store_health());
+        let parts = [("ownership", self.ownership_health()), ("broker", broker), ("store", store)];
+        parts.into_iter().filter(|(_, part)| !part.ok).map(|(name, part)| format!("{name}: {}", part.detail)).collect()
+    }
+}

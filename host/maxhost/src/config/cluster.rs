@@ -1,0 +1,243 @@
+//! What the file says of other hosts: how this one is called, what it may own, and where the ownership service and the
+//! broker are that it shares with them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maxhost_model::{Code, Problem};
+use maxhost_ownership_zookeeper::{Address, Digest, SESSION_TIMEOUT, Tls};
+use zeroize::Zeroizing;
+
+use super::{Config, Database, LARGEST_PEM};
+use crate::files;
+
+/// Environment variable with the password of the ownership service; stronger than a file.
+pub const OWNERSHIP_PASSWORD: &str = "MAXHOST_OWNERSHIP_PASSWORD";
+/// Environment variable with the password of the broker; stronger than a file.
+pub const BROKER_PASSWORD: &str = "MAXHOST_BROKER_PASSWORD";
+/// The largest file of a password, bytes.
+const LARGEST_PASSWORD: u64 = 4096;
+/// The longest name of a host, characters.
+const LONGEST_NAME: usize = 128;
+/// ZooKeeper bounds sessions by its tick; what is shorter gives identities away at every hiccup.
+const SESSION_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
+
+/// A server that hosts share: its address, and what is shown to it. Paths are as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Server {
+    pub url: Option<String>,
+    pub user: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+/// The settings as values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ClusterSettings {
+    pub name: Option<String>,
+    pub slots: u32,
+    pub ownership: Server,
+    pub session_timeout: Duration,
+    pub broker: Server,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> ClusterSettings {
+        ClusterSettings {
+            name: None,
+            slots: 500,
+            ownership: Server::default(),
+            session_timeout: SESSION_TIMEOUT,
+            broker: Server::default(),
+        }
+    }
+}
+
+/// The certificates of a connection, in PEM: authorities that the servers are trusted by, and this host's chain with its
+/// private key, if it shows some.
+struct Certificates {
+    authorities: String,
+    identity: Option<(String, Zeroizing<String>)>,
+}
+
+/// Where the broker is, and what is shown to it.
+pub struct BrokerAccess {
+    /// The address, without a password.
+    pub address: maxhost_broker_amqp::Address,
+    /// The password of the user in the address.
+    pub password: Option<Zeroizing<String>>,
+    /// How connections are encrypted.
+    pub tls: Option<maxhost_broker_amqp::Tls>,
+}
+
+/// What a host needs to share identities with others.
+pub struct Sharing {
+    /// The ensemble, and the folder in it.
+    pub address: Address,
+    /// The user as which all hosts come to it.
+    pub digest: Option<Digest>,
+    /// How connections to it are encrypted.
+    pub tls: Option<Tls>,
+    /// After how long without a sign of life others take over.
+    pub session_timeout: Duration,
+    /// How many identities this host owns at once.
+    pub slots: u32,
+    /// The broker.
+    pub broker: BrokerAccess,
+}
+
+/// An empty text is none.
+pub(super) fn name(text: String) -> Result<Option<String>, String> {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    match text.len() {
+        0 => Ok(None),
+        1..=LONGEST_NAME if text.chars().all(is_good) => Ok(Some(text)),
+        _ => Err(format!("a name has up to {LONGEST_NAME} letters, digits, '-', '_', '.' and ':'")),
+    }
+}
+
+pub(super) fn session_timeout(time: Duration) -> Result<Duration, String> {
+    match SESSION_TIMEOUTS.contains(&time) {
+        true => Ok(time),
+        false => Err("a session lasts from 1 s to 120 s without a sign of life".to_owned()),
+    }
+}
+
+impl Config {
+    /// The name of this host in its cluster: the one that is set, or the machine's with the number of the process.
+    pub fn host_name(&self) -> String {
+        self.settings.cluster.name.clone().unwrap_or_else(|| {
+            let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let machine = name(machine.trim().to_owned()).ok().flatten().unwrap_or_else(|| "host".to_owned());
+            format!("{machine}-{}", std::process::id())
+        })
+    }
+
+    /// How identities are shared with other hosts; `None` for a host that is alone.
+    ///
+    /// # Errors
+    /// `config-invalid` if the settings do not go together, or would have secrets cross a network in clear;
+    /// `file-unreadable`, `file-not-found`.
+    pub fn sharing(&self) -> Result<Option<Sharing>, Problem> {
+        let ClusterSettings { ownership, broker, session_timeout, slots, .. } = &self.settings.cluster;
+        let Some(url) = &ownership.url else {
+            return match broker.url {
+                None => Ok(None),
+                Some(_) => Err(self
+                    .wrong("broker.url", "only hosts that share identities use a broker on a server")
+                    .remedy("set ownership.url too, or leave broker.url out")),
+            };
+        };
+        let Database::Server(_) = self.database() else {
+            let text = "hosts that share identities need a database that all of them reach, and store.url is a file";
+            return Err(self
+                .wrong("ownership.url", text)
+                .remedy("set store.url = \"postgres://ROLE@SERVER/DATABASE\""));
+        };
+        let Some(broker_url) = &broker.url else {
+            let text = "hosts that share identities need a broker that all of them reach, and the embedded one is in this \
+                        process";
+            return Err(self.wrong("ownership.url", text).remedy("set broker.url = \"amqp://USER@SERVER:5672\""));
+        };
+        let address = Address::parse(url).map_err(|error| self.wrong("ownership.url", error))?;
+        let tls = self.certificates("ownership", ownership)?;
+        let away = address.servers.split(',').find(|server| !is_loopback(server));
+        if let (Some(server), None) = (away, &tls) {
+            let text = format!("{server} is not on this machine, and the connection would not be encrypted");
+            return Err(self
+                .wrong("ownership.url", text)
+                .remedy("name the authorities of its servers in ownership.ca"));
+        }
+        let password = self.password("ownership", ownership, OWNERSHIP_PASSWORD)?;
+        let digest = match (&ownership.user, password) {
+            (Some(user), Some(password)) => Some(Digest { user: user.clone(), password }),
+            (None, None) => None,
+            (Some(_), None) => {
+                let text = format!("it needs a password: ownership.password_file or {OWNERSHIP_PASSWORD}");
+                return Err(self.wrong("ownership.user", text));
+            }
+            (None, Some(_)) => return Err(self.wrong("ownership.password_file", "it needs ownership.user")),
+        };
+        Ok(Some(Sharing {
+            address,
+            digest,
+            tls: tls.map(|Certificates { authorities, identity }| Tls { authorities, identity }),
+            session_timeout: *session_timeout,
+            slots: *slots,
+            broker: self.broker(broker_url, broker)?,
+        }))
+    }
+
+    fn broker(&self, url: &str, broker: &Server) -> Result<BrokerAccess, Problem> {
+        let address = maxhost_broker_amqp::Address::parse(url).map_err(|error| self.wrong("broker.url", error))?;
+        let away = address.servers.iter().find(|(server, _)| !is_local(server));
+        if let (Some((server, _)), false) = (away, address.encrypted) {
+            let text = format!("{server} is not on this machine, and the connection would not be encrypted");
+            return Err(self
+                .wrong("broker.url", text)
+                .remedy("write it as amqps://, and name its authorities in broker.ca"));
+        }
+        let tls = self.certificates("broker", broker)?;
+        if address.encrypted != tls.is_some() {
+            let text = "amqps:// and broker.ca go together: the authorities of the broker's certificates";
+            return Err(self.wrong("broker.url", text));
+        }
+        let password = self.password("broker", broker, BROKER_PASSWORD)?;
+        if let (Some(user), None) = (&address.user, &password) {
+            let text = format!("user {user} needs a password: broker.password_file or {BROKER_PASSWORD}");
+            return Err(self.wrong("broker.url", text));
+        }
+        let tls = tls.map(|Certificates { authorities, identity }| maxhost_broker_amqp::Tls { authorities, identity });
+        Ok(BrokerAccess { address, password, tls })
+    }
+
+    fn wrong(&self, key: &str, what: impl std::fmt::Display) -> Problem {
+        Problem::new(Code::ConfigInvalid, format!("{}: {key}: {what}", self.file.display())).detail("key", key)
+    }
+
+    fn password(&self, section: &str, server: &Server, variable: &str) -> Result<Option<Zeroizing<String>>, Problem> {
+        if let Ok(password) = std::env::var(variable)
+            && !password.is_empty()
+        {
+            return Ok(Some(Zeroizing::new(password)));
+        }
+        let Some(file) = &server.password_file else { return Ok(None) };
+        let file = self.root.join(file);
+        let text = Zeroizing::new(self.read(&file, LARGEST_PASSWORD)?);
+        match text.lines().next().filter(|line| !line.is_empty()) {
+            Some(password) => Ok(Some(Zeroizing::new(password.to_owned()))),
+            None => Err(self.wrong(&format!("{section}.password_file"), format!("{} is empty", file.display()))),
+        }
+    }
+
+    fn certificates(&self, section: &str, server: &Server) -> Result<Option<Certificates>, Problem> {
+        let read = |file: &PathBuf| self.read(&self.root.join(file), LARGEST_PEM);
+        let identity = match (&server.cert, &server.key) {
+            (Some(certificate), Some(key)) => Some((read(certificate)?, Zeroizing::new(read(key)?))),
+            (None, None) => None,
+            _ => return Err(self.wrong(&format!("{section}.cert"), "cert and key go together")),
+        };
+        match (&server.ca, identity) {
+            (Some(authorities), identity) => Ok(Some(Certificates { authorities: read(authorities)?, identity })),
+            (None, Some(_)) => Err(self.wrong(&format!("{section}.cert"), format!("it needs {section}.ca"))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn read(&self, file: &Path, most: u64) -> Result<String, Problem> {
+        files::read_text(file, most).map_err(|error| files::io_problem(Code::FileUnreadable, "read", file, &error))
+    }
+}
+
+/// Whether what is sent to `host:port` stays on the machine.
+fn is_loopback(server: &str) -> bool {
+    is_local(server.rsplit_once(':').map_or(server, |(host, _)| host))
+}
+
+/// As [`is_loopback`], of a name or an address without a port.
+fn is_local(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}

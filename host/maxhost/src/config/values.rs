@@ -1,0 +1,75 @@
+//! Values of the file that are more than a text, a number or a time.
+
+use std::path::PathBuf;
+
+use maxhost_store_postgres::Layout;
+
+use super::{Evict, ROLES};
+use crate::strict_toml::Raw;
+
+pub(super) fn memory(raw: &Raw) -> Result<Option<u64>, String> {
+    match raw {
+        Raw::Text(text) | Raw::Word(text) if text.trim() == "half" => Ok(None),
+        raw => match raw.size()? {
+            bytes if bytes < 1 << 20 => Err("flows need at least 1 MiB".to_owned()),
+            bytes => Ok(Some(bytes)),
+        },
+    }
+}
+
+pub(super) fn layout(text: &str) -> Result<Layout, String> {
+    match text {
+        "schemas" => Ok(Layout::Schemas),
+        "shared" => Ok(Layout::Shared),
+        other => Err(format!("'{other}' is none of schemas, shared")),
+    }
+}
+
+/// An empty text is none.
+pub(super) fn optional_path(raw: &Raw) -> Result<Option<PathBuf>, String> {
+    match raw {
+        Raw::Text(text) | Raw::Word(text) if text.trim().is_empty() => Ok(None),
+        raw => raw.text().map(|text| Some(text.into())),
+    }
+}
+
+/// An empty text is none.
+pub(super) fn optional_text(raw: &Raw) -> Result<Option<String>, String> {
+    text_or_empty(raw).map(|text| Some(text).filter(|text| !text.is_empty()))
+}
+
+pub(super) fn text_or_empty(raw: &Raw) -> Result<String, String> {
+    match raw {
+        Raw::Text(text) | Raw::Word(text) if text.trim().is_empty() => Ok(String::new()),
+        raw => raw.text(),
+    }
+}
+
+/// What a process does. This version does all of it in each.
+pub(super) fn roles(raw: &Raw) -> Result<(), String> {
+    let named: Vec<&str> = match raw {
+        Raw::Texts(texts) => texts.iter().map(String::as_str).collect(),
+        Raw::Text(text) | Raw::Word(text) => text.split(',').map(str::trim).collect(),
+        _ => return Err("expected a list of flows and rpc".to_owned()),
+    };
+    if let Some(other) = named.iter().find(|role| !ROLES.contains(role)) {
+        return Err(format!("'{other}' is none of {}", ROLES.join(", ")));
+    }
+    match ROLES.iter().all(|role| named.contains(role)) {
+        true => Ok(()),
+        false => Err("a host of this version has both roles, flows and rpc".to_owned()),
+    }
+}
+
+pub(super) fn evict(text: &str) -> Result<Evict, String> {
+    match text {
+        "after-linger" => Ok(Evict::AfterLinger),
+        "never" => Ok(Evict::Never),
+        "every-wait" => Ok(Evict::EveryWait),
+        other => other
+            .strip_prefix("random:")
+            .and_then(|seed| seed.parse().ok())
+            .map(Evict::Random)
+            .ok_or_else(|| format!("'{other}' is none of after-linger, never, every-wait, random:SEED")),
+    }
+}

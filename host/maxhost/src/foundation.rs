@@ -1,0 +1,163 @@
+//! What a host stands on, opened as its settings say: the database, and, where identities are shared, the ownership service
+//! and the broker.
+
+use std::sync::Arc;
+
+use maxhost_broker::Broker;
+use maxhost_broker_amqp::{AmqpBroker, AmqpOptions, Credentials};
+use maxhost_flows::options::{Cluster, ENVELOPE_BYTES};
+use maxhost_model::{Code, Problem, SecureHash};
+use maxhost_ownership::{Ownership, OwnershipError};
+use maxhost_ownership_zookeeper::{ZooKeeperOptions, ZooKeeperOwnership, set_up};
+use maxhost_pki::NetworkMap;
+use maxhost_store::Store;
+use maxhost_store_postgres::PostgresStore;
+use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
+
+use crate::config::cluster::{BrokerAccess, Sharing};
+use crate::config::{Config, Database};
+
+/// The file in the data folder in which a session with the ownership service is noted.
+const SESSION_FILE: &str = "session";
+
+/// Opens all of it. A host that is alone has no cluster.
+///
+/// # Errors
+/// The settings do not go together, a server cannot be reached or refuses the host, or what is there belongs to another
+/// network or cluster.
+pub async fn open(config: &Config) -> Result<(Store, Option<Cluster>), Problem> {
+    // Looked at before anything is opened.
+    let sharing = config.sharing()?;
+    let store = open_store(config).await?;
+    let Some(sharing) = sharing else { return Ok((store, None)) };
+    match join(config, &sharing, &store).await {
+        Ok(cluster) => Ok((store, Some(cluster))),
+        Err(problem) => {
+            store.close().await;
+            Err(problem)
+        }
+    }
+}
+
+/// The database alone.
+///
+/// # Errors
+/// It cannot be opened.
+pub async fn open_store(config: &Config) -> Result<Store, Problem> {
+    match config.database() {
+        Database::File(path) => {
+            SqliteStore::open(SqliteOptions { quotas: config.quotas(), ..SqliteOptions::new(path) }).await
+        }
+        Database::Server(url) => PostgresStore::open(config.postgres(url)?).await,
+    }
+    .map_err(Problem::from)
+}
+
+async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<Cluster, Problem> {
+    let network = NetworkMap::load(&config.network()).map_err(Problem::from)?;
+    let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
+    let ownership = join_ownership(config, sharing, store, &cluster_id(&network)).await?;
+    match open_broker(sharing, largest.saturating_add(ENVELOPE_BYTES)).await {
+        Ok(broker) => Ok(Cluster { ownership: Arc::new(ownership), broker, slots: sharing.slots }),
+        Err(problem) => {
+            ownership.close().await;
+            Err(problem)
+        }
+    }
+}
+
+/// How the ensemble is joined.
+pub fn ownership_options(config: &Config, sharing: &Sharing, run: maxhost_model::RunId) -> ZooKeeperOptions {
+    ZooKeeperOptions {
+        session_timeout: sharing.session_timeout,
+        digest: sharing.digest.clone(),
+        tls: sharing.tls.clone(),
+        session_file: Some(config.data().join(SESSION_FILE)),
+        ..ZooKeeperOptions::new(sharing.address.clone(), config.host_name(), run)
+    }
+}
+
+/// A cluster is that of one network: its root certificate names it, so that hosts of two networks that were given one folder
+/// find out.
+pub fn cluster_id(network: &NetworkMap) -> String {
+    hex::encode(&SecureHash::of(network.trust_root().der()).as_bytes()[..16])
+}
+
+/// The highest generation of a claim that the database shows; 0 if it never knew a cluster.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn known_generation(store: &Store) -> Result<i64, Problem> {
+    let records = store.identities().await.map_err(Problem::from)?;
+    Ok(records.iter().map(|record| record.claim.token.generation).max().unwrap_or(0))
+}
+
+async fn join_ownership(
+    config: &Config,
+    sharing: &Sharing,
+    store: &Store,
+    id: &str,
+) -> Result<ZooKeeperOwnership, Problem> {
+    let options = ownership_options(config, sharing, store.run());
+    let known = known_generation(store).await?;
+    if known == 0 {
+        // The first host of a new cluster makes its nodes; whoever is second finds them.
+        match set_up(&options, id).await {
+            Ok(_) => tracing::info!(folder = %sharing.address, "set up a new cluster"),
+            Err(error @ OwnershipError::Transient(_)) => return Err(of_ownership(sharing, error)),
+            Err(error) => tracing::debug!(%error, "no new cluster was set up"),
+        }
+    }
+    let ownership = ZooKeeperOwnership::join(options).await.map_err(|error| match error {
+        // A database that knows a cluster, and a service that does not.
+        OwnershipError::Permanent(_) if known > 0 => of_ownership(sharing, error)
+            .remedy("correct ownership.url; if ZooKeeper was emptied or restored, run `maxhost cluster adopt`"),
+        error => of_ownership(sharing, error),
+    })?;
+    let found = ownership.cluster().clone();
+    let refused = if found.id != id {
+        let text = format!("{} is the folder of hosts of another network", sharing.address);
+        Some(
+            Problem::new(Code::OwnershipRefused, text).remedy("give each network a folder of its own in ownership.url"),
+        )
+    } else if found.generation < known {
+        let text = format!(
+            "{} has a cluster of generation {}, and the database was used with generation {known}",
+            sharing.address, found.generation
+        );
+        let remedy = "correct ownership.url; if ZooKeeper was emptied or restored, run `maxhost cluster adopt`";
+        Some(Problem::new(Code::OwnershipRefused, text).remedy(remedy))
+    } else {
+        None
+    };
+    match refused {
+        Some(problem) => {
+            ownership.close().await;
+            Err(problem)
+        }
+        None => Ok(ownership),
+    }
+}
+
+/// A failure of the ownership service, with its address.
+pub fn of_ownership(sharing: &Sharing, error: OwnershipError) -> Problem {
+    let problem = Problem::from(error);
+    let message = format!("{}: {}", sharing.address, problem.message);
+    Problem { message, ..problem }
+}
+
+/// Connects to the broker, for messages of up to so many bytes.
+///
+/// # Errors
+/// It cannot be reached, or would lose messages.
+pub async fn open_broker(sharing: &Sharing, largest: usize) -> Result<Arc<dyn Broker>, Problem> {
+    let BrokerAccess { address, password, tls } = &sharing.broker;
+    let mut options = AmqpOptions::new(address.clone());
+    options.max_message_bytes = largest;
+    options.session_timeout = Some(sharing.session_timeout);
+    if let (Some(user), Some(password)) = (&address.user, password) {
+        options.credentials = Some(Credentials::new(user.clone(), password.as_str()));
+    }
+    options.tls = tls.clone();
+    Ok(Arc::new(AmqpBroker::open(options).await.map_err(Problem::from)?))
+}

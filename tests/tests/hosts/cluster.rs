@@ -1,0 +1,129 @@
+//! Servers that hosts share, and hosts as processes with configurations of their own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use maxhost_broker_amqp::test_servers::Artemis;
+use maxhost_ownership_zookeeper::test_servers::Ensemble;
+use maxhost_postgres_server::Server;
+use maxhost_tests::{Host, Network, cli, eventually};
+use serde_json::Value;
+
+/// How long a host may be silent until others take over what it owns.
+pub const SESSION: &str = "6 s";
+
+/// A database server, a ZooKeeper server and an Artemis broker.
+pub struct Servers {
+    pub postgres: Arc<Server>,
+    pub zookeeper: Ensemble,
+    pub artemis: Artemis,
+}
+
+impl Servers {
+    pub async fn start() -> Servers {
+        let postgres = tokio::task::spawn_blocking(|| Server::start("").unwrap());
+        // A disk that is nearly full is the machine's affair, not what is tried here.
+        let any_disk = |xml: String| xml.replace("<max-disk-usage>95<", "<max-disk-usage>100<");
+        let artemis = Artemis::start_with(&any_disk);
+        let (postgres, zookeeper, artemis) = tokio::join!(postgres, Ensemble::start(1), artemis);
+        Servers { postgres: Arc::new(postgres.unwrap()), zookeeper, artemis }
+    }
+}
+
+/// A network whose identities several hosts share.
+pub struct Cluster<'a> {
+    pub servers: &'a Servers,
+    pub network: Network,
+    database: String,
+    folder: &'static str,
+}
+
+impl<'a> Cluster<'a> {
+    /// With a database of its own, and this folder in ZooKeeper.
+    pub fn new(servers: &'a Servers, parties: u32, database: &str, folder: &'static str) -> Cluster<'a> {
+        servers.postgres.create_database(database).unwrap();
+        Cluster { servers, network: Network::with_parties(parties), database: database.to_owned(), folder }
+    }
+
+    /// The folder of a host: its configuration and its data.
+    pub fn folder(&self, host: &str) -> PathBuf {
+        self.network.path(&format!("hosts/{host}"))
+    }
+
+    /// Writes the configuration of a host.
+    pub fn configure(&self, host: &str) -> PathBuf {
+        let folder = self.folder(host);
+        let code = folder.join("data/code");
+        if !code.exists() {
+            fs::create_dir_all(&code).unwrap();
+            // What is compiled already need not be compiled again.
+            for file in fs::read_dir(self.network.path("data/code")).into_iter().flatten().flatten() {
+                if file.path().is_file() {
+                    fs::copy(file.path(), code.join(file.file_name())).unwrap();
+                }
+            }
+        }
+        let dir = |name: &str| self.network.path(name).display().to_string();
+        let text = format!(
+            "roles = [\"flows\", \"rpc\"]\n[host]\nname = \"{host}\"\nslots = 100\n\
+             [store]\nurl = \"{}\"\n\
+             [ownership]\nurl = \"zk://{}{}\"\nsession_timeout = \"{SESSION}\"\n\
+             [broker]\nurl = \"amqp://{}@{}\"\n\
+             [cordapps]\ndir = \"{}\"\n[identities]\ndir = \"{}\"\n[network]\ndir = \"{}\"\n\
+             [keys]\ndir = \"{}\"\npassphrase_file = \"{}\"\n\
+             [flows]\nidle_close = \"5 s\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n",
+            self.servers.postgres.url(&self.database),
+            self.servers.zookeeper.client_address(0),
+            self.folder,
+            Artemis::USER,
+            self.servers.artemis.address(),
+            dir("cordapps"),
+            dir("identities"),
+            dir("network"),
+            dir("keys"),
+            dir("keys/passphrase"),
+        );
+        let file = folder.join("maxhost.toml");
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    pub fn command(&self, host: &str, words: &[&str]) -> std::process::Command {
+        let file = self.folder(host).join("maxhost.toml");
+        let mut command = cli::command(words);
+        command.arg("--json").arg("--config").arg(file).env("MAXHOST_BROKER_PASSWORD", Artemis::PASSWORD);
+        command
+    }
+
+    /// Starts a host and waits until it is ready.
+    pub fn run(&self, host: &str) -> Host {
+        self.configure(host);
+        Host::up(self.command(host, &["run"]), &self.folder(host))
+    }
+
+    /// What a command prints, a value a line.
+    pub fn ask(&self, host: &str, words: &[&str]) -> Vec<Value> {
+        let answer = cli::answer(self.command(host, words), None).ok();
+        answer.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The host that owns an identity, as another host tells it.
+    pub fn owner(&self, asked: &str, identity: &str) -> Option<String> {
+        self.ask(asked, &["identity", "where", identity])[0]["host"].as_str().map(str::to_owned)
+    }
+
+    /// Waits until somebody whom the test wants owns the identity.
+    pub async fn until_owned(
+        &self,
+        asked: &str,
+        identity: &str,
+        fits: impl Fn(Option<&str>) -> bool,
+    ) -> Option<String> {
+        eventually(&format!("the owner of {identity}"), async || {
+            let owner = self.owner(asked, identity);
+            if fits(owner.as_deref()) { Ok(owner) } else { Err(format!("{owner:?}")) }
+        })
+        .await
+    }
+}
