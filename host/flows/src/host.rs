@@ -308,6 +308,7 @@ impl Host {
     }
 
     fn put(&self, name: X500Name, row: IdentityRow, spec: IdentitySpec, claimed: Claimed) -> Arc<IdentityEntry> {
+        let spec = IdentitySpec { cordapps: self.parts.directory.shared_cordapps(spec.cordapps), ..spec };
         let Some(entry) = self.parts.directory.get(name.as_str()) else {
             let live = self.live.lock().remove(&row).unwrap_or_default();
             let entry = Arc::new(IdentityEntry::new(row, name, spec, live, claimed.claim));
@@ -337,7 +338,7 @@ impl Host {
     pub async fn quarantine(self: &Arc<Host>, manifest: &Path, name: Option<String>, problem: Problem) {
         let hosted = name.as_ref().and_then(|name| self.parts.directory.get(name));
         match hosted.filter(|entry| entry.spec.lock().manifest == manifest) {
-            Some(entry) => self.remove(entry, AfterLeaving::Broken(problem)).await,
+            Some(entry) => self.remove(entry, AfterLeaving::Broken(Box::new(problem))).await,
             None => self.set_broken(manifest, name, problem),
         }
     }
@@ -429,7 +430,7 @@ impl Host {
             None | Some(AfterLeaving::Forgotten) => {}
             Some(AfterLeaving::Broken(problem)) => {
                 let manifest = entry.spec.lock().manifest.clone();
-                self.set_broken(&manifest, Some(entry.text.to_string()), problem);
+                self.set_broken(&manifest, Some(entry.text.to_string()), *problem);
             }
             Some(AfterLeaving::Hosted(spec)) => {
                 self.returning.lock().push(*spec);
@@ -554,7 +555,7 @@ fn set_quarantined(entry: &IdentityEntry, problem: Problem) {
         EntryState::Active { .. } => return,
         EntryState::Removed => ColdState::default(),
     };
-    *state = EntryState::Quarantined { problem, cold };
+    *state = EntryState::Quarantined { problem: Box::new(problem), cold };
 }
 
 /// Opens the identities for which something waits in the database, some at a time.

@@ -174,7 +174,7 @@ pub struct IdentitySpec {
     /// Canonical X.500 name.
     pub name: String,
     /// What it runs.
-    pub cordapps: Vec<CordappRef>,
+    pub cordapps: Arc<[CordappRef]>,
     /// Folder of its keys.
     pub keys: PathBuf,
     /// What it may use.

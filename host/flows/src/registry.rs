@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use maxhost_cordapps::Catalogue;
+use maxhost_cordapps::{Catalogue, CordappRef};
 use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
 use maxhost_pki::OpenIdentity;
 use maxhost_store::{Author, Claim, NOBODY, Recipient};
@@ -96,7 +96,7 @@ pub(crate) enum AfterLeaving {
     /// Its manifest has come back.
     Hosted(Box<IdentitySpec>),
     /// Its manifest names no usable identity.
-    Broken(Problem),
+    Broken(Box<Problem>),
 }
 
 /// What an identity is doing.
@@ -112,7 +112,7 @@ pub(crate) enum EntryState {
         draining: bool,
     },
     /// It cannot be hosted.
-    Quarantined { problem: Problem, cold: ColdState },
+    Quarantined { problem: Box<Problem>, cold: ColdState },
     /// Not hosted any more.
     Removed,
 }
@@ -324,7 +324,7 @@ impl IdentityEntry {
 
     pub fn problem(&self) -> Option<Problem> {
         match &*self.state.lock() {
-            EntryState::Quarantined { problem, .. } => Some(problem.clone()),
+            EntryState::Quarantined { problem, .. } => Some((**problem).clone()),
             _ => None,
         }
     }
@@ -347,6 +347,8 @@ pub(crate) struct Directory {
     by_key: DashMap<SecureHash, IdentityRow>,
     /// Names of identities that the database knows and that are not hosted: their flows are still there.
     absent: DashMap<IdentityRow, Arc<str>>,
+    /// The CorDapps that the manifest told last names: most manifests name the same, and share one list.
+    cordapps: Mutex<Arc<[CordappRef]>>,
     /// Manifests that name no usable identity, by file.
     pub broken: DashMap<String, (Option<String>, Problem)>,
 }
@@ -387,6 +389,15 @@ impl Directory {
         if !self.by_row.contains_key(&row) {
             self.absent.insert(row, name.into());
         }
+    }
+
+    /// The same CorDapps, in the list that others have too if they are those that were asked for last.
+    pub fn shared_cordapps(&self, named: Arc<[CordappRef]>) -> Arc<[CordappRef]> {
+        let mut last = self.cordapps.lock();
+        if *last != named {
+            *last = named;
+        }
+        last.clone()
     }
 
     pub fn insert(&self, entry: Arc<IdentityEntry>) {

@@ -46,7 +46,7 @@ pub fn parse(file: &Path, text: &str) -> Result<IdentitySpec, BadManifest> {
     match (fault, draft.name, draft.keys) {
         (None, Some(name), Some(keys)) => Ok(IdentitySpec {
             name: name.as_str().to_owned(),
-            cordapps: draft.cordapps,
+            cordapps: draft.cordapps.into(),
             keys: file.parent().unwrap_or(Path::new(".")).join(keys),
             limits: draft.limits,
             manifest: file.to_owned(),

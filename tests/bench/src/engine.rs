@@ -105,7 +105,7 @@ async fn start(installation: &Installation) -> Outcome<Arc<Host>> {
     let host = Host::start(options, store).await.map_err(|problem| problem.to_string())?;
     let specs = (1..=20).map(|number| IdentitySpec {
         name: party(number),
-        cordapps: vec![CordappRef { name: "heartbeat".to_owned(), version: None, hash: None }],
+        cordapps: [CordappRef { name: "heartbeat".to_owned(), version: None, hash: None }].into(),
         keys: root.join(format!("keys/party-{number:05}")),
         limits: IdentityLimits::default(),
         manifest: root.join(format!("identities/party-{number:05}.toml")),

@@ -41,7 +41,7 @@ impl Actor {
         }
         self.services.events.tell_quarantined(&self.entry.text, &problem);
         let refusal = crate::error::quarantined(&self.entry.text, &problem);
-        let quarantined = EntryState::Quarantined { problem, cold: self.cold_state() };
+        let quarantined = EntryState::Quarantined { problem: Box::new(problem), cold: self.cold_state() };
         self.refuse_commands(quarantined, &refusal);
         self.note_ended(told);
     }

@@ -135,7 +135,7 @@ fn cordapp(name: &str) -> CordappRef {
 fn spec(plan: &Plan, index: usize) -> IdentitySpec {
     IdentitySpec {
         name: PARTIES[index].to_owned(),
-        cordapps: vec![cordapp(if plan.is_mute(index) { "heartbeat" } else { "ping-pong" })],
+        cordapps: [cordapp(if plan.is_mute(index) { "heartbeat" } else { "ping-pong" })].into(),
         keys: PathBuf::new(),
         limits: IdentityLimits { flows: plan.flows, ..IdentityLimits::default() },
         manifest: PathBuf::new(),

@@ -181,7 +181,7 @@ fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
 /// What the other identities run: a new one is one of them.
 fn cordapps_of(present: &[Present]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for cordapp in present.iter().flat_map(|present| &present.spec.cordapps) {
+    for cordapp in present.iter().flat_map(|present| present.spec.cordapps.iter()) {
         let text = cordapp.to_string();
         if !all.contains(&text) {
             all.push(text);
