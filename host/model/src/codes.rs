@@ -125,6 +125,11 @@ codes! {
     MessageTooLarge = "message-too-large", Refused, "send less at once: the network parameters limit the size of a message";
     JournalCorrupt = "journal-corrupt", Failed, "restore the database from a backup, or kill the flow";
     CursorInvalid = "cursor-invalid", Refused, "attach with the cursor of the last event that the host sent for this flow, or with 0 to be told everything again";
+    // The ledger
+    QueryInvalid = "query-invalid", Refused, "correct the expression at the position that `details` names; docs/behaviour.md 12.5 has the language";
+    TransactionNotFound = "transaction-not-found", NotFound, "list what the identity knows with `maxhost ledger list --identity NAME`";
+    NotaryNotHere = "notary-not-here", NotFound, "name an identity whose manifest says `notary = \"validating\"` or `\"non-validating\"`";
+    LedgerRefused = "ledger-refused", Refused, "`details.rule` names the rule of docs/behaviour.md that refuses it";
     // Configuration and the host
     PermissionDenied = "permission-denied", Refused, "ask the operator of the host for the permission that the message names";
     Unauthenticated = "unauthenticated", Refused, "log in: MAXHOST_USER and MAXHOST_PASSWORD, --user, or a certificate with --cert and --key";

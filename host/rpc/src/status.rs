@@ -38,6 +38,7 @@ pub fn grpc_code(code: Code) -> GrpcCode {
         | Code::ClientIdInvalid
         | Code::FlowIdInvalid
         | Code::NameInvalid
+        | Code::QueryInvalid
         | Code::RequestInvalid
         | Code::IdentityAmbiguous
         | Code::FlowTypeAmbiguous

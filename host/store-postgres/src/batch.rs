@@ -524,7 +524,8 @@ impl Wants {
             }
             Op::Flow(FlowOp::ResultRead { .. })
             | Op::Message(MessageOp::AnswerLateConfirm { .. } | MessageOp::Outbox { .. })
-            | Op::Identity(_) => {}
+            | Op::Identity(_)
+            | Op::Ledger(_) => {}
         }
     }
 }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
     Claim, Client, ClientReader, FencingToken, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader,
-    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY, OUTBOX_PAGE_BYTES,
-    OutboxContent, OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
+    IdentityRecord, JournalReader, LateConfirm, LedgerReader, LeftWork, LiveFlow, MessageReader, NOBODY,
+    OUTBOX_PAGE_BYTES, OutboxContent, OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgRow, Postgres};
@@ -431,6 +431,9 @@ impl MessageReader for PostgresStore {
         rows.iter().map(outbox_row).collect()
     }
 }
+
+/// Ledgers are not kept here yet.
+impl LedgerReader for PostgresStore {}
 
 #[async_trait]
 impl ClientReader for PostgresStore {

@@ -6,6 +6,9 @@
 //! Layer 2.
 
 mod examine;
+mod ledger_reader;
+mod ledger_rows;
+mod ledger_statements;
 mod open;
 mod reader;
 mod rows;

@@ -61,7 +61,7 @@ pub(crate) fn fault_of(error: sqlx::Error) -> Fault {
 }
 
 /// What a read says that failed.
-fn failed(error: sqlx::Error) -> StoreError {
+pub(crate) fn failed(error: sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::PoolClosed => StoreError::Closed,
         other => fault_of(other).into(),
@@ -94,12 +94,12 @@ macro_rules! flows {
     };
 }
 
-fn corrupt(table: &'static str, key: impl ToString) -> StoreError {
+pub(crate) fn corrupt(table: &'static str, key: impl ToString) -> StoreError {
     StoreError::Corrupt { table, key: key.to_string() }
 }
 
 /// A column; what does not fit its type is a broken row, named by the table's key.
-fn column<'r, T>(row: &'r SqliteRow, index: usize, table: &'static str) -> Result<T, StoreError>
+pub(crate) fn column<'r, T>(row: &'r SqliteRow, index: usize, table: &'static str) -> Result<T, StoreError>
 where
     T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
 {
@@ -109,12 +109,12 @@ where
     })
 }
 
-fn bytes(row: &SqliteRow, index: usize, table: &'static str) -> Result<Bytes, StoreError> {
+pub(crate) fn bytes(row: &SqliteRow, index: usize, table: &'static str) -> Result<Bytes, StoreError> {
     column::<Vec<u8>>(row, index, table).map(Bytes::from)
 }
 
 /// A number within a flow or session: a segment or message.
-fn sequence(row: &SqliteRow, index: usize, table: &'static str) -> Result<u32, StoreError> {
+pub(crate) fn sequence(row: &SqliteRow, index: usize, table: &'static str) -> Result<u32, StoreError> {
     let number: i64 = column(row, index, table)?;
     u32::try_from(number).map_err(|_| corrupt(table, format!("number {number}")))
 }
@@ -208,7 +208,7 @@ fn outbox_row(row: &SqliteRow) -> Result<OutboxRow, StoreError> {
 }
 
 impl SqliteStore {
-    fn pool(&self) -> &SqlitePool {
+    pub(crate) fn pool(&self) -> &SqlitePool {
         &self.reader.pool
     }
 }

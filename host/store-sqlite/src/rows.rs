@@ -14,6 +14,7 @@ use maxhost_store::{
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
+use crate::ledger_statements::LedgerStatements;
 use crate::statements::Statements;
 use crate::write_buffer::{self, BufferedFlow, LOG, WriteBuffer};
 
@@ -24,6 +25,7 @@ const LIVED_EVERY: i64 = 60_000;
 /// fails or `data_version` says that somebody else has written.
 pub(crate) struct SqliteRows<'c> {
     sql: Statements<'c>,
+    pub(crate) ledger: LedgerStatements<'c>,
     run: RunId,
     claims: HashMap<IdentityRow, Claim>,
     /// The version for which `claims` holds; `None`: they must be read again.
@@ -78,6 +80,7 @@ impl<'c> SqliteRows<'c> {
         let lived = meta("lived")?;
         Ok(SqliteRows {
             sql: Statements::prepare(conn)?,
+            ledger: LedgerStatements::prepare(conn)?,
             run: RunId(run),
             claims: HashMap::new(),
             version: None,
@@ -282,7 +285,7 @@ fn identity_record(row: &Row<'_>) -> rusqlite::Result<IdentityRecord> {
     })
 }
 
-fn fault(error: rusqlite::Error) -> Fault {
+pub(crate) fn fault(error: rusqlite::Error) -> Fault {
     SqliteError::from(error).into()
 }
 

@@ -6,3 +6,4 @@ mod common;
 use common::File;
 
 maxhost_store::contract_tests!(File);
+maxhost_store::ledger_contract_tests!(File);

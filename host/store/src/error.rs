@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use maxhost_group_commit::{Fault, FaultKind};
+use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Claim, Code, FlowRow, IdentityRow, Problem};
 
 use crate::backlog::Queued;
@@ -141,6 +142,9 @@ pub enum StoreError {
         /// By whom.
         holder: Holder,
     },
+    /// A rule of the ledger refuses it.
+    #[error("{0}")]
+    Ledger(Refused),
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -234,6 +238,15 @@ impl From<StoreError> for Problem {
                     problem = problem.detail("pid", pid.to_string());
                 }
                 problem
+            }
+            StoreError::Ledger(refused) => {
+                let code = match refused.rule() {
+                    Rule::QueryInvalid => Code::QueryInvalid,
+                    Rule::CursorInvalid => Code::CursorInvalid,
+                    _ => Code::LedgerRefused,
+                };
+                let problem = Problem::new(code, refused.message()).detail("rule", refused.code());
+                refused.details().iter().fold(problem, |problem, (key, value)| problem.detail(key, value.as_str()))
             }
             StoreError::Closed => Problem::new(Code::HostStopping, message),
             StoreError::Superseded | StoreError::Conflict(_) | StoreError::Duplicate => {

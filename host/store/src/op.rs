@@ -6,6 +6,7 @@ use bytes::Bytes;
 use maxhost_model::{FlowId, FlowRow, SessionId};
 
 use crate::claim::Recipient;
+use crate::ledger::LedgerOp;
 use crate::record::{FlowState, FlowVersion};
 
 /// One operation of a unit.
@@ -19,6 +20,8 @@ pub enum Op {
     Client(ClientOp),
     /// About the unit's identity itself.
     Identity(IdentityOp),
+    /// About the ledger of the unit's identity.
+    Ledger(LedgerOp),
 }
 
 /// A flow to be started.
@@ -206,6 +209,12 @@ impl From<ClientOp> for Op {
     }
 }
 
+impl From<LedgerOp> for Op {
+    fn from(op: LedgerOp) -> Op {
+        Op::Ledger(op)
+    }
+}
+
 impl From<IdentityOp> for Op {
     fn from(op: IdentityOp) -> Op {
         Op::Identity(op)
@@ -230,6 +239,7 @@ impl Op {
                     keep.as_ref().map_or(0, |keep| keep.end.len() + keep.labels.as_ref().map_or(0, Bytes::len))
                 }
                 Op::Client(ClientOp::Remove { user, client_id }) => user.len() + client_id.len(),
+                Op::Ledger(op) => op.bytes(),
                 Op::Flow(FlowOp::ResultRead { .. })
                 | Op::Message(
                     MessageOp::TakeInitiation { .. }

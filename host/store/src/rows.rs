@@ -8,6 +8,7 @@ use maxhost_group_commit::Fault;
 use maxhost_model::{Claim, FlowRow, IdentityRow, RunId, SessionId};
 
 use crate::backlog::{Backlog, Waiting};
+use crate::ledger::LedgerRows;
 use crate::op::{Keep, NewFlow};
 use crate::record::{FlowState, FlowVersion, IdentityRecord, OutboxContent};
 
@@ -56,7 +57,7 @@ pub struct Orphan {
 /// A [`Fault`] of a kind that concerns the whole database fails the batch, any other fails the unit. A violated
 /// constraint is a fault of kind [`maxhost_group_commit::FaultKind::Constraint`].
 #[allow(clippy::missing_errors_doc)]
-pub trait Rows {
+pub trait Rows: LedgerRows {
     /// The number of this run.
     fn run(&self) -> RunId;
 

@@ -11,14 +11,21 @@ use tokio::sync::oneshot;
 use crate::claim::{Author, ClaimRequest};
 use crate::committer::{Claimed, Committer, Job};
 use crate::error::StoreError;
+use crate::ledger::LedgerReader;
 use crate::op::Op;
 use crate::reader::{ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader};
 use crate::unit::{CommitUnit, Receipt};
 
 /// A database: one committer, and readers of every family.
-pub trait Database: Committer + IdentityReader + FlowReader + JournalReader + MessageReader + ClientReader {}
+pub trait Database:
+    Committer + IdentityReader + FlowReader + JournalReader + MessageReader + ClientReader + LedgerReader
+{
+}
 
-impl<D: Committer + IdentityReader + FlowReader + JournalReader + MessageReader + ClientReader> Database for D {}
+impl<D: Committer + IdentityReader + FlowReader + JournalReader + MessageReader + ClientReader + LedgerReader> Database
+    for D
+{
+}
 
 /// The database of a host. Cloning gives another handle to the same one.
 #[derive(Clone)]

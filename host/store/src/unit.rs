@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::claim::Author;
 use crate::error::StoreError;
+use crate::ledger::LedgerReceipt;
 use crate::op::Op;
 
 /// Is told how a unit went.
@@ -81,4 +82,6 @@ pub struct Receipt {
     pub undelivered: SmallVec<[usize; 1]>,
     /// Which operations (index in the unit) became an outbox row, because this run does not hold the recipient.
     pub outboxed: SmallVec<[usize; 1]>,
+    /// What operations (index in the unit) on the ledger answer.
+    pub ledger: Vec<(usize, LedgerReceipt)>,
 }

@@ -17,8 +17,8 @@ use maxhost_model::{FlowRow, IdentityRow, RunId};
 use maxhost_store::rules::apply;
 use maxhost_store::{
     Bounds, Client, ClientReader, CommitQueue, Committer, FlowFilter, FlowReader, FlowRecord, Head, IdentityReader,
-    IdentityRecord, Job, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow,
-    Outcome, Rows, StoreError, StoredJournal,
+    IdentityRecord, Job, JournalReader, LateConfirm, LedgerReader, LeftWork, LiveFlow, MessageReader,
+    OutboxDestination, OutboxRow, Outcome, Rows, StoreError, StoredJournal,
 };
 use parking_lot::Mutex;
 
@@ -303,6 +303,9 @@ impl MessageReader for Database {
         Ok(rows)
     }
 }
+
+/// No flow of the simulation has to do with ledgers.
+impl LedgerReader for Database {}
 
 #[async_trait]
 impl ClientReader for Database {

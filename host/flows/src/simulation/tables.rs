@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use maxhost_model::{FlowRow, IdentityRow, RunId, SessionId};
 use maxhost_store::{
-    Backlog, Claim, End, FlowRecord, FlowState, FlowVersion, HostRows, IdentityRecord, LateConfirm, LeftBehind,
-    LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, Rows, StateChange, StoredJournal, UNCLAIMED,
-    Waiting,
+    Backlog, Claim, End, FlowRecord, FlowState, FlowVersion, HostRows, IdentityRecord, LateConfirm, LedgerRows,
+    LeftBehind, LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, Rows, StateChange, StoredJournal,
+    UNCLAIMED, Waiting,
 };
 
 /// What a fault of the database would be; there is none in here.
@@ -248,6 +248,9 @@ impl Tables {
 fn sessions(row: FlowRow) -> std::ops::RangeInclusive<(SessionId, u32)> {
     (row.session(0), 0)..=(row.session(u16::MAX), u32::MAX)
 }
+
+/// No flow of the simulation has to do with ledgers.
+impl LedgerRows for Tables {}
 
 impl Rows for Tables {
     fn run(&self) -> RunId {

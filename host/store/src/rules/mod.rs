@@ -6,7 +6,6 @@ mod identities;
 mod messages;
 
 use maxhost_group_commit::{Failure, Fault, FaultKind};
-use smallvec::SmallVec;
 
 use crate::claim::NOBODY;
 use crate::committer::{Job, Outcome};
@@ -98,13 +97,17 @@ fn write_unit<R: Rows>(rows: &mut R, unit: &CommitUnit) -> Result<Receipt, Faile
     }
     // Before the first write, so that a unit without room costs the others of its batch nothing.
     messages::admit(rows, author.identity, &unit.ops)?;
-    let mut receipt = Receipt { undelivered: SmallVec::new(), outboxed: SmallVec::new() };
+    let mut receipt = Receipt::default();
     for (index, op) in unit.ops.iter().enumerate() {
         match op {
             Op::Flow(op) => flows::apply(rows, author.identity, op)?,
             Op::Message(op) => messages::apply(rows, author.identity, index, op, &mut receipt)?,
             Op::Client(op) => clients::apply(rows, author.identity, op)?,
             Op::Identity(op) => identities::apply(rows, author.identity, op)?,
+            Op::Ledger(op) => {
+                let answer = crate::ledger::rules::apply(rows, author.identity, op)?;
+                receipt.ledger.extend(answer.map(|answer| (index, answer)));
+            }
         }
     }
     Ok(receipt)

@@ -17,7 +17,7 @@ pub use evaluate::{Lock, Row, Status, Truth, evaluate, like};
 pub use fields::{MAX_FIELD_BYTES, MAX_FIELDS, fields};
 pub use page::{Cursor, DEFAULT_LIMIT, MAX_LIMIT, MAX_SORT, Page, Query, SortKey, StatusFilter, page};
 pub use parser::parse;
-pub use value::{Number, Value};
+pub use value::{MAX_SORT_KEY, Number, Value};
 
 #[cfg(test)]
 mod tests;

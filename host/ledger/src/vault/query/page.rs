@@ -142,6 +142,24 @@ impl Query {
         status && typed && evaluate(&self.filter, row) == Some(true)
     }
 
+    /// Where a page ends whose last state this is.
+    #[must_use]
+    pub fn cursor_after(&self, last: &Row) -> Cursor {
+        Cursor { query: self.written(), limit: self.limit, after: self.place(last) }
+    }
+
+    /// How two states stand to each other in the order of this query.
+    #[must_use]
+    pub fn compare(&self, one: &Row, other: &Row) -> Ordering {
+        self.order(&self.place(one), &self.place(other))
+    }
+
+    /// Whether a state comes behind a cursor of this query.
+    #[must_use]
+    pub fn is_behind(&self, row: &Row, cursor: &Cursor) -> bool {
+        self.order(&self.place(row), &cursor.after) == Ordering::Greater
+    }
+
     fn place(&self, row: &Row) -> Place {
         Place { keys: self.sort.iter().map(|key| row.value(&key.field)).collect(), reference: row.reference }
     }
@@ -209,6 +227,12 @@ impl Cursor {
         Ok(query)
     }
 
+    /// The values by which the last state that was shown is sorted, and its reference.
+    #[must_use]
+    pub fn after(&self) -> (&[Value], StateRef) {
+        (&self.after.keys, self.after.reference)
+    }
+
     /// Checks that this cursor was made by this query. The size of the page may be another.
     ///
     /// # Errors
@@ -270,6 +294,6 @@ pub fn page<'a>(query: &Query, rows: &'a [Row], cursor: Option<&Cursor>) -> Resu
     let mut rest = found.into_iter().filter(|(place, _)| after(place)).peekable();
     let taken: Vec<(Place, &Row)> = rest.by_ref().take(query.limit as usize).collect();
     let last = rest.peek().is_some().then(|| taken.last()).flatten();
-    let cursor = last.map(|(place, _)| Cursor { query: query.written(), limit: query.limit, after: place.clone() });
+    let cursor = last.map(|(_, row)| query.cursor_after(row));
     Ok(Page { rows: taken.into_iter().map(|(_, row)| row).collect(), cursor })
 }

@@ -96,7 +96,51 @@ pub enum Value {
     Null,
 }
 
+/// How a [`Value`] begins in [`Value::sort_key`]: one byte a kind, in the order of sorting.
+mod kind {
+    pub(super) const BOOL: u8 = 1;
+    pub(super) const NUMBER: u8 = 2;
+    pub(super) const TEXT: u8 = 3;
+    pub(super) const BYTES: u8 = 4;
+    pub(super) const TIME: u8 = 5;
+    pub(super) const NULL: u8 = 255;
+}
+
+/// Of a text or of bytes a sort key has so many bytes at most, so that any database can index it. Values that begin with
+/// the same bytes have the same key.
+pub const MAX_SORT_KEY: usize = 1024;
+
 impl Value {
+    /// Bytes that stand in the order of the values when they are compared byte by byte: what databases index and sort by.
+    /// Values of one kind share their first byte.
+    #[must_use]
+    pub fn sort_key(&self) -> Vec<u8> {
+        let cut = |first: u8, bytes: &[u8]| {
+            let mut key = vec![first];
+            key.extend_from_slice(bytes.get(..MAX_SORT_KEY).unwrap_or(bytes));
+            key
+        };
+        match self {
+            Value::Bool(value) => vec![kind::BOOL, u8::from(*value)],
+            // Numbers below zero come first once the sign is turned round.
+            Value::Number(Number(value)) => cut(kind::NUMBER, &(value ^ i128::MIN).to_be_bytes()),
+            Value::Text(text) => cut(kind::TEXT, text.as_bytes()),
+            Value::Bytes(bytes) => cut(kind::BYTES, bytes),
+            Value::Time(time) => cut(kind::TIME, &time.nanos().to_be_bytes()),
+            Value::Null => vec![kind::NULL],
+        }
+    }
+
+    /// Whether [`Value::sort_key`] tells the value from every other one.
+    #[must_use]
+    pub fn has_whole_sort_key(&self) -> bool {
+        match self {
+            Value::Text(text) => text.len() <= MAX_SORT_KEY,
+            Value::Bytes(bytes) => bytes.len() <= MAX_SORT_KEY,
+            _ => true,
+        }
+    }
+
     /// A text.
     #[must_use]
     pub fn text(text: impl Into<String>) -> Value {
@@ -152,7 +196,24 @@ mod tests {
         assert_eq!(Value::Null.compare(&Value::Null), None);
     }
 
+    fn any_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(|number| Value::Number(Number::from(number))),
+            (-3_i64..3).prop_map(|number| Value::Number(Number::from(number))),
+            "\\PC{0,4}".prop_map(Value::Text),
+            proptest::collection::vec(any::<u8>(), 0..4).prop_map(Value::Bytes),
+            any::<u32>().prop_map(|nanos| Value::Time(Timestamp::from_nanos(nanos.into()))),
+            Just(Value::Null),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn sort_keys_stand_in_the_order_of_the_values(one in any_value(), other in any_value()) {
+            prop_assert_eq!(one.sort_key().cmp(&other.sort_key()), one.cmp(&other));
+        }
+
         #[test]
         fn numbers_round_trip(value in any::<i64>(), fraction in 0_u64..1_000_000_000_000_000_000) {
             let text = format!("{value}.{fraction:018}");

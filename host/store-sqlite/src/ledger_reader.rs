@@ -1,0 +1,269 @@
+//! Reads of ledgers.
+
+use async_trait::async_trait;
+use maxhost_ledger::time::Timestamp;
+use maxhost_ledger::tx::StateRef;
+use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status};
+use maxhost_model::{IdentityRow, SecureHash};
+use maxhost_store::StoreError;
+use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash};
+use maxhost_store::ledger::query::integer;
+use maxhost_store::ledger::{
+    Attachment, HeldLock, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, SqlCriteria,
+    SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
+};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, Sqlite};
+
+use crate::SqliteStore;
+use crate::ledger_rows::{status_number, status_of, time};
+use crate::reader::{bytes, column, corrupt, failed, sequence};
+
+const STATE: &str = "vault_state";
+const TX: &str = "ledger_tx";
+
+/// The columns that [`vault_row`] reads, of a state `s`.
+const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relevant, s.recorded, s.consumed, \
+                       s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until";
+
+fn blob(row: &SqliteRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
+    hash(table, &column::<Vec<u8>>(row, index, table)?)
+}
+
+fn reference(row: &SqliteRow, table: &'static str) -> Result<StateRef, StoreError> {
+    Ok(StateRef::new(blob(row, 0, table)?, sequence(row, 1, table)?))
+}
+
+fn vault_row(row: &SqliteRow, now: Timestamp) -> Result<VaultRow, StoreError> {
+    let consumed: Option<i64> = column(row, 7, STATE)?;
+    let holder: Option<String> = column(row, 12, STATE)?;
+    let until = column::<Option<i64>>(row, 13, STATE)?.map(time);
+    let lock = holder.zip(until).filter(|(_, until)| *until > now);
+    let query = QueryRow {
+        reference: reference(row, STATE)?,
+        type_name: column(row, 2, STATE)?,
+        status: if consumed.is_some() { Status::Consumed } else { Status::Unconsumed },
+        recorded: time(column(row, 6, STATE)?),
+        consumed: consumed.map(time),
+        notary: column(row, 3, STATE)?,
+        lock: lock.map(|(holder, until)| Lock { holder, until }),
+        relevant: column(row, 5, STATE)?,
+        constraint: column(row, 4, STATE)?,
+        participants: decode_participants(&column::<Vec<u8>>(row, 10, STATE)?)?,
+        external_ids: Default::default(),
+        data: decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?,
+    };
+    let consumed_by = column::<Option<Vec<u8>>>(row, 8, STATE)?;
+    Ok(VaultRow {
+        row: query,
+        state: bytes(row, 9, STATE)?,
+        consumed_by: consumed_by.map(|by| hash(STATE, &by)).transpose()?,
+    })
+}
+
+/// A transaction from `number, id, status, kind, recorded, signatures, body`.
+fn transaction(row: &SqliteRow) -> Result<LedgerTransaction, StoreError> {
+    let number: i64 = column(row, 0, TX)?;
+    let (status, kind): (i64, i64) = (column(row, 2, TX)?, column(row, 3, TX)?);
+    Ok(LedgerTransaction {
+        number,
+        id: blob(row, 1, TX)?,
+        status: status_of(status).ok_or_else(|| corrupt(TX, format!("{number}: status {status}")))?,
+        kind: TransactionKind::of(kind).ok_or_else(|| corrupt(TX, format!("{number}: kind {kind}")))?,
+        recorded: time(column(row, 4, TX)?),
+        signatures: column(row, 5, TX)?,
+        body: column::<Option<Vec<u8>>>(row, 6, TX)?.map(Into::into),
+    })
+}
+
+/// References as SQL can take any number of them: `[["id in hex", index], …]`.
+fn json(states: &[StateRef]) -> String {
+    let pairs: Vec<String> = states.iter().map(|state| format!("[\"{}\",{}]", state.tx, state.index)).collect();
+    format!("[{}]", pairs.join(","))
+}
+
+fn arguments(values: Vec<SqlValue>) -> Result<SqliteArguments, StoreError> {
+    let mut arguments = SqliteArguments::default();
+    for value in values {
+        let added = match value {
+            SqlValue::Integer(number) => arguments.add(number),
+            SqlValue::Text(text) => arguments.add(text),
+            SqlValue::Bytes(bytes) => arguments.add(bytes),
+        };
+        added.map_err(|error| failed(sqlx::Error::Encode(error)))?;
+    }
+    Ok(arguments)
+}
+
+impl SqliteStore {
+    async fn states_of_change(
+        &self,
+        identity: IdentityRow,
+        change: &'static str,
+        number: i64,
+        now: Timestamp,
+    ) -> Result<Vec<VaultRow>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM vault_state s WHERE s.identity = ?1 AND s.{change} = ?2 ORDER BY s.tx, s.idx"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(identity.0).bind(number);
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| vault_row(row, now)).collect()
+    }
+}
+
+#[async_trait]
+impl LedgerReader for SqliteStore {
+    async fn ledger_transaction(
+        &self,
+        identity: IdentityRow,
+        id: &SecureHash,
+    ) -> Result<Option<LedgerTransaction>, StoreError> {
+        let sql = "SELECT number, id, status, kind, recorded, signatures, (SELECT body FROM ledger_body WHERE tx = number) \
+                   FROM ledger_tx WHERE identity = ?1 AND id = ?2";
+        let query = sqlx::query(sql).bind(identity.0).bind(&id.as_bytes()[..]);
+        let found = query.fetch_optional(self.pool()).await.map_err(failed)?;
+        found.as_ref().map(transaction).transpose()
+    }
+
+    async fn ledger_transactions(
+        &self,
+        identity: IdentityRow,
+        list: &ListTransactions,
+    ) -> Result<Vec<LedgerTransaction>, StoreError> {
+        let sql = "SELECT number, id, status, kind, recorded, signatures, NULL FROM ledger_tx WHERE identity = ?1 \
+                   AND number < ?2 AND (?3 IS NULL OR status = ?3) ORDER BY number DESC LIMIT ?4";
+        let query = sqlx::query(sql)
+            .bind(identity.0)
+            .bind(list.before.unwrap_or(i64::MAX))
+            .bind(list.status.map(status_number))
+            .bind(list.limit);
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(transaction).collect()
+    }
+
+    async fn parents(&self, identity: IdentityRow, id: &SecureHash) -> Result<Vec<SecureHash>, StoreError> {
+        let sql = "SELECT parent FROM ledger_parent WHERE tx = (SELECT number FROM ledger_tx WHERE identity = ?1 AND id = ?2) \
+                   ORDER BY parent";
+        let query = sqlx::query(sql).bind(identity.0).bind(&id.as_bytes()[..]);
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| blob(row, 0, "ledger_parent")).collect()
+    }
+
+    async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {
+        let sql = "SELECT s.tx, s.idx, s.state, s.consumed_by IS NOT NULL FROM json_each(?2) AS asked CROSS JOIN vault_state s \
+                   ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 ORDER BY asked.key";
+        let query = sqlx::query(sql).bind(identity.0).bind(json(states));
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let (state, consumed) = (bytes(row, 2, STATE)?, column(row, 3, STATE)?);
+            Ok(StoredState { reference: reference(row, STATE)?, state, consumed })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn spent_by(
+        &self,
+        identity: IdentityRow,
+        states: &[StateRef],
+    ) -> Result<Vec<(StateRef, SecureHash)>, StoreError> {
+        let sql = "SELECT s.tx, s.idx, s.consumed_by FROM json_each(?2) AS asked CROSS JOIN ledger_spent s \
+                   ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 ORDER BY asked.key";
+        let query = sqlx::query(sql).bind(identity.0).bind(json(states));
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((reference(row, "ledger_spent")?, blob(row, 2, "ledger_spent")?))).collect()
+    }
+
+    async fn vault_candidates(
+        &self,
+        identity: IdentityRow,
+        request: &PageRequest<'_>,
+    ) -> Result<Vec<VaultRow>, StoreError> {
+        let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, '?');
+        let sql = format!("SELECT {COLUMNS} FROM vault_state s WHERE {sql}");
+        let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
+        // Statements differ from query to query: kept, they would only fill the cache.
+        let rows = query.persistent(false).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| vault_row(row, request.now)).collect()
+    }
+
+    async fn newest_change(&self, identity: IdentityRow) -> Result<i64, StoreError> {
+        let sql = "SELECT coalesce(max(number), 0) FROM vault_change WHERE identity = ?1";
+        let row = sqlx::query(sql).bind(identity.0).fetch_one(self.pool()).await.map_err(failed)?;
+        column(&row, 0, "vault_change")
+    }
+
+    async fn vault_changes(
+        &self,
+        identity: IdentityRow,
+        after: i64,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<VaultChangeRow>, StoreError> {
+        const T: &str = "vault_change";
+        let sql =
+            "SELECT number, tx, at FROM vault_change WHERE identity = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
+        let query = sqlx::query(sql).bind(identity.0).bind(after).bind(limit);
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        let mut changes = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let number: i64 = column(row, 0, T)?;
+            changes.push(VaultChangeRow {
+                number,
+                transaction: blob(row, 1, T)?,
+                at: time(column(row, 2, T)?),
+                produced: self.states_of_change(identity, "change_in", number, now).await?,
+                consumed: self.states_of_change(identity, "change_out", number, now).await?,
+            });
+        }
+        Ok(changes)
+    }
+
+    async fn locks(
+        &self,
+        identity: IdentityRow,
+        after: Option<StateRef>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<HeldLock>, StoreError> {
+        let sql = "SELECT tx, idx, lock_holder, lock_until FROM vault_state WHERE identity = ?1 AND lock_until > ?2 \
+                   AND lock_flow IS NOT NULL AND (tx, idx) > (?3, ?4) ORDER BY tx, idx LIMIT ?5";
+        let (tx, index) = after.map_or((Vec::new(), 0), |state| (state.tx.as_bytes().to_vec(), state.index));
+        let query = sqlx::query(sql).bind(identity.0).bind(integer(now)).bind(tx).bind(index).bind(limit);
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let (holder, until) = (column(row, 2, STATE)?, time(column(row, 3, STATE)?));
+            Ok(HeldLock { reference: reference(row, STATE)?, holder, until })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn attachment(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Attachment>, StoreError> {
+        const T: &str = "attachment";
+        let sql = "SELECT id, uploader, at, body FROM attachment WHERE identity = ?1 AND id = ?2";
+        let query = sqlx::query(sql).bind(identity.0).bind(&id.as_bytes()[..]);
+        let found = query.fetch_optional(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let (uploader, at) = (column(row, 1, T)?, time(column(row, 2, T)?));
+            Ok(Attachment { id: blob(row, 0, T)?, uploader, at, body: bytes(row, 3, T)? })
+        };
+        found.as_ref().map(read).transpose()
+    }
+
+    async fn attachments(&self, identity: IdentityRow) -> Result<Vec<SecureHash>, StoreError> {
+        let sql = "SELECT id FROM attachment WHERE identity = ?1 ORDER BY id";
+        let rows = sqlx::query(sql).bind(identity.0).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| blob(row, 0, "attachment")).collect()
+    }
+
+    async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {
+        const T: &str = "notary";
+        let sql = "SELECT committed, conflicts, states FROM notary WHERE identity = ?1";
+        let found = sqlx::query(sql).bind(identity.0).fetch_optional(self.pool()).await.map_err(failed)?;
+        let count = |row: &SqliteRow, index| column::<i64>(row, index, T).map(i64::unsigned_abs);
+        let read = |row: &SqliteRow| {
+            Ok(NotaryCounts { committed: count(row, 0)?, conflicts: count(row, 1)?, states: count(row, 2)? })
+        };
+        found.as_ref().map(read).transpose()
+    }
+}

@@ -1,0 +1,89 @@
+//! The committer's statements about ledgers, prepared once.
+
+use rusqlite::{Connection, Statement};
+
+macro_rules! statements {
+    ($($name:ident = $sql:expr;)*) => {
+        /// Kept for the life of the connection.
+        pub(crate) struct LedgerStatements<'c> { $(pub(crate) $name: Statement<'c>,)* }
+
+        impl<'c> LedgerStatements<'c> {
+            pub(crate) fn prepare(conn: &'c Connection) -> rusqlite::Result<LedgerStatements<'c>> {
+                Ok(LedgerStatements { $($name: conn.prepare($sql)?,)* })
+            }
+        }
+    };
+}
+
+/// A state that can be selected, and is free for a holder (?5) at a time (?6).
+macro_rules! candidates {
+    ($rest:literal) => {
+        candidates!(" AND (lock_until IS NULL OR lock_until <= ?6 OR lock_holder = ?5)", $rest)
+    };
+    ($free:literal, $rest:literal) => {
+        concat!(
+            "SELECT tx, idx, quantity, lock_holder, lock_claim, lock_until FROM vault_state \
+             WHERE identity = ?1 AND type = ?2 AND token = ?3 AND token IS NOT NULL AND consumed_by IS NULL AND relevant = 1 \
+             AND in_flight IS NULL AND (?4 IS NULL OR issuer = ?4) AND (?7 IS NULL OR notary = ?7)",
+            $free,
+            $rest
+        )
+    };
+}
+
+statements! {
+    transaction = "SELECT status, signatures FROM ledger_tx WHERE identity = ?1 AND id = ?2";
+    add_transaction = "INSERT INTO ledger_tx (identity, id, status, kind, recorded, signatures) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                       RETURNING number";
+    add_body = "INSERT INTO ledger_body (tx, body) VALUES (?1, ?2)";
+    add_parent = "INSERT INTO ledger_parent (tx, parent) VALUES (?1, ?2)";
+    // It came again: its time is that of becoming part of the ledger, or of its first coming.
+    set_transaction = "UPDATE ledger_tx SET recorded = CASE WHEN status < 2 AND ?3 = 2 THEN ?4 ELSE recorded END, status = ?3, \
+                       signatures = ?5 WHERE identity = ?1 AND id = ?2";
+    drop_transaction = "DELETE FROM ledger_tx WHERE identity = ?1 AND id = ?2 RETURNING number";
+    drop_body = "DELETE FROM ledger_body WHERE tx = ?1";
+    drop_parents = "DELETE FROM ledger_parent WHERE tx = ?1";
+
+    known = "SELECT (SELECT consumed_by IS NOT NULL FROM vault_state WHERE identity = ?1 AND tx = ?2 AND idx = ?3), \
+             (SELECT consumed_by FROM ledger_spent WHERE identity = ?1 AND tx = ?2 AND idx = ?3)";
+    add_change = "INSERT INTO vault_change (identity, tx, at) VALUES (?1, ?2, ?3) RETURNING number";
+    add_state = "INSERT INTO vault_state (identity, tx, idx, type, notary, constraint_kind, relevant, recorded, consumed, \
+                 consumed_by, change_in, change_out, state, participants, fields, linear_id, token, issuer, quantity, bucket, \
+                 lock_holder, lock_claim, lock_until, lock_flow) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+                 ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24) RETURNING number";
+    add_field = "INSERT INTO vault_field (identity, name, value, state) VALUES (?1, ?2, ?3, ?4)";
+    consume = "UPDATE vault_state SET consumed = ?5, consumed_by = ?4, change_out = ?6, in_flight = NULL, lock_holder = NULL, \
+               lock_claim = NULL, lock_until = NULL, lock_flow = NULL WHERE identity = ?1 AND tx = ?2 AND idx = ?3";
+    add_spent = "INSERT OR IGNORE INTO ledger_spent (identity, tx, idx, consumed_by) VALUES (?1, ?2, ?3, ?4)";
+    set_in_flight = "UPDATE vault_state SET in_flight = ?4 WHERE identity = ?1 AND tx = ?2 AND idx = ?3 AND consumed_by IS NULL";
+    clear_in_flight = "UPDATE vault_state SET in_flight = NULL WHERE identity = ?1 AND in_flight = ?2";
+
+    from_bucket = candidates!(" AND bucket >= ?8 ORDER BY bucket LIMIT ?9");
+    largest = candidates!(" AND bucket >= ?8 ORDER BY bucket DESC LIMIT ?9");
+    any = candidates!("", " AND bucket >= ?8 AND ?5 = ?5 AND ?6 = ?6 ORDER BY bucket DESC LIMIT ?9");
+    lease = "SELECT lock_holder, lock_claim, lock_until FROM vault_state WHERE identity = ?1 AND tx = ?2 AND idx = ?3 \
+             AND consumed_by IS NULL AND relevant = 1 AND in_flight IS NULL";
+    set_lease = "UPDATE vault_state SET lock_holder = ?4, lock_claim = ?5, lock_until = ?6, lock_flow = ?7 \
+                 WHERE identity = ?1 AND tx = ?2 AND idx = ?3";
+    claimed = "SELECT tx, idx FROM vault_state WHERE identity = ?1 AND lock_claim = ?2 AND lock_claim IS NOT NULL \
+               AND lock_until > ?3 ORDER BY tx, idx";
+    renew = "UPDATE vault_state SET lock_until = max(lock_until, ?3) WHERE identity = ?1 AND lock_flow IS NOT NULL \
+             AND lock_holder = ?2 AND lock_until > ?4";
+    release_all = "UPDATE vault_state SET lock_holder = NULL, lock_claim = NULL, lock_until = NULL, lock_flow = NULL \
+                   WHERE identity = ?1 AND lock_flow IS NOT NULL AND lock_holder = ?2";
+    release_one = "UPDATE vault_state SET lock_holder = NULL, lock_claim = NULL, lock_until = NULL, lock_flow = NULL \
+                   WHERE identity = ?1 AND lock_holder = ?2 AND tx = ?3 AND idx = ?4";
+    release_flow = "UPDATE vault_state SET lock_holder = NULL, lock_claim = NULL, lock_until = NULL, lock_flow = NULL \
+                    WHERE lock_flow = ?1 AND lock_flow IS NOT NULL";
+
+    next_batch = "INSERT INTO notary (identity, batch, at) VALUES (?1, 1, ?2) ON CONFLICT (identity) \
+                  DO UPDATE SET batch = batch + 1, at = max(at, ?2) RETURNING batch, at";
+    consumer = "SELECT consumed_by FROM notary_state WHERE identity = ?1 AND tx = ?2 AND idx = ?3";
+    outcome = "SELECT batch, at FROM notary_tx WHERE identity = ?1 AND id = ?2";
+    add_consumed = "INSERT INTO notary_state (identity, tx, idx, consumed_by) VALUES (?1, ?2, ?3, ?4)";
+    add_outcome = "INSERT OR REPLACE INTO notary_tx (identity, id, batch, at) VALUES (?1, ?2, ?3, ?4)";
+    log_request = "INSERT INTO notary_request (identity, id, caller, states, batch, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    count_batch = "UPDATE notary SET committed = committed + ?2, conflicts = conflicts + ?3, states = states + ?4 \
+                   WHERE identity = ?1";
+    add_attachment = "INSERT OR IGNORE INTO attachment (identity, id, uploader, at, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+}

@@ -1,0 +1,352 @@
+//! Transactions, the vault, locks, and what a notary has committed.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use maxhost_ledger::notary::{NotaryError, UniquenessRequest, Verdict};
+use maxhost_ledger::time::{TimeWindow, Timestamp};
+use maxhost_ledger::tx::StateRef;
+use maxhost_ledger::vault::query::{Number, Value};
+use maxhost_ledger::vault::recording::{Described, StatesToRecord, TransactionEvent, TransactionStatus};
+use maxhost_ledger::vault::selection::SelectionFailure;
+use maxhost_model::{FlowRow, KeyAlgorithm, PublicKey, SecureHash};
+
+use super::{Databases, World, end};
+use crate::ledger::query::page;
+use crate::ledger::{
+    ClaimOp, Holding, LedgerOp, LedgerReceipt, ListTransactions, NotaryOp, OutputState, Recording, Reservation,
+    StateContent, TokenAmount, TransactionKind, VaultPage,
+};
+use crate::{Author, StoreError};
+use maxhost_ledger::vault::query::Query;
+
+pub(super) const CASH: &str = "cash/Cash";
+
+pub(super) fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_nanos(seconds * 1_000_000_000)
+}
+
+pub(super) fn id(number: u32) -> SecureHash {
+    SecureHash::of(&number.to_be_bytes())
+}
+
+pub(super) fn key(byte: u8) -> PublicKey {
+    PublicKey::from_raw(KeyAlgorithm::Ed25519, &[byte; 32]).unwrap()
+}
+
+/// An amount of cash of the owner with this key.
+pub(super) fn cash(quantity: u64, currency: &str, owner: u8) -> OutputState {
+    let fields = [
+        ("quantity".to_owned(), Value::Number(Number::from(quantity))),
+        ("currency".to_owned(), Value::text(currency)),
+        ("owner".to_owned(), Value::text(format!("O=Owner {owner}, L=London, C=GB"))),
+    ];
+    let amount = TokenAmount { token: currency.to_owned(), issuer: Some("O=Bank".to_owned()), quantity };
+    OutputState {
+        described: Described { participants: vec![key(owner)], owner: Some(key(owner)), fungible: true },
+        content: StateContent {
+            type_name: CASH.to_owned(),
+            state: Bytes::from(format!("{quantity} {currency}")),
+            notary: "O=Notary, L=Zurich, C=CH".to_owned(),
+            constraint: "signature".to_owned(),
+            participants: [format!("O=Owner {owner}, L=London, C=GB")].into(),
+            fields: fields.into(),
+            amount: Some(amount),
+            linear_id: None,
+        },
+    }
+}
+
+/// A transaction of the identity whose own key is 1.
+pub(super) fn recording(number: u32, inputs: &[StateRef], outputs: Vec<OutputState>) -> Recording {
+    Recording {
+        event: TransactionEvent::Finalised,
+        id: id(number),
+        kind: TransactionKind::Ordinary,
+        body: Bytes::from(format!("transaction {number}")),
+        signatures: Vec::new(),
+        inputs: inputs.to_vec(),
+        references: Vec::new(),
+        outputs,
+        what: StatesToRecord::OnlyRelevant,
+        own_keys: [key(1)].into(),
+        flow: None,
+        at: at(u64::from(number)),
+    }
+}
+
+pub(super) fn output(number: u32, index: u32) -> StateRef {
+    StateRef::new(id(number), index)
+}
+
+impl<D: Databases> World<D> {
+    async fn ledger(&self, author: Author, op: LedgerOp) -> Option<LedgerReceipt> {
+        self.commit(author, vec![op.into()]).await.unwrap().ledger.pop().map(|(_, answer)| answer)
+    }
+
+    pub(super) async fn record(&self, recording: Recording) -> bool {
+        match self.ledger(self.alice, LedgerOp::Record(Box::new(recording))).await {
+            Some(LedgerReceipt::Recorded(announced)) => announced,
+            other => panic!("not recorded: {other:?}"),
+        }
+    }
+
+    async fn claim_amount(&self, claim: ClaimOp) -> Result<Vec<StateRef>, SelectionFailure> {
+        match self.ledger(self.alice, LedgerOp::Claim(Box::new(claim))).await {
+            Some(LedgerReceipt::Claimed(claimed)) => claimed,
+            other => panic!("not claimed: {other:?}"),
+        }
+    }
+
+    async fn notarise(&self, now: u64, requests: &[UniquenessRequest]) -> Vec<Verdict> {
+        let requests = requests.iter().map(|request| ("O=Caller".to_owned(), request.clone())).collect();
+        match self.ledger(self.bob, LedgerOp::Notarise(Box::new(NotaryOp { requests, at: at(now) }))).await {
+            Some(LedgerReceipt::Notarised(verdicts)) => verdicts,
+            other => panic!("not decided: {other:?}"),
+        }
+    }
+
+    async fn unconsumed(&self) -> BTreeSet<StateRef> {
+        let page = self.all(&Query::default()).await;
+        page.rows.iter().map(|row| row.row.reference).collect()
+    }
+
+    pub(super) async fn all(&self, query: &Query) -> VaultPage {
+        page(&*self.store, self.alice.identity, query, None, None, at(0)).await.unwrap()
+    }
+}
+
+fn holding(flow: FlowRow, claim: u8) -> Holding {
+    Holding { flow, holder: format!("flow {}", flow.0), claim: [claim; 16], until: at(1_000) }
+}
+
+fn claim(flow: FlowRow, number: u8, quantity: u64) -> ClaimOp {
+    ClaimOp {
+        type_name: CASH.to_owned(),
+        token: "GBP".to_owned(),
+        issuer: None,
+        notary: None,
+        quantity,
+        holding: holding(flow, number),
+        now: at(100),
+        seed: 7,
+    }
+}
+
+pub async fn a_recorded_transaction_changes_the_vault_once<D: Databases>() {
+    let world = World::<D>::new().await;
+    assert!(world.record(recording(1, &[], vec![cash(10, "GBP", 1), cash(5, "GBP", 2)])).await);
+    assert!(!world.record(recording(1, &[], vec![cash(10, "GBP", 1), cash(5, "GBP", 2)])).await, "it was there");
+    assert_eq!(world.unconsumed().await, [output(1, 0)].into(), "the other is not one's own");
+    assert!(world.record(recording(2, &[output(1, 0)], vec![cash(4, "GBP", 2), cash(6, "GBP", 1)])).await);
+    assert_eq!(world.unconsumed().await, [output(2, 1)].into());
+    // A second consumer contradicts the ledger, and leaves nothing.
+    let second = LedgerOp::Record(Box::new(recording(3, &[output(1, 0)], vec![cash(10, "GBP", 1)])));
+    match world.commit(world.alice, vec![second.into()]).await {
+        Err(StoreError::Ledger(refused)) => assert_eq!(refused.code(), "recording-refused"),
+        other => panic!("{other:?}"),
+    }
+    let (store, alice) = (&world.store, world.alice.identity);
+    assert!(store.ledger_transaction(alice, &id(3)).await.unwrap().is_none());
+    let kept = store.ledger_transaction(alice, &id(2)).await.unwrap().unwrap();
+    assert_eq!((kept.status, kept.body), (TransactionStatus::Verified, Some(Bytes::from("transaction 2"))));
+    assert_eq!(store.parents(alice, &id(2)).await.unwrap(), [id(1)]);
+    assert_eq!(store.spent_by(alice, &[output(1, 0), output(2, 1)]).await.unwrap(), [(output(1, 0), id(2))]);
+    let states = store.vault_states(alice, &[output(2, 1), output(9, 9), output(1, 0)]).await.unwrap();
+    let shown: Vec<_> = states.iter().map(|state| (state.reference, &state.state[..], state.consumed)).collect();
+    assert_eq!(shown, [(output(2, 1), &b"6 GBP"[..], false), (output(1, 0), &b"10 GBP"[..], true)]);
+    let listed = store.ledger_transactions(alice, &ListTransactions { limit: 9, ..Default::default() }).await.unwrap();
+    assert_eq!(listed.iter().map(|tx| tx.id).collect::<Vec<_>>(), [id(2), id(1)], "newest first");
+    let before = ListTransactions { before: Some(listed[0].number), limit: 9, status: None };
+    assert_eq!(store.ledger_transactions(alice, &before).await.unwrap()[0].id, id(1));
+    assert!(store.ledger_transaction(world.bob.identity, &id(1)).await.unwrap().is_none(), "another's ledger");
+}
+
+pub async fn order_and_repetition_make_no_difference<D: Databases>() {
+    let world = World::<D>::new().await;
+    world.record(recording(2, &[output(1, 0)], vec![cash(6, "GBP", 1)])).await;
+    world.record(recording(1, &[], vec![cash(6, "GBP", 1), cash(7, "GBP", 2)])).await;
+    assert_eq!(world.unconsumed().await, [output(2, 0)].into(), "what a later one consumed comes in consumed");
+    let all =
+        Recording { what: StatesToRecord::AllVisible, ..recording(1, &[], vec![cash(6, "GBP", 1), cash(7, "GBP", 2)]) };
+    assert!(!world.record(all).await, "no news of the ledger");
+    assert_eq!(world.unconsumed().await, [output(1, 1), output(2, 0)].into(), "what was left out comes in");
+    let rows = world.all(&Query::default()).await.rows;
+    let visible = rows.iter().find(|row| row.row.reference == output(1, 1)).unwrap();
+    assert!(!visible.row.relevant);
+    let world = world.reopen().await;
+    assert_eq!(world.unconsumed().await, [output(1, 1), output(2, 0)].into());
+}
+
+pub async fn changes_are_told_in_their_order<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (store, alice) = (&world.store, world.alice.identity);
+    assert_eq!(store.newest_change(alice).await.unwrap(), 0);
+    world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
+    world.record(recording(9, &[], vec![cash(10, "GBP", 2)])).await;
+    world.record(recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])).await;
+    let changes = store.vault_changes(alice, 0, 10, at(0)).await.unwrap();
+    let told: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            let refs = |rows: &[crate::ledger::VaultRow]| rows.iter().map(|row| row.row.reference).collect::<Vec<_>>();
+            (change.transaction, refs(&change.produced), refs(&change.consumed))
+        })
+        .collect();
+    assert_eq!(told, [(id(1), vec![output(1, 0)], vec![]), (id(2), vec![output(2, 0)], vec![output(1, 0)])]);
+    let last = store.newest_change(alice).await.unwrap();
+    assert_eq!(last, changes[1].number);
+    assert_eq!(store.vault_changes(alice, changes[0].number, 10, at(0)).await.unwrap().len(), 1);
+    // As it was after the first change.
+    let query = Query::default();
+    let then = page(&**store, alice, &query, None, Some(changes[0].number), at(0)).await.unwrap();
+    assert_eq!(then.rows.iter().map(|row| row.row.reference).collect::<Vec<_>>(), [output(1, 0)]);
+}
+
+pub async fn what_is_in_flight_is_not_selected_until_it_is_settled<D: Databases>() {
+    let world = World::<D>::new().await;
+    let flow = world.start(world.alice).await;
+    world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
+    let sent = |number| {
+        let event = TransactionEvent::SentToNotary;
+        Recording { event, ..recording(number, &[output(1, 0)], vec![cash(10, "GBP", 1)]) }
+    };
+    assert!(!world.record(sent(2)).await);
+    let kept = world.store.ledger_transaction(world.alice.identity, &id(2)).await.unwrap().unwrap();
+    assert_eq!(kept.status, TransactionStatus::InFlight);
+    assert!(world.claim_amount(claim(flow, 1, 10)).await.is_err());
+    assert_eq!(world.unconsumed().await, [output(1, 0)].into(), "it is not consumed yet");
+    world.record(Recording { event: TransactionEvent::Refused, ..sent(2) }).await;
+    assert!(world.store.ledger_transaction(world.alice.identity, &id(2)).await.unwrap().is_none());
+    assert_eq!(world.claim_amount(claim(flow, 1, 10)).await.unwrap(), [output(1, 0)]);
+    world.record(sent(3)).await;
+    assert!(world.record(recording(3, &[output(1, 0)], vec![cash(10, "GBP", 1)])).await);
+    world.record(Recording { event: TransactionEvent::Refused, ..sent(3) }).await;
+    let kept = world.store.ledger_transaction(world.alice.identity, &id(3)).await.unwrap().unwrap();
+    assert_eq!(kept.status, TransactionStatus::Verified, "verified is for ever");
+    assert_eq!(world.unconsumed().await, [output(3, 0)].into());
+}
+
+pub async fn a_claim_is_repeatable_and_ends_with_its_flow<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (one, two) = (world.start(world.alice).await, world.start(world.alice).await);
+    for number in 1..=3 {
+        world.record(recording(number, &[], vec![cash(10, "GBP", 1)])).await;
+    }
+    world.record(recording(4, &[], vec![cash(500, "USD", 1), cash(500, "GBP", 2)])).await;
+    let first = world.claim_amount(claim(one, 1, 15)).await.unwrap();
+    assert!((2..=3).contains(&first.len()));
+    assert_eq!(
+        world.claim_amount(claim(one, 1, 15)).await.unwrap().into_iter().collect::<BTreeSet<_>>(),
+        first.iter().copied().collect()
+    );
+    match world.claim_amount(claim(two, 2, 31)).await {
+        Err(SelectionFailure::Insufficient { needed: 31, have: 30 }) => {}
+        other => panic!("{other:?}"),
+    }
+    match world.claim_amount(claim(two, 2, 30)).await {
+        Err(SelectionFailure::Locked { holders, soonest, .. }) => {
+            assert_eq!(holders, [holding(one, 1).holder].into());
+            assert_eq!(soonest, at(1_000));
+        }
+        other => panic!("{other:?}"),
+    }
+    let locks = world.store.locks(world.alice.identity, None, 10, at(100)).await.unwrap();
+    assert_eq!(locks.len(), first.len());
+    assert!(locks.iter().all(|lock| lock.holder == holding(one, 1).holder && first.contains(&lock.reference)));
+    let rest = world.store.locks(world.alice.identity, Some(locks[0].reference), 10, at(100)).await.unwrap();
+    assert_eq!(rest, locks[1..]);
+    assert!(world.store.locks(world.alice.identity, None, 10, at(1_000)).await.unwrap().is_empty(), "leases are over");
+    world.commit(world.alice, vec![end(one)]).await.unwrap();
+    assert!(world.store.locks(world.alice.identity, None, 10, at(100)).await.unwrap().is_empty());
+    assert_eq!(world.claim_amount(claim(two, 2, 30)).await.unwrap().len(), 3);
+}
+
+pub async fn states_are_reserved_together_or_not_at_all<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (one, two) = (world.start(world.alice).await, world.start(world.alice).await);
+    for number in 1..=3 {
+        world.record(recording(number, &[], vec![cash(10, "GBP", 1)])).await;
+    }
+    let reserve = async |flow, states: &[StateRef]| {
+        let states = states.iter().copied().collect();
+        let op = LedgerOp::Reserve(Box::new(Reservation { states, holding: holding(flow, 9), now: at(100) }));
+        match world.ledger(world.alice, op).await {
+            Some(LedgerReceipt::Reserved(reserved)) => reserved.map_err(|missing| missing.0),
+            other => panic!("{other:?}"),
+        }
+    };
+    reserve(one, &[output(1, 0), output(2, 0)]).await.unwrap();
+    assert_eq!(reserve(two, &[output(2, 0), output(3, 0)]).await, Err([output(2, 0)].into()));
+    assert_eq!(reserve(two, &[output(8, 0)]).await, Err([output(8, 0)].into()));
+    reserve(two, &[output(3, 0)]).await.unwrap();
+    reserve(one, &[output(1, 0)]).await.unwrap();
+    let release =
+        LedgerOp::Release { holder: holding(one, 9).holder, states: Some([output(1, 0), output(3, 0)].into()) };
+    world.ledger(world.alice, release).await;
+    let locked: Vec<StateRef> = world
+        .store
+        .locks(world.alice.identity, None, 9, at(100))
+        .await
+        .unwrap()
+        .iter()
+        .map(|lock| lock.reference)
+        .collect();
+    assert_eq!(locked.into_iter().collect::<BTreeSet<_>>(), [output(2, 0), output(3, 0)].into(), "another's stays");
+    world.ledger(world.alice, LedgerOp::Release { holder: holding(one, 9).holder, states: None }).await;
+    reserve(two, &[output(1, 0), output(2, 0), output(3, 0)]).await.unwrap();
+}
+
+pub async fn what_a_flow_makes_it_holds_from_the_start<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (one, two) = (world.start(world.alice).await, world.start(world.alice).await);
+    let mine = Recording { flow: Some(holding(one, 3)), ..recording(1, &[], vec![cash(10, "GBP", 1)]) };
+    world.record(mine).await;
+    assert!(matches!(world.claim_amount(claim(two, 2, 5)).await, Err(SelectionFailure::Locked { .. })));
+    assert_eq!(world.claim_amount(claim(one, 1, 5)).await.unwrap(), [output(1, 0)]);
+}
+
+pub async fn a_notary_commits_each_state_once<D: Databases>() {
+    let world = World::<D>::new().await;
+    let request = |number: u32, inputs: &[StateRef], until: Option<u64>| UniquenessRequest {
+        id: id(number),
+        inputs: inputs.to_vec(),
+        references: Vec::new(),
+        window: until.map(|until| TimeWindow::until_only(at(until))),
+    };
+    let (first, second) = (request(1, &[output(0, 0)], None), request(2, &[output(0, 0), output(0, 1)], None));
+    let verdicts = world.notarise(10, &[first.clone(), second.clone(), first.clone()]).await;
+    let stamp = verdicts[0].as_ref().unwrap().stamp;
+    assert_eq!((stamp.batch, stamp.at), (1, at(10)));
+    assert!(matches!(&verdicts[1], Err(NotaryError::Conflict { states, .. }) if states.len() == 1));
+    assert_eq!(verdicts[2], verdicts[0], "in one batch too");
+    let late = request(3, &[output(0, 1)], Some(5));
+    let verdicts = world.notarise(9, &[late.clone(), first.clone(), second.clone()]).await;
+    assert!(
+        matches!(&verdicts[0], Err(NotaryError::TimeWindowInvalid { at: told, .. }) if *told == at(10)),
+        "its clock does not go back"
+    );
+    assert_eq!(verdicts[1].as_ref().unwrap().stamp, stamp, "the batch of the first time");
+    assert!(verdicts[2].is_err());
+    let world = world.reopen().await;
+    let other = request(4, &[output(0, 1)], Some(50));
+    let verdicts = world.notarise(20, &[late, other]).await;
+    assert!(
+        matches!(&verdicts[0], Err(NotaryError::TimeWindowInvalid { at: told, .. }) if *told == at(10)),
+        "for ever"
+    );
+    assert_eq!(verdicts[1].as_ref().unwrap().stamp.batch, 3);
+    let counts = world.store.notary_counts(world.bob.identity).await.unwrap().unwrap();
+    assert_eq!((counts.committed, counts.conflicts, counts.states), (2, 2, 2));
+    assert!(world.store.notary_counts(world.alice.identity).await.unwrap().is_none());
+}
+
+pub async fn a_unit_that_fails_leaves_nothing_in_the_ledger<D: Databases>() {
+    let world = World::<D>::new().await;
+    let ops =
+        vec![LedgerOp::Record(Box::new(recording(1, &[], vec![cash(10, "GBP", 1)]))).into(), end(FlowRow(4_000_000))];
+    assert!(world.commit(world.alice, ops).await.is_err());
+    assert!(world.store.ledger_transaction(world.alice.identity, &id(1)).await.unwrap().is_none());
+    assert!(world.unconsumed().await.is_empty());
+    assert!(world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await);
+}

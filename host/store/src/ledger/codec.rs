@@ -1,0 +1,68 @@
+//! How parts of a state are stored, in any database.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maxhost_group_commit::{Fault, FaultKind};
+use maxhost_ledger::vault::query::Value;
+use maxhost_model::{SecureHash, from_cbor, to_cbor};
+use serde::Serialize;
+
+use super::op::StateContent;
+use super::query::is_indexed;
+use crate::error::StoreError;
+
+fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, Fault> {
+    to_cbor(value).map_err(|error| Fault::new(FaultKind::Other, error))
+}
+
+/// The names of participants as bytes.
+///
+/// # Errors
+/// They have no encoding, which is a defect.
+pub fn encode_participants(content: &StateContent) -> Result<Vec<u8>, Fault> {
+    encoded(&content.participants)
+}
+
+/// The fields of a state as bytes.
+///
+/// # Errors
+/// They have no encoding, which is a defect.
+pub fn encode_fields(content: &StateContent) -> Result<Vec<u8>, Fault> {
+    encoded(&content.fields)
+}
+
+/// What [`encode_participants`] wrote.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn decode_participants(bytes: &[u8]) -> Result<BTreeSet<String>, StoreError> {
+    from_cbor(bytes).map_err(|error| corrupt(&error.to_string()))
+}
+
+/// What [`encode_fields`] wrote.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn decode_fields(bytes: &[u8]) -> Result<BTreeMap<String, Value>, StoreError> {
+    from_cbor(bytes).map_err(|error| corrupt(&error.to_string()))
+}
+
+/// The fields that get rows of their own, as names and sort keys.
+pub fn indexed_fields(content: &StateContent) -> impl Iterator<Item = (&str, Vec<u8>)> {
+    let fields = content.fields.iter().filter(|(name, value)| is_indexed(name) && **value != Value::Null);
+    fields.map(|(name, value)| (name.as_str(), value.sort_key()))
+}
+
+/// A hash of a column.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if it has not 32 bytes.
+pub fn hash(table: &'static str, bytes: &[u8]) -> Result<SecureHash, StoreError> {
+    let bytes: [u8; 32] =
+        bytes.try_into().map_err(|_| StoreError::Corrupt { table, key: format!("a hash of {} bytes", bytes.len()) })?;
+    Ok(SecureHash::from_bytes(bytes))
+}
+
+fn corrupt(text: &str) -> StoreError {
+    StoreError::Corrupt { table: "vault_state", key: text.to_owned() }
+}

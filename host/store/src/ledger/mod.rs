@@ -1,0 +1,26 @@
+//! The ledger of an identity in its database: transactions, the vault, locks, and what a notary has committed.
+//!
+//! What is decided, and in which order, is in [`rules`], over the rows of [`LedgerRows`]; the rules themselves are those of
+//! the crate `maxhost-ledger`. What is read is in [`LedgerReader`].
+
+pub mod codec;
+mod notary;
+mod op;
+pub mod query;
+mod reader;
+mod record;
+mod rows;
+pub(crate) mod rules;
+mod selecting;
+
+pub use op::{
+    ClaimOp, Holding, LedgerOp, LedgerReceipt, NewAttachment, NotaryOp, OutputState, Recording, Reservation,
+    StateContent, TokenAmount, TransactionKind,
+};
+pub use query::{PageRequest, SqlCriteria, SqlValue};
+pub use reader::LedgerReader;
+pub use record::{
+    Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultPage,
+    VaultRow,
+};
+pub use rows::{CandidateScope, FlowLease, LedgerRows, NewState, TransactionPut, TransactionState, Wanted};

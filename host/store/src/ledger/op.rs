@@ -1,0 +1,250 @@
+//! The operations on an identity's ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use maxhost_ledger::notary::{UniquenessRequest, Verdict};
+use maxhost_ledger::time::Timestamp;
+use maxhost_ledger::tx::{StateRef, TransactionSignature};
+use maxhost_ledger::vault::locks::{ClaimId, Holder, NotAvailable};
+use maxhost_ledger::vault::query::Value;
+use maxhost_ledger::vault::recording::{Described, StatesToRecord, TransactionEvent};
+use maxhost_ledger::vault::selection::SelectionFailure;
+use maxhost_model::{FlowRow, PublicKey, SecureHash};
+
+/// One operation on the ledger of the unit's identity.
+#[derive(Debug, Clone)]
+pub enum LedgerOp {
+    /// Something happened to a transaction (`docs/behaviour.md` 12.1). Recording one that contradicts the ledger fails the
+    /// unit with [`crate::StoreError::Ledger`].
+    Record(Box<Recording>),
+    /// Selects and locks states for an amount, in one step (`docs/behaviour.md` 12.3). That there are too few is an answer
+    /// and no failure of the unit.
+    Claim(Box<ClaimOp>),
+    /// Locks exactly these states, or none.
+    Reserve(Box<Reservation>),
+    /// Lengthens the leases of a holder.
+    Renew {
+        /// Whose.
+        holder: Holder,
+        /// Until when.
+        until: Timestamp,
+        /// The time.
+        now: Timestamp,
+    },
+    /// Releases these states of a holder, or all.
+    Release {
+        /// Whose.
+        holder: Holder,
+        /// Which; `None`: all.
+        states: Option<BTreeSet<StateRef>>,
+    },
+    /// Decides requests to the unit's identity as a notary, in order (`docs/behaviour.md` 11.3, 11.4).
+    Notarise(Box<NotaryOp>),
+    /// Keeps an attachment. One that is there stays as it is.
+    Attach(Box<NewAttachment>),
+}
+
+/// Whether a transaction is an ordinary one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionKind {
+    /// It is.
+    Ordinary,
+    /// It changes the notary of its states.
+    NotaryChange,
+}
+
+impl TransactionKind {
+    /// As it is stored.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        match self {
+            TransactionKind::Ordinary => 0,
+            TransactionKind::NotaryChange => 1,
+        }
+    }
+
+    /// The kind of a number, as it is stored.
+    #[must_use]
+    pub fn of(number: i64) -> Option<TransactionKind> {
+        match number {
+            0 => Some(TransactionKind::Ordinary),
+            1 => Some(TransactionKind::NotaryChange),
+            _ => None,
+        }
+    }
+}
+
+/// An event of a transaction, with all that recording needs to know of it.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// What happened.
+    pub event: TransactionEvent,
+    /// The transaction.
+    pub id: SecureHash,
+    /// Which kind of transaction it is.
+    pub kind: TransactionKind,
+    /// Its bytes as they travel, without signatures.
+    pub body: Bytes,
+    /// Signatures that came with it.
+    pub signatures: Vec<TransactionSignature>,
+    /// The states that it consumes.
+    pub inputs: Vec<StateRef>,
+    /// The states that it looks at, with what they say where that is known.
+    pub references: Vec<(StateRef, Option<StateContent>)>,
+    /// Its outputs, in order; none are needed unless it is finalised.
+    pub outputs: Vec<OutputState>,
+    /// What of its states is recorded.
+    pub what: StatesToRecord,
+    /// The identity's own keys.
+    pub own_keys: BTreeSet<PublicKey>,
+    /// The flow that records it, and holds the fungible states that it makes.
+    pub flow: Option<Holding>,
+    /// The time.
+    pub at: Timestamp,
+}
+
+/// A flow as the holder of locks. They end with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Its row.
+    pub flow: FlowRow,
+    /// The holder: a text with its id.
+    pub holder: Holder,
+    /// The claim.
+    pub claim: ClaimId,
+    /// The end of the lease.
+    pub until: Timestamp,
+}
+
+/// An output, as its contract describes it.
+#[derive(Debug, Clone)]
+pub struct OutputState {
+    /// What decides whether it is recorded.
+    pub described: Described,
+    /// What is kept of it.
+    pub content: StateContent,
+}
+
+/// What a vault keeps of a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateContent {
+    /// Contract and type, as `cash/Cash`.
+    pub type_name: String,
+    /// The encoded output component.
+    pub state: Bytes,
+    /// The name of its notary.
+    pub notary: String,
+    /// The kind of its constraint.
+    pub constraint: String,
+    /// The names of its participants, and the fingerprints of their keys.
+    pub participants: BTreeSet<String>,
+    /// The fields of its data, for queries.
+    pub fields: BTreeMap<String, Value>,
+    /// Its amount, if it is fungible.
+    pub amount: Option<TokenAmount>,
+    /// Its linear id, if it has one.
+    pub linear_id: Option<String>,
+}
+
+/// An amount of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenAmount {
+    /// The token, such as `GBP`.
+    pub token: String,
+    /// The name of who owes it, if anybody does.
+    pub issuer: Option<String>,
+    /// How much, in the smallest unit.
+    pub quantity: u64,
+}
+
+/// A claim for an amount. Repeating it gives the states that it got the first time, as long as they are held.
+#[derive(Debug, Clone)]
+pub struct ClaimOp {
+    /// Of which type, as `cash/Cash`.
+    pub type_name: String,
+    /// Of which token.
+    pub token: String,
+    /// Owed by whom; `None`: by anybody.
+    pub issuer: Option<String>,
+    /// Kept by this notary; `None`: by any.
+    pub notary: Option<String>,
+    /// How much.
+    pub quantity: u64,
+    /// Who will hold the states, under which claim, until when.
+    pub holding: Holding,
+    /// The time.
+    pub now: Timestamp,
+    /// Decides among states that serve equally well.
+    pub seed: u64,
+}
+
+/// States to be locked, all of them or none.
+#[derive(Debug, Clone)]
+pub struct Reservation {
+    /// Which.
+    pub states: BTreeSet<StateRef>,
+    /// For whom.
+    pub holding: Holding,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Requests to a notary.
+#[derive(Debug, Clone)]
+pub struct NotaryOp {
+    /// In the order of their arrival, each with its caller.
+    pub requests: Vec<(String, UniquenessRequest)>,
+    /// The notary's clock.
+    pub at: Timestamp,
+}
+
+/// An attachment to keep.
+#[derive(Debug, Clone)]
+pub struct NewAttachment {
+    /// SHA-256 of the file.
+    pub id: SecureHash,
+    /// The file.
+    pub body: Bytes,
+    /// Where it came from: `local`, or `p2p:` and a name.
+    pub uploader: String,
+    /// The time.
+    pub at: Timestamp,
+}
+
+/// What an operation on the ledger answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerReceipt {
+    /// A transaction was recorded. True: it has just become part of the ledger.
+    Recorded(bool),
+    /// States were claimed, or why not.
+    Claimed(Result<Vec<StateRef>, SelectionFailure>),
+    /// States were reserved, or which could not be.
+    Reserved(Result<(), NotAvailable>),
+    /// Requests were decided, in their order.
+    Notarised(Vec<Verdict>),
+}
+
+impl LedgerOp {
+    /// Bytes that it holds in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        const STATE: usize = 256;
+        match self {
+            LedgerOp::Record(recording) => {
+                let outputs = recording.outputs.iter().map(|output| STATE + 3 * output.content.state.len());
+                recording.body.len()
+                    + outputs.sum::<usize>()
+                    + STATE * (recording.inputs.len() + recording.signatures.len())
+            }
+            LedgerOp::Claim(_) | LedgerOp::Renew { .. } => STATE,
+            LedgerOp::Reserve(reservation) => STATE + 64 * reservation.states.len(),
+            LedgerOp::Release { states, .. } => STATE + 64 * states.as_ref().map_or(0, BTreeSet::len),
+            LedgerOp::Notarise(batch) => batch
+                .requests
+                .iter()
+                .map(|(_, request)| STATE + 64 * (request.inputs.len() + request.references.len()))
+                .sum(),
+            LedgerOp::Attach(attachment) => STATE + attachment.body.len(),
+        }
+    }
+}
