@@ -3,8 +3,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 4] =
-    ["maxhost/v1/common.proto", "maxhost/v1/flow.proto", "maxhost/v1/network.proto", "maxhost/v1/host.proto"];
+const FILES: [&str; 5] = [
+    "maxhost/v1/common.proto",
+    "maxhost/v1/flow.proto",
+    "maxhost/v1/network.proto",
+    "maxhost/v1/host.proto",
+    "maxhost/v1/ledger.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -77,6 +77,7 @@ impl Cluster {
             cordapps: ["ping-pong", "heartbeat", "hostile"].map(cordapp).into(),
             keys: self.network.path(&format!("keys/{short}")),
             limits: Default::default(),
+            notary: None,
             manifest: self.network.path(&format!("identities/{short}.toml")),
         };
         let specs = vec![spec(ALICE, "alice"), spec(BOB, "bob"), spec(CAROL, "carol")];

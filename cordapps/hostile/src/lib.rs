@@ -4,7 +4,7 @@
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
-//! size. [`texts`]: what an author may write. [`values`]: values at the edges of JSON and CBOR.
+//! size. [`money`]: what somebody tries with money. [`texts`]: what an author may write. [`values`]: values at the edges of JSON and CBOR.
 
 use maxhost_sdk::prelude::*;
 
@@ -13,6 +13,7 @@ pub mod bounds;
 pub mod determinism;
 pub mod errors;
 pub mod isolation;
+pub mod money;
 pub mod sequences;
 pub mod sessions;
 pub mod sizes;
@@ -103,6 +104,8 @@ cordapp! {
         sessions::answers_inner,
         sessions::peer_leaves,
         sessions::leaves_at_once,
+        money::double_spend,
+        money::takes_payment,
         sequences::sequence,
         sequences::counts,
         texts::say,

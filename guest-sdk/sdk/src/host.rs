@@ -1,31 +1,32 @@
 //! The calls into the host, one to one. Outside a host, where an author's unit tests run, each panics with a hint.
 
-use crate::bindings::maxhost::cordapp::flow;
 use crate::bindings::maxhost::cordapp::types::{self, Failure, Message};
+use crate::bindings::maxhost::cordapp::{flow, ledger};
 
 pub use types::LogLevel;
 
 /// One function for each call that an author's code may reach.
 macro_rules! calls {
-    ($($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $answer:ty)? = $call:ident;)*) => { $(
+    ($interface:ident; $($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $answer:ty)? = $call:ident;)*) => { $(
         $(#[$doc])*
         #[cfg(target_arch = "wasm32")]
         #[inline]
         $visibility fn $name($($argument: $type),*) $(-> $answer)? {
-            flow::$call($($argument),*)
+            $interface::$call($($argument),*)
         }
 
         $(#[$doc])*
         #[cfg(not(target_arch = "wasm32"))]
         $visibility fn $name($($argument: $type),*) $(-> $answer)? {
             $(let _ = $argument;)*
-            let _ = flow::$call;
+            let _ = $interface::$call;
             outside_a_host(stringify!($call))
         }
     )* };
 }
 
 calls! {
+    flow;
     pub(crate) fn our_identity() -> types::Party = our_identity;
     pub(crate) fn flow_id() -> String = flow_id;
     pub(crate) fn find_party(name: &str) -> Result<Option<types::Party>, Failure> = find_party;
@@ -48,6 +49,22 @@ calls! {
     pub fn log(level: LogLevel, message: &str) = log;
     /// Where the flow is.
     pub fn progress(label: &str) = progress;
+}
+
+calls! {
+    ledger;
+    pub(crate) fn notaries() -> Vec<types::Party> = notaries;
+    pub(crate) fn build(draft: ledger::Draft<'_>) -> Result<ledger::Transaction, Failure> = build;
+    pub(crate) fn collect_signatures(transaction: &[u8], sessions: &[u32]) -> Result<ledger::Transaction, Failure> = collect_signatures;
+    pub(crate) fn receive_to_sign(session: u32) -> Result<ledger::Transaction, Failure> = receive_to_sign;
+    pub(crate) fn return_signature(session: u32, transaction: &[u8]) -> Result<(), Failure> = return_signature;
+    pub(crate) fn finalise(transaction: &[u8], sessions: &[u32]) -> Result<ledger::Transaction, Failure> = finalise;
+    pub(crate) fn receive_finality(session: u32, expected: Option<&str>) -> Result<ledger::Transaction, Failure> = receive_finality;
+    pub(crate) fn send_states(session: u32, references: &[&str]) -> Result<(), Failure> = send_states;
+    pub(crate) fn receive_states(session: u32) -> Result<Vec<ledger::VaultState>, Failure> = receive_states;
+    pub(crate) fn select(wanted: ledger::AmountWanted<'_>) -> Result<Vec<ledger::VaultState>, Failure> = select;
+    pub(crate) fn lock(references: &[&str]) -> Result<Vec<ledger::VaultState>, Failure> = lock;
+    pub(crate) fn query(query: ledger::VaultQuery<'_>) -> Result<ledger::StatePage, Failure> = query;
 }
 
 #[cfg(not(target_arch = "wasm32"))]

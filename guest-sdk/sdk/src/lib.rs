@@ -43,6 +43,7 @@ mod entry;
 mod error;
 mod flow;
 mod host;
+pub mod ledger;
 mod macros;
 mod names;
 mod party;

@@ -83,6 +83,10 @@ actions! {
     NetworkParameters, false;
     /// Follow the network map.
     NetworkMapFeed, false;
+    /// See the states of a vault, and who holds them.
+    QueryVault, false;
+    /// See transactions, and what a notary has done.
+    ReadLedger, false;
     /// See the host at a glance.
     Status, false;
     /// See the hosts of the cluster, what they run, and how the cluster is.

@@ -3,6 +3,8 @@
 //! [`HostApi`] is a trait because the gRPC edge will also serve from a process of its own, which reaches the engine
 //! through the broker; until then [`crate::Host`] is the one implementation.
 
+pub mod ledger;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
@@ -11,6 +13,7 @@ use futures::Stream;
 use maxhost_model::{FlowError, FlowId, Problem};
 use serde_json::Value;
 
+use self::ledger::LedgerApi;
 pub use crate::access::Caller;
 
 /// The answer of every operation.
@@ -508,7 +511,7 @@ pub struct ClusterStatus {
 
 /// Everything the edges may ask.
 #[async_trait]
-pub trait HostApi: Send + Sync + 'static {
+pub trait HostApi: LedgerApi {
     /// Starts a flow; durable on return.
     async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started>;
     /// Starts a flow, durable on return, and gives its events from the first one on, or why those cannot be had.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
-use maxhost_cordapps::Catalogue;
+use maxhost_cordapps::{Catalogue, InstalledContracts};
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, RunId, SecureHash, X500Name};
 use maxhost_ownership::{MemoryOwnership, Ownership};
 use maxhost_pki::{KeyVault, NetworkMap};
+use maxhost_sandbox::contract::ContractEngine;
 use maxhost_sandbox::{Sandbox, SandboxOptions};
 use maxhost_store::{Claim, ClaimRequest, IdentityRecord, Store, UNCLAIMED};
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use crate::activation::GuestCode;
 use crate::admission::Slots;
 use crate::api::{IdentityPhase, NetworkChange};
 use crate::clock::SystemClock;
+use crate::contracts::EngineContracts;
 use crate::guest_threads::GuestThreads;
 use crate::keys::SealedKeys;
 use crate::membership::Membership;
@@ -92,7 +94,7 @@ impl Host {
         let passphrase = std::mem::take(&mut options.passphrase);
         let kept = options.data.join("components");
         let setup = options.clone();
-        let (vault, network, sandbox, catalogue) = blocking(move || {
+        let (vault, network, sandbox, catalogue, installed) = blocking(move || {
             let vault = {
                 let passphrase = maxhost_pki::Passphrase::new(passphrase.expose()).map_err(Problem::from)?;
                 KeyVault::unlock(&setup.keys, &passphrase).map_err(Problem::from)?
@@ -107,7 +109,10 @@ impl Host {
             .map_err(Problem::from)?;
             let catalogue = Catalogue::new(sandbox.clone(), setup.cordapps.clone(), kept);
             catalogue.rescan();
-            Ok((vault, network, sandbox, catalogue))
+            let engine = ContractEngine::new(Some(&setup.code_cache.join("contracts"))).map_err(Problem::from)?;
+            let installed = Arc::new(InstalledContracts::new(engine, setup.cordapps.clone()));
+            installed.rescan();
+            Ok((vault, network, sandbox, catalogue, installed))
         })
         .await?;
         let run = store.run();
@@ -132,6 +137,7 @@ impl Host {
             ownership,
             membership,
             catalogue: Arc::new(catalogue),
+            contracts: Arc::new(EngineContracts::new(installed)),
             keys: Arc::new(SealedKeys { vault: vault.clone(), network: network.clone() }),
             code: GuestCode::default(),
             network,
@@ -456,7 +462,11 @@ impl Host {
     /// The database fails.
     pub async fn reload_cordapps(self: &Arc<Host>) -> Result<bool, Problem> {
         let parts = self.parts.clone();
-        let changed = tokio::task::spawn_blocking(move || parts.catalogue.rescan()).await.unwrap_or(false);
+        let rescan = move || {
+            parts.contracts.rescan();
+            parts.catalogue.rescan()
+        };
+        let changed = tokio::task::spawn_blocking(rescan).await.unwrap_or(false);
         if !changed {
             return Ok(false);
         }

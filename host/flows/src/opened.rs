@@ -5,6 +5,7 @@ use std::sync::Arc;
 use maxhost_pki::OpenIdentity;
 use maxhost_store::{Author, Claim};
 
+use crate::notary_queue::NotaryQueue;
 use crate::options::IdentityLimits;
 use crate::placement::CordappSet;
 use crate::registry::IdentityEntry;
@@ -17,6 +18,17 @@ pub(crate) struct Opened {
     /// The claim that all work begins under while it is open so.
     pub claim: Claim,
     pub limits: IdentityLimits,
+    /// What it does as a notary, if it is one.
+    pub notary: Option<NotaryRun>,
+}
+
+/// A notary that is open.
+#[derive(Clone)]
+pub(crate) struct NotaryRun {
+    /// Whether it validates.
+    pub validating: bool,
+    /// Its requests.
+    pub queue: Arc<NotaryQueue>,
 }
 
 impl Opened {

@@ -64,6 +64,8 @@ pub struct HostOptions {
     /// Messages between identities of this host go through the broker too, instead of the sender's own transaction.
     /// For tests of that path.
     pub always_broker: bool,
+    /// The network is one for development: contracts may be unsigned.
+    pub development: bool,
 }
 
 impl HostOptions {
@@ -90,6 +92,7 @@ impl HostOptions {
             log_bytes: 4 << 20,
             guest_threads: std::thread::available_parallelism().map_or(2, usize::from),
             always_broker: false,
+            development: false,
         }
     }
 }
@@ -168,6 +171,15 @@ impl Default for IdentityLimits {
     }
 }
 
+/// What a notary does before it signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotaryKind {
+    /// It verifies the transaction and all that it comes from.
+    Validating,
+    /// It sees no more than which states are consumed.
+    NonValidating,
+}
+
 /// One identity, as its manifest describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentitySpec {
@@ -179,6 +191,8 @@ pub struct IdentitySpec {
     pub keys: PathBuf,
     /// What it may use.
     pub limits: IdentityLimits,
+    /// What it does as a notary, if it is one.
+    pub notary: Option<NotaryKind>,
     /// The manifest file.
     pub manifest: PathBuf,
 }

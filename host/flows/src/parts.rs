@@ -17,6 +17,7 @@ use crate::admission::{GuestRoom, Slots};
 use crate::calls::CallServices;
 use crate::clock::Clock;
 use crate::committer::Committer;
+use crate::contracts::Contracts;
 use crate::counters::Counters;
 use crate::deadlines::Deadlines;
 use crate::events::OperatorEvents;
@@ -52,6 +53,7 @@ pub(crate) struct Foundations {
     /// Its part in a cluster; `None` for a host that is alone.
     pub membership: Option<Membership>,
     pub catalogue: Arc<Catalogue<CpuProfile>>,
+    pub contracts: Arc<dyn Contracts>,
     pub network: Arc<NetworkMap>,
     pub vault: Arc<KeyVault>,
     pub keys: Arc<dyn IdentityKeys>,
@@ -73,6 +75,7 @@ pub(crate) struct Parts {
     pub ownership: Arc<dyn Ownership>,
     pub membership: Option<Arc<Membership>>,
     pub catalogue: Arc<Catalogue<CpuProfile>>,
+    pub contracts: Arc<dyn Contracts>,
     pub directory: Arc<Directory>,
     /// Flows in memory.
     pub flows: Arc<RunningFlows>,
@@ -111,7 +114,7 @@ impl Parts {
     /// Puts a host together. Nothing runs yet.
     pub fn assemble(foundations: Foundations) -> Parts {
         let Foundations { options, store, broker, ownership, membership, catalogue, network, vault, .. } = foundations;
-        let Foundations { keys, code, slots, guests, io, clock, tick, .. } = foundations;
+        let Foundations { keys, code, slots, guests, io, clock, tick, contracts, .. } = foundations;
         let membership = membership.map(Arc::new);
         let (directory, timers) = (Arc::<Directory>::default(), Arc::<Timers>::default());
         let (flows, deadlines) = (Arc::<RunningFlows>::default(), Arc::<Deadlines>::default());
@@ -159,6 +162,10 @@ impl Parts {
             clock: clock.clone(),
             deadlines: deadlines.clone(),
             parties: parties.clone(),
+            network: network.clone(),
+            contracts: contracts.clone(),
+            development: options.development,
+            io: io.clone(),
             room: room.clone(),
             eviction: options.eviction,
             log_lines: options.log_lines,
@@ -201,6 +208,7 @@ impl Parts {
             ownership,
             membership,
             catalogue,
+            contracts,
             directory,
             flows,
             network,

@@ -16,6 +16,7 @@ use crate::api::IdentityPhase;
 use crate::clock::Moment;
 use crate::marks::{Mark, Marks};
 use crate::message::IdentityCommand;
+use crate::notary_queue::NotaryQueue;
 use crate::options::IdentitySpec;
 use crate::placement::{CordappSet, CpuProfile};
 
@@ -57,6 +58,8 @@ pub(crate) struct IdentityEntry {
     pub live_flows: AtomicU64,
     /// Set once its manifest is gone or broken: it is let go of as soon as its flows have suspended.
     pub leaving: Mutex<Option<AfterLeaving>>,
+    /// Requests to it as a notary.
+    pub notary: Arc<NotaryQueue>,
     /// The CorDapps that it last had, and the manifest that named them.
     cordapps: Mutex<Option<(Arc<IdentitySpec>, Arc<CordappSet>)>>,
 }
@@ -153,6 +156,7 @@ impl IdentityEntry {
             defects: AtomicU32::new(0),
             live_flows: AtomicU64::new(0),
             leaving: Mutex::new(None),
+            notary: Arc::default(),
             cordapps: Mutex::new(None),
         }
     }

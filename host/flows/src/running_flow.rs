@@ -5,7 +5,7 @@
 //! and its units, each of which keeps what has happened until it is seen.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dashmap::DashMap;
 use maxhost_journal::{Millis, Wait};
@@ -41,6 +41,7 @@ pub(crate) struct RunningFlow {
     /// Where its run is polled.
     pub place: Arc<Place>,
     attempts: AtomicU32,
+    failed: AtomicBool,
 }
 
 impl RunningFlow {
@@ -66,7 +67,18 @@ impl RunningFlow {
             notify: Notify::new(),
             place: Arc::new(Place::of(owner)),
             attempts: AtomicU32::new(0),
+            failed: AtomicBool::new(false),
         })
+    }
+
+    /// It ended with an error, or was killed.
+    pub fn note_failed_end(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Whether it ended with an error, or was killed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Its public id and client id are known now.

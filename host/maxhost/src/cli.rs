@@ -102,6 +102,15 @@ pub enum Command {
     /// Flows: start, watch and end them
     #[command(subcommand)]
     Flow(FlowCommand),
+    /// The states of an identity: query, follow, see who holds them
+    #[command(subcommand)]
+    Vault(VaultCommand),
+    /// The transactions of an identity
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Notaries of the host
+    #[command(subcommand)]
+    Notary(NotaryCommand),
     /// The network as the host knows it
     #[command(subcommand)]
     Network(NetworkCommand),
@@ -136,6 +145,9 @@ pub struct InitArgs {
     /// The notary's name
     #[arg(long, value_name = "NAME")]
     pub notary: Option<String>,
+    /// The notary verifies what it notarises
+    #[arg(long)]
+    pub validating: bool,
     /// Install the components of this folder, and name those with flows in every manifest; unsigned contracts are signed
     /// with the developer's key that is made
     #[arg(long, value_name = "DIR")]
@@ -388,6 +400,135 @@ pub enum FlowState {
     Failed,
     /// Ended by an operator.
     Killed,
+}
+
+/// `maxhost vault`.
+#[derive(Debug, Subcommand)]
+pub enum VaultCommand {
+    /// Find states; an identity that sleeps goes on sleeping
+    Query(VaultQueryArgs),
+    /// Show what is there, then each change
+    Track {
+        /// Which states
+        #[command(flatten)]
+        which: VaultWhich,
+        /// Go on behind this change
+        #[arg(long, value_name = "C")]
+        cursor: Option<String>,
+    },
+    /// Show who holds which states
+    Locks {
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        limit: u32,
+        /// Go on behind a page
+        #[arg(long, value_name = "C")]
+        cursor: Option<String>,
+    },
+}
+
+/// Which states.
+#[derive(Debug, Args)]
+pub struct VaultWhich {
+    /// The identity: its name, or a part that fits exactly one
+    #[arg(long, value_name = "NAME")]
+    pub identity: String,
+    /// Only of this type; may be given several times
+    #[arg(long = "type", value_name = "CONTRACT/STATE")]
+    pub types: Vec<String>,
+    /// Whether they can be spent
+    #[arg(long, value_name = "STATUS", value_enum)]
+    pub status: Option<StateStatus>,
+    /// A condition, such as "quantity >= 100 and currency = 'GBP'"
+    #[arg(long = "where", value_name = "EXPR", allow_hyphen_values = true)]
+    pub filter: Option<String>,
+}
+
+/// `maxhost vault query`.
+#[derive(Debug, Args)]
+pub struct VaultQueryArgs {
+    /// Which states
+    #[command(flatten)]
+    pub which: VaultWhich,
+    /// Sort by these fields
+    #[arg(long, value_name = "FIELD[:desc],…")]
+    pub sort: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// Go on behind a page; the cursor repeats the other options
+    #[arg(long, value_name = "C")]
+    pub cursor: Option<String>,
+    /// Only the sum of a field
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["sort", "limit", "cursor"])]
+    pub sum: Option<String>,
+    /// In groups of equal values of these fields
+    #[arg(long, value_name = "FIELD,…", requires = "sum")]
+    pub by: Option<String>,
+    /// Only how many there are
+    #[arg(long, conflicts_with_all = ["sort", "limit", "cursor", "sum"])]
+    pub count: bool,
+}
+
+/// Whether a state can be spent, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateStatus {
+    /// It can.
+    Unconsumed,
+    /// It cannot.
+    Consumed,
+    /// Either.
+    All,
+}
+
+/// `maxhost ledger`.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Show one transaction
+    Show {
+        /// Its id
+        id: String,
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+    },
+    /// List transactions, newest first
+    List {
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        limit: u32,
+        /// Go on behind a page
+        #[arg(long, value_name = "C")]
+        cursor: Option<String>,
+    },
+    /// Show what a transaction comes from
+    Graph {
+        /// Its id
+        id: String,
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+        /// At most so many transactions
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: u32,
+    },
+}
+
+/// `maxhost notary`.
+#[derive(Debug, Subcommand)]
+pub enum NotaryCommand {
+    /// Show what a notary has done since it was made
+    Status {
+        /// The notary
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+    },
 }
 
 /// `maxhost network`.

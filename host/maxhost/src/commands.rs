@@ -12,9 +12,12 @@ mod doctor;
 mod flow;
 mod identity;
 mod init;
+mod ledger;
 mod network;
+mod notary;
 mod status;
 pub mod user;
+mod vault;
 
 use clap::CommandFactory;
 
@@ -35,6 +38,9 @@ pub fn execute(context: &Context, command: Command) -> Outcome {
         Command::Host(command) => cluster::execute_host(context, command),
         Command::Cordapp(command) => cordapp::execute(context, command),
         Command::Flow(command) => flow::execute(context, command),
+        Command::Vault(command) => vault::execute(context, command),
+        Command::Ledger(command) => ledger::execute(context, command),
+        Command::Notary(command) => notary::execute(context, command),
         Command::Network(command) => network::execute(context, command),
         Command::User(command) => user::execute(context, command),
         Command::Db(command) => db::execute(context, command),

@@ -514,6 +514,8 @@ impl Config {
             log_bytes: settings.log_bytes,
             guest_threads: if settings.guest_threads == 0 { defaults.guest_threads } else { settings.guest_threads },
             always_broker: settings.always_broker,
+            // Only a development network has the keys of its authorities here.
+            development: self.keys().join("authority").is_dir(),
             ..defaults
         }
     }

@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use maxhost_flows::options::{CordappRef, IdentityLimits, IdentitySpec};
+use maxhost_flows::options::{CordappRef, IdentityLimits, IdentitySpec, NotaryKind};
 use maxhost_model::{Code, Problem, X500Name};
 
 use crate::strict_toml::{self, Entry, Fault};
 
 /// Every key a manifest may have, with its section.
-const KEYS: [(&str, &str); 7] = [
+const KEYS: [(&str, &str); 8] = [
     ("", "name"),
     ("", "cordapps"),
     ("", "keys"),
+    ("", "notary"),
     ("limits", "flows"),
     ("limits", "memory"),
     ("limits", "memory_per_flow"),
@@ -49,6 +50,7 @@ pub fn parse(file: &Path, text: &str) -> Result<IdentitySpec, BadManifest> {
             cordapps: draft.cordapps.into(),
             keys: file.parent().unwrap_or(Path::new(".")).join(keys),
             limits: draft.limits,
+            notary: draft.notary,
             manifest: file.to_owned(),
         }),
         (fault, name, _) => {
@@ -65,6 +67,7 @@ struct Draft {
     cordapps: Vec<CordappRef>,
     keys: Option<String>,
     limits: IdentityLimits,
+    notary: Option<NotaryKind>,
 }
 
 impl Draft {
@@ -80,6 +83,10 @@ impl Draft {
                 Ok(())
             }),
             ("", "keys") => value.text().map(|text| self.keys = Some(text)),
+            ("", "notary") => value.text().and_then(|text| {
+                self.notary = Some(notary_kind(&text)?);
+                Ok(())
+            }),
             ("limits", "flows") => value.count(1, 1_000_000).map(|count| self.limits.flows = count as u32),
             ("limits", "memory") => value.size().and_then(at_least_a_page).map(|bytes| self.limits.memory = bytes),
             ("limits", "memory_per_flow") => {
@@ -96,6 +103,15 @@ impl Draft {
         };
         let name = full(&entry.section, &entry.key);
         applied.map_err(|message| Fault { line: entry.line, message: format!("{name}: {message}") })
+    }
+}
+
+/// Reads what a notary does.
+fn notary_kind(text: &str) -> Result<NotaryKind, String> {
+    match text {
+        "validating" => Ok(NotaryKind::Validating),
+        "non-validating" => Ok(NotaryKind::NonValidating),
+        other => Err(format!("a notary is \"validating\" or \"non-validating\", not \"{other}\"")),
     }
 }
 
@@ -142,11 +158,16 @@ pub fn cordapp_ref(text: &str) -> Result<CordappRef, String> {
 }
 
 /// The text of a new manifest. `keys` is relative to the manifests' folder.
-pub fn template(name: &str, cordapps: &[String], keys: &str) -> String {
+pub fn template(name: &str, cordapps: &[String], keys: &str, notary: Option<NotaryKind>) -> String {
     let quoted = |text: &str| toml_edit::Value::from(text).to_string();
     let cordapps: Vec<String> = cordapps.iter().map(|cordapp| quoted(cordapp)).collect();
+    let notary = match notary {
+        None => "",
+        Some(NotaryKind::Validating) => "notary   = \"validating\"\n",
+        Some(NotaryKind::NonValidating) => "notary   = \"non-validating\"\n",
+    };
     format!(
-        "name     = {}\ncordapps = [{}]\nkeys     = {}\n\n\
+        "name     = {}\ncordapps = [{}]\nkeys     = {}\n{notary}\n\
          # [limits]\n\
          # flows = 500                # running, or suspended with an instance in memory\n\
          # memory = \"1 GiB\"           # of all flows together\n\
@@ -220,6 +241,7 @@ mod tests {
             (format!("{ALICE}cordapps = [\"Ping Pong\"]\n"), "3", "'Ping Pong' is not name"),
             (format!("{ALICE}cordapps = [\"x#sha256:12\"]\n"), "3", "64 hexadecimal digits"),
             (format!("{ALICE}cordapps = \"x\"\n"), "3", "a list of texts"),
+            (format!("{ALICE}notary = \"yes\"\n"), "3", "\"validating\" or \"non-validating\""),
             (format!("{ALICE}[limits]\nflows = 0\n"), "4", "from 1 to"),
             (format!("{ALICE}[limits]\nmemory_per_flow = \"1 B\"\n"), "4", "64 KiB"),
             (format!("{ALICE}[limits]\ncpu_per_run = \"0 s\"\n"), "4", "1 ms"),
@@ -240,8 +262,15 @@ mod tests {
 
     #[test]
     fn a_new_manifest_reads_back() {
-        let text = template("O=Al'ice, L=London, C=GB", &["a".to_owned(), "b@1".to_owned()], "../keys/al-ice");
+        let text = template(
+            "O=Al'ice, L=London, C=GB",
+            &["a".to_owned(), "b@1".to_owned()],
+            "../keys/al-ice",
+            Some(NotaryKind::Validating),
+        );
         let spec = parse_text(&text).unwrap();
         assert_eq!((spec.name.as_str(), spec.cordapps.len()), ("O=Al'ice, L=London, C=GB", 2));
+        assert_eq!(spec.notary, Some(NotaryKind::Validating));
+        assert_eq!(parse_text(ALICE).unwrap().notary, None);
     }
 }

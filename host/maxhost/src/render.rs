@@ -6,7 +6,7 @@ use maxhost_rpc::proto::v1 as pb;
 use serde_json::{Map, Value, json};
 
 /// A time.
-fn time(time: Option<prost_types::Timestamp>) -> Value {
+pub fn time(time: Option<prost_types::Timestamp>) -> Value {
     time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
         .map_or(Value::Null, |time| Value::from(format!("{time:.3}")))
 }
@@ -272,7 +272,7 @@ pub fn lines(value: &Value) -> String {
 }
 
 /// A value in one line: of an object its fields, the empty ones left out.
-fn plain(value: &Value) -> String {
+pub fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => printable(text),
         Value::Object(object) => {

@@ -13,13 +13,16 @@ use maxhost_model::{Code, Problem};
 use parking_lot::Mutex;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use crate::proto::v1 as pb;
 use crate::proto::v1::flow_service_client::FlowServiceClient;
 use crate::proto::v1::host_service_client::HostServiceClient;
+use crate::proto::v1::ledger_service_client::LedgerServiceClient;
 use crate::proto::v1::network_service_client::NetworkServiceClient;
+use crate::proto::v1::notary_service_client::NotaryServiceClient;
+use crate::proto::v1::vault_service_client::VaultServiceClient;
 use crate::status::to_problem;
 
 pub use follow::{FollowFrom, FollowOptions, Observation};
@@ -146,6 +149,20 @@ impl Client {
         find_identities(hosts, FindIdentitiesRequest) -> FindIdentitiesResponse;
         /// The cluster at a glance.
         cluster_status(hosts, ClusterStatusRequest) -> ClusterStatusResponse;
+        /// A page of states.
+        query(vaults, VaultQueryRequest) -> VaultQueryResponse;
+        /// How many states there are.
+        count(vaults, VaultQueryRequest) -> VaultCountResponse;
+        /// Sums over states.
+        sum(vaults, VaultSumRequest) -> VaultSumResponse;
+        /// A page of locks.
+        locks(vaults, VaultLocksRequest) -> VaultLocksResponse;
+        /// One transaction.
+        get_transaction(ledgers, GetTransactionRequest) -> GetTransactionResponse;
+        /// A page of transactions.
+        list_transactions(ledgers, ListTransactionsRequest) -> ListTransactionsResponse;
+        /// What a transaction comes from.
+        graph(ledgers, LedgerGraphRequest) -> LedgerGraphResponse;
         /// Parties of the network.
         parties(network, PartiesRequest) -> PartiesResponse;
         /// What a party published about its node.
@@ -164,6 +181,37 @@ impl Client {
         let repeatable = request.client_id.is_some();
         let answer = flows(channel).start_flow(self.request(request)).await;
         self.answer(answer).map_err(|problem| unanswered_start(problem, repeatable))
+    }
+
+    /// What a notary has done.
+    ///
+    /// # Errors
+    /// What the host answers; `host-unreachable` and `timeout` if it does not.
+    pub async fn notary_status(&self, request: pb::NotaryStatusRequest) -> Result<pb::NotaryStatusResponse, Problem> {
+        let channel = self.connect().await?;
+        let answer = notaries(channel).status(self.request(request)).await;
+        self.answer(answer)
+    }
+
+    /// Changes of a vault, until the host stops or the connection breaks.
+    ///
+    /// # Errors
+    /// What the host answers; `host-unreachable` and `timeout` if it does not.
+    pub async fn track(&self, request: pb::VaultTrackRequest) -> Result<Streaming<pb::VaultUpdate>, Problem> {
+        let channel = self.connect().await?;
+        let answer = vaults(channel).track(Request::new(request)).await;
+        self.answer(answer)
+    }
+
+    /// The next change of a stream; `None` at its end.
+    ///
+    /// # Errors
+    /// What the host answers.
+    pub async fn next_update(
+        &self,
+        stream: &mut Streaming<pb::VaultUpdate>,
+    ) -> Result<Option<pb::VaultUpdate>, Problem> {
+        stream.message().await.map_err(|status| to_problem(&status))
     }
 
     /// A connection that stands: the one there is, or a new one.
@@ -244,6 +292,18 @@ fn unanswered_start(problem: Problem, repeatable: bool) -> Problem {
         ),
         _ => problem,
     }
+}
+
+fn vaults(channel: Channel) -> VaultServiceClient<Channel> {
+    VaultServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)
+}
+
+fn ledgers(channel: Channel) -> LedgerServiceClient<Channel> {
+    LedgerServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)
+}
+
+fn notaries(channel: Channel) -> NotaryServiceClient<Channel> {
+    NotaryServiceClient::new(channel)
 }
 
 fn flows(channel: Channel) -> FlowServiceClient<Channel> {

@@ -25,7 +25,7 @@ impl PayloadForm {
         }
     }
 
-    fn payload(self, cbor: Vec<u8>) -> pb::Payload {
+    pub(crate) fn payload(self, cbor: Vec<u8>) -> pb::Payload {
         let json = match self {
             PayloadForm::Json => maxhost_model::json::cbor_to_json(&cbor).ok(),
             PayloadForm::Cbor => None,

@@ -24,8 +24,11 @@ use crate::login::{LoginLayer, Logins};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::v1::flow_service_server::FlowServiceServer;
 use crate::proto::v1::host_service_server::HostServiceServer;
+use crate::proto::v1::ledger_service_server::LedgerServiceServer;
 use crate::proto::v1::network_service_server::NetworkServiceServer;
-use crate::services::{flow::Flows, host::Hosts, network::Network};
+use crate::proto::v1::notary_service_server::NotaryServiceServer;
+use crate::proto::v1::vault_service_server::VaultServiceServer;
+use crate::services::{flow::Flows, host::Hosts, ledger::Ledgers, network::Network};
 
 /// What a message may have beside its payload: names, ids, error details.
 const MESSAGE_OVERHEAD: usize = 64 * 1024;
@@ -216,6 +219,16 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
         .max_decoding_message_size(MESSAGE_OVERHEAD)
         .max_encoding_message_size(LARGEST_ANSWER)
         .accept_compressed(CompressionEncoding::Gzip);
+    let ledgers = Ledgers(admission.clone());
+    let vaults = VaultServiceServer::new(ledgers.clone())
+        .max_decoding_message_size(MESSAGE_OVERHEAD)
+        .max_encoding_message_size(LARGEST_ANSWER)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let transactions = LedgerServiceServer::new(ledgers.clone())
+        .max_decoding_message_size(MESSAGE_OVERHEAD)
+        .max_encoding_message_size(LARGEST_ANSWER)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let notaries = NotaryServiceServer::new(ledgers).max_decoding_message_size(MESSAGE_OVERHEAD);
     let hosts = HostServiceServer::new(Hosts(admission))
         .max_decoding_message_size(MESSAGE_OVERHEAD)
         .max_encoding_message_size(LARGEST_ANSWER)
@@ -225,12 +238,18 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
     health.set_serving::<FlowServiceServer<Flows>>().await;
     health.set_serving::<NetworkServiceServer<Network>>().await;
     health.set_serving::<HostServiceServer<Hosts>>().await;
+    health.set_serving::<VaultServiceServer<Ledgers>>().await;
+    health.set_serving::<LedgerServiceServer<Ledgers>>().await;
+    health.set_serving::<NotaryServiceServer<Ledgers>>().await;
     tokio::spawn(async move {
         shutdown.cancelled().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         health.set_not_serving::<FlowServiceServer<Flows>>().await;
         health.set_not_serving::<NetworkServiceServer<Network>>().await;
         health.set_not_serving::<HostServiceServer<Hosts>>().await;
+        health.set_not_serving::<VaultServiceServer<Ledgers>>().await;
+        health.set_not_serving::<LedgerServiceServer<Ledgers>>().await;
+        health.set_not_serving::<NotaryServiceServer<Ledgers>>().await;
     });
 
     // Python's reflection client asks for v1alpha.
@@ -244,6 +263,9 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
         .add_service(flows)
         .add_service(network)
         .add_service(hosts)
+        .add_service(vaults)
+        .add_service(transactions)
+        .add_service(notaries)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);

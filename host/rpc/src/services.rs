@@ -2,6 +2,7 @@
 
 pub(crate) mod flow;
 pub(crate) mod host;
+pub(crate) mod ledger;
 pub(crate) mod network;
 
 use maxhost_model::{Code, Problem};

@@ -5,7 +5,7 @@ use crate::host::{CallError, CallResult};
 use crate::state::{EndOfRun, RunState};
 
 /// What a call gives wasmtime: an outer error ends the run, an inner one is the guest's to handle.
-type Reply<T> = wasmtime::Result<Result<T, types::Failure>>;
+pub(crate) type Reply<T> = wasmtime::Result<Result<T, types::Failure>>;
 
 fn reply<T, U: From<T>>(answer: CallResult<T>) -> Reply<U> {
     match answer {
@@ -17,7 +17,7 @@ fn reply<T, U: From<T>>(answer: CallResult<T>) -> Reply<U> {
 
 impl RunState {
     /// A call that may wait is over.
-    fn note_wait(&mut self) {
+    pub(crate) fn note_wait(&mut self) {
         if self.has_waited() {
             self.cpu.waited();
         }

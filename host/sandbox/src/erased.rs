@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::host::{CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
+use crate::ledger::{LedgerAnswer, LedgerCall};
 
 /// The answer to come.
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = CallResult<T>> + Send + 'a>>;
@@ -32,6 +33,7 @@ pub(crate) trait ErasedHost: Send {
     fn log(&mut self, level: GuestLogLevel, message: String) -> CallResult<()>;
     fn progress(&mut self, label: String) -> Answer<'_, ()>;
     fn memory(&mut self, bytes: u64) -> Answer<'_, ()>;
+    fn ledger(&mut self, call: LedgerCall) -> Answer<'_, LedgerAnswer>;
     fn take_waited(&mut self) -> bool;
     fn tick(&mut self) -> Tick;
     fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
@@ -120,6 +122,10 @@ impl<H: FlowHost> ErasedHost for H {
 
     fn memory(&mut self, bytes: u64) -> Answer<'_, ()> {
         Box::pin(FlowHost::memory(self, bytes))
+    }
+
+    fn ledger(&mut self, call: LedgerCall) -> Answer<'_, LedgerAnswer> {
+        Box::pin(FlowHost::ledger(self, call))
     }
 
     fn take_waited(&mut self) -> bool {

@@ -3,7 +3,9 @@
 
 use std::future::Future;
 
-use maxhost_model::FlowError;
+use maxhost_model::{ErrorKind, FlowError};
+
+use crate::ledger::{LedgerAnswer, LedgerCall};
 
 /// Why a call did not answer.
 #[derive(Debug)]
@@ -117,6 +119,12 @@ pub trait FlowHost: Send + 'static {
     fn progress(&mut self, label: String) -> impl Future<Output = CallResult<()>> + Send;
     /// The guest wants so many more bytes of memory. Does not return before it may have them; `Stop` when it may not.
     fn memory(&mut self, bytes: u64) -> impl Future<Output = CallResult<()>> + Send;
+    /// A call to the identity's ledger; refused by a host that has none.
+    fn ledger(&mut self, call: LedgerCall) -> impl Future<Output = CallResult<LedgerAnswer>> + Send {
+        let _ = call;
+        let error = FlowError::new(ErrorKind::IllegalState, "there is no ledger here");
+        std::future::ready(Err(error.into()))
+    }
     /// Whether the guest has really waited since this was last asked: only then may it compute anew for as long as its
     /// budget says.
     fn take_waited(&mut self) -> bool;

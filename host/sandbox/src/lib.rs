@@ -31,6 +31,8 @@ mod engine;
 mod erased;
 mod error;
 pub mod host;
+mod ledger;
+mod ledger_calls;
 mod outcome;
 mod output;
 mod sandbox;
@@ -43,6 +45,10 @@ pub use descriptor::{Descriptor, FlowDescriptor};
 pub use engine::SandboxOptions;
 pub use error::SandboxError;
 pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
+pub use ledger::{
+    AmountWanted, DraftCommand, DraftOutput, GuestState, GuestTransaction, LedgerAnswer, LedgerCall, TransactionDraft,
+    VaultQuery,
+};
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};
 

@@ -9,7 +9,11 @@ CREATE TABLE ledger_tx (
     status     INTEGER NOT NULL CHECK (status BETWEEN 0 AND 2),
     kind       INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 1),
     recorded   INTEGER NOT NULL,
-    signatures BLOB NOT NULL
+    signatures BLOB NOT NULL,
+    -- While it is in flight: the flow that settles it, and how. 0: nobody has asked the notary yet; 1: that flow asks; 2: it
+    -- came from whoever asks.
+    flow       INTEGER,
+    part       INTEGER CHECK (part BETWEEN 0 AND 2)
 );
 CREATE UNIQUE INDEX ledger_tx_id ON ledger_tx (identity, id);
 CREATE INDEX ledger_tx_unsettled ON ledger_tx (identity, number) WHERE status < 2;

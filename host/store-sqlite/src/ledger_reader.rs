@@ -9,8 +9,8 @@ use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, HeldLock, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, SqlCriteria,
-    SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
+    Attachment, HeldLock, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
+    SqlCriteria, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Sqlite};
@@ -114,6 +114,10 @@ impl SqliteStore {
 
 #[async_trait]
 impl LedgerReader for SqliteStore {
+    fn keeps_ledgers(&self) -> bool {
+        true
+    }
+
     async fn ledger_transaction(
         &self,
         identity: IdentityRow,
@@ -140,6 +144,21 @@ impl LedgerReader for SqliteStore {
             .bind(list.limit);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(transaction).collect()
+    }
+
+    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<(SecureHash, Part)>, StoreError> {
+        let sql = "SELECT id, part FROM ledger_tx WHERE identity = ?1 AND status < 2 AND status = 1 \
+                   AND (flow IS NULL OR NOT EXISTS (SELECT 1 FROM flow WHERE flow.id = ledger_tx.flow)) \
+                   ORDER BY number LIMIT ?2";
+        let rows = sqlx::query(sql).bind(identity.0).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let part = column::<Option<i64>>(row, 1, TX)?.and_then(Part::of);
+            Ok((
+                blob(row, 0, TX)?,
+                part.ok_or_else(|| StoreError::Corrupt { table: TX, key: "how it is settled".to_owned() })?,
+            ))
+        };
+        rows.iter().map(read).collect()
     }
 
     async fn parents(&self, identity: IdentityRow, id: &SecureHash) -> Result<Vec<SecureHash>, StoreError> {

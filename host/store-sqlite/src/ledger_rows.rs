@@ -13,7 +13,8 @@ use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, LedgerRows, NewAttachment, NewState, TransactionPut, TransactionState, Wanted,
+    CandidateScope, FlowLease, LedgerRows, NewAttachment, NewState, Settlement, TransactionPut, TransactionState,
+    Wanted,
 };
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -71,6 +72,10 @@ fn small(number: u64) -> i64 {
 }
 
 impl LedgerRows for SqliteRows<'_> {
+    fn keeps_ledgers(&self) -> bool {
+        true
+    }
+
     fn ledger_transaction(
         &mut self,
         identity: IdentityRow,
@@ -85,17 +90,24 @@ impl LedgerRows for SqliteRows<'_> {
 
     fn put_transaction(&mut self, identity: IdentityRow, put: &TransactionPut<'_>, new: bool) -> Result<(), Fault> {
         let (id, status, recorded) = (put.id.as_bytes(), status_number(put.status), integer(put.recorded));
+        let flow = put.settlement.map(|by| by.flow.0);
+        let part = put.settlement.map(|by| by.part.number());
         if !new {
-            let changed = params![identity.0, id, status, recorded, put.signatures];
+            let changed = params![identity.0, id, status, recorded, put.signatures, flow, part];
             return self.ledger.set_transaction.execute(changed).map(|_| ()).map_err(fault);
         }
-        let row = params![identity.0, id, status, put.kind.number(), recorded, put.signatures];
+        let row = params![identity.0, id, status, put.kind.number(), recorded, put.signatures, flow, part];
         let number: i64 = self.ledger.add_transaction.query_row(row, |row| row.get(0)).map_err(fault)?;
         self.ledger.add_body.execute(params![number, &put.body[..]]).map_err(fault)?;
         for parent in put.parents {
             self.ledger.add_parent.execute(params![number, parent.as_bytes()]).map_err(fault)?;
         }
         Ok(())
+    }
+
+    fn set_settlement(&mut self, identity: IdentityRow, id: &SecureHash, by: Settlement) -> Result<(), Fault> {
+        let row = params![identity.0, id.as_bytes(), by.flow.0, by.part.number()];
+        self.ledger.set_settlement.execute(row).map(|_| ()).map_err(fault)
     }
 
     fn remove_transaction(&mut self, identity: IdentityRow, id: &SecureHash) -> Result<(), Fault> {
@@ -126,6 +138,9 @@ impl LedgerRows for SqliteRows<'_> {
     fn add_state(&mut self, identity: IdentityRow, state: &NewState<'_>) -> Result<(), Fault> {
         let (content, consumed_by) = (state.content, state.consumed_by.as_ref());
         let (amount, lease) = (content.amount.as_ref(), state.lease.as_ref());
+        if let Some(held) = lease {
+            self.backlog.holds(held.flow);
+        }
         let row = params![
             identity.0,
             state.reference.tx.as_bytes(),
@@ -211,6 +226,7 @@ impl LedgerRows for SqliteRows<'_> {
 
     fn set_lease(&mut self, identity: IdentityRow, state: &StateRef, held: &FlowLease) -> Result<(), Fault> {
         let FlowLease { lease, flow } = held;
+        self.backlog.holds(*flow);
         let until = integer(lease.until);
         let row = params![identity.0, state.tx.as_bytes(), state.index, lease.holder, &lease.claim[..], until, flow.0];
         self.ledger.set_lease.execute(row).map(|_| ()).map_err(fault)

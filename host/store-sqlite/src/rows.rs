@@ -33,7 +33,7 @@ pub(crate) struct SqliteRows<'c> {
     flows: IdAllocator,
     initiations: IdAllocator,
     outbox: IdAllocator,
-    backlog: Backlog,
+    pub(crate) backlog: Backlog,
     lived: Lived,
     processed_retention: i64,
     buffer: WriteBuffer,
@@ -262,6 +262,11 @@ fn load_backlog(conn: &Connection, quotas: Quotas) -> Result<Backlog, SqliteErro
     count(flows, &mut |backlog, row| {
         let (flow, identity) = (FlowRow(row.get(0)?), IdentityRow(row.get(1)?));
         backlog.load_flow(identity, flow, number(row, 2)?, number(row, 3)?);
+        Ok(())
+    })?;
+    let holders = "SELECT DISTINCT lock_flow FROM vault_state WHERE lock_flow IS NOT NULL";
+    count(holders, &mut |backlog, row| {
+        backlog.load_holder(FlowRow(row.get(0)?));
         Ok(())
     })?;
     Ok(backlog)

@@ -1,4 +1,5 @@
-//! How much waits for each identity, and for the broker from each identity, and how much may.
+//! How much waits for each identity, and for the broker from each identity, and how much may; and which flows hold states
+//! of a vault, so that the end of one that holds none costs nothing.
 //!
 //! The committer counts exactly while it runs. What waits counts as follows: an initiation from when it is written until
 //! it is taken; a message in the inbox of a flow from when it is written until the flow next writes its log or ends,
@@ -6,7 +7,7 @@
 //! rows from their tables. Of messages it knows what was noted in the flows' rows, which is exact to within
 //! [`NOTED_EVERY`] bytes and messages a flow: a flow that takes its messages as they come costs no write for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use maxhost_model::{FlowRow, IdentityRow};
@@ -97,6 +98,8 @@ enum Before {
     Inbound(IdentityRow, Option<Waiting>),
     Outbound(IdentityRow, Option<Waiting>),
     Flow(FlowRow, Option<FlowBacklog>),
+    /// A flow that held states, or may have.
+    Holder(FlowRow),
 }
 
 /// The committer's count of what waits. Changes can be undone, by unit and by transaction.
@@ -106,6 +109,8 @@ pub struct Backlog {
     inbound: HashMap<IdentityRow, Waiting>,
     outbound: HashMap<IdentityRow, Waiting>,
     flows: HashMap<FlowRow, FlowBacklog>,
+    /// Flows that may hold states. One that holds none any more may be among them until it ends.
+    holders: HashSet<FlowRow>,
     undo: Vec<Before>,
 }
 
@@ -137,6 +142,11 @@ impl Backlog {
         let waiting = Waiting { messages, bytes };
         self.flows.insert(flow, FlowBacklog { identity: identity.0, waiting, noted: waiting });
         self.inbound.entry(identity).or_default().add(messages, bytes);
+    }
+
+    /// A flow that was found in the database as one that holds states.
+    pub fn load_holder(&mut self, flow: FlowRow) {
+        self.holders.insert(flow);
     }
 
     /// Forgets what is known of an identity that another host may have written for, so that it can be counted anew.
@@ -216,6 +226,20 @@ impl Backlog {
         before.noted != Waiting::default()
     }
 
+    /// A flow holds states from now on. Undoing leaves it so: it may hold none, as others here.
+    pub fn holds(&mut self, flow: FlowRow) {
+        self.holders.insert(flow);
+    }
+
+    /// A flow ends. True if it may hold states.
+    pub(crate) fn released(&mut self, flow: FlowRow) -> bool {
+        let held = self.holders.remove(&flow);
+        if held {
+            self.undo.push(Before::Holder(flow));
+        }
+        held
+    }
+
     fn change_inbound(&mut self, identity: IdentityRow, change: impl FnOnce(&mut Waiting)) {
         self.undo.push(Before::Inbound(identity, self.inbound.get(&identity).copied()));
         change_in(&mut self.inbound, identity, change);
@@ -239,6 +263,7 @@ impl Backlog {
                 Before::Inbound(identity, waiting) => put_back(&mut self.inbound, identity, waiting),
                 Before::Outbound(identity, waiting) => put_back(&mut self.outbound, identity, waiting),
                 Before::Flow(flow, backlog) => put_back(&mut self.flows, flow, backlog),
+                Before::Holder(flow) => drop(self.holders.insert(flow)),
             }
         }
     }
@@ -340,6 +365,19 @@ mod tests {
         backlog.forget(BOB);
         assert_eq!((backlog.inbound(BOB), backlog.outbound(BOB)), (Waiting::default(), Waiting::default()));
         assert!(!backlog.looked(FLOW));
+    }
+
+    #[test]
+    fn a_flow_whose_end_is_undone_holds_what_it_held() {
+        let mut backlog = small();
+        assert!(!backlog.released(FLOW));
+        backlog.holds(FLOW);
+        let mark = backlog.mark();
+        assert!(backlog.released(FLOW));
+        backlog.undo_to(mark);
+        assert!(backlog.released(FLOW));
+        backlog.ended(true);
+        assert!(!backlog.released(FLOW));
     }
 
     #[test]

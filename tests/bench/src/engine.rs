@@ -108,6 +108,7 @@ async fn start(installation: &Installation) -> Outcome<Arc<Host>> {
         cordapps: [CordappRef { name: "heartbeat".to_owned(), version: None, hash: None }].into(),
         keys: root.join(format!("keys/party-{number:05}")),
         limits: IdentityLimits::default(),
+        notary: None,
         manifest: root.join(format!("identities/party-{number:05}.toml")),
     });
     let broken = host.put_identities(specs.collect()).await.map_err(|problem| problem.to_string())?;

@@ -104,6 +104,7 @@ impl Activation {
         let finished = self.services.calls.now_millis() as i64;
         let attempts = self.flow.attempts().max(1);
         let record = EndRecord { error: Some(error.into()), attempts, ..EndRecord::default() };
+        self.flow.note_failed_end();
         let mut unit = Unit::default();
         unit.op(FlowOp::End {
             flow: self.flow.row,
@@ -164,6 +165,7 @@ impl Activation {
         let reply = run.take_start(&mut unit);
         let flush: Flush = run.machine.flush(self.services.calls.now());
         unit.last_words(self.services.committer(), flush);
+        run.take_ledger_ops(&mut unit);
         run.build_on(&mut unit);
         self.submit_end(unit, &run.machine, start, outcome, reply);
         ActivationOutcome::Ended
@@ -177,6 +179,9 @@ impl Activation {
         outcome: Result<Bytes, FlowError>,
         reply: Option<oneshot::Sender<Result<(), StartFailure>>>,
     ) {
+        if outcome.is_err() {
+            self.flow.note_failed_end();
+        }
         let phase = phase_of(&outcome);
         let record = EndRecord { attempts: self.flow.attempts().max(1), ..end_record(machine, &outcome) };
         let finished = self.services.calls.now_millis() as i64;

@@ -3,13 +3,13 @@
 use maxhost_journal::{Origin, StartRecord};
 use maxhost_sandbox::{Invocation, Outcome, RunParameters};
 
-use crate::calls::FlowCalls;
-use crate::placement::FlowDef;
+use crate::calls::{FlowCalls, run_native};
+use crate::flow_code::FlowCode;
 
 /// What runs the code of flows: their components, or, in a simulation, scripts in their place.
 #[derive(Clone, Default)]
 pub(crate) enum GuestCode {
-    /// Each flow by its own component, in an instance of its own.
+    /// Each flow by its own component, in an instance of its own; those of the platform by the host itself.
     #[default]
     Component,
     #[cfg(test)]
@@ -20,18 +20,22 @@ impl GuestCode {
     /// Runs one flow to its end, or until one of its calls stops it. Gives back the host's side of the run.
     pub async fn run(
         &self,
-        def: &FlowDef,
-        calls: FlowCalls,
+        code: &FlowCode,
+        mut calls: FlowCalls,
         start: &StartRecord,
         parameters: &RunParameters,
     ) -> (FlowCalls, Outcome) {
-        match self {
-            GuestCode::Component => {
+        match (self, code) {
+            (GuestCode::Component, FlowCode::Guest(def)) => {
                 let end = def.component.run(calls, invocation(start), parameters).await;
                 (end.host, end.outcome)
             }
+            (GuestCode::Component, FlowCode::Native(native)) => {
+                let outcome = run_native(&mut calls, native.kind, &start.arguments).await;
+                (calls, outcome)
+            }
             #[cfg(test)]
-            GuestCode::Scripted(guests) => guests.run(calls, start).await,
+            (GuestCode::Scripted(guests), _) => guests.run(calls, start).await,
         }
     }
 }

@@ -22,9 +22,9 @@ pub(crate) use self::guest_code::GuestCode;
 pub(crate) use self::services::ActivationServices;
 use crate::calls::{FlowCalls, StartUnit, Stop};
 use crate::counters::Counters;
+use crate::flow_code::FlowCode;
 use crate::message::{ActivationOutcome, NoRoom};
 use crate::opened::Opened;
-use crate::placement::FlowDef;
 use crate::rules::{Rule, holds};
 use crate::running_flow::RunningFlow;
 use crate::trouble::{Trouble, reason};
@@ -33,7 +33,7 @@ use crate::unit::Unit;
 /// How an activation starts.
 pub(crate) enum ActivationStart {
     /// A new flow.
-    New { start: Box<StartRecord>, def: Arc<FlowDef>, unit: StartUnit },
+    New { start: Box<StartRecord>, code: FlowCode, unit: StartUnit },
     /// From the database.
     Stored,
     /// From the database, only to be ended.
@@ -58,12 +58,12 @@ impl Activation {
     pub async fn live(self, start: ActivationStart) -> ActivationOutcome {
         let new = matches!(start, ActivationStart::New { .. });
         let mut outcome = match start {
-            ActivationStart::New { start, def, unit } => {
-                if def.profile.computes() || self.services.placement.is_spent(self.flow.owner) {
+            ActivationStart::New { start, code, unit } => {
+                if code.profile().computes() || self.services.placement.is_spent(self.flow.owner) {
                     self.flow.place.run_apart();
                     tokio::task::yield_now().await;
                 }
-                self.begin(*start, def, unit).await
+                self.begin(*start, code, unit).await
             }
             ActivationStart::Stored => self.go_on(None, None).await,
             ActivationStart::Condemned => self.go_on(Some(killed()), None).await,
@@ -95,17 +95,25 @@ impl Activation {
         Machine::start(self.opened.entry.text.clone(), self.flow.row, start, self.services.journal)
     }
 
-    fn run(&self, def: Arc<FlowDef>, machine: Machine, record: &StartRecord, start: Option<StartUnit>) -> FlowCalls {
-        FlowCalls::new(self.services.calls.clone(), self.opened.clone(), self.flow.clone(), def, machine, record, start)
+    fn run(&self, code: FlowCode, machine: Machine, record: &StartRecord, start: Option<StartUnit>) -> FlowCalls {
+        FlowCalls::new(
+            self.services.calls.clone(),
+            self.opened.clone(),
+            self.flow.clone(),
+            code,
+            machine,
+            record,
+            start,
+        )
     }
 
     async fn run_guest(&self, mut run: FlowCalls, start: &StartRecord) -> Result<ActivationOutcome, Starved> {
         run.machine.set_attempt(self.flow.begin_attempt());
-        let (def, parameters) = (run.def.clone(), self.parameters(start));
+        let (code, parameters) = (run.code.clone(), self.parameters(start));
         run.busy.begin();
-        let (mut run, outcome) = self.services.code.run(&def, run, start, &parameters).await;
+        let (mut run, outcome) = self.services.code.run(&code, run, start, &parameters).await;
         run.memory.give_back();
-        run.busy.close(&def.profile, &self.flow.place);
+        run.busy.close(code.profile(), &self.flow.place);
         let outcome = match (run.stop.take(), outcome) {
             (Some(Stop::Memory { wanted }), _) => return Err(self.starved(run, wanted)),
             (Some(stop), _) => return Ok(self.stopped(run, start, stop).await),

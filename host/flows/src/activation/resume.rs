@@ -11,9 +11,9 @@ use super::{Activation, Starved, killed};
 use crate::admission::Slot;
 use crate::calls::FlowCalls;
 use crate::counters::Counters;
+use crate::flow_code::{FlowCode, NO_COMPONENT};
 use crate::memory::Grant;
 use crate::message::ActivationOutcome;
-use crate::placement::FlowDef;
 use crate::running_flow::{Lack, Signal};
 use crate::trouble::reason;
 use crate::unit::Unit;
@@ -127,8 +127,8 @@ impl Activation {
             (Err(error), None) => return Ok(self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await),
         };
         self.flow.note_attempts(machine.attempt());
-        let def = match (self.code_of(&start).await, &end) {
-            (Ok(def), _) => def,
+        let code = match (self.code_of(&start).await, &end) {
+            (Ok(code), _) => code,
             (Err(_), Some(error)) => return Ok(self.abort_bare(machine, &start, error.clone()).await),
             (Err(problem), None) => {
                 return Ok(self.hospitalise(reason(&problem)).await);
@@ -141,7 +141,7 @@ impl Activation {
             unit.submit_for(self.services.committer(), self.opened.author(), &self.flow, |_| {});
         }
         Counters::add(&self.services.counters().replays);
-        let mut run = self.run(def, machine, &start, None);
+        let mut run = self.run(code, machine, &start, None);
         if let Some(memory) = memory {
             run.memory = memory;
         }
@@ -176,7 +176,12 @@ impl Activation {
     }
 
     /// The code that the flow was started with, whatever is installed now.
-    async fn code_of(&self, start: &StartRecord) -> Result<Arc<FlowDef>, Problem> {
+    async fn code_of(&self, start: &StartRecord) -> Result<FlowCode, Problem> {
+        if start.component == NO_COMPONENT
+            && let Some(native) = FlowCode::native(&start.flow)
+        {
+            return Ok(native);
+        }
         let (catalogue, hash) = (self.services.catalogue.clone(), start.component);
         let app = match self.services.catalogue.loaded(&hash) {
             Some(app) => app,
@@ -184,7 +189,7 @@ impl Activation {
                 .await
                 .map_err(|error| Problem::new(Code::Internal, error.to_string()))??,
         };
-        app.flow(&start.flow).cloned().ok_or_else(|| {
+        app.flow(&start.flow).cloned().map(FlowCode::Guest).ok_or_else(|| {
             let text = format!("CorDapp {} has no flow '{}'", app.name(), start.flow);
             Problem::new(Code::FlowTypeNotFound, text)
         })

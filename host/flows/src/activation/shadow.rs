@@ -10,8 +10,8 @@ use maxhost_sandbox::{Outcome, Trap, TrapKind};
 use super::{Activation, returned};
 use crate::calls::{FlowCalls, Stop};
 use crate::counters::Counters;
+use crate::flow_code::FlowCode;
 use crate::message::{ActivationOutcome, answer_start};
-use crate::placement::FlowDef;
 use crate::random::new_error_id;
 use crate::trouble::Trouble;
 use crate::unit::Unit;
@@ -41,6 +41,7 @@ impl Activation {
             // Never the log alone: replayed after a crash, the flow would not send again what the log says is sent.
             log.flush(self.services.committer(), self.flow.row, std::mem::take(&mut last));
         }
+        run.take_ledger_ops(&mut log);
         if !log.is_empty() {
             run.build_on(&mut log);
             log.submit_for(self.services.committer(), self.opened.author(), &self.flow, move |result| {
@@ -48,7 +49,7 @@ impl Activation {
             });
         }
         self.flow.settle().await;
-        let difference = match self.replay_again(start, &run.def).await {
+        let difference = match self.replay_again(start, &run.code).await {
             Ok(again) => differs(&outcome, &again),
             Err(Stop::Diverged(divergence)) => Some(divergence.to_string()),
             // Cannot be compared now: no reason to hold the flow back.
@@ -81,15 +82,15 @@ impl Activation {
         ActivationOutcome::Ended
     }
 
-    async fn replay_again(&self, start: &StartRecord, def: &Arc<FlowDef>) -> Result<Result<Bytes, FlowError>, Stop> {
+    async fn replay_again(&self, start: &StartRecord, code: &FlowCode) -> Result<Result<Bytes, FlowError>, Stop> {
         let trouble = |text: String| Stop::Trouble(Trouble::Permanent(Problem::new(Code::JournalCorrupt, text)));
         let journal = self.services.store().journal(self.flow.row).await.map_err(|error| trouble(error.to_string()))?;
         let journal = journal.ok_or_else(|| trouble("no journal".to_owned()))?;
         let restored = self.restore(start.clone(), &Arc::new(journal)).await;
         let (machine, start) = restored.map_err(|error| trouble(error.to_string()))?;
-        let mut run = self.run(def.clone(), machine, &start, None);
+        let mut run = self.run(code.clone(), machine, &start, None);
         run.shadow = true;
-        let (mut run, outcome) = self.services.code.run(def, run, &start, &self.parameters(&start)).await;
+        let (mut run, outcome) = self.services.code.run(code, run, &start, &self.parameters(&start)).await;
         run.memory.give_back();
         if let Some(stop) = run.stop.take() {
             return match stop {

@@ -1,24 +1,22 @@
 //! The beginning of a new flow.
 
-use std::sync::Arc;
-
 use maxhost_journal::StartRecord;
 
 use super::{Activation, Starved, killed};
 use crate::calls::StartUnit;
+use crate::flow_code::FlowCode;
 use crate::message::ActivationOutcome;
-use crate::placement::FlowDef;
 use crate::running_flow::Signal;
 
 impl Activation {
     pub(super) async fn begin(
         &self,
         start: StartRecord,
-        def: Arc<FlowDef>,
+        code: FlowCode,
         unit: StartUnit,
     ) -> Result<ActivationOutcome, Starved> {
         let machine = self.machine(&start);
-        let mut run = self.run(def, machine, &start, Some(unit));
+        let mut run = self.run(code, machine, &start, Some(unit));
         // A newcomer that has to wait for a slot is made durable first, so that its starter need not wait with it.
         let slot = match self.services.calls.room.slots.try_take() {
             Some(slot) => slot,

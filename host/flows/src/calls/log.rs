@@ -31,7 +31,7 @@ impl FlowCalls {
             return Ok(());
         }
         let line = cut_text(message, MAX_LOG_LINE);
-        let (flow, id, identity) = (&*self.def.name, self.flow.id(), &*self.opened.entry.text);
+        let (flow, id, identity) = (&**self.code.name(), self.flow.id(), &*self.opened.entry.text);
         match level {
             GuestLogLevel::Debug => tracing::debug!(target: "cordapp", identity, flow, flow_id = %id, "{line}"),
             GuestLogLevel::Info => tracing::info!(target: "cordapp", identity, flow, flow_id = %id, "{line}"),

@@ -1,6 +1,7 @@
 //! One flow run seen from its guest: each call goes to the journal's machine; a call that blocks is first written down,
 //! then waited for. A family of calls has a file; here is what they share.
 
+mod ledger;
 mod log;
 mod network;
 mod services;
@@ -13,17 +14,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maxhost_journal::{Answer, Call, Divergence, Machine, Nanos, StartRecord, Step};
 use maxhost_model::FlowError;
-use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
+use maxhost_sandbox::{
+    CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, LedgerAnswer, LedgerCall, PeerFlowInfo, Tick,
+};
 use maxhost_store::{AttemptToken, CommitHint, Op};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+pub(crate) use self::ledger::{read_query, run_native, to_settle};
 pub(crate) use self::services::CallServices;
+use crate::flow_code::FlowCode;
 use crate::memory::Grant;
 use crate::message::StartFailure;
 use crate::opened::Opened;
 use crate::placement::BusyTimer;
-use crate::placement::FlowDef;
 use crate::running_flow::RunningFlow;
 use crate::trouble::Trouble;
 
@@ -58,7 +62,7 @@ pub(crate) struct FlowCalls {
     pub services: Arc<CallServices>,
     pub opened: Arc<Opened>,
     pub flow: Arc<RunningFlow>,
-    pub def: Arc<FlowDef>,
+    pub code: FlowCode,
     /// Boxed, because a run is handed from one part of an activation to the next, and the activation has room for it in each.
     pub machine: Box<Machine>,
     pub start: Option<StartUnit>,
@@ -86,6 +90,12 @@ pub(crate) struct FlowCalls {
     has_deadline: bool,
     /// The latest time that the guest was told.
     told: Nanos,
+    /// Changes of the ledger that are written with the entries that say so.
+    pub ledger_ops: Vec<Op>,
+    /// Whether changes of the ledger may not be in the database yet, where the next step would look for them.
+    pub ledger_unwritten: bool,
+    /// Claims that the flow has made so far, in the order of its program.
+    pub claims: u32,
 }
 
 impl FlowCalls {
@@ -93,7 +103,7 @@ impl FlowCalls {
         services: Arc<CallServices>,
         opened: Arc<Opened>,
         flow: Arc<RunningFlow>,
-        def: Arc<FlowDef>,
+        code: FlowCode,
         machine: Machine,
         record: &StartRecord,
         start: Option<StartUnit>,
@@ -103,7 +113,7 @@ impl FlowCalls {
             services,
             opened,
             flow,
-            def,
+            code,
             machine: Box::new(machine),
             start,
             stop: None,
@@ -119,16 +129,19 @@ impl FlowCalls {
             got_on: false,
             has_deadline: true,
             told: 0,
+            ledger_ops: Vec::new(),
+            ledger_unwritten: false,
+            claims: 0,
         }
     }
 
-    fn stop<T>(&mut self, stop: Stop) -> CallResult<T> {
+    pub(crate) fn stop<T>(&mut self, stop: Stop) -> CallResult<T> {
         self.stop.get_or_insert(stop);
         Err(CallError::Stop)
     }
 
     /// Takes a call to its answer. A run may be put away at any call.
-    async fn ask(&mut self, call: Call) -> CallResult<Answer> {
+    pub(crate) async fn ask(&mut self, call: Call) -> CallResult<Answer> {
         self.check_signals()?;
         if self.shadow && !self.machine.is_replaying() {
             return self.stop(Stop::Diverged(Divergence {
@@ -169,20 +182,20 @@ impl FlowCalls {
             && !self.shadow
             && !self.machine.is_catching_up()
         {
-            let (identity, flow, id) = (&*self.opened.entry.text, &*self.def.name, self.flow.id());
+            let (identity, flow, id) = (&*self.opened.entry.text, &**self.code.name(), self.flow.id());
             tracing::info!(identity, flow, flow_id = %id, peer, %error_id, "a peer's error was received");
         }
     }
 
     /// A call that never blocks, but may have filled the buffer.
-    async fn ask_local(&mut self, call: Call) -> CallResult<Answer> {
+    pub(crate) async fn ask_local(&mut self, call: Call) -> CallResult<Answer> {
         let answer = self.ask(call).await?;
         self.flush_if_due().await?;
         Ok(answer)
     }
 
     /// The machine answered a call with the answer to another: a defect of ours, which must not become the guest's.
-    fn misanswered<T>(&mut self, answer: &Answer) -> CallResult<T> {
+    pub(crate) fn misanswered<T>(&mut self, answer: &Answer) -> CallResult<T> {
         let text = format!("the journal answered with {answer:?}").chars().take(200).collect::<String>();
         self.stop(Stop::Trouble(Trouble::defect(text)))
     }
@@ -298,12 +311,16 @@ impl FlowHost for FlowCalls {
         self.grow(bytes).await
     }
 
+    async fn ledger(&mut self, call: LedgerCall) -> CallResult<LedgerAnswer> {
+        self.on_ledger(call).await
+    }
+
     fn take_waited(&mut self) -> bool {
         std::mem::take(&mut self.waited)
     }
 
     fn tick(&mut self) -> Tick {
-        self.busy.tick(&self.def.profile, &self.flow.place);
+        self.busy.tick(self.code.profile(), &self.flow.place);
         if self.shadow {
             return Tick::Continue;
         }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use maxhost_journal::{Millis, Nanos};
+use maxhost_pki::NetworkMap;
 
 use crate::admission::GuestRoom;
 use crate::clock::Clock;
 use crate::committer::Committer;
+use crate::contracts::Contracts;
 use crate::deadlines::Deadlines;
 use crate::options::Eviction;
 use crate::parties::Parties;
+use crate::spawner::Spawner;
 
 /// See the module.
 pub(crate) struct CallServices {
@@ -17,6 +20,11 @@ pub(crate) struct CallServices {
     pub clock: Arc<dyn Clock>,
     pub deadlines: Arc<Deadlines>,
     pub parties: Parties,
+    pub network: Arc<NetworkMap>,
+    pub contracts: Arc<dyn Contracts>,
+    /// The network is one for development: contracts may be unsigned.
+    pub development: bool,
+    pub io: Spawner,
     pub room: GuestRoom,
     /// When the instance of a flow that waits is dropped.
     pub eviction: Eviction,

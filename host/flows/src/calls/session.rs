@@ -21,9 +21,9 @@ enum Refusal {
 
 impl FlowCalls {
     pub(super) async fn open(&mut self, protocol: String, party: String) -> CallResult<u32> {
-        let version = self.def.component.descriptor.flows.iter().find(|flow| flow.name == protocol);
+        let version = self.code.flows().iter().find(|flow| flow.name == protocol);
         let version = version.map_or(0, |flow| flow.version);
-        let full = format!("{}/{protocol}", self.def.component.descriptor.name);
+        let full = format!("{}/{protocol}", self.code.cordapp().0);
         let canonical =
             X500Name::parse(&party).map_or_else(|_| cut_text(party.clone(), SHOWN), |name| name.to_string());
         let refused = match self.machine.is_replaying() {
@@ -47,7 +47,7 @@ impl FlowCalls {
     /// Whether a session may be opened.
     fn check_session(&self, protocol: &str, party: &str) -> Result<(), Refusal> {
         let refused = |kind, text| Err(Refusal::Guest(FlowError::new(kind, text)));
-        let flows = &self.def.component.descriptor.flows;
+        let flows = self.code.flows();
         if !flows.iter().any(|flow| flow.initiating && flow.name == protocol) {
             let protocol = cut_text(protocol.to_owned(), SHOWN);
             let text =

@@ -34,6 +34,7 @@ impl FlowCalls {
         self.unwritten += self.machine.unwritten_bytes();
         let flush = self.machine.flush(self.services.now());
         unit.flush(&self.services.committer, self.flow.row, flush);
+        self.take_ledger_ops(&mut unit);
         if unit.is_empty() {
             return;
         }
@@ -63,6 +64,11 @@ impl FlowCalls {
         start.ops.into_iter().for_each(|op| unit.op(op));
         self.commit_hint = Some(start.commit_hint);
         start.reply
+    }
+
+    /// Moves changes of the ledger into the unit that has the entries which say so.
+    pub fn take_ledger_ops(&mut self, unit: &mut Unit) {
+        self.ledger_ops.drain(..).for_each(|op| unit.op(op));
     }
 
     /// Whoever started the flow is told that it could not be, and why. Nothing of it is written.
@@ -130,7 +136,7 @@ impl FlowCalls {
         }
         self.commit_hint = None;
         self.memory.keep_what_is_used();
-        self.busy.end(&self.def.profile, &self.flow.place);
+        self.busy.end(self.code.profile(), &self.flow.place);
         let result = self.linger(due).await;
         self.busy.begin();
         self.flow.show_waiting(None);
@@ -200,7 +206,7 @@ impl FlowCalls {
         }
     }
 
-    pub(super) fn check_signals(&mut self) -> CallResult<()> {
+    pub(crate) fn check_signals(&mut self) -> CallResult<()> {
         if self.shadow {
             return Ok(());
         }
@@ -238,7 +244,7 @@ impl FlowCalls {
         }
         self.flush();
         self.commit_hint = None;
-        self.busy.end(&self.def.profile, &self.flow.place);
+        self.busy.end(self.code.profile(), &self.flow.place);
         self.flow.show_lack(Some((Lack::Memory, self.services.now_millis())));
         let flow = self.flow.clone();
         let signalled = async {

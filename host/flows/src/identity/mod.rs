@@ -6,6 +6,7 @@
 mod closing;
 mod opening;
 mod services;
+mod settling;
 mod starting;
 mod table;
 
@@ -27,6 +28,7 @@ use self::table::{FlowTable, KillReply, SlotState};
 use crate::activation::{Activation, ActivationStart};
 use crate::clock::Moment;
 use crate::counters::Counters;
+use crate::flow_code::SETTLE;
 use crate::marks::Mark;
 use crate::message::{ActivationOutcome, IdentityCommand, NoRoom, SharedFailure, Stand};
 use crate::opened::Opened;
@@ -91,6 +93,8 @@ pub(crate) struct Actor {
     draining: bool,
     /// It has been opened: what is in memory is of the claim that it was opened under.
     is_open: bool,
+    /// There may be transactions in flight that no flow settles.
+    unsettled: bool,
     idle_since: Moment,
 }
 
@@ -122,6 +126,7 @@ impl Actor {
             initiations_first: false,
             draining: false,
             is_open: false,
+            unsettled: true,
             idle_since,
         }
     }
@@ -154,6 +159,7 @@ impl Actor {
             self.take_marks(&mut opened).await;
             self.fire_timers().await;
             self.admit(&opened).await;
+            self.settle_what_is_left(&opened).await;
             self.make_room(opened.limits.flows);
             if self.flows.hot() == 0 {
                 let closed = match &self.services.membership {
@@ -311,7 +317,11 @@ impl Actor {
             }
         }
         match outcome {
-            ActivationOutcome::Ended => self.forget(row),
+            ActivationOutcome::Ended => {
+                // Where settling fails itself, it is tried again when the identity is opened next.
+                self.unsettled |= running.has_failed() && running.flow() != SETTLE;
+                self.forget(row);
+            }
             ActivationOutcome::NotStarted(problem) => {
                 self.forget(row);
                 if initiation.is_some() {

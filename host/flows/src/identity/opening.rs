@@ -9,7 +9,8 @@ use maxhost_store::{Claim, ClaimRequest, FlowFilter, FlowState, Head, StoreError
 
 use super::table::{FlowTable, SlotState};
 use super::{Actor, RESCAN};
-use crate::opened::Opened;
+use crate::opened::{NotaryRun, Opened};
+use crate::options::NotaryKind;
 
 /// Flows that are read at once.
 const FLOWS_AT_ONCE: u32 = 1_000;
@@ -59,7 +60,10 @@ impl Actor {
             self.entry.swept.store(true, Ordering::Release);
         }
         self.look_at_cold().await?;
-        Ok(Opened { entry: self.entry.clone(), keys, cordapps, claim, limits: spec.limits })
+        let notary = spec
+            .notary
+            .map(|kind| NotaryRun { validating: kind == NotaryKind::Validating, queue: self.entry.notary.clone() });
+        Ok(Opened { entry: self.entry.clone(), keys, cordapps, claim, limits: spec.limits, notary })
     }
 
     /// Makes this host the identity's owner in the database, unless it is. True if it was not.

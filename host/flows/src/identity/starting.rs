@@ -14,12 +14,12 @@ use super::{Actor, Answer, RESCAN, RunningClient};
 use crate::activation::ActivationStart;
 use crate::calls::StartUnit;
 use crate::counters::Counters;
+use crate::flow_code::FlowCode;
 use crate::marks::Mark;
 use crate::message::{Durable, StartCommand, Ticket, answer_start, share};
 use crate::offer::Offer;
 use crate::opened::Opened;
 use crate::options::OperatorEvent;
-use crate::placement::FlowDef;
 use crate::random::{new_error_id, new_flow_id, random_bytes};
 use crate::rules::{Rule, holds};
 use crate::running_flow::RunningFlow;
@@ -33,6 +33,7 @@ const READ_AHEAD: u32 = 256;
 impl Actor {
     pub(super) fn start(&mut self, opened: &Arc<Opened>, command: StartCommand) {
         let StartCommand { def, arguments, client_id, user, watched, reply } = command;
+        let code = FlowCode::Guest(def);
         if self.draining {
             let text = format!("identity {} is being let go", self.entry.text);
             return drop(reply.send(Err(Problem::new(Code::IdentityDraining, text))));
@@ -44,7 +45,7 @@ impl Actor {
             return drop(reply.send(Ok(Ticket { flow_id, flow, new: false, user, durable, watch: None })));
         }
         let started = self.services.now();
-        let record = match self.start_record(opened, &def, arguments, Origin::Rpc { user: user.clone() }, started) {
+        let record = match self.start_record(opened, &code, arguments, Origin::Rpc { user: user.clone() }, started) {
             Ok(record) => record,
             Err(problem) => return drop(reply.send(Err(problem))),
         };
@@ -52,7 +53,7 @@ impl Actor {
         let new = NewFlow {
             row,
             id: flow_id,
-            name: def.name.clone(),
+            name: code.name().clone(),
             user: Some(user.clone()),
             client_id: client_id.clone(),
             started: (started / 1_000_000) as i64,
@@ -63,7 +64,7 @@ impl Actor {
             None => Durable::Once(durable),
             Some(client_id) => {
                 let shared = share(&self.services.io, &self.services.stopping, durable);
-                let (flow, user) = (def.name.clone(), user.clone());
+                let (flow, user) = (code.name().clone(), user.clone());
                 self.clients.insert(key(client_id), RunningClient { flow_id, flow, user, durable: shared.clone() });
                 Durable::Shared(shared)
             }
@@ -72,15 +73,15 @@ impl Actor {
         self.services.events.emit(OperatorEvent::FlowStarted {
             identity: self.entry.text.to_string(),
             flow_id: flow_id.to_string(),
-            flow: def.name.to_string(),
+            flow: code.name().to_string(),
         });
         let watch = watched.then(|| Watch::new(&self.services.committer.watchers, row));
         // Whoever has gone does not stop the flow.
         let client = client_id.as_ref().map(key);
-        let _ = reply.send(Ok(Ticket { flow_id, flow: def.name.clone(), new: true, user, durable, watch }));
+        let _ = reply.send(Ok(Ticket { flow_id, flow: code.name().clone(), new: true, user, durable, watch }));
         let ops = vec![FlowOp::Start(Box::new(new)).into()];
         let unit = StartUnit { ops, reply: Some(told), commit_hint: self.services.committer.store.commit_hint() };
-        self.begin(opened, row, flow_id, client, record, def, unit);
+        self.begin(opened, row, flow_id, client, record, code, unit);
     }
 
     /// Runs a new flow, or writes it down and queues it if the identity has no room.
@@ -92,11 +93,11 @@ impl Actor {
         id: FlowId,
         client: Option<(String, String)>,
         record: StartRecord,
-        def: Arc<FlowDef>,
+        code: FlowCode,
         unit: StartUnit,
     ) {
         let running = RunningFlow::of_new(row, self.entry.row);
-        running.set_name(id, &def.name, client.as_ref().map(|(_, client_id)| client_id.clone()));
+        running.set_name(id, code.name(), client.as_ref().map(|(_, client_id)| client_id.clone()));
         if self.flows.hot() >= opened.limits.flows {
             let mut first = Unit::default();
             unit.ops.into_iter().for_each(|op| first.op(op));
@@ -116,26 +117,27 @@ impl Actor {
             return;
         }
         self.flows.insert(row, SlotState::Hot { running: running.clone(), news: false }, client);
-        self.spawn(opened, running, ActivationStart::New { start: Box::new(record), def, unit });
+        self.spawn(opened, running, ActivationStart::New { start: Box::new(record), code, unit });
     }
 
     pub(super) fn start_record(
         &self,
         opened: &Opened,
-        def: &FlowDef,
+        code: &FlowCode,
         arguments: Bytes,
         origin: Origin,
         started: u64,
     ) -> Result<(FlowRow, FlowId, StartRecord), Problem> {
         let row = self.services.committer.store.next_flow_row();
         let flow_id = new_flow_id(row)?;
+        let ((flow, flow_version), (cordapp, cordapp_version, component)) = (code.flow(), code.cordapp());
         let record = StartRecord {
             flow_id: flow_id.to_bytes(),
-            flow: def.descriptor.name.clone(),
-            flow_version: def.descriptor.version,
-            cordapp: def.component.descriptor.name.clone(),
-            cordapp_version: def.component.descriptor.version.clone(),
-            component: def.component.hash,
+            flow: flow.to_owned(),
+            flow_version,
+            cordapp: cordapp.to_owned(),
+            cordapp_version: cordapp_version.to_owned(),
+            component,
             arguments,
             origin,
             seed: random_bytes()?,
@@ -165,11 +167,13 @@ impl Actor {
     }
 
     fn respond(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
-        let Some(def) = opened.cordapps.responders.get(&initiation.protocol).cloned() else {
+        let native = FlowCode::native_responder(&initiation.protocol).filter(|_| opened.notary.is_some());
+        let guest = || opened.cordapps.responders.get(&initiation.protocol).cloned().map(FlowCode::Guest);
+        let Some(code) = native.or_else(guest) else {
             return self.reject(opened, id, &initiation);
         };
         let started = self.services.now();
-        let record = match self.start_record(opened, &def, Bytes::new(), Origin::Peer(initiation), started) {
+        let record = match self.start_record(opened, &code, Bytes::new(), Origin::Peer(initiation), started) {
             Ok(record) => record,
             Err(problem) => {
                 return self.respond_later(Some(&problem));
@@ -179,7 +183,7 @@ impl Actor {
         let new = NewFlow {
             row,
             id: flow_id,
-            name: def.name.clone(),
+            name: code.name().clone(),
             user: None,
             client_id: None,
             started: (started / 1_000_000) as i64,
@@ -188,7 +192,7 @@ impl Actor {
         let ops = vec![MessageOp::TakeInitiation { id }.into(), FlowOp::Start(Box::new(new)).into()];
         self.in_hand.insert(id);
         let unit = StartUnit { ops, reply: None, commit_hint: self.services.committer.store.commit_hint() };
-        self.begin(opened, row, flow_id, None, record, def, unit);
+        self.begin(opened, row, flow_id, None, record, code, unit);
         if let Some(slot) = self.flows.get_mut(row) {
             slot.initiation = Some(id);
         }

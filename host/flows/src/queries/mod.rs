@@ -3,6 +3,7 @@
 
 mod attach;
 mod cluster;
+mod ledger;
 mod network;
 mod show;
 

@@ -24,6 +24,7 @@ use super::{Broken, PARTIES};
 use crate::activation::GuestCode;
 use crate::admission::Slots;
 use crate::clock::tests::VirtualClock;
+use crate::contracts::NoContracts;
 use crate::guest_threads::GuestThreads;
 use crate::keys::IdentityKeys;
 use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
@@ -77,6 +78,7 @@ pub(super) fn parts(plan: &Plan, around: &Surroundings, database: &Database) -> 
         ownership: Arc::new(MemoryOwnership::embedded("this host", database.run())),
         membership: None,
         catalogue: fixture.catalogue.clone(),
+        contracts: Arc::new(NoContracts),
         network: fixture.network.clone(),
         vault: fixture.vault.clone(),
         keys: Arc::new(OpenKeys(around.faults.clone())),
@@ -138,6 +140,7 @@ fn spec(plan: &Plan, index: usize) -> IdentitySpec {
         cordapps: [cordapp(if plan.is_mute(index) { "heartbeat" } else { "ping-pong" })].into(),
         keys: PathBuf::new(),
         limits: IdentityLimits { flows: plan.flows, ..IdentityLimits::default() },
+        notary: None,
         manifest: PathBuf::new(),
     }
 }

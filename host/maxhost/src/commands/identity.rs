@@ -154,7 +154,7 @@ fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
 
     let (slug, folder) = issue(&config, &name)?;
     let file = free_file(&config.identities(), &slug);
-    let text = manifest::template(name.as_str(), &cordapps, &folder);
+    let text = manifest::template(name.as_str(), &cordapps, &folder, None);
     files::write_atomically(&file, text.as_bytes())?;
 
     let hosted = context.block_on(async {

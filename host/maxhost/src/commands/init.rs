@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use maxhost_flows::options::NotaryKind;
 use maxhost_model::{Code, Problem, X500Name};
 use maxhost_pki::devnet::{DevNetwork, Options};
 use maxhost_pki::{Issued, Layout, Passphrase, PrivateKey, signing_key_file};
@@ -32,14 +33,18 @@ pub fn execute(context: &Context, args: &InitArgs) -> Outcome {
     let dir = &args.dir;
     claim(dir)?;
 
-    let issued = issue(context, dir, &names, &notary)?;
+    let issued = issue(context, dir, &names, (&notary, args.validating))?;
     let developer = signing_key_file::create(&Layout::new(dir).developer_key())?;
     let cordapps = install(&components, &dir.join("cordapps"), &developer)?;
     files::create_dir(&dir.join("identities"))?;
     files::create_private_dir(&dir.join("data"))?;
     for identity in &issued {
         let file = dir.join("identities").join(format!("{}.toml", identity.slug));
-        let text = manifest::template(identity.name.as_str(), &cordapps, &format!("../keys/{}", identity.slug));
+        let kind = (identity.name == notary).then_some(match args.validating {
+            true => NotaryKind::Validating,
+            false => NotaryKind::NonValidating,
+        });
+        let text = manifest::template(identity.name.as_str(), &cordapps, &format!("../keys/{}", identity.slug), kind);
         // Not made durable one by one: the marker goes only behind all of them.
         std::fs::write(&file, text).map_err(|error| io_problem(Code::DirectoryUnwritable, "write", &file, &error))?;
     }
@@ -153,7 +158,7 @@ fn claim(dir: &Path) -> Result<(), Problem> {
 }
 
 /// Issues what is missing.
-fn issue(context: &Context, dir: &Path, names: &[X500Name], notary: &X500Name) -> Result<Vec<Issued>, Problem> {
+fn issue(context: &Context, dir: &Path, names: &[X500Name], notary: (&X500Name, bool)) -> Result<Vec<Issued>, Problem> {
     let passphrase = match std::env::var(PASSPHRASE_VARIABLE) {
         Ok(text) if !text.is_empty() => Some(Passphrase::new(text)?),
         _ => None,
@@ -162,7 +167,7 @@ fn issue(context: &Context, dir: &Path, names: &[X500Name], notary: &X500Name) -
     let bar = context.out.progress(names.len() as u64, "issuing identities");
     let issued = network.issue_all(names, &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
-    network.set_notaries(&[(notary.clone(), false)])?;
+    network.set_notaries(&[(notary.0.clone(), notary.1)])?;
     Ok(issued)
 }
 
@@ -177,6 +182,7 @@ mod tests {
             count,
             identity: identity.iter().map(|&name| name.to_owned()).collect(),
             notary: None,
+            validating: false,
             cordapps: None,
         }
     }

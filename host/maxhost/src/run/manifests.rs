@@ -230,7 +230,7 @@ mod tests {
 
     /// Moved into place, so that the stamp changes even within one tick of the clock.
     fn put(dir: &TempDir, file: &str, organisation: &str) {
-        let text = manifest::template(&name(organisation), &[], "../keys/x");
+        let text = manifest::template(&name(organisation), &[], "../keys/x", None);
         write(dir, file, &text);
     }
 

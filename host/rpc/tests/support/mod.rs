@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use maxhost_flows::api::ledger::*;
 use maxhost_flows::api::*;
 use maxhost_model::{Code, ErrorId, ErrorKind, FlowError, FlowId, FlowRow, Problem};
 use maxhost_rpc::{Client, RpcOptions, RpcServer};
@@ -83,6 +84,47 @@ impl Drop for Open {
 
 fn not_found(name: &str) -> Problem {
     Problem::new(Code::IdentityNotFound, format!("no identity fits '{name}'")).detail("identity", name)
+}
+
+#[async_trait]
+impl LedgerApi for FakeHost {
+    async fn vault_query(&self, _: &Caller, _: VaultRequest) -> ApiResult<Paged<StateView>> {
+        no_ledgers()
+    }
+    async fn vault_count(&self, _: &Caller, _: VaultRequest) -> ApiResult<u64> {
+        no_ledgers()
+    }
+    async fn vault_sum(&self, _: &Caller, _: VaultRequest, _: &str, _: Option<&str>) -> ApiResult<Vec<SumView>> {
+        no_ledgers()
+    }
+    async fn vault_track(&self, _: &Caller, _: VaultRequest, _: Option<String>) -> ApiResult<VaultChanges> {
+        no_ledgers()
+    }
+    async fn vault_locks(&self, _: &Caller, _: &str, _: Option<String>, _: u32) -> ApiResult<Paged<LockView>> {
+        no_ledgers()
+    }
+    async fn ledger_transaction(&self, _: &Caller, _: &str, _: &str) -> ApiResult<TransactionView> {
+        no_ledgers()
+    }
+    async fn ledger_list(
+        &self,
+        _: &Caller,
+        _: &str,
+        _: Option<String>,
+        _: u32,
+    ) -> ApiResult<Paged<TransactionSummary>> {
+        no_ledgers()
+    }
+    async fn ledger_graph(&self, _: &Caller, _: &str, _: &str, _: u32) -> ApiResult<Vec<GraphNode>> {
+        no_ledgers()
+    }
+    async fn notary_status(&self, _: &Caller, _: &str) -> ApiResult<NotaryStatus> {
+        no_ledgers()
+    }
+}
+
+fn no_ledgers<T>() -> ApiResult<T> {
+    Err(Problem::new(Code::LedgerUnsupported, "this host keeps no ledgers"))
 }
 
 #[async_trait]

@@ -14,8 +14,8 @@ use maxhost_model::{FlowRow, KeyAlgorithm, PublicKey, SecureHash};
 use super::{Databases, World, end};
 use crate::ledger::query::page;
 use crate::ledger::{
-    ClaimOp, Holding, LedgerOp, LedgerReceipt, ListTransactions, NotaryOp, OutputState, Recording, Reservation,
-    StateContent, TokenAmount, TransactionKind, VaultPage,
+    ClaimOp, Holding, LedgerOp, LedgerReceipt, ListTransactions, NotaryOp, OutputState, Part, Recording, Reservation,
+    Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
 };
 use crate::{Author, StoreError};
 use maxhost_ledger::vault::query::Query;
@@ -71,6 +71,7 @@ pub(super) fn recording(number: u32, inputs: &[StateRef], outputs: Vec<OutputSta
         what: StatesToRecord::OnlyRelevant,
         own_keys: [key(1)].into(),
         flow: None,
+        settlement: None,
         at: at(u64::from(number)),
     }
 }
@@ -227,6 +228,30 @@ pub async fn what_is_in_flight_is_not_selected_until_it_is_settled<D: Databases>
     assert_eq!(world.unconsumed().await, [output(3, 0)].into());
 }
 
+pub async fn what_is_in_flight_is_somebodys_to_settle<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (one, two) = (world.start(world.alice).await, world.start(world.alice).await);
+    world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
+    let sent = Recording {
+        event: TransactionEvent::SentToNotary,
+        settlement: Some(Settlement { flow: one, part: Part::Giving }),
+        ..recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])
+    };
+    world.record(sent).await;
+    let unsettled = async |world: &World<D>| world.store.unsettled(world.alice.identity, 9).await.unwrap();
+    assert!(unsettled(&world).await.is_empty(), "its flow lives");
+    world.commit(world.alice, vec![end(one)]).await.unwrap();
+    let world = world.reopen().await;
+    assert_eq!(unsettled(&world).await, [(id(2), Part::Giving)]);
+    let settlement = Settlement { flow: two, part: Part::Asking };
+    world.ledger(world.alice, LedgerOp::Settle { id: id(2), settlement }).await;
+    assert!(unsettled(&world).await.is_empty());
+    world.commit(world.alice, vec![end(two)]).await.unwrap();
+    assert_eq!(unsettled(&world).await, [(id(2), Part::Asking)]);
+    assert!(world.record(recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])).await);
+    assert!(unsettled(&world).await.is_empty());
+}
+
 pub async fn a_claim_is_repeatable_and_ends_with_its_flow<D: Databases>() {
     let world = World::<D>::new().await;
     let (one, two) = (world.start(world.alice).await, world.start(world.alice).await);
@@ -257,6 +282,8 @@ pub async fn a_claim_is_repeatable_and_ends_with_its_flow<D: Databases>() {
     let rest = world.store.locks(world.alice.identity, Some(locks[0].reference), 10, at(100)).await.unwrap();
     assert_eq!(rest, locks[1..]);
     assert!(world.store.locks(world.alice.identity, None, 10, at(1_000)).await.unwrap().is_empty(), "leases are over");
+    let world = world.reopen().await;
+    assert_eq!(world.store.locks(world.alice.identity, None, 10, at(100)).await.unwrap().len(), first.len());
     world.commit(world.alice, vec![end(one)]).await.unwrap();
     assert!(world.store.locks(world.alice.identity, None, 10, at(100)).await.unwrap().is_empty());
     assert_eq!(world.claim_amount(claim(two, 2, 30)).await.unwrap().len(), 3);

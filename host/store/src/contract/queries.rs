@@ -36,7 +36,7 @@ const FIELDS: [&str; 5] = ["quantity", "currency", "due", "owner", "owner.name"]
 
 fn value(random: &mut Random) -> Value {
     match random.below(8) {
-        0 | 1 => Value::Number(Number::parse(&random.of(&["-3", "0", "1", "1.5", "2", "7"])).unwrap()),
+        0 | 1 => Value::Number(Number::parse(random.of(&["-3", "0", "1", "1.5", "2", "7"])).unwrap()),
         2 | 3 => Value::text(random.of(&["GBP", "gbp", "USD", "", "ä", "\u{10000}", "\u{ffff}", "it's", "a_b%"])),
         4 => Value::Time(at(random.below(4))),
         5 => Value::text(at(random.below(4)).to_string()),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use maxhost_ledger::notary::{UniquenessRequest, Verdict};
+use maxhost_ledger::notary::{Outcome, UniquenessRequest, Verdict};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::{StateRef, TransactionSignature};
 use maxhost_ledger::vault::locks::{ClaimId, Holder, NotAvailable};
@@ -18,6 +18,15 @@ pub enum LedgerOp {
     /// Something happened to a transaction (`docs/behaviour.md` 12.1). Recording one that contradicts the ledger fails the
     /// unit with [`crate::StoreError::Ledger`].
     Record(Box<Recording>),
+    /// A transaction in flight is settled so from now on. Nothing happens to one that is not in flight.
+    Settle {
+        /// The transaction.
+        id: SecureHash,
+        /// By whom, and how.
+        settlement: Settlement,
+    },
+    /// What the unit's identity has decided for ever as a notary about a transaction.
+    Outcome(SecureHash),
     /// Selects and locks states for an amount, in one step (`docs/behaviour.md` 12.3). That there are too few is an answer
     /// and no failure of the unit.
     Claim(Box<ClaimOp>),
@@ -100,8 +109,53 @@ pub struct Recording {
     pub own_keys: BTreeSet<PublicKey>,
     /// The flow that records it, and holds the fungible states that it makes.
     pub flow: Option<Holding>,
+    /// Who settles it, if it is in flight from now on.
+    pub settlement: Option<Settlement>,
     /// The time.
     pub at: Timestamp,
+}
+
+/// How a transaction in flight is settled, should its flow end before it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// It is being given to those whom it concerns, and the notary was never asked: it is taken back.
+    Giving,
+    /// The notary was asked, or may have been: it is asked again.
+    Asking,
+    /// It came from whoever asks the notary: the notary is asked what it decided, and not to decide.
+    Awaiting,
+}
+
+impl Part {
+    /// As it is stored.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        match self {
+            Part::Giving => 0,
+            Part::Asking => 1,
+            Part::Awaiting => 2,
+        }
+    }
+
+    /// The part of a number, as it is stored.
+    #[must_use]
+    pub fn of(number: i64) -> Option<Part> {
+        match number {
+            0 => Some(Part::Giving),
+            1 => Some(Part::Asking),
+            2 => Some(Part::Awaiting),
+            _ => None,
+        }
+    }
+}
+
+/// Who settles a transaction in flight, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// The flow that does while it lives.
+    pub flow: FlowRow,
+    /// What it does.
+    pub part: Part,
 }
 
 /// A flow as the holder of locks. They end with it.
@@ -223,6 +277,8 @@ pub enum LedgerReceipt {
     Reserved(Result<(), NotAvailable>),
     /// Requests were decided, in their order.
     Notarised(Vec<Verdict>),
+    /// What was decided for ever.
+    Outcome(Option<Outcome>),
 }
 
 impl LedgerOp {
@@ -236,7 +292,7 @@ impl LedgerOp {
                     + outputs.sum::<usize>()
                     + STATE * (recording.inputs.len() + recording.signatures.len())
             }
-            LedgerOp::Claim(_) | LedgerOp::Renew { .. } => STATE,
+            LedgerOp::Claim(_) | LedgerOp::Renew { .. } | LedgerOp::Settle { .. } | LedgerOp::Outcome(_) => STATE,
             LedgerOp::Reserve(reservation) => STATE + 64 * reservation.states.len(),
             LedgerOp::Release { states, .. } => STATE + 64 * states.as_ref().map_or(0, BTreeSet::len),
             LedgerOp::Notarise(batch) => batch

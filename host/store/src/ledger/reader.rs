@@ -2,32 +2,32 @@
 #![allow(clippy::missing_errors_doc, unused_variables)]
 
 use async_trait::async_trait;
-use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_model::{IdentityRow, SecureHash};
 
+use super::op::Part;
 use super::query::PageRequest;
 use super::record::{
     Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultRow,
 };
 use crate::error::StoreError;
 
-/// What a database says that keeps no ledgers.
-fn no_ledgers() -> StoreError {
-    StoreError::Io(Fault::new(FaultKind::Other, "this database keeps no ledgers"))
-}
-
-/// Reads ledgers. What a database does not implement it refuses.
+/// Reads ledgers. A database that keeps none refuses everything with [`StoreError::NoLedgers`].
 #[async_trait]
 pub trait LedgerReader: Send + Sync {
+    /// Whether it keeps ledgers at all.
+    fn keeps_ledgers(&self) -> bool {
+        false
+    }
+
     /// A transaction.
     async fn ledger_transaction(
         &self,
         identity: IdentityRow,
         id: &SecureHash,
     ) -> Result<Option<LedgerTransaction>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// Transactions without their bytes, newest first.
@@ -36,17 +36,22 @@ pub trait LedgerReader: Send + Sync {
         identity: IdentityRow,
         list: &ListTransactions,
     ) -> Result<Vec<LedgerTransaction>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
+    }
+
+    /// Transactions in flight, at most so many, that no live flow settles, and how each is to be settled.
+    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<(SecureHash, Part)>, StoreError> {
+        Err(StoreError::NoLedgers)
     }
 
     /// The transactions whose states this one names, by id.
     async fn parents(&self, identity: IdentityRow, id: &SecureHash) -> Result<Vec<SecureHash>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// Those of these states that the vault has.
     async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// Of these states those that a recorded transaction has consumed, with it.
@@ -55,7 +60,7 @@ pub trait LedgerReader: Send + Sync {
         identity: IdentityRow,
         states: &[StateRef],
     ) -> Result<Vec<(StateRef, SecureHash)>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// States that the request's SQL lets through, in its order, at most its number of them: a superset of what the query
@@ -65,12 +70,12 @@ pub trait LedgerReader: Send + Sync {
         identity: IdentityRow,
         request: &PageRequest<'_>,
     ) -> Result<Vec<VaultRow>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// The number of the newest change of a vault; 0 if there is none.
     async fn newest_change(&self, identity: IdentityRow) -> Result<i64, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// Changes of a vault behind this one, oldest first. `now`: leases that are over are none.
@@ -81,7 +86,7 @@ pub trait LedgerReader: Send + Sync {
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<VaultChangeRow>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// Locks behind this state, by state.
@@ -92,21 +97,21 @@ pub trait LedgerReader: Send + Sync {
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<HeldLock>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// An attachment.
     async fn attachment(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Attachment>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// The ids of the attachments of an identity, in their order.
     async fn attachments(&self, identity: IdentityRow) -> Result<Vec<SecureHash>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 
     /// What a notary has done; `None` if the identity has never been one.
     async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {
-        Err(no_ledgers())
+        Err(StoreError::NoLedgers)
     }
 }

@@ -12,7 +12,7 @@ use maxhost_ledger::vault::recording::{Known, TransactionStatus};
 use maxhost_ledger::vault::selection::Candidate;
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 
-use super::op::{NewAttachment, StateContent, TransactionKind};
+use super::op::{NewAttachment, Settlement, StateContent, TransactionKind};
 
 /// How far a transaction has come, and its signatures.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub struct TransactionPut<'a> {
     pub status: TransactionStatus,
     /// Its signatures, encoded.
     pub signatures: &'a [u8],
+    /// Who settles it, while it is in flight.
+    pub settlement: Option<Settlement>,
     /// When it came, or became part of the ledger.
     pub recorded: Timestamp,
     /// Which kind it is.
@@ -110,6 +112,11 @@ fn no_ledgers() -> Fault {
 /// input of a transaction in flight.
 #[allow(clippy::missing_errors_doc, unused_variables)]
 pub trait LedgerRows {
+    /// Whether it keeps ledgers at all. Units with operations on ledgers are refused if not.
+    fn keeps_ledgers(&self) -> bool {
+        false
+    }
+
     /// A transaction's row.
     fn ledger_transaction(
         &mut self,
@@ -121,6 +128,11 @@ pub trait LedgerRows {
 
     /// Writes a transaction's row; `new`: there is none. Body and parents of one that is there stay as they are.
     fn put_transaction(&mut self, identity: IdentityRow, put: &TransactionPut<'_>, new: bool) -> Result<(), Fault> {
+        Err(no_ledgers())
+    }
+
+    /// A transaction in flight is settled so; nothing happens to one that is not.
+    fn set_settlement(&mut self, identity: IdentityRow, id: &SecureHash, by: Settlement) -> Result<(), Fault> {
         Err(no_ledgers())
     }
 
@@ -182,7 +194,7 @@ pub trait LedgerRows {
         Err(no_ledgers())
     }
 
-    /// Gives a state a lease.
+    /// Gives a state a lease. As with every lease that is written, the flow is noted in [`crate::Backlog::holds`].
     fn set_lease(&mut self, identity: IdentityRow, state: &StateRef, lease: &FlowLease) -> Result<(), Fault> {
         Err(no_ledgers())
     }
@@ -213,7 +225,7 @@ pub trait LedgerRows {
         Err(no_ledgers())
     }
 
-    /// Releases what a flow has.
+    /// Releases what a flow has. Asked only for flows that [`crate::Backlog::holds`] knows.
     fn release_flow(&mut self, flow: FlowRow) -> Result<(), Fault> {
         Ok(())
     }

@@ -28,6 +28,14 @@ pub(crate) fn apply<R: LedgerRows>(
 ) -> Result<Option<LedgerReceipt>, Failed> {
     match op {
         LedgerOp::Record(recording) => record(rows, identity, recording).map(LedgerReceipt::Recorded).map(Some),
+        LedgerOp::Settle { id, settlement } => {
+            rows.set_settlement(identity, id, *settlement)?;
+            Ok(None)
+        }
+        LedgerOp::Outcome(id) => {
+            let decided = rows.outcomes(identity, &BTreeSet::from([*id]))?;
+            Ok(Some(LedgerReceipt::Outcome(decided.get(id).copied())))
+        }
         LedgerOp::Claim(claim) => {
             let selected = selecting::claim(rows, identity, claim)?;
             Ok(Some(LedgerReceipt::Claimed(selected)))
@@ -82,6 +90,7 @@ fn record<R: LedgerRows>(rows: &mut R, identity: IdentityRow, recording: &Record
         id: &recording.id,
         status: row.status,
         signatures: &signatures,
+        settlement: recording.settlement.filter(|_| row.status == TransactionStatus::InFlight),
         recorded: recording.at,
         kind: recording.kind,
         body: &recording.body,

@@ -39,7 +39,9 @@ pub(super) fn apply<R: Rows>(rows: &mut R, identity: IdentityRow, op: &FlowOp) -
             }
             let end = End { state: *state, finished: *finished, keep: keep.as_ref() };
             done(rows.end_flow(identity, *flow, &end)?, Conflict::FlowNotLive(*flow))?;
-            rows.release_flow(*flow)?;
+            if rows.backlog().released(*flow) {
+                rows.release_flow(*flow)?;
+            }
             // Its row is gone, and with it what was noted there.
             rows.backlog().looked(*flow);
             Ok(())

@@ -104,6 +104,7 @@ fn write_unit<R: Rows>(rows: &mut R, unit: &CommitUnit) -> Result<Receipt, Faile
             Op::Message(op) => messages::apply(rows, author.identity, index, op, &mut receipt)?,
             Op::Client(op) => clients::apply(rows, author.identity, op)?,
             Op::Identity(op) => identities::apply(rows, author.identity, op)?,
+            Op::Ledger(_) if !rows.keeps_ledgers() => return Err(Failure::Unit(StoreError::NoLedgers)),
             Op::Ledger(op) => {
                 let answer = crate::ledger::rules::apply(rows, author.identity, op)?;
                 receipt.ledger.extend(answer.map(|answer| (index, answer)));

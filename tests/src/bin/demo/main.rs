@@ -1,7 +1,10 @@
 //! `make demo`: what a maxhost does, on a network of its own, checked step by step.
 //!
 //! A development network, a host, flows started through gRPC; then the host is killed while they run, started again,
-//! and the same flows finish. Ends with exit code 0 only if all of that was seen to be true.
+//! and the same flows finish. The same with money: issued, paid, traded, and paid while the host is killed. Ends with exit
+//! code 0 only if all of that was seen to be true.
+
+mod money;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -97,7 +100,9 @@ async fn demo() -> Outcome<()> {
     expect("the heartbeat", &beats, &json!({"beats": BEATS}))?;
     say(&format!("   The same flows went on where they were and finished: {rounds}, {beats}."));
 
-    say("7. The host stops in order.");
+    money::demo(&mut host, &client, &target, &folder).await?;
+
+    say("12. The host stops in order.");
     let took = host.stop()?;
     say(&format!("   After {} ms, without a trace of being there.", took.as_millis()));
     if folder.join("data/endpoint").exists() {
@@ -214,9 +219,9 @@ fn client(folder: &Path) -> Client {
     Client::new(Arc::new(source), Duration::from_secs(30))
 }
 
-fn start(flow: &str, arguments: &Value, client_id: Option<String>) -> FollowFrom {
+fn start(identity: &str, flow: &str, arguments: &Value, client_id: Option<String>) -> FollowFrom {
     FollowFrom::Start(pb::StartFlowRequest {
-        identity: "Alice".to_owned(),
+        identity: identity.to_owned(),
         flow: flow.to_owned(),
         arguments: Some(pb::start_flow_request::Arguments::Json(arguments.to_string())),
         client_id,
@@ -229,9 +234,14 @@ fn patience() -> FollowOptions {
     FollowOptions { deadline, patience: Duration::from_secs(120) }
 }
 
-/// Runs a flow to its end.
+/// Runs a flow of Alice to its end.
 async fn run(client: &Client, flow: &str, arguments: Value) -> Outcome<Value> {
-    result(client.follow(start(flow, &arguments, None), patience(), |_| {}).await?)
+    run_of(client, "Alice", flow, arguments).await
+}
+
+/// Runs a flow to its end.
+async fn run_of(client: &Client, identity: &str, flow: &str, arguments: Value) -> Outcome<Value> {
+    result(client.follow(start(identity, flow, &arguments, None), patience(), |_| {}).await?)
 }
 
 /// Starts a flow and follows it, over restarts of the host. The counter shows the last progress that was seen.
@@ -240,7 +250,7 @@ fn follow(client: &Client, flow: &'static str, arguments: Value) -> (JoinHandle<
     let (client, counter) = (client.clone(), Arc::clone(&seen));
     let task = tokio::spawn(async move {
         let mut broken = None;
-        let from = start(flow, &arguments, Some(format!("demo-{flow}")));
+        let from = start("Alice", flow, &arguments, Some(format!("demo-{flow}")));
         let ended = client.follow(from, patience(), |observation| {
             if let Observation::Event { event: Event::Progress(label), cursor } = observation {
                 // A client that attaches again behind its cursor is told nothing twice.

@@ -1,0 +1,138 @@
+//! Cash: the issuer makes it, owners pass it on, the issuer takes it back.
+
+use cash_contract::{Cash, Command};
+use cash_wallet::{PartyName, command, find, in_cash, is, notary, on_ledger, pay_from, quantity, spend};
+use maxhost_contract::State;
+use maxhost_sdk::ledger::{AmountOf, Draft, Transaction, our_key, select};
+use maxhost_sdk::prelude::*;
+
+/// Cash that is to be made.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Issue {
+    /// How much, in the smallest unit of the currency.
+    pub quantity: i64,
+    /// Three capital letters.
+    pub currency: String,
+    /// Who keeps it; the network's first notary if nobody is named.
+    #[serde(default)]
+    pub notary: Option<PartyName>,
+    /// Who gets it; the issuer if nobody is named.
+    #[serde(default)]
+    pub to: Option<PartyName>,
+}
+
+/// A payment.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Pay {
+    /// Who is paid.
+    pub to: PartyName,
+    /// How much, in the smallest unit of the currency.
+    pub quantity: i64,
+    /// Three capital letters.
+    pub currency: String,
+    /// Whether the payee's name stays off the ledger.
+    #[serde(default)]
+    pub anonymous: bool,
+}
+
+/// Cash that is to be taken back.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Exit {
+    /// How much, in the smallest unit of the currency.
+    pub quantity: i64,
+    /// Three capital letters.
+    pub currency: String,
+}
+
+/// The transaction that did it.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Done {
+    /// Its id.
+    pub tx: String,
+}
+
+impl Done {
+    fn of(transaction: &Transaction) -> Done {
+        Done { tx: transaction.id().to_owned() }
+    }
+}
+
+/// Makes cash that this identity owes.
+#[flow(startable)]
+fn issue(input: Issue) -> Result<Done> {
+    let quantity = quantity(input.quantity)?;
+    let us = our_identity();
+    let to = match &input.to {
+        Some(name) => find(name)?,
+        None => us.clone(),
+    };
+    let notary = notary(input.notary.as_ref())?;
+    let cash = Cash { owner: on_ledger(&to)?.into(), quantity, currency: input.currency, issuer: on_ledger(&us)? };
+    let made = Draft::new(&notary).output(Cash::CONTRACT, Cash::NAME, &cash)?;
+    let made = command(made, &Command::Issue, [our_key()])?.sign()?;
+    let sessions = if to == us { Vec::new() } else { vec![initiate(&to)?] };
+    Ok(Done::of(&made.finalise(&sessions)?))
+}
+
+/// Takes cash that somebody made for this identity.
+#[flow(responds_to = "issue")]
+fn accept_issue(session: Session) -> Result<()> {
+    session.receive_finality().map(drop)
+}
+
+/// Pays somebody out of what this identity has, and keeps the change.
+#[flow(startable)]
+fn pay(input: Pay) -> Result<Done> {
+    let quantity = quantity(input.quantity)?;
+    let (us, to) = (our_identity(), find(&input.to)?);
+    ensure!(
+        !input.anonymous,
+        FlowException::new("the payee's name cannot be kept off the ledger yet").of_type("cash/anonymous-unavailable")
+    );
+    ensure!(to != us, FlowException::new("nobody pays himself").of_type("cash/to-oneself"));
+    progress!("selecting");
+    let spent = spend(&input.currency, quantity)?;
+    progress!("signing");
+    let draft = pay_from(Draft::spending(&spent), &spent, &on_ledger(&to)?.into(), quantity)?;
+    let signed = draft.sign()?;
+    progress!("finalising");
+    let session = initiate(&to)?;
+    Ok(Done::of(&signed.finalise(&[session])?))
+}
+
+/// Takes a payment.
+#[flow(responds_to = "pay")]
+fn accept_payment(session: Session) -> Result<()> {
+    session.receive_finality().map(drop)
+}
+
+/// Takes back cash that this identity has made and has.
+#[flow(startable)]
+fn exit(input: Exit) -> Result<Done> {
+    let quantity = quantity(input.quantity)?;
+    let us = our_identity();
+    let wanted = AmountOf::new("cash/Cash", &input.currency, quantity);
+    let spent = match select::<Cash>(&wanted.clone().issued_by(&us)) {
+        Ok(spent) => spent,
+        // Whether there would be enough of others' money decides what is wrong.
+        Err(error) if is(&error, "vault/insufficient") && select::<Cash>(&wanted).is_ok() => {
+            bail!(FlowException::new("only its issuer takes cash back").of_type("cash/not-issuer"));
+        }
+        Err(error) => return Err(in_cash(error)),
+    };
+    let have: u64 = spent.iter().map(|state| state.state.quantity).sum();
+    let mut draft = Draft::spending(&spent);
+    if have > quantity {
+        let change = Cash {
+            owner: on_ledger(&us)?.into(),
+            quantity: have - quantity,
+            currency: input.currency.clone(),
+            issuer: on_ledger(&us)?,
+        };
+        draft = draft.output(Cash::CONTRACT, Cash::NAME, &change)?;
+    }
+    let signed = command(draft, &Command::Exit { quantity }, [our_key()])?.sign()?;
+    Ok(Done::of(&signed.finalise(&[] as &[Session])?))
+}
+
+cordapp! { flows: [issue, accept_issue, pay, accept_payment, exit] }

@@ -1,0 +1,168 @@
+//! What flows do with cash: selecting it, paying out of it, and naming parties as states do. For any CorDapp that pays.
+
+use cash_contract::{Cash, Command};
+use maxhost_contract::{AnyParty, CommandSet, HasKey, Party as LedgerParty, RawTransaction, State};
+use maxhost_sdk::ledger::{AmountOf, Draft, StateAndRef, Transaction, key_of, notaries, our_key, select};
+use maxhost_sdk::prelude::*;
+
+/// The most that one amount of cash can be: 63 bits.
+const MAX_QUANTITY: u64 = i64::MAX as u64;
+/// So long a payment waits for money that other flows hold, milliseconds.
+const PATIENCE_MS: u64 = 5_000;
+
+/// An exception of this type.
+pub fn thrown(kind: &str, message: &str) -> Error {
+    FlowException::new(message).of_type(kind).into()
+}
+
+/// Whether an error is an exception of this type.
+#[must_use]
+pub fn is(error: &Error, kind: &str) -> bool {
+    error.flow_exception().is_some_and(|thrown| thrown.is(kind))
+}
+
+/// An amount as a client gives it.
+///
+/// # Errors
+/// `cash/quantity-invalid` unless it is above zero.
+pub fn quantity(quantity: i64) -> Result<u64> {
+    match u64::try_from(quantity) {
+        Ok(quantity) if quantity > 0 && quantity <= MAX_QUANTITY => Ok(quantity),
+        _ => Err(thrown("cash/quantity-invalid", "an amount of cash is above zero")),
+    }
+}
+
+/// A party as a client names it: by its X.500 name, or a part that fits exactly one party of the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct PartyName(pub String);
+
+/// The party of a name, or of a part that fits exactly one.
+///
+/// # Errors
+/// `cash/party-unknown`, `cash/party-ambiguous`.
+pub fn find(PartyName(wanted): &PartyName) -> Result<Party> {
+    if let Ok(Some(found)) = party(wanted) {
+        return Ok(found);
+    }
+    let mut fits = parties(wanted, false)?;
+    match (fits.pop(), fits.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (None, _) => Err(thrown("cash/party-unknown", &format!("no party of the network fits '{wanted}'"))),
+        (Some(_), false) => Err(thrown("cash/party-ambiguous", &format!("several parties fit '{wanted}'"))),
+    }
+}
+
+/// The notary that is named, or the network's first.
+///
+/// # Errors
+/// `cash/no-notary` if the network has none.
+pub fn notary(named: Option<&PartyName>) -> Result<Party> {
+    match named {
+        Some(notary) => find(notary),
+        None => notaries().into_iter().next().ok_or_else(|| thrown("cash/no-notary", "the network has no notary")),
+    }
+}
+
+/// A party as states name it.
+///
+/// # Errors
+/// The network has no such party.
+pub fn on_ledger(party: &Party) -> Result<LedgerParty> {
+    Ok(LedgerParty { name: party.name().to_owned(), owning_key: key_of(party)?.into() })
+}
+
+/// What a transaction that a peer proposes says, after it is clear that this identity signs for nothing but this contract:
+/// whoever signs without a look signs its own money away.
+///
+/// # Errors
+/// `cash/unexpected-proposal` if another contract's command asks for the own signature.
+pub fn proposal_for(contract: &str, proposed: &Transaction) -> Result<RawTransaction> {
+    let raw: RawTransaction =
+        maxhost_contract::decode(proposed.view()).map_err(|error| Error::unexpected(error.to_string()))?;
+    let us = our_key();
+    let foreign = raw.commands.iter().find(|command| {
+        command.command.contract.name != contract && command.signers.iter().any(|signer| signer.spki() == us)
+    });
+    match foreign {
+        None => Ok(raw),
+        Some(command) => {
+            let text = format!("a signature is asked for a command of '{}'", command.command.contract.name);
+            Err(thrown("cash/unexpected-proposal", &text))
+        }
+    }
+}
+
+/// How much cash of a currency a transaction gives to this identity.
+///
+/// # Errors
+/// Its data cannot be read.
+pub fn paid_to_us(raw: &RawTransaction, currency: &str) -> Result<u64> {
+    let (us, mut sum) = (our_key(), 0_u64);
+    for output in raw.outputs.iter().filter(|output| output.contract.name == Cash::CONTRACT) {
+        let cash: Cash =
+            maxhost_contract::decode(&output.data).map_err(|error| Error::unexpected(error.to_string()))?;
+        if cash.owner.key().spki() == us && cash.currency == currency {
+            sum = sum.saturating_add(cash.quantity);
+        }
+    }
+    Ok(sum)
+}
+
+/// What the vault says of too little, in the words of cash.
+#[must_use]
+pub fn in_cash(error: Error) -> Error {
+    let kind = match error.flow_exception().and_then(FlowException::exception_type) {
+        Some("vault/insufficient") => "cash/insufficient",
+        Some("vault/locked" | "vault/timed-out") => "cash/locked",
+        _ => return error,
+    };
+    thrown(kind, &error.to_string())
+}
+
+/// Selects and locks cash of a currency. While other flows hold too much of it, waits up to [`PATIENCE_MS`].
+///
+/// # Errors
+/// `cash/insufficient`, `cash/locked`.
+pub fn spend(currency: &str, quantity: u64) -> Result<Vec<StateAndRef<Cash>>> {
+    select(&AmountOf::new("cash/Cash", currency, quantity).waiting(PATIENCE_MS)).map_err(in_cash)
+}
+
+/// Adds a command of cash to a draft.
+///
+/// # Errors
+/// It has no encoding, which is a defect.
+pub fn command(draft: Draft, command: &Command, signers: impl IntoIterator<Item = Vec<u8>>) -> Result<Draft> {
+    let value = command.encode().map_err(|error| Error::unexpected(error.to_string()))?;
+    Ok(draft.command(Cash::CONTRACT, command.name(), value, signers))
+}
+
+/// Adds to a draft that consumes this cash what a payment makes: for each issuer so much to the payee, and what is left to
+/// whoever paid.
+///
+/// # Errors
+/// As [`command`].
+pub fn pay_from(mut draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Result<Draft> {
+    let mut left = quantity;
+    let mut issuers: Vec<&LedgerParty> = Vec::new();
+    for cash in spent.iter().map(|state| &state.state) {
+        if !issuers.contains(&&cash.issuer) {
+            issuers.push(&cash.issuer);
+        }
+    }
+    for issuer in issuers {
+        let own: Vec<&Cash> = spent.iter().map(|state| &state.state).filter(|cash| cash.issuer == *issuer).collect();
+        let have: u64 = own.iter().map(|cash| cash.quantity).sum();
+        let paid = have.min(left);
+        left -= paid;
+        let Some(one) = own.first() else { continue };
+        for (owner, quantity) in [(to, paid), (&one.owner, have - paid)] {
+            if quantity > 0 {
+                let cash = Cash { owner: owner.clone(), quantity, ..(*one).clone() };
+                draft = draft.output(Cash::CONTRACT, Cash::NAME, &cash)?;
+            }
+        }
+    }
+    let signers: Vec<Vec<u8>> = spent.iter().map(|state| state.state.owner.key().spki().to_vec()).collect();
+    command(draft, &Command::Move, signers)
+}

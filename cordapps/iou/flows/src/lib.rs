@@ -1,0 +1,183 @@
+//! A debt: agreed on by borrower and lender, passed on by the lender, settled in cash by the borrower.
+
+use cash_wallet::{PartyName, find, notary, on_ledger, pay_from, proposal_for, quantity, spend, thrown};
+use iou_contract::{Command, Iou};
+use maxhost_contract::{CommandSet, HasKey, LinearId, State};
+use maxhost_sdk::ledger::{Draft, Query, StateAndRef, Transaction, our_key, text};
+use maxhost_sdk::prelude::*;
+
+/// A debt of this identity that is to be made.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Issue {
+    /// Who lends.
+    pub lender: PartyName,
+    /// How much, in the smallest unit of the currency.
+    pub quantity: i64,
+    /// Three capital letters.
+    pub currency: String,
+    /// When all of it should be paid back: RFC 3339.
+    #[serde(default)]
+    pub due: Option<String>,
+}
+
+/// A claim of this identity that is to be passed on.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Transfer {
+    /// The debt.
+    pub id: String,
+    /// Who gets the claim.
+    pub to: PartyName,
+}
+
+/// A debt of this identity that is to be paid back, or a part of it.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Settle {
+    /// The debt.
+    pub id: String,
+    /// How much, in the smallest unit of the currency.
+    pub quantity: i64,
+}
+
+/// The transaction that did it, and the debt.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Done {
+    /// Id of the transaction.
+    pub tx: String,
+    /// Id of the debt.
+    pub id: String,
+}
+
+impl Done {
+    fn of(transaction: &Transaction, iou: &Iou) -> Done {
+        Done { tx: transaction.id().to_owned(), id: iou.id.to_string() }
+    }
+}
+
+/// What the other side is asked for.
+#[derive(Serialize, Deserialize)]
+enum Asked {
+    /// To sign, and to record.
+    Sign,
+    /// To record.
+    Record,
+}
+
+/// Borrows: the lender signs too.
+#[flow(startable)]
+fn issue(input: Issue) -> Result<Done> {
+    let (us, lender) = (our_identity(), find(&input.lender)?);
+    ensure!(lender != us, FlowException::new("nobody owes to himself").of_type("iou/to-oneself"));
+    let due = match &input.due {
+        Some(due) => Some(due.parse().map_err(|_| thrown("iou/due-invalid", "a time is written as in RFC 3339"))?),
+        None => None,
+    };
+    let mut random_id = [0; 16];
+    random_id.copy_from_slice(&random(16)?);
+    let iou = Iou {
+        id: LinearId::from_random(random_id),
+        lender: on_ledger(&lender)?,
+        borrower: on_ledger(&us)?,
+        quantity: quantity(input.quantity)?,
+        currency: input.currency,
+        paid: 0,
+        due,
+    };
+    let draft = Draft::new(&notary(None)?).output(Iou::CONTRACT, Iou::NAME, &iou)?;
+    let signed = command(draft, &Command::Issue, [&iou.lender, &iou.borrower])?.sign()?;
+    let session = initiate(&lender)?;
+    session.send(&Asked::Sign)?;
+    let sessions = [session];
+    Ok(Done::of(&signed.collect(&sessions)?.finalise(&sessions)?, &iou))
+}
+
+/// Passes a claim on: whoever gets it signs too, and the borrower learns of it.
+#[flow(startable)]
+fn transfer(input: Transfer) -> Result<Done> {
+    let (us, to) = (our_identity(), find(&input.to)?);
+    let old = of_id(&input.id)?;
+    ensure!(
+        old.state.lender.name == us.name(),
+        FlowException::new("only the lender passes a claim on").of_type("iou/not-lender")
+    );
+    let new = Iou { lender: on_ledger(&to)?, ..old.state.clone() };
+    let draft = Draft::spending(std::slice::from_ref(&old)).output(Iou::CONTRACT, Iou::NAME, &new)?;
+    let signed = command(draft, &Command::Transfer, [&old.state.lender, &new.lender])?.sign()?;
+    let to_sign = initiate(&to)?;
+    to_sign.send(&Asked::Sign)?;
+    let signed = signed.collect(&[to_sign])?;
+    let borrower = initiate(&Party::from_name(new.borrower.name.as_str()))?;
+    borrower.send(&Asked::Record)?;
+    Ok(Done::of(&signed.finalise(&[to_sign, borrower])?, &new))
+}
+
+/// Pays back, in cash: the debt and the cash change in one transaction, which the lender signs too.
+#[flow(startable)]
+fn settle(input: Settle) -> Result<Done> {
+    let (us, paid) = (our_identity(), quantity(input.quantity)?);
+    let old = of_id(&input.id)?;
+    ensure!(
+        old.state.borrower.name == us.name(),
+        FlowException::new("only the borrower pays a debt back").of_type("iou/not-borrower")
+    );
+    let owed = old.state.quantity - old.state.paid;
+    ensure!(paid <= owed, FlowException::new(format!("{owed} are owed")).of_type("iou/over-paid"));
+    let cash = spend(&old.state.currency, paid)?;
+    let lender = old.state.lender.clone();
+    let mut draft = Draft::spending(std::slice::from_ref(&old)).inputs(&cash);
+    if paid < owed {
+        let new = Iou { paid: old.state.paid + paid, ..old.state.clone() };
+        draft = draft.output(Iou::CONTRACT, Iou::NAME, &new)?;
+    }
+    let draft = pay_from(draft, &cash, &(&lender).into(), paid)?;
+    let settling = Command::Settle { quantity: paid };
+    let signed = command(draft, &settling, [&old.state.borrower, &old.state.lender])?.sign()?;
+    let session = initiate(&Party::from_name(lender.name.as_str()))?;
+    session.send(&Asked::Sign)?;
+    let sessions = [session];
+    Ok(Done::of(&signed.collect(&sessions)?.finalise(&sessions)?, &old.state))
+}
+
+/// Agrees to lend.
+#[flow(responds_to = "issue")]
+fn accept_issue(session: Session) -> Result<()> {
+    take_part(session)
+}
+
+/// Takes a claim, or learns that it has gone to another.
+#[flow(responds_to = "transfer")]
+fn accept_transfer(session: Session) -> Result<()> {
+    take_part(session)
+}
+
+/// Is paid back.
+#[flow(responds_to = "settle")]
+fn accept_settlement(session: Session) -> Result<()> {
+    take_part(session)
+}
+
+/// Signs for what the contract of debts has judged, and for nothing else.
+fn take_part(session: Session) -> Result<()> {
+    if let Asked::Sign = session.receive::<Asked>()? {
+        let proposed = session.receive_to_sign()?;
+        proposal_for(Iou::CONTRACT, &proposed)?;
+        session.sign(&proposed)?;
+    }
+    session.receive_finality().map(drop)
+}
+
+fn of_id(id: &str) -> Result<StateAndRef<Iou>> {
+    let mut found = Query::of("iou/Iou").filter(format!("id = {}", text(id))).find::<Iou>()?;
+    found.pop().ok_or_else(|| thrown("iou/not-found", &format!("there is no open debt with the id '{id}'")))
+}
+
+fn command<'a>(
+    draft: Draft,
+    command: &Command,
+    signers: impl IntoIterator<Item = &'a maxhost_contract::Party>,
+) -> Result<Draft> {
+    let value = command.encode().map_err(|error| Error::unexpected(error.to_string()))?;
+    let keys: Vec<Vec<u8>> = signers.into_iter().map(|party| party.key().spki().to_vec()).chain([our_key()]).collect();
+    Ok(draft.command(Iou::CONTRACT, command.name(), value, keys))
+}
+
+cordapp! { flows: [issue, accept_issue, transfer, accept_transfer, settle, accept_settlement] }

@@ -1,0 +1,121 @@
+//! Delivery versus payment: an asset against cash, in one transaction.
+
+use cash_wallet::{PartyName, find, notary, on_ledger, paid_to_us, pay_from, proposal_for, quantity, spend, thrown};
+use maxhost_contract::{CommandSet, HasKey, LinearId, State};
+use maxhost_sdk::ledger::{Draft, Query, StateAndRef, our_key, text};
+use maxhost_sdk::prelude::*;
+use trade_contract::{Asset, Command};
+
+/// The type of an asset's state. The trait says so, because the struct has a field of that name.
+const STATE: &str = <Asset as State>::NAME;
+
+/// An asset that is to be made.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Issue {
+    /// What people call it, for example `bond-1`.
+    pub asset: String,
+}
+
+/// An asset that is to be sold.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Sell {
+    /// Who buys.
+    pub buyer: PartyName,
+    /// Which asset.
+    pub asset: String,
+    /// For how much, in the smallest unit of the currency.
+    pub price: i64,
+    /// Three capital letters.
+    pub currency: String,
+}
+
+/// The transaction that made an asset, and its id.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Made {
+    /// Id of the transaction.
+    pub tx: String,
+    /// Id of the asset.
+    pub id: String,
+}
+
+/// The transaction that did it.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Done {
+    /// Its id.
+    pub tx: String,
+}
+
+/// What a buyer is offered.
+#[derive(Serialize, Deserialize)]
+struct Offer {
+    asset: String,
+    price: u64,
+    currency: String,
+}
+
+/// Makes an asset that this identity stands behind, and has.
+#[flow(startable)]
+fn issue(input: Issue) -> Result<Made> {
+    let us = our_identity();
+    let mut random_id = [0; 16];
+    random_id.copy_from_slice(&random(16)?);
+    let asset = Asset {
+        id: LinearId::from_random(random_id),
+        name: input.asset,
+        owner: on_ledger(&us)?.into(),
+        issuer: on_ledger(&us)?,
+    };
+    let draft = Draft::new(&notary(None)?).output(Asset::CONTRACT, STATE, &asset)?;
+    let made = command(draft, &Command::Issue, [our_key()])?.sign()?.finalise(&[] as &[Session])?;
+    Ok(Made { tx: made.id().to_owned(), id: asset.id.to_string() })
+}
+
+/// Sells an asset: the buyer builds the one transaction that moves asset and cash, and both sign it.
+#[flow(startable)]
+fn sell(input: Sell) -> Result<Done> {
+    let (us, buyer) = (our_identity(), find(&input.buyer)?);
+    ensure!(buyer != us, FlowException::new("nobody sells to himself").of_type("trade/to-oneself"));
+    let price = quantity(input.price)?;
+    let asset = own(&input.asset)?;
+    let session = initiate(&buyer)?;
+    let offer = Offer { asset: asset.state.name.clone(), price, currency: input.currency };
+    session.send(&offer)?;
+    session.send_states(std::slice::from_ref(&asset))?;
+    let proposed = session.receive_to_sign()?;
+    let raw = proposal_for(Asset::CONTRACT, &proposed)?;
+    let paid = paid_to_us(&raw, &offer.currency)?;
+    ensure!(paid == price, FlowException::new(format!("{paid} are offered, not {price}")).of_type("trade/price"));
+    session.sign(&proposed)?;
+    let sold = session.receive_finality_of(proposed.id())?;
+    Ok(Done { tx: sold.id().to_owned() })
+}
+
+/// Buys what is offered, if there is enough cash.
+#[flow(responds_to = "sell")]
+fn buy(session: Session) -> Result<()> {
+    let offer: Offer = session.receive()?;
+    let Some(asset) = session.receive_states::<Asset>()?.pop() else { bail!("nothing was offered") };
+    ensure!(asset.state.name == offer.asset, "another asset came than was offered");
+    let us = on_ledger(&our_identity())?;
+    let cash = spend(&offer.currency, offer.price)?;
+    let seller = asset.state.owner.clone();
+    let draft = Draft::spending(std::slice::from_ref(&asset)).inputs(&cash);
+    let bought = Asset { owner: us.into(), ..asset.state.clone() };
+    let draft = draft.output(Asset::CONTRACT, STATE, &bought)?;
+    let draft = command(draft, &Command::Move, [seller.key().spki().to_vec()])?;
+    let signed = pay_from(draft, &cash, &seller, offer.price)?.sign()?;
+    let sessions = [session];
+    signed.collect(&sessions)?.finalise(&sessions).map(drop)
+}
+
+fn own(name: &str) -> Result<StateAndRef<Asset>> {
+    let mut found = Query::of("trade/Asset").filter(format!("name = {}", text(name))).find::<Asset>()?;
+    found.pop().ok_or_else(|| thrown("trade/not-found", &format!("there is no asset '{name}' here")))
+}
+
+fn command(draft: Draft, command: &Command, signers: impl IntoIterator<Item = Vec<u8>>) -> Result<Draft> {
+    let value = command.encode().map_err(|error| Error::unexpected(error.to_string()))?;
+    Ok(draft.command(Asset::CONTRACT, command.name(), value, signers))
+}
+
+cordapp! { flows: [issue, sell, buy] }

@@ -1,0 +1,206 @@
+//! From an author's draft to a transaction with the identity's signature.
+
+use maxhost_ledger::time::{TimeWindow, Timestamp};
+use maxhost_ledger::tx::builder::{BuildWith, OutputDraft, TransactionBuilder};
+use maxhost_ledger::tx::{CommandValue, ContractAttachment, ContractId, Data, Name, Salt, StateAndRef, StateRef};
+use maxhost_ledger::{Refused, Result as LedgerResult, Rule};
+use maxhost_model::{FlowError, Party, PublicKey, X500Name};
+use maxhost_sandbox::{CallResult, DraftCommand, DraftOutput, TransactionDraft};
+
+use super::environment::LedgerEnvironment;
+use super::protocol::Encoded;
+use super::refusal;
+use super::transactions::{Fresh, Signed, given};
+use crate::calls::FlowCalls;
+use crate::trouble::Trouble;
+
+/// How long after it was built a transaction may be notarised, unless its author says otherwise. Decided at the notary.
+const UNTIL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+/// Bytes of a salt.
+const SALT: usize = 32;
+
+impl FlowCalls {
+    /// Builds a transaction, verifies it and signs it.
+    pub(crate) async fn build(&mut self, draft: TransactionDraft) -> CallResult<Signed> {
+        let salt = self.machine.random(SALT);
+        let environment = self.environment();
+        let until = Timestamp::from_nanos(self.machine.now()).plus(UNTIL);
+        let built: Encoded = self
+            .step("build", async move {
+                let signed = match built(&environment, &draft, salt, until).await? {
+                    Ok(signed) => signed,
+                    Err(error) => return Ok(Err(error)),
+                };
+                if let Err(refused) = environment.judge_contents(&signed.wire, &Fresh::new()).await? {
+                    return Ok(Err(refusal::refused(&refused)));
+                }
+                let bytes = signed.encode().map_err(|refused| refusal::refused(&refused));
+                Ok(bytes.map(|bytes| (Encoded(bytes), Vec::new())))
+            })
+            .await?;
+        Ok(given(&built.0)?)
+    }
+}
+
+async fn built(
+    environment: &LedgerEnvironment,
+    draft: &TransactionDraft,
+    salt: Vec<u8>,
+    until: Timestamp,
+) -> Result<Result<Signed, FlowError>, Trouble> {
+    let (inputs, references) =
+        match (known(environment, &draft.inputs).await?, known(environment, &draft.references).await?) {
+            (Ok(inputs), Ok(references)) => (inputs, references),
+            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
+        };
+    let rules = environment.current_rules()?;
+    let installed = environment.services.contracts.installed();
+    let drafted = Drafted { environment, installed: &installed, inputs: &inputs };
+    let built = drafted.builder(draft, &references, until).and_then(|builder| {
+        let with = BuildWith {
+            network: environment.network(),
+            parameters: environment.parameters(),
+            rules: &rules,
+            installed: &installed,
+        };
+        let salt = Salt::new(salt).map_err(|refused| refusal::refused(&refused))?;
+        let wire = builder.build(with, &(), salt).map_err(|refused| refusal::refused(&refused))?;
+        environment.sign_new(wire).map_err(|refused| refusal::refused(&refused))
+    });
+    Ok(built)
+}
+
+async fn known(
+    environment: &LedgerEnvironment,
+    references: &[String],
+) -> Result<Result<Vec<StateAndRef>, FlowError>, Trouble> {
+    let mut states = Vec::with_capacity(references.len());
+    for text in references {
+        let reference: StateRef = match text.parse() {
+            Ok(reference) => reference,
+            Err(refused) => return Ok(Err(refusal::refused(&refused))),
+        };
+        match environment.state(&reference, &Fresh::new()).await? {
+            Some(state) => states.push(state),
+            None => {
+                let refused = Refused::new(Rule::StateUnknown, format!("the state {reference} is not known"));
+                return Ok(Err(refusal::refused(&refused.detail("state", reference))));
+            }
+        }
+    }
+    Ok(Ok(states))
+}
+
+/// A draft with what it needs to become a builder.
+struct Drafted<'a> {
+    environment: &'a LedgerEnvironment,
+    installed: &'a [ContractAttachment],
+    inputs: &'a [StateAndRef],
+}
+
+type Built<T> = Result<T, FlowError>;
+
+fn or_refused<T>(result: LedgerResult<T>) -> Built<T> {
+    result.map_err(|refused| refusal::refused(&refused))
+}
+
+impl Drafted<'_> {
+    fn builder(
+        &self,
+        draft: &TransactionDraft,
+        references: &[StateAndRef],
+        until: Timestamp,
+    ) -> Built<TransactionBuilder> {
+        let notary = match &draft.notary {
+            Some(name) => Some(self.notary(name)?),
+            None => None,
+        };
+        let mut builder = TransactionBuilder::new(notary);
+        for input in self.inputs {
+            or_refused(builder.input(input.clone()))?;
+        }
+        for reference in references {
+            or_refused(builder.reference(reference.clone()))?;
+        }
+        for output in &draft.outputs {
+            let output = self.output(output)?;
+            or_refused(builder.output(output))?;
+        }
+        for command in &draft.commands {
+            let (value, signers) = self.command(command)?;
+            or_refused(builder.command(value, signers))?;
+        }
+        let window = match (draft.from, draft.until) {
+            (Some(from), Some(until)) => {
+                Some(or_refused(TimeWindow::between(Timestamp::from_nanos(from), Timestamp::from_nanos(until)))?)
+            }
+            (Some(from), None) => Some(TimeWindow::from_only(Timestamp::from_nanos(from))),
+            (None, Some(until)) => Some(TimeWindow::until_only(Timestamp::from_nanos(until))),
+            // What consumes nothing needs no notary, so it gets no window either.
+            (None, None) if self.inputs.is_empty() && references.is_empty() => None,
+            (None, None) => Some(TimeWindow::until_only(until)),
+        };
+        if let Some(window) = window {
+            or_refused(builder.time_window(window))?;
+        }
+        Ok(builder)
+    }
+
+    fn notary(&self, name: &str) -> Built<Party> {
+        let parsed = X500Name::parse(name).map_err(|error| refusal::argument(error.to_string()))?;
+        let notary = self.environment.notaries().into_iter().find(|notary| notary.name == parsed);
+        notary.ok_or_else(|| {
+            let message = format!("{name} is no notary of the network");
+            refusal::refused(&Refused::new(Rule::NotaryUntrusted, message))
+        })
+    }
+
+    /// The contract of a name: that of an input, else that of the newest installed code.
+    fn contract(&self, name: &str) -> Built<ContractId> {
+        let of_inputs = self.inputs.iter().map(|input| &input.state.contract);
+        if let Some(contract) = of_inputs.into_iter().find(|contract| contract.name.as_str() == name) {
+            return Ok(contract.clone());
+        }
+        let holding = self.installed.iter().filter(|attachment| attachment.contracts.contains(name));
+        let newest = holding.max_by_key(|attachment| (attachment.version, attachment.id)).ok_or_else(|| {
+            let message = format!("no installed attachment holds a contract '{name}'");
+            refusal::refused(&Refused::new(Rule::AttachmentMissing, message).detail("contract", name))
+        })?;
+        Ok(ContractId { publisher: newest.signers.first().cloned(), name: or_refused(Name::new(name))? })
+    }
+
+    fn output(&self, output: &DraftOutput) -> Built<OutputDraft> {
+        let contract = self.contract(&output.contract)?;
+        let schema = self.environment.services.contracts.schema(&contract, &output.type_name).ok_or_else(|| {
+            let message = format!("the contract '{}' has no type '{}'", output.contract, output.type_name);
+            refusal::argument(message)
+        })?;
+        let notary = match &output.notary {
+            Some(name) => Some(self.notary(name)?),
+            None => None,
+        };
+        Ok(OutputDraft {
+            contract,
+            type_name: or_refused(Name::new(output.type_name.as_str()))?,
+            schema,
+            data: or_refused(Data::from_bytes(output.data.clone()))?,
+            notary,
+            encumbrance: output.encumbrance,
+            constraint: None,
+            pointers: Vec::new(),
+        })
+    }
+
+    fn command(&self, command: &DraftCommand) -> Built<(CommandValue, Vec<PublicKey>)> {
+        let value = CommandValue {
+            contract: self.contract(&command.contract)?,
+            name: or_refused(Name::new(command.name.as_str()))?,
+            value: or_refused(Data::from_bytes(command.value.clone()))?,
+        };
+        let key = |spki: &Vec<u8>| {
+            PublicKey::from_spki(spki).map_err(|error| refusal::argument(format!("a signer's key: {error}")))
+        };
+        let signers = command.signers.iter().map(key).collect::<Built<Vec<PublicKey>>>()?;
+        Ok((value, signers))
+    }
+}

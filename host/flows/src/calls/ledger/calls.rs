@@ -1,0 +1,78 @@
+//! The calls of guests to the ledger of their identity.
+
+use maxhost_model::SecureHash;
+use maxhost_sandbox::{CallResult, GuestParty, LedgerAnswer, LedgerCall};
+
+use super::refusal;
+use super::transactions::Signed;
+use crate::calls::FlowCalls;
+
+impl FlowCalls {
+    /// Does what a guest asks of the ledger.
+    pub(crate) async fn on_ledger(&mut self, call: LedgerCall) -> CallResult<LedgerAnswer> {
+        if !self.services.committer.store.keeps_ledgers() {
+            return Err(refusal::unsupported().into());
+        }
+        self.ledger_written().await?;
+        match call {
+            LedgerCall::Notaries => self.list_notaries().await.map(LedgerAnswer::Parties),
+            LedgerCall::Build(draft) => {
+                let signed = self.build(draft).await?;
+                self.transaction(signed).await
+            }
+            LedgerCall::Collect { transaction, sessions } => {
+                let signed = self.collect(&transaction, &sessions).await?;
+                self.transaction(signed).await
+            }
+            LedgerCall::ReceiveToSign { session } => {
+                let signed = self.receive_to_sign(session).await?;
+                self.transaction(signed).await
+            }
+            LedgerCall::ReturnSignature { session, transaction } => {
+                self.return_signature(session, &transaction).await.map(|()| LedgerAnswer::Done)
+            }
+            LedgerCall::Finalise { transaction, sessions } => {
+                let signed = self.finalise(&transaction, &sessions).await?;
+                self.transaction(signed).await
+            }
+            LedgerCall::ReceiveFinality { session, expected } => {
+                let expected: Option<SecureHash> = match expected {
+                    Some(text) => Some(text.parse().map_err(|_| {
+                        refusal::argument(format!(
+                            "'{}' is no id of a transaction",
+                            text.chars().take(80).collect::<String>()
+                        ))
+                    })?),
+                    None => None,
+                };
+                let signed = self.receive_finality(session, expected).await?;
+                self.transaction(signed).await
+            }
+            LedgerCall::SendStates { session, references } => {
+                self.send_states(session, references).await.map(|()| LedgerAnswer::Done)
+            }
+            LedgerCall::ReceiveStates { session } => self.receive_states(session).await.map(LedgerAnswer::States),
+            LedgerCall::Select(wanted) => self.select(wanted).await.map(LedgerAnswer::States),
+            LedgerCall::Lock { references } => self.lock(references).await.map(LedgerAnswer::States),
+            LedgerCall::Query(query) => {
+                self.query(query).await.map(|(states, cursor)| LedgerAnswer::Page(states, cursor))
+            }
+        }
+    }
+
+    async fn transaction(&mut self, signed: Signed) -> CallResult<LedgerAnswer> {
+        self.shown(signed).await.map(LedgerAnswer::Transaction)
+    }
+
+    async fn list_notaries(&mut self) -> CallResult<Vec<GuestParty>> {
+        let environment = self.environment();
+        let noted: Vec<(String, Vec<u8>)> = self
+            .step("list the notaries", async move {
+                let notaries = environment.notaries().into_iter();
+                let noted = notaries.map(|notary| (notary.name.to_string(), notary.owning_key.spki().to_vec()));
+                Ok(Ok((noted.collect(), Vec::new())))
+            })
+            .await?;
+        Ok(noted.into_iter().map(|(name, owning_key)| GuestParty { name, owning_key }).collect())
+    }
+}

@@ -1,0 +1,180 @@
+//! Finality in two phases: everybody has the transaction, in flight, before the notary is asked; then everybody learns what
+//! it said. A flow that is killed between leaves records that another settles (`settling.rs`); a crash leaves a flow that goes
+//! on.
+
+use std::collections::BTreeSet;
+
+use maxhost_ledger::notary::{NotaryError, check_notarised};
+use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent};
+use maxhost_model::{FlowError, PublicKey, SecureHash};
+use maxhost_sandbox::{CallError, CallResult};
+use maxhost_store::ledger::{Part, Settlement};
+
+use super::environment::LedgerEnvironment;
+use super::protocol::{NotaryOutcome, ToVendor};
+use super::refusal;
+use super::steps::StepResult;
+use super::transactions::{By, Fresh, Signed, given};
+use super::vending::expected;
+use crate::calls::FlowCalls;
+use crate::trouble::Trouble;
+
+impl FlowCalls {
+    /// Makes a transaction part of the ledger of everybody whom it concerns. Each of them has a session here.
+    pub(crate) async fn finalise(&mut self, bytes: &[u8], sessions: &[u32]) -> CallResult<Signed> {
+        let signed = given(bytes)?;
+        self.check_sessions(&signed, sessions).await?;
+        if signed.is_notarised() {
+            self.record(&signed, "finalise", TransactionEvent::Finalised).await?;
+            for session in sessions {
+                self.give(*session, &signed).await?;
+            }
+            return Ok(signed);
+        }
+        self.in_flight(&signed, "give to those concerned", Part::Giving).await?;
+        for session in sessions {
+            // Whoever does not take it ends the flow here; then the notary was not asked, and the record goes.
+            match self.give(*session, &signed).await {
+                Ok(_) => {}
+                Err(CallError::Stop) => return Err(CallError::Stop),
+                Err(error) => {
+                    self.record(&signed, "take back", TransactionEvent::Refused).await?;
+                    return Err(error);
+                }
+            }
+        }
+        self.settle_by(signed.id(), Part::Asking).await?;
+        match self.notarise(&signed).await? {
+            NotaryOutcome::Notarised(signatures) => {
+                let whole = signed.plus(signatures.clone()).map_err(|refused| refusal::refused(&refused))?;
+                self.record(&whole, "finalise", TransactionEvent::Finalised).await?;
+                for session in sessions {
+                    self.tell(*session, &NotaryOutcome::Notarised(signatures.clone())).await?;
+                }
+                Ok(whole)
+            }
+            // Trouble of the notary decides nothing: it is asked again for as long as it takes, by another flow.
+            NotaryOutcome::Refused(error @ NotaryError::General { .. }) => Err(refusal::notary(&error).into()),
+            NotaryOutcome::Refused(error) => {
+                self.record(&signed, "take back", TransactionEvent::Refused).await?;
+                for session in sessions {
+                    self.tell(*session, &NotaryOutcome::Refused(error.clone())).await?;
+                }
+                Err(refusal::notary(&error).into())
+            }
+        }
+    }
+
+    /// The other side of [`FlowCalls::finalise`]: gets a transaction, and makes it part of the own ledger.
+    pub(crate) async fn receive_finality(&mut self, session: u32, id: Option<SecureHash>) -> CallResult<Signed> {
+        let signed = self.get(session).await?;
+        expected(&signed, id.as_ref())?;
+        self.judge_received(&signed).await?;
+        if signed.is_notarised() {
+            self.record(&signed, "finalise", TransactionEvent::Finalised).await?;
+            self.tell(session, &ToVendor::Done).await?;
+            return Ok(signed);
+        }
+        self.in_flight(&signed, "await the notary", Part::Awaiting).await?;
+        match self.ask_peer(session, &ToVendor::Done).await? {
+            NotaryOutcome::Notarised(signatures) => {
+                let whole = signed.plus(signatures).map_err(|refused| refusal::refused(&refused))?;
+                check_answer(&whole)?;
+                self.record(&whole, "finalise", TransactionEvent::Finalised).await?;
+                Ok(whole)
+            }
+            NotaryOutcome::Refused(error) => {
+                self.record(&signed, "take back", TransactionEvent::Refused).await?;
+                Err(refusal::notary(&error).into())
+            }
+        }
+    }
+
+    /// Something happened to a transaction: what that changes is written with the entry that says so.
+    pub(super) async fn record(&mut self, signed: &Signed, what: &str, event: TransactionEvent) -> CallResult<()> {
+        let flow = (event == TransactionEvent::Finalised).then(|| self.holding());
+        self.write(signed, what, event, By { flow, settlement: None }).await
+    }
+
+    /// A transaction is in flight from now on; this flow settles it while it lives.
+    async fn in_flight(&mut self, signed: &Signed, what: &str, part: Part) -> CallResult<()> {
+        let settlement = Some(Settlement { flow: self.flow.row, part });
+        self.write(signed, what, TransactionEvent::SentToNotary, By { flow: None, settlement }).await
+    }
+
+    async fn write(&mut self, signed: &Signed, what: &str, event: TransactionEvent, by: By) -> CallResult<()> {
+        let (environment, signed) = (self.environment(), signed.clone());
+        self.step(&format!("{what} {}", signed.id()), async move {
+            let op = environment.recording(&signed, event, StatesToRecord::OnlyRelevant, by).await?;
+            Ok(op.map(|op| ((), vec![op])).map_err(|refused| refusal::refused(&refused)))
+        })
+        .await
+    }
+
+    /// A transaction that came from a peer is verified; the notary's signature may be missing.
+    pub(super) async fn judge_received(&mut self, signed: &Signed) -> CallResult<()> {
+        let (environment, signed) = (self.environment(), signed.clone());
+        self.step(&format!("verify {}", signed.id()), async move { judged(&environment, &signed).await }).await
+    }
+
+    /// Everybody whom the transaction concerns, and is not this identity, has one of the sessions.
+    async fn check_sessions(&mut self, signed: &Signed, sessions: &[u32]) -> CallResult<()> {
+        let mut peers = BTreeSet::new();
+        for session in sessions {
+            peers.insert(self.peer_of(*session)?);
+        }
+        let (environment, signed) = (self.environment(), signed.clone());
+        let checked: Vec<String> = self
+            .step(&format!("verify and see whom {} concerns", signed.id()), async move {
+                let concerned = concerned(&environment, &signed).await?;
+                Ok(concerned.map(|names| (names.into_iter().collect(), Vec::new())))
+            })
+            .await?;
+        match checked.iter().find(|name| !peers.contains(*name)) {
+            None => Ok(()),
+            Some(name) => {
+                let text = format!("the transaction concerns {name}, and none of the sessions is with that party");
+                Err(refusal::argument(text).into())
+            }
+        }
+    }
+}
+
+async fn judged(environment: &LedgerEnvironment, signed: &Signed) -> StepResult<()> {
+    let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
+    let judged = environment.judge(signed, &Fresh::new(), &except).await?;
+    Ok(judged.map(|_| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
+}
+
+/// The names of those whom a transaction concerns, this identity apart, as far as its states name them. The transaction is
+/// verified first.
+async fn concerned(
+    environment: &LedgerEnvironment,
+    signed: &Signed,
+) -> Result<Result<BTreeSet<String>, FlowError>, Trouble> {
+    let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
+    if let Err(refused) = environment.judge(signed, &Fresh::new(), &except).await? {
+        return Ok(Err(refusal::refused(&refused)));
+    }
+    let outputs = match environment.describe(&signed.wire).await? {
+        Ok(outputs) => outputs,
+        Err(refused) => return Ok(Err(refusal::refused(&refused))),
+    };
+    let own = environment.us().name.to_string();
+    let mut names = BTreeSet::new();
+    for output in outputs {
+        // Participants are names and fingerprints of keys; only names can be met.
+        let named = output.content.participants.into_iter().filter(|one| one.contains('='));
+        names.extend(named.filter(|name| *name != own));
+    }
+    Ok(Ok(names))
+}
+
+/// A notary's answer that came through a peer is checked like one's own.
+fn check_answer(whole: &Signed) -> Result<(), FlowError> {
+    let contents = whole.wire.contents();
+    let Some(key) = whole.notary_key() else { return Ok(()) };
+    let signatures: Vec<_> =
+        whole.whole.signatures().iter().filter(|signature| signature.notary_statement().is_some()).cloned().collect();
+    check_notarised(&whole.id(), &key, contents.time_window, &signatures).map_err(|refused| refusal::refused(&refused))
+}

@@ -1,0 +1,140 @@
+//! A notary: the native responder of the protocol of notaries.
+
+use bytes::Bytes;
+use maxhost_ledger::notary::{NotaryError, NotaryRequest, NotaryService, check_request};
+use maxhost_ledger::tx::NotaryRole;
+use maxhost_model::{FlowError, Party, X500Name};
+use maxhost_sandbox::{CallError, CallResult, Outcome};
+
+use super::environment::LedgerEnvironment;
+use super::notary_batches::decide_in_batch;
+use super::protocol::{Encoded, NotaryAnswer, ToVendor};
+use super::refusal;
+use super::transactions::Signed;
+use super::vending::expected;
+use crate::calls::FlowCalls;
+use crate::flow_code::NativeKind;
+use crate::trouble::Trouble;
+
+/// The session that a responder is given.
+pub(super) const SESSION: u32 = 0;
+
+/// CBOR of nothing: the result of a responder.
+pub(super) const NOTHING: &[u8] = &[0xf6];
+
+impl FlowCalls {
+    /// Answers one request.
+    pub(super) async fn serve_as_notary(&mut self) -> CallResult<Bytes> {
+        let Encoded(bytes) = self.hear(SESSION).await?;
+        let caller = self.caller()?;
+        let request = NotaryRequest::decode(&bytes).map_err(|refused| NotaryError::invalid(&refused));
+        let answer = match request {
+            Ok(request) => self.decide(&caller, request).await?,
+            Err(error) => NotaryAnswer::Refused(error),
+        };
+        self.tell(SESSION, &answer).await?;
+        Ok(Bytes::from_static(NOTHING))
+    }
+
+    /// Whoever will wait for long is told.
+    async fn tell_wait(&mut self) -> CallResult<()> {
+        let opened = self.opened.clone();
+        let wait: Option<u64> = self
+            .step("look how many wait", async move {
+                Ok(Ok((opened.notary.as_ref().and_then(|notary| notary.queue.wait_ms()), Vec::new())))
+            })
+            .await?;
+        match wait {
+            Some(milliseconds) => self.tell(SESSION, &NotaryAnswer::Wait(milliseconds)).await,
+            None => Ok(()),
+        }
+    }
+
+    fn caller(&mut self) -> CallResult<String> {
+        self.peer_of(SESSION)
+    }
+
+    async fn decide(&mut self, caller: &str, request: NotaryRequest) -> CallResult<NotaryAnswer> {
+        let Some(validating) = self.opened.notary.as_ref().map(|notary| notary.validating) else {
+            let message = "this identity is no notary".to_owned();
+            return Ok(NotaryAnswer::Refused(NotaryError::General { message }));
+        };
+        if validating {
+            let refused = match self.validate(&request).await {
+                Ok(()) => None,
+                Err(CallError::Failure(error)) if error.peer.is_none() => Some(error),
+                Err(other) => return Err(other),
+            };
+            if let Some(error) = refused {
+                self.tell(SESSION, &ToVendor::Done).await?;
+                let code = error.exception.clone().unwrap_or_default();
+                let error = NotaryError::TransactionInvalid { code, message: error.message };
+                return Ok(NotaryAnswer::Refused(error));
+            }
+            self.tell(SESSION, &ToVendor::Done).await?;
+        }
+        self.tell_wait().await?;
+        let (environment, caller) = (self.environment(), caller.to_owned());
+        self.step(&format!("notarise {}", request.payload.id()), async move {
+            let Some(notary) = environment.opened.notary.clone() else {
+                return Err(Trouble::defect("the identity stopped being a notary"));
+            };
+            let party = match known_party(&environment, &caller)? {
+                Ok(party) => party,
+                Err(error) => return Ok(Err(error)),
+            };
+            let network = environment.network();
+            let service =
+                NotaryService { identity: environment.us(), validating: notary.validating, network: &network };
+            let checked = check_request(&request, &party.owning_key, service, &environment, |_| Ok(()));
+            let answer = match checked {
+                Err(error) => NotaryAnswer::Refused(error),
+                Ok(checked) => {
+                    let role = if notary.validating { NotaryRole::Validated } else { NotaryRole::Uniqueness };
+                    let decided = decide_in_batch(&notary.queue, environment.clone(), role, caller, checked).await?;
+                    match decided {
+                        Ok(signature) => NotaryAnswer::Signed(vec![signature]),
+                        Err(error) => NotaryAnswer::Refused(error),
+                    }
+                }
+            };
+            Ok(Ok((answer, Vec::new())))
+        })
+        .await
+    }
+
+    /// A notary that validates verifies the transaction, and all that it comes from.
+    async fn validate(&mut self, request: &NotaryRequest) -> CallResult<()> {
+        let id = request.payload.id();
+        let signed: Signed = self.get(SESSION).await?;
+        expected(&signed, Some(&id))?;
+        self.judge_received(&signed).await
+    }
+}
+
+fn known_party(environment: &LedgerEnvironment, name: &str) -> Result<Result<Party, FlowError>, Trouble> {
+    let Ok(parsed) = X500Name::parse(name) else {
+        return Ok(Err(refusal::protocol(format!("'{name}' is no party"))));
+    };
+    match environment.services.parties.party(&parsed) {
+        Ok(Some(party)) => Ok(Ok(party)),
+        Ok(None) | Err(Trouble::Permanent(_)) => {
+            Ok(Err(refusal::protocol(format!("the network does not know {name}"))))
+        }
+        Err(passing) => Err(passing),
+    }
+}
+
+/// Runs a native flow to its end, which is told as that of a guest.
+pub(crate) async fn run_native(run: &mut FlowCalls, kind: NativeKind, arguments: &[u8]) -> Outcome {
+    let ended = match kind {
+        NativeKind::Notarise => run.serve_as_notary().await,
+        NativeKind::Decided => run.say_what_is_decided().await,
+        NativeKind::Settle => run.settle(arguments).await,
+    };
+    match ended {
+        Ok(result) => Outcome::Returned(result.into()),
+        Err(CallError::Failure(error)) => Outcome::Failed(error),
+        Err(CallError::Stop) => Outcome::Stopped,
+    }
+}

@@ -1,0 +1,96 @@
+//! A notary's requests in batches: what waits is decided in one commit, and signed with one signature.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use maxhost_ledger::notary::{NotaryError, UniquenessRequest, Verdict, sign_committed};
+use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
+use maxhost_model::network::PLATFORM_VERSION;
+use maxhost_model::{Code, Problem};
+use maxhost_store::ledger::{LedgerOp, LedgerReceipt, NotaryOp};
+use tokio::sync::oneshot;
+
+use super::environment::LedgerEnvironment;
+use crate::notary_queue::{Decided, NotaryQueue, WaitingRequest};
+use crate::trouble::Trouble;
+
+/// Decides a request together with those that wait.
+pub(super) async fn decide_in_batch(
+    queue: &Arc<NotaryQueue>,
+    environment: LedgerEnvironment,
+    role: NotaryRole,
+    caller: String,
+    request: UniquenessRequest,
+) -> Decided {
+    let (answer, decided) = oneshot::channel();
+    if queue.add(WaitingRequest { caller, request, answer })? {
+        let (queue, io) = (queue.clone(), environment.services.io.clone());
+        io.spawn(async move { work(&queue, &environment, role).await });
+    }
+    decided.await.unwrap_or_else(|_| Err(Trouble::Passing(Problem::new(Code::HostStopping, "the notary stopped"))))
+}
+
+/// Decides batch after batch until nothing waits.
+async fn work(queue: &NotaryQueue, environment: &LedgerEnvironment, role: NotaryRole) {
+    loop {
+        let batch = queue.take();
+        if batch.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        let states = batch.iter().map(WaitingRequest::states).sum();
+        decide(environment, role, batch).await;
+        queue.measure(states, began.elapsed());
+    }
+}
+
+async fn decide(environment: &LedgerEnvironment, role: NotaryRole, batch: Vec<WaitingRequest>) {
+    let requests = batch.iter().map(|waiting| (waiting.caller.clone(), waiting.request.clone())).collect();
+    let op = LedgerOp::Notarise(Box::new(NotaryOp { requests, at: environment.now() }));
+    let committed = environment.services.committer.store.commit(environment.opened.author(), vec![op.into()]).await;
+    let verdicts = committed.map_err(Problem::from).and_then(|receipt| match receipt.ledger.into_iter().next() {
+        Some((_, LedgerReceipt::Notarised(verdicts))) if verdicts.len() == batch.len() => Ok(verdicts),
+        _ => Err(Problem::new(Code::Internal, "the ledger did not decide the batch")),
+    });
+    let answers = verdicts.and_then(|verdicts| sign(environment, role, &batch, verdicts));
+    match answers {
+        Ok(answers) => {
+            for (waiting, answer) in batch.into_iter().zip(answers) {
+                // Whoever has gone asks again and gets the same.
+                let _ = waiting.answer.send(Ok(answer));
+            }
+        }
+        Err(problem) => {
+            for waiting in batch {
+                let _ = waiting.answer.send(Err(Trouble::from(problem.clone())));
+            }
+        }
+    }
+}
+
+type Answers = Vec<Result<TransactionSignature, NotaryError>>;
+
+fn sign(
+    environment: &LedgerEnvironment,
+    role: NotaryRole,
+    batch: &[WaitingRequest],
+    verdicts: Vec<Verdict>,
+) -> Result<Answers, Problem> {
+    let committed: Vec<_> = batch
+        .iter()
+        .zip(&verdicts)
+        .filter_map(|(waiting, verdict)| verdict.as_ref().ok().map(|done| (waiting.request.id, done.stamp)))
+        .collect();
+    let signed = match committed.is_empty() {
+        true => Vec::new(),
+        false => sign_committed(&committed, role, environment.parameters(), &environment.signer(), PLATFORM_VERSION)
+            .map_err(|refused| Problem::new(Code::Internal, refused.to_string()))?,
+    };
+    let mut signed = signed.into_iter();
+    let missing = || NotaryError::General { message: "a transaction was not signed".to_owned() };
+    let answer = |verdict: Verdict| match verdict {
+        Ok(_) => signed.next().ok_or_else(missing),
+        Err(error) => Err(error),
+    };
+    Ok(verdicts.into_iter().map(answer).collect())
+}

@@ -1,0 +1,94 @@
+//! Asking a notary.
+
+use maxhost_journal::{Answer, Call};
+use maxhost_ledger::Rule;
+use maxhost_ledger::notary::{NotaryError, NotaryPayload, NotaryRequest, check_notarised};
+use maxhost_ledger::refused::Refused;
+use maxhost_ledger::tx::{FilteredTransaction, Shown};
+use maxhost_sandbox::CallResult;
+
+use super::protocol::{Encoded, NotaryAnswer, NotaryOutcome, ToVendor};
+use super::refusal;
+use super::transactions::Signed;
+use crate::calls::FlowCalls;
+use crate::flow_code::NOTARISE;
+
+/// The version of the protocol.
+const VERSION: u32 = 1;
+/// How often a notary with trouble of its own is asked again.
+const ATTEMPTS: u32 = 5;
+/// How long is waited before that, milliseconds.
+const PAUSE_MS: u64 = 500;
+
+impl FlowCalls {
+    /// Asks the transaction's notary. What it answers is checked.
+    pub(super) async fn notarise(&mut self, signed: &Signed) -> CallResult<NotaryOutcome> {
+        let environment = self.environment();
+        let contents = signed.wire.contents();
+        let Some(notary) = contents.notary.clone() else {
+            return Err(refusal::argument("the transaction has no notary").into());
+        };
+        let Some(validating) = environment.validates(&notary) else {
+            let message = format!("{notary} is no notary of the network");
+            let refused = Refused::new(Rule::NotaryUntrusted, message).of(signed.id());
+            return Err(refusal::refused(&refused).into());
+        };
+        let request = request(signed, validating)
+            .and_then(|payload| NotaryRequest::sign(payload, &environment.signer())?.encode())
+            .map_err(|refused| refusal::refused(&refused))?;
+        for attempt in 1.. {
+            match self.ask_notary(&notary.name.to_string(), signed, validating, &request).await? {
+                NotaryAnswer::Signed(signatures) => {
+                    let checked = check_notarised(&signed.id(), &notary.owning_key, contents.time_window, &signatures);
+                    checked.map_err(|refused| refusal::refused(&refused))?;
+                    return Ok(NotaryOutcome::Notarised(signatures));
+                }
+                NotaryAnswer::Refused(NotaryError::General { .. }) if attempt < ATTEMPTS => {
+                    self.ask(Call::Sleep(PAUSE_MS)).await?;
+                }
+                NotaryAnswer::Refused(error) => return Ok(NotaryOutcome::Refused(error)),
+                NotaryAnswer::Wait(_) => return Err(refusal::protocol("the notary answered with a wait").into()),
+            }
+        }
+        Err(refusal::protocol("the notary was asked too often").into())
+    }
+
+    async fn ask_notary(
+        &mut self,
+        name: &str,
+        signed: &Signed,
+        validating: bool,
+        request: &[u8],
+    ) -> CallResult<NotaryAnswer> {
+        let call = Call::OpenSession { protocol: NOTARISE.to_owned(), version: VERSION, party: name.to_owned() };
+        let session = match self.ask_local(call).await? {
+            Answer::Session(session) => session,
+            other => return self.misanswered(&other),
+        };
+        self.tell(session, &Encoded(request.to_vec())).await?;
+        if validating {
+            // It verifies what the transaction comes from, and asks for it.
+            match self.give(session, signed).await? {
+                ToVendor::Done => {}
+                _ => return Err(refusal::protocol("the notary does not keep to its protocol").into()),
+            }
+        }
+        loop {
+            match self.hear(session).await? {
+                NotaryAnswer::Wait(milliseconds) => {
+                    tracing::info!(flow_id = %self.flow.id(), notary = name, milliseconds, "the notary is busy");
+                }
+                answer => return Ok(answer),
+            }
+        }
+    }
+}
+
+/// As much of a transaction as its notary is to see.
+fn request(signed: &Signed, validating: bool) -> Result<NotaryPayload, Refused> {
+    if validating {
+        return Ok(NotaryPayload::Full(Box::new(signed.whole.clone())));
+    }
+    let shown = |shown: Shown<'_>| !matches!(shown, Shown::Output(_) | Shown::Command(..) | Shown::Attachment(_));
+    Ok(NotaryPayload::Filtered(Box::new(FilteredTransaction::new(&signed.wire, shown)?)))
+}

@@ -1,0 +1,76 @@
+//! The messages of the platform's protocols, CBOR on sessions of flows.
+
+use maxhost_ledger::notary::NotaryError;
+use maxhost_ledger::time::Timestamp;
+use maxhost_ledger::tx::TransactionSignature;
+use maxhost_model::{SecureHash, octets};
+use serde::{Deserialize, Serialize};
+
+/// Bytes that are the encoding of something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Encoded(#[serde(with = "octets")] pub Vec<u8>);
+
+/// From one who has a transaction to give.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum FromVendor {
+    /// A transaction, with the signatures that it has.
+    Transaction(Encoded),
+    /// What was asked for, as far as it fits a message, in the order asked for; the rest may be asked for again.
+    Fetched(Vec<Encoded>),
+}
+
+/// States that one side gives to the other, by their references; the transactions that made them follow, each once, in the
+/// order in which they are named.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct GivenStates(pub Vec<String>);
+
+/// From one who gets a transaction.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum ToVendor {
+    /// Gives these transactions: each is an ancestor of one that was given on this session.
+    FetchTransactions(Vec<SecureHash>),
+    /// Gives these attachments: each is one of a transaction that was given on this session.
+    FetchAttachments(Vec<SecureHash>),
+    /// Nothing more is needed: all is verified and recorded as far as it goes.
+    Done,
+    /// As [`ToVendor::Done`], with signatures that were asked for.
+    Signed(Vec<TransactionSignature>),
+}
+
+/// What became of a transaction that waited for its notary.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum NotaryOutcome {
+    /// The notary's signatures.
+    Notarised(Vec<TransactionSignature>),
+    /// It was refused.
+    Refused(NotaryError),
+}
+
+/// What a notary says that it has decided about a transaction.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Decided {
+    /// It is committed: the notary's signatures.
+    Signed(Vec<TransactionSignature>),
+    /// It was asked for too late.
+    TooLate,
+    /// Nothing, until this time of its clock.
+    Nothing(Timestamp),
+}
+
+/// A notary's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum NotaryAnswer {
+    /// Many wait: it will take about so long, milliseconds.
+    Wait(u64),
+    /// Its signatures.
+    Signed(Vec<TransactionSignature>),
+    /// Why it does not sign.
+    Refused(NotaryError),
+}

@@ -1,0 +1,171 @@
+//! Settling what a flow has left in flight: it was killed, or failed, between giving a transaction to those whom it concerns and
+//! learning what the notary said. A flow of the platform does it for each such transaction, begun when the flow ends or, at
+//! the latest, when the identity wakes next.
+//!
+//! Only whoever made the transaction has the notary decide ([`Part::Asking`]); those who got it ask what was decided
+//! ([`Part::Awaiting`]), or one could finalise what another has taken back. Their transaction is taken back once its
+//! time-window is over at the notary and nothing was decided.
+
+use bytes::Bytes;
+use maxhost_journal::{Answer, Call};
+use maxhost_ledger::notary::{NotaryError, Outcome, check_notarised, sign_committed};
+use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
+use maxhost_ledger::vault::recording::{TransactionEvent, TransactionStatus};
+use maxhost_model::network::PLATFORM_VERSION;
+use maxhost_model::{Code, ErrorKind, FlowError, Problem, SecureHash, from_cbor, to_cbor};
+use maxhost_sandbox::{CallError, CallResult};
+use maxhost_store::ledger::{LedgerOp, LedgerReceipt, Part, Settlement};
+use serde::{Deserialize, Serialize};
+
+use super::notary::{NOTHING, SESSION};
+use super::protocol::{Decided, Encoded, NotaryOutcome};
+use super::refusal;
+use super::transactions::{Signed, given};
+use crate::calls::FlowCalls;
+use crate::flow_code::DECIDED;
+use crate::trouble::Trouble;
+
+/// The version of the protocol.
+const VERSION: u32 = 1;
+/// The first pause before a notary is asked again, and the longest, milliseconds.
+const FIRST_PAUSE_MS: u64 = 500;
+const LONGEST_PAUSE_MS: u64 = 300_000;
+
+/// The argument of the flow.
+#[derive(Serialize, Deserialize)]
+struct ToSettle {
+    id: SecureHash,
+    part: i64,
+}
+
+/// The argument of the flow that settles a transaction.
+///
+/// # Errors
+/// It has no encoding, which is a defect.
+pub(crate) fn to_settle(id: SecureHash, part: Part) -> Result<Bytes, Problem> {
+    let argument = to_cbor(&ToSettle { id, part: part.number() });
+    argument.map(Bytes::from).map_err(|error| Problem::new(Code::Internal, error.to_string()))
+}
+
+impl FlowCalls {
+    /// From now on this flow settles a transaction in flight so.
+    pub(super) async fn settle_by(&mut self, id: SecureHash, part: Part) -> CallResult<()> {
+        let settlement = Settlement { flow: self.flow.row, part };
+        self.step(&format!("ask the notary for {id}"), async move {
+            Ok(Ok(((), vec![LedgerOp::Settle { id, settlement }])))
+        })
+        .await
+    }
+
+    /// Settles one transaction.
+    pub(super) async fn settle(&mut self, argument: &[u8]) -> CallResult<Bytes> {
+        let unreadable = |text: String| FlowError::new(ErrorKind::IllegalArgument, text);
+        let ToSettle { id, part } = from_cbor(argument).map_err(|error| unreadable(error.to_string()))?;
+        let part = Part::of(part).ok_or_else(|| unreadable(format!("{part} is no way to settle a transaction")))?;
+        let environment = self.environment();
+        let found: Option<Encoded> = self
+            .step(&format!("find {id}, which is in flight"), async move {
+                let Some((TransactionStatus::InFlight, signed)) = environment.stored(&id).await? else {
+                    return Ok(Ok((None, Vec::new())));
+                };
+                let bytes = signed.encode().map_err(|refused| refusal::refused(&refused));
+                Ok(bytes.map(|bytes| (Some(Encoded(bytes)), Vec::new())))
+            })
+            .await?;
+        let Some(found) = found else { return Ok(Bytes::from_static(NOTHING)) };
+        let signed = given(&found.0)?;
+        match self.outcome_of(&signed, part).await? {
+            Some(signatures) => {
+                let whole = signed.plus(signatures).map_err(|refused| refusal::refused(&refused))?;
+                self.record(&whole, "finalise", TransactionEvent::Finalised).await?;
+            }
+            None => self.record(&signed, "take back", TransactionEvent::Refused).await?,
+        }
+        Ok(Bytes::from_static(NOTHING))
+    }
+
+    /// What the notary says in the end: its signatures, or that it has refused the transaction or will.
+    async fn outcome_of(&mut self, signed: &Signed, part: Part) -> CallResult<Option<Vec<TransactionSignature>>> {
+        let mut pause = FIRST_PAUSE_MS;
+        loop {
+            let asked = match part {
+                Part::Giving => return Ok(None),
+                Part::Asking => self.decision_on(signed).await,
+                Part::Awaiting => self.decision_so_far(signed).await,
+            };
+            match asked {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {}
+                Err(CallError::Failure(error)) => {
+                    tracing::warn!(flow_id = %self.flow.id(), transaction = %signed.id(), %error, "the notary gave no answer");
+                }
+                Err(stop) => return Err(stop),
+            }
+            self.ask(Call::Sleep(pause)).await?;
+            pause = (pause * 2).min(LONGEST_PAUSE_MS);
+        }
+    }
+
+    /// Has the notary decide. `None`: it has trouble of its own.
+    async fn decision_on(&mut self, signed: &Signed) -> CallResult<Option<Option<Vec<TransactionSignature>>>> {
+        Ok(match self.notarise(signed).await? {
+            NotaryOutcome::Notarised(signatures) => Some(Some(signatures)),
+            NotaryOutcome::Refused(NotaryError::General { .. }) => None,
+            NotaryOutcome::Refused(_) => Some(None),
+        })
+    }
+
+    /// Asks the notary what it has decided. `None`: nothing yet.
+    async fn decision_so_far(&mut self, signed: &Signed) -> CallResult<Option<Option<Vec<TransactionSignature>>>> {
+        let contents = signed.wire.contents();
+        let Some(notary) = contents.notary.clone() else {
+            return Err(refusal::argument("the transaction has no notary").into());
+        };
+        let party = notary.name.to_string();
+        let call = Call::OpenSession { protocol: DECIDED.to_owned(), version: VERSION, party };
+        let session = match self.ask_local(call).await? {
+            Answer::Session(session) => session,
+            other => return self.misanswered(&other),
+        };
+        Ok(match self.ask_peer(session, &signed.id()).await? {
+            Decided::Signed(signatures) => {
+                let checked = check_notarised(&signed.id(), &notary.owning_key, contents.time_window, &signatures);
+                checked.map_err(|refused| refusal::refused(&refused))?;
+                Some(Some(signatures))
+            }
+            Decided::TooLate => Some(None),
+            Decided::Nothing(clock) => {
+                let until = contents.time_window.and_then(|window| window.until());
+                until.is_some_and(|until| until <= clock).then_some(None)
+            }
+        })
+    }
+
+    /// The notary's side: says what was decided about a transaction. Whoever knows its id may ask.
+    pub(super) async fn say_what_is_decided(&mut self) -> CallResult<Bytes> {
+        let id: SecureHash = self.hear(SESSION).await?;
+        let environment = self.environment();
+        let answer = self.commit_now(LedgerOp::Outcome(id));
+        let decided: Decided = self
+            .step(&format!("look what is decided about {id}"), async move {
+                let LedgerReceipt::Outcome(outcome) = answer.await? else {
+                    return Err(Trouble::defect("the ledger did not answer what is decided"));
+                };
+                let stamp = match outcome {
+                    Some(Outcome::Committed(stamp)) => stamp,
+                    Some(Outcome::TooLate(_)) => return Ok(Ok((Decided::TooLate, Vec::new()))),
+                    None => return Ok(Ok((Decided::Nothing(environment.now()), Vec::new()))),
+                };
+                let validating = environment.opened.notary.as_ref().is_some_and(|notary| notary.validating);
+                let role = if validating { NotaryRole::Validated } else { NotaryRole::Uniqueness };
+                let (parameters, signer) = (environment.parameters(), environment.signer());
+                let signed = sign_committed(&[(id, stamp)], role, parameters, &signer, PLATFORM_VERSION);
+                Ok(signed
+                    .map(|signatures| (Decided::Signed(signatures), Vec::new()))
+                    .map_err(|refused| refusal::refused(&refused)))
+            })
+            .await?;
+        self.tell(SESSION, &decided).await?;
+        Ok(Bytes::from_static(NOTHING))
+    }
+}

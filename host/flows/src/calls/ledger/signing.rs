@@ -1,0 +1,85 @@
+//! Signing, collecting signatures, and giving one's own.
+
+use std::collections::BTreeSet;
+
+use maxhost_ledger::refused::Refused;
+use maxhost_ledger::tx::signature::sign;
+use maxhost_ledger::tx::{Core as TxCore, SignedTransaction, WireTransaction};
+use maxhost_ledger::{Result as LedgerResult, Rule};
+use maxhost_model::PublicKey;
+use maxhost_model::network::PLATFORM_VERSION;
+use maxhost_sandbox::CallResult;
+
+use super::environment::LedgerEnvironment;
+use super::protocol::ToVendor;
+use super::refusal;
+use super::transactions::{Fresh, Signed, given};
+use crate::calls::FlowCalls;
+
+impl LedgerEnvironment {
+    /// A transaction with this identity's signature and no other.
+    pub fn sign_new(&self, wire: WireTransaction) -> LedgerResult<Signed> {
+        let signature = sign(&wire.id(), &self.signer(), PLATFORM_VERSION)?;
+        Signed::new(SignedTransaction::new(TxCore::Wire(Box::new(wire)), vec![signature])?)
+    }
+
+    /// Those keys besides the notary's that have not signed.
+    pub fn missing(&self, signed: &Signed) -> BTreeSet<PublicKey> {
+        let mut required = signed.wire.required_keys();
+        if let Some(notary) = signed.notary_key() {
+            required.remove(&notary);
+        }
+        signed.whole.missing(&required)
+    }
+}
+
+impl FlowCalls {
+    /// Asks the other sides of sessions for the signatures that are missing, the notary's apart. Each of them must have one
+    /// to give, and all that are missing must come.
+    pub(crate) async fn collect(&mut self, bytes: &[u8], sessions: &[u32]) -> CallResult<Signed> {
+        let mut signed = given(bytes)?;
+        for session in sessions {
+            let answer = self.give(*session, &signed).await?;
+            let ToVendor::Signed(signatures) = answer else {
+                return Err(refusal::protocol("a signature was expected").into());
+            };
+            signed = signed.plus(signatures).map_err(|refused| refusal::refused(&refused))?;
+            signed.whole.check_signatures().map_err(|refused| refusal::refused(&refused))?;
+        }
+        let missing = self.environment().missing(&signed);
+        if let Some(key) = missing.first() {
+            let message = format!("{} keys have not signed, {key} for one", missing.len());
+            let refused = Refused::new(Rule::SignatureMissing, message).of(signed.id()).detail("keys", key);
+            return Err(refusal::refused(&refused).into());
+        }
+        Ok(signed)
+    }
+
+    /// Gets a transaction to sign, verified as far as it is signed: what it does is for the author to judge.
+    pub(crate) async fn receive_to_sign(&mut self, session: u32) -> CallResult<Signed> {
+        let signed = self.get(session).await?;
+        let (environment, given) = (self.environment(), signed.clone());
+        self.step(&format!("verify {} to sign it", signed.id()), async move {
+            if let Err(refused) = given.whole.check_signatures() {
+                return Ok(Err(refusal::refused(&refused)));
+            }
+            let judged = environment.judge_contents(&given.wire, &Fresh::new()).await?;
+            Ok(judged.map(|_| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
+        })
+        .await?;
+        Ok(signed)
+    }
+
+    /// Signs a transaction that was got with [`FlowCalls::receive_to_sign`], and gives the signature.
+    pub(crate) async fn return_signature(&mut self, session: u32, bytes: &[u8]) -> CallResult<()> {
+        let signed = given(bytes)?;
+        let environment = self.environment();
+        if !environment.missing(&signed).contains(&environment.us().owning_key) {
+            let text = "this identity's signature is not among those that are missing";
+            return Err(refusal::argument(text).into());
+        }
+        let signature = sign(&signed.id(), &environment.signer(), PLATFORM_VERSION);
+        let signature = signature.map_err(|refused| refusal::refused(&refused))?;
+        self.tell(session, &ToVendor::Signed(vec![signature])).await
+    }
+}

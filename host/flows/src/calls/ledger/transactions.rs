@@ -1,0 +1,272 @@
+//! Transactions as flows handle them: reading them, finding the states that they name, judging and recording them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use maxhost_ledger::codec;
+use maxhost_ledger::refused::Refused;
+use maxhost_ledger::tx::{
+    Core as TxCore, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
+};
+use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
+use maxhost_ledger::{Result as LedgerResult, Rule};
+use maxhost_model::{FlowError, Problem, PublicKey, SecureHash};
+use maxhost_store::ledger::{Holding, LedgerOp, OutputState, Recording, Settlement, TransactionKind};
+
+use super::environment::LedgerEnvironment;
+use super::refusal;
+use crate::contracts::ToJudge;
+use crate::trouble::Trouble;
+
+/// Transactions that were verified by this flow, and may not be written yet.
+pub(crate) type Fresh = BTreeMap<SecureHash, Arc<WireTransaction>>;
+
+/// The flow as it stands to what is recorded: what it holds of it, and how it settles it.
+#[derive(Debug, Default)]
+pub(crate) struct By {
+    pub flow: Option<Holding>,
+    pub settlement: Option<Settlement>,
+}
+
+/// An ordinary transaction with its signatures.
+#[derive(Debug, Clone)]
+pub(crate) struct Signed {
+    pub wire: Arc<WireTransaction>,
+    pub whole: SignedTransaction,
+}
+
+impl Signed {
+    pub fn decode(bytes: &[u8]) -> LedgerResult<Signed> {
+        Signed::new(SignedTransaction::decode(bytes)?)
+    }
+
+    pub fn new(whole: SignedTransaction) -> LedgerResult<Signed> {
+        match whole.core() {
+            TxCore::Wire(wire) => Ok(Signed { wire: Arc::new((**wire).clone()), whole }),
+            TxCore::NotaryChange(_) => {
+                let message = "a change of notary is no ordinary transaction";
+                Err(Refused::new(Rule::NotaryChangeInvalid, message).of(whole.id()))
+            }
+        }
+    }
+
+    pub fn id(&self) -> SecureHash {
+        self.wire.id()
+    }
+
+    pub fn encode(&self) -> LedgerResult<Vec<u8>> {
+        self.whole.encode()
+    }
+
+    pub fn plus(&self, signatures: impl IntoIterator<Item = TransactionSignature>) -> LedgerResult<Signed> {
+        Ok(Signed { wire: self.wire.clone(), whole: self.whole.plus(signatures)? })
+    }
+
+    /// The key of its notary, if it needs one.
+    pub fn notary_key(&self) -> Option<PublicKey> {
+        let notary = self.wire.contents().notary.as_ref();
+        notary.filter(|_| self.wire.needs_notary()).map(|notary| notary.owning_key.clone())
+    }
+
+    /// Whether its notary has signed, or need not.
+    pub fn is_notarised(&self) -> bool {
+        self.notary_key().is_none_or(|key| self.whole.missing([&key]).is_empty())
+    }
+
+    /// The transactions whose states it names.
+    pub fn parents(&self) -> BTreeSet<SecureHash> {
+        let contents = self.wire.contents();
+        contents.inputs.iter().chain(&contents.references).map(|state| state.tx).collect()
+    }
+}
+
+/// A transaction with the states that it names.
+#[derive(Debug, Clone)]
+pub(crate) struct Resolved {
+    pub inputs: Vec<StateAndRef>,
+    pub references: Vec<StateAndRef>,
+}
+
+impl LedgerEnvironment {
+    /// A transaction that is part of the identity's ledger, with its signatures.
+    pub async fn stored(&self, id: &SecureHash) -> Result<Option<(TransactionStatus, Signed)>, Trouble> {
+        let store = &self.services.committer.store;
+        let found = store.ledger_transaction(self.opened.entry.row, id).await.map_err(failed)?;
+        let Some(found) = found else { return Ok(None) };
+        let Some(body) = found.body.filter(|_| found.kind == TransactionKind::Ordinary) else { return Ok(None) };
+        let read = || -> LedgerResult<Signed> {
+            let wire = WireTransaction::decode(&body)?;
+            let signatures: Vec<TransactionSignature> = codec::decode("signatures", &found.signatures)?;
+            Signed::new(SignedTransaction::new(TxCore::Wire(Box::new(wire)), signatures)?)
+        };
+        let signed = read().map_err(|error| Trouble::defect(format!("transaction {id} cannot be read: {error}")))?;
+        Ok(Some((found.status, signed)))
+    }
+
+    /// The state of a reference, from the transaction that made it.
+    pub async fn state(&self, reference: &StateRef, fresh: &Fresh) -> Result<Option<StateAndRef>, Trouble> {
+        let wire = match fresh.get(&reference.tx) {
+            Some(wire) => wire.clone(),
+            None => match self.stored(&reference.tx).await? {
+                Some((TransactionStatus::Verified, signed)) => signed.wire,
+                _ => return Ok(None),
+            },
+        };
+        let state = wire.contents().outputs.get(reference.index as usize).cloned();
+        Ok(state.map(|state| StateAndRef { state, reference: *reference }))
+    }
+
+    async fn states(
+        &self,
+        references: &[StateRef],
+        fresh: &Fresh,
+    ) -> Result<Result<Vec<StateAndRef>, Refused>, Trouble> {
+        let mut found = Vec::with_capacity(references.len());
+        for reference in references {
+            match self.state(reference, fresh).await? {
+                Some(state) => found.push(state),
+                None => {
+                    let message = format!("the state {reference} is not known");
+                    return Ok(Err(Refused::new(Rule::StateUnknown, message).detail("state", reference)));
+                }
+            }
+        }
+        Ok(Ok(found))
+    }
+
+    /// The states that a transaction names.
+    pub async fn resolve(&self, wire: &WireTransaction, fresh: &Fresh) -> Result<Result<Resolved, Refused>, Trouble> {
+        let contents = wire.contents();
+        let inputs = match self.states(&contents.inputs, fresh).await? {
+            Ok(inputs) => inputs,
+            Err(refused) => return Ok(Err(refused.of(wire.id()))),
+        };
+        Ok(self
+            .states(&contents.references, fresh)
+            .await?
+            .map(|references| Resolved { inputs, references })
+            .map_err(|refused| refused.of(wire.id())))
+    }
+
+    /// Whether a transaction is good: the rules of the ledger, its contracts, and all its signatures but those of
+    /// `except`.
+    pub async fn judge(
+        &self,
+        signed: &Signed,
+        fresh: &Fresh,
+        except: &BTreeSet<PublicKey>,
+    ) -> Result<Result<Resolved, Refused>, Trouble> {
+        if let Err(refused) = signed.whole.verify_signatures_except(&signed.wire.required_keys(), except) {
+            return Ok(Err(refused));
+        }
+        self.judge_contents(&signed.wire, fresh).await
+    }
+
+    /// Whether what a transaction says is good, whoever has signed.
+    pub async fn judge_contents(
+        &self,
+        wire: &Arc<WireTransaction>,
+        fresh: &Fresh,
+    ) -> Result<Result<Resolved, Refused>, Trouble> {
+        let rules = match self.rules_of(wire.contents().parameters.as_ref())? {
+            Ok(rules) => rules,
+            Err(refused) => return Ok(Err(refused.of(wire.id()))),
+        };
+        let network = self.network();
+        if let Err(refused) = wire.contents().header.check_network(&network) {
+            return Ok(Err(refused.of(wire.id())));
+        }
+        let resolved = match self.resolve(wire, fresh).await? {
+            Ok(resolved) => resolved,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let (contracts, wire, given) = (self.services.contracts.clone(), wire.clone(), resolved.clone());
+        let judged = tokio::task::spawn_blocking(move || {
+            let Resolved { inputs, references } = &given;
+            contracts.judge(ToJudge { wire: &wire, inputs, references, network: &network, rules: &rules })
+        });
+        let judged = judged.await.map_err(|error| Trouble::defect(error.to_string()))?;
+        Ok(judged.map_err(Trouble::Passing)?.map(|()| resolved))
+    }
+
+    /// The outputs of a transaction, as its contracts describe them.
+    pub async fn describe(&self, wire: &Arc<WireTransaction>) -> Result<Result<Vec<OutputState>, Refused>, Trouble> {
+        let (contracts, wire) = (self.services.contracts.clone(), wire.clone());
+        let described = tokio::task::spawn_blocking(move || -> Result<Result<Vec<OutputState>, Refused>, Problem> {
+            let contents = wire.contents();
+            let mut described = Vec::with_capacity(contents.outputs.len());
+            for output in &contents.outputs {
+                match contracts.describe(output, &contents.attachments)? {
+                    Ok(output) => described.push(output),
+                    Err(refused) => return Ok(Err(refused.of(wire.id()))),
+                }
+            }
+            Ok(Ok(described))
+        });
+        let described = described.await.map_err(|error| Trouble::defect(error.to_string()))?;
+        described.map_err(Trouble::Passing)
+    }
+
+    /// What happened to a transaction, for the ledger.
+    pub async fn recording(
+        &self,
+        signed: &Signed,
+        event: TransactionEvent,
+        what: StatesToRecord,
+        by: By,
+    ) -> Result<Result<LedgerOp, Refused>, Trouble> {
+        let contents = signed.wire.contents();
+        let outputs = match event {
+            TransactionEvent::Finalised => match self.describe(&signed.wire).await? {
+                Ok(outputs) => outputs,
+                Err(refused) => return Ok(Err(refused)),
+            },
+            _ => Vec::new(),
+        };
+        if event == TransactionEvent::Finalised
+            && let Some(refused) = self.contradiction(signed).await?
+        {
+            return Ok(Err(refused));
+        }
+        let body = match signed.wire.encode() {
+            Ok(body) => body.into(),
+            Err(refused) => return Ok(Err(refused)),
+        };
+        Ok(Ok(LedgerOp::Record(Box::new(Recording {
+            event,
+            id: signed.id(),
+            kind: TransactionKind::Ordinary,
+            body,
+            signatures: signed.whole.signatures().to_vec(),
+            inputs: contents.inputs.clone(),
+            references: contents.references.iter().map(|reference| (*reference, None)).collect(),
+            outputs,
+            what,
+            own_keys: [self.us().owning_key.clone()].into(),
+            flow: by.flow,
+            settlement: by.settlement,
+            at: self.now(),
+        }))))
+    }
+
+    /// An input that another recorded transaction has consumed. The commit would refuse it too, and the flow would try again
+    /// and again.
+    async fn contradiction(&self, signed: &Signed) -> Result<Option<Refused>, Trouble> {
+        let inputs = &signed.wire.contents().inputs;
+        let spent = self.services.committer.store.spent_by(self.opened.entry.row, inputs).await.map_err(failed)?;
+        Ok(spent.into_iter().find(|(_, by)| *by != signed.id()).map(|(state, by)| {
+            let message = format!("the state {state} was consumed by the recorded transaction {by} already");
+            Refused::new(Rule::RecordingInvalid, message).of(signed.id()).detail("state", state)
+        }))
+    }
+}
+
+/// A read that failed, as trouble of the host.
+pub(crate) fn failed(error: maxhost_store::StoreError) -> Trouble {
+    Trouble::from(Problem::from(error))
+}
+
+/// Reads a transaction that a guest hands in.
+pub(crate) fn given(bytes: &[u8]) -> Result<Signed, FlowError> {
+    Signed::decode(bytes).map_err(|refused| refusal::refused(&refused))
+}

@@ -1,0 +1,83 @@
+//! What a guest sees of a transaction: the map that its contracts see.
+
+use maxhost_ledger::codec;
+use maxhost_ledger::time::TimeWindow;
+use maxhost_ledger::tx::{CommandValue, StateAndRef, StateRef, TransactionState};
+use maxhost_ledger::{Refused, Result as LedgerResult};
+use maxhost_model::{Party, PublicKey, SecureHash};
+use maxhost_sandbox::{CallResult, GuestTransaction};
+use serde::Serialize;
+
+use super::protocol::Encoded;
+use super::refusal;
+use super::transactions::{Fresh, Resolved, Signed};
+use crate::calls::FlowCalls;
+
+#[derive(Serialize)]
+struct View<'a> {
+    id: SecureHash,
+    inputs: Vec<StateView<'a>>,
+    references: Vec<StateView<'a>>,
+    outputs: &'a [TransactionState],
+    commands: Vec<CommandView<'a>>,
+    attachments: &'a [SecureHash],
+    notary: &'a Option<Party>,
+    time_window: Option<TimeWindow>,
+    parameters: Option<SecureHash>,
+}
+
+#[derive(Serialize)]
+struct StateView<'a> {
+    #[serde(rename = "ref")]
+    reference: StateRef,
+    state: &'a TransactionState,
+}
+
+#[derive(Serialize)]
+struct CommandView<'a> {
+    command: &'a CommandValue,
+    signers: &'a [PublicKey],
+}
+
+/// The bytes of a transaction's view.
+fn encode(signed: &Signed, resolved: &Resolved) -> LedgerResult<Vec<u8>> {
+    let contents = signed.wire.contents();
+    fn view(state: &StateAndRef) -> StateView<'_> {
+        StateView { reference: state.reference, state: &state.state }
+    }
+    let commands = contents.commands.iter();
+    codec::encode(
+        "view of a transaction",
+        &View {
+            id: signed.id(),
+            inputs: resolved.inputs.iter().map(view).collect(),
+            references: resolved.references.iter().map(view).collect(),
+            outputs: &contents.outputs,
+            commands: commands
+                .map(|command| CommandView { command: &command.value, signers: &command.signers })
+                .collect(),
+            attachments: &contents.attachments,
+            notary: &contents.notary,
+            time_window: contents.time_window,
+            parameters: contents.parameters,
+        },
+    )
+}
+
+impl FlowCalls {
+    /// A transaction as the guest gets it. What it names is known here by now.
+    pub(super) async fn shown(&mut self, signed: Signed) -> CallResult<GuestTransaction> {
+        let (environment, given) = (self.environment(), signed.clone());
+        let view: Encoded = self
+            .step(&format!("show {}", signed.id()), async move {
+                let shown = match environment.resolve(&given.wire, &Fresh::new()).await? {
+                    Ok(resolved) => encode(&given, &resolved),
+                    Err(refused) => Err::<Vec<u8>, Refused>(refused),
+                };
+                Ok(shown.map(|view| (Encoded(view), Vec::new())).map_err(|refused| refusal::refused(&refused)))
+            })
+            .await?;
+        let bytes = signed.encode().map_err(|refused| refusal::refused(&refused))?;
+        Ok(GuestTransaction { id: signed.id().to_string(), bytes, view: view.0 })
+    }
+}

@@ -1,0 +1,38 @@
+//! A host without contracts, for simulations that have nothing to do with ledgers.
+
+use maxhost_ledger::tx::verify::{Resolved, verify};
+use maxhost_ledger::tx::{ContractAttachment, ContractId, SchemaId, TransactionState};
+use maxhost_ledger::{Refused, Rule};
+use maxhost_model::{Problem, SecureHash};
+use maxhost_store::ledger::OutputState;
+
+use super::{Contracts, ToJudge};
+
+/// A host that runs no contracts: every transaction is refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoContracts;
+
+fn nothing(what: &ContractId) -> Refused {
+    Refused::new(Rule::AttachmentMissing, format!("no code of the contract {what} is installed"))
+}
+
+impl Contracts for NoContracts {
+    fn installed(&self) -> Vec<ContractAttachment> {
+        Vec::new()
+    }
+
+    fn schema(&self, _: &ContractId, _: &str) -> Option<SchemaId> {
+        None
+    }
+
+    fn judge(&self, given: ToJudge<'_>) -> Result<Result<(), Refused>, Problem> {
+        let resolved = Resolved { inputs: given.inputs, references: given.references, attachments: &[] };
+        Ok(verify(given.wire, resolved, given.network, given.rules).map(|_| ()))
+    }
+
+    fn describe(&self, state: &TransactionState, _: &[SecureHash]) -> Result<Result<OutputState, Refused>, Problem> {
+        Ok(Err(nothing(&state.contract)))
+    }
+
+    fn rescan(&self) {}
+}

@@ -1,0 +1,104 @@
+//! The requests that wait for a notary, and how long they will.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use maxhost_ledger::notary::{NotaryError, UniquenessRequest, WaitEstimate};
+use maxhost_ledger::tx::TransactionSignature;
+use maxhost_model::{Code, Problem};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::trouble::Trouble;
+
+/// The most requests of a batch.
+const MAX_BATCH: usize = 1_000;
+/// The most states of a batch.
+const MAX_STATES: usize = 20_000;
+/// The most requests that wait.
+const MAX_WAITING: usize = 100_000;
+
+/// What a request comes to.
+pub(crate) type Decided = Result<Result<TransactionSignature, NotaryError>, Trouble>;
+
+/// A request that waits.
+pub(crate) struct WaitingRequest {
+    /// Who asks.
+    pub caller: String,
+    /// For what.
+    pub request: UniquenessRequest,
+    /// Gets what it comes to.
+    pub answer: oneshot::Sender<Decided>,
+}
+
+impl WaitingRequest {
+    /// How many states it names.
+    pub fn states(&self) -> usize {
+        self.request.inputs.len() + self.request.references.len()
+    }
+}
+
+/// The requests to one notary.
+#[derive(Default)]
+pub(crate) struct NotaryQueue {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<WaitingRequest>,
+    states: usize,
+    deciding: bool,
+    estimate: WaitEstimate,
+}
+
+impl NotaryQueue {
+    /// How many requests wait.
+    pub fn len(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    /// How long one who asks now will wait, if that is long enough to be told, milliseconds.
+    pub fn wait_ms(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let wait = state.estimate.update(state.states)?;
+        Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Adds a request. True: nobody decides what waits, and whoever is told so has to.
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub fn add(&self, waiting: WaitingRequest) -> Result<bool, Trouble> {
+        let mut state = self.state.lock();
+        if state.waiting.len() >= MAX_WAITING {
+            let text = format!("{MAX_WAITING} requests wait for this notary");
+            return Err(Trouble::Passing(Problem::new(Code::Overloaded, text)));
+        }
+        state.states += waiting.states();
+        state.waiting.push_back(waiting);
+        Ok(!std::mem::replace(&mut state.deciding, true))
+    }
+
+    /// The next batch; if it is empty, whoever comes next begins anew.
+    pub fn take(&self) -> Vec<WaitingRequest> {
+        let mut state = self.state.lock();
+        let (mut batch, mut states) = (Vec::new(), 0);
+        while let Some(waiting) = state.waiting.front() {
+            let more = waiting.states();
+            if batch.len() == MAX_BATCH || (states + more > MAX_STATES && !batch.is_empty()) {
+                break;
+            }
+            states += more;
+            batch.extend(state.waiting.pop_front());
+        }
+        state.states = state.states.saturating_sub(states);
+        state.deciding = !batch.is_empty();
+        batch
+    }
+
+    /// So many states were decided in so long.
+    pub fn measure(&self, states: usize, took: Duration) {
+        self.state.lock().estimate.measure(states, took);
+    }
+}

@@ -1,0 +1,492 @@
+//! Showing vaults, ledgers and notaries, straight from the database.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream;
+use maxhost_ledger::codec;
+use maxhost_ledger::time::Timestamp;
+use maxhost_ledger::tx::{Command, StateRef, TransactionSignature, TransactionState, WireTransaction};
+use maxhost_ledger::vault::query::{Cursor, Field, Number, Query, SortKey, StatusFilter, Value as FieldValue};
+use maxhost_ledger::vault::recording::TransactionStatus;
+use maxhost_ledger::{Refused, Rule};
+use maxhost_model::{Code, Problem, PublicKey, SecureHash};
+use maxhost_sandbox::VaultQuery;
+use maxhost_store::ledger::query::{each, page};
+use maxhost_store::ledger::{HeldLock, LedgerTransaction, ListTransactions, VaultRow};
+use maxhost_store::{Store, StoreError};
+use serde_json::Value;
+
+use crate::access::{self, Action, Subject};
+use crate::api::ledger::{
+    CommandView, GraphNode, LedgerApi, LedgerStatus, LockView, NotaryStatus, OutputView, Paged, SignatureView,
+    StateView, SumView, TransactionSummary, TransactionView, VaultChange, VaultChanges, VaultRequest,
+};
+use crate::api::{ApiResult, Caller};
+use crate::calls::read_query;
+use crate::host::Host;
+use crate::options::NotaryKind;
+use crate::parts::Parts;
+use crate::registry::IdentityEntry;
+
+/// The most that is listed at once.
+const MAX_PAGE: u32 = 10_000;
+/// So many changes of a vault are read at once.
+const CHANGES: u32 = 256;
+/// How often a feed looks for changes.
+const LOOK: Duration = Duration::from_millis(200);
+/// The most groups of a sum.
+const MAX_GROUPS: usize = 100_000;
+
+fn ms(time: Timestamp) -> i64 {
+    i64::try_from(time.nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+fn refused(error: Refused) -> Problem {
+    StoreError::Ledger(error).into()
+}
+
+fn status(status: TransactionStatus) -> LedgerStatus {
+    match status {
+        TransactionStatus::Unverified => LedgerStatus::Unverified,
+        TransactionStatus::InFlight => LedgerStatus::InFlight,
+        TransactionStatus::Verified => LedgerStatus::Verified,
+    }
+}
+
+fn damaged(what: &str, error: &Refused) -> Problem {
+    Problem::new(Code::JournalCorrupt, format!("{what} cannot be read: {error}"))
+}
+
+fn state_view(row: VaultRow) -> ApiResult<StateView> {
+    let VaultRow { row, state, consumed_by } = row;
+    let state: TransactionState = codec::decode("state", &state).map_err(|error| damaged("a state", &error))?;
+    let reference = row.reference.to_string();
+    let lock =
+        row.lock.map(|lock| LockView { reference: reference.clone(), holder: lock.holder, until_ms: ms(lock.until) });
+    Ok(StateView {
+        reference,
+        type_name: row.type_name,
+        data: state.data.bytes().to_vec(),
+        is_consumed: row.consumed.is_some(),
+        recorded_ms: ms(row.recorded),
+        consumed_ms: row.consumed.map(ms),
+        consumed_by: consumed_by.map(|by| by.to_string()),
+        notary: row.notary,
+        // With each name comes the fingerprint of its key, which says no more.
+        participants: names(row.participants),
+        relevant: row.relevant,
+        lock,
+    })
+}
+
+fn names(participants: BTreeSet<String>) -> Vec<String> {
+    let (named, keys): (Vec<String>, Vec<String>) = participants.into_iter().partition(|one| one.contains('='));
+    if named.is_empty() { keys } else { named }
+}
+
+fn read(request: &VaultRequest) -> ApiResult<(Query, Option<Cursor>)> {
+    let request = request.clone();
+    let asked = VaultQuery {
+        types: request.types,
+        unconsumed: request.unconsumed,
+        consumed: request.consumed,
+        filter: request.filter,
+        sort: request.sort,
+        limit: request.limit,
+        cursor: request.cursor,
+    };
+    read_query(&asked).map_err(refused)
+}
+
+fn json(value: &FieldValue) -> Value {
+    match value {
+        FieldValue::Null => Value::Null,
+        FieldValue::Bool(value) => Value::Bool(*value),
+        FieldValue::Number(number) => {
+            let text = number.to_string();
+            let whole = text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<u64>().map(Value::from));
+            whole.unwrap_or(Value::String(text))
+        }
+        FieldValue::Text(text) => Value::String(text.clone()),
+        FieldValue::Bytes(bytes) => Value::String(hex::encode(bytes)),
+        FieldValue::Time(time) => Value::String(time.to_string()),
+    }
+}
+
+fn field_name(field: &Field) -> String {
+    match field {
+        Field::Builtin(builtin) => builtin.name().unwrap_or_default().to_owned(),
+        Field::Data(name) => name.clone(),
+    }
+}
+
+fn parse_id(id: &str) -> ApiResult<SecureHash> {
+    id.parse().map_err(|_| {
+        let shown: String = id.chars().take(80).collect();
+        Problem::new(Code::TransactionNotFound, format!("'{shown}' is no id of a transaction"))
+    })
+}
+
+fn no_transaction(entry: &IdentityEntry, id: &SecureHash) -> Problem {
+    let text = format!("{} does not have the transaction {id}", entry.text);
+    Problem::new(Code::TransactionNotFound, text).detail("transaction", id.to_string())
+}
+
+fn summary(transaction: &LedgerTransaction) -> TransactionSummary {
+    TransactionSummary {
+        id: transaction.id.to_string(),
+        status: status(transaction.status),
+        recorded_ms: ms(transaction.recorded),
+    }
+}
+
+impl Host {
+    fn ledger_of(&self, caller: &Caller, action: Action, name: &str) -> ApiResult<Arc<IdentityEntry>> {
+        let entry = self.resolve(caller, name)?;
+        access::check(caller, action, &Subject { identity: Some(&entry.text), ..Subject::default() })?;
+        Ok(entry)
+    }
+
+    fn ledger_now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.parts.clock.wall())
+    }
+
+    /// The name of a key of the network, else its fingerprint.
+    fn known_as(&self, key: &PublicKey) -> (Option<String>, String) {
+        let fingerprint = key.fingerprint();
+        let name = match self.parts.network.by_fingerprint(&fingerprint) {
+            Ok(Some(party)) => Some(party.party.name.to_string()),
+            _ => None,
+        };
+        (name, fingerprint.to_string())
+    }
+
+    async fn find_transaction(&self, entry: &IdentityEntry, id: &SecureHash) -> ApiResult<LedgerTransaction> {
+        let found = self.parts.store.ledger_transaction(entry.row, id).await.map_err(Problem::from)?;
+        found.ok_or_else(|| no_transaction(entry, id))
+    }
+}
+
+#[async_trait]
+impl LedgerApi for Host {
+    async fn vault_query(&self, caller: &Caller, request: VaultRequest) -> ApiResult<Paged<StateView>> {
+        let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
+        let (query, cursor) = read(&request)?;
+        let found = page(&*self.parts.store, entry.row, &query, cursor.as_ref(), None, self.ledger_now()).await;
+        let found = found.map_err(Problem::from)?;
+        let items = found.rows.into_iter().map(state_view).collect::<ApiResult<_>>()?;
+        Ok(Paged { items, cursor: found.cursor.map(|cursor| cursor.to_string()) })
+    }
+
+    async fn vault_count(&self, caller: &Caller, request: VaultRequest) -> ApiResult<u64> {
+        let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
+        let (query, _) = read(&request)?;
+        let mut count = 0;
+        let counted = each(&*self.parts.store, entry.row, &query, None, self.ledger_now(), |_| {
+            count += 1;
+            Ok(())
+        });
+        counted.await.map_err(Problem::from)?;
+        Ok(count)
+    }
+
+    async fn vault_sum(
+        &self,
+        caller: &Caller,
+        request: VaultRequest,
+        field: &str,
+        by: Option<&str>,
+    ) -> ApiResult<Vec<SumView>> {
+        let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
+        let (query, _) = read(&request)?;
+        let fields = |text: &str| -> ApiResult<Vec<Field>> {
+            Ok(SortKey::parse_list(text).map_err(refused)?.into_iter().map(|key| key.field).collect())
+        };
+        let summed = fields(field)?;
+        let [summed] = summed.as_slice() else {
+            return Err(Problem::new(Code::QueryInvalid, "one field is summed").detail("field", "sum"));
+        };
+        let by = by.map_or_else(|| Ok(Vec::new()), fields)?;
+        let mut groups: BTreeMap<Vec<FieldValue>, (Option<Number>, u64)> = BTreeMap::new();
+        if by.is_empty() {
+            groups.insert(Vec::new(), (None, 0));
+        }
+        let add = |row: VaultRow| {
+            let key: Vec<FieldValue> = by.iter().map(|field| row.row.value(field)).collect();
+            if groups.len() == MAX_GROUPS && !groups.contains_key(&key) {
+                let text = format!("there are more than {MAX_GROUPS} groups");
+                return Err(StoreError::Ledger(Refused::new(Rule::QueryInvalid, text)));
+            }
+            let (sum, count) = groups.entry(key).or_default();
+            *count += 1;
+            if let FieldValue::Number(number) = row.row.value(summed) {
+                *sum = match sum {
+                    None => Some(number),
+                    Some(sum) => Some(sum.plus(number).ok_or_else(|| {
+                        let text = "the sum is beyond the range of numbers";
+                        StoreError::Ledger(Refused::new(Rule::AmountOverflow, text))
+                    })?),
+                };
+            }
+            Ok(())
+        };
+        each(&*self.parts.store, entry.row, &query, None, self.ledger_now(), add).await.map_err(Problem::from)?;
+        let view = |(key, (sum, count)): (Vec<FieldValue>, (Option<Number>, u64))| SumView {
+            by: by.iter().map(field_name).zip(key.iter().map(json)).collect(),
+            sum: sum.map_or(Value::Null, |sum| json(&FieldValue::Number(sum))),
+            count,
+        };
+        Ok(groups.into_iter().map(view).collect())
+    }
+
+    async fn vault_track(
+        &self,
+        caller: &Caller,
+        request: VaultRequest,
+        cursor: Option<String>,
+    ) -> ApiResult<VaultChanges> {
+        let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
+        let (query, _) = read(&request)?;
+        let store = self.parts.store.clone();
+        let (after, first) = match cursor {
+            Some(cursor) => {
+                let after = cursor.parse().map_err(|_| {
+                    Problem::new(Code::CursorInvalid, "this is no cursor of a vault's changes")
+                        .detail("cursor", "cursor")
+                })?;
+                (after, VecDeque::new())
+            }
+            None => {
+                let newest = store.newest_change(entry.row).await.map_err(Problem::from)?;
+                let produced = snapshot(&store, &entry, &query, newest, self.ledger_now()).await?;
+                let first =
+                    VaultChange { cursor: newest.to_string(), transaction: None, produced, consumed: Vec::new() };
+                (newest, VecDeque::from([first]))
+            }
+        };
+        // Consumed states are told too, by the same condition.
+        let query = Query { status: StatusFilter::All, ..query };
+        let feed = Feed { parts: self.parts.clone(), entry, query, after, ready: first };
+        Ok(Box::pin(stream::unfold(feed, |mut feed| async move {
+            let change = feed.next().await?;
+            Some((change, feed))
+        })))
+    }
+
+    async fn vault_locks(
+        &self,
+        caller: &Caller,
+        identity: &str,
+        cursor: Option<String>,
+        limit: u32,
+    ) -> ApiResult<Paged<LockView>> {
+        let entry = self.ledger_of(caller, Action::QueryVault, identity)?;
+        let limit = limit.clamp(1, MAX_PAGE);
+        let after: Option<StateRef> = match cursor {
+            Some(cursor) => Some(cursor.parse().map_err(|_| {
+                Problem::new(Code::CursorInvalid, "this is no cursor of a list of locks").detail("cursor", "cursor")
+            })?),
+            None => None,
+        };
+        let found = self.parts.store.locks(entry.row, after, limit.saturating_add(1), self.ledger_now()).await;
+        let mut found = found.map_err(Problem::from)?;
+        let more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        let cursor = found.last().filter(|_| more).map(|last| last.reference.to_string());
+        let view = |lock: HeldLock| LockView {
+            reference: lock.reference.to_string(),
+            holder: lock.holder,
+            until_ms: ms(lock.until),
+        };
+        Ok(Paged { items: found.into_iter().map(view).collect(), cursor })
+    }
+
+    async fn ledger_transaction(&self, caller: &Caller, identity: &str, id: &str) -> ApiResult<TransactionView> {
+        let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
+        let id = parse_id(id)?;
+        let found = self.find_transaction(&entry, &id).await?;
+        let summary = summary(&found);
+        let signatures: Vec<TransactionSignature> =
+            codec::decode("signatures", &found.signatures).map_err(|error| damaged("signatures", &error))?;
+        let Some(body) = &found.body else {
+            return Err(Problem::new(Code::TransactionNotFound, format!("the bytes of transaction {id} are gone")));
+        };
+        let wire = WireTransaction::decode(body).map_err(|error| damaged("a transaction", &error))?;
+        let contents = wire.contents();
+        let output = |state: &TransactionState| OutputView {
+            type_name: state.qualified_type(),
+            data: state.data.bytes().to_vec(),
+            notary: state.notary.name.to_string(),
+            constraint: state.constraint.kind().to_owned(),
+            encumbrance: state.encumbrance,
+        };
+        let signer = |key: &PublicKey| {
+            let (name, fingerprint) = self.known_as(key);
+            name.unwrap_or(fingerprint)
+        };
+        let command = |command: &Command| CommandView {
+            type_name: format!("{}/{}", command.value.contract.name, command.value.name),
+            value: command.value.value.bytes().to_vec(),
+            signers: command.signers.iter().map(signer).collect(),
+        };
+        let signature = |signature: &TransactionSignature| {
+            let (by, key) = self.known_as(signature.by());
+            SignatureView { by, key }
+        };
+        Ok(TransactionView {
+            summary,
+            inputs: contents.inputs.iter().map(ToString::to_string).collect(),
+            references: contents.references.iter().map(ToString::to_string).collect(),
+            outputs: contents.outputs.iter().map(output).collect(),
+            commands: contents.commands.iter().map(command).collect(),
+            attachments: contents.attachments.iter().map(ToString::to_string).collect(),
+            time_window: contents.time_window.map(|window| {
+                (window.from().map(|time| time.to_string()), window.until().map(|time| time.to_string()))
+            }),
+            notary: contents.notary.as_ref().map(|notary| notary.name.to_string()),
+            signatures: signatures.iter().map(signature).collect(),
+        })
+    }
+
+    async fn ledger_list(
+        &self,
+        caller: &Caller,
+        identity: &str,
+        cursor: Option<String>,
+        limit: u32,
+    ) -> ApiResult<Paged<TransactionSummary>> {
+        let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
+        let limit = limit.clamp(1, MAX_PAGE);
+        let before = match cursor {
+            Some(cursor) => Some(cursor.parse().map_err(|_| {
+                Problem::new(Code::CursorInvalid, "this is no cursor of a list of transactions")
+                    .detail("cursor", "cursor")
+            })?),
+            None => None,
+        };
+        let list = ListTransactions { before, status: None, limit: limit.saturating_add(1) };
+        let mut found = self.parts.store.ledger_transactions(entry.row, &list).await.map_err(Problem::from)?;
+        let more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        let cursor = found.last().filter(|_| more).map(|last| last.number.to_string());
+        Ok(Paged { items: found.iter().map(summary).collect(), cursor })
+    }
+
+    async fn ledger_graph(&self, caller: &Caller, identity: &str, id: &str, limit: u32) -> ApiResult<Vec<GraphNode>> {
+        let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
+        let id = parse_id(id)?;
+        self.find_transaction(&entry, &id).await?;
+        let mut nodes = Vec::new();
+        let mut seen = HashSet::from([id]);
+        let mut next = VecDeque::from([(id, 0)]);
+        while let Some((id, depth)) = next.pop_front() {
+            if nodes.len() >= limit.clamp(1, MAX_PAGE) as usize {
+                break;
+            }
+            let found = self.parts.store.ledger_transaction(entry.row, &id).await.map_err(Problem::from)?;
+            let parents = self.parts.store.parents(entry.row, &id).await.map_err(Problem::from)?;
+            next.extend(parents.iter().filter(|parent| seen.insert(**parent)).map(|parent| (*parent, depth + 1)));
+            nodes.push(GraphNode {
+                id: id.to_string(),
+                status: found.map(|found| status(found.status)),
+                depth,
+                parents: parents.iter().map(ToString::to_string).collect(),
+            });
+        }
+        Ok(nodes)
+    }
+
+    async fn notary_status(&self, caller: &Caller, identity: &str) -> ApiResult<NotaryStatus> {
+        let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
+        let kind = entry.spec.lock().notary;
+        let Some(kind) = kind else {
+            let text = format!("{} is no notary", entry.text);
+            return Err(Problem::new(Code::NotaryNotHere, text).detail("identity", entry.text.to_string()));
+        };
+        let counts = self.parts.store.notary_counts(entry.row).await.map_err(Problem::from)?.unwrap_or_default();
+        Ok(NotaryStatus {
+            validating: kind == NotaryKind::Validating,
+            committed: counts.committed,
+            conflicts: counts.conflicts,
+            states: counts.states,
+            queue: entry.notary.len() as u64,
+        })
+    }
+}
+
+async fn snapshot(
+    store: &Store,
+    entry: &IdentityEntry,
+    query: &Query,
+    change: i64,
+    now: Timestamp,
+) -> ApiResult<Vec<StateView>> {
+    let mut rows = Vec::new();
+    let read = each(&**store, entry.row, query, Some(change), now, |row| {
+        rows.push(row);
+        Ok(())
+    });
+    read.await.map_err(Problem::from)?;
+    rows.into_iter().map(state_view).collect()
+}
+
+/// Where a feed of changes stands.
+struct Feed {
+    parts: Arc<Parts>,
+    entry: Arc<IdentityEntry>,
+    query: Query,
+    after: i64,
+    ready: VecDeque<VaultChange>,
+}
+
+impl Feed {
+    /// The next change that the query finds something of; `None` at the end of the host.
+    async fn next(&mut self) -> Option<ApiResult<VaultChange>> {
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Some(Ok(change));
+            }
+            if self.parts.stopping.is_cancelled() {
+                return None;
+            }
+            match self.read().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(LOOK) => {}
+                        () = self.parts.stopping.cancelled() => return None,
+                    }
+                }
+                Err(problem) => return Some(Err(problem)),
+            }
+        }
+    }
+
+    /// Whether there were changes.
+    async fn read(&mut self) -> ApiResult<bool> {
+        let now = Timestamp::from_nanos(self.parts.clock.wall());
+        let changes = self.parts.store.vault_changes(self.entry.row, self.after, CHANGES, now).await;
+        let changes = changes.map_err(Problem::from)?;
+        let any = !changes.is_empty();
+        for change in changes {
+            self.after = change.number;
+            let found = |row: &VaultRow| self.query.finds(&row.row);
+            let produced: Vec<StateView> =
+                change.produced.into_iter().filter(&found).map(state_view).collect::<ApiResult<_>>()?;
+            let consumed: Vec<String> =
+                change.consumed.iter().filter(|row| found(row)).map(|row| row.row.reference.to_string()).collect();
+            if !produced.is_empty() || !consumed.is_empty() {
+                self.ready.push_back(VaultChange {
+                    cursor: change.number.to_string(),
+                    transaction: Some(change.transaction.to_string()),
+                    produced,
+                    consumed,
+                });
+            }
+        }
+        Ok(any)
+    }
+}

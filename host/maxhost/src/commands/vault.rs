@@ -1,0 +1,162 @@
+//! `maxhost vault`: find, follow and see who holds the states of an identity.
+
+use maxhost_rpc::proto::v1 as pb;
+use serde_json::{Map, Value, json};
+
+use crate::cli::{StateStatus, VaultCommand, VaultQueryArgs, VaultWhich};
+use crate::context::{Context, Outcome};
+use crate::render;
+
+/// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Does what was typed.
+pub fn execute(context: &Context, command: VaultCommand) -> Outcome {
+    match command {
+        VaultCommand::Query(args) => query(context, args),
+        VaultCommand::Track { which, cursor } => track(context, which, cursor),
+        VaultCommand::Locks { identity, limit, cursor } => locks(context, identity, limit, cursor),
+    }
+}
+
+fn request(which: VaultWhich) -> pb::VaultQueryRequest {
+    let status = match which.status {
+        None => pb::StateStatus::Unspecified,
+        Some(StateStatus::Unconsumed) => pb::StateStatus::Unconsumed,
+        Some(StateStatus::Consumed) => pb::StateStatus::Consumed,
+        Some(StateStatus::All) => pb::StateStatus::All,
+    };
+    pb::VaultQueryRequest {
+        identity: which.identity,
+        types: which.types,
+        status: status.into(),
+        r#where: which.filter,
+        sort: None,
+        limit: None,
+        cursor: None,
+        encoding: pb::Encoding::Json.into(),
+    }
+}
+
+fn query(context: &Context, args: VaultQueryArgs) -> Outcome {
+    let client = context.client()?;
+    let VaultQueryArgs { which, sort, limit, cursor, sum, by, count } = args;
+    let request = pb::VaultQueryRequest { sort, limit, cursor, ..request(which) };
+    if count {
+        let count = context.block_on(client.count(request))?.count;
+        context.out.object(&json!({ "count": count }), || count.to_string());
+        return Ok(0);
+    }
+    if let Some(field) = sum {
+        let request = pb::VaultSumRequest { query: Some(request), field, by };
+        let sums = context.block_on(client.sum(request))?.sums;
+        let values: Vec<Value> = sums.iter().map(sum_of).collect();
+        context.out.list(&values, &["GROUP", "SUM", "COUNT"], |value| {
+            let group =
+                value.as_object().into_iter().flatten().filter(|(key, _)| !["sum", "count"].contains(&key.as_str()));
+            let group: Vec<String> = group.map(|(key, value)| format!("{key} = {}", render::plain(value))).collect();
+            vec![group.join(", "), render::plain(&value["sum"]), render::plain(&value["count"])]
+        });
+        return Ok(0);
+    }
+    let answer = context.block_on(client.query(request))?;
+    let mut states: Vec<Value> = answer.states.iter().map(state).collect();
+    if context.out.is_json() {
+        states.extend(answer.cursor.map(|cursor| json!({ "cursor": cursor })));
+        context.out.list(&states, &[], |_| Vec::new());
+        return Ok(0);
+    }
+    context.out.list(&states, &["REF", "TYPE", "STATUS", "STATE", "LOCK"], |state| {
+        let lock = state["lock"]["holder"].as_str().unwrap_or_default().to_owned();
+        vec![
+            render::cell(state, "ref"),
+            render::cell(state, "type"),
+            render::cell(state, "status"),
+            state["state"].to_string(),
+            lock,
+        ]
+    });
+    if let Some(cursor) = answer.cursor {
+        context.out.note(&format!("there are more: --cursor {cursor}"));
+    }
+    Ok(0)
+}
+
+fn sum_of(sum: &pb::VaultSum) -> Value {
+    let by: Value = serde_json::from_str(&sum.by).unwrap_or_default();
+    let mut object: Map<String, Value> = by.as_object().cloned().unwrap_or_default();
+    object.insert("sum".to_owned(), serde_json::from_str(&sum.sum).unwrap_or_default());
+    object.insert("count".to_owned(), sum.count.into());
+    Value::Object(object)
+}
+
+fn state(state: &pb::VaultState) -> Value {
+    let status = match state.status() {
+        pb::StateStatus::Consumed => "consumed",
+        _ => "unconsumed",
+    };
+    json!({
+        "ref": state.r#ref,
+        "type": state.r#type,
+        "state": state.state.as_ref().map_or(Value::Null, render::payload),
+        "status": status,
+        "recorded": render::time(state.recorded),
+        "consumed": render::time(state.consumed),
+        "consumed_by": state.consumed_by,
+        "notary": state.notary,
+        "participants": state.participants,
+        "relevant": state.relevant,
+        "lock": state.lock.as_ref().map(|lock| json!({ "holder": lock.holder, "until": render::time(lock.until) })),
+    })
+}
+
+fn track(context: &Context, which: VaultWhich, cursor: Option<String>) -> Outcome {
+    let client = context.client()?;
+    let request = pb::VaultTrackRequest { query: Some(request(which)), cursor };
+    context.block_on(async {
+        let mut changes = client.track(request).await?;
+        loop {
+            let change = tokio::select! {
+                change = client.next_update(&mut changes) => change?,
+                _ = tokio::signal::ctrl_c() => return Ok(INTERRUPTED),
+            };
+            let Some(change) = change else { return Ok(0) };
+            let produced: Vec<Value> = change.produced.iter().map(state).collect();
+            let object = json!({
+                "produced": produced,
+                "consumed": change.consumed,
+                "cursor": change.cursor,
+                "transaction": change.transaction,
+            });
+            context.out.object(&object, || {
+                let came = produced.iter().map(|state| {
+                    format!("+ {} {} {}", render::cell(state, "ref"), render::cell(state, "type"), state["state"])
+                });
+                let went = change.consumed.iter().map(|reference| format!("- {reference}"));
+                came.chain(went).collect::<Vec<_>>().join("\n")
+            });
+        }
+    })
+}
+
+fn locks(context: &Context, identity: String, limit: u32, cursor: Option<String>) -> Outcome {
+    let client = context.client()?;
+    let answer = context.block_on(client.locks(pb::VaultLocksRequest { identity, limit, cursor }))?;
+    let mut locks: Vec<Value> = answer
+        .locks
+        .iter()
+        .map(|lock| json!({ "ref": lock.r#ref, "holder": lock.holder, "until": render::time(lock.until) }))
+        .collect();
+    if context.out.is_json() {
+        locks.extend(answer.cursor.map(|cursor| json!({ "cursor": cursor })));
+        context.out.list(&locks, &[], |_| Vec::new());
+        return Ok(0);
+    }
+    context.out.list(&locks, &["REF", "HOLDER", "UNTIL"], |lock| {
+        vec![render::cell(lock, "ref"), render::cell(lock, "holder"), render::cell(lock, "until")]
+    });
+    if let Some(cursor) = answer.cursor {
+        context.out.note(&format!("there are more: --cursor {cursor}"));
+    }
+    Ok(0)
+}

@@ -1,0 +1,188 @@
+//! What a flow asks of its identity's ledger, as plain data between WIT and the host.
+
+use crate::host::GuestParty;
+
+/// A call of the interface `maxhost:cordapp/ledger`.
+#[derive(Debug, Clone)]
+pub enum LedgerCall {
+    /// The notaries of the network.
+    Notaries,
+    /// Builds, verifies and signs a transaction.
+    Build(TransactionDraft),
+    /// Collects the signatures that are missing.
+    Collect {
+        /// The transaction.
+        transaction: Vec<u8>,
+        /// With those who sign.
+        sessions: Vec<u32>,
+    },
+    /// Gets a transaction to sign.
+    ReceiveToSign {
+        /// From here.
+        session: u32,
+    },
+    /// Signs, and gives the signature.
+    ReturnSignature {
+        /// To whom.
+        session: u32,
+        /// The transaction.
+        transaction: Vec<u8>,
+    },
+    /// Makes a transaction part of the ledger of everybody whom it concerns.
+    Finalise {
+        /// The transaction.
+        transaction: Vec<u8>,
+        /// With them.
+        sessions: Vec<u32>,
+    },
+    /// Gets a transaction that becomes part of the ledger.
+    ReceiveFinality {
+        /// From here.
+        session: u32,
+        /// Its id, if it is known before.
+        expected: Option<String>,
+    },
+    /// Gives states.
+    SendStates {
+        /// To whom.
+        session: u32,
+        /// Which.
+        references: Vec<String>,
+    },
+    /// Gets states.
+    ReceiveStates {
+        /// From here.
+        session: u32,
+    },
+    /// Selects and locks states.
+    Select(AmountWanted),
+    /// Locks states.
+    Lock {
+        /// Which.
+        references: Vec<String>,
+    },
+    /// Finds states.
+    Query(VaultQuery),
+}
+
+/// The answer to a [`LedgerCall`].
+#[derive(Debug, Clone)]
+pub enum LedgerAnswer {
+    /// Done.
+    Done,
+    /// Parties.
+    Parties(Vec<GuestParty>),
+    /// A transaction.
+    Transaction(GuestTransaction),
+    /// States.
+    States(Vec<GuestState>),
+    /// A page of states, and where to go on.
+    Page(Vec<GuestState>, Option<String>),
+}
+
+/// A transaction that an author has drafted.
+#[derive(Debug, Clone, Default)]
+pub struct TransactionDraft {
+    /// The name of its notary.
+    pub notary: Option<String>,
+    /// References of the states that it consumes.
+    pub inputs: Vec<String>,
+    /// References of the states that it looks at.
+    pub references: Vec<String>,
+    /// What it makes.
+    pub outputs: Vec<DraftOutput>,
+    /// What it does.
+    pub commands: Vec<DraftCommand>,
+    /// From when it may be notarised, nanoseconds since 1970.
+    pub from: Option<u64>,
+    /// Until when.
+    pub until: Option<u64>,
+}
+
+/// An output that an author has drafted.
+#[derive(Debug, Clone)]
+pub struct DraftOutput {
+    /// The name of its contract.
+    pub contract: String,
+    /// Its type.
+    pub type_name: String,
+    /// Its data, deterministic CBOR.
+    pub data: Vec<u8>,
+    /// The name of its notary.
+    pub notary: Option<String>,
+    /// The output that must be spent together with it.
+    pub encumbrance: Option<u32>,
+}
+
+/// A command that an author has drafted.
+#[derive(Debug, Clone)]
+pub struct DraftCommand {
+    /// The name of its contract.
+    pub contract: String,
+    /// Its name.
+    pub name: String,
+    /// Its value, deterministic CBOR.
+    pub value: Vec<u8>,
+    /// Who must sign: SubjectPublicKeyInfo, DER.
+    pub signers: Vec<Vec<u8>>,
+}
+
+/// An amount that is to be spent.
+#[derive(Debug, Clone)]
+pub struct AmountWanted {
+    /// Contract and type.
+    pub type_name: String,
+    /// The token.
+    pub token: String,
+    /// Who owes it.
+    pub issuer: Option<String>,
+    /// Who keeps it.
+    pub notary: Option<String>,
+    /// How much.
+    pub quantity: u64,
+    /// How long to wait for others, milliseconds.
+    pub wait_ms: u64,
+}
+
+/// A query of the vault.
+#[derive(Debug, Clone, Default)]
+pub struct VaultQuery {
+    /// Contracts and types; any if there is none.
+    pub types: Vec<String>,
+    /// Those that can be spent.
+    pub unconsumed: bool,
+    /// Those that cannot.
+    pub consumed: bool,
+    /// A condition.
+    pub filter: Option<String>,
+    /// What to sort by.
+    pub sort: Option<String>,
+    /// How many at most.
+    pub limit: Option<u32>,
+    /// Where to go on.
+    pub cursor: Option<String>,
+}
+
+/// A state of the vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestState {
+    /// `ID:INDEX`.
+    pub reference: String,
+    /// Contract and type.
+    pub type_name: String,
+    /// Its data.
+    pub data: Vec<u8>,
+    /// The name of its notary.
+    pub notary: String,
+}
+
+/// A transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestTransaction {
+    /// Its id.
+    pub id: String,
+    /// Its bytes, with signatures.
+    pub bytes: Vec<u8>,
+    /// What it says, CBOR.
+    pub view: Vec<u8>,
+}

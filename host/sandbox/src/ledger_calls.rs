@@ -1,0 +1,168 @@
+//! The interface `maxhost:cordapp/ledger`, call by call, handed to the run's host.
+
+use crate::bindings::{ledger, types};
+use crate::calls::Reply;
+use crate::host::{CallError, CallResult};
+use crate::ledger::{
+    AmountWanted, DraftCommand, DraftOutput, GuestState, GuestTransaction, LedgerAnswer, LedgerCall, TransactionDraft,
+    VaultQuery,
+};
+use crate::state::{EndOfRun, RunState};
+
+impl From<GuestState> for ledger::VaultState {
+    fn from(state: GuestState) -> ledger::VaultState {
+        let GuestState { reference, type_name, data, notary } = state;
+        ledger::VaultState { reference, state_type: type_name, data, notary }
+    }
+}
+
+impl From<GuestTransaction> for ledger::Transaction {
+    fn from(transaction: GuestTransaction) -> ledger::Transaction {
+        let GuestTransaction { id, bytes, view } = transaction;
+        ledger::Transaction { id, bytes, view }
+    }
+}
+
+impl From<ledger::Draft> for TransactionDraft {
+    fn from(draft: ledger::Draft) -> TransactionDraft {
+        let output = |output: ledger::DraftOutput| DraftOutput {
+            contract: output.contract,
+            type_name: output.state_type,
+            data: output.data,
+            notary: output.notary,
+            encumbrance: output.encumbrance,
+        };
+        let command = |command: ledger::DraftCommand| DraftCommand {
+            contract: command.contract,
+            name: command.name,
+            value: command.value,
+            signers: command.signers,
+        };
+        TransactionDraft {
+            notary: draft.notary,
+            inputs: draft.inputs,
+            references: draft.references,
+            outputs: draft.outputs.into_iter().map(output).collect(),
+            commands: draft.commands.into_iter().map(command).collect(),
+            from: draft.from,
+            until: draft.until,
+        }
+    }
+}
+
+/// The host answered with the answer to another call: a defect of its own.
+fn misanswered<T>() -> wasmtime::Result<T> {
+    Err(EndOfRun::Refused("the host answered another call".to_owned()).into())
+}
+
+/// What a call gives that was not answered.
+fn unanswered<T>(error: CallError) -> Reply<T> {
+    match error {
+        CallError::Failure(error) => Ok(Err((*error).into())),
+        CallError::Stop => Err(EndOfRun::Stop.into()),
+    }
+}
+
+/// Takes the part of an answer that the call has.
+macro_rules! answered {
+    ($answer:expr, $pattern:pat => $value:expr) => {
+        match $answer {
+            Ok($pattern) => Ok(Ok($value)),
+            Err(error) => unanswered(error),
+            Ok(_) => misanswered(),
+        }
+    };
+}
+
+impl RunState {
+    async fn ledger(&mut self, name: &'static str, call: LedgerCall) -> wasmtime::Result<CallResult<LedgerAnswer>> {
+        let answer = self.host(name)?.ledger(call).await;
+        self.note_wait();
+        Ok(answer)
+    }
+}
+
+impl ledger::Host for RunState {
+    async fn notaries(&mut self) -> wasmtime::Result<Vec<types::Party>> {
+        match self.ledger("notaries", LedgerCall::Notaries).await? {
+            Ok(LedgerAnswer::Parties(parties)) => Ok(parties.into_iter().map(types::Party::from).collect()),
+            Err(CallError::Stop) => Err(EndOfRun::Stop.into()),
+            _ => misanswered(),
+        }
+    }
+
+    async fn build(&mut self, draft: ledger::Draft) -> Reply<ledger::Transaction> {
+        let answer = self.ledger("build", LedgerCall::Build(draft.into())).await?;
+        answered!(answer, LedgerAnswer::Transaction(transaction) => transaction.into())
+    }
+
+    async fn collect_signatures(&mut self, transaction: Vec<u8>, sessions: Vec<u32>) -> Reply<ledger::Transaction> {
+        let answer = self.ledger("collect-signatures", LedgerCall::Collect { transaction, sessions }).await?;
+        answered!(answer, LedgerAnswer::Transaction(transaction) => transaction.into())
+    }
+
+    async fn receive_to_sign(&mut self, session: u32) -> Reply<ledger::Transaction> {
+        let answer = self.ledger("receive-to-sign", LedgerCall::ReceiveToSign { session }).await?;
+        answered!(answer, LedgerAnswer::Transaction(transaction) => transaction.into())
+    }
+
+    async fn return_signature(&mut self, session: u32, transaction: Vec<u8>) -> Reply<()> {
+        let answer = self.ledger("return-signature", LedgerCall::ReturnSignature { session, transaction }).await?;
+        answered!(answer, LedgerAnswer::Done => ())
+    }
+
+    async fn finalise(&mut self, transaction: Vec<u8>, sessions: Vec<u32>) -> Reply<ledger::Transaction> {
+        let answer = self.ledger("finalise", LedgerCall::Finalise { transaction, sessions }).await?;
+        answered!(answer, LedgerAnswer::Transaction(transaction) => transaction.into())
+    }
+
+    async fn receive_finality(&mut self, session: u32, expected: Option<String>) -> Reply<ledger::Transaction> {
+        let answer = self.ledger("receive-finality", LedgerCall::ReceiveFinality { session, expected }).await?;
+        answered!(answer, LedgerAnswer::Transaction(transaction) => transaction.into())
+    }
+
+    async fn send_states(&mut self, session: u32, references: Vec<String>) -> Reply<()> {
+        let answer = self.ledger("send-states", LedgerCall::SendStates { session, references }).await?;
+        answered!(answer, LedgerAnswer::Done => ())
+    }
+
+    async fn receive_states(&mut self, session: u32) -> Reply<Vec<ledger::VaultState>> {
+        let answer = self.ledger("receive-states", LedgerCall::ReceiveStates { session }).await?;
+        answered!(answer, LedgerAnswer::States(states) => states.into_iter().map(Into::into).collect::<Vec<_>>())
+    }
+
+    async fn select(&mut self, wanted: ledger::AmountWanted) -> Reply<Vec<ledger::VaultState>> {
+        let wanted = AmountWanted {
+            type_name: wanted.state_type,
+            token: wanted.token,
+            issuer: wanted.issuer,
+            notary: wanted.notary,
+            quantity: wanted.quantity,
+            wait_ms: wanted.wait,
+        };
+        let answer = self.ledger("select", LedgerCall::Select(wanted)).await?;
+        answered!(answer, LedgerAnswer::States(states) => states.into_iter().map(Into::into).collect::<Vec<_>>())
+    }
+
+    async fn lock(&mut self, references: Vec<String>) -> Reply<Vec<ledger::VaultState>> {
+        let answer = self.ledger("lock", LedgerCall::Lock { references }).await?;
+        answered!(answer, LedgerAnswer::States(states) => states.into_iter().map(Into::into).collect::<Vec<_>>())
+    }
+
+    async fn query(&mut self, query: ledger::VaultQuery) -> Reply<ledger::StatePage> {
+        let query = VaultQuery {
+            types: query.state_types,
+            unconsumed: query.unconsumed,
+            consumed: query.consumed,
+            filter: query.filter,
+            sort: query.sort,
+            limit: query.limit,
+            cursor: query.cursor,
+        };
+        let answer = self.ledger("query", LedgerCall::Query(query)).await?;
+        answered!(answer, LedgerAnswer::Page(states, cursor) => ledger::StatePage {
+            states: states.into_iter().map(Into::into).collect(),
+            cursor,
+        })
+    }
+}

@@ -1,0 +1,297 @@
+//! Cash between Alice and Bob over a notary: issuing, paying and taking back, what vaults and ledgers show of it, and that
+//! no crash makes or loses money.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use futures::future::join_all;
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};
+use serde_json::{Value, json};
+
+async fn issue(host: &Host, quantity: i64) -> String {
+    let end = host.run(ALICE, "cash/issue", json!({"quantity": quantity, "currency": "GBP"})).await;
+    end.result()["tx"].as_str().unwrap().to_owned()
+}
+
+async fn pay(host: &Host, from: &str, to: &str, quantity: i64) -> End {
+    host.run(from, "cash/pay", json!({"to": to, "quantity": quantity, "currency": "GBP"})).await
+}
+
+/// How much GBP an identity has, as its vault adds it up.
+fn money(network: &Network, identity: &str) -> i64 {
+    let answer =
+        network.cli(&["vault", "query", "--identity", identity, "--sum", "quantity", "--where", "currency = 'GBP'"]);
+    answer.ok().object()["sum"].as_i64().unwrap_or(0)
+}
+
+fn query(network: &Network, identity: &str, more: &[&str]) -> Vec<Value> {
+    network.cli(&[&["vault", "query", "--identity", identity][..], more].concat()).ok().objects()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cash_is_issued_paid_and_taken_back_however_flows_are_put_away() {
+    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:3"] {
+        let network = Network::new().setting(mode);
+        let host = network.run();
+        let issued = issue(&host, 1000).await;
+        let paid = pay(&host, ALICE, "Bob", 400).await.result()["tx"].as_str().unwrap().to_owned();
+        assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (600, 400), "{mode}");
+        let states = query(&network, "Bob", &[]);
+        assert_eq!(states.len(), 1, "{states:?}");
+        let state = &states[0];
+        assert_eq!(
+            (&state["type"], &state["status"], &state["relevant"]),
+            (&json!("cash/Cash"), &json!("unconsumed"), &json!(true))
+        );
+        assert_eq!((&state["state"]["quantity"], &state["state"]["currency"]), (&json!(400), &json!("GBP")));
+        assert_eq!(state["lock"], Value::Null);
+        // Whoever gets money has all that it comes from.
+        let ids = |identity: &str| -> Vec<String> {
+            let listed = network.cli(&["ledger", "list", "--identity", identity]).ok().objects();
+            listed.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+        };
+        let (mut of_bob, mut both) = (ids("Bob"), vec![issued.clone(), paid.clone()]);
+        of_bob.sort();
+        both.sort();
+        assert_eq!(of_bob, both);
+        let shown = network.cli(&["ledger", "show", &paid, "--identity", "Bob"]).ok().object();
+        assert_eq!((&shown["status"], shown["inputs"].as_array().unwrap().len()), (&json!("verified"), 1));
+        let by: Vec<&str> =
+            shown["signatures"].as_array().unwrap().iter().map(|one| one["by"].as_str().unwrap()).collect();
+        assert!(by.contains(&ALICE) && by.contains(&"O=Notary, L=Zurich, C=CH"), "{by:?}");
+        let graph = network.cli(&["ledger", "graph", &paid, "--identity", "Bob"]).ok().objects();
+        assert_eq!(graph.iter().map(|node| node["depth"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1]);
+        let exit = host.run(ALICE, "cash/exit", json!({"quantity": 100, "currency": "GBP"})).await;
+        exit.result();
+        assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (500, 400));
+        let status = network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
+        assert_eq!((&status["committed"], &status["conflicts"]), (&json!(2), &json!(0)), "an issue needs no notary");
+        assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+        host.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_paid_is_refused_and_leaves_no_trace() {
+    let network = Network::new();
+    let host = network.run();
+    issue(&host, 100).await;
+    pay(&host, ALICE, BOB, 40).await.result();
+    let kind = |end: End| end.failure().exception.unwrap_or_default();
+    assert_eq!(kind(pay(&host, ALICE, BOB, 61).await), "cash/insufficient");
+    assert_eq!(kind(pay(&host, ALICE, ALICE, 1).await), "cash/to-oneself");
+    for quantity in [0, -5] {
+        assert_eq!(kind(pay(&host, ALICE, BOB, quantity).await), "cash/quantity-invalid");
+    }
+    let exit = host.run(BOB, "cash/exit", json!({"quantity": 10, "currency": "GBP"})).await;
+    assert_eq!(kind(exit), "cash/not-issuer");
+    let bad = host.run(ALICE, "cash/issue", json!({"quantity": 10, "currency": "pounds"})).await;
+    assert_eq!(kind(bad), "ledger/rejected");
+    assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (60, 40));
+    assert_eq!(network.cli(&["ledger", "list", "--identity", "Alice"]).ok().objects().len(), 2);
+    assert!(network.cli(&["vault", "locks", "--identity", "Alice"]).ok().objects().is_empty());
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_are_answered_without_waking_anybody() {
+    let network = Network::new().setting("flows.idle_close=1 s");
+    let host = network.run();
+    for quantity in 1..=5 {
+        issue(&host, quantity * 10).await;
+    }
+    host.until_identity("Alice", maxhost_rpc::proto::v1::IdentityState::Cold).await;
+    let quantities = |states: &[Value]| -> Vec<i64> {
+        states.iter().filter_map(|state| state["state"]["quantity"].as_i64()).collect()
+    };
+    let found = query(
+        &network,
+        "Alice",
+        &["--where", "quantity >= 20 and quantity < 50 and owner like 'O=Al%'", "--sort", "quantity:desc"],
+    );
+    assert_eq!(quantities(&found), [40, 30, 20]);
+    let page = query(&network, "Alice", &["--sort", "quantity", "--limit", "2"]);
+    assert_eq!(quantities(&page), [10, 20]);
+    let cursor = page.last().unwrap()["cursor"].as_str().unwrap().to_owned();
+    assert_eq!(quantities(&query(&network, "Alice", &["--cursor", &cursor])), [30, 40]);
+    let count = network.cli(&["vault", "query", "--identity", "Alice", "--count"]).ok().object();
+    assert_eq!(count["count"], 5);
+    let sums = query(&network, "Alice", &["--sum", "quantity", "--by", "currency"]);
+    assert_eq!(sums, [json!({"currency": "GBP", "sum": 150, "count": 5})]);
+    let wrong = network.cli(&["vault", "query", "--identity", "Alice", "--where", "quantity > > 1"]);
+    assert_eq!(wrong.fails(4, "query-invalid")["details"]["position"], "11");
+    let unknown = network.cli(&["ledger", "show", &"ab".repeat(32), "--identity", "Alice"]);
+    unknown.fails(3, "transaction-not-found");
+    network.cli(&["notary", "status", "--identity", "Alice"]).fails(3, "notary-not-here");
+    let identity = host.identity("Alice").await.unwrap();
+    assert_eq!(identity.state(), maxhost_rpc::proto::v1::IdentityState::Cold);
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_at_once_share_the_money_without_a_false_refusal() {
+    let network = Network::new();
+    let host = network.run();
+    join_all((0..12).map(|_| issue(&host, 50))).await;
+    let ends = join_all((0..12).map(|number| pay(&host, ALICE, if number % 2 == 0 { BOB } else { CAROL }, 50))).await;
+    ends.iter().for_each(|end| drop(end.result()));
+    assert_eq!((money(&network, "Alice"), money(&network, "Bob"), money(&network, "Carol")), (0, 300, 300));
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notary_that_validates_verifies_the_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("network");
+    let cordapps = maxhost_tests::cli::cordapps();
+    let words = ["init", folder.to_str().unwrap(), "--validating", "--cordapps", cordapps.to_str().unwrap()];
+    drop(maxhost_tests::cli::run(&words).ok());
+    let mut command = maxhost_tests::cli::command(&["run", "--json", "--config"]);
+    command.arg(folder.join("maxhost.toml"));
+    let host = Host::up(command, &folder);
+    issue(&host, 100).await;
+    pay(&host, ALICE, BOB, 30).await.result();
+    pay(&host, BOB, CAROL, 10).await.result();
+    let mut status = maxhost_tests::cli::command(&["notary", "status", "--identity", "Notary", "--json", "--config"]);
+    status.arg(folder.join("maxhost.toml"));
+    let status = maxhost_tests::cli::answer(status, None).ok().object();
+    assert_eq!((&status["validating"], &status["committed"]), (&json!(true), &json!(2)));
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_crash_makes_or_loses_money() {
+    let network = Network::new();
+    let host = network.run();
+    join_all((0..10).map(|_| issue(&host, 100))).await;
+    host.kill_9();
+    for round in 0..3 {
+        let host = network.run();
+        let pays = (0..10).map(|number| {
+            let (from, to) = if (number + round) % 3 == 0 { (BOB, ALICE) } else { (ALICE, BOB) };
+            let arguments = json!({"to": to, "quantity": 7 + number, "currency": "GBP"});
+            async { host.start(from, "cash/pay", arguments).await }
+        });
+        join_all(pays).await;
+        // In the middle of whatever they do.
+        tokio::time::sleep(std::time::Duration::from_millis(40 * (round + 1))).await;
+        host.kill_9();
+    }
+    let host = network.run();
+    host.until_quiet().await;
+    eventually("money is where it was", async || {
+        let (alice, bob) = (money(&network, "Alice"), money(&network, "Bob"));
+        if alice + bob == 1000 { Ok(()) } else { Err(format!("Alice has {alice}, Bob has {bob}")) }
+    })
+    .await;
+    let transactions = |identity: &str| network.cli(&["ledger", "list", "--identity", identity]).ok().objects();
+    for identity in ["Alice", "Bob"] {
+        let unsettled: Vec<Value> =
+            transactions(identity).into_iter().filter(|one| one["status"] != "verified").collect();
+        assert_eq!(unsettled, Vec::<Value>::new(), "{identity}");
+        assert!(network.cli(&["vault", "locks", "--identity", identity]).ok().objects().is_empty());
+    }
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
+/// The transactions of an identity that are not verified.
+fn unsettled(network: &Network, identity: &str) -> Vec<Value> {
+    let listed = network.cli(&["ledger", "list", "--identity", identity]).ok().objects();
+    listed.into_iter().filter(|one| one["status"] != "verified").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_asset_is_sold_for_cash_in_one_transaction() {
+    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:5"] {
+        let network = Network::new().setting(mode);
+        let host = network.run();
+        issue(&host, 1000).await;
+        pay(&host, ALICE, BOB, 500).await.result();
+        host.run(ALICE, "trade/issue", json!({"asset": "bond-1"})).await.result();
+        let terms = |price: i64| json!({"buyer": "Bob", "asset": "bond-1", "price": price, "currency": "GBP"});
+        let refused = host.run(ALICE, "trade/sell", terms(501)).await;
+        assert_eq!(refused.failure().exception.as_deref(), Some("cash/insufficient"), "{mode}");
+        let sold = host.run(ALICE, "trade/sell", terms(300)).await.result()["tx"].as_str().unwrap().to_owned();
+        assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (800, 200), "{mode}");
+        let assets = |identity: &str| query(&network, identity, &["--type", "trade/Asset"]).len();
+        eventually("the asset changes hands", async || {
+            if (assets("Alice"), assets("Bob")) == (0, 1) { Ok(()) } else { Err("not yet".to_owned()) }
+        })
+        .await;
+        let shown = network.cli(&["ledger", "show", &sold, "--identity", "Alice"]).ok().object();
+        assert_eq!(
+            (&shown["status"], shown["signatures"].as_array().unwrap().len()),
+            (&json!("verified"), 3),
+            "{mode}"
+        );
+        assert!(unsettled(&network, "Alice").is_empty() && unsettled(&network, "Bob").is_empty());
+        assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+        host.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debt_is_issued_and_settled_with_cash() {
+    let network = Network::new();
+    let host = network.run();
+    issue(&host, 100).await;
+    pay(&host, ALICE, BOB, 60).await.result();
+    let terms = json!({"lender": ALICE, "quantity": 50, "currency": "GBP", "due": null});
+    let issued = host.run(BOB, "iou/issue", terms).await.result();
+    let id = issued["id"].as_str().unwrap();
+    let settle = |quantity: i64| json!({"id": id, "quantity": quantity});
+    host.run(BOB, "iou/settle", settle(20)).await.result();
+    let owed = query(&network, "Alice", &["--type", "iou/Iou"]);
+    assert_eq!((owed.len(), &owed[0]["state"]["paid"]), (1, &json!(20)));
+    assert_eq!(host.run(BOB, "iou/settle", settle(31)).await.state, "failed", "more than is owed");
+    host.run(BOB, "iou/settle", settle(30)).await.result();
+    assert!(query(&network, "Bob", &["--type", "iou/Iou"]).is_empty(), "settled in full, nothing takes its place");
+    assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (90, 10));
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_money_is_not_spent_twice() {
+    let network = Network::new();
+    let host = network.run();
+    issue(&host, 100).await;
+    let both = json!({"to": [BOB, CAROL], "quantity": 100, "currency": "GBP"});
+    let ended = host.run(ALICE, "hostile/double-spend", both).await.result();
+    assert_eq!(ended["second"], json!({"kind": "flow-exception", "exception": "notary/conflict"}));
+    assert_eq!((money(&network, "Alice"), money(&network, "Bob"), money(&network, "Carol")), (0, 100, 0));
+    let listed = network.cli(&["ledger", "list", "--identity", "Carol"]).ok().objects();
+    assert!(listed.iter().all(|one| one["status"] == "verified"), "nothing is left of the second: {listed:?}");
+    let status = network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
+    assert_eq!((&status["committed"], &status["conflicts"]), (&json!(1), &json!(1)));
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_flow_has_left_in_flight_is_settled() {
+    let network = Network::new();
+    // Nobody runs the notary for a while.
+    let manifest = network.path("identities/notary.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+    let host = network.run();
+    issue(&host, 100).await;
+    let id = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
+    let statuses =
+        |identity: &str| unsettled(&network, identity).iter().map(|one| one["status"].clone()).collect::<Vec<_>>();
+    host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    assert_eq!(statuses("Bob"), ["in-flight"], "everybody has it before the notary is asked");
+    assert!(host.kill(&id).await);
+    host.end(&id).await;
+    assert_eq!(statuses("Alice"), ["in-flight"]);
+    std::fs::write(&manifest, text).unwrap();
+    eventually("both have settled it", async || {
+        let money = (money(&network, "Alice"), money(&network, "Bob"));
+        let left = (unsettled(&network, "Alice"), unsettled(&network, "Bob"));
+        if money == (60, 40) && left.0.is_empty() && left.1.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{money:?} {left:?}"))
+        }
+    })
+    .await;
+    host.stop();
+}
