@@ -111,6 +111,9 @@ pub enum Command {
     /// Notaries of the host
     #[command(subcommand)]
     Notary(NotaryCommand),
+    /// Installed contract code
+    #[command(subcommand)]
+    Attachment(AttachmentCommand),
     /// The network as the host knows it
     #[command(subcommand)]
     Network(NetworkCommand),
@@ -517,6 +520,31 @@ pub enum LedgerCommand {
         /// At most so many transactions
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         limit: u32,
+    },
+}
+
+/// `maxhost attachment`.
+#[derive(Debug, Subcommand)]
+pub enum AttachmentCommand {
+    /// List what is installed
+    List,
+    /// Show one: its contracts, types and commands
+    Show {
+        /// Its id, as transactions name it
+        id: String,
+    },
+    /// Install a file, as `cordapp install` does
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Write one to a file, or to standard output
+    Export {
+        /// Its id, as transactions name it
+        id: String,
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
     },
 }
 

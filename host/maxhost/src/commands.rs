@@ -1,5 +1,6 @@
 //! The commands, one module a noun.
 
+mod attachment;
 mod cluster;
 mod cordapp;
 mod cordapp_build;
@@ -41,6 +42,7 @@ pub fn execute(context: &Context, command: Command) -> Outcome {
         Command::Vault(command) => vault::execute(context, command),
         Command::Ledger(command) => ledger::execute(context, command),
         Command::Notary(command) => notary::execute(context, command),
+        Command::Attachment(command) => attachment::execute(context, command),
         Command::Network(command) => network::execute(context, command),
         Command::User(command) => user::execute(context, command),
         Command::Db(command) => db::execute(context, command),

@@ -31,7 +31,7 @@ fn read(page: &str) -> String {
 }
 
 /// Every page that this test answers for.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/architecture.md",
     "docs/behaviour.md",
@@ -40,6 +40,8 @@ const PAGES: [&str; 9] = [
     "docs/python.md",
     "docs/rpc.md",
     "docs/errors.md",
+    "docs/from-corda.md",
+    "docs/ledger.md",
     "docs/operating.md",
 ];
 
@@ -210,14 +212,17 @@ fn answers_that_are_listed() -> Vec<String> {
 #[test]
 fn every_answer_that_a_guest_can_get_is_listed_with_where_it_comes_from() {
     let contract = read("wit/cordapp.wit");
-    let interface = contract.split("interface flow {").nth(1).unwrap().split("\n}").next().unwrap();
+    let interface = |name: &str| {
+        contract.split(&format!("interface {name} {{")).nth(1).unwrap().split("\n}").next().unwrap().to_owned()
+    };
     let world = contract.split("world flows {").nth(1).unwrap().split("\n}").next().unwrap();
     let functions = |text: &str| -> BTreeSet<String> {
         let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("//") && line.contains(": func("));
         lines.map(|line| line.trim_start_matches("export ").split(':').next().unwrap().to_owned()).collect()
     };
-    let mut calls = functions(interface);
+    let mut calls = functions(&interface("flow"));
     assert!(calls.len() > 15, "{calls:?}");
+    calls.extend(functions(&interface("ledger")));
     calls.extend(functions(world));
 
     // As the host defines them: `cli::terminal_stdin::add_to_linker` is `cli/terminal-stdin`.
@@ -369,6 +374,11 @@ fn the_operators_guide_can_be_followed_and_knows_every_file() {
             assert!(text.contains(&path), "docs/operating.md does not say what {path} is");
         }
     }
+}
+
+#[test]
+fn the_page_of_ledgers_can_be_followed() {
+    assert!(follow("docs/ledger.md").1 > 10);
 }
 
 #[test]

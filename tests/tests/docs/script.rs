@@ -124,7 +124,7 @@ impl Reader {
 
     /// A reader sees the host say that it is ready before typing on.
     fn wait_for_host(&mut self, place: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(300);
         // Exit code 5: it cannot be reached, or is not ready. Whoever refuses a user who has not logged in is up.
         while self.ask("maxhost status").1 == 5 {
             assert!(Instant::now() < deadline, "{place}\nthe host does not come up\n{}", self.log());
