@@ -26,6 +26,9 @@ const WAITING: usize = 1024;
 /// Bytes on their way are counted in pieces of this size, because a semaphore counts no further than 32 bits.
 const PIECE: usize = 1024;
 
+/// How long the broker may take no message before it is said in the log.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What is sent.
 #[derive(Debug)]
 pub(crate) struct Letter {
@@ -149,7 +152,7 @@ async fn serve(mut session: Session, mut sender: Sender, jobs: &mut mpsc::Receiv
             continue;
         }
         let sending = tokio::select! {
-            sending = sender.send_batchable(message(letter)) => sending,
+            sending = with_a_warning(sender.send_batchable(message(letter))) => sending,
             error = session.ended() => {
                 let _ = reply.send(Err(NotSent::Error(error.clone())));
                 return Some(error);
@@ -168,6 +171,18 @@ async fn serve(mut session: Session, mut sender: Sender, jobs: &mut mpsc::Receiv
             }
         }
     }
+}
+
+/// Says so if the broker takes nothing for long. It does not say itself that it is blocked.
+async fn with_a_warning<T>(sending: impl Future<Output = T>) -> T {
+    let mut sending = std::pin::pin!(sending);
+    if let Ok(sent) = timeout(PATIENCE, &mut sending).await {
+        return sent;
+    }
+    tracing::warn!(
+        "the broker has taken no message for {PATIENCE:?}: its disk may be fuller than its max-disk-usage, or its memory full"
+    );
+    sending.await
 }
 
 fn message(letter: Letter) -> Message<Data> {

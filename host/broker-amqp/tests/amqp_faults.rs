@@ -137,6 +137,48 @@ async fn a_broker_that_hangs_is_noticed_and_one_that_was_wiped_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_with_a_full_disk_takes_nothing_and_gives_out_what_it_has() {
+    let mut artemis = Artemis::start().await;
+    let broker = open(artemis.options()).await;
+    let queue = queue("full disk");
+    for number in 0..3 {
+        send(&broker, &queue, message(number)).await;
+    }
+    artemis.stop().await;
+    artemis.set_max_disk_usage(1);
+    artemis.restart().await;
+    // It looks at its disk now and then. It says nothing, and gives no new link any credit: a send ends by its deadline.
+    until("it takes nothing", async || {
+        let fresh = open(artemis.options()).await;
+        let sent = fresh.send(&queue, message(3), Duration::from_secs(1)).await;
+        fresh.close().await;
+        matches!(sent, Err(BrokerError::Transient(Transient::TimedOut)))
+    })
+    .await;
+    let mut consumer = in_time("it is consumed", async {
+        loop {
+            match broker.consume(&queue, CREDIT).await {
+                Ok(consumer) => break consumer,
+                Err(error) => assert!(error.is_transient(), "{error:?}"),
+            }
+        }
+    })
+    .await;
+    for number in 0..3 {
+        let delivery = next_surely(&mut *consumer).await;
+        assert_eq!(delivery.message, message(number));
+        consumer.acks().ack(delivery.tag).await.unwrap();
+    }
+    artemis.stop().await;
+    artemis.set_max_disk_usage(100);
+    artemis.restart().await;
+    send_surely(&broker, &queue, message(5)).await;
+    // What was taken before it was blocked, or given up by its sender, may come before.
+    while next_surely(&mut *consumer).await.message != message(5) {}
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_is_cut_ends_every_send_and_loses_nothing_that_was_confirmed() {
     const SENDERS: u32 = 6;
     const CUTS: u64 = 8;

@@ -32,6 +32,8 @@ pub struct Artemis {
     home: PathBuf,
     dir: tempfile::TempDir,
     port: u16,
+    /// In percent. Beyond it the broker takes no messages; 100 by default, so that no test depends on the machine's disk.
+    max_disk_usage: u8,
     process: Option<Process>,
 }
 
@@ -100,7 +102,8 @@ impl Artemis {
         // Somebody else may take the port before the broker does.
         for _ in 0..5 {
             let dir = tempfile::tempdir().unwrap();
-            let mut artemis = Artemis { home: home.clone(), dir, port: free_port(), process: None };
+            let mut artemis =
+                Artemis { home: home.clone(), dir, port: free_port(), max_disk_usage: 100, process: None };
             artemis.write_configuration(edit);
             artemis.spawn();
             if artemis.serves().await {
@@ -164,6 +167,11 @@ impl Artemis {
         assert!(self.process.is_none());
         self.spawn();
         assert!(self.serves().await, "Artemis ended; what it said: {}", self.log());
+    }
+
+    /// How full the disk may be, in percent, from the next start on. With 1, every disk is too full.
+    pub fn set_max_disk_usage(&mut self, percent: u8) {
+        self.max_disk_usage = percent;
     }
 
     /// Removes everything that a broker that was ended had stored.
@@ -258,6 +266,7 @@ impl Artemis {
             .arg(at("data.dir", dir.join("data")))
             .arg(at("java.io.tmpdir", dir.join("tmp")))
             .arg(format!("-Dmaxhost.port={}", self.port))
+            .arg(format!("-Dmaxhost.max-disk-usage={}", self.max_disk_usage))
             .arg("-cp")
             .arg(self.home.join("lib/artemis-boot.jar"))
             .args(["org.apache.activemq.artemis.boot.Artemis", "run"])
