@@ -22,7 +22,7 @@ pub(crate) struct Envelope {
     /// The recipient's X.500 name.
     #[prost(string, tag = "1")]
     pub to: String,
-    #[prost(oneof = "Content", tags = "2, 3")]
+    #[prost(oneof = "Content", tags = "2, 3, 4")]
     pub content: Option<Content>,
 }
 
@@ -32,6 +32,40 @@ pub(crate) enum Content {
     Initiation(Initiation),
     #[prost(message, tag = "3")]
     FrameBatch(Addressed),
+    #[prost(message, tag = "4")]
+    Command(Command),
+}
+
+/// What a host that does not run an identity was asked to do with it. Signed by the identity itself: only hosts that have
+/// its keys may ask for it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Command {
+    /// The identity's own X.500 name.
+    #[prost(string, tag = "1")]
+    pub from: String,
+    /// The public id of the flow, which the host that was asked has given.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub flow_id: Bytes,
+    /// The flow is to be started; absent: it is to be killed.
+    #[prost(message, optional, tag = "3")]
+    pub start: Option<AskedStart>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AskedStart {
+    /// `cordapp/flow`.
+    #[prost(string, tag = "1")]
+    pub flow: String,
+    /// CBOR.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub arguments: Bytes,
+    #[prost(string, tag = "3")]
+    pub user: String,
+    #[prost(string, optional, tag = "4")]
+    pub client_id: Option<String>,
+    /// Without a client id nobody waits for it after this moment, in milliseconds since 1970: it is not started any more.
+    #[prost(uint64, tag = "5")]
+    pub expires: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -143,6 +177,7 @@ impl Envelope {
         match self.content.as_ref()? {
             Content::Initiation(initiation) => Some(&initiation.from),
             Content::FrameBatch(addressed) => addressed.batch.as_ref().map(|batch| batch.from.as_str()),
+            Content::Command(command) => Some(&command.from),
         }
     }
 
@@ -151,6 +186,7 @@ impl Envelope {
         let frames = match &self.content {
             Some(Content::Initiation(initiation)) => return initiation.payload.as_ref().map_or(0, Bytes::len),
             Some(Content::FrameBatch(Addressed { batch: Some(batch), .. })) => &batch.frames,
+            Some(Content::Command(command)) => return command.start.as_ref().map_or(0, |start| start.arguments.len()),
             Some(Content::FrameBatch(_)) | None => return 0,
         };
         let payload = |frame: &Frame| match &frame.kind {
@@ -179,6 +215,10 @@ impl Envelope {
                 let token = addressed.batch.as_ref().map_or(0, |batch| batch.token);
                 hash.update(b"frames").update(&addressed.session.to_be_bytes());
                 hash.update(&token.to_be_bytes()).update(&addressed.seq.to_be_bytes());
+            }
+            Some(Content::Command(command)) => {
+                // A flow id has 75 random bits.
+                hash.update(if command.start.is_some() { b"start" } else { b"kill." }).update(&command.flow_id);
             }
             None => {}
         }

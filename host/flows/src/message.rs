@@ -22,6 +22,8 @@ pub(crate) enum IdentityCommand {
     Wake,
     /// Start a flow.
     Start(Box<StartCommand>),
+    /// Start a flow for which another host was asked.
+    StartFor(Box<RemoteStart>),
     /// A peer wants a session. The row is in the database, or on its way there if an offer comes along.
     Initiation { id: i64, initiation: Box<Initiation>, offer: Option<Offer> },
     /// Something arrived for a flow that is not in memory.
@@ -85,6 +87,27 @@ pub(crate) struct StartCommand {
     pub user: String,
     /// The starter wants to hear of everything from the first moment.
     pub watched: bool,
+    /// By the host that was asked for it, if that is another.
+    pub given: Option<Given>,
+    pub reply: oneshot::Sender<Result<Ticket, Problem>>,
+}
+
+/// What a start has from the host that was asked for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Given {
+    pub id: FlowId,
+    /// Of the message that brought it, by which it is known when it comes again.
+    pub message_id: [u8; 16],
+}
+
+/// A start for which another host was asked.
+pub(crate) struct RemoteStart {
+    /// `cordapp/flow`.
+    pub flow: String,
+    pub arguments: Bytes,
+    pub client_id: Option<String>,
+    pub user: String,
+    pub given: Given,
     pub reply: oneshot::Sender<Result<Ticket, Problem>>,
 }
 
@@ -112,10 +135,12 @@ pub(crate) enum StartFailure {
 pub(crate) fn answer_start(reply: Option<oneshot::Sender<Result<(), StartFailure>>>, result: Result<(), &StoreError>) {
     let Some(reply) = reply else { return };
     // Nobody waits any more: fine, the flow runs.
-    let _ = reply.send(result.map_err(|error| match error {
-        StoreError::ClientIdTaken { flow } => StartFailure::ClientIdTaken(*flow),
-        error => StartFailure::Problem(Problem::from(error.clone())),
-    }));
+    let _ = reply.send(match result {
+        // A command that came twice was carried out the first time.
+        Ok(()) | Err(StoreError::Duplicate) => Ok(()),
+        Err(StoreError::ClientIdTaken { flow }) => Err(StartFailure::ClientIdTaken(*flow)),
+        Err(error) => Err(StartFailure::Problem(Problem::from(error.clone()))),
+    });
 }
 
 /// Tells when a start is durable.
@@ -144,6 +169,7 @@ impl IdentityCommand {
             IdentityCommand::Drain => Some(Mark::Drain),
             IdentityCommand::Refresh => Some(Mark::Refresh),
             IdentityCommand::Start(_)
+            | IdentityCommand::StartFor(_)
             | IdentityCommand::Left { .. }
             | IdentityCommand::Kill { .. }
             | IdentityCommand::Stand { .. } => None,
@@ -154,6 +180,7 @@ impl IdentityCommand {
     pub fn refuse(self, problem: Problem) {
         match self {
             IdentityCommand::Start(start) => drop(start.reply.send(Err(problem))),
+            IdentityCommand::StartFor(start) => drop(start.reply.send(Err(problem))),
             IdentityCommand::Kill { reply, .. } => drop(reply.send(Err(problem))),
             IdentityCommand::Stand { reply, .. } => drop(reply.send(None)),
             IdentityCommand::Wake

@@ -154,6 +154,7 @@ impl Parts {
             keys: keys.clone(),
             queues: queues.clone(),
             message_limit: journal.message,
+            clock: clock.clone(),
             io: io.clone(),
             stopping: stopping.clone(),
         });

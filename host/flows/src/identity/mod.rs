@@ -251,6 +251,7 @@ impl Actor {
         match command {
             IdentityCommand::Wake | IdentityCommand::Refresh => {}
             IdentityCommand::Start(start) => self.start(opened, *start),
+            IdentityCommand::StartFor(start) => self.start_for(opened, *start),
             IdentityCommand::Initiation { id, initiation, offer } => self.initiated(opened, id, *initiation, offer),
             IdentityCommand::News(row) => self.flows.news(row),
             IdentityCommand::Left { row, outcome } => self.left(opened, row, outcome),

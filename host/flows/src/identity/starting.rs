@@ -16,7 +16,7 @@ use crate::calls::StartUnit;
 use crate::counters::Counters;
 use crate::flow_code::FlowCode;
 use crate::marks::Mark;
-use crate::message::{Durable, StartCommand, Ticket, answer_start, share};
+use crate::message::{Durable, RemoteStart, StartCommand, Ticket, answer_start, share};
 use crate::offer::Offer;
 use crate::opened::Opened;
 use crate::options::OperatorEvent;
@@ -32,7 +32,7 @@ const READ_AHEAD: u32 = 256;
 
 impl Actor {
     pub(super) fn start(&mut self, opened: &Arc<Opened>, command: StartCommand) {
-        let StartCommand { def, arguments, client_id, user, watched, reply } = command;
+        let StartCommand { def, arguments, client_id, user, watched, given, reply } = command;
         let code = FlowCode::Guest(def);
         if self.draining {
             let text = format!("identity {} is being let go", self.entry.text);
@@ -45,7 +45,9 @@ impl Actor {
             return drop(reply.send(Ok(Ticket { flow_id, flow, new: false, user, durable, watch: None })));
         }
         let started = self.services.now();
-        let record = match self.start_record(opened, &code, arguments, Origin::Rpc { user: user.clone() }, started) {
+        let origin = Origin::Rpc { user: user.clone() };
+        let id = given.map(|given| given.id);
+        let record = match self.start_record(opened, &code, arguments, origin, (started, id)) {
             Ok(record) => record,
             Err(problem) => return drop(reply.send(Err(problem))),
         };
@@ -79,9 +81,22 @@ impl Actor {
         // Whoever has gone does not stop the flow.
         let client = client_id.as_ref().map(key);
         let _ = reply.send(Ok(Ticket { flow_id, flow: code.name().clone(), new: true, user, durable, watch }));
-        let ops = vec![FlowOp::Start(Box::new(new)).into()];
+        let arrived = given.map(|given| MessageOp::Arrived { message_id: given.message_id }.into());
+        let ops = arrived.into_iter().chain([FlowOp::Start(Box::new(new)).into()]).collect();
         let unit = StartUnit { ops, reply: Some(told), commit_hint: self.services.committer.store.commit_hint() };
         self.begin(opened, row, flow_id, client, record, code, unit);
+    }
+
+    /// As [`Actor::start`], of a flow for which another host was asked.
+    pub(super) fn start_for(&mut self, opened: &Arc<Opened>, start: RemoteStart) {
+        let RemoteStart { flow, arguments, client_id, user, given, reply } = start;
+        match opened.cordapps.find(&flow).cloned() {
+            Ok(def) => {
+                let given = Some(given);
+                self.start(opened, StartCommand { def, arguments, client_id, user, watched: false, given, reply });
+            }
+            Err(problem) => drop(reply.send(Err(problem))),
+        }
     }
 
     /// Runs a new flow, or writes it down and queues it if the identity has no room.
@@ -126,10 +141,13 @@ impl Actor {
         code: &FlowCode,
         arguments: Bytes,
         origin: Origin,
-        started: u64,
+        (started, given): (u64, Option<FlowId>),
     ) -> Result<(FlowRow, FlowId, StartRecord), Problem> {
-        let row = self.services.committer.store.next_flow_row();
-        let flow_id = new_flow_id(row)?;
+        let flow_id = match given {
+            Some(given) => given,
+            None => new_flow_id(self.services.committer.store.next_flow_row())?,
+        };
+        let row = flow_id.row();
         let ((flow, flow_version), (cordapp, cordapp_version, component)) = (code.flow(), code.cordapp());
         let record = StartRecord {
             flow_id: flow_id.to_bytes(),
@@ -173,7 +191,7 @@ impl Actor {
             return self.reject(opened, id, &initiation);
         };
         let started = self.services.now();
-        let record = match self.start_record(opened, &code, Bytes::new(), Origin::Peer(initiation), started) {
+        let record = match self.start_record(opened, &code, Bytes::new(), Origin::Peer(initiation), (started, None)) {
             Ok(record) => record,
             Err(problem) => {
                 return self.respond_later(Some(&problem));

@@ -3,6 +3,7 @@
 
 mod attach;
 mod cluster;
+mod elsewhere;
 mod ledger;
 mod network;
 mod show;
@@ -179,11 +180,21 @@ impl Host {
         if self.parts.store.is_congested() {
             return Err(Problem::new(Code::Overloaded, "more commits wait than the disk takes"));
         }
+        if self.runs_elsewhere(&entry) {
+            return Ok((self.start_elsewhere(caller, &entry, (&def, arguments), client_id).await?, None));
+        }
         let (reply, ticket) = oneshot::channel();
-        let mail =
-            StartCommand { def, arguments, client_id: client_id.clone(), user: caller.user.clone(), watched, reply };
+        let (wanted, user) = ((def.clone(), arguments.clone()), caller.user.clone());
+        let mail = StartCommand { def, arguments, client_id: client_id.clone(), user, watched, given: None, reply };
         self.parts.waking.tell(&entry, IdentityCommand::Start(Box::new(mail)));
-        let mut ticket = ticket.await.map_err(|_| unanswered(&self.parts.stopping))??;
+        let mut ticket = match ticket.await.map_err(|_| unanswered(&self.parts.stopping))? {
+            Ok(ticket) => ticket,
+            Err(problem) if self.may_start_elsewhere(&problem) => {
+                let (def, arguments) = wanted;
+                return Ok((self.start_elsewhere(caller, &entry, (&def, arguments), client_id).await?, None));
+            }
+            Err(problem) => return Err(problem),
+        };
         let watch = ticket.watch.take();
         let started = self.await_start(caller, &entry, ticket, client_id).await?;
         // Another flow may turn out to have the client id; that one was not watched.
@@ -410,6 +421,9 @@ impl HostApi for Host {
         let Some(entry) = self.parts.directory.by_row(owner) else {
             return Err(Problem::new(Code::IdentityNotFound, "the flow's identity is not hosted here"));
         };
+        if self.runs_elsewhere(&entry) {
+            return self.kill_elsewhere(&entry, flow).await;
+        }
         // Its identity knows it from before its first commit on, and answers when it has ended.
         let (reply, killed) = oneshot::channel();
         self.parts.waking.tell(&entry, IdentityCommand::Kill { row: flow.row(), reply });

@@ -19,8 +19,8 @@ use maxhost_model::{SecureHash, SessionId, X500Name};
 use maxhost_store::{MessageOp, Recipient, StoreError};
 use tokio::sync::oneshot;
 
-use super::RelayServices;
-use crate::envelope::{Content, Unverified};
+use super::{RelayServices, commands};
+use crate::envelope::{Command, Content, Unverified};
 use crate::outbox_notices::QueueNotice;
 use crate::registry::{Errand, IdentityEntry};
 use crate::trouble::Trouble;
@@ -237,6 +237,7 @@ struct Accepted {
 enum Checked {
     Initiation(Initiation),
     Frames { session: SessionId, seq: u32, batch: FrameBatch },
+    Command(Command),
 }
 
 /// Why a message is not taken.
@@ -322,6 +323,10 @@ async fn check(
             }
             Checked::Frames { session, seq: addressed.seq, batch }
         }
+        Some(Content::Command(command)) if command.from == *entry.text => Checked::Command(command),
+        Some(Content::Command(_)) => {
+            return refuse(from, "foreign-command", "only the identity itself may ask for this".to_owned());
+        }
         None => return refuse(from, "unreadable", "it is empty".to_owned()),
     };
     Ok(Ok(Accepted { id: id.0, content }))
@@ -361,11 +366,24 @@ fn take(
     (tag, acks): (Tag, Arc<dyn Acks>),
     under_way: Option<Errand>,
 ) -> Taken {
+    let content = match accepted.content {
+        Checked::Command(command) => {
+            let carried = commands::carry_out(services.clone(), entry.clone(), accepted.id, command);
+            return Box::pin(async move {
+                let _under_way = under_way;
+                carried.await.map_err(Interrupted)?;
+                acks.ack(tag).await?;
+                Ok(None)
+            });
+        }
+        content => content,
+    };
     let author = entry.author();
     let recipient = Recipient { identity: author.identity, claim: author.claim };
     let mut unit = Unit::default();
     unit.op(MessageOp::Arrived { message_id: accepted.id });
-    match accepted.content {
+    match content {
+        Checked::Command(_) => {}
         Checked::Initiation(initiation) => {
             unit.initiate_under(&services.committer, recipient, entry.clone(), initiation)
         }

@@ -4,6 +4,7 @@
 //! Identities of one database that this host holds need none of this: their messages are written by the sender's own
 //! transaction.
 
+pub(crate) mod commands;
 mod destinations;
 pub(crate) mod inbound;
 pub(crate) mod outbound;

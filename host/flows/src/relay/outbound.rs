@@ -32,7 +32,7 @@ const BATCH: u32 = 64;
 /// Messages of one turn that are on their way at once.
 const PIPELINE: usize = 32;
 /// A broker that does not answer by then is asked again after a pause.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often all rows are looked at, whatever was noticed.
 const SWEEP: Duration = Duration::from_secs(30);
 /// How often rows that were passed over are looked at again, whatever was noticed.
@@ -228,7 +228,10 @@ impl Sender {
 }
 
 /// The keys of an identity: those in use if it is awake, else opened for whoever asks and let go of with him.
-async fn open_keys(services: &Arc<RelayServices>, entry: &Arc<IdentityEntry>) -> Result<Arc<OpenIdentity>, Problem> {
+pub(super) async fn open_keys(
+    services: &Arc<RelayServices>,
+    entry: &Arc<IdentityEntry>,
+) -> Result<Arc<OpenIdentity>, Problem> {
     if let Some(keys) = entry.keys_in_use() {
         return Ok(keys);
     }
@@ -369,7 +372,8 @@ impl Batch {
                     }
                 }
             }
-            None => {}
+            // Commands are in no outbox.
+            Some(Content::Command(_)) | None => {}
         }
         let (told, result) = oneshot::channel();
         unit.submit(&services.committer, author, move |result| drop(told.send(result)));

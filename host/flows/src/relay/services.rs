@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use maxhost_broker::Broker;
+use maxhost_journal::Millis;
 use maxhost_model::SecureHash;
 use maxhost_ownership::{Ownedness, Ownership};
 use maxhost_pki::NetworkMap;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::keys::IdentityKeys;
 use crate::membership::Membership;
@@ -28,6 +30,7 @@ pub(crate) struct RelayServices {
     pub queues: Arc<QueueNotices>,
     /// Bytes of the largest message of a flow.
     pub message_limit: usize,
+    pub clock: Arc<dyn Clock>,
     pub io: Spawner,
     pub stopping: CancellationToken,
 }
@@ -52,6 +55,11 @@ impl RelayServices {
             tracing::debug!(%identity, %error, "a demand could not be raised; tried again");
             membership.ring(identity);
         }
+    }
+
+    /// Milliseconds since 1970 UTC.
+    pub fn now_millis(&self) -> Millis {
+        crate::clock::wall_millis(&*self.clock)
     }
 
     /// Whether somebody owns an identity, as far as this host knows.

@@ -159,6 +159,7 @@ pub(super) async fn start_root(parts: Arc<Parts>, root: Root, index: usize, star
                 user: "somebody".to_owned(),
                 watched: false,
                 reply,
+                given: None,
             };
             parts.waking.tell(&entry, IdentityCommand::Start(Box::new(command)));
             if let Ok(Ok(ticket)) = ticket.await

@@ -1,0 +1,99 @@
+//! Commands for an identity that another host runs. They go through the identity's queue, so they reach whoever runs it, and
+//! somebody runs it for them if nobody does. Whoever has sent one finds in the database what became of it.
+
+use std::sync::Arc;
+
+use maxhost_broker::{Message, MessageId, QueueName};
+use maxhost_model::{Class, Code, FlowId, Problem};
+use tokio::sync::oneshot;
+
+use super::RelayServices;
+use super::outbound::{SEND_TIMEOUT, open_keys};
+use crate::envelope::{AskedStart, Command, Content, Envelope};
+use crate::error::unanswered;
+use crate::message::{Durable, Given, IdentityCommand, RemoteStart, SharedFailure, StartFailure};
+use crate::registry::IdentityEntry;
+
+/// Puts a command into an identity's queue. `start`: to start this flow; `None`: to kill it.
+///
+/// # Errors
+/// The keys of the identity cannot be opened, or the broker does not take it.
+pub(crate) async fn send(
+    services: &Arc<RelayServices>,
+    entry: &Arc<IdentityEntry>,
+    flow: FlowId,
+    start: Option<AskedStart>,
+) -> Result<(), Problem> {
+    let Some(key) = entry.key() else {
+        let text = format!("the network does not know identity {}", entry.text);
+        return Err(Problem::new(Code::IdentityDraining, text));
+    };
+    let keys = open_keys(services, entry).await?;
+    let command = Command { from: entry.text.to_string(), flow_id: flow.to_bytes().to_vec().into(), start };
+    let envelope = Envelope { to: entry.text.to_string(), content: Some(Content::Command(command)) };
+    let id = MessageId(envelope.message_id());
+    let body = envelope.seal(services.network.trust_root(), &keys).map_err(Problem::from)?;
+    let queue = QueueName::inbound(&key);
+    services.broker.send(&queue, Message { id, body }, SEND_TIMEOUT).await.map_err(Problem::from)?;
+    services.sent_to(key).await;
+    Ok(())
+}
+
+/// Does what a command asks for. Returns when it is durable, or can never be done.
+///
+/// # Errors
+/// Why it could not be done now: it stays in the queue.
+pub(super) async fn carry_out(
+    services: Arc<RelayServices>,
+    entry: Arc<IdentityEntry>,
+    message_id: [u8; 16],
+    command: Command,
+) -> Result<(), String> {
+    let id = <[u8; 16]>::try_from(&*command.flow_id).ok().and_then(FlowId::from_bytes);
+    let done = match (id, command.start) {
+        (Some(id), Some(start)) => carry_out_start(&services, &entry, Given { id, message_id }, start).await,
+        (Some(id), None) => {
+            let (reply, killed) = oneshot::channel();
+            services.committer.waking.tell(&entry, IdentityCommand::Kill { row: id.row(), reply });
+            killed.await.unwrap_or_else(|_| Err(unanswered(&services.stopping))).map(drop)
+        }
+        (None, _) => Err(Problem::new(Code::FlowIdInvalid, "a command names no flow")),
+    };
+    match done {
+        Err(problem) if problem.class() == Class::Unavailable => Err(problem.message),
+        Err(problem) => {
+            tracing::warn!(identity = %entry.text, %problem, "a command of another host was not carried out");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+async fn carry_out_start(
+    services: &RelayServices,
+    entry: &Arc<IdentityEntry>,
+    given: Given,
+    start: AskedStart,
+) -> Result<(), Problem> {
+    let AskedStart { flow, arguments, user, client_id, expires } = start;
+    if client_id.is_none() && services.now_millis() > expires {
+        tracing::debug!(identity = %entry.text, id = %given.id, "nobody waits any more for a flow that was asked for");
+        return Ok(());
+    }
+    let (reply, ticket) = oneshot::channel();
+    let start = RemoteStart { flow, arguments, client_id, user, given, reply };
+    services.committer.waking.tell(entry, IdentityCommand::StartFor(Box::new(start)));
+    let ticket = ticket.await.map_err(|_| unanswered(&services.stopping))??;
+    match ticket.durable {
+        Durable::Once(durable) => match durable.await.map_err(|_| unanswered(&services.stopping))? {
+            // Whoever has sent it finds the flow by the client id.
+            Ok(()) | Err(StartFailure::ClientIdTaken(_)) => Ok(()),
+            Err(StartFailure::Problem(problem)) => Err(problem),
+        },
+        Durable::Shared(mut durable) => match durable.wait_for(Option::is_some).await.map(|told| told.clone()) {
+            Ok(Some(Err(SharedFailure::Problem(problem)))) => Err(problem),
+            Ok(_) => Ok(()),
+            Err(_) => Err(unanswered(&services.stopping)),
+        },
+    }
+}
