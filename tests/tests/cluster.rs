@@ -101,7 +101,10 @@ impl Cluster {
             let records = self.store.identities().await.unwrap();
             match owners.is_empty() && records.iter().all(|record| record.owner().is_none()) {
                 true => Ok(records),
-                false => Err(format!("{owners:?} {records:?}")),
+                false => {
+                    let (left, live) = (self.store.left_work(i64::MAX).await, self.store.live_flows().await);
+                    Err(format!("{owners:?} {records:?} {left:?} {live:?}"))
+                }
             }
         })
         .await

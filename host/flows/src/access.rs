@@ -89,10 +89,14 @@ actions! {
     ReadLedger, false;
     /// See the host at a glance.
     Status, false;
-    /// See the hosts of the cluster, what they run, and how the cluster is.
+    /// List the hosts of the cluster.
+    ListHosts, false;
+    /// Have a host of the cluster give up what it runs, or take identities again.
+    SetDraining, false;
+    /// See which hosts run identities.
+    FindIdentities, false;
+    /// See the cluster at a glance.
     ClusterStatus, false;
-    /// Have a host of the cluster give up what it runs.
-    DrainHost, false;
 }
 
 impl Action {

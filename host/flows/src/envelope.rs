@@ -280,6 +280,10 @@ mod tests {
         ];
         ids.extend(others.iter().map(Envelope::message_id));
         ids.push(Envelope { to: "C".to_owned(), ..first.clone() }.message_id());
+        for (flow_id, start) in [(b"one", None), (b"two", None), (b"one", Some(AskedStart::default()))] {
+            let command = Command { from: "B".to_owned(), flow_id: Bytes::from_static(flow_id), start };
+            ids.push(Envelope { to: "B".to_owned(), content: Some(Content::Command(command)) }.message_id());
+        }
         let distinct: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());
     }

@@ -90,6 +90,11 @@ impl Actor {
     /// As [`Actor::start`], of a flow for which another host was asked.
     pub(super) fn start_for(&mut self, opened: &Arc<Opened>, start: RemoteStart) {
         let RemoteStart { flow, arguments, client_id, user, given, reply } = start;
+        if self.flows.get(given.id.row()).is_some() {
+            // The command comes again, and the flow that it started is not in the database yet.
+            let text = format!("flow {} is being started already", given.id);
+            return drop(reply.send(Err(Problem::new(Code::Overloaded, text))));
+        }
         match opened.cordapps.find(&flow).cloned() {
             Ok(def) => {
                 let given = Some(given);

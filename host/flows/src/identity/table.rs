@@ -111,6 +111,8 @@ impl FlowTable {
     }
 
     pub fn insert(&mut self, row: FlowRow, state: SlotState, client: Option<(String, String)>) {
+        // What was there before is not counted any more.
+        self.remove(row);
         self.flows.insert(row, FlowSlot::new(SlotState::Cold { until: None }, client));
         self.set(row, state);
     }
@@ -262,6 +264,8 @@ mod tests {
         assert_eq!((table.next_alarm(), table.hot()), (Some(at(5)), 1));
         table.set(B, hot(B));
         assert_eq!(table.hot(), 1, "the same flow");
+        table.insert(B, hot(B), None);
+        assert_eq!(table.hot(), 1, "the same row");
         assert!(table.remove(B).is_some_and(|slot| slot.state.alarm().is_none()));
         assert!(table.remove(A).is_some());
         assert_eq!((table.next_alarm(), table.hot(), table.len()), (None, 0, 0));

@@ -530,17 +530,17 @@ impl HostApi for Host {
     }
 
     async fn hosts(&self, caller: &Caller) -> ApiResult<Vec<ClusterHost>> {
-        access::check(caller, Action::ClusterStatus, &Subject::default())?;
+        access::check(caller, Action::ListHosts, &Subject::default())?;
         self.cluster_hosts().await
     }
 
     async fn set_draining(&self, caller: &Caller, host: &str, draining: bool) -> ApiResult<ClusterHost> {
-        access::check(caller, Action::DrainHost, &Subject::default())?;
+        access::check(caller, Action::SetDraining, &Subject::default())?;
         self.ask_to_drain(host, draining).await
     }
 
     async fn whereabouts(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Whereabouts>> {
-        access::check(caller, Action::ClusterStatus, &Subject::default())?;
+        access::check(caller, Action::FindIdentities, &Subject::default())?;
         let mut found = match filter {
             Some(name) => vec![self.whereabouts_of(&*self.resolve(caller, name)?)],
             None => self.all_whereabouts(),

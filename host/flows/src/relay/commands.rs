@@ -80,6 +80,11 @@ async fn carry_out_start(
         tracing::debug!(identity = %entry.text, id = %given.id, "nobody waits any more for a flow that was asked for");
         return Ok(());
     }
+    let known = services.committer.store.flow(given.id.row()).await.map_err(Problem::from)?;
+    if known.is_some_and(|known| known.id == given.id) {
+        // The command comes again.
+        return Ok(());
+    }
     let (reply, ticket) = oneshot::channel();
     let start = RemoteStart { flow, arguments, client_id, user, given, reply };
     services.committer.waking.tell(entry, IdentityCommand::StartFor(Box::new(start)));
