@@ -47,7 +47,7 @@ impl Actor {
     fn settle(&mut self, opened: &Arc<Opened>, id: SecureHash, part: Part) -> Result<(), Problem> {
         let (code, started) = (FlowCode::settle(), self.services.now());
         let origin = Origin::Rpc { user: USER.to_owned() };
-        let (row, flow_id, record) = self.start_record(opened, &code, to_settle(id, part)?, origin, started)?;
+        let (row, flow_id, record) = self.start_record(opened, &code, to_settle(id, part)?, origin, (started, None))?;
         tracing::info!(identity = %self.entry.text, transaction = %id, %flow_id, "a transaction was left in flight; it is settled");
         let new = NewFlow {
             row,
