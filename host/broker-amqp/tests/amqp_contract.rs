@@ -37,6 +37,9 @@ impl Subject for Server {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn artemis_keeps_the_contract() {
+    if Artemis::is_missing() {
+        return;
+    }
     let server = Server { artemis: Mutex::new(Artemis::start().await), connected: Mutex::default() };
     run_all(&server).await;
 }

@@ -21,6 +21,9 @@ use support::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_broker_has_what_it_confirmed_and_consumers_go_on() {
+    if Artemis::is_missing() {
+        return;
+    }
     const QUEUES: u32 = 4;
     let mut artemis = Artemis::start().await;
     let broker = open(artemis.options()).await;
@@ -92,6 +95,9 @@ async fn a_killed_broker_has_what_it_confirmed_and_consumers_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_hangs_is_noticed_and_one_that_was_wiped_is_used_again() {
+    if Artemis::is_missing() {
+        return;
+    }
     let mut artemis = Artemis::start().await;
     let options = AmqpOptions { idle_timeout: Duration::from_secs(3), ..artemis.options() };
     let broker = open(options).await;
@@ -138,6 +144,9 @@ async fn a_broker_that_hangs_is_noticed_and_one_that_was_wiped_is_used_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_with_a_full_disk_takes_nothing_and_gives_out_what_it_has() {
+    if Artemis::is_missing() {
+        return;
+    }
     let mut artemis = Artemis::start().await;
     let broker = open(artemis.options()).await;
     let queue = queue("full disk");
@@ -180,6 +189,9 @@ async fn a_broker_with_a_full_disk_takes_nothing_and_gives_out_what_it_has() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_is_cut_ends_every_send_and_loses_nothing_that_was_confirmed() {
+    if Artemis::is_missing() {
+        return;
+    }
     const SENDERS: u32 = 6;
     const CUTS: u64 = 8;
     let seed = std::process::id();
@@ -280,6 +292,9 @@ fn line(output: &mut impl BufRead, word: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_hangs_loses_its_queues_to_the_next() {
+    if Artemis::is_missing() {
+        return;
+    }
     let artemis = Artemis::start().await;
     let broker = open(artemis.options()).await;
     let queue = queue("hanging");

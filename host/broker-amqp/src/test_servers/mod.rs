@@ -91,6 +91,12 @@ impl Artemis {
     /// That user's password.
     pub const PASSWORD: &str = "secret";
 
+    /// Whether Artemis is not there and cannot be fetched: a test that needs it ends then, and standard error says so.
+    #[must_use]
+    pub fn is_missing() -> bool {
+        fetch::home().is_none()
+    }
+
     /// Starts a broker and waits until it serves.
     pub async fn start() -> Artemis {
         Artemis::start_with(&|xml| xml).await
@@ -98,7 +104,7 @@ impl Artemis {
 
     /// The same, with changes to its configuration.
     pub async fn start_with(edit: &Edit) -> Artemis {
-        let home = tokio::task::spawn_blocking(fetch::home).await.unwrap();
+        let home = tokio::task::spawn_blocking(fetch::home).await.unwrap().expect("it is there");
         // Somebody else may take the port before the broker does.
         for _ in 0..5 {
             let dir = tempfile::tempdir().unwrap();
