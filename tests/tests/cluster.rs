@@ -13,7 +13,7 @@ use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
 use maxhost_flows::api::{Arguments, Caller, FlowPhase, FlowResult, HostApi, HostState, StartFlow};
 use maxhost_flows::options::ENVELOPE_BYTES;
 use maxhost_flows::{CordappRef, Eviction, Host, HostOptions, IdentitySpec, Passphrase};
-use maxhost_model::{Claim, FencingToken, FlowId, Problem, RunId, SecureHash, cbor_to_json};
+use maxhost_model::{Claim, Code, FencingToken, FlowId, Problem, RunId, SecureHash, cbor_to_json};
 use maxhost_ownership::{
     Changes, DemandVersion, Demands, HostInfo, MemoryOwnership, Ownedness, Owner, Ownership, OwnershipError, Realm,
     Session, Slept, Transient,
@@ -37,6 +37,10 @@ struct Cluster {
 
 impl Cluster {
     async fn new() -> Cluster {
+        // What the hosts log, for whoever looks for a defect: RUST_LOG=maxhost_flows=debug. Only the first can set it.
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+        let _set = filter
+            .map(|filter| tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
         let network = Network::new();
         fs::create_dir_all(network.path("data")).unwrap();
         let store = SqliteStore::open(SqliteOptions::new(network.path("data/maxhost.db"))).await.unwrap();
@@ -241,7 +245,10 @@ async fn start(hosts: &[&Arc<Host>], identity: &str, flow: &str, arguments: Valu
         for host in hosts {
             match try_start(host, identity, flow, arguments.clone()).await {
                 Ok(flow) => return Ok(flow),
-                Err(problem) => problems.push(problem.to_string()),
+                Err(problem) => {
+                    assert_ne!(problem.code, Code::Timeout, "{problem}");
+                    problems.push(problem.to_string());
+                }
             }
         }
         Err(problems.join("; "))

@@ -60,6 +60,11 @@ impl Marks {
         self.set.fetch_and(!(Mark::Lost as u8), Ordering::AcqRel);
     }
 
+    /// Whether there is something to look after. That the identity is lost is not.
+    pub fn any_work(&self) -> bool {
+        self.set.load(Ordering::Acquire) & !(Mark::Lost as u8) != 0
+    }
+
     /// Whether a mark is set; it stays.
     pub fn has(&self, mark: Mark) -> bool {
         self.set.load(Ordering::Acquire) & mark as u8 != 0
@@ -101,7 +106,7 @@ mod tests {
         marks.set(Mark::Behind);
         marks.set(Mark::Lost);
         assert!(marks.take().has(Mark::Behind));
-        assert!(marks.has(Mark::Lost) && !marks.has(Mark::Behind));
+        assert!(marks.has(Mark::Lost) && !marks.has(Mark::Behind) && marks.any() && !marks.any_work());
         marks.is_held_anew();
         assert!(!marks.any());
         marks.set(Mark::Lost);

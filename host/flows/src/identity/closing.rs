@@ -180,7 +180,7 @@ impl Actor {
 
     /// Whether somebody has left something for its actor.
     fn has_come(&self) -> bool {
-        !self.commands.is_empty() || self.entry.marks.any()
+        !self.commands.is_empty() || self.entry.marks.any_work()
     }
 
     /// It cannot be let go now: it is tried again when it has been idle once more.

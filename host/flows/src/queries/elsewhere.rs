@@ -67,7 +67,8 @@ impl Host {
                 return Ok(Started { flow_id: id, identity, flow, client_id, new: true });
             }
             if let Some(known) = self.of_client(caller, entry, client_id.as_deref()).await? {
-                return Ok(known);
+                // It may have been written between the two looks.
+                return Ok(Started { new: known.flow_id == id, ..known });
             }
             looking.again(&self.parts).await?;
         }
