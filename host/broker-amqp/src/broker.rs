@@ -14,10 +14,10 @@ use crate::connection::Line;
 use crate::consumer::{AmqpConsumer, Budget};
 use crate::error::unavailable;
 use crate::management::Management;
-use crate::notices::{AmqpNotices, Bells};
+use crate::notices::{AmqpNotices, NoticeSender};
 use crate::options::AmqpOptions;
 use crate::queues::Queues;
-use crate::sender::{Letter, NotSent, Post};
+use crate::sender::{NotSent, Outgoing, SendLink};
 
 /// How long the broker may take to answer before it is left.
 const LAST: Duration = Duration::from_secs(2);
@@ -34,10 +34,10 @@ pub(crate) struct Shared {
     /// The connection for consuming.
     pub consuming: Line,
     pub queues: Arc<Queues>,
-    pub bells: Arc<Bells>,
+    pub notice_sender: Arc<NoticeSender>,
     pub budget: Arc<Budget>,
     pub closed: watch::Sender<bool>,
-    post: Arc<Post>,
+    send_link: Arc<SendLink>,
 }
 
 impl fmt::Debug for AmqpBroker {
@@ -68,25 +68,27 @@ impl AmqpBroker {
         if result.is_err() {
             closed.send_replace(true);
         }
-        let (consuming, queues, post) = result?;
-        let bells = Arc::new(Bells::default());
-        tokio::spawn(Arc::clone(&bells).run(Arc::clone(&queues), Arc::clone(&post), closed.subscribe()));
+        let (consuming, queues, send_link) = result?;
+        let notice_sender = Arc::new(NoticeSender::default());
+        tokio::spawn(Arc::clone(&notice_sender).run(Arc::clone(&queues), Arc::clone(&send_link), closed.subscribe()));
         let budget = Arc::default();
-        Ok(AmqpBroker { shared: Arc::new(Shared { options, consuming, queues, bells, budget, closed, post }) })
+        Ok(AmqpBroker {
+            shared: Arc::new(Shared { options, consuming, queues, notice_sender, budget, closed, send_link }),
+        })
     }
 
     async fn open_lines(
         options: Arc<AmqpOptions>,
         closed: &watch::Sender<bool>,
-    ) -> Result<(Line, Arc<Queues>, Arc<Post>), BrokerError> {
+    ) -> Result<(Line, Arc<Queues>, Arc<SendLink>), BrokerError> {
         let sending = Line::open(Arc::clone(&options), "maxhost-send", closed.subscribe()).await?;
         let management = Management::new(sending.clone());
         checks::check(&management).await?;
         let queues = Arc::new(Queues::new(management, sending.clone()));
         queues.ensure_notices().await?;
-        let post = Arc::new(Post::new(sending, options.sending_bytes));
+        let send_link = Arc::new(SendLink::new(sending, options.sending_bytes));
         let consuming = Line::open(options, "maxhost-consume", closed.subscribe()).await?;
-        Ok((consuming, queues, post))
+        Ok((consuming, queues, send_link))
     }
 }
 
@@ -107,7 +109,7 @@ impl Shared {
 #[async_trait]
 impl Broker for AmqpBroker {
     async fn send(&self, queue: &QueueName, message: Message, within: Duration) -> Result<(), BrokerError> {
-        let Shared { options, queues, bells, post, .. } = &*self.shared;
+        let Shared { options, queues, notice_sender, send_link, .. } = &*self.shared;
         self.shared.check_open()?;
         let (bytes, limit) = (message.body.len(), options.max_message_bytes);
         if bytes > limit {
@@ -116,10 +118,10 @@ impl Broker for AmqpBroker {
         let deadline = Instant::now() + within;
         let ensured = tokio::time::timeout_at(deadline, queues.ensure(queue)).await;
         ensured.unwrap_or_else(|_| Err(Transient::TimedOut.into()))?;
-        let letter = Letter { to: queue.to_string(), id: Some(message.id), notice_of: None, body: message.body };
-        match post.send(letter, deadline.saturating_duration_since(Instant::now())).await {
+        let outgoing = Outgoing { to: queue.to_string(), id: Some(message.id), notice_of: None, body: message.body };
+        match send_link.send(outgoing, deadline.saturating_duration_since(Instant::now())).await {
             Ok(()) => {
-                bells.sent(queue);
+                notice_sender.sent(queue);
                 Ok(())
             }
             Err(NotSent::NotTaken(reason)) => {
@@ -162,6 +164,6 @@ impl Broker for AmqpBroker {
         }
         self.shared.closed.send_replace(true);
         self.shared.consuming.is_closed().await;
-        self.shared.post.is_closed().await;
+        self.shared.send_link.is_closed().await;
     }
 }

@@ -408,7 +408,7 @@ impl Drop for AmqpConsumer {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 detach(receiver, session).await;
-                shared.bells.left(queue);
+                shared.notice_sender.left(queue);
             });
         }
     }

@@ -28,7 +28,7 @@ use crate::connection::{Session, becomes_true};
 use crate::consumer::{Attaching, detach};
 use crate::error::unavailable;
 use crate::queues::{NOTICE_OF, NOTICES, Queues};
-use crate::sender::{Letter, NotSent, Post};
+use crate::sender::{NotSent, Outgoing, SendLink};
 
 /// A queue that has a consumer is not asked about again for so long; the pause doubles while it has one, up to the longest.
 /// A consumer that leaves asks at once.
@@ -41,7 +41,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 /// Puts notices.
 #[derive(Debug, Default)]
-pub(crate) struct Bells {
+pub(crate) struct NoticeSender {
     marked: Mutex<Marked>,
     woken: Notify,
 }
@@ -60,7 +60,7 @@ struct Quiet {
     pause: Duration,
 }
 
-impl Bells {
+impl NoticeSender {
     /// A message was put into this queue.
     pub fn sent(&self, queue: &QueueName) {
         // Most of the time it is marked already.
@@ -78,7 +78,12 @@ impl Bells {
     }
 
     /// Asks and puts notices until the broker is closed.
-    pub async fn run(self: Arc<Bells>, queues: Arc<Queues>, post: Arc<Post>, mut closed: watch::Receiver<bool>) {
+    pub async fn run(
+        self: Arc<NoticeSender>,
+        queues: Arc<Queues>,
+        send_link: Arc<SendLink>,
+        mut closed: watch::Receiver<bool>,
+    ) {
         loop {
             let (due, next) = self.marked.lock().take(Instant::now());
             if due.is_empty() {
@@ -90,9 +95,9 @@ impl Bells {
                 continue;
             }
             let asking = futures::stream::iter(due.into_iter().map(|name| {
-                let (queues, post) = (&queues, &post);
+                let (queues, send_link) = (&queues, &send_link);
                 async move {
-                    let done = notify(queues, post, &name).await;
+                    let done = notify(queues, send_link, &name).await;
                     (name, done)
                 }
             }));
@@ -137,13 +142,13 @@ impl Marked {
 }
 
 /// Puts a notice if the queue needs one; whether it did.
-async fn notify(queues: &Queues, post: &Post, name: &QueueName) -> Result<bool, BrokerError> {
+async fn notify(queues: &Queues, send_link: &SendLink, name: &QueueName) -> Result<bool, BrokerError> {
     if !queues.is_waiting(name).await? {
         return Ok(false);
     }
     let notice_of = Some(name.to_string());
-    let letter = Letter { to: NOTICES.to_owned(), id: None, notice_of, body: Bytes::new() };
-    match post.send(letter, WITHIN).await {
+    let outgoing = Outgoing { to: NOTICES.to_owned(), id: None, notice_of, body: Bytes::new() };
+    match send_link.send(outgoing, WITHIN).await {
         Ok(()) => Ok(true),
         Err(NotSent::NotTaken(reason)) => {
             // The queue of the notices may be gone.

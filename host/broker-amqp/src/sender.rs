@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is sent.
 #[derive(Debug)]
-pub(crate) struct Letter {
+pub(crate) struct Outgoing {
     /// The queue.
     pub to: String,
     /// By which the receiver knows it again.
@@ -41,7 +41,7 @@ pub(crate) struct Letter {
     pub body: Bytes,
 }
 
-/// Why a letter was not sent.
+/// Why a message was not sent.
 #[derive(Debug)]
 pub(crate) enum NotSent {
     /// The broker does not take it: the queue may be gone.
@@ -51,27 +51,27 @@ pub(crate) enum NotSent {
 
 #[derive(Debug)]
 struct Job {
-    letter: Letter,
+    outgoing: Outgoing,
     permit: OwnedSemaphorePermit,
     reply: oneshot::Sender<Result<(), NotSent>>,
 }
 
 /// Sends by way of one connection.
 #[derive(Debug)]
-pub(crate) struct Post {
+pub(crate) struct SendLink {
     line: Line,
     jobs: mpsc::Sender<Job>,
     on_their_way: Arc<Semaphore>,
     pieces: u32,
 }
 
-impl Post {
+impl SendLink {
     /// Sends by way of this connection; so many bytes at once, or one message.
-    pub fn new(line: Line, bytes: usize) -> Post {
+    pub fn new(line: Line, bytes: usize) -> SendLink {
         let (jobs, asked) = mpsc::channel(WAITING);
         tokio::spawn(run(line.clone(), asked));
         let pieces = u32::try_from(bytes / PIECE).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
-        Post { line, jobs, on_their_way: Arc::new(Semaphore::new(pieces as usize)), pieces }
+        SendLink { line, jobs, on_their_way: Arc::new(Semaphore::new(pieces as usize)), pieces }
     }
 
     /// Waits until the connection is closed for good.
@@ -79,15 +79,15 @@ impl Post {
         self.line.is_closed().await;
     }
 
-    /// Sends a letter and waits until the broker has it, or until this time has passed.
-    pub async fn send(&self, letter: Letter, within: Duration) -> Result<(), NotSent> {
+    /// Sends a message and waits until the broker has it, or until this time has passed.
+    pub async fn send(&self, outgoing: Outgoing, within: Duration) -> Result<(), NotSent> {
         let closed = || NotSent::Error(Permanent::Closed.into());
         let sending = async {
-            let pieces = u32::try_from(letter.body.len() / PIECE + 1).unwrap_or(u32::MAX).min(self.pieces);
+            let pieces = u32::try_from(outgoing.body.len() / PIECE + 1).unwrap_or(u32::MAX).min(self.pieces);
             let room = Arc::clone(&self.on_their_way).acquire_many_owned(pieces).await;
             let permit = room.map_err(|_| closed())?;
             let (reply, answer) = oneshot::channel();
-            self.jobs.send(Job { letter, permit, reply }).await.map_err(|_| closed())?;
+            self.jobs.send(Job { outgoing, permit, reply }).await.map_err(|_| closed())?;
             answer.await.unwrap_or_else(|_| Err(NotSent::Error(self.line.trouble())))
         };
         match timeout(within, sending).await {
@@ -127,7 +127,7 @@ async fn run(line: Line, mut jobs: mpsc::Receiver<Job>) {
 
 async fn attach(line: &Line) -> Result<(Session, Sender), BrokerError> {
     let mut session = line.session(ANSWER).await?;
-    let attaching = Sender::builder().name("post").target(Target::builder().build()).attach(&mut session.handle);
+    let attaching = Sender::builder().name("send").target(Target::builder().build()).attach(&mut session.handle);
     match timeout(ANSWER, attaching).await {
         Ok(Ok(sender)) => Ok((session, sender)),
         Ok(Err(error)) => Err(unavailable(error)),
@@ -142,7 +142,7 @@ async fn serve(mut session: Session, mut sender: Sender, jobs: &mut mpsc::Receiv
             job = jobs.recv() => job,
             error = session.ended() => return Some(error),
         };
-        let Some(Job { letter, permit, reply }) = job else {
+        let Some(Job { outgoing, permit, reply }) = job else {
             drop(sender);
             session.end().await;
             return None;
@@ -152,7 +152,7 @@ async fn serve(mut session: Session, mut sender: Sender, jobs: &mut mpsc::Receiv
             continue;
         }
         let sending = tokio::select! {
-            sending = with_a_warning(sender.send_batchable(message(letter))) => sending,
+            sending = with_a_warning(sender.send_batchable(message(outgoing))) => sending,
             error = session.ended() => {
                 let _ = reply.send(Err(NotSent::Error(error.clone())));
                 return Some(error);
@@ -185,17 +185,17 @@ async fn with_a_warning<T>(sending: impl Future<Output = T>) -> T {
     sending.await
 }
 
-fn message(letter: Letter) -> Message<Data> {
+fn message(outgoing: Outgoing) -> Message<Data> {
     let mut message = Message::builder()
         .header(Header { durable: true, ..Header::default() })
         .properties(Properties {
-            message_id: letter.id.map(|id| MessageId::Binary(id.0.to_vec().into())),
-            to: Some(letter.to),
+            message_id: outgoing.id.map(|id| MessageId::Binary(id.0.to_vec().into())),
+            to: Some(outgoing.to),
             ..Properties::default()
         })
-        .data(Data(Vec::from(letter.body).into()))
+        .data(Data(Vec::from(outgoing.body).into()))
         .build();
-    if let Some(queue) = letter.notice_of {
+    if let Some(queue) = outgoing.notice_of {
         message.application_properties = Some(ApplicationProperties::builder().insert(NOTICE_OF, queue).build());
     }
     message
