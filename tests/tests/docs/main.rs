@@ -339,6 +339,8 @@ fn the_readme_can_be_followed() {
 
 #[test]
 fn the_tutorial_for_cordapp_authors_can_be_followed() {
+    // What an earlier run has built may be compiled code, but no component: its reader has none yet.
+    let _ = std::fs::remove_dir_all(root().join("target/docs/target/cordapps"));
     assert!(follow("docs/cordapps.md").1 > 10);
 }
 
