@@ -31,7 +31,8 @@ impl GuestCode {
                 (end.host, end.outcome)
             }
             (GuestCode::Component, FlowCode::Native(native)) => {
-                let outcome = run_native(&mut calls, native.kind, &start.arguments).await;
+                // Boxed, because every flow has room for whatever its activation may run, and this is large and rare.
+                let outcome = Box::pin(run_native(&mut calls, native.kind, &start.arguments)).await;
                 (calls, outcome)
             }
             #[cfg(test)]
