@@ -187,14 +187,24 @@ async fn a_forged_message_is_refused_told_and_holds_up_nothing() {
         others => Err(format!("{others}")),
     })
     .await;
-    host.kill_9();
-    assert_eq!(queues(&network).len(), 2, "{:?}", queues(&network));
     let (row, from_session): (i64, i64) = network
         .database()
         .query_row("SELECT id, id << 16 FROM flow WHERE name LIKE '%wait-forever'", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
         .unwrap();
+    let inbox = |network: &Network| -> i64 {
+        let sql = "SELECT count(*) FROM journal WHERE flow = ?1 AND stream >= 0";
+        network.database().query_row(sql, [row], |row| row.get(0)).unwrap()
+    };
+    // Nothing true is under way any more once the responder's confirmation of the session has been stored.
+    eventually("the confirmation is stored", async || match inbox(&network) {
+        1 => Ok(()),
+        others => Err(others.to_string()),
+    })
+    .await;
+    host.kill_9();
+    assert_eq!(queues(&network).len(), 2, "{:?}", queues(&network));
 
     let initiation = |from: &str| Envelope {
         to: ALICE.to_owned(),
@@ -238,10 +248,6 @@ async fn a_forged_message_is_refused_told_and_holds_up_nothing() {
     let mut forged: Vec<([u8; 16], Vec<u8>)> = (0..).map(|number| [number; 16]).zip(forged).collect();
     forged.push((id_of(&frame(CAROL)), signed_by_carol(&network, &frame(CAROL))));
     put_into_all_queues(&network, &forged);
-    let inbox = |network: &Network| -> i64 {
-        let sql = "SELECT count(*) FROM journal WHERE flow = ?1 AND stream >= 0";
-        network.database().query_row(sql, [row], |row| row.get(0)).unwrap()
-    };
     let (inbox_before, initiations) = (inbox(&network), rows(&network, "initiation"));
 
     let host = network.run();
