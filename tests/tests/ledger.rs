@@ -33,6 +33,7 @@ async fn cash_is_issued_paid_and_taken_back_however_flows_are_put_away() {
         let host = network.run();
         let issued = issue(&host, 1000).await;
         let paid = pay(&host, ALICE, "Bob", 400).await.result()["tx"].as_str().unwrap().to_owned();
+        host.until_quiet().await;
         assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (600, 400), "{mode}");
         let states = query(&network, "Bob", &[]);
         assert_eq!(states.len(), 1, "{states:?}");
@@ -61,6 +62,7 @@ async fn cash_is_issued_paid_and_taken_back_however_flows_are_put_away() {
         assert_eq!(graph.iter().map(|node| node["depth"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1]);
         let exit = host.run(ALICE, "cash/exit", json!({"quantity": 100, "currency": "GBP"})).await;
         exit.result();
+        host.until_quiet().await;
         assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (500, 400));
         let status = network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
         assert_eq!((&status["committed"], &status["conflicts"]), (&json!(2), &json!(0)), "an issue needs no notary");
@@ -85,6 +87,7 @@ async fn what_cannot_be_paid_is_refused_and_leaves_no_trace() {
     assert_eq!(kind(exit), "cash/not-issuer");
     let bad = host.run(ALICE, "cash/issue", json!({"quantity": 10, "currency": "pounds"})).await;
     assert_eq!(kind(bad), "ledger/rejected");
+    host.until_quiet().await;
     assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (60, 40));
     assert_eq!(network.cli(&["ledger", "list", "--identity", "Alice"]).ok().objects().len(), 2);
     assert!(network.cli(&["vault", "locks", "--identity", "Alice"]).ok().objects().is_empty());
@@ -133,6 +136,7 @@ async fn payments_at_once_share_the_money_without_a_false_refusal() {
     join_all((0..12).map(|_| issue(&host, 50))).await;
     let ends = join_all((0..12).map(|number| pay(&host, ALICE, if number % 2 == 0 { BOB } else { CAROL }, 50))).await;
     ends.iter().for_each(|end| drop(end.result()));
+    host.until_quiet().await;
     assert_eq!((money(&network, "Alice"), money(&network, "Bob"), money(&network, "Carol")), (0, 300, 300));
     host.stop();
 }
@@ -149,6 +153,8 @@ async fn a_notary_that_validates_verifies_the_chain() {
     let host = Host::up(command, &folder);
     issue(&host, 100).await;
     pay(&host, ALICE, BOB, 30).await.result();
+    // The payee records a moment after the payer.
+    host.until_quiet().await;
     pay(&host, BOB, CAROL, 10).await.result();
     let mut status = maxhost_tests::cli::command(&["notary", "status", "--identity", "Notary", "--json", "--config"]);
     status.arg(folder.join("maxhost.toml"));
@@ -211,6 +217,7 @@ async fn an_asset_is_sold_for_cash_in_one_transaction() {
         let refused = host.run(ALICE, "trade/sell", terms(501)).await;
         assert_eq!(refused.failure().exception.as_deref(), Some("cash/insufficient"), "{mode}");
         let sold = host.run(ALICE, "trade/sell", terms(300)).await.result()["tx"].as_str().unwrap().to_owned();
+        host.until_quiet().await;
         assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (800, 200), "{mode}");
         let assets = |identity: &str| query(&network, identity, &["--type", "trade/Asset"]).len();
         eventually("the asset changes hands", async || {
@@ -245,6 +252,7 @@ async fn a_debt_is_issued_and_settled_with_cash() {
     assert_eq!(host.run(BOB, "iou/settle", settle(31)).await.state, "failed", "more than is owed");
     host.run(BOB, "iou/settle", settle(30)).await.result();
     assert!(query(&network, "Bob", &["--type", "iou/Iou"]).is_empty(), "settled in full, nothing takes its place");
+    host.until_quiet().await;
     assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (90, 10));
     host.stop();
 }
@@ -257,6 +265,7 @@ async fn the_same_money_is_not_spent_twice() {
     let both = json!({"to": [BOB, CAROL], "quantity": 100, "currency": "GBP"});
     let ended = host.run(ALICE, "hostile/double-spend", both).await.result();
     assert_eq!(ended["second"], json!({"kind": "flow-exception", "exception": "notary/conflict"}));
+    host.until_quiet().await;
     assert_eq!((money(&network, "Alice"), money(&network, "Bob"), money(&network, "Carol")), (0, 100, 0));
     let listed = network.cli(&["ledger", "list", "--identity", "Carol"]).ok().objects();
     assert!(listed.iter().all(|one| one["status"] == "verified"), "nothing is left of the second: {listed:?}");
