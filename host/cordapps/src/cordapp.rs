@@ -14,7 +14,7 @@ use crate::schema::ArgumentSchema;
 /// `N` is what the layer above wants to remember of a flow for as long as its component is loaded; it begins with its
 /// default.
 pub struct FlowDef<N> {
-    /// `cordapp/flow`.
+    /// The flow's full name, `cordapp/flow`.
     pub name: Arc<str>,
     /// What the component says of the flow.
     pub descriptor: FlowDescriptor,

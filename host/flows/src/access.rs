@@ -260,7 +260,7 @@ impl Rights {
 pub struct Subject<'a> {
     /// Canonical name of the identity.
     pub identity: Option<&'a str>,
-    /// `cordapp/flow`.
+    /// The flow's full name, `cordapp/flow`.
     pub flow: Option<&'a str>,
     /// The flow itself.
     pub flow_id: Option<FlowId>,

@@ -130,7 +130,7 @@ pub struct FlowSummary {
     pub flow_id: FlowId,
     /// Full name of the identity.
     pub identity: String,
-    /// `cordapp/flow`.
+    /// The flow's full name, `cordapp/flow`.
     pub flow: String,
     /// As given at the start.
     pub client_id: Option<String>,
@@ -259,7 +259,7 @@ pub struct FlowPage {
 /// A flow that can be started.
 #[derive(Debug, Clone)]
 pub struct FlowType {
-    /// `cordapp/flow`.
+    /// The flow's full name, `cordapp/flow`.
     pub name: String,
     /// First paragraph of its documentation.
     pub doc: String,

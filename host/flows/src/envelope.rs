@@ -53,10 +53,10 @@ pub(crate) struct Command {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AskedStart {
-    /// `cordapp/flow`.
+    /// The flow's full name, `cordapp/flow`.
     #[prost(string, tag = "1")]
     pub flow: String,
-    /// CBOR.
+    /// Its arguments, CBOR.
     #[prost(bytes = "bytes", tag = "2")]
     pub arguments: Bytes,
     #[prost(string, tag = "3")]

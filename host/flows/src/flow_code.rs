@@ -27,7 +27,7 @@ pub(crate) enum FlowCode {
 /// A flow of the platform.
 pub(crate) struct NativeFlow {
     pub kind: NativeKind,
-    /// `maxhost/…`.
+    /// The flow's full name, `maxhost/…`.
     pub name: Arc<str>,
     /// Its name without that.
     flow: &'static str,
@@ -75,7 +75,7 @@ impl FlowCode {
         FlowCode::Native(NATIVE[2].clone())
     }
 
-    /// `cordapp/flow`.
+    /// The flow's full name, `cordapp/flow`.
     pub fn name(&self) -> &Arc<str> {
         match self {
             FlowCode::Guest(def) => &def.name,

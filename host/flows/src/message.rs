@@ -102,7 +102,7 @@ pub(crate) struct Given {
 
 /// A start for which another host was asked.
 pub(crate) struct RemoteStart {
-    /// `cordapp/flow`.
+    /// The flow's full name, `cordapp/flow`.
     pub flow: String,
     pub arguments: Bytes,
     pub client_id: Option<String>,

@@ -237,7 +237,7 @@ pub enum OperatorEvent {
         identity: String,
         /// Public id.
         flow_id: String,
-        /// `cordapp/flow`.
+        /// The flow's full name, `cordapp/flow`.
         flow: String,
     },
     /// A flow ended.
@@ -246,7 +246,7 @@ pub enum OperatorEvent {
         identity: String,
         /// Public id.
         flow_id: String,
-        /// `cordapp/flow`.
+        /// The flow's full name, `cordapp/flow`.
         flow: String,
         /// completed, failed or killed.
         state: &'static str,
@@ -260,7 +260,7 @@ pub enum OperatorEvent {
         identity: String,
         /// Public id.
         flow_id: String,
-        /// `cordapp/flow`.
+        /// The flow's full name, `cordapp/flow`.
         flow: String,
         /// The reason, in words.
         reason: String,

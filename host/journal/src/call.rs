@@ -10,7 +10,7 @@ use crate::Millis;
 pub enum Call {
     /// A new session with this party, under this protocol. The caller has checked both.
     OpenSession {
-        /// `cordapp/flow`.
+        /// The protocol: the full name of the initiating flow, `cordapp/flow`.
         protocol: String,
         /// Version of that flow.
         version: u32,

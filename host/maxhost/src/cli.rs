@@ -483,7 +483,7 @@ pub enum StateStatus {
     Unconsumed,
     /// It cannot.
     Consumed,
-    /// Either.
+    /// Whether it can or cannot.
     All,
 }
 

@@ -165,13 +165,13 @@ impl X500Name {
         self.attributes().find(|(present, _)| *present == attribute).map(|(_, value)| value)
     }
 
-    /// `O`.
+    /// The organisation, `O`.
     #[must_use]
     pub fn organisation(&self) -> &str {
         self.get(Attribute::Organisation).unwrap_or_default()
     }
 
-    /// `L`.
+    /// The locality, `L`.
     #[must_use]
     pub fn locality(&self) -> &str {
         self.get(Attribute::Locality).unwrap_or_default()
@@ -195,7 +195,7 @@ impl X500Name {
         (self.0.len() > MAX_REGISTERED).then(|| format!("it is longer than {MAX_REGISTERED} characters"))
     }
 
-    /// `C`.
+    /// The country, `C`.
     #[must_use]
     pub fn country(&self) -> &str {
         self.get(Attribute::Country).unwrap_or_default()

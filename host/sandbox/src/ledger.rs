@@ -46,7 +46,7 @@ pub enum LedgerCall {
     SendStates {
         /// To whom.
         session: u32,
-        /// Which.
+        /// References of the states, `ID:INDEX`.
         references: Vec<String>,
     },
     /// Gets states.
@@ -58,7 +58,7 @@ pub enum LedgerCall {
     Select(AmountWanted),
     /// Locks states.
     Lock {
-        /// Which.
+        /// References of the states, `ID:INDEX`.
         references: Vec<String>,
     },
     /// Finds states.
@@ -68,13 +68,13 @@ pub enum LedgerCall {
 /// The answer to a [`LedgerCall`].
 #[derive(Debug, Clone)]
 pub enum LedgerAnswer {
-    /// Done.
+    /// The call is done, and there is nothing to tell.
     Done,
-    /// Parties.
+    /// Parties that were asked for.
     Parties(Vec<GuestParty>),
     /// A transaction.
     Transaction(GuestTransaction),
-    /// States.
+    /// States that were asked for.
     States(Vec<GuestState>),
     /// A page of states, and where to go on.
     Page(Vec<GuestState>, Option<String>),
@@ -166,7 +166,7 @@ pub struct VaultQuery {
 /// A state of the vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestState {
-    /// `ID:INDEX`.
+    /// The state's reference, `ID:INDEX`.
     pub reference: String,
     /// Contract and type.
     pub type_name: String,

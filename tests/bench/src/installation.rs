@@ -178,7 +178,7 @@ pub struct HostProcess {
 }
 
 impl HostProcess {
-    /// `http://127.0.0.1:PORT`.
+    /// Where the host listens, `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)

@@ -23,7 +23,7 @@ pub struct VaultRequest {
     pub consumed: bool,
     /// A condition (`docs/behaviour.md` 12.5).
     pub filter: Option<String>,
-    /// `FIELD[:desc],…`.
+    /// How the page is sorted: `FIELD[:desc],…`.
     pub sort: Option<String>,
     /// How many at most.
     pub limit: Option<u32>,
@@ -34,7 +34,7 @@ pub struct VaultRequest {
 /// A state of a vault.
 #[derive(Debug, Clone)]
 pub struct StateView {
-    /// `ID:INDEX`.
+    /// The state's reference, `ID:INDEX`.
     pub reference: String,
     /// Contract and type.
     pub type_name: String,
@@ -61,7 +61,7 @@ pub struct StateView {
 /// Who holds a state.
 #[derive(Debug, Clone)]
 pub struct LockView {
-    /// `ID:INDEX`.
+    /// The reference of the state, `ID:INDEX`.
     pub reference: String,
     /// A text with the id of a flow.
     pub holder: String,
@@ -72,7 +72,7 @@ pub struct LockView {
 /// Some of something, and where to go on.
 #[derive(Debug, Clone)]
 pub struct Paged<T> {
-    /// Those.
+    /// What is on this page.
     pub items: Vec<T>,
     /// Present if there are more.
     pub cursor: Option<String>,

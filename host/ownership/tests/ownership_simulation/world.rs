@@ -29,7 +29,7 @@ pub enum Broken {
     ClaimForgotten,
 }
 
-/// SplitMix64.
+/// A random number by SplitMix64.
 pub struct Random(pub u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! `maxhost.v1.FlowService`.
+//! The service `maxhost.v1.FlowService`.
 
 use futures::{Stream, StreamExt, stream};
 use maxhost_flows::api::{Arguments, Caller, FlowEvents, FlowFilter, StartFlow};

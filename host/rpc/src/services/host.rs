@@ -1,4 +1,4 @@
-//! `maxhost.v1.HostService`.
+//! The service `maxhost.v1.HostService`.
 
 use tonic::{Request, Response, Status};
 

@@ -1,4 +1,4 @@
-//! `maxhost.v1.NetworkService`.
+//! The service `maxhost.v1.NetworkService`.
 
 use futures::{StreamExt, stream};
 use tonic::{Request, Response, Status};

@@ -34,7 +34,7 @@ pub enum LedgerOp {
     Reserve(Box<Reservation>),
     /// Lengthens the leases of a holder.
     Renew {
-        /// Whose.
+        /// The flow whose leases these are.
         holder: Holder,
         /// Until when.
         until: Timestamp,
@@ -43,7 +43,7 @@ pub enum LedgerOp {
     },
     /// Releases these states of a holder, or all.
     Release {
-        /// Whose.
+        /// The flow whose locks these are.
         holder: Holder,
         /// Which; `None`: all.
         states: Option<BTreeSet<StateRef>>,
@@ -236,7 +236,7 @@ pub struct ClaimOp {
 /// States to be locked, all of them or none.
 #[derive(Debug, Clone)]
 pub struct Reservation {
-    /// Which.
+    /// The states that are locked, all or none.
     pub states: BTreeSet<StateRef>,
     /// For whom.
     pub holding: Holding,

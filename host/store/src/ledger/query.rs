@@ -33,7 +33,7 @@ pub enum SqlValue {
     Integer(i64),
     /// A text.
     Text(String),
-    /// Bytes.
+    /// Bytes, compared one by one.
     Bytes(Vec<u8>),
 }
 

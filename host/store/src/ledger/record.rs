@@ -62,7 +62,7 @@ pub struct VaultPage {
 /// A state by its reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredState {
-    /// Which.
+    /// The state's reference.
     pub reference: StateRef,
     /// The encoded output component.
     pub state: Bytes,
@@ -103,7 +103,7 @@ pub struct Attachment {
     pub id: SecureHash,
     /// Where it came from.
     pub uploader: String,
-    /// When.
+    /// When it was kept.
     pub at: Timestamp,
     /// The file.
     pub body: Bytes,

@@ -47,7 +47,7 @@ pub struct TransactionPut<'a> {
 /// A state that comes into the vault.
 #[derive(Debug)]
 pub struct NewState<'a> {
-    /// Which.
+    /// The state's reference.
     pub reference: StateRef,
     /// What is kept of it.
     pub content: &'a StateContent,

@@ -84,17 +84,17 @@ pub enum Operand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompareOp {
-    /// `=`
+    /// Equal, `=`.
     Equal,
-    /// `!=`
+    /// Not equal, `!=`.
     NotEqual,
-    /// `<`
+    /// Less, `<`.
     Less,
-    /// `<=`
+    /// Less or equal, `<=`.
     LessOrEqual,
-    /// `>`
+    /// Greater, `>`.
     Greater,
-    /// `>=`
+    /// Greater or equal, `>=`.
     GreaterOrEqual,
 }
 
