@@ -61,12 +61,27 @@ impl CpuProfile {
     }
 }
 
+/// So old a reading of a thread's time may be where a little more than was worked does no harm: a reading is a system call,
+/// and a run takes less than that from one wait to the next.
+const RECENT: Duration = Duration::from_micros(200);
+
 /// The processor's time that this thread has had.
 fn thread_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes one timespec, to a place that is ours. If it fails the time is zero, as it was before.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The same as it was [`RECENT`] ago or later; what is reckoned from it is too much by that at most.
+fn recent_thread_time(now: Instant) -> Duration {
+    let (at, read) = READ.get();
+    if at.is_some_and(|at| now.saturating_duration_since(at) < RECENT) {
+        return read;
+    }
+    let read = thread_time();
+    READ.set((Some(now), read));
+    read
 }
 
 /// One poll of a run, on the thread that is at it.
@@ -85,11 +100,13 @@ thread_local! {
         let number = THREADS.fetch_add(1, Ordering::Relaxed) << 40;
         Cell::new(PollMark { number, began: Duration::ZERO })
     };
+    /// The thread's time when it was read last, and when that was.
+    static READ: Cell<(Option<Instant>, Duration)> = const { Cell::new((None, Duration::ZERO)) };
 }
 
 /// Notes that this thread begins to poll a run. Gives the thread's time.
-fn note_poll() -> Duration {
-    let began = thread_time();
+fn note_poll(now: Instant) -> Duration {
+    let began = recent_thread_time(now);
     POLL.set(PollMark { number: POLL.get().number + 1, began });
     began
 }
@@ -109,15 +126,16 @@ pub(crate) struct BusyTimer {
 
 impl BusyTimer {
     pub fn new() -> BusyTimer {
-        let seen = PollMark { number: POLL.get().number, began: thread_time() };
-        BusyTimer { since: Instant::now(), worked: Duration::ZERO, seen, long: false, quiet: 0 }
+        let since = Instant::now();
+        let seen = PollMark { number: POLL.get().number, began: recent_thread_time(since) };
+        BusyTimer { since, worked: Duration::ZERO, seen, long: false, quiet: 0 }
     }
 
     /// The run works again.
     pub fn begin(&mut self) {
         self.since = Instant::now();
         self.worked = Duration::ZERO;
-        self.seen = PollMark { number: POLL.get().number, began: thread_time() };
+        self.seen = PollMark { number: POLL.get().number, began: recent_thread_time(self.since) };
     }
 
     /// Whether it has worked for long since it began to.
@@ -314,7 +332,8 @@ impl Future for Placed {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let (begun, thread_begun) = (Instant::now(), note_poll());
+        let begun = Instant::now();
+        let thread_begun = note_poll(begun);
         let Some(work) = &mut self.work else { return Poll::Ready(()) };
         if work.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
@@ -322,8 +341,9 @@ impl Future for Placed {
         if !self.apart {
             let now = Instant::now();
             let (share, owner) = (&self.placement.share, self.place.owner);
-            if now.saturating_duration_since(begun) > BRIEF {
-                share.draw(owner, thread_time().saturating_sub(thread_begun), now);
+            let took = now.saturating_duration_since(begun);
+            if took > BRIEF {
+                share.draw(owner, thread_time().saturating_sub(thread_begun).min(took), now);
             }
             if share.is_spent(owner) {
                 self.place.run_apart();
@@ -377,7 +397,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(5));
         let mut timer = std::thread::spawn(move || {
             work_a_millisecond();
-            note_poll();
+            note_poll(Instant::now());
             assert!(timer.work() < Duration::from_micros(900), "{timer:?}");
             timer
         })
@@ -386,7 +406,7 @@ mod tests {
         // It works in turns on several threads.
         for turn in 1..=4 {
             timer = std::thread::spawn(move || {
-                note_poll();
+                note_poll(Instant::now());
                 work_a_millisecond();
                 let worked = timer.work();
                 assert!(worked >= Duration::from_millis(turn), "in turn {turn}: {timer:?}");

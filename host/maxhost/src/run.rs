@@ -5,6 +5,7 @@ mod line_queue;
 mod logging;
 mod logins;
 mod manifests;
+mod memory;
 mod metrics;
 mod watch;
 
@@ -137,6 +138,7 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let news = host.events();
     announce(&config, &host, &bound, metrics_at, started, events).await?;
     report_events(news, events.clone());
+    memory::give_back(stop.clone());
 
     let guard = tokio::spawn(guard_folder(lock, config.data().to_owned(), stop.clone()));
     let folders = folders::watch(&config, Arc::clone(&host), looked, stop.clone());
