@@ -166,7 +166,7 @@ pub struct RunArgs {
     /// Override a setting of the configuration; may be given several times
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-    /// What this process does: flows,rpc
+    /// What this process does: flows, rpc, or flows,rpc
     #[arg(long, value_name = "ROLES")]
     pub role: Option<String>,
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use maxhost_model::{Code, Problem};
+use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_ownership::{HostInfo, Ownedness, SessionState};
 
 use crate::api::{ApiResult, ClusterHost, ClusterStatus, HostState, IdentityPhase, PartHealth, Whereabouts};
@@ -42,7 +42,8 @@ impl Host {
             (false, true) => HostState::Draining,
             (false, false) => HostState::Up,
         };
-        ClusterHost { name: host.name.to_string(), state, identities, slots, since_ms: host.since_ms }
+        let name = host.name.to_string();
+        ClusterHost { name, state, roles: host.roles, identities, slots, since_ms: host.since_ms }
     }
 
     pub(super) async fn ask_to_drain(&self, host: &str, draining: bool) -> ApiResult<ClusterHost> {
@@ -89,7 +90,7 @@ impl Host {
     }
 
     pub(super) async fn cluster_at_a_glance(&self) -> ApiResult<ClusterStatus> {
-        let (hosts, wanted) = tokio::join!(self.cluster_hosts(), self.parts.ownership.wanted());
+        let (hosts, demand) = tokio::join!(self.cluster_hosts(), self.slots_in_demand());
         let (ownership, hosts) = match hosts {
             Ok(hosts) => (self.ownership_health(), hosts),
             Err(problem) => (PartHealth { ok: false, detail: problem.message }, Vec::new()),
@@ -107,11 +108,25 @@ impl Host {
         Ok(ClusterStatus {
             hosts,
             identities,
-            demand: wanted.ok().map(|wanted| wanted.len() as u64),
+            demand: demand.ok(),
             broker: self.broker_health().await,
             store: self.store_health().await,
             ownership,
         })
+    }
+
+    /// One slot for each identity of this network that is demanded. A demand outlives its owner and ends when the identity
+    /// sleeps, so this does not fall because hosts have taken what was wanted. A host that is alone wants no others.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub(super) async fn slots_in_demand(&self) -> ApiResult<u64> {
+        if self.parts.membership.is_none() {
+            return Ok(0);
+        }
+        let demanded = self.parts.ownership.demanded().await.map_err(Problem::from)?;
+        let is_ours = |identity: &&SecureHash| self.parts.directory.by_key(identity).is_some();
+        Ok(demanded.iter().filter(is_ours).count() as u64)
     }
 
     fn ownership_health(&self) -> PartHealth {

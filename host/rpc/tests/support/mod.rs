@@ -334,6 +334,10 @@ impl HostApi for FakeHost {
         }
     }
 
+    async fn demand(&self, _: &Caller) -> ApiResult<u64> {
+        Ok(3)
+    }
+
     async fn cluster_status(&self, caller: &Caller) -> ApiResult<ClusterStatus> {
         let part = |ok| PartHealth { ok, detail: "so".to_owned() };
         Ok(ClusterStatus {
@@ -348,7 +352,7 @@ impl HostApi for FakeHost {
 }
 
 fn cluster_host(name: &str, state: HostState) -> ClusterHost {
-    ClusterHost { name: name.to_owned(), state, identities: 1, slots: 500, since_ms: 1_500 }
+    ClusterHost { name: name.to_owned(), state, roles: Roles::BOTH, identities: 1, slots: 500, since_ms: 1_500 }
 }
 
 pub fn party(number: usize) -> PartyView {
