@@ -557,6 +557,8 @@ pub trait HostApi: LedgerApi {
     async fn hosts(&self, caller: &Caller) -> ApiResult<Vec<ClusterHost>>;
     /// Asks a host to give up what it runs and take nothing more, or to take identities again.
     async fn set_draining(&self, caller: &Caller, host: &str, draining: bool) -> ApiResult<ClusterHost>;
+    /// Has an identity handed over to the host of this name; returns when that host owns it.
+    async fn move_identity(&self, caller: &Caller, identity: &str, host: &str) -> ApiResult<Whereabouts>;
     /// Which host runs each identity that a name or a part of one fits; `None`: all.
     async fn whereabouts(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Whereabouts>>;
     /// How many slots are wanted, whether a host has given them or not.

@@ -240,6 +240,14 @@ pub enum IdentityCommand {
         #[arg(long)]
         watch: bool,
     },
+    /// Have a host of the cluster take an identity over
+    Move {
+        /// Its name, or a part that fits exactly one
+        name: String,
+        /// The name of the host
+        #[arg(long, value_name = "HOST")]
+        to: String,
+    },
     /// Show one identity
     Show {
         /// Its name, or a part that fits exactly one

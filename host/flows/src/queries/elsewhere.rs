@@ -61,7 +61,7 @@ impl Host {
             client_id: client_id.clone(),
             expires: self.parts.now_millis().saturating_add(patience),
         };
-        commands::send(&self.parts.relay, entry, id, Asked::Start(start)).await?;
+        commands::send(&self.parts.relay, entry, Asked::Start(id, start)).await?;
         let mut looking =
             Looking::begin(id, "was asked for, and it is not known whether a host has started it or will");
         loop {
@@ -79,7 +79,7 @@ impl Host {
 
     /// Has the host that runs the identity kill a flow. True when it has ended.
     pub(super) async fn kill_elsewhere(&self, entry: &Arc<IdentityEntry>, id: FlowId) -> ApiResult<bool> {
-        commands::send(&self.parts.relay, entry, id, Asked::Kill).await?;
+        commands::send(&self.parts.relay, entry, Asked::Kill(id)).await?;
         let mut looking = Looking::begin(id, "is to be killed by another host, and has not ended yet");
         while self.record(id).await?.is_some_and(|record| record.state.is_live()) {
             looking.again(&self.parts).await?;
@@ -96,7 +96,7 @@ impl Host {
         client_id: &str,
     ) -> ApiResult<()> {
         let forget = AskedForget { user: caller.user.clone(), client_id: client_id.to_owned() };
-        commands::send(&self.parts.relay, entry, id, Asked::Forget(forget)).await?;
+        commands::send(&self.parts.relay, entry, Asked::Forget(id, forget)).await?;
         let mut looking = Looking::begin(id, "is to be forgotten by another host, and is not yet");
         while self.of_client(caller, entry, Some(client_id)).await?.is_some_and(|known| known.flow_id == id) {
             looking.again(&self.parts).await?;

@@ -545,6 +545,12 @@ impl HostApi for Host {
         self.ask_to_drain(host, draining).await
     }
 
+    async fn move_identity(&self, caller: &Caller, identity: &str, host: &str) -> ApiResult<Whereabouts> {
+        access::check(caller, Action::MoveIdentity, &Subject::default())?;
+        let entry = self.usable(caller, identity)?;
+        self.hand_to(&entry, host).await
+    }
+
     async fn whereabouts(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Whereabouts>> {
         access::check(caller, Action::FindIdentities, &Subject::default())?;
         let mut found = match filter {

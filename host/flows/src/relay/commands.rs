@@ -15,12 +15,15 @@ use crate::error::unanswered;
 use crate::message::{Durable, Given, IdentityCommand, RemoteStart, SharedFailure, StartFailure};
 use crate::registry::IdentityEntry;
 
-/// What is to be done with a flow.
+/// What is to be done.
 pub(crate) enum Asked {
-    Start(AskedStart),
-    Kill,
-    /// It has ended and has a client id.
-    Forget(AskedForget),
+    /// A flow is to be started, under this id.
+    Start(FlowId, AskedStart),
+    Kill(FlowId),
+    /// A flow that has ended and has a client id is to be forgotten.
+    Forget(FlowId, AskedForget),
+    /// The identity is to be handed over to the host of this name.
+    Move(String),
 }
 
 /// Puts a command into an identity's queue.
@@ -30,7 +33,6 @@ pub(crate) enum Asked {
 pub(crate) async fn send(
     services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
-    flow: FlowId,
     asked: Asked,
 ) -> Result<(), Problem> {
     let Some(key) = entry.key() else {
@@ -38,13 +40,14 @@ pub(crate) async fn send(
         return Err(Problem::new(Code::IdentityDraining, text));
     };
     let keys = open_keys(services, entry).await?;
-    let (start, forget) = match asked {
-        Asked::Start(start) => (Some(start), None),
-        Asked::Kill => (None, None),
-        Asked::Forget(forget) => (None, Some(forget)),
+    let none = Command { from: entry.text.to_string(), ..Command::default() };
+    let of = |flow: FlowId| Command { flow_id: flow.to_bytes().to_vec().into(), ..none.clone() };
+    let command = match asked {
+        Asked::Start(flow, start) => Command { start: Some(start), ..of(flow) },
+        Asked::Kill(flow) => of(flow),
+        Asked::Forget(flow, forget) => Command { forget: Some(forget), ..of(flow) },
+        Asked::Move(host) => Command { move_to: Some(host), ..none },
     };
-    let flow_id = flow.to_bytes().to_vec().into();
-    let command = Command { from: entry.text.to_string(), flow_id, start, forget };
     let envelope = Envelope { to: entry.text.to_string(), content: Some(Content::Command(command)) };
     let id = MessageId(envelope.message_id());
     let body = envelope.seal(services.network.trust_root(), &keys).map_err(Problem::from)?;
@@ -64,6 +67,14 @@ pub(super) async fn carry_out(
     message_id: [u8; 16],
     command: Command,
 ) -> Result<(), String> {
+    if let Some(host) = command.move_to {
+        // It comes again at the host that it was handed over to if its acknowledgement was lost.
+        if *host != *services.ownership.host() {
+            tracing::info!(identity = %entry.text, host, "asked to hand the identity over");
+            entry.move_to(host);
+        }
+        return Ok(());
+    }
     let id = <[u8; 16]>::try_from(&*command.flow_id).ok().and_then(FlowId::from_bytes);
     let done = match (id, command.start, command.forget) {
         (Some(id), Some(start), _) => carry_out_start(&services, &entry, Given { id, message_id }, start).await,

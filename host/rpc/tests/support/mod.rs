@@ -334,6 +334,11 @@ impl HostApi for FakeHost {
         }
     }
 
+    async fn move_identity(&self, _: &Caller, identity: &str, host: &str) -> ApiResult<Whereabouts> {
+        let (epoch, phase) = (Some(8), IdentityPhase::Active);
+        Ok(Whereabouts { identity: identity.to_owned(), host: Some(host.to_owned()), epoch, phase })
+    }
+
     async fn demand(&self, _: &Caller) -> ApiResult<u64> {
         Ok(3)
     }
