@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "maxhost/v1/common.proto",
     "maxhost/v1/flow.proto",
     "maxhost/v1/network.proto",
     "maxhost/v1/host.proto",
     "maxhost/v1/ledger.proto",
+    "externalscaler/externalscaler.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -207,6 +207,10 @@ impl Ownership for Gate {
         self.inner.wanted().await
     }
 
+    async fn demanded(&self) -> Result<Vec<SecureHash>, OwnershipError> {
+        self.inner.demanded().await
+    }
+
     async fn offer(&self, free_slots: u32) -> Result<(), OwnershipError> {
         self.inner.offer(free_slots).await
     }

@@ -93,6 +93,8 @@ actions! {
     ListHosts, false;
     /// Have a host of the cluster give up what it runs, or take identities again.
     SetDraining, false;
+    /// Have an identity handed over to another host of the cluster.
+    MoveIdentity, false;
     /// See which hosts run identities.
     FindIdentities, false;
     /// See the cluster at a glance.

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use futures::Stream;
 use maxhost_model::{FlowError, FlowId, Problem};
+pub use maxhost_ownership::Roles;
 use serde_json::Value;
 
 use self::ledger::LedgerApi;
@@ -462,9 +463,11 @@ pub struct ClusterHost {
     pub name: String,
     /// What it is doing.
     pub state: HostState,
+    /// What it does at all.
+    pub roles: Roles,
     /// How many identities it owns.
     pub identities: u64,
-    /// How many it may own at once.
+    /// How many it may own at once; 0 if it runs no flows.
     pub slots: u64,
     /// Since when it is in the cluster, in milliseconds since 1970.
     pub since_ms: i64,
@@ -499,7 +502,7 @@ pub struct ClusterStatus {
     pub hosts: Vec<ClusterHost>,
     /// Identities: `owned` by a host, `asleep`, and `quarantined` on this host.
     pub identities: BTreeMap<&'static str, u64>,
-    /// Slots that are wanted and that no host has given yet; `None` if that is not known.
+    /// Slots that are wanted, whether a host has given them or not; `None` if that is not known.
     pub demand: Option<u64>,
     /// The broker.
     pub broker: PartHealth,
@@ -554,8 +557,12 @@ pub trait HostApi: LedgerApi {
     async fn hosts(&self, caller: &Caller) -> ApiResult<Vec<ClusterHost>>;
     /// Asks a host to give up what it runs and take nothing more, or to take identities again.
     async fn set_draining(&self, caller: &Caller, host: &str, draining: bool) -> ApiResult<ClusterHost>;
+    /// Has an identity handed over to the host of this name; returns when that host owns it.
+    async fn move_identity(&self, caller: &Caller, identity: &str, host: &str) -> ApiResult<Whereabouts>;
     /// Which host runs each identity that a name or a part of one fits; `None`: all.
     async fn whereabouts(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Whereabouts>>;
+    /// How many slots are wanted, whether a host has given them or not.
+    async fn demand(&self, caller: &Caller) -> ApiResult<u64>;
     /// The cluster at a glance.
     async fn cluster_status(&self, caller: &Caller) -> ApiResult<ClusterStatus>;
 }

@@ -43,12 +43,27 @@ pub(crate) struct Command {
     /// The identity's own X.500 name.
     #[prost(string, tag = "1")]
     pub from: String,
-    /// The public id of the flow, which the host that was asked has given.
+    /// The public id of the flow, which the host that was asked has given; empty if there is none.
     #[prost(bytes = "bytes", tag = "2")]
     pub flow_id: Bytes,
-    /// The flow is to be started; absent: it is to be killed.
+    /// The flow is to be started. With neither this nor one of the two below it is to be killed.
     #[prost(message, optional, tag = "3")]
     pub start: Option<AskedStart>,
+    /// The flow has ended and is to be forgotten.
+    #[prost(message, optional, tag = "4")]
+    pub forget: Option<AskedForget>,
+    /// The identity is to be handed over to the host of this name. There is no flow then.
+    #[prost(string, optional, tag = "5")]
+    pub move_to: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AskedForget {
+    /// Whose client id it is.
+    #[prost(string, tag = "1")]
+    pub user: String,
+    #[prost(string, tag = "2")]
+    pub client_id: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -281,7 +296,13 @@ mod tests {
         ids.extend(others.iter().map(Envelope::message_id));
         ids.push(Envelope { to: "C".to_owned(), ..first.clone() }.message_id());
         for (flow_id, start) in [(b"one", None), (b"two", None), (b"one", Some(AskedStart::default()))] {
-            let command = Command { from: "B".to_owned(), flow_id: Bytes::from_static(flow_id), start };
+            let command = Command {
+                from: "B".to_owned(),
+                flow_id: Bytes::from_static(flow_id),
+                start,
+                forget: None,
+                move_to: None,
+            };
             ids.push(Envelope { to: "B".to_owned(), content: Some(Content::Command(command)) }.message_id());
         }
         let distinct: std::collections::HashSet<_> = ids.iter().collect();

@@ -30,7 +30,7 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// Of a host that runs at most so many identities at once.
+    /// Of a host that runs at most so many identities at once; of one that runs none and answers for all, 0.
     pub fn new(slots: u32) -> Membership {
         Membership {
             slots,
@@ -100,6 +100,16 @@ impl Membership {
     pub fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Ordering::Release);
         self.held_changed();
+    }
+
+    /// Whether this host runs no identities at all: it answers for all of them.
+    pub fn runs_none(&self) -> bool {
+        self.slots == 0
+    }
+
+    /// Whether this host opens no identity: it runs none, or was asked to drain.
+    pub fn takes_nothing(&self) -> bool {
+        self.runs_none() || self.is_draining()
     }
 
     /// How many more identities it takes, if it holds so many.

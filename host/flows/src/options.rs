@@ -144,7 +144,7 @@ pub struct Cluster {
     /// Carries messages between identities of different hosts. It takes messages of the network's largest size and
     /// [`ENVELOPE_BYTES`] more.
     pub broker: Arc<dyn Broker>,
-    /// How many identities this host runs at once.
+    /// How many identities this host runs at once; 0: it runs none, and answers for all of them.
     pub slots: u32,
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct IdentityEntry {
     owned_as: Mutex<Option<(SecureHash, u64)>>,
     /// When it is tried again to run it here, after it could not be.
     retry: Mutex<Retry>,
+    /// The host that it is to be handed over to when it is let go.
+    moves_to: Mutex<Option<String>>,
     /// The fingerprint of its key, once it is known.
     key: Mutex<Option<SecureHash>>,
     /// Its keys, while somebody uses them.
@@ -148,6 +150,7 @@ impl IdentityEntry {
             swept: AtomicBool::new(false),
             owned_as: Mutex::new(None),
             retry: Mutex::default(),
+            moves_to: Mutex::new(None),
             key: Mutex::new(None),
             keys: Mutex::new(Weak::new()),
             served: AtomicBool::new(false),
@@ -255,6 +258,17 @@ impl IdentityEntry {
             EntryState::Removed => {}
         }
         true
+    }
+
+    /// Hands it over to the host of this name, as soon as its flows have given up.
+    pub fn move_to(&self, host: String) {
+        *self.moves_to.lock() = Some(host);
+        self.marks.set(Mark::Drain);
+    }
+
+    /// The host that it is to be handed over to, once.
+    pub fn take_target(&self) -> Option<String> {
+        self.moves_to.lock().take()
     }
 
     /// Whether something is under way for it outside of its actor.

@@ -9,6 +9,9 @@
 //! at once, does no harm. What is done too seldom is found by a sweep: work without an owner can be told from rows and
 //! queues. `docs/cluster.md` has the rules.
 //!
+//! A host without slots, an RPC worker, takes part in all of this except that it opens nothing: it rings, and looks for work
+//! that nobody was told of.
+//!
 //! A host that is alone has no membership: it owns whatever its manifests name for as long as it runs.
 
 use std::collections::HashSet;
@@ -26,6 +29,8 @@ use crate::registry::IdentityEntry;
 
 /// How often it is looked for work that nobody was told of.
 const SWEEP: Duration = Duration::from_secs(30);
+/// A host that runs nothing looks again when the next identity is due, but not sooner than after this.
+const SOONEST: Duration = Duration::from_secs(1);
 /// How soon the ownership service is asked again after it did not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -205,7 +210,7 @@ async fn look_for_work(parts: Arc<Parts>) {
             ring_for_work(&parts).await
         };
         let pause = match looked.await {
-            Ok(()) => SWEEP,
+            Ok(next) => next.unwrap_or(SWEEP),
             Err(reason) => {
                 tracing::warn!(reason, "work without an owner cannot be looked for; tried again");
                 AGAIN
@@ -220,13 +225,15 @@ async fn look_for_work(parts: Arc<Parts>) {
 }
 
 /// Rings for identities that nobody owns and for which there is work: rows that somebody has to look after, a wake-up time
-/// that has come, an owner that has died, or messages in their queue.
-async fn ring_for_work(parts: &Parts) -> Result<(), String> {
-    let Some(membership) = &parts.membership else { return Ok(()) };
+/// that has come, an owner that has died, or messages in their queue. Says when to look again, if that is known: whoever let an
+/// identity sleep rings for it in time, but he may be gone, and only hosts that run nothing are sure to stay.
+async fn ring_for_work(parts: &Parts) -> Result<Option<Duration>, String> {
+    let Some(membership) = &parts.membership else { return Ok(None) };
     let now = i64::try_from(parts.now_millis()).unwrap_or(i64::MAX);
     let left = parts.store.left_work(now).await.map_err(|error| error.to_string())?;
     let left: HashSet<_> = left.iter().map(|LeftWork { identity, .. }| *identity).collect();
     let records = parts.store.identities().await.map_err(|error| error.to_string())?;
+    let due = records.iter().filter_map(|record| record.wake_at).filter(|at| *at > now).min();
     let with_work = records.into_iter().filter(|record| record.owner().is_some() || left.contains(&record.row));
     let waiting = parts.broker.waiting().await.map_err(|error| error.to_string())?;
     let keys = with_work.filter_map(|record| parts.directory.by_row(record.row)?.key());
@@ -236,11 +243,15 @@ async fn ring_for_work(parts: &Parts) -> Result<(), String> {
             membership.ring(key);
         }
     }
-    Ok(())
+    let next = due.and_then(|at| u64::try_from(at - now).ok()).map(Duration::from_millis);
+    Ok(next.filter(|_| membership.runs_none()).map(|next| next.clamp(SOONEST, SWEEP)))
 }
 
 /// Serves demands that were told and that nobody has served, for want of room or of the identity's manifest.
 async fn serve_the_unserved(parts: &Arc<Parts>) -> Result<(), String> {
+    if parts.membership.as_ref().is_some_and(|membership| membership.takes_nothing()) {
+        return Ok(());
+    }
     let now = parts.clock.monotonic();
     for identity in parts.ownership.wanted().await.map_err(|error| error.to_string())? {
         if let Some(entry) = parts.directory.by_key(&identity).filter(|entry| entry.not_before() <= now) {

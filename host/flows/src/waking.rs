@@ -48,9 +48,9 @@ impl Waking {
         self.membership.is_some() && !entry.is_held()
     }
 
-    /// Whether this host opens no identity, because it was asked to drain.
+    /// Whether this host opens no identity, because it runs none or was asked to drain.
     fn takes_nothing(&self) -> bool {
-        self.membership.as_ref().is_some_and(|membership| membership.is_draining())
+        self.membership.as_ref().is_some_and(|membership| membership.takes_nothing())
     }
 
     /// Puts a command into an identity's mailbox, and opens the identity if it sleeps. What is in the database already is
@@ -78,7 +78,7 @@ impl Waking {
                 }
             },
             EntryState::Cold(_) if self.takes_nothing() => {
-                let text = format!("identity {} is not opened here: this host gives up what it runs", entry.text);
+                let text = format!("identity {} is not opened here: this host takes no identities", entry.text);
                 Some((command, Problem::new(Code::IdentityDraining, text)))
             }
             EntryState::Cold(cold) => match self.opener.get().and_then(Weak::upgrade) {

@@ -166,7 +166,7 @@ pub struct RunArgs {
     /// Override a setting of the configuration; may be given several times
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-    /// What this process does: flows,rpc
+    /// What this process does: flows, rpc, or flows,rpc
     #[arg(long, value_name = "ROLES")]
     pub role: Option<String>,
 }
@@ -239,6 +239,14 @@ pub enum IdentityCommand {
         /// Show it again whenever it changes
         #[arg(long)]
         watch: bool,
+    },
+    /// Have a host of the cluster take an identity over
+    Move {
+        /// Its name, or a part that fits exactly one
+        name: String,
+        /// The name of the host
+        #[arg(long, value_name = "HOST")]
+        to: String,
     },
     /// Show one identity
     Show {

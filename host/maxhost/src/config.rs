@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use maxhost_flows::options::{Eviction, HostOptions, Passphrase};
 use maxhost_model::{Code, Problem};
+use maxhost_ownership::Roles;
 use maxhost_rpc::{RpcOptions, Tls};
 use maxhost_store::Quotas;
 use maxhost_store_postgres::{AddressError, Layout, PASSWORD_VARIABLE, PostgresOptions};
@@ -29,8 +30,8 @@ pub const LARGEST_PEM: u64 = 1 << 20;
 /// Environment variable with the passphrase itself; stronger than `keys.passphrase_file`.
 pub const PASSPHRASE_VARIABLE: &str = "MAXHOST_PASSPHRASE";
 
-/// What a host does.
-pub const ROLES: [&str; 2] = ["flows", "rpc"];
+/// Environment variable with what the process does.
+const ROLES_VARIABLE: &str = "MAXHOST_ROLES";
 
 /// How evicting is chosen; the linger is a key of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,7 @@ enum Evict {
 /// What the file says, as values. Paths are as written.
 #[derive(Debug, Clone, PartialEq)]
 struct Settings {
+    roles: Roles,
     listen: String,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -211,6 +213,7 @@ impl Settings {
         let defaults = HostOptions::new(Path::new(""), Passphrase::default());
         let rpc = RpcOptions::default();
         Settings {
+            roles: Roles::BOTH,
             listen: rpc.listen,
             // Each of these is off until it is named.
             tls_cert: None,
@@ -336,6 +339,11 @@ impl Config {
     /// The folder of the file.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What this process does.
+    pub fn roles(&self) -> Roles {
+        self.settings.roles
     }
 
     /// Where manifests lie.
@@ -527,6 +535,7 @@ impl Config {
             max_calls: self.settings.rpc_calls,
             max_streams: self.settings.rpc_streams,
             max_connections: self.settings.rpc_connections,
+            slots_per_host: self.slots_per_host(),
             ..RpcOptions::default()
         }
     }
@@ -542,7 +551,7 @@ fn apply_entry(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
         return (key.set)(settings, &entry.value).map_err(|message| format!("{}.{}: {message}", key.section, key.name));
     }
     if entry.section.is_empty() && entry.key == "roles" {
-        return roles(&entry.value).map_err(|message| format!("roles: {message}"));
+        return set_roles(settings, &entry.value);
     }
     let section_known = KEYS.iter().any(|key| key.section == entry.section);
     if section_known && entry.key.is_empty() {
@@ -553,6 +562,11 @@ fn apply_entry(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
     }
     let full = if entry.section.is_empty() { entry.key.clone() } else { format!("{}.{}", entry.section, entry.key) };
     Err(strict_toml::unknown(&full, names()))
+}
+
+fn set_roles(settings: &mut Settings, value: &Raw) -> Result<(), String> {
+    settings.roles = roles(value).map_err(|message| format!("roles: {message}"))?;
+    Ok(())
 }
 
 fn variable_of(key: &Key) -> String {
@@ -567,6 +581,9 @@ fn prefix_of(key: &Key) -> String {
 fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Result<(), String> {
     if let Some(key) = KEYS.iter().find(|key| variable_of(key) == variable) {
         return (key.set)(settings, &Raw::Word(value));
+    }
+    if variable == ROLES_VARIABLE {
+        return set_roles(settings, &Raw::Word(value));
     }
     if [PASSWORD_VARIABLE, OWNERSHIP_PASSWORD, BROKER_PASSWORD].contains(&variable) || is_service_link(variable, &value)
     {
@@ -607,7 +624,7 @@ fn is_service_link(variable: &str, value: &str) -> bool {
 fn apply_override(settings: &mut Settings, assignment: &str) -> Result<(), String> {
     let (name, value) = assignment.split_once('=').ok_or("expected section.key=value")?;
     if name.trim() == "roles" {
-        return roles(&Raw::Word(value.trim().to_owned())).map_err(|message| format!("roles: {message}"));
+        return set_roles(settings, &Raw::Word(value.trim().to_owned()));
     }
     let key = KEYS
         .iter()
@@ -641,7 +658,8 @@ fn database_of(root: &Path, url: &str) -> Result<Database, String> {
 pub fn template() -> String {
     let mut text = String::from(
         "# Configuration of this maxhost. Relative paths are relative to this folder.\n\
-         # Every key can be overridden: MAXHOST_<SECTION>_<KEY> in the environment, or --set section.key=value.\n",
+         # Every key can be overridden: MAXHOST_<SECTION>_<KEY> in the environment, or --set section.key=value.\n\
+         # What this process does: roles = [\"flows\", \"rpc\"], or MAXHOST_ROLES=flows,rpc. One role alone needs [ownership] and [broker].\n",
     );
     let mut section = "";
     for key in KEYS {

@@ -53,7 +53,8 @@ impl Context {
             ),
             _ => problem,
         })?;
-        let client = Client::new(source(config.endpoint_file()), self.global.patience());
+        let listens = config.roles().rpc;
+        let client = Client::new(source(config.endpoint_file(), listens), self.global.patience());
         self.equipped(client, config.certificate_file())
     }
 
@@ -107,11 +108,20 @@ impl Context {
 }
 
 /// Reads the endpoint that a host wrote down, each time it is asked: a restarted host may have another.
-fn source(file: PathBuf) -> maxhost_rpc::EndpointSource {
+fn source(file: PathBuf, listens: bool) -> maxhost_rpc::EndpointSource {
     Arc::new(move || {
         let missing = || {
-            Problem::new(Code::HostUnreachable, format!("no host is running: there is no {}", file.display()))
-                .detail("file", file.display().to_string())
+            let problem = match listens {
+                true => {
+                    Problem::new(Code::HostUnreachable, format!("no host is running: there is no {}", file.display()))
+                }
+                false => Problem::new(
+                    Code::HostUnreachable,
+                    "the host of this configuration answers no clients: its only role is flows",
+                )
+                .remedy("name a host with the role rpc: --endpoint, or the --config of that host"),
+            };
+            problem.detail("file", file.display().to_string())
         };
         let text = std::fs::read_to_string(&file).map_err(|_| missing())?;
         let endpoint = text.trim();

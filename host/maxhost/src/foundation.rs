@@ -69,6 +69,7 @@ async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<Clust
 /// How the ensemble is joined.
 pub fn ownership_options(config: &Config, sharing: &Sharing, run: maxhost_model::RunId) -> ZooKeeperOptions {
     ZooKeeperOptions {
+        roles: config.roles(),
         session_timeout: sharing.session_timeout,
         digest: sharing.digest.clone(),
         tls: sharing.tls.clone(),

@@ -18,7 +18,7 @@ use maxhost_flows::Host;
 use maxhost_flows::api::{Caller, HostApi};
 use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
-use maxhost_rpc::{Bound, Logins, RpcOptions, RpcServer};
+use maxhost_rpc::{Bound, Logins, RpcError, RpcOptions, RpcServer};
 use maxhost_store::{DataLock, StoreError};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,7 +27,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
-use crate::config::{Config, ROLES};
+use crate::config::Config;
 use crate::context::{Context, Outcome};
 use crate::{files, foundation};
 use folders::Looked;
@@ -107,7 +107,7 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let mut lock = DataLock::acquire(&data)?;
     files::narrow(&data);
 
-    let logins = logins::start(&config, stop.clone())?;
+    let logins = if config.roles().rpc { logins::start(&config, stop.clone())? } else { None };
     let metrics = metrics::bind(&config).await?;
     let passphrase = config.passphrase()?;
     let (store, cluster) = foundation::open(&config).await?;
@@ -125,25 +125,22 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
             return Err(problem);
         }
     };
-    let scheme = if config.certificate_file().is_some() { "https" } else { "http" };
-    let address = format!("{scheme}://{}", bound.local_addr());
     let endpoint = config.endpoint_file();
-    lock.set_endpoint(&address)?;
-    files::write_atomically(&endpoint, format!("{address}\n").as_bytes())?;
+    write_endpoint(&config, bound.as_ref(), &mut lock, &endpoint)?;
     let metrics_at = metrics.as_ref().map(metrics::Bound::address);
     if let Some(metrics) = metrics {
         metrics.serve(Arc::clone(&host), stop.clone());
     }
     // From here on: that thousands of identities came in at the start is no news, and `ready` is the first event.
     let news = host.events();
-    announce(&config, &host, &bound, metrics_at, started, events).await?;
+    announce(&config, &host, bound.as_ref().map(Bound::local_addr), metrics_at, started, events).await?;
     report_events(news, events.clone());
     memory::give_back(stop.clone());
 
     let guard = tokio::spawn(guard_folder(lock, config.data().to_owned(), stop.clone()));
     let folders = folders::watch(&config, Arc::clone(&host), looked, stop.clone());
     let served = {
-        let serving = bound.serve(stop.clone());
+        let serving = serve_clients(bound, stop.clone());
         tokio::pin!(serving);
         tokio::select! {
             // An asked-for stop ends the serving too: it must not be taken for a server that ended by itself.
@@ -175,6 +172,36 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     events.emit(&json!({"event": "stopped"}));
     tracing::info!("stopped");
     kept.and_then(|lock| served.map(|()| drop(lock)))
+}
+
+/// Notes where this host can be reached, for the commands that are typed beside its configuration. One that has no port
+/// leaves no trace of a former run that had one.
+fn write_endpoint(
+    config: &Config,
+    bound: Option<&Bound>,
+    lock: &mut DataLock,
+    endpoint: &std::path::Path,
+) -> Result<(), Problem> {
+    let Some(bound) = bound else {
+        let _there_was_none = std::fs::remove_file(endpoint);
+        return Ok(());
+    };
+    let scheme = if config.certificate_file().is_some() { "https" } else { "http" };
+    let address = format!("{scheme}://{}", bound.local_addr());
+    lock.set_endpoint(&address)?;
+    files::write_atomically(endpoint, format!("{address}\n").as_bytes())?;
+    Ok(())
+}
+
+/// Serves clients, if this host does that, until it is asked to stop.
+async fn serve_clients(bound: Option<Bound>, stop: CancellationToken) -> Result<(), RpcError> {
+    match bound {
+        Some(bound) => bound.serve(stop).await,
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
 }
 
 /// Holds the lock of the data folder until the host stops. Another host that has the folder in spite of it, because
@@ -238,13 +265,13 @@ fn watch_signals(stop: CancellationToken) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Takes the identities and listens.
+/// Takes the identities and listens, if this host answers clients.
 async fn prepare(
     config: &Config,
     files: usize,
     host: &Arc<Host>,
     logins: Option<Arc<dyn Logins>>,
-) -> Result<(Bound, Looked), Problem> {
+) -> Result<(Option<Bound>, Looked), Problem> {
     let mut manifests = Manifests::new(config.identities());
     let (manifests, changes) = tokio::task::spawn_blocking(move || {
         let changes = manifests.scan();
@@ -253,6 +280,9 @@ async fn prepare(
     .await
     .map_err(|error| Problem::new(Code::Internal, format!("reading the manifests failed: {error}")))?;
     let refused = folders::apply(host, changes?).await.map_err(|(problem, _)| problem)?;
+    if !config.roles().rpc {
+        return Ok((None, (manifests, refused)));
+    }
     let api: Arc<dyn HostApi> = Arc::clone(host) as Arc<dyn HostApi>;
     // What a flow may be sent, it may be started with.
     let parameters = host.network_parameters(&Caller::local()).await?;
@@ -262,14 +292,14 @@ async fn prepare(
     let tls = config.tls()?;
     let options = RpcOptions { max_message_size, max_connections, tls, ..options };
     let bound = RpcServer::bind(options, logins, api).await?;
-    Ok((bound, (manifests, refused)))
+    Ok((Some(bound), (manifests, refused)))
 }
 
 /// Says where it listens, what it hosts and what it cannot host.
 async fn announce(
     config: &Config,
     host: &Arc<Host>,
-    bound: &Bound,
+    address: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
     started: Instant,
     events: &Events,
@@ -277,11 +307,11 @@ async fn announce(
     let status = host.status(&Caller::local()).await?;
     let quarantined = status.identities.get("quarantined").copied().unwrap_or(0);
     let identities: u64 = status.identities.values().sum();
-    let address = bound.local_addr();
+    let address = address.map(|address| address.to_string());
     let start_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     events.emit(&json!({
         "event": "ready",
-        "grpc": address.to_string(),
+        "grpc": address,
         "metrics": metrics.map(|metrics| metrics.to_string()),
         "identities": identities,
         "quarantined": quarantined,
@@ -290,10 +320,11 @@ async fn announce(
         "pid": std::process::id(),
         "dir": config.root().display().to_string(),
         "host": config.host_name(),
-        "roles": ROLES,
+        "roles": config.roles().names(),
     }));
     tracing::info!(
-        grpc = %address,
+        grpc = address.as_deref().unwrap_or("none"),
+        roles = config.roles().names().join(","),
         identities,
         quarantined,
         start_ms,

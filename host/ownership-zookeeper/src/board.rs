@@ -129,6 +129,11 @@ impl Board {
         self.tellings.iter().copied().collect()
     }
 
+    /// The identities that are wanted, whether somebody owns them or not.
+    pub fn demanded(&self) -> Vec<SecureHash> {
+        self.wishes.values().map(|wish| wish.data.identity).collect()
+    }
+
     pub fn hosts(&self) -> Vec<HostInfo> {
         let shown = |host: &HostInfo| HostInfo { draining: self.is_draining(&host.name), ..host.clone() };
         let mut hosts: Vec<HostInfo> = self.hosts.values().map(shown).collect();
@@ -193,6 +198,7 @@ impl Dirty {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use maxhost_model::{FencingToken, RunId};
+    use maxhost_ownership::Roles;
 
     use super::*;
 
@@ -216,7 +222,14 @@ mod tests {
     fn host() -> Found {
         Found::Host(
             "s".to_owned(),
-            Some(HostInfo { name: "me".into(), run: RunId(1), free_slots: 3, since_ms: 0, draining: false }),
+            Some(HostInfo {
+                name: "me".into(),
+                run: RunId(1),
+                free_slots: 3,
+                since_ms: 0,
+                draining: false,
+                roles: Roles::BOTH,
+            }),
         )
     }
 
@@ -225,6 +238,8 @@ mod tests {
         let mut board = Board::default();
         board.replace(vec![wish(0), owned(Some(owner(5))), host()]);
         assert!(board.complete && board.next_demand("me", 0).is_none());
+        // Wanted by somebody and served: there must be room for it all the same.
+        assert_eq!((board.wanted(), board.demanded()), (vec![], vec![alice()]));
         let mut changes = Vec::new();
         board.put(wish(1), &mut changes);
         assert!(board.next_demand("me", 0).is_none() && changes.is_empty());
@@ -232,7 +247,7 @@ mod tests {
         assert_eq!(changes, [Change::Released(owner(5))]);
         let (told, demand) = board.next_demand("me", 0).unwrap();
         assert_eq!(demand.identity, alice());
-        assert_eq!(board.wanted(), [alice()]);
+        assert_eq!((board.wanted(), board.demanded()), (vec![alice()], vec![alice()]));
         board.put(wish(1), &mut changes);
         assert!(board.next_demand("me", told).is_none(), "nothing is new");
         board.put(wish(2), &mut changes);

@@ -3,7 +3,7 @@
 //! | node | kind | says |
 //! |---|---|---|
 //! | `/cluster` | persistent | which cluster it is, and its generation |
-//! | `/hosts/SESSION` | ephemeral | a host that has a session: name, run, free slots |
+//! | `/hosts/SESSION` | ephemeral | a host that has a session: name, run, free slots, roles |
 //! | `/owners/KEY` | ephemeral | who owns the identity; the node's creation is the epoch of the claim |
 //! | `/demand/KEY` | persistent | somebody wants the identity to run |
 //! | `/databases/NAME` | persistent | kept for the databases of the cluster |
@@ -14,7 +14,7 @@
 //! (`jute.maxbuffer`): with 32 digits a host may own 20,000 identities. The whole fingerprint is in the data.
 
 use maxhost_model::{FencingToken, RunId, SecureHash};
-use maxhost_ownership::{DemandVersion, HostInfo, Owner};
+use maxhost_ownership::{DemandVersion, HostInfo, Owner, Roles};
 use serde::{Deserialize, Serialize};
 use zookeeper_client::{SessionId, Stat};
 
@@ -129,13 +129,29 @@ pub(crate) struct HostData {
     pub name: String,
     pub run: RunId,
     pub free_slots: u32,
+    /// A host that does not say has both.
+    #[serde(default = "both")]
+    pub roles: Vec<String>,
+}
+
+fn both() -> Vec<String> {
+    Roles::NAMES.map(str::to_owned).into()
 }
 
 impl HostData {
     /// Whether it is to drain is said elsewhere.
     pub fn info(self, stat: &Stat) -> HostInfo {
-        let name = self.name.into();
-        HostInfo { name, run: self.run, free_slots: self.free_slots, since_ms: stat.ctime, draining: false }
+        // A later version may know of roles that this one does not.
+        let known = self.roles.iter().map(String::as_str).filter(|role| Roles::NAMES.contains(role));
+        let roles = Roles::parse(known).unwrap_or(Roles::BOTH);
+        HostInfo {
+            name: self.name.into(),
+            run: self.run,
+            free_slots: self.free_slots,
+            since_ms: stat.ctime,
+            draining: false,
+            roles,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use maxhost_model::RunId;
-use maxhost_ownership::Permanent;
+use maxhost_ownership::{Permanent, Roles};
 use zeroize::Zeroizing;
 
 /// The session timeout that is asked for unless another is set. The servers bound it (by default between 2 and 20 of
@@ -21,6 +21,8 @@ pub struct ZooKeeperOptions {
     pub host: String,
     /// This start of the process.
     pub run: RunId,
+    /// What this host does; others see it.
+    pub roles: Roles,
     /// After how long without a sign of life the servers give away what the host owns.
     pub session_timeout: Duration,
     /// The user as which all hosts of the cluster come, if the nodes are for that user only.
@@ -40,6 +42,7 @@ impl ZooKeeperOptions {
             address,
             host: host.into(),
             run,
+            roles: Roles::BOTH,
             session_timeout: SESSION_TIMEOUT,
             digest: None,
             tls: None,

@@ -363,6 +363,12 @@ impl Ownership for ZooKeeperOwnership {
         Ok(self.shared.board.lock().wanted())
     }
 
+    async fn demanded(&self) -> Result<Vec<SecureHash>, OwnershipError> {
+        let link = self.link()?;
+        self.settled(&link).await?;
+        Ok(self.shared.board.lock().demanded())
+    }
+
     async fn offer(&self, free_slots: u32) -> Result<(), OwnershipError> {
         let link = self.link()?;
         if self.shared.slots.swap(free_slots, Ordering::AcqRel) == 0 && free_slots > 0 {

@@ -155,6 +155,7 @@ impl Shared {
             name: self.options.host.clone(),
             run: self.options.run,
             free_slots: self.slots.load(Ordering::Acquire),
+            roles: self.options.roles.names().into_iter().map(str::to_owned).collect(),
         })
     }
 

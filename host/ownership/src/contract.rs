@@ -13,6 +13,7 @@ use maxhost_model::{FencingToken, SecureHash};
 use crate::error::{Lost, OwnershipError, Permanent};
 use crate::ownership::{Change, Changes, Demand, Demands, Ownedness, Ownership, SessionState, Slept};
 use crate::rendezvous::TARGET;
+use crate::roles::Roles;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How long one looks whether something happens that must not.
@@ -483,7 +484,11 @@ async fn a_hand_over_keeps_the_demand_and_names_a_target(subject: &dyn Subject) 
         asked_in_turn(&mut *to_other, identity, |turn| turn < TARGET).await;
     }
     claim(&one, identity).await;
+    let demanded = in_time(one.demanded()).await.unwrap();
+    assert!(demanded.contains(&identity), "a demand lasts while its identity is owned");
+    assert!(!in_time(one.wanted()).await.unwrap().contains(&identity));
     sleep(&one, identity).await;
+    assert!(!in_time(one.demanded()).await.unwrap().contains(&identity), "a sleep ends it");
 }
 
 async fn hosts_are_listed(subject: &dyn Subject) {
@@ -494,6 +499,7 @@ async fn hosts_are_listed(subject: &dyn Subject) {
     assert_eq!((found(&one).run, found(&one).free_slots), (one.run(), 7));
     assert_eq!((found(&two).run, found(&two).free_slots), (two.run(), 0));
     assert_ne!(one.run(), two.run());
+    assert_eq!(found(&one).roles, Roles::BOTH);
     in_time(one.close()).await;
     in_time(async {
         while two.hosts().await.unwrap().iter().any(|info| *info.name == *one.host()) {

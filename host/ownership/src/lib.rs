@@ -17,6 +17,7 @@ mod memory;
 mod ownership;
 pub mod protocol;
 pub mod rendezvous;
+mod roles;
 mod tellings;
 
 pub use error::{Lost, OwnershipError, Permanent, Transient};
@@ -25,4 +26,5 @@ pub use ownership::{
     Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Owner, Ownership, Session, SessionState,
     Slept,
 };
+pub use roles::Roles;
 pub use tellings::Tellings;

@@ -16,6 +16,7 @@ use crate::ownership::{
     Slept,
 };
 use crate::rendezvous;
+use crate::roles::Roles;
 use crate::tellings::Tellings;
 
 /// Changes that a slow listener may be behind before it misses some.
@@ -398,6 +399,11 @@ impl Ownership for MemoryOwnership {
         Ok(self.state().tellings.iter().copied().collect())
     }
 
+    async fn demanded(&self) -> Result<Vec<SecureHash>, OwnershipError> {
+        self.check()?;
+        Ok(self.state().demands.keys().copied().collect())
+    }
+
     async fn offer(&self, free_slots: u32) -> Result<(), OwnershipError> {
         self.check()?;
         if let Some(host) = self.state().hosts.get_mut(&self.host) {
@@ -423,6 +429,8 @@ impl Ownership for MemoryOwnership {
             free_slots: host.slots,
             since_ms: host.since_ms,
             draining: state.draining.get(name).is_some_and(|draining| *draining.borrow()),
+            // Hosts of one process have both.
+            roles: Roles::BOTH,
         };
         let mut hosts: Vec<HostInfo> = live.map(info).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));

@@ -8,6 +8,7 @@ use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
 use tokio::sync::watch;
 
 use crate::error::OwnershipError;
+use crate::roles::Roles;
 
 /// Who owns an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub struct HostInfo {
     pub since_ms: i64,
     /// Somebody has asked it to give up what it owns and to take nothing more.
     pub draining: bool,
+    /// What it does.
+    pub roles: Roles,
 }
 
 /// A host's connection to the service. Identities are named by the fingerprint of their key
@@ -189,6 +192,13 @@ pub trait Ownership: Send + Sync + 'static {
     /// # Errors
     /// Transient and permanent ones: not to know is never the same as none.
     async fn wanted(&self) -> Result<Vec<SecureHash>, OwnershipError>;
+
+    /// The identities that are demanded, whether somebody owns them or not. A demand lasts until its identity sleeps, so
+    /// this is what there must be room for.
+    ///
+    /// # Errors
+    /// Transient and permanent ones: not to know is never the same as none.
+    async fn demanded(&self) -> Result<Vec<SecureHash>, OwnershipError>;
 
     /// Tells how many more identities this host can take; it starts with none. Others see it and give way.
     ///

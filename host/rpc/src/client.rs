@@ -145,6 +145,8 @@ impl Client {
         list_hosts(hosts, ListHostsRequest) -> ListHostsResponse;
         /// Has a host give up what it runs, or take identities again.
         set_draining(hosts, SetDrainingRequest) -> SetDrainingResponse;
+        /// Has an identity handed over to a host.
+        move_identity(hosts, MoveIdentityRequest) -> MoveIdentityResponse;
         /// Which hosts run identities.
         find_identities(hosts, FindIdentitiesRequest) -> FindIdentitiesResponse;
         /// The cluster at a glance.

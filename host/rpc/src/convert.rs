@@ -225,9 +225,6 @@ fn identity_state(phase: IdentityPhase) -> pb::IdentityState {
     }
 }
 
-/// Every host of this version has all roles.
-const ROLES: [&str; 2] = ["flows", "rpc"];
-
 pub(crate) fn cluster_host(host: api::ClusterHost) -> pb::ClusterHost {
     let state = match host.state {
         api::HostState::Up => pb::HostState::Up,
@@ -237,7 +234,7 @@ pub(crate) fn cluster_host(host: api::ClusterHost) -> pb::ClusterHost {
     pb::ClusterHost {
         name: host.name,
         state: state.into(),
-        roles: ROLES.map(str::to_owned).into(),
+        roles: host.roles.names().into_iter().map(str::to_owned).collect(),
         identities: host.identities,
         slots: host.slots,
         since: Some(timestamp(host.since_ms)),

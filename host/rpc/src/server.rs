@@ -22,13 +22,14 @@ use crate::error::RpcError;
 use crate::explain::explain;
 use crate::login::{LoginLayer, Logins};
 use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::proto::externalscaler::external_scaler_server::ExternalScalerServer;
 use crate::proto::v1::flow_service_server::FlowServiceServer;
 use crate::proto::v1::host_service_server::HostServiceServer;
 use crate::proto::v1::ledger_service_server::LedgerServiceServer;
 use crate::proto::v1::network_service_server::NetworkServiceServer;
 use crate::proto::v1::notary_service_server::NotaryServiceServer;
 use crate::proto::v1::vault_service_server::VaultServiceServer;
-use crate::services::{flow::Flows, host::Hosts, ledger::Ledgers, network::Network};
+use crate::services::{flow::Flows, host::Hosts, ledger::Ledgers, network::Network, scaler::Scaler};
 
 /// What a message may have beside its payload: names, ids, error details.
 const MESSAGE_OVERHEAD: usize = 64 * 1024;
@@ -78,6 +79,8 @@ pub struct RpcOptions {
     pub call_timeout: Duration,
     /// How often an idle connection is asked whether it lives.
     pub keepalive: Duration,
+    /// How many identities a host of the cluster runs, as autoscalers are told.
+    pub slots_per_host: u32,
 }
 
 impl Default for RpcOptions {
@@ -91,6 +94,7 @@ impl Default for RpcOptions {
             max_connections: 4_096,
             call_timeout: Duration::from_secs(60),
             keepalive: Duration::from_secs(30),
+            slots_per_host: 500,
         }
     }
 }
@@ -229,6 +233,8 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
         .max_encoding_message_size(LARGEST_ANSWER)
         .accept_compressed(CompressionEncoding::Gzip);
     let notaries = NotaryServiceServer::new(ledgers).max_decoding_message_size(MESSAGE_OVERHEAD);
+    let scaler = Scaler { admission: admission.clone(), slots_per_host: options.slots_per_host };
+    let scaler = ExternalScalerServer::new(scaler).max_decoding_message_size(MESSAGE_OVERHEAD);
     let hosts = HostServiceServer::new(Hosts(admission))
         .max_decoding_message_size(MESSAGE_OVERHEAD)
         .max_encoding_message_size(LARGEST_ANSWER)
@@ -241,6 +247,7 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
     health.set_serving::<VaultServiceServer<Ledgers>>().await;
     health.set_serving::<LedgerServiceServer<Ledgers>>().await;
     health.set_serving::<NotaryServiceServer<Ledgers>>().await;
+    health.set_serving::<ExternalScalerServer<Scaler>>().await;
     tokio::spawn(async move {
         shutdown.cancelled().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
@@ -250,6 +257,7 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
         health.set_not_serving::<VaultServiceServer<Ledgers>>().await;
         health.set_not_serving::<LedgerServiceServer<Ledgers>>().await;
         health.set_not_serving::<NotaryServiceServer<Ledgers>>().await;
+        health.set_not_serving::<ExternalScalerServer<Scaler>>().await;
     });
 
     // Python's reflection client asks for v1alpha.
@@ -266,6 +274,7 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
         .add_service(vaults)
         .add_service(transactions)
         .add_service(notaries)
+        .add_service(scaler)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);

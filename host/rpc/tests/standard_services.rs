@@ -91,3 +91,39 @@ fn every_service_method_and_message_is_documented() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_autoscaler_is_told_the_demand() {
+    use maxhost_rpc::proto::externalscaler as pb;
+    use maxhost_rpc::proto::externalscaler::external_scaler_client::ExternalScalerClient;
+
+    let served = serve(options()).await;
+    let mut client = ExternalScalerClient::new(channel(&served.endpoint).await);
+    let object = |slots: Option<&str>| pb::ScaledObjectRef {
+        name: "max-nodes".to_owned(),
+        namespace: "default".to_owned(),
+        scaler_metadata: slots.map(|slots| ("slotsPerHost".to_owned(), slots.to_owned())).into_iter().collect(),
+    };
+    assert!(client.is_active(object(None)).await.unwrap().into_inner().result);
+    let mut stream = client.stream_is_active(object(None)).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().unwrap().result);
+    for (slots, float, whole) in
+        [(None, 400.0, 400), (Some("200"), 160.0, 160), (Some("1"), 1.0, 1), (Some("7"), 5.6, 5)]
+    {
+        let specs = client.get_metric_spec(object(slots)).await.unwrap().into_inner().metric_specs;
+        let [spec] = specs.as_slice() else { panic!("{specs:?}") };
+        assert_eq!(spec.metric_name, "maxhost_demand_slots");
+        assert!((spec.target_size_float - float).abs() < 1e-9 && spec.target_size == whole, "{spec:?}");
+    }
+    for wrong in ["", "0", "-1", "many", "1000001"] {
+        let refused = client.get_metric_spec(object(Some(wrong))).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{wrong}");
+    }
+    let ask =
+        |name: &str| pb::GetMetricsRequest { scaled_object_ref: Some(object(None)), metric_name: name.to_owned() };
+    for name in ["maxhost_demand_slots", ""] {
+        let values = client.get_metrics(ask(name)).await.unwrap().into_inner().metric_values;
+        assert_eq!((values[0].metric_value, values[0].metric_value_float), (3, 3.0));
+    }
+    assert_eq!(client.get_metrics(ask("load")).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+}

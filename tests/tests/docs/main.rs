@@ -31,7 +31,7 @@ fn read(page: &str) -> String {
 }
 
 /// Every page that this test answers for.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "docs/architecture.md",
     "docs/behaviour.md",
@@ -41,6 +41,7 @@ const PAGES: [&str; 11] = [
     "docs/rpc.md",
     "docs/errors.md",
     "docs/from-corda.md",
+    "docs/kubernetes.md",
     "docs/ledger.md",
     "docs/operating.md",
 ];

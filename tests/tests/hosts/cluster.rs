@@ -96,6 +96,19 @@ impl<'a> Cluster<'a> {
         command
     }
 
+    /// As [`Cluster::command`], of a process with some roles.
+    pub fn command_as(&self, host: &str, roles: &str, words: &[&str]) -> std::process::Command {
+        let mut command = self.command(host, words);
+        command.env("MAXHOST_ROLES", roles);
+        command
+    }
+
+    /// Starts a process with some roles and waits until it is ready.
+    pub fn run_as(&self, host: &str, roles: &str) -> Host {
+        self.configure(host);
+        Host::up(self.command_as(host, roles, &["run"]), &self.folder(host))
+    }
+
     /// Starts a host and waits until it is ready.
     pub fn run(&self, host: &str) -> Host {
         self.configure(host);

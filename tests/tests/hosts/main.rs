@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cluster;
+mod roles;
 
 use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_tests::{ALICE, BOB, CAROL, Host, cli, eventually};
@@ -117,6 +118,23 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
     cluster.until_owned(other, "Alice", |owner| owner == Some(other)).await;
     assert_eq!(result(&a, &beat).await, json!({"beats": 30}));
     assert_eq!(cluster.ask(other, &["host", "undrain", &owner])[0]["state"], "up");
+
+    // One is moved while it works, and one that sleeps; who cannot take it is named.
+    let beat = start(&[&b, &a], ALICE, "beat", json!({"beats": 30, "interval_ms": 100})).await;
+    for target in ["max-a", "max-b"] {
+        let moved = cluster.ask("max-a", &["identity", "move", "Alice", "--to", target]).remove(0);
+        assert_eq!((&moved["identity"], &moved["host"]), (&json!(ALICE), &json!(target)));
+        assert_eq!(cluster.owner("max-b", "Alice").as_deref(), Some(target));
+    }
+    assert_eq!(result(&a, &beat).await, json!({"beats": 30}));
+    let listed = cluster.ask("max-a", &["identity", "list", "Alice", "--hosts"]);
+    assert_eq!(listed[0]["host"], "max-b");
+    let refused = cli::answer(cluster.command("max-a", &["identity", "move", "Alice", "--to", "max-z"]), None);
+    refused.fails(3, "host-not-found");
+    cluster.ask("max-a", &["host", "drain", "max-a"]);
+    let refused = cli::answer(cluster.command("max-b", &["identity", "move", "Alice", "--to", "max-a"]), None);
+    assert!(refused.error()["message"].as_str().unwrap().contains("takes nothing"), "{}", refused.error());
+    cluster.ask("max-a", &["host", "undrain", "max-a"]);
 
     // Nothing is left to do: all go to sleep, and nobody owns anything.
     eventually("all are asleep", async || {

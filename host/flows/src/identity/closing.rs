@@ -241,7 +241,10 @@ impl Actor {
     /// False if the ownership service may not know that the ownership has ended.
     async fn end_ownership(&self, key: SecureHash, seen: Option<DemandVersion>, hand_over: bool) -> bool {
         let ended = match hand_over {
-            true => self.services.ownership.hand_over(key, None).await.map(drop),
+            true => {
+                let target = self.entry.take_target();
+                self.services.ownership.hand_over(key, target.as_deref()).await.map(drop)
+            }
             false => self.services.ownership.sleep(key, seen).await.map(drop),
         };
         if let Err(error) = &ended {

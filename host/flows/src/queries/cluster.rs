@@ -2,17 +2,23 @@
 //! is alone is a cluster of one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
-use maxhost_model::{Code, Problem};
+use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_ownership::{HostInfo, Ownedness, SessionState};
+use tokio::time::Instant;
 
-use crate::api::{ApiResult, ClusterHost, ClusterStatus, HostState, IdentityPhase, PartHealth, Whereabouts};
+use crate::api::{ApiResult, ClusterHost, ClusterStatus, HostState, IdentityPhase, PartHealth, Roles, Whereabouts};
 use crate::host::Host;
 use crate::registry::{EntryState, IdentityEntry};
+use crate::relay::commands::{self, Asked};
 
 /// A part that does not answer by then is told as one that does not.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a hand-over to a host may take, and how often it is looked whether it has it.
+const MOVE: Duration = Duration::from_secs(20);
+const MOVE_LOOK: Duration = Duration::from_millis(50);
 
 impl Host {
     pub(super) async fn cluster_hosts(&self) -> ApiResult<Vec<ClusterHost>> {
@@ -42,7 +48,8 @@ impl Host {
             (false, true) => HostState::Draining,
             (false, false) => HostState::Up,
         };
-        ClusterHost { name: host.name.to_string(), state, identities, slots, since_ms: host.since_ms }
+        let name = host.name.to_string();
+        ClusterHost { name, state, roles: host.roles, identities, slots, since_ms: host.since_ms }
     }
 
     pub(super) async fn ask_to_drain(&self, host: &str, draining: bool) -> ApiResult<ClusterHost> {
@@ -50,17 +57,65 @@ impl Host {
             return Err(Problem::new(Code::RequestInvalid, "this host is alone: nobody could take over what it runs")
                 .remedy("stop the host instead, or let it share its identities with others: docs/operating.md"));
         }
-        let find = async || {
-            let hosts = self.cluster_hosts().await?;
-            let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
-            hosts.into_iter().find(|found| found.name == host).ok_or_else(|| {
-                let text = format!("no host of the cluster is called '{host}'; there are {}", names.join(", "));
-                Problem::new(Code::HostNotFound, text).detail("host", host)
-            })
-        };
-        find().await?;
+        self.host_named(host).await?;
         self.parts.ownership.set_draining(host, draining).await.map_err(Problem::from)?;
-        find().await
+        self.host_named(host).await
+    }
+
+    async fn host_named(&self, host: &str) -> ApiResult<ClusterHost> {
+        let hosts = self.cluster_hosts().await?;
+        let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
+        hosts.into_iter().find(|found| found.name == host).ok_or_else(|| {
+            let text = format!("no host of the cluster is called '{host}'; there are {}", names.join(", "));
+            Problem::new(Code::HostNotFound, text).detail("host", host)
+        })
+    }
+
+    /// Has an identity handed over to the host of this name, also one that sleeps. Returns when that host owns it.
+    ///
+    /// # Errors
+    /// There is no such host, or it takes no identities; it has not taken this one in time.
+    pub(super) async fn hand_to(&self, entry: &Arc<IdentityEntry>, to: &str) -> ApiResult<Whereabouts> {
+        if self.parts.membership.is_none() {
+            return Err(Problem::new(Code::RequestInvalid, "this host is alone: there is no other to run an identity")
+                .remedy("let it share its identities with others: docs/operating.md"));
+        }
+        let target = self.host_named(to).await?;
+        let found = self.whereabouts_of(entry);
+        if found.host.as_deref() == Some(to) {
+            return Ok(found);
+        }
+        let refused = match target {
+            ClusterHost { roles: Roles { flows: false, .. }, .. } => Some("runs no flows: it answers clients only"),
+            ClusterHost { state: HostState::Draining, .. } => Some("gives up what it runs and takes nothing"),
+            ClusterHost { identities, slots, .. } if identities >= slots => Some("has no slot free"),
+            _ => None,
+        };
+        if let Some(why) = refused {
+            return Err(Problem::new(Code::RequestInvalid, format!("host '{to}' {why}"))
+                .remedy("name another host; `maxhost host list` shows them")
+                .detail("host", to));
+        }
+        commands::send(&self.parts.relay, entry, Asked::Move(to.to_owned())).await?;
+        let deadline = Instant::now() + MOVE;
+        loop {
+            let found = self.whereabouts_of(entry);
+            match &found.host {
+                Some(host) if host == to => return Ok(found),
+                _ if Instant::now() < deadline => {}
+                host => {
+                    let at = host.as_ref().map_or("nobody runs it".to_owned(), |host| format!("{host} runs it"));
+                    let text = format!("{} was to be handed over to {to}, and is not yet: {at}", entry.text);
+                    return Err(Problem::new(Code::Timeout, text)
+                        .remedy(format!("look again with `maxhost identity where \"{}\"`", entry.text))
+                        .detail("host", to));
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(MOVE_LOOK) => {}
+                () = self.parts.stopping.cancelled() => return Err(crate::error::stopping()),
+            }
+        }
     }
 
     pub(super) fn whereabouts_of(&self, entry: &IdentityEntry) -> Whereabouts {
@@ -89,7 +144,7 @@ impl Host {
     }
 
     pub(super) async fn cluster_at_a_glance(&self) -> ApiResult<ClusterStatus> {
-        let (hosts, wanted) = tokio::join!(self.cluster_hosts(), self.parts.ownership.wanted());
+        let (hosts, demand) = tokio::join!(self.cluster_hosts(), self.slots_in_demand());
         let (ownership, hosts) = match hosts {
             Ok(hosts) => (self.ownership_health(), hosts),
             Err(problem) => (PartHealth { ok: false, detail: problem.message }, Vec::new()),
@@ -107,11 +162,25 @@ impl Host {
         Ok(ClusterStatus {
             hosts,
             identities,
-            demand: wanted.ok().map(|wanted| wanted.len() as u64),
+            demand: demand.ok(),
             broker: self.broker_health().await,
             store: self.store_health().await,
             ownership,
         })
+    }
+
+    /// One slot for each identity of this network that is demanded. A demand outlives its owner and ends when the identity
+    /// sleeps, so this does not fall because hosts have taken what was wanted. A host that is alone wants no others.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub(super) async fn slots_in_demand(&self) -> ApiResult<u64> {
+        if self.parts.membership.is_none() {
+            return Ok(0);
+        }
+        let demanded = self.parts.ownership.demanded().await.map_err(Problem::from)?;
+        let is_ours = |identity: &&SecureHash| self.parts.directory.by_key(identity).is_some();
+        Ok(demanded.iter().filter(is_ours).count() as u64)
     }
 
     fn ownership_health(&self) -> PartHealth {

@@ -11,27 +11,29 @@ use maxhost_store::FlowRecord;
 use tokio::time::Instant;
 
 use crate::api::{ApiResult, Caller, Started};
-use crate::envelope::AskedStart;
+use crate::envelope::{AskedForget, AskedStart};
 use crate::host::Host;
 use crate::parts::Parts;
 use crate::placement::FlowDef;
 use crate::random::new_flow_id;
 use crate::registry::IdentityEntry;
-use crate::relay::commands;
+use crate::relay::commands::{self, Asked};
 
-/// How long it is waited for another host to do what it was asked for.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it is waited for another host to do what it was asked for. There may be none yet: one has to be started first.
+/// Clients wait for 30 s unless they are told otherwise.
+const PATIENCE: Duration = Duration::from_secs(25);
 /// How soon the database is asked again what became of it; the time doubles up to the longest.
 const LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_millis(250);
 
 impl Host {
-    /// Whether another host runs an identity, as far as this one knows.
+    /// Whether another host runs an identity or has to, as far as this one knows.
     pub(super) fn runs_elsewhere(&self, entry: &IdentityEntry) -> bool {
         let ownership = &self.parts.ownership;
         let is_others =
             |key| matches!(ownership.owner_of(&key), Ownedness::Owned(owner) if *owner.host != *ownership.host());
-        self.parts.membership.is_some() && !entry.is_held() && entry.key().is_some_and(is_others)
+        let Some(membership) = &self.parts.membership else { return false };
+        !entry.is_held() && (membership.takes_nothing() || entry.key().is_some_and(is_others))
     }
 
     /// Whether a start that was refused here may be carried out by another host.
@@ -59,8 +61,9 @@ impl Host {
             client_id: client_id.clone(),
             expires: self.parts.now_millis().saturating_add(patience),
         };
-        commands::send(&self.parts.relay, entry, id, Some(start)).await?;
-        let mut looking = Looking::begin(id, "was asked for, and it is not known whether another host has started it");
+        commands::send(&self.parts.relay, entry, Asked::Start(id, start)).await?;
+        let mut looking =
+            Looking::begin(id, "was asked for, and it is not known whether a host has started it or will");
         loop {
             if let Some(FlowRecord { name: flow, .. }) = self.record(id).await? {
                 let identity = entry.text.to_string();
@@ -76,12 +79,29 @@ impl Host {
 
     /// Has the host that runs the identity kill a flow. True when it has ended.
     pub(super) async fn kill_elsewhere(&self, entry: &Arc<IdentityEntry>, id: FlowId) -> ApiResult<bool> {
-        commands::send(&self.parts.relay, entry, id, None).await?;
+        commands::send(&self.parts.relay, entry, Asked::Kill(id)).await?;
         let mut looking = Looking::begin(id, "is to be killed by another host, and has not ended yet");
         while self.record(id).await?.is_some_and(|record| record.state.is_live()) {
             looking.again(&self.parts).await?;
         }
         Ok(true)
+    }
+
+    /// Has the host that runs the identity, or will, forget a flow that has ended, with its client id.
+    pub(super) async fn forget_elsewhere(
+        &self,
+        caller: &Caller,
+        entry: &Arc<IdentityEntry>,
+        id: FlowId,
+        client_id: &str,
+    ) -> ApiResult<()> {
+        let forget = AskedForget { user: caller.user.clone(), client_id: client_id.to_owned() };
+        commands::send(&self.parts.relay, entry, Asked::Forget(id, forget)).await?;
+        let mut looking = Looking::begin(id, "is to be forgotten by another host, and is not yet");
+        while self.of_client(caller, entry, Some(client_id)).await?.is_some_and(|known| known.flow_id == id) {
+            looking.again(&self.parts).await?;
+        }
+        Ok(())
     }
 
     /// The flow that a client id stands for, if there is one.

@@ -441,12 +441,18 @@ impl HostApi for Host {
                 let subject = Subject { identity, flow, flow_id: Some(record.id), user: Some(&caller.user) };
                 access::check(caller, Action::RemoveClientId, &subject)?;
             }
-            if record.is_some_and(|record| record.state.is_live()) {
+            if record.as_ref().is_some_and(|record| record.state.is_live()) {
                 let text = format!("the flow of client id '{client_id}' has not ended");
                 return Err(Problem::new(Code::ClientIdRunning, text).detail("client_id", client_id));
             }
-            let remove = ClientOp::Remove { user: caller.user.clone(), client_id: client_id.to_owned() };
-            self.parts.store.commit(entry.author(), vec![remove.into()]).await.map_err(Problem::from)?;
+            // Only the host that holds the identity can write for it.
+            match record.filter(|_| self.parts.membership.is_some() && !entry.is_held()) {
+                Some(record) => self.forget_elsewhere(caller, &entry, record.id, client_id).await?,
+                None => {
+                    let remove = ClientOp::Remove { user: caller.user.clone(), client_id: client_id.to_owned() };
+                    self.parts.store.commit(entry.author(), vec![remove.into()]).await.map_err(Problem::from)?;
+                }
+            }
             self.parts.outcomes.forget(row);
             return Ok(true);
         }
@@ -490,7 +496,7 @@ impl HostApi for Host {
 
     async fn identities(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<IdentityView>> {
         access::check(caller, Action::ListIdentities, &Subject::default())?;
-        let mut views = self.identity_views(filter)?;
+        let mut views = self.identity_views(filter).await?;
         views.retain(|view| caller.rights.see(&view.name));
         Ok(views)
     }
@@ -498,10 +504,10 @@ impl HostApi for Host {
     async fn identity(&self, caller: &Caller, name: &str) -> ApiResult<IdentityView> {
         access::check(caller, Action::GetIdentity, &Subject::default())?;
         if caller.rights.are_all() {
-            return self.one_identity(name);
+            return self.one_identity(name).await;
         }
         let entry = self.resolve(caller, name)?;
-        self.one_identity(&entry.text)
+        self.one_identity(&entry.text).await
     }
 
     async fn parties(&self, caller: &Caller, query: Option<&str>, exact: bool) -> ApiResult<Vec<PartyView>> {
@@ -539,6 +545,12 @@ impl HostApi for Host {
         self.ask_to_drain(host, draining).await
     }
 
+    async fn move_identity(&self, caller: &Caller, identity: &str, host: &str) -> ApiResult<Whereabouts> {
+        access::check(caller, Action::MoveIdentity, &Subject::default())?;
+        let entry = self.usable(caller, identity)?;
+        self.hand_to(&entry, host).await
+    }
+
     async fn whereabouts(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Whereabouts>> {
         access::check(caller, Action::FindIdentities, &Subject::default())?;
         let mut found = match filter {
@@ -547,6 +559,16 @@ impl HostApi for Host {
         };
         found.retain(|found| caller.rights.see(&found.identity));
         Ok(found)
+    }
+
+    async fn demand(&self, caller: &Caller) -> ApiResult<u64> {
+        access::check(caller, Action::ClusterStatus, &Subject::default())?;
+        if self.parts.membership.is_none() {
+            let text = "this host is alone: there is no demand for others";
+            return Err(Problem::new(Code::RequestInvalid, text)
+                .remedy("ask a host that shares its identities with others: docs/operating.md"));
+        }
+        self.slots_in_demand().await
     }
 
     async fn cluster_status(&self, caller: &Caller) -> ApiResult<ClusterStatus> {

@@ -1,9 +1,10 @@
 //! Showing identities, the network and the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use maxhost_model::{Code, NameQuery, Problem, X500Name, name_query};
+use maxhost_model::{Code, IdentityRow, NameQuery, Problem, X500Name, name_query};
 use maxhost_pki::VerifiedParty;
 use maxhost_store::FlowState;
 use tokio::sync::broadcast;
@@ -37,18 +38,23 @@ impl From<&FlowDef> for FlowType {
 }
 
 impl Host {
-    fn identity_view(&self, entry: &IdentityEntry) -> IdentityView {
+    /// `live` has the live flows of each identity where other hosts may run it.
+    fn identity_view(&self, entry: &IdentityEntry, live: Option<&HashMap<IdentityRow, u64>>) -> IdentityView {
         let spec = entry.spec.lock().clone();
         let cordapps = entry.cordapps(&self.parts.catalogue);
         let cordapps = cordapps.map(|set| set.cordapps.iter().map(|cordapp| cordapp_view(cordapp)).collect());
+        let in_database = live.map(|live| live.get(&entry.row).copied().unwrap_or(0));
         let flows = match &*entry.state.lock() {
+            EntryState::Cold(_) | EntryState::Quarantined { .. } if in_database.is_some() => {
+                in_database.unwrap_or_default()
+            }
             EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => cold.live.len() as u64,
             EntryState::Active { .. } => entry.live_flows.load(Ordering::Relaxed),
             EntryState::Removed => 0,
         };
         IdentityView {
             name: entry.text.to_string(),
-            phase: entry.phase(),
+            phase: self.whereabouts_of(entry).phase,
             problem: entry.problem(),
             cordapps: cordapps.unwrap_or_default(),
             flows,
@@ -56,11 +62,25 @@ impl Host {
         }
     }
 
-    pub(super) fn identity_views(&self, filter: Option<&str>) -> ApiResult<Vec<IdentityView>> {
+    /// The live flows of each identity, where other hosts may run it: what they do is known from the database only.
+    async fn live_of_all(&self) -> ApiResult<Option<HashMap<IdentityRow, u64>>> {
+        if self.parts.membership.is_none() {
+            return Ok(None);
+        }
+        let mut live = HashMap::new();
+        for flow in self.parts.store.live_flows().await.map_err(Problem::from)? {
+            *live.entry(flow.identity).or_default() += 1;
+        }
+        Ok(Some(live))
+    }
+
+    pub(super) async fn identity_views(&self, filter: Option<&str>) -> ApiResult<Vec<IdentityView>> {
+        let live = self.live_of_all().await?;
+        let view = |entry: &Arc<IdentityEntry>| self.identity_view(entry, live.as_ref());
         let directory = &self.parts.directory;
         let mut views: Vec<IdentityView> = match filter {
-            Some(query) => directory.matching(query).iter().map(|entry| self.identity_view(entry)).collect(),
-            None => directory.all().iter().map(|entry| self.identity_view(entry)).collect(),
+            Some(query) => directory.matching(query).iter().map(view).collect(),
+            None => directory.all().iter().map(view).collect(),
         };
         for broken in directory.broken.iter() {
             let (name, problem) = broken.value();
@@ -73,9 +93,9 @@ impl Host {
         Ok(views)
     }
 
-    pub(super) fn one_identity(&self, name: &str) -> ApiResult<IdentityView> {
+    pub(super) async fn one_identity(&self, name: &str) -> ApiResult<IdentityView> {
         let problem = match self.parts.directory.resolve(name) {
-            Ok(entry) => return Ok(self.identity_view(&entry)),
+            Ok(entry) => return Ok(self.identity_view(&entry, self.live_of_all().await?.as_ref())),
             Err(problem) => problem,
         };
         let is_named = |file: &str, known: &Option<String>| {

@@ -5,31 +5,49 @@ use std::sync::Arc;
 
 use maxhost_broker::{Message, MessageId, QueueName};
 use maxhost_model::{Class, Code, FlowId, Problem};
+use maxhost_store::ClientOp;
 use tokio::sync::oneshot;
 
 use super::RelayServices;
 use super::outbound::{SEND_TIMEOUT, open_keys};
-use crate::envelope::{AskedStart, Command, Content, Envelope};
+use crate::envelope::{AskedForget, AskedStart, Command, Content, Envelope};
 use crate::error::unanswered;
 use crate::message::{Durable, Given, IdentityCommand, RemoteStart, SharedFailure, StartFailure};
 use crate::registry::IdentityEntry;
 
-/// Puts a command into an identity's queue. `start`: to start this flow; `None`: to kill it.
+/// What is to be done.
+pub(crate) enum Asked {
+    /// A flow is to be started, under this id.
+    Start(FlowId, AskedStart),
+    Kill(FlowId),
+    /// A flow that has ended and has a client id is to be forgotten.
+    Forget(FlowId, AskedForget),
+    /// The identity is to be handed over to the host of this name.
+    Move(String),
+}
+
+/// Puts a command into an identity's queue.
 ///
 /// # Errors
 /// The keys of the identity cannot be opened, or the broker does not take it.
 pub(crate) async fn send(
     services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
-    flow: FlowId,
-    start: Option<AskedStart>,
+    asked: Asked,
 ) -> Result<(), Problem> {
     let Some(key) = entry.key() else {
         let text = format!("the network does not know identity {}", entry.text);
         return Err(Problem::new(Code::IdentityDraining, text));
     };
     let keys = open_keys(services, entry).await?;
-    let command = Command { from: entry.text.to_string(), flow_id: flow.to_bytes().to_vec().into(), start };
+    let none = Command { from: entry.text.to_string(), ..Command::default() };
+    let of = |flow: FlowId| Command { flow_id: flow.to_bytes().to_vec().into(), ..none.clone() };
+    let command = match asked {
+        Asked::Start(flow, start) => Command { start: Some(start), ..of(flow) },
+        Asked::Kill(flow) => of(flow),
+        Asked::Forget(flow, forget) => Command { forget: Some(forget), ..of(flow) },
+        Asked::Move(host) => Command { move_to: Some(host), ..none },
+    };
     let envelope = Envelope { to: entry.text.to_string(), content: Some(Content::Command(command)) };
     let id = MessageId(envelope.message_id());
     let body = envelope.seal(services.network.trust_root(), &keys).map_err(Problem::from)?;
@@ -49,15 +67,24 @@ pub(super) async fn carry_out(
     message_id: [u8; 16],
     command: Command,
 ) -> Result<(), String> {
+    if let Some(host) = command.move_to {
+        // It comes again at the host that it was handed over to if its acknowledgement was lost.
+        if *host != *services.ownership.host() {
+            tracing::info!(identity = %entry.text, host, "asked to hand the identity over");
+            entry.move_to(host);
+        }
+        return Ok(());
+    }
     let id = <[u8; 16]>::try_from(&*command.flow_id).ok().and_then(FlowId::from_bytes);
-    let done = match (id, command.start) {
-        (Some(id), Some(start)) => carry_out_start(&services, &entry, Given { id, message_id }, start).await,
-        (Some(id), None) => {
+    let done = match (id, command.start, command.forget) {
+        (Some(id), Some(start), _) => carry_out_start(&services, &entry, Given { id, message_id }, start).await,
+        (Some(id), None, Some(forget)) => forget_flow(&services, &entry, id, forget).await,
+        (Some(id), None, None) => {
             let (reply, killed) = oneshot::channel();
             services.committer.waking.tell(&entry, IdentityCommand::Kill { row: id.row(), reply });
             killed.await.unwrap_or_else(|_| Err(unanswered(&services.stopping))).map(drop)
         }
-        (None, _) => Err(Problem::new(Code::FlowIdInvalid, "a command names no flow")),
+        (None, ..) => Err(Problem::new(Code::FlowIdInvalid, "a command names no flow")),
     };
     match done {
         Err(problem) if problem.class() == Class::Unavailable => Err(problem.message),
@@ -67,6 +94,26 @@ pub(super) async fn carry_out(
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// Forgets a flow that has ended. A command that comes again finds that the client id is gone, or that it stands for another
+/// flow by now.
+async fn forget_flow(
+    services: &RelayServices,
+    entry: &IdentityEntry,
+    id: FlowId,
+    forget: AskedForget,
+) -> Result<(), Problem> {
+    let AskedForget { user, client_id } = forget;
+    let store = &services.committer.store;
+    if store.client(entry.row, &user, &client_id).await.map_err(Problem::from)? != Some(id.row()) {
+        return Ok(());
+    }
+    if store.flow(id.row()).await.map_err(Problem::from)?.is_some_and(|record| record.state.is_live()) {
+        return Err(Problem::new(Code::ClientIdRunning, format!("the flow of client id '{client_id}' has not ended")));
+    }
+    let remove = ClientOp::Remove { user, client_id };
+    store.commit(entry.author(), vec![remove.into()]).await.map_err(Problem::from).map(drop)
 }
 
 async fn carry_out_start(

@@ -90,9 +90,10 @@ fn text(status: &Value) -> String {
     for host in hosts {
         let cell = |field| render::cell(host, field);
         lines.push(format!(
-            "host        {}  {}  {} of {}",
+            "host        {}  {}  {}  {} of {}",
             cell("host"),
             cell("state"),
+            roles(host),
             cell("identities"),
             cell("slots")
         ));
@@ -108,15 +109,18 @@ fn text(status: &Value) -> String {
     lines.join("\n")
 }
 
+fn roles(host: &Value) -> String {
+    let roles = host["roles"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    roles.collect::<Vec<_>>().join(",")
+}
+
 fn list(context: &Context) -> Outcome {
     let client = context.client()?;
     let hosts = context.block_on(client.list_hosts(pb::ListHostsRequest {}))?.hosts;
     let hosts: Vec<Value> = hosts.iter().map(render::cluster_host).collect();
     context.out.list(&hosts, &["HOST", "STATE", "ROLES", "IDENTITIES", "SLOTS", "SINCE"], |host| {
         let cell = |field| render::cell(host, field);
-        let roles = host["roles"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let roles = roles.collect::<Vec<_>>().join(",");
-        vec![cell("host"), cell("state"), roles, cell("identities"), cell("slots"), cell("since")]
+        vec![cell("host"), cell("state"), roles(host), cell("identities"), cell("slots"), cell("since")]
     });
     Ok(0)
 }

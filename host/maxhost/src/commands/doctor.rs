@@ -431,16 +431,22 @@ fn ownership(context: &Context, config: &Config, sharing: &Sharing) -> Check {
     let found = context
         .block_on(async { look(&options).await.map_err(|error| foundation::of_ownership(sharing, error)) })
         .and_then(|found| Ok((found, NetworkMap::load(&config.network()).map_err(Problem::from)?)));
-    let place = &sharing.address;
+    let (place, roles) = (&sharing.address, config.roles().names().join(" and "));
     match found {
         Err(problem) => wrong("ownership", problem.message, problem.remedy),
-        Ok((None, _)) => fine("ownership", format!("{place} answers; the first host will set the cluster up")),
+        Ok((None, _)) => {
+            fine("ownership", format!("{place} answers; the first host will set the cluster up, this one does {roles}"))
+        }
         Ok((Some((cluster, _)), network)) if cluster.id != foundation::cluster_id(&network) => {
             let remedy = "give each network a folder of its own in ownership.url";
             wrong("ownership", format!("{place} is the folder of hosts of another network"), remedy)
         }
         Ok((Some((cluster, hosts)), _)) => {
-            fine("ownership", format!("{place} answers; generation {}, {hosts} hosts are there", cluster.generation))
+            let generation = cluster.generation;
+            fine(
+                "ownership",
+                format!("{place} answers; generation {generation}, {hosts} hosts are there; this one does {roles}"),
+            )
         }
     }
 }
@@ -476,6 +482,9 @@ fn host(context: &Context, config: &Config) -> Check {
     let Some(holder) = holder else {
         return fine("host", "none is running");
     };
+    if !config.roles().rpc {
+        return fine("host", format!("runs as {holder}; its only role is flows, so it answers no clients"));
+    }
     let status =
         context.client().and_then(|client| context.block_on(async move { client.status(pb::StatusRequest {}).await }));
     match status {
@@ -490,6 +499,9 @@ fn host(context: &Context, config: &Config) -> Check {
 
 /// The port is free, or ours.
 fn port(context: &Context, config: &Config) -> Check {
+    if !config.roles().rpc {
+        return fine("port", "none: the only role is flows");
+    }
     let listen = config.listen();
     let data = config.data();
     let ours = data.is_dir() && DataLock::holder(&data).is_some();

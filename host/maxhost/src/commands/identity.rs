@@ -36,6 +36,7 @@ pub fn execute(context: &Context, command: IdentityCommand) -> Outcome {
         IdentityCommand::Where { name, watch: true } => {
             cluster::watch(context, |client| whereabouts(client, name.clone()), |_, now| render::lines(now))
         }
+        IdentityCommand::Move { name, to } => move_to(context, name, to),
         IdentityCommand::Show { name } => show(context, name),
         IdentityCommand::New { name, cordapp } => new(context, &name, cordapp),
         IdentityCommand::Remove { name, yes } => remove(context, &name, yes),
@@ -55,6 +56,14 @@ fn list(context: &Context, filter: Option<String>) -> Outcome {
         let cell = |field| render::cell(identity, field);
         vec![cell("name"), cell("state"), cell("flows"), cordapps.join(", "), cell("reason")]
     });
+    Ok(0)
+}
+
+fn move_to(context: &Context, identity: String, host: String) -> Outcome {
+    let client = context.client()?;
+    let moved = context.block_on(client.move_identity(pb::MoveIdentityRequest { identity, host }))?;
+    let found = render::whereabouts(&moved.identity.unwrap_or_default());
+    context.out.object(&found, || render::lines(&found));
     Ok(0)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maxhost_model::{Code, Problem};
+use maxhost_ownership::Roles;
 use maxhost_ownership_zookeeper::{Address, Digest, SESSION_TIMEOUT, Tls};
 use zeroize::Zeroizing;
 
@@ -82,7 +83,7 @@ pub struct Sharing {
     pub tls: Option<Tls>,
     /// After how long without a sign of life others take over.
     pub session_timeout: Duration,
-    /// How many identities this host owns at once.
+    /// How many identities this host owns at once; 0 if it runs no flows.
     pub slots: u32,
     /// The broker.
     pub broker: BrokerAccess,
@@ -106,6 +107,11 @@ pub(super) fn session_timeout(time: Duration) -> Result<Duration, String> {
 }
 
 impl Config {
+    /// How many identities a host that runs flows may own at once.
+    pub fn slots_per_host(&self) -> u32 {
+        self.settings.cluster.slots
+    }
+
     /// The name of this host in its cluster: the one that is set, or the machine's with the number of the process.
     pub fn host_name(&self) -> String {
         self.settings.cluster.name.clone().unwrap_or_else(|| {
@@ -123,7 +129,19 @@ impl Config {
     pub fn sharing(&self) -> Result<Option<Sharing>, Problem> {
         let ClusterSettings { ownership, broker, session_timeout, slots, .. } = &self.settings.cluster;
         let Some(url) = &ownership.url else {
+            let roles = self.roles();
             return match broker.url {
+                None if roles != Roles::BOTH => {
+                    let text = format!(
+                        "a process with the role {} alone is one of several that share identities, and ownership.url is not \
+                         set",
+                        roles.names().join(",")
+                    );
+                    Err(self.wrong("roles", text).remedy(
+                        "set ownership.url, broker.url and a store.url on a server, as docs/operating.md says for several \
+                         hosts, or give the process both roles",
+                    ))
+                }
                 None => Ok(None),
                 Some(_) => Err(self
                     .wrong("broker.url", "only hosts that share identities use a broker on a server")
@@ -165,7 +183,7 @@ impl Config {
             digest,
             tls: tls.map(|Certificates { authorities, identity }| Tls { authorities, identity }),
             session_timeout: *session_timeout,
-            slots: *slots,
+            slots: if self.roles().flows { *slots } else { 0 },
             broker: self.broker(broker_url, broker)?,
         }))
     }

@@ -169,7 +169,7 @@ fn what_does_not_go_together_is_refused() {
         ("amqp://127.0.0.1", "http://127.0.0.1", "neither amqp:// nor amqps://"),
         ("slots = 7", "slots = 0", "from 1 to"),
         ("\"rpc\"]", "\"notary\"]", "'notary' is none of flows, rpc"),
-        (", \"rpc\"]", "]", "has both roles"),
+        ("[\"flows\", \"rpc\"]", "[]", "at least one of flows, rpc"),
         ("[broker]", "user = \"max\"\n[broker]", "ownership.user: it needs a password"),
         ("[broker]", "session_timeout = \"10 ms\"\n[broker]", "from 1 s to 120 s"),
         ("[broker]", "cert = \"c.pem\"\n[broker]", "cert and key go together"),
@@ -183,4 +183,34 @@ fn what_does_not_go_together_is_refused() {
         assert_eq!(problem.code, Code::ConfigInvalid);
         assert!(problem.message.contains(words), "{to}: {problem}");
     }
+}
+
+#[test]
+fn one_role_alone_shares_identities() {
+    let flows = Roles { flows: true, rpc: false };
+    let (from, to) = ("[\"flows\", \"rpc\"]", "[\"rpc\"]");
+    assert_eq!(shared(|text| text.replace(from, to)).unwrap().unwrap().slots, 0, "it runs no identity");
+    assert_eq!(shared(|text| text.replace(from, "[\"flows\"]")).unwrap().unwrap().slots, 7);
+    for (name, value, expected) in [
+        ("MAXHOST_ROLES", "rpc, flows", Ok(Roles::BOTH)),
+        ("MAXHOST_ROLES", "flows", Ok(flows)),
+        ("MAXHOST_ROLES", "", Err("at least one")),
+        ("MAXHOST_ROLES", "all", Err("'all' is none of")),
+    ] {
+        let environment = [(name.to_owned(), value.to_owned())].into_iter();
+        let parsed = Config::parse(Path::new("/srv/node/maxhost.toml"), "", environment, &[]);
+        match (parsed, expected) {
+            (Ok(config), Ok(roles)) => assert_eq!(config.roles(), roles),
+            (Err(problem), Err(words)) => assert!(problem.message.contains(words), "{problem}"),
+            (parsed, _) => panic!("{value}: {:?}", parsed.map(|config| config.roles())),
+        }
+    }
+    // The command line is stronger than the file.
+    let text = "roles = [\"rpc\"]\n";
+    let file = Path::new("/srv/node/maxhost.toml");
+    let config = Config::parse(file, text, std::iter::empty(), &["roles=flows".to_owned()]).unwrap();
+    assert_eq!(config.roles(), flows);
+    let problem = config.sharing().err().unwrap();
+    assert_eq!(problem.code, Code::ConfigInvalid);
+    assert!(problem.message.contains("role flows alone") && problem.message.contains("ownership.url"), "{problem}");
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use maxhost_ownership::Roles;
 use maxhost_store_postgres::Layout;
 
-use super::{Evict, ROLES};
+use super::Evict;
 use crate::strict_toml::Raw;
 
 pub(super) fn memory(raw: &Raw) -> Result<Option<u64>, String> {
@@ -45,20 +46,17 @@ pub(super) fn text_or_empty(raw: &Raw) -> Result<String, String> {
     }
 }
 
-/// What a process does. This version does all of it in each.
-pub(super) fn roles(raw: &Raw) -> Result<(), String> {
+/// What a process does.
+pub(super) fn roles(raw: &Raw) -> Result<Roles, String> {
     let named: Vec<&str> = match raw {
         Raw::Texts(texts) => texts.iter().map(String::as_str).collect(),
-        Raw::Text(text) | Raw::Word(text) => text.split(',').map(str::trim).collect(),
+        Raw::Text(text) | Raw::Word(text) => text.split(',').map(str::trim).filter(|role| !role.is_empty()).collect(),
         _ => return Err("expected a list of flows and rpc".to_owned()),
     };
-    if let Some(other) = named.iter().find(|role| !ROLES.contains(role)) {
-        return Err(format!("'{other}' is none of {}", ROLES.join(", ")));
-    }
-    match ROLES.iter().all(|role| named.contains(role)) {
-        true => Ok(()),
-        false => Err("a host of this version has both roles, flows and rpc".to_owned()),
-    }
+    Roles::parse(named).map_err(|other| match other {
+        Some(other) => format!("'{other}' is none of {}", Roles::NAMES.join(", ")),
+        None => format!("a process has at least one of {}", Roles::NAMES.join(", ")),
+    })
 }
 
 pub(super) fn evict(text: &str) -> Result<Evict, String> {

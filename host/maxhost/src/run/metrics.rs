@@ -100,7 +100,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, kind, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => match look(&host).await {
-            Ok(status) => (StatusCode::OK, EXPOSITION, exposition(&status)),
+            Ok(status) => (StatusCode::OK, EXPOSITION, exposition(&status, demand(&host).await)),
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
         },
         // Alive is who answers: what the host depends on is for `readyz` alone, so that nobody restarts it for that.
@@ -140,8 +140,14 @@ async fn look(host: &Host) -> Result<HostStatus, String> {
     }
 }
 
+/// How many slots are wanted; `None` if that is not known, or this host is alone. Then nothing is told of it, because 0 would
+/// mean that no host is wanted.
+async fn demand(host: &Host) -> Option<u64> {
+    tokio::time::timeout(PATIENCE, host.demand(&Caller::local())).await.ok()?.ok()
+}
+
 /// The status in the text format of Prometheus. No metric has a label for an identity: there may be ten thousand.
-fn exposition(status: &HostStatus) -> String {
+fn exposition(status: &HostStatus, demand: Option<u64>) -> String {
     let mut text = String::new();
     let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, f64)]| {
         // Writing into a text cannot fail.
@@ -177,6 +183,10 @@ fn exposition(status: &HostStatus) -> String {
     family("maxhost_resident_memory_bytes", "gauge", "Resident memory of the process.", &one(status.rss_bytes as f64));
     let uptime = status.uptime_ms as f64 / 1000.0;
     family("maxhost_uptime_seconds", "gauge", "Time since the start of the host.", &one(uptime));
+    if let Some(demand) = demand {
+        let help = "Identities that somebody wants to run, whether a host runs them or not.";
+        family("maxhost_demand_slots", "gauge", help, &one(demand as f64));
+    }
     for (name, count) in &status.counters {
         let name = format!("maxhost_{name}_total");
         family(&name, "counter", "See docs/operating.md.", &one(*count as f64));
@@ -200,7 +210,9 @@ mod tests {
             version: "0.1.0".to_owned(),
             counters: [("steps", 12)].into(),
         };
-        let text = exposition(&status);
+        assert!(!exposition(&status, None).contains("maxhost_demand_slots"), "what is not known is not 0");
+        let text = exposition(&status, Some(0));
+        assert!(text.contains("maxhost_demand_slots 0\n"), "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (name, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<f64>().is_ok(), "{line}");

@@ -74,6 +74,21 @@ impl HostService for Hosts {
             .await
     }
 
+    async fn move_identity(
+        &self,
+        request: Request<pb::MoveIdentityRequest>,
+    ) -> Result<Response<pb::MoveIdentityResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        let request = request.into_inner();
+        self.0
+            .answer(async {
+                let (identity, host) = (required("identity", request.identity)?, required("host", request.host)?);
+                let found = self.0.api.move_identity(&admitted.caller, &identity, &host).await?;
+                Ok(pb::MoveIdentityResponse { identity: Some(convert::whereabouts(found)) })
+            })
+            .await
+    }
+
     async fn find_identities(
         &self,
         request: Request<pb::FindIdentitiesRequest>,

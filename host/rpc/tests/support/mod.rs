@@ -334,6 +334,15 @@ impl HostApi for FakeHost {
         }
     }
 
+    async fn move_identity(&self, _: &Caller, identity: &str, host: &str) -> ApiResult<Whereabouts> {
+        let (epoch, phase) = (Some(8), IdentityPhase::Active);
+        Ok(Whereabouts { identity: identity.to_owned(), host: Some(host.to_owned()), epoch, phase })
+    }
+
+    async fn demand(&self, _: &Caller) -> ApiResult<u64> {
+        Ok(3)
+    }
+
     async fn cluster_status(&self, caller: &Caller) -> ApiResult<ClusterStatus> {
         let part = |ok| PartHealth { ok, detail: "so".to_owned() };
         Ok(ClusterStatus {
@@ -348,7 +357,7 @@ impl HostApi for FakeHost {
 }
 
 fn cluster_host(name: &str, state: HostState) -> ClusterHost {
-    ClusterHost { name: name.to_owned(), state, identities: 1, slots: 500, since_ms: 1_500 }
+    ClusterHost { name: name.to_owned(), state, roles: Roles::BOTH, identities: 1, slots: 500, since_ms: 1_500 }
 }
 
 pub fn party(number: usize) -> PartyView {
