@@ -20,22 +20,22 @@ use crate::ledger::{
 use crate::{Author, StoreError};
 use maxhost_ledger::vault::query::Query;
 
-pub(super) const CASH: &str = "cash/Cash";
+pub const CASH: &str = "cash/Cash";
 
-pub(super) fn at(seconds: u64) -> Timestamp {
+pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_nanos(seconds * 1_000_000_000)
 }
 
-pub(super) fn id(number: u32) -> SecureHash {
+pub fn id(number: u32) -> SecureHash {
     SecureHash::of(&number.to_be_bytes())
 }
 
-pub(super) fn key(byte: u8) -> PublicKey {
+pub fn key(byte: u8) -> PublicKey {
     PublicKey::from_raw(KeyAlgorithm::Ed25519, &[byte; 32]).unwrap()
 }
 
 /// An amount of cash of the owner with this key.
-pub(super) fn cash(quantity: u64, currency: &str, owner: u8) -> OutputState {
+pub fn cash(quantity: u64, currency: &str, owner: u8) -> OutputState {
     let fields = [
         ("quantity".to_owned(), Value::Number(Number::from(quantity))),
         ("currency".to_owned(), Value::text(currency)),
@@ -58,7 +58,7 @@ pub(super) fn cash(quantity: u64, currency: &str, owner: u8) -> OutputState {
 }
 
 /// A transaction of the identity whose own key is 1.
-pub(super) fn recording(number: u32, inputs: &[StateRef], outputs: Vec<OutputState>) -> Recording {
+pub fn recording(number: u32, inputs: &[StateRef], outputs: Vec<OutputState>) -> Recording {
     Recording {
         event: TransactionEvent::Finalised,
         id: id(number),
@@ -76,7 +76,7 @@ pub(super) fn recording(number: u32, inputs: &[StateRef], outputs: Vec<OutputSta
     }
 }
 
-pub(super) fn output(number: u32, index: u32) -> StateRef {
+pub fn output(number: u32, index: u32) -> StateRef {
     StateRef::new(id(number), index)
 }
 
@@ -85,7 +85,7 @@ impl<D: Databases> World<D> {
         self.commit(author, vec![op.into()]).await.unwrap().ledger.pop().map(|(_, answer)| answer)
     }
 
-    pub(super) async fn record(&self, recording: Recording) -> bool {
+    pub async fn record(&self, recording: Recording) -> bool {
         match self.ledger(self.alice, LedgerOp::Record(Box::new(recording))).await {
             Some(LedgerReceipt::Recorded(announced)) => announced,
             other => panic!("not recorded: {other:?}"),
