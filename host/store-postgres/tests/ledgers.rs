@@ -5,6 +5,7 @@ mod common;
 
 use common::ledger::{CASH, at, cash, id, recording};
 use common::*;
+use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Cursor, Query, StatusFilter, parse};
 use maxhost_model::IdentityRow;
 use maxhost_store::ledger::query::page;
@@ -38,7 +39,8 @@ async fn a_ledger_is_made_when_it_is_first_used_and_lies_in_its_identitys_schema
     assert_eq!(database.sql("SELECT count(*) FROM maxhost.vault_state"), "0");
     // Two ledgers, one commit each, one statement for both.
     let (one, two) = tokio::join!(store.commit(alice, vec![issue(2)]), store.commit(bob, vec![issue(2)]));
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     assert_eq!((store.newest_change(rows[0]).await.unwrap(), store.newest_change(rows[1]).await.unwrap()), (2, 1));
     // A table that is gone is no empty ledger.
     database.sql(&format!("DROP TABLE maxhost_i{}.vault_change", rows[1].0));
@@ -77,6 +79,30 @@ async fn ledgers_of_an_older_version_are_brought_up_to_date() {
     migrate(&database.options()).await.unwrap();
     assert_eq!((tables_of(&database, rows[1]), tables_of(&database, rows[2])), ("10".to_owned(), "0".to_owned()));
     assert_eq!(database.sql("SELECT count(DISTINCT ledger) FROM maxhost.identity WHERE ledger > 1"), "1");
+}
+
+/// A unit that the server does not take costs the others of its batch nothing, and they stand on each other as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_the_server_does_not_take_fails_its_own_unit() {
+    let database = Database::new().await;
+    let store = PostgresStore::open(database.options()).await.unwrap();
+    let identity = store.register_identities(&["Alice"]).await.unwrap()[0];
+    let alice = claim(&store, identity, 1).await;
+    let gate = hold_the_committer(&store, alice);
+    let first = submit(&store, alice, None, vec![issue(1)]);
+    let mut spoilt = recording(2, &[StateRef::new(id(1), 0)], vec![cash(10, "GBP", 1)]);
+    spoilt.outputs[0].content.linear_id = Some("a\0b".to_owned());
+    let spoilt = submit(&store, alice, None, vec![LedgerOp::Record(Box::new(spoilt)).into()]);
+    let spends = recording(3, &[StateRef::new(id(1), 0)], vec![cash(7, "GBP", 1)]);
+    let spends = submit(&store, alice, None, vec![LedgerOp::Record(Box::new(spends)).into()]);
+    drop(gate);
+    first.await.unwrap().unwrap();
+    assert!(spoilt.await.unwrap().is_err());
+    spends.await.unwrap().unwrap();
+    let spent = store.spent_by(identity, &[StateRef::new(id(1), 0)]).await.unwrap();
+    assert_eq!(spent, [(StateRef::new(id(1), 0), id(3))]);
+    assert!(store.ledger_transaction(identity, &id(2)).await.unwrap().is_none());
+    store.close().await;
 }
 
 /// What a statement with these values would be, typed in.

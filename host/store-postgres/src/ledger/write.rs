@@ -90,7 +90,7 @@ fn transactions(b: &mut Builder, place: Place, rows: Vec<(&TransactionKey, &Touc
 }
 
 fn transaction_columns(b: &mut Builder, rows: &[(&TransactionKey, &TouchedTransaction)]) -> String {
-    fn new<'p>(touched: &'p TouchedTransaction) -> Option<&'p NewTransaction> {
+    fn new(touched: &TouchedTransaction) -> Option<&NewTransaction> {
         touched.new.as_deref()
     }
     let row = || rows.iter().map(|(_, touched)| &touched.row);
@@ -210,7 +210,7 @@ fn new_states(b: &mut Builder, place: Place, rows: &[(&StateKey, &State)]) {
 }
 
 fn new_fields(b: &mut Builder, place: Place, rows: &[(&StateKey, &State)]) {
-    fn fields<'p>(new: &'p Option<std::sync::Arc<NewState>>) -> impl Iterator<Item = (&'p str, &'p [u8])> {
+    fn fields(new: &Option<std::sync::Arc<NewState>>) -> impl Iterator<Item = (&str, &[u8])> {
         new.iter().flat_map(|new| new.indexed.iter().map(|(name, value)| (name.as_str(), &value[..])))
     }
     let each = || {
