@@ -129,7 +129,6 @@ codes! {
     QueryInvalid = "query-invalid", Refused, "correct the expression at the position that `details` names; docs/behaviour.md 12.5 has the language";
     TransactionNotFound = "transaction-not-found", NotFound, "list what the identity knows with `maxhost ledger list --identity NAME`";
     NotaryNotHere = "notary-not-here", NotFound, "name an identity whose manifest says `notary = \"validating\"` or `\"non-validating\"`";
-    LedgerUnsupported = "ledger-unsupported", Refused, "keep identities that have ledgers in SQLite: `url = \"sqlite:…\"` in maxhost.toml";
     LedgerRefused = "ledger-refused", Refused, "`details.rule` names the rule of docs/behaviour.md that refuses it";
     // Configuration and the host
     PermissionDenied = "permission-denied", Refused, "ask the operator of the host for the permission that the message names";

@@ -12,6 +12,8 @@ use sqlx::postgres::PgConnection;
 
 use crate::error::fault_of;
 use crate::known::Known;
+use crate::ledger::read::{LedgerRead, LedgerWants, Ledgers};
+use crate::options::Layout;
 use crate::pending::{ClientKey, Heads, Pending, StoredFlow};
 use crate::session::Session;
 
@@ -31,6 +33,7 @@ pub(crate) struct Read {
     outbox: HashMap<i64, Option<(IdentityRow, u64)>>,
     processed: HashMap<(IdentityRow, [u8; 16]), bool>,
     clients: HashMap<ClientKey, Option<FlowRow>>,
+    pub ledger: LedgerRead,
 }
 
 impl Read {
@@ -60,18 +63,21 @@ impl Read {
                 claim.run = NOBODY;
             }
         }
+        self.ledger.written(&pending.ledger);
     }
 }
 
 /// The committer's view of the database.
 pub(crate) struct Batch {
     pub session: Session,
+    pub layout: Layout,
     pub run: RunId,
     pub claims: Claims,
     pub known: Known,
     pub backlog: Backlog,
     /// Under which claim the backlog of an identity was counted.
     counted: HashMap<IdentityRow, Claim>,
+    pub ledgers: Ledgers,
     pub read: Read,
     pub pending: Pending,
     /// A transaction is under way, with the rows of the identities locked, and units are undone one by one in it.
@@ -79,14 +85,16 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new(session: Session, run: RunId, claims: Claims, backlog: Backlog) -> Batch {
+    pub(crate) fn new(session: Session, layout: Layout, run: RunId, claims: Claims, backlog: Backlog) -> Batch {
         Batch {
             session,
+            layout,
             run,
             claims,
             known: Known::default(),
             backlog,
             counted: HashMap::new(),
+            ledgers: HashMap::new(),
             read: Read::default(),
             pending: Pending::default(),
             singly: false,
@@ -118,7 +126,8 @@ impl Batch {
         self.read_initiations(&initiations)?;
         self.read_outbox(&wants.sent)?;
         self.read_processed(&wants.arrived)?;
-        self.read_clients(&wants.clients)
+        self.read_clients(&wants.clients)?;
+        self.read_ledgers(wants.ledger)
     }
 
     /// The claim that this run holds an identity under.
@@ -239,6 +248,8 @@ impl Batch {
                        WHERE identity = ANY($1) AND waiting_messages > 0";
             sqlx::query(sql).bind(&ids).fetch_all(conn).await
         })?;
+        // The flows of an identity that hold states are known before the first of them can end.
+        self.open_ledgers(&new, false)?;
         for (identity, claim) in new {
             self.backlog.forget(identity);
             self.counted.insert(identity, claim);
@@ -481,6 +492,7 @@ struct Wants {
     sent: Vec<i64>,
     arrived: Vec<(IdentityRow, [u8; 16])>,
     clients: Vec<ClientKey>,
+    ledger: LedgerWants,
 }
 
 impl Wants {
@@ -524,8 +536,8 @@ impl Wants {
             }
             Op::Flow(FlowOp::ResultRead { .. })
             | Op::Message(MessageOp::AnswerLateConfirm { .. } | MessageOp::Outbox { .. })
-            | Op::Identity(_)
-            | Op::Ledger(_) => {}
+            | Op::Identity(_) => {}
+            Op::Ledger(op) => self.ledger.add(author, op),
         }
     }
 }

@@ -8,6 +8,8 @@ use maxhost_store::{ClaimRequest, Claimed, IdentityRecord, StoreError, rules};
 use sqlx::AssertSqlSafe;
 
 use crate::error::failed;
+use crate::ledger::place::Place;
+use crate::ledger::tables;
 use crate::lived;
 use crate::open::PostgresStore;
 use crate::options::Layout;
@@ -16,11 +18,6 @@ use crate::reader::identity_record;
 
 /// Identities in one transaction.
 const CHUNK: usize = 100;
-
-/// The schema of an identity. Nothing but a number goes into the name, so it needs no quoting.
-pub(crate) fn schema_of(identity: IdentityRow) -> String {
-    format!("maxhost_i{}", identity.0)
-}
 
 impl PostgresStore {
     pub(crate) async fn register_names(&self, names: Vec<String>) -> Result<Vec<IdentityRow>, StoreError> {
@@ -54,7 +51,7 @@ impl PostgresStore {
         .await?;
         if self.layout == Layout::Schemas {
             for (_, id, _) in found.iter().filter(|(.., there)| !there) {
-                let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", schema_of(IdentityRow(*id)));
+                let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", Place::of(self.layout, IdentityRow(*id)));
                 sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
             }
         }
@@ -66,10 +63,32 @@ impl PostgresStore {
         let mut claimed = Vec::with_capacity(requests.len());
         for chunk in requests.chunks(CHUNK) {
             let outcomes = persist!(self.claim_chunk(chunk)).map_err(failed)?;
+            self.bring_up_ledgers(chunk, &outcomes).await?;
             self.believe(chunk, &outcomes);
             claimed.extend(outcomes);
         }
         Ok(claimed)
+    }
+
+    /// Ledgers of what was claimed that an older build has made are brought up to date before anybody uses them.
+    async fn bring_up_ledgers(&self, requests: &[ClaimRequest], outcomes: &Claimed) -> Result<(), StoreError> {
+        if self.layout == Layout::Shared {
+            return Ok(());
+        }
+        let claimed = requests.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok());
+        let claimed: Vec<i64> = claimed.map(|(request, _)| request.identity.0).collect();
+        for identity in persist!(self.outdated(&claimed)).map_err(failed)? {
+            persist!(self.bring_up(identity)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    async fn outdated(&self, identities: &[i64]) -> Result<Vec<IdentityRow>, sqlx::Error> {
+        tables::outdated(&mut *self.pool.acquire().await?, Some(identities)).await
+    }
+
+    async fn bring_up(&self, identity: IdentityRow) -> Result<(), sqlx::Error> {
+        tables::bring_up_alone(&mut *self.pool.acquire().await?, identity).await
     }
 
     fn believe(&self, requests: &[ClaimRequest], outcomes: &Claimed) {

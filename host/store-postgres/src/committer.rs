@@ -62,11 +62,11 @@ impl PostgresRows {
         }
         let number = self.number + 1;
         let fence = Fence { run, batch: number, held: &held };
-        let write = statement(&self.batch.pending, Some(&fence)).map_err(crate::error::fault_of)?;
+        let write = statement(&self.batch.pending, self.batch.layout, Some(&fence)).map_err(crate::error::fault_of)?;
         let sql: Arc<str> = write.sql.into();
         let written: i64 = self.batch.session.ask(async |conn| {
             let query = sqlx::query_scalar_with(AssertSqlSafe(sql.clone()), write.arguments.clone());
-            query.fetch_one(conn).await
+            query.persistent(write.kept).fetch_one(conn).await
         })?;
         if written == 1 {
             self.number = number;
@@ -137,11 +137,11 @@ impl PostgresRows {
 
     /// Writes what one unit has come to, within the transaction.
     fn write_unit(&mut self) -> Result<(), Fault> {
-        let write = statement(&self.batch.pending, None).map_err(crate::error::fault_of)?;
+        let write = statement(&self.batch.pending, self.batch.layout, None).map_err(crate::error::fault_of)?;
         let sql: Arc<str> = write.sql.into();
         self.batch.session.ask_once(async |conn| {
             let query = sqlx::query_with(AssertSqlSafe(sql.clone()), write.arguments.clone());
-            query.execute(conn).await.map(drop)
+            query.persistent(write.kept).execute(conn).await.map(drop)
         })?;
         self.remember();
         self.batch.pending.clear();

@@ -7,12 +7,16 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use crate::error::of_server;
+use crate::ledger::tables;
 use crate::numbers::COUNT_BITS;
 use crate::options::{Layout, PostgresOptions};
 use crate::schema;
 
 /// Connections of one host: readers, and the one that commits.
 const CONNECTIONS: i64 = 8;
+
+/// Ledgers between two lines of progress.
+const SAY_EVERY: usize = 100;
 
 /// What a look at a database showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +51,8 @@ pub async fn examine(options: &PostgresOptions, time: Duration) -> Result<Examin
     Ok(found)
 }
 
-/// Brings the schema of a database up to date. Gives the version before and after.
+/// Brings the schema of a database up to date, and after it the ledgers that lie in schemas of their own, one after the
+/// other: broken off, it goes on from there. Gives the version before and after.
 ///
 /// # Errors
 /// As [`examine`].
@@ -56,9 +61,21 @@ pub async fn migrate(options: &PostgresOptions) -> Result<(i64, i64), StoreError
     let mut conn = schema::connect(options).await?;
     let before = schema::version(&mut conn, &place).await?;
     schema::migrate(options, &mut conn).await?;
+    bring_up_ledgers(&mut conn).await.map_err(|error| of_server(&place, error))?;
     let after = schema::version(&mut conn, &place).await?;
     conn.close().await.map_err(|error| of_server(&place, error))?;
     Ok((before, after))
+}
+
+async fn bring_up_ledgers(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let outdated = tables::outdated(conn, None).await?;
+    for (done, identity) in outdated.iter().enumerate() {
+        if done % SAY_EVERY == 0 {
+            tracing::info!(done, of = outdated.len(), "ledgers are brought up to date");
+        }
+        tables::bring_up_alone(conn, *identity).await?;
+    }
+    Ok(())
 }
 
 /// Begins a new incarnation of a database that was put back to an earlier moment: numbers that were given out since

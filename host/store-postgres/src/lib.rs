@@ -13,6 +13,7 @@ mod committer;
 mod error;
 mod examine;
 mod known;
+mod ledger;
 mod lived;
 mod numbers;
 mod open;

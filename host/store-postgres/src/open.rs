@@ -90,14 +90,14 @@ impl PostgresStore {
         let thread = {
             let (queue, numbers, lived) = (queue.clone(), Arc::clone(&numbers), Arc::clone(&lived));
             let (claims, stopping) = (Arc::clone(&claims), Arc::clone(&stopping));
-            let (committing, quotas) = (options.committing(), options.quotas);
+            let (committing, quotas, layout) = (options.committing(), options.quotas, layout);
             let place = place.clone();
             std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
                 let session = match Session::new(committing, place, stopping) {
                     Ok(session) => session,
                     Err(fault) => return drop(started.send(Err(fault))),
                 };
-                let batch = Batch::new(session, run, claims, Backlog::new(quotas));
+                let batch = Batch::new(session, layout, run, claims, Backlog::new(quotas));
                 let mut rows = PostgresRows::new(batch, numbers, lived);
                 if started.send(Ok(())).is_ok() {
                     maxhost_group_commit::run(&mut rows, &queue.jobs, &queue.stats);

@@ -13,6 +13,8 @@ use maxhost_model::{FlowRow, IdentityRow};
 use maxhost_store::{FlowState, Keep, NewFlow, OutboxContent, Waiting};
 use smallvec::SmallVec;
 
+use crate::ledger::pending::LedgerPending;
+
 /// The stream of a flow's log; those of its sessions begin at 0.
 pub(crate) const LOG: i32 = -1;
 
@@ -64,11 +66,11 @@ impl<K: Ord + Clone, V: Clone> UndoMap<K, V> {
         self.map.is_empty()
     }
 
-    fn mark(&mut self) {
+    pub(crate) fn mark(&mut self) {
         self.undo.clear();
     }
 
-    fn undo(&mut self) {
+    pub(crate) fn undo(&mut self) {
         while let Some((key, before)) = self.undo.pop() {
             match before {
                 Some(value) => self.map.insert(key, value),
@@ -77,7 +79,7 @@ impl<K: Ord + Clone, V: Clone> UndoMap<K, V> {
         }
     }
 
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.map.clear();
         self.undo.clear();
     }
@@ -190,6 +192,7 @@ pub(crate) struct Pending {
     pub results_read: UndoMap<FlowRow, (IdentityRow, i64)>,
     /// Ended flows of earlier batches that go.
     pub dropped: UndoMap<FlowRow, ()>,
+    pub ledger: LedgerPending,
 }
 
 macro_rules! each {
@@ -205,6 +208,7 @@ macro_rules! each {
         $pending.released.$method();
         $pending.results_read.$method();
         $pending.dropped.$method();
+        $pending.ledger.$method();
     }};
 }
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
     Claim, Client, ClientReader, FencingToken, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader,
-    IdentityRecord, JournalReader, LateConfirm, LedgerReader, LeftWork, LiveFlow, MessageReader, NOBODY,
-    OUTBOX_PAGE_BYTES, OutboxContent, OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
+    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY, OUTBOX_PAGE_BYTES,
+    OutboxContent, OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgRow, Postgres};
@@ -92,12 +92,12 @@ macro_rules! outbox {
     };
 }
 
-fn corrupt(table: &'static str, key: impl ToString) -> StoreError {
+pub(crate) fn corrupt(table: &'static str, key: impl ToString) -> StoreError {
     StoreError::Corrupt { table, key: key.to_string() }
 }
 
 /// A column; what does not fit its type is a broken row, named by the table's key.
-fn column<'r, T>(row: &'r PgRow, index: usize, table: &'static str) -> Result<T, StoreError>
+pub(crate) fn column<'r, T>(row: &'r PgRow, index: usize, table: &'static str) -> Result<T, StoreError>
 where
     T: sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
 {
@@ -107,12 +107,12 @@ where
     })
 }
 
-fn bytes(row: &PgRow, index: usize, table: &'static str) -> Result<Bytes, StoreError> {
+pub(crate) fn bytes(row: &PgRow, index: usize, table: &'static str) -> Result<Bytes, StoreError> {
     column::<Vec<u8>>(row, index, table).map(Bytes::from)
 }
 
 /// A number within a flow or session: a segment or message.
-fn sequence(row: &PgRow, index: usize, table: &'static str) -> Result<u32, StoreError> {
+pub(crate) fn sequence(row: &PgRow, index: usize, table: &'static str) -> Result<u32, StoreError> {
     let number: i64 = column(row, index, table)?;
     u32::try_from(number).map_err(|_| corrupt(table, format!("number {number}")))
 }
@@ -431,9 +431,6 @@ impl MessageReader for PostgresStore {
         rows.iter().map(outbox_row).collect()
     }
 }
-
-/// Ledgers are not kept here yet.
-impl LedgerReader for PostgresStore {}
 
 #[async_trait]
 impl ClientReader for PostgresStore {

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
-    Backlog, Claim, End, FlowVersion, IdentityRecord, LedgerRows, LeftBehind, NOBODY, NewFlow, OutboxContent, Rows,
-    RunId, StateChange, Waiting,
+    Backlog, Claim, End, FlowVersion, IdentityRecord, LeftBehind, NOBODY, NewFlow, OutboxContent, Rows, RunId,
+    StateChange, Waiting,
 };
 use sqlx::Row;
 
@@ -58,9 +58,6 @@ impl PostgresRows {
         Ok(true)
     }
 }
-
-/// Ledgers are not kept here yet: what concerns them is refused.
-impl LedgerRows for PostgresRows {}
 
 impl Rows for PostgresRows {
     fn run(&self) -> RunId {

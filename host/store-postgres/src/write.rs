@@ -13,6 +13,8 @@ use sqlx::encode::Encode;
 use sqlx::postgres::{PgArguments, PgHasArrayType, Postgres};
 use sqlx::types::Type;
 
+use crate::ledger::write::ledger_parts;
+use crate::options::Layout;
 use crate::pending::{Ending, Pending, Touched};
 
 /// What a batch stands on: it is written only if all of this holds.
@@ -29,10 +31,12 @@ pub(crate) struct Fence<'f> {
 pub(crate) struct Write {
     pub sql: String,
     pub arguments: PgArguments,
+    /// Whether there are few statements like it, so that its plan is worth keeping.
+    pub kept: bool,
 }
 
 /// Collects parts of a statement.
-struct Builder {
+pub(crate) struct Builder {
     arguments: PgArguments,
     parts: Vec<String>,
     count: usize,
@@ -42,8 +46,26 @@ struct Builder {
 }
 
 impl Builder {
+    /// One whose parts depend on nothing.
+    pub(crate) fn new() -> Builder {
+        Builder { arguments: PgArguments::default(), parts: Vec::new(), count: 0, condition: "true", failed: None }
+    }
+
+    /// The parts, and the arguments of all.
+    pub(crate) fn finish(self) -> Result<(Vec<String>, PgArguments), sqlx::Error> {
+        match self.failed {
+            Some(error) => Err(sqlx::Error::Encode(error)),
+            None => Ok((self.parts, self.arguments)),
+        }
+    }
+
+    /// A name for the next part, of which there may be many alike, and what it depends on.
+    pub(crate) fn next(&self) -> (String, &'static str) {
+        (format!("part_{}", self.parts.len()), self.condition)
+    }
+
     /// Adds an argument and gives its name.
-    fn bind<'q, T: Encode<'q, Postgres> + Type<Postgres>>(&mut self, value: T) -> String {
+    pub(crate) fn bind<'q, T: Encode<'q, Postgres> + Type<Postgres>>(&mut self, value: T) -> String {
         if let Err(error) = self.arguments.add(value) {
             self.failed.get_or_insert(error);
         }
@@ -52,7 +74,7 @@ impl Builder {
     }
 
     /// Adds a column as an array of this type.
-    fn column<'q, T>(&mut self, kind: &str, values: Vec<T>) -> String
+    pub(crate) fn column<'q, T>(&mut self, kind: &str, values: Vec<T>) -> String
     where
         T: PgHasArrayType + Type<Postgres> + Encode<'q, Postgres>,
         Vec<T>: Encode<'q, Postgres>,
@@ -61,15 +83,15 @@ impl Builder {
         format!("{name}::{kind}[]")
     }
 
-    fn part(&mut self, sql: String) {
+    pub(crate) fn part(&mut self, sql: String) {
         self.parts.push(sql);
     }
 }
 
 /// Makes the statement. Without a fence it writes unconditionally, for a transaction that has the locks already.
-pub(crate) fn statement(pending: &Pending, fence: Option<&Fence<'_>>) -> Result<Write, sqlx::Error> {
+pub(crate) fn statement(pending: &Pending, layout: Layout, fence: Option<&Fence<'_>>) -> Result<Write, sqlx::Error> {
     let condition = if fence.is_some() { "EXISTS (SELECT FROM fence)" } else { "true" };
-    let mut b = Builder { arguments: PgArguments::default(), parts: Vec::new(), count: 0, condition, failed: None };
+    let mut b = Builder { condition, ..Builder::new() };
     if let Some(fence) = fence {
         fence_part(&mut b, fence);
     }
@@ -78,15 +100,15 @@ pub(crate) fn statement(pending: &Pending, fence: Option<&Fence<'_>>) -> Result<
     message_parts(&mut b, pending);
     client_parts(&mut b, pending);
     release_part(&mut b, pending);
+    ledger_parts(&mut b, &pending.ledger, layout);
+    let kept = layout == Layout::Shared || pending.ledger.is_empty();
     let answer = if fence.is_some() { "(SELECT count(*) FROM fence)" } else { "1::bigint" };
-    let sql = match b.parts.is_empty() {
+    let (parts, arguments) = b.finish()?;
+    let sql = match parts.is_empty() {
         true => format!("SELECT {answer}"),
-        false => format!("WITH {} SELECT {answer}", b.parts.join(", ")),
+        false => format!("WITH {} SELECT {answer}", parts.join(", ")),
     };
-    match b.failed {
-        Some(error) => Err(sqlx::Error::Encode(error)),
-        None => Ok(Write { sql, arguments: b.arguments }),
-    }
+    Ok(Write { sql, arguments, kept })
 }
 
 /// Locks the rows of the identities, compares them, and counts the batch: the first two in the order of the rows, so

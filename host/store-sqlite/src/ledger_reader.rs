@@ -10,7 +10,7 @@ use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     Attachment, HeldLock, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
-    SqlCriteria, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
+    SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Sqlite};
@@ -198,7 +198,7 @@ impl LedgerReader for SqliteStore {
         identity: IdentityRow,
         request: &PageRequest<'_>,
     ) -> Result<Vec<VaultRow>, StoreError> {
-        let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, '?');
+        let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, SqlDialect::sqlite());
         let sql = format!("SELECT {COLUMNS} FROM vault_state s WHERE {sql}");
         let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
         // Statements differ from query to query: kept, they would only fill the cache.

@@ -145,8 +145,8 @@ pub enum StoreError {
     /// A rule of the ledger refuses it.
     #[error("{0}")]
     Ledger(Refused),
-    /// This kind of database keeps no ledgers.
-    #[error("the database of this host keeps no ledgers")]
+    /// A stand-in for a database keeps no ledgers: a defect wherever it is met.
+    #[error("this stand-in for a database keeps no ledgers")]
     NoLedgers,
     /// The store was closed.
     #[error("the store is closed")]
@@ -251,9 +251,8 @@ impl From<StoreError> for Problem {
                 let problem = Problem::new(code, refused.message()).detail("rule", refused.code());
                 refused.details().iter().fold(problem, |problem, (key, value)| problem.detail(key, value.as_str()))
             }
-            StoreError::NoLedgers => Problem::new(Code::LedgerUnsupported, message),
             StoreError::Closed => Problem::new(Code::HostStopping, message),
-            StoreError::Superseded | StoreError::Conflict(_) | StoreError::Duplicate => {
+            StoreError::Superseded | StoreError::Conflict(_) | StoreError::Duplicate | StoreError::NoLedgers => {
                 Problem::new(Code::Internal, message)
             }
         }

@@ -12,6 +12,8 @@ mod client_ids;
 mod crash;
 #[path = "../isolation.rs"]
 mod isolation;
+#[path = "../ledger.rs"]
+mod ledger;
 #[path = "../modes.rs"]
 mod modes;
 mod server;

@@ -83,16 +83,3 @@ async fn a_password_is_read_from_its_file_and_told_to_nobody() {
     let password = std::fs::read_to_string(server.password_file()).unwrap();
     assert!(!log.contains("s3cret") && !log.contains(password.trim()), "the log shows a password");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ledgers_are_refused_with_a_code_of_their_own() {
-    let network = Network::new();
-    let host = network.run();
-    let end = host.run(ALICE, "cash/issue", json!({"quantity": 10, "currency": "GBP"})).await;
-    assert_eq!(end.failure().exception.as_deref(), Some("ledger/unsupported"));
-    network.cli(&["vault", "query", "--identity", "Alice"]).fails(4, "ledger-unsupported");
-    network.cli(&["ledger", "list", "--identity", "Alice"]).fails(4, "ledger-unsupported");
-    network.cli(&["notary", "status", "--identity", "Notary"]).fails(4, "ledger-unsupported");
-    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
-    host.stop();
-}

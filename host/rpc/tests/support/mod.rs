@@ -124,7 +124,7 @@ impl LedgerApi for FakeHost {
 }
 
 fn no_ledgers<T>() -> ApiResult<T> {
-    Err(Problem::new(Code::LedgerUnsupported, "this host keeps no ledgers"))
+    Err(Problem::new(Code::LedgerRefused, "there is no ledger behind this test"))
 }
 
 #[async_trait]

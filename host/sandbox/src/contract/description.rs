@@ -39,6 +39,10 @@ fn malformed(what: impl Into<String>) -> ContractFault {
 }
 
 fn text(what: &str, text: String) -> Result<String, ContractFault> {
+    // Not every database can hold the character NUL.
+    if text.contains('\0') {
+        return Err(malformed(format!("{what} has a NUL character")));
+    }
     match text.len() <= MAX_TEXT {
         true => Ok(text),
         false => Err(malformed(format!("{what} has more than {MAX_TEXT} bytes"))),

@@ -34,6 +34,14 @@ impl Database {
         PostgresOptions::new(&server().url(&self.name), None).unwrap()
     }
 
+    /// How a suite wants it opened.
+    pub fn options_for(&self, settings: &Settings) -> PostgresOptions {
+        let Settings { bounds, quotas, processed_retention } = settings.clone();
+        let mut options = self.options();
+        (options.bounds, options.quotas, options.processed_retention) = (bounds, quotas, processed_retention);
+        options
+    }
+
     pub fn sql(&self, sql: &str) -> String {
         server().sql(&self.name, sql).unwrap()
     }
@@ -46,9 +54,6 @@ impl Databases for Database {
     }
 
     async fn open(&self, settings: &Settings) -> Store {
-        let Settings { bounds, quotas, processed_retention } = settings.clone();
-        let mut options = self.options();
-        (options.bounds, options.quotas, options.processed_retention) = (bounds, quotas, processed_retention);
-        PostgresStore::open(options).await.unwrap()
+        PostgresStore::open(self.options_for(settings)).await.unwrap()
     }
 }

@@ -11,31 +11,31 @@ use maxhost_ledger::vault::recording::{Described, StatesToRecord, TransactionEve
 use maxhost_ledger::vault::selection::SelectionFailure;
 use maxhost_model::{FlowRow, KeyAlgorithm, PublicKey, SecureHash};
 
-use super::{Databases, World, end};
+use super::{Answer, Databases, World, end, hold_the_committer, submit};
 use crate::ledger::query::page;
 use crate::ledger::{
     ClaimOp, Holding, LedgerOp, LedgerReceipt, ListTransactions, NotaryOp, OutputState, Part, Recording, Reservation,
     Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
 };
-use crate::{Author, StoreError};
+use crate::{Author, Op, StoreError};
 use maxhost_ledger::vault::query::Query;
 
-pub(super) const CASH: &str = "cash/Cash";
+pub const CASH: &str = "cash/Cash";
 
-pub(super) fn at(seconds: u64) -> Timestamp {
+pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_nanos(seconds * 1_000_000_000)
 }
 
-pub(super) fn id(number: u32) -> SecureHash {
+pub fn id(number: u32) -> SecureHash {
     SecureHash::of(&number.to_be_bytes())
 }
 
-pub(super) fn key(byte: u8) -> PublicKey {
+pub fn key(byte: u8) -> PublicKey {
     PublicKey::from_raw(KeyAlgorithm::Ed25519, &[byte; 32]).unwrap()
 }
 
 /// An amount of cash of the owner with this key.
-pub(super) fn cash(quantity: u64, currency: &str, owner: u8) -> OutputState {
+pub fn cash(quantity: u64, currency: &str, owner: u8) -> OutputState {
     let fields = [
         ("quantity".to_owned(), Value::Number(Number::from(quantity))),
         ("currency".to_owned(), Value::text(currency)),
@@ -58,7 +58,7 @@ pub(super) fn cash(quantity: u64, currency: &str, owner: u8) -> OutputState {
 }
 
 /// A transaction of the identity whose own key is 1.
-pub(super) fn recording(number: u32, inputs: &[StateRef], outputs: Vec<OutputState>) -> Recording {
+pub fn recording(number: u32, inputs: &[StateRef], outputs: Vec<OutputState>) -> Recording {
     Recording {
         event: TransactionEvent::Finalised,
         id: id(number),
@@ -76,7 +76,7 @@ pub(super) fn recording(number: u32, inputs: &[StateRef], outputs: Vec<OutputSta
     }
 }
 
-pub(super) fn output(number: u32, index: u32) -> StateRef {
+pub fn output(number: u32, index: u32) -> StateRef {
     StateRef::new(id(number), index)
 }
 
@@ -85,7 +85,7 @@ impl<D: Databases> World<D> {
         self.commit(author, vec![op.into()]).await.unwrap().ledger.pop().map(|(_, answer)| answer)
     }
 
-    pub(super) async fn record(&self, recording: Recording) -> bool {
+    pub async fn record(&self, recording: Recording) -> bool {
         match self.ledger(self.alice, LedgerOp::Record(Box::new(recording))).await {
             Some(LedgerReceipt::Recorded(announced)) => announced,
             other => panic!("not recorded: {other:?}"),
@@ -376,4 +376,57 @@ pub async fn a_unit_that_fails_leaves_nothing_in_the_ledger<D: Databases>() {
     assert!(world.store.ledger_transaction(world.alice.identity, &id(1)).await.unwrap().is_none());
     assert!(world.unconsumed().await.is_empty());
     assert!(world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await);
+}
+
+/// What units of one batch decide stands on what those before them in it have changed.
+pub async fn units_of_one_batch_see_each_other<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (one, two) = (world.start(world.alice).await, world.start(world.alice).await);
+    let record = |recording| -> Op { LedgerOp::Record(Box::new(recording)).into() };
+    let claimed = |flow, number| -> Op { LedgerOp::Claim(Box::new(claim(flow, number, 10))).into() };
+    let in_flight = |number: u32| {
+        let event = TransactionEvent::SentToNotary;
+        Recording { event, ..recording(number, &[output(1, 0)], vec![cash(10, "GBP", 1)]) }
+    };
+    let refused = |number| Recording { event: TransactionEvent::Refused, ..in_flight(number) };
+    world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
+    world.record(in_flight(7)).await;
+
+    let gate = hold_the_committer(&world.store, world.alice);
+    let send = |ops| submit(&world.store, world.alice, None, ops);
+    // One that goes and comes back at once, and stays in flight until it is refused.
+    let back = [send(vec![record(refused(7))]), send(vec![record(in_flight(7))])];
+    let none = send(vec![claimed(one, 1)]);
+    let free = send(vec![record(refused(7))]);
+    let undone = send(vec![claimed(one, 1), end(FlowRow(4_000_000))]);
+    let first = send(vec![claimed(one, 1)]);
+    let locked = send(vec![claimed(two, 2)]);
+    let again = send(vec![claimed(one, 1)]);
+    let ended = send(vec![end(one)]);
+    let second = send(vec![claimed(two, 2)]);
+    let spent = send(vec![record(recording(2, &[output(1, 0)], vec![cash(4, "GBP", 1), cash(6, "GBP", 2)]))]);
+    let twice = send(vec![record(recording(3, &[output(1, 0)], vec![cash(10, "GBP", 1)]))]);
+    let next = send(vec![record(recording(4, &[output(2, 0)], vec![cash(4, "GBP", 1)]))]);
+    drop(gate);
+
+    for answer in back.into_iter().chain([free, ended, spent, next]) {
+        answer.await.unwrap().unwrap();
+    }
+    let answer = async |answer: Answer| match answer.await.unwrap().unwrap().ledger.pop() {
+        Some((_, LedgerReceipt::Claimed(claimed))) => claimed,
+        other => panic!("not claimed: {other:?}"),
+    };
+    assert!(answer(none).await.is_err(), "it is an input of one in flight");
+    assert!(undone.await.unwrap().is_err());
+    assert_eq!(answer(first).await.unwrap(), [output(1, 0)], "what was undone holds nothing");
+    assert!(matches!(answer(locked).await, Err(SelectionFailure::Locked { .. })));
+    assert_eq!(answer(again).await.unwrap(), [output(1, 0)]);
+    assert_eq!(answer(second).await.unwrap(), [output(1, 0)], "its holder had ended");
+    assert!(matches!(twice.await.unwrap(), Err(StoreError::Ledger(_))), "it was spent");
+    let world = world.reopen().await;
+    assert_eq!(world.unconsumed().await, [output(4, 0)].into());
+    let changes = world.store.vault_changes(world.alice.identity, 0, 10, at(0)).await.unwrap();
+    assert_eq!(changes.iter().map(|change| change.transaction).collect::<Vec<_>>(), [id(1), id(2), id(4)]);
+    assert!(world.store.ledger_transaction(world.alice.identity, &id(7)).await.unwrap().is_none());
+    assert!(world.store.locks(world.alice.identity, None, 9, at(100)).await.unwrap().is_empty());
 }

@@ -59,23 +59,56 @@ pub struct SqlCriteria {
     pub sql: String,
     /// The values of its parameters, in order.
     pub values: Vec<SqlValue>,
-    /// How a database writes its parameters: `?` or `$`.
+    dialect: SqlDialect,
+}
+
+/// How a database writes what is not the same everywhere.
+#[derive(Debug, Clone)]
+pub struct SqlDialect {
+    /// What stands before the number of a parameter: `?` or `$`.
     mark: char,
+    /// The table of fields, by its whole name.
+    fields: String,
+    /// What makes a row `k` of it one of a state `s`.
+    of_state: &'static str,
+}
+
+impl Default for SqlDialect {
+    fn default() -> SqlDialect {
+        SqlDialect::sqlite()
+    }
+}
+
+impl SqlDialect {
+    /// SQLite: states have numbers of their own over all identities.
+    #[must_use]
+    pub fn sqlite() -> SqlDialect {
+        SqlDialect { mark: '?', fields: "vault_field".to_owned(), of_state: "k.state = s.number" }
+    }
+
+    /// PostgreSQL, with the tables in this schema: states are numbered within an identity.
+    #[must_use]
+    pub fn postgres(schema: &str) -> SqlDialect {
+        let of_state = "k.identity = s.identity AND k.state = s.number";
+        SqlDialect { mark: '$', fields: format!("{schema}.vault_field"), of_state }
+    }
 }
 
 impl SqlCriteria {
-    /// The statement's tail for a page, with parameters written as `?1` or `$1`.
+    /// The statement's tail for a page.
     #[must_use]
-    pub fn page(identity: IdentityRow, request: &PageRequest<'_>, mark: char) -> SqlCriteria {
-        let mut sql = SqlCriteria { sql: String::new(), values: Vec::new(), mark };
+    pub fn page(identity: IdentityRow, request: &PageRequest<'_>, dialect: SqlDialect) -> SqlCriteria {
+        let mut sql = SqlCriteria { sql: String::new(), values: Vec::new(), dialect };
         sql.push("s.identity = ");
         sql.bind(SqlValue::Integer(identity.0));
         sql.status(request.query.status, request.as_of);
         if let Some(types) = &request.query.types {
             sql.push(" AND s.type IN (");
+            // No type has a NUL in its name, which not every database takes.
+            let types: Vec<&String> = types.iter().filter(|name| !name.contains('\0')).collect();
             for (place, name) in types.iter().enumerate() {
                 sql.push(if place == 0 { "" } else { ", " });
-                sql.bind(SqlValue::Text(name.clone()));
+                sql.bind(SqlValue::Text((*name).clone()));
             }
             // An empty list finds nothing.
             sql.push(if types.is_empty() { "NULL)" } else { ")" });
@@ -105,7 +138,7 @@ impl SqlCriteria {
 
     fn bind(&mut self, value: SqlValue) {
         self.values.push(value);
-        let (mark, number) = (self.mark, self.values.len());
+        let (mark, number) = (self.dialect.mark, self.values.len());
         // Writing to a text cannot fail.
         let _ = write!(self.sql, "{mark}{number}");
     }
@@ -136,7 +169,9 @@ impl SqlCriteria {
         match term {
             SortTerm::Column(column) => self.push(column),
             SortTerm::Field(name) => {
-                self.push("coalesce((SELECT k.value FROM vault_field k WHERE k.state = s.number AND k.name = ");
+                let SqlDialect { fields, of_state, .. } = &self.dialect;
+                let start = format!("coalesce((SELECT k.value FROM {fields} k WHERE {of_state} AND k.name = ");
+                self.push(&start);
                 self.bind(SqlValue::Text(name.clone()));
                 self.push("), ");
                 self.bind(SqlValue::Bytes(Value::Null.sort_key()));
@@ -190,8 +225,9 @@ impl SqlCriteria {
             Condition::Field { name, ranges } => {
                 // One value names few states as a rule: they are looked up from it. A range is looked at state by state.
                 let lookup = ranges.iter().all(|range| range.low == range.high);
-                self.push(if lookup { "s.number IN (SELECT f.state" } else { "EXISTS (SELECT 1" });
-                self.push(" FROM vault_field f WHERE f.identity = ");
+                self.push(if lookup { "s.number IN (SELECT f.state FROM " } else { "EXISTS (SELECT 1 FROM " });
+                self.sql.push_str(&self.dialect.fields);
+                self.push(" f WHERE f.identity = ");
                 self.bind(SqlValue::Integer(identity.0));
                 if !lookup {
                     self.push(" AND f.state = s.number");
@@ -382,7 +418,11 @@ fn sign(op: CompareOp) -> &'static str {
 }
 
 fn column(column: &'static str, op: CompareOp, value: &Value) -> Option<Narrowed> {
+    // Not every database takes a NUL in a text.
     let Value::Text(text) = value else { return None };
+    if text.contains('\0') {
+        return None;
+    }
     Some(Narrowed(Condition::Column { column, sign: sign(op), value: SqlValue::Text(text.clone()) }))
 }
 

@@ -102,14 +102,13 @@ pub enum CandidateScope {
     Any,
 }
 
-/// What a database says that keeps no ledgers.
+/// What a stand-in for a database says that keeps no ledgers.
 fn no_ledgers() -> Fault {
     Fault::new(FaultKind::Other, "this database keeps no ledgers")
 }
 
-/// Rows of the ledger within a transaction. What a database does not implement it refuses. A candidate, or a state with a
-/// lease, is one's own, not consumed and not an
-/// input of a transaction in flight.
+/// Rows of the ledger within a transaction. What a stand-in for a database does not implement it refuses. A candidate, or
+/// a state with a lease, is one's own, not consumed and not an input of a transaction in flight.
 #[allow(clippy::missing_errors_doc, unused_variables)]
 pub trait LedgerRows {
     /// Whether it keeps ledgers at all. Units with operations on ledgers are refused if not.

@@ -10,10 +10,6 @@ use crate::calls::FlowCalls;
 impl FlowCalls {
     /// Does what a guest asks of the ledger.
     pub(crate) async fn on_ledger(&mut self, call: LedgerCall) -> CallResult<LedgerAnswer> {
-        // Which notaries there are is known without a ledger, and that call cannot fail.
-        if !matches!(call, LedgerCall::Notaries) && !self.services.committer.store.keeps_ledgers() {
-            return Err(refusal::unsupported().into());
-        }
         self.ledger_written().await?;
         match call {
             LedgerCall::Notaries => self.list_notaries().await.map(LedgerAnswer::Parties),

@@ -6,8 +6,7 @@ use maxhost_ledger::notary::NotaryError;
 use maxhost_ledger::vault::locks::NotAvailable;
 use maxhost_ledger::vault::selection::SelectionFailure;
 use maxhost_ledger::{Refused, Rule};
-use maxhost_model::{ErrorKind, FlowError, Problem, to_cbor};
-use maxhost_store::StoreError;
+use maxhost_model::{ErrorKind, FlowError, to_cbor};
 use serde::Serialize;
 
 /// What goes with an exception.
@@ -75,12 +74,6 @@ pub(crate) fn selection(failure: &SelectionFailure) -> FlowError {
     }
     let word = failure.exception();
     exception(word, failure.to_string(), word, details)
-}
-
-/// The host's database keeps no ledgers.
-pub(crate) fn unsupported() -> FlowError {
-    let problem = Problem::from(StoreError::NoLedgers);
-    exception("ledger/unsupported", problem.message, problem.code.as_str(), BTreeMap::new())
 }
 
 /// A peer does not keep to a protocol of the platform.

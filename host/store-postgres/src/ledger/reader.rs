@@ -1,0 +1,351 @@
+//! Reads of ledgers. An identity that has none yet has no tables either: it is answered as one whose ledger is empty.
+
+use async_trait::async_trait;
+use maxhost_ledger::refused::Refused;
+use maxhost_ledger::rules::Rule;
+use maxhost_ledger::time::Timestamp;
+use maxhost_ledger::tx::StateRef;
+use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status};
+use maxhost_model::{IdentityRow, SecureHash};
+use maxhost_store::StoreError;
+use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash};
+use maxhost_store::ledger::query::integer;
+use maxhost_store::ledger::{
+    Attachment, HeldLock, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
+    SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
+};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{Arguments, AssertSqlSafe};
+
+use crate::error::failed;
+use crate::ledger::place::Place;
+use crate::ledger::read::{status_number, status_of, time};
+use crate::open::PostgresStore;
+use crate::options::Layout;
+use crate::persist::persist;
+use crate::reader::{bytes, column, corrupt, sequence};
+
+const STATE: &str = "vault_state";
+const TX: &str = "ledger_tx";
+
+/// The columns that [`vault_row`] reads, of a state `s`.
+const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relevant, s.recorded, s.consumed, \
+                       s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until";
+
+fn hash_at(row: &PgRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
+    hash(table, &column::<Vec<u8>>(row, index, table)?)
+}
+
+fn reference(row: &PgRow, table: &'static str) -> Result<StateRef, StoreError> {
+    Ok(StateRef::new(hash_at(row, 0, table)?, sequence(row, 1, table)?))
+}
+
+fn vault_row(row: &PgRow, now: Timestamp) -> Result<VaultRow, StoreError> {
+    let consumed: Option<i64> = column(row, 7, STATE)?;
+    let holder: Option<String> = column(row, 12, STATE)?;
+    let until = column::<Option<i64>>(row, 13, STATE)?.map(time);
+    let lock = holder.zip(until).filter(|(_, until)| *until > now);
+    let query = QueryRow {
+        reference: reference(row, STATE)?,
+        type_name: column(row, 2, STATE)?,
+        status: if consumed.is_some() { Status::Consumed } else { Status::Unconsumed },
+        recorded: time(column(row, 6, STATE)?),
+        consumed: consumed.map(time),
+        notary: column(row, 3, STATE)?,
+        lock: lock.map(|(holder, until)| Lock { holder, until }),
+        relevant: column::<i16>(row, 5, STATE)? != 0,
+        constraint: column(row, 4, STATE)?,
+        participants: decode_participants(&column::<Vec<u8>>(row, 10, STATE)?)?,
+        external_ids: Default::default(),
+        data: decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?,
+    };
+    let consumed_by = column::<Option<Vec<u8>>>(row, 8, STATE)?;
+    Ok(VaultRow {
+        row: query,
+        state: bytes(row, 9, STATE)?,
+        consumed_by: consumed_by.map(|by| hash(STATE, &by)).transpose()?,
+    })
+}
+
+/// A transaction from `number, id, status, kind, recorded, signatures, body`.
+fn transaction(row: &PgRow) -> Result<LedgerTransaction, StoreError> {
+    let number: i64 = column(row, 0, TX)?;
+    let (status, kind): (i16, i16) = (column(row, 2, TX)?, column(row, 3, TX)?);
+    Ok(LedgerTransaction {
+        number,
+        id: hash_at(row, 1, TX)?,
+        status: status_of(status).ok_or_else(|| corrupt(TX, format!("{number}: status {status}")))?,
+        kind: TransactionKind::of(kind.into()).ok_or_else(|| corrupt(TX, format!("{number}: kind {kind}")))?,
+        recorded: time(column(row, 4, TX)?),
+        signatures: column(row, 5, TX)?,
+        body: column::<Option<Vec<u8>>>(row, 6, TX)?.map(Into::into),
+    })
+}
+
+fn add<'a, T>(arguments: &mut PgArguments, value: T) -> Result<(), StoreError>
+where
+    T: sqlx::Encode<'a, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    arguments.add(value).map_err(|error| failed(sqlx::Error::Encode(error)))
+}
+
+/// Values in their order; those of a page.
+fn arguments(values: Vec<SqlValue>) -> Result<PgArguments, StoreError> {
+    let mut arguments = PgArguments::default();
+    for value in values {
+        match value {
+            SqlValue::Integer(number) => add(&mut arguments, number)?,
+            // No state has such a text, and the server takes none: a cursor that has one is not from here.
+            SqlValue::Text(text) if text.contains('\0') => {
+                let refused = Refused::new(Rule::CursorInvalid, "the cursor has a NUL character in it");
+                return Err(StoreError::Ledger(refused));
+            }
+            SqlValue::Text(text) => add(&mut arguments, text)?,
+            SqlValue::Bytes(bytes) => add(&mut arguments, bytes)?,
+        }
+    }
+    Ok(arguments)
+}
+
+/// States as columns: transactions, and their indices.
+fn references(states: &[StateRef]) -> (Vec<Vec<u8>>, Vec<i64>) {
+    (
+        states.iter().map(|state| state.tx.as_bytes().to_vec()).collect(),
+        states.iter().map(|state| i64::from(state.index)).collect(),
+    )
+}
+
+/// Arguments for a statement, in their order.
+macro_rules! values {
+    ($($value:expr),* $(,)?) => {{
+        let mut arguments = PgArguments::default();
+        $(add(&mut arguments, $value)?;)*
+        arguments
+    }};
+}
+
+impl PostgresStore {
+    /// The rows of a statement about one ledger, in which `{place}` stands for its schema.
+    async fn ledger_rows(
+        &self,
+        identity: IdentityRow,
+        sql: &str,
+        arguments: PgArguments,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let sql = sql.replace("{place}", &Place::of(self.layout, identity).to_string());
+        // Kept statements of many schemas would only fill the memory of the connections.
+        let kept = self.layout == Layout::Shared;
+        let query = || sqlx::query_with(AssertSqlSafe(sql.clone()), arguments.clone()).persistent(kept);
+        match persist!(query().fetch_all(&self.pool)) {
+            Err(sqlx::Error::Database(error))
+                if error.code().is_some_and(|code| matches!(&*code, "42P01" | "3F000"))
+                    && !self.has_ledger(identity).await? =>
+            {
+                Ok(Vec::new())
+            }
+            rows => rows.map_err(failed),
+        }
+    }
+
+    /// Whether an identity has tables of a ledger.
+    async fn has_ledger(&self, identity: IdentityRow) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT FROM maxhost.identity WHERE id = $1 AND ledger > 0)";
+        let query = || sqlx::query_scalar(sql).bind(identity.0);
+        Ok(self.layout == Layout::Shared || persist!(query().fetch_one(&self.pool)).map_err(failed)?)
+    }
+
+    /// The states that came in with, or went by, changes from one number to another, with the number of each one's.
+    async fn states_of_changes(
+        &self,
+        identity: IdentityRow,
+        change: &'static str,
+        numbers: (i64, i64),
+        now: Timestamp,
+    ) -> Result<Vec<(i64, VaultRow)>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS}, s.{change} FROM {{place}}.vault_state s \
+             WHERE s.identity = $1 AND s.{change} >= $2 AND s.{change} <= $3 ORDER BY s.{change}, s.tx, s.idx"
+        );
+        let rows = self.ledger_rows(identity, &sql, values![identity.0, numbers.0, numbers.1]).await?;
+        rows.iter().map(|row| Ok((column(row, 14, STATE)?, vault_row(row, now)?))).collect()
+    }
+}
+
+/// Takes the states of a change from the front of a list that stands in the order of changes.
+fn taken(states: &mut std::iter::Peekable<impl Iterator<Item = (i64, VaultRow)>>, number: i64) -> Vec<VaultRow> {
+    std::iter::from_fn(|| states.next_if(|(change, _)| *change <= number))
+        .filter(|(change, _)| *change == number)
+        .map(|(_, row)| row)
+        .collect()
+}
+
+#[async_trait]
+impl LedgerReader for PostgresStore {
+    fn keeps_ledgers(&self) -> bool {
+        true
+    }
+
+    async fn ledger_transaction(
+        &self,
+        identity: IdentityRow,
+        id: &SecureHash,
+    ) -> Result<Option<LedgerTransaction>, StoreError> {
+        let sql = "SELECT number, id, status, kind, recorded, signatures, body FROM {place}.ledger_tx \
+                   WHERE identity = $1 AND id = $2";
+        let rows = self.ledger_rows(identity, sql, values![identity.0, &id.as_bytes()[..]]).await?;
+        rows.first().map(transaction).transpose()
+    }
+
+    async fn ledger_transactions(
+        &self,
+        identity: IdentityRow,
+        list: &ListTransactions,
+    ) -> Result<Vec<LedgerTransaction>, StoreError> {
+        let sql = "SELECT number, id, status, kind, recorded, signatures, NULL::bytea FROM {place}.ledger_tx \
+                   WHERE identity = $1 AND number < $2 AND ($3::int2 IS NULL OR status = $3) \
+                   ORDER BY number DESC LIMIT $4";
+        let values = values![
+            identity.0,
+            list.before.unwrap_or(i64::MAX),
+            list.status.map(status_number),
+            i64::from(list.limit),
+        ];
+        self.ledger_rows(identity, sql, values).await?.iter().map(transaction).collect()
+    }
+
+    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<(SecureHash, Part)>, StoreError> {
+        let sql = "SELECT id, part FROM {place}.ledger_tx t WHERE identity = $1 AND status < 2 AND status = 1 \
+                   AND (flow IS NULL OR NOT EXISTS (SELECT FROM maxhost.flow WHERE flow.id = t.flow)) \
+                   ORDER BY number LIMIT $2";
+        let rows = self.ledger_rows(identity, sql, values![identity.0, i64::from(limit)]).await?;
+        let read = |row: &PgRow| {
+            let part = column::<Option<i16>>(row, 1, TX)?.and_then(|part| Part::of(part.into()));
+            Ok((hash_at(row, 0, TX)?, part.ok_or_else(|| corrupt(TX, "how it is settled"))?))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn parents(&self, identity: IdentityRow, id: &SecureHash) -> Result<Vec<SecureHash>, StoreError> {
+        let sql = "SELECT parents FROM {place}.ledger_tx WHERE identity = $1 AND id = $2";
+        let rows = self.ledger_rows(identity, sql, values![identity.0, &id.as_bytes()[..]]).await?;
+        let Some(row) = rows.first() else { return Ok(Vec::new()) };
+        let parents = column::<Option<Vec<u8>>>(row, 0, TX)?.unwrap_or_default();
+        parents.chunks(32).map(|parent| hash(TX, parent)).collect()
+    }
+
+    async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {
+        let sql = "SELECT s.tx, s.idx, s.state, s.consumed_by IS NOT NULL \
+                   FROM unnest($2::bytea[], $3::int8[]) WITH ORDINALITY u (tx, idx, place) \
+                   JOIN {place}.vault_state s ON s.identity = $1 AND s.tx = u.tx AND s.idx = u.idx ORDER BY u.place";
+        let (transactions, indices) = references(states);
+        let rows = self.ledger_rows(identity, sql, values![identity.0, transactions, indices]).await?;
+        let read = |row: &PgRow| {
+            let (state, consumed) = (bytes(row, 2, STATE)?, column(row, 3, STATE)?);
+            Ok(StoredState { reference: reference(row, STATE)?, state, consumed })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn spent_by(
+        &self,
+        identity: IdentityRow,
+        states: &[StateRef],
+    ) -> Result<Vec<(StateRef, SecureHash)>, StoreError> {
+        const T: &str = "ledger_spent";
+        let sql = "SELECT s.tx, s.idx, s.consumed_by FROM unnest($2::bytea[], $3::int8[]) WITH ORDINALITY u (tx, idx, place) \
+                   JOIN {place}.ledger_spent s ON s.identity = $1 AND s.tx = u.tx AND s.idx = u.idx ORDER BY u.place";
+        let (transactions, indices) = references(states);
+        let rows = self.ledger_rows(identity, sql, values![identity.0, transactions, indices]).await?;
+        rows.iter().map(|row| Ok((reference(row, T)?, hash_at(row, 2, T)?))).collect()
+    }
+
+    async fn vault_candidates(
+        &self,
+        identity: IdentityRow,
+        request: &PageRequest<'_>,
+    ) -> Result<Vec<VaultRow>, StoreError> {
+        let place = Place::of(self.layout, identity).to_string();
+        let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, SqlDialect::postgres(&place));
+        let sql = format!("SELECT {COLUMNS} FROM {{place}}.vault_state s WHERE {sql}");
+        let rows = self.ledger_rows(identity, &sql, arguments(values)?).await?;
+        rows.iter().map(|row| vault_row(row, request.now)).collect()
+    }
+
+    async fn newest_change(&self, identity: IdentityRow) -> Result<i64, StoreError> {
+        let sql = "SELECT max(number) FROM {place}.vault_change WHERE identity = $1";
+        let rows = self.ledger_rows(identity, sql, values![identity.0]).await?;
+        let newest = rows.first().map(|row| column::<Option<i64>>(row, 0, "vault_change")).transpose()?;
+        Ok(newest.flatten().unwrap_or_default())
+    }
+
+    async fn vault_changes(
+        &self,
+        identity: IdentityRow,
+        after: i64,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<VaultChangeRow>, StoreError> {
+        const T: &str = "vault_change";
+        let sql = "SELECT number, tx, at FROM {place}.vault_change WHERE identity = $1 AND number > $2 \
+                   ORDER BY number LIMIT $3";
+        let rows = self.ledger_rows(identity, sql, values![identity.0, after, i64::from(limit)]).await?;
+        let numbers = match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) => (column(first, 0, T)?, column(last, 0, T)?),
+            _ => return Ok(Vec::new()),
+        };
+        let mut produced = self.states_of_changes(identity, "change_in", numbers, now).await?.into_iter().peekable();
+        let mut consumed = self.states_of_changes(identity, "change_out", numbers, now).await?.into_iter().peekable();
+        let read = |row: &PgRow| {
+            let number: i64 = column(row, 0, T)?;
+            let (transaction, at) = (hash_at(row, 1, T)?, time(column(row, 2, T)?));
+            let (produced, consumed) = (taken(&mut produced, number), taken(&mut consumed, number));
+            Ok(VaultChangeRow { number, transaction, at, produced, consumed })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn locks(
+        &self,
+        identity: IdentityRow,
+        after: Option<StateRef>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<HeldLock>, StoreError> {
+        let sql = "SELECT tx, idx, lock_holder, lock_until FROM {place}.vault_state WHERE identity = $1 \
+                   AND lock_until > $2 AND lock_flow IS NOT NULL AND (tx, idx) > ($3, $4) ORDER BY tx, idx LIMIT $5";
+        let (tx, index) = after.map_or((Vec::new(), 0), |state| (state.tx.as_bytes().to_vec(), state.index));
+        let values = values![identity.0, integer(now), tx, i64::from(index), i64::from(limit)];
+        let read = |row: &PgRow| {
+            let (holder, until) = (column(row, 2, STATE)?, time(column(row, 3, STATE)?));
+            Ok(HeldLock { reference: reference(row, STATE)?, holder, until })
+        };
+        self.ledger_rows(identity, sql, values).await?.iter().map(read).collect()
+    }
+
+    async fn attachment(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Attachment>, StoreError> {
+        const T: &str = "attachment";
+        let sql = "SELECT id, uploader, at, body FROM {place}.attachment WHERE identity = $1 AND id = $2";
+        let rows = self.ledger_rows(identity, sql, values![identity.0, &id.as_bytes()[..]]).await?;
+        let read = |row: &PgRow| {
+            let (uploader, at) = (column(row, 1, T)?, time(column(row, 2, T)?));
+            Ok(Attachment { id: hash_at(row, 0, T)?, uploader, at, body: bytes(row, 3, T)? })
+        };
+        rows.first().map(read).transpose()
+    }
+
+    async fn attachments(&self, identity: IdentityRow) -> Result<Vec<SecureHash>, StoreError> {
+        let sql = "SELECT id FROM {place}.attachment WHERE identity = $1 ORDER BY id";
+        let rows = self.ledger_rows(identity, sql, values![identity.0]).await?;
+        rows.iter().map(|row| hash_at(row, 0, "attachment")).collect()
+    }
+
+    async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {
+        let sql = "SELECT committed, conflicts, states FROM {place}.notary WHERE identity = $1";
+        let rows = self.ledger_rows(identity, sql, values![identity.0]).await?;
+        let count = |row: &PgRow, index| column::<i64>(row, index, "notary").map(i64::unsigned_abs);
+        let read = |row: &PgRow| {
+            Ok(NotaryCounts { committed: count(row, 0)?, conflicts: count(row, 1)?, states: count(row, 2)? })
+        };
+        rows.first().map(read).transpose()
+    }
+}

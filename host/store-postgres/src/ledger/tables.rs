@@ -1,0 +1,56 @@
+//! The tables of a ledger in the schema of its identity: made when the ledger is first used, brought up to date when the
+//! identity is claimed, or by `maxhost db migrate`.
+//!
+//! Each identity is a transaction of its own, whole or not at all, and its row tells how far it has come. So many of them
+//! may be broken off at any point, and go on from there.
+
+use maxhost_model::IdentityRow;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+
+use crate::ledger::place::Place;
+use crate::options::Layout;
+
+/// The migrations of ledgers by number, as they are run for the schema that is shared.
+const MIGRATIONS: [(i64, &str); 1] = [(3, include_str!("../../migrations/0003_ledger.sql"))];
+
+/// The newest version of a ledger's tables.
+pub(crate) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+/// Makes the tables of an identity's ledger, or brings them up to date, within the transaction under way. Who does so at
+/// the same time waits at the identity's row, and finds it done.
+pub(crate) async fn bring_up(conn: &mut PgConnection, identity: IdentityRow) -> Result<(), sqlx::Error> {
+    let version: i64 = sqlx::query_scalar("SELECT ledger FROM maxhost.identity WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(identity.0)
+        .fetch_one(&mut *conn)
+        .await?;
+    let schema = Place::of(Layout::Schemas, identity).to_string();
+    for (number, text) in MIGRATIONS.iter().filter(|(number, _)| *number > version) {
+        let sql = text.replace("maxhost.", &format!("{schema}."));
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await?;
+        sqlx::query("UPDATE maxhost.identity SET ledger = $2 WHERE id = $1")
+            .bind(identity.0)
+            .bind(*number)
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// [`bring_up`] in a transaction of its own.
+pub(crate) async fn bring_up_alone(conn: &mut PgConnection, identity: IdentityRow) -> Result<(), sqlx::Error> {
+    let mut transaction = conn.begin().await?;
+    bring_up(&mut transaction, identity).await?;
+    transaction.commit().await
+}
+
+/// Of these identities those that have a ledger of an older version; of all, if none are named.
+pub(crate) async fn outdated(
+    conn: &mut PgConnection,
+    identities: Option<&[i64]>,
+) -> Result<Vec<IdentityRow>, sqlx::Error> {
+    let sql = "SELECT id FROM maxhost.identity WHERE ledger > 0 AND ledger < $1 AND ($2::int8[] IS NULL OR id = ANY($2)) \
+               ORDER BY id";
+    let found: Vec<i64> = sqlx::query_scalar(sql).bind(NEWEST).bind(identities).fetch_all(conn).await?;
+    Ok(found.into_iter().map(IdentityRow).collect())
+}
