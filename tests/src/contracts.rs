@@ -12,7 +12,7 @@ use maxhost_ledger::tx::{
     TransactionState, WireTransaction,
 };
 use maxhost_model::{Party, SecureHash};
-use maxhost_sandbox::contract::{Attached, ContractComponent, ContractEngine, ToVerify, Verification};
+use maxhost_sandbox::contract::{Attached, ContractComponent, ContractEngine, ToVerify, Verdict, Verification};
 use serde::Serialize;
 
 use crate::cli;
@@ -138,13 +138,22 @@ pub fn transaction(
     WireTransaction::new(&contents, Salt::new(vec![7; 32]).unwrap()).unwrap()
 }
 
+static RULES: LazyLock<LedgerRules> = LazyLock::new(|| LedgerRules {
+    max_transaction_size: 10 << 20,
+    notaries: vec![notary()],
+    ..LedgerRules::default()
+});
+
+/// What the rules (without a name) and each contract say of it.
+pub fn verify_each(wire: &WireTransaction, inputs: &[StateAndRef]) -> Vec<(Option<ContractId>, Verdict)> {
+    let attachments = [Attached { component: component("iou"), trusted: true }];
+    let given =
+        ToVerify { wire, inputs, references: &[], attachments: &attachments, network: &network(), rules: &RULES };
+    engine().verify_each(given).unwrap()
+}
+
 /// What is decided about it.
 pub fn verify(wire: &WireTransaction, inputs: &[StateAndRef]) -> Verification {
-    static RULES: LazyLock<LedgerRules> = LazyLock::new(|| LedgerRules {
-        max_transaction_size: 10 << 20,
-        notaries: vec![notary()],
-        ..LedgerRules::default()
-    });
     let attachments = [Attached { component: component("iou"), trusted: true }];
     let given =
         ToVerify { wire, inputs, references: &[], attachments: &attachments, network: &network(), rules: &RULES };

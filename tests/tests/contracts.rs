@@ -10,6 +10,7 @@ use maxhost_model::Party;
 use maxhost_sandbox::contract::Verdict;
 use maxhost_tests::contracts::{
     Iou, PUBLISHER, component, contract, engine, iou, key, network, notary, party, state, transaction, verify,
+    verify_each,
 };
 use maxhost_tests::{ALICE, BOB, Network, cli};
 use serde::Serialize;
@@ -48,6 +49,21 @@ fn a_debt_is_issued_and_passed_on() {
     // The same transaction costs the same everywhere.
     assert_eq!(verify(&transfer, inputs), verification);
     assert!(verification.usage[0].fuel > 1_000, "{verification:?}");
+}
+
+#[test]
+fn every_contract_is_asked_for_people() {
+    let code = component("iou");
+    let good = transaction(&[], vec![state(&code, &iou())], "Issue", &[1, 2]);
+    assert_eq!(verify_each(&good, &[]), [(None, Verdict::Accepted), (Some(contract("iou")), Verdict::Accepted)]);
+    let unsigned = transaction(&[], vec![state(&code, &iou())], "Issue", &[1]);
+    let asked = verify_each(&unsigned, &[]);
+    assert_eq!(asked[1], (Some(contract("iou")), verify(&unsigned, &[]).verdict));
+    assert!(!asked[1].1.is_accepted());
+    // What a rule refuses, no contract is asked about.
+    let other = TransactionState { code_version: 7, ..state(&code, &iou()) };
+    let wrong = transaction(&[], vec![other], "Issue", &[1, 2]);
+    assert_eq!(verify_each(&wrong, &[]), [(None, verify(&wrong, &[]).verdict)]);
 }
 
 #[test]

@@ -304,3 +304,50 @@ async fn what_a_killed_flow_has_left_in_flight_is_settled() {
     .await;
     host.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_verified_again_from_what_is_there() {
+    let network = Network::new();
+    let manifest = network.path("identities/notary.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+    let host = network.run();
+    let issued = issue(&host, 100).await;
+    let why = |identity: &str, id: &str| network.cli(&["ledger", "why-invalid", id, "--identity", identity]);
+    let wrong = |examined: &Value| -> Vec<Value> {
+        let checks = examined["checks"].as_array().unwrap().iter();
+        checks.filter(|one| one["ok"] == false).map(|one| json!([one["what"], one["subject"], one["code"]])).collect()
+    };
+    let examined = why("Alice", &issued).ok().object();
+    assert_eq!((&examined["id"], &examined["status"]), (&json!(issued), &json!("verified")));
+    assert_eq!((&examined["valid"], wrong(&examined)), (&json!(true), vec![]), "{examined}");
+    let checked: Vec<&str> =
+        examined["checks"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap()).collect();
+    assert_eq!(checked, ["network", "parameters", "signature", "attachment", "rules", "contract"]);
+    why("Bob", &issued).fails(3, "transaction-not-found");
+    why("Alice", "nonsense").fails(3, "transaction-not-found");
+
+    // Nobody runs the notary: what waits for it lacks its signature, and nothing else.
+    let id = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
+    host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    let waiting = unsettled(&network, "Bob")[0]["id"].as_str().unwrap().to_owned();
+    let examined = why("Bob", &waiting).ok().object();
+    let signer = json!(["signer", "O=Notary, L=Zurich, C=CH", "signature-missing"]);
+    assert_eq!((&examined["valid"], wrong(&examined)), (&json!(false), vec![signer]), "{examined}");
+    std::fs::write(&manifest, text).unwrap();
+    assert_eq!(host.end(&id).await.state, "completed");
+    host.until_quiet().await;
+    assert_eq!(why("Bob", &waiting).ok().object()["valid"], true);
+
+    // Without the code of its contract nobody can say.
+    host.stop();
+    std::fs::remove_file(network.path("cordapps/cash.contract.wasm")).unwrap();
+    let host = network.run();
+    let examined = why("Bob", &waiting).ok().object();
+    let missing: Vec<Value> = wrong(&examined);
+    assert_eq!(
+        (missing.len(), &missing[0][0], &missing[0][2]),
+        (1, &json!("attachment"), &json!("contract-attachment-missing"))
+    );
+    host.stop();
+}

@@ -4,7 +4,8 @@
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
-//! size. [`money`]: what somebody tries with money. [`texts`]: what an author may write. [`values`]: values at the edges of JSON and CBOR.
+//! size. [`money`]: what somebody tries with money. [`forgery`]: transactions that nobody should accept. [`texts`]: what an
+//! author may write. [`values`]: values at the edges of JSON and CBOR.
 
 use maxhost_sdk::prelude::*;
 
@@ -12,6 +13,7 @@ pub mod abuse;
 pub mod bounds;
 pub mod determinism;
 pub mod errors;
+pub mod forgery;
 pub mod isolation;
 pub mod money;
 pub mod sequences;
@@ -106,6 +108,8 @@ cordapp! {
         sessions::leaves_at_once,
         money::double_spend,
         money::takes_payment,
+        forgery::bad_transaction,
+        forgery::takes_bad_transaction,
         sequences::sequence,
         sequences::counts,
         texts::say,

@@ -379,6 +379,12 @@ impl Transaction {
         &self.0.id
     }
 
+    /// The bytes in which it travels, with its signatures.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.bytes
+    }
+
     /// What it says, as its contracts see it: deterministic CBOR that the contract SDK reads.
     #[must_use]
     pub fn view(&self) -> &[u8] {

@@ -70,6 +70,8 @@ pub(crate) struct Foundations {
 
 /// What a host has, for its services and for who asks from outside. Everybody else is given what he needs.
 pub(crate) struct Parts {
+    /// The network is one for development: contracts may be unsigned.
+    pub development: bool,
     pub store: Store,
     pub broker: Arc<dyn Broker>,
     pub ownership: Arc<dyn Ownership>,
@@ -209,6 +211,7 @@ impl Parts {
             ownership,
             membership,
             catalogue,
+            development: options.development,
             contracts,
             directory,
             flows,

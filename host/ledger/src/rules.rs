@@ -111,6 +111,8 @@ rules! {
     ContractRejected = "contract-rejected", "10.20", "A contract does not accept the transaction.";
     ContractFuel = "contract-out-of-fuel", "10.20", "A contract computes more than the network allows.";
     ContractMemory = "contract-over-memory", "10.20", "A contract asks for more memory than the network allows.";
+    // The back-chain
+    BackChainTampered = "back-chain-tampered", "10.21", "Another transaction was given in place of one that a transaction comes from.";
     // Notary change, tear-offs, finality
     NotaryChangeInvalid = "notary-change-invalid", "10.17", "A change of notary breaks a rule of its own.";
     FilteredInvalid = "tear-off-invalid", "10.18", "A tear-off does not belong to the transaction that it names.";

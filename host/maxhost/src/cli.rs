@@ -518,6 +518,14 @@ pub enum LedgerCommand {
         #[arg(long, value_name = "C")]
         cursor: Option<String>,
     },
+    /// Verify a transaction again, from what the identity has, and say what is wrong with it
+    WhyInvalid {
+        /// Its id
+        id: String,
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+    },
     /// Show what a transaction comes from
     Graph {
         /// Its id

@@ -161,6 +161,8 @@ impl Client {
         locks(vaults, VaultLocksRequest) -> VaultLocksResponse;
         /// One transaction.
         get_transaction(ledgers, GetTransactionRequest) -> GetTransactionResponse;
+        /// A transaction verified again.
+        examine(ledgers, ExamineRequest) -> ExamineResponse;
         /// A page of transactions.
         list_transactions(ledgers, ListTransactionsRequest) -> ListTransactionsResponse;
         /// What a transaction comes from.

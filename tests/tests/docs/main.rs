@@ -16,6 +16,7 @@ mod script;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use maxhost_ledger::Rule;
 use maxhost_model::Code;
 use maxhost_rpc::status::grpc_code;
 
@@ -167,6 +168,23 @@ fn every_error_code_is_explained_with_its_remedy_exit_code_and_grpc_status() {
         let meaning = body.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         assert!(meaning.len() > 20 && !meaning.starts_with("To do"), "{name} is not explained");
     }
+}
+
+#[test]
+fn every_rule_of_the_ledger_has_its_code_listed() {
+    let told = sections(&read("docs/errors.md"), 2);
+    let (_, body) = told.iter().find(|(title, _)| title.starts_with("Errors of flows")).unwrap();
+    let listed: Vec<Vec<String>> = rows(body);
+    let missing: Vec<&str> = Rule::ALL
+        .iter()
+        .filter(|rule| {
+            let says =
+                |row: &&Vec<String>| row[0] == rule.as_str() && row.last().is_some_and(|it| it == rule.section());
+            listed.iter().filter(says).count() != 1
+        })
+        .map(|rule| rule.as_str())
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
 }
 
 /// `NotFound` as gRPC writes it: `NOT_FOUND`.

@@ -210,6 +210,29 @@ pub struct GraphNode {
     pub parents: Vec<String>,
 }
 
+/// One thing about a transaction that was checked again.
+#[derive(Debug, Clone)]
+pub struct CheckView {
+    /// What was checked: `parameters`, `network`, `signature`, `signer`, `input`, `reference`, `attachment`, `rules` or
+    /// `contract`.
+    pub what: &'static str,
+    /// Which one: a name or fingerprint, a reference, an id, a contract.
+    pub subject: String,
+    /// What is wrong with it: the word of the rule of `docs/behaviour.md`, and a text for people; `None` if nothing is.
+    pub wrong: Option<(String, String)>,
+    /// Facts for programs about what is wrong.
+    pub details: std::collections::BTreeMap<String, String>,
+}
+
+/// A transaction that was verified again, from what the identity has.
+#[derive(Debug, Clone)]
+pub struct ExaminationView {
+    /// Id, status, time.
+    pub summary: TransactionSummary,
+    /// All that was checked, in order.
+    pub checks: Vec<CheckView>,
+}
+
 /// What a notary has done since it was made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NotaryStatus {
@@ -265,6 +288,8 @@ pub trait LedgerApi: Send + Sync + 'static {
         cursor: Option<String>,
         limit: u32,
     ) -> ApiResult<Paged<TransactionSummary>>;
+    /// Verifies a transaction again, from what the identity has, and says for each part of it what is wrong.
+    async fn ledger_examine(&self, caller: &Caller, identity: &str, id: &str) -> ApiResult<ExaminationView>;
     /// What a transaction comes from, breadth first, at most so many.
     async fn ledger_graph(&self, caller: &Caller, identity: &str, id: &str, limit: u32) -> ApiResult<Vec<GraphNode>>;
     /// What a notary has done.

@@ -10,10 +10,10 @@ use maxhost_ledger::vault::description::StateDescription;
 use maxhost_ledger::vault::query::{Value, fields};
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Code, Problem, SecureHash};
-use maxhost_sandbox::contract::{Attached, ContractComponent, LocalError, ToVerify};
+use maxhost_sandbox::contract::{Attached, ContractComponent, LocalError, ToVerify, Verdict};
 use maxhost_store::ledger::{OutputState, StateContent, TokenAmount};
 
-use super::{Contracts, ToJudge};
+use super::{Contracts, Examined, ToJudge};
 
 /// The contracts that are installed on a host.
 pub(crate) struct EngineContracts {
@@ -77,6 +77,19 @@ impl Contracts for EngineContracts {
         let given = ToVerify { wire, inputs, references, attachments: &attachments, network, rules };
         let verification = self.installed.engine().verify(given).map_err(|error| local(&error))?;
         Ok(verification.verdict.refusal(wire.id()).map_or(Ok(()), Err))
+    }
+
+    fn examine(&self, given: ToJudge<'_>) -> Result<Vec<Examined>, Problem> {
+        let id = given.wire.id();
+        let attachments = match self.attached(&given.wire.contents().attachments) {
+            Ok(attachments) => attachments,
+            Err(refused) => return Ok(vec![Examined { contract: None, refused: Some(refused.of(id)) }]),
+        };
+        let ToJudge { wire, inputs, references, network, rules } = given;
+        let given = ToVerify { wire, inputs, references, attachments: &attachments, network, rules };
+        let verdicts = self.installed.engine().verify_each(given).map_err(|error| local(&error))?;
+        let examined = |(contract, verdict): (_, Verdict)| Examined { contract, refused: verdict.refusal(id) };
+        Ok(verdicts.into_iter().map(examined).collect())
     }
 
     fn describe(

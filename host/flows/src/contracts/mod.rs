@@ -30,6 +30,15 @@ pub(crate) struct ToJudge<'a> {
     pub rules: &'a LedgerRules,
 }
 
+/// What a contract, or the rules of the ledger in front of them all, say of a transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Examined {
+    /// The contract; `None` for the rules.
+    pub contract: Option<ContractId>,
+    /// What is wrong.
+    pub refused: Option<Refused>,
+}
+
 /// Contract code of a host. All calls block: a few hundred microseconds, longer while code is compiled.
 ///
 /// A [`Problem`] is trouble of this host and decides nothing.
@@ -45,6 +54,12 @@ pub(crate) trait Contracts: Send + Sync {
     /// # Errors
     /// Trouble of this host.
     fn judge(&self, given: ToJudge<'_>) -> Result<Result<(), Refused>, Problem>;
+
+    /// As [`Contracts::judge`], for people: all that is wrong, by contract; what is named by none is a rule of the ledger.
+    ///
+    /// # Errors
+    /// Trouble of this host.
+    fn examine(&self, given: ToJudge<'_>) -> Result<Vec<Examined>, Problem>;
 
     /// What the code among these attachments says of a state.
     ///

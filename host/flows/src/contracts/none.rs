@@ -6,7 +6,7 @@ use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Problem, SecureHash};
 use maxhost_store::ledger::OutputState;
 
-use super::{Contracts, ToJudge};
+use super::{Contracts, Examined, ToJudge};
 
 /// A host that runs no contracts: every transaction is refused.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,11 @@ impl Contracts for NoContracts {
     fn judge(&self, given: ToJudge<'_>) -> Result<Result<(), Refused>, Problem> {
         let resolved = Resolved { inputs: given.inputs, references: given.references, attachments: &[] };
         Ok(verify(given.wire, resolved, given.network, given.rules).map(|_| ()))
+    }
+
+    fn examine(&self, given: ToJudge<'_>) -> Result<Vec<Examined>, Problem> {
+        let judged = self.judge(given)?;
+        Ok(vec![Examined { contract: None, refused: judged.err() }])
     }
 
     fn describe(&self, state: &TransactionState, _: &[SecureHash]) -> Result<Result<OutputState, Refused>, Problem> {

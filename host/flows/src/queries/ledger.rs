@@ -19,10 +19,11 @@ use maxhost_store::ledger::{HeldLock, LedgerTransaction, ListTransactions, Vault
 use maxhost_store::{Store, StoreError};
 use serde_json::Value;
 
+use super::examine::Examining;
 use crate::access::{self, Action, Subject};
 use crate::api::ledger::{
-    CommandView, GraphNode, LedgerApi, LedgerStatus, LockView, NotaryStatus, OutputView, Paged, SignatureView,
-    StateView, SumView, TransactionSummary, TransactionView, VaultChange, VaultChanges, VaultRequest,
+    CommandView, ExaminationView, GraphNode, LedgerApi, LedgerStatus, LockView, NotaryStatus, OutputView, Paged,
+    SignatureView, StateView, SumView, TransactionSummary, TransactionView, VaultChange, VaultChanges, VaultRequest,
 };
 use crate::api::{ApiResult, Caller};
 use crate::calls::read_query;
@@ -133,6 +134,16 @@ fn parse_id(id: &str) -> ApiResult<SecureHash> {
 fn no_transaction(entry: &IdentityEntry, id: &SecureHash) -> Problem {
     let text = format!("{} does not have the transaction {id}", entry.text);
     Problem::new(Code::TransactionNotFound, text).detail("transaction", id.to_string())
+}
+
+fn decoded(found: &LedgerTransaction) -> ApiResult<(WireTransaction, Vec<TransactionSignature>)> {
+    let signatures = codec::decode("signatures", &found.signatures).map_err(|error| damaged("signatures", &error))?;
+    let Some(body) = &found.body else {
+        let text = format!("the bytes of transaction {} are gone", found.id);
+        return Err(Problem::new(Code::TransactionNotFound, text));
+    };
+    let wire = WireTransaction::decode(body).map_err(|error| damaged("a transaction", &error))?;
+    Ok((wire, signatures))
 }
 
 fn summary(transaction: &LedgerTransaction) -> TransactionSummary {
@@ -309,12 +320,7 @@ impl LedgerApi for Host {
         let id = parse_id(id)?;
         let found = self.find_transaction(&entry, &id).await?;
         let summary = summary(&found);
-        let signatures: Vec<TransactionSignature> =
-            codec::decode("signatures", &found.signatures).map_err(|error| damaged("signatures", &error))?;
-        let Some(body) = &found.body else {
-            return Err(Problem::new(Code::TransactionNotFound, format!("the bytes of transaction {id} are gone")));
-        };
-        let wire = WireTransaction::decode(body).map_err(|error| damaged("a transaction", &error))?;
+        let (wire, signatures) = decoded(&found)?;
         let contents = wire.contents();
         let output = |state: &TransactionState| OutputView {
             type_name: state.qualified_type(),
@@ -373,6 +379,15 @@ impl LedgerApi for Host {
         found.truncate(limit as usize);
         let cursor = found.last().filter(|_| more).map(|last| last.number.to_string());
         Ok(Paged { items: found.iter().map(summary).collect(), cursor })
+    }
+
+    async fn ledger_examine(&self, caller: &Caller, identity: &str, id: &str) -> ApiResult<ExaminationView> {
+        let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
+        let id = parse_id(id)?;
+        let found = self.find_transaction(&entry, &id).await?;
+        let (wire, signatures) = decoded(&found)?;
+        let signed = Examining { parts: &self.parts, identity: entry.row, wire, signatures };
+        Ok(ExaminationView { summary: summary(&found), checks: signed.checks(|key| self.known_as(key)).await? })
     }
 
     async fn ledger_graph(&self, caller: &Caller, identity: &str, id: &str, limit: u32) -> ApiResult<Vec<GraphNode>> {

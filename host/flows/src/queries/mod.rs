@@ -4,6 +4,7 @@
 mod attach;
 mod cluster;
 mod elsewhere;
+mod examine;
 mod ledger;
 mod network;
 mod show;

@@ -1,5 +1,7 @@
 //! `maxhost ledger`: the transactions of an identity.
 
+use std::collections::BTreeMap;
+
 use maxhost_rpc::proto::v1 as pb;
 use serde_json::{Value, json};
 
@@ -14,7 +16,7 @@ pub fn execute(context: &Context, command: LedgerCommand) -> Outcome {
         LedgerCommand::Show { id, identity } => {
             let request = pb::GetTransactionRequest { identity, id, encoding: pb::Encoding::Json.into() };
             let shown = transaction(&context.block_on(client.get_transaction(request))?);
-            context.out.object(&shown, || render::lines(&shown));
+            context.out.object(&shown, || shown_tree(&shown));
         }
         LedgerCommand::List { identity, limit, cursor } => {
             let request = pb::ListTransactionsRequest { identity, limit, cursor };
@@ -32,6 +34,11 @@ pub fn execute(context: &Context, command: LedgerCommand) -> Outcome {
                 context.out.note(&format!("there are more: --cursor {cursor}"));
             }
         }
+        LedgerCommand::WhyInvalid { id, identity } => {
+            let answer = context.block_on(client.examine(pb::ExamineRequest { identity, id }))?;
+            let examined = examination(&answer);
+            context.out.object(&examined, || examined_tree(&answer));
+        }
         LedgerCommand::Graph { id, identity, limit } => {
             let nodes = context.block_on(client.graph(pb::LedgerGraphRequest { identity, id, limit }))?.nodes;
             let nodes: Vec<Value> = nodes
@@ -48,6 +55,96 @@ pub fn execute(context: &Context, command: LedgerCommand) -> Outcome {
 
 fn summary(summary: &pb::TransactionSummary) -> Value {
     json!({ "id": summary.id, "status": summary.status, "recorded": render::time(summary.recorded) })
+}
+
+fn examination(answer: &pb::ExamineResponse) -> Value {
+    let about = answer.summary.clone().unwrap_or_default();
+    let checks = answer.checks.iter().map(|check| {
+        json!({
+            "what": check.what,
+            "subject": check.subject,
+            "ok": check.code.is_none(),
+            "code": check.code,
+            "message": check.code.as_ref().map(|_| &check.message),
+            "details": check.details.iter().collect::<BTreeMap<_, _>>(),
+        })
+    });
+    json!({
+        "id": about.id,
+        "status": about.status,
+        "valid": answer.valid,
+        "checks": checks.collect::<Vec<_>>(),
+    })
+}
+
+/// What was checked, each on a line below the transaction; what is wrong says so in a line of its own.
+fn examined_tree(answer: &pb::ExamineResponse) -> String {
+    let about = answer.summary.clone().unwrap_or_default();
+    let verdict = if answer.valid { "valid: nothing is wrong with it" } else { "not valid" };
+    let branches = answer.checks.iter().map(|check| {
+        let word = if check.code.is_none() { "ok" } else { "wrong" };
+        let wrong = check.code.iter().map(|code| format!("{} [{code}]", render::printable(&check.message)));
+        (format!("{} {}: {word}", check.what, render::printable(&check.subject)), wrong.collect())
+    });
+    tree(&format!("{} ({}) is {verdict}", about.id, about.status), branches.collect())
+}
+
+/// A transaction with its parts below it, those of one kind together; kinds of which there are none are left out.
+fn shown_tree(shown: &Value) -> String {
+    let list = |field: &str| shown[field].as_array().map(Vec::as_slice).unwrap_or_default();
+    let lines = |field: &str| list(field).iter().map(render::plain).collect::<Vec<_>>();
+    let outputs = list("outputs").iter().enumerate().map(|(index, output)| {
+        let (kind, state) = (render::cell(output, "type"), render::cell(output, "state"));
+        let held = output["encumbrance"].as_u64().map(|other| format!(", spent with output {other} only"));
+        format!("{index} {kind} {state}{}", held.unwrap_or_default())
+    });
+    let commands = list("commands").iter().map(|command| {
+        let value = Some(&command["value"]).filter(|value| !value.is_null()).map(|_| render::cell(command, "value"));
+        let signers: Vec<String> = command["signers"].as_array().into_iter().flatten().map(render::plain).collect();
+        format!(
+            "{} {}signed by {}",
+            render::cell(command, "type"),
+            value.map_or_else(String::new, |value| value + " "),
+            signers.join("; ")
+        )
+    });
+    let signatures = list("signatures").iter().map(|one| match one["by"].as_str() {
+        Some(by) => format!("{} (key {})", render::printable(by), render::cell(one, "key")),
+        None => format!("key {}", render::cell(one, "key")),
+    });
+    let kinds = [
+        ("inputs", lines("inputs")),
+        ("references", lines("references")),
+        ("outputs", outputs.collect()),
+        ("commands", commands.collect()),
+        ("attachments", lines("attachments")),
+        ("signatures", signatures.collect()),
+    ];
+    let mut branches = vec![(format!("recorded {}", render::cell(shown, "recorded")), Vec::new())];
+    if !shown["notary"].is_null() {
+        branches.push((format!("notary {}", render::cell(shown, "notary")), Vec::new()));
+    }
+    if !shown["time_window"].is_null() {
+        branches.push((format!("time-window {}", render::plain(&shown["time_window"])), Vec::new()));
+    }
+    branches.extend(kinds.into_iter().filter(|(_, of)| !of.is_empty()).map(|(kind, of)| (kind.to_owned(), of)));
+    tree(&format!("{} ({})", render::cell(shown, "id"), render::cell(shown, "status")), branches)
+}
+
+/// A root with branches, and leaves on these.
+fn tree(root: &str, branches: Vec<(String, Vec<String>)>) -> String {
+    let mut text = root.to_owned();
+    let sign = |is_last: bool| if is_last { "└─" } else { "├─" };
+    let last = branches.len().saturating_sub(1);
+    for (index, (branch, leaves)) in branches.iter().enumerate() {
+        text.push_str(&format!("\n{} {branch}", sign(index == last)));
+        let below = if index == last { "  " } else { "│ " };
+        let last_leaf = leaves.len().saturating_sub(1);
+        for (leaf, line) in leaves.iter().enumerate() {
+            text.push_str(&format!("\n{below} {} {line}", sign(leaf == last_leaf)));
+        }
+    }
+    text
 }
 
 fn transaction(shown: &pb::GetTransactionResponse) -> Value {
@@ -78,4 +175,16 @@ fn transaction(shown: &pb::GetTransactionResponse) -> Value {
         "notary": shown.notary,
         "signatures": signatures.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_has_branches_and_leaves() {
+        let branches =
+            vec![("one".to_owned(), vec!["a".to_owned(), "b".to_owned()]), ("two".to_owned(), vec!["c".to_owned()])];
+        assert_eq!(tree("root", branches), "root\n├─ one\n│  ├─ a\n│  └─ b\n└─ two\n   └─ c");
+    }
 }

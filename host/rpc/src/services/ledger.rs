@@ -2,7 +2,8 @@
 
 use futures::StreamExt;
 use maxhost_flows::api::ledger::{
-    GraphNode, LockView, Paged, StateView, SumView, TransactionSummary, TransactionView, VaultChange, VaultRequest,
+    CheckView, ExaminationView, GraphNode, LockView, Paged, StateView, SumView, TransactionSummary, TransactionView,
+    VaultChange, VaultRequest,
 };
 use maxhost_model::{Code, Problem};
 use tonic::{Request, Response, Status};
@@ -124,6 +125,24 @@ fn transaction(view: TransactionView, form: PayloadForm) -> pb::GetTransactionRe
     }
 }
 
+fn examination(view: ExaminationView) -> pb::ExamineResponse {
+    let check = |check: CheckView| {
+        let (code, message) = check.wrong.map_or((None, String::new()), |(code, message)| (Some(code), message));
+        pb::TransactionCheck {
+            what: check.what.to_owned(),
+            subject: check.subject,
+            code,
+            message,
+            details: check.details.into_iter().collect(),
+        }
+    };
+    pb::ExamineResponse {
+        valid: view.checks.iter().all(|check| check.wrong.is_none()),
+        summary: Some(summary(view.summary)),
+        checks: view.checks.into_iter().map(check).collect(),
+    }
+}
+
 fn limit(asked: u32, otherwise: u32) -> u32 {
     if asked == 0 { otherwise } else { asked }
 }
@@ -233,6 +252,17 @@ impl LedgerService for Ledgers {
                     self.0.api.ledger_list(&admitted.caller, &identity, cursor, limit).await?;
                 let transactions = items.into_iter().map(summary).collect();
                 Ok(pb::ListTransactionsResponse { transactions, cursor })
+            })
+            .await
+    }
+
+    async fn examine(&self, request: Request<pb::ExamineRequest>) -> Result<Response<pb::ExamineResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        let request = request.into_inner();
+        self.0
+            .answer(async {
+                let (identity, id) = (required("identity", request.identity)?, required("id", request.id)?);
+                Ok(examination(self.0.api.ledger_examine(&admitted.caller, &identity, &id).await?))
             })
             .await
     }

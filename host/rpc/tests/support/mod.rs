@@ -115,6 +115,9 @@ impl LedgerApi for FakeHost {
     ) -> ApiResult<Paged<TransactionSummary>> {
         no_ledgers()
     }
+    async fn ledger_examine(&self, _: &Caller, _: &str, _: &str) -> ApiResult<ExaminationView> {
+        no_ledgers()
+    }
     async fn ledger_graph(&self, _: &Caller, _: &str, _: &str, _: u32) -> ApiResult<Vec<GraphNode>> {
         no_ledgers()
     }

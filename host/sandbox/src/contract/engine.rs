@@ -232,19 +232,54 @@ impl ContractEngine {
             Err(error) => return refused(error),
         };
         let mut usage = Vec::with_capacity(run.len());
-        for ToRun { contract, attachment } in run {
-            let code = given.attachments.iter().find(|one| one.component.id == attachment);
-            let code = &code.ok_or(LocalError::NotLoaded { attachment })?.component;
-            if let Err(error) = check_types(&contract, code, &transaction) {
-                return refused(error);
-            }
-            let (verdict, used) = self.verify_by_contract(code, &contract, &bytes, given.rules.limits)?;
-            usage.push(used);
+        for to_run in run {
+            let (verdict, used) = self.verify_one(&to_run, given, &transaction, &bytes)?;
+            usage.extend(used);
             if !verdict.is_accepted() {
                 return Ok(Verification { verdict, usage });
             }
         }
         Ok(Verification { verdict: Verdict::Accepted, usage })
+    }
+
+    /// As [`ContractEngine::verify`], for people: asks every contract, also behind one that does not accept. A rule of the
+    /// ledger that is broken comes alone, because contracts run behind the rules.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify_each(&self, given: ToVerify<'_>) -> Result<Vec<(Option<ContractId>, Verdict)>, LocalError> {
+        let attachments: Vec<_> = given.attachments.iter().map(|one| one.component.attachment(one.trusted)).collect();
+        let resolved = Resolved { inputs: given.inputs, references: given.references, attachments: &attachments };
+        let transaction = LedgerTransaction::new(given.wire, given.inputs, given.references);
+        let ready = verify_by_rules(given.wire, resolved, given.network, given.rules)
+            .and_then(|run| transaction.encode().map(|bytes| (run, bytes)));
+        let (run, bytes) = match ready {
+            Ok(ready) => ready,
+            Err(refused) => return Ok(vec![(None, Verdict::Refused(refused.of(given.wire.id())))]),
+        };
+        let mut verdicts = vec![(None, Verdict::Accepted)];
+        for to_run in run {
+            let (verdict, _) = self.verify_one(&to_run, given, &transaction, &bytes)?;
+            verdicts.push((Some(to_run.contract), verdict));
+        }
+        Ok(verdicts)
+    }
+
+    /// Asks one contract of a transaction, after the types of its states.
+    fn verify_one(
+        &self,
+        ToRun { contract, attachment }: &ToRun,
+        given: ToVerify<'_>,
+        transaction: &LedgerTransaction,
+        bytes: &[u8],
+    ) -> Result<(Verdict, Option<Usage>), LocalError> {
+        let code = given.attachments.iter().find(|one| one.component.id == *attachment);
+        let code = &code.ok_or(LocalError::NotLoaded { attachment: *attachment })?.component;
+        if let Err(error) = check_types(contract, code, transaction) {
+            return Ok((Verdict::Refused(error.of(given.wire.id())), None));
+        }
+        let (verdict, used) = self.verify_by_contract(code, contract, bytes, given.rules.limits)?;
+        Ok((verdict, Some(used)))
     }
 
     /// Asks one contract about a transaction, without the rules of the ledger: for tests of contracts. The bytes are those

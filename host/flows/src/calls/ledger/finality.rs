@@ -15,7 +15,7 @@ use super::protocol::{NotaryOutcome, ToVendor};
 use super::refusal;
 use super::steps::StepResult;
 use super::transactions::{By, Fresh, Signed, given};
-use super::vending::expected;
+use super::vending::{SignedBy, expected};
 use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
 
@@ -67,7 +67,7 @@ impl FlowCalls {
 
     /// The other side of [`FlowCalls::finalise`]: gets a transaction, and makes it part of the own ledger.
     pub(crate) async fn receive_finality(&mut self, session: u32, id: Option<SecureHash>) -> CallResult<Signed> {
-        let signed = self.get(session).await?;
+        let signed = self.get(session, SignedBy::AllButNotary).await?;
         expected(&signed, id.as_ref())?;
         self.judge_received(&signed).await?;
         if signed.is_notarised() {
@@ -111,7 +111,7 @@ impl FlowCalls {
         .await
     }
 
-    /// A transaction that came from a peer is verified; the notary's signature may be missing.
+    /// A transaction that came from a peer is verified, but for its signatures, which are verified when it comes.
     pub(super) async fn judge_received(&mut self, signed: &Signed) -> CallResult<()> {
         let (environment, signed) = (self.environment(), signed.clone());
         self.step(&format!("verify {}", signed.id()), async move { judged(&environment, &signed).await }).await
@@ -141,8 +141,7 @@ impl FlowCalls {
 }
 
 async fn judged(environment: &LedgerEnvironment, signed: &Signed) -> StepResult<()> {
-    let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
-    let judged = environment.judge(signed, &Fresh::new(), &except).await?;
+    let judged = environment.judge_contents(&signed.wire, &Fresh::new()).await?;
     Ok(judged.map(|_| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
 }
 

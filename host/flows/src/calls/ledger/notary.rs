@@ -11,7 +11,7 @@ use super::notary_batches::decide_in_batch;
 use super::protocol::{Encoded, NotaryAnswer, ToVendor};
 use super::refusal;
 use super::transactions::Signed;
-use super::vending::expected;
+use super::vending::{SignedBy, expected};
 use crate::calls::FlowCalls;
 use crate::flow_code::NativeKind;
 use crate::trouble::Trouble;
@@ -106,7 +106,7 @@ impl FlowCalls {
     /// A notary that validates verifies the transaction, and all that it comes from.
     async fn validate(&mut self, request: &NotaryRequest) -> CallResult<()> {
         let id = request.payload.id();
-        let signed: Signed = self.get(SESSION).await?;
+        let signed: Signed = self.get(SESSION, SignedBy::AllButNotary).await?;
         expected(&signed, Some(&id))?;
         self.judge_received(&signed).await
     }

@@ -14,6 +14,7 @@ use super::environment::LedgerEnvironment;
 use super::protocol::ToVendor;
 use super::refusal;
 use super::transactions::{Fresh, Signed, given};
+use super::vending::SignedBy;
 use crate::calls::FlowCalls;
 
 impl LedgerEnvironment {
@@ -57,12 +58,9 @@ impl FlowCalls {
 
     /// Gets a transaction to sign, verified as far as it is signed: what it does is for the author to judge.
     pub(crate) async fn receive_to_sign(&mut self, session: u32) -> CallResult<Signed> {
-        let signed = self.get(session).await?;
+        let signed = self.get(session, SignedBy::SoFar).await?;
         let (environment, given) = (self.environment(), signed.clone());
         self.step(&format!("verify {} to sign it", signed.id()), async move {
-            if let Err(refused) = given.whole.check_signatures() {
-                return Ok(Err(refusal::refused(&refused)));
-            }
             let judged = environment.judge_contents(&given.wire, &Fresh::new()).await?;
             Ok(judged.map(|_| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
         })

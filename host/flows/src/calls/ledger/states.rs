@@ -16,7 +16,7 @@ use super::environment::LedgerEnvironment;
 use super::protocol::{Encoded, GivenStates, ToVendor};
 use super::refusal;
 use super::transactions::{Fresh, failed, given};
-use super::vending::expected;
+use super::vending::{SignedBy, expected};
 use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
 
@@ -171,7 +171,7 @@ impl FlowCalls {
         }
         let states = parsed(&references)?;
         for id in made_by(&states) {
-            let signed = self.get(session).await?;
+            let signed = self.get(session, SignedBy::All).await?;
             expected(&signed, Some(&id))?;
             self.verify_and_record(&signed, &Fresh::new()).await?;
             self.tell(session, &ToVendor::Done).await?;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
+use maxhost_ledger::{Refused, Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, SecureHash};
 use maxhost_sandbox::CallResult;
 
@@ -31,6 +32,28 @@ struct Vended {
 impl Vended {
     fn gave(&mut self, signed: &Signed) {
         self.allowed.extend(signed.parents());
+    }
+}
+
+/// Who must have signed a transaction that comes from a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SignedBy {
+    /// Everybody.
+    All,
+    /// Everybody but the notary, which is asked afterwards.
+    AllButNotary,
+    /// Whoever has so far: others sign afterwards.
+    SoFar,
+}
+
+impl SignedBy {
+    fn check(self, signed: &Signed) -> LedgerResult<()> {
+        let except: BTreeSet<_> = match self {
+            SignedBy::SoFar => return signed.whole.check_signatures(),
+            SignedBy::AllButNotary => signed.notary_key().into_iter().collect(),
+            SignedBy::All => BTreeSet::new(),
+        };
+        signed.whole.verify_signatures_except(&signed.wire.required_keys(), &except)
     }
 }
 
@@ -94,15 +117,16 @@ impl FlowCalls {
         Ok(fetched)
     }
 
-    /// Gets a transaction and what it comes from, which is verified and recorded; the transaction itself is not.
-    pub(super) async fn get(&mut self, session: u32) -> CallResult<Signed> {
+    /// Gets a transaction and what it comes from, which is verified and recorded. Of the transaction itself only what needs
+    /// no other is checked: bytes, network and signatures. So nothing is fetched for one that nobody has signed.
+    pub(super) async fn get(&mut self, session: u32, by: SignedBy) -> CallResult<Signed> {
         let FromVendor::Transaction(bytes) = self.hear(session).await? else {
             return Err(refusal::protocol("a transaction was expected").into());
         };
         let signed = Signed::decode(&bytes.0).map_err(|refused| refusal::refused(&refused))?;
         let network = self.environment().network();
-        let header = signed.wire.contents().header.check_network(&network);
-        header.map_err(|refused| refusal::refused(&refused.of(signed.id())))?;
+        let header = signed.wire.contents().header.check_network(&network).map_err(|refused| refused.of(signed.id()));
+        header.and_then(|()| by.check(&signed)).map_err(|refused| refusal::refused(&refused))?;
         self.resolve_chain(session, &signed).await?;
         self.ledger_written().await?;
         Ok(signed)
@@ -119,14 +143,17 @@ impl FlowCalls {
             let FromVendor::Fetched(fetched) = answer else {
                 return Err(refusal::protocol("transactions were expected").into());
             };
-            if fetched.is_empty() || fetched.len() > asked.len() {
-                return Err(refusal::protocol("fewer or more transactions came than were asked for").into());
+            if fetched.len() > asked.len() {
+                return Err(refusal::protocol("more transactions came than were asked for").into());
+            }
+            if fetched.is_empty() {
+                return Err(refusal::refused(&not_given(signed, &asked)).into());
             }
             let mut named = BTreeSet::new();
             for (id, bytes) in asked.iter().zip(fetched) {
                 let parent = Signed::decode(&bytes.0).map_err(|refused| refusal::refused(&refused))?;
                 if parent.id() != *id {
-                    return Err(refusal::protocol(format!("another transaction came in place of {id}")).into());
+                    return Err(refusal::refused(&tampered(signed, id, &parent)).into());
                 }
                 missing.pop_front();
                 named.extend(parent.parents().into_iter().filter(|parent| seen.insert(*parent)));
@@ -183,6 +210,19 @@ impl FlowCalls {
         })
         .await
     }
+}
+
+/// The other side has nothing of what was asked for.
+fn not_given(signed: &Signed, asked: &[SecureHash]) -> Refused {
+    let refused = Refused::new(Rule::StateUnknown, "a transaction that it comes from is not to be had").of(signed.id());
+    asked.iter().take(1).fold(refused, |refused, id| refused.detail("from", id))
+}
+
+/// The bytes of an ancestor have another id than the one that is named: whoever gave them has changed them.
+fn tampered(signed: &Signed, id: &SecureHash, given: &Signed) -> Refused {
+    let message = format!("another transaction came in place of {id}, which it comes from");
+    let refused = Refused::new(Rule::BackChainTampered, message).of(signed.id());
+    refused.detail("from", id).detail("given", given.id())
 }
 
 async fn is_known(environment: &LedgerEnvironment, id: &SecureHash) -> Result<bool, crate::trouble::Trouble> {

@@ -1,0 +1,74 @@
+//! What is wrong with a transaction is found by whoever gets it: each kind of bad transaction has a code of its own, and
+//! leaves nothing behind on either side.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use maxhost_tests::{ALICE, BOB, Network, eventually};
+use serde_json::{Value, json};
+
+/// How a transaction is spoiled, and the code with which it is refused (docs/errors.md).
+const BAD: [(&str, &str); 9] = [
+    ("no-signature", "nothing-signed"),
+    ("forged-signature", "signature-invalid"),
+    ("wrong-network", "network-wrong"),
+    ("tampered-output", "back-chain-tampered"),
+    ("looping-contract", "contract-out-of-fuel"),
+    ("money-from-nothing", "contract-rejected"),
+    ("unknown-input", "state-unknown"),
+    ("not-canonical", "not-canonical"),
+    ("wrong-notary", "notary-untrusted"),
+];
+
+/// All that an identity has: its vault, its transactions, its locks.
+fn everything(network: &Network, identity: &str) -> [Vec<Value>; 3] {
+    let ask = |words: &[&str]| network.cli(&[words, &["--identity", identity]].concat()).ok().objects();
+    [ask(&["vault", "query", "--status", "all"]), ask(&["ledger", "list"]), ask(&["vault", "locks"])]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_bad_transaction_is_refused_with_a_code_of_its_own_and_leaves_nothing() {
+    let network = Network::new();
+    let host = network.run();
+    let bad = async |how: &str| {
+        let end = host.run(ALICE, "hostile/bad-transaction", json!({"peer": "Bob", "how": how})).await;
+        end.result()
+    };
+    // With nothing of one's own, too.
+    assert_eq!(bad("no-signature").await, json!({"refused": "nothing-signed"}));
+    for identity in ["Alice", "Bob"] {
+        assert_eq!(everything(&network, identity), [vec![], vec![], vec![]], "{identity}");
+    }
+    host.run(ALICE, "cash/issue", json!({"quantity": 1000, "currency": "GBP"})).await.result();
+    host.run(ALICE, "cash/issue", json!({"quantity": 7, "currency": "EUR", "to": BOB})).await.result();
+    host.until_quiet().await;
+    let before = (everything(&network, "Alice"), everything(&network, "Bob"));
+    let committed = |network: &Network| network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
+    let asked = committed(&network);
+    for (how, code) in BAD {
+        assert_eq!(bad(how).await, json!({ "refused": code }), "{how}");
+    }
+    host.until_quiet().await;
+    eventually("both have what they had, and no lock", async || {
+        let after = (everything(&network, "Alice"), everything(&network, "Bob"));
+        if after == before { Ok(()) } else { Err(format!("{before:?} before, {after:?} after")) }
+    })
+    .await;
+    assert_eq!(committed(&network), asked, "the notary learned of nothing");
+    // The money that was in the bad payments is spent as if nothing had been.
+    host.run(ALICE, "cash/pay", json!({"to": BOB, "quantity": 1000, "currency": "GBP"})).await.result();
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_transaction_is_refused_however_flows_are_put_away() {
+    let network = Network::new().setting("flows.evict=every-wait");
+    let host = network.run();
+    host.run(ALICE, "cash/issue", json!({"quantity": 10, "currency": "GBP"})).await.result();
+    for (how, code) in [("tampered-output", "back-chain-tampered"), ("forged-signature", "signature-invalid")] {
+        let end = host.run(ALICE, "hostile/bad-transaction", json!({"peer": "Bob", "how": how})).await;
+        assert_eq!(end.result(), json!({ "refused": code }), "{how}");
+    }
+    host.until_quiet().await;
+    assert_eq!(everything(&network, "Bob"), [vec![], vec![], vec![]]);
+    host.stop();
+}
