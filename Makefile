@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build host guests test demo bench fuzz fmt lint prerequisites clean
+.PHONY: build host guests test demo demo-cluster bench fuzz fmt lint prerequisites clean
 
 ROOT := $(CURDIR)
 GUEST_TARGET := wasm32-wasip2
@@ -56,6 +56,8 @@ test: build
 	@$(GUEST_ENV) cargo test --manifest-path cordapps/Cargo.toml
 	$(call STEP,a client in Python)
 	@tests/python/run.sh
+	$(call STEP,the Helm chart)
+	@tests/helm/run.sh
 	@$(MAKE) --no-print-directory lint
 	@echo; echo "everything passed"
 
@@ -63,6 +65,12 @@ test: build
 demo: build
 	$(call STEP,demonstration)
 	@target/release/demo
+
+## demo-cluster: PostgreSQL, ZooKeeper, Artemis, RPC workers, and Max Nodes that die, hang and go; no flow is lost or doubled
+demo-cluster: build
+	@$(HOST_ENV) cargo build --release --workspace --example demo_cluster
+	$(call STEP,demonstration of several hosts)
+	@target/release/examples/demo_cluster
 
 ## bench: measures; see docs/benchmarks.md
 bench: build
