@@ -88,7 +88,7 @@ impl PostgresStore {
     }
 
     async fn bring_up(&self, identity: IdentityRow) -> Result<(), sqlx::Error> {
-        tables::bring_up_alone(&mut *self.pool.acquire().await?, identity).await
+        tables::bring_up(&mut *self.pool.acquire().await?, identity).await
     }
 
     fn believe(&self, requests: &[ClaimRequest], outcomes: &Claimed) {

@@ -73,7 +73,7 @@ async fn bring_up_ledgers(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
         if done % SAY_EVERY == 0 {
             tracing::info!(done, of = outdated.len(), "ledgers are brought up to date");
         }
-        tables::bring_up_alone(conn, *identity).await?;
+        tables::bring_up(conn, *identity).await?;
     }
     Ok(())
 }

@@ -105,3 +105,16 @@ fn value(given: bindings::AttributeValue) -> Result<(AttributeKind, Value), Cont
     };
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_short_and_have_no_nul() {
+        assert_eq!(text("a token", "x".repeat(MAX_TEXT)).map(|text| text.len()), Ok(MAX_TEXT));
+        for wrong in ["x".repeat(MAX_TEXT + 1), "a\0b".to_owned()] {
+            assert_eq!(text("a token", wrong).map_err(|fault| fault.code), Err("describe/malformed".to_owned()));
+        }
+    }
+}

@@ -252,7 +252,8 @@ impl Batch {
             return Ok(());
         }
         self.open_ledgers(&held, true)?;
-        let holds: HashSet<IdentityRow> = held.into_iter().map(|(identity, _)| identity).collect();
+        let open = |(identity, _): &(IdentityRow, Claim)| self.ledgers.contains_key(identity).then_some(*identity);
+        let holds: HashSet<IdentityRow> = held.iter().filter_map(open).collect();
         let states =
             |keys: BTreeSet<StateKey>| keys.into_iter().filter(|key| holds.contains(&key.0)).collect::<Vec<_>>();
         let transactions =
@@ -277,6 +278,10 @@ impl Batch {
         let met =
             |(identity, claim): &&(IdentityRow, Claim)| self.ledgers.get(identity).map(|(met, _)| met) != Some(claim);
         let claimed: Vec<(IdentityRow, Claim)> = claimed.iter().filter(met).copied().collect();
+        for (identity, _) in &claimed {
+            // What was counted under another claim.
+            self.ledgers.remove(identity);
+        }
         for chunk in claimed.chunks(CHUNK) {
             let there = match self.layout {
                 Layout::Schemas => self.with_tables(chunk, make)?,
@@ -285,6 +290,14 @@ impl Batch {
             self.count_numbers(&there)?;
         }
         Ok(())
+    }
+
+    /// Whether the ledger of an identity can be read and written.
+    pub(crate) fn check_open(&self, identity: IdentityRow) -> Result<(), Fault> {
+        match self.ledgers.contains_key(&identity) {
+            true => Ok(()),
+            false => Err(Fault::new(FaultKind::Other, "the tables of the ledger cannot be made")),
+        }
     }
 
     fn with_tables(
@@ -307,11 +320,19 @@ impl Batch {
                 continue;
             }
             if version < tables::NEWEST {
-                let singly = self.singly;
-                self.ask(async |conn| match singly {
-                    true => tables::bring_up(conn, identity).await,
-                    false => tables::bring_up_alone(conn, identity).await,
-                })?;
+                // Within a transaction they are not made: that was tried when the batch was read for the first time.
+                if self.singly {
+                    continue;
+                }
+                match self.ask(async |conn| tables::bring_up(conn, identity).await) {
+                    Ok(()) => {}
+                    // What the server says of one schema concerns no other: only its units find it closed.
+                    Err(fault) if matches!(fault.kind, FaultKind::Other | FaultKind::CannotOpen) => {
+                        tracing::warn!(identity = identity.0, %fault, "the tables of a ledger cannot be made");
+                        continue;
+                    }
+                    Err(fault) => return Err(fault),
+                }
             }
             there.push((identity, claim));
         }
@@ -320,15 +341,18 @@ impl Batch {
 
     fn count_numbers(&mut self, claimed: &[(IdentityRow, Claim)]) -> Result<(), Fault> {
         let (mut numbers, mut holders) = (Builder::new(), Builder::new());
-        for (identity, _) in claimed {
-            let (place, id) = (Place::of(self.layout, *identity), identity.0);
-            let greatest =
-                |table: &str| format!("coalesce((SELECT max(number) FROM {place}.{table} WHERE identity = {id}), 0)");
+        for (place, claimed) in by_place(self.layout, claimed.iter(), |(identity, _)| *identity) {
+            let ids: Vec<i64> = claimed.iter().map(|(identity, _)| identity.0).collect();
+            let (ids, again) = (numbers.column("int8", ids.clone()), holders.column("int8", ids));
+            let greatest = |table: &str| {
+                format!("coalesce((SELECT max(t.number) FROM {place}.{table} t WHERE t.identity = u.id), 0)")
+            };
             let (transaction, change, state) =
                 (greatest("ledger_tx"), greatest("vault_change"), greatest("vault_state"));
-            numbers.part(format!("SELECT {id}::int8, {transaction}, {change}, {state}"));
+            numbers.part(format!("SELECT u.id, {transaction}, {change}, {state} FROM unnest({ids}) u (id)"));
             holders.part(format!(
-                "SELECT DISTINCT lock_flow FROM {place}.vault_state WHERE identity = {id} AND lock_flow IS NOT NULL"
+                "SELECT DISTINCT s.lock_flow FROM unnest({again}) u (id) \
+                 JOIN {place}.vault_state s ON s.identity = u.id AND s.lock_flow IS NOT NULL"
             ));
         }
         let (numbers, holders) = (self.ask_all(numbers)?, self.ask_all(holders)?);
@@ -352,6 +376,7 @@ impl Batch {
         identity: IdentityRow,
         next: impl FnOnce(&mut Numbers) -> &mut i64,
     ) -> Result<i64, Fault> {
+        self.check_open(identity)?;
         let (_, numbers) = self.ledgers.get_mut(&identity).ok_or_else(|| broken("a ledger that was not opened"))?;
         let number = next(numbers);
         *number += 1;
@@ -361,6 +386,7 @@ impl Batch {
     fn read_transactions(&mut self, keys: &[TransactionKey]) -> Result<(), Fault> {
         let read = &self.read.ledger;
         let keys: Vec<_> = keys.iter().filter(|key| !read.transactions.contains_key(*key)).copied().collect();
+        keys.iter().try_for_each(|key| self.check_open(key.0))?;
         let mut b = Builder::new();
         for (place, keys) in by_place(self.layout, keys.iter().copied(), |key| key.0) {
             let columns = transaction_columns(&mut b, &keys);
@@ -394,6 +420,7 @@ impl Batch {
     pub(crate) fn read_states(&mut self, keys: &[StateKey]) -> Result<(), Fault> {
         let read = &self.read.ledger;
         let keys: Vec<_> = keys.iter().filter(|key| !read.states.contains_key(*key)).copied().collect();
+        keys.iter().try_for_each(|key| self.check_open(key.0))?;
         let mut b = Builder::new();
         for (place, keys) in by_place(self.layout, keys.iter().copied(), |key| key.0) {
             let columns = state_columns(&mut b, &keys);
@@ -432,6 +459,7 @@ impl Batch {
     fn read_spent(&mut self, keys: &[StateKey]) -> Result<(), Fault> {
         let read = &self.read.ledger;
         let keys: Vec<_> = keys.iter().filter(|key| !read.spent.contains_key(*key)).copied().collect();
+        keys.iter().try_for_each(|key| self.check_open(key.0))?;
         let found = self.read_marks("ledger_spent", &keys)?;
         self.read.ledger.spent.extend(keys.into_iter().map(|key| (key, None)));
         self.read.ledger.spent.extend(found.into_iter().map(|(key, by)| (key, Some(by))));
@@ -446,6 +474,7 @@ impl Batch {
     pub(crate) fn read_consumers(&mut self, keys: &[StateKey]) -> Result<(), Fault> {
         let read = &self.read.ledger;
         let keys: Vec<_> = keys.iter().filter(|key| !read.consumers.contains_key(*key)).copied().collect();
+        keys.iter().try_for_each(|key| self.check_open(key.0))?;
         let found = self.read_marks("notary_state", &keys)?;
         self.read.ledger.consumers.extend(keys.into_iter().map(|key| (key, None)));
         self.read.ledger.consumers.extend(found.into_iter().map(|(key, by)| (key, Some(by))));
@@ -455,6 +484,7 @@ impl Batch {
     pub(crate) fn read_outcomes(&mut self, keys: &[TransactionKey]) -> Result<(), Fault> {
         let read = &self.read.ledger;
         let keys: Vec<_> = keys.iter().filter(|key| !read.outcomes.contains_key(*key)).copied().collect();
+        keys.iter().try_for_each(|key| self.check_open(key.0))?;
         let mut b = Builder::new();
         for (place, keys) in by_place(self.layout, keys.iter().copied(), |key| key.0) {
             let columns = transaction_columns(&mut b, &keys);
@@ -480,6 +510,7 @@ impl Batch {
         if let Some(known) = self.read.ledger.notaries.get(&identity) {
             return Ok(*known);
         }
+        self.check_open(identity)?;
         let mut b = Builder::new();
         let (place, id) = (Place::of(self.layout, identity), b.bind(identity.0));
         b.part(format!("SELECT batch, at, committed, conflicts, states FROM {place}.notary WHERE identity = {id}"));

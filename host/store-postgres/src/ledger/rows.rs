@@ -77,6 +77,7 @@ impl PostgresRows {
         keep: bool,
         holds: impl Fn(&State) -> bool,
     ) -> Result<Vec<(StateRef, State)>, Fault> {
+        self.batch.check_open(identity)?;
         let (place, id) = (Place::of(self.batch.layout, identity), b.bind(identity.0));
         b.part(format!("SELECT {STATE_COLUMNS} FROM {place}.vault_state s WHERE s.identity = {id} AND {condition}"));
         let rows = self.batch.ask_all(b)?;
@@ -509,6 +510,7 @@ impl LedgerRows for PostgresRows {
     }
 
     fn add_attachment(&mut self, identity: IdentityRow, attachment: &NewAttachment) -> Result<(), Fault> {
+        self.batch.check_open(identity)?;
         let key = (identity, attachment.id);
         if self.batch.pending.ledger.attachments.get(&key).is_none() {
             self.batch.pending.ledger.attachments.put(key, attachment.clone());

@@ -17,30 +17,24 @@ const MIGRATIONS: [(i64, &str); 1] = [(3, include_str!("../../migrations/0003_le
 /// The newest version of a ledger's tables.
 pub(crate) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
-/// Makes the tables of an identity's ledger, or brings them up to date, within the transaction under way. Who does so at
-/// the same time waits at the identity's row, and finds it done.
+/// Makes the tables of an identity's ledger, or brings them up to date, in a transaction. Who does so at the same time
+/// waits at the identity's row, and finds it done.
 pub(crate) async fn bring_up(conn: &mut PgConnection, identity: IdentityRow) -> Result<(), sqlx::Error> {
+    let mut transaction = conn.begin().await?;
     let version: i64 = sqlx::query_scalar("SELECT ledger FROM maxhost.identity WHERE id = $1 FOR NO KEY UPDATE")
         .bind(identity.0)
-        .fetch_one(&mut *conn)
+        .fetch_one(&mut *transaction)
         .await?;
     let schema = Place::of(Layout::Schemas, identity).to_string();
     for (number, text) in MIGRATIONS.iter().filter(|(number, _)| *number > version) {
         let sql = text.replace("maxhost.", &format!("{schema}."));
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
         sqlx::query("UPDATE maxhost.identity SET ledger = $2 WHERE id = $1")
             .bind(identity.0)
             .bind(*number)
-            .execute(&mut *conn)
+            .execute(&mut *transaction)
             .await?;
     }
-    Ok(())
-}
-
-/// [`bring_up`] in a transaction of its own.
-pub(crate) async fn bring_up_alone(conn: &mut PgConnection, identity: IdentityRow) -> Result<(), sqlx::Error> {
-    let mut transaction = conn.begin().await?;
-    bring_up(&mut transaction, identity).await?;
     transaction.commit().await
 }
 
