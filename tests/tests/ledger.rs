@@ -341,7 +341,7 @@ async fn a_transaction_is_verified_again_from_what_is_there() {
 
     // Without the code of its contract nobody can say.
     host.stop();
-    std::fs::remove_file(network.path("cordapps/cash.contract.wasm")).unwrap();
+    std::fs::remove_file(network.path("cordapps/cash-0.1.0.contract.wasm")).unwrap();
     let host = network.run();
     let examined = why("Bob", &waiting).ok().object();
     let missing: Vec<Value> = wrong(&examined);

@@ -24,6 +24,11 @@ fn everything(network: &Network, identity: &str) -> [Vec<Value>; 3] {
     [ask(&["vault", "query", "--status", "all"]), ask(&["ledger", "list"]), ask(&["vault", "locks"])]
 }
 
+/// An identity without anything.
+fn nothing() -> [Vec<Value>; 3] {
+    [Vec::new(), Vec::new(), Vec::new()]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_bad_transaction_is_refused_with_a_code_of_its_own_and_leaves_nothing() {
     let network = Network::new();
@@ -35,7 +40,7 @@ async fn each_bad_transaction_is_refused_with_a_code_of_its_own_and_leaves_nothi
     // With nothing of one's own, too.
     assert_eq!(bad("no-signature").await, json!({"refused": "nothing-signed"}));
     for identity in ["Alice", "Bob"] {
-        assert_eq!(everything(&network, identity), [vec![], vec![], vec![]], "{identity}");
+        assert_eq!(everything(&network, identity), nothing(), "{identity}");
     }
     host.run(ALICE, "cash/issue", json!({"quantity": 1000, "currency": "GBP"})).await.result();
     host.run(ALICE, "cash/issue", json!({"quantity": 7, "currency": "EUR", "to": BOB})).await.result();
@@ -69,6 +74,6 @@ async fn a_bad_transaction_is_refused_however_flows_are_put_away() {
         assert_eq!(end.result(), json!({ "refused": code }), "{how}");
     }
     host.until_quiet().await;
-    assert_eq!(everything(&network, "Bob"), [vec![], vec![], vec![]]);
+    assert_eq!(everything(&network, "Bob"), nothing());
     host.stop();
 }
