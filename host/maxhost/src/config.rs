@@ -659,7 +659,7 @@ pub fn template() -> String {
     let mut text = String::from(
         "# Configuration of this maxhost. Relative paths are relative to this folder.\n\
          # Every key can be overridden: MAXHOST_<SECTION>_<KEY> in the environment, or --set section.key=value.\n\
-         # What this process does: roles = [\"flows\", \"rpc\"], or MAXHOST_ROLES=flows,rpc. One role alone needs [ownership] and [broker].\n",
+         # What this process does is said before all sections by the key roles, or by MAXHOST_ROLES: flows, rpc, or both.\n",
     );
     let mut section = "";
     for key in KEYS {
