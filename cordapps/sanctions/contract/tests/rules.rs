@@ -45,8 +45,9 @@ impl World {
             currency: "GBP".to_owned(),
             authority: self.authority.clone(),
         };
-        let draft = self.ledger.draft().reference(list).output(&receipt).command(&Command::Pay, [&self.payer]);
-        draft.input(&note).output(&self.cash(&self.payee, 100)).command_to("cash", &CashCommand::Move, [&self.payer])
+        let draft =
+            self.ledger.draft().reference(list).output(&receipt).input(&note).output(&self.cash(&self.payee, 100));
+        draft.command_to("cash", &CashCommand::Move, [&self.payer]).command(&Command::Pay, [&self.payer])
     }
 }
 
