@@ -13,6 +13,8 @@ CONTRACTS := cash iou trade hostile sanctions
 # The host and the guests are compiled for different machines, each into a folder of its own.
 HOST_ENV := CARGO_TARGET_DIR=$(ROOT)/target
 GUEST_ENV := CARGO_TARGET_DIR=$(ROOT)/target/guests MAXHOST_BIN=$(ROOT)/target/release/maxhost
+# A folder of its own, so that tests that build something do not wait for it.
+LINT_ENV := CARGO_TARGET_DIR=$(ROOT)/target/lint
 
 STEP = @echo; echo "== $(1)"
 
@@ -48,8 +50,10 @@ guests: prerequisites
 
 ## test: everything: all suites of host, SDK and samples, a Python client, formatting, lints
 test: build
-	$(call STEP,tests of the host)
-	@$(HOST_ENV) cargo test --release --workspace
+	$(call STEP,tests of the host; formatting and lints beside them)
+	@$(MAKE) --no-print-directory lint > target/lint.log 2>&1 & lint=$$!; \
+	$(HOST_ENV) cargo test --release --workspace || { kill $$lint 2> /dev/null || true; exit 1; }; \
+	wait $$lint && passed=true || passed=false; cat target/lint.log; $$passed
 	$(call STEP,tests of the guest SDK)
 	@$(GUEST_ENV) cargo test --manifest-path guest-sdk/Cargo.toml
 	$(call STEP,tests of the sample CorDapps)
@@ -58,7 +62,6 @@ test: build
 	@tests/python/run.sh
 	$(call STEP,the Helm chart)
 	@tests/helm/run.sh
-	@$(MAKE) --no-print-directory lint
 	@echo; echo "everything passed"
 
 ## demo: a network, a host, flows over gRPC, kill -9 in the middle, and the same flows finish
@@ -94,10 +97,10 @@ lint:
 	@cargo fmt --all --manifest-path guest-sdk/Cargo.toml -- --check
 	@cargo fmt --all --manifest-path cordapps/Cargo.toml -- --check
 	$(call STEP,clippy)
-	@$(HOST_ENV) cargo clippy --release --workspace --all-targets -- -D warnings
-	@$(GUEST_ENV) cargo clippy --release --target $(GUEST_TARGET) -p maxhost-ledger -- -D warnings
-	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path guest-sdk/Cargo.toml -- -D warnings
-	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path cordapps/Cargo.toml -- -D warnings
+	@$(LINT_ENV) cargo clippy --release --workspace --all-targets -- -D warnings
+	@$(LINT_ENV) cargo clippy --release --target $(GUEST_TARGET) -p maxhost-ledger -- -D warnings
+	@$(LINT_ENV) cargo clippy --all-targets --manifest-path guest-sdk/Cargo.toml -- -D warnings
+	@$(LINT_ENV) cargo clippy --all-targets --manifest-path cordapps/Cargo.toml -- -D warnings
 
 ## clean: removes everything that was made
 clean:

@@ -186,7 +186,8 @@ async fn a_broker_with_a_full_disk_takes_nothing_and_gives_out_what_it_has() {
     // consumer may hold unacknowledged.
     loop {
         let delivery = next_surely(&mut *consumer).await;
-        consumer.acks().ack(delivery.tag).await.unwrap();
+        // It is refused for what came by way of the link that was lost.
+        let _ = consumer.acks().ack(delivery.tag).await;
         if delivery.message == message(5) {
             break;
         }
