@@ -259,7 +259,8 @@ impl UserLogins {
             return Ok(caller);
         }
         let counted = self.count(subjects)?;
-        let right = verify(password, hash, turn).await?;
+        // The turn is kept until it is known what the try counts as, or those that come next would see it as a wrong one.
+        let (right, _turn) = verify(password, hash, turn).await?;
         match user.filter(|_| right) {
             Some(user) => {
                 self.take_back(counted);
@@ -344,21 +345,26 @@ fn delay(wrong: &HashMap<Subject, Wrong>, subjects: &[Subject]) -> Result<(), Pr
     }
 }
 
-/// Whether the password has this hash. A thread that may block finds out, and has the turn until then.
-async fn verify(password: &str, hash: Option<String>, turn: OwnedSemaphorePermit) -> Result<bool, Problem> {
+/// Whether the password has this hash. A thread that may block finds out, and has the turn until then, also if nobody waits
+/// for the answer any more. Gives the turn back.
+async fn verify(
+    password: &str,
+    hash: Option<String>,
+    turn: OwnedSemaphorePermit,
+) -> Result<(bool, OwnedSemaphorePermit), Problem> {
     if password.len() > LONGEST_PASSWORD {
-        return Ok(false);
+        return Ok((false, turn));
     }
     let password = zeroize::Zeroizing::new(password.to_owned());
     let verified = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        match hash.as_deref().map(PasswordHash::new) {
+        let right = match hash.as_deref().map(PasswordHash::new) {
             Some(Ok(hash)) => Argon2::default().verify_password(password.as_bytes(), &hash).is_ok(),
             _ => {
                 let _as_long = hash_password(&password);
                 false
             }
-        }
+        };
+        (right, turn)
     });
     verified.await.map_err(|error| Problem::new(Code::Internal, format!("a login was not checked: {error}")))
 }
