@@ -38,7 +38,7 @@ guests: prerequisites
 	done
 	@for name in $(CONTRACTS); do \
 		$(GUEST_ENV) cargo rustc --release --lib --crate-type cdylib --features component --target $(GUEST_TARGET) \
-			--manifest-path "cordapps/$$name/contract/Cargo.toml"; \
+			--manifest-path cordapps/Cargo.toml -p "$$name-contract"; \
 		built=target/guests/$(GUEST_TARGET)/release/$${name//-/_}_contract.wasm; \
 		cmp -s "$$built" "target/cordapps/$$name.contract.wasm" || cp "$$built" "target/cordapps/$$name.contract.wasm"; \
 	done

@@ -17,7 +17,7 @@ impl SmallDisk {
     fn mount(folder: &Path) -> Option<SmallDisk> {
         std::fs::create_dir_all(folder).unwrap();
         let text = |text: &str| CString::new(text).unwrap();
-        let (kind, target, size) = (text("tmpfs"), text(folder.to_str().unwrap()), text("size=32m"));
+        let (kind, target, size) = (text("tmpfs"), text(folder.to_str().unwrap()), text("size=128m"));
         // SAFETY: all pointers are to strings that outlive the call, which keeps none of them.
         let mounted = unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, size.as_ptr().cast()) };
         (mounted == 0).then(|| SmallDisk(folder.to_owned()))
