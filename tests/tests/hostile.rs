@@ -118,7 +118,7 @@ async fn memory_is_taken_by_those_who_use_it_and_given_back() {
     // First, so that what is kept for good is there before it is measured: code, and pages of the pool of instances.
     resident_with(&host, 300, "sleep-forever", &json!({})).await;
     let before = rss(&host).await;
-    let hold = json!({ "mebibytes": EACH, "milliseconds": 3_600_000 });
+    let hold = json!({ "mebibytes": EACH, "milliseconds": 300_000 });
     let held = resident_with(&host, FLOWS, "hold-memory", &hold).await;
     assert!(held >= before + (FLOWS * EACH << 20) / 2, "{before} bytes before, {held} while it is held");
     eventually("the memory's return", async || {
