@@ -120,7 +120,7 @@ async fn memory_is_taken_by_those_who_use_it_and_given_back() {
     let before = rss(&host).await;
     let hold = json!({ "mebibytes": EACH, "milliseconds": 300_000 });
     let held = resident_with(&host, FLOWS, "hold-memory", &hold).await;
-    assert!(held >= before + (FLOWS * EACH << 20) / 2, "{before} bytes before, {held} while it is held");
+    assert!(held >= before + ((FLOWS * EACH) << 20) / 2, "{before} bytes before, {held} while it is held");
     eventually("the memory's return", async || {
         let after = rss(&host).await;
         if after <= before + SLACK { Ok(()) } else { Err(format!("{before} bytes before, {after} after")) }
