@@ -16,6 +16,9 @@ GUEST_ENV := CARGO_TARGET_DIR=$(ROOT)/target/guests MAXHOST_BIN=$(ROOT)/target/r
 # A folder of its own, so that tests that build something do not wait for it.
 LINT_ENV := CARGO_TARGET_DIR=$(ROOT)/target/lint
 
+# By this name, because a line with the other one is run by `make -n` too.
+BESIDE = $(MAKE) --no-print-directory
+
 STEP = @echo; echo "== $(1)"
 
 ## build: the host at target/release/maxhost, the sample components at target/cordapps/*.wasm
@@ -51,7 +54,7 @@ guests: prerequisites
 ## test: everything: all suites of host, SDK and samples, a Python client, formatting, lints
 test: build
 	$(call STEP,tests of the host; formatting and lints beside them)
-	@$(MAKE) --no-print-directory lint > target/lint.log 2>&1 & lint=$$!; \
+	@$(BESIDE) lint > target/lint.log 2>&1 & lint=$$!; \
 	$(HOST_ENV) cargo test --release --workspace || { kill $$lint 2> /dev/null || true; exit 1; }; \
 	wait $$lint && passed=true || passed=false; cat target/lint.log; $$passed
 	$(call STEP,tests of the guest SDK)

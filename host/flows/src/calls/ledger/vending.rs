@@ -38,7 +38,7 @@ impl Vended {
 /// Who must have signed a transaction that comes from a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignedBy {
-    /// Everybody.
+    /// Everybody who has to, the notary too: it is a part of a back-chain.
     All,
     /// Everybody but the notary, which is asked afterwards.
     AllButNotary,
