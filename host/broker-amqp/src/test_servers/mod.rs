@@ -69,6 +69,16 @@ impl Drop for Process {
     }
 }
 
+impl Drop for Artemis {
+    /// A test that failed shows what its broker said, and whether it still ran.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let status = self.process.as_mut().map(|process| process.broker.try_wait());
+            eprintln!("Artemis at {}, {status:?}; what it said: {}", self.address(), self.log());
+        }
+    }
+}
+
 /// A port that nobody listens on at present, below those that Linux gives out by itself (from 32768), so that no
 /// connection takes it while the broker is not running.
 pub fn free_port() -> u16 {
