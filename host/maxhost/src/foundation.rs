@@ -8,7 +8,7 @@ use maxhost_broker_amqp::{AmqpBroker, AmqpOptions, Credentials};
 use maxhost_flows::options::{Cluster, ENVELOPE_BYTES};
 use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_ownership::{Ownership, OwnershipError};
-use maxhost_ownership_zookeeper::{ZooKeeperOptions, ZooKeeperOwnership, set_up};
+use maxhost_ownership_zookeeper::{ZooKeeperOptions, ZooKeeperOwnership, enter_database, set_up};
 use maxhost_pki::NetworkMap;
 use maxhost_store::Store;
 use maxhost_store_postgres::PostgresStore;
@@ -19,6 +19,11 @@ use crate::config::{Config, Database};
 
 /// The file in the data folder in which a session with the ownership service is noted.
 const SESSION_FILE: &str = "session";
+
+/// What to do where a folder of the ownership service is that of another database, or of a later state of this one.
+const OF_ANOTHER_DATABASE: &str = "all hosts of a cluster have one store.url: correct it, or give these hosts a folder of \
+    their own in ownership.url; after a database was restored run `maxhost db restored`, and where it was replaced for good, \
+    `maxhost cluster adopt`";
 
 /// Opens all of it. A host that is alone has no cluster.
 ///
@@ -109,13 +114,18 @@ async fn join_ownership(
             Err(error) => tracing::debug!(%error, "no new cluster was set up"),
         }
     }
-    let ownership = ZooKeeperOwnership::join(options).await.map_err(|error| match error {
+    let ownership = ZooKeeperOwnership::join(options.clone()).await.map_err(|error| match error {
         // A database that knows a cluster, and a service that does not.
         OwnershipError::Permanent(_) if known > 0 => of_ownership(sharing, error)
             .remedy("correct ownership.url; if ZooKeeper was emptied or restored, run `maxhost cluster adopt`"),
         error => of_ownership(sharing, error),
     })?;
     let found = ownership.cluster().clone();
+    let database = if found.id == id && found.generation >= known {
+        enter_database(&options, store.lineage()).await
+    } else {
+        Ok(())
+    };
     let refused = if found.id != id {
         let text = format!("{} is the folder of hosts of another network", sharing.address);
         Some(
@@ -129,7 +139,13 @@ async fn join_ownership(
         let remedy = "correct ownership.url; if ZooKeeper was emptied or restored, run `maxhost cluster adopt`";
         Some(Problem::new(Code::OwnershipRefused, text).remedy(remedy))
     } else {
-        None
+        database.err().map(|error| {
+            let problem = of_ownership(sharing, error);
+            match problem.code {
+                Code::OwnershipRefused => problem.remedy(OF_ANOTHER_DATABASE),
+                _ => problem,
+            }
+        })
     };
     match refused {
         Some(problem) => {

@@ -101,3 +101,39 @@ mod tests {
         }
     }
 }
+
+/// Which database this is, and which of its lives: what tells the database of a cluster from another one, and from itself
+/// before it was put back to an earlier moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Lineage {
+    /// A number that was drawn when the tables were made. It goes with copies and backups.
+    pub database: i64,
+    /// How often the database was declared to be put back to an earlier moment. It never falls.
+    pub incarnation: i32,
+    /// Of a server with standbys: how often one of them took over. It never falls; 0 where it is not known.
+    pub timeline: i64,
+}
+
+impl Lineage {
+    /// The earlier state that `self` shows beside what was seen before of the same database; `None` if there is none.
+    #[must_use]
+    pub fn behind(&self, seen: &Lineage) -> Option<&'static str> {
+        if self.incarnation < seen.incarnation {
+            Some("incarnation")
+        } else if self.timeline < seen.timeline && self.timeline > 0 {
+            Some("timeline")
+        } else {
+            None
+        }
+    }
+
+    /// The newer of the two in each respect, of one database.
+    #[must_use]
+    pub fn latest(&self, seen: &Lineage) -> Lineage {
+        Lineage {
+            database: self.database,
+            incarnation: self.incarnation.max(seen.incarnation),
+            timeline: self.timeline.max(seen.timeline),
+        }
+    }
+}

@@ -21,7 +21,7 @@ pub mod signed;
 pub mod text;
 pub mod x500;
 
-pub use claim::{Claim, FencingToken, RunId};
+pub use claim::{Claim, FencingToken, Lineage, RunId};
 pub use codec::{check_cbor, from_cbor, to_cbor};
 pub use codes::{Class, Code};
 pub use error::{ErrorKind, FlowError, MAX_FAILURE_DATA, MAX_FAILURE_TEXT, MAX_FAILURE_WORD, Problem, cut_text};

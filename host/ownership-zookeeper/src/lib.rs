@@ -22,4 +22,4 @@ pub mod test_servers;
 pub use nodes::Cluster;
 pub use options::{Address, Digest, SESSION_TIMEOUT, Tls, ZooKeeperOptions};
 pub use ownership::ZooKeeperOwnership;
-pub use setup::{adopt, look, set_up};
+pub use setup::{adopt, enter_database, look, replace_database, set_up};

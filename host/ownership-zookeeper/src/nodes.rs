@@ -6,7 +6,7 @@
 //! | `/hosts/SESSION` | ephemeral | a host that has a session: name, run, free slots, roles |
 //! | `/owners/KEY` | ephemeral | who owns the identity; the node's creation is the epoch of the claim |
 //! | `/demand/KEY` | persistent | somebody wants the identity to run |
-//! | `/databases/NAME` | persistent | kept for the databases of the cluster |
+//! | `/databases/0` | persistent | the database of the cluster, and its latest incarnation and timeline |
 //! | `/draining/NAME` | persistent | the host of this name, in hexadecimal digits, is to give up what it owns |
 //!
 //! `KEY` is the first half of the fingerprint of the identity's key. It is short because the server writes the names of
@@ -23,6 +23,8 @@ pub(crate) const HOSTS: &str = "/hosts";
 pub(crate) const OWNERS: &str = "/owners";
 pub(crate) const DEMAND: &str = "/demand";
 pub(crate) const DATABASES: &str = "/databases";
+/// The database that all hosts of the cluster share. Others will have nodes beside it when identities name them.
+pub(crate) const DATABASE: &str = "/databases/0";
 pub(crate) const DRAINING: &str = "/draining";
 
 /// The first half of an identity's fingerprint, which names its nodes.

@@ -1,7 +1,8 @@
 //! Setting a cluster up, and taking one over after its ZooKeeper was wiped or restored.
 
+use maxhost_model::Lineage;
 use maxhost_ownership::{OwnershipError, Permanent};
-use zookeeper_client::{Client, CreateMode, Error};
+use zookeeper_client::{Client, CreateMode, CreateOptions, Error, Stat};
 
 use crate::client::{cluster, connect, create_options, within};
 use crate::nodes::{self, Cluster};
@@ -55,6 +56,82 @@ pub async fn look(options: &ZooKeeperOptions) -> Result<Option<(Cluster, usize)>
     let found = cluster(&client, limit).await?;
     let hosts = within(limit, client.list_children(nodes::HOSTS)).await?;
     Ok(Some((found, hosts.len())))
+}
+
+/// Looks whether `ours` is the database of the cluster, and of no earlier moment than others have seen it. The first host of
+/// a cluster names it; from then on the folder is for hosts on that database alone, because two hosts that own the same
+/// identity in turns must find what the other has written.
+///
+/// # Errors
+/// Permanent if the cluster has another database, or has seen this one in a later state; transient if no server can be
+/// reached.
+pub async fn enter_database(options: &ZooKeeperOptions, ours: Lineage) -> Result<(), OwnershipError> {
+    let client = connect(options, &options.address.folder, None).await?;
+    let persistent = create_options(options, CreateMode::Persistent);
+    loop {
+        let (seen, stat) = match within(options.session_timeout, found(&client)).await? {
+            Some(there) => there,
+            None => match within(options.session_timeout, created(&client, &persistent, ours)).await? {
+                true => return Ok(()),
+                false => continue,
+            },
+        };
+        let Some(seen) = nodes::decode::<Lineage>(&seen) else {
+            return Err(Permanent::refused("what it says about its database is not ours").into());
+        };
+        if seen.database != ours.database {
+            return Err(Permanent::refused("it is the folder of hosts on another database").into());
+        }
+        if let Some(what) = ours.behind(&seen) {
+            let reason = format!("the database has gone back: its hosts have seen a later {what} of it");
+            return Err(Permanent::refused(reason).into());
+        }
+        let latest = ours.latest(&seen);
+        if latest == seen {
+            return Ok(());
+        }
+        let change = client.set_data(nodes::DATABASE, &nodes::encode(&latest), Some(stat.version));
+        let changed = within(options.session_timeout, async {
+            match change.await {
+                Err(Error::BadVersion | Error::NoNode) => Ok(false),
+                changed => changed.map(|_| true),
+            }
+        });
+        if changed.await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Makes `ours` the database of the cluster, whatever it was before. No host may be in the cluster.
+///
+/// # Errors
+/// As [`enter_database`].
+pub async fn replace_database(options: &ZooKeeperOptions, ours: Lineage) -> Result<(), OwnershipError> {
+    let client = connect(options, &options.address.folder, None).await?;
+    within(options.session_timeout, async {
+        match client.delete(nodes::DATABASE, None).await {
+            Err(Error::NoNode) => Ok(()),
+            deleted => deleted,
+        }
+    })
+    .await?;
+    enter_database(options, ours).await
+}
+
+async fn found(client: &Client) -> Result<Option<(Vec<u8>, Stat)>, Error> {
+    match client.get_data(nodes::DATABASE).await {
+        Err(Error::NoNode) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// False if another host was faster.
+async fn created(client: &Client, persistent: &CreateOptions<'_>, ours: Lineage) -> Result<bool, Error> {
+    match client.create(nodes::DATABASE, &nodes::encode(&ours), persistent).await {
+        Err(Error::NodeExists) => Ok(false),
+        created => created.map(|_| true),
+    }
 }
 
 /// Makes the nodes of a cluster; false if there is one. `/cluster` comes last, so that a cluster which has it is whole.

@@ -7,10 +7,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use maxhost_model::{FencingToken, SecureHash};
+use maxhost_model::{FencingToken, Lineage, SecureHash};
 use maxhost_ownership::{Change, Lost, Ownedness, Ownership, OwnershipError, Permanent, SessionState, Slept};
 use maxhost_ownership_zookeeper::test_servers::{Ensemble, Line};
-use maxhost_ownership_zookeeper::{Address, ZooKeeperOptions, ZooKeeperOwnership, adopt, set_up};
+use maxhost_ownership_zookeeper::{
+    Address, ZooKeeperOptions, ZooKeeperOwnership, adopt, enter_database, replace_database, set_up,
+};
 
 use support::{Cluster, is_lost, run_id, soon, state_is, until};
 
@@ -256,6 +258,42 @@ async fn what_is_not_set_up_or_not_ours_is_refused() {
     assert!(adopt(&cluster.direct("setup"), "test", 5).await.is_err(), "of no higher generation");
     let one = cluster.host("one").await;
     assert!(soon(async || one.claim(identity("Alice"), stored).await).await.unwrap().token > stored);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_has_one_database_which_never_goes_back() {
+    let cluster = Cluster::of(Ensemble::start(1).await).await;
+    let options = cluster.direct("one");
+    let lineage = |database, incarnation, timeline| Lineage { database, incarnation, timeline };
+    // Of hosts that come at once with databases of their own, one names the cluster's.
+    let both = [lineage(7, 0, 1), lineage(8, 0, 1)];
+    let [seven, eight] =
+        futures::future::join_all(both.map(|ours| enter_database(&options, ours))).await.try_into().unwrap();
+    let (first, other) = if seven.is_ok() { (7, 8) } else { (8, 7) };
+    assert_ne!(seven.is_ok(), eight.is_ok(), "{seven:?} {eight:?}");
+    let cases = [
+        (lineage(first, 0, 1), None),
+        (lineage(other, 5, 5), Some("another database")),
+        (lineage(first, 1, 1), None),
+        (lineage(first, 0, 1), Some("a later incarnation")),
+        (lineage(first, 1, 3), None),
+        (lineage(first, 1, 2), Some("a later timeline")),
+        // It is not known to this host, and stays what it was for the next.
+        (lineage(first, 2, 0), None),
+        (lineage(first, 2, 2), Some("a later timeline")),
+    ];
+    for (ours, refusal) in cases {
+        match (enter_database(&options, ours).await, refusal) {
+            (Ok(()), None) => {}
+            (Err(OwnershipError::Permanent(Permanent::Refused { reason, .. })), Some(refusal)) => {
+                assert!(reason.contains(refusal), "{ours:?}: {reason}");
+            }
+            (entered, _) => panic!("{ours:?}: {entered:?}"),
+        }
+    }
+    replace_database(&options, lineage(other, 0, 0)).await.unwrap();
+    enter_database(&options, lineage(other, 0, 1)).await.unwrap();
+    assert!(enter_database(&options, lineage(first, 2, 3)).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

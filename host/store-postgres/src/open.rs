@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use maxhost_group_commit::{Fault, FaultKind};
-use maxhost_model::{FlowRow, IdentityRow};
+use maxhost_model::{FlowRow, IdentityRow, Lineage};
 use maxhost_store::{Backlog, ClaimRequest, Claimed, CommitQueue, Committer, RunId, Store, StoreError};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -29,6 +29,7 @@ pub struct PostgresStore {
     queue: CommitQueue,
     pub(crate) pool: PgPool,
     pub(crate) run: RunId,
+    lineage: Lineage,
     pub(crate) layout: Layout,
     pub(crate) claims: Claims,
     pub(crate) lived: Arc<Lived>,
@@ -67,6 +68,7 @@ impl PostgresStore {
         schema::migrate(&options, &mut conn).await?;
         let layout = check_layout(&mut conn, options.layout, &place).await?;
         let run = begin_run(&mut conn).await.map_err(of)?;
+        let lineage = lineage(&mut conn).await.map_err(of)?;
         let lived = Arc::new(Lived::new(lived::touch(&mut conn).await.map_err(of)?));
         conn.close().await.map_err(of)?;
 
@@ -110,6 +112,7 @@ impl PostgresStore {
             queue,
             pool,
             run,
+            lineage,
             layout,
             claims,
             lived,
@@ -141,6 +144,23 @@ async fn check_layout(conn: &mut PgConnection, wanted: Layout, place: &str) -> R
     Err(StoreError::Denied { place: place.to_owned(), source })
 }
 
+/// Which database it is. Its timeline is the first eight digits of the name of the file that it writes to; servers that do
+/// not have such files, or do not tell, have none.
+async fn lineage(conn: &mut PgConnection) -> Result<Lineage, sqlx::Error> {
+    let (database, incarnation) =
+        sqlx::query_as("SELECT id, incarnation FROM maxhost.database").fetch_one(&mut *conn).await?;
+    let file = sqlx::query_scalar::<_, String>("SELECT pg_walfile_name(pg_current_wal_lsn())").fetch_one(conn).await;
+    let timeline = match file {
+        Ok(name) => name.get(..8).and_then(|digits| i64::from_str_radix(digits, 16).ok()).unwrap_or(0),
+        Err(sqlx::Error::Database(error)) => {
+            tracing::debug!(%error, "the server does not tell its timeline");
+            0
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Lineage { database, incarnation, timeline })
+}
+
 /// A number for this run, and the row by which it finds out what became of its commits.
 async fn begin_run(conn: &mut PgConnection) -> Result<RunId, sqlx::Error> {
     sqlx::query_scalar(
@@ -160,6 +180,10 @@ impl Committer for PostgresStore {
 
     fn run(&self) -> RunId {
         self.run
+    }
+
+    fn lineage(&self) -> Lineage {
+        self.lineage
     }
 
     fn next_flow_row(&self) -> FlowRow {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use maxhost_group_commit::{Bounds, Fault, FaultKind};
-use maxhost_model::FlowRow;
+use maxhost_model::{FlowRow, Lineage};
 use maxhost_sqlite::{Tuning, WalLimits};
 use maxhost_store::{CommitQueue, Committer, Quotas, RunId, Store, StoreError};
 use tokio::sync::oneshot;
@@ -63,6 +63,7 @@ pub struct SqliteStore {
     queue: CommitQueue,
     pub(crate) reader: Reader,
     run: RunId,
+    lineage: Lineage,
     next_flow: AtomicI64,
     next_initiation: AtomicI64,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -91,6 +92,7 @@ impl SqliteStore {
         let SqliteOptions { path, readers, page_bytes, cache_bytes, max_bytes, .. } = options;
         let tuning = Tuning { page_bytes, cache_bytes, max_bytes, ..Tuning::default() };
         let conn = schema::prepare(&path, &tuning).await?;
+        let lineage = schema::lineage(&conn, &path)?;
         let queue = CommitQueue::new(options.bounds);
         let (started, starting) = oneshot::channel();
         let thread = {
@@ -119,6 +121,7 @@ impl SqliteStore {
             queue,
             reader,
             run: numbers.run,
+            lineage,
             next_flow: AtomicI64::new(numbers.next_flow),
             next_initiation: AtomicI64::new(numbers.next_initiation),
             thread: Mutex::new(Some(thread)),
@@ -134,6 +137,10 @@ impl Committer for SqliteStore {
 
     fn run(&self) -> RunId {
         self.run
+    }
+
+    fn lineage(&self) -> Lineage {
+        self.lineage
     }
 
     fn next_flow_row(&self) -> FlowRow {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use maxhost_group_commit::{Fault, FaultKind};
+use maxhost_model::Lineage;
 use maxhost_sqlite::{SqliteError, Tuning, open_writer};
 use maxhost_store::StoreError;
 use rusqlite::Connection;
@@ -14,7 +15,7 @@ use tokio::runtime::Handle;
 use crate::reader::fault_of;
 
 /// The newest version of the schema that this build knows: the number of its last migration.
-pub const SCHEMA_VERSION: i64 = 4;
+pub const SCHEMA_VERSION: i64 = 5;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -103,6 +104,14 @@ pub(crate) fn check_marks(conn: &Connection, path: &Path) -> Result<(), StoreErr
         }
     }
     Ok(())
+}
+
+/// Which database it is. A file cannot tell whether it was put back.
+pub(crate) fn lineage(conn: &Connection, path: &Path) -> Result<Lineage, StoreError> {
+    let database = conn
+        .query_row("SELECT value FROM meta WHERE key = 'database'", [], |row| row.get(0))
+        .map_err(|error| StoreError::of_file(path, SqliteError::from(error).into()))?;
+    Ok(Lineage { database, incarnation: 0, timeline: 0 })
 }
 
 async fn migrate(path: &Path) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use maxhost_group_commit::{Bounds, CommitHint, GroupStats, Queue, Refused, Stats};
-use maxhost_model::{Claim, FlowRow, IdentityRow, RunId};
+use maxhost_model::{Claim, FlowRow, IdentityRow, Lineage, RunId};
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
@@ -163,6 +163,9 @@ pub trait Committer: Send + Sync + 'static {
 
     /// The number of this run.
     fn run(&self) -> RunId;
+
+    /// Which database it is, as it was when it was opened.
+    fn lineage(&self) -> Lineage;
 
     /// A row for a new flow: above all rows that any committed flow of this database ever had. A row beyond
     /// [`FlowRow::MAX`], or below 1, says that there is none for now; a unit that uses it is refused.

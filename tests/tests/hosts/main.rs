@@ -51,6 +51,13 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
     let (a, b) = (cluster.run("max-a"), cluster.run("max-b"));
     assert_eq!((&a.ready()["host"], &a.ready()["roles"]), (&json!("max-a"), &json!(["flows", "rpc"])));
 
+    // Who forgot to name the database would own identities without what they have done.
+    let elsewhere = cluster.configure("max-z");
+    let text = std::fs::read_to_string(&elsewhere).unwrap().replace("[store]\nurl", "[store]\n#");
+    std::fs::write(&elsewhere, text).unwrap();
+    let error = cli::answer(cluster.command("max-z", &["run"]), None).fails(4, "ownership-refused");
+    assert!(error["message"].as_str().unwrap().contains("another database"), "{error}");
+
     // Identities of two hosts talk through the broker.
     let ping = a.start(ALICE, "ping", json!({"peer": BOB, "count": 5})).await;
     let pong = start(&[&b, &a], CAROL, "ping", json!({"peer": ALICE, "count": 5})).await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_group_commit::{Failure, Taken};
-use maxhost_model::{FlowRow, IdentityRow, RunId};
+use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId};
 use maxhost_store::rules::apply;
 use maxhost_store::{
     Bounds, Client, ClientReader, CommitQueue, Committer, FlowFilter, FlowReader, FlowRecord, Head, IdentityReader,
@@ -203,6 +203,10 @@ impl Committer for Database {
 
     fn run(&self) -> RunId {
         self.0.run
+    }
+
+    fn lineage(&self) -> Lineage {
+        Lineage { database: 1, incarnation: 0, timeline: 0 }
     }
 
     fn next_flow_row(&self) -> FlowRow {

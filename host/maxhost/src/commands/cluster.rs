@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use maxhost_model::{Code, Problem};
-use maxhost_ownership_zookeeper::adopt;
+use maxhost_ownership_zookeeper::{adopt, replace_database};
 use maxhost_pki::NetworkMap;
 use maxhost_rpc::Client;
 use maxhost_rpc::proto::v1 as pb;
@@ -144,12 +144,16 @@ fn adopt_cluster(context: &Context) -> Outcome {
     let generation = context.block_on(async {
         let store = foundation::open_store(&config).await?;
         let known = foundation::known_generation(&store).await;
-        let run = store.run();
+        let (run, lineage) = (store.run(), store.lineage());
         store.close().await;
         let generation = known? + 1;
         let options = foundation::ownership_options(&config, &sharing, run);
-        let adopted = adopt(&options, &id, generation).await;
-        adopted.map_err(|error| foundation::of_ownership(&sharing, error)).map(|cluster| cluster.generation)
+        let adopted = async {
+            let cluster = adopt(&options, &id, generation).await?;
+            replace_database(&options, lineage).await?;
+            Ok(cluster.generation)
+        };
+        adopted.await.map_err(|error| foundation::of_ownership(&sharing, error))
     })?;
     let adopted = json!({"folder": sharing.address.to_string(), "generation": generation});
     context.out.object(&adopted, || format!("{} has generation {generation} now", sharing.address));
