@@ -64,6 +64,12 @@ pub trait Transactions {
         Ok(())
     }
 
+    /// How many of the first of these units one transaction can hold, for databases that lock something for each. The
+    /// others are committed after them. Taken for at least one.
+    fn holds(&self, units: &[Self::Unit]) -> usize {
+        units.len()
+    }
+
     /// A number that rises with each change, whether it was written or is kept back.
     fn changes(&self) -> u64;
 
@@ -155,7 +161,10 @@ pub fn run<T: Transactions>(database: &mut T, queue: &Queue<T::Unit>, stats: &St
         match queue.take(database.idle_after()) {
             Taken::Batch(batch) => {
                 stats.queue.record(batch.since.elapsed());
-                commit_batch(database, &mut usual, queue, batch, stats);
+                let mut next = Some(batch);
+                while let Some(batch) = next {
+                    next = commit_batch(database, &mut usual, queue, batch, stats);
+                }
             }
             Taken::Idle => database.idle(),
             Taken::Closed => break,
@@ -180,16 +189,19 @@ impl Usual {
     }
 }
 
+/// Commits what one transaction holds of a batch, and gives the rest.
 fn commit_batch<T: Transactions>(
     database: &mut T,
     usual: &mut Usual,
     queue: &Queue<T::Unit>,
     mut batch: Batch<T::Unit>,
     stats: &Stats,
-) {
+) -> Option<Batch<T::Unit>> {
+    let mut rest = batch.split_off(database.holds(&batch.units));
     let mut outcomes = Vec::with_capacity(batch.units.len());
-    let written = catch_unwind(AssertUnwindSafe(|| write(database, usual, queue, &mut batch, &mut outcomes, stats)))
-        .unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, "the committer met a defect while writing")));
+    let written =
+        catch_unwind(AssertUnwindSafe(|| write(database, usual, queue, (&mut batch, &mut rest), &mut outcomes, stats)))
+            .unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, "the committer met a defect while writing")));
     let Batch { units: batch, bytes, .. } = batch;
     if let Err(fault) = &written {
         database.roll_back();
@@ -219,6 +231,7 @@ fn commit_batch<T: Transactions>(
             }
         }
     }
+    rest
 }
 
 type Outcomes<T> = Vec<Result<<T as Transactions>::Receipt, <T as Transactions>::Error>>;
@@ -227,7 +240,7 @@ fn write<T: Transactions>(
     database: &mut T,
     usual: &mut Usual,
     queue: &Queue<T::Unit>,
-    batch: &mut Batch<T::Unit>,
+    (batch, rest): (&mut Batch<T::Unit>, &mut Option<Batch<T::Unit>>),
     outcomes: &mut Outcomes<T>,
     stats: &Stats,
 ) -> Result<(), Fault> {
@@ -235,8 +248,10 @@ fn write<T: Transactions>(
     database.begin(false)?;
     let mut whole = apply_plainly(database, &batch.units, outcomes)?;
     // What came while these were applied goes along, and what a hint stands for, once: two flows that talk are often
-    // ready by now, and the sync is what costs. Not again, so that the first need not wait for ever more.
-    if whole && queue.top_up(batch, usual.patience()) {
+    // ready by now, and the sync is what costs. Not again, so that the first need not wait for ever more. Nothing
+    // overtakes the rest of the batch.
+    if whole && rest.is_none() && queue.top_up(batch, usual.patience()) {
+        *rest = batch.split_off(database.holds(&batch.units).max(outcomes.len()));
         whole = apply_plainly(database, &batch.units[outcomes.len()..], outcomes)?;
     }
     if whole {
@@ -328,5 +343,88 @@ fn apply_singly<T: Transactions>(database: &mut T, batch: &[T::Unit], outcomes: 
 fn finish<T: Transactions>(unit: T::Unit, outcome: Result<T::Receipt, T::Error>) {
     if catch_unwind(AssertUnwindSafe(|| T::finish(unit, outcome))).is_err() {
         tracing::error!("what was to run after a commit met a defect");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Bounds;
+
+    /// A database whose transactions hold three units at most, and that fails with units of a certain number.
+    #[derive(Default)]
+    struct Small {
+        under_way: Vec<u32>,
+        committed: Vec<Vec<u32>>,
+    }
+
+    const BROKEN: u32 = 5;
+
+    impl Transactions for Small {
+        type Unit = (u32, std::sync::mpsc::Sender<(u32, bool)>);
+        type Receipt = ();
+        type Error = Fault;
+
+        fn begin(&mut self, _: bool) -> Result<(), Fault> {
+            Ok(())
+        }
+        fn holds(&self, _: &[Self::Unit]) -> usize {
+            3
+        }
+        fn changes(&self) -> u64 {
+            0
+        }
+        fn apply(&mut self, unit: &Self::Unit, _: bool) -> Result<(), Failure<Fault>> {
+            if unit.0 == BROKEN {
+                return Err(Failure::Transaction(Fault::new(FaultKind::Io, "broken")));
+            }
+            self.under_way.push(unit.0);
+            Ok(())
+        }
+        fn mark(&mut self) -> Result<(), Fault> {
+            Ok(())
+        }
+        fn undo(&mut self) -> Result<(), Fault> {
+            Ok(())
+        }
+        fn unmark(&mut self) -> Result<(), Fault> {
+            Ok(())
+        }
+        fn seal(&mut self) -> Result<(), Fault> {
+            Ok(())
+        }
+        fn commit(&mut self) -> Result<(), Fault> {
+            self.committed.push(std::mem::take(&mut self.under_way));
+            Ok(())
+        }
+        fn roll_back(&mut self) {
+            self.under_way.clear();
+        }
+        fn ended(&mut self, _: bool) {}
+        fn finish((number, told): Self::Unit, outcome: Result<(), Fault>) {
+            let _ = told.send((number, outcome.is_ok()));
+        }
+        fn closed() -> Fault {
+            Fault::new(FaultKind::Other, "closed")
+        }
+    }
+
+    #[test]
+    fn what_one_transaction_does_not_hold_is_committed_after_it() {
+        let queue = Queue::new(Bounds::default());
+        let (told, outcomes) = std::sync::mpsc::channel();
+        for number in 0..11 {
+            assert!(queue.push((number, told.clone()), 10).is_ok());
+        }
+        drop(told);
+        queue.close();
+        let (mut database, stats) = (Small::default(), Stats::default());
+        run(&mut database, &queue, &stats);
+        // The transaction with the broken unit takes its own units with it, and no others.
+        assert_eq!(database.committed, [vec![0, 1, 2], vec![6, 7, 8], vec![9, 10]]);
+        let outcomes: Vec<(u32, bool)> = outcomes.iter().collect();
+        let expected: Vec<(u32, bool)> = (0..11).map(|number| (number, !(3..6).contains(&number))).collect();
+        assert_eq!(outcomes, expected);
+        assert_eq!(stats.bytes.load(Relaxed), 110 - 30);
     }
 }

@@ -48,6 +48,23 @@ pub struct Batch<U> {
     pub since: Instant,
 }
 
+impl<U> Batch<U> {
+    /// Takes off all but the first `count` units, of which there is at least one. Their share of the bytes is estimated.
+    pub(crate) fn split_off(&mut self, count: usize) -> Option<Batch<U>> {
+        let all = self.units.len();
+        if count >= all {
+            return None;
+        }
+        let units = self.units.split_off(count.max(1));
+        if units.is_empty() {
+            return None;
+        }
+        let bytes = self.bytes / all * units.len();
+        self.bytes -= bytes;
+        Some(Batch { units, bytes, since: self.since })
+    }
+}
+
 /// One batch, or why there is none.
 #[derive(Debug)]
 pub enum Taken<U> {

@@ -9,22 +9,27 @@
 //! that was written. So the statement of a batch writes once however often it is sent, and a copy of it that is
 //! carried out late writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use maxhost_group_commit::{Failure, Fault, FaultKind, Transactions};
 use maxhost_model::IdentityRow;
-use maxhost_store::{Job, Outcome, StoreError, rules};
+use maxhost_store::{Job, Op, Outcome, StoreError, rules};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use crate::batch::{Batch, Read};
 use crate::lived::Lived;
 use crate::numbers::Numbers;
+use crate::options::Layout;
 use crate::write::{Fence, statement};
 
 /// How long the committer may sleep with nothing to do.
 const FOREVER: Duration = Duration::from_secs(3600);
+
+/// Ledgers in schemas of their own that one transaction writes at most. Each has some 25 tables and indexes that are
+/// locked until it ends, and a server with its default settings has 6,400 locks for all of its clients.
+const LEDGERS: usize = 64;
 
 /// The committer.
 pub(crate) struct PostgresRows {
@@ -205,6 +210,19 @@ impl PostgresRows {
     }
 }
 
+/// How many of the first of these write no more than [`LEDGERS`] ledgers.
+fn of_few_ledgers(jobs: &[Job]) -> usize {
+    let mut ledgers = BTreeSet::new();
+    let too_many = jobs.iter().position(|job| match job {
+        Job::Unit(unit) if unit.ops.iter().any(|op| matches!(op, Op::Ledger(_))) => {
+            ledgers.insert(unit.author.identity);
+            ledgers.len() > LEDGERS
+        }
+        _ => false,
+    });
+    too_many.unwrap_or(jobs.len())
+}
+
 impl Transactions for PostgresRows {
     type Unit = Job;
     type Receipt = Outcome;
@@ -226,6 +244,13 @@ impl Transactions for PostgresRows {
             Job::Unit(unit) => Some(unit),
             _ => None,
         }))
+    }
+
+    fn holds(&self, jobs: &[Job]) -> usize {
+        match self.batch.layout {
+            Layout::Schemas => of_few_ledgers(jobs),
+            Layout::Shared => jobs.len(),
+        }
     }
 
     fn changes(&self) -> u64 {
@@ -326,5 +351,34 @@ impl Transactions for PostgresRows {
             }
         }
         self.batch.session.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
+    use maxhost_store::{Author, CommitUnit, LedgerOp};
+    use smallvec::SmallVec;
+
+    use super::*;
+
+    #[test]
+    fn one_transaction_writes_few_ledgers() {
+        let claim = Claim { token: FencingToken { generation: 0, epoch: 1 }, run: RunId(1) };
+        let job = |identity, ops| {
+            let author = Author { identity: IdentityRow(identity), claim };
+            Job::Unit(CommitUnit { author, attempt: None, depends_on: SmallVec::new(), ops, done: Box::new(drop) })
+        };
+        let writes = |identity| job(identity, vec![Op::Ledger(LedgerOp::Outcome(SecureHash::of(b"tx")))]);
+        // Three units of each ledger, and units without one between them.
+        let mut jobs: Vec<Job> =
+            (0..3 * LEDGERS as i64).flat_map(|n| [writes(n / 3), job(1000 + n, Vec::new())]).collect();
+        assert_eq!(of_few_ledgers(&jobs), jobs.len());
+        let full = jobs.len();
+        jobs.push(writes(5));
+        jobs.push(writes(500));
+        jobs.push(writes(6));
+        assert_eq!(of_few_ledgers(&jobs), full + 1, "one ledger more goes with the next transaction");
+        assert_eq!(of_few_ledgers(&jobs[full + 1..]), 2);
     }
 }
