@@ -14,6 +14,7 @@ use crate::cordapp::Cordapp;
 use crate::kept::{Kept, read_component};
 use crate::reference::CordappRef;
 use crate::set::CordappSet;
+use crate::shared::SharedCode;
 
 /// The CorDapps of a host.
 ///
@@ -22,6 +23,7 @@ pub struct Catalogue<N> {
     sandbox: Sandbox,
     folder: PathBuf,
     kept: Kept,
+    shared: Option<Arc<dyn SharedCode>>,
     installed: RwLock<Installed>,
     /// By hash. [`Catalogue::unload`] forgets those that are not installed and that nobody holds.
     loaded: RwLock<HashMap<ComponentHash, Arc<Cordapp<N>>>>,
@@ -42,14 +44,16 @@ fn holds_flows(path: &Path) -> bool {
 
 impl<N: Default> Catalogue<N> {
     /// A catalogue over the folder of installed components (`*.wasm`) and the folder of kept ones. Loads nothing yet.
+    /// `shared`: what hosts that run flows for each other have in common.
     #[must_use]
-    pub fn new(sandbox: Sandbox, folder: PathBuf, kept: PathBuf) -> Catalogue<N> {
+    pub fn new(sandbox: Sandbox, folder: PathBuf, kept: PathBuf, shared: Option<Arc<dyn SharedCode>>) -> Catalogue<N> {
         let kept = Kept::new(kept);
         kept.clear_partial();
         Catalogue {
             sandbox,
             folder,
             kept,
+            shared,
             installed: RwLock::default(),
             loaded: RwLock::default(),
             sets: Mutex::default(),
@@ -114,6 +118,10 @@ impl<N: Default> Catalogue<N> {
             problem
         })?;
         let hash = cordapp.component.hash;
+        // Before anybody can start a flow on it, so that each host can go on with the flow.
+        if let Some(shared) = &self.shared {
+            shared.offer(&hash, &bytes)?;
+        }
         if !self.kept.has(&hash)
             && let Err(error) = self.kept.keep(&hash, &bytes)
         {
@@ -149,11 +157,14 @@ impl<N: Default> Catalogue<N> {
         }
         let bytes = match self.kept.read(hash) {
             Ok(bytes) => bytes,
-            Err(error) => self.repaired(hash).ok_or_else(|| {
-                let text = format!("the component sha256:{} of this flow is gone: {error}", hex::encode(hash));
-                Problem::new(Code::CordappNotFound, text)
-                    .remedy("install the version of the CorDapp that the flow was started with, or kill the flow")
-            })?,
+            Err(error) => match self.repaired(hash) {
+                Some(bytes) => bytes,
+                None => self.fetched(hash)?.ok_or_else(|| {
+                    let text = format!("the component sha256:{} of this flow is gone: {error}", hex::encode(hash));
+                    Problem::new(Code::CordappNotFound, text)
+                        .remedy("install the version of the CorDapp that the flow was started with, or kill the flow")
+                })?,
+            },
         };
         self.load(&bytes)
     }
@@ -167,6 +178,21 @@ impl<N: Default> Catalogue<N> {
             Err(error) => tracing::warn!(file = %path.display(), %error, "a kept component cannot be made anew"),
         }
         Some(bytes)
+    }
+
+    /// The bytes of a component that another host has offered, if they are what they ought to be.
+    fn fetched(&self, hash: &ComponentHash) -> Result<Option<Vec<u8>>, Problem> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let Some(bytes) = shared.fetch(hash)?.filter(|bytes| crate::kept::hash_of(bytes) == *hash) else {
+            return Ok(None);
+        };
+        match self.kept.keep(hash, &bytes) {
+            Ok(()) => {
+                tracing::info!(component = %hex::encode(hash), "took over a component that another host has kept")
+            }
+            Err(error) => tracing::warn!(%error, "a component that another host has kept cannot be kept here"),
+        }
+        Ok(Some(bytes))
     }
 
     /// What these CorDapps can do together.
@@ -259,8 +285,9 @@ impl<N: Default> Catalogue<N> {
         Ok(removed + self.sandbox.retain_code(|hash| self.kept.has(hash) || in_use.contains(hash))?)
     }
 
-    /// Installed, or in memory.
-    fn in_use(&self) -> HashSet<ComponentHash> {
+    /// The components that are installed, or in memory.
+    #[must_use]
+    pub fn in_use(&self) -> HashSet<ComponentHash> {
         let installed = self.installed.read();
         let loaded = self.loaded.read();
         installed.files.values().map(|file| file.2).chain(loaded.keys().copied()).collect()

@@ -13,6 +13,7 @@ mod kept;
 mod reference;
 mod schema;
 mod set;
+mod shared;
 
 pub use catalogue::Catalogue;
 pub use contracts::InstalledContracts;
@@ -20,6 +21,7 @@ pub use cordapp::{Cordapp, FlowDef};
 pub use kept::KEEP_UNNAMED;
 pub use reference::CordappRef;
 pub use set::CordappSet;
+pub use shared::SharedCode;
 
 /// What the names of installed contracts end with; those of components with flows end with `.wasm` alone.
 pub const CONTRACT_SUFFIX: &str = ".contract.wasm";

@@ -94,6 +94,7 @@ impl Host {
         let passphrase = std::mem::take(&mut options.passphrase);
         let kept = options.data.join("components");
         let setup = options.clone();
+        let shared = crate::shared_code::of(&store);
         let (vault, network, sandbox, catalogue, installed) = blocking(move || {
             let vault = {
                 let passphrase = maxhost_pki::Passphrase::new(passphrase.expose()).map_err(Problem::from)?;
@@ -107,7 +108,7 @@ impl Host {
                 ..SandboxOptions::new(&setup.code_cache)
             })
             .map_err(Problem::from)?;
-            let catalogue = Catalogue::new(sandbox.clone(), setup.cordapps.clone(), kept);
+            let catalogue = Catalogue::new(sandbox.clone(), setup.cordapps.clone(), kept, shared);
             catalogue.rescan();
             let engine = ContractEngine::new(Some(&setup.code_cache.join("contracts"))).map_err(Problem::from)?;
             let installed = Arc::new(InstalledContracts::new(engine, setup.cordapps.clone()));

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maxhost_cordapps::Catalogue;
+use maxhost_cordapps::{Catalogue, KEEP_UNNAMED};
 use maxhost_journal::StartRecord;
 use maxhost_model::{Code, FlowRow, Problem};
 use maxhost_store::Store;
@@ -75,8 +75,30 @@ async fn clean(store: &Store, catalogue: &Arc<Components>) -> Result<usize, Prob
     let unnamed = unnamed.await?;
     // Most of the time there is nothing to remove, and no row need be read.
     let named = if unnamed.is_empty() { HashSet::new() } else { named_by_live_flows(store).await? };
-    let catalogue = catalogue.clone();
-    blocking(move || catalogue.remove_unnamed(&unnamed, &named)).await
+    let files = catalogue.clone();
+    let removed = blocking(move || files.remove_unnamed(&unnamed, &named)).await?;
+    clean_shared(store, catalogue).await?;
+    Ok(removed)
+}
+
+/// Says which components of the database this host uses, and removes those that no host has used for long and no live flow
+/// names. A host that starts a flow has its component in use, so none goes before the flow is there to name it.
+async fn clean_shared(store: &Store, catalogue: &Arc<Components>) -> Result<(), Problem> {
+    let Some(components) = store.components() else { return Ok(()) };
+    let used: Vec<[u8; 32]> = catalogue.in_use().into_iter().collect();
+    components.use_components(&used).await.map_err(Problem::from)?;
+    let newest = u32::try_from(KEEP_UNNAMED).unwrap_or(u32::MAX);
+    let unused = components.unused_components(newest).await.map_err(Problem::from)?;
+    if unused.is_empty() {
+        return Ok(());
+    }
+    let named = named_by_live_flows(store).await?;
+    let unnamed: Vec<[u8; 32]> = unused.into_iter().filter(|hash| !named.contains(hash)).collect();
+    match components.remove_components(&unnamed).await.map_err(Problem::from)? {
+        0 => {}
+        removed => tracing::info!(removed, "removed components from the database that no live flow names"),
+    }
+    Ok(())
 }
 
 /// The components that live flows were started with. An unreadable start record names none that could be used.

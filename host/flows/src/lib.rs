@@ -52,6 +52,7 @@ mod relay;
 mod router;
 mod rules;
 mod running_flow;
+mod shared_code;
 mod signals;
 #[cfg(test)]
 mod simulation;

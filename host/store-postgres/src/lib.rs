@@ -10,6 +10,7 @@
 mod batch;
 mod beside;
 mod committer;
+mod components;
 mod error;
 mod examine;
 mod known;

@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
-use maxhost_store::{Backlog, ClaimRequest, Claimed, CommitQueue, Committer, RunId, Store, StoreError};
+use maxhost_store::{
+    Backlog, ClaimRequest, Claimed, CommitQueue, Committer, RunId, SharedComponents, Store, StoreError,
+};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use tokio::sync::oneshot;
@@ -184,6 +186,10 @@ impl Committer for PostgresStore {
 
     fn lineage(&self) -> Lineage {
         self.lineage
+    }
+
+    fn components(&self) -> Option<&dyn SharedComponents> {
+        Some(self)
     }
 
     fn next_flow_row(&self) -> FlowRow {

@@ -141,11 +141,16 @@ async fn a_database_that_was_put_back_gives_out_new_numbers() {
     let database = Database::new().await;
     let store = PostgresStore::open(database.options()).await.unwrap();
     let (flow, initiation) = (store.next_flow_row(), store.next_initiation());
+    let before = store.lineage();
+    assert!(before.database > 0 && before.incarnation == 0 && before.timeline == 1, "{before:?}");
     store.close().await;
     // As a copy from before the first block was taken.
     database.sql("UPDATE maxhost.number SET next = 1 WHERE kind <> 'run'");
     assert_eq!(begin_incarnation(&database.options()).await.unwrap(), 1);
     let store = PostgresStore::open(database.options()).await.unwrap();
+    let after = store.lineage();
+    assert_eq!((after.database, after.incarnation), (before.database, 1));
+    assert_eq!((after.behind(&before), before.behind(&after)), (None, Some("incarnation")));
     let identity = store.register_identities(&["Alice"]).await.unwrap()[0];
     let alice = claim(&store, identity, 1).await;
     let next = store.next_flow_row();
@@ -153,4 +158,37 @@ async fn a_database_that_was_put_back_gives_out_new_numbers() {
     store.commit(alice, vec![start(next)]).await.unwrap();
     assert_eq!(store.flow(next).await.unwrap().unwrap().id.row(), next);
     store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_hosts_share_stays_while_somebody_uses_it() {
+    let database = Database::new().await;
+    let hosts = [
+        PostgresStore::open(database.options()).await.unwrap(),
+        PostgresStore::open(database.options()).await.unwrap(),
+    ];
+    let [one, two] = [0, 1].map(|host: usize| hosts[host].components().unwrap());
+    assert_eq!(hosts[0].lineage(), hosts[1].lineage());
+    let hash = |number: u8| [number; 32];
+    assert_eq!(two.component(&hash(1)).await.unwrap(), None);
+    // What two offer at once is there once.
+    let (first, code, again) = (hash(1), "code 1".into(), "code 1".into());
+    tokio::try_join!(one.put_component(&first, code), two.put_component(&first, again)).unwrap();
+    for number in 2..=5 {
+        one.put_component(&hash(number), format!("code {number}").into()).await.unwrap();
+    }
+    assert_eq!(two.component(&hash(1)).await.unwrap().as_deref(), Some(&b"code 1"[..]));
+    assert_eq!(two.unused_components(0).await.unwrap(), Vec::<[u8; 32]>::new(), "all are of today");
+
+    database
+        .sql("UPDATE maxhost.component SET used_at = now() - interval '25 hours' - get_byte(hash, 0) * interval '1 s'");
+    assert_eq!(one.unused_components(2).await.unwrap(), [hash(3), hash(4), hash(5)]);
+    // Used again between the look and the removal.
+    assert_eq!(two.use_components(&[hash(4), hash(9)]).await.unwrap(), [hash(4)].into());
+    assert_eq!(one.remove_components(&[hash(3), hash(4), hash(5)]).await.unwrap(), 2);
+    let left = two.use_components(&(0..=9).map(hash).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(left, [hash(1), hash(2), hash(4)].into());
+    for host in hosts {
+        host.close().await;
+    }
 }

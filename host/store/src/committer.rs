@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use crate::claim::ClaimRequest;
+use crate::components::SharedComponents;
 use crate::error::StoreError;
 use crate::unit::{CommitUnit, Receipt};
 
@@ -166,6 +167,11 @@ pub trait Committer: Send + Sync + 'static {
 
     /// Which database it is, as it was when it was opened.
     fn lineage(&self) -> Lineage;
+
+    /// The components that hosts share by this database; `None` for one that no two hosts use.
+    fn components(&self) -> Option<&dyn SharedComponents> {
+        None
+    }
 
     /// A row for a new flow: above all rows that any committed flow of this database ever had. A row beyond
     /// [`FlowRow::MAX`], or below 1, says that there is none for now; a unit that uses it is refused.

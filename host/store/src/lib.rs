@@ -13,6 +13,7 @@
 mod backlog;
 mod claim;
 mod committer;
+mod components;
 mod conflict;
 #[cfg(feature = "contract-tests")]
 pub mod contract;
@@ -31,6 +32,7 @@ mod unit;
 pub use backlog::{Backlog, NOTED_EVERY, Queued, Quota, Quotas, Waiting};
 pub use claim::{Author, ClaimRequest, NOBODY, Recipient, UNCLAIMED};
 pub use committer::{Claimed, CommitQueue, Committer, Job, Outcome, Reply};
+pub use components::{ComponentHash, SharedComponents};
 pub use conflict::Conflict;
 pub use error::StoreError;
 pub use id_allocator::IdAllocator;

@@ -89,6 +89,23 @@ impl<'a> Cluster<'a> {
         file
     }
 
+    /// Gives a host a folder of installed CorDapps of its own, in which `file` is of another build.
+    pub fn install_another_build(&self, host: &str, file: &str) {
+        let configuration = self.configure(host);
+        let folder = self.folder(host).join("cordapps");
+        fs::create_dir_all(&folder).unwrap();
+        for installed in fs::read_dir(self.network.path("cordapps")).unwrap().flatten() {
+            fs::copy(installed.path(), folder.join(installed.file_name())).unwrap();
+        }
+        // A section that nothing reads: its kind, its length, the length of its name, and the name.
+        let mut component = fs::read(folder.join(file)).unwrap();
+        component.extend_from_slice(b"\x00\x06\x05other");
+        fs::write(folder.join(file), component).unwrap();
+        let text = fs::read_to_string(&configuration).unwrap();
+        let shared = self.network.path("cordapps").display().to_string();
+        fs::write(&configuration, text.replace(&shared, &folder.display().to_string())).unwrap();
+    }
+
     pub fn command(&self, host: &str, words: &[&str]) -> std::process::Command {
         let file = self.folder(host).join("maxhost.toml");
         let mut command = cli::command(words);
@@ -112,6 +129,11 @@ impl<'a> Cluster<'a> {
     /// Starts a host and waits until it is ready.
     pub fn run(&self, host: &str) -> Host {
         self.configure(host);
+        self.run_as_configured(host)
+    }
+
+    /// The same, with the configuration that it has.
+    pub fn run_as_configured(&self, host: &str) -> Host {
         Host::up(self.command(host, &["run"]), &self.folder(host))
     }
 

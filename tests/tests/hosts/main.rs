@@ -149,7 +149,25 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
         if status["identities"]["owned"] == 0 && status["demand"] == 0 { Ok(()) } else { Err(status.to_string()) }
     })
     .await;
-    drop((a, b));
+    drop(b);
+
+    // A flow goes on, at a host that has never had the code with which it was started.
+    let beat = start(&[&a], ALICE, "beat", json!({"beats": 50, "interval_ms": 100})).await;
+    let hash = |host: &Host, identity| {
+        let shown = cluster.ask(host.ready()["host"].as_str().unwrap(), &["identity", "show", identity]).remove(0);
+        let cordapps = shown["cordapps"].as_array().unwrap();
+        let heartbeat = cordapps.iter().find(|cordapp| cordapp["name"] == "heartbeat").unwrap();
+        heartbeat["hash"].as_str().unwrap().to_owned()
+    };
+    cluster.install_another_build("max-d", "heartbeat.wasm");
+    let d = cluster.run_as_configured("max-d");
+    let (old, new) = (hash(&a, ALICE), hash(&d, ALICE));
+    assert_ne!(old, new);
+    a.kill_9();
+    cluster.until_owned("max-d", "Alice", |owner| owner == Some("max-d")).await;
+    assert_eq!(result(&d, &beat).await, json!({"beats": 50}));
+    assert!(cluster.folder("max-d").join(format!("data/components/{old}.wasm")).is_file());
+    drop(d);
 
     // Hosts of another network do not join it, whatever their database.
     let other = Cluster::new(&servers, 0, "other", "/maxhost/shared");

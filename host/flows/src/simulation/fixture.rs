@@ -51,7 +51,7 @@ fn make() -> Fixture {
     assert!(samples.join("ping-pong.wasm").is_file(), "{} is empty: run `make guests` first", samples.display());
     let sandbox = Sandbox::new(SandboxOptions::new(folder.path().join("code"))).unwrap();
     let tick = sandbox.tick();
-    let catalogue = Catalogue::new(sandbox, samples, folder.path().join("components"));
+    let catalogue = Catalogue::new(sandbox, samples, folder.path().join("components"), None);
     catalogue.rescan();
     std::fs::create_dir_all(folder.path().join("data")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
