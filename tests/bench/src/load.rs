@@ -14,6 +14,26 @@ use crate::setting::{Clients, Outcome, Setting, party, runtime};
 /// Pairs of identities that the load is spread over.
 const PAIRS: u32 = 10;
 
+/// What is asked of the host over and over.
+pub struct Work {
+    pub flow: &'static str,
+    /// How many are under way at any time.
+    pub concurrency: usize,
+    /// For each of them, whose flow it is, and its arguments.
+    pub request: Arc<dyn Fn(usize) -> (String, String) + Send + Sync>,
+}
+
+impl Work {
+    /// Ping-pong within pairs of identities.
+    fn ping_pong(rounds: u32, concurrency: usize) -> Work {
+        let request = move |number: usize| {
+            let pair = number as u32 % PAIRS;
+            (party(2 * pair + 1), format!(r#"{{"peer":"{}","count":{rounds}}}"#, party(2 * pair + 2)))
+        };
+        Work { flow: "ping-pong/ping", concurrency, request: Arc::new(request) }
+    }
+}
+
 /// What one round showed.
 pub struct Round {
     pub flows: f64,
@@ -43,7 +63,7 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
         });
         let mut results = Vec::new();
         for _ in 0..setting.rounds() {
-            results.push(runtime.block_on(round(setting, &host, &clients, rounds, concurrency))?);
+            results.push(runtime.block_on(round(setting, &host, &clients, &Work::ping_pong(rounds, concurrency)))?);
         }
         tell(report, &results, rounds, concurrency == 256 && rounds == 10);
     }
@@ -78,7 +98,7 @@ pub fn measure_on_server(setting: &Setting, report: &mut Report) -> Outcome {
         for _ in 0..setting.rounds() {
             let before = cpu_of_server(&server);
             let began = Instant::now();
-            let round = runtime.block_on(round(setting, &host, &clients, 10, concurrency))?;
+            let round = runtime.block_on(round(setting, &host, &clients, &Work::ping_pong(10, concurrency)))?;
             // The second in which the load begins counts for the server too: its share of the time is taken off.
             let share = round.seconds / began.elapsed().as_secs_f64();
             servers.push((cpu_of_server(&server) - before).as_secs_f64() * 1e6 * share / (round.flows * 24.0));
@@ -125,26 +145,19 @@ fn tell(report: &mut Report, results: &[Round], rounds: u32, judged: bool) {
     report.add("cores used by the load generator", of(&|r| r.client_cpu.as_secs_f64() / r.seconds), "", Goal::None);
 }
 
-async fn round(
-    setting: &Setting,
-    host: &HostProcess,
-    clients: &Clients,
-    rounds: u32,
-    concurrency: usize,
-) -> Outcome<Round> {
+/// Keeps the host at work for as long as a measurement takes.
+pub async fn round(setting: &Setting, host: &HostProcess, clients: &Clients, work: &Work) -> Outcome<Round> {
     let stop = Arc::new(AtomicBool::new(false));
     let counting = Arc::new(AtomicBool::new(false));
     let mut workers = tokio::task::JoinSet::new();
-    for number in 0..concurrency {
+    for number in 0..work.concurrency {
         let (clients, stop, counting) = (clients.clone(), stop.clone(), counting.clone());
-        let pair = number as u32 % PAIRS;
+        let ((identity, arguments), flow) = ((work.request)(number), work.flow);
         workers.spawn(async move {
-            let (from, to) = (party(2 * pair + 1), party(2 * pair + 2));
             let mut latencies = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                let arguments = format!(r#"{{"peer":"{to}","count":{rounds}}}"#);
-                let run = clients.run(number, &from, "ping-pong/ping", arguments).await;
+                let run = clients.run(number, &identity, flow, arguments.clone()).await;
                 let known = run.map_err(|error| error.to_string())?;
                 if counting.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
                     latencies.push((known - began).as_micros() as u64);

@@ -1,7 +1,8 @@
 //! `make bench`: measures what a host costs, against its goals. `docs/benchmarks.md` says what each figure means.
 //!
 //! ```text
-//! bench [--quick] [--only GROUP]...     groups: parts contracts engine alone fair load postgres fleet memory spread
+//! bench [--quick] [--only GROUP]...     groups: parts contracts engine alone fair load postgres ledger
+//!                                        fleet memory spread
 //! ```
 //!
 //! Every commit is synced to disk. Files are made under `target/`, on the file system that the project is on.
@@ -13,6 +14,7 @@ mod fair;
 mod figures;
 mod fleet;
 mod installation;
+mod ledger;
 mod load;
 mod memory;
 mod parts;
@@ -29,8 +31,8 @@ use setting::{Outcome, Setting};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const GROUPS: [&str; 10] =
-    ["parts", "contracts", "engine", "alone", "fair", "load", "postgres", "fleet", "memory", "spread"];
+const GROUPS: [&str; 11] =
+    ["parts", "contracts", "engine", "alone", "fair", "load", "postgres", "ledger", "fleet", "memory", "spread"];
 
 fn main() -> ExitCode {
     let mut quick = false;
@@ -67,7 +69,7 @@ fn usage() -> ExitCode {
 fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::Error>> {
     let mut report = Report::default();
     type Measurement = fn(&Setting, &mut Report) -> Outcome;
-    let measurements: [Measurement; 10] = [
+    let measurements: [Measurement; 11] = [
         parts::measure,
         contracts::measure,
         engine::measure,
@@ -75,6 +77,7 @@ fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::
         fair::measure,
         load::measure,
         load::measure_on_server,
+        ledger::measure,
         fleet::measure,
         memory::measure,
         spread::measure,
