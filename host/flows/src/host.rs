@@ -171,9 +171,9 @@ impl Host {
         Ok(host)
     }
 
-    /// What operators care about, from now on.
+    /// What operators care about from now on, and, for who asks first, what has happened to flows before.
     #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<OperatorEvent> {
+    pub fn events(&self) -> (Vec<OperatorEvent>, broadcast::Receiver<OperatorEvent>) {
         self.parts.events.subscribe()
     }
 

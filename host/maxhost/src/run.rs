@@ -131,10 +131,10 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     if let Some(metrics) = metrics {
         metrics.serve(Arc::clone(&host), stop.clone());
     }
-    // From here on: that thousands of identities came in at the start is no news, and `ready` is the first event.
-    let news = host.events();
+    // `ready` is the first event: what happened before is told after it.
+    let (before, news) = host.events();
     announce(&config, &host, bound.as_ref().map(Bound::local_addr), metrics_at, started, events).await?;
-    report_events(news, events.clone());
+    report_events(before, news, events.clone());
     memory::give_back(stop.clone());
 
     let guard = tokio::spawn(guard_folder(lock, config.data().to_owned(), stop.clone()));
@@ -347,19 +347,21 @@ async fn announce(
     Ok(())
 }
 
-/// Tells what happens in the engine.
-fn report_events(mut source: Receiver<OperatorEvent>, events: Events) {
+/// Tells what has happened in the engine, and what happens.
+fn report_events(before: Vec<OperatorEvent>, mut source: Receiver<OperatorEvent>, events: Events) {
+    let tell = move |events: &Events, event: &OperatorEvent| {
+        if logging::log(event) {
+            match serde_json::to_value(event) {
+                Ok(event) => events.emit(&event),
+                Err(error) => tracing::warn!(%error, "an event cannot be told"),
+            }
+        }
+    };
     tokio::spawn(async move {
+        before.iter().for_each(|event| tell(&events, event));
         loop {
             match source.recv().await {
-                Ok(event) => {
-                    if logging::log(&event) {
-                        match serde_json::to_value(&event) {
-                            Ok(event) => events.emit(&event),
-                            Err(error) => tracing::warn!(%error, "an event cannot be told"),
-                        }
-                    }
-                }
+                Ok(event) => tell(&events, &event),
                 Err(RecvError::Lagged(missed)) => {
                     tracing::debug!(missed, "events came faster than they were told");
                     events.lost(missed);
