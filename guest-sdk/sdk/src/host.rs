@@ -64,6 +64,7 @@ calls! {
     pub(crate) fn receive_states(session: u32) -> Result<Vec<ledger::VaultState>, Failure> = receive_states;
     pub(crate) fn select(wanted: ledger::AmountWanted<'_>) -> Result<Vec<ledger::VaultState>, Failure> = select;
     pub(crate) fn lock(references: &[&str]) -> Result<Vec<ledger::VaultState>, Failure> = lock;
+    pub(crate) fn lock_together(reference: &str) -> Result<Vec<ledger::VaultState>, Failure> = lock_together;
     pub(crate) fn query(query: ledger::VaultQuery<'_>) -> Result<ledger::StatePage, Failure> = query;
 }
 

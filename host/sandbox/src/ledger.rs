@@ -61,6 +61,11 @@ pub enum LedgerCall {
         /// References of the states, `ID:INDEX`.
         references: Vec<String>,
     },
+    /// Locks a state with those that encumber each other in one circle with it.
+    LockTogether {
+        /// The state's reference, `ID:INDEX`.
+        reference: String,
+    },
     /// Finds states.
     Query(VaultQuery),
 }

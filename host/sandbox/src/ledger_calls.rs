@@ -149,6 +149,11 @@ impl ledger::Host for RunState {
         answered!(answer, LedgerAnswer::States(states) => states.into_iter().map(Into::into).collect::<Vec<_>>())
     }
 
+    async fn lock_together(&mut self, reference: String) -> Reply<Vec<ledger::VaultState>> {
+        let answer = self.ledger("lock-together", LedgerCall::LockTogether { reference }).await?;
+        answered!(answer, LedgerAnswer::States(states) => states.into_iter().map(Into::into).collect::<Vec<_>>())
+    }
+
     async fn query(&mut self, query: ledger::VaultQuery) -> Reply<ledger::StatePage> {
         let query = VaultQuery {
             types: query.state_types,

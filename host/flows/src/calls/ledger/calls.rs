@@ -51,6 +51,7 @@ impl FlowCalls {
             LedgerCall::ReceiveStates { session } => self.receive_states(session).await.map(LedgerAnswer::States),
             LedgerCall::Select(wanted) => self.select(wanted).await.map(LedgerAnswer::States),
             LedgerCall::Lock { references } => self.lock(references).await.map(LedgerAnswer::States),
+            LedgerCall::LockTogether { reference } => self.lock_together(reference).await.map(LedgerAnswer::States),
             LedgerCall::Query(query) => {
                 self.query(query).await.map(|(states, cursor)| LedgerAnswer::Page(states, cursor))
             }
