@@ -1,5 +1,5 @@
-//! Sample CorDapps that show one feature of the ledger each: states that are only looked at, and states that can only be spent
-//! together.
+//! Sample CorDapps that show one feature of the ledger each: states that are only looked at, states that can only be spent
+//! together, and signatures of those who see a part of a transaction only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -180,4 +180,71 @@ async fn terms_of_an_escrow_that_cannot_be_are_refused() {
     assert_eq!(none.failure().exception.as_deref(), Some("escrow/not-found"));
     assert_eq!(encumbrances(&network, "Alice", "cash/Cash"), [(json!(10), Value::Null)]);
     host.stop();
+}
+
+/// Interest is paid by a value that Carol signs for. She sees the value, and nothing of the payment.
+async fn value_of_an_oracle(mode: &str) {
+    let network = Network::new().setting(mode);
+    let host = network.run();
+    issue(&host, 1_000).await;
+    let kind = |end: &End| end.failure().exception;
+    let asked = json!({"oracle": "Carol", "name": "rate", "date": "2030-01-01"});
+    let query_rate = async || host.run(ALICE, "oracle/query", asked.clone()).await;
+    assert_eq!(kind(&query_rate().await).as_deref(), Some("oracle/unknown"), "{mode}");
+    let rate = json!({"name": "rate", "date": "2030-01-01", "value": 52_500});
+    let published = host.run(CAROL, "oracle/publish", rate.clone()).await.result();
+    let again = host.run(CAROL, "oracle/publish", rate).await;
+    assert_eq!(kind(&again).as_deref(), Some("oracle/published-already"), "{mode}");
+    assert_eq!(query_rate().await.result(), json!({"value": 52_500}), "{mode}");
+    let pay = async |more: Value| -> End {
+        let mut terms = json!({"oracle": "Carol", "to": "Bob", "name": "rate", "date": "2030-01-01",
+            "notional": 2_000, "currency": "GBP"});
+        terms.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        host.run(ALICE, "oracle/pay", terms).await
+    };
+    for (more, refused) in [
+        (json!({"value": 60_000}), "oracle/wrong-value"),
+        (json!({"value": 52_500, "date": "2030-01-02"}), "oracle/unknown"),
+        (json!({"show": "nothing"}), "oracle/not-concerned"),
+        (json!({"show": "all"}), "oracle/shown-too-much"),
+        (json!({"to": "Alice"}), "oracle/to-oneself"),
+        (json!({"notional": 1}), "oracle/nothing-due"),
+    ] {
+        let end = pay(more.clone()).await;
+        assert_eq!(kind(&end).as_deref(), Some(refused), "{more}, {mode}");
+    }
+    let paid = pay(json!({})).await.result();
+    let tx = paid["tx"].as_str().unwrap();
+    until_has(&network, "Bob", 105).await;
+    host.until_quiet().await;
+    assert_eq!((money(&network, "Alice"), money(&network, "Carol")), (895, 0), "{mode}");
+    assert!(network.cli(&["vault", "locks", "--identity", "Alice"]).ok().objects().is_empty(), "{mode}");
+    let payments = query(&network, "Bob", &["--type", "oracle/Payment"]);
+    assert_eq!((payments.len(), &payments[0]["state"]["value"]), (1, &json!(52_500)), "{mode}");
+    let shown = network.cli(&["ledger", "show", tx, "--identity", "Bob"]).ok().object();
+    let signed = shown["signatures"].as_array().unwrap().iter().any(|one| one["by"] == json!(CAROL));
+    assert!(signed, "{shown}, {mode}");
+    // Carol has what she has published. The payment, the money and what it comes from she has not.
+    let all = query(&network, "Carol", &["--status", "all"]);
+    assert_eq!(all.iter().map(|state| &state["type"]).collect::<Vec<_>>(), ["oracle/Fact"], "{mode}");
+    let known = network.cli(&["ledger", "list", "--identity", "Carol"]).ok().objects();
+    assert_eq!(known.iter().map(|one| &one["id"]).collect::<Vec<_>>(), [&published["tx"]], "{mode}");
+    network.cli(&["ledger", "show", tx, "--identity", "Carol"]).fails(3, "transaction-not-found");
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oracle_signs_for_its_value_and_sees_nothing_else() {
+    value_of_an_oracle("flows.evict=never").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oracle_signs_for_its_value_and_sees_nothing_else_when_flows_are_put_away() {
+    value_of_an_oracle("flows.evict=every-wait").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oracle_signs_for_its_value_and_sees_nothing_else_when_flows_are_put_away_at_random() {
+    value_of_an_oracle("flows.evict=random:7").await;
 }

@@ -58,6 +58,9 @@ calls! {
     pub(crate) fn collect_signatures(transaction: &[u8], sessions: &[u32]) -> Result<ledger::Transaction, Failure> = collect_signatures;
     pub(crate) fn receive_to_sign(session: u32) -> Result<ledger::Transaction, Failure> = receive_to_sign;
     pub(crate) fn return_signature(session: u32, transaction: &[u8]) -> Result<(), Failure> = return_signature;
+    pub(crate) fn collect_on_tear_off(transaction: &[u8], session: u32, shown: ledger::ShownParts<'_>) -> Result<ledger::Transaction, Failure> = collect_on_tear_off;
+    pub(crate) fn receive_tear_off(session: u32) -> Result<ledger::Transaction, Failure> = receive_tear_off;
+    pub(crate) fn sign_tear_off(session: u32, tear_off: &[u8]) -> Result<(), Failure> = sign_tear_off;
     pub(crate) fn finalise(transaction: &[u8], sessions: &[u32]) -> Result<ledger::Transaction, Failure> = finalise;
     pub(crate) fn receive_finality(session: u32, expected: Option<&str>) -> Result<ledger::Transaction, Failure> = receive_finality;
     pub(crate) fn send_states(session: u32, references: &[&str]) -> Result<(), Failure> = send_states;

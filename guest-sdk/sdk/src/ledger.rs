@@ -19,6 +19,8 @@
 //! # Ok(()) }
 //! ```
 
+mod tear_off;
+
 use maxhost_cbor::deterministic::{self, Rules};
 use maxhost_cbor::{Limits, from_slice_within};
 use serde::Serialize;
@@ -30,6 +32,8 @@ use crate::party::Party;
 use crate::session::Session;
 use crate::time::Timestamp;
 use crate::{cbor, host};
+
+pub use tear_off::{Show, Shown, TearOff};
 
 /// The rules of data on a ledger (`docs/behaviour.md` 10.1 of maxhost): deterministic, no floats.
 const RULES: Rules = Rules { floats: false, limits: Limits { depth: 64, size: 64 << 20 } };

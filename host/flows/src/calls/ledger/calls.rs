@@ -28,6 +28,16 @@ impl FlowCalls {
             LedgerCall::ReturnSignature { session, transaction } => {
                 self.return_signature(session, &transaction).await.map(|()| LedgerAnswer::Done)
             }
+            LedgerCall::CollectOnTearOff { transaction, session, shown } => {
+                let signed = self.collect_on_tear_off(session, &transaction, &shown).await?;
+                self.transaction(signed).await
+            }
+            LedgerCall::ReceiveTearOff { session } => {
+                self.receive_tear_off(session).await.map(LedgerAnswer::Transaction)
+            }
+            LedgerCall::SignTearOff { session, tear_off } => {
+                self.sign_tear_off(session, tear_off).await.map(|()| LedgerAnswer::Done)
+            }
             LedgerCall::Finalise { transaction, sessions } => {
                 let signed = self.finalise(&transaction, &sessions).await?;
                 self.transaction(signed).await
