@@ -527,3 +527,18 @@ impl Session {
         Ok(Transaction(host::receive_finality(self.0, Some(id))?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_together_is_encumbered_in_a_circle() -> Result<()> {
+        let output = |draft: Draft| draft.output("cash", "Cash", &1);
+        let draft = output(Draft::default())?.together(|draft| output(output(output(draft)?)?))?;
+        let draft = output(draft)?.together(Ok)?;
+        let encumbrances: Vec<Option<u32>> = draft.outputs.iter().map(|output| output.encumbrance).collect();
+        assert_eq!(encumbrances, [None, Some(2), Some(3), Some(1), None]);
+        Ok(())
+    }
+}
