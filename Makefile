@@ -7,8 +7,8 @@ SHELL := /bin/bash
 
 ROOT := $(CURDIR)
 GUEST_TARGET := wasm32-wasip2
-SAMPLES := ping-pong quotes heartbeat hostile cash iou trade sanctions
-CONTRACTS := cash iou trade hostile sanctions
+SAMPLES := ping-pong quotes heartbeat hostile cash iou trade sanctions escrow oracle
+CONTRACTS := cash iou trade hostile sanctions escrow oracle
 
 # The host and the guests are compiled for different machines, each into a folder of its own.
 HOST_ENV := CARGO_TARGET_DIR=$(ROOT)/target

@@ -77,3 +77,25 @@ async fn a_bad_transaction_is_refused_however_flows_are_put_away() {
     assert_eq!(everything(&network, "Bob"), nothing());
     host.stop();
 }
+
+/// What it comes from is good, and is recorded; the payment is not, and no money comes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_that_is_spent_without_what_encumbers_it_is_refused() {
+    let network = Network::new();
+    let host = network.run();
+    let bad = json!({"peer": "Bob", "how": "encumbered-alone"});
+    let end = host.run(ALICE, "hostile/bad-transaction", bad).await;
+    assert_eq!(end.result(), json!({"refused": "encumbrance-input-missing"}));
+    host.until_quiet().await;
+    assert_eq!(everything(&network, "Alice"), nothing());
+    let [states, transactions, locks] = everything(&network, "Bob");
+    assert_eq!((states, transactions.len(), locks), (Vec::new(), 1, Vec::new()));
+    let shown = |transaction: &Value| {
+        let id = transaction["id"].as_str().unwrap();
+        network.cli(&["ledger", "show", id, "--identity", "Bob"]).ok().object()
+    };
+    let issue = shown(&transactions[0]);
+    assert_eq!((&issue["status"], issue["inputs"].as_array().unwrap().len()), (&json!("verified"), 0));
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}

@@ -2,7 +2,7 @@
 //! the platform's, as every CorDapp does.
 
 use cash_contract::{Cash, Command as CashCommand};
-use cash_wallet::{PartyName, command, find, notary, on_ledger, pay_from, spend};
+use cash_wallet::{PartyName, command, find, notary, on_ledger, outputs, pay_from, spend};
 use hostile_contract::{Command as WorkCommand, Work};
 use maxhost_contract::{AnyParty, CommandSet, Hash, PublicKey as KeyOnLedger, State};
 use maxhost_ledger::codec;
@@ -46,6 +46,8 @@ pub enum How {
     NotCanonical,
     /// It names a notary that is none.
     WrongNotary,
+    /// It spends one of two states that can only be spent together.
+    EncumberedAlone,
 }
 
 /// A bad transaction for somebody.
@@ -165,6 +167,7 @@ fn forged(how: How, peer: &Party) -> Result<Forged> {
         How::ForgedSignature => forger.in_our_name(&paid(&payee)?)?,
         How::NotCanonical => with_a_longer_head(paid(&payee)?.bytes()),
         How::TamperedOutput => return forger.tampered(&payee),
+        How::EncumberedAlone => return forger.loosened(&payee),
         How::WrongNetwork => forger.signed(&issued(&payee)?, |contents| {
             contents.header.network = SecureHash::of(b"another network");
             Ok(())
@@ -196,11 +199,15 @@ fn paid(to: &AnyParty) -> Result<Transaction> {
     pay_from(Draft::spending(&spent), &spent, to, LITTLE)?.sign()
 }
 
+/// A little money that this identity owes.
+fn little(owner: &AnyParty) -> Result<Cash> {
+    let issuer = on_ledger(&our_identity())?;
+    Ok(Cash { owner: owner.clone(), quantity: LITTLE, currency: "GBP".to_owned(), issuer })
+}
+
 /// Money on paper: good, and not recorded anywhere.
 fn issued(to: &AnyParty) -> Result<Transaction> {
-    let issuer = on_ledger(&our_identity())?;
-    let cash = Cash { owner: to.clone(), quantity: LITTLE, currency: "GBP".to_owned(), issuer };
-    let draft = Draft::new(&notary(None)?).output(Cash::CONTRACT, Cash::NAME, &cash)?;
+    let draft = Draft::new(&notary(None)?).output(Cash::CONTRACT, Cash::NAME, &little(to)?)?;
     command(draft, &CashCommand::Issue, [our_key()])?.sign()
 }
 
@@ -301,9 +308,30 @@ impl Forger {
         Ok(SignedTransaction::new(Core::Wire(Box::new(wire)), vec![signature])?.encode()?)
     }
 
+    /// The forger as states name it.
+    fn party(&self) -> AnyParty {
+        AnyParty::anonymous(KeyOnLedger::from_spki(self.0.public().spki()))
+    }
+
+    /// A little is issued to the forger twice, to be spent together; of one the forger pays.
+    fn loosened(&self, payee: &AnyParty) -> Result<Forged> {
+        let cash = little(&self.party())?;
+        let both = Draft::new(&notary(None)?).together(|draft| outputs(draft, &[cash.clone(), cash]))?;
+        let issue = command(both, &CashCommand::Issue, [our_key()])?.sign()?;
+        let (made, _) = wire(&issue)?;
+        let mut payment = made.contents().clone();
+        payment.inputs = vec![StateRef::new(made.id(), 0)];
+        payment.outputs.truncate(1);
+        payment.outputs.iter_mut().for_each(|output| output.encumbrance = None);
+        replace_output(&mut payment, &little(payee)?)?;
+        becomes_payment(&mut payment)?;
+        let ancestor = Some((Hash(*made.id().as_bytes()), issue.bytes().to_vec()));
+        Ok(Forged { bytes: self.sign(payment)?, ancestor })
+    }
+
     /// A little is issued to the forger, and signed; then the output is changed to much, of which the forger pays.
     fn tampered(&self, payee: &AnyParty) -> Result<Forged> {
-        let forger = AnyParty::anonymous(KeyOnLedger::from_spki(self.0.public().spki()));
+        let forger = self.party();
         let (issue, signatures) = wire(&issued(&forger)?)?;
         let much = |owner: &AnyParty| -> Result<Cash> {
             let issuer = on_ledger(&our_identity())?;

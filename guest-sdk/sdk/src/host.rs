@@ -58,12 +58,16 @@ calls! {
     pub(crate) fn collect_signatures(transaction: &[u8], sessions: &[u32]) -> Result<ledger::Transaction, Failure> = collect_signatures;
     pub(crate) fn receive_to_sign(session: u32) -> Result<ledger::Transaction, Failure> = receive_to_sign;
     pub(crate) fn return_signature(session: u32, transaction: &[u8]) -> Result<(), Failure> = return_signature;
+    pub(crate) fn collect_on_tear_off(transaction: &[u8], session: u32, shown: ledger::ShownParts<'_>) -> Result<ledger::Transaction, Failure> = collect_on_tear_off;
+    pub(crate) fn receive_tear_off(session: u32) -> Result<ledger::Transaction, Failure> = receive_tear_off;
+    pub(crate) fn sign_tear_off(session: u32, tear_off: &[u8]) -> Result<(), Failure> = sign_tear_off;
     pub(crate) fn finalise(transaction: &[u8], sessions: &[u32]) -> Result<ledger::Transaction, Failure> = finalise;
     pub(crate) fn receive_finality(session: u32, expected: Option<&str>) -> Result<ledger::Transaction, Failure> = receive_finality;
     pub(crate) fn send_states(session: u32, references: &[&str]) -> Result<(), Failure> = send_states;
     pub(crate) fn receive_states(session: u32) -> Result<Vec<ledger::VaultState>, Failure> = receive_states;
     pub(crate) fn select(wanted: ledger::AmountWanted<'_>) -> Result<Vec<ledger::VaultState>, Failure> = select;
     pub(crate) fn lock(references: &[&str]) -> Result<Vec<ledger::VaultState>, Failure> = lock;
+    pub(crate) fn lock_together(reference: &str) -> Result<Vec<ledger::VaultState>, Failure> = lock_together;
     pub(crate) fn query(query: ledger::VaultQuery<'_>) -> Result<ledger::StatePage, Failure> = query;
 }
 

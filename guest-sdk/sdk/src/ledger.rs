@@ -19,6 +19,8 @@
 //! # Ok(()) }
 //! ```
 
+mod tear_off;
+
 use maxhost_cbor::deterministic::{self, Rules};
 use maxhost_cbor::{Limits, from_slice_within};
 use serde::Serialize;
@@ -30,6 +32,8 @@ use crate::party::Party;
 use crate::session::Session;
 use crate::time::Timestamp;
 use crate::{cbor, host};
+
+pub use tear_off::{Show, Shown, TearOff};
 
 /// The rules of data on a ledger (`docs/behaviour.md` 10.1 of maxhost): deterministic, no floats.
 const RULES: Rules = Rules { floats: false, limits: Limits { depth: 64, size: 64 << 20 } };
@@ -152,6 +156,29 @@ pub fn lock<T: DeserializeOwned>(references: &[&str]) -> Result<Vec<StateAndRef<
     read_all(host::lock(references)?)
 }
 
+/// States that can only be spent together, each encumbered by the next: as [`Draft::together`] makes them.
+#[derive(Debug, Clone)]
+pub struct Together(Vec<wit::VaultState>);
+
+impl Together {
+    /// Those of this type: `cash/Cash`.
+    ///
+    /// # Errors
+    /// Data of another type.
+    pub fn of<T: DeserializeOwned>(&self, state_type: &str) -> Result<Vec<StateAndRef<T>>> {
+        read_all(self.0.iter().filter(|state| state.state_type == state_type).cloned().collect())
+    }
+}
+
+/// Locks a state with all that it can only be spent together with until the flow ends; a state that nothing encumbers is
+/// alone. [`Draft::spending_together`] consumes them.
+///
+/// # Errors
+/// A flow exception of type `vault/locked` if one of them is held by another flow, or is not this identity's to spend.
+pub fn lock_together<T>(state: &StateAndRef<T>) -> Result<Together> {
+    Ok(Together(host::lock_together(&state.reference)?))
+}
+
 /// A query of the vault.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
@@ -227,6 +254,7 @@ struct Output {
     contract: String,
     state_type: String,
     data: Vec<u8>,
+    encumbrance: Option<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -262,6 +290,14 @@ impl Draft {
         Draft::default().inputs(states)
     }
 
+    /// A draft that consumes states that can only be spent together, with their notary.
+    #[must_use]
+    pub fn spending_together(states: &Together) -> Draft {
+        let mut draft = Draft::default();
+        draft.inputs.extend(states.0.iter().map(|state| state.reference.clone()));
+        draft
+    }
+
     /// Consumes states.
     #[must_use]
     pub fn inputs<T>(mut self, states: &[StateAndRef<T>]) -> Draft {
@@ -287,8 +323,34 @@ impl Draft {
         state: &T,
     ) -> Result<Draft> {
         let (contract, state_type, data) = (contract.into(), state_type.into(), encode(state)?);
-        self.outputs.push(Output { contract, state_type, data });
+        self.outputs.push(Output { contract, state_type, data, encumbrance: None });
         Ok(self)
+    }
+
+    /// The output that was added last can only be spent together with this one, counted from 0. Such outputs form closed
+    /// circles, which [`Draft::together`] makes.
+    #[must_use]
+    pub fn encumbered_by(mut self, output: u32) -> Draft {
+        if let Some(last) = self.outputs.last_mut() {
+            last.encumbrance = Some(output);
+        }
+        self
+    }
+
+    /// The outputs that are added in here, two or more, can only be spent together: each is encumbered by the next, and the
+    /// last by the first. `draft.together(|draft| draft.output(…)?.output(…))?`
+    ///
+    /// # Errors
+    /// Those of adding them.
+    pub fn together(self, add: impl FnOnce(Draft) -> Result<Draft>) -> Result<Draft> {
+        let first = self.outputs.len();
+        let mut draft = add(self)?;
+        let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+        let end = draft.outputs.len();
+        for (index, output) in draft.outputs.iter_mut().enumerate().skip(first) {
+            output.encumbrance = Some(number(if index + 1 < end { index + 1 } else { first }));
+        }
+        Ok(draft)
     }
 
     /// Does something, to be signed by these keys. The value is deterministic CBOR, as the contract's commands encode it.
@@ -339,7 +401,7 @@ impl Draft {
                 state_type: &output.state_type,
                 data: &output.data,
                 notary: None,
-                encumbrance: None,
+                encumbrance: output.encumbrance,
             })
             .collect();
         let signers: Vec<Vec<&[u8]>> =
@@ -463,5 +525,20 @@ impl Session {
     /// As there; `IllegalArgument` if another one comes.
     pub fn receive_finality_of(&self, id: &str) -> Result<Transaction> {
         Ok(Transaction(host::receive_finality(self.0, Some(id))?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_together_is_encumbered_in_a_circle() -> Result<()> {
+        let output = |draft: Draft| draft.output("cash", "Cash", &1);
+        let draft = output(Draft::default())?.together(|draft| output(output(output(draft)?)?))?;
+        let draft = output(draft)?.together(Ok)?;
+        let encumbrances: Vec<Option<u32>> = draft.outputs.iter().map(|output| output.encumbrance).collect();
+        assert_eq!(encumbrances, [None, Some(2), Some(3), Some(1), None]);
+        Ok(())
     }
 }

@@ -28,6 +28,27 @@ pub enum LedgerCall {
         /// The transaction.
         transaction: Vec<u8>,
     },
+    /// Asks for a signature over a transaction of which a part is shown.
+    CollectOnTearOff {
+        /// The transaction.
+        transaction: Vec<u8>,
+        /// With whoever signs.
+        session: u32,
+        /// What is shown.
+        shown: ShownParts,
+    },
+    /// Gets a part of a transaction to sign the whole.
+    ReceiveTearOff {
+        /// From here.
+        session: u32,
+    },
+    /// Signs a transaction of which a part is known, and gives the signature.
+    SignTearOff {
+        /// To whom.
+        session: u32,
+        /// The part.
+        tear_off: Vec<u8>,
+    },
     /// Makes a transaction part of the ledger of everybody whom it concerns.
     Finalise {
         /// The transaction.
@@ -60,6 +81,11 @@ pub enum LedgerCall {
     Lock {
         /// References of the states, `ID:INDEX`.
         references: Vec<String>,
+    },
+    /// Locks a state with those that encumber each other in one circle with it.
+    LockTogether {
+        /// The state's reference, `ID:INDEX`.
+        reference: String,
     },
     /// Finds states.
     Query(VaultQuery),
@@ -125,6 +151,29 @@ pub struct DraftCommand {
     pub value: Vec<u8>,
     /// Who must sign: SubjectPublicKeyInfo, DER.
     pub signers: Vec<Vec<u8>>,
+}
+
+/// What is shown of a transaction besides its header.
+#[derive(Debug, Clone, Default)]
+pub struct ShownParts {
+    /// The commands that one of these keys must sign: SubjectPublicKeyInfo, DER.
+    pub commands_of: Vec<Vec<u8>>,
+    /// All commands.
+    pub commands: bool,
+    /// References of the states that it consumes.
+    pub inputs: bool,
+    /// References of the states that it looks at.
+    pub references: bool,
+    /// What it makes.
+    pub outputs: bool,
+    /// The ids of its attachments.
+    pub attachments: bool,
+    /// Its notary.
+    pub notary: bool,
+    /// When it may be notarised.
+    pub time_window: bool,
+    /// The hash of the network parameters.
+    pub parameters: bool,
 }
 
 /// An amount that is to be spent.

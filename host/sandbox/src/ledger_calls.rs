@@ -4,8 +4,8 @@ use crate::bindings::{ledger, types};
 use crate::calls::Reply;
 use crate::host::{CallError, CallResult};
 use crate::ledger::{
-    AmountWanted, DraftCommand, DraftOutput, GuestState, GuestTransaction, LedgerAnswer, LedgerCall, TransactionDraft,
-    VaultQuery,
+    AmountWanted, DraftCommand, DraftOutput, GuestState, GuestTransaction, LedgerAnswer, LedgerCall, ShownParts,
+    TransactionDraft, VaultQuery,
 };
 use crate::state::{EndOfRun, RunState};
 
@@ -111,6 +111,38 @@ impl ledger::Host for RunState {
         answered!(answer, LedgerAnswer::Done => ())
     }
 
+    async fn collect_on_tear_off(
+        &mut self,
+        transaction: Vec<u8>,
+        session: u32,
+        shown: ledger::ShownParts,
+    ) -> Reply<ledger::Transaction> {
+        let shown = ShownParts {
+            commands_of: shown.commands_of,
+            commands: shown.commands,
+            inputs: shown.inputs,
+            references: shown.references,
+            outputs: shown.outputs,
+            attachments: shown.attachments,
+            notary: shown.notary,
+            time_window: shown.time_window,
+            parameters: shown.parameters,
+        };
+        let call = LedgerCall::CollectOnTearOff { transaction, session, shown };
+        let answer = self.ledger("collect-on-tear-off", call).await?;
+        answered!(answer, LedgerAnswer::Transaction(transaction) => transaction.into())
+    }
+
+    async fn receive_tear_off(&mut self, session: u32) -> Reply<ledger::Transaction> {
+        let answer = self.ledger("receive-tear-off", LedgerCall::ReceiveTearOff { session }).await?;
+        answered!(answer, LedgerAnswer::Transaction(tear_off) => tear_off.into())
+    }
+
+    async fn sign_tear_off(&mut self, session: u32, tear_off: Vec<u8>) -> Reply<()> {
+        let answer = self.ledger("sign-tear-off", LedgerCall::SignTearOff { session, tear_off }).await?;
+        answered!(answer, LedgerAnswer::Done => ())
+    }
+
     async fn finalise(&mut self, transaction: Vec<u8>, sessions: Vec<u32>) -> Reply<ledger::Transaction> {
         let answer = self.ledger("finalise", LedgerCall::Finalise { transaction, sessions }).await?;
         answered!(answer, LedgerAnswer::Transaction(transaction) => transaction.into())
@@ -146,6 +178,11 @@ impl ledger::Host for RunState {
 
     async fn lock(&mut self, references: Vec<String>) -> Reply<Vec<ledger::VaultState>> {
         let answer = self.ledger("lock", LedgerCall::Lock { references }).await?;
+        answered!(answer, LedgerAnswer::States(states) => states.into_iter().map(Into::into).collect::<Vec<_>>())
+    }
+
+    async fn lock_together(&mut self, reference: String) -> Reply<Vec<ledger::VaultState>> {
+        let answer = self.ledger("lock-together", LedgerCall::LockTogether { reference }).await?;
         answered!(answer, LedgerAnswer::States(states) => states.into_iter().map(Into::into).collect::<Vec<_>>())
     }
 

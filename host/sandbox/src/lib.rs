@@ -46,8 +46,8 @@ pub use engine::SandboxOptions;
 pub use error::SandboxError;
 pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
 pub use ledger::{
-    AmountWanted, DraftCommand, DraftOutput, GuestState, GuestTransaction, LedgerAnswer, LedgerCall, TransactionDraft,
-    VaultQuery,
+    AmountWanted, DraftCommand, DraftOutput, GuestState, GuestTransaction, LedgerAnswer, LedgerCall, ShownParts,
+    TransactionDraft, VaultQuery,
 };
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};

@@ -96,6 +96,18 @@ impl CashContract {
     }
 }
 
+/// How much cash of a currency a party has more after a transaction, whoever owes it: for contracts that cash goes with.
+///
+/// # Errors
+/// `tx/state-malformed`.
+pub fn gained(tx: &Tx<'_>, party: &Party, currency: &str) -> Result<i128, Rejection> {
+    let sum = |cash: &[Cash]| -> i128 {
+        let own = cash.iter().filter(|cash| cash.owner.owning_key == party.owning_key && cash.currency == currency);
+        own.map(|cash| i128::from(cash.quantity)).sum()
+    };
+    Ok(sum(&tx.outputs::<Cash>()?) - sum(&tx.inputs::<Cash>()?))
+}
+
 /// Cash of one issuer and one currency is one and the same.
 fn kind(cash: &Cash) -> (PublicKey, String) {
     (cash.issuer.owning_key.clone(), cash.currency.clone())

@@ -137,13 +137,19 @@ pub fn command(draft: Draft, command: &Command, signers: impl IntoIterator<Item 
     Ok(draft.command(Cash::CONTRACT, command.name(), value, signers))
 }
 
-/// Adds to a draft that consumes this cash what a payment makes: for each issuer so much to the payee, and what is left to
-/// whoever paid.
-///
-/// # Errors
-/// As [`command`].
-pub fn pay_from(mut draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Result<Draft> {
-    let mut left = quantity;
+/// What a payment makes of the cash that it consumes.
+#[derive(Debug, Clone, Default)]
+pub struct Payment {
+    /// What the payee gets, by issuer.
+    pub paid: Vec<Cash>,
+    /// What is left to whoever pays.
+    pub change: Vec<Cash>,
+}
+
+/// What is made of this cash if so much of it is paid to somebody: for each issuer what is paid, and what is left.
+#[must_use]
+pub fn payment(spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Payment {
+    let (mut left, mut payment) = (quantity, Payment::default());
     let mut issuers: Vec<&LedgerParty> = Vec::new();
     for cash in spent.iter().map(|state| &state.state) {
         if !issuers.contains(&&cash.issuer) {
@@ -156,13 +162,41 @@ pub fn pay_from(mut draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty, qu
         let paid = have.min(left);
         left -= paid;
         let Some(one) = own.first() else { continue };
-        for (owner, quantity) in [(to, paid), (&one.owner, have - paid)] {
-            if quantity > 0 {
-                let cash = Cash { owner: owner.clone(), quantity, ..(*one).clone() };
-                draft = draft.output(Cash::CONTRACT, Cash::NAME, &cash)?;
-            }
+        if paid > 0 {
+            payment.paid.push(Cash { owner: to.clone(), quantity: paid, ..(*one).clone() });
+        }
+        if have > paid {
+            payment.change.push(Cash { quantity: have - paid, ..(*one).clone() });
         }
     }
-    let signers: Vec<Vec<u8>> = spent.iter().map(|state| state.state.owner.key().spki().to_vec()).collect();
-    command(draft, &Command::Move, signers)
+    payment
+}
+
+/// Adds amounts of cash to a draft as outputs.
+///
+/// # Errors
+/// They have no encoding, which is a defect.
+pub fn outputs(mut draft: Draft, cash: &[Cash]) -> Result<Draft> {
+    for one in cash {
+        draft = draft.output(Cash::CONTRACT, Cash::NAME, one)?;
+    }
+    Ok(draft)
+}
+
+/// Adds to a draft the command that moves this cash, signed by its owners.
+///
+/// # Errors
+/// As [`command`].
+pub fn moved(draft: Draft, spent: &[StateAndRef<Cash>]) -> Result<Draft> {
+    command(draft, &Command::Move, spent.iter().map(|state| state.state.owner.key().spki().to_vec()))
+}
+
+/// Adds to a draft that consumes this cash what a payment makes: for each issuer so much to the payee, and what is left to
+/// whoever paid.
+///
+/// # Errors
+/// As [`command`].
+pub fn pay_from(draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Result<Draft> {
+    let Payment { paid, change } = payment(spent, to, quantity);
+    moved(outputs(outputs(draft, &paid)?, &change)?, spent)
 }

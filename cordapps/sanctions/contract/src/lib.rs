@@ -1,7 +1,7 @@
 //! Payments that follow a list of sanctions: one party keeps the list, and everybody else only looks at it.
 #![no_std]
 
-use cash_contract::Cash;
+use cash_contract::gained;
 use maxhost_contract::prelude::*;
 
 /// The most names on one list.
@@ -107,15 +107,6 @@ impl SanctionsContract {
         ensure!(paid == i128::from(receipt.quantity) && paid > 0, Fault::CashMissing);
         tx.signed_by([&receipt.payer])
     }
-}
-
-/// How much cash of a currency a party has more after the transaction.
-fn gained(tx: &Tx<'_>, party: &Party, currency: &str) -> Result<i128, Rejection> {
-    let sum = |cash: &[Cash]| -> i128 {
-        let own = cash.iter().filter(|cash| cash.owner.owning_key == party.owning_key && cash.currency == currency);
-        own.map(|cash| i128::from(cash.quantity)).sum()
-    };
-    Ok(sum(&tx.outputs::<Cash>()?) - sum(&tx.inputs::<Cash>()?))
 }
 
 contracts! { contracts: [SanctionsContract], code_version: 1 }

@@ -56,6 +56,8 @@ pub struct StateView {
     pub relevant: bool,
     /// Who holds it.
     pub lock: Option<LockView>,
+    /// The reference of the state that it can only be spent together with.
+    pub encumbered_by: Option<String>,
 }
 
 /// Who holds a state.

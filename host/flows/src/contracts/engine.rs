@@ -138,7 +138,8 @@ fn output(
     let mut found = fields(&state.data, times)?;
     found.extend(description.attributes.iter().map(|(name, value)| (name.clone(), value.clone())));
     found.retain(|_, value| *value != Value::Null);
-    let amount = description.amount.as_ref().map(|amount| TokenAmount {
+    // What can only be spent together with another state is no money to pay with.
+    let amount = description.amount.as_ref().filter(|_| state.encumbrance.is_none()).map(|amount| TokenAmount {
         token: amount.token.clone(),
         issuer: amount.issuer.as_ref().map(|issuer| match &issuer.name {
             Some(name) => name.to_string(),

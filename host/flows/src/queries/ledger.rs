@@ -65,6 +65,7 @@ fn state_view(row: VaultRow) -> ApiResult<StateView> {
     let VaultRow { row, state, consumed_by } = row;
     let state: TransactionState = codec::decode("state", &state).map_err(|error| damaged("a state", &error))?;
     let reference = row.reference.to_string();
+    let encumbered_by = state.encumbrance.map(|by| StateRef::new(row.reference.tx, by).to_string());
     let lock =
         row.lock.map(|lock| LockView { reference: reference.clone(), holder: lock.holder, until_ms: ms(lock.until) });
     Ok(StateView {
@@ -80,6 +81,7 @@ fn state_view(row: VaultRow) -> ApiResult<StateView> {
         participants: names(row.participants),
         relevant: row.relevant,
         lock,
+        encumbered_by,
     })
 }
 

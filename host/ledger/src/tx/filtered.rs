@@ -391,6 +391,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_hidden_is_not_in_the_bytes() {
+        let wire = full();
+        let is_first = |shown: Shown<'_>| matches!(shown, Shown::Command(_, signers) if signers == [key(2)]);
+        let bytes = FilteredTransaction::new(&wire, is_first).unwrap().encode().unwrap();
+        let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+        let mut hidden = 0;
+        for group in wire.groups() {
+            let is_shown =
+                matches!(Group::from_index(group.index), Some(Group::Header | Group::Signers | Group::Commands) | None);
+            for component in group.components.iter().filter(|_| !is_shown) {
+                assert!(!has(component.bytes()), "group {}", group.index);
+                hidden += 1;
+            }
+        }
+        assert!(hidden > 8, "{hidden}");
+        let contents = wire.contents();
+        assert!(!contents.inputs.iter().any(|input| has(input.tx.as_bytes())));
+        // Whoever knows the salt could guess what is hidden. Before its bytes stands their length.
+        let salt = codec::encode("salt", wire.salt()).unwrap();
+        assert!(!has(&salt[2..]));
+    }
+
+    #[test]
     fn a_forged_tear_off_is_refused() {
         let sound = FilteredTransaction::new(&full(), |_| true).unwrap();
         let forged = |change: fn(&mut Raw)| {

@@ -107,6 +107,7 @@ fn state(state: &pb::VaultState) -> Value {
         "participants": state.participants,
         "relevant": state.relevant,
         "lock": state.lock.as_ref().map(|lock| json!({ "holder": lock.holder, "until": render::time(lock.until) })),
+        "encumbered_by": state.encumbered_by,
     })
 }
 

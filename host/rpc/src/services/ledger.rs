@@ -69,6 +69,7 @@ fn state(state: StateView, form: PayloadForm) -> pb::VaultState {
         participants: state.participants,
         relevant: state.relevant,
         lock: state.lock.map(lock),
+        encumbered_by: state.encumbered_by,
     }
 }
 

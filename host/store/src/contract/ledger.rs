@@ -289,6 +289,26 @@ pub async fn a_claim_is_repeatable_and_ends_with_its_flow<D: Databases>() {
     assert_eq!(world.claim_amount(claim(two, 2, 30)).await.unwrap().len(), 3);
 }
 
+pub async fn what_cannot_be_spent_by_itself_is_not_selected<D: Databases>() {
+    let world = World::<D>::new().await;
+    let flow = world.start(world.alice).await;
+    let mut held = cash(50, "GBP", 1);
+    held.content.amount = None;
+    world.record(recording(1, &[], vec![held, cash(10, "GBP", 1)])).await;
+    match world.claim_amount(claim(flow, 1, 11)).await {
+        Err(SelectionFailure::Insufficient { needed: 11, have: 10 }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.claim_amount(claim(flow, 2, 10)).await.unwrap(), [output(1, 1)]);
+    // It is in the vault all the same, and can be had by its name.
+    assert_eq!(world.unconsumed().await, [output(1, 0), output(1, 1)].into());
+    let reservation = Reservation { states: [output(1, 0)].into(), holding: holding(flow, 3), now: at(100) };
+    match world.ledger(world.alice, LedgerOp::Reserve(Box::new(reservation))).await {
+        Some(LedgerReceipt::Reserved(Ok(()))) => {}
+        other => panic!("not reserved: {other:?}"),
+    }
+}
+
 pub async fn states_are_reserved_together_or_not_at_all<D: Databases>() {
     let world = World::<D>::new().await;
     let (one, two) = (world.start(world.alice).await, world.start(world.alice).await);

@@ -195,7 +195,7 @@ pub struct StateContent {
     pub participants: BTreeSet<String>,
     /// The fields of its data, for queries.
     pub fields: BTreeMap<String, Value>,
-    /// Its amount, if it is fungible.
+    /// Its amount, if it is fungible and can be spent by itself: what has one can be selected.
     pub amount: Option<TokenAmount>,
     /// Its linear id, if it has one.
     pub linear_id: Option<String>,

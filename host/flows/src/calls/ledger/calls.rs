@@ -28,6 +28,16 @@ impl FlowCalls {
             LedgerCall::ReturnSignature { session, transaction } => {
                 self.return_signature(session, &transaction).await.map(|()| LedgerAnswer::Done)
             }
+            LedgerCall::CollectOnTearOff { transaction, session, shown } => {
+                let signed = self.collect_on_tear_off(session, &transaction, &shown).await?;
+                self.transaction(signed).await
+            }
+            LedgerCall::ReceiveTearOff { session } => {
+                self.receive_tear_off(session).await.map(LedgerAnswer::Transaction)
+            }
+            LedgerCall::SignTearOff { session, tear_off } => {
+                self.sign_tear_off(session, tear_off).await.map(|()| LedgerAnswer::Done)
+            }
             LedgerCall::Finalise { transaction, sessions } => {
                 let signed = self.finalise(&transaction, &sessions).await?;
                 self.transaction(signed).await
@@ -51,6 +61,7 @@ impl FlowCalls {
             LedgerCall::ReceiveStates { session } => self.receive_states(session).await.map(LedgerAnswer::States),
             LedgerCall::Select(wanted) => self.select(wanted).await.map(LedgerAnswer::States),
             LedgerCall::Lock { references } => self.lock(references).await.map(LedgerAnswer::States),
+            LedgerCall::LockTogether { reference } => self.lock_together(reference).await.map(LedgerAnswer::States),
             LedgerCall::Query(query) => {
                 self.query(query).await.map(|(states, cursor)| LedgerAnswer::Page(states, cursor))
             }

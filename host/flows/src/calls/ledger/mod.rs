@@ -24,6 +24,7 @@ mod settling;
 mod signing;
 mod states;
 mod steps;
+mod tear_off;
 mod transactions;
 mod vending;
 mod view;

@@ -19,6 +19,8 @@ pub(crate) enum FromVendor {
     Transaction(Encoded),
     /// What was asked for, as far as it fits a message, in the order asked for; the rest may be asked for again.
     Fetched(Vec<Encoded>),
+    /// A part of a transaction, for one who signs and is not to see the rest.
+    TearOff(Encoded),
 }
 
 /// States that one side gives to the other, by their references; the transactions that made them follow, each once, in the

@@ -5,7 +5,7 @@ use maxhost_ledger::tx::{StateRef, TransactionState};
 use maxhost_ledger::vault::locks::ClaimId;
 use maxhost_ledger::vault::query::{Criterion, Cursor, Query, SortKey, StatusFilter, parse};
 use maxhost_ledger::vault::recording::TransactionStatus;
-use maxhost_ledger::{Result as LedgerResult, codec};
+use maxhost_ledger::{Refused, Result as LedgerResult, Rule, codec};
 use maxhost_model::{FlowError, SecureHash};
 use maxhost_sandbox::{AmountWanted, CallResult, GuestState, VaultQuery};
 use maxhost_store::ledger::query::page;
@@ -141,6 +141,18 @@ impl FlowCalls {
         Ok(locked.into_iter().map(Noted::guest).collect())
     }
 
+    /// Locks a state with those that encumber each other in one circle with it.
+    pub(crate) async fn lock_together(&mut self, reference: String) -> CallResult<Vec<GuestState>> {
+        let first: StateRef = reference.parse().map_err(|refused| refusal::refused(&refused))?;
+        let environment = self.environment();
+        let circle: Vec<String> = self
+            .step(&format!("find what is spent together with {first}"), async move {
+                Ok(circle(&environment, first).await?.map(|circle| (circle, Vec::new())))
+            })
+            .await?;
+        self.lock(circle).await
+    }
+
     /// Gives states with what they come from.
     pub(crate) async fn send_states(&mut self, session: u32, references: Vec<String>) -> CallResult<()> {
         let states = parsed(&references)?;
@@ -216,6 +228,28 @@ impl FlowCalls {
             .await?;
         Ok((states.into_iter().map(Noted::guest).collect(), cursor))
     }
+}
+
+/// A state, the one that encumbers it, the one that encumbers that, and so on until the first comes again.
+async fn circle(environment: &LedgerEnvironment, first: StateRef) -> Result<Result<Vec<String>, FlowError>, Trouble> {
+    let signed = match environment.stored(&first.tx).await? {
+        Some((TransactionStatus::Verified, signed)) => signed,
+        _ => return Ok(Err(unknown(&first))),
+    };
+    let outputs = &signed.wire.contents().outputs;
+    let (mut circle, mut next) = (Vec::new(), Some(first.index));
+    while let Some(index) = next {
+        let Some(output) = outputs.get(index as usize) else { return Ok(Err(unknown(&first))) };
+        circle.push(StateRef::new(first.tx, index).to_string());
+        // A recorded transaction has closed circles, each of its outputs once.
+        next = output.encumbrance.filter(|next| *next != first.index && circle.len() <= outputs.len());
+    }
+    Ok(Ok(circle))
+}
+
+fn unknown(state: &StateRef) -> FlowError {
+    let refused = Refused::new(Rule::StateUnknown, format!("the state {state} is not known"));
+    refusal::refused(&refused.detail("state", state))
 }
 
 fn parsed(references: &[String]) -> Result<Vec<StateRef>, FlowError> {

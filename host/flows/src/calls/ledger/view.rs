@@ -33,10 +33,11 @@ struct StateView<'a> {
     state: &'a TransactionState,
 }
 
+/// A command with who must sign for it.
 #[derive(Serialize)]
-struct CommandView<'a> {
-    command: &'a CommandValue,
-    signers: &'a [PublicKey],
+pub(super) struct CommandView<'a> {
+    pub command: &'a CommandValue,
+    pub signers: &'a [PublicKey],
 }
 
 /// The bytes of a transaction's view.
