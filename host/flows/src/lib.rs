@@ -38,6 +38,7 @@ mod memory;
 mod message;
 mod notary_queue;
 mod offer;
+mod oldest;
 mod opened;
 pub mod options;
 mod outbox_notices;

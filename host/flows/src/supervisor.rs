@@ -231,6 +231,8 @@ async fn ring_for_work(parts: &Parts) -> Result<Option<Duration>, String> {
     let Some(membership) = &parts.membership else { return Ok(None) };
     let now = i64::try_from(parts.now_millis()).unwrap_or(i64::MAX);
     let left = parts.store.left_work(now).await.map_err(|error| error.to_string())?;
+    // Seen now, so that whoever asks later is told since when they wait.
+    parts.age_of_initiations().await.map_err(|error| error.to_string())?;
     let left: HashSet<_> = left.iter().map(|LeftWork { identity, .. }| *identity).collect();
     let records = parts.store.identities().await.map_err(|error| error.to_string())?;
     let due = records.iter().filter_map(|record| record.wake_at).filter(|at| *at > now).min();

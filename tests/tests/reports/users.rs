@@ -172,6 +172,7 @@ async fn machines_learn_how_the_host_is() {
     until("both flows are counted", || {
         get(&address, "/metrics").1.contains("maxhost_flows_ended_total{state=\"completed\"} 2\n")
     });
+    until("no message waits", || get(&address, "/metrics").1.contains("maxhost_oldest_message_seconds 0\n"));
     let (head, body) = get(&address, "/metrics");
     assert!(head.contains("200"), "{head}");
     assert!(!body.contains("Alice"), "{body}");

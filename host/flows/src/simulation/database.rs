@@ -281,8 +281,13 @@ impl MessageReader for Database {
         self.read(|tables| tables.initiations_of(identity, after).take(limit as usize).collect()).await
     }
 
-    async fn identities_with_initiations(&self) -> Result<Vec<IdentityRow>, StoreError> {
-        self.read(Tables::identities_with_initiations).await
+    async fn first_initiations(&self) -> Result<Vec<(IdentityRow, i64)>, StoreError> {
+        self.read(Tables::first_initiations).await
+    }
+
+    async fn oldest_outbox(&self) -> Result<Option<i64>, StoreError> {
+        // Nobody looks at a simulation.
+        Ok(None)
     }
 
     async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
