@@ -459,6 +459,7 @@ async fn everything_survives_a_restart(subject: &dyn Subject) {
     subject.restart().await;
     drop(consumer);
     let broker = subject.connect().await;
+    assert!(broker.oldest().await.unwrap().is_some());
     let mut notices = broker.backlog_notices().await.unwrap();
     noticed(&mut *notices, &second).await;
     send(&*broker, &first, 10..12).await;

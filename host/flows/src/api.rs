@@ -507,6 +507,8 @@ pub struct ClusterStatus {
     pub demand: Option<u64>,
     /// For how long the message has waited that waits longest; `None` if nothing waits, or that is not known.
     pub oldest_message: Option<Duration>,
+    /// The host that raises demand for identities that are due; `None` if there is none, or that is not known.
+    pub scheduler: Option<String>,
     /// The broker.
     pub broker: PartHealth,
     /// The database.

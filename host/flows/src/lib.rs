@@ -53,6 +53,7 @@ mod relay;
 mod router;
 mod rules;
 mod running_flow;
+mod scheduler;
 mod shared_code;
 mod signals;
 #[cfg(test)]

@@ -232,6 +232,7 @@ pub fn cluster_status(status: &pb::ClusterStatusResponse) -> Value {
         "identities": status.identities,
         "demand": status.demand,
         "oldest_message_ms": status.oldest_message_ms,
+        "scheduler": status.scheduler,
         "broker": part(&status.broker),
         "store": part(&status.store),
         "ownership": part(&status.ownership),

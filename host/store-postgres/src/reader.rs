@@ -213,6 +213,20 @@ impl IdentityReader for PostgresStore {
         rows.iter().map(identity_record).collect()
     }
 
+    async fn due(&self, now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError> {
+        // The next one stands at the end: it is the only one that is later.
+        let sql = "SELECT id, wake_at FROM maxhost.identity WHERE wake_at <= $1 \
+                   UNION ALL SELECT id, wake_at FROM (SELECT id, wake_at FROM maxhost.identity WHERE wake_at > $1 \
+                   ORDER BY wake_at LIMIT 1) next ORDER BY wake_at";
+        let rows = persist!(sqlx::query(sql).bind(now).fetch_all(&self.pool)).map_err(failed)?;
+        let mut found: Vec<(IdentityRow, i64)> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            found.push((IdentityRow(column(row, 0, "identity")?), column(row, 1, "identity")?));
+        }
+        let next = found.pop_if(|(_, at)| *at > now).map(|(_, at)| at);
+        Ok((found, next))
+    }
+
     async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError> {
         // Each table is leapt through by its index, from identity to identity.
         let sql = concat!(

@@ -23,6 +23,10 @@ pub trait IdentityReader: Send + Sync {
     /// All identities that were ever registered, by row.
     async fn identities(&self) -> Result<Vec<IdentityRecord>, StoreError>;
 
+    /// The identities whose wake-up time has come, with that time, and the next time after `now` at which another's comes: ms
+    /// since 1970.
+    async fn due(&self, now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError>;
+
     /// The identities for which there is something to do though nobody tells them, by row. `now`: ms since 1970.
     async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError>;
 }

@@ -141,6 +141,7 @@ async fn workers_answer_for_all_identities_while_hosts_come_and_go() {
     })
     .await;
     drop(worker);
+    crate::scheduler::identities_that_are_due_wake_whatever_becomes_of_the_scheduler(&servers).await;
 }
 
 /// All that is tried with servers that are well. Gives a worker that goes on, and the autoscaler that asks it.

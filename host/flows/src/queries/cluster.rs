@@ -159,11 +159,13 @@ impl Host {
             };
             *identities.entry(word).or_default() += 1;
         }
+        let scheduler = self.parts.ownership.scheduler().borrow().as_deref().map(str::to_owned);
         Ok(ClusterStatus {
             hosts,
             identities,
             demand: demand.ok(),
             oldest_message: self.oldest_message().await.ok().flatten(),
+            scheduler,
             broker: self.broker_health().await,
             store: self.store_health().await,
             ownership,

@@ -230,6 +230,11 @@ impl IdentityReader for Database {
         self.read(|tables| tables.identity_rows().cloned().collect()).await
     }
 
+    async fn due(&self, _now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError> {
+        // A host of a simulation is alone.
+        Ok((Vec::new(), None))
+    }
+
     async fn left_work(&self, _now: i64) -> Result<Vec<LeftWork>, StoreError> {
         self.read(Tables::left_work).await
     }

@@ -107,6 +107,7 @@ fn text(status: &Value) -> String {
         None => "-".to_owned(),
     };
     lines.push(format!("oldest      {oldest}"));
+    lines.push(format!("scheduler   {}", render::cell(status, "scheduler")));
     for part in ["broker", "store", "ownership"] {
         let is_ok = if status[part]["ok"] == true { "ok" } else { "not ok" };
         lines.push(format!("{part:<11} {is_ok}: {}", render::cell(&status[part], "detail")));
