@@ -460,6 +460,12 @@ impl Config {
         }))
     }
 
+    /// The files of [`Config::tls`].
+    pub fn tls_files(&self) -> Vec<PathBuf> {
+        let Settings { tls_cert, tls_key, tls_client_ca, .. } = &self.settings;
+        [tls_cert, tls_key, tls_client_ca].into_iter().flatten().map(|file| self.root.join(file)).collect()
+    }
+
     /// The file with the passphrase, if one is named.
     pub fn passphrase_file(&self) -> Option<PathBuf> {
         self.settings.passphrase_file.as_ref().map(|file| self.root.join(file))
