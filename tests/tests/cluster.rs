@@ -74,7 +74,7 @@ impl Cluster {
             ..HostOptions::new(self.network.folder(), Passphrase::new(passphrase))
         };
         change(&mut options);
-        let cluster = maxhost_flows::Cluster { ownership, broker: self.broker.clone(), slots: 10 };
+        let cluster = maxhost_flows::Cluster { ownership, broker: self.broker.clone(), slots: 10, schedules: true };
         let host = Host::join(options, self.store.clone(), cluster).await.unwrap();
         let spec = |name: &str, short: &str| IdentitySpec {
             name: name.to_owned(),
@@ -225,6 +225,18 @@ impl Ownership for Gate {
 
     fn draining(&self) -> watch::Receiver<bool> {
         self.inner.draining()
+    }
+
+    async fn campaign(&self) -> Result<bool, OwnershipError> {
+        self.inner.campaign().await
+    }
+
+    async fn resign(&self) -> Result<(), OwnershipError> {
+        self.inner.resign().await
+    }
+
+    fn scheduler(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.inner.scheduler()
     }
 
     async fn close(&self) {

@@ -15,6 +15,7 @@ use crate::consumer::{AmqpConsumer, Budget};
 use crate::error::unavailable;
 use crate::management::Management;
 use crate::notices::{AmqpNotices, NoticeSender};
+use crate::oldest::Oldest;
 use crate::options::AmqpOptions;
 use crate::queues::Queues;
 use crate::sender::{NotSent, Outgoing, SendLink};
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub queues: Arc<Queues>,
     pub notice_sender: Arc<NoticeSender>,
     pub budget: Arc<Budget>,
+    oldest: Oldest,
     pub closed: watch::Sender<bool>,
     send_link: Arc<SendLink>,
 }
@@ -71,9 +73,9 @@ impl AmqpBroker {
         let (consuming, queues, send_link) = result?;
         let notice_sender = Arc::new(NoticeSender::default());
         tokio::spawn(Arc::clone(&notice_sender).run(Arc::clone(&queues), Arc::clone(&send_link), closed.subscribe()));
-        let budget = Arc::default();
+        let (budget, oldest) = (Arc::default(), Oldest::default());
         Ok(AmqpBroker {
-            shared: Arc::new(Shared { options, consuming, queues, notice_sender, budget, closed, send_link }),
+            shared: Arc::new(Shared { options, consuming, queues, notice_sender, budget, oldest, closed, send_link }),
         })
     }
 
@@ -146,6 +148,11 @@ impl Broker for AmqpBroker {
     async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
         self.shared.check_open()?;
         self.shared.waiting().await
+    }
+
+    async fn oldest(&self) -> Result<Option<Duration>, BrokerError> {
+        self.shared.check_open()?;
+        self.shared.oldest.look(&self.shared.queues).await
     }
 
     async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError> {

@@ -14,6 +14,7 @@ mod dial;
 mod error;
 mod management;
 mod notices;
+mod oldest;
 mod open_frame;
 mod options;
 mod queues;

@@ -41,6 +41,8 @@ struct Known {
 pub(crate) struct Holding {
     pub name: QueueName,
     pub consumers: u64,
+    /// How many messages of it were ever acknowledged, since the broker started, if it tells.
+    pub acked: Option<u64>,
 }
 
 impl Queues {
@@ -160,7 +162,8 @@ impl Queues {
             // Others' queues do not concern us.
             found.extend(rows.iter().filter_map(|row| {
                 let name = row["name"].as_str()?.parse().ok()?;
-                Some(Holding { name, consumers: number(&row["consumerCount"])? })
+                let acked = number(&row["messagesAcked"]);
+                Some(Holding { name, consumers: number(&row["consumerCount"])?, acked })
             }));
             if rows.len() < PAGE {
                 break;
@@ -168,6 +171,15 @@ impl Queues {
         }
         found.retain(|queue| queue.name.as_str() != NOTICES);
         Ok(found)
+    }
+
+    /// When the first message of a queue was sent that no consumer has been given: ms since 1970, by the sender's clock.
+    /// `None` if there is none, or its sender does not say.
+    pub async fn first_sent_at(&self, name: &QueueName) -> Result<Option<i64>, BrokerError> {
+        let answer = self.management.attribute(format!("queue.{name}"), "firstMessageTimestamp").await?;
+        // A queue that is not there any more holds nothing.
+        let at = answer.ok().as_ref().and_then(number).and_then(|at| i64::try_from(at).ok());
+        Ok(at.filter(|at| *at > 0))
     }
 
     /// Whether a queue holds messages and nobody consumes it.

@@ -12,6 +12,7 @@ use fe2o3_amqp::link::SendError;
 use fe2o3_amqp::types::messaging::{
     ApplicationProperties, Data, Header, Message, MessageId, Outcome, Properties, Target,
 };
+use fe2o3_amqp::types::primitives::Timestamp;
 use maxhost_broker::{BrokerError, MessageId as Id, Permanent, Transient};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -191,6 +192,8 @@ fn message(outgoing: Outgoing) -> Message<Data> {
         .properties(Properties {
             message_id: outgoing.id.map(|id| MessageId::Binary(id.0.to_vec().into())),
             to: Some(outgoing.to),
+            // Told by the broker of the first message of a queue: how long that has waited.
+            creation_time: Some(Timestamp::from(crate::oldest::now_ms())),
             ..Properties::default()
         })
         .data(Data(Vec::from(outgoing.body).into()))

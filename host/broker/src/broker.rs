@@ -110,6 +110,14 @@ pub trait Broker: Send + Sync + 'static {
     /// [`crate::Permanent::Closed`], and the transient ones.
     async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError>;
 
+    /// For how long the oldest message has waited that is in a queue; `None` if all queues are empty. A message that a
+    /// consumer has been given may be left out. For looking at: it may be seconds old, and a time without the broker need
+    /// not count.
+    ///
+    /// # Errors
+    /// [`crate::Permanent::Closed`], and the transient ones.
+    async fn oldest(&self) -> Result<Option<Duration>, BrokerError>;
+
     /// Listens for messages that come for nobody. Several listeners compete: each notice is given to one of them.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ pub async fn run_all(subject: &dyn Subject) {
         )*};
     }
     run![
+        the_oldest_message_grows_older_until_it_is_taken,
         messages_arrive_in_order_with_their_ids,
         what_is_acknowledged_does_not_come_again,
         what_is_not_acknowledged_comes_again_in_order,
@@ -114,6 +115,47 @@ async fn nothing_comes(consumer: &mut dyn Consumer) {
     if let Ok(delivery) = tokio::time::timeout(A_WHILE, consumer.next()).await {
         panic!("nothing was to be delivered, but {delivery:?} came");
     }
+}
+
+/// The first test, because it is about all queues of the broker.
+async fn the_oldest_message_grows_older_until_it_is_taken(subject: &dyn Subject) {
+    let broker = subject.connect().await;
+    assert_eq!(broker.oldest().await.unwrap(), None);
+    let begun = std::time::Instant::now();
+    let (first, second) = (queue(), queue());
+    send(&*broker, &first, [1]).await;
+    until("the message has waited", async || broker.oldest().await.unwrap() > Some(Duration::from_millis(300))).await;
+    let sent = std::time::Instant::now();
+    send(&*broker, &second, [2]).await;
+    // A tick of a clock in milliseconds, and what clocks of one machine are told to.
+    let slack = Duration::from_millis(100);
+    assert!(broker.oldest().await.unwrap().is_some_and(|age| age <= begun.elapsed() + slack));
+    take(&*broker, &first, 1).await;
+    until("the second is the oldest", async || {
+        broker.oldest().await.unwrap().is_some_and(|age| age <= sent.elapsed() + slack)
+    })
+    .await;
+    take(&*broker, &second, 1).await;
+    until("nothing waits", async || broker.oldest().await.unwrap().is_none()).await;
+}
+
+/// Consumes and acknowledges so many messages.
+async fn take(broker: &dyn Broker, queue: &QueueName, count: u32) {
+    let mut consumer = broker.consume(queue, messages(count)).await.unwrap();
+    for _ in 0..count {
+        let delivery = consumer.next().await.unwrap();
+        consumer.acks().ack(delivery.tag).await.unwrap();
+    }
+}
+
+/// Waits until this holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 async fn messages_arrive_in_order_with_their_ids(subject: &dyn Subject) {
@@ -417,6 +459,7 @@ async fn everything_survives_a_restart(subject: &dyn Subject) {
     subject.restart().await;
     drop(consumer);
     let broker = subject.connect().await;
+    assert!(broker.oldest().await.unwrap().is_some());
     let mut notices = broker.backlog_notices().await.unwrap();
     noticed(&mut *notices, &second).await;
     send(&*broker, &first, 10..12).await;

@@ -7,6 +7,7 @@ pub mod ledger;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::Stream;
@@ -504,6 +505,10 @@ pub struct ClusterStatus {
     pub identities: BTreeMap<&'static str, u64>,
     /// Slots that are wanted, whether a host has given them or not; `None` if that is not known.
     pub demand: Option<u64>,
+    /// For how long the message has waited that waits longest; `None` if nothing waits, or that is not known.
+    pub oldest_message: Option<Duration>,
+    /// The host that raises demand for identities that are due; `None` if there is none, or that is not known.
+    pub scheduler: Option<String>,
     /// The broker.
     pub broker: PartHealth,
     /// The database.

@@ -118,7 +118,9 @@ impl Host {
         .await?;
         let run = store.run();
         let (broker, ownership, membership) = match cluster {
-            Some(Cluster { ownership, broker, slots }) => (broker, ownership, Some(Membership::new(slots))),
+            Some(Cluster { ownership, broker, slots, schedules }) => {
+                (broker, ownership, Some(Membership::new(slots, schedules)))
+            }
             None => (embedded_broker(&options, &network).await?, embedded_ownership(run), None),
         };
         let mut live: HashMap<IdentityRow, Vec<FlowRow>> = HashMap::new();

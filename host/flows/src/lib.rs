@@ -38,6 +38,7 @@ mod memory;
 mod message;
 mod notary_queue;
 mod offer;
+mod oldest;
 mod opened;
 pub mod options;
 mod outbox_notices;
@@ -52,6 +53,7 @@ mod relay;
 mod router;
 mod rules;
 mod running_flow;
+mod scheduler;
 mod shared_code;
 mod signals;
 #[cfg(test)]

@@ -16,6 +16,7 @@ const RECENT: Duration = Duration::from_secs(5);
 /// A host's part in a cluster.
 pub(crate) struct Membership {
     slots: u32,
+    schedules: bool,
     /// What this host holds may have changed, or the service has to be told again.
     held_changed: Notify,
     sweep: Notify,
@@ -30,10 +31,12 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// Of a host that runs at most so many identities at once; of one that runs none and answers for all, 0.
-    pub fn new(slots: u32) -> Membership {
+    /// Of a host that runs at most so many identities at once; of one that runs none and answers for all, 0. `schedules`:
+    /// it may become the scheduler.
+    pub fn new(slots: u32, schedules: bool) -> Membership {
         Membership {
             slots,
+            schedules,
             held_changed: Notify::new(),
             sweep: Notify::new(),
             rung: Mutex::default(),
@@ -100,6 +103,11 @@ impl Membership {
     pub fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Ordering::Release);
         self.held_changed();
+    }
+
+    /// Whether this host may become the scheduler of the cluster.
+    pub fn may_schedule(&self) -> bool {
+        self.schedules
     }
 
     /// Whether this host runs no identities at all: it answers for all of them.

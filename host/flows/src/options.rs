@@ -146,6 +146,8 @@ pub struct Cluster {
     pub broker: Arc<dyn Broker>,
     /// How many identities this host runs at once; 0: it runs none, and answers for all of them.
     pub slots: u32,
+    /// Whether this host may become the scheduler, which raises demand for identities that are due: one that answers clients.
+    pub schedules: bool,
 }
 
 /// What a message of the broker may have beside the largest message of a flow: names, numbers, a signature, frames that

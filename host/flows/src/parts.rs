@@ -8,8 +8,9 @@ use maxhost_cordapps::Catalogue;
 use maxhost_journal::{Limits, Millis};
 use maxhost_ownership::Ownership;
 use maxhost_pki::{KeyVault, NetworkMap};
-use maxhost_store::Store;
+use maxhost_store::{Store, StoreError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::activation::{ActivationServices, GuestCode};
@@ -27,6 +28,7 @@ use crate::keys::IdentityKeys;
 use crate::late_confirm::LateConfirms;
 use crate::membership::Membership;
 use crate::memory::GuestMemory;
+use crate::oldest::FirstSeen;
 use crate::options::HostOptions;
 use crate::outbox_notices::{OutboxNotices, QueueNotices};
 use crate::outcomes::RecentOutcomes;
@@ -98,6 +100,8 @@ pub(crate) struct Parts {
     pub outbox: Arc<OutboxNotices>,
     pub queues: Arc<QueueNotices>,
     pub timers: Arc<Timers>,
+    /// Since when initiations wait.
+    pub first_seen: FirstSeen,
     /// Rings when installed components came or went.
     pub components_changed: Arc<Notify>,
     pub clock: Arc<dyn Clock>,
@@ -232,6 +236,7 @@ impl Parts {
             outbox,
             queues,
             timers,
+            first_seen: FirstSeen::default(),
             components_changed,
             clock,
             #[cfg(test)]
@@ -252,6 +257,12 @@ impl Parts {
             }
         };
         crate::timers::run(self.timers.clone(), self.clock.clone(), self.stopping.clone(), wake).await;
+    }
+
+    /// For how long the initiation has waited that waits longest, as far as this host has seen; `None` if none does.
+    pub async fn age_of_initiations(&self) -> Result<Option<Duration>, StoreError> {
+        let waiting = self.store.first_initiations().await?;
+        Ok(self.first_seen.look(waiting, Instant::now()))
     }
 
     /// Milliseconds since 1970 UTC.

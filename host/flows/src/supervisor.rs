@@ -9,8 +9,8 @@
 //! at once, does no harm. What is done too seldom is found by a sweep: work without an owner can be told from rows and
 //! queues. `docs/cluster.md` has the rules.
 //!
-//! A host without slots, an RPC worker, takes part in all of this except that it opens nothing: it rings, and looks for work
-//! that nobody was told of.
+//! A host without slots, an RPC worker, takes part in all of this except that it opens nothing. One of the hosts that answer
+//! clients is the scheduler ([`crate::scheduler`]): it looks for work that nobody was told of, and the others leave that to it.
 //!
 //! A host that is alone has no membership: it owns whatever its manifests name for as long as it runs.
 
@@ -29,8 +29,6 @@ use crate::registry::IdentityEntry;
 
 /// How often it is looked for work that nobody was told of.
 const SWEEP: Duration = Duration::from_secs(30);
-/// A host that runs nothing looks again when the next identity is due, but not sooner than after this.
-const SOONEST: Duration = Duration::from_secs(1);
 /// How soon the ownership service is asked again after it did not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -43,6 +41,7 @@ pub(crate) fn start(parts: &Arc<Parts>) {
     parts.io.spawn(raise_demands(parts.clone()));
     parts.io.spawn(look_for_work(parts.clone()));
     parts.io.spawn(follow_draining(parts.clone()));
+    parts.io.spawn(crate::scheduler::run(parts.clone()));
 }
 
 /// Hands over what this host runs when it is asked to, and takes identities again when that is taken back.
@@ -203,37 +202,50 @@ pub(crate) async fn raise_last_demands(parts: &Parts) {
 
 async fn look_for_work(parts: Arc<Parts>) {
     let Some(membership) = &parts.membership else { return };
+    // Whether something has happened that this host may not have heard all of. From time to time the scheduler looks.
+    let mut is_asked = true;
     loop {
         let looked = async {
             give_back(&parts).await?;
             serve_the_unserved(&parts).await?;
-            ring_for_work(&parts).await
+            // Seen now, so that whoever asks later is told since when they wait.
+            parts.age_of_initiations().await.map_err(|error| error.to_string())?;
+            match is_asked || is_for_this_host(&parts) {
+                true => ring_for_work(&parts).await,
+                false => Ok(()),
+            }
         };
         let pause = match looked.await {
-            Ok(next) => next.unwrap_or(SWEEP),
+            Ok(()) => {
+                is_asked = false;
+                SWEEP
+            }
             Err(reason) => {
                 tracing::warn!(reason, "work without an owner cannot be looked for; tried again");
                 AGAIN
             }
         };
         tokio::select! {
-            () = membership.until_work_is_looked_for() => {}
+            () = membership.until_work_is_looked_for() => is_asked = true,
             () = tokio::time::sleep(pause) => {}
             () = parts.stopping.cancelled() => return,
         }
     }
 }
 
+/// Whether this host has to look for work from time to time: it is the scheduler, or none is known.
+fn is_for_this_host(parts: &Parts) -> bool {
+    parts.ownership.scheduler().borrow().as_deref().is_none_or(|name| name == parts.ownership.host())
+}
+
 /// Rings for identities that nobody owns and for which there is work: rows that somebody has to look after, a wake-up time
-/// that has come, an owner that has died, or messages in their queue. Says when to look again, if that is known: whoever let an
-/// identity sleep rings for it in time, but he may be gone, and only hosts that run nothing are sure to stay.
-async fn ring_for_work(parts: &Parts) -> Result<Option<Duration>, String> {
-    let Some(membership) = &parts.membership else { return Ok(None) };
+/// that has come, an owner that has died, or messages in their queue.
+async fn ring_for_work(parts: &Parts) -> Result<(), String> {
+    let Some(membership) = &parts.membership else { return Ok(()) };
     let now = i64::try_from(parts.now_millis()).unwrap_or(i64::MAX);
     let left = parts.store.left_work(now).await.map_err(|error| error.to_string())?;
     let left: HashSet<_> = left.iter().map(|LeftWork { identity, .. }| *identity).collect();
     let records = parts.store.identities().await.map_err(|error| error.to_string())?;
-    let due = records.iter().filter_map(|record| record.wake_at).filter(|at| *at > now).min();
     let with_work = records.into_iter().filter(|record| record.owner().is_some() || left.contains(&record.row));
     let waiting = parts.broker.waiting().await.map_err(|error| error.to_string())?;
     let keys = with_work.filter_map(|record| parts.directory.by_row(record.row)?.key());
@@ -243,8 +255,7 @@ async fn ring_for_work(parts: &Parts) -> Result<Option<Duration>, String> {
             membership.ring(key);
         }
     }
-    let next = due.and_then(|at| u64::try_from(at - now).ok()).map(Duration::from_millis);
-    Ok(next.filter(|_| membership.runs_none()).map(|next| next.clamp(SOONEST, SWEEP)))
+    Ok(())
 }
 
 /// Serves demands that were told and that nobody has served, for want of room or of the identity's manifest.

@@ -55,6 +55,7 @@ struct Settings {
     store: String,
     password_file: Option<PathBuf>,
     layout: Layout,
+    allow_loss: bool,
     cordapps: PathBuf,
     identities: PathBuf,
     network: PathBuf,
@@ -128,6 +129,8 @@ keys! {
         |s, raw| { s.password_file = optional_path(raw)?; Ok(()) };
     store.layout = "\"schemas\"", false, "on a server: schemas gives each identity a schema of its own, shared puts all into one",
         |s, raw| { s.layout = layout(&raw.text()?)?; Ok(()) };
+    store.allow_loss = "false", false, "on a server: start although a crash of it, or a standby that takes over, may lose what was committed",
+        |s, raw| { s.allow_loss = raw.flag()?; Ok(()) };
     host.name = "\"\"", false, "the name of this host among others, unique there; without one, the machine's with the number of the process",
         |s, raw| { s.cluster.name = cluster::name(text_or_empty(raw)?)?; Ok(()) };
     host.slots = "500", false, "identities that this host may own at once, where they are shared",
@@ -224,6 +227,7 @@ impl Settings {
             store: "sqlite:data/maxhost.db".to_owned(),
             password_file: None,
             layout: Layout::default(),
+            allow_loss: false,
             cordapps: defaults.cordapps,
             identities: "identities".into(),
             network: defaults.network,
@@ -382,6 +386,7 @@ impl Config {
             _ => Problem::new(Code::ConfigInvalid, format!("{}: store.url: {error}", self.file.display())),
         })?;
         options.layout = self.settings.layout;
+        options.allow_loss = self.settings.allow_loss;
         options.quotas = self.quotas();
         Ok(options)
     }
@@ -453,6 +458,12 @@ impl Config {
             key: read(key)?.into(),
             client_ca: settings.tls_client_ca.as_ref().map(read).transpose()?,
         }))
+    }
+
+    /// The files of [`Config::tls`].
+    pub fn tls_files(&self) -> Vec<PathBuf> {
+        let Settings { tls_cert, tls_key, tls_client_ca, .. } = &self.settings;
+        [tls_cert, tls_key, tls_client_ca].into_iter().flatten().map(|file| self.root.join(file)).collect()
     }
 
     /// The file with the passphrase, if one is named.

@@ -63,7 +63,9 @@ async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<Clust
     let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
     let ownership = join_ownership(config, sharing, store, &cluster_id(&network)).await?;
     match open_broker(sharing, largest.saturating_add(ENVELOPE_BYTES)).await {
-        Ok(broker) => Ok(Cluster { ownership: Arc::new(ownership), broker, slots: sharing.slots }),
+        Ok(broker) => {
+            Ok(Cluster { ownership: Arc::new(ownership), broker, slots: sharing.slots, schedules: config.roles().rpc })
+        }
         Err(problem) => {
             ownership.close().await;
             Err(problem)

@@ -231,6 +231,8 @@ pub fn cluster_status(status: &pb::ClusterStatusResponse) -> Value {
         "hosts": status.hosts.iter().map(cluster_host).collect::<Vec<_>>(),
         "identities": status.identities,
         "demand": status.demand,
+        "oldest_message_ms": status.oldest_message_ms,
+        "scheduler": status.scheduler,
         "broker": part(&status.broker),
         "store": part(&status.store),
         "ownership": part(&status.ownership),

@@ -1,5 +1,6 @@
 //! `maxhost run`: the host in the foreground.
 
+mod certificates;
 mod folders;
 mod line_queue;
 mod logging;
@@ -18,7 +19,7 @@ use maxhost_flows::Host;
 use maxhost_flows::api::{Caller, HostApi};
 use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
-use maxhost_rpc::{Bound, Logins, RpcError, RpcOptions, RpcServer};
+use maxhost_rpc::{Bound, Logins, RpcError, RpcOptions, RpcServer, ServerTls};
 use maxhost_store::{DataLock, StoreError};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,7 +108,10 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let mut lock = DataLock::acquire(&data)?;
     files::narrow(&data);
 
-    let logins = if config.roles().rpc { logins::start(&config, stop.clone())? } else { None };
+    let guard = match config.roles().rpc {
+        true => (logins::start(&config, stop.clone())?, certificates::start(&config, stop.clone())?),
+        false => (None, None),
+    };
     let metrics = metrics::bind(&config).await?;
     let passphrase = config.passphrase()?;
     let (store, cluster) = foundation::open(&config).await?;
@@ -117,7 +121,7 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
         Some(cluster) => Host::join(options, store, cluster).await?,
         None => Host::start(options, store).await?,
     };
-    let ready = prepare(&config, files, &host, logins).await;
+    let ready = prepare(&config, files, &host, guard).await;
     let (bound, looked) = match ready {
         Ok(ready) => ready,
         Err(problem) => {
@@ -270,7 +274,7 @@ async fn prepare(
     config: &Config,
     files: usize,
     host: &Arc<Host>,
-    logins: Option<Arc<dyn Logins>>,
+    (logins, tls): (Option<Arc<dyn Logins>>, Option<Arc<ServerTls>>),
 ) -> Result<(Option<Bound>, Looked), Problem> {
     let mut manifests = Manifests::new(config.identities());
     let (manifests, changes) = tokio::task::spawn_blocking(move || {
@@ -289,7 +293,6 @@ async fn prepare(
     let max_message_size = usize::try_from(parameters.max_message_size).unwrap_or(usize::MAX);
     let options = config.rpc_options();
     let max_connections = connections(options.max_connections, files);
-    let tls = config.tls()?;
     let options = RpcOptions { max_message_size, max_connections, tls, ..options };
     let bound = RpcServer::bind(options, logins, api).await?;
     Ok((Some(bound), (manifests, refused)))

@@ -1,6 +1,7 @@
 //! A host's own copy of who owns what and what is wanted.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use maxhost_model::SecureHash;
 use maxhost_ownership::{Change, Demand, DemandVersion, HostInfo, Owner, Tellings, rendezvous};
@@ -16,6 +17,7 @@ pub(crate) struct Board {
     wishes: HashMap<Key, Wish>,
     hosts: HashMap<String, HostInfo>,
     draining: HashSet<String>,
+    scheduler: Option<Arc<str>>,
     tellings: Tellings,
     /// Rises whenever demands that were told before must be told again.
     pub round: u64,
@@ -35,6 +37,7 @@ pub(crate) enum Found {
     Wish(Key, Option<Wish>),
     Host(String, Option<HostInfo>),
     Draining(String, bool),
+    Scheduler(Option<String>),
 }
 
 impl Board {
@@ -45,6 +48,7 @@ impl Board {
         self.wishes.clear();
         self.hosts.clear();
         self.draining.clear();
+        self.scheduler = None;
         self.tellings.clear();
         self.round += 1;
     }
@@ -68,6 +72,7 @@ impl Board {
             Found::Host(name, None) => drop(self.hosts.remove(&name)),
             Found::Draining(name, true) => drop(self.draining.insert(name)),
             Found::Draining(name, false) => drop(self.draining.remove(&name)),
+            Found::Scheduler(name) => self.scheduler = name.map(Arc::from),
         }
     }
 
@@ -146,6 +151,11 @@ impl Board {
         self.draining.contains(host)
     }
 
+    /// The name of the scheduler; `None` if there is none, or nothing is known.
+    pub fn scheduler(&self) -> Option<&Arc<str>> {
+        self.scheduler.as_ref()
+    }
+
     /// The next demand for a host that was told everything up to `told`, and its number.
     pub fn next_demand(&self, host: &str, told: u64) -> Option<(u64, Demand)> {
         let (number, identity) = self.tellings.after(told)?;
@@ -180,7 +190,7 @@ impl Dirty {
     pub fn take(&mut self, most: usize) -> Vec<Node> {
         let owner = |node: &Node| match node {
             Node::Owner(key) => Some(*key),
-            Node::Demand(_) | Node::Host(_) | Node::Draining(_) => None,
+            Node::Demand(_) | Node::Host(_) | Node::Draining(_) | Node::Scheduler => None,
         };
         let owners = self.0.iter().filter_map(owner).take(most / 2);
         let mut taken: Vec<Node> = owners.flat_map(|key| [Node::Owner(key), Node::Demand(key)]).collect();

@@ -9,7 +9,7 @@ use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, SessionIn
 
 use crate::board::{Found, Wish};
 use crate::error::of_call;
-use crate::nodes::{self, DEMAND, DRAINING, DemandData, HOSTS, HostData, Key, Node, OWNERS, OwnerData};
+use crate::nodes::{self, DEMAND, DRAINING, DemandData, HOSTS, HostData, Key, Node, OWNERS, OwnerData, SchedulerData};
 use crate::options::ZooKeeperOptions;
 
 /// Reads that are under way at once.
@@ -110,6 +110,9 @@ pub(crate) async fn read(client: &Client, nodes: Vec<Node>, generation: i64) -> 
                 Found::Host(name, host.map(|(data, stat)| data.info(stat)))
             }
             Node::Draining(name) => Found::Draining(name, data.is_some()),
+            Node::Scheduler => {
+                Found::Scheduler(data.and_then(nodes::decode::<SchedulerData>).map(|scheduler| scheduler.host))
+            }
         })
     };
     stream::iter(nodes.into_iter().map(read_one)).buffer_unordered(READS).try_collect().await
@@ -117,7 +120,7 @@ pub(crate) async fn read(client: &Client, nodes: Vec<Node>, generation: i64) -> 
 
 /// Reads everything that a host keeps a copy of.
 pub(crate) async fn read_all(client: &Client, generation: i64) -> Result<Vec<Found>, Error> {
-    let mut found = Vec::new();
+    let mut found = read(client, vec![Node::Scheduler], generation).await?;
     for folder in [HOSTS, OWNERS, DEMAND, DRAINING] {
         let names = match client.list_children(folder).await {
             // Made by whoever first asks a host to drain.

@@ -7,6 +7,7 @@
 //! | `/owners/KEY` | ephemeral | who owns the identity; the node's creation is the epoch of the claim |
 //! | `/demand/KEY` | persistent | somebody wants the identity to run |
 //! | `/databases/0` | persistent | the database of the cluster, and its latest incarnation and timeline |
+//! | `/scheduler` | ephemeral | the host that looks for identities that are due |
 //! | `/draining/NAME` | persistent | the host of this name, in hexadecimal digits, is to give up what it owns |
 //!
 //! `KEY` is the first half of the fingerprint of the identity's key. It is short because the server writes the names of
@@ -26,6 +27,7 @@ pub(crate) const DATABASES: &str = "/databases";
 /// The database that all hosts of the cluster share. Others will have nodes beside it when identities name them.
 pub(crate) const DATABASE: &str = "/databases/0";
 pub(crate) const DRAINING: &str = "/draining";
+pub(crate) const SCHEDULER: &str = "/scheduler";
 
 /// The first half of an identity's fingerprint, which names its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,11 +62,15 @@ pub(crate) enum Node {
     Demand(Key),
     Host(String),
     Draining(String),
+    Scheduler,
 }
 
 impl Node {
     /// The node of this path; `None` for those that nobody watches.
     pub fn parse(path: &str) -> Option<Node> {
+        if path == SCHEDULER {
+            return Some(Node::Scheduler);
+        }
         let (folder, name) = path.rsplit_once('/')?;
         match folder {
             OWNERS => Key::parse(name).map(Node::Owner),
@@ -81,6 +87,7 @@ impl Node {
             Node::Demand(key) => key.demand_path(),
             Node::Host(name) => format!("{HOSTS}/{name}"),
             Node::Draining(name) => format!("{DRAINING}/{}", hex::encode(name)),
+            Node::Scheduler => SCHEDULER.to_owned(),
         }
     }
 }
@@ -113,6 +120,12 @@ impl OwnerData {
         let token = FencingToken { generation, epoch: stat.czxid };
         Owner { identity: self.identity, host: self.host.into(), token }
     }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SchedulerData {
+    pub host: String,
+    pub run: RunId,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,9 +187,8 @@ mod tests {
     #[test]
     fn paths_name_nodes_and_are_short() {
         let key = Key::of(&SecureHash::of(b"Alice"));
-        for node in
-            [Node::Owner(key), Node::Demand(key), Node::Host("00ab".to_owned()), Node::Draining("max/1".to_owned())]
-        {
+        let named = [Node::Host("00ab".to_owned()), Node::Draining("max/1".to_owned())];
+        for node in [Node::Owner(key), Node::Demand(key), Node::Scheduler].into_iter().chain(named) {
             assert_eq!(Node::parse(&node.path()), Some(node));
         }
         assert_eq!(key.owner_path().len(), "/owners/".len() + 32);

@@ -18,7 +18,7 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError};
 use crate::client::{cluster, connect, create_options, within};
 use crate::error::of_call;
 use crate::former;
-use crate::nodes::{self, DemandData, HostData, Key, Node, OwnerData};
+use crate::nodes::{self, DemandData, HostData, Key, Node, OwnerData, SchedulerData};
 use crate::options::ZooKeeperOptions;
 use crate::session::{Link, Shared, begin, run};
 
@@ -402,6 +402,47 @@ impl Ownership for ZooKeeperOwnership {
 
     fn draining(&self) -> watch::Receiver<bool> {
         self.shared.draining.subscribe()
+    }
+
+    async fn campaign(&self) -> Result<bool, OwnershipError> {
+        let link = self.link()?;
+        let options = &self.shared.options;
+        let data = nodes::encode(&SchedulerData { host: options.host.clone(), run: options.run });
+        let ephemeral = create_options(options, CreateMode::Ephemeral);
+        // As with claims, only the read decides. Both are carried out in this order.
+        let created = made(link.client.create(nodes::SCHEDULER, &data, &ephemeral));
+        let read = link.client.check_stat(nodes::SCHEDULER);
+        let (created, read) = tokio::join!(self.call(&link, created), self.call(&link, read));
+        if let Err(error @ (OwnershipError::Permanent(_) | OwnershipError::Lost(_))) = created {
+            return Err(error);
+        }
+        Ok(read?.is_some_and(|stat| stat.ephemeral_owner == link.client.session_id().0))
+    }
+
+    async fn resign(&self) -> Result<(), OwnershipError> {
+        let link = self.link()?;
+        let read = self.call(&link, link.client.check_stat(nodes::SCHEDULER)).await?;
+        if read.is_none_or(|stat| stat.ephemeral_owner != link.client.session_id().0) {
+            return Ok(());
+        }
+        // The node is this session's for as long as the session is there.
+        let mut writer = link.client.new_multi_writer();
+        writer
+            .add_check_version(&nodes::host_path(link.client.session_id()), -1)
+            .and_then(|()| writer.add_delete(nodes::SCHEDULER, None))
+            .map_err(of_call)?;
+        let committed = writer.commit();
+        match self.call(&link, async { Ok(committed.await) }).await? {
+            Ok(_) | Err(MultiWriteError::OperationFailed { source: Error::NoNode, index: 1 }) => Ok(()),
+            Err(MultiWriteError::OperationFailed { index: 0, .. }) => Err(Lost::SessionOver.into()),
+            Err(MultiWriteError::OperationFailed { source, .. } | MultiWriteError::RequestFailed { source }) => {
+                Err(of_call(source))
+            }
+        }
+    }
+
+    fn scheduler(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.shared.scheduler.subscribe()
     }
 
     async fn close(&self) {

@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub slots: AtomicU32,
     /// Whether this host is to give up what it owns.
     pub draining: watch::Sender<bool>,
+    /// The scheduler, as far as this host knows.
+    pub scheduler: watch::Sender<Option<Arc<str>>>,
     /// Set to leave the service.
     pub closing: watch::Sender<bool>,
 }
@@ -105,6 +107,7 @@ impl Shared {
             version: watch::Sender::new(0),
             slots: AtomicU32::new(0),
             draining: watch::Sender::new(false),
+            scheduler: watch::Sender::new(None),
             closing: watch::Sender::new(false),
         }
     }
@@ -139,11 +142,12 @@ impl Shared {
     }
 
     pub fn changed(&self) {
-        let draining = {
+        let (draining, scheduler) = {
             let board = self.board.lock();
             // A copy that is not complete says nothing.
-            board.complete.then(|| board.is_draining(&self.options.host))
+            (board.complete.then(|| board.is_draining(&self.options.host)), board.scheduler().cloned())
         };
+        self.scheduler.send_if_modified(|known| std::mem::replace(known, scheduler.clone()) != scheduler);
         if let Some(draining) = draining {
             self.draining.send_if_modified(|is| std::mem::replace(is, draining) != draining);
         }

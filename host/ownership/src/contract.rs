@@ -58,6 +58,8 @@ pub async fn run_all(subject: &dyn Subject) {
         a_hand_over_keeps_the_demand_and_names_a_target,
         hosts_are_listed,
         a_host_is_asked_to_drain_and_knows_it,
+        one_host_is_the_scheduler,
+        a_scheduler_whose_session_is_over_makes_room,
         leaving_frees_everything_and_keeps_demands,
     ];
 }
@@ -539,4 +541,57 @@ async fn a_host_is_asked_to_drain_and_knows_it(subject: &dyn Subject) {
         assert_eq!((of(&a_name), of(&b_name)), (wish, false));
     }
     assert!(!*b_drains.borrow());
+}
+
+/// Waits until a host knows who is the scheduler.
+async fn knows_scheduler(host: &Arc<dyn Ownership>, expected: Option<&str>) {
+    let mut scheduler = host.scheduler();
+    in_time(scheduler.wait_for(|scheduler| scheduler.as_deref() == expected)).await.unwrap();
+}
+
+async fn one_host_is_the_scheduler(subject: &dyn Subject) {
+    let (one, two) = (join(subject).await, join(subject).await);
+    knows_scheduler(&two, None).await;
+    let (first, second) = tokio::join!(one.campaign(), two.campaign());
+    let is_first = first.unwrap();
+    assert_ne!(is_first, second.unwrap(), "of two that try at once one is elected");
+    let (elected, other) = if is_first { (&one, &two) } else { (&two, &one) };
+    knows_scheduler(elected, Some(elected.host())).await;
+    knows_scheduler(other, Some(elected.host())).await;
+    assert!(elected.campaign().await.unwrap(), "it stays the scheduler");
+    // Who is not the scheduler has nothing to give up.
+    other.resign().await.unwrap();
+    assert!(!other.campaign().await.unwrap());
+    elected.resign().await.unwrap();
+    knows_scheduler(other, None).await;
+    assert!(other.campaign().await.unwrap());
+    knows_scheduler(elected, Some(other.host())).await;
+    in_time(other.close()).await;
+    knows_scheduler(elected, None).await;
+}
+
+async fn a_scheduler_whose_session_is_over_makes_room(subject: &dyn Subject) {
+    let (name, other) = (unique("scheduler"), join(subject).await);
+    let lost = subject.join(&name).await;
+    assert!(lost.campaign().await.unwrap());
+    knows_scheduler(&other, Some(&name)).await;
+    // A short cut changes nothing.
+    subject.disconnect(&name).await;
+    state_is(&lost, SessionState::Suspended).await;
+    assert!(in_time(lost.campaign()).await.is_err());
+    assert!(!in_time(other.campaign()).await.unwrap());
+    subject.reconnect(&name).await;
+    state_is(&lost, SessionState::Connected).await;
+    assert!(in_time(lost.campaign()).await.unwrap());
+    subject.expire(&name).await;
+    knows_scheduler(&other, None).await;
+    assert!(in_time(other.campaign()).await.unwrap());
+    // It comes back too late, and takes nothing from its successor.
+    subject.reconnect(&name).await;
+    state_is(&lost, SessionState::Connected).await;
+    in_time(lost.resign()).await.unwrap();
+    assert!(!in_time(lost.campaign()).await.unwrap());
+    knows_scheduler(&lost, Some(other.host())).await;
+    in_time(other.resign()).await.unwrap();
+    knows_scheduler(&lost, None).await;
 }

@@ -34,6 +34,7 @@ struct Shared {
     changes: broadcast::Sender<Change>,
     /// Counts what may concern a listener for demands.
     version: watch::Sender<u64>,
+    scheduler: watch::Sender<Option<Arc<str>>>,
 }
 
 #[derive(Default)]
@@ -129,6 +130,7 @@ impl Realm {
             state: Mutex::new(State { next_epoch: 1, ..State::default() }),
             changes: broadcast::Sender::new(CHANGES),
             version: watch::Sender::new(0),
+            scheduler: watch::Sender::new(None),
         };
         Realm { shared: Arc::new(shared) }
     }
@@ -195,6 +197,7 @@ impl Realm {
         for identity in owned {
             self.free(&mut state, identity);
         }
+        self.resign(host);
         if let Some(host) = state.hosts.get_mut(host)
             && host.state() != SessionState::Closed
         {
@@ -204,6 +207,17 @@ impl Realm {
         }
         drop(state);
         self.changed();
+    }
+
+    /// There is no scheduler any more, if it was this host.
+    fn resign(&self, host: &str) {
+        self.shared.scheduler.send_if_modified(|scheduler| {
+            let is_this = scheduler.as_deref() == Some(host);
+            if is_this {
+                *scheduler = None;
+            }
+            is_this
+        });
     }
 
     /// Takes an identity from its owner. A demand that is left is told to the hosts.
@@ -445,6 +459,29 @@ impl Ownership for MemoryOwnership {
 
     fn draining(&self) -> watch::Receiver<bool> {
         self.state().draining.entry(Arc::clone(&self.host)).or_default().subscribe()
+    }
+
+    async fn campaign(&self) -> Result<bool, OwnershipError> {
+        // With the lock, so that no session ends meanwhile.
+        let _state = self.state();
+        self.check()?;
+        let mut is_this = false;
+        self.realm.shared.scheduler.send_if_modified(|scheduler| {
+            let was_none = scheduler.is_none();
+            is_this = **scheduler.get_or_insert_with(|| Arc::clone(&self.host)) == *self.host;
+            was_none
+        });
+        Ok(is_this)
+    }
+
+    async fn resign(&self) -> Result<(), OwnershipError> {
+        self.check()?;
+        self.realm.resign(&self.host);
+        Ok(())
+    }
+
+    fn scheduler(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.realm.shared.scheduler.subscribe()
     }
 
     async fn close(&self) {

@@ -222,6 +222,23 @@ pub trait Ownership: Send + Sync + 'static {
     /// Whether this host is asked to give up what it owns, as far as it knows.
     fn draining(&self) -> watch::Receiver<bool>;
 
+    /// Makes this host the scheduler of the cluster if there is none; whether it is the scheduler now. It stays that until it
+    /// resigns or its session is over. Who is told that he is may have lost it a moment later, so what a scheduler does must
+    /// do no harm when two do it.
+    ///
+    /// # Errors
+    /// Transient and permanent ones, and [`crate::Lost::SessionOver`].
+    async fn campaign(&self) -> Result<bool, OwnershipError>;
+
+    /// Makes room for another scheduler, if this host's present session is it.
+    ///
+    /// # Errors
+    /// Transient and permanent ones, and [`crate::Lost::SessionOver`].
+    async fn resign(&self) -> Result<(), OwnershipError>;
+
+    /// The name of the scheduler, as far as this host knows; `None` if there is none, or that is not known.
+    fn scheduler(&self) -> watch::Receiver<Option<Arc<str>>>;
+
     /// Lets everything go and leaves; demands stay. Every call from then on fails with [`crate::Permanent::Closed`].
     async fn close(&self);
 }

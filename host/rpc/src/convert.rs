@@ -252,6 +252,8 @@ pub(crate) fn cluster_status(status: api::ClusterStatus) -> pb::ClusterStatusRes
         hosts: status.hosts.into_iter().map(cluster_host).collect(),
         identities: status.identities.into_iter().map(|(word, count)| (word.to_owned(), count)).collect(),
         demand: status.demand,
+        oldest_message_ms: status.oldest_message.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        scheduler: status.scheduler,
         broker: part(status.broker),
         store: part(status.store),
         ownership: part(status.ownership),

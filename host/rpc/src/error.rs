@@ -43,7 +43,7 @@ pub enum RpcError {
     },
     /// The certificate, the key or the authorities of clients cannot be used.
     #[error("the certificate or the key cannot be used: {0}")]
-    Tls(#[source] tonic::transport::Error),
+    Tls(String),
     /// The reflection service refused the compiled protobuf files.
     #[error("the reflection service cannot be made: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -67,19 +67,10 @@ impl From<RpcError> for Problem {
             RpcError::Bind { address, .. } => Problem::new(Code::ConfigInvalid, format!("rpc.listen: {message}"))
                 .remedy("set rpc.listen to an address of this machine and a port that the host's user may use")
                 .detail("address", address.to_string()),
-            RpcError::Tls(_) => Problem::new(Code::ConfigInvalid, format!("rpc.tls: {}", innermost(&error))).remedy(
+            RpcError::Tls(reason) => Problem::new(Code::ConfigInvalid, format!("rpc.tls: {reason}")).remedy(
                 "name files in PEM: a certificate chain, its private key (PKCS #8), and the authorities of clients",
             ),
             RpcError::Reflection(_) | RpcError::Serve(_) => Problem::new(Code::Internal, message),
         }
     }
-}
-
-/// The innermost reason, which says most.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

@@ -11,6 +11,7 @@ mod explain;
 mod login;
 mod peer;
 mod server;
+mod server_tls;
 mod services;
 mod users;
 
@@ -21,5 +22,6 @@ pub mod status;
 pub use client::{Client, ClientTls, EndpointSource, FollowFrom, FollowOptions, Login, Observation};
 pub use error::RpcError;
 pub use login::{Credentials, Logins};
-pub use server::{Bound, RpcOptions, RpcServer, Tls};
+pub use server::{Bound, RpcOptions, RpcServer};
+pub use server_tls::{ServerTls, Tls};
 pub use users::{CertificateLogins, UserLogins, Users, UsersFault, check_name, hash_password};

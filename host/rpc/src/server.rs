@@ -1,6 +1,5 @@
 //! Listening and serving, with or without TLS and users.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +10,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tower::util::{MapRequestLayer, MapResponseLayer};
-use zeroize::Zeroizing;
 
 use crate::admission::Admission;
 use crate::budget::Budget;
@@ -29,6 +27,7 @@ use crate::proto::v1::ledger_service_server::LedgerServiceServer;
 use crate::proto::v1::network_service_server::NetworkServiceServer;
 use crate::proto::v1::notary_service_server::NotaryServiceServer;
 use crate::proto::v1::vault_service_server::VaultServiceServer;
+use crate::server_tls::{ServerTls, secured};
 use crate::services::{flow::Flows, host::Hosts, ledger::Ledgers, network::Network, scaler::Scaler};
 
 /// What a message may have beside its payload: names, ids, error details.
@@ -40,33 +39,13 @@ const REQUEST_BYTES: usize = 256 << 20;
 /// How long open connections may take to end once the host was asked to stop. The whole host stops within two seconds.
 const DRAIN: Duration = Duration::from_millis(1_500);
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// What the server shows of itself, and whom it asks for a certificate. All texts are PEM.
-#[derive(Clone)]
-pub struct Tls {
-    /// The server's certificate, followed by those that issued it.
-    pub certificate: String,
-    /// Its private key. It is wiped when it is dropped.
-    pub key: Zeroizing<String>,
-    /// The authorities whose certificates clients must have one of; `None`: clients need none.
-    pub client_ca: Option<String>,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("client_ca", &self.client_ca.is_some()).finish_non_exhaustive()
-    }
-}
-
 /// How the server listens and what it allows.
 #[derive(Debug, Clone)]
 pub struct RpcOptions {
     /// `host:port`; port 0 picks a free one. Without TLS loopback addresses only.
     pub listen: String,
     /// TLS, if it is wanted.
-    pub tls: Option<Tls>,
+    pub tls: Option<Arc<ServerTls>>,
     /// Bytes of arguments that a request may carry: the network's largest message.
     pub max_message_size: usize,
     /// Calls under way at once, over all connections. More are refused as `overloaded`.
@@ -107,8 +86,7 @@ impl RpcServer {
     /// user, who may do everything.
     ///
     /// # Errors
-    /// The address is not one or is in use; it can be reached from other machines, and there is no TLS or nobody logs in; the
-    /// certificate or the key is none.
+    /// The address is not one or is in use; it can be reached from other machines, and there is no TLS or nobody logs in.
     pub async fn bind(
         options: RpcOptions,
         logins: Option<Arc<dyn Logins>>,
@@ -116,26 +94,12 @@ impl RpcServer {
     ) -> Result<Bound, RpcError> {
         let guarded = options.tls.is_some() && logins.is_some();
         let address = address(&options.listen, guarded).await?;
-        let tls = options.tls.as_ref().map(server_tls).transpose()?;
         let listener = listen(address).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => RpcError::PortInUse { address },
             _ => RpcError::Bind { address, source },
         })?;
         let local_addr = listener.local_addr().map_err(|source| RpcError::Bind { address, source })?;
-        Ok(Bound { options, tls, logins, api, listener, local_addr })
-    }
-}
-
-fn server_tls(tls: &Tls) -> Result<ServerTlsConfig, RpcError> {
-    let mut config =
-        ServerTlsConfig::new().identity(Identity::from_pem(&tls.certificate, tls.key.as_bytes())).timeout(HANDSHAKE);
-    if let Some(authorities) = &tls.client_ca {
-        config = config.client_ca_root(Certificate::from_pem(authorities));
-    }
-    // What is wrong with the files is told now, and not when the first client comes.
-    match Server::builder().tls_config(config.clone()) {
-        Ok(_) => Ok(config),
-        Err(source) => Err(RpcError::Tls(source)),
+        Ok(Bound { options, logins, api, listener, local_addr })
     }
 }
 
@@ -161,7 +125,6 @@ async fn address(listen: &str, guarded: bool) -> Result<SocketAddr, RpcError> {
 /// A server that listens and does not serve yet.
 pub struct Bound {
     options: RpcOptions,
-    tls: Option<ServerTlsConfig>,
     logins: Option<Arc<dyn Logins>>,
     api: Arc<dyn HostApi>,
     listener: TcpListener,
@@ -182,13 +145,10 @@ impl Bound {
     /// The server broke down by itself.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RpcError> {
         let routes = routes(&self.options, self.api, shutdown.clone()).await?;
-        let incoming = accept(self.listener, Connections::new(self.options.max_connections));
+        let most = self.options.max_connections;
+        let incoming = accept(self.listener, Connections::new(most));
         let budget = Budget::new(REQUEST_BYTES.max(self.options.max_message_size.saturating_mul(2)));
-        let mut builder = Server::builder();
-        if let Some(tls) = self.tls {
-            builder = builder.tls_config(tls)?;
-        }
-        let server = builder
+        let router = Server::builder()
             .layer(MapResponseLayer::new(explain))
             .layer(MapRequestLayer::new(move |request| budget.meter(request)))
             .layer(LoginLayer(self.logins))
@@ -199,8 +159,14 @@ impl Bound {
             .max_concurrent_streams(Some(u32::try_from(self.options.max_streams).unwrap_or(u32::MAX)))
             .initial_stream_window_size(Some(1024 * 1024))
             .initial_connection_window_size(Some(4 * 1024 * 1024))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+            .add_routes(routes);
+        let stop = shutdown.clone().cancelled_owned();
+        let server = async {
+            match self.options.tls {
+                Some(tls) => router.serve_with_incoming_shutdown(secured(incoming, tls, most), stop).await,
+                None => router.serve_with_incoming_shutdown(incoming, stop).await,
+            }
+        };
         let drained = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN).await;

@@ -6,6 +6,7 @@ use maxhost_store::StoreError;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
+use crate::durability;
 use crate::error::of_server;
 use crate::ledger::tables;
 use crate::numbers::COUNT_BITS;
@@ -102,19 +103,13 @@ pub async fn begin_incarnation(options: &PostgresOptions) -> Result<i32, StoreEr
 }
 
 async fn look(conn: &mut PgConnection, version: i64, layout: Layout) -> Result<Examination, sqlx::Error> {
-    let (server, standby, fsync, pages): (String, bool, String, String) = sqlx::query_as(
-        "SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('fsync'), \
-         current_setting('full_page_writes')",
-    )
-    .fetch_one(&mut *conn)
-    .await?;
+    let (server, standby): (String, bool) =
+        sqlx::query_as("SELECT current_setting('server_version'), pg_is_in_recovery()").fetch_one(&mut *conn).await?;
     let mut trouble = Vec::new();
     if standby {
         trouble.push("the server is a standby: it cannot be written to".to_owned());
     }
-    if fsync != "on" || pages != "on" {
-        trouble.push("fsync or full_page_writes is off: a power cut would lose or break what was committed".to_owned());
-    }
+    trouble.extend(durability::risks(conn).await?);
     let (free, may_make): (i64, bool) = sqlx::query_as(
         "SELECT current_setting('max_connections')::int8 - (SELECT count(*) FROM pg_stat_activity \
          WHERE backend_type = 'client backend' AND application_name <> 'maxhost'), \

@@ -11,6 +11,7 @@ mod batch;
 mod beside;
 mod committer;
 mod components;
+mod durability;
 mod error;
 mod examine;
 mod known;

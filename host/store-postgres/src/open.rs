@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use crate::batch::{Batch, Claims};
 use crate::committer::PostgresRows;
+use crate::durability;
 use crate::error::of_server;
 use crate::lived::{self, Lived};
 use crate::numbers::Numbers;
@@ -38,6 +39,7 @@ pub struct PostgresStore {
     pub(crate) processed_retention: i64,
     numbers: Arc<Numbers>,
     numbers_task: AbortHandle,
+    durability_task: AbortHandle,
     stopping: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -51,6 +53,7 @@ impl fmt::Debug for PostgresStore {
 impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.numbers_task.abort();
+        self.durability_task.abort();
         // The thread commits what waits and ends; nobody is left to wait for it.
         self.stopping.store(true, Ordering::Release);
         self.queue.jobs.close();
@@ -62,11 +65,12 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] if no server answers for [`PostgresOptions::patience`], [`StoreError::Denied`],
-    /// [`StoreError::Incompatible`], and whatever else keeps the database from being used.
+    /// [`StoreError::MayLose`], [`StoreError::Incompatible`], and whatever else keeps the database from being used.
     pub async fn open(options: PostgresOptions) -> Result<Store, StoreError> {
         let place = options.place();
         let of = |error| of_server(&place, error);
         let mut conn = schema::connect(&options).await?;
+        let risks = durability::check(&mut conn, &place, options.allow_loss).await?;
         schema::migrate(&options, &mut conn).await?;
         let layout = check_layout(&mut conn, options.layout, &place).await?;
         let run = begin_run(&mut conn).await.map_err(of)?;
@@ -87,6 +91,8 @@ impl PostgresStore {
             let (numbers, pool) = (Arc::clone(&numbers), pool.clone());
             tokio::spawn(async move { numbers.keep(&pool).await }).abort_handle()
         };
+        let watching = durability::watch(pool.clone(), place.clone(), options.durability_look, risks);
+        let durability_task = tokio::spawn(watching).abort_handle();
 
         let queue = CommitQueue::new(options.bounds.clone());
         let (claims, stopping) = (Claims::default(), Arc::new(AtomicBool::new(false)));
@@ -121,6 +127,7 @@ impl PostgresStore {
             processed_retention: i64::try_from(options.processed_retention.as_millis()).unwrap_or(i64::MAX),
             numbers,
             numbers_task,
+            durability_task,
             stopping,
             thread: Mutex::new(Some(thread)),
         }))
@@ -215,6 +222,7 @@ impl Committer for PostgresStore {
     async fn close(&self) {
         self.stopping.store(true, Ordering::Release);
         self.numbers_task.abort();
+        self.durability_task.abort();
         self.queue.jobs.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread

@@ -69,6 +69,10 @@ pub struct PostgresOptions {
     pub quotas: Quotas,
     /// How long it is remembered that a broker's message was taken, in the time that hosts run.
     pub processed_retention: Duration,
+    /// Whether a server is used that could lose what it has confirmed.
+    pub allow_loss: bool,
+    /// How often it is looked whether that has become so.
+    pub durability_look: Duration,
     /// How long a start waits for a server that does not answer.
     pub patience: Duration,
 }
@@ -121,6 +125,8 @@ impl PostgresOptions {
             bounds: Bounds::default(),
             quotas: Quotas::default(),
             processed_retention: Duration::from_secs(7 * 24 * 3600),
+            allow_loss: false,
+            durability_look: Duration::from_secs(60),
             patience: Duration::from_secs(10),
         })
     }

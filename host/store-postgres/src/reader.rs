@@ -213,6 +213,20 @@ impl IdentityReader for PostgresStore {
         rows.iter().map(identity_record).collect()
     }
 
+    async fn due(&self, now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError> {
+        // The next one stands at the end: it is the only one that is later.
+        let sql = "SELECT id, wake_at FROM maxhost.identity WHERE wake_at <= $1 \
+                   UNION ALL SELECT id, wake_at FROM (SELECT id, wake_at FROM maxhost.identity WHERE wake_at > $1 \
+                   ORDER BY wake_at LIMIT 1) next ORDER BY wake_at";
+        let rows = persist!(sqlx::query(sql).bind(now).fetch_all(&self.pool)).map_err(failed)?;
+        let mut found: Vec<(IdentityRow, i64)> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            found.push((IdentityRow(column(row, 0, "identity")?), column(row, 1, "identity")?));
+        }
+        let next = found.pop_if(|(_, at)| *at > now).map(|(_, at)| at);
+        Ok((found, next))
+    }
+
     async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError> {
         // Each table is leapt through by its index, from identity to identity.
         let sql = concat!(
@@ -371,14 +385,16 @@ impl MessageReader for PostgresStore {
         rows.iter().map(|row| Ok((column(row, 0, "initiation")?, bytes(row, 1, "initiation")?))).collect()
     }
 
-    async fn identities_with_initiations(&self) -> Result<Vec<IdentityRow>, StoreError> {
+    async fn first_initiations(&self) -> Result<Vec<(IdentityRow, i64)>, StoreError> {
         let sql = concat!(
             "WITH RECURSIVE i (identity) AS (",
             leap!("i", "initiation"),
-            ") SELECT identity FROM i WHERE identity IS NOT NULL ORDER BY identity"
+            ") SELECT identity, (SELECT min(id) FROM maxhost.initiation f WHERE f.identity = i.identity) \
+             FROM i WHERE identity IS NOT NULL ORDER BY identity"
         );
         let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
-        rows.iter().map(|row| column(row, 0, "initiation").map(IdentityRow)).collect()
+        let read = |row| Ok((IdentityRow(column(row, 0, "initiation")?), column(row, 1, "initiation")?));
+        rows.iter().map(read).collect()
     }
 
     async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
@@ -397,6 +413,13 @@ impl MessageReader for PostgresStore {
         let query = || sqlx::query(sql).bind(after).bind(i64::from(limit));
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
         rows.iter().map(outbox_row).collect()
+    }
+
+    async fn oldest_outbox(&self) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT lived FROM maxhost.outbox ORDER BY id LIMIT 1";
+        let oldest = persist!(sqlx::query(sql).fetch_optional(&self.pool)).map_err(failed)?;
+        let written: Option<i64> = oldest.map(|row| column(&row, 0, "outbox")).transpose()?;
+        Ok(written.map(|written| self.lived.now().saturating_sub(written).max(0)))
     }
 
     async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use maxhost_group_commit::{Bounds, Fault, FaultKind};
@@ -66,6 +66,8 @@ pub struct SqliteStore {
     lineage: Lineage,
     next_flow: AtomicI64,
     next_initiation: AtomicI64,
+    /// The time that hosts had run when this one began, ms, and when that was.
+    lived: (i64, Instant),
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -83,6 +85,12 @@ impl Drop for SqliteStore {
 }
 
 impl SqliteStore {
+    /// The time that hosts have run on this database, ms.
+    pub(crate) fn lived(&self) -> i64 {
+        let (base, since) = self.lived;
+        base.saturating_add(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+
     /// Opens (or makes) the database, migrates it, and starts the committer.
     ///
     /// # Errors
@@ -124,6 +132,7 @@ impl SqliteStore {
             lineage,
             next_flow: AtomicI64::new(numbers.next_flow),
             next_initiation: AtomicI64::new(numbers.next_initiation),
+            lived: numbers.lived,
             thread: Mutex::new(Some(thread)),
         }))
     }

@@ -222,6 +222,20 @@ impl IdentityReader for SqliteStore {
         rows.iter().map(identity_record).collect()
     }
 
+    async fn due(&self, now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError> {
+        // The next one stands at the end: it is the only one that is later.
+        let sql = "SELECT id, wake_at FROM identity WHERE wake_at <= ?1 \
+                   UNION ALL SELECT id, wake_at FROM (SELECT id, wake_at FROM identity WHERE wake_at > ?1 \
+                   ORDER BY wake_at LIMIT 1) next ORDER BY wake_at";
+        let rows = sqlx::query(sql).bind(now).fetch_all(self.pool()).await.map_err(failed)?;
+        let mut found: Vec<(IdentityRow, i64)> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            found.push((IdentityRow(column(row, 0, "identity")?), column(row, 1, "identity")?));
+        }
+        let next = found.pop_if(|(_, at)| *at > now).map(|(_, at)| at);
+        Ok((found, next))
+    }
+
     async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError> {
         // Each table is leapt through by its index, from identity to identity.
         let sql = "WITH RECURSIVE \
@@ -384,16 +398,18 @@ impl MessageReader for SqliteStore {
         rows.iter().map(|row| Ok((column(row, 0, "initiation")?, bytes(row, 1, "initiation")?))).collect()
     }
 
-    async fn identities_with_initiations(&self) -> Result<Vec<IdentityRow>, StoreError> {
+    async fn first_initiations(&self) -> Result<Vec<(IdentityRow, i64)>, StoreError> {
         // Leaps from identity to identity instead of reading every row.
         let sql = "WITH RECURSIVE leap (identity) AS ( \
                        SELECT min(identity) FROM initiation \
                        UNION ALL \
                        SELECT (SELECT min(identity) FROM initiation WHERE identity > leap.identity) \
                        FROM leap WHERE leap.identity IS NOT NULL \
-                   ) SELECT identity FROM leap WHERE identity IS NOT NULL";
+                   ) SELECT identity, (SELECT min(id) FROM initiation WHERE initiation.identity = leap.identity) \
+                   FROM leap WHERE identity IS NOT NULL";
         let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| column(row, 0, "initiation").map(IdentityRow)).collect()
+        let read = |row| Ok((IdentityRow(column(row, 0, "initiation")?), column(row, 1, "initiation")?));
+        rows.iter().map(read).collect()
     }
 
     async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
@@ -411,6 +427,13 @@ impl MessageReader for SqliteStore {
                    ORDER BY id LIMIT ?2";
         let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(outbox_row).collect()
+    }
+
+    async fn oldest_outbox(&self) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT lived FROM outbox ORDER BY id LIMIT 1";
+        let oldest = sqlx::query(sql).fetch_optional(self.pool()).await.map_err(failed)?;
+        let written = oldest.map(|row| column::<i64>(&row, 0, "outbox")).transpose()?;
+        Ok(written.map(|written| self.lived().saturating_sub(written).max(0)))
     }
 
     async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError> {

@@ -62,6 +62,8 @@ pub(crate) struct Numbers {
     pub run: RunId,
     pub next_flow: i64,
     pub next_initiation: i64,
+    /// The time that hosts had run when this run began, ms, and when that was.
+    pub lived: (i64, Instant),
 }
 
 /// What the row of a live flow says: attempts, started, tag, name, user, client id, start record, revision.
@@ -97,7 +99,12 @@ impl<'c> SqliteRows<'c> {
 
     /// The number of this run, and the first numbers that were never used.
     pub(crate) fn numbers(&self) -> Numbers {
-        Numbers { run: self.run, next_flow: self.flows.next(), next_initiation: self.initiations.next() }
+        Numbers {
+            run: self.run,
+            next_flow: self.flows.next(),
+            next_initiation: self.initiations.next(),
+            lived: (self.lived.base, self.lived.since),
+        }
     }
 
     fn read_claims(&mut self) -> Result<(), SqliteError> {

@@ -122,6 +122,14 @@ pub enum StoreError {
         #[source]
         source: Fault,
     },
+    /// The server may lose what it has confirmed: when it crashes, or when a standby takes over.
+    #[error("the database server {place} may lose what was committed: {reason}")]
+    MayLose {
+        /// The server and the database, without a password.
+        place: String,
+        /// What about it, in a sentence or several.
+        reason: String,
+    },
     /// The database has lost what it had committed. Nothing more is written by this run.
     #[error("the database has lost commits: {0}")]
     WentBack(#[source] Fault),
@@ -231,6 +239,7 @@ impl From<StoreError> for Problem {
                 .detail("supported", supported.to_string()),
             StoreError::Unreachable { .. } => Problem::new(Code::StoreUnreachable, message),
             StoreError::Denied { .. } => Problem::new(Code::StoreDenied, message),
+            StoreError::MayLose { .. } => Problem::new(Code::StoreMayLose, message),
             StoreError::WentBack(_) => Problem::new(Code::StoreWentBack, message),
             StoreError::ReadOnly { path, .. } => {
                 Problem::new(Code::DirectoryUnwritable, message).detail("path", path.display().to_string())

@@ -23,6 +23,10 @@ pub trait IdentityReader: Send + Sync {
     /// All identities that were ever registered, by row.
     async fn identities(&self) -> Result<Vec<IdentityRecord>, StoreError>;
 
+    /// The identities whose wake-up time has come, with that time, and the next time after `now` at which another's comes: ms
+    /// since 1970.
+    async fn due(&self, now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError>;
+
     /// The identities for which there is something to do though nobody tells them, by row. `now`: ms since 1970.
     async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError>;
 }
@@ -61,14 +65,17 @@ pub trait MessageReader: Send + Sync {
     async fn initiations(&self, identity: IdentityRow, after: i64, limit: u32)
     -> Result<Vec<(i64, Bytes)>, StoreError>;
 
-    /// The identities for which initiations wait, by row.
-    async fn identities_with_initiations(&self) -> Result<Vec<IdentityRow>, StoreError>;
+    /// The identities for which initiations wait, by row, each with the number of the first. A number is never used twice.
+    async fn first_initiations(&self) -> Result<Vec<(IdentityRow, i64)>, StoreError>;
 
     /// Confirmations that came for flows of an identity that had ended, by session.
     async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError>;
 
     /// Messages for the broker, from the one after `after` on, oldest first.
     async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+
+    /// For how long the oldest message has waited for the broker, ms of the time that hosts have run; `None` if none does.
+    async fn oldest_outbox(&self) -> Result<Option<i64>, StoreError>;
 
     /// The places that messages wait to be sent to, from the one after `after` on, in alphabetical order.
     async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError>;

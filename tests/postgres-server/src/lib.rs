@@ -38,6 +38,40 @@ impl Server {
     /// # Errors
     /// If PostgreSQL 15 or later is not installed, or does not start.
     pub fn start(settings: &str) -> io::Result<Server> {
+        let server = Server::prepare()?;
+        let password = server.password_file();
+        server.run(
+            "initdb",
+            &["-A", "scram-sha-256", "--auth-local=trust", "-U", ROLE, "-E", "UTF8", "--locale=C", "--no-sync", "-N"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain([format!("--pwfile={}", password.display()), format!("-D{}", server.data().display())])
+                .collect::<Vec<_>>(),
+        )?;
+        server.configure(&format!(
+            "fsync = on\nmax_connections = 100\nshared_buffers = 64MB\nmax_wal_size = 256MB\n{settings}"
+        ))?;
+        server.resume()?;
+        Ok(server)
+    }
+
+    /// Makes and starts a standby that follows this server under the application name `standby`. It ends like any other.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn standby(&self) -> io::Result<Server> {
+        let standby = Server::prepare()?;
+        let primary = format!("host={} port={} user={ROLE} application_name=standby", self.dir().display(), self.port);
+        let folder = format!("-D{}", standby.data().display());
+        standby.run("pg_basebackup", &["-R", "-cfast", "-N", "-d", &primary, &folder].map(str::to_owned))?;
+        // What comes later in the file is stronger.
+        standby.configure("")?;
+        standby.resume()?;
+        Ok(standby)
+    }
+
+    /// A folder and a port for a server, and what ends it.
+    fn prepare() -> io::Result<Server> {
         let bin = programs()?;
         let dir = tempfile::Builder::new().prefix("maxhost-postgres-").tempdir()?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
@@ -65,25 +99,19 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let server = Server { bin, user, port, watchdog, dir };
-        server.run(
-            "initdb",
-            &["-A", "scram-sha-256", "--auth-local=trust", "-U", ROLE, "-E", "UTF8", "--locale=C", "--no-sync", "-N"]
-                .map(str::to_owned)
-                .into_iter()
-                .chain([format!("--pwfile={}", password.display()), format!("-D{}", server.data().display())])
-                .collect::<Vec<_>>(),
-        )?;
-        let conf = server.data().join("postgresql.conf");
+        Ok(Server { bin, user, port, watchdog, dir })
+    }
+
+    /// Where it listens, and these lines of `postgresql.conf`.
+    fn configure(&self, settings: &str) -> io::Result<()> {
+        let conf = self.data().join("postgresql.conf");
         let mut text = fs::read_to_string(&conf)?;
         text.push_str(&format!(
-            "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = on\n\
-             max_connections = 100\nshared_buffers = 64MB\nmax_wal_size = 256MB\n{settings}\n",
-            home.display()
+            "\nlisten_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n{settings}\n",
+            self.port,
+            self.dir().display()
         ));
-        fs::write(&conf, text)?;
-        server.resume()?;
-        Ok(server)
+        fs::write(&conf, text)
     }
 
     /// The folder of the server: its socket, its log and, in `data`, its files.

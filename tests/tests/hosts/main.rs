@@ -4,6 +4,7 @@
 
 mod cluster;
 mod roles;
+mod scheduler;
 
 use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_tests::{ALICE, BOB, CAROL, Host, cli, eventually};

@@ -1,5 +1,7 @@
 //! Processes with one role each: workers that answer clients for all identities, and hosts that come and go.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use maxhost_broker_amqp::test_servers::Artemis;
@@ -74,6 +76,32 @@ fn begin(
     })
 }
 
+/// A metric of a process; `None` if it tells nothing of it.
+fn metric(of: &Host, name: &str) -> Option<f64> {
+    let mut stream = TcpStream::connect(of.ready()["metrics"].as_str().unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let line = answer.lines().find(|line| line.split(' ').next() == Some(name))?;
+    line.split(' ').nth(1).map(|value| value.parse().unwrap())
+}
+
+/// Waits until the message that waits longest has done so for a second, or until nothing waits.
+async fn until_oldest(cluster: &Cluster<'_>, worker: (&str, &Host), waits: bool) {
+    eventually("the age of the oldest message", async || {
+        let status = cluster.ask(worker.0, &["cluster", "status"]).remove(0);
+        let (told, measured) =
+            (status["oldest_message_ms"].as_u64(), metric(worker.1, "maxhost_oldest_message_seconds"));
+        let fits = match waits {
+            true => told.is_some_and(|ms| ms >= 1_000) && measured.is_some_and(|seconds| seconds >= 1.0),
+            false => status["oldest_message_ms"].is_null() && measured == Some(0.0),
+        };
+        if fits { Ok(()) } else { Err(format!("{measured:?} {status}")) }
+    })
+    .await;
+}
+
 fn roles_of(hosts: &[Value]) -> Vec<(&str, &Value, u64)> {
     hosts.iter().map(|host| (host["host"].as_str().unwrap(), &host["roles"], host["slots"].as_u64().unwrap())).collect()
 }
@@ -113,6 +141,7 @@ async fn workers_answer_for_all_identities_while_hosts_come_and_go() {
     })
     .await;
     drop(worker);
+    crate::scheduler::identities_that_are_due_wake_whatever_becomes_of_the_scheduler(&servers).await;
 }
 
 /// All that is tried with servers that are well. Gives a worker that goes on, and the autoscaler that asks it.
@@ -130,11 +159,13 @@ async fn until_quiet_again(servers: &Servers) -> (Host, Autoscaler) {
     assert_eq!((keda.is_active().await.unwrap(), keda.slots().await.unwrap()), (false, 0));
     let mut active = keda.stream().await;
     assert!(!told(&mut active).await.unwrap());
+    until_oldest(&cluster, ("rpc-1", &one), false).await;
 
     // From none: a start raises the demand, and is answered once a host is there that runs the flow.
     let start = begin(&one, ("first", ALICE), "ping", json!({"peer": BOB, "count": 3}));
     assert!(told(&mut active).await.unwrap());
     assert!(keda.is_active().await.unwrap() && keda.slots().await.unwrap() >= 1);
+    until_oldest(&cluster, ("rpc-1", &one), true).await;
     let first = cluster.run_as("max-1", "flows");
     assert_eq!((&first.ready()["grpc"], &first.ready()["roles"]), (&Value::Null, &json!(["flows"])));
     let ping = start.await.unwrap();
@@ -174,6 +205,7 @@ async fn until_quiet_again(servers: &Servers) -> (Host, Autoscaler) {
     assert!(two.client().remove_client_id(forget.clone()).await.unwrap().removed);
     assert!(!one.client().remove_client_id(forget).await.unwrap().removed);
 
+    until_oldest(&cluster, ("rpc-2", &two), false).await;
     // Asked for without an identity that wakes for it.
     assert!(cluster.ask("rpc-2", &["network", "parties"]).len() >= 3);
     assert_eq!(cluster.ask("rpc-1", &["identity", "show", "Carol"])[0]["state"], "cold");

@@ -128,6 +128,45 @@ fn with_tls_a_certificate_is_asked_for_and_names_the_user() {
 }
 
 #[test]
+fn certificates_are_replaced_while_the_host_runs() {
+    let network =
+        Network::new().settings(&["rpc.tls.cert=server.pem", "rpc.tls.key=server.key", "rpc.tls.client_ca=ca.pem"]);
+    certificates(&network);
+    let host = network.run();
+    let endpoint = format!("https://localhost:{}", host.ready()["grpc"].as_str().unwrap().rsplit_once(':').unwrap().1);
+    let keep = |folder: &str| {
+        let kept = network.path(folder);
+        fs::create_dir(&kept).unwrap();
+        for file in ["ca.pem", "client.pem", "client.key"] {
+            fs::copy(network.path(file), kept.join(file)).unwrap();
+        }
+        kept
+    };
+    let ask = |of: &std::path::Path| {
+        let mut command = cli::command(&["status", "--json", "--endpoint", &endpoint, "--timeout", "5s"]);
+        for (word, file) in [("--ca", "ca.pem"), ("--cert", "client.pem"), ("--key", "client.key")] {
+            command.arg(word).arg(of.join(file));
+        }
+        cli::answer(command, None)
+    };
+    let first = keep("first");
+    assert_eq!(ask(&first).exit, 0);
+
+    // Half of a file: what was there before counts on.
+    let whole = fs::read_to_string(network.path("server.pem")).unwrap();
+    fs::write(network.path("server.pem"), &whole[..whole.len() / 2]).unwrap();
+    until("it is told", || !network.log_lines(&["certificates cannot be used", "rpc.tls"]).is_empty());
+    assert_eq!(ask(&first).exit, 0);
+
+    // Another authority, another certificate, other clients.
+    certificates(&network);
+    let second = keep("second");
+    until("the new ones count", || ask(&second).exit == 0);
+    ask(&first).fails(5, "host-unreachable");
+    drop(host);
+}
+
+#[test]
 fn a_port_that_is_not_guarded_is_for_this_machine_only() {
     let network = Network::new();
     certificates(&network);
@@ -172,6 +211,7 @@ async fn machines_learn_how_the_host_is() {
     until("both flows are counted", || {
         get(&address, "/metrics").1.contains("maxhost_flows_ended_total{state=\"completed\"} 2\n")
     });
+    until("no message waits", || get(&address, "/metrics").1.contains("maxhost_oldest_message_seconds 0\n"));
     let (head, body) = get(&address, "/metrics");
     assert!(head.contains("200"), "{head}");
     assert!(!body.contains("Alice"), "{body}");

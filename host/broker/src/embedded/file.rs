@@ -60,7 +60,7 @@ pub(super) fn prepare(path: &Path, tuning: &Tuning) -> Result<Connection, Broker
 
 /// The queues and how much is in each, and the number of the newest message of all.
 pub(super) fn load(conn: &Connection) -> Result<(Queues, i64), SqliteError> {
-    let queues = Queues::default();
+    let mut queues = Queues::new();
     let newest = conn.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0))?;
     let mut rows = conn.prepare(
         "SELECT queue.id, queue.name, coalesce(held.n, 0), coalesce(held.newest, 0), coalesce(held.bytes, 0) \
@@ -75,7 +75,10 @@ pub(super) fn load(conn: &Connection) -> Result<(Queues, i64), SqliteError> {
         match name.parse::<QueueName>() {
             Ok(name) => queues.load(id, &name, depth, newest, bodies + depth * Message::OVERHEAD as u64),
             // Version 0.1.0 named queues after identities. Nobody asks for those any more.
-            Err(_) => tracing::warn!(queue = ?name, messages = depth, "a queue of an older version is left alone"),
+            Err(_) => {
+                tracing::warn!(queue = ?name, messages = depth, "a queue of an older version is left alone");
+                queues.leave_alone(id);
+            }
         }
     }
     Ok((queues, newest))
@@ -91,6 +94,19 @@ pub(super) struct Messages {
 impl Messages {
     pub(super) fn new(conn: Connection) -> Messages {
         Messages { conn: Mutex::new(conn), turn: Semaphore::new(1) }
+    }
+
+    /// The number of the oldest message of all queues that are known. Blocks: not for a runtime's thread.
+    pub(super) fn oldest(&self, queues: &Queues) -> Result<Option<i64>, SqliteError> {
+        let conn = self.conn.lock();
+        let mut sql = conn.prepare_cached("SELECT seq, queue FROM message ORDER BY seq")?;
+        let mut rows = sql.query([])?;
+        while let Some(row) = rows.next()? {
+            if queues.is_known(row.get(1)?) {
+                return Ok(Some(row.get(0)?));
+            }
+        }
+        Ok(None)
     }
 
     /// The next messages of a queue after `after`, oldest first: at most `count`, and none that would follow after

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use maxhost_group_commit::{Bounds, Fault, FaultKind, GroupStats, Queue, Refused, Stats};
-use maxhost_sqlite::{Tuning, WalLimits, Writer, open_reader};
+use maxhost_sqlite::{SqliteError, Tuning, WalLimits, Writer, open_reader};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -233,6 +233,18 @@ impl Broker for EmbeddedBroker {
             return Err(Permanent::Closed.into());
         }
         Ok(self.inner.queues.waiting())
+    }
+
+    async fn oldest(&self) -> Result<Option<Duration>, BrokerError> {
+        if *self.inner.closed.borrow() {
+            return Err(Permanent::Closed.into());
+        }
+        let (messages, queues) = (Arc::clone(&self.inner.messages), Arc::clone(&self.inner.queues));
+        let _turn = self.inner.messages.turn.acquire().await.map_err(defect)?;
+        let found = tokio::task::spawn_blocking(move || {
+            Ok::<_, SqliteError>(messages.oldest(&queues)?.map(|seq| queues.age_of_oldest(seq)))
+        });
+        found.await.map_err(defect)?.map_err(|error| Fault::from(error).into())
     }
 
     async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError> {

@@ -1,8 +1,9 @@
 //! What is in memory of each queue: who consumes it, how much it holds, and whether a notice of its backlog is due.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -53,16 +54,80 @@ impl State {
     }
 }
 
+/// When messages came, for telling how long the oldest has waited.
+///
+/// Messages of all queues are numbered in the order they came, so a few marks are enough: each says that the messages from
+/// its number on came at its time, up to the next mark.
+struct Arrivals(VecDeque<(i64, Instant)>);
+
+impl Arrivals {
+    /// The shortest time between two marks.
+    const APART: Duration = Duration::from_millis(50);
+    /// Marks that are kept: beyond it, each second one goes.
+    const MARKS: usize = 4096;
+
+    fn arrived(&mut self, seq: i64, now: Instant) {
+        if self.0.back().is_some_and(|(_, at)| now < *at + Arrivals::APART) {
+            return;
+        }
+        if self.0.len() >= Arrivals::MARKS {
+            let mut number = 0;
+            self.0.retain(|_| {
+                number += 1;
+                number % 2 == 1
+            });
+        }
+        self.0.push_back((seq, now));
+    }
+
+    /// For how long the oldest of all messages has waited. What is older than it is forgotten.
+    fn age(&mut self, oldest: i64, now: Instant) -> Duration {
+        while self.0.get(1).is_some_and(|(seq, _)| *seq <= oldest) {
+            self.0.pop_front();
+        }
+        self.0.front().map_or(Duration::ZERO, |(_, at)| now.saturating_duration_since(*at))
+    }
+}
+
 /// All queues, and the notices that are due. Bounded by the number of queues.
-#[derive(Default)]
 pub(super) struct Queues {
     entries: Mutex<HashMap<QueueName, Arc<Entry>>>,
     due: Mutex<VecDeque<Arc<Entry>>>,
     notice: Notify,
     consumers: AtomicU64,
+    arrivals: Mutex<Arrivals>,
+    /// Queues of an older version, which nobody asks for any more.
+    left_alone: HashSet<i64>,
 }
 
 impl Queues {
+    /// No queues yet. What is loaded counts as come by now.
+    pub(super) fn new() -> Queues {
+        Queues {
+            entries: Mutex::default(),
+            due: Mutex::default(),
+            notice: Notify::new(),
+            consumers: AtomicU64::new(0),
+            arrivals: Mutex::new(Arrivals([(0, Instant::now())].into())),
+            left_alone: HashSet::new(),
+        }
+    }
+
+    /// A queue found in the file whose messages are for nobody.
+    pub(super) fn leave_alone(&mut self, row: i64) {
+        self.left_alone.insert(row);
+    }
+
+    /// Whether somebody may ask for the messages of this queue.
+    pub(super) fn is_known(&self, row: i64) -> bool {
+        !self.left_alone.contains(&row)
+    }
+
+    /// For how long the message of this number has waited, if it is the oldest of all.
+    pub(super) fn age_of_oldest(&self, seq: i64) -> Duration {
+        self.arrivals.lock().age(seq, Instant::now())
+    }
+
     pub(super) fn find(&self, name: &QueueName) -> Option<Arc<Entry>> {
         self.entries.lock().get(name).cloned()
     }
@@ -93,6 +158,7 @@ impl Queues {
 
     /// A message was committed.
     pub(super) fn arrived(&self, entry: &Arc<Entry>, seq: i64) {
+        self.arrivals.lock().arrived(seq, Instant::now());
         entry.state.send_modify(|state| {
             state.depth += 1;
             state.newest = state.newest.max(seq);
@@ -156,5 +222,34 @@ impl Queues {
             self.notice.notify_one();
         }
         entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_message_is_that_of_the_mark_before_it() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let mut arrivals = Arrivals([(0, begun)].into());
+        for (seq, ms) in [(1, 100), (2, 120), (3, 200)] {
+            arrivals.arrived(seq, at(ms));
+        }
+        let ages = [1, 2, 3].map(|oldest| arrivals.age(oldest, at(1_000)).as_millis());
+        assert_eq!(ages, [900, 900, 800], "the second came less than 50 ms after the first");
+    }
+
+    #[test]
+    fn marks_are_bounded_and_the_oldest_stays() {
+        let begun = Instant::now();
+        let mut arrivals = Arrivals([(0, begun)].into());
+        for seq in 1..=3 * Arrivals::MARKS as u32 {
+            arrivals.arrived(i64::from(seq), begun + Arrivals::APART * seq);
+        }
+        assert!(arrivals.0.len() <= Arrivals::MARKS, "{}", arrivals.0.len());
+        let now = begun + Arrivals::APART * (3 * Arrivals::MARKS as u32);
+        assert_eq!(arrivals.age(0, now), now - begun);
     }
 }

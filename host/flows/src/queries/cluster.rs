@@ -159,10 +159,13 @@ impl Host {
             };
             *identities.entry(word).or_default() += 1;
         }
+        let scheduler = self.parts.ownership.scheduler().borrow().as_deref().map(str::to_owned);
         Ok(ClusterStatus {
             hosts,
             identities,
             demand: demand.ok(),
+            oldest_message: self.oldest_message().await.ok().flatten(),
+            scheduler,
             broker: self.broker_health().await,
             store: self.store_health().await,
             ownership,
@@ -181,6 +184,30 @@ impl Host {
         let demanded = self.parts.ownership.demanded().await.map_err(Problem::from)?;
         let is_ours = |identity: &&SecureHash| self.parts.directory.by_key(identity).is_some();
         Ok(demanded.iter().filter(is_ours).count() as u64)
+    }
+
+    /// For how long the message has waited that waits longest: in the broker, in the database for the broker, or in the
+    /// database for its recipient. `None` if nothing waits. Rows have the time that hosts have run, an initiation counts from when
+    /// this host saw it first, and what the broker has counts as [`Broker::oldest`] says.
+    ///
+    /// # Errors
+    /// The broker or the database does not answer in time, so it is not known.
+    ///
+    /// [`Broker::oldest`]: maxhost_broker::Broker::oldest
+    pub async fn oldest_message(&self) -> ApiResult<Option<Duration>> {
+        let looking = async {
+            let (store, broker) = (&self.parts.store, &self.parts.broker);
+            let (broker, outbox, initiations) =
+                tokio::join!(broker.oldest(), store.oldest_outbox(), self.parts.age_of_initiations());
+            let outbox = outbox.map_err(Problem::from)?.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+            Ok([broker.map_err(Problem::from)?, outbox, initiations.map_err(Problem::from)?]
+                .into_iter()
+                .flatten()
+                .max())
+        };
+        tokio::time::timeout(PATIENCE, looking)
+            .await
+            .unwrap_or_else(|_| Err(Problem::new(Code::Timeout, "broker or database do not answer in time")))
     }
 
     fn ownership_health(&self) -> PartHealth {

@@ -230,6 +230,11 @@ impl IdentityReader for Database {
         self.read(|tables| tables.identity_rows().cloned().collect()).await
     }
 
+    async fn due(&self, _now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError> {
+        // A host of a simulation is alone.
+        Ok((Vec::new(), None))
+    }
+
     async fn left_work(&self, _now: i64) -> Result<Vec<LeftWork>, StoreError> {
         self.read(Tables::left_work).await
     }
@@ -281,8 +286,13 @@ impl MessageReader for Database {
         self.read(|tables| tables.initiations_of(identity, after).take(limit as usize).collect()).await
     }
 
-    async fn identities_with_initiations(&self) -> Result<Vec<IdentityRow>, StoreError> {
-        self.read(Tables::identities_with_initiations).await
+    async fn first_initiations(&self) -> Result<Vec<(IdentityRow, i64)>, StoreError> {
+        self.read(Tables::first_initiations).await
+    }
+
+    async fn oldest_outbox(&self) -> Result<Option<i64>, StoreError> {
+        // Nobody looks at a simulation.
+        Ok(None)
     }
 
     async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {

@@ -189,9 +189,9 @@ impl Tables {
         rows.map(|((_, id), body)| (*id, body.clone()))
     }
 
-    pub fn identities_with_initiations(&self) -> Vec<IdentityRow> {
-        let mut found: Vec<IdentityRow> = self.initiations.rows.keys().map(|(identity, _)| *identity).collect();
-        found.dedup();
+    pub fn first_initiations(&self) -> Vec<(IdentityRow, i64)> {
+        let mut found: Vec<(IdentityRow, i64)> = self.initiations.rows.keys().copied().collect();
+        found.dedup_by_key(|(identity, _)| *identity);
         found
     }
 

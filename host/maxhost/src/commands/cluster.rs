@@ -102,6 +102,12 @@ fn text(status: &Value) -> String {
     let counts: Vec<String> = counts.map(|(word, count)| format!("{count} {word}")).collect();
     lines.push(format!("identities  {}", counts.join(", ")));
     lines.push(format!("demand      {}", render::cell(status, "demand")));
+    let oldest = match status["oldest_message_ms"].as_u64() {
+        Some(ms) => format!("waits for {:.1} s", ms as f64 / 1000.0),
+        None => "-".to_owned(),
+    };
+    lines.push(format!("oldest      {oldest}"));
+    lines.push(format!("scheduler   {}", render::cell(status, "scheduler")));
     for part in ["broker", "store", "ownership"] {
         let is_ok = if status[part]["ok"] == true { "ok" } else { "not ok" };
         lines.push(format!("{part:<11} {is_ok}: {}", render::cell(&status[part], "detail")));

@@ -17,7 +17,7 @@ pub const LARGEST_USERS: u64 = 16 << 20;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// What a file looked like: when it was changed, how long it is, which file it is.
-type Stamp = Option<(SystemTime, u64, u64)>;
+pub(super) type Stamp = Option<(SystemTime, u64, u64)>;
 
 /// The users of a file.
 ///
@@ -79,7 +79,8 @@ async fn watch(file: PathBuf, mut seen: Stamp, logins: Arc<UserLogins>, stop: Ca
     }
 }
 
-fn stamp(file: &Path) -> Stamp {
+/// How a file looks now; `None` if there is none.
+pub(super) fn stamp(file: &Path) -> Stamp {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))

@@ -100,7 +100,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, kind, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => match look(&host).await {
-            Ok(status) => (StatusCode::OK, EXPOSITION, exposition(&status, demand(&host).await)),
+            Ok(status) => (StatusCode::OK, EXPOSITION, exposition(&status, demand(&host).await, oldest(&host).await)),
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
         },
         // Alive is who answers: what the host depends on is for `readyz` alone, so that nobody restarts it for that.
@@ -146,8 +146,14 @@ async fn demand(host: &Host) -> Option<u64> {
     tokio::time::timeout(PATIENCE, host.demand(&Caller::local())).await.ok()?.ok()
 }
 
+/// For how long the message has waited that waits longest, seconds: 0 if none does. `None`, and then nothing is told of it,
+/// if that is not known.
+async fn oldest(host: &Host) -> Option<f64> {
+    Some(host.oldest_message().await.ok()?.unwrap_or_default().as_secs_f64())
+}
+
 /// The status in the text format of Prometheus. No metric has a label for an identity: there may be ten thousand.
-fn exposition(status: &HostStatus, demand: Option<u64>) -> String {
+fn exposition(status: &HostStatus, demand: Option<u64>, oldest: Option<f64>) -> String {
     let mut text = String::new();
     let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, f64)]| {
         // Writing into a text cannot fail.
@@ -187,6 +193,10 @@ fn exposition(status: &HostStatus, demand: Option<u64>) -> String {
         let help = "Identities that somebody wants to run, whether a host runs them or not.";
         family("maxhost_demand_slots", "gauge", help, &one(demand as f64));
     }
+    if let Some(oldest) = oldest {
+        let help = "For how long the message has waited that waits longest, in the broker or the database.";
+        family("maxhost_oldest_message_seconds", "gauge", help, &one(oldest));
+    }
     for (name, count) in &status.counters {
         let name = format!("maxhost_{name}_total");
         family(&name, "counter", "See docs/operating.md.", &one(*count as f64));
@@ -210,9 +220,12 @@ mod tests {
             version: "0.1.0".to_owned(),
             counters: [("steps", 12)].into(),
         };
-        assert!(!exposition(&status, None).contains("maxhost_demand_slots"), "what is not known is not 0");
-        let text = exposition(&status, Some(0));
+        let unknown = exposition(&status, None, None);
+        let left_out = ["maxhost_demand_slots", "maxhost_oldest_message_seconds"].map(|name| !unknown.contains(name));
+        assert_eq!(left_out, [true; 2], "what is not known is not 0");
+        let text = exposition(&status, Some(0), Some(2.5));
         assert!(text.contains("maxhost_demand_slots 0\n"), "{text}");
+        assert!(text.contains("maxhost_oldest_message_seconds 2.5\n"), "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (name, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<f64>().is_ok(), "{line}");

@@ -352,6 +352,8 @@ impl HostApi for FakeHost {
             hosts: self.hosts(caller).await?,
             identities: BTreeMap::from([("owned", 1), ("asleep", 1)]),
             demand: None,
+            oldest_message: Some(Duration::from_millis(2_500)),
+            scheduler: Some("max-1".to_owned()),
             broker: part(true),
             store: part(false),
             ownership: part(true),

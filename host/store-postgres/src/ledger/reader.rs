@@ -138,10 +138,13 @@ impl PostgresStore {
         let query = || sqlx::query_with(AssertSqlSafe(sql.clone()), arguments.clone()).persistent(kept);
         match persist!(query().fetch_all(&self.pool)) {
             Err(sqlx::Error::Database(error))
-                if error.code().is_some_and(|code| matches!(&*code, "42P01" | "3F000"))
-                    && !self.has_ledger(identity).await? =>
+                if error.code().is_some_and(|code| matches!(&*code, "42P01" | "3F000")) =>
             {
-                Ok(Vec::new())
+                if !self.has_ledger(identity).await? {
+                    return Ok(Vec::new());
+                }
+                // Another host has made it between the two looks.
+                persist!(query().fetch_all(&self.pool)).map_err(failed)
             }
             rows => rows.map_err(failed),
         }

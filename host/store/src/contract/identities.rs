@@ -143,6 +143,8 @@ pub async fn work_of_sleepers_is_found_from_rows<D: Databases>() {
     let bobs = LeftWork { initiations: true, outbox: true, ..none(w.bob.identity) };
     let carols = LeftWork { late_confirms: true, ..none(carol.identity) };
     assert_eq!(w.store.left_work(4_999).await.unwrap(), [bobs.clone(), carols.clone()]);
+    assert_eq!(w.store.due(4_999).await.unwrap(), (vec![], Some(5_000)));
+    assert_eq!(w.store.due(5_000).await.unwrap(), (vec![(dave.identity, 5_000)], None));
     let daves = LeftWork { due: true, ..none(dave.identity) };
     assert_eq!(w.store.left_work(5_000).await.unwrap(), [bobs, carols, daves]);
 }

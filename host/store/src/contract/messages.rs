@@ -48,7 +48,7 @@ pub async fn an_initiation_waits_until_its_identity_takes_it<D: Databases>() {
         w.conflict(w.alice, vec![initiate(nobody(unknown), w.store.next_initiation())]).await,
         Conflict::IdentityUnknown(unknown)
     );
-    assert_eq!(w.store.identities_with_initiations().await.unwrap(), [alice, bob]);
+    assert_eq!(w.store.first_initiations().await.unwrap(), [(alice, to_alice), (bob, to_bob)]);
     assert_eq!(w.store.initiations(bob, 0, 10).await.unwrap(), [(to_bob, text("hello"))]);
     assert!(w.store.initiations(bob, to_bob, 10).await.unwrap().is_empty());
 
@@ -56,7 +56,7 @@ pub async fn an_initiation_waits_until_its_identity_takes_it<D: Databases>() {
     let responder = w.store.next_flow_row();
     w.commit(w.bob, vec![take(to_bob), start(responder)]).await.unwrap();
     assert_eq!(w.conflict(w.bob, vec![take(to_bob)]).await, Conflict::InitiationGone(to_bob));
-    assert_eq!(w.store.identities_with_initiations().await.unwrap(), [alice]);
+    assert_eq!(w.store.first_initiations().await.unwrap(), [(alice, to_alice)]);
 
     let w = w.reopen().await;
     assert!(w.store.next_initiation() > to_alice.max(to_bob), "a number is never used again");
@@ -142,7 +142,15 @@ fn message(destination: &str, n: u8) -> Op {
 
 pub async fn the_outbox_keeps_messages_until_the_broker_has_them<D: Databases>() {
     let w = World::<D>::new().await;
+    assert_eq!(w.store.oldest_outbox().await.unwrap(), None);
+    let begun = std::time::Instant::now();
     w.commit(w.alice, vec![message("x", 1), message("x", 2)]).await.unwrap();
+    let age = async || w.store.oldest_outbox().await.unwrap().expect("something waits");
+    while age().await < 30 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    // Times are rounded to milliseconds.
+    assert!(age().await <= begun.elapsed().as_millis() as i64 + 2);
     w.commit(w.bob, vec![message("x", 3)]).await.unwrap();
     let rows = w.store.outbox(0, 10).await.unwrap();
     let content = |n| OutboxContent::Message { message_id: [n; 16], body: text("m") };
@@ -154,6 +162,9 @@ pub async fn the_outbox_keeps_messages_until_the_broker_has_them<D: Databases>()
     w.commit(w.alice, sent(&rows[2])).await.unwrap();
     let left = w.store.outbox(0, 10).await.unwrap();
     assert_eq!(left, rows[1..], "only its own identity takes a message back");
+    w.commit(w.alice, sent(&rows[1])).await.unwrap();
+    w.commit(w.bob, sent(&rows[2])).await.unwrap();
+    assert_eq!(w.store.oldest_outbox().await.unwrap(), None);
 }
 
 pub async fn notes_of_taken_messages_are_forgotten_in_time<D: Databases>() {
