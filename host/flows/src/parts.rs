@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activation::{ActivationServices, GuestCode};
 use crate::admission::{GuestRoom, Slots};
+use crate::audit::AuditTrail;
 use crate::calls::CallServices;
 use crate::clock::Clock;
 use crate::committer::Committer;
@@ -73,6 +74,7 @@ pub(crate) struct Parts {
     /// The network is one for development: contracts may be unsigned.
     pub development: bool,
     pub store: Store,
+    pub audit: Arc<AuditTrail>,
     pub broker: Arc<dyn Broker>,
     pub ownership: Arc<dyn Ownership>,
     pub membership: Option<Arc<Membership>>,
@@ -146,7 +148,9 @@ impl Parts {
         });
         let answers: Arc<dyn AnswersLateConfirms> = late_confirms.clone();
         committer.router.set_late_confirms(Arc::downgrade(&answers));
+        let audit = Arc::new(AuditTrail::new(&options.name));
         let relay = Arc::new(RelayServices {
+            audit: audit.clone(),
             committer: committer.clone(),
             broker: broker.clone(),
             ownership: ownership.clone(),
@@ -207,6 +211,7 @@ impl Parts {
         let components_changed = Arc::default();
         Parts {
             store,
+            audit,
             broker,
             ownership,
             membership,

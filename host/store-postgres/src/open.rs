@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
 use maxhost_store::{
-    Backlog, ClaimRequest, Claimed, CommitQueue, Committer, RunId, SharedComponents, Store, StoreError,
+    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, RunId, SharedComponents, Store,
+    StoreError,
 };
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -36,6 +37,7 @@ pub struct PostgresStore {
     pub(crate) claims: Claims,
     pub(crate) lived: Arc<Lived>,
     pub(crate) processed_retention: i64,
+    pub(crate) audit: AuditBounds,
     numbers: Arc<Numbers>,
     numbers_task: AbortHandle,
     stopping: Arc<AtomicBool>,
@@ -119,6 +121,7 @@ impl PostgresStore {
             claims,
             lived,
             processed_retention: i64::try_from(options.processed_retention.as_millis()).unwrap_or(i64::MAX),
+            audit: options.audit,
             numbers,
             numbers_task,
             stopping,
@@ -210,6 +213,10 @@ impl Committer for PostgresStore {
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         self.purge_rows(limit).await
+    }
+
+    async fn append_audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {
+        self.append_audit_rows(&rows).await
     }
 
     async fn close(&self) {

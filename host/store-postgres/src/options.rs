@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use maxhost_group_commit::Bounds;
-use maxhost_store::Quotas;
+use maxhost_store::{AuditBounds, Quotas};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -69,6 +69,8 @@ pub struct PostgresOptions {
     pub quotas: Quotas,
     /// How long it is remembered that a broker's message was taken, in the time that hosts run.
     pub processed_retention: Duration,
+    /// For how long the audit trail is kept, and how much of it.
+    pub audit: AuditBounds,
     /// How long a start waits for a server that does not answer.
     pub patience: Duration,
 }
@@ -121,6 +123,7 @@ impl PostgresOptions {
             bounds: Bounds::default(),
             quotas: Quotas::default(),
             processed_retention: Duration::from_secs(7 * 24 * 3600),
+            audit: AuditBounds::default(),
             patience: Duration::from_secs(10),
         })
     }
