@@ -126,6 +126,21 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
     assert_eq!(result(&a, &beat).await, json!({"beats": 30}));
     assert_eq!(cluster.ask(other, &["host", "undrain", &owner])[0]["state"], "up");
 
+    // Who asked for it is in the audit trail, which all hosts share.
+    eventually("the acts are in the trail", async || {
+        let rows = cluster.ask(&owner, &["audit", "list", "--since", "1h", "--limit", "1000"]);
+        let is_told = |detail: String| {
+            let is_it = |row: &&serde_json::Value| row["action"] == "SetDraining" && row["detail"] == detail.as_str();
+            rows.iter().find(is_it).is_some_and(|row| row["host"] == other && row["user"] == "local")
+        };
+        if is_told(format!("{owner}: drain")) && is_told(format!("{owner}: undrain")) {
+            Ok(())
+        } else {
+            Err(format!("{rows:?}"))
+        }
+    })
+    .await;
+
     // One is moved while it works, and one that sleeps; who cannot take it is named.
     let beat = start(&[&b, &a], ALICE, "beat", json!({"beats": 30, "interval_ms": 100})).await;
     for target in ["max-a", "max-b"] {
