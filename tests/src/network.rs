@@ -180,6 +180,22 @@ impl Network {
         cli::answer(self.command(words), None)
     }
 
+    /// Adds a user of the gRPC port, with the options that say what he may.
+    pub fn add_user(&self, name: &str, password: &str, words: &[&str]) {
+        let mut command = self.command(&["user", "add", name]);
+        command.args(words);
+        let user = cli::answer(command, Some(&format!("{password}\n"))).ok().object();
+        assert_eq!(user["name"], name);
+        assert!(!user.to_string().contains("argon2"), "no hash is shown: {user}");
+    }
+
+    /// What a command answers to a user.
+    pub fn as_user(&self, user: &str, password: &str, words: &[&str]) -> Answer {
+        let mut command = self.command(words);
+        command.env("MAXHOST_USER", user).env("MAXHOST_PASSWORD", password);
+        cli::answer(command, None)
+    }
+
     /// As [`Network::cli`], to be changed before it runs.
     #[must_use]
     pub fn command(&self, words: &[&str]) -> std::process::Command {

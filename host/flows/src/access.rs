@@ -10,22 +10,87 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use maxhost_model::{Code, FlowId, Problem, X500Name};
+use parking_lot::Mutex;
 
 /// Who asks, and what he may.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// Name of the user.
     pub user: String,
     /// What he may do.
     pub rights: Arc<Rights>,
+    /// What his request turned out to be about, for the audit trail. Clones share it.
+    pub about: Arc<About>,
+}
+
+/// What one request is about, as it is found out while it is answered.
+#[derive(Debug, Default)]
+pub struct About(Mutex<Facts>);
+
+/// What a request was about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The identity: its full name, or as it was asked for.
+    pub identity: Option<String>,
+    /// The flow, `cordapp/flow`, or as it was asked for.
+    pub flow: Option<String>,
+    /// The flow's id.
+    pub flow_id: Option<FlowId>,
+    /// What else: a host, a party, a transaction.
+    pub detail: Option<String>,
+}
+
+impl About {
+    /// What is known so far.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        self.0.lock().clone()
+    }
+
+    /// Notes the identity.
+    pub fn identity(&self, name: &str) {
+        self.0.lock().identity = Some(name.to_owned());
+    }
+
+    /// Notes the flow's name.
+    pub fn flow(&self, name: &str) {
+        self.0.lock().flow = Some(name.to_owned());
+    }
+
+    /// Notes the flow's id.
+    pub fn flow_id(&self, id: FlowId) {
+        self.0.lock().flow_id = Some(id);
+    }
+
+    /// Notes what else it is about.
+    pub fn detail(&self, text: impl Into<String>) {
+        self.0.lock().detail = Some(text.into());
+    }
+
+    fn subject(&self, subject: &Subject<'_>) {
+        let mut facts = self.0.lock();
+        if let Some(identity) = subject.identity {
+            facts.identity = Some(identity.to_owned());
+        }
+        if let Some(flow) = subject.flow {
+            facts.flow = Some(flow.to_owned());
+        }
+        facts.flow_id = subject.flow_id.or(facts.flow_id);
+    }
 }
 
 impl Caller {
+    /// This user, with a new request.
+    #[must_use]
+    pub fn new(user: String, rights: Arc<Rights>) -> Caller {
+        Caller { user, rights, about: Arc::default() }
+    }
+
     /// Whoever can reach the loopback port of a host without users. He may do everything.
     #[must_use]
     pub fn local() -> Caller {
         static ALL: LazyLock<Arc<Rights>> = LazyLock::new(|| Arc::new(Rights::all()));
-        Caller { user: "local".to_owned(), rights: Arc::clone(&ALL) }
+        Caller::new("local".to_owned(), Arc::clone(&ALL))
     }
 }
 
@@ -99,9 +164,18 @@ actions! {
     FindIdentities, false;
     /// See the cluster at a glance.
     ClusterStatus, false;
+    /// See who did what, or was refused it.
+    ListAudit, false;
 }
 
 impl Action {
+    /// Whether it changes something.
+    #[must_use]
+    pub fn changes(self) -> bool {
+        use Action::{KillFlow, MoveIdentity, RemoveClientId, SetDraining, StartFlow};
+        matches!(self, StartFlow | KillFlow | RemoveClientId | SetDraining | MoveIdentity)
+    }
+
     /// Whoever may start a flow may do this with the flows of that kind that he started.
     fn comes_with_starting(self) -> bool {
         use Action::{Attach, FinishedClientIds, GetFlow, KillFlow, ListFlows, RegisteredFlows, RemoveClientId};
@@ -230,6 +304,12 @@ impl Rights {
         self.identities.is_none() && self.permissions.iter().any(|p| p.action.is_none() && p.flow.is_none())
     }
 
+    /// Whether every identity exists for the user.
+    #[must_use]
+    pub fn see_all(&self) -> bool {
+        self.identities.is_none()
+    }
+
     /// Whether an identity exists for the user.
     #[must_use]
     pub fn see(&self, identity: &str) -> bool {
@@ -275,6 +355,7 @@ pub struct Subject<'a> {
 /// # Errors
 /// `permission-denied`.
 pub(crate) fn check(caller: &Caller, action: Action, subject: &Subject<'_>) -> Result<(), Problem> {
+    caller.about.subject(subject);
     if caller.rights.allow(&caller.user, action, subject) { Ok(()) } else { Err(denied(caller, action, subject)) }
 }
 

@@ -30,6 +30,8 @@ use crate::parts::{Foundations, Parts};
 use crate::registry::{AfterLeaving, ColdState, EntryState, IdentityEntry};
 use crate::spawner::Spawner;
 
+/// How long a stop waits for the last rows of the audit trail to be written.
+const LAST_AUDIT: Duration = Duration::from_millis(500);
 /// Operator events a slow reader may be behind.
 const EVENTS: usize = 1024;
 /// Identities that are opened at once after a start, to look after their flows.
@@ -148,6 +150,9 @@ impl Host {
             clock: Arc::new(SystemClock::new()),
         }));
         parts.io.spawn(parts.clone().ring_timers());
+        let clock = parts.clock.clone();
+        let now_ms = move || i64::try_from(crate::clock::wall_millis(&*clock)).unwrap_or(i64::MAX);
+        parts.io.spawn(parts.audit.clone().write(parts.store.clone(), now_ms));
         parts.io.spawn(crate::housekeeping::purge(parts.store.clone(), parts.stopping.clone()));
         parts.io.spawn(crate::housekeeping::clean_components(
             parts.store.clone(),
@@ -520,6 +525,13 @@ impl Host {
     /// cut off, which loses nothing.
     pub async fn shutdown(&self, deadline: Duration) {
         self.leave(deadline).await;
+        self.close().await;
+    }
+
+    /// Closes what is left after [`Host::leave`]. Whoever serves clients has ended that, so that their last calls are in the
+    /// audit trail.
+    pub async fn close(&self) {
+        self.parts.audit.finish(LAST_AUDIT).await;
         self.parts.broker.close().await;
         self.parts.store.close().await;
     }

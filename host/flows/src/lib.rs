@@ -14,6 +14,7 @@ mod activation;
 mod admission;
 pub mod api;
 mod arrival;
+mod audit;
 mod calls;
 mod clock;
 mod commit_tracker;
@@ -69,7 +70,7 @@ mod unit;
 mod waking;
 mod watchers;
 
-pub use access::{Action, Permission, Rights, Subject};
+pub use access::{About, Action, Facts, Permission, Rights, Subject};
 pub use api::HostApi;
 pub use host::Host;
 pub use maxhost_cordapps::CordappRef;

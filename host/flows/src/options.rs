@@ -25,6 +25,8 @@ pub enum Eviction {
 /// What a host is started with.
 #[derive(Debug, Clone)]
 pub struct HostOptions {
+    /// The name of this host, as it stands in the audit trail.
+    pub name: String,
     /// The folder of what the host keeps, beside its database. It exists.
     pub data: PathBuf,
     /// The embedded broker's file.
@@ -73,6 +75,7 @@ impl HostOptions {
     #[must_use]
     pub fn new(root: &std::path::Path, passphrase: Passphrase) -> HostOptions {
         HostOptions {
+            name: "this host".to_owned(),
             data: root.join("data"),
             broker: root.join("data/broker.db"),
             cordapps: root.join("cordapps"),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activation::{ActivationServices, GuestCode};
 use crate::admission::{GuestRoom, Slots};
+use crate::audit::AuditTrail;
 use crate::calls::CallServices;
 use crate::clock::Clock;
 use crate::committer::Committer;
@@ -75,6 +76,7 @@ pub(crate) struct Parts {
     /// The network is one for development: contracts may be unsigned.
     pub development: bool,
     pub store: Store,
+    pub audit: Arc<AuditTrail>,
     pub broker: Arc<dyn Broker>,
     pub ownership: Arc<dyn Ownership>,
     pub membership: Option<Arc<Membership>>,
@@ -150,7 +152,9 @@ impl Parts {
         });
         let answers: Arc<dyn AnswersLateConfirms> = late_confirms.clone();
         committer.router.set_late_confirms(Arc::downgrade(&answers));
+        let audit = Arc::new(AuditTrail::new(&options.name));
         let relay = Arc::new(RelayServices {
+            audit: audit.clone(),
             committer: committer.clone(),
             broker: broker.clone(),
             ownership: ownership.clone(),
@@ -211,6 +215,7 @@ impl Parts {
         let components_changed = Arc::default();
         Parts {
             store,
+            audit,
             broker,
             ownership,
             membership,

@@ -120,6 +120,9 @@ pub enum Command {
     /// Users of the gRPC port
     #[command(subcommand)]
     User(UserCommand),
+    /// Who did what, or was refused it
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The database without a host
     #[command(subcommand)]
     Db(DbCommand),
@@ -178,6 +181,33 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+/// `maxhost audit`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List what was done and refused, newest first
+    List(AuditListArgs),
+}
+
+/// `maxhost audit list`.
+#[derive(Debug, Args)]
+pub struct AuditListArgs {
+    /// Only of this user. Who calls is said by MAXHOST_USER, or by --user before the word audit
+    #[arg(id = "of_user", long = "user", value_name = "NAME")]
+    pub of_user: Option<String>,
+    /// Only about this identity
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// Only what happened since then: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 1h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
+    pub limit: u32,
+    /// Stands for the option of every command of this name, so that --user can be something else here
+    #[arg(id = "user", long = "as-user", value_name = "NAME", hide = true)]
+    pub caller: Option<String>,
 }
 
 /// `maxhost db`.

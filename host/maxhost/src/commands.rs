@@ -1,6 +1,7 @@
 //! The commands, one module a noun.
 
 mod attachment;
+mod audit;
 mod cluster;
 mod cordapp;
 mod cordapp_build;
@@ -45,6 +46,7 @@ pub fn execute(context: &Context, command: Command) -> Outcome {
         Command::Attachment(command) => attachment::execute(context, command),
         Command::Network(command) => network::execute(context, command),
         Command::User(command) => user::execute(context, command),
+        Command::Audit(command) => audit::execute(context, command),
         Command::Db(command) => db::execute(context, command),
         Command::Doctor => doctor::execute(context),
         Command::Completions { shell } => {

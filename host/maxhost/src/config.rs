@@ -13,7 +13,7 @@ use maxhost_flows::options::{Eviction, HostOptions, Passphrase};
 use maxhost_model::{Code, Problem};
 use maxhost_ownership::Roles;
 use maxhost_rpc::{RpcOptions, Tls};
-use maxhost_store::Quotas;
+use maxhost_store::{AuditBounds, Quotas};
 use maxhost_store_postgres::{AddressError, Layout, PASSWORD_VARIABLE, PostgresOptions};
 
 use self::cluster::{BROKER_PASSWORD, ClusterSettings, OWNERSHIP_PASSWORD};
@@ -74,6 +74,7 @@ struct Settings {
     log_lines: u32,
     log_bytes: u64,
     quotas: Quotas,
+    audit: AuditBounds,
     guest_threads: usize,
     rpc_calls: usize,
     rpc_streams: usize,
@@ -181,6 +182,10 @@ keys! {
         |s, raw| { s.retention = raw.duration()?; Ok(()) };
     flows.always_broker = "false", false, "send through the broker even between identities of this host: for tests",
         |s, raw| { s.always_broker = raw.flag()?; Ok(()) };
+    audit.keep = "\"90 d\"", false, "how long rows of the audit trail are kept, in the time that hosts run",
+        |s, raw| { s.audit.keep = raw.duration()?; Ok(()) };
+    audit.max_rows = "500000", false, "rows of the audit trail of what was changed, and as many of what was looked at or refused; the oldest go first",
+        |s, raw| { s.audit.rows = raw.count(100, 1_000_000_000)?; Ok(()) };
     limits.instances = "4096", false, "flow instances in memory at the most; the kernel may allow fewer",
         |s, raw| { s.instances = raw.count(1, 1_000_000)? as u32; Ok(()) };
     limits.memory = "\"half\"", false, "linear memory of all flows together; half: half of what the machine or the container has",
@@ -250,6 +255,7 @@ impl Settings {
             log_lines: defaults.log_lines,
             log_bytes: defaults.log_bytes,
             quotas: Quotas::default(),
+            audit: AuditBounds::default(),
             guest_threads: 0,
             rpc_calls: rpc.max_calls,
             rpc_streams: rpc.max_streams,
@@ -388,6 +394,7 @@ impl Config {
         options.layout = self.settings.layout;
         options.allow_loss = self.settings.allow_loss;
         options.quotas = self.quotas();
+        options.audit = self.audit();
         Ok(options)
     }
 
@@ -504,12 +511,18 @@ impl Config {
         self.settings.quotas
     }
 
+    /// For how long the audit trail is kept, and how much of it.
+    pub fn audit(&self) -> AuditBounds {
+        self.settings.audit
+    }
+
     /// What the engine is started with.
     pub fn host_options(&self, passphrase: Passphrase) -> HostOptions {
         let settings = &self.settings;
         let data = self.data();
         let defaults = HostOptions::new(&self.root, passphrase);
         HostOptions {
+            name: self.host_name(),
             data: data.clone(),
             broker: data.join("broker.db"),
             cordapps: self.cordapps(),

@@ -10,7 +10,7 @@ use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_ownership::{Ownership, OwnershipError};
 use maxhost_ownership_zookeeper::{ZooKeeperOptions, ZooKeeperOwnership, enter_database, set_up};
 use maxhost_pki::NetworkMap;
-use maxhost_store::Store;
+use maxhost_store::{AuditClass, AuditRow, Store};
 use maxhost_store_postgres::PostgresStore;
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 
@@ -51,11 +51,39 @@ pub async fn open(config: &Config) -> Result<(Store, Option<Cluster>), Problem> 
 pub async fn open_store(config: &Config) -> Result<Store, Problem> {
     match config.database() {
         Database::File(path) => {
-            SqliteStore::open(SqliteOptions { quotas: config.quotas(), ..SqliteOptions::new(path) }).await
+            let (quotas, audit) = (config.quotas(), config.audit());
+            SqliteStore::open(SqliteOptions { quotas, audit, ..SqliteOptions::new(path) }).await
         }
         Database::Server(url) => PostgresStore::open(config.postgres(url)?).await,
     }
     .map_err(Problem::from)
+}
+
+/// Notes in the audit trail what somebody did with the database by a command, instead of by a host. The run of this store
+/// must be its own.
+///
+/// # Errors
+/// The database does not take it.
+pub async fn note_act(store: &Store, config: &Config, action: &str, detail: String) -> Result<(), Problem> {
+    // SAFETY: a plain system call without arguments, which cannot fail.
+    let user = unsafe { libc::getuid() };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let row = AuditRow {
+        seq: 1,
+        class: AuditClass::Change,
+        at: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+        host: config.host_name().into(),
+        user: format!("(uid {user})"),
+        action: action.to_owned(),
+        identity: None,
+        flow: None,
+        flow_id: None,
+        detail: Some(detail),
+        allowed: true,
+        code: None,
+        count: 1,
+    };
+    store.append_audit(vec![row.cut()]).await.map_err(Problem::from)
 }
 
 async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<Cluster, Problem> {

@@ -152,7 +152,8 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
             () = stop.cancelled() => {
                 tracing::info!("stopping");
                 // The engine stops while clients are told; both have the same deadline.
-                let ((), ended) = tokio::join!(host.shutdown(stop_within), serving);
+                let ((), ended) = tokio::join!(host.leave(stop_within), serving);
+                host.close().await;
                 ended.map_err(Problem::from)
             }
             ended = &mut serving => {

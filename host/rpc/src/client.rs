@@ -149,6 +149,8 @@ impl Client {
         move_identity(hosts, MoveIdentityRequest) -> MoveIdentityResponse;
         /// Which hosts run identities.
         find_identities(hosts, FindIdentitiesRequest) -> FindIdentitiesResponse;
+        /// A page of the audit trail.
+        list_audit(hosts, ListAuditRequest) -> ListAuditResponse;
         /// The cluster at a glance.
         cluster_status(hosts, ClusterStatusRequest) -> ClusterStatusResponse;
         /// A page of states.

@@ -215,6 +215,22 @@ pub(crate) fn network_change(change: api::NetworkChange) -> pb::NetworkMapFeedRe
     pb::NetworkMapFeedResponse { event: Some(event) }
 }
 
+pub(crate) fn audit_row(row: api::audit::AuditView) -> pb::AuditRow {
+    pb::AuditRow {
+        at: Some(timestamp(row.at_ms)),
+        host: row.host,
+        user: row.user,
+        action: row.action,
+        identity: row.identity,
+        flow: row.flow,
+        flow_id: row.flow_id,
+        detail: row.detail,
+        allowed: row.allowed,
+        code: row.code,
+        count: row.count,
+    }
+}
+
 fn identity_state(phase: IdentityPhase) -> pb::IdentityState {
     match phase {
         IdentityPhase::Cold => pb::IdentityState::Cold,

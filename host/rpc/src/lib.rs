@@ -3,6 +3,7 @@
 //! Layer 5: turns protobuf into calls of the engine and its answers back. It knows no wasm, no database, no files.
 
 mod admission;
+mod audit;
 mod budget;
 mod connections;
 mod convert;

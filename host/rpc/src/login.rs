@@ -21,6 +21,7 @@ use tonic::transport::server::TlsConnectInfo;
 use tower::{Layer, Service};
 use zeroize::Zeroizing;
 
+use crate::audit::Whose;
 use crate::connections::Line;
 use crate::status::to_status;
 
@@ -44,6 +45,16 @@ pub enum Credentials {
         /// The name.
         common_name: String,
     },
+}
+
+impl Credentials {
+    /// Whom they name.
+    fn user(&self) -> &str {
+        match self {
+            Credentials::Password { user, .. } => user,
+            Credentials::Certificate { common_name } => common_name,
+        }
+    }
 }
 
 /// Decides who a caller is.
@@ -93,7 +104,7 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let Some(logins) = &self.logins else {
-            request.extensions_mut().insert(Caller::local());
+            put(&mut request, Caller::local());
             return Either::Left(self.inner.call(request));
         };
         let (credentials, from) = match shown(&request) {
@@ -102,6 +113,9 @@ where
             Ok(None) => return Either::Left(self.inner.call(request)),
             Err(problem) => return Either::Right(Box::pin(async { Ok(to_status(problem).into_http()) })),
         };
+        if let Some(whose) = whose(&request) {
+            whose.is_named(credentials.user());
+        }
         let logins = Arc::clone(logins);
         // The service that was polled ready does the work; the copy takes its place.
         let copy = self.inner.clone();
@@ -109,13 +123,25 @@ where
         Either::Right(Box::pin(async move {
             match logins.login(credentials, from).await {
                 Ok(caller) => {
-                    request.extensions_mut().insert(caller);
+                    put(&mut request, caller);
                     inner.call(request).await
                 }
                 Err(problem) => Ok(to_status(problem).into_http()),
             }
         }))
     }
+}
+
+fn whose(request: &http::Request<Body>) -> Option<Arc<Whose>> {
+    request.extensions().get::<Arc<Whose>>().cloned()
+}
+
+/// Gives a request to its caller.
+fn put(request: &mut http::Request<Body>, caller: Caller) {
+    if let Some(whose) = whose(request) {
+        whose.is_of(&caller);
+    }
+    request.extensions_mut().insert(caller);
 }
 
 /// What the caller shows, and where he calls from. A password is stronger than a certificate: it is a user who calls, by way of

@@ -14,6 +14,7 @@ use tonic::transport::Server;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::admission::Admission;
+use crate::audit::AuditLayer;
 use crate::budget::Budget;
 use crate::connections::{BACKLOG, Connections, accept};
 use crate::error::RpcError;
@@ -144,13 +145,14 @@ impl Bound {
     /// # Errors
     /// The server broke down by itself.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RpcError> {
-        let routes = routes(&self.options, self.api, shutdown.clone()).await?;
+        let routes = routes(&self.options, Arc::clone(&self.api), shutdown.clone()).await?;
         let most = self.options.max_connections;
         let incoming = accept(self.listener, Connections::new(most));
         let budget = Budget::new(REQUEST_BYTES.max(self.options.max_message_size.saturating_mul(2)));
         let router = Server::builder()
             .layer(MapResponseLayer::new(explain))
             .layer(MapRequestLayer::new(move |request| budget.meter(request)))
+            .layer(AuditLayer(self.api))
             .layer(LoginLayer(self.logins))
             // A request that does not come to its end is given up; the answer has its own limit.
             .timeout(self.options.call_timeout.saturating_add(DRAIN))

@@ -370,7 +370,7 @@ async fn verify(
 }
 
 fn caller(user: &User) -> Caller {
-    Caller { user: user.name.clone(), rights: Arc::clone(&user.rights) }
+    Caller::new(user.name.clone(), Arc::clone(&user.rights))
 }
 
 /// Keeps an entry, and no more than there is room for: those that count no longer go first, then any.
@@ -415,9 +415,7 @@ pub struct CertificateLogins;
 impl Logins for CertificateLogins {
     async fn login(&self, credentials: Credentials, _: IpAddr) -> Result<Caller, Problem> {
         match credentials {
-            Credentials::Certificate { common_name } => {
-                Ok(Caller { user: common_name, rights: Arc::new(Rights::all()) })
-            }
+            Credentials::Certificate { common_name } => Ok(Caller::new(common_name, Arc::new(Rights::all()))),
             Credentials::Password { .. } => {
                 Err(Problem::new(Code::Unauthenticated, "this host has no users with passwords (rpc.users)"))
             }

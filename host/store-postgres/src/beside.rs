@@ -198,8 +198,9 @@ impl PostgresStore {
         .execute(&mut *transaction)
         .await?
         .rows_affected();
+        let audit = self.forget_audit(&mut transaction, lived, limit).await?;
         transaction.commit().await?;
         self.lived.set(lived);
-        Ok(ended.unsigned_abs() + orphans + processed)
+        Ok(ended.unsigned_abs() + orphans + processed + audit)
     }
 }

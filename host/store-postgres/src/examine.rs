@@ -91,7 +91,8 @@ pub async fn begin_incarnation(options: &PostgresOptions) -> Result<i32, StoreEr
     schema::migrate(options, &mut conn).await?;
     let incarnation: i32 = sqlx::query_scalar(
         "WITH d AS (UPDATE maxhost.database SET incarnation = incarnation + 1 RETURNING incarnation), \
-         n AS (UPDATE maxhost.number SET next = (d.incarnation::int8 << $1) + 1 FROM d WHERE kind <> 'run') \
+         n AS (UPDATE maxhost.number SET next = (d.incarnation::int8 << $1) + 1 FROM d \
+         WHERE kind IN ('flow', 'initiation')) \
          SELECT incarnation FROM d",
     )
     .bind(COUNT_BITS.cast_signed())

@@ -7,6 +7,7 @@
 //!
 //! Layer 3.
 
+mod audit;
 mod batch;
 mod beside;
 mod committer;

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
 use maxhost_store::{
-    Backlog, ClaimRequest, Claimed, CommitQueue, Committer, RunId, SharedComponents, Store, StoreError,
+    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, RunId, SharedComponents, Store,
+    StoreError,
 };
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -37,6 +38,7 @@ pub struct PostgresStore {
     pub(crate) claims: Claims,
     pub(crate) lived: Arc<Lived>,
     pub(crate) processed_retention: i64,
+    pub(crate) audit: AuditBounds,
     numbers: Arc<Numbers>,
     numbers_task: AbortHandle,
     durability_task: AbortHandle,
@@ -125,6 +127,7 @@ impl PostgresStore {
             claims,
             lived,
             processed_retention: i64::try_from(options.processed_retention.as_millis()).unwrap_or(i64::MAX),
+            audit: options.audit,
             numbers,
             numbers_task,
             durability_task,
@@ -217,6 +220,10 @@ impl Committer for PostgresStore {
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         self.purge_rows(limit).await
+    }
+
+    async fn append_audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {
+        self.append_audit_rows(&rows).await
     }
 
     async fn close(&self) {

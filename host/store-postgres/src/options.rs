@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use maxhost_group_commit::Bounds;
-use maxhost_store::Quotas;
+use maxhost_store::{AuditBounds, Quotas};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -73,6 +73,8 @@ pub struct PostgresOptions {
     pub allow_loss: bool,
     /// How often it is looked whether that has become so.
     pub durability_look: Duration,
+    /// For how long the audit trail is kept, and how much of it.
+    pub audit: AuditBounds,
     /// How long a start waits for a server that does not answer.
     pub patience: Duration,
 }
@@ -127,6 +129,7 @@ impl PostgresOptions {
             processed_retention: Duration::from_secs(7 * 24 * 3600),
             allow_loss: false,
             durability_look: Duration::from_secs(60),
+            audit: AuditBounds::default(),
             patience: Duration::from_secs(10),
         })
     }

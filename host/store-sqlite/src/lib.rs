@@ -5,6 +5,7 @@
 //!
 //! Layer 2.
 
+mod audit;
 mod examine;
 mod ledger_reader;
 mod ledger_rows;

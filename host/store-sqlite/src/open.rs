@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use maxhost_group_commit::{Bounds, Fault, FaultKind};
 use maxhost_model::{FlowRow, Lineage};
 use maxhost_sqlite::{Tuning, WalLimits};
-use maxhost_store::{CommitQueue, Committer, Quotas, RunId, Store, StoreError};
+use maxhost_store::{AuditBounds, CommitQueue, Committer, Quotas, RunId, Store, StoreError};
 use tokio::sync::oneshot;
 
 use crate::reader::Reader;
@@ -40,6 +40,8 @@ pub struct SqliteOptions {
     pub quotas: Quotas,
     /// How long it is remembered that a broker's message was taken, in the time that the host runs.
     pub processed_retention: Duration,
+    /// For how long the audit trail is kept, and how much of it.
+    pub audit: AuditBounds,
 }
 
 impl SqliteOptions {
@@ -54,6 +56,7 @@ impl SqliteOptions {
             bounds: Bounds::default(),
             quotas: Quotas::default(),
             processed_retention: Duration::from_secs(7 * 24 * 3600),
+            audit: AuditBounds::default(),
         }
     }
 }
@@ -106,7 +109,8 @@ impl SqliteStore {
         let thread = {
             let queue = queue.clone();
             std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
-                let mut rows = match SqliteRows::open(&conn, options.quotas, options.processed_retention) {
+                let mut rows = match SqliteRows::open(&conn, options.quotas, options.processed_retention, options.audit)
+                {
                     Ok(rows) => rows,
                     Err(error) => return drop(started.send(Err(Fault::from(error)))),
                 };

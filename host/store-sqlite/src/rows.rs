@@ -8,8 +8,9 @@ use maxhost_group_commit::{Failure, Fault};
 use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_sqlite::{SqliteError, Writer};
 use maxhost_store::{
-    Backlog, Claim, End, FencingToken, FlowVersion, HostRows, IdAllocator, IdentityRecord, Job, Keep, LeftBehind,
-    NOBODY, NewFlow, Orphan, OutboxContent, Outcome, Quotas, Rows, RunId, StateChange, StoreError, Waiting, rules,
+    AuditBounds, AuditClass, AuditRow, Backlog, Claim, End, FencingToken, FlowVersion, HostRows, IdAllocator,
+    IdentityRecord, Job, Keep, LeftBehind, NOBODY, NewFlow, Orphan, OutboxContent, Outcome, Quotas, Rows, RunId,
+    StateChange, StoreError, Waiting, rules,
 };
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
@@ -36,6 +37,7 @@ pub(crate) struct SqliteRows<'c> {
     pub(crate) backlog: Backlog,
     lived: Lived,
     processed_retention: i64,
+    audit: AuditBounds,
     buffer: WriteBuffer,
     /// What begins may be kept in `buffer`. Not where units are undone one by one: only the database can do that.
     keeps_back: bool,
@@ -75,6 +77,7 @@ impl<'c> SqliteRows<'c> {
         conn: &'c Connection,
         quotas: Quotas,
         processed_retention: Duration,
+        audit: AuditBounds,
     ) -> Result<SqliteRows<'c>, SqliteError> {
         let meta = |key: &str| conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0));
         let run: i64 =
@@ -92,6 +95,7 @@ impl<'c> SqliteRows<'c> {
             backlog: load_backlog(conn, quotas)?,
             lived: Lived { noted: lived, base: lived, since: Instant::now() },
             processed_retention: i64::try_from(processed_retention.as_millis()).unwrap_or(i64::MAX),
+            audit,
             buffer: WriteBuffer::default(),
             keeps_back: false,
         })
@@ -529,6 +533,56 @@ impl HostRows for SqliteRows<'_> {
         };
         let rows = self.sql.drop_orphans.query_map(params![before, limit, self.run.0], read).map_err(fault)?;
         rows.collect::<Result<_, _>>().map_err(fault)
+    }
+
+    fn add_audit(&mut self, rows: &[AuditRow]) -> Result<(), Fault> {
+        let lived = self.lived.now();
+        for class in AuditClass::ALL {
+            let mut number = self.newest_audit(class)?;
+            for row in rows.iter().filter(|row| row.class == class) {
+                let values = params![
+                    class as i64,
+                    number + 1,
+                    self.run.0,
+                    row.seq,
+                    lived,
+                    row.at,
+                    &*row.host,
+                    row.user,
+                    row.action,
+                    row.identity,
+                    row.flow,
+                    row.flow_id,
+                    row.detail,
+                    row.allowed,
+                    row.code,
+                    row.count
+                ];
+                // One that is there already leaves no gap in the numbers.
+                number += self.sql.add_audit.execute(values).map_err(fault)? as i64;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_audit(&mut self, limit: u32) -> Result<u64, Fault> {
+        let keep = i64::try_from(self.audit.keep.as_millis()).unwrap_or(i64::MAX);
+        let old = self.lived.now().saturating_sub(keep);
+        let mut gone = 0;
+        for class in AuditClass::ALL {
+            let most = i64::try_from(self.audit.rows).unwrap_or(i64::MAX);
+            let above = self.newest_audit(class)?.saturating_sub(most);
+            gone += self.sql.forget_audit.execute(params![class as i64, old, above, limit]).map_err(fault)? as u64;
+        }
+        Ok(gone)
+    }
+}
+
+impl SqliteRows<'_> {
+    /// The highest number of a row of the audit trail; 0 if there is none.
+    fn newest_audit(&mut self, class: AuditClass) -> Result<i64, Fault> {
+        let newest: Option<i64> = self.sql.newest_audit.query_row([class as i64], |row| row.get(0)).map_err(fault)?;
+        Ok(newest.unwrap_or(0))
     }
 }
 

@@ -76,4 +76,12 @@ statements! {
                     WHERE identity.id IS NULL OR identity.moved_to IS NOT NULL \
                     OR (outbox.lived <= ?1 AND identity.owner IS NOT ?3) ORDER BY outbox.id LIMIT ?2) \
                     RETURNING identity, length(body)";
+
+    newest_audit = "SELECT max(number) FROM audit WHERE class = ?1";
+    add_audit = "INSERT OR IGNORE INTO audit (class, number, run, seq, lived, at, host, user, action, identity, flow, \
+                 flow_id, detail, allowed, code, count) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+    forget_audit = "DELETE FROM audit WHERE class = ?1 AND number IN (SELECT number FROM (\
+                    SELECT number, lived FROM audit WHERE class = ?1 ORDER BY number LIMIT ?4) \
+                    WHERE lived <= ?2 OR number <= ?3)";
 }

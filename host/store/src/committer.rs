@@ -7,6 +7,7 @@ use maxhost_model::{Claim, FlowRow, IdentityRow, Lineage, RunId};
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
+use crate::audit::AuditRow;
 use crate::claim::ClaimRequest;
 use crate::components::SharedComponents;
 use crate::error::StoreError;
@@ -43,6 +44,13 @@ pub enum Job {
         /// Gets the number of rows that went.
         reply: Reply<u64>,
     },
+    /// Adds rows to the audit trail.
+    Audit {
+        /// The rows.
+        rows: Vec<AuditRow>,
+        /// Gets their number when they are durable.
+        reply: Reply<u64>,
+    },
 }
 
 impl std::fmt::Debug for Job {
@@ -52,6 +60,7 @@ impl std::fmt::Debug for Job {
             Job::Register { names, .. } => write!(f, "Register({})", names.len()),
             Job::Claim { requests, .. } => write!(f, "Claim({})", requests.len()),
             Job::Purge { limit, .. } => write!(f, "Purge({limit})"),
+            Job::Audit { rows, .. } => write!(f, "Audit({})", rows.len()),
         }
     }
 }
@@ -65,7 +74,7 @@ pub enum Outcome {
     Rows(Vec<IdentityRow>),
     /// The claims that were made, and those that were refused.
     Claimed(Claimed),
-    /// A purge.
+    /// A purge, or rows of the audit trail.
     Count(u64),
 }
 
@@ -79,6 +88,7 @@ impl Job {
             Job::Register { names, .. } => SMALL + names.iter().map(|name| name.len() + 24).sum::<usize>(),
             Job::Claim { requests, .. } => SMALL + requests.len() * std::mem::size_of::<ClaimRequest>(),
             Job::Purge { .. } => SMALL,
+            Job::Audit { rows, .. } => SMALL + rows.iter().map(AuditRow::bytes).sum::<usize>(),
         }
     }
 
@@ -107,7 +117,7 @@ impl Job {
                     _ => Vec::new(),
                 }));
             }
-            Job::Purge { reply, .. } => {
+            Job::Purge { reply, .. } | Job::Audit { reply, .. } => {
                 let _ = reply.send(outcome.map(|outcome| match outcome {
                     Outcome::Count(count) => count,
                     _ => 0,
@@ -211,6 +221,16 @@ pub trait Committer: Send + Sync + 'static {
         let (reply, answer) = oneshot::channel();
         self.hand_in(Job::Purge { limit, reply });
         answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Adds rows to the audit trail. See [`crate::Store::append_audit`].
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    async fn append_audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Job::Audit { rows, reply });
+        answer.await.unwrap_or(Err(StoreError::Closed)).map(drop)
     }
 
     /// Says that a unit is about to be handed in: the committer waits a moment for it, instead of syncing twice in a

@@ -10,6 +10,7 @@
 //! Bodies (log segments, messages, start and end records) are opaque here. This crate knows nothing of flows
 //! beyond their rows, and no database.
 
+mod audit;
 mod backlog;
 mod claim;
 mod committer;
@@ -29,6 +30,7 @@ pub mod rules;
 mod store;
 mod unit;
 
+pub use audit::{AUDIT_TEXT_BYTES, AuditBounds, AuditClass, AuditFilter, AuditPlace, AuditReader, AuditRow};
 pub use backlog::{Backlog, NOTED_EVERY, Queued, Quota, Quotas, Waiting};
 pub use claim::{Author, ClaimRequest, NOBODY, Recipient, UNCLAIMED};
 pub use committer::{Claimed, CommitQueue, Committer, Job, Outcome, Reply};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use maxhost_group_commit::Fault;
 use maxhost_model::{Claim, FlowRow, IdentityRow, RunId, SessionId};
 
+use crate::audit::AuditRow;
 use crate::backlog::{Backlog, Waiting};
 use crate::ledger::LedgerRows;
 use crate::op::{Keep, NewFlow};
@@ -168,4 +169,11 @@ pub trait HostRows: Rows {
     /// Removes up to `limit` outbox rows whose sender is unknown or was moved to another database, or is not owned and
     /// has not been for as long as taken messages are remembered.
     fn drop_orphans(&mut self, limit: u32) -> Result<Vec<Orphan>, Fault>;
+
+    /// Adds rows to the audit trail.
+    fn add_audit(&mut self, rows: &[AuditRow]) -> Result<(), Fault>;
+
+    /// Forgets up to `limit` rows of each class of the audit trail that are too old, or above the number that is kept.
+    /// Returns how many went.
+    fn forget_audit(&mut self, limit: u32) -> Result<u64, Fault>;
 }

@@ -8,6 +8,7 @@ use maxhost_model::{Claim, IdentityRow};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use crate::audit::{AuditReader, AuditRow};
 use crate::claim::{Author, ClaimRequest};
 use crate::committer::{Claimed, Committer, Job};
 use crate::error::StoreError;
@@ -18,12 +19,19 @@ use crate::unit::{CommitUnit, Receipt};
 
 /// A database: one committer, and readers of every family.
 pub trait Database:
-    Committer + IdentityReader + FlowReader + JournalReader + MessageReader + ClientReader + LedgerReader
+    Committer + IdentityReader + FlowReader + JournalReader + MessageReader + ClientReader + LedgerReader + AuditReader
 {
 }
 
-impl<D: Committer + IdentityReader + FlowReader + JournalReader + MessageReader + ClientReader + LedgerReader> Database
-    for D
+impl<D> Database for D where
+    D: Committer
+        + IdentityReader
+        + FlowReader
+        + JournalReader
+        + MessageReader
+        + ClientReader
+        + LedgerReader
+        + AuditReader
 {
 }
 
@@ -103,9 +111,17 @@ impl Store {
         self.claim_all(vec![request]).await?.pop().unwrap_or(Err(StoreError::Closed))
     }
 
+    /// Adds rows to the audit trail, all or none. They are durable when this returns.
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    pub async fn append_audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {
+        self.database.append_audit(rows).await
+    }
+
     /// Forgets up to `limit` rows of each kind that have been kept for long enough: flows that have ended with their
-    /// client ids, notes of taken messages, and outbox rows of senders that nobody runs. Returns how many rows went; call
-    /// again while it is the limit or more.
+    /// client ids, notes of taken messages, outbox rows of senders that nobody runs, and what of the audit trail is too old
+    /// or too much. Returns how many rows went; call again while it is the limit or more.
     ///
     /// Time counts while the host runs, by a clock that cannot jump, so a wrong wall clock purges nothing that is young.
     ///

@@ -261,6 +261,10 @@ async fn a_forged_message_is_refused_told_and_holds_up_nothing() {
         let told = network.log_lines(&["message-refused", &format!("cause=\"{cause}\"")]);
         assert_eq!(told.len(), times, "{cause}: {told:#?}");
     }
+    let trail = network.cli(&["audit", "list", "--user", "(broker)", "--limit", "1000"]).ok().objects();
+    assert_eq!(trail.len(), forged.len() * 2, "{trail:#?}");
+    assert!(trail.iter().all(|row| row["action"] == "message-refused" && row["allowed"] == false), "{trail:#?}");
+    assert_eq!(trail.iter().filter(|row| row["code"] == "forged" && row["identity"] == ALICE).count(), 3, "{trail:#?}");
     assert_eq!((inbox(&network), rows(&network, "initiation")), (inbox_before, initiations), "nothing is stored");
     // They are gone from the queues, and true messages pass.
     ping(&host, BOB, ALICE).await;

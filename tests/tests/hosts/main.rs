@@ -52,9 +52,11 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
     let (a, b) = (cluster.run("max-a"), cluster.run("max-b"));
     assert_eq!((&a.ready()["host"], &a.ready()["roles"]), (&json!("max-a"), &json!(["flows", "rpc"])));
 
-    // Who forgot to name the database would own identities without what they have done.
+    // Who named another database would own identities without what they have done.
+    servers.postgres.create_database("elsewhere").unwrap();
     let elsewhere = cluster.configure("max-z");
-    let text = std::fs::read_to_string(&elsewhere).unwrap().replace("[store]\nurl", "[store]\n#");
+    let [ours, other] = ["shared", "elsewhere"].map(|database| servers.postgres.url(database));
+    let text = std::fs::read_to_string(&elsewhere).unwrap().replace(&ours, &other);
     std::fs::write(&elsewhere, text).unwrap();
     let error = cli::answer(cluster.command("max-z", &["run"]), None).fails(4, "ownership-refused");
     assert!(error["message"].as_str().unwrap().contains("another database"), "{error}");
@@ -126,6 +128,21 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
     cluster.until_owned(other, "Alice", |owner| owner == Some(other)).await;
     assert_eq!(result(&a, &beat).await, json!({"beats": 30}));
     assert_eq!(cluster.ask(other, &["host", "undrain", &owner])[0]["state"], "up");
+
+    // Who asked for it is in the audit trail, which all hosts share.
+    eventually("the acts are in the trail", async || {
+        let rows = cluster.ask(&owner, &["audit", "list", "--since", "1h", "--limit", "1000"]);
+        let is_told = |detail: String| {
+            let is_it = |row: &&serde_json::Value| row["action"] == "SetDraining" && row["detail"] == detail.as_str();
+            rows.iter().find(is_it).is_some_and(|row| row["host"] == other && row["user"] == "local")
+        };
+        if is_told(format!("{owner}: drain")) && is_told(format!("{owner}: undrain")) {
+            Ok(())
+        } else {
+            Err(format!("{rows:?}"))
+        }
+    })
+    .await;
 
     // One is moved while it works, and one that sleeps; who cannot take it is named.
     let beat = start(&[&b, &a], ALICE, "beat", json!({"beats": 30, "interval_ms": 100})).await;

@@ -6,6 +6,8 @@
 mod attach;
 #[path = "../lifecycle/attempts.rs"]
 mod attempts;
+#[path = "../reports/audit.rs"]
+mod audit;
 #[path = "../lifecycle/client_ids.rs"]
 mod client_ids;
 #[path = "../crash.rs"]

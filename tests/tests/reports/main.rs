@@ -2,6 +2,7 @@
 //! outputs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audit;
 mod connections;
 mod folders;
 mod log;

@@ -9,20 +9,6 @@ use maxhost_tests::{ALICE, BOB, Host, Network, cli};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::json;
 
-fn add_user(network: &Network, name: &str, password: &str, words: &[&str]) {
-    let mut command = network.command(&["user", "add", name]);
-    command.args(words);
-    let user = cli::answer(command, Some(&format!("{password}\n"))).ok().object();
-    assert_eq!(user["name"], name);
-    assert!(!user.to_string().contains("argon2"), "no hash is shown: {user}");
-}
-
-fn as_user(network: &Network, user: &str, password: &str, words: &[&str]) -> cli::Answer {
-    let mut command = network.command(words);
-    command.env("MAXHOST_USER", user).env("MAXHOST_PASSWORD", password);
-    cli::answer(command, None)
-}
-
 fn start(flow_of: &str) -> Vec<String> {
     let arguments = json!({"peer": BOB, "count": 2}).to_string();
     ["flow", "start", "--identity", flow_of, "ping-pong/ping", &arguments, "--wait"].map(str::to_owned).into()
@@ -31,8 +17,8 @@ fn start(flow_of: &str) -> Vec<String> {
 #[test]
 fn a_user_may_do_what_his_permissions_say_and_nobody_else_anything() {
     let network = Network::new().setting("rpc.users.file=users.toml");
-    add_user(&network, "ann", "secret", &["--permission", "StartFlow.ping-pong/*", "--identity", "Alice"]);
-    add_user(&network, "operator", "boss", &["--permission", "ALL"]);
+    network.add_user("ann", "secret", &["--permission", "StartFlow.ping-pong/*", "--identity", "Alice"]);
+    network.add_user("operator", "boss", &["--permission", "ALL"]);
     let file = network.path("users.toml");
     assert_eq!(
         fs::metadata(&file).map(|file| std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777).unwrap(),
@@ -42,30 +28,27 @@ fn a_user_may_do_what_his_permissions_say_and_nobody_else_anything() {
     let host = network.run();
 
     cli::answer(network.command(&["status"]), None).fails(4, "unauthenticated");
-    as_user(&network, "ann", "wrong", &["status"]).fails(4, "unauthenticated");
-    as_user(&network, "nobody", "secret", &["status"]).fails(4, "unauthenticated");
-    as_user(&network, "ann", "secret", &["status"]).fails(4, "permission-denied");
-    assert_eq!(
-        as_user(&network, "operator", "boss", &["status"]).ok().object()["identities"]["cold"].as_u64(),
-        Some(4)
-    );
+    network.as_user("ann", "wrong", &["status"]).fails(4, "unauthenticated");
+    network.as_user("nobody", "secret", &["status"]).fails(4, "unauthenticated");
+    network.as_user("ann", "secret", &["status"]).fails(4, "permission-denied");
+    assert_eq!(network.as_user("operator", "boss", &["status"]).ok().object()["identities"]["cold"].as_u64(), Some(4));
 
     let words = start(ALICE);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    assert_eq!(as_user(&network, "ann", "secret", &words).ok().object()["result"], json!({"rounds": 2}));
+    assert_eq!(network.as_user("ann", "secret", &words).ok().object()["result"], json!({"rounds": 2}));
     let words = start(BOB);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    as_user(&network, "ann", "secret", &words).fails(3, "identity-not-found");
+    network.as_user("ann", "secret", &words).fails(3, "identity-not-found");
 
     // A user who is removed, or whose password changes, is out at once: within a second, while the host runs.
     let command = network.command(&["user", "passwd", "ann"]);
     let _user = cli::answer(command, Some("other\n")).ok();
     until("the new password counts", || {
-        as_user(&network, "ann", "other", &["status"]).error()["code"] == "permission-denied"
+        network.as_user("ann", "other", &["status"]).error()["code"] == "permission-denied"
     });
-    as_user(&network, "ann", "secret", &["status"]).fails(4, "unauthenticated");
+    network.as_user("ann", "secret", &["status"]).fails(4, "unauthenticated");
     let _user = cli::answer(network.command(&["user", "remove", "operator"]), None).ok();
-    until("the operator is out", || as_user(&network, "operator", "boss", &["status"]).exit == 4);
+    until("the operator is out", || network.as_user("operator", "boss", &["status"]).exit == 4);
     drop(host);
 }
 
@@ -103,7 +86,7 @@ fn with_tls_a_certificate_is_asked_for_and_names_the_user() {
         "rpc.listen=0.0.0.0:0",
     ]);
     certificates(&network);
-    add_user(&network, "ann", "secret", &["--permission", "ALL"]);
+    network.add_user("ann", "secret", &["--permission", "ALL"]);
     let host = network.run();
     let port = host.ready()["grpc"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
     let endpoint = format!("https://localhost:{port}");

@@ -318,6 +318,7 @@ impl LedgerApi for Host {
     }
 
     async fn ledger_transaction(&self, caller: &Caller, identity: &str, id: &str) -> ApiResult<TransactionView> {
+        caller.about.detail(id);
         let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
         let id = parse_id(id)?;
         let found = self.find_transaction(&entry, &id).await?;
@@ -384,6 +385,7 @@ impl LedgerApi for Host {
     }
 
     async fn ledger_examine(&self, caller: &Caller, identity: &str, id: &str) -> ApiResult<ExaminationView> {
+        caller.about.detail(id);
         let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
         let id = parse_id(id)?;
         let found = self.find_transaction(&entry, &id).await?;
@@ -393,6 +395,7 @@ impl LedgerApi for Host {
     }
 
     async fn ledger_graph(&self, caller: &Caller, identity: &str, id: &str, limit: u32) -> ApiResult<Vec<GraphNode>> {
+        caller.about.detail(id);
         let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
         let id = parse_id(id)?;
         self.find_transaction(&entry, &id).await?;

@@ -2,6 +2,7 @@
 //! `access.rs` whether its caller may.
 
 mod attach;
+mod audit;
 mod cluster;
 mod elsewhere;
 mod examine;
@@ -42,6 +43,13 @@ const MAX_PAGE: u32 = 10_000;
 impl Host {
     /// The one identity that a name fits among those that exist for the caller.
     fn resolve(&self, caller: &Caller, name: &str) -> ApiResult<Arc<IdentityEntry>> {
+        caller.about.identity(name);
+        let entry = self.find_for(caller, name)?;
+        caller.about.identity(&entry.text);
+        Ok(entry)
+    }
+
+    fn find_for(&self, caller: &Caller, name: &str) -> ApiResult<Arc<IdentityEntry>> {
         let directory = &self.parts.directory;
         if caller.rights.are_all() {
             return directory.resolve(name);
@@ -65,7 +73,9 @@ impl Host {
 
     /// Whether the caller may do something with a flow that there is; of one that nobody knows he is told so.
     async fn check_flow(&self, caller: &Caller, action: Action, id: FlowId) -> ApiResult<()> {
+        caller.about.flow_id(id);
         if caller.rights.are_all() {
+            self.note_flow(caller, id).await;
             return Ok(());
         }
         let subject = |identity: &str, flow: &str, user: Option<&str>| {
@@ -81,6 +91,22 @@ impl Host {
         let record = self.record(id).await?.ok_or_else(|| no_flow(id))?;
         let identity = self.parts.directory.name_of(record.identity).map(|name| name.to_string()).unwrap_or_default();
         subject(&identity, &record.name, record.user.as_deref())
+    }
+
+    /// Notes which flow of which identity a request is about, if there is one.
+    async fn note_flow(&self, caller: &Caller, id: FlowId) {
+        let (owner, flow) = match self.parts.running(id) {
+            Some(running) if !running.flow().is_empty() => (running.owner, running.flow().to_owned()),
+            // What the database does not tell now is missing in the row of the audit trail, and nowhere else.
+            _ => match self.record(id).await {
+                Ok(Some(record)) => (record.identity, record.name),
+                Ok(None) | Err(_) => return,
+            },
+        };
+        caller.about.flow(&flow);
+        if let Some(name) = self.parts.directory.name_of(owner) {
+            caller.about.identity(&name);
+        }
     }
 
     /// An identity that can be asked for something.
@@ -163,6 +189,8 @@ impl Host {
     /// Starts a flow, and watches it from before its first moment on if it is new and that is wanted.
     async fn begin(&self, caller: &Caller, request: StartFlow, watched: bool) -> ApiResult<(Started, Option<Watch>)> {
         let StartFlow { identity, flow, arguments, client_id } = request;
+        caller.about.identity(&identity);
+        caller.about.flow(&flow);
         if let Some(id) = &client_id
             && !(1..=MAX_CLIENT_ID).contains(&id.chars().count())
         {
@@ -361,7 +389,9 @@ fn states_of(phases: &[FlowPhase]) -> Vec<FlowState> {
 #[async_trait]
 impl HostApi for Host {
     async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started> {
-        Ok(self.begin(caller, request, false).await?.0)
+        let (started, _) = self.begin(caller, request, false).await?;
+        caller.about.flow_id(started.flow_id);
+        Ok(started)
     }
 
     async fn start_and_attach(
@@ -370,6 +400,7 @@ impl HostApi for Host {
         request: StartFlow,
     ) -> ApiResult<(Started, ApiResult<FlowEvents>)> {
         let (started, watch) = self.begin(caller, request, true).await?;
+        caller.about.flow_id(started.flow_id);
         // The flow is durable already: that its events cannot be had is no failure of its start.
         let events = match watch {
             Some(watch) => Ok(self.follow_new(started.flow_id, watch)),
@@ -504,8 +535,9 @@ impl HostApi for Host {
 
     async fn identity(&self, caller: &Caller, name: &str) -> ApiResult<IdentityView> {
         access::check(caller, Action::GetIdentity, &Subject::default())?;
+        caller.about.identity(name);
         if caller.rights.are_all() {
-            return self.one_identity(name).await;
+            return self.one_identity(name).await.inspect(|identity| caller.about.identity(&identity.name));
         }
         let entry = self.resolve(caller, name)?;
         self.one_identity(&entry.text).await
@@ -522,6 +554,7 @@ impl HostApi for Host {
     }
 
     async fn node_info(&self, caller: &Caller, party: &str) -> ApiResult<NodeInfoView> {
+        caller.about.detail(party);
         access::check(caller, Action::NodeInfo, &Subject::default())?;
         self.node_info_view(party)
     }
@@ -542,11 +575,14 @@ impl HostApi for Host {
     }
 
     async fn set_draining(&self, caller: &Caller, host: &str, draining: bool) -> ApiResult<ClusterHost> {
+        caller.about.detail(format!("{host}: {}", if draining { "drain" } else { "undrain" }));
         access::check(caller, Action::SetDraining, &Subject::default())?;
         self.ask_to_drain(host, draining).await
     }
 
     async fn move_identity(&self, caller: &Caller, identity: &str, host: &str) -> ApiResult<Whereabouts> {
+        caller.about.identity(identity);
+        caller.about.detail(host);
         access::check(caller, Action::MoveIdentity, &Subject::default())?;
         let entry = self.usable(caller, identity)?;
         self.hand_to(&entry, host).await

@@ -20,6 +20,8 @@ use maxhost_store::{MessageOp, Recipient, StoreError};
 use tokio::sync::oneshot;
 
 use super::{RelayServices, commands};
+use crate::access::Facts;
+use crate::api::audit::AuditEntry;
 use crate::envelope::{Command, Content, Unverified};
 use crate::outbox_notices::QueueNotice;
 use crate::registry::{Errand, IdentityEntry};
@@ -214,7 +216,7 @@ async fn take_all(
                 match check(services, entry, message).await? {
                     Ok(accepted) => taken.push_back(take(services, entry, accepted, (tag, acks.clone()), under_way)),
                     Err(refusal) => {
-                        refusal.audit(entry);
+                        refusal.audit(services, entry);
                         acks.ack(tag).await?;
                     }
                 }
@@ -250,7 +252,20 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn audit(&self, entry: &IdentityEntry) {
+    fn audit(&self, services: &RelayServices, entry: &IdentityEntry) {
+        services.audit.note(AuditEntry {
+            at_ms: i64::try_from(services.now_millis()).unwrap_or(i64::MAX),
+            user: BROKER.to_owned(),
+            action: "message-refused",
+            facts: Facts {
+                identity: Some(entry.text.to_string()),
+                detail: Some(format!("in the name of {}: {}", self.claimed_sender, self.reason)),
+                ..Facts::default()
+            },
+            allowed: false,
+            code: Some(self.cause.to_owned()),
+            changes: false,
+        });
         tracing::warn!(
             target: "audit",
             event = "message-refused",
@@ -264,6 +279,8 @@ impl Refusal {
     }
 }
 
+/// Whose the row of a refused message is: who sent it is not known.
+const BROKER: &str = "(broker)";
 /// Longest part of a claimed name that is logged, characters.
 const NAME_SHOWN: usize = 256;
 

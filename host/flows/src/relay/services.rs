@@ -9,6 +9,7 @@ use maxhost_ownership::{Ownedness, Ownership};
 use maxhost_pki::NetworkMap;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::AuditTrail;
 use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::keys::IdentityKeys;
@@ -20,6 +21,7 @@ use crate::spawner::Spawner;
 /// See the module.
 pub(crate) struct RelayServices {
     pub committer: Arc<Committer>,
+    pub audit: Arc<AuditTrail>,
     pub broker: Arc<dyn Broker>,
     pub ownership: Arc<dyn Ownership>,
     pub membership: Option<Arc<Membership>>,

@@ -16,9 +16,9 @@ use maxhost_group_commit::{Failure, Taken};
 use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId};
 use maxhost_store::rules::apply;
 use maxhost_store::{
-    Bounds, Client, ClientReader, CommitQueue, Committer, FlowFilter, FlowReader, FlowRecord, Head, IdentityReader,
-    IdentityRecord, Job, JournalReader, LateConfirm, LedgerReader, LeftWork, LiveFlow, MessageReader,
-    OutboxDestination, OutboxRow, Outcome, Rows, StoreError, StoredJournal,
+    AuditFilter, AuditPlace, AuditReader, AuditRow, Bounds, Client, ClientReader, CommitQueue, Committer, FlowFilter,
+    FlowReader, FlowRecord, Head, IdentityReader, IdentityRecord, Job, JournalReader, LateConfirm, LedgerReader,
+    LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow, Outcome, Rows, StoreError, StoredJournal,
 };
 use parking_lot::Mutex;
 
@@ -315,6 +315,14 @@ impl MessageReader for Database {
         rows.retain(|row| &*row.destination == destination);
         rows.truncate(limit as usize);
         Ok(rows)
+    }
+}
+
+/// Nobody asks for the audit trail of the simulation.
+#[async_trait]
+impl AuditReader for Database {
+    async fn audit(&self, _filter: &AuditFilter) -> Result<Vec<(AuditPlace, AuditRow)>, StoreError> {
+        Ok(Vec::new())
     }
 }
 

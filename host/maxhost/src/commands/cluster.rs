@@ -151,7 +151,15 @@ fn adopt_cluster(context: &Context) -> Outcome {
         let store = foundation::open_store(&config).await?;
         let known = foundation::known_generation(&store).await;
         let (run, lineage) = (store.run(), store.lineage());
+        let noted = match &known {
+            Ok(known) => {
+                let detail = format!("{}: generation {}", sharing.address, known + 1);
+                foundation::note_act(&store, &config, "cluster-adopt", detail).await
+            }
+            Err(_) => Ok(()),
+        };
         store.close().await;
+        noted?;
         let generation = known? + 1;
         let options = foundation::ownership_options(&config, &sharing, run);
         let adopted = async {

@@ -9,6 +9,7 @@ use super::doctor;
 use crate::cli::DbCommand;
 use crate::config::{Config, Database};
 use crate::context::{Context, Outcome};
+use crate::foundation;
 
 /// Looks at the database, or brings its tables up to date.
 pub fn execute(context: &Context, command: DbCommand) -> Outcome {
@@ -58,8 +59,13 @@ fn restored(context: &Context) -> Outcome {
         return Err(Problem::new(Code::Usage, text));
     };
     let options = config.postgres(url)?;
-    let incarnation = context
-        .block_on(async move { maxhost_store_postgres::begin_incarnation(&options).await.map_err(Problem::from) })?;
+    let incarnation = context.block_on(async {
+        let incarnation = maxhost_store_postgres::begin_incarnation(&options).await.map_err(Problem::from)?;
+        let store = foundation::open_store(&config).await?;
+        let noted = foundation::note_act(&store, &config, "db-restored", format!("incarnation {incarnation}")).await;
+        store.close().await;
+        noted.map(|()| incarnation)
+    })?;
     let told = json!({"incarnation": incarnation});
     context.out.object(&told, || format!("this is incarnation {incarnation} of the database now"));
     Ok(0)

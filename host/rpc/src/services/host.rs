@@ -1,5 +1,8 @@
 //! The service `maxhost.v1.HostService`.
 
+use maxhost_flows::api::audit::AuditQuery;
+use maxhost_flows::api::ledger::Paged;
+use maxhost_model::{Code, Problem};
 use tonic::{Request, Response, Status};
 
 use super::{optional, required};
@@ -103,6 +106,27 @@ impl HostService for Hosts {
             .await
     }
 
+    async fn list_audit(
+        &self,
+        request: Request<pb::ListAuditRequest>,
+    ) -> Result<Response<pb::ListAuditResponse>, Status> {
+        let admitted = self.0.call(&request)?;
+        let request = request.into_inner();
+        self.0
+            .answer(async {
+                let query = AuditQuery {
+                    user: optional(request.user),
+                    identity: optional(request.identity),
+                    since_ms: request.since.as_ref().map(since).transpose()?,
+                    limit: request.limit,
+                    cursor: optional(request.cursor),
+                };
+                let Paged { items, cursor } = self.0.api.audit(&admitted.caller, query).await?;
+                Ok(pb::ListAuditResponse { rows: items.into_iter().map(convert::audit_row).collect(), cursor })
+            })
+            .await
+    }
+
     async fn cluster_status(
         &self,
         request: Request<pb::ClusterStatusRequest>,
@@ -110,4 +134,10 @@ impl HostService for Hosts {
         let admitted = self.0.call(&request)?;
         self.0.answer(async { Ok(convert::cluster_status(self.0.api.cluster_status(&admitted.caller).await?)) }).await
     }
+}
+
+/// Milliseconds since 1970 of a time that a request names.
+fn since(at: &prost_types::Timestamp) -> Result<i64, Problem> {
+    let ms = at.seconds.checked_mul(1_000).and_then(|ms| ms.checked_add(i64::from(at.nanos / 1_000_000)));
+    ms.ok_or_else(|| Problem::new(Code::RequestInvalid, "since: it is no time").detail("field", "since"))
 }

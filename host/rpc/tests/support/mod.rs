@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use maxhost_flows::api::audit::*;
 use maxhost_flows::api::ledger::*;
 use maxhost_flows::api::*;
 use maxhost_model::{Code, ErrorId, ErrorKind, FlowError, FlowId, FlowRow, Problem};
@@ -72,6 +73,8 @@ pub struct FakeHost {
     pub stuck: AtomicBool,
     /// Limits of the last `list_flows`.
     pub limits: Mutex<Vec<u32>>,
+    /// What was noted for the audit trail.
+    pub noted: Mutex<Vec<AuditEntry>>,
 }
 
 struct Open(Arc<AtomicUsize>);
@@ -126,6 +129,17 @@ impl LedgerApi for FakeHost {
     }
 }
 
+#[async_trait]
+impl AuditApi for FakeHost {
+    fn note(&self, entry: AuditEntry) {
+        self.noted.lock().push(entry);
+    }
+    async fn audit(&self, caller: &Caller, _: AuditQuery) -> ApiResult<Paged<AuditView>> {
+        caller.about.detail("the trail itself");
+        Ok(Paged { items: vec![], cursor: None })
+    }
+}
+
 fn no_ledgers<T>() -> ApiResult<T> {
     Err(Problem::new(Code::LedgerRefused, "there is no ledger behind this test"))
 }
@@ -133,7 +147,7 @@ fn no_ledgers<T>() -> ApiResult<T> {
 #[async_trait]
 impl HostApi for FakeHost {
     async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started> {
-        assert_eq!(*caller, Caller::local());
+        assert_eq!((caller.user.as_str(), caller.rights.are_all()), ("local", true));
         if !ALICE.contains(&request.identity) {
             return Err(not_found(&request.identity));
         }

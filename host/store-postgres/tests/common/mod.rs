@@ -36,9 +36,10 @@ impl Database {
 
     /// How a suite wants it opened.
     pub fn options_for(&self, settings: &Settings) -> PostgresOptions {
-        let Settings { bounds, quotas, processed_retention } = settings.clone();
+        let Settings { bounds, quotas, processed_retention, audit } = settings.clone();
         let mut options = self.options();
-        (options.bounds, options.quotas, options.processed_retention) = (bounds, quotas, processed_retention);
+        (options.bounds, options.quotas) = (bounds, quotas);
+        (options.processed_retention, options.audit) = (processed_retention, audit);
         options
     }
 

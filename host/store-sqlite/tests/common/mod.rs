@@ -30,8 +30,8 @@ impl Databases for File {
     }
 
     async fn open(&self, settings: &Settings) -> Store {
-        let Settings { bounds, quotas, processed_retention } = settings.clone();
-        let options = SqliteOptions { bounds, quotas, processed_retention, ..SqliteOptions::new(self.path()) };
+        let Settings { bounds, quotas, processed_retention, audit } = settings.clone();
+        let options = SqliteOptions { bounds, quotas, processed_retention, audit, ..SqliteOptions::new(self.path()) };
         SqliteStore::open(options).await.unwrap()
     }
 }

@@ -5,6 +5,7 @@
 //! do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod audit;
 pub mod clients;
 pub mod flows;
 pub mod identities;
@@ -25,8 +26,8 @@ use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
 use tokio::sync::oneshot;
 
 use crate::{
-    AttemptToken, Author, Bounds, Claim, ClaimRequest, CommitUnit, FencingToken, FlowOp, FlowState, Keep, MessageOp,
-    NewFlow, Op, Quotas, Receipt, Recipient, Store, StoreError,
+    AttemptToken, AuditBounds, Author, Bounds, Claim, ClaimRequest, CommitUnit, FencingToken, FlowOp, FlowState, Keep,
+    MessageOp, NewFlow, Op, Quotas, Receipt, Recipient, Store, StoreError,
 };
 
 /// How a database of a test is opened.
@@ -35,6 +36,7 @@ pub struct Settings {
     pub bounds: Bounds,
     pub quotas: Quotas,
     pub processed_retention: Duration,
+    pub audit: AuditBounds,
 }
 
 impl Default for Settings {
@@ -43,6 +45,7 @@ impl Default for Settings {
             bounds: Bounds::default(),
             quotas: Quotas::default(),
             processed_retention: Duration::from_secs(7 * 24 * 3600),
+            audit: AuditBounds::default(),
         }
     }
 }
@@ -257,6 +260,9 @@ macro_rules! contract_tests {
             heads_are_the_newest_of_each_stream, flows_are_listed_newest_first_in_pages,
             a_list_reads_what_it_shows, the_outbox_is_read_by_destination, no_outbox_page_is_much_larger_than_its_bound,
             readers_see_whole_units }
+        $crate::contract_tests! { @family $databases, audit:
+            rows_are_read_newest_first_in_pages, rows_are_found_by_user_identity_and_time, a_row_is_there_once,
+            the_oldest_rows_go_first, old_rows_are_forgotten_by_the_time_that_hosts_run, rows_outlive_a_restart }
     };
     (@family $databases:ty, $family:ident: $($test:ident),+) => {
         mod $family {

@@ -48,8 +48,12 @@ pub fn apply<R: HostRows>(rows: &mut R, job: &Job, again: bool) -> Result<Outcom
             for orphan in &orphans {
                 rows.backlog().sent(orphan.identity, orphan.bytes);
             }
-            let gone = rows.expire(*limit)? + rows.forget_processed(*limit)?;
+            let gone = rows.expire(*limit)? + rows.forget_processed(*limit)? + rows.forget_audit(*limit)?;
             Ok(Outcome::Count(gone + orphans.len() as u64))
+        }
+        Job::Audit { rows: noted, .. } => {
+            rows.add_audit(noted)?;
+            Ok(Outcome::Count(noted.len() as u64))
         }
     }
 }
