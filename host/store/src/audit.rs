@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut_at_a_character_and_marked() {
         for c in ["a", "\u{e9}", "\u{20ac}", "\u{1f600}"] {
-            let mut text = c.repeat(AUDIT_TEXT_BYTES);
+            let mut text = c.repeat(AUDIT_TEXT_BYTES + 1);
             cut_text(&mut text);
             assert!(text.len() <= AUDIT_TEXT_BYTES && text.len() > AUDIT_TEXT_BYTES - 8, "{}", text.len());
             assert!(text.starts_with(c) && text.ends_with('\u{2026}'));
