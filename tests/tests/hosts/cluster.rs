@@ -89,18 +89,19 @@ impl<'a> Cluster<'a> {
         file
     }
 
-    /// Gives a host a folder of installed CorDapps of its own, in which `file` is of another build.
-    pub fn install_another_build(&self, host: &str, file: &str) {
+    /// Gives a host a folder of installed CorDapps of its own, in which this one is of another build.
+    pub fn install_another_build(&self, host: &str, cordapp: &str) {
         let configuration = self.configure(host);
         let folder = self.folder(host).join("cordapps");
         fs::create_dir_all(&folder).unwrap();
         for installed in fs::read_dir(self.network.path("cordapps")).unwrap().flatten() {
-            fs::copy(installed.path(), folder.join(installed.file_name())).unwrap();
+            let mut component = fs::read(installed.path()).unwrap();
+            if installed.file_name().to_string_lossy().starts_with(&format!("{cordapp}-")) {
+                // A section that nothing reads: its kind, its length, the length of its name, and the name.
+                component.extend_from_slice(b"\x00\x06\x05other");
+            }
+            fs::write(folder.join(installed.file_name()), component).unwrap();
         }
-        // A section that nothing reads: its kind, its length, the length of its name, and the name.
-        let mut component = fs::read(folder.join(file)).unwrap();
-        component.extend_from_slice(b"\x00\x06\x05other");
-        fs::write(folder.join(file), component).unwrap();
         let text = fs::read_to_string(&configuration).unwrap();
         let shared = self.network.path("cordapps").display().to_string();
         fs::write(&configuration, text.replace(&shared, &folder.display().to_string())).unwrap();

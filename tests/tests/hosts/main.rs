@@ -177,7 +177,7 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
         let heartbeat = cordapps.iter().find(|cordapp| cordapp["name"] == "heartbeat").unwrap();
         heartbeat["hash"].as_str().unwrap().to_owned()
     };
-    cluster.install_another_build("max-d", "heartbeat.wasm");
+    cluster.install_another_build("max-d", "heartbeat");
     let d = cluster.run_as_configured("max-d");
     let (old, new) = (hash(&a, ALICE), hash(&d, ALICE));
     assert_ne!(old, new);
