@@ -167,10 +167,26 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
         if status["identities"]["owned"] == 0 && status["demand"] == 0 { Ok(()) } else { Err(status.to_string()) }
     })
     .await;
-    drop(b);
+    drop((a, b));
 
-    // A flow goes on, at a host that has never had the code with which it was started.
-    let beat = start(&[&a], ALICE, "beat", json!({"beats": 50, "interval_ms": 100})).await;
+    // Hosts of another network do not join it, whatever their database.
+    let other = Cluster::new(&servers, 0, "other", "/maxhost/shared");
+    other.configure("max-c");
+    let refused = cli::answer(other.command("max-c", &["run"]), None);
+    let error = refused.fails(4, "ownership-refused");
+    assert!(error["message"].as_str().unwrap().contains("another network"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_goes_on_at_a_host_that_has_never_had_its_code() {
+    if Artemis::is_missing() {
+        return;
+    }
+    let servers = Servers::start().await;
+    let cluster = Cluster::new(&servers, 0, "code", "/maxhost/code");
+    let a = cluster.run("max-a");
+    // It sleeps for long enough that the other host has started by then, also on a machine that is busy.
+    let beat = start(&[&a], ALICE, "beat", json!({"beats": 1, "interval_ms": 30_000})).await;
     let hash = |host: &Host, identity| {
         let shown = cluster.ask(host.ready()["host"].as_str().unwrap(), &["identity", "show", identity]).remove(0);
         let cordapps = shown["cordapps"].as_array().unwrap();
@@ -182,15 +198,6 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
     let (old, new) = (hash(&a, ALICE), hash(&d, ALICE));
     assert_ne!(old, new);
     a.kill_9();
-    cluster.until_owned("max-d", "Alice", |owner| owner == Some("max-d")).await;
-    assert_eq!(result(&d, &beat).await, json!({"beats": 50}));
+    assert_eq!(result(&d, &beat).await, json!({"beats": 1}));
     assert!(cluster.folder("max-d").join(format!("data/components/{old}.wasm")).is_file());
-    drop(d);
-
-    // Hosts of another network do not join it, whatever their database.
-    let other = Cluster::new(&servers, 0, "other", "/maxhost/shared");
-    other.configure("max-c");
-    let refused = cli::answer(other.command("max-c", &["run"]), None);
-    let error = refused.fails(4, "ownership-refused");
-    assert!(error["message"].as_str().unwrap().contains("another network"), "{error}");
 }
