@@ -293,3 +293,26 @@ async fn a_follower_that_reads_late_misses_nothing_and_holds_up_nobody() {
     assert_eq!(ended.state(), pb::FlowState::Completed);
     assert_eq!(told, labels(BEATS));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_at_the_very_end_of_a_flow_is_told_of_it() {
+    const FLOWS: u64 = 600;
+    let network = Network::new();
+    let host = network.run();
+    host.start(ALICE, "ping", json!({"peer": BOB, "count": 1})).await;
+    // A few at a time: the moment between the end of a flow and its going from memory is short, and lies somewhere in the
+    // first milliseconds.
+    for group in 0..FLOWS / 4 {
+        let attached = (0..4).map(|number| {
+            let host = &host;
+            async move {
+                let flow = host.start(ALICE, "ping", json!({"peer": BOB, "count": 2})).await;
+                tokio::time::sleep(Duration::from_micros((group * 4 + number) * 7919 % 6_000)).await;
+                host.end(&flow).await.result()
+            }
+        });
+        for result in futures::future::join_all(attached).await {
+            assert_eq!(result, json!({"rounds": 2}));
+        }
+    }
+}

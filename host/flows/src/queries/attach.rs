@@ -63,12 +63,15 @@ impl Host {
 
 /// What is known of a flow behind a cursor: from memory if it is there, else from the database.
 async fn snapshot(parts: &Parts, id: FlowId, cursor: u64) -> ApiResult<Snapshot> {
-    // The labels of a flow that has ended are in the database only.
+    // An end is remembered before the watchers are told of it: whoever began to watch before he finds none here is told.
+    // One who finds it may have come too late for that, so it counts, though the flow is in memory for a moment still. The
+    // labels of a flow that has ended are in the database only.
     let remembered = parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id);
+    let has_ended = remembered.is_some();
     if let Some(end) = remembered.filter(|end| end.labels.is_some_and(|labels| labels <= cursor)) {
         return Ok(Snapshot::ended(end.summary.clone(), end.labels));
     }
-    if let Some(flow) = parts.running(id) {
+    if let Some(flow) = parts.running(id).filter(|_| !has_ended) {
         let view = flow.view();
         let complete = view.whole || view.labels.front().is_some_and(|(first, _)| *first <= cursor.saturating_add(1));
         if complete {
