@@ -4,6 +4,7 @@
 //! Defaults, then the file, then the environment (`MAXHOST_<SECTION>_<KEY>`), then `--set section.key=value`.
 
 pub mod cluster;
+mod service_links;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use maxhost_store::{AuditBounds, Quotas};
 use maxhost_store_postgres::{AddressError, Layout, PASSWORD_VARIABLE, PostgresOptions};
 
 use self::cluster::{BROKER_PASSWORD, ClusterSettings, OWNERSHIP_PASSWORD};
+use self::service_links::is_service_link;
 use self::values::{evict, layout, memory, optional_path, optional_text, roles, text_or_empty};
 use crate::files;
 use crate::strict_toml::{self, Entry, Fault, Raw};
@@ -620,28 +622,6 @@ fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Res
     Err(match strict_toml::nearest(variable, KEYS.iter().map(variable_of)) {
         Some(name) => format!("no setting has this name; did you mean {name}?"),
         None => "no setting has this name".to_owned(),
-    })
-}
-
-/// Whether a variable is one of those that Kubernetes puts into each container for each service of the namespace (Docker's
-/// container links have the same shapes). A service named `maxhost-rpc` brings `MAXHOST_RPC_SERVICE_HOST`,
-/// `MAXHOST_RPC_SERVICE_PORT`, `MAXHOST_RPC_SERVICE_PORT_<NAME>`, `MAXHOST_RPC_PORT=tcp://10.0.0.1:7000`,
-/// `MAXHOST_RPC_PORT_7000_TCP` and `MAXHOST_RPC_PORT_7000_TCP_{PROTO,PORT,ADDR}`.
-fn is_service_link(variable: &str, value: &str) -> bool {
-    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
-    if variable.ends_with("_SERVICE_HOST") || variable.ends_with("_SERVICE_PORT") || variable.contains("_SERVICE_PORT_")
-    {
-        return true;
-    }
-    if variable.ends_with("_PORT") && value.contains("://") {
-        return true;
-    }
-    // The name of the service may have `_PORT` in it as well.
-    variable.match_indices("_PORT").filter_map(|(at, mark)| variable[at + mark.len()..].strip_prefix('_')).any(|rest| {
-        let mut words = rest.split('_');
-        let port = words.next().is_some_and(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()));
-        let protocol = words.next().is_some_and(|word| PROTOCOLS.contains(&word));
-        port && protocol && matches!(words.next(), None | Some("PROTO" | "PORT" | "ADDR")) && words.next().is_none()
     })
 }
 
