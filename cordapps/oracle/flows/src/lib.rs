@@ -20,9 +20,9 @@ pub struct Publish {
 /// What an oracle is asked for.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Question {
-    /// Who.
+    /// The party that is asked, and that knows values.
     pub oracle: PartyName,
-    /// The value of what.
+    /// The name of the value that is asked for.
     pub name: String,
     /// Of which day.
     pub date: String,
@@ -42,7 +42,7 @@ pub struct Pay {
     pub oracle: PartyName,
     /// Who is paid.
     pub to: PartyName,
-    /// The value of what.
+    /// The name of the value that is asked for.
     pub name: String,
     /// Of which day.
     pub date: String,
@@ -65,7 +65,7 @@ pub enum Shown {
     /// The commands that it must sign.
     #[default]
     Fix,
-    /// Nothing.
+    /// None of the commands and no state.
     Nothing,
     /// The commands of all, and the states.
     All,
