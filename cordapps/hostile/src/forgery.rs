@@ -1,6 +1,8 @@
 //! Transactions that nobody should accept. Whoever makes them speaks the protocol of finality by hand; the other side runs
 //! the platform's, as every CorDapp does.
 
+use std::sync::Arc;
+
 use cash_contract::{Cash, Command as CashCommand};
 use cash_wallet::{PartyName, command, find, notary, on_ledger, outputs, pay_from, spend};
 use hostile_contract::{Command as WorkCommand, Work};
@@ -298,14 +300,14 @@ impl Forger {
         contents.commands.iter_mut().for_each(|command| command.signers = vec![self.0.public().clone()]);
         let wire = WireTransaction::new(&contents, Salt::new(random(SEED)?)?)?;
         let signature = sign(&wire.id(), &self.0, PLATFORM_VERSION)?;
-        Ok(SignedTransaction::new(Core::Wire(Box::new(wire)), vec![signature])?.encode()?)
+        Ok(SignedTransaction::new(Core::Wire(Arc::new(wire)), vec![signature])?.encode()?)
     }
 
     fn in_our_name(&self, good: &Transaction) -> Result<Vec<u8>> {
         let (wire, _) = wire(good)?;
         let forger = InOurName { ours: PublicKey::from_spki(&our_key())?, with: &self.0 };
         let signature = sign(&wire.id(), &forger, PLATFORM_VERSION)?;
-        Ok(SignedTransaction::new(Core::Wire(Box::new(wire)), vec![signature])?.encode()?)
+        Ok(SignedTransaction::new(Core::Wire(Arc::new(wire)), vec![signature])?.encode()?)
     }
 
     /// The forger as states name it.
@@ -340,7 +342,7 @@ impl Forger {
         let mut changed = issue.contents().clone();
         replace_output(&mut changed, &much(&forger)?)?;
         let changed = WireTransaction::new(&changed, issue.salt().clone())?;
-        let changed = SignedTransaction::new(Core::Wire(Box::new(changed)), signatures)?.encode()?;
+        let changed = SignedTransaction::new(Core::Wire(Arc::new(changed)), signatures)?.encode()?;
         let mut payment = issue.contents().clone();
         payment.inputs = vec![StateRef::new(issue.id(), 0)];
         replace_output(&mut payment, &much(payee)?)?;

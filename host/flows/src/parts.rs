@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::activation::{ActivationServices, GuestCode};
 use crate::admission::{GuestRoom, Slots};
 use crate::audit::AuditTrail;
-use crate::calls::CallServices;
+use crate::calls::{CallServices, Findings};
 use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::contracts::Contracts;
@@ -175,6 +175,7 @@ impl Parts {
             parties: parties.clone(),
             network: network.clone(),
             contracts: contracts.clone(),
+            findings: Findings::new(),
             development: options.development,
             io: io.clone(),
             room: room.clone(),

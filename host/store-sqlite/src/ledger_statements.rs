@@ -7,6 +7,10 @@ macro_rules! statements {
         /// Kept for the life of the connection.
         pub(crate) struct LedgerStatements<'c> { $(pub(crate) $name: Statement<'c>,)* }
 
+        /// The statements by their names.
+        #[cfg(test)]
+        const ALL: &[(&str, &str)] = &[$((stringify!($name), $sql),)*];
+
         impl<'c> LedgerStatements<'c> {
             pub(crate) fn prepare(conn: &'c Connection) -> rusqlite::Result<LedgerStatements<'c>> {
                 Ok(LedgerStatements { $($name: conn.prepare($sql)?,)* })
@@ -67,8 +71,9 @@ statements! {
              AND consumed_by IS NULL AND relevant = 1 AND in_flight IS NULL";
     set_lease = "UPDATE vault_state SET lock_holder = ?4, lock_claim = ?5, lock_until = ?6, lock_flow = ?7 \
                  WHERE identity = ?1 AND tx = ?2 AND idx = ?3";
+    // By the claim's index: the pluses keep SQLite from reading the whole vault for the sake of its order.
     claimed = "SELECT tx, idx FROM vault_state WHERE identity = ?1 AND lock_claim = ?2 AND lock_claim IS NOT NULL \
-               AND lock_until > ?3 ORDER BY tx, idx";
+               AND lock_until > ?3 ORDER BY +tx, +idx";
     renew = "UPDATE vault_state SET lock_until = max(lock_until, ?3) WHERE identity = ?1 AND lock_flow IS NOT NULL \
              AND lock_holder = ?2 AND lock_until > ?4";
     release_all = "UPDATE vault_state SET lock_holder = NULL, lock_claim = NULL, lock_until = NULL, lock_flow = NULL \
@@ -88,4 +93,56 @@ statements! {
     count_batch = "UPDATE notary SET committed = committed + ?2, conflicts = conflicts + ?3, states = states + ?4 \
                    WHERE identity = ?1";
     add_attachment = "INSERT OR IGNORE INTO attachment (identity, id, uploader, at, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Tables that have a row for each state, transaction or change that an identity ever had.
+    const LARGE: [&str; 10] = [
+        "ledger_tx",
+        "ledger_body",
+        "ledger_parent",
+        "ledger_spent",
+        "vault_change",
+        "vault_state",
+        "vault_field",
+        "notary_state",
+        "notary_tx",
+        "notary_request",
+    ];
+
+    fn steps(conn: &Connection, sql: &str) -> Vec<String> {
+        let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        for number in 1..=statement.parameter_count() {
+            statement.raw_bind_parameter(number, 1).unwrap();
+        }
+        let mut rows = statement.raw_query();
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            steps.push(row.get::<_, String>(3).unwrap());
+        }
+        steps
+    }
+
+    #[test]
+    fn no_statement_of_the_committer_reads_a_whole_ledger() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("../migrations/0004_ledger.sql")).unwrap();
+        for (name, sql) in ALL {
+            for step in steps(&conn, sql) {
+                let of_large = LARGE.iter().any(|table| step.split(' ').any(|word| word == *table));
+                if !of_large {
+                    continue;
+                }
+                assert!(step.starts_with("SEARCH"), "{name}: {step}");
+                // An identity alone is no condition, unless the index has few of its rows: those that are locked.
+                let by_identity = step.ends_with("(identity=?)") && !step.contains("vault_state_locked");
+                assert!(!by_identity, "{name} reads all that the identity has: {step}");
+            }
+        }
+        assert!(ALL.len() > 30);
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use maxhost_journal::{Millis, Nanos};
 use maxhost_pki::NetworkMap;
 
+use super::ledger::Findings;
 use crate::admission::GuestRoom;
 use crate::clock::Clock;
 use crate::committer::Committer;
@@ -22,6 +23,7 @@ pub(crate) struct CallServices {
     pub parties: Parties,
     pub network: Arc<NetworkMap>,
     pub contracts: Arc<dyn Contracts>,
+    pub findings: Findings,
     /// The network is one for development: contracts may be unsigned.
     pub development: bool,
     pub io: Spawner,

@@ -62,6 +62,10 @@ impl Contracts for EngineContracts {
         self.installed.attachments()
     }
 
+    fn has(&self, attachments: &[SecureHash]) -> bool {
+        attachments.iter().all(|id| self.installed.by_id(id).is_some())
+    }
+
     fn schema(&self, contract: &ContractId, type_name: &str) -> Option<SchemaId> {
         let component = self.newest(contract)?;
         let of = component.descriptor.contract(contract.name.as_str())?.state(type_name)?;

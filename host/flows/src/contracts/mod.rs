@@ -46,6 +46,9 @@ pub(crate) trait Contracts: Send + Sync {
     /// The installed attachments.
     fn installed(&self) -> Vec<ContractAttachment>;
 
+    /// Whether the code of all these attachments is installed.
+    fn has(&self, attachments: &[SecureHash]) -> bool;
+
     /// What an output of this contract and type names as its schema, by the newest installed code.
     fn schema(&self, contract: &ContractId, type_name: &str) -> Option<SchemaId>;
 

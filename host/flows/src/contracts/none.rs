@@ -21,6 +21,10 @@ impl Contracts for NoContracts {
         Vec::new()
     }
 
+    fn has(&self, attachments: &[SecureHash]) -> bool {
+        attachments.is_empty()
+    }
+
     fn schema(&self, _: &ContractId, _: &str) -> Option<SchemaId> {
         None
     }

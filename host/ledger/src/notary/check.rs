@@ -196,7 +196,7 @@ mod tests {
     fn full(contents: &Contents) -> NotaryPayload {
         let wire = wire(contents);
         let signature = sign(&wire.id(), &signing_key(1), 140).unwrap();
-        NotaryPayload::Full(Box::new(SignedTransaction::new(Core::Wire(Box::new(wire)), vec![signature]).unwrap()))
+        NotaryPayload::Full(Box::new(SignedTransaction::new(Core::Wire(Arc::new(wire)), vec![signature]).unwrap()))
     }
 
     fn verdict(payload: NotaryPayload, validating: bool) -> std::result::Result<UniquenessRequest, NotaryError> {

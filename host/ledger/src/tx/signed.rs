@@ -1,6 +1,7 @@
 //! A transaction with its signatures (behaviour.md 10.13).
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use maxhost_model::{PublicKey, SecureHash, octets};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ pub const MAX_SIGNATURES: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Core {
     /// An ordinary transaction.
-    Wire(Box<WireTransaction>),
+    Wire(Arc<WireTransaction>),
     /// A change of notary.
     NotaryChange(Box<NotaryChange>),
 }
@@ -41,6 +42,8 @@ impl Core {
 pub struct SignedTransaction {
     core: Core,
     signatures: Vec<TransactionSignature>,
+    /// Set once all signatures were found good. Clones share it; neither they nor this can get other signatures.
+    checked: Arc<OnceLock<()>>,
 }
 
 /// The form in which it travels.
@@ -73,7 +76,7 @@ impl SignedTransaction {
             let message = format!("there are more than {MAX_SIGNATURES} signatures");
             return Err(Refused::new(Rule::SignaturesTooMany, message).of(core.id()));
         }
-        Ok(SignedTransaction { core, signatures })
+        Ok(SignedTransaction { core, signatures, checked: Arc::default() })
     }
 
     /// Reads the bytes in which it travels.
@@ -83,7 +86,7 @@ impl SignedTransaction {
     pub fn decode(bytes: &[u8]) -> Result<SignedTransaction> {
         let envelope: Envelope = codec::decode("signed transaction", bytes)?;
         let core = match envelope.kind {
-            Kind::Ordinary => Core::Wire(Box::new(WireTransaction::decode(&envelope.transaction)?)),
+            Kind::Ordinary => Core::Wire(Arc::new(WireTransaction::decode(&envelope.transaction)?)),
             Kind::NotaryChange => Core::NotaryChange(Box::new(NotaryChange::decode(&envelope.transaction)?)),
         };
         SignedTransaction::new(core, envelope.signatures)
@@ -170,13 +173,18 @@ impl SignedTransaction {
         self.verify_signatures_except(required, &BTreeSet::new())
     }
 
-    /// Checks that each signature present verifies.
+    /// Checks that each signature present verifies. What was found good is not checked again.
     ///
     /// # Errors
     /// As [`TransactionSignature::verify`].
     pub fn check_signatures(&self) -> Result<()> {
+        if self.checked.get().is_some() {
+            return Ok(());
+        }
         let id = self.id();
-        self.signatures.iter().try_for_each(|signature| signature.verify(&id))
+        self.signatures.iter().try_for_each(|signature| signature.verify(&id))?;
+        self.checked.get_or_init(|| ());
+        Ok(())
     }
 }
 

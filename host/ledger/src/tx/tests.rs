@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -140,7 +141,7 @@ fn signed(keys: &[u8]) -> SignedTransaction {
     let transaction = wire(&contents());
     let id = transaction.id();
     let sign = |byte: &u8| signature::sign(&id, &signing_key(*byte), 140).unwrap();
-    SignedTransaction::new(Core::Wire(Box::new(transaction)), keys.iter().map(sign).collect()).unwrap()
+    SignedTransaction::new(Core::Wire(Arc::new(transaction)), keys.iter().map(sign).collect()).unwrap()
 }
 
 #[test]

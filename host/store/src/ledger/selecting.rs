@@ -10,7 +10,7 @@ use super::rules::lease_of;
 use crate::rules::Failed;
 
 /// So many states are looked at to find one that is enough.
-const LOOKED_AT: u32 = 256;
+const LOOKED_AT: u32 = 64;
 /// So many of the smallest are looked at, to be taken along.
 const DUST: u32 = 2;
 /// The most states that are looked at to tell why there are too few.

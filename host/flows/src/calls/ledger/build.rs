@@ -10,7 +10,7 @@ use maxhost_sandbox::{CallResult, DraftCommand, DraftOutput, TransactionDraft};
 use super::environment::LedgerEnvironment;
 use super::protocol::Encoded;
 use super::refusal;
-use super::transactions::{Fresh, Signed, given};
+use super::transactions::{Fresh, Signed};
 use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
 
@@ -38,7 +38,7 @@ impl FlowCalls {
                 Ok(bytes.map(|bytes| (Encoded(bytes), Vec::new())))
             })
             .await?;
-        Ok(given(&built.0)?)
+        Ok(self.given(&built.0)?)
     }
 }
 

@@ -14,7 +14,7 @@ use super::environment::LedgerEnvironment;
 use super::protocol::{NotaryOutcome, ToVendor};
 use super::refusal;
 use super::steps::StepResult;
-use super::transactions::{By, Fresh, Signed, given};
+use super::transactions::{By, Fresh, Signed};
 use super::vending::{SignedBy, expected};
 use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
@@ -22,7 +22,7 @@ use crate::trouble::Trouble;
 impl FlowCalls {
     /// Makes a transaction part of the ledger of everybody whom it concerns. Each of them has a session here.
     pub(crate) async fn finalise(&mut self, bytes: &[u8], sessions: &[u32]) -> CallResult<Signed> {
-        let signed = given(bytes)?;
+        let signed = self.given(bytes)?;
         self.check_sessions(&signed, sessions).await?;
         if signed.is_notarised() {
             self.record(&signed, "finalise", TransactionEvent::Finalised).await?;
@@ -161,10 +161,10 @@ async fn concerned(
     };
     let own = environment.us().name.to_string();
     let mut names = BTreeSet::new();
-    for output in outputs {
+    for output in outputs.iter() {
         // Participants are names and fingerprints of keys; only names can be met.
-        let named = output.content.participants.into_iter().filter(|one| one.contains('='));
-        names.extend(named.filter(|name| *name != own));
+        let named = output.content.participants.iter().filter(|one| one.contains('='));
+        names.extend(named.filter(|name| **name != own).cloned());
     }
     Ok(Ok(names))
 }

@@ -15,6 +15,7 @@ mod build;
 mod calls;
 mod environment;
 mod finality;
+mod findings;
 mod notary;
 mod notary_batches;
 mod notary_client;
@@ -29,6 +30,7 @@ mod transactions;
 mod vending;
 mod view;
 
+pub(crate) use findings::Findings;
 pub(crate) use notary::run_native;
 pub(crate) use settling::to_settle;
 pub(crate) use states::read_query;

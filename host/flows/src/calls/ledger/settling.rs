@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::notary::{NOTHING, SESSION};
 use super::protocol::{Decided, Encoded, NotaryOutcome};
 use super::refusal;
-use super::transactions::{Signed, given};
+use super::transactions::Signed;
 use crate::calls::FlowCalls;
 use crate::flow_code::DECIDED;
 use crate::trouble::Trouble;
@@ -73,7 +73,7 @@ impl FlowCalls {
             })
             .await?;
         let Some(found) = found else { return Ok(Bytes::from_static(NOTHING)) };
-        let signed = given(&found.0)?;
+        let signed = self.given(&found.0)?;
         match self.outcome_of(&signed, part).await? {
             Some(signatures) => {
                 let whole = signed.plus(signatures).map_err(|refused| refusal::refused(&refused))?;

@@ -1,6 +1,7 @@
 //! Signing, collecting signatures, and giving one's own.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::signature::sign;
@@ -13,7 +14,7 @@ use maxhost_sandbox::CallResult;
 use super::environment::LedgerEnvironment;
 use super::protocol::ToVendor;
 use super::refusal;
-use super::transactions::{Fresh, Signed, given};
+use super::transactions::{Fresh, Signed};
 use super::vending::SignedBy;
 use crate::calls::FlowCalls;
 
@@ -21,7 +22,7 @@ impl LedgerEnvironment {
     /// A transaction with this identity's signature and no other.
     pub fn sign_new(&self, wire: WireTransaction) -> LedgerResult<Signed> {
         let signature = sign(&wire.id(), &self.signer(), PLATFORM_VERSION)?;
-        Signed::new(SignedTransaction::new(TxCore::Wire(Box::new(wire)), vec![signature])?)
+        Signed::new(SignedTransaction::new(TxCore::Wire(Arc::new(wire)), vec![signature])?)
     }
 
     /// Those keys besides the notary's that have not signed.
@@ -38,7 +39,7 @@ impl FlowCalls {
     /// Asks the other sides of sessions for the signatures that are missing, the notary's apart. Each of them must have one
     /// to give, and all that are missing must come.
     pub(crate) async fn collect(&mut self, bytes: &[u8], sessions: &[u32]) -> CallResult<Signed> {
-        let mut signed = given(bytes)?;
+        let mut signed = self.given(bytes)?;
         for session in sessions {
             let answer = self.give(*session, &signed).await?;
             let ToVendor::Signed(signatures) = answer else {
@@ -70,7 +71,7 @@ impl FlowCalls {
 
     /// Signs a transaction that was got with [`FlowCalls::receive_to_sign`], and gives the signature.
     pub(crate) async fn return_signature(&mut self, session: u32, bytes: &[u8]) -> CallResult<()> {
-        let signed = given(bytes)?;
+        let signed = self.given(bytes)?;
         let environment = self.environment();
         if !environment.missing(&signed).contains(&environment.us().owning_key) {
             let text = "this identity's signature is not among those that are missing";

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::environment::LedgerEnvironment;
 use super::protocol::{Encoded, GivenStates, ToVendor};
 use super::refusal;
-use super::transactions::{Fresh, failed, given};
+use super::transactions::{Fresh, failed};
 use super::vending::{SignedBy, expected};
 use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
@@ -170,7 +170,8 @@ impl FlowCalls {
                     }
                 })
                 .await?;
-            self.give(session, &given(&found.0)?).await?;
+            let signed = self.given(&found.0)?;
+            self.give(session, &signed).await?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::environment::LedgerEnvironment;
 use super::protocol::{Encoded, FromVendor, ToVendor};
 use super::refusal;
-use super::transactions::{Signed, given};
+use super::transactions::Signed;
 use super::view::CommandView;
 use crate::calls::FlowCalls;
 
@@ -98,7 +98,7 @@ impl FlowCalls {
         bytes: &[u8],
         parts: &ShownParts,
     ) -> CallResult<Signed> {
-        let signed = given(bytes)?;
+        let signed = self.given(bytes)?;
         let keys = parts.commands_of.iter().map(|spki| {
             PublicKey::from_spki(spki).map_err(|error| refusal::argument(format!("the key of a command: {error}")))
         });

@@ -15,7 +15,8 @@ use maxhost_store::ledger::{Holding, LedgerOp, OutputState, Recording, Settlemen
 
 use super::environment::LedgerEnvironment;
 use super::refusal;
-use crate::contracts::ToJudge;
+use crate::calls::FlowCalls;
+use crate::contracts::{Contracts, ToJudge};
 use crate::trouble::Trouble;
 
 /// Transactions that were verified by this flow, and may not be written yet.
@@ -42,7 +43,7 @@ impl Signed {
 
     pub fn new(whole: SignedTransaction) -> LedgerResult<Signed> {
         match whole.core() {
-            TxCore::Wire(wire) => Ok(Signed { wire: Arc::new((**wire).clone()), whole }),
+            TxCore::Wire(wire) => Ok(Signed { wire: wire.clone(), whole }),
             TxCore::NotaryChange(_) => {
                 let message = "a change of notary is no ordinary transaction";
                 Err(Refused::new(Rule::NotaryChangeInvalid, message).of(whole.id()))
@@ -90,16 +91,23 @@ pub(crate) struct Resolved {
 impl LedgerEnvironment {
     /// A transaction that is part of the identity's ledger, with its signatures.
     pub async fn stored(&self, id: &SecureHash) -> Result<Option<(TransactionStatus, Signed)>, Trouble> {
-        let store = &self.services.committer.store;
-        let found = store.ledger_transaction(self.opened.entry.row, id).await.map_err(failed)?;
+        let (store, identity) = (&self.services.committer.store, self.opened.entry.row);
+        if let Some(signed) = self.services.findings.recorded(identity, id) {
+            return Ok(Some((TransactionStatus::Verified, signed)));
+        }
+        let found = store.ledger_transaction(identity, id).await.map_err(failed)?;
         let Some(found) = found else { return Ok(None) };
         let Some(body) = found.body.filter(|_| found.kind == TransactionKind::Ordinary) else { return Ok(None) };
         let read = || -> LedgerResult<Signed> {
             let wire = WireTransaction::decode(&body)?;
             let signatures: Vec<TransactionSignature> = codec::decode("signatures", &found.signatures)?;
-            Signed::new(SignedTransaction::new(TxCore::Wire(Box::new(wire)), signatures)?)
+            Signed::new(SignedTransaction::new(TxCore::Wire(Arc::new(wire)), signatures)?)
         };
         let signed = read().map_err(|error| Trouble::defect(format!("transaction {id} cannot be read: {error}")))?;
+        // It stays what it is.
+        if found.status == TransactionStatus::Verified {
+            self.services.findings.record(identity, &signed, body.len() + found.signatures.len());
+        }
         Ok(Some((found.status, signed)))
     }
 
@@ -180,31 +188,46 @@ impl LedgerEnvironment {
             Ok(resolved) => resolved,
             Err(refused) => return Ok(Err(refused)),
         };
+        let id = wire.id();
+        if self.services.findings.is_accepted(&id) && self.services.contracts.has(&wire.contents().attachments) {
+            return Ok(Ok(resolved));
+        }
         let (contracts, wire, given) = (self.services.contracts.clone(), wire.clone(), resolved.clone());
-        let judged = tokio::task::spawn_blocking(move || {
+        let judged = tokio::task::spawn_blocking(move || -> Result<Result<_, Refused>, Problem> {
             let Resolved { inputs, references } = &given;
-            contracts.judge(ToJudge { wire: &wire, inputs, references, network: &network, rules: &rules })
+            let given = ToJudge { wire: &wire, inputs, references, network: &network, rules: &rules };
+            if let Err(refused) = contracts.judge(given)? {
+                return Ok(Err(refused));
+            }
+            // Whoever accepts it will mostly record it: its outputs are described on the same way to another thread.
+            Ok(Ok(described(&*contracts, &wire)?))
         });
         let judged = judged.await.map_err(|error| Trouble::defect(error.to_string()))?;
-        Ok(judged.map_err(Trouble::Passing)?.map(|()| resolved))
+        Ok(judged.map_err(Trouble::Passing)?.map(|outputs| {
+            self.services.findings.accept(id);
+            if let Ok(outputs) = outputs {
+                self.services.findings.describe(id, outputs);
+            }
+            resolved
+        }))
     }
 
     /// The outputs of a transaction, as its contracts describe them.
-    pub async fn describe(&self, wire: &Arc<WireTransaction>) -> Result<Result<Vec<OutputState>, Refused>, Trouble> {
+    pub async fn describe(&self, wire: &Arc<WireTransaction>) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
+        let id = wire.id();
+        if let Some(outputs) = self.services.findings.outputs(&id)
+            && self.services.contracts.has(&wire.contents().attachments)
+        {
+            return Ok(Ok(outputs));
+        }
         let (contracts, wire) = (self.services.contracts.clone(), wire.clone());
-        let described = tokio::task::spawn_blocking(move || -> Result<Result<Vec<OutputState>, Refused>, Problem> {
-            let contents = wire.contents();
-            let mut described = Vec::with_capacity(contents.outputs.len());
-            for output in &contents.outputs {
-                match contracts.describe(output, &contents.attachments)? {
-                    Ok(output) => described.push(output),
-                    Err(refused) => return Ok(Err(refused.of(wire.id()))),
-                }
-            }
-            Ok(Ok(described))
-        });
+        let described = tokio::task::spawn_blocking(move || described(&*contracts, &wire));
         let described = described.await.map_err(|error| Trouble::defect(error.to_string()))?;
-        described.map_err(Trouble::Passing)
+        let described = described.map_err(Trouble::Passing)?;
+        if let Ok(outputs) = &described {
+            self.services.findings.describe(id, outputs.clone());
+        }
+        Ok(described)
     }
 
     /// What happened to a transaction, for the ledger.
@@ -218,7 +241,7 @@ impl LedgerEnvironment {
         let contents = signed.wire.contents();
         let outputs = match event {
             TransactionEvent::Finalised => match self.describe(&signed.wire).await? {
-                Ok(outputs) => outputs,
+                Ok(outputs) => outputs.to_vec(),
                 Err(refused) => return Ok(Err(refused)),
             },
             _ => Vec::new(),
@@ -261,12 +284,27 @@ impl LedgerEnvironment {
     }
 }
 
+/// What the contracts of a transaction say of its outputs. Blocking.
+fn described(contracts: &dyn Contracts, wire: &WireTransaction) -> Result<Result<Arc<[OutputState]>, Refused>, Problem> {
+    let contents = wire.contents();
+    let mut described = Vec::with_capacity(contents.outputs.len());
+    for output in &contents.outputs {
+        match contracts.describe(output, &contents.attachments)? {
+            Ok(output) => described.push(output),
+            Err(refused) => return Ok(Err(refused.of(wire.id()))),
+        }
+    }
+    Ok(Ok(described.into()))
+}
+
 /// A read that failed, as trouble of the host.
 pub(crate) fn failed(error: maxhost_store::StoreError) -> Trouble {
     Trouble::from(Problem::from(error))
 }
 
-/// Reads a transaction that a guest hands in.
-pub(crate) fn given(bytes: &[u8]) -> Result<Signed, FlowError> {
-    Signed::decode(bytes).map_err(|refused| refusal::refused(&refused))
+impl FlowCalls {
+    /// Reads a transaction that a guest hands in.
+    pub(super) fn given(&self, bytes: &[u8]) -> Result<Signed, FlowError> {
+        self.services.findings.decode(bytes).map_err(|refused| refusal::refused(&refused))
+    }
 }

@@ -1,0 +1,110 @@
+//! What the flows of a host have found out about transactions, so that neither the next step nor another flow finds it out
+//! again.
+//!
+//! The id of a transaction commits to all that it says: to the states that it names and to the code that judges it. So what
+//! was found good is good for ever, and for each identity of the host; only that is kept. What is part of a ledger is kept for
+//! that one identity, because another must have it itself. All is bounded in bytes, and what was not used of late goes.
+
+use std::sync::Arc;
+
+use maxhost_ledger::Result as LedgerResult;
+use maxhost_model::{IdentityRow, SecureHash};
+use maxhost_store::ledger::OutputState;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::transactions::Signed;
+
+/// So many transactions are known to be accepted; each takes less than a hundred bytes.
+const ACCEPTED: usize = 8_192;
+/// Bytes, about, of the descriptions of outputs, of what was read from ledgers, and of what was read from bytes.
+const DESCRIBED: u64 = 8 << 20;
+const RECORDED: u64 = 8 << 20;
+const READ: u64 = 8 << 20;
+/// How many entries of each there are about; the tables begin with room for some of them.
+const ENTRIES: usize = 1_024;
+/// A decoded transaction takes so many bytes for each byte of its form, and so many beside.
+const DECODED: usize = 4;
+const BESIDE: usize = 512;
+
+/// See the module.
+pub(crate) struct Findings {
+    accepted: Cache<SecureHash, ()>,
+    described: Cache<SecureHash, Arc<[OutputState]>, Weight>,
+    recorded: Cache<(IdentityRow, SecureHash), Weighed, Weight>,
+    read: Cache<SecureHash, Weighed, Weight>,
+}
+
+/// A transaction with the length of its form.
+#[derive(Clone)]
+struct Weighed {
+    signed: Signed,
+    length: usize,
+}
+
+/// How many bytes an entry takes.
+#[derive(Clone)]
+struct Weight;
+
+impl<K> Weighter<K, Weighed> for Weight {
+    fn weight(&self, _: &K, found: &Weighed) -> u64 {
+        (found.length.saturating_mul(DECODED) + BESIDE) as u64
+    }
+}
+
+impl<K> Weighter<K, Arc<[OutputState]>> for Weight {
+    fn weight(&self, _: &K, found: &Arc<[OutputState]>) -> u64 {
+        // What is known of a state was found in its bytes.
+        found.iter().map(|output| (output.content.state.len().saturating_mul(DECODED) + BESIDE) as u64).sum()
+    }
+}
+
+impl Findings {
+    pub fn new() -> Findings {
+        Findings {
+            accepted: Cache::new(ACCEPTED),
+            described: Cache::with_weighter(ENTRIES, DESCRIBED, Weight),
+            recorded: Cache::with_weighter(ENTRIES, RECORDED, Weight),
+            read: Cache::with_weighter(ENTRIES, READ, Weight),
+        }
+    }
+
+    /// Whether the rules of the ledger and the contracts accept a transaction, under the parameters that it names.
+    pub fn is_accepted(&self, id: &SecureHash) -> bool {
+        self.accepted.get(id).is_some()
+    }
+
+    pub fn accept(&self, id: SecureHash) {
+        self.accepted.insert(id, ());
+    }
+
+    /// What its contracts say of the outputs of a transaction.
+    pub fn outputs(&self, id: &SecureHash) -> Option<Arc<[OutputState]>> {
+        self.described.get(id)
+    }
+
+    pub fn describe(&self, id: SecureHash, outputs: Arc<[OutputState]>) {
+        self.described.insert(id, outputs);
+    }
+
+    /// A transaction that is part of an identity's ledger.
+    pub fn recorded(&self, identity: IdentityRow, id: &SecureHash) -> Option<Signed> {
+        self.recorded.get(&(identity, *id)).map(|found| found.signed)
+    }
+
+    /// Keeps a transaction that was read as a part of an identity's ledger: `length` bytes of it.
+    pub fn record(&self, identity: IdentityRow, signed: &Signed, length: usize) {
+        self.recorded.insert((identity, signed.id()), Weighed { signed: signed.clone(), length });
+    }
+
+    /// Reads a transaction from the bytes in which it travels. The same bytes are read once.
+    pub fn decode(&self, bytes: &[u8]) -> LedgerResult<Signed> {
+        let form = SecureHash::of(bytes);
+        if let Some(found) = self.read.get(&form) {
+            return Ok(found.signed);
+        }
+        let signed = Signed::decode(bytes)?;
+        self.read.insert(form, Weighed { signed: signed.clone(), length: bytes.len() });
+        Ok(signed)
+    }
+}
