@@ -30,7 +30,7 @@ use crate::parts::{Foundations, Parts};
 use crate::registry::{AfterLeaving, ColdState, EntryState, IdentityEntry};
 use crate::spawner::Spawner;
 
-/// How long a stop waits for the last rows of the audit trail to be written.
+/// How long a stop waits for the last rows of the audit trail, and notes of results that were read, to be written.
 const LAST_AUDIT: Duration = Duration::from_millis(500);
 /// Operator events a slow reader may be behind.
 const EVENTS: usize = 1024;
@@ -153,6 +153,7 @@ impl Host {
         let clock = parts.clock.clone();
         let now_ms = move || i64::try_from(crate::clock::wall_millis(&*clock)).unwrap_or(i64::MAX);
         parts.io.spawn(parts.audit.clone().write(parts.store.clone(), now_ms));
+        parts.io.spawn(parts.results_read.clone().write(parts.store.clone()));
         parts.io.spawn(crate::housekeeping::purge(parts.store.clone(), parts.stopping.clone()));
         parts.io.spawn(crate::housekeeping::clean_components(
             parts.store.clone(),
@@ -531,7 +532,7 @@ impl Host {
     /// Closes what is left after [`Host::leave`]. Whoever serves clients has ended that, so that their last calls are in the
     /// audit trail.
     pub async fn close(&self) {
-        self.parts.audit.finish(LAST_AUDIT).await;
+        tokio::join!(self.parts.audit.finish(LAST_AUDIT), self.parts.results_read.finish(LAST_AUDIT));
         self.parts.broker.close().await;
         self.parts.store.close().await;
     }

@@ -51,6 +51,7 @@ mod queries;
 mod random;
 mod registry;
 mod relay;
+mod results_read;
 mod router;
 mod rules;
 mod running_flow;

@@ -37,6 +37,7 @@ use crate::parties::Parties;
 use crate::placement::{CpuProfile, Placement};
 use crate::registry::Directory;
 use crate::relay::RelayServices;
+use crate::results_read::ResultsRead;
 use crate::router::{AnswersLateConfirms, Router};
 use crate::running_flow::RunningFlows;
 use crate::spawner::Spawner;
@@ -77,6 +78,7 @@ pub(crate) struct Parts {
     pub development: bool,
     pub store: Store,
     pub audit: Arc<AuditTrail>,
+    pub results_read: Arc<ResultsRead>,
     pub broker: Arc<dyn Broker>,
     pub ownership: Arc<dyn Ownership>,
     pub membership: Option<Arc<Membership>>,
@@ -217,6 +219,7 @@ impl Parts {
         Parts {
             store,
             audit,
+            results_read: Arc::default(),
             broker,
             ownership,
             membership,

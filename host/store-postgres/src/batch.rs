@@ -534,9 +534,7 @@ impl Wants {
             Op::Client(ClientOp::Remove { user, client_id }) => {
                 self.clients.push(client_key(author, user, client_id));
             }
-            Op::Flow(FlowOp::ResultRead { .. })
-            | Op::Message(MessageOp::AnswerLateConfirm { .. } | MessageOp::Outbox { .. })
-            | Op::Identity(_) => {}
+            Op::Message(MessageOp::AnswerLateConfirm { .. } | MessageOp::Outbox { .. }) | Op::Identity(_) => {}
             Op::Ledger(op) => self.ledger.add(author, op),
         }
     }

@@ -1,10 +1,10 @@
 //! What is done beside the committer, on connections of the pool: names are made known, identities claimed, and what is
 //! kept no longer removed. A commit never waits for these longer than for a lock on the row of its own identity.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use maxhost_model::IdentityRow;
-use maxhost_store::{ClaimRequest, Claimed, IdentityRecord, StoreError, rules};
+use maxhost_store::{ClaimRequest, Claimed, IdentityRecord, ResultRead, StoreError, rules};
 use sqlx::AssertSqlSafe;
 
 use crate::error::failed;
@@ -20,6 +20,25 @@ use crate::reader::identity_record;
 const CHUNK: usize = 100;
 
 impl PostgresStore {
+    /// Notes when clients first had results.
+    pub(crate) async fn write_results_read(&self, reads: &[ResultRead]) -> Result<(), StoreError> {
+        // In one order on every host, so that no two wait for each other.
+        let sorted: BTreeMap<i64, &ResultRead> = reads.iter().rev().map(|read| (read.flow.0, read)).collect();
+        let flows: Vec<i64> = sorted.keys().copied().collect();
+        let times: Vec<i64> = sorted.values().map(|read| read.at).collect();
+        let update = || {
+            sqlx::query(
+                "UPDATE maxhost.ended e SET result_read = u.at FROM (SELECT l.id, u.at FROM maxhost.ended l \
+                 JOIN unnest($1::int8[], $2::int8[]) u (id, at) ON l.id = u.id WHERE l.result_read IS NULL ORDER BY l.id FOR NO KEY UPDATE OF l) u \
+                 WHERE e.id = u.id",
+            )
+            .bind(&flows)
+            .bind(&times)
+            .execute(&self.pool)
+        };
+        persist!(update()).map(drop).map_err(failed)
+    }
+
     pub(crate) async fn register_names(&self, names: Vec<String>) -> Result<Vec<IdentityRow>, StoreError> {
         // In one order on every host, so that no two wait for each other.
         let sorted: Vec<&str> = names.iter().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();

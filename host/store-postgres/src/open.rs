@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
 use maxhost_store::{
-    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, RunId, SharedComponents, Store,
-    StoreError,
+    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, ResultRead, RunId, SharedComponents,
+    Store, StoreError,
 };
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -220,6 +220,10 @@ impl Committer for PostgresStore {
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {
         self.purge_rows(limit).await
+    }
+
+    async fn note_results_read(&self, reads: Vec<ResultRead>) -> Result<(), StoreError> {
+        self.write_results_read(&reads).await
     }
 
     async fn append_audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {

@@ -127,7 +127,6 @@ pub(crate) struct Ending {
     pub finished: i64,
     pub keep: Option<Keep>,
     pub forget_at: i64,
-    pub result_read: Option<i64>,
 }
 
 /// A flow that the batch is about.
@@ -188,8 +187,6 @@ pub(crate) struct Pending {
     pub processed: UndoMap<(IdentityRow, [u8; 16]), i64>,
     /// Identities that are let go, and when they want to be woken.
     pub released: UndoMap<IdentityRow, Option<i64>>,
-    /// Ended flows of earlier batches whose result was read.
-    pub results_read: UndoMap<FlowRow, (IdentityRow, i64)>,
     /// Ended flows of earlier batches that go.
     pub dropped: UndoMap<FlowRow, ()>,
     pub ledger: LedgerPending,
@@ -206,7 +203,6 @@ macro_rules! each {
         $pending.sent.$method();
         $pending.processed.$method();
         $pending.released.$method();
-        $pending.results_read.$method();
         $pending.dropped.$method();
         $pending.ledger.$method();
     }};

@@ -202,27 +202,12 @@ impl Rows for PostgresRows {
         pending.drop_entries(flow);
         let Some(touched) = pending.flows.change(&flow) else { return Ok(false) };
         let (state, finished, keep) = (end.state, end.finished, end.keep.cloned());
-        touched.end = Some(Ending { state, finished, keep, forget_at, result_read: None });
+        touched.end = Some(Ending { state, finished, keep, forget_at });
         let client = touched.flow.client.clone().filter(|_| end.keep.is_none());
         if let Some(client) = client {
             self.remove_client(identity, &client.0, &client.1)?;
         }
         Ok(true)
-    }
-
-    fn note_result_read(&mut self, identity: IdentityRow, flow: FlowRow, at: i64) -> Result<(), Fault> {
-        let pending = &mut self.batch.pending;
-        match pending.flows.get(&flow) {
-            Some(touched) if touched.flow.identity == identity && !touched.is_live() => {
-                if let Some(end) = pending.flows.change(&flow).and_then(|touched| touched.end.as_mut()) {
-                    end.result_read.get_or_insert(at);
-                }
-            }
-            Some(_) => {}
-            None if pending.dropped.get(&flow).is_some() || pending.results_read.get(&flow).is_some() => {}
-            None => pending.results_read.put(flow, (identity, at)),
-        }
-        Ok(())
     }
 
     fn drop_ended(&mut self, identity: IdentityRow, flow: FlowRow) -> Result<bool, Fault> {
@@ -245,7 +230,6 @@ impl Rows for PostgresRows {
             sqlx::query_scalar(sql).bind(flow.0).bind(identity.0).fetch_one(conn).await
         })?;
         if there {
-            self.batch.pending.results_read.remove(&flow);
             self.batch.pending.dropped.put(flow, ());
         }
         Ok(there)

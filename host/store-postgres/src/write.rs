@@ -145,17 +145,6 @@ fn flow_parts(b: &mut Builder, pending: &Pending) {
     changed_flows(b, &changed);
     ended_flows(b, &ended);
     new_ended_flows(b, &ended_new);
-    if !pending.results_read.is_empty() {
-        let rows: Vec<i64> = pending.results_read.iter().map(|(row, _)| row.0).collect();
-        let identities: Vec<i64> = pending.results_read.iter().map(|(_, (identity, _))| identity.0).collect();
-        let times: Vec<i64> = pending.results_read.iter().map(|(_, (_, at))| *at).collect();
-        let (rows, identities, times) = (b.column("int8", rows), b.column("int8", identities), b.column("int8", times));
-        b.part(format!(
-            "read AS (UPDATE maxhost.ended e SET result_read = u.at FROM unnest({rows}, {identities}, {times}) \
-             u (id, identity, at) WHERE e.id = u.id AND e.identity = u.identity AND e.result_read IS NULL AND {})",
-            b.condition
-        ));
-    }
     if !pending.dropped.is_empty() {
         let rows = b.column("int8", pending.dropped.iter().map(|(row, ())| row.0).collect());
         b.part(format!("dropped AS (DELETE FROM maxhost.ended WHERE id = ANY({rows}) AND {})", b.condition));
@@ -269,9 +258,9 @@ fn ended_flows(b: &mut Builder, flows: &[(FlowRow, &Touched, &Ending)]) {
     b.part(format!(
         "kept AS (INSERT INTO maxhost.ended ({START_COLUMNS}, {END_COLUMNS}) \
          SELECT g.id, g.identity, g.started, g.tag, g.name, g.\"user\", g.client_id, g.start_body, u.revision, \
-         coalesce(u.attempts, g.attempts), u.state, u.finished, u.expires, u.result_read, u.end_body, u.labels, \
+         coalesce(u.attempts, g.attempts), u.state, u.finished, u.expires, u.end_body, u.labels, \
          u.forget_at FROM gone g JOIN unnest({columns}) \
-         u (id, attempts, revision, state, finished, expires, result_read, end_body, labels, forget_at) ON g.id = u.id)"
+         u (id, attempts, revision, state, finished, expires, end_body, labels, forget_at) ON g.id = u.id)"
     ));
 }
 
@@ -290,7 +279,7 @@ fn new_ended_flows(b: &mut Builder, flows: &[(FlowRow, &Touched)]) {
     ));
 }
 
-const END_COLUMNS: &str = "state, finished, expires, result_read, end_body, labels, forget_at";
+const END_COLUMNS: &str = "state, finished, expires, end_body, labels, forget_at";
 
 fn end_columns(b: &mut Builder, ends: &[&Ending]) -> String {
     let keeps = || ends.iter().filter_map(|end| end.keep.as_ref());
@@ -298,7 +287,6 @@ fn end_columns(b: &mut Builder, ends: &[&Ending]) -> String {
         b.column("int2", ends.iter().map(|end| end.state as i16).collect()),
         b.column("int8", ends.iter().map(|end| end.finished).collect()),
         b.column("int8", keeps().map(|keep| keep.expires).collect()),
-        b.column("int8", ends.iter().map(|end| end.result_read).collect::<Vec<Option<i64>>>()),
         b.column("bytea", keeps().map(|keep| &keep.end[..]).collect::<Vec<&[u8]>>()),
         b.column("bytea", keeps().map(|keep| keep.labels.as_deref()).collect::<Vec<Option<&[u8]>>>()),
         b.column("int8", ends.iter().map(|end| end.forget_at).collect()),

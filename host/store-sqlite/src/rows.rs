@@ -9,8 +9,8 @@ use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_sqlite::{SqliteError, Writer};
 use maxhost_store::{
     AuditBounds, AuditClass, AuditRow, Backlog, Claim, End, FencingToken, FlowVersion, HostRows, IdAllocator,
-    IdentityRecord, Job, Keep, LeftBehind, NOBODY, NewFlow, Orphan, OutboxContent, Outcome, Quotas, Rows, RunId,
-    StateChange, StoreError, Waiting, rules,
+    IdentityRecord, Job, Keep, LeftBehind, NOBODY, NewFlow, Orphan, OutboxContent, Outcome, Quotas, ResultRead, Rows,
+    RunId, StateChange, StoreError, Waiting, rules,
 };
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
@@ -414,10 +414,6 @@ impl Rows for SqliteRows<'_> {
         }
     }
 
-    fn note_result_read(&mut self, identity: IdentityRow, flow: FlowRow, at: i64) -> Result<(), Fault> {
-        self.sql.result_read.execute(params![flow.0, identity.0, at]).map(drop).map_err(fault)
-    }
-
     fn drop_ended(&mut self, identity: IdentityRow, flow: FlowRow) -> Result<bool, Fault> {
         changed(self.sql.drop_ended.execute(params![flow.0, identity.0]))
     }
@@ -533,6 +529,10 @@ impl HostRows for SqliteRows<'_> {
         };
         let rows = self.sql.drop_orphans.query_map(params![before, limit, self.run.0], read).map_err(fault)?;
         rows.collect::<Result<_, _>>().map_err(fault)
+    }
+
+    fn note_result_read(&mut self, read: &ResultRead) -> Result<(), Fault> {
+        self.sql.result_read.execute(params![read.flow.0, read.at]).map(drop).map_err(fault)
     }
 
     fn add_audit(&mut self, rows: &[AuditRow]) -> Result<(), Fault> {

@@ -47,7 +47,7 @@ statements! {
     keep_end = "INSERT INTO ended (id, identity, state, attempts, started, finished, expires, tag, name, user, \
                 client_id, start_body, revision, end_body, labels, forget_at) \
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
-    result_read = "UPDATE ended SET result_read = ?3 WHERE id = ?1 AND identity = ?2 AND result_read IS NULL";
+    result_read = "UPDATE ended SET result_read = ?2 WHERE id = ?1 AND result_read IS NULL";
     drop_ended = "DELETE FROM ended WHERE id = ?1 AND identity = ?2";
     drop_journal = "DELETE FROM journal WHERE flow = ?1";
     expire = "DELETE FROM ended WHERE id IN (SELECT id FROM ended WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2) \

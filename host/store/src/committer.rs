@@ -11,6 +11,7 @@ use crate::audit::AuditRow;
 use crate::claim::ClaimRequest;
 use crate::components::SharedComponents;
 use crate::error::StoreError;
+use crate::record::ResultRead;
 use crate::unit::{CommitUnit, Receipt};
 
 /// Where the answer to a job goes.
@@ -44,6 +45,13 @@ pub enum Job {
         /// Gets the number of rows that went.
         reply: Reply<u64>,
     },
+    /// Notes which results clients have.
+    ResultsRead {
+        /// The flows.
+        reads: Vec<ResultRead>,
+        /// Gets their number when it is durable.
+        reply: Reply<u64>,
+    },
     /// Adds rows to the audit trail.
     Audit {
         /// The rows.
@@ -60,6 +68,7 @@ impl std::fmt::Debug for Job {
             Job::Register { names, .. } => write!(f, "Register({})", names.len()),
             Job::Claim { requests, .. } => write!(f, "Claim({})", requests.len()),
             Job::Purge { limit, .. } => write!(f, "Purge({limit})"),
+            Job::ResultsRead { reads, .. } => write!(f, "ResultsRead({})", reads.len()),
             Job::Audit { rows, .. } => write!(f, "Audit({})", rows.len()),
         }
     }
@@ -74,7 +83,7 @@ pub enum Outcome {
     Rows(Vec<IdentityRow>),
     /// The claims that were made, and those that were refused.
     Claimed(Claimed),
-    /// A purge, or rows of the audit trail.
+    /// A purge, rows of the audit trail, or results that were read.
     Count(u64),
 }
 
@@ -88,6 +97,7 @@ impl Job {
             Job::Register { names, .. } => SMALL + names.iter().map(|name| name.len() + 24).sum::<usize>(),
             Job::Claim { requests, .. } => SMALL + requests.len() * std::mem::size_of::<ClaimRequest>(),
             Job::Purge { .. } => SMALL,
+            Job::ResultsRead { reads, .. } => SMALL + std::mem::size_of_val(&**reads),
             Job::Audit { rows, .. } => SMALL + rows.iter().map(AuditRow::bytes).sum::<usize>(),
         }
     }
@@ -117,7 +127,7 @@ impl Job {
                     _ => Vec::new(),
                 }));
             }
-            Job::Purge { reply, .. } | Job::Audit { reply, .. } => {
+            Job::Purge { reply, .. } | Job::Audit { reply, .. } | Job::ResultsRead { reply, .. } => {
                 let _ = reply.send(outcome.map(|outcome| match outcome {
                     Outcome::Count(count) => count,
                     _ => 0,
@@ -221,6 +231,16 @@ pub trait Committer: Send + Sync + 'static {
         let (reply, answer) = oneshot::channel();
         self.hand_in(Job::Purge { limit, reply });
         answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Notes which results clients have. See [`crate::Store::note_results_read`].
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    async fn note_results_read(&self, reads: Vec<ResultRead>) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Job::ResultsRead { reads, reply });
+        answer.await.unwrap_or(Err(StoreError::Closed)).map(drop)
     }
 
     /// Adds rows to the audit trail. See [`crate::Store::append_audit`].

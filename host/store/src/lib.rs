@@ -46,7 +46,7 @@ pub use op::{ClientOp, FlowOp, IdentityOp, Keep, MessageOp, NewFlow, Op};
 pub use reader::{ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader, OUTBOX_PAGE_BYTES};
 pub use record::{
     Client, FlowFilter, FlowRecord, FlowState, FlowVersion, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,
-    OutboxContent, OutboxDestination, OutboxRow, StoredJournal,
+    OutboxContent, OutboxDestination, OutboxRow, ResultRead, StoredJournal,
 };
 pub use rows::{End, HostRows, LeftBehind, Orphan, Rows, StateChange};
 pub use store::{Database, Store};

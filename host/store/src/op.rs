@@ -95,14 +95,6 @@ pub enum FlowOp {
         /// What stays.
         keep: Option<Keep>,
     },
-    /// A client has read the result of a flow that has ended. Only the first time is kept; a flow that is not there any
-    /// more is no error.
-    ResultRead {
-        /// The flow that this is about.
-        flow: FlowRow,
-        /// When, ms since 1970.
-        at: i64,
-    },
 }
 
 /// Operations on messages.
@@ -240,8 +232,7 @@ impl Op {
                 }
                 Op::Client(ClientOp::Remove { user, client_id }) => user.len() + client_id.len(),
                 Op::Ledger(op) => op.bytes(),
-                Op::Flow(FlowOp::ResultRead { .. })
-                | Op::Message(
+                Op::Message(
                     MessageOp::TakeInitiation { .. }
                     | MessageOp::AnswerLateConfirm { .. }
                     | MessageOp::OutboxSent { .. }

@@ -284,3 +284,12 @@ impl Default for FlowFilter {
         FlowFilter { identity: None, states: Vec::new(), name: None, before: None, limit: 100, end_bytes: 4096 }
     }
 }
+
+/// A client has the result of a flow that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResultRead {
+    /// The flow.
+    pub flow: FlowRow,
+    /// When it was sent to the client, ms since 1970.
+    pub at: i64,
+}

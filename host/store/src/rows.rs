@@ -11,7 +11,7 @@ use crate::audit::AuditRow;
 use crate::backlog::{Backlog, Waiting};
 use crate::ledger::LedgerRows;
 use crate::op::{Keep, NewFlow};
-use crate::record::{FlowState, FlowVersion, IdentityRecord, OutboxContent};
+use crate::record::{FlowState, FlowVersion, IdentityRecord, OutboxContent, ResultRead};
 
 /// How a flow ends.
 #[derive(Debug, Clone, Copy)]
@@ -109,9 +109,6 @@ pub trait Rows: LedgerRows {
     /// be kept. False if there is no such flow.
     fn end_flow(&mut self, identity: IdentityRow, flow: FlowRow, end: &End<'_>) -> Result<bool, Fault>;
 
-    /// Notes when the result of an ended flow of this identity was first read.
-    fn note_result_read(&mut self, identity: IdentityRow, flow: FlowRow, at: i64) -> Result<(), Fault>;
-
     /// Forgets a flow of this identity that has ended. False if there is none.
     fn drop_ended(&mut self, identity: IdentityRow, flow: FlowRow) -> Result<bool, Fault>;
 
@@ -169,6 +166,9 @@ pub trait HostRows: Rows {
     /// Removes up to `limit` outbox rows whose sender is unknown or was moved to another database, or is not owned and
     /// has not been for as long as taken messages are remembered.
     fn drop_orphans(&mut self, limit: u32) -> Result<Vec<Orphan>, Fault>;
+
+    /// Notes when a client first had the result of an ended flow; it is no error if it is not there any more.
+    fn note_result_read(&mut self, read: &ResultRead) -> Result<(), Fault>;
 
     /// Adds rows to the audit trail.
     fn add_audit(&mut self, rows: &[AuditRow]) -> Result<(), Fault>;

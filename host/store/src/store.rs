@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::ledger::LedgerReader;
 use crate::op::Op;
 use crate::reader::{ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader};
+use crate::record::ResultRead;
 use crate::unit::{CommitUnit, Receipt};
 
 /// A database: one committer, and readers of every family.
@@ -109,6 +110,15 @@ impl Store {
     /// Those of the transaction and those of the claim.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
         self.claim_all(vec![request]).await?.pop().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Notes which results clients have. Any host may: only the first time is kept, and a flow that is not there any more is
+    /// no error. Durable when this returns.
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    pub async fn note_results_read(&self, reads: Vec<ResultRead>) -> Result<(), StoreError> {
+        self.database.note_results_read(reads).await
     }
 
     /// Adds rows to the audit trail, all or none. They are durable when this returns.

@@ -316,3 +316,26 @@ async fn who_comes_at_the_very_end_of_a_flow_is_told_of_it() {
         }
     }
 }
+
+/// So an operator sees, and a later repair may ask, what of a flow is known outside of the host.
+#[tokio::test]
+async fn the_database_tells_which_results_a_client_has_had() {
+    let network = Network::new();
+    let host = network.run();
+    let id = host.start(ALICE, "ping-pong/ping", json!({"peer": BOB, "rounds": 1})).await;
+    let ended = "SELECT count(*) FROM ended";
+    let read = "SELECT count(*) FROM ended WHERE result_read IS NOT NULL";
+    eventually("both flows have ended", async || match network.sql(ended).as_str() {
+        "2" => Ok(()),
+        count => Err(format!("{count} flows")),
+    })
+    .await;
+    assert_eq!(network.sql(read), "0", "nobody has asked");
+    assert_eq!(network.cli(&["flow", "show", &id, "--json"]).ok().object()["flow_id"], json!(id));
+    eventually("the note", async || match network.sql(read).as_str() {
+        "1" => Ok(()),
+        count => Err(format!("{count} results were read")),
+    })
+    .await;
+    host.stop();
+}

@@ -160,6 +160,9 @@ impl Follower {
                 self.complete = true;
                 self.known.clear();
             }
+            if let Ok(FlowEvent::Ended { .. }) = &event {
+                self.parts.result_is_sent(self.id);
+            }
             if let Ok(FlowEvent::Phase { phase, .. }) = &event {
                 self.phase = Some(*phase);
             }

@@ -63,8 +63,24 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// A client is sent what a flow has come to.
+    pub(super) fn result_is_sent(&self, id: FlowId) {
+        let at = i64::try_from(crate::clock::wall_millis(&*self.clock)).unwrap_or(i64::MAX);
+        self.results_read.note(id.row(), at);
+    }
+}
+
 impl Host {
     pub(super) async fn detail(&self, id: FlowId) -> ApiResult<FlowDetail> {
+        let detail = self.find_detail(id).await?;
+        if detail.summary.result.is_some() {
+            self.parts.result_is_sent(id);
+        }
+        Ok(detail)
+    }
+
+    async fn find_detail(&self, id: FlowId) -> ApiResult<FlowDetail> {
         if let Some(end) = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
             return Ok(end.as_ref().clone());
         }

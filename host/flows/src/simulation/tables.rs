@@ -7,8 +7,8 @@ use bytes::Bytes;
 use maxhost_model::{FlowRow, IdentityRow, RunId, SessionId};
 use maxhost_store::{
     AuditRow, Backlog, Claim, End, FlowRecord, FlowState, FlowVersion, HostRows, IdentityRecord, LateConfirm,
-    LedgerRows, LeftBehind, LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, Rows, StateChange,
-    StoredJournal, UNCLAIMED, Waiting,
+    LedgerRows, LeftBehind, LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, ResultRead, Rows,
+    StateChange, StoredJournal, UNCLAIMED, Waiting,
 };
 
 /// What a fault of the database would be; there is none in here.
@@ -371,10 +371,6 @@ impl Rows for Tables {
         Ok(true)
     }
 
-    fn note_result_read(&mut self, _identity: IdentityRow, _flow: FlowRow, _at: i64) -> Answer<()> {
-        Ok(())
-    }
-
     fn drop_ended(&mut self, identity: IdentityRow, flow: FlowRow) -> Answer<bool> {
         match self.ended.rows.get(&flow) {
             Some(record) if record.identity == identity => Ok(self.ended.take(&flow).is_some()),
@@ -464,6 +460,10 @@ impl HostRows for Tables {
 
     fn drop_orphans(&mut self, _limit: u32) -> Answer<Vec<Orphan>> {
         Ok(Vec::new())
+    }
+
+    fn note_result_read(&mut self, _read: &ResultRead) -> Answer<()> {
+        Ok(())
     }
 
     fn add_audit(&mut self, _rows: &[AuditRow]) -> Answer<()> {

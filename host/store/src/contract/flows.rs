@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::{Conflict, FlowVersion};
+use crate::{Conflict, FlowVersion, ResultRead};
 
 pub async fn a_flow_lives_and_dies<D: Databases>() {
     let w = World::<D>::new().await;
@@ -122,12 +122,11 @@ pub async fn a_row_is_never_used_again<D: Databases>() {
 pub async fn a_result_is_read_once<D: Databases>() {
     let w = World::<D>::new().await;
     let flow = w.start(w.alice).await;
-    let read = |at| vec![FlowOp::ResultRead { flow, at }.into()];
-    w.commit(w.alice, read(1)).await.unwrap();
+    let read = |at| w.store.note_results_read(vec![ResultRead { flow, at }]);
+    read(1).await.unwrap();
     w.commit(w.alice, vec![end_kept(flow, 9_000_000)]).await.unwrap();
     assert_eq!(w.store.flow(flow).await.unwrap().unwrap().result_read, None, "it had no result then");
-    w.commit(w.bob, read(2)).await.unwrap();
-    w.commit(w.alice, read(3)).await.unwrap();
-    w.commit(w.alice, read(4)).await.unwrap();
+    read(3).await.unwrap();
+    read(4).await.unwrap();
     assert_eq!(w.store.flow(flow).await.unwrap().unwrap().result_read, Some(3));
 }

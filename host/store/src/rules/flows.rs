@@ -46,7 +46,6 @@ pub(super) fn apply<R: Rows>(rows: &mut R, identity: IdentityRow, op: &FlowOp) -
             rows.backlog().looked(*flow);
             Ok(())
         }
-        FlowOp::ResultRead { flow, at } => Ok(rows.note_result_read(identity, *flow, *at)?),
     }
 }
 

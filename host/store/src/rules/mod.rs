@@ -51,6 +51,12 @@ pub fn apply<R: HostRows>(rows: &mut R, job: &Job, again: bool) -> Result<Outcom
             let gone = rows.expire(*limit)? + rows.forget_processed(*limit)? + rows.forget_audit(*limit)?;
             Ok(Outcome::Count(gone + orphans.len() as u64))
         }
+        Job::ResultsRead { reads, .. } => {
+            for read in reads {
+                rows.note_result_read(read)?;
+            }
+            Ok(Outcome::Count(reads.len() as u64))
+        }
         Job::Audit { rows: noted, .. } => {
             rows.add_audit(noted)?;
             Ok(Outcome::Count(noted.len() as u64))

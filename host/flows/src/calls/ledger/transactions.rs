@@ -285,7 +285,10 @@ impl LedgerEnvironment {
 }
 
 /// What the contracts of a transaction say of its outputs. Blocking.
-fn described(contracts: &dyn Contracts, wire: &WireTransaction) -> Result<Result<Arc<[OutputState]>, Refused>, Problem> {
+fn described(
+    contracts: &dyn Contracts,
+    wire: &WireTransaction,
+) -> Result<Result<Arc<[OutputState]>, Refused>, Problem> {
     let contents = wire.contents();
     let mut described = Vec::with_capacity(contents.outputs.len());
     for output in &contents.outputs {
