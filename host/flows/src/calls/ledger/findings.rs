@@ -108,3 +108,43 @@ impl Findings {
         Ok(signed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use maxhost_ledger::vault::recording::Described;
+    use maxhost_store::ledger::StateContent;
+
+    use super::*;
+
+    fn output(bytes: usize) -> OutputState {
+        let content = StateContent {
+            type_name: "cash/Cash".to_owned(),
+            state: vec![0; bytes].into(),
+            notary: String::new(),
+            constraint: String::new(),
+            participants: BTreeSet::new(),
+            fields: BTreeMap::new(),
+            amount: None,
+            linear_id: None,
+        };
+        OutputState { described: Described::default(), content }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes() {
+        let findings = Findings::new();
+        for number in 0..20_000u32 {
+            let id = SecureHash::of(&number.to_be_bytes());
+            findings.accept(id);
+            findings.describe(id, vec![output(1_000)].into());
+            assert!(findings.described.weight() <= DESCRIBED);
+        }
+        assert!(findings.accepted.len() <= ACCEPTED);
+        assert!(findings.described.len() as u64 * 4_000 <= DESCRIBED, "{} kept", findings.described.len());
+        let large = SecureHash::of(b"large");
+        findings.describe(large, vec![output(DESCRIBED as usize)].into());
+        assert!(findings.outputs(&large).is_none(), "what is larger than all that may be kept is not kept");
+    }
+}
