@@ -61,6 +61,8 @@ pub fn execute(context: &Context, command: UserCommand) -> Outcome {
             file.find(&name).ok_or_else(|| file.nobody(&name))?;
             check_name_for_key(&name).map_err(|rule| invalid(&name, &rule))?;
             let path = key_file.unwrap_or_else(|| PathBuf::from(format!("{name}.key")));
+            let path = std::path::absolute(&path)
+                .map_err(|error| io_problem(Code::DirectoryUnwritable, "write", &path, &error))?;
             let key = match remove {
                 true => None,
                 false => Some(signing_key_file::create(&path).map_err(Problem::from)?),
