@@ -182,7 +182,7 @@ impl<M: Readable> AmqpConsumer<M> {
             self.attaching.begin(&self.shared, self.queue.as_str(), Some(&self.queue), async move {
                 detach(receiver, session).await;
                 match (removes, M::SHARED) {
-                    (true, true) => shared.queues.remove_larger(&queue, shared.options.max_message_bytes).await,
+                    (true, true) => shared.queues.remove_large(&queue).await,
                     (true, false) => shared.queues.remove_first(&queue, bytes).await,
                     (false, _) => Ok(()),
                 }

@@ -18,6 +18,9 @@ const PAGE: usize = 100;
 const TOLD: usize = 10_000;
 /// Where notices of backlogs are put: the newest for each queue stays.
 pub(crate) const NOTICES: &str = "maxhost.wake";
+/// Chooses the messages that Artemis keeps in files of their own, which are those of `amqpMinLargeMessageSize` (100 KiB) and
+/// more: for them alone it tells the size 0.
+const KEPT_IN_FILES: &str = "AMQSize < 1";
 /// The property of a notice that says which queue it is about.
 pub(crate) const NOTICE_OF: &str = "id";
 
@@ -147,14 +150,14 @@ impl Queues {
         }
     }
 
-    /// Removes the messages of a queue that are larger than any host takes, and says so in the log. Others may consume the queue
-    /// meanwhile; what one of them has been given is not removed.
+    /// Removes the messages of a shared queue that the broker keeps in files of their own, and says so in the log: it does not
+    /// tell their sizes, so one that is larger than any host takes cannot be told from them ([`KEPT_IN_FILES`]). Others may consume
+    /// the queue meanwhile; what one of them has been given is not removed.
     ///
     /// # Errors
     /// Nothing was removed.
-    pub async fn remove_larger(&self, name: &QueueName, limit: usize) -> Result<(), BrokerError> {
-        let larger = json!([format!("AMQSize > {limit}")]);
-        let answer = self.management.call(&format!("queue.{name}"), "removeMessages", larger).await?;
+    pub async fn remove_large(&self, name: &QueueName) -> Result<(), BrokerError> {
+        let answer = self.management.call(&format!("queue.{name}"), "removeMessages", json!([KEPT_IN_FILES])).await?;
         match answer.as_ref().map(number) {
             Ok(Some(count)) if count > 0 => {
                 tracing::warn!(target: "audit", event = "message-refused", cause = "too-large", queue = %name, count);

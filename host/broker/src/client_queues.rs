@@ -36,6 +36,9 @@ impl ClientRequest {
         self.body.len() + properties + self.id.len() + self.reply_to.len() + ClientRequest::OVERHEAD
     }
 
+    /// Bytes of a request that no broker keeps otherwise than small messages, as [`ClientRequest::bytes`] counts them.
+    pub const SAFE: usize = 96 << 10;
+
     /// What every request counts beside its texts.
     const OVERHEAD: usize = 512;
 }
@@ -54,6 +57,9 @@ pub struct ClientAnswer {
 }
 
 /// A broker that clients can reach as well as hosts.
+///
+/// A request of up to [`ClientRequest::SAFE`] bytes is never lost. A larger one is given out too, as a rule; but one that is larger
+/// than any message of hosts is removed unread, and with it any that is larger than that and not given out at the moment.
 #[async_trait]
 pub trait ClientQueues: Send + Sync + 'static {
     /// Attaches to a queue of requests, which is made if there is none. All who are attached share it.

@@ -22,8 +22,8 @@ use super::held::Held;
 use crate::audit::{Open, now_ms};
 use crate::login::Logins;
 
-/// The largest body of a request, bytes. What is larger goes by gRPC.
-const LARGEST: usize = 1 << 20;
+/// The largest request, bytes. What is larger goes by gRPC.
+const LARGEST: usize = ClientRequest::SAFE;
 /// How long one attempt may take, as a gRPC call may.
 const ATTEMPT: Duration = Duration::from_secs(60);
 /// How long the broker may take for one message.
@@ -148,9 +148,10 @@ impl Work {
     }
 
     fn read(&self, request: &ClientRequest) -> Result<Call, Problem> {
-        let bytes = request.body.len();
+        let bytes = request.bytes();
         if bytes > LARGEST {
-            let text = format!("the request has {bytes} bytes; {LARGEST} are allowed in a message");
+            let text =
+                format!("the request has {bytes} bytes with all that is around it; {LARGEST} are allowed in a message");
             return Err(Problem::new(Code::MessageTooLarge, text).detail("limit", LARGEST.to_string()));
         }
         if request.id.is_empty() {
