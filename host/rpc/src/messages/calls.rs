@@ -126,6 +126,9 @@ impl Call {
         let invalid = |reason: String| Problem::new(Code::RequestInvalid, format!("the body of the request: {reason}"));
         let text = std::str::from_utf8(body).map_err(|_| invalid("it is not UTF-8".to_owned()))?;
         let json = maxhost_model::parse_json(text).map_err(|error| invalid(error.to_string()))?;
+        if !json.is_object() {
+            return Err(invalid("it is not an object".to_owned()));
+        }
         // Told before all else, because a newer version may have other fields.
         if let Some(other) = json.get("version").filter(|version| version.as_u64() != Some(u64::from(VERSION))) {
             let text = format!("version {other} is not known here; write version {VERSION}");
@@ -270,6 +273,9 @@ impl Call {
 
 impl What {
     fn read(method: &str, params: Value) -> Result<What, Problem> {
+        if !params.is_object() {
+            return Err(Problem::new(Code::RequestInvalid, "params is not an object").detail("field", "params"));
+        }
         Ok(match method {
             "StartFlow" => {
                 let StartParams { identity, flow, arguments, client_id, wait } = read(method, params)?;
@@ -393,7 +399,8 @@ mod tests {
         assert!(read(r#"{"version":1,"method":"ListIdentities"}"#).is_ok());
         for (bad, says) in [
             ("", "ends too early"),
-            ("[]", "request"),
+            (r#"[1,"ListFlows",{}]"#, "not an object"),
+            (r#"{"version":1,"method":"ListIdentities","params":[null]}"#, "not an object"),
             ("{\"version\":1", "ends too early"),
             (r#"{"method":"ListFlows"}"#, "version"),
             (r#"{"version":2,"method":"ListFlows","more":1}"#, "version 2 is not known"),
