@@ -51,7 +51,7 @@ guests: prerequisites
 	done
 	@ls -l target/cordapps | awk 'NR > 1 { print "   " $$9 ", " $$5 " bytes" }'
 
-## test: everything: all suites of host, SDK and samples, a Python client, formatting, lints
+## test: everything: all suites of host, SDK and samples, Python clients, formatting, lints
 test: build
 	$(call STEP,tests of the host; formatting and lints beside them)
 	@$(BESIDE) lint > target/lint.log 2>&1 & lint=$$!; \
@@ -63,6 +63,8 @@ test: build
 	@$(GUEST_ENV) cargo test --manifest-path cordapps/Cargo.toml
 	$(call STEP,a client in Python)
 	@tests/python/run.sh
+	$(call STEP,a client in Python that sends messages)
+	@$(HOST_ENV) tests/python-messages/run.sh
 	$(call STEP,the Helm chart)
 	@tests/helm/run.sh
 	@echo; echo "everything passed"

@@ -28,6 +28,10 @@ command -v python3 >/dev/null || packages+=(python3 python3-venv)
 if command -v python3 >/dev/null && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     packages+=(python3-venv)
 fi
+# A Python client of the tests has a part in C, which pip compiles.
+if ! command -v python3 >/dev/null || ! python3 -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'; then
+    packages+=(python3-dev)
+fi
 # The tests of ownership by ZooKeeper start servers of their own from these; the package starts none by itself.
 if [[ ! -e /usr/share/java/zookeeper.jar || ! -e /usr/share/java/netty-all.jar ]] || ! command -v java >/dev/null; then
     packages+=(libzookeeper-java default-jre-headless)

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maxhost_broker::{BacklogNotices, Broker, BrokerError, Consumer, Credit, Message, Permanent, QueueName, Transient};
+use bytes::Bytes;
+use maxhost_broker::{
+    BacklogNotices, Broker, BrokerError, ClientAnswer, ClientQueues, ClientRequest, Consumer, Credit, Message,
+    Permanent, QueueName, Requests, Transient,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,7 +22,7 @@ use crate::notices::{AmqpNotices, NoticeSender};
 use crate::oldest::Oldest;
 use crate::options::AmqpOptions;
 use crate::queues::Queues;
-use crate::sender::{NotSent, Outgoing, SendLink};
+use crate::sender::{NotSent, Outgoing, SendLink, What};
 
 /// How long the broker may take to answer before it is left.
 const LAST: Duration = Duration::from_secs(2);
@@ -100,6 +104,25 @@ impl Shared {
         Ok(holding.into_iter().filter(|queue| queue.consumers == 0).map(|queue| queue.name).collect())
     }
 
+    /// Puts a message into a queue that was made sure of.
+    async fn put(&self, queue: &QueueName, what: What, body: Bytes, deadline: Instant) -> Result<(), BrokerError> {
+        let outgoing = Outgoing { to: queue.to_string(), what, body };
+        match self.send_link.send(outgoing, deadline.saturating_duration_since(Instant::now())).await {
+            Ok(()) => Ok(()),
+            Err(NotSent::NotTaken(reason)) => {
+                self.queues.forget(queue);
+                Err(unavailable(format!("the broker did not take a message for {queue}: {reason}")))
+            }
+            Err(NotSent::Error(error)) => {
+                if !matches!(error, BrokerError::Transient(Transient::TimedOut)) {
+                    self.queues.forget(queue);
+                }
+                self.check_open()?;
+                Err(error)
+            }
+        }
+    }
+
     fn check_open(&self) -> Result<(), BrokerError> {
         match *self.closed.borrow() {
             true => Err(Permanent::Closed.into()),
@@ -111,7 +134,7 @@ impl Shared {
 #[async_trait]
 impl Broker for AmqpBroker {
     async fn send(&self, queue: &QueueName, message: Message, within: Duration) -> Result<(), BrokerError> {
-        let Shared { options, queues, notice_sender, send_link, .. } = &*self.shared;
+        let Shared { options, queues, notice_sender, .. } = &*self.shared;
         self.shared.check_open()?;
         let (bytes, limit) = (message.body.len(), options.max_message_bytes);
         if bytes > limit {
@@ -120,29 +143,14 @@ impl Broker for AmqpBroker {
         let deadline = Instant::now() + within;
         let ensured = tokio::time::timeout_at(deadline, queues.ensure(queue)).await;
         ensured.unwrap_or_else(|_| Err(Transient::TimedOut.into()))?;
-        let outgoing = Outgoing { to: queue.to_string(), id: Some(message.id), notice_of: None, body: message.body };
-        match send_link.send(outgoing, deadline.saturating_duration_since(Instant::now())).await {
-            Ok(()) => {
-                notice_sender.sent(queue);
-                Ok(())
-            }
-            Err(NotSent::NotTaken(reason)) => {
-                queues.forget(queue);
-                Err(unavailable(format!("the broker did not take a message for {queue}: {reason}")))
-            }
-            Err(NotSent::Error(error)) => {
-                if !matches!(error, BrokerError::Transient(Transient::TimedOut)) {
-                    queues.forget(queue);
-                }
-                self.shared.check_open()?;
-                Err(error)
-            }
-        }
+        self.shared.put(queue, What::Message(message.id), message.body, deadline).await?;
+        notice_sender.sent(queue);
+        Ok(())
     }
 
     async fn consume(&self, queue: &QueueName, credit: Credit) -> Result<Box<dyn Consumer>, BrokerError> {
         self.shared.check_open()?;
-        Ok(Box::new(AmqpConsumer::attach(Arc::clone(&self.shared), queue.clone(), credit).await?))
+        Ok(Box::new(AmqpConsumer::<Message>::attach(Arc::clone(&self.shared), queue.clone(), credit).await?))
     }
 
     async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
@@ -164,6 +172,10 @@ impl Broker for AmqpBroker {
         self.shared.options.max_message_bytes
     }
 
+    fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
+        Some(Arc::new(self.clone()))
+    }
+
     async fn close(&self) {
         // One question and answer, so that acknowledgements that were given get out before the connection ends.
         if let Ok(session) = self.shared.consuming.session(LAST).await {
@@ -172,5 +184,48 @@ impl Broker for AmqpBroker {
         self.shared.closed.send_replace(true);
         self.shared.consuming.is_closed().await;
         self.shared.send_link.is_closed().await;
+    }
+}
+
+#[async_trait]
+impl ClientQueues for AmqpBroker {
+    async fn requests(&self, queue: &QueueName, credit: Credit) -> Result<Box<dyn Requests>, BrokerError> {
+        self.shared.check_open()?;
+        Ok(Box::new(AmqpConsumer::<ClientRequest>::attach(Arc::clone(&self.shared), queue.clone(), credit).await?))
+    }
+
+    async fn put_back(
+        &self,
+        queue: &QueueName,
+        request: &ClientRequest,
+        delay: Duration,
+        within: Duration,
+    ) -> Result<(), BrokerError> {
+        self.shared.check_open()?;
+        let deadline = Instant::now() + within;
+        let ensured = tokio::time::timeout_at(deadline, self.shared.queues.ensure(queue)).await;
+        ensured.unwrap_or_else(|_| Err(Transient::TimedOut.into()))?;
+        let ClientRequest { id, reply_to, properties, body } = request.clone();
+        self.shared.put(queue, What::Request { id, reply_to, properties, delay }, body, deadline).await
+    }
+
+    async fn answer(&self, queue: &QueueName, answer: ClientAnswer, within: Duration) -> Result<bool, BrokerError> {
+        self.shared.check_open()?;
+        let ClientAnswer { id, subject, body, keep } = answer;
+        let (bytes, limit) = (body.len(), self.max_answer_bytes());
+        if bytes > limit {
+            return Err(Permanent::TooLarge { bytes, limit }.into());
+        }
+        let deadline = Instant::now() + within;
+        let looked = tokio::time::timeout_at(deadline, self.shared.queues.is_usable(queue)).await;
+        if !looked.unwrap_or_else(|_| Err(Transient::TimedOut.into()))? {
+            return Ok(false);
+        }
+        self.shared.put(queue, What::Answer { id, subject, keep }, body, deadline).await?;
+        Ok(true)
+    }
+
+    fn max_answer_bytes(&self) -> usize {
+        self.shared.options.max_message_bytes
     }
 }

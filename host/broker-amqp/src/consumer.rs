@@ -9,10 +9,13 @@ use bytes::{Bytes, BytesMut};
 use fe2o3_amqp::link::RecvError;
 use fe2o3_amqp::link::delivery::DeliveryInfo;
 use fe2o3_amqp::link::receiver::CreditMode;
-use fe2o3_amqp::types::messaging::{Body, MessageId as AmqpId, Source};
-use fe2o3_amqp::types::primitives::{Symbol, Value as AmqpAny};
+use fe2o3_amqp::types::messaging::{AmqpValue, Body, Message as AmqpMessage, MessageId as AmqpId, Source};
+use fe2o3_amqp::types::primitives::{SimpleValue, Symbol, Value as AmqpAny};
 use fe2o3_amqp::{Receiver, ReceiverDisposer};
-use maxhost_broker::{Acks, BrokerError, Consumer, Credit, Delivery, Message, MessageId, Permanent, QueueName, Tag};
+use maxhost_broker::{
+    Acks, BrokerError, ClientRequest, Consumer, Credit, Delivery, Message, MessageId, Permanent, QueueName, Requests,
+    Tag,
+};
 use maxhost_model::SecureHash;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -53,31 +56,43 @@ impl Drop for Share {
     }
 }
 
+/// What the messages of a queue are read as.
+pub(crate) trait Readable: Sized + Send + std::fmt::Debug + 'static {
+    /// Whether several consume the queue at once.
+    const SHARED: bool;
+
+    /// A message as its senders make it; of anything else, as much as can be told, for the receiver to refuse.
+    fn read(message: AmqpMessage<Body<AmqpAny>>) -> Self;
+
+    /// What the message counts against credits, in bytes.
+    fn bytes(&self) -> usize;
+}
+
 /// An attachment to a queue, which is made again when it is lost.
-pub(crate) struct AmqpConsumer {
+pub(crate) struct AmqpConsumer<M: Readable> {
     shared: Arc<Shared>,
     queue: QueueName,
     credit: Credit,
     in_hand: Arc<InHand>,
-    link: Option<Link>,
+    link: Option<Link<M>>,
     attaching: Attaching,
     /// A message came that is too large. Messages are asked for one by one, until it is clear which it is.
     searching: bool,
 }
 
 /// A link, as long as it lasts.
-struct Link {
+struct Link<M> {
     session: Session,
     receiver: Receiver,
     /// What came and was not given out yet.
-    ready: VecDeque<Received>,
+    ready: VecDeque<Received<M>>,
     /// What a message is thought to have in bytes: the largest that came lately.
     typical: usize,
 }
 
-struct Received {
+struct Received<M> {
     info: DeliveryInfo,
-    message: Message,
+    message: M,
     share: Share,
 }
 
@@ -115,7 +130,7 @@ impl State {
         self.deliveries.len() < credit.messages as usize && (self.bytes < credit.bytes || self.deliveries.is_empty())
     }
 
-    fn give(&mut self, received: Received) -> Delivery {
+    fn give<M>(&mut self, received: Received<M>) -> Delivery<M> {
         let tag = Tag(self.next);
         self.next += 1;
         self.bytes += received.share.bytes;
@@ -130,9 +145,9 @@ impl State {
     }
 }
 
-impl AmqpConsumer {
+impl<M: Readable> AmqpConsumer<M> {
     /// Attaches to a queue, which is made if there is none.
-    pub async fn attach(shared: Arc<Shared>, queue: QueueName, credit: Credit) -> Result<AmqpConsumer, BrokerError> {
+    pub async fn attach(shared: Arc<Shared>, queue: QueueName, credit: Credit) -> Result<AmqpConsumer<M>, BrokerError> {
         let credit = Credit { messages: credit.messages.max(1), ..credit };
         let (in_hand, attaching) = (Arc::default(), Attaching::default());
         let mut consumer = AmqpConsumer { shared, queue, credit, in_hand, link: None, attaching, searching: false };
@@ -162,13 +177,14 @@ impl AmqpConsumer {
     fn too_large(&mut self, bytes: u64) -> BrokerError {
         let is_alone = self.in_hand.state.lock().deliveries.is_empty();
         if let Some(Link { session, receiver, ready, .. }) = self.link.take() {
-            let removes = self.searching && is_alone && ready.is_empty();
+            let removes = M::SHARED || self.searching && is_alone && ready.is_empty();
             let (shared, queue) = (Arc::clone(&self.shared), self.queue.clone());
             self.attaching.begin(&self.shared, self.queue.as_str(), Some(&self.queue), async move {
                 detach(receiver, session).await;
-                match removes {
-                    true => shared.queues.remove_first(&queue, bytes).await,
-                    false => Ok(()),
+                match (removes, M::SHARED) {
+                    (true, true) => shared.queues.remove_large(&queue).await,
+                    (true, false) => shared.queues.remove_first(&queue, bytes).await,
+                    (false, _) => Ok(()),
                 }
             });
             self.searching = !removes;
@@ -177,7 +193,17 @@ impl AmqpConsumer {
         self.lost(unavailable(format!("{queue} has a message of over {limit} bytes, which is removed")))
     }
 
-    async fn deliver(&mut self) -> Result<Delivery, BrokerError> {
+    /// The next message, or that the broker was closed.
+    async fn next_or_closed(&mut self) -> Result<Delivery<M>, BrokerError> {
+        let mut closed = self.shared.closed.subscribe();
+        tokio::select! {
+            biased;
+            () = becomes_true(&mut closed) => Err(Permanent::Closed.into()),
+            delivery = self.deliver() => delivery,
+        }
+    }
+
+    async fn deliver(&mut self) -> Result<Delivery<M>, BrokerError> {
         if self.link.is_none() {
             self.attach_again().await?;
         }
@@ -212,7 +238,7 @@ impl AmqpConsumer {
     }
 }
 
-impl Link {
+impl<M: Readable> Link<M> {
     /// Lets the broker send as much as there is room for.
     async fn grant(
         &mut self,
@@ -258,11 +284,10 @@ impl Link {
         let (info, message) = match received {
             Ok(delivery) => {
                 let (info, message) = delivery.into_parts();
-                let id = message.properties.and_then(|properties| properties.message_id);
-                (info, read(id, message.body))
+                (info, M::read(message))
             }
             // The receiver refuses what it does not understand, and says so.
-            Err(RecvError::MessageDecode(error)) => (error.info, read(None, Body::Empty)),
+            Err(RecvError::MessageDecode(error)) => (error.info, M::read(AmqpMessage::from(Body::Empty))),
             Err(error) => return Err(unavailable(error)),
         };
         tracing::trace!(%queue, ?message, "a message came");
@@ -273,34 +298,75 @@ impl Link {
     }
 }
 
-/// A message as hosts send it; of anything else, as much as can be told, for the receiver to refuse.
-fn read(id: Option<AmqpId>, body: Body<AmqpAny>) -> Message {
-    let body = match body {
-        Body::Data(parts) => {
-            let mut parts = parts.into_inner().into_iter().map(|part| part.0.into_vec());
-            match (parts.next(), parts.next()) {
-                (None, _) => Bytes::new(),
-                (Some(only), None) => Bytes::from(only),
-                (Some(first), Some(second)) => {
-                    let mut all = BytesMut::from(&first[..]);
-                    all.extend_from_slice(&second);
-                    parts.for_each(|part| all.extend_from_slice(&part));
-                    all.freeze()
-                }
-            }
+impl Readable for Message {
+    const SHARED: bool = false;
+
+    fn read(message: AmqpMessage<Body<AmqpAny>>) -> Message {
+        let body = bytes_of(message.body);
+        let id = match message.properties.and_then(|properties| properties.message_id) {
+            Some(AmqpId::Binary(id)) => <[u8; 16]>::try_from(id.as_slice()).ok(),
+            _ => None,
+        };
+        let id = id.unwrap_or_else(|| {
+            let mut id = [0; 16];
+            id.copy_from_slice(&SecureHash::of(&body).as_bytes()[..16]);
+            id
+        });
+        Message { id: MessageId(id), body }
+    }
+
+    fn bytes(&self) -> usize {
+        Message::bytes(self)
+    }
+}
+
+impl Readable for ClientRequest {
+    const SHARED: bool = true;
+
+    fn read(message: AmqpMessage<Body<AmqpAny>>) -> ClientRequest {
+        let text = |id: Option<AmqpId>| match id {
+            Some(AmqpId::String(id)) => Some(id),
+            _ => None,
+        };
+        let properties = message.properties.unwrap_or_default();
+        let texts = message.application_properties.into_iter().flat_map(|all| all.0.into_iter());
+        ClientRequest {
+            id: text(properties.correlation_id).or(text(properties.message_id)).unwrap_or_default(),
+            reply_to: properties.reply_to.unwrap_or_default(),
+            properties: texts
+                .filter_map(|(name, value)| match value {
+                    SimpleValue::String(value) => Some((name, value)),
+                    _ => None,
+                })
+                .collect(),
+            // Clients that send texts send them as values.
+            body: match message.body {
+                Body::Value(AmqpValue(AmqpAny::String(text))) => Bytes::from(text),
+                Body::Value(AmqpValue(AmqpAny::Binary(bytes))) => Bytes::from(bytes.into_vec()),
+                body => bytes_of(body),
+            },
         }
-        _ => Bytes::new(),
-    };
-    let id = match id {
-        Some(AmqpId::Binary(id)) => <[u8; 16]>::try_from(id.as_slice()).ok(),
-        _ => None,
-    };
-    let id = id.unwrap_or_else(|| {
-        let mut id = [0; 16];
-        id.copy_from_slice(&SecureHash::of(&body).as_bytes()[..16]);
-        id
-    });
-    Message { id: MessageId(id), body }
+    }
+
+    fn bytes(&self) -> usize {
+        ClientRequest::bytes(self)
+    }
+}
+
+/// The data in a body; nothing if it is of another kind.
+fn bytes_of(body: Body<AmqpAny>) -> Bytes {
+    let Body::Data(parts) = body else { return Bytes::new() };
+    let mut parts = parts.into_inner().into_iter().map(|part| part.0.into_vec());
+    match (parts.next(), parts.next()) {
+        (None, _) => Bytes::new(),
+        (Some(only), None) => Bytes::from(only),
+        (Some(first), Some(second)) => {
+            let mut all = BytesMut::from(&first[..]);
+            all.extend_from_slice(&second);
+            parts.for_each(|part| all.extend_from_slice(&part));
+            all.freeze()
+        }
+    }
 }
 
 /// Attaches a receiver, in a task of its own: whoever waits for it may give up again and again, and it is done all the same.
@@ -385,14 +451,9 @@ pub(crate) async fn detach(receiver: Receiver, session: Session) {
 }
 
 #[async_trait]
-impl Consumer for AmqpConsumer {
+impl Consumer for AmqpConsumer<Message> {
     async fn next(&mut self) -> Result<Delivery, BrokerError> {
-        let mut closed = self.shared.closed.subscribe();
-        tokio::select! {
-            biased;
-            () = becomes_true(&mut closed) => Err(Permanent::Closed.into()),
-            delivery = self.deliver() => delivery,
-        }
+        self.next_or_closed().await
     }
 
     fn acks(&self) -> Arc<dyn Acks> {
@@ -400,7 +461,18 @@ impl Consumer for AmqpConsumer {
     }
 }
 
-impl Drop for AmqpConsumer {
+#[async_trait]
+impl Requests for AmqpConsumer<ClientRequest> {
+    async fn next(&mut self) -> Result<Delivery<ClientRequest>, BrokerError> {
+        self.next_or_closed().await
+    }
+
+    fn acks(&self) -> Arc<dyn Acks> {
+        Arc::clone(&self.in_hand) as Arc<dyn Acks>
+    }
+}
+
+impl<M: Readable> Drop for AmqpConsumer<M> {
     fn drop(&mut self) {
         self.in_hand.state.lock().end();
         let Some(Link { session, receiver, .. }) = self.link.take() else { return };
@@ -408,7 +480,9 @@ impl Drop for AmqpConsumer {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 detach(receiver, session).await;
-                shared.notice_sender.left(queue);
+                if !M::SHARED {
+                    shared.notice_sender.left(queue);
+                }
             });
         }
     }

@@ -28,7 +28,7 @@ use crate::connection::{Session, becomes_true};
 use crate::consumer::{Attaching, detach};
 use crate::error::unavailable;
 use crate::queues::{NOTICE_OF, NOTICES, Queues};
-use crate::sender::{NotSent, Outgoing, SendLink};
+use crate::sender::{NotSent, Outgoing, SendLink, What};
 
 /// A queue that has a consumer is not asked about again for so long; the pause doubles while it has one, up to the longest.
 /// A consumer that leaves asks at once.
@@ -146,8 +146,7 @@ async fn notify(queues: &Queues, send_link: &SendLink, name: &QueueName) -> Resu
     if !queues.is_waiting(name).await? {
         return Ok(false);
     }
-    let notice_of = Some(name.to_string());
-    let outgoing = Outgoing { to: NOTICES.to_owned(), id: None, notice_of, body: Bytes::new() };
+    let outgoing = Outgoing { to: NOTICES.to_owned(), what: What::Notice(name.to_string()), body: Bytes::new() };
     match send_link.send(outgoing, WITHIN).await {
         Ok(()) => Ok(true),
         Err(NotSent::NotTaken(reason)) => {

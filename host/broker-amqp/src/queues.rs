@@ -18,6 +18,9 @@ const PAGE: usize = 100;
 const TOLD: usize = 10_000;
 /// Where notices of backlogs are put: the newest for each queue stays.
 pub(crate) const NOTICES: &str = "maxhost.wake";
+/// Chooses the messages that Artemis keeps in files of their own, which are those of `amqpMinLargeMessageSize` (100 KiB) and
+/// more: for them alone it tells the size 0.
+const KEPT_IN_FILES: &str = "AMQSize < 1";
 /// The property of a notice that says which queue it is about.
 pub(crate) const NOTICE_OF: &str = "id";
 
@@ -57,19 +60,42 @@ impl Queues {
     /// [`maxhost_broker::Permanent::Refused`] if it would lose messages or give them to several consumers.
     pub async fn ensure(&self, name: &QueueName) -> Result<(), BrokerError> {
         let connection = self.line.number();
-        {
-            let known = self.known.lock();
-            if known.connection == connection && known.names.contains(name) {
-                return Ok(());
-            }
+        if self.is_known(name, connection) {
+            return Ok(());
         }
-        self.make(name.as_str(), json!({ "exclusive": true })).await?;
+        self.make(name.as_str(), json!({ "exclusive": !name.is_of_clients() })).await?;
+        self.remember(name, connection);
+        Ok(())
+    }
+
+    /// The same for a queue that a client has made, or has not: whether it is there.
+    ///
+    /// # Errors
+    /// As [`Queues::ensure`].
+    pub async fn is_usable(&self, name: &QueueName) -> Result<bool, BrokerError> {
+        let connection = self.line.number();
+        if self.is_known(name, connection) {
+            return Ok(true);
+        }
+        if self.management.attribute(format!("queue.{name}"), "durable").await?.is_err() {
+            return Ok(false);
+        }
+        check(name.as_str(), &wanted(name.as_str(), json!({})), &self.found(name.as_str()).await?)?;
+        self.remember(name, connection);
+        Ok(true)
+    }
+
+    fn is_known(&self, name: &QueueName, connection: Option<u64>) -> bool {
+        let known = self.known.lock();
+        known.connection == connection && known.names.contains(name)
+    }
+
+    fn remember(&self, name: &QueueName, connection: Option<u64>) {
         let mut known = self.known.lock();
         if known.connection != connection || known.names.len() >= REMEMBERED {
             *known = Known { connection, names: HashSet::new() };
         }
         known.names.insert(name.clone());
-        Ok(())
     }
 
     /// Has the queue looked at again before it is used the next time.
@@ -83,13 +109,7 @@ impl Queues {
     }
 
     async fn make(&self, name: &str, particular: Value) -> Result<(), BrokerError> {
-        let mut wanted = json!({
-            "name": name, "address": name, "routing-type": "ANYCAST", "durable": true, "max-consumers": -1,
-            "auto-delete": false, "auto-create-address": true, "purge-on-no-consumers": false,
-        });
-        if let (Some(wanted), Value::Object(particular)) = (wanted.as_object_mut(), particular) {
-            wanted.extend(particular);
-        }
+        let wanted = wanted(name, particular);
         // With `true`, it is no error if the queue is there already.
         let answer = self.management.call("broker", "createQueue", json!([wanted.to_string(), true])).await?;
         let made = match answer {
@@ -130,6 +150,26 @@ impl Queues {
         }
     }
 
+    /// Removes the messages of a shared queue that the broker keeps in files of their own, and says so in the log: it does not
+    /// tell their sizes, so one that is larger than any host takes cannot be told from them ([`KEPT_IN_FILES`]). Others may consume
+    /// the queue meanwhile; what one of them has been given is not removed.
+    ///
+    /// # Errors
+    /// Nothing was removed.
+    pub async fn remove_large(&self, name: &QueueName) -> Result<(), BrokerError> {
+        let answer = self.management.call(&format!("queue.{name}"), "removeMessages", json!([KEPT_IN_FILES])).await?;
+        match answer.as_ref().map(number) {
+            Ok(Some(count)) if count > 0 => {
+                tracing::warn!(target: "audit", event = "message-refused", cause = "too-large", queue = %name, count);
+                Ok(())
+            }
+            Ok(_) => Err(unavailable(format!("a message of {name} that is too large is not in its queue at present"))),
+            Err(reason) => {
+                Err(unavailable(format!("a message of {name} that is too large cannot be removed: {reason}")))
+            }
+        }
+    }
+
     /// What a queue is that was there already, in the words of its configuration.
     async fn found(&self, name: &str) -> Result<Value, BrokerError> {
         const ATTRIBUTES: [(&str, &str); 7] = [
@@ -161,7 +201,7 @@ impl Queues {
             let rows = listed["data"].as_array().map(Vec::as_slice).unwrap_or_default();
             // Others' queues do not concern us.
             found.extend(rows.iter().filter_map(|row| {
-                let name = row["name"].as_str()?.parse().ok()?;
+                let name: QueueName = row["name"].as_str()?.parse().ok()?;
                 let acked = number(&row["messagesAcked"]);
                 Some(Holding { name, consumers: number(&row["consumerCount"])?, acked })
             }));
@@ -169,7 +209,8 @@ impl Queues {
                 break;
             }
         }
-        found.retain(|queue| queue.name.as_str() != NOTICES);
+        // What waits for a client concerns no host.
+        found.retain(|queue| queue.name.as_str() != NOTICES && !queue.name.is_for_answers());
         Ok(found)
     }
 
@@ -199,6 +240,18 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
+/// What a queue is to be, in the words of its configuration.
+fn wanted(name: &str, particular: Value) -> Value {
+    let mut wanted = json!({
+        "name": name, "address": name, "routing-type": "ANYCAST", "durable": true, "max-consumers": -1,
+        "auto-delete": false, "auto-create-address": true, "purge-on-no-consumers": false,
+    });
+    if let (Some(wanted), Value::Object(particular)) = (wanted.as_object_mut(), particular) {
+        wanted.extend(particular);
+    }
+    wanted
+}
+
 /// Whether a queue is as it must be.
 fn check(name: &str, wanted: &Value, made: &Value) -> Result<(), BrokerError> {
     let told = |key: &str| match &made[key] {
@@ -217,7 +270,7 @@ fn check(name: &str, wanted: &Value, made: &Value) -> Result<(), BrokerError> {
     if differs("durable") {
         return is_bad("is not durable, so the broker loses its messages when it stops");
     }
-    if differs("exclusive") {
+    if wanted["exclusive"] == Value::Bool(true) && differs("exclusive") {
         return is_bad("is not exclusive, so two hosts may consume it at once");
     }
     if differs("purge-on-no-consumers") {

@@ -3,6 +3,7 @@
 //! One task owns the link. What has been sent waits for the broker's answer in a task of its own, which holds the message's
 //! share of the bytes that may be on their way. All of them end when the link goes, and it goes with its session.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use bytes::Bytes;
 use fe2o3_amqp::Sender;
 use fe2o3_amqp::link::SendError;
 use fe2o3_amqp::types::messaging::{
-    ApplicationProperties, Data, Header, Message, MessageId, Outcome, Properties, Target,
+    ApplicationProperties, Data, Header, Message, MessageAnnotations, MessageId, Outcome, Properties, Target,
 };
-use fe2o3_amqp::types::primitives::Timestamp;
+use fe2o3_amqp::types::primitives::{Symbol, Timestamp, Value as AmqpAny};
 use maxhost_broker::{BrokerError, MessageId as Id, Permanent, Transient};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -30,16 +31,31 @@ const PIECE: usize = 1024;
 /// How long the broker may take no message before it is said in the log.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The annotation by which Artemis gives a message out later, in milliseconds (its manual, "Scheduled Messages").
+const DELIVERY_DELAY: &str = "x-opt-delivery-delay";
+/// What answers are.
+const JSON: &str = "application/json";
+
 /// What is sent.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     /// The queue.
     pub to: String,
-    /// By which the receiver knows it again.
-    pub id: Option<Id>,
-    /// Which queue a notice is about.
-    pub notice_of: Option<String>,
+    pub what: What,
     pub body: Bytes,
+}
+
+/// What a message is, beside its body.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A message between hosts, which the receiver knows again by this.
+    Message(Id),
+    /// A notice about this queue.
+    Notice(String),
+    /// A request of a client, to be given out after a delay.
+    Request { id: String, reply_to: String, properties: BTreeMap<String, String>, delay: Duration },
+    /// An answer to the request of this id, which may be dropped after a time.
+    Answer { id: String, subject: String, keep: Duration },
 }
 
 /// Why a message was not sent.
@@ -186,21 +202,39 @@ async fn with_a_warning<T>(sending: impl Future<Output = T>) -> T {
     sending.await
 }
 
-fn message(outgoing: Outgoing) -> Message<Data> {
-    let mut message = Message::builder()
-        .header(Header { durable: true, ..Header::default() })
-        .properties(Properties {
-            message_id: outgoing.id.map(|id| MessageId::Binary(id.0.to_vec().into())),
-            to: Some(outgoing.to),
-            // Told by the broker of the first message of a queue: how long that has waited.
-            creation_time: Some(Timestamp::from(crate::oldest::now_ms())),
-            ..Properties::default()
-        })
-        .data(Data(Vec::from(outgoing.body).into()))
-        .build();
-    if let Some(queue) = outgoing.notice_of {
-        message.application_properties = Some(ApplicationProperties::builder().insert(NOTICE_OF, queue).build());
+fn message(Outgoing { to, what, body }: Outgoing) -> Message<Data> {
+    let mut header = Header { durable: true, ..Header::default() };
+    let mut properties = Properties {
+        to: Some(to),
+        // Told by the broker of the first message of a queue: how long that has waited.
+        creation_time: Some(Timestamp::from(crate::oldest::now_ms())),
+        ..Properties::default()
+    };
+    let mut message = Message::builder().data(Data(Vec::from(body).into())).build();
+    match what {
+        What::Message(id) => properties.message_id = Some(MessageId::Binary(id.0.to_vec().into())),
+        What::Notice(queue) => {
+            message.application_properties = Some(ApplicationProperties::builder().insert(NOTICE_OF, queue).build());
+        }
+        What::Request { id, reply_to, properties: kept, delay } => {
+            properties.correlation_id = Some(MessageId::String(id));
+            properties.reply_to = Some(reply_to);
+            let kept =
+                kept.into_iter().fold(ApplicationProperties::builder(), |all, (name, text)| all.insert(name, text));
+            message.application_properties = Some(kept.build());
+            let delay = AmqpAny::Long(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+            message.message_annotations =
+                Some(MessageAnnotations::builder().insert(Symbol::from(DELIVERY_DELAY), delay).build());
+        }
+        What::Answer { id, subject, keep } => {
+            header.ttl = Some(u32::try_from(keep.as_millis()).unwrap_or(u32::MAX));
+            properties.correlation_id = Some(MessageId::String(id));
+            properties.subject = Some(subject);
+            properties.content_type = Some(Symbol::from(JSON));
+        }
     }
+    message.header = Some(header);
+    message.properties = Some(properties);
     message
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::client_queues::ClientQueues;
 use crate::error::BrokerError;
 use crate::queue_name::QueueName;
 
@@ -62,11 +63,11 @@ pub struct Tag(pub u64);
 
 /// A message as it is received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
+pub struct Delivery<M = Message> {
     /// For [`Acks::ack`].
     pub tag: Tag,
     /// The message.
-    pub message: Message,
+    pub message: M,
 }
 
 /// How much a consumer may have in hand without having acknowledged it. Both bounds hold; one message is delivered in
@@ -126,6 +127,9 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Bytes that the body of a message may have.
     fn max_message_bytes(&self) -> usize;
+
+    /// The queues of clients that send requests as messages; `None` if no client can reach this broker.
+    fn client_queues(&self) -> Option<Arc<dyn ClientQueues>>;
 
     /// Ends the connection: consumers are detached, and every call from then on fails with
     /// [`crate::Permanent::Closed`].

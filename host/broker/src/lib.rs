@@ -4,9 +4,12 @@
 //! SQLite file of its own, so that a host needs nothing installed. Every implementation must pass the tests of the
 //! module `contract` (feature `contract-tests`).
 //!
+//! [`ClientQueues`] is for programs outside of the cluster that send requests as messages; only a broker on the network has it.
+//!
 //! Layer 3: knows nothing of flows, and nothing of what the messages say.
 
 mod broker;
+mod client_queues;
 #[cfg(feature = "contract-tests")]
 pub mod contract;
 mod embedded;
@@ -14,6 +17,7 @@ mod error;
 mod queue_name;
 
 pub use broker::{Acks, BacklogNotices, Broker, Consumer, Credit, Delivery, Message, MessageId, Tag};
+pub use client_queues::{ClientAnswer, ClientQueues, ClientRequest, Requests};
 pub use embedded::{EmbeddedBroker, EmbeddedOptions};
 pub use error::{BrokerError, Cause, Permanent, Transient};
 pub use queue_name::{BadQueueName, QueueName};

@@ -14,6 +14,9 @@ use maxhost_model::SecureHash;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueName(Arc<str>);
 
+/// What the queues of clients begin with: those of requests, and those of answers.
+const CLIENTS: &str = "rpc.";
+const ANSWERS: &str = "rpc.client.";
 /// What inbound queues begin with.
 const INBOUND: &str = "p2p.inbound.";
 /// What Corda puts before the hash of a key ("distinguished legal entity").
@@ -31,7 +34,7 @@ pub struct BadQueueName(String);
 
 impl QueueName {
     /// What every name begins with, so that a broker can be configured for all of them beforehand.
-    pub const PREFIXES: [&'static str; 3] = [INBOUND, "maxhost.", "rpc."];
+    pub const PREFIXES: [&'static str; 3] = [INBOUND, "maxhost.", CLIENTS];
 
     /// The inbound queue of the identity whose key has this fingerprint.
     #[must_use]
@@ -46,6 +49,31 @@ impl QueueName {
         let mut bytes = [0; 32];
         let length = bs58::decode(text).onto(&mut bytes[..]).ok()?;
         (length == bytes.len()).then(|| SecureHash::from_bytes(bytes))
+    }
+
+    /// The queue that workers take the requests of clients from.
+    #[must_use]
+    pub fn requests() -> QueueName {
+        QueueName("rpc.server".into())
+    }
+
+    /// Whether it is a queue of requests or answers, which several may consume at once.
+    #[must_use]
+    pub fn is_of_clients(&self) -> bool {
+        self.0.starts_with(CLIENTS)
+    }
+
+    /// Whether it is a queue of answers. What is in it waits for a client, who may be away for days.
+    #[must_use]
+    pub fn is_for_answers(&self) -> bool {
+        self.0.starts_with(ANSWERS)
+    }
+
+    /// Whether this user may have answers put into it: `rpc.client.USER`, or a name below that.
+    #[must_use]
+    pub fn is_for_answers_to(&self, user: &str) -> bool {
+        let rest = self.0.strip_prefix(ANSWERS).and_then(|rest| rest.strip_prefix(user));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 
     /// The name.

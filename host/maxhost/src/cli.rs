@@ -649,6 +649,17 @@ pub enum UserCommand {
         /// His name
         name: String,
     },
+    /// Give a user a key that signs his requests when they come as messages
+    Key {
+        /// His name
+        name: String,
+        /// Where the private key is written, in PEM; one that is there is taken as it is [default: NAME.key]
+        #[arg(long, value_name = "FILE", conflicts_with = "remove")]
+        file: Option<PathBuf>,
+        /// Take the key away: nobody can send messages as him any more
+        #[arg(long)]
+        remove: bool,
+    },
 }
 
 #[cfg(test)]

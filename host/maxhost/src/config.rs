@@ -13,7 +13,7 @@ use std::time::Duration;
 use maxhost_flows::options::{Eviction, HostOptions, Passphrase};
 use maxhost_model::{Code, Problem};
 use maxhost_ownership::Roles;
-use maxhost_rpc::{RpcOptions, Tls};
+use maxhost_rpc::{MessageOptions, RpcOptions, Tls};
 use maxhost_store::{AuditBounds, Quotas};
 use maxhost_store_postgres::{AddressError, Layout, PASSWORD_VARIABLE, PostgresOptions};
 
@@ -53,6 +53,8 @@ struct Settings {
     tls_key: Option<PathBuf>,
     tls_client_ca: Option<PathBuf>,
     users: Option<PathBuf>,
+    takes_messages: bool,
+    messages: MessageOptions,
     metrics: Option<String>,
     store: String,
     password_file: Option<PathBuf>,
@@ -124,6 +126,14 @@ keys! {
         |s, raw| { s.tls_client_ca = Some(raw.text()?.into()); Ok(()) };
     rpc/users.file = "\"users.toml\"", false, "who may log in, written by `maxhost user`; without it whoever reaches the port may do everything",
         |s, raw| { s.users = Some(raw.text()?.into()); Ok(()) };
+    rpc/messages.enabled = "false", false, "answer requests that come as messages through the broker: docs/messages.md",
+        |s, raw| { s.takes_messages = raw.flag()?; Ok(()) };
+    rpc/messages.max_age = "\"12 h\"", false, "a start in a message that is older begins nothing; at most flows.retention less 10 min",
+        |s, raw| { s.messages.max_age = raw.duration()?; Ok(()) };
+    rpc/messages.max_wait = "\"30 d\"", false, "how long a message may wait for the end of a flow",
+        |s, raw| { s.messages.max_wait = raw.duration()?; Ok(()) };
+    rpc/messages.keep_answers = "\"30 d\"", false, "how long the broker keeps an answer that nobody fetches; at most 49 d",
+        |s, raw| { s.messages.keep_answers = cluster::kept_answers(raw.duration()?)?; Ok(()) };
     metrics.listen = "\"127.0.0.1:9090\"", false, "where /metrics, /livez and /readyz are served over HTTP; nowhere without it",
         |s, raw| { s.metrics = Some(raw.text()?); Ok(()) };
     store.url = "\"sqlite:data/maxhost.db\"", true, "the database: a file, whose folder is the data folder, or postgres://ROLE@SERVER/DATABASE",
@@ -230,6 +240,8 @@ impl Settings {
             tls_key: None,
             tls_client_ca: None,
             users: None,
+            takes_messages: false,
+            messages: MessageOptions::default(),
             metrics: None,
             store: "sqlite:data/maxhost.db".to_owned(),
             password_file: None,

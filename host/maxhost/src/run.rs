@@ -19,7 +19,7 @@ use maxhost_flows::Host;
 use maxhost_flows::api::{Caller, HostApi};
 use maxhost_flows::options::OperatorEvent;
 use maxhost_model::{Code, Problem};
-use maxhost_rpc::{Bound, Logins, RpcError, RpcOptions, RpcServer, ServerTls};
+use maxhost_rpc::{Bound, Logins, MessageServer, RpcError, RpcOptions, RpcServer, ServerTls};
 use maxhost_store::{DataLock, StoreError};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -112,9 +112,12 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
         true => (logins::start(&config, stop.clone())?, certificates::start(&config, stop.clone())?),
         false => (None, None),
     };
+    let answers_messages = config.messages()?.filter(|_| config.roles().rpc);
     let metrics = metrics::bind(&config).await?;
     let passphrase = config.passphrase()?;
     let (store, cluster) = foundation::open(&config).await?;
+    let queues = cluster.as_ref().and_then(|cluster| cluster.broker.client_queues());
+    let logins = guard.0.clone();
     let stop_within = if cluster.is_some() { LEAVE } else { ENGINE_STOP };
     let options = config.host_options(passphrase);
     let host = match cluster {
@@ -132,8 +135,17 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let endpoint = config.endpoint_file();
     write_endpoint(&config, bound.as_ref(), &mut lock, &endpoint)?;
     let metrics_at = metrics.as_ref().map(metrics::Bound::address);
+    let messages = match (answers_messages, logins, queues) {
+        (Some(options), Some(logins), Some(queues)) => {
+            Some(MessageServer::new(options, logins, queues, Arc::clone(&host) as Arc<dyn HostApi>))
+        }
+        _ => None,
+    };
     if let Some(metrics) = metrics {
-        metrics.serve(Arc::clone(&host), stop.clone());
+        metrics.serve(Arc::clone(&host), messages.as_ref().map(MessageServer::counts), stop.clone());
+    }
+    if let Some(messages) = messages {
+        tokio::spawn(messages.serve(stop.clone()));
     }
     // `ready` is the first event: what happened before is told after it.
     let (before, news) = host.events();

@@ -163,6 +163,7 @@ codes! {
     Overloaded = "overloaded", Unavailable, "try again later, or raise the limit that the message names";
     Timeout = "timeout", Unavailable, "try again, or wait longer with --timeout";
     RequestInvalid = "request-invalid", Refused, "correct the field that the message names";
+    RequestExpired = "request-expired", Refused, "set the clock of the client right and send the request anew; a start is safe to repeat under its client id";
     OutputFailed = "output-failed", Failed, "send standard output to a place that can be written";
     Usage = "usage", Usage, "see --help";
     Internal = "internal", Failed, "this is a defect of maxhost: please report it with the log lines around it";

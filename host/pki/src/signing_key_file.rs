@@ -15,6 +15,11 @@ use crate::keys::PrivateKey;
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
+/// What a key of the first version begins with: a sequence of 46 bytes, version 0.
+const FIRST_VERSION: &[u8] = &[0x30, 0x2e, 0x02, 0x01, 0x00];
+/// The algorithm Ed25519, and the heads of the octet strings with the seed.
+const SEED: &[u8] = &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const SEED_LENGTH: usize = 32;
 
 /// Makes a new Ed25519 key in a file that only the user may read. A key that is there is read instead.
 ///
@@ -25,7 +30,8 @@ pub fn create(path: &Path) -> Result<PrivateKey> {
         return read(path);
     }
     let key = PrivateKey::generate(KeyAlgorithm::Ed25519)?;
-    let base64 = Zeroizing::new(STANDARD.encode(key.pkcs8()));
+    let der = plain_form(key.pkcs8());
+    let base64 = Zeroizing::new(STANDARD.encode(der.as_slice()));
     let mut text = Zeroizing::new(format!("{BEGIN}\n"));
     for line in base64.as_bytes().chunks(64) {
         text.extend(line.iter().map(|byte| char::from(*byte)));
@@ -35,6 +41,19 @@ pub fn create(path: &Path) -> Result<PrivateKey> {
     text.push('\n');
     files::replace_durably(path, text.as_bytes(), files::PRIVATE)?;
     Ok(key)
+}
+
+/// The key in the first version of PKCS #8, without the public half, as OpenSSL writes it: other programs read no other.
+fn plain_form(pkcs8: &[u8]) -> Zeroizing<Vec<u8>> {
+    // The algorithm is followed by the seed, an octet string in an octet string (RFC 8410, section 7).
+    let seed = pkcs8.windows(SEED.len()).position(|window| window == SEED).and_then(|at| {
+        let from = at + SEED.len();
+        pkcs8.get(from..from + SEED_LENGTH)
+    });
+    Zeroizing::new(match seed {
+        Some(seed) => [FIRST_VERSION, SEED, seed].concat(),
+        None => pkcs8.to_vec(),
+    })
 }
 
 /// Reads a key.
@@ -73,6 +92,9 @@ mod tests {
         let made = create(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(create(&path).unwrap().public(), made.public());
+        // It has the form of the one that OpenSSL has made.
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!((text.len(), &text[..49]), (OPENSSL.len(), &OPENSSL[..49]));
         let signature = read(&path).unwrap().sign(b"code").unwrap();
         assert!(crate::keys::verify(made.public(), b"code", &signature));
     }

@@ -110,8 +110,8 @@ pub(crate) struct AuditService<S> {
     inner: S,
 }
 
-/// A call that is under way. However it ends, it is noted.
-struct Open {
+/// A call that is under way, by gRPC or by message. However it ends, it is noted.
+pub(crate) struct Open {
     api: Arc<dyn HostApi>,
     at_ms: i64,
     /// `None`: it is for no method of the API.
@@ -119,11 +119,34 @@ struct Open {
     whose: Arc<Whose>,
     /// The code with which it was answered; the outer one is `None` while it is not answered.
     answered: Option<Option<Code>>,
+    /// Whether something is changed by it, if the action is one that changes something.
+    changes: bool,
 }
 
 impl Open {
+    /// A call that begins now.
+    pub(crate) fn begin(api: &Arc<dyn HostApi>, action: Option<Action>) -> Open {
+        let whose = Arc::<Whose>::default();
+        Open { api: Arc::clone(api), at_ms: now_ms(), action, whose, answered: None, changes: true }
+    }
+
+    /// What is asked for.
+    pub(crate) fn is_for(&mut self, action: Action) {
+        self.action = Some(action);
+    }
+
+    /// Whose it is.
+    pub(crate) fn whose(&self) -> &Whose {
+        &self.whose
+    }
+
+    /// It was a repetition, and has changed nothing.
+    pub(crate) fn changes_nothing(&mut self) {
+        self.changes = false;
+    }
+
     /// It was answered, with this code if it failed.
-    fn end(mut self, code: Option<Code>) {
+    pub(crate) fn end(mut self, code: Option<Code>) {
         self.answered = Some(code);
     }
 }
@@ -150,7 +173,7 @@ impl Drop for Open {
                 Some(code) => code.map(|code| code.to_string()),
                 None => Some(CANCELLED.to_owned()),
             },
-            changes: self.action.is_some_and(Action::changes),
+            changes: self.changes && self.action.is_some_and(Action::changes),
         });
     }
 }
@@ -182,9 +205,8 @@ where
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let path = request.uri().path();
         let action = METHODS.iter().find(|(method, _)| *method == path).map(|(_, action)| *action);
-        let whose = Arc::<Whose>::default();
-        request.extensions_mut().insert(Arc::clone(&whose));
-        let open = Open { api: Arc::clone(&self.api), at_ms: now_ms(), action, whose, answered: None };
+        let open = Open::begin(&self.api, action);
+        request.extensions_mut().insert(Arc::clone(&open.whose));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
@@ -194,7 +216,8 @@ where
     }
 }
 
-fn now_ms() -> i64 {
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

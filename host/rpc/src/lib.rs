@@ -1,6 +1,6 @@
-//! The gRPC edge of a host: services over [`maxhost_flows::api::HostApi`], and a client.
+//! The edges of a host: gRPC services over [`maxhost_flows::api::HostApi`] with a client, and requests that come as messages.
 //!
-//! Layer 5: turns protobuf into calls of the engine and its answers back. It knows no wasm, no database, no files.
+//! Layer 6: turns protobuf and messages into calls of the engine and its answers back. It knows no wasm, no database, no files.
 
 mod admission;
 mod audit;
@@ -10,6 +10,7 @@ mod convert;
 mod error;
 mod explain;
 mod login;
+mod messages;
 mod peer;
 mod server;
 mod server_tls;
@@ -17,12 +18,16 @@ mod services;
 mod users;
 
 pub mod client;
+pub mod json;
 pub mod proto;
 pub mod status;
 
 pub use client::{Client, ClientTls, EndpointSource, FollowFrom, FollowOptions, Login, Observation};
 pub use error::RpcError;
 pub use login::{Credentials, Logins};
+pub use messages::{MessageCounts, MessageOptions, MessageServer};
 pub use server::{Bound, RpcOptions, RpcServer};
 pub use server_tls::{ServerTls, Tls};
-pub use users::{CertificateLogins, UserLogins, Users, UsersFault, check_name, hash_password};
+pub use users::{
+    CertificateLogins, UserLogins, Users, UsersFault, check_name, check_name_for_key, hash_password, key_text,
+};

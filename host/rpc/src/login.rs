@@ -65,6 +65,15 @@ pub trait Logins: Send + Sync + 'static {
     /// # Errors
     /// `unauthenticated` if there is no such user or the password is another; `login-delayed` after too many wrong ones.
     async fn login(&self, credentials: Credentials, from: IpAddr) -> Result<Caller, Problem>;
+
+    /// The user of this name, if the signature is that of his key over these bytes.
+    ///
+    /// # Errors
+    /// `unauthenticated` if there is no such user, he has no key, or the signature is not his.
+    fn signed(&self, user: &str, bytes: &[u8], signature: &[u8]) -> Result<Caller, Problem>;
+
+    /// Whether there is a user of this name who has a key.
+    fn has_key(&self, user: &str) -> bool;
 }
 
 /// Puts the caller among the extensions of each request.

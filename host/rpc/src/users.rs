@@ -12,9 +12,11 @@ use std::time::Duration;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Argon2, Params};
 use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use maxhost_flows::api::Caller;
 use maxhost_flows::{Permission, Rights};
-use maxhost_model::{Code, Problem};
+use maxhost_model::{Code, KeyAlgorithm, Problem, PublicKey};
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -46,6 +48,8 @@ const PASSES: u32 = 2;
 const LONGEST_PASSWORD: usize = 1_024;
 /// Longest name, characters.
 const LONGEST_NAME: usize = 64;
+/// What a key in the file begins with.
+const KEY_SCHEME: &str = "ed25519:";
 
 /// One user.
 #[derive(Clone)]
@@ -54,6 +58,8 @@ pub struct User {
     pub name: String,
     /// The hash of his password in PHC form; without one only a certificate of his name lets him in.
     hash: Option<String>,
+    /// The key that signs his messages; without one he can send none.
+    key: Option<PublicKey>,
     rights: Arc<Rights>,
 }
 
@@ -82,6 +88,7 @@ struct File {
 struct Entry {
     name: String,
     password: Option<String>,
+    key: Option<String>,
     permissions: Vec<String>,
     identities: Vec<String>,
 }
@@ -96,6 +103,29 @@ pub fn check_name(name: &str) -> Result<(), String> {
         1..=LONGEST_NAME if name.chars().all(fits) => Ok(()),
         _ => Err(format!("a user's name has 1 to {LONGEST_NAME} letters, digits, '_', '-', '.' and '@'")),
     }
+}
+
+/// Whether a user of this name may have a key: his name is part of the names of his queues for answers.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check_name_for_key(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match name.chars().all(fits) {
+        true => check_name(name),
+        false => Err("the name of a user who sends messages has only letters of ASCII, digits, '_' and '-'".to_owned()),
+    }
+}
+
+/// A key as it stands in the file: `ed25519:` and the base 64 of its 32 bytes.
+#[must_use]
+pub fn key_text(key: &PublicKey) -> String {
+    format!("{KEY_SCHEME}{}", STANDARD.encode(key.raw()))
+}
+
+fn read_key(text: &str) -> Option<PublicKey> {
+    let raw = STANDARD.decode(text.strip_prefix(KEY_SCHEME)?).ok()?;
+    PublicKey::from_raw(KeyAlgorithm::Ed25519, &raw).ok()
 }
 
 /// The hash of a password, in PHC form.
@@ -135,10 +165,18 @@ impl Users {
                 PasswordHash::new(hash)
                     .map_err(|_| fault("the password is no hash such as `maxhost user passwd` writes".to_owned()))?;
             }
+            let key = match &entry.key {
+                None => None,
+                Some(text) => {
+                    check_name_for_key(&entry.name).map_err(fault)?;
+                    let key = read_key(text);
+                    Some(key.ok_or_else(|| fault("the key is none such as `maxhost user key` writes".to_owned()))?)
+                }
+            };
             let permissions: Result<Vec<Permission>, String> =
                 entry.permissions.iter().map(|text| text.parse()).collect();
             let rights = Arc::new(Rights::new(permissions.map_err(fault)?, &entry.identities));
-            let user = User { name: entry.name.clone(), hash: entry.password.clone(), rights };
+            let user = User { name: entry.name.clone(), hash: entry.password.clone(), key, rights };
             if users.insert(entry.name.clone(), user).is_some() {
                 return Err(fault("is there twice".to_owned()));
             }
@@ -405,6 +443,20 @@ impl Logins for UserLogins {
             },
         }
     }
+
+    fn signed(&self, user: &str, bytes: &[u8], signature: &[u8]) -> Result<Caller, Problem> {
+        let known = self
+            .user(user)
+            .filter(|user| user.key.as_ref().is_some_and(|key| maxhost_pki::verify(key, bytes, signature)));
+        known.as_ref().map(caller).ok_or_else(|| {
+            Problem::new(Code::Unauthenticated, "there is no such user with a key, or the signature is not of that key")
+                .remedy("sign what docs/messages.md says with the key that `maxhost user key` has made for the user")
+        })
+    }
+
+    fn has_key(&self, user: &str) -> bool {
+        self.user(user).is_some_and(|user| user.key.is_some())
+    }
 }
 
 /// Lets in whoever has a certificate of the authority that the host trusts; he may do everything. For hosts without a file of
@@ -420,6 +472,14 @@ impl Logins for CertificateLogins {
                 Err(Problem::new(Code::Unauthenticated, "this host has no users with passwords (rpc.users)"))
             }
         }
+    }
+
+    fn signed(&self, _: &str, _: &[u8], _: &[u8]) -> Result<Caller, Problem> {
+        Err(Problem::new(Code::Unauthenticated, "this host has no users with keys (rpc.users)"))
+    }
+
+    fn has_key(&self, _: &str) -> bool {
+        false
     }
 }
 

@@ -35,6 +35,8 @@ impl Servers {
 pub struct Cluster<'a> {
     pub servers: &'a Servers,
     pub network: Network,
+    /// What the configuration of each host says besides.
+    pub more: String,
     database: String,
     folder: &'static str,
 }
@@ -43,7 +45,8 @@ impl<'a> Cluster<'a> {
     /// With a database of its own, and this folder in ZooKeeper.
     pub fn new(servers: &'a Servers, parties: u32, database: &str, folder: &'static str) -> Cluster<'a> {
         servers.postgres.create_database(database).unwrap();
-        Cluster { servers, network: Network::with_parties(parties), database: database.to_owned(), folder }
+        let (network, more) = (Network::with_parties(parties), String::new());
+        Cluster { servers, network, more, database: database.to_owned(), folder }
     }
 
     /// The folder of a host: its configuration and its data.
@@ -72,7 +75,7 @@ impl<'a> Cluster<'a> {
              [broker]\nurl = \"amqp://{}@{}\"\n\
              [cordapps]\ndir = \"{}\"\n[identities]\ndir = \"{}\"\n[network]\ndir = \"{}\"\n\
              [keys]\ndir = \"{}\"\npassphrase_file = \"{}\"\n\
-             [flows]\nidle_close = \"5 s\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n",
+             [flows]\nidle_close = \"5 s\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n{}",
             self.servers.postgres.url(&self.database),
             self.servers.zookeeper.client_address(0),
             self.folder,
@@ -83,6 +86,7 @@ impl<'a> Cluster<'a> {
             dir("network"),
             dir("keys"),
             dir("keys/passphrase"),
+            self.more,
         );
         let file = folder.join("maxhost.toml");
         fs::write(&file, text).unwrap();

@@ -77,7 +77,7 @@ fn begin(
 }
 
 /// A metric of a process; `None` if it tells nothing of it.
-fn metric(of: &Host, name: &str) -> Option<f64> {
+pub fn metric(of: &Host, name: &str) -> Option<f64> {
     let mut stream = TcpStream::connect(of.ready()["metrics"].as_str().unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();

@@ -5,6 +5,7 @@
 //! [`Artemis`], and with the test's process, however that ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+mod client;
 mod fetch;
 mod proxy;
 
@@ -14,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+pub use client::{Answer, Client};
 pub use proxy::{Line, Proxy};
 
 use crate::{Address, AmqpOptions, Credentials, dial};
@@ -100,6 +102,8 @@ impl Artemis {
     pub const USER: &str = "maxhost";
     /// That user's password.
     pub const PASSWORD: &str = "secret";
+    /// A user with the rights of programs that send requests as messages, and his password.
+    pub const CLIENT: (&str, &str) = ("client", "told");
 
     /// Whether Artemis is not there and cannot be fetched: a test that needs it ends then, and standard error says so.
     #[must_use]
@@ -253,9 +257,11 @@ impl Artemis {
             org.apache.activemq.jaas.properties.user=\"artemis-users.properties\"\n    \
             org.apache.activemq.jaas.properties.role=\"artemis-roles.properties\";\n};\n";
         std::fs::write(etc.join("login.config"), login).unwrap();
-        let users = format!("{} = {}\nother = other\n", Artemis::USER, Artemis::PASSWORD);
+        let (client, told) = Artemis::CLIENT;
+        let users = format!("{} = {}\n{client} = {told}\nother = other\n", Artemis::USER, Artemis::PASSWORD);
         std::fs::write(etc.join("artemis-users.properties"), users).unwrap();
-        std::fs::write(etc.join("artemis-roles.properties"), "maxhost = maxhost\nothers = other\n").unwrap();
+        let roles = format!("maxhost = maxhost\nclients = {client}\nothers = other\n");
+        std::fs::write(etc.join("artemis-roles.properties"), roles).unwrap();
         std::fs::write(
             etc.join("management.xml"),
             "<management-context xmlns=\"http://activemq.apache.org/schema\"/>\n",

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::broker::{BacklogNotices, Broker, Consumer, Credit, Message};
+use crate::client_queues::ClientQueues;
 use crate::error::{BrokerError, Permanent, Transient};
 use crate::queue_name::QueueName;
 use consumer::{EmbeddedConsumer, EmbeddedNotices};
@@ -253,6 +254,11 @@ impl Broker for EmbeddedBroker {
 
     fn max_message_bytes(&self) -> usize {
         self.inner.max_message_bytes
+    }
+
+    /// Nobody outside of this process reaches it.
+    fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
+        None
     }
 
     async fn close(&self) {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use maxhost_flows::Permission;
 use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
-use maxhost_rpc::{Users, check_name, hash_password};
+use maxhost_pki::signing_key_file;
+use maxhost_rpc::{Users, check_name, check_name_for_key, hash_password, key_text};
 use serde_json::{Value as Json, json};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 use zeroize::Zeroizing;
@@ -54,6 +55,31 @@ pub fn execute(context: &Context, command: UserCommand) -> Outcome {
                 user["password"] = value(hash);
             }
             file.save()?;
+            show(context, &file, &name)
+        }
+        UserCommand::Key { name, file: key_file, remove } => {
+            file.find(&name).ok_or_else(|| file.nobody(&name))?;
+            check_name_for_key(&name).map_err(|rule| invalid(&name, &rule))?;
+            let path = key_file.unwrap_or_else(|| PathBuf::from(format!("{name}.key")));
+            let path = std::path::absolute(&path)
+                .map_err(|error| io_problem(Code::DirectoryUnwritable, "write", &path, &error))?;
+            let key = match remove {
+                true => None,
+                false => Some(signing_key_file::create(&path).map_err(Problem::from)?),
+            };
+            if let Some(user) = file.user_mut(&name) {
+                match &key {
+                    Some(key) => user["key"] = value(key_text(key.public())),
+                    None => drop(user.remove("key")),
+                }
+            }
+            file.save()?;
+            if key.is_some() {
+                context.out.note(&format!(
+                    "the private key is in {}: it is all that shows who sent a message",
+                    path.display()
+                ));
+            }
             show(context, &file, &name)
         }
         UserCommand::Remove { name } => {
@@ -249,6 +275,7 @@ impl UsersFile {
             "permissions": texts("permissions"),
             "identities": texts("identities"),
             "password": user.contains_key("password"),
+            "key": user.contains_key("key"),
         })
     }
 

@@ -60,7 +60,7 @@ fn query(context: &Context, args: VaultQueryArgs) -> Outcome {
         return Ok(0);
     }
     let answer = context.block_on(client.query(request))?;
-    let mut states: Vec<Value> = answer.states.iter().map(state).collect();
+    let mut states: Vec<Value> = answer.states.iter().map(render::vault_state).collect();
     if context.out.is_json() {
         states.extend(answer.cursor.map(|cursor| json!({ "cursor": cursor })));
         context.out.list(&states, &[], |_| Vec::new());
@@ -90,27 +90,6 @@ fn sum_of(sum: &pb::VaultSum) -> Value {
     Value::Object(object)
 }
 
-fn state(state: &pb::VaultState) -> Value {
-    let status = match state.status() {
-        pb::StateStatus::Consumed => "consumed",
-        _ => "unconsumed",
-    };
-    json!({
-        "ref": state.r#ref,
-        "type": state.r#type,
-        "state": state.state.as_ref().map_or(Value::Null, render::payload),
-        "status": status,
-        "recorded": render::time(state.recorded),
-        "consumed": render::time(state.consumed),
-        "consumed_by": state.consumed_by,
-        "notary": state.notary,
-        "participants": state.participants,
-        "relevant": state.relevant,
-        "lock": state.lock.as_ref().map(|lock| json!({ "holder": lock.holder, "until": render::time(lock.until) })),
-        "encumbered_by": state.encumbered_by,
-    })
-}
-
 fn track(context: &Context, which: VaultWhich, cursor: Option<String>) -> Outcome {
     let client = context.client()?;
     let request = pb::VaultTrackRequest { query: Some(request(which)), cursor };
@@ -122,7 +101,7 @@ fn track(context: &Context, which: VaultWhich, cursor: Option<String>) -> Outcom
                 _ = tokio::signal::ctrl_c() => return Ok(INTERRUPTED),
             };
             let Some(change) = change else { return Ok(0) };
-            let produced: Vec<Value> = change.produced.iter().map(state).collect();
+            let produced: Vec<Value> = change.produced.iter().map(render::vault_state).collect();
             let object = json!({
                 "produced": produced,
                 "consumed": change.consumed,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use maxhost_model::{Code, Problem};
 use maxhost_ownership::Roles;
 use maxhost_ownership_zookeeper::{Address, Digest, SESSION_TIMEOUT, Tls};
+use maxhost_rpc::MessageOptions;
 use zeroize::Zeroizing;
 
 use super::{Config, Database, LARGEST_PEM};
@@ -22,6 +23,11 @@ const LARGEST_PASSWORD: u64 = 4096;
 const LONGEST_NAME: usize = 128;
 /// ZooKeeper bounds sessions by its tick; what is shorter gives identities away at every hiccup.
 const SESSION_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
+
+/// The longest time that an answer may be kept.
+const LONGEST_KEPT: Duration = Duration::from_secs(49 * 24 * 3_600);
+/// What the clock of a client may be ahead, twice.
+const CLOCKS: Duration = Duration::from_secs(600);
 
 /// A server that hosts share: its address, and what is shown to it. Paths are as written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,7 +112,46 @@ pub(super) fn session_timeout(time: Duration) -> Result<Duration, String> {
     }
 }
 
+/// AMQP counts the time that a message may live in milliseconds of 32 bits.
+pub(super) fn kept_answers(time: Duration) -> Result<Duration, String> {
+    match time <= LONGEST_KEPT {
+        true => Ok(time),
+        false => Err("a broker keeps a message for 49 days at most".to_owned()),
+    }
+}
+
 impl Config {
+    /// How requests that come as messages are answered; `None` if they are not.
+    ///
+    /// # Errors
+    /// `config-invalid` if there is no broker that clients reach, nobody could sign a request, or a start that comes twice could
+    /// find its flow forgotten.
+    pub fn messages(&self) -> Result<Option<MessageOptions>, Problem> {
+        let settings = &self.settings;
+        if !settings.takes_messages {
+            return Ok(None);
+        }
+        const KEY: &str = "rpc.messages.enabled";
+        if settings.cluster.broker.url.is_none() {
+            return Err(self.wrong(KEY, "the broker in this process cannot be reached by clients").remedy(
+                "set broker.url to a broker that clients reach too, as docs/operating.md says for several hosts, or leave \
+                 rpc.messages out",
+            ));
+        }
+        if settings.users.is_none() {
+            return Err(self
+                .wrong(KEY, "requests are signed by users, and rpc.users.file is not set")
+                .remedy("set rpc.users.file, and give users keys with `maxhost user key`"));
+        }
+        if settings.messages.max_age.saturating_add(CLOCKS) > settings.retention {
+            let text = "it must be at least 10 min shorter than flows.retention: a request that comes twice must find its flow";
+            return Err(self
+                .wrong("rpc.messages.max_age", text)
+                .remedy("set rpc.messages.max_age lower, or flows.retention higher"));
+        }
+        Ok(Some(settings.messages.clone()))
+    }
+
     /// How many identities a host that runs flows may own at once.
     pub fn slots_per_host(&self) -> u32 {
         self.settings.cluster.slots

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use maxhost_flows::Host;
 use maxhost_flows::api::{Caller, HostApi, HostStatus};
 use maxhost_model::{Code, Problem};
+use maxhost_rpc::MessageCounts;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -56,8 +57,8 @@ impl Bound {
         self.address
     }
 
-    /// Answers until the host stops.
-    pub fn serve(self, host: Arc<Host>, stop: CancellationToken) {
+    /// Answers until the host stops; also with what becomes of requests that come as messages, if this host takes such.
+    pub fn serve(self, host: Arc<Host>, messages: Option<MessageCounts>, stop: CancellationToken) {
         tokio::spawn(async move {
             let room = Arc::new(Semaphore::new(CONNECTIONS));
             loop {
@@ -74,10 +75,11 @@ impl Bound {
                     }
                 };
                 let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
-                let (host, stopping) = (Arc::clone(&host), stop.clone());
+                let (host, messages, stopping) = (Arc::clone(&host), messages.clone(), stop.clone());
                 tokio::spawn(async move {
                     let _permit = permit;
-                    let service = service_fn(|request| answer(Arc::clone(&host), stopping.clone(), request));
+                    let service =
+                        service_fn(|request| answer(Arc::clone(&host), messages.clone(), stopping.clone(), request));
                     let connection = hyper::server::conn::http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(PATIENCE)
@@ -95,12 +97,19 @@ impl Bound {
 
 async fn answer(
     host: Arc<Host>,
+    messages: Option<MessageCounts>,
     stop: CancellationToken,
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, kind, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => match look(&host).await {
-            Ok(status) => (StatusCode::OK, EXPOSITION, exposition(&status, demand(&host).await, oldest(&host).await)),
+            Ok(status) => {
+                let mut text = exposition(&status, demand(&host).await, oldest(&host).await);
+                if let Some(messages) = messages {
+                    of_messages(&mut text, &messages);
+                }
+                (StatusCode::OK, EXPOSITION, text)
+            }
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
         },
         // Alive is who answers: what the host depends on is for `readyz` alone, so that nobody restarts it for that.
@@ -155,13 +164,8 @@ async fn oldest(host: &Host) -> Option<f64> {
 /// The status in the text format of Prometheus. No metric has a label for an identity: there may be ten thousand.
 fn exposition(status: &HostStatus, demand: Option<u64>, oldest: Option<f64>) -> String {
     let mut text = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, f64)]| {
-        // Writing into a text cannot fail.
-        let _written = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in samples {
-            let _written = writeln!(text, "{name}{labels} {value}");
-        }
-    };
+    let mut family =
+        |name: &str, kind: &str, help: &str, samples: &[(String, f64)]| write(&mut text, (name, kind, help), samples);
     let by_state = |counts: &std::collections::BTreeMap<&'static str, u64>, states: &[&str]| -> Vec<(String, f64)> {
         let of = |state: &&str| (format!("{{state=\"{state}\"}}"), counts.get(*state).copied().unwrap_or(0) as f64);
         states.iter().map(of).collect()
@@ -202,6 +206,23 @@ fn exposition(status: &HostStatus, demand: Option<u64>, oldest: Option<f64>) -> 
         family(&name, "counter", "See docs/operating.md.", &one(*count as f64));
     }
     text
+}
+
+/// What has become of requests that came as messages.
+fn of_messages(text: &mut String, messages: &MessageCounts) {
+    let outcomes = messages.outcomes().map(|(outcome, count)| (format!("{{outcome=\"{outcome}\"}}"), count as f64));
+    let help = "Requests that came as messages, by what became of them.";
+    write(text, ("maxhost_rpc_messages_total", "counter", help), &outcomes);
+    let help = "Requests that came as messages and wait for the end of a flow, or for trouble to pass.";
+    write(text, ("maxhost_rpc_messages_waiting", "gauge", help), &[(String::new(), messages.waiting() as f64)]);
+}
+
+fn write(text: &mut String, (name, kind, help): (&str, &str, &str), samples: &[(String, f64)]) {
+    // Writing into a text cannot fail.
+    let _written = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    for (labels, value) in samples {
+        let _written = writeln!(text, "{name}{labels} {value}");
+    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const DEFAULT_GRAPH: u32 = 1_000;
 #[derive(Clone)]
 pub(crate) struct Ledgers(pub(crate) Admission);
 
-fn vault_request(request: Option<pb::VaultQueryRequest>) -> Result<(VaultRequest, PayloadForm), Problem> {
+pub(crate) fn vault_request(request: Option<pb::VaultQueryRequest>) -> Result<(VaultRequest, PayloadForm), Problem> {
     let request = request
         .ok_or_else(|| Problem::new(Code::RequestInvalid, "the field 'query' is missing").detail("field", "query"))?;
     let (unconsumed, consumed) = match pb::StateStatus::try_from(request.status) {
@@ -55,7 +55,7 @@ fn lock(lock: LockView) -> pb::StateLock {
     pb::StateLock { r#ref: lock.reference, holder: lock.holder, until: Some(timestamp(lock.until_ms)) }
 }
 
-fn state(state: StateView, form: PayloadForm) -> pb::VaultState {
+pub(crate) fn state(state: StateView, form: PayloadForm) -> pb::VaultState {
     let status = if state.is_consumed { pb::StateStatus::Consumed } else { pb::StateStatus::Unconsumed };
     pb::VaultState {
         r#ref: state.reference,
