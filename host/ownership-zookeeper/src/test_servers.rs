@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 
 /// How long a server may take to start, on a machine that is busy.
 const START: Duration = Duration::from_secs(90);
+/// How long a server that was elected may take until it listens for those that follow it.
+const LEADS: Duration = Duration::from_secs(5);
 const CLASS_PATH: [&str; 3] = ["zookeeper.jar", "slf4j-log4j12.jar", "log4j-1.2.jar"];
 const TLS_CLASS_PATH: [&str; 4] =
     ["netty-codec.jar", "netty-resolver.jar", "netty-transport-native-unix-common.jar", "netty-all.jar"];
@@ -148,7 +150,7 @@ impl Ensemble {
         for _ in 0..self.servers.len() {
             let mut links = Vec::new();
             for to in &self.servers {
-                links.push(Proxy::to((Ipv4Addr::LOCALHOST, to.ports.peers).into()).await.unwrap());
+                links.push(Proxy::patient((Ipv4Addr::LOCALHOST, to.ports.peers).into(), LEADS).await.unwrap());
             }
             self.links.push(links);
         }

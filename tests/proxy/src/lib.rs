@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -55,10 +55,19 @@ impl Proxy {
     /// # Errors
     /// If no port can be listened on.
     pub async fn to(server: SocketAddr) -> io::Result<Proxy> {
+        Proxy::patient(server, Duration::ZERO).await
+    }
+
+    /// The same; a connection waits so long for a server that does not listen yet, because some clients try again only if
+    /// they cannot connect.
+    ///
+    /// # Errors
+    /// As [`Proxy::to`].
+    pub async fn patient(server: SocketAddr, patience: Duration) -> io::Result<Proxy> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (line, shared) = (watch::Sender::new(Line::Open), Arc::<Shared>::default());
-        let task = tokio::spawn(accept(listener, server, line.clone(), shared.clone()));
+        let task = tokio::spawn(accept(listener, (server, patience), line.clone(), shared.clone()));
         Ok(Proxy { address, line, shared, task })
     }
 
@@ -124,7 +133,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, line: watch::Sender<Line>, shared: Arc<Shared>) {
+async fn accept(
+    listener: TcpListener,
+    (server, patience): (SocketAddr, Duration),
+    line: watch::Sender<Line>,
+    shared: Arc<Shared>,
+) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         let mut line = line.subscribe();
@@ -135,11 +149,22 @@ async fn accept(listener: TcpListener, server: SocketAddr, line: watch::Sender<L
         shared.open.fetch_add(1, Ordering::Relaxed);
         let shared = shared.clone();
         tokio::spawn(async move {
-            if let Ok(server) = TcpStream::connect(server).await {
+            if let Some(server) = reach(server, patience).await {
                 connect(client, server, line, &shared).await;
             }
             shared.open.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+}
+
+async fn reach(server: SocketAddr, patience: Duration) -> Option<TcpStream> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match TcpStream::connect(server).await {
+            Ok(stream) => return Some(stream),
+            Err(_) if Instant::now() >= deadline => return None,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
     }
 }
 

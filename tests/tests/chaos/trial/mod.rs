@@ -43,7 +43,7 @@ pub struct Options {
     pub is_quiet: bool,
 }
 
-/// Runs it. The summary says how it went; the logs of a run that failed are kept.
+/// Runs it. The summary says how it went; the logs of all processes are kept in a folder of the seed.
 pub async fn run(options: &Options) -> (Value, Result<(), String>) {
     let report = Report::new(options.is_quiet);
     report.say(&format!("seed {}: {} faults, {} identities", options.seed, options.faults, options.identities));
@@ -56,9 +56,9 @@ pub async fn run(options: &Options) -> (Value, Result<(), String>) {
     let outcome = trial.carry_out().await;
     let claims = invariants::claims(&deployment).await.unwrap_or(0);
     let summary = report.summary(options, &load, &faults, claims, &outcome);
+    let folder = report::folder(options.seed);
+    deployment.keep_logs(&folder).await;
     if let Err(problem) = &outcome {
-        let folder = report::folder(options.seed);
-        deployment.keep_logs(&folder).await;
         report.say(&format!("FAILED with seed {}: {problem}\nThe logs are in {}", options.seed, folder.display()));
     }
     (summary, outcome)

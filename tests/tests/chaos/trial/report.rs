@@ -1,4 +1,4 @@
-//! What a run tells: a line now and then, a summary as JSON, and where the logs are when it fails.
+//! What a run tells: a line now and then, a summary as JSON, and where the logs are.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -82,7 +82,7 @@ impl Report {
     }
 }
 
-/// Where the logs of a run that failed are kept.
+/// Where the logs of a run are kept.
 pub fn folder(seed: u64) -> PathBuf {
     maxhost_tests::cli::target().join(format!("chaos/{seed}"))
 }
