@@ -30,20 +30,13 @@ struct Outcome {
 
 pub async fn measure(deployment: &Deployment, report: &mut Report) {
     let clients: Vec<Client> = deployment.nodes.iter().map(|node| node.client().unwrap()).collect();
-    // The first of each pair are at the first host. The others of the first ten pairs are there too; those of the second
-    // ten are at the other host.
-    for number in 1..=4 * PAIRS {
-        let host = if number > 2 * PAIRS && number % 2 == 0 { "max-2" } else { "max-1" };
-        let request = pb::MoveIdentityRequest { identity: party(number), host: host.to_owned() };
-        clients[0].move_identity(request).await.unwrap();
-    }
     for at_once in AT_ONCE {
         report.group(match at_once {
             16 => "ping-pong(10) between two hosts through Artemis, 16 at once (24 steps a flow)",
             _ => "ping-pong(10) between two hosts through Artemis, 256 at once (24 steps a flow)",
         });
-        let local = round(deployment, &clients[0], 0, at_once).await;
-        let remote = round(deployment, &clients[0], 2 * PAIRS, at_once).await;
+        let local = round(deployment, &clients[0], (0, "max-1"), at_once).await;
+        let remote = round(deployment, &clients[0], (2 * PAIRS, "max-2"), at_once).await;
         let (rate, ratio) = match at_once {
             256 => (Goal::AtLeast(3_000.0), Goal::AtMost(2.0)),
             _ => (Goal::None, Goal::None),
@@ -56,8 +49,29 @@ pub async fn measure(deployment: &Deployment, report: &mut Report) {
     }
 }
 
-/// Has so many flows under way among the pairs behind `first`.
-async fn round(deployment: &Deployment, client: &Client, first: u32, at_once: usize) -> Outcome {
+/// Has identities run at the hosts where they are wanted: the first of each pair at the first host, the other one at `host`.
+async fn place(client: &Client, first: u32, host: &str) {
+    let moves = (1..=2 * PAIRS).map(|number| {
+        let host = if number % 2 == 0 { host } else { "max-1" };
+        client.move_identity(pb::MoveIdentityRequest { identity: party(first + number), host: host.to_owned() })
+    });
+    for moved in futures::future::join_all(moves).await {
+        moved.unwrap();
+    }
+}
+
+/// How many of them a host owns.
+async fn owned(client: &Client, first: u32, host: &str) -> usize {
+    let hosts = (1..=2 * PAIRS).map(async |number| {
+        let request = pb::FindIdentitiesRequest { name: Some(party(first + number)) };
+        client.find_identities(request).await.unwrap().identities.iter().filter(|found| found.host() == host).count()
+    });
+    futures::future::join_all(hosts).await.into_iter().sum()
+}
+
+/// Has so many flows under way among the pairs behind `first`, whose responders are at `host`.
+async fn round(deployment: &Deployment, client: &Client, (first, host): (u32, &str), at_once: usize) -> Outcome {
+    place(client, first, host).await;
     let (goes_on, ended) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
     let mut running = tokio::task::JoinSet::new();
     for number in 0..at_once {
@@ -83,6 +97,8 @@ async fn round(deployment: &Deployment, client: &Client, first: u32, at_once: us
     tokio::time::sleep(MEASURED).await;
     let (cpu, flows) = (cpu() - cpu_before, ended.load(Ordering::Relaxed) - before);
     let seconds = began.elapsed().as_secs_f64();
+    let elsewhere = if host == "max-1" { 0 } else { PAIRS as usize };
+    assert_eq!(owned(client, first, "max-2").await, elsewhere, "they have stayed where they were moved");
     goes_on.store(false, Ordering::Relaxed);
     while let Some(done) = running.join_next().await {
         done.unwrap();
