@@ -103,9 +103,10 @@ impl Deployment {
         let (zookeeper, artemis) = (Mutex::new(zookeeper), Mutex::new(artemis));
         let deployment =
             Deployment { postgres: Arc::new(postgres), zookeeper, artemis, _network: network, nodes, workers };
-        for process in deployment.processes() {
-            process.start().await.unwrap();
-        }
+        futures::future::join_all(deployment.processes().map(Process::start))
+            .await
+            .into_iter()
+            .for_each(Result::unwrap);
         deployment
     }
 
