@@ -106,6 +106,34 @@ async fn a_queue_that_would_lose_messages_is_refused_and_costs_the_others_nothin
     broker.close().await;
 }
 
+/// A queue is made by a question to the broker, and one that is there is looked at by seven more. The time is shorter than a
+/// question waits for an answer that does not come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn questions_that_are_asked_at_once_are_all_answered() {
+    const QUEUES: u32 = 1_000;
+    const AT_ONCE: usize = 64;
+    if Artemis::is_missing() {
+        return;
+    }
+    let host = async || open(artemis().await.options()).await;
+    let hosts = [host().await, host().await, host().await];
+    let sending = (0..QUEUES).map(|number| {
+        let (hosts, queue) = (&hosts, queue(&format!("asked for {number}")));
+        async move {
+            for broker in hosts {
+                broker.send(&queue, message(number), Duration::from_secs(25)).await?;
+            }
+            Ok(())
+        }
+    });
+    let sent: Vec<Result<(), BrokerError>> = stream::iter(sending).buffer_unordered(AT_ONCE).collect().await;
+    let failed: Vec<_> = sent.into_iter().filter_map(Result::err).collect();
+    assert!(failed.is_empty(), "{} of {QUEUES} failed: {:?}", failed.len(), failed.first());
+    for broker in &hosts {
+        broker.close().await;
+    }
+}
+
 /// A client that is none of ours, with a link for sending to a queue.
 async fn foreign(artemis: &Artemis, queue: &QueueName) -> (ConnectionHandle<()>, SessionHandle<()>, Sender) {
     let mut connection = Connection::builder()

@@ -51,7 +51,7 @@ pub async fn measure(deployment: &Deployment, identities: u32, is_wanted: &impl 
     }
     if is_wanted("failover") || is_wanted("drain") {
         let client = deployment.client(0).unwrap();
-        let running = run_all(&client, identities).await;
+        run_all(&client, identities, report).await;
         deployment.sql(NOTES).await.unwrap();
         if is_wanted("failover") {
             failover(deployment, report).await;
@@ -60,7 +60,6 @@ pub async fn measure(deployment: &Deployment, identities: u32, is_wanted: &impl 
             drain(deployment, &client, report).await;
         }
         deployment.sql("DROP SCHEMA bench CASCADE").await.unwrap();
-        drop(running);
     }
 }
 
@@ -160,23 +159,31 @@ async fn from_zero(deployment: &Deployment, report: &mut Report) {
 }
 
 /// One flow of each identity that makes a step in a second, so that all are run.
-async fn run_all(client: &Client, identities: u32) -> Vec<String> {
-    let (mut starting, mut started) = (JoinSet::new(), Vec::new());
+async fn run_all(client: &Client, identities: u32, report: &mut Report) {
+    report.group("all identities woken by way of an RPC worker, 32 at once, for a flow that goes on");
+    let (mut starting, mut times, began) = (JoinSet::new(), Vec::new(), Instant::now());
     for number in 1..=identities {
         if starting.len() >= AT_ONCE {
-            started.extend(starting.join_next().await.map(Result::unwrap));
+            times.extend(starting.join_next().await.map(Result::unwrap));
         }
         let client = client.clone();
         starting.spawn(async move {
             let arguments = json!({"beats": 1_000_000, "interval_ms": BEAT});
             let request = flows::request(&party(number), "heartbeat/beat", &arguments);
-            client.start_flow(request).await.unwrap().flow.unwrap().flow_id
+            let request = pb::StartFlowRequest { client_id: Some(format!("beat-{number}")), ..request };
+            let began = Instant::now();
+            // Under its client id it is the same start whenever it is repeated.
+            while let Err(problem) = client.start_flow(request.clone()).await {
+                eprintln!("{} after {:?}: {problem}", party(number), began.elapsed());
+            }
+            began.elapsed().as_secs_f64()
         });
     }
-    while let Some(flow) = starting.join_next().await {
-        started.push(flow.unwrap());
+    while let Some(time) = starting.join_next().await {
+        times.push(time.unwrap());
     }
-    started
+    report.add("identities a second", f64::from(identities) / began.elapsed().as_secs_f64(), "/s", Goal::None);
+    tell(report, "asleep to a durable flow", &mut times, Goal::None);
 }
 
 /// Which run owns each identity.

@@ -55,6 +55,7 @@ async fn main() -> ExitCode {
         let plan = Plan { nodes: 3, nodes_answer: false, workers: 1, parties: identities, has_lines: false };
         let deployment = Deployment::start(plan).await;
         life::measure(&deployment, identities, &is_wanted, &mut report).await;
+        deployment.keep_logs(&cli::target().join("bench-cluster")).await;
     }
     report.write(&cli::target().join("bench-cluster.json"), false).unwrap();
     match report.missed() {

@@ -207,6 +207,10 @@ impl Process {
         let mut command = cli::command(&["run", "--json", "--config"]);
         command.arg(self.folder.join("maxhost.toml"));
         command.env("MAXHOST_BROKER_PASSWORD", Artemis::PASSWORD).env("MAXHOST_ROLES", self.roles);
+        // What the hosts are to log, if whoever looks for a defect says so.
+        if let Some(levels) = std::env::var_os("MAXHOST_LOG") {
+            command.env("MAXHOST_LOG", levels);
+        }
         command
     }
 
