@@ -13,6 +13,7 @@ mod trial;
 
 use std::process::ExitCode;
 
+use maxhost_broker_amqp::test_servers::Artemis;
 use trial::Options;
 use trial::schedule::Kind;
 
@@ -73,6 +74,10 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // Standard error says how it can be had.
+    if Artemis::is_missing() {
+        return ExitCode::FAILURE;
+    }
     let (summary, outcome) = trial::run(&options).await;
     println!("{summary:#}");
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

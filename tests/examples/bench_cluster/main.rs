@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use deployment::{Deployment, Plan};
 use figures::Report;
+use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_tests::cli;
 
 const GROUPS: [&str; 6] = ["broker", "idle", "wake", "zero", "failover", "drain"];
@@ -44,6 +45,10 @@ async fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         }
+    }
+    // Standard error says how it can be had.
+    if Artemis::is_missing() {
+        return ExitCode::FAILURE;
     }
     let is_wanted = |group: &str| only.is_empty() || only.iter().any(|wanted| wanted == group);
     let mut report = Report::default();
