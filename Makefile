@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build host guests test demo demo-cluster bench fuzz fmt lint prerequisites clean
+.PHONY: build host guests test demo demo-cluster chaos bench bench-cluster fuzz fmt lint prerequisites clean
 
 ROOT := $(CURDIR)
 GUEST_TARGET := wasm32-wasip2
@@ -80,9 +80,21 @@ demo-cluster: build
 	$(call STEP,demonstration of several hosts)
 	@target/release/examples/demo_cluster
 
+## chaos: hosts under load while servers, hosts and the lines between them fail; FAULTS=200 of them, in the order of SEED=
+chaos: build
+	@$(HOST_ENV) cargo build --release --workspace --example chaos
+	$(call STEP,faults)
+	@target/release/examples/chaos $(if $(SEED),--seed $(SEED)) --faults $(or $(FAULTS),200) \
+		--identities $(or $(IDENTITIES),200) $(CHAOS)
+
 ## bench: measures; see docs/benchmarks.md
 bench: build
 	@target/release/bench $(BENCH)
+
+## bench-cluster: measures several hosts; see docs/benchmarks.md
+bench-cluster: build
+	@$(HOST_ENV) cargo build --release --workspace --example bench_cluster
+	@target/release/examples/bench_cluster $(BENCH)
 
 ## fuzz: spoiled input at every place that reads what others wrote; for SECONDS_A_TARGET=60, all targets at once
 fuzz: prerequisites

@@ -122,7 +122,6 @@ impl Links {
                 .name("answers")
                 .source(Source::builder().dynamic(true).build())
                 .credit_mode(CreditMode::Auto(UNDER_WAY as u32 * 2))
-                .auto_accept(true)
                 .attach(&mut session.handle)
                 .await
                 .map_err(|error| not_manageable(&error))?;
@@ -178,12 +177,17 @@ async fn serve(links: Links, first: Question, asked: &mut mpsc::Receiver<Questio
                     }
                     continue;
                 }
+                // It does not accept by itself: a message whose acceptance is on its way would be lost when another branch is
+                // ready first.
                 answer = receiver.recv::<Body<AmqpAny>>() => match answer {
                     Ok(answer) => {
                         if let Some((number, outcome)) = read(answer.message()) && let Some(reply) = waiting.remove(&number) {
                             let _ = reply.send(Ok(outcome));
                         }
-                        continue;
+                        match receiver.accept(&answer).await {
+                            Ok(()) => continue,
+                            Err(error) => break unavailable(error),
+                        }
                     }
                     Err(error) => break unavailable(error),
                 },

@@ -15,8 +15,9 @@ use fe2o3_amqp::types::primitives::Symbol;
 use fe2o3_amqp::{Connection, Sender, Session};
 use futures::{StreamExt, TryStreamExt, stream};
 use maxhost_broker::{Broker, BrokerError, Credit, QueueName, Transient};
-use maxhost_broker_amqp::test_servers::{Artemis, Proxy, free_port};
+use maxhost_broker_amqp::test_servers::{Artemis, free_port};
 use maxhost_broker_amqp::{Address, AmqpBroker, AmqpOptions, Credentials};
+use maxhost_proxy::Proxy;
 use tokio::sync::OnceCell;
 
 use support::{
@@ -87,7 +88,7 @@ async fn a_queue_that_would_lose_messages_is_refused_and_costs_the_others_nothin
         return;
     }
     let artemis = artemis().await;
-    let proxy = Proxy::to(artemis.address()).await;
+    let proxy = Proxy::to(artemis.address()).await.unwrap();
     let broker = open(Artemis::options_at(proxy.address())).await;
     let good = queue("beside bad ones");
     let mut consumer = broker.consume(&good, CREDIT).await.unwrap();
@@ -103,6 +104,34 @@ async fn a_queue_that_would_lose_messages_is_refused_and_costs_the_others_nothin
     }
     assert_eq!(proxy.accepted(), 2, "a connection was lost");
     broker.close().await;
+}
+
+/// A queue is made by a question to the broker, and one that is there is looked at by seven more. The time is shorter than a
+/// question waits for an answer that does not come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn questions_that_are_asked_at_once_are_all_answered() {
+    const QUEUES: u32 = 1_000;
+    const AT_ONCE: usize = 64;
+    if Artemis::is_missing() {
+        return;
+    }
+    let host = async || open(artemis().await.options()).await;
+    let hosts = [host().await, host().await, host().await];
+    let sending = (0..QUEUES).map(|number| {
+        let (hosts, queue) = (&hosts, queue(&format!("asked for {number}")));
+        async move {
+            for broker in hosts {
+                broker.send(&queue, message(number), Duration::from_secs(25)).await?;
+            }
+            Ok(())
+        }
+    });
+    let sent: Vec<Result<(), BrokerError>> = stream::iter(sending).buffer_unordered(AT_ONCE).collect().await;
+    let failed: Vec<_> = sent.into_iter().filter_map(Result::err).collect();
+    assert!(failed.is_empty(), "{} of {QUEUES} failed: {:?}", failed.len(), failed.first());
+    for broker in &hosts {
+        broker.close().await;
+    }
 }
 
 /// A client that is none of ours, with a link for sending to a queue.
@@ -192,7 +221,7 @@ async fn a_thousand_queues_need_two_connections() {
     }
     const QUEUES: u32 = 1000;
     let artemis = artemis().await;
-    let proxy = Proxy::to(artemis.address()).await;
+    let proxy = Proxy::to(artemis.address()).await.unwrap();
     let broker = open(Artemis::options_at(proxy.address())).await;
     let name = |q: u32| queue(&format!("one of a thousand {q}"));
     let sends = stream::iter((0..QUEUES).map(|q| {
@@ -249,7 +278,7 @@ async fn a_slow_consumer_of_large_messages_has_few_of_them_in_memory() {
     for number in 30..50 {
         send(&sender, &queue, sized(number, SIZE)).await;
     }
-    let proxy = Proxy::to(artemis.address()).await;
+    let proxy = Proxy::to(artemis.address()).await.unwrap();
     let broker = open(Artemis::options_at(proxy.address())).await;
     let mut consumer = broker.consume(&queue, CREDIT).await.unwrap();
     let mut expected = 0;
@@ -296,7 +325,7 @@ async fn consumers_together_keep_to_what_the_host_allows() {
             send(&sender, name, sized(number, SIZE)).await;
         }
     }
-    let proxy = Proxy::to(artemis.address()).await;
+    let proxy = Proxy::to(artemis.address()).await.unwrap();
     let options = AmqpOptions { receiving_bytes: 2 * SIZE, ..Artemis::options_at(proxy.address()) };
     let broker = open(options).await;
     let credit = Credit { messages: 10, bytes: 10 * SIZE };

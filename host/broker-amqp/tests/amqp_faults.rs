@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use maxhost_broker::{Broker, BrokerError, Transient};
-use maxhost_broker_amqp::test_servers::{Artemis, Line, Proxy};
+use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_broker_amqp::{AmqpBroker, AmqpOptions};
+use maxhost_proxy::{Line, Proxy};
 use tokio::time::Instant;
 
 use support::{
@@ -211,7 +212,7 @@ async fn a_line_that_is_cut_ends_every_send_and_loses_nothing_that_was_confirmed
     let seed = std::process::id();
     println!("seed {seed}");
     let artemis = Artemis::start().await;
-    let proxy = Proxy::to(artemis.address()).await;
+    let proxy = Proxy::to(artemis.address()).await.unwrap();
     let broker =
         open(AmqpOptions { idle_timeout: Duration::from_secs(3), ..Artemis::options_at(proxy.address()) }).await;
     let ended = Arc::new(AtomicBool::new(false));

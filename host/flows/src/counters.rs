@@ -15,6 +15,8 @@ pub(crate) struct Counters {
     pub replays: AtomicU64,
     pub shadow_replays: AtomicU64,
     pub hospital: AtomicU64,
+    /// Units that the database refused because their identity was another host's by then.
+    pub fenced_units: AtomicU64,
 }
 
 impl Counters {

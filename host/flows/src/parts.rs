@@ -135,7 +135,7 @@ impl Parts {
         let (parties, journal) = (Parties::of(network.clone()), journal_limits(&options, &network));
         let room = GuestRoom { slots, memory: GuestMemory::new(options.memory) };
         let placement = Placement::new(io.clone(), guests);
-        let waking = Arc::new(Waking::new(directory.clone(), timers.clone(), membership.clone()));
+        let waking = Arc::new(Waking::new(directory.clone(), timers.clone(), membership.clone(), counters.clone()));
         let committer = Arc::new(Committer {
             store: store.clone(),
             directory: directory.clone(),

@@ -7,6 +7,7 @@ use maxhost_model::{Code, Problem};
 use maxhost_store::StoreError;
 use tokio::sync::mpsc;
 
+use crate::counters::Counters;
 use crate::membership::Membership;
 use crate::message::IdentityCommand;
 use crate::offer::{Offer, Runner};
@@ -31,11 +32,17 @@ pub(crate) struct Waking {
     directory: Arc<Directory>,
     timers: Arc<Timers>,
     membership: Option<Arc<Membership>>,
+    counters: Arc<Counters>,
 }
 
 impl Waking {
-    pub fn new(directory: Arc<Directory>, timers: Arc<Timers>, membership: Option<Arc<Membership>>) -> Waking {
-        Waking { opener: OnceLock::new(), directory, timers, membership }
+    pub fn new(
+        directory: Arc<Directory>,
+        timers: Arc<Timers>,
+        membership: Option<Arc<Membership>>,
+        counters: Arc<Counters>,
+    ) -> Waking {
+        Waking { opener: OnceLock::new(), directory, timers, membership, counters }
     }
 
     /// From now on identities that sleep are opened by this one. Only the first counts.
@@ -176,6 +183,7 @@ impl Waking {
     /// A unit was refused. If it carried the claim that this host takes for its own, the identity is another's.
     pub fn note_fenced(&self, error: &StoreError) {
         let StoreError::Fenced { identity, claim, current } = error else { return };
+        Counters::add(&self.counters.fenced_units);
         let entry = self.directory.by_row(*identity);
         if let Some(entry) = entry.filter(|entry| entry.author().claim == *claim) {
             self.lose(&entry, "the database has another claim");

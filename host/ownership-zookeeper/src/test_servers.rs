@@ -1,4 +1,4 @@
-//! Real ZooKeeper servers on loopback, and a proxy whose connections can be cut, for tests.
+//! Real ZooKeeper servers on loopback, for tests.
 //!
 //! The servers are Debian's package `libzookeeper-java` (`deploy/prerequisites.sh` installs it), run as plain processes in a
 //! temporary folder, on free ports. They end with the [`Ensemble`], and with the test's process, however that ends.
@@ -8,16 +8,17 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use maxhost_proxy::{Line, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpStream;
 
 /// How long a server may take to start, on a machine that is busy.
 const START: Duration = Duration::from_secs(90);
+/// How long a server that was elected may take until it listens for those that follow it.
+const LEADS: Duration = Duration::from_secs(5);
 const CLASS_PATH: [&str; 3] = ["zookeeper.jar", "slf4j-log4j12.jar", "log4j-1.2.jar"];
 const TLS_CLASS_PATH: [&str; 4] =
     ["netty-codec.jar", "netty-resolver.jar", "netty-transport-native-unix-common.jar", "netty-all.jar"];
@@ -36,6 +37,8 @@ pub struct ServerTls {
 #[derive(Debug)]
 pub struct Ensemble {
     servers: Vec<Server>,
+    /// The way from each server, by its index, to each other one that may lead it; empty if they reach each other directly.
+    links: Vec<Vec<Proxy>>,
     dir: tempfile::TempDir,
     tls: Option<ServerTls>,
 }
@@ -104,11 +107,20 @@ fn free_port() -> u16 {
 impl Ensemble {
     /// Starts so many servers and waits until they serve.
     pub async fn start(count: usize) -> Ensemble {
-        Ensemble::start_with(count, None).await
+        Ensemble::start_as(count, None, false).await
+    }
+
+    /// The same, with servers that can be cut off from the one that leads ([`Ensemble::set_link`]).
+    pub async fn start_linked(count: usize) -> Ensemble {
+        Ensemble::start_as(count, None, true).await
     }
 
     /// The same, with a second port for TLS.
     pub async fn start_with(count: usize, tls: Option<ServerTls>) -> Ensemble {
+        Ensemble::start_as(count, tls, false).await
+    }
+
+    async fn start_as(count: usize, tls: Option<ServerTls>, can_be_cut: bool) -> Ensemble {
         assert!(
             Path::new(JARS).join(CLASS_PATH[0]).exists(),
             "there is no ZooKeeper in {JARS}: run deploy/prerequisites.sh"
@@ -121,13 +133,38 @@ impl Ensemble {
                 Server { ports, process: None }
             };
             let servers = (0..count).map(server).collect();
-            let mut ensemble = Ensemble { dir: tempfile::tempdir().unwrap(), servers, tls: tls.clone() };
+            let dir = tempfile::tempdir().unwrap();
+            let mut ensemble = Ensemble { dir, servers, links: Vec::new(), tls: tls.clone() };
+            if can_be_cut {
+                ensemble.link().await;
+            }
             (0..count).for_each(|index| ensemble.spawn(index));
             if ensemble.serves().await {
                 return ensemble;
             }
         }
         panic!("ZooKeeper does not start");
+    }
+
+    async fn link(&mut self) {
+        for _ in 0..self.servers.len() {
+            let mut links = Vec::new();
+            for to in &self.servers {
+                links.push(Proxy::patient((Ipv4Addr::LOCALHOST, to.ports.peers).into(), LEADS).await.unwrap());
+            }
+            self.links.push(links);
+        }
+    }
+
+    /// Changes the connection on which one server follows another, or would. They still hear of each other's votes.
+    pub fn set_link(&self, follower: usize, leader: usize, line: Line) {
+        self.links[follower][leader].set(line);
+    }
+
+    /// The folder of the servers: in `server-0/log` what the first says, and so on.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// How many servers there are.
@@ -295,8 +332,10 @@ impl Ensemble {
         }
         if self.servers.len() > 1 {
             for (other, server) in self.servers.iter().enumerate() {
-                let (number, ports) = (other + 1, server.ports);
-                writeln!(config, "server.{number}=127.0.0.1:{}:{}", ports.peers, ports.election).unwrap();
+                let number = other + 1;
+                let link = self.links.get(index).map(|links| links[other].address().port());
+                let peers = link.filter(|_| other != index).unwrap_or(server.ports.peers);
+                writeln!(config, "server.{number}=127.0.0.1:{peers}:{}", server.ports.election).unwrap();
             }
         }
         config
@@ -307,96 +346,4 @@ impl Ensemble {
 pub async fn end_noted_session(server: SocketAddr, session_file: &Path) {
     let session = crate::former::noted(session_file).expect("no session is noted");
     crate::former::close(&server.to_string(), session).await.unwrap();
-}
-
-/// Passes connections on to a server, until it is told to cut them.
-#[derive(Debug)]
-pub struct Proxy {
-    address: SocketAddr,
-    state: watch::Sender<Line>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-/// How connections through a [`Proxy`] fare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
-    /// Bytes pass.
-    Open,
-    /// Connections are closed, and new ones are closed at once.
-    Cut,
-    /// Connections stay, and nothing passes in either direction.
-    Silent,
-}
-
-impl Proxy {
-    /// A proxy for this server.
-    pub async fn to(server: SocketAddr) -> Proxy {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let state = watch::Sender::new(Line::Open);
-        let task = tokio::spawn(accept(listener, server, state.clone()));
-        Proxy { address, state, task }
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Changes how connections fare, those that there are and new ones.
-    pub fn set(&self, line: Line) {
-        self.state.send_replace(line);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-        self.state.send_replace(Line::Cut);
-    }
-}
-
-async fn accept(listener: TcpListener, server: SocketAddr, state: watch::Sender<Line>) {
-    loop {
-        let Ok((client, _)) = listener.accept().await else { continue };
-        let mut line = state.subscribe();
-        if *line.borrow() == Line::Cut {
-            continue;
-        }
-        tokio::spawn(async move {
-            let Ok(server) = TcpStream::connect(server).await else { return };
-            let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let (from_client, to_client) = client.into_split();
-            let (from_server, to_server) = server.into_split();
-            let passing = {
-                let line = Arc::new(line.clone());
-                async move {
-                    tokio::select! {
-                        () = pass(from_client, to_server, &line) => {}
-                        () = pass(from_server, to_client, &line) => {}
-                    }
-                }
-            };
-            tokio::select! {
-                () = passing => {}
-                _ = line.wait_for(|line| *line == Line::Cut) => {}
-            }
-        });
-    }
-}
-
-async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    line: &watch::Receiver<Line>,
-) {
-    let mut line = line.clone();
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if line.wait_for(|line| *line != Line::Silent).await.is_err() || to.write_all(&buffer[..length]).await.is_err()
-        {
-            return;
-        }
-    }
 }

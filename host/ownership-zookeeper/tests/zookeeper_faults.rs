@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use maxhost_model::{FencingToken, Lineage, SecureHash};
 use maxhost_ownership::{Change, Lost, Ownedness, Ownership, OwnershipError, Permanent, SessionState, Slept};
-use maxhost_ownership_zookeeper::test_servers::{Ensemble, Line};
+use maxhost_ownership_zookeeper::test_servers::Ensemble;
 use maxhost_ownership_zookeeper::{
     Address, ZooKeeperOptions, ZooKeeperOwnership, adopt, enter_database, replace_database, set_up,
 };
+use maxhost_proxy::Line;
 
 use support::{Cluster, is_lost, run_id, soon, state_is, until};
 

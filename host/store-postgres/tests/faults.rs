@@ -3,17 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
-#[path = "common/proxy.rs"]
-mod proxy;
 
 use std::time::{Duration, Instant};
 
 use common::*;
 use maxhost_model::FlowRow;
 use maxhost_postgres_server::Server;
+use maxhost_proxy::Proxy;
 use maxhost_store::{Author, MessageOp, Op, Store, StoreError, assert_outcome};
 use maxhost_store_postgres::{PostgresOptions, PostgresStore};
-use proxy::Proxy;
 
 /// A unit that would show if it were written twice, or half: the outbox numbers its rows by itself.
 fn step(flow: FlowRow, seq: u32) -> Vec<Op> {
@@ -54,8 +52,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_is_lost_is_written_once() {
     let database = Database::new().await;
-    let proxy = Proxy::new(server().port());
-    let url = format!("postgres://maxhost@127.0.0.1:{}/{}", proxy.port, database.name);
+    let proxy = Proxy::to(([127, 0, 0, 1], server().port()).into()).await.unwrap();
+    let url = format!("postgres://maxhost@127.0.0.1:{}/{}", proxy.address().port(), database.name);
     let (store, alice, flow) = world(PostgresOptions::new(&url, Some(&server().password_file())).unwrap()).await;
     for seq in 0..60 {
         match seq % 3 {
@@ -65,7 +63,7 @@ async fn a_commit_whose_answer_is_lost_is_written_once() {
         }
         store.commit(alice, step(flow, seq)).await.unwrap();
     }
-    assert_eq!(proxy.cuts(), 40);
+    assert_eq!(proxy.lost(), 40);
     // The books are looked at past the proxy.
     assert_eq!(database.sql("SELECT count(*), count(DISTINCT body) FROM maxhost.outbox"), "60|60");
     all_is_there(&store, flow, 60).await;
@@ -76,8 +74,8 @@ async fn a_commit_whose_answer_is_lost_is_written_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_whose_answer_is_lost_is_written_or_told() {
     let database = Database::new().await;
-    let proxy = Proxy::new(server().port());
-    let url = format!("postgres://maxhost@127.0.0.1:{}/{}", proxy.port, database.name);
+    let proxy = Proxy::to(([127, 0, 0, 1], server().port()).into()).await.unwrap();
+    let url = format!("postgres://maxhost@127.0.0.1:{}/{}", proxy.address().port(), database.name);
     let (store, alice, flow) = world(PostgresOptions::new(&url, Some(&server().password_file())).unwrap()).await;
     let mut written = 0;
     for round in 0..12 {

@@ -1,4 +1,4 @@
-//! Real Artemis brokers on loopback, and a proxy whose connections can be cut, for tests.
+//! Real Artemis brokers on loopback, for tests.
 //!
 //! The broker is Apache Artemis 2.44.0, which Maven fetches once into `target/artemis` and which runs as a plain process
 //! in a temporary folder, on a free port, with `deploy/artemis/broker.xml` for its configuration. It ends with the
@@ -7,7 +7,6 @@
 
 mod client;
 mod fetch;
-mod proxy;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,7 +15,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub use client::{Answer, Client};
-pub use proxy::{Line, Proxy};
 
 use crate::{Address, AmqpOptions, Credentials, dial};
 

@@ -237,6 +237,7 @@ impl Host {
                 ("evictions", count(&counters.evictions)),
                 ("replays", count(&counters.replays)),
                 ("shadow_replays", count(&counters.shadow_replays)),
+                ("fenced_units", count(&counters.fenced_units)),
                 ("hospitalised", count(&counters.hospital)),
                 ("commits", stats.commits),
                 ("units", stats.units),

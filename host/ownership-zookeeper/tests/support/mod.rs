@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use maxhost_model::RunId;
 use maxhost_ownership::contract::Subject;
 use maxhost_ownership::{Ownership, OwnershipError, SessionState};
-use maxhost_ownership_zookeeper::test_servers::{Ensemble, Line, Proxy, end_noted_session};
+use maxhost_ownership_zookeeper::test_servers::{Ensemble, end_noted_session};
 use maxhost_ownership_zookeeper::{Address, ZooKeeperOptions, ZooKeeperOwnership, set_up};
+use maxhost_proxy::{Line, Proxy};
 use parking_lot::Mutex;
 
 /// Long enough that a busy machine does not lose a session by itself, short enough to wait for.
@@ -59,7 +60,7 @@ impl Cluster {
     pub async fn behind_a_line(&self, host: &str) -> ZooKeeperOptions {
         let mut proxies = Vec::new();
         for index in 0..self.ensemble.count() {
-            proxies.push(Proxy::to(self.ensemble.client_address(index)).await);
+            proxies.push(Proxy::to(self.ensemble.client_address(index)).await.unwrap());
         }
         let servers: Vec<String> = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
         self.lines.lock().insert(host.to_owned(), proxies);
