@@ -2,7 +2,7 @@
 
 use cash_contract::{Cash, Command};
 use maxhost_contract::{AnyParty, CommandSet, HasKey, Party as LedgerParty, RawTransaction, State};
-use maxhost_sdk::ledger::{AmountOf, Draft, StateAndRef, Transaction, key_of, notaries, our_key, select};
+use maxhost_sdk::ledger::{AmountOf, Draft, StateAndRef, Transaction, fresh_key, key_of, notaries, our_key, select};
 use maxhost_sdk::prelude::*;
 
 /// The most that one amount of cash can be: 63 bits.
@@ -189,6 +189,19 @@ pub fn outputs(mut draft: Draft, cash: &[Cash]) -> Result<Draft> {
 /// As [`command`].
 pub fn moved(draft: Draft, spent: &[StateAndRef<Cash>]) -> Result<Draft> {
     command(draft, &Command::Move, spent.iter().map(|state| state.state.owner.key().spki().to_vec()))
+}
+
+/// As [`pay_from`], by somebody who wants to be named as little as the payee: what is left goes to a new key of his own.
+///
+/// # Errors
+/// As [`command`].
+pub fn pay_unnamed_from(draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Result<Draft> {
+    let Payment { paid, mut change } = payment(spent, to, quantity);
+    if !change.is_empty() {
+        let us = fresh_key()?.party();
+        change.iter_mut().for_each(|cash| cash.owner = us.clone());
+    }
+    moved(outputs(outputs(draft, &paid)?, &change)?, spent)
 }
 
 /// Adds to a draft that consumes this cash what a payment makes: for each issuer so much to the payee, and what is left to

@@ -15,6 +15,8 @@ mod build;
 mod calls;
 mod environment;
 mod finality;
+mod key_exchange;
+mod keys;
 mod notary;
 mod notary_batches;
 mod notary_client;
