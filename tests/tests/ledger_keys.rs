@@ -125,6 +125,51 @@ async fn money_is_paid_to_keys_and_spent_from_them_when_flows_are_put_away_at_ra
     money_under_keys("flows.evict=random:7").await;
 }
 
+/// Asset and money change hands between keys. Bob sells the asset under his key again, and signs with that key only.
+async fn trade_between_keys(mode: &str) {
+    let network = Network::new().setting(mode);
+    let host = network.run();
+    issue(&host, 500).await;
+    pay(&host, ALICE, terms("Bob", 500, true)).await;
+    until_has(&network, "Bob", 500).await;
+    host.run(ALICE, "trade/issue", json!({"asset": "bond-1"})).await.result();
+    let sell = async |from: &str, to: &str, price: i64| {
+        let terms = json!({"buyer": to, "asset": "bond-1", "price": price, "currency": "GBP", "anonymous": true});
+        host.run(from, "trade/sell", terms).await.result()["tx"].as_str().unwrap().to_owned()
+    };
+    let assets = |identity: &str| query(&network, identity, &["--type", "trade/Asset"]);
+    let cash = |identity: &str| {
+        let words = ["vault", "query", "--identity", identity, "--type", "cash/Cash", "--sum", "quantity"];
+        network.cli(&words).ok().object()["sum"].as_i64().unwrap_or(0)
+    };
+    sell(ALICE, "Bob", 300).await;
+    host.until_quiet().await;
+    eventually("the asset is Bob's", async || {
+        if assets("Bob").len() == 1 && assets("Alice").is_empty() { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    let bought = assets("Bob").remove(0);
+    fingerprint(&bought);
+    assert_eq!(bought["participants"], json!([ALICE, BOB]), "{mode}: Alice stands behind it");
+    assert_eq!((cash("Alice"), cash("Bob")), (300, 200), "{mode}");
+    let back = sell(BOB, "Alice", 100).await;
+    host.until_quiet().await;
+    assert_eq!((cash("Alice"), cash("Bob"), assets("Alice").len(), assets("Bob").len()), (200, 300, 1, 0), "{mode}");
+    let by = signers(&shown(&network, &back, "Alice"));
+    assert!(by.contains(&json!(BOB)), "{mode}: Alice knows the key as Bob's: {by:?}");
+    let text = shown(&network, &back, "Alice")["outputs"].to_string();
+    assert!(!text.contains("O=Bob"), "{mode}: {text}");
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_asset_is_sold_for_cash_between_keys() {
+    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"] {
+        trade_between_keys(mode).await;
+    }
+}
+
 /// The host dies while keys are made and money is paid to them. Whatever was finalised can be spent: by all paying all that
 /// they have to Carol, who was paid nothing before.
 #[tokio::test(flavor = "multi_thread")]
