@@ -71,7 +71,7 @@ pub struct Refusal {
 /// Bytes that are the encoding of something. Messages of flows have forms for people, such as hexadecimal text; the
 /// platform's have not.
 #[derive(Clone)]
-struct Encoded(Vec<u8>);
+pub(crate) struct Encoded(pub Vec<u8>);
 
 impl Serialize for Encoded {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
@@ -151,14 +151,16 @@ pub fn takes_bad_transaction(session: Session) -> Result<()> {
 }
 
 fn refusal(error: Error) -> Result<Refusal> {
+    Ok(Refusal { refused: code_of(error)? })
+}
+
+/// The code of an exception of the platform; any other error stays what it is.
+pub(crate) fn code_of(error: Error) -> Result<String> {
     let facts = match error.flow_exception() {
         Some(exception) => exception.data::<Facts>()?,
         None => None,
     };
-    match facts {
-        Some(facts) => Ok(Refusal { refused: facts.code }),
-        None => Err(error),
-    }
+    facts.map(|facts| facts.code).ok_or(error)
 }
 
 fn forged(how: How, peer: &Party) -> Result<Forged> {

@@ -4,8 +4,9 @@
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
-//! size. [`money`]: what somebody tries with money. [`forgery`]: transactions that nobody should accept. [`texts`]: what an
-//! author may write. [`values`]: values at the edges of JSON and CBOR.
+//! size. [`money`]: what somebody tries with money. [`forgery`]: transactions that nobody should accept.
+//! [`false_keys`]: statements about keys that nobody should believe. [`texts`]: what an author may write. [`values`]: values at
+//! the edges of JSON and CBOR.
 
 use maxhost_sdk::prelude::*;
 
@@ -13,6 +14,7 @@ pub mod abuse;
 pub mod bounds;
 pub mod determinism;
 pub mod errors;
+pub mod false_keys;
 pub mod forgery;
 pub mod isolation;
 pub mod money;
@@ -110,6 +112,10 @@ cordapp! {
         money::takes_payment,
         forgery::bad_transaction,
         forgery::takes_bad_transaction,
+        false_keys::false_key,
+        false_keys::believes_no_false_key,
+        false_keys::tell_keys,
+        false_keys::is_told_keys,
         sequences::sequence,
         sequences::counts,
         texts::say,

@@ -1,7 +1,7 @@
 //! The calls into the host, one to one. Outside a host, where an author's unit tests run, each panics with a hint.
 
 use crate::bindings::maxhost::cordapp::types::{self, Failure, Message};
-use crate::bindings::maxhost::cordapp::{flow, ledger};
+use crate::bindings::maxhost::cordapp::{flow, keys, ledger};
 
 pub use types::LogLevel;
 
@@ -69,6 +69,17 @@ calls! {
     pub(crate) fn lock(references: &[&str]) -> Result<Vec<ledger::VaultState>, Failure> = lock;
     pub(crate) fn lock_together(reference: &str) -> Result<Vec<ledger::VaultState>, Failure> = lock_together;
     pub(crate) fn query(query: ledger::VaultQuery<'_>) -> Result<ledger::StatePage, Failure> = query;
+}
+
+calls! {
+    keys;
+    pub(crate) fn fresh_key() -> Result<keys::Key, Failure> = fresh_key;
+    pub(crate) fn party_of_key(key: &[u8]) -> Result<Option<types::Party>, Failure> = party_of_key;
+    pub(crate) fn request_key(session: u32) -> Result<keys::Key, Failure> = request_key;
+    pub(crate) fn provide_key(session: u32) -> Result<keys::Key, Failure> = provide_key;
+    pub(crate) fn share_keys(session: u32, keys: &[&[u8]]) -> Result<(), Failure> = share_keys;
+    pub(crate) fn receive_keys(session: u32) -> Result<Vec<keys::Key>, Failure> = receive_keys;
+    pub(crate) fn return_signatures(session: u32, transaction: &[u8], keys: &[&[u8]]) -> Result<(), Failure> = return_signatures;
 }
 
 #[cfg(not(target_arch = "wasm32"))]

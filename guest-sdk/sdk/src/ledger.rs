@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+mod keys;
 mod tear_off;
 
 use maxhost_cbor::deterministic::{self, Rules};
@@ -33,6 +34,7 @@ use crate::session::Session;
 use crate::time::Timestamp;
 use crate::{cbor, host};
 
+pub use keys::{Key, fresh_key, who_is};
 pub use tear_off::{Show, Shown, TearOff};
 
 /// The rules of data on a ledger (`docs/behaviour.md` 10.1 of maxhost): deterministic, no floats.
@@ -386,7 +388,7 @@ impl Draft {
         self
     }
 
-    /// Builds it, verifies it with its contracts, and signs it with the own key.
+    /// Builds it, verifies it with its contracts, and signs it with the own keys that must sign, or the legal one if none must.
     ///
     /// # Errors
     /// A flow exception of type `ledger/rejected` with the rule, or the contract and its fault, as data.
@@ -484,7 +486,8 @@ impl Session {
         Ok(Transaction(host::receive_to_sign(self.0)?))
     }
 
-    /// Signs a transaction that came with [`Session::receive_to_sign`], and gives the signature.
+    /// Signs a transaction that came with [`Session::receive_to_sign`] with the key of the legal identity, and gives the
+    /// signature.
     ///
     /// # Errors
     /// `IllegalArgument` if this identity's signature is not among those that are missing.

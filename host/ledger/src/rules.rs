@@ -126,6 +126,12 @@ rules! {
     QueryInvalid = "query-invalid", "12.5", "An expression, a sort order or an aggregate of a query is wrong.";
     CursorInvalid = "cursor-invalid", "12.7", "A cursor was not made by this query.";
     RecordingInvalid = "recording-refused", "12.1", "A transaction may not be recorded in this way.";
+    // Keys of parties that states do not name
+    KeyStatementForeign = "key-statement-foreign", "12.10", "A statement about a key was made for another question, party or network.";
+    KeyNotProved = "key-not-proved", "12.10", "A statement about a key is not signed by that key and by the party.";
+    KeyNotFresh = "key-not-fresh", "12.10", "A key that should be new is known already, or is that of a legal identity.";
+    KeyOfAnother = "key-of-another", "12.10", "A key is known to be that of another party.";
+    KeyNotOwn = "key-not-own", "12.10", "A key is none of the identity's own.";
 }
 
 impl fmt::Display for Rule {

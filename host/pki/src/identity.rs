@@ -19,6 +19,7 @@ use crate::certificates::CertificateFields;
 use crate::chain::{TrustRoot, in_file, verify_chain};
 use crate::error::{PkiError, Result};
 use crate::files;
+use crate::fresh;
 use crate::keys::PrivateKey;
 use crate::pem;
 use crate::roles::CertRole;
@@ -110,6 +111,15 @@ impl OpenIdentity {
     #[must_use]
     pub fn key(&self) -> &PrivateKey {
         &self.key
+    }
+
+    /// The key of its own that this nonce stands for, besides its legal one (Ed25519): the same whenever and wherever it is
+    /// asked for. Nobody else can tell that the two belong together, or make it of the nonce.
+    ///
+    /// # Errors
+    /// [`PkiError::Crypto`] if the identity's key is of another scheme than Ed25519.
+    pub fn fresh_key(&self, nonce: &[u8; 32]) -> Result<PrivateKey> {
+        fresh::derive(&self.key, nonce)
     }
 
     /// Name, key and certificates, as they stand in a node info.

@@ -21,6 +21,7 @@ pub mod chain;
 pub mod devnet;
 pub mod error;
 mod files;
+mod fresh;
 pub mod identity;
 pub mod keys;
 pub mod layout;

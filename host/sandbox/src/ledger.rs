@@ -89,6 +89,44 @@ pub enum LedgerCall {
     },
     /// Finds states.
     Query(VaultQuery),
+    /// Makes a key of the identity's own.
+    FreshKey,
+    /// Whose key this is.
+    PartyOfKey {
+        /// SubjectPublicKeyInfo, DER.
+        key: Vec<u8>,
+    },
+    /// Asks for a new key.
+    RequestKey {
+        /// Whom.
+        session: u32,
+    },
+    /// Makes a key and gives it.
+    ProvideKey {
+        /// To whom.
+        session: u32,
+    },
+    /// Tells that keys are the identity's own.
+    ShareKeys {
+        /// Whom.
+        session: u32,
+        /// Each as SubjectPublicKeyInfo, DER.
+        keys: Vec<Vec<u8>>,
+    },
+    /// Learns whose keys are.
+    ReceiveKeys {
+        /// From here.
+        session: u32,
+    },
+    /// Signs with several keys, and gives the signatures.
+    ReturnSignatures {
+        /// To whom.
+        session: u32,
+        /// The transaction.
+        transaction: Vec<u8>,
+        /// Each as SubjectPublicKeyInfo, DER.
+        keys: Vec<Vec<u8>>,
+    },
 }
 
 /// The answer to a [`LedgerCall`].
@@ -104,6 +142,19 @@ pub enum LedgerAnswer {
     States(Vec<GuestState>),
     /// A page of states, and where to go on.
     Page(Vec<GuestState>, Option<String>),
+    /// Keys that were made or told.
+    Keys(Vec<GuestKey>),
+    /// A party that was asked for, if it is known.
+    Party(Option<GuestParty>),
+}
+
+/// A key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestKey {
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: Vec<u8>,
+    /// SHA-256 of that, as the vault names a party without a name.
+    pub fingerprint: String,
 }
 
 /// A transaction that an author has drafted.

@@ -51,12 +51,12 @@ impl From<ledger::Draft> for TransactionDraft {
 }
 
 /// The host answered with the answer to another call: a defect of its own.
-fn misanswered<T>() -> wasmtime::Result<T> {
+pub(crate) fn misanswered<T>() -> wasmtime::Result<T> {
     Err(EndOfRun::Refused("the host answered another call".to_owned()).into())
 }
 
 /// What a call gives that was not answered.
-fn unanswered<T>(error: CallError) -> Reply<T> {
+pub(crate) fn unanswered<T>(error: CallError) -> Reply<T> {
     match error {
         CallError::Failure(error) => Ok(Err((*error).into())),
         CallError::Stop => Err(EndOfRun::Stop.into()),
@@ -68,14 +68,19 @@ macro_rules! answered {
     ($answer:expr, $pattern:pat => $value:expr) => {
         match $answer {
             Ok($pattern) => Ok(Ok($value)),
-            Err(error) => unanswered(error),
-            Ok(_) => misanswered(),
+            Err(error) => $crate::ledger_calls::unanswered(error),
+            Ok(_) => $crate::ledger_calls::misanswered(),
         }
     };
 }
+pub(crate) use answered;
 
 impl RunState {
-    async fn ledger(&mut self, name: &'static str, call: LedgerCall) -> wasmtime::Result<CallResult<LedgerAnswer>> {
+    pub(crate) async fn ledger(
+        &mut self,
+        name: &'static str,
+        call: LedgerCall,
+    ) -> wasmtime::Result<CallResult<LedgerAnswer>> {
         let answer = self.host(name)?.ledger(call).await;
         self.note_wait();
         Ok(answer)

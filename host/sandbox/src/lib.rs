@@ -31,6 +31,7 @@ mod engine;
 mod erased;
 mod error;
 pub mod host;
+mod key_calls;
 mod ledger;
 mod ledger_calls;
 mod outcome;
@@ -46,8 +47,8 @@ pub use engine::SandboxOptions;
 pub use error::SandboxError;
 pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
 pub use ledger::{
-    AmountWanted, DraftCommand, DraftOutput, GuestState, GuestTransaction, LedgerAnswer, LedgerCall, ShownParts,
-    TransactionDraft, VaultQuery,
+    AmountWanted, DraftCommand, DraftOutput, GuestKey, GuestState, GuestTransaction, LedgerAnswer, LedgerCall,
+    ShownParts, TransactionDraft, VaultQuery,
 };
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};

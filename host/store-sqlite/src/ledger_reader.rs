@@ -6,14 +6,14 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status};
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
-use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash};
+use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, HeldLock, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
+    Attachment, HeldLock, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
     SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, Sqlite};
+use sqlx::{Arguments, QueryBuilder, Sqlite};
 
 use crate::SqliteStore;
 use crate::ledger_rows::{status_number, status_of, time};
@@ -21,6 +21,9 @@ use crate::reader::{bytes, column, corrupt, failed, sequence};
 
 const STATE: &str = "vault_state";
 const TX: &str = "ledger_tx";
+
+/// How many keys one statement asks for.
+const KEYS_AT_ONCE: usize = 500;
 
 /// The columns that [`vault_row`] reads, of a state `s`.
 const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relevant, s.recorded, s.consumed, \
@@ -273,6 +276,33 @@ impl LedgerReader for SqliteStore {
         let sql = "SELECT id FROM attachment WHERE identity = ?1 ORDER BY id";
         let rows = sqlx::query(sql).bind(identity.0).fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(|row| blob(row, 0, "attachment")).collect()
+    }
+
+    async fn known_keys(
+        &self,
+        identity: IdentityRow,
+        fingerprints: &[SecureHash],
+    ) -> Result<Vec<KnownKey>, StoreError> {
+        const T: &str = "ledger_key";
+        let read = |row: &SqliteRow| {
+            let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
+            known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
+        };
+        let mut found = Vec::new();
+        for chunk in fingerprints.chunks(KEYS_AT_ONCE) {
+            let mut query = QueryBuilder::new("SELECT key, party, nonce, at FROM ledger_key WHERE identity = ");
+            query.push_bind(identity.0).push(" AND id IN (");
+            let mut list = query.separated(", ");
+            for fingerprint in chunk {
+                list.push_bind(&fingerprint.as_bytes()[..]);
+            }
+            query.push(")");
+            let rows = query.build().persistent(chunk.len() == 1).fetch_all(self.pool()).await.map_err(failed)?;
+            for row in &rows {
+                found.push(read(row)?);
+            }
+        }
+        Ok(found)
     }
 
     async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {

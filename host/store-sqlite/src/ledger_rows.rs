@@ -13,8 +13,8 @@ use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, LedgerRows, NewAttachment, NewState, Settlement, TransactionPut, TransactionState,
-    Wanted,
+    CandidateScope, FlowLease, KnownKey, LedgerRows, NewAttachment, NewState, Settlement, TransactionPut,
+    TransactionState, Wanted,
 };
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -347,5 +347,12 @@ impl LedgerRows for SqliteRows<'_> {
         let NewAttachment { id, body, uploader, at } = attachment;
         let row = params![identity.0, id.as_bytes(), uploader, integer(*at), &body[..]];
         self.ledger.add_attachment.execute(row).map(|_| ()).map_err(fault)
+    }
+
+    fn add_key(&mut self, identity: IdentityRow, known: &KnownKey) -> Result<(), Fault> {
+        let KnownKey { key, party, nonce, at } = known;
+        let (id, nonce) = (key.fingerprint(), nonce.as_ref().map(|nonce| &nonce[..]));
+        let row = params![identity.0, &id.as_bytes()[..], key.spki(), party, nonce, integer(*at)];
+        self.ledger.add_key.execute(row).map(|_| ()).map_err(fault)
     }
 }

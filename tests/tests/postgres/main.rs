@@ -16,6 +16,8 @@ mod crash;
 mod isolation;
 #[path = "../ledger.rs"]
 mod ledger;
+#[path = "../ledger_keys.rs"]
+mod ledger_keys;
 #[path = "../modes.rs"]
 mod modes;
 mod server;

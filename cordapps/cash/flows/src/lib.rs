@@ -1,9 +1,11 @@
 //! Cash: the issuer makes it, owners pass it on, the issuer takes it back.
 
 use cash_contract::{Cash, Command};
-use cash_wallet::{PartyName, command, find, in_cash, is, notary, on_ledger, pay_from, quantity, spend};
-use maxhost_contract::State;
-use maxhost_sdk::ledger::{AmountOf, Draft, Transaction, our_key, select};
+use cash_wallet::{
+    PartyName, command, find, in_cash, is, notary, on_ledger, pay_from, pay_unnamed_from, quantity, spend,
+};
+use maxhost_contract::{HasKey, State};
+use maxhost_sdk::ledger::{AmountOf, Draft, StateAndRef, Transaction, our_key, select};
 use maxhost_sdk::prelude::*;
 
 /// Cash that is to be made.
@@ -30,7 +32,7 @@ pub struct Pay {
     pub quantity: i64,
     /// Three capital letters.
     pub currency: String,
-    /// Whether the payee's name stays off the ledger.
+    /// Whether the payee is a new key on the ledger, and not a name; so is whoever pays, for what is left.
     #[serde(default)]
     pub anonymous: bool,
 }
@@ -85,13 +87,12 @@ fn accept_issue(session: Session) -> Result<()> {
 fn pay(input: Pay) -> Result<Done> {
     let quantity = quantity(input.quantity)?;
     let (us, to) = (our_identity(), find(&input.to)?);
-    ensure!(
-        !input.anonymous,
-        FlowException::new("the payee's name cannot be kept off the ledger yet").of_type("cash/anonymous-unavailable")
-    );
     ensure!(to != us, FlowException::new("nobody pays himself").of_type("cash/to-oneself"));
     progress!("selecting");
     let spent = spend(&input.currency, quantity)?;
+    if input.anonymous {
+        return pay_unnamed(&to, &spent, quantity);
+    }
     progress!("signing");
     let draft = pay_from(Draft::spending(&spent), &spent, &on_ledger(&to)?.into(), quantity)?;
     let signed = draft.sign()?;
@@ -103,6 +104,25 @@ fn pay(input: Pay) -> Result<Done> {
 /// Takes a payment.
 #[flow(responds_to = "pay")]
 fn accept_payment(session: Session) -> Result<()> {
+    session.receive_finality().map(drop)
+}
+
+/// Pays a key that the payee makes for this payment.
+#[flow(initiating)]
+fn pay_unnamed(to: &Party, spent: &[StateAndRef<Cash>], quantity: u64) -> Result<Done> {
+    progress!("asking for a key");
+    let session = initiate(to)?;
+    let payee = session.request_key()?;
+    progress!("signing");
+    let signed = pay_unnamed_from(Draft::spending(spent), spent, &payee.party(), quantity)?.sign()?;
+    progress!("finalising");
+    Ok(Done::of(&signed.finalise(&[session])?))
+}
+
+/// Takes a payment to a key that it makes.
+#[flow(responds_to = "pay-unnamed")]
+fn accept_unnamed_payment(session: Session) -> Result<()> {
+    session.provide_key()?;
     session.receive_finality().map(drop)
 }
 
@@ -131,8 +151,9 @@ fn exit(input: Exit) -> Result<Done> {
         };
         draft = draft.output(Cash::CONTRACT, Cash::NAME, &change)?;
     }
-    let signed = command(draft, &Command::Exit { quantity }, [our_key()])?.sign()?;
+    let owners = spent.iter().map(|state| state.state.owner.key().spki().to_vec());
+    let signed = command(draft, &Command::Exit { quantity }, owners.chain([our_key()]))?.sign()?;
     Ok(Done::of(&signed.finalise(&[] as &[Session])?))
 }
 
-cordapp! { flows: [issue, accept_issue, pay, accept_payment, exit] }
+cordapp! { flows: [issue, accept_issue, pay, accept_payment, pay_unnamed, accept_unnamed_payment, exit] }

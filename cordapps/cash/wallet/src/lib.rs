@@ -2,7 +2,7 @@
 
 use cash_contract::{Cash, Command};
 use maxhost_contract::{AnyParty, CommandSet, HasKey, Party as LedgerParty, RawTransaction, State};
-use maxhost_sdk::ledger::{AmountOf, Draft, StateAndRef, Transaction, key_of, notaries, our_key, select};
+use maxhost_sdk::ledger::{AmountOf, Draft, StateAndRef, Transaction, fresh_key, key_of, notaries, our_key, select};
 use maxhost_sdk::prelude::*;
 
 /// The most that one amount of cash can be: 63 bits.
@@ -78,11 +78,18 @@ pub fn on_ledger(party: &Party) -> Result<LedgerParty> {
 /// # Errors
 /// `cash/unexpected-proposal` if another contract's command asks for the own signature.
 pub fn proposal_for(contract: &str, proposed: &Transaction) -> Result<RawTransaction> {
+    proposal_as(contract, proposed, &our_key())
+}
+
+/// As [`proposal_for`], if this identity signs with this key of its own, and with no other.
+///
+/// # Errors
+/// As [`proposal_for`].
+pub fn proposal_as(contract: &str, proposed: &Transaction, key: &[u8]) -> Result<RawTransaction> {
     let raw: RawTransaction =
         maxhost_contract::decode(proposed.view()).map_err(|error| Error::unexpected(error.to_string()))?;
-    let us = our_key();
     let foreign = raw.commands.iter().find(|command| {
-        command.command.contract.name != contract && command.signers.iter().any(|signer| signer.spki() == us)
+        command.command.contract.name != contract && command.signers.iter().any(|signer| signer.spki() == key)
     });
     match foreign {
         None => Ok(raw),
@@ -93,16 +100,16 @@ pub fn proposal_for(contract: &str, proposed: &Transaction) -> Result<RawTransac
     }
 }
 
-/// How much cash of a currency a transaction gives to this identity.
+/// How much cash of a currency a transaction gives to a party.
 ///
 /// # Errors
 /// Its data cannot be read.
-pub fn paid_to_us(raw: &RawTransaction, currency: &str) -> Result<u64> {
-    let (us, mut sum) = (our_key(), 0_u64);
+pub fn paid_to(raw: &RawTransaction, payee: &AnyParty, currency: &str) -> Result<u64> {
+    let mut sum = 0_u64;
     for output in raw.outputs.iter().filter(|output| output.contract.name == Cash::CONTRACT) {
         let cash: Cash =
             maxhost_contract::decode(&output.data).map_err(|error| Error::unexpected(error.to_string()))?;
-        if cash.owner.key().spki() == us && cash.currency == currency {
+        if cash.owner == *payee && cash.currency == currency {
             sum = sum.saturating_add(cash.quantity);
         }
     }
@@ -189,6 +196,19 @@ pub fn outputs(mut draft: Draft, cash: &[Cash]) -> Result<Draft> {
 /// As [`command`].
 pub fn moved(draft: Draft, spent: &[StateAndRef<Cash>]) -> Result<Draft> {
     command(draft, &Command::Move, spent.iter().map(|state| state.state.owner.key().spki().to_vec()))
+}
+
+/// As [`pay_from`], by somebody who wants to be named as little as the payee: what is left goes to a new key of his own.
+///
+/// # Errors
+/// As [`command`].
+pub fn pay_unnamed_from(draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Result<Draft> {
+    let Payment { paid, mut change } = payment(spent, to, quantity);
+    if !change.is_empty() {
+        let us = fresh_key()?.party();
+        change.iter_mut().for_each(|cash| cash.owner = us.clone());
+    }
+    moved(outputs(outputs(draft, &paid)?, &change)?, spent)
 }
 
 /// Adds to a draft that consumes this cash what a payment makes: for each issuer so much to the payee, and what is left to

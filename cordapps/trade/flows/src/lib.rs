@@ -1,7 +1,9 @@
 //! Delivery versus payment: an asset against cash, in one transaction.
 
-use cash_wallet::{PartyName, find, notary, on_ledger, paid_to_us, pay_from, proposal_for, quantity, spend, thrown};
-use maxhost_contract::{CommandSet, HasKey, LinearId, State};
+use cash_wallet::{
+    PartyName, find, notary, on_ledger, paid_to, pay_from, pay_unnamed_from, proposal_as, quantity, spend, thrown,
+};
+use maxhost_contract::{AnyParty, CommandSet, HasKey, LinearId, State};
 use maxhost_sdk::ledger::{Draft, Query, StateAndRef, our_key, text};
 use maxhost_sdk::prelude::*;
 use trade_contract::{Asset, Command};
@@ -27,6 +29,9 @@ pub struct Sell {
     pub price: i64,
     /// Three capital letters.
     pub currency: String,
+    /// Whether both sides are new keys on the ledger, and not names.
+    #[serde(default)]
+    pub anonymous: bool,
 }
 
 /// The transaction that made an asset, and its id.
@@ -51,6 +56,8 @@ struct Offer {
     asset: String,
     price: u64,
     currency: String,
+    #[serde(default)]
+    anonymous: bool,
 }
 
 /// Makes an asset that this identity stands behind, and has.
@@ -78,14 +85,22 @@ fn sell(input: Sell) -> Result<Done> {
     let price = quantity(input.price)?;
     let asset = own(&input.asset)?;
     let session = initiate(&buyer)?;
-    let offer = Offer { asset: asset.state.name.clone(), price, currency: input.currency };
+    let name = asset.state.name.clone();
+    let offer = Offer { asset: name, price, currency: input.currency, anonymous: input.anonymous };
     session.send(&offer)?;
+    let owner = asset.state.owner.clone();
+    // The price goes to whom the asset is from, or to a new key.
+    let mut payee = owner.clone();
+    if offer.anonymous {
+        payee = session.provide_key()?.party();
+        session.request_key()?;
+    }
     session.send_states(std::slice::from_ref(&asset))?;
     let proposed = session.receive_to_sign()?;
-    let raw = proposal_for(Asset::CONTRACT, &proposed)?;
-    let paid = paid_to_us(&raw, &offer.currency)?;
+    let raw = proposal_as(Asset::CONTRACT, &proposed, owner.key().spki())?;
+    let paid = paid_to(&raw, &payee, &offer.currency)?;
     ensure!(paid == price, FlowException::new(format!("{paid} are offered, not {price}")).of_type("trade/price"));
-    session.sign(&proposed)?;
+    session.sign_as(&proposed, &[owner])?;
     let sold = session.receive_finality_of(proposed.id())?;
     Ok(Done { tx: sold.id().to_owned() })
 }
@@ -94,16 +109,27 @@ fn sell(input: Sell) -> Result<Done> {
 #[flow(responds_to = "sell")]
 fn buy(session: Session) -> Result<()> {
     let offer: Offer = session.receive()?;
+    let keys = match offer.anonymous {
+        true => Some((session.request_key()?.party(), session.provide_key()?.party())),
+        false => None,
+    };
     let Some(asset) = session.receive_states::<Asset>()?.pop() else { bail!("nothing was offered") };
     ensure!(asset.state.name == offer.asset, "another asset came than was offered");
-    let us = on_ledger(&our_identity())?;
     let cash = spend(&offer.currency, offer.price)?;
     let seller = asset.state.owner.clone();
+    let buyer: AnyParty = match &keys {
+        Some((_, ours)) => ours.clone(),
+        None => on_ledger(&our_identity())?.into(),
+    };
     let draft = Draft::spending(std::slice::from_ref(&asset)).inputs(&cash);
-    let bought = Asset { owner: us.into(), ..asset.state.clone() };
+    let bought = Asset { owner: buyer, ..asset.state.clone() };
     let draft = draft.output(Asset::CONTRACT, STATE, &bought)?;
     let draft = command(draft, &Command::Move, [seller.key().spki().to_vec()])?;
-    let signed = pay_from(draft, &cash, &seller, offer.price)?.sign()?;
+    let draft = match keys {
+        Some((payee, _)) => pay_unnamed_from(draft, &cash, &payee, offer.price)?,
+        None => pay_from(draft, &cash, &seller, offer.price)?,
+    };
+    let signed = draft.sign()?;
     let sessions = [session];
     signed.collect(&sessions)?.finalise(&sessions).map(drop)
 }

@@ -12,10 +12,10 @@ use maxhost_ledger::tx::{Command, StateRef, TransactionSignature, TransactionSta
 use maxhost_ledger::vault::query::{Cursor, Field, Number, Query, SortKey, StatusFilter, Value as FieldValue};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_ledger::{Refused, Rule};
-use maxhost_model::{Code, Problem, PublicKey, SecureHash};
+use maxhost_model::{Code, IdentityRow, Problem, PublicKey, SecureHash};
 use maxhost_sandbox::VaultQuery;
 use maxhost_store::ledger::query::{each, page};
-use maxhost_store::ledger::{HeldLock, LedgerTransaction, ListTransactions, VaultRow};
+use maxhost_store::ledger::{HeldLock, LedgerReader, LedgerTransaction, ListTransactions, VaultRow};
 use maxhost_store::{Store, StoreError};
 use serde_json::Value;
 
@@ -61,7 +61,29 @@ fn damaged(what: &str, error: &Refused) -> Problem {
     Problem::new(Code::JournalCorrupt, format!("{what} cannot be read: {error}"))
 }
 
-fn state_view(row: VaultRow) -> ApiResult<StateView> {
+/// States as clients see them. A participant without a name has that of the party whose key it is known to be.
+async fn state_views(
+    reader: &(impl LedgerReader + ?Sized),
+    identity: IdentityRow,
+    rows: Vec<VaultRow>,
+) -> ApiResult<Vec<StateView>> {
+    // With each name comes the fingerprint of its key; those that come alone may be known.
+    let hides_somebody = |row: &&VaultRow| {
+        let named = row.row.participants.iter().filter(|one| is_name(one)).count();
+        row.row.participants.len() > 2 * named
+    };
+    let keys = rows.iter().filter(hides_somebody).flat_map(|row| &row.row.participants);
+    let keys: BTreeSet<SecureHash> = keys.filter_map(|one| one.parse().ok()).collect();
+    let mut parties = BTreeMap::new();
+    if !keys.is_empty() {
+        let keys: Vec<SecureHash> = keys.into_iter().collect();
+        let known = reader.known_keys(identity, &keys).await.map_err(Problem::from)?;
+        parties.extend(known.into_iter().map(|known| (known.key.fingerprint().to_string(), known.party)));
+    }
+    rows.into_iter().map(|row| state_view(row, &parties)).collect()
+}
+
+fn state_view(row: VaultRow, parties: &BTreeMap<String, String>) -> ApiResult<StateView> {
     let VaultRow { row, state, consumed_by } = row;
     let state: TransactionState = codec::decode("state", &state).map_err(|error| damaged("a state", &error))?;
     let reference = row.reference.to_string();
@@ -77,17 +99,24 @@ fn state_view(row: VaultRow) -> ApiResult<StateView> {
         consumed_ms: row.consumed.map(ms),
         consumed_by: consumed_by.map(|by| by.to_string()),
         notary: row.notary,
-        // With each name comes the fingerprint of its key, which says no more.
-        participants: names(row.participants),
+        participants: names(row.participants, parties),
         relevant: row.relevant,
         lock,
         encumbered_by,
     })
 }
 
-fn names(participants: BTreeSet<String>) -> Vec<String> {
-    let (named, keys): (Vec<String>, Vec<String>) = participants.into_iter().partition(|one| one.contains('='));
-    if named.is_empty() { keys } else { named }
+fn is_name(participant: &str) -> bool {
+    participant.contains('=')
+}
+
+/// The names of participants; where there is none, the fingerprints of their keys.
+fn names(participants: BTreeSet<String>, parties: &BTreeMap<String, String>) -> Vec<String> {
+    let (mut named, keys): (BTreeSet<String>, BTreeSet<String>) =
+        participants.into_iter().partition(|one| is_name(one));
+    named.extend(keys.iter().filter_map(|key| parties.get(key).cloned()));
+    let told = if named.is_empty() { keys } else { named };
+    told.into_iter().collect()
 }
 
 fn read(request: &VaultRequest) -> ApiResult<(Query, Option<Cursor>)> {
@@ -177,6 +206,22 @@ impl Host {
         (name, fingerprint.to_string())
     }
 
+    /// Whose those of these keys are that an identity has been told of.
+    async fn told_of(
+        &self,
+        entry: &IdentityEntry,
+        keys: impl Iterator<Item = &PublicKey>,
+    ) -> ApiResult<BTreeMap<PublicKey, String>> {
+        let unknown: BTreeSet<SecureHash> =
+            keys.filter(|key| self.known_as(key).0.is_none()).map(PublicKey::fingerprint).collect();
+        if unknown.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let unknown: Vec<SecureHash> = unknown.into_iter().collect();
+        let known = self.parts.store.known_keys(entry.row, &unknown).await.map_err(Problem::from)?;
+        Ok(known.into_iter().map(|known| (known.key, known.party)).collect())
+    }
+
     async fn find_transaction(&self, entry: &IdentityEntry, id: &SecureHash) -> ApiResult<LedgerTransaction> {
         let found = self.parts.store.ledger_transaction(entry.row, id).await.map_err(Problem::from)?;
         found.ok_or_else(|| no_transaction(entry, id))
@@ -190,7 +235,7 @@ impl LedgerApi for Host {
         let (query, cursor) = read(&request)?;
         let found = page(&*self.parts.store, entry.row, &query, cursor.as_ref(), None, self.ledger_now()).await;
         let found = found.map_err(Problem::from)?;
-        let items = found.rows.into_iter().map(state_view).collect::<ApiResult<_>>()?;
+        let items = state_views(&*self.parts.store, entry.row, found.rows).await?;
         Ok(Paged { items, cursor: found.cursor.map(|cursor| cursor.to_string()) })
     }
 
@@ -332,8 +377,14 @@ impl LedgerApi for Host {
             constraint: state.constraint.kind().to_owned(),
             encumbrance: state.encumbrance,
         };
-        let signer = |key: &PublicKey| {
+        let keys = contents.commands.iter().flat_map(|command| &command.signers);
+        let told = self.told_of(&entry, keys.chain(signatures.iter().map(TransactionSignature::by))).await?;
+        let known_as = |key: &PublicKey| {
             let (name, fingerprint) = self.known_as(key);
+            (name.or_else(|| told.get(key).cloned()), fingerprint)
+        };
+        let signer = |key: &PublicKey| {
+            let (name, fingerprint) = known_as(key);
             name.unwrap_or(fingerprint)
         };
         let command = |command: &Command| CommandView {
@@ -342,7 +393,7 @@ impl LedgerApi for Host {
             signers: command.signers.iter().map(signer).collect(),
         };
         let signature = |signature: &TransactionSignature| {
-            let (by, key) = self.known_as(signature.by());
+            let (by, key) = known_as(signature.by());
             SignatureView { by, key }
         };
         Ok(TransactionView {
@@ -450,7 +501,7 @@ async fn snapshot(
         Ok(())
     });
     read.await.map_err(Problem::from)?;
-    rows.into_iter().map(state_view).collect()
+    state_views(&**store, entry.row, rows).await
 }
 
 /// Where a feed of changes stands.
@@ -494,8 +545,8 @@ impl Feed {
         for change in changes {
             self.after = change.number;
             let found = |row: &VaultRow| self.query.finds(&row.row);
-            let produced: Vec<StateView> =
-                change.produced.into_iter().filter(&found).map(state_view).collect::<ApiResult<_>>()?;
+            let produced: Vec<VaultRow> = change.produced.into_iter().filter(&found).collect();
+            let produced = state_views(&*self.parts.store, self.entry.row, produced).await?;
             let consumed: Vec<String> =
                 change.consumed.iter().filter(|row| found(row)).map(|row| row.row.reference.to_string()).collect();
             if !produced.is_empty() || !consumed.is_empty() {

@@ -111,7 +111,8 @@ impl LedgerWants {
             LedgerOp::Claim(_)
             | LedgerOp::Renew { .. }
             | LedgerOp::Release { states: None, .. }
-            | LedgerOp::Attach(_) => {}
+            | LedgerOp::Attach(_)
+            | LedgerOp::AddKey(_) => {}
         }
     }
 }

@@ -8,10 +8,10 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status};
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
-use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash};
+use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, HeldLock, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
+    Attachment, HeldLock, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
     SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
 };
 use sqlx::postgres::{PgArguments, PgRow};
@@ -20,6 +20,7 @@ use sqlx::{Arguments, AssertSqlSafe};
 use crate::error::failed;
 use crate::ledger::place::Place;
 use crate::ledger::read::{status_number, status_of, time};
+use crate::ledger::tables::KEYS;
 use crate::open::PostgresStore;
 use crate::options::Layout;
 use crate::persist::persist;
@@ -132,6 +133,18 @@ impl PostgresStore {
         sql: &str,
         arguments: PgArguments,
     ) -> Result<Vec<PgRow>, StoreError> {
+        self.rows_since(1, identity, sql, arguments).await
+    }
+
+    /// As [`PostgresStore::ledger_rows`], of tables that ledgers have since a version: in one of an older version there are
+    /// none.
+    async fn rows_since(
+        &self,
+        version: i64,
+        identity: IdentityRow,
+        sql: &str,
+        arguments: PgArguments,
+    ) -> Result<Vec<PgRow>, StoreError> {
         let sql = sql.replace("{place}", &Place::of(self.layout, identity).to_string());
         // Kept statements of many schemas would only fill the memory of the connections.
         let kept = self.layout == Layout::Shared;
@@ -140,7 +153,7 @@ impl PostgresStore {
             Err(sqlx::Error::Database(error))
                 if error.code().is_some_and(|code| matches!(&*code, "42P01" | "3F000")) =>
             {
-                if !self.has_ledger(identity).await? {
+                if !self.has_ledger(identity, version).await? {
                     return Ok(Vec::new());
                 }
                 // Another host has made it between the two looks.
@@ -150,10 +163,10 @@ impl PostgresStore {
         }
     }
 
-    /// Whether an identity has tables of a ledger.
-    async fn has_ledger(&self, identity: IdentityRow) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT FROM maxhost.identity WHERE id = $1 AND ledger > 0)";
-        let query = || sqlx::query_scalar(sql).bind(identity.0);
+    /// Whether an identity has tables of a ledger, of this version or a later one.
+    async fn has_ledger(&self, identity: IdentityRow, version: i64) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT FROM maxhost.identity WHERE id = $1 AND ledger >= $2)";
+        let query = || sqlx::query_scalar(sql).bind(identity.0).bind(version);
         Ok(self.layout == Layout::Shared || persist!(query().fetch_one(&self.pool)).map_err(failed)?)
     }
 
@@ -340,6 +353,27 @@ impl LedgerReader for PostgresStore {
         let sql = "SELECT id FROM {place}.attachment WHERE identity = $1 ORDER BY id";
         let rows = self.ledger_rows(identity, sql, values![identity.0]).await?;
         rows.iter().map(|row| hash_at(row, 0, "attachment")).collect()
+    }
+
+    async fn known_keys(
+        &self,
+        identity: IdentityRow,
+        fingerprints: &[SecureHash],
+    ) -> Result<Vec<KnownKey>, StoreError> {
+        const T: &str = "ledger_key";
+        if fingerprints.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Vec<u8>> = fingerprints.iter().map(|one| one.as_bytes().to_vec()).collect();
+        let sql =
+            "SELECT key, party, nonce, at FROM {place}.ledger_key WHERE identity = $1 AND id = ANY($2) ORDER BY id";
+        // A ledger of an older version, whose identity has not been claimed since, knows no keys.
+        let rows = self.rows_since(KEYS, identity, sql, values![identity.0, ids]).await?;
+        let read = |row: &PgRow| {
+            let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
+            known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
+        };
+        rows.iter().map(read).collect()
     }
 
     async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {

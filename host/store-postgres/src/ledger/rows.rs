@@ -15,7 +15,7 @@ use maxhost_store::LedgerRows;
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, NewAttachment, NewState, Settlement, TransactionPut, TransactionState, Wanted,
+    CandidateScope, FlowLease, KnownKey, NewAttachment, NewState, Settlement, TransactionPut, TransactionState, Wanted,
 };
 
 use crate::committer::PostgresRows;
@@ -514,6 +514,15 @@ impl LedgerRows for PostgresRows {
         let key = (identity, attachment.id);
         if self.batch.pending.ledger.attachments.get(&key).is_none() {
             self.batch.pending.ledger.attachments.put(key, attachment.clone());
+        }
+        Ok(())
+    }
+
+    fn add_key(&mut self, identity: IdentityRow, known: &KnownKey) -> Result<(), Fault> {
+        self.batch.check_open(identity)?;
+        let id = (identity, known.key.fingerprint());
+        if self.batch.pending.ledger.keys.get(&id).is_none() {
+            self.batch.pending.ledger.keys.put(id, known.clone());
         }
         Ok(())
     }

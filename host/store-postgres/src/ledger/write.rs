@@ -31,6 +31,7 @@ pub(crate) fn ledger_parts(b: &mut Builder, pending: &LedgerPending, layout: Lay
     changes(b, pending, layout);
     notaries(b, pending, layout);
     attachments(b, pending, layout);
+    keys(b, pending, layout);
 }
 
 fn identities<K, V>(b: &mut Builder, rows: &Rows<'_, K, V>) -> String {
@@ -339,6 +340,25 @@ fn attachments(b: &mut Builder, pending: &LedgerPending, layout: Layout) {
         let (name, condition) = b.next();
         b.part(format!(
             "{name} AS (INSERT INTO {place}.attachment (identity, id, uploader, at, body) \
+             SELECT * FROM unnest({columns}) WHERE {condition} ON CONFLICT DO NOTHING)"
+        ));
+    }
+}
+
+fn keys(b: &mut Builder, pending: &LedgerPending, layout: Layout) {
+    for (place, rows) in by_place(layout, pending.keys.iter(), |(key, _)| key.0) {
+        let nonces = rows.iter().map(|(_, known)| known.nonce.as_ref().map(|nonce| &nonce[..]));
+        let columns = [
+            transaction_keys(b, &rows),
+            b.column("bytea", rows.iter().map(|(_, known)| known.key.spki()).collect::<Vec<&[u8]>>()),
+            b.column("text", rows.iter().map(|(_, known)| known.party.as_str()).collect::<Vec<&str>>()),
+            b.column("bytea", nonces.collect::<Vec<Option<&[u8]>>>()),
+            b.column("int8", rows.iter().map(|(_, known)| integer(known.at)).collect()),
+        ]
+        .join(", ");
+        let (name, condition) = b.next();
+        b.part(format!(
+            "{name} AS (INSERT INTO {place}.ledger_key (identity, id, key, party, nonce, at) \
              SELECT * FROM unnest({columns}) WHERE {condition} ON CONFLICT DO NOTHING)"
         ));
     }

@@ -14,8 +14,8 @@ use maxhost_model::{FlowRow, KeyAlgorithm, PublicKey, SecureHash};
 use super::{Answer, Databases, World, end, hold_the_committer, submit};
 use crate::ledger::query::page;
 use crate::ledger::{
-    ClaimOp, Holding, LedgerOp, LedgerReceipt, ListTransactions, NotaryOp, OutputState, Part, Recording, Reservation,
-    Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
+    ClaimOp, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NotaryOp, OutputState, Part, Recording,
+    Reservation, Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
 };
 use crate::{Author, Op, StoreError};
 use maxhost_ledger::vault::query::Query;
@@ -396,6 +396,37 @@ pub async fn a_unit_that_fails_leaves_nothing_in_the_ledger<D: Databases>() {
     assert!(world.store.ledger_transaction(world.alice.identity, &id(1)).await.unwrap().is_none());
     assert!(world.unconsumed().await.is_empty());
     assert!(world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await);
+}
+
+/// What is known of a key stays known, and stays as it was; of what is not known nothing is said.
+pub async fn a_key_is_kept_with_whose_it_is<D: Databases>() {
+    let world = World::<D>::new().await;
+    let known = |byte: u8, party: &str, nonce: Option<[u8; 32]>| KnownKey {
+        key: key(byte),
+        party: format!("O={party}, L=London, C=GB"),
+        nonce,
+        at: at(u64::from(byte)),
+    };
+    let (own, bobs) = (known(10, "Alice", Some([7; 32])), known(11, "Bob", None));
+    let add = |known: &KnownKey| -> Op { LedgerOp::AddKey(Box::new(known.clone())).into() };
+    let all: Vec<SecureHash> = [10, 11, 12].map(|byte| key(byte).fingerprint()).into();
+    let asked = async |world: &World<D>, of: Author| world.store.known_keys(of.identity, &all).await.unwrap();
+    assert!(asked(&world, world.alice).await.is_empty());
+    // Another identity's ledger is in use, this one's is not: neither knows anything.
+    world.commit(world.bob, vec![add(&known(12, "Bob", Some([8; 32])))]).await.unwrap();
+    assert!(asked(&world, world.alice).await.is_empty());
+
+    let spoilt = vec![add(&own), end(FlowRow(4_000_000))];
+    assert!(world.commit(world.alice, spoilt).await.is_err());
+    assert!(asked(&world, world.alice).await.is_empty(), "what was undone never was");
+    world.commit(world.alice, vec![add(&own), add(&bobs), add(&known(11, "Eve", None))]).await.unwrap();
+    world.commit(world.alice, vec![add(&known(10, "Eve", None)), add(&known(11, "Eve", None))]).await.unwrap();
+    let world = world.reopen().await;
+    let mut found = asked(&world, world.alice).await;
+    found.sort_by_key(|known| known.at);
+    assert_eq!(found, [own, bobs]);
+    assert_eq!(asked(&world, world.bob).await.len(), 1);
+    assert!(world.store.known_keys(world.alice.identity, &[]).await.unwrap().is_empty());
 }
 
 /// What units of one batch decide stands on what those before them in it have changed.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use maxhost_group_commit::{Fault, FaultKind};
+use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::vault::query::Value;
-use maxhost_model::{SecureHash, from_cbor, to_cbor};
+use maxhost_model::{PublicKey, SecureHash, from_cbor, to_cbor};
 use serde::Serialize;
 
-use super::op::StateContent;
+use super::op::{KnownKey, StateContent};
 use super::query::is_indexed;
 use crate::error::StoreError;
 
@@ -61,6 +62,21 @@ pub fn hash(table: &'static str, bytes: &[u8]) -> Result<SecureHash, StoreError>
     let bytes: [u8; 32] =
         bytes.try_into().map_err(|_| StoreError::Corrupt { table, key: format!("a hash of {} bytes", bytes.len()) })?;
     Ok(SecureHash::from_bytes(bytes))
+}
+
+/// A key and whose it is, from the columns of a row.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if the key is none, or the nonce has not 32 bytes.
+pub fn known_key(key: &[u8], party: String, nonce: Option<Vec<u8>>, at: Timestamp) -> Result<KnownKey, StoreError> {
+    let corrupt = |key: String| StoreError::Corrupt { table: "ledger_key", key };
+    let key = PublicKey::from_spki(key).map_err(|error| corrupt(error.to_string()))?;
+    let nonce = match nonce.map(<[u8; 32]>::try_from) {
+        None => None,
+        Some(Ok(nonce)) => Some(nonce),
+        Some(Err(bytes)) => return Err(corrupt(format!("{key}: a nonce of {} bytes", bytes.len()))),
+    };
+    Ok(KnownKey { key, party, nonce, at })
 }
 
 fn corrupt(text: &str) -> StoreError {

@@ -52,6 +52,8 @@ pub enum LedgerOp {
     Notarise(Box<NotaryOp>),
     /// Keeps an attachment. One that is there stays as it is.
     Attach(Box<NewAttachment>),
+    /// Keeps whose a key is. What is kept of a key stays as it is.
+    AddKey(Box<KnownKey>),
 }
 
 /// Whether a transaction is an ordinary one.
@@ -266,6 +268,19 @@ pub struct NewAttachment {
     pub at: Timestamp,
 }
 
+/// A key that states may name without a party, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownKey {
+    /// The key.
+    pub key: PublicKey,
+    /// The name of the party.
+    pub party: String,
+    /// What the key is derived from, if it is the identity's own. It is no secret.
+    pub nonce: Option<[u8; 32]>,
+    /// Since when it is known.
+    pub at: Timestamp,
+}
+
 /// What an operation on the ledger answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerReceipt {
@@ -301,6 +316,7 @@ impl LedgerOp {
                 .map(|(_, request)| STATE + 64 * (request.inputs.len() + request.references.len()))
                 .sum(),
             LedgerOp::Attach(attachment) => STATE + attachment.body.len(),
+            LedgerOp::AddKey(known) => STATE + known.key.spki().len() + known.party.len(),
         }
     }
 }

@@ -6,7 +6,7 @@ use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_model::{IdentityRow, SecureHash};
 
-use super::op::Part;
+use super::op::{KnownKey, Part};
 use super::query::PageRequest;
 use super::record::{
     Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultRow,
@@ -108,6 +108,15 @@ pub trait LedgerReader: Send + Sync {
 
     /// The ids of the attachments of an identity, in their order.
     async fn attachments(&self, identity: IdentityRow) -> Result<Vec<SecureHash>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// What is known of the keys with these fingerprints, in any order.
+    async fn known_keys(
+        &self,
+        identity: IdentityRow,
+        fingerprints: &[SecureHash],
+    ) -> Result<Vec<KnownKey>, StoreError> {
         Err(StoreError::NoLedgers)
     }
 

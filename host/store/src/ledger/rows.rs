@@ -12,7 +12,7 @@ use maxhost_ledger::vault::recording::{Known, TransactionStatus};
 use maxhost_ledger::vault::selection::Candidate;
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 
-use super::op::{NewAttachment, Settlement, StateContent, TransactionKind};
+use super::op::{KnownKey, NewAttachment, Settlement, StateContent, TransactionKind};
 
 /// How far a transaction has come, and its signatures.
 #[derive(Debug, Clone)]
@@ -280,6 +280,11 @@ pub trait LedgerRows {
 
     /// Keeps an attachment, unless it is there.
     fn add_attachment(&mut self, identity: IdentityRow, attachment: &NewAttachment) -> Result<(), Fault> {
+        Err(no_ledgers())
+    }
+
+    /// Keeps whose a key is, unless that is known.
+    fn add_key(&mut self, identity: IdentityRow, known: &KnownKey) -> Result<(), Fault> {
         Err(no_ledgers())
     }
 }

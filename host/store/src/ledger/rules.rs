@@ -54,6 +54,10 @@ pub(crate) fn apply<R: LedgerRows>(
             rows.add_attachment(identity, attachment)?;
             Ok(None)
         }
+        LedgerOp::AddKey(known) => {
+            rows.add_key(identity, known)?;
+            Ok(None)
+        }
     }
 }
 

@@ -64,10 +64,12 @@ async fn built(
             installed: &installed,
         };
         let salt = Salt::new(salt).map_err(|refused| refusal::refused(&refused))?;
-        let wire = builder.build(with, &(), salt).map_err(|refused| refusal::refused(&refused))?;
-        environment.sign_new(wire).map_err(|refused| refusal::refused(&refused))
+        builder.build(with, &(), salt).map_err(|refused| refusal::refused(&refused))
     });
-    Ok(built)
+    match built {
+        Ok(wire) => Ok(environment.sign_new(wire).await?.map_err(|refused| refusal::refused(&refused))),
+        Err(error) => Ok(Err(error)),
+    }
 }
 
 async fn known(

@@ -62,6 +62,21 @@ impl FlowCalls {
             LedgerCall::Select(wanted) => self.select(wanted).await.map(LedgerAnswer::States),
             LedgerCall::Lock { references } => self.lock(references).await.map(LedgerAnswer::States),
             LedgerCall::LockTogether { reference } => self.lock_together(reference).await.map(LedgerAnswer::States),
+            LedgerCall::FreshKey => self.fresh_key().await.map(|key| LedgerAnswer::Keys(vec![key])),
+            LedgerCall::PartyOfKey { key } => self.party_of_key(&key).await.map(LedgerAnswer::Party),
+            LedgerCall::RequestKey { session } => {
+                self.request_key(session).await.map(|key| LedgerAnswer::Keys(vec![key]))
+            }
+            LedgerCall::ProvideKey { session } => {
+                self.provide_key(session).await.map(|key| LedgerAnswer::Keys(vec![key]))
+            }
+            LedgerCall::ShareKeys { session, keys } => {
+                self.share_keys(session, &keys).await.map(|()| LedgerAnswer::Done)
+            }
+            LedgerCall::ReceiveKeys { session } => self.receive_keys(session).await.map(LedgerAnswer::Keys),
+            LedgerCall::ReturnSignatures { session, transaction, keys } => {
+                self.return_signatures(session, transaction, &keys).await.map(|()| LedgerAnswer::Done)
+            }
             LedgerCall::Query(query) => {
                 self.query(query).await.map(|(states, cursor)| LedgerAnswer::Page(states, cursor))
             }

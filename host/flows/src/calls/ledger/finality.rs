@@ -145,7 +145,7 @@ async fn judged(environment: &LedgerEnvironment, signed: &Signed) -> StepResult<
     Ok(judged.map(|_| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
 }
 
-/// The names of those whom a transaction concerns, this identity apart, as far as its states name them. The transaction is
+/// The names of those whom a transaction concerns, this identity apart, as far as its states or their keys tell. The transaction is
 /// verified first.
 async fn concerned(
     environment: &LedgerEnvironment,
@@ -160,7 +160,10 @@ async fn concerned(
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
     };
     let own = environment.us().name.to_string();
-    let mut names = BTreeSet::new();
+    // Of keys without a name those are concerned whose keys they are known to be.
+    let known = environment.known_keys(&environment.unnamed(&outputs)).await?;
+    let mut names: BTreeSet<String> =
+        known.into_values().map(|known| known.party).filter(|name| *name != own).collect();
     for output in outputs.iter() {
         // Participants are names and fingerprints of keys; only names can be met.
         let named = output.content.participants.iter().filter(|one| one.contains('='));

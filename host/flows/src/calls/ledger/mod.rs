@@ -16,6 +16,8 @@ mod calls;
 mod environment;
 mod finality;
 mod findings;
+mod key_exchange;
+mod keys;
 mod notary;
 mod notary_batches;
 mod notary_client;

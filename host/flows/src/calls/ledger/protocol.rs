@@ -43,6 +43,17 @@ pub(crate) enum ToVendor {
     Signed(Vec<TransactionSignature>),
 }
 
+/// From one who asks about keys of the other side, with what it has drawn for this question. The answer is a list of
+/// statements, each encoded ([`maxhost_ledger::keys::SignedKeyStatement`]).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum ToKeyOwner {
+    /// Makes a key that nobody has seen, and gives it.
+    NewKey(Encoded),
+    /// Tells of keys that are in use.
+    SharedKeys(Encoded),
+}
+
 /// What became of a transaction that waited for its notary.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -12,17 +12,33 @@ use maxhost_model::network::PLATFORM_VERSION;
 use maxhost_sandbox::CallResult;
 
 use super::environment::LedgerEnvironment;
+use super::keys::OwnSigner;
 use super::protocol::ToVendor;
 use super::refusal;
 use super::transactions::{Fresh, Signed};
 use super::vending::SignedBy;
 use crate::calls::FlowCalls;
+use crate::trouble::Trouble;
 
 impl LedgerEnvironment {
-    /// A transaction with this identity's signature and no other.
-    pub fn sign_new(&self, wire: WireTransaction) -> LedgerResult<Signed> {
-        let signature = sign(&wire.id(), &self.signer(), PLATFORM_VERSION)?;
-        Signed::new(SignedTransaction::new(TxCore::Wire(Arc::new(wire)), vec![signature])?)
+    /// A transaction with this identity's signatures and no others: those of its keys that must sign, or, if none must, that
+    /// of its legal one. A signature that need not be there would tell who has the keys that states do not name.
+    pub async fn sign_new(&self, wire: WireTransaction) -> Result<LedgerResult<Signed>, Trouble> {
+        let mut required = wire.required_keys();
+        if let Some(notary) = &wire.contents().notary {
+            required.remove(&notary.owning_key);
+        }
+        let mut signers = self.signers_among(&required).await?;
+        if signers.is_empty() {
+            signers.push(OwnSigner::Legal(self.signer()));
+        }
+        let wire = Arc::new(wire);
+        let signed = || {
+            let signatures = signers.iter().map(|signer| sign(&wire.id(), signer, PLATFORM_VERSION));
+            let signatures = signatures.collect::<LedgerResult<Vec<_>>>()?;
+            Signed::new(SignedTransaction::new(TxCore::Wire(wire.clone()), signatures)?)
+        };
+        Ok(signed())
     }
 
     /// Those keys besides the notary's that have not signed.

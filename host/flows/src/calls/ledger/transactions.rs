@@ -251,6 +251,7 @@ impl LedgerEnvironment {
         {
             return Ok(Err(refused));
         }
+        let own_keys = self.own_keys(&outputs).await?;
         let body = match signed.wire.encode() {
             Ok(body) => body.into(),
             Err(refused) => return Ok(Err(refused)),
@@ -265,7 +266,7 @@ impl LedgerEnvironment {
             references: contents.references.iter().map(|reference| (*reference, None)).collect(),
             outputs,
             what,
-            own_keys: [self.us().owning_key.clone()].into(),
+            own_keys,
             flow: by.flow,
             settlement: by.settlement,
             at: self.now(),

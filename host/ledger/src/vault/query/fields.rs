@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use maxhost_cbor::Limits;
+use maxhost_model::PublicKey;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::value::{Number, Value};
@@ -19,7 +20,7 @@ pub const MAX_FIELDS: usize = 256;
 pub const MAX_FIELD_BYTES: usize = 4096;
 
 /// The fields of a state's data. Parts of a map are joined by points; a party, which is a map with a name and a key, is
-/// its name. Fields named in `times` are times, if their text is one. Lists, and what is beyond the bounds, have no value.
+/// its name, or, if it is not named, the fingerprint of its key. Fields named in `times` are times, if their text is one. Lists, and what is beyond the bounds, have no value.
 ///
 /// # Errors
 /// [`Rule::ComponentInvalid`] if the data are no map of fields.
@@ -48,14 +49,24 @@ fn flatten(prefix: &str, parts: BTreeMap<String, Tree>, times: &BTreeSet<String>
             }
             Tree::Leaf(value) => drop(found.insert(path, value)),
             Tree::Map(parts) => {
-                if let (Some(Tree::Leaf(name @ Value::Text(_))), true) =
-                    (parts.get("name"), parts.contains_key("owning_key"))
-                {
-                    found.insert(path.clone(), name.clone());
+                if let Some(party) = party(&parts) {
+                    found.insert(path.clone(), party);
                 }
                 flatten(&path, parts, times, found);
             }
         }
+    }
+}
+
+/// What stands for a map, if it is a party.
+fn party(parts: &BTreeMap<String, Tree>) -> Option<Value> {
+    match (parts.get("name")?, parts.get("owning_key")?) {
+        (Tree::Leaf(name @ Value::Text(_)), _) => Some(name.clone()),
+        (Tree::Leaf(Value::Null), Tree::Leaf(Value::Bytes(spki))) => {
+            let key = PublicKey::from_spki(spki).ok()?;
+            Some(Value::text(key.fingerprint().to_string()))
+        }
+        _ => None,
     }
 }
 
@@ -159,7 +170,7 @@ mod tests {
     use serde::Serialize;
 
     use super::*;
-    use crate::fixtures::party;
+    use crate::fixtures::{key, party};
 
     #[derive(Serialize)]
     struct Iou {
@@ -170,6 +181,13 @@ mod tests {
         note: String,
         parts: Vec<u8>,
         inner: Inner,
+        hidden: Unnamed,
+    }
+
+    #[derive(Serialize)]
+    struct Unnamed {
+        name: Option<String>,
+        owning_key: PublicKey,
     }
 
     #[derive(Serialize)]
@@ -187,6 +205,7 @@ mod tests {
             note: "x".repeat(MAX_FIELD_BYTES + 1),
             parts: vec![1, 2],
             inner: Inner { done: true },
+            hidden: Unnamed { name: None, owning_key: key(2) },
         };
         let found = fields(&Data::encode(&iou).unwrap(), &["due".to_owned()].into()).unwrap();
         assert_eq!(found["lender"], Value::text("O=Ann, L=London, C=GB"));
@@ -197,6 +216,7 @@ mod tests {
         assert_eq!(found["note"], Value::Null);
         assert_eq!(found["parts"], Value::Null);
         assert_eq!(found["inner.done"], Value::Bool(true));
+        assert_eq!(found["hidden"], Value::text(key(2).fingerprint().to_string()));
         assert!(!found.contains_key("inner"));
         assert_eq!(fields(&Data::encode(&5).unwrap(), &BTreeSet::new()).unwrap_err().rule(), Rule::ComponentInvalid);
     }
