@@ -13,9 +13,10 @@ use fe2o3_amqp::types::primitives::{Binary, Value};
 use maxhost_broker::{
     Broker, BrokerError, ClientAnswer, ClientQueues, ClientRequest, Delivery, Permanent, QueueName, Requests,
 };
+use maxhost_broker_amqp::AmqpBroker;
 use maxhost_broker_amqp::test_servers::{Answer, Artemis, Client};
 
-use support::{A_WHILE, CREDIT, DEADLINE, in_time, open};
+use support::{A_WHILE, CREDIT, DEADLINE, in_time, open, until};
 
 const ANSWERS: &str = "rpc.client.ann.1";
 
@@ -95,7 +96,7 @@ async fn requests_and_answers_of_programs() {
     answers_go_to_queues_that_clients_have_made(&artemis, &host, client).await;
 }
 
-async fn put_back_and_shared(hosts: &[&dyn ClientQueues; 2], queue: &QueueName, client: &mut Client) {
+async fn put_back_and_shared(hosts: &[&AmqpBroker; 2], queue: &QueueName, client: &mut Client) {
     // One that is put back comes again, whole, and not before its time.
     let mut first = hosts[0].requests(queue, CREDIT).await.unwrap();
     drain(&mut *first).await;
@@ -157,9 +158,23 @@ async fn put_back_and_shared(hosts: &[&dyn ClientQueues; 2], queue: &QueueName, 
         }
     }
     assert!(!seen.contains("large"), "{seen:?}");
+    // Whoever is given it has it removed, and then nothing is left.
+    drop((first, second));
+    until("the large one is removed", async || {
+        if hosts[0].waiting().await.unwrap().is_empty() {
+            return true;
+        }
+        let mut worker = hosts[0].requests(queue, CREDIT).await.unwrap();
+        if let Ok(Ok(again)) = tokio::time::timeout(A_WHILE, worker.next()).await {
+            assert_ne!(again.message.id, "large");
+            worker.acks().ack(again.tag).await.unwrap();
+        }
+        false
+    })
+    .await;
 }
 
-async fn answers_go_to_queues_that_clients_have_made(artemis: &Artemis, host: &impl Host, mut client: Client) {
+async fn answers_go_to_queues_that_clients_have_made(artemis: &Artemis, host: &AmqpBroker, mut client: Client) {
     let queue: QueueName = ANSWERS.parse().unwrap();
     assert!(host.answer(&queue, answer("a", "{\"x\":1}"), DEADLINE).await.unwrap());
     let expected =
@@ -187,7 +202,3 @@ async fn answers_go_to_queues_that_clients_have_made(artemis: &Artemis, host: &i
     let mut client = Client::connect(artemis.address(), Artemis::CLIENT, ANSWERS).await;
     assert_eq!(client.next(DEADLINE).await.unwrap().id, "b");
 }
-
-/// A broker as hosts use it.
-trait Host: Broker + ClientQueues {}
-impl<T: Broker + ClientQueues> Host for T {}
