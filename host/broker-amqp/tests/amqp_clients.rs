@@ -165,7 +165,9 @@ async fn put_back_and_shared(hosts: &[&AmqpBroker; 2], queue: &QueueName, client
             return true;
         }
         let mut worker = hosts[0].requests(queue, CREDIT).await.unwrap();
-        if let Ok(Ok(again)) = tokio::time::timeout(A_WHILE, worker.next()).await {
+        // The same worker is asked again after trouble: it is the one that has it removed.
+        while let Ok(next) = tokio::time::timeout(A_WHILE * 4, worker.next()).await {
+            let Ok(again) = next else { continue };
             assert_ne!(again.message.id, "large");
             worker.acks().ack(again.tag).await.unwrap();
         }
