@@ -13,6 +13,7 @@ use fe2o3_amqp::types::primitives::{Binary, Value};
 use maxhost_broker::{
     Broker, BrokerError, ClientAnswer, ClientQueues, ClientRequest, Delivery, Permanent, QueueName, Requests,
 };
+use maxhost_broker_amqp::AmqpBroker;
 use maxhost_broker_amqp::test_servers::{Answer, Artemis, Client};
 
 use support::{A_WHILE, CREDIT, DEADLINE, in_time, open};
@@ -95,7 +96,7 @@ async fn requests_and_answers_of_programs() {
     answers_go_to_queues_that_clients_have_made(&artemis, &host, client).await;
 }
 
-async fn put_back_and_shared(hosts: &[&dyn ClientQueues; 2], queue: &QueueName, client: &mut Client) {
+async fn put_back_and_shared(hosts: &[&AmqpBroker; 2], queue: &QueueName, client: &mut Client) {
     // One that is put back comes again, whole, and not before its time.
     let mut first = hosts[0].requests(queue, CREDIT).await.unwrap();
     drain(&mut *first).await;
@@ -157,9 +158,22 @@ async fn put_back_and_shared(hosts: &[&dyn ClientQueues; 2], queue: &QueueName, 
         }
     }
     assert!(!seen.contains("large"), "{seen:?}");
+    // Whoever is given it has it removed: a worker that is alone gets what was sent after it, and nothing is left.
+    drop((first, second));
+    let mut worker = hosts[0].requests(queue, CREDIT).await.unwrap();
+    client.send(Some("last"), Some(ANSWERS), &[], data("{}")).await;
+    loop {
+        let delivery = next(&mut *worker).await;
+        assert_ne!(delivery.message.id, "large");
+        worker.acks().ack(delivery.tag).await.unwrap();
+        if delivery.message.id == "last" {
+            break;
+        }
+    }
+    drain(&mut *worker).await;
 }
 
-async fn answers_go_to_queues_that_clients_have_made(artemis: &Artemis, host: &impl Host, mut client: Client) {
+async fn answers_go_to_queues_that_clients_have_made(artemis: &Artemis, host: &AmqpBroker, mut client: Client) {
     let queue: QueueName = ANSWERS.parse().unwrap();
     assert!(host.answer(&queue, answer("a", "{\"x\":1}"), DEADLINE).await.unwrap());
     let expected =
@@ -187,7 +201,3 @@ async fn answers_go_to_queues_that_clients_have_made(artemis: &Artemis, host: &i
     let mut client = Client::connect(artemis.address(), Artemis::CLIENT, ANSWERS).await;
     assert_eq!(client.next(DEADLINE).await.unwrap().id, "b");
 }
-
-/// A broker as hosts use it.
-trait Host: Broker + ClientQueues {}
-impl<T: Broker + ClientQueues> Host for T {}

@@ -121,7 +121,7 @@ impl MessageServer {
         }
     }
 
-    /// Takes requests until something is wrong with the queue; `None` if it is closed for good or the host stops.
+    /// Takes requests until the queue cannot be used any more; `None` if it is closed for good or the host stops.
     async fn take(
         &self,
         requests: &mut dyn maxhost_broker::Requests,
@@ -144,7 +144,15 @@ impl MessageServer {
                     Err(BrokerError::Permanent(maxhost_broker::Permanent::Closed)) => return None,
                     Err(error) => {
                         tracing::debug!(%error, "requests are given out again");
-                        return Some(());
+                        tasks = JoinSet::new();
+                        if !error.is_transient() {
+                            return Some(());
+                        }
+                        // The queue is asked again by the same consumer: it may be about to remove what nobody can take.
+                        tokio::select! {
+                            () = tokio::time::sleep(*pause) => *pause = (*pause * 2).min(LONGEST_PAUSE),
+                            () = stop.cancelled() => return None,
+                        }
                     }
                 },
             }

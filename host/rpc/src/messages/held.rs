@@ -88,6 +88,7 @@ mod tests {
             seats[seats.len() - 2].leave.is_cancelled() && !another.leave.is_cancelled() && !large.leave.is_cancelled()
         );
         drop((seats, another, large));
-        assert_eq!((held.0.lock().bytes, held.0.lock().taken.len()), (0, 0));
+        let left = held.0.lock();
+        assert_eq!((left.bytes, left.taken.len()), (0, 0));
     }
 }
