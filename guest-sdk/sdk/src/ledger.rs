@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+mod attachments;
 mod tear_off;
 
 use maxhost_cbor::deterministic::{self, Rules};
@@ -33,6 +34,7 @@ use crate::session::Session;
 use crate::time::Timestamp;
 use crate::{cbor, host};
 
+pub use attachments::{attach, attachment};
 pub use tear_off::{Show, Shown, TearOff};
 
 /// The rules of data on a ledger (`docs/behaviour.md` 10.1 of maxhost): deterministic, no floats.
@@ -273,6 +275,7 @@ pub struct Draft {
     references: Vec<String>,
     outputs: Vec<Output>,
     commands: Vec<Command>,
+    attachments: Vec<String>,
     from: Option<Timestamp>,
     until: Option<Timestamp>,
 }
@@ -372,6 +375,14 @@ impl Draft {
         self
     }
 
+    /// Attaches a file: one that [`attach`] has kept, that an operator has imported, or that came with a transaction. Whoever
+    /// gets the transaction gets the file. The code of contracts is attached without being named.
+    #[must_use]
+    pub fn attachment(mut self, id: impl Into<String>) -> Draft {
+        self.attachments.push(id.into());
+        self
+    }
+
     /// It may be notarised from then on.
     #[must_use]
     pub fn from(mut self, time: Timestamp) -> Draft {
@@ -417,7 +428,7 @@ impl Draft {
                 signers,
             })
             .collect();
-        let built = host::build(wit::Draft {
+        let draft = wit::Draft {
             notary: self.notary.as_ref().map(Party::name),
             inputs: &inputs,
             references: &references,
@@ -425,8 +436,10 @@ impl Draft {
             commands: &commands,
             from: self.from.map(Timestamp::as_unix_nanos),
             until: self.until.map(Timestamp::as_unix_nanos),
-        })?;
-        Ok(Transaction(built))
+        };
+        let attachments: Vec<&str> = self.attachments.iter().map(String::as_str).collect();
+        let built = if attachments.is_empty() { host::build(draft) } else { host::build_with(draft, &attachments) };
+        Ok(Transaction(built?))
     }
 }
 

@@ -52,6 +52,8 @@ pub enum LedgerOp {
     Notarise(Box<NotaryOp>),
     /// Keeps an attachment. One that is there stays as it is.
     Attach(Box<NewAttachment>),
+    /// Removes those of these transactions of which no more than the bytes are here.
+    Forget(Vec<SecureHash>),
 }
 
 /// Whether a transaction is an ordinary one.
@@ -301,6 +303,7 @@ impl LedgerOp {
                 .map(|(_, request)| STATE + 64 * (request.inputs.len() + request.references.len()))
                 .sum(),
             LedgerOp::Attach(attachment) => STATE + attachment.body.len(),
+            LedgerOp::Forget(ids) => STATE + 64 * ids.len(),
         }
     }
 }

@@ -54,6 +54,15 @@ pub(crate) fn apply<R: LedgerRows>(
             rows.add_attachment(identity, attachment)?;
             Ok(None)
         }
+        LedgerOp::Forget(ids) => {
+            for id in ids {
+                let found = rows.ledger_transaction(identity, id)?;
+                if found.is_some_and(|found| found.status == TransactionStatus::Unverified) {
+                    rows.remove_transaction(identity, id)?;
+                }
+            }
+            Ok(None)
+        }
     }
 }
 

@@ -11,13 +11,17 @@
 //!                                  notary_client ──▶ notary (a native responder) ──▶ notary_batches ──▶ one batch
 //! ```
 
+mod attachments;
+mod back_chain;
 mod build;
 mod calls;
+mod chain;
 mod environment;
 mod finality;
 mod notary;
 mod notary_batches;
 mod notary_client;
+mod parallel;
 mod protocol;
 mod refusal;
 mod settling;

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use maxhost_ledger::codec;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{
-    Core as TxCore, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
+    Core as TxCore, LedgerRules, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
 };
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_ledger::{Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, Problem, PublicKey, SecureHash};
-use maxhost_store::ledger::{Holding, LedgerOp, OutputState, Recording, Settlement, TransactionKind};
+use maxhost_sandbox::contract::Attached;
+use maxhost_store::ledger::{
+    Holding, LedgerOp, LedgerTransaction, OutputState, Recording, Settlement, TransactionKind,
+};
 
 use super::environment::LedgerEnvironment;
+use super::parallel::on_all;
 use super::refusal;
-use crate::contracts::ToJudge;
+use crate::contracts::{Contracts, ToJudge};
 use crate::trouble::Trouble;
 
 /// Transactions that were verified by this flow, and may not be written yet.
@@ -52,6 +56,13 @@ impl Signed {
 
     pub fn id(&self) -> SecureHash {
         self.wire.id()
+    }
+
+    /// As it is stored.
+    pub fn stored(found: &LedgerTransaction) -> LedgerResult<Signed> {
+        let wire = WireTransaction::decode(found.body.as_deref().unwrap_or_default())?;
+        let signatures: Vec<TransactionSignature> = codec::decode("signatures", &found.signatures)?;
+        Signed::new(SignedTransaction::new(TxCore::Wire(Box::new(wire)), signatures)?)
     }
 
     pub fn encode(&self) -> LedgerResult<Vec<u8>> {
@@ -93,14 +104,32 @@ impl LedgerEnvironment {
         let store = &self.services.committer.store;
         let found = store.ledger_transaction(self.opened.entry.row, id).await.map_err(failed)?;
         let Some(found) = found else { return Ok(None) };
-        let Some(body) = found.body.filter(|_| found.kind == TransactionKind::Ordinary) else { return Ok(None) };
-        let read = || -> LedgerResult<Signed> {
-            let wire = WireTransaction::decode(&body)?;
-            let signatures: Vec<TransactionSignature> = codec::decode("signatures", &found.signatures)?;
-            Signed::new(SignedTransaction::new(TxCore::Wire(Box::new(wire)), signatures)?)
-        };
-        let signed = read().map_err(|error| Trouble::defect(format!("transaction {id} cannot be read: {error}")))?;
+        if found.body.is_none() || found.kind != TransactionKind::Ordinary {
+            return Ok(None);
+        }
+        let signed = Signed::stored(&found)
+            .map_err(|error| Trouble::defect(format!("transaction {id} cannot be read: {error}")))?;
         Ok(Some((found.status, signed)))
+    }
+
+    /// Ordinary transactions with their bytes, in this order, at most so many bytes or one.
+    pub async fn bodies(&self, ids: &[SecureHash], bytes: usize) -> Result<Vec<LedgerTransaction>, Trouble> {
+        let store = &self.services.committer.store;
+        let mut found = store.ledger_bodies(self.opened.entry.row, ids, bytes).await.map_err(failed)?;
+        found.retain(|found| found.kind == TransactionKind::Ordinary);
+        Ok(found)
+    }
+
+    /// How far those of these transactions have come that are known.
+    pub async fn statuses(&self, ids: &[SecureHash]) -> Result<Vec<(SecureHash, TransactionStatus)>, Trouble> {
+        let store = &self.services.committer.store;
+        store.ledger_statuses(self.opened.entry.row, ids).await.map_err(failed)
+    }
+
+    /// Those of these transactions that are part of the ledger.
+    pub async fn verified(&self, ids: &[SecureHash]) -> Result<BTreeSet<SecureHash>, Trouble> {
+        let found = self.statuses(ids).await?.into_iter();
+        Ok(found.filter(|(_, status)| *status == TransactionStatus::Verified).map(|(id, _)| id).collect())
     }
 
     /// The state of a reference, from the transaction that made it.
@@ -180,29 +209,71 @@ impl LedgerEnvironment {
             Ok(resolved) => resolved,
             Err(refused) => return Ok(Err(refused)),
         };
+        let attachments = match self.attached(&wire.contents().attachments).await? {
+            Ok(attachments) => attachments,
+            Err(refused) => return Ok(Err(refused.of(wire.id()))),
+        };
         let (contracts, wire, given) = (self.services.contracts.clone(), wire.clone(), resolved.clone());
         let judged = tokio::task::spawn_blocking(move || {
             let Resolved { inputs, references } = &given;
-            contracts.judge(ToJudge { wire: &wire, inputs, references, network: &network, rules: &rules })
+            let attachments = &attachments;
+            contracts.judge(ToJudge { wire: &wire, inputs, references, attachments, network: &network, rules: &rules })
         });
         let judged = judged.await.map_err(|error| Trouble::defect(error.to_string()))?;
         Ok(judged.map_err(Trouble::Passing)?.map(|()| resolved))
     }
 
+    /// Judges what transactions say, and describes their outputs: all of them at once, on all processors. The first that is
+    /// refused is the answer.
+    pub async fn judge_all(
+        &self,
+        batch: &[Signed],
+        fresh: &Fresh,
+    ) -> Result<Result<Vec<Vec<OutputState>>, Refused>, Trouble> {
+        let network = self.network();
+        // What the same parameters say is read once.
+        let mut known: BTreeMap<_, Result<Arc<LedgerRules>, Refused>> = BTreeMap::new();
+        let mut given = Vec::with_capacity(batch.len());
+        for signed in batch {
+            let wire = signed.wire.clone();
+            let named = wire.contents().parameters;
+            let rules = match known.get(&named) {
+                Some(rules) => rules.clone(),
+                None => {
+                    let rules = self.rules_of(named.as_ref())?.map(Arc::new);
+                    known.insert(named, rules.clone());
+                    rules
+                }
+            };
+            let resolved = self.resolve(&wire, fresh).await?;
+            let attachments = self.attached(&wire.contents().attachments).await?;
+            let together = rules.and_then(|rules| Ok((rules, resolved?, attachments?)));
+            match together {
+                Ok((rules, resolved, attachments)) => given.push((wire, rules, resolved, attachments)),
+                Err(refused) => return Ok(Err(refused.of(wire.id()))),
+            }
+        }
+        let contracts = self.services.contracts.clone();
+        let judged = on_all(given, move |(wire, rules, resolved, attachments)| {
+            let Resolved { inputs, references } = &resolved;
+            let (network, rules, attachments) = (&network, &*rules, &attachments);
+            match contracts.judge(ToJudge { wire: &wire, inputs, references, attachments, network, rules })? {
+                Ok(()) => outputs(&*contracts, &wire, attachments),
+                Err(refused) => Ok(Err(refused)),
+            }
+        });
+        let judged: Result<Vec<_>, Problem> = judged.await?.into_iter().collect();
+        Ok(judged.map_err(Trouble::Passing)?.into_iter().collect())
+    }
+
     /// The outputs of a transaction, as its contracts describe them.
     pub async fn describe(&self, wire: &Arc<WireTransaction>) -> Result<Result<Vec<OutputState>, Refused>, Trouble> {
+        let attachments = match self.attached(&wire.contents().attachments).await? {
+            Ok(attachments) => attachments,
+            Err(refused) => return Ok(Err(refused.of(wire.id()))),
+        };
         let (contracts, wire) = (self.services.contracts.clone(), wire.clone());
-        let described = tokio::task::spawn_blocking(move || -> Result<Result<Vec<OutputState>, Refused>, Problem> {
-            let contents = wire.contents();
-            let mut described = Vec::with_capacity(contents.outputs.len());
-            for output in &contents.outputs {
-                match contracts.describe(output, &contents.attachments)? {
-                    Ok(output) => described.push(output),
-                    Err(refused) => return Ok(Err(refused.of(wire.id()))),
-                }
-            }
-            Ok(Ok(described))
-        });
+        let described = tokio::task::spawn_blocking(move || outputs(&*contracts, &wire, &attachments));
         let described = described.await.map_err(|error| Trouble::defect(error.to_string()))?;
         described.map_err(Trouble::Passing)
     }
@@ -215,7 +286,6 @@ impl LedgerEnvironment {
         what: StatesToRecord,
         by: By,
     ) -> Result<Result<LedgerOp, Refused>, Trouble> {
-        let contents = signed.wire.contents();
         let outputs = match event {
             TransactionEvent::Finalised => match self.describe(&signed.wire).await? {
                 Ok(outputs) => outputs,
@@ -228,15 +298,27 @@ impl LedgerEnvironment {
         {
             return Ok(Err(refused));
         }
-        let body = match signed.wire.encode() {
-            Ok(body) => body.into(),
-            Err(refused) => return Ok(Err(refused)),
-        };
-        Ok(Ok(LedgerOp::Record(Box::new(Recording {
+        Ok(self.record(signed, event, what, by, outputs))
+    }
+
+    /// What happened to a transaction, for the ledger, when it is known what its outputs are.
+    ///
+    /// # Errors
+    /// The transaction has no encoding.
+    pub fn record(
+        &self,
+        signed: &Signed,
+        event: TransactionEvent,
+        what: StatesToRecord,
+        by: By,
+        outputs: Vec<OutputState>,
+    ) -> LedgerResult<LedgerOp> {
+        let contents = signed.wire.contents();
+        Ok(LedgerOp::Record(Box::new(Recording {
             event,
             id: signed.id(),
             kind: TransactionKind::Ordinary,
-            body,
+            body: signed.wire.encode()?.into(),
             signatures: signed.whole.signatures().to_vec(),
             inputs: contents.inputs.clone(),
             references: contents.references.iter().map(|reference| (*reference, None)).collect(),
@@ -246,7 +328,7 @@ impl LedgerEnvironment {
             flow: by.flow,
             settlement: by.settlement,
             at: self.now(),
-        }))))
+        })))
     }
 
     /// An input that another recorded transaction has consumed. The commit would refuse it too, and the flow would try again
@@ -259,6 +341,21 @@ impl LedgerEnvironment {
             Refused::new(Rule::RecordingInvalid, message).of(signed.id()).detail("state", state)
         }))
     }
+}
+
+fn outputs(
+    contracts: &dyn Contracts,
+    wire: &WireTransaction,
+    attachments: &[Attached],
+) -> Result<Result<Vec<OutputState>, Refused>, Problem> {
+    let mut described = Vec::with_capacity(wire.contents().outputs.len());
+    for output in &wire.contents().outputs {
+        match contracts.describe(output, attachments)? {
+            Ok(output) => described.push(output),
+            Err(refused) => return Ok(Err(refused.of(wire.id()))),
+        }
+    }
+    Ok(Ok(described))
 }
 
 /// A read that failed, as trouble of the host.
