@@ -146,7 +146,7 @@ static RULES: LazyLock<LedgerRules> = LazyLock::new(|| LedgerRules {
 
 /// What the rules (without a name) and each contract say of it.
 pub fn verify_each(wire: &WireTransaction, inputs: &[StateAndRef]) -> Vec<(Option<ContractId>, Verdict)> {
-    let attachments = [Attached { component: component("iou"), trusted: true }];
+    let attachments = [Attached::installed(component("iou"))];
     let given =
         ToVerify { wire, inputs, references: &[], attachments: &attachments, network: &network(), rules: &RULES };
     engine().verify_each(given).unwrap()
@@ -154,7 +154,7 @@ pub fn verify_each(wire: &WireTransaction, inputs: &[StateAndRef]) -> Vec<(Optio
 
 /// What is decided about it.
 pub fn verify(wire: &WireTransaction, inputs: &[StateAndRef]) -> Verification {
-    let attachments = [Attached { component: component("iou"), trusted: true }];
+    let attachments = [Attached::installed(component("iou"))];
     let given =
         ToVerify { wire, inputs, references: &[], attachments: &attachments, network: &network(), rules: &RULES };
     engine().verify(given).unwrap()

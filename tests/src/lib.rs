@@ -22,7 +22,7 @@ mod template;
 pub use cli::Answer;
 pub use flows::{End, Failure, eventually};
 pub use host::Host;
-pub use network::Network;
+pub use network::{Network, is_on_server};
 
 /// The parties of a network that was made without options.
 pub const ALICE: &str = "O=Alice, L=London, C=GB";

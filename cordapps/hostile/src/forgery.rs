@@ -91,8 +91,17 @@ enum Said {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Heard {
-    FetchTransactions(Vec<Hash>),
+    FetchChain(Wanted),
     Done,
+}
+
+/// What is asked for.
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct Wanted {
+    here: Vec<Hash>,
+    ids: Vec<Hash>,
+    ahead: u32,
 }
 
 /// The data of the platform's exceptions, as far as they are of interest.
@@ -137,7 +146,7 @@ pub fn bad_transaction(input: BadTransaction) -> Result<Refusal> {
     let mut said = Said::Transaction(Encoded(forged.bytes.clone()));
     loop {
         match session.send_and_receive::<Heard>(&said) {
-            Ok(Heard::FetchTransactions(asked)) => said = Said::Fetched(forged.given_for(&asked)),
+            Ok(Heard::FetchChain(asked)) => said = Said::Fetched(forged.given_for(&asked.ids)),
             Ok(Heard::Done) => bail!("{peer} accepts a transaction that breaks a rule"),
             Err(error) => return refusal(error),
         }
@@ -150,7 +159,7 @@ pub fn takes_bad_transaction(session: Session) -> Result<()> {
     session.receive_finality().map(drop)
 }
 
-fn refusal(error: Error) -> Result<Refusal> {
+pub(crate) fn refusal(error: Error) -> Result<Refusal> {
     Ok(Refusal { refused: code_of(error)? })
 }
 
@@ -268,7 +277,7 @@ fn becomes_payment(contents: &mut Contents) -> Result<()> {
 }
 
 /// Somebody with a key that the network does not know.
-struct Forger(SigningKey);
+pub(crate) struct Forger(SigningKey);
 
 /// Signs with one key and names another.
 struct InOurName<'a> {
@@ -287,12 +296,16 @@ impl Signer for InOurName<'_> {
 }
 
 impl Forger {
-    fn new() -> Result<Forger> {
+    pub(crate) fn new() -> Result<Forger> {
         Ok(Forger(SigningKey::from_seed(Scheme::Ed25519, &random(SEED)?)?))
     }
 
     /// A transaction with other contents, whose commands the forger's key signs: properly.
-    fn signed(&self, good: &Transaction, change: impl FnOnce(&mut Contents) -> Result<()>) -> Result<Vec<u8>> {
+    pub(crate) fn signed(
+        &self,
+        good: &Transaction,
+        change: impl FnOnce(&mut Contents) -> Result<()>,
+    ) -> Result<Vec<u8>> {
         let mut contents = wire(good)?.0.contents().clone();
         change(&mut contents)?;
         self.sign(contents)

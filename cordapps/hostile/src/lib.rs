@@ -1,6 +1,6 @@
 //! Flows that do what a host must withstand, or that show one of its rules: for tests only.
 //!
-//! [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
+//! [`attachments`]: files that travel with transactions, and such as nobody should take. [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
@@ -11,6 +11,7 @@
 use maxhost_sdk::prelude::*;
 
 pub mod abuse;
+pub mod attachments;
 pub mod bounds;
 pub mod determinism;
 pub mod errors;
@@ -110,6 +111,13 @@ cordapp! {
         sessions::leaves_at_once,
         money::double_spend,
         money::takes_payment,
+        money::lengthen,
+        attachments::attach,
+        attachments::takes_attachment,
+        attachments::read_attachment,
+        attachments::keep_attachment,
+        attachments::bad_attachment,
+        attachments::takes_bad_attachment,
         forgery::bad_transaction,
         forgery::takes_bad_transaction,
         false_keys::false_key,

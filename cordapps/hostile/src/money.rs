@@ -57,3 +57,35 @@ pub fn double_spend(input: DoubleSpend) -> Result<Attempts> {
 pub fn takes_payment(session: Session) -> Result<()> {
     session.receive_finality().map(drop)
 }
+
+/// A chain of transactions.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Length {
+    /// Three capital letters.
+    pub currency: String,
+    /// How many transactions.
+    pub times: u32,
+}
+
+/// Where a chain ends.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Chain {
+    /// The id of the last transaction.
+    pub tx: String,
+}
+
+/// Hands all one's money of a currency to oneself, again and again, in two parts: each transaction comes from the one before.
+#[flow(startable)]
+pub fn lengthen(input: Length) -> Result<Chain> {
+    let us: maxhost_contract::AnyParty = on_ledger(&our_identity())?.into();
+    let mut last = String::new();
+    for _ in 0..input.times {
+        let own = maxhost_sdk::ledger::Query::of("cash/Cash")
+            .filter(format!("currency = {}", maxhost_sdk::ledger::text(&input.currency)))
+            .find::<cash_contract::Cash>()?;
+        let part = own.iter().map(|state| state.state.quantity).sum::<u64>() / 2;
+        let moved = pay_from(Draft::spending(&own), &own, &us, part)?.sign()?.finalise(&[] as &[Session])?;
+        last = moved.id().to_owned();
+    }
+    Ok(Chain { tx: last })
+}

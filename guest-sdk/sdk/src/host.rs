@@ -69,6 +69,9 @@ calls! {
     pub(crate) fn lock(references: &[&str]) -> Result<Vec<ledger::VaultState>, Failure> = lock;
     pub(crate) fn lock_together(reference: &str) -> Result<Vec<ledger::VaultState>, Failure> = lock_together;
     pub(crate) fn query(query: ledger::VaultQuery<'_>) -> Result<ledger::StatePage, Failure> = query;
+    pub(crate) fn build_with(draft: ledger::Draft<'_>, attachments: &[&str]) -> Result<ledger::Transaction, Failure> = build_with;
+    pub(crate) fn attach(file: &[u8]) -> Result<String, Failure> = attach;
+    pub(crate) fn open_attachment(id: &str) -> Result<Option<Vec<u8>>, Failure> = open_attachment;
 }
 
 calls! {

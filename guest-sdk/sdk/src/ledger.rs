@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+mod attachments;
 mod keys;
 mod tear_off;
 
@@ -34,6 +35,7 @@ use crate::session::Session;
 use crate::time::Timestamp;
 use crate::{cbor, host};
 
+pub use attachments::{attach, attachment};
 pub use keys::{Key, fresh_key, who_is};
 pub use tear_off::{Show, Shown, TearOff};
 
@@ -275,6 +277,7 @@ pub struct Draft {
     references: Vec<String>,
     outputs: Vec<Output>,
     commands: Vec<Command>,
+    attachments: Vec<String>,
     from: Option<Timestamp>,
     until: Option<Timestamp>,
 }
@@ -374,6 +377,14 @@ impl Draft {
         self
     }
 
+    /// Attaches a file: one that [`attach`] has kept, that an operator has imported, or that came with a transaction. Whoever
+    /// gets the transaction gets the file. The code of contracts is attached without being named.
+    #[must_use]
+    pub fn attachment(mut self, id: impl Into<String>) -> Draft {
+        self.attachments.push(id.into());
+        self
+    }
+
     /// It may be notarised from then on.
     #[must_use]
     pub fn from(mut self, time: Timestamp) -> Draft {
@@ -419,7 +430,7 @@ impl Draft {
                 signers,
             })
             .collect();
-        let built = host::build(wit::Draft {
+        let draft = wit::Draft {
             notary: self.notary.as_ref().map(Party::name),
             inputs: &inputs,
             references: &references,
@@ -427,8 +438,10 @@ impl Draft {
             commands: &commands,
             from: self.from.map(Timestamp::as_unix_nanos),
             until: self.until.map(Timestamp::as_unix_nanos),
-        })?;
-        Ok(Transaction(built))
+        };
+        let attachments: Vec<&str> = self.attachments.iter().map(String::as_str).collect();
+        let built = if attachments.is_empty() { host::build(draft) } else { host::build_with(draft, &attachments) };
+        Ok(Transaction(built?))
     }
 }
 

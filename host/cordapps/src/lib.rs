@@ -9,6 +9,7 @@
 mod catalogue;
 mod contracts;
 mod cordapp;
+mod data_files;
 mod kept;
 mod reference;
 mod schema;
@@ -18,6 +19,7 @@ mod shared;
 pub use catalogue::Catalogue;
 pub use contracts::InstalledContracts;
 pub use cordapp::{Cordapp, FlowDef};
+pub use data_files::DataFiles;
 pub use kept::KEEP_UNNAMED;
 pub use reference::CordappRef;
 pub use set::CordappSet;

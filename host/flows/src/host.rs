@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
-use maxhost_cordapps::{Catalogue, InstalledContracts};
+use maxhost_cordapps::{Catalogue, DataFiles, InstalledContracts};
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, RunId, SecureHash, X500Name};
 use maxhost_ownership::{MemoryOwnership, Ownership};
 use maxhost_pki::{KeyVault, NetworkMap};
@@ -25,7 +25,7 @@ use crate::guest_threads::GuestThreads;
 use crate::keys::SealedKeys;
 use crate::membership::Membership;
 use crate::message::IdentityCommand;
-use crate::options::{Cluster, ENVELOPE_BYTES, HostOptions, IdentitySpec, OperatorEvent};
+use crate::options::{ATTACHMENTS, Cluster, ENVELOPE_BYTES, HostOptions, IdentitySpec, OperatorEvent};
 use crate::parts::{Foundations, Parts};
 use crate::registry::{AfterLeaving, ColdState, EntryState, IdentityEntry};
 use crate::spawner::Spawner;
@@ -97,7 +97,7 @@ impl Host {
         let kept = options.data.join("components");
         let setup = options.clone();
         let shared = crate::shared_code::of(&store);
-        let (vault, network, sandbox, catalogue, installed) = blocking(move || {
+        let (vault, network, sandbox, catalogue, contracts) = blocking(move || {
             let vault = {
                 let passphrase = maxhost_pki::Passphrase::new(passphrase.expose()).map_err(Problem::from)?;
                 KeyVault::unlock(&setup.keys, &passphrase).map_err(Problem::from)?
@@ -110,12 +110,14 @@ impl Host {
                 ..SandboxOptions::new(&setup.code_cache)
             })
             .map_err(Problem::from)?;
-            let catalogue = Catalogue::new(sandbox.clone(), setup.cordapps.clone(), kept, shared);
+            let catalogue = Catalogue::new(sandbox.clone(), setup.cordapps.clone(), kept, shared.clone());
             catalogue.rescan();
             let engine = ContractEngine::new(Some(&setup.code_cache.join("contracts"))).map_err(Problem::from)?;
             let installed = Arc::new(InstalledContracts::new(engine, setup.cordapps.clone()));
             installed.rescan();
-            Ok((vault, network, sandbox, catalogue, installed))
+            let contracts =
+                Arc::new(EngineContracts::new(installed, shared, DataFiles::new(setup.data.join(ATTACHMENTS))));
+            Ok((vault, network, sandbox, catalogue, contracts))
         })
         .await?;
         let run = store.run();
@@ -142,7 +144,7 @@ impl Host {
             ownership,
             membership,
             catalogue: Arc::new(catalogue),
-            contracts: Arc::new(EngineContracts::new(installed)),
+            contracts,
             keys: Arc::new(SealedKeys { vault: vault.clone(), network: network.clone() }),
             code: GuestCode::default(),
             network,
@@ -158,6 +160,7 @@ impl Host {
         parts.io.spawn(crate::housekeeping::clean_components(
             parts.store.clone(),
             parts.catalogue.clone(),
+            parts.contracts.clone(),
             parts.components_changed.clone(),
             parts.stopping.clone(),
         ));

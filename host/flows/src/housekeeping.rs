@@ -12,6 +12,7 @@ use maxhost_store::Store;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::contracts::Contracts;
 use crate::placement::CpuProfile;
 
 /// Components, with what is remembered of their flows.
@@ -48,11 +49,12 @@ pub(crate) async fn purge(store: Store, stopping: CancellationToken) {
 pub(crate) async fn clean_components(
     store: Store,
     catalogue: Arc<Components>,
+    contracts: Arc<dyn Contracts>,
     changed: Arc<Notify>,
     stopping: CancellationToken,
 ) {
     loop {
-        match clean(&store, &catalogue).await {
+        match clean(&store, &catalogue, &*contracts).await {
             Ok(0) => {}
             Ok(files) => tracing::info!(files, "removed components that no live flow names, and their compiled code"),
             Err(problem) => tracing::warn!(%problem, "components that nobody needs could not be removed; tried again"),
@@ -66,7 +68,7 @@ pub(crate) async fn clean_components(
     }
 }
 
-async fn clean(store: &Store, catalogue: &Arc<Components>) -> Result<usize, Problem> {
+async fn clean(store: &Store, catalogue: &Arc<Components>, contracts: &dyn Contracts) -> Result<usize, Problem> {
     let listing = catalogue.clone();
     let unnamed = blocking(move || {
         listing.unload();
@@ -77,15 +79,16 @@ async fn clean(store: &Store, catalogue: &Arc<Components>) -> Result<usize, Prob
     let named = if unnamed.is_empty() { HashSet::new() } else { named_by_live_flows(store).await? };
     let files = catalogue.clone();
     let removed = blocking(move || files.remove_unnamed(&unnamed, &named)).await?;
-    clean_shared(store, catalogue).await?;
+    clean_shared(store, catalogue, contracts).await?;
     Ok(removed)
 }
 
 /// Says which components of the database this host uses, and removes those that no host has used for long and no live flow
 /// names. A host that starts a flow has its component in use, so none goes before the flow is there to name it.
-async fn clean_shared(store: &Store, catalogue: &Arc<Components>) -> Result<(), Problem> {
+async fn clean_shared(store: &Store, catalogue: &Arc<Components>, contracts: &dyn Contracts) -> Result<(), Problem> {
     let Some(components) = store.components() else { return Ok(()) };
-    let used: Vec<[u8; 32]> = catalogue.in_use().into_iter().collect();
+    let mut used: Vec<[u8; 32]> = catalogue.in_use().into_iter().collect();
+    used.extend(contracts.installed().iter().map(|contract| *contract.id.as_bytes()));
     components.use_components(&used).await.map_err(Problem::from)?;
     let newest = u32::try_from(KEEP_UNNAMED).unwrap_or(u32::MAX);
     let unused = components.unused_components(newest).await.map_err(Problem::from)?;

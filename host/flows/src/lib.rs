@@ -51,6 +51,7 @@ mod queries;
 mod random;
 mod registry;
 mod relay;
+mod resolving;
 mod results_read;
 mod router;
 mod rules;
@@ -75,4 +76,6 @@ pub use access::{About, Action, Facts, Permission, Rights, Subject};
 pub use api::HostApi;
 pub use host::Host;
 pub use maxhost_cordapps::CordappRef;
-pub use options::{Cluster, Eviction, HostOptions, IdentityLimits, IdentitySpec, OperatorEvent, Passphrase};
+pub use options::{
+    ATTACHMENTS, Cluster, Eviction, HostOptions, IdentityLimits, IdentitySpec, OperatorEvent, Passphrase,
+};

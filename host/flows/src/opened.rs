@@ -9,6 +9,7 @@ use crate::notary_queue::NotaryQueue;
 use crate::options::IdentityLimits;
 use crate::placement::CordappSet;
 use crate::registry::IdentityEntry;
+use crate::resolving::Resolving;
 
 /// An identity whose keys, CorDapps and claim are in memory. Authority comes from here, never from a guest.
 pub(crate) struct Opened {
@@ -18,6 +19,8 @@ pub(crate) struct Opened {
     /// The claim that all work begins under while it is open so.
     pub claim: Claim,
     pub limits: IdentityLimits,
+    /// Which of its flows are getting back-chains.
+    pub resolving: Resolving,
     /// What it does as a notary, if it is one.
     pub notary: Option<NotaryRun>,
 }

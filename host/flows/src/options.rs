@@ -22,6 +22,9 @@ pub enum Eviction {
     Random(u64),
 }
 
+/// Where in the folder of what a host keeps the files lie that are no code and can be attached to transactions.
+pub const ATTACHMENTS: &str = "attachments";
+
 /// What a host is started with.
 #[derive(Debug, Clone)]
 pub struct HostOptions {

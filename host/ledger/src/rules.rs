@@ -101,6 +101,8 @@ rules! {
     EncumbranceNotary = "encumbrance-notary-mismatch", "10.14", "Outputs that encumber each other name different notaries.";
     AttachmentMissing = "contract-attachment-missing", "10.15", "A contract in use has no attachment.";
     AttachmentInvalid = "attachment-malformed", "10.15", "An attachment is no WebAssembly, or its signatures are not where they belong.";
+    AttachmentTampered = "attachment-tampered", "10.22", "What came for an attachment has another id.";
+    AttachmentUntrusted = "attachment-untrusted", "10.22", "Contract code came from a peer, and nothing that is installed here vouches for it.";
     AttachmentConflict = "contract-attachment-conflict", "10.15", "A contract in use has more than one attachment.";
     ConstraintUnsatisfied = "constraint-unsatisfied", "10.15", "The attachment does not satisfy a state's constraint.";
     ConstraintInvalid = "constraint-invalid", "10.15", "A constraint is a placeholder, or larger than allowed.";

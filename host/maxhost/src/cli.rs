@@ -572,14 +572,14 @@ pub enum LedgerCommand {
 /// `maxhost attachment`.
 #[derive(Debug, Subcommand)]
 pub enum AttachmentCommand {
-    /// List what is installed
+    /// List what this host has: contract code that is installed, and files of data
     List,
-    /// Show one: its contracts, types and commands
+    /// Show one: of code its contracts, types and commands
     Show {
         /// Its id, as transactions name it
         id: String,
     },
-    /// Install a file, as `cordapp install` does
+    /// Add a file: contract code is installed, as `cordapp install` does, and trusted; anything else is data
     Import {
         /// The file
         file: PathBuf,

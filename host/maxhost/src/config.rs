@@ -425,6 +425,11 @@ impl Config {
         self.data().join("code")
     }
 
+    /// Where files lie that are no code and can be attached to transactions.
+    pub fn attachments(&self) -> PathBuf {
+        self.data().join(maxhost_flows::ATTACHMENTS)
+    }
+
     /// Where a running host writes down its endpoint.
     pub fn endpoint_file(&self) -> PathBuf {
         self.data().join("endpoint")

@@ -106,7 +106,7 @@ codes! {
     CordappExists = "cordapp-exists", Refused, "raise the version, or replace the installed one with `maxhost cordapp install --replace`";
     CordappBuildFailed = "cordapp-build-failed", Failed, "read the compiler's message above";
     CordappIncompatible = "cordapp-incompatible", Refused, "mend what the message lists, or publish it as another contract or CorDapp";
-    AttachmentNotFound = "attachment-not-found", NotFound, "install the contract with `maxhost cordapp install`, or ask for another id";
+    AttachmentNotFound = "attachment-not-found", NotFound, "import the file with `maxhost attachment import`, or ask for another id";
     CordappConflict = "cordapp-conflict", Refused, "let only one CorDapp of an identity answer a protocol";
     // Flows
     FlowNotFound = "flow-not-found", NotFound, "list flows with `maxhost flow list`; a finished flow is forgotten after the retention time";

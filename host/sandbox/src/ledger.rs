@@ -127,6 +127,16 @@ pub enum LedgerCall {
         /// Each as SubjectPublicKeyInfo, DER.
         keys: Vec<Vec<u8>>,
     },
+    /// Keeps a file to be attached.
+    Attach {
+        /// The file.
+        file: Vec<u8>,
+    },
+    /// The bytes of an attachment.
+    OpenAttachment {
+        /// Its id, hexadecimal.
+        id: String,
+    },
 }
 
 /// The answer to a [`LedgerCall`].
@@ -142,6 +152,10 @@ pub enum LedgerAnswer {
     States(Vec<GuestState>),
     /// A page of states, and where to go on.
     Page(Vec<GuestState>, Option<String>),
+    /// The id of an attachment.
+    Attached(String),
+    /// The bytes of an attachment, if there is one.
+    File(Option<Vec<u8>>),
     /// Keys that were made or told.
     Keys(Vec<GuestKey>),
     /// A party that was asked for, if it is known.
@@ -174,6 +188,8 @@ pub struct TransactionDraft {
     pub from: Option<u64>,
     /// Until when.
     pub until: Option<u64>,
+    /// The ids of attachments besides the code of its contracts, hexadecimal.
+    pub attachments: Vec<String>,
 }
 
 /// An output that an author has drafted.

@@ -46,6 +46,7 @@ impl From<ledger::Draft> for TransactionDraft {
             commands: draft.commands.into_iter().map(command).collect(),
             from: draft.from,
             until: draft.until,
+            attachments: Vec::new(),
         }
     }
 }
@@ -206,5 +207,21 @@ impl ledger::Host for RunState {
             states: states.into_iter().map(Into::into).collect(),
             cursor,
         })
+    }
+
+    async fn build_with(&mut self, draft: ledger::Draft, attachments: Vec<String>) -> Reply<ledger::Transaction> {
+        let draft = TransactionDraft { attachments, ..draft.into() };
+        let answer = self.ledger("build-with", LedgerCall::Build(draft)).await?;
+        answered!(answer, LedgerAnswer::Transaction(transaction) => transaction.into())
+    }
+
+    async fn attach(&mut self, file: Vec<u8>) -> Reply<String> {
+        let answer = self.ledger("attach", LedgerCall::Attach { file }).await?;
+        answered!(answer, LedgerAnswer::Attached(id) => id)
+    }
+
+    async fn open_attachment(&mut self, id: String) -> Reply<Option<Vec<u8>>> {
+        let answer = self.ledger("open-attachment", LedgerCall::OpenAttachment { id }).await?;
+        answered!(answer, LedgerAnswer::File(file) => file)
     }
 }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status};
+use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
@@ -83,6 +84,12 @@ fn transaction(row: &SqliteRow) -> Result<LedgerTransaction, StoreError> {
 fn json(states: &[StateRef]) -> String {
     let pairs: Vec<String> = states.iter().map(|state| format!("[\"{}\",{}]", state.tx, state.index)).collect();
     format!("[{}]", pairs.join(","))
+}
+
+/// Ids as SQL can take any number of them: `["id in hex", …]`.
+fn json_ids(ids: &[SecureHash]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
+    format!("[{}]", ids.join(","))
 }
 
 fn arguments(values: Vec<SqlValue>) -> Result<SqliteArguments, StoreError> {
@@ -170,6 +177,66 @@ impl LedgerReader for SqliteStore {
         let query = sqlx::query(sql).bind(identity.0).bind(&id.as_bytes()[..]);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(|row| blob(row, 0, "ledger_parent")).collect()
+    }
+
+    async fn ledger_statuses(
+        &self,
+        identity: IdentityRow,
+        ids: &[SecureHash],
+    ) -> Result<Vec<(SecureHash, TransactionStatus)>, StoreError> {
+        let sql = "SELECT t.id, t.status FROM json_each(?2) AS asked CROSS JOIN ledger_tx t \
+                   ON t.identity = ?1 AND t.id = unhex(asked.value) ORDER BY asked.key";
+        let rows =
+            sqlx::query(sql).bind(identity.0).bind(json_ids(ids)).fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let status: i64 = column(row, 1, TX)?;
+            let status = status_of(status).ok_or_else(|| corrupt(TX, format!("status {status}")))?;
+            Ok((blob(row, 0, TX)?, status))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn ledger_bodies(
+        &self,
+        identity: IdentityRow,
+        ids: &[SecureHash],
+        bytes: usize,
+    ) -> Result<Vec<LedgerTransaction>, StoreError> {
+        // Sizes are added up first: what does not fit is not read.
+        let sql = "WITH asked AS MATERIALIZED (SELECT asked.key AS place, t.number AS number, \
+                       length(b.body) + length(t.signatures) AS size FROM json_each(?2) AS asked \
+                       CROSS JOIN ledger_tx t ON t.identity = ?1 AND t.id = unhex(asked.value) \
+                       CROSS JOIN ledger_body b ON b.tx = t.number), \
+                   summed AS MATERIALIZED (SELECT place, number, size, sum(size) OVER (ORDER BY place) AS total FROM asked) \
+                   SELECT t.number, t.id, t.status, t.kind, t.recorded, t.signatures, b.body FROM summed s \
+                   CROSS JOIN ledger_tx t ON t.number = s.number CROSS JOIN ledger_body b ON b.tx = s.number \
+                   WHERE s.total <= ?3 OR s.total = s.size ORDER BY s.place";
+        let most = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let query = sqlx::query(sql).bind(identity.0).bind(json_ids(ids)).bind(most);
+        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(transaction).collect()
+    }
+
+    async fn ledger_ancestors(
+        &self,
+        identity: IdentityRow,
+        of: &[SecureHash],
+        limit: u32,
+    ) -> Result<Vec<SecureHash>, StoreError> {
+        // The rows of a recursion are a queue: what is found first is looked at first.
+        let sql = "WITH RECURSIVE walk (number, id) AS (SELECT t.number, t.id FROM json_each(?2) AS asked \
+                       CROSS JOIN ledger_tx t ON t.identity = ?1 AND t.id = unhex(asked.value) \
+                       UNION SELECT t.number, t.id FROM walk CROSS JOIN ledger_parent p ON p.tx = walk.number \
+                       CROSS JOIN ledger_tx t ON t.identity = ?1 AND t.id = p.parent LIMIT ?3) \
+                   SELECT id FROM walk";
+        let query = sqlx::query(sql).bind(identity.0).bind(json_ids(of)).bind(limit);
+        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(|row| blob(row, 0, TX)).collect()
+    }
+
+    async fn parents_of(&self, identity: IdentityRow, ids: &[SecureHash]) -> Result<Vec<SecureHash>, StoreError> {
+        let sql = "SELECT DISTINCT p.parent FROM json_each(?2) AS asked CROSS JOIN ledger_tx t \
+                   ON t.identity = ?1 AND t.id = unhex(asked.value) CROSS JOIN ledger_parent p ON p.tx = t.number";
+        let query = sqlx::query(sql).bind(identity.0).bind(json_ids(ids));
+        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(|row| blob(row, 0, "ledger_parent")).collect()
     }
 
     async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! bench [--quick] [--only GROUP]...     groups: parts contracts engine alone fair load postgres ledger
-//!                                        fleet memory spread
+//!                                        chain fleet memory spread
 //! ```
 //!
 //! Every commit is synced to disk. Files are made under `target/`, on the file system that the project is on.
 
 mod alone;
+mod chain;
 mod contracts;
 mod engine;
 mod fair;
@@ -31,8 +32,20 @@ use setting::{Outcome, Setting};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const GROUPS: [&str; 11] =
-    ["parts", "contracts", "engine", "alone", "fair", "load", "postgres", "ledger", "fleet", "memory", "spread"];
+const GROUPS: [&str; 12] = [
+    "parts",
+    "contracts",
+    "engine",
+    "alone",
+    "fair",
+    "load",
+    "postgres",
+    "ledger",
+    "chain",
+    "fleet",
+    "memory",
+    "spread",
+];
 
 fn main() -> ExitCode {
     let mut quick = false;
@@ -69,7 +82,7 @@ fn usage() -> ExitCode {
 fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::Error>> {
     let mut report = Report::default();
     type Measurement = fn(&Setting, &mut Report) -> Outcome;
-    let measurements: [Measurement; 11] = [
+    let measurements: [Measurement; 12] = [
         parts::measure,
         contracts::measure,
         engine::measure,
@@ -78,6 +91,7 @@ fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::
         load::measure,
         load::measure_on_server,
         ledger::measure,
+        chain::measure,
         fleet::measure,
         memory::measure,
         spread::measure,

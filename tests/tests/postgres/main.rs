@@ -8,6 +8,8 @@ mod attach;
 mod attempts;
 #[path = "../reports/audit.rs"]
 mod audit;
+#[path = "../chain.rs"]
+mod chain;
 #[path = "../lifecycle/client_ids.rs"]
 mod client_ids;
 #[path = "../crash.rs"]

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use maxhost_cordapps::InstalledContracts;
+use maxhost_cordapps::{DataFiles, InstalledContracts, SharedCode};
+use maxhost_ledger::attachment::SignedCode;
 use maxhost_ledger::codec;
 use maxhost_ledger::tx::{ContractAttachment, ContractId, SchemaId, TransactionState};
 use maxhost_ledger::vault::description::StateDescription;
@@ -13,16 +14,27 @@ use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_sandbox::contract::{Attached, ContractComponent, LocalError, ToVerify, Verdict};
 use maxhost_store::ledger::{OutputState, StateContent, TokenAmount};
 
-use super::{Contracts, Examined, ToJudge};
+use super::{Contracts, Examined, ToJudge, Whitelist};
 
 /// The contracts that are installed on a host.
 pub(crate) struct EngineContracts {
     installed: Arc<InstalledContracts>,
+    /// What the hosts of this database have in common.
+    shared: Option<Arc<dyn SharedCode>>,
+    /// Files of this host that are no code.
+    data: DataFiles,
 }
 
 impl EngineContracts {
-    pub fn new(installed: Arc<InstalledContracts>) -> EngineContracts {
-        EngineContracts { installed }
+    /// Puts what is installed where other hosts find it. Blocking.
+    pub fn new(
+        installed: Arc<InstalledContracts>,
+        shared: Option<Arc<dyn SharedCode>>,
+        data: DataFiles,
+    ) -> EngineContracts {
+        let contracts = EngineContracts { installed, shared, data };
+        contracts.offer();
+        contracts
     }
 
     /// The newest code that holds a contract.
@@ -38,17 +50,33 @@ impl EngineContracts {
         found.max_by_key(|component| (component.descriptor.code_version, component.id))
     }
 
-    /// The installed code of attachments, in their order.
-    fn attached(&self, ids: &[SecureHash]) -> Result<Vec<Attached>, Refused> {
-        ids.iter()
-            .map(|id| match self.installed.by_id(id) {
-                Some(component) => Ok(Attached { component, trusted: true }),
-                None => {
-                    let message = format!("the attachment {id} is not installed here");
-                    Err(Refused::new(Rule::AttachmentMissing, message).detail("attachment", id))
-                }
-            })
-            .collect()
+    /// Hosts of one database find each other's contracts there. Whatever is installed is put there; it stays as long as a
+    /// host says that it uses it.
+    fn offer(&self) {
+        let Some(shared) = &self.shared else { return };
+        for component in self.installed.all() {
+            let offered = self.installed.file(&component.id);
+            let offered = offered.and_then(|file| shared.offer(component.id.as_bytes(), &file));
+            if let Err(problem) = offered {
+                let name = &component.descriptor.name;
+                tracing::warn!(contract = %name, %problem, "other hosts cannot find a contract that is installed here");
+            }
+        }
+    }
+
+    /// A file that another host of this database has installed.
+    fn fetch(&self, id: &SecureHash) -> Result<Option<Vec<u8>>, Problem> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        Ok(shared.fetch(id.as_bytes())?.filter(|file| SecureHash::of(file) == *id))
+    }
+
+    /// Whether something vouches for code that came from a peer.
+    fn is_vouched_for(&self, signed: &SignedCode, whitelist: &Whitelist) -> bool {
+        let installed = self.installed.all();
+        let vouches = |one: &Arc<ContractComponent>| {
+            one.code_hash == signed.code_hash || !one.signers.is_disjoint(&signed.signers)
+        };
+        installed.iter().any(vouches) || whitelist.values().any(|listed| listed.contains(&signed.id))
     }
 }
 
@@ -62,8 +90,57 @@ impl Contracts for EngineContracts {
         self.installed.attachments()
     }
 
-    fn has(&self, attachments: &[SecureHash]) -> bool {
-        attachments.iter().all(|id| self.installed.by_id(id).is_some())
+    fn find(&self, id: &SecureHash) -> Option<Attached> {
+        let installed = self.installed.by_id(id).map(Attached::installed);
+        installed.or_else(|| self.data.size(id).map(|size| Attached::Data { id: *id, size }))
+    }
+
+    fn find_elsewhere(&self, id: &SecureHash) -> Result<Option<Attached>, Problem> {
+        let Some(file) = self.fetch(id)? else { return Ok(None) };
+        match self.installed.engine().load(&file) {
+            Ok(component) => Ok(Some(Attached::installed(component))),
+            Err(error) if error.is_retriable() => Err(error.into()),
+            // Flows are there too, and no contracts.
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn file(&self, id: &SecureHash) -> Result<Option<Vec<u8>>, Problem> {
+        match self.installed.by_id(id) {
+            Some(_) => self.installed.file(id).map(Some),
+            None => match self.data.read(id) {
+                Ok(Some(file)) => Ok(Some(file)),
+                Ok(None) => self.fetch(id),
+                Err(error) => {
+                    let message = format!("the attachment {id} cannot be read: {error}");
+                    Err(Problem::new(Code::FileUnreadable, message))
+                }
+            },
+        }
+    }
+
+    fn admit(&self, file: &[u8], whitelist: &Whitelist) -> Result<Result<Attached, Refused>, Problem> {
+        let signed = match SignedCode::read(file) {
+            Ok(signed) => signed,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if !self.is_vouched_for(&signed, whitelist) {
+            let message = format!(
+                "the contract code {} came from a peer, and nobody who has signed an installed contract has signed it: \
+                 get the file from whoever publishes it, check it, and import it with `maxhost attachment import`",
+                signed.id
+            );
+            return Ok(Err(Refused::new(Rule::AttachmentUntrusted, message).detail("attachment", signed.id)));
+        }
+        let trusted = self.installed.all().iter().any(|one| one.code_hash == signed.code_hash);
+        Ok(match self.installed.engine().load(file) {
+            Ok(component) => Ok(Attached::Code { component, trusted }),
+            Err(error) if error.is_retriable() => return Err(error.into()),
+            Err(error) => {
+                let message = format!("the contract code {} cannot be used: {error}", signed.id);
+                Err(Refused::new(Rule::AttachmentInvalid, message).detail("attachment", signed.id))
+            }
+        })
     }
 
     fn schema(&self, contract: &ContractId, type_name: &str) -> Option<SchemaId> {
@@ -73,24 +150,16 @@ impl Contracts for EngineContracts {
     }
 
     fn judge(&self, given: ToJudge<'_>) -> Result<Result<(), Refused>, Problem> {
-        let attachments = match self.attached(&given.wire.contents().attachments) {
-            Ok(attachments) => attachments,
-            Err(refused) => return Ok(Err(refused.of(given.wire.id()))),
-        };
-        let ToJudge { wire, inputs, references, network, rules } = given;
-        let given = ToVerify { wire, inputs, references, attachments: &attachments, network, rules };
+        let ToJudge { wire, inputs, references, attachments, network, rules } = given;
+        let given = ToVerify { wire, inputs, references, attachments, network, rules };
         let verification = self.installed.engine().verify(given).map_err(|error| local(&error))?;
         Ok(verification.verdict.refusal(wire.id()).map_or(Ok(()), Err))
     }
 
     fn examine(&self, given: ToJudge<'_>) -> Result<Vec<Examined>, Problem> {
         let id = given.wire.id();
-        let attachments = match self.attached(&given.wire.contents().attachments) {
-            Ok(attachments) => attachments,
-            Err(refused) => return Ok(vec![Examined { contract: None, refused: Some(refused.of(id)) }]),
-        };
-        let ToJudge { wire, inputs, references, network, rules } = given;
-        let given = ToVerify { wire, inputs, references, attachments: &attachments, network, rules };
+        let ToJudge { wire, inputs, references, attachments, network, rules } = given;
+        let given = ToVerify { wire, inputs, references, attachments, network, rules };
         let verdicts = self.installed.engine().verify_each(given).map_err(|error| local(&error))?;
         let examined = |(contract, verdict): (_, Verdict)| Examined { contract, refused: verdict.refusal(id) };
         Ok(verdicts.into_iter().map(examined).collect())
@@ -99,20 +168,17 @@ impl Contracts for EngineContracts {
     fn describe(
         &self,
         state: &TransactionState,
-        attachments: &[SecureHash],
+        attachments: &[Attached],
     ) -> Result<Result<OutputState, Refused>, Problem> {
-        let attached = match self.attached(attachments) {
-            Ok(attached) => attached,
-            Err(refused) => return Ok(Err(refused)),
-        };
         let name = state.contract.name.as_str();
-        let holding = attached.iter().find(|one| one.component.descriptor.contract(name).is_some());
+        let mut codes = attachments.iter().filter_map(Attached::component);
+        let holding = codes.find(|code| code.descriptor.contract(name).is_some());
         let Some(holding) = holding else {
             let message = format!("no attachment holds the contract {}", state.contract);
             return Ok(Err(Refused::new(Rule::AttachmentMissing, message).detail("contract", name)));
         };
-        let described = self.installed.engine().describe(&holding.component, state).map_err(|error| local(&error))?;
-        let times = holding.component.descriptor.contract(name).and_then(|one| one.state(state.type_name.as_str()));
+        let described = self.installed.engine().describe(holding, state).map_err(|error| local(&error))?;
+        let times = holding.descriptor.contract(name).and_then(|one| one.state(state.type_name.as_str()));
         let times = times.map(|of| of.times.clone()).unwrap_or_default();
         Ok(match described {
             Ok(description) => output(state, &description, &times),
@@ -124,7 +190,9 @@ impl Contracts for EngineContracts {
     }
 
     fn rescan(&self) {
-        self.installed.rescan();
+        if self.installed.rescan() {
+            self.offer();
+        }
     }
 }
 

@@ -4,11 +4,14 @@ mod engine;
 #[cfg(test)]
 mod none;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use maxhost_ledger::Refused;
 use maxhost_ledger::tx::{
     ContractAttachment, ContractId, LedgerRules, SchemaId, StateAndRef, TransactionState, WireTransaction,
 };
 use maxhost_model::{Problem, SecureHash};
+use maxhost_sandbox::contract::Attached;
 use maxhost_store::ledger::OutputState;
 
 pub(crate) use self::engine::EngineContracts;
@@ -24,6 +27,8 @@ pub(crate) struct ToJudge<'a> {
     pub inputs: &'a [StateAndRef],
     /// The states of its references.
     pub references: &'a [StateAndRef],
+    /// Its attachments.
+    pub attachments: &'a [Attached],
     /// SHA-256 of the root certificate of the network.
     pub network: &'a SecureHash,
     /// What the parameters say that it names.
@@ -39,6 +44,14 @@ pub(crate) struct Examined {
     pub refused: Option<Refused>,
 }
 
+/// For each contract the attachments that the network parameters list.
+pub(crate) type Whitelist = BTreeMap<String, BTreeSet<SecureHash>>;
+
+/// Whether a file is WebAssembly, and so could be run. Anything else is data.
+pub(crate) fn is_code(file: &[u8]) -> bool {
+    file.starts_with(b"\0asm")
+}
+
 /// Contract code of a host. All calls block: a few hundred microseconds, longer while code is compiled.
 ///
 /// A [`Problem`] is trouble of this host and decides nothing.
@@ -46,8 +59,28 @@ pub(crate) trait Contracts: Send + Sync {
     /// The installed attachments.
     fn installed(&self) -> Vec<ContractAttachment>;
 
-    /// Whether the code of all these attachments is installed.
-    fn has(&self, attachments: &[SecureHash]) -> bool;
+    /// An installed attachment. Does not block.
+    fn find(&self, id: &SecureHash) -> Option<Attached>;
+
+    /// An attachment that is installed on another host of this database. It is trusted as if it were installed here.
+    ///
+    /// # Errors
+    /// Trouble of this host.
+    fn find_elsewhere(&self, id: &SecureHash) -> Result<Option<Attached>, Problem>;
+
+    /// The file of an attachment that is installed on this host, or on another of this database.
+    ///
+    /// # Errors
+    /// Trouble of this host.
+    fn file(&self, id: &SecureHash) -> Result<Option<Vec<u8>>, Problem>;
+
+    /// Contract code that came from a peer, loaded if something vouches for it (`docs/behaviour.md` 10.22): it is the code of
+    /// an installed file under other signatures, or it is signed by a key that has signed an installed file, or the network
+    /// parameters list it.
+    ///
+    /// # Errors
+    /// Trouble of this host.
+    fn admit(&self, file: &[u8], whitelist: &Whitelist) -> Result<Result<Attached, Refused>, Problem>;
 
     /// What an output of this contract and type names as its schema, by the newest installed code.
     fn schema(&self, contract: &ContractId, type_name: &str) -> Option<SchemaId>;
@@ -71,7 +104,7 @@ pub(crate) trait Contracts: Send + Sync {
     fn describe(
         &self,
         state: &TransactionState,
-        attachments: &[SecureHash],
+        attachments: &[Attached],
     ) -> Result<Result<OutputState, Refused>, Problem>;
 
     /// Looks again at what is installed. Blocking.

@@ -4,9 +4,10 @@ use maxhost_ledger::tx::verify::{Resolved, verify};
 use maxhost_ledger::tx::{ContractAttachment, ContractId, SchemaId, TransactionState};
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Problem, SecureHash};
+use maxhost_sandbox::contract::Attached;
 use maxhost_store::ledger::OutputState;
 
-use super::{Contracts, Examined, ToJudge};
+use super::{Contracts, Examined, ToJudge, Whitelist};
 
 /// A host that runs no contracts: every transaction is refused.
 #[derive(Debug, Clone, Copy)]
@@ -21,8 +22,20 @@ impl Contracts for NoContracts {
         Vec::new()
     }
 
-    fn has(&self, attachments: &[SecureHash]) -> bool {
-        attachments.is_empty()
+    fn find(&self, _: &SecureHash) -> Option<Attached> {
+        None
+    }
+
+    fn find_elsewhere(&self, _: &SecureHash) -> Result<Option<Attached>, Problem> {
+        Ok(None)
+    }
+
+    fn file(&self, _: &SecureHash) -> Result<Option<Vec<u8>>, Problem> {
+        Ok(None)
+    }
+
+    fn admit(&self, _: &[u8], _: &Whitelist) -> Result<Result<Attached, Refused>, Problem> {
+        Ok(Err(Refused::new(Rule::AttachmentUntrusted, "this host runs no contracts")))
     }
 
     fn schema(&self, _: &ContractId, _: &str) -> Option<SchemaId> {
@@ -39,7 +52,7 @@ impl Contracts for NoContracts {
         Ok(vec![Examined { contract: None, refused: judged.err() }])
     }
 
-    fn describe(&self, state: &TransactionState, _: &[SecureHash]) -> Result<Result<OutputState, Refused>, Problem> {
+    fn describe(&self, state: &TransactionState, _: &[Attached]) -> Result<Result<OutputState, Refused>, Problem> {
         Ok(Err(nothing(&state.contract)))
     }
 

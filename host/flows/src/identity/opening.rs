@@ -63,7 +63,15 @@ impl Actor {
         let notary = spec
             .notary
             .map(|kind| NotaryRun { validating: kind == NotaryKind::Validating, queue: self.entry.notary.clone() });
-        Ok(Opened { entry: self.entry.clone(), keys, cordapps, claim, limits: spec.limits, notary })
+        Ok(Opened {
+            entry: self.entry.clone(),
+            keys,
+            cordapps,
+            claim,
+            limits: spec.limits,
+            resolving: Default::default(),
+            notary,
+        })
     }
 
     /// Makes this host the identity's owner in the database, unless it is. True if it was not.

@@ -7,10 +7,11 @@ use maxhost_ledger::tx::{LedgerRules, StateAndRef, StateRef, TransactionSignatur
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Code, IdentityRow, Problem, PublicKey, SecureHash};
+use maxhost_sandbox::contract::Attached;
 
 use crate::api::ApiResult;
 use crate::api::ledger::CheckView;
-use crate::contracts::{Examined, ToJudge};
+use crate::contracts::{Examined, ToJudge, is_code};
 use crate::parts::Parts;
 
 /// A transaction of an identity, with its signatures.
@@ -53,9 +54,10 @@ impl Examining<'_> {
         let inputs = self.states("input", &contents.inputs, &mut checks).await?;
         self.spent(&mut checks).await?;
         let references = self.states("reference", &contents.references, &mut checks).await?;
-        let is_whole = self.attachments(&mut checks);
-        if let (Ok(rules), Some(inputs), Some(references), true) = (rules, inputs, references, is_whole) {
-            checks.extend(self.judged(network, rules, inputs, references).await?);
+        let attachments = self.attachments(&mut checks).await?;
+        if let (Ok(rules), Some(inputs), Some(references), Some(attachments)) = (rules, inputs, references, attachments)
+        {
+            checks.extend(self.judged(network, rules, inputs, references, attachments).await?);
         }
         Ok(checks)
     }
@@ -136,17 +138,39 @@ impl Examining<'_> {
         Ok(())
     }
 
-    /// Whether all attachments are installed.
-    fn attachments(&self, checks: &mut Vec<CheckView>) -> bool {
-        let installed = self.parts.contracts.installed();
-        let mut are_all = true;
-        for id in &self.wire.contents().attachments {
-            let is_here = installed.iter().any(|one| one.id == *id);
-            are_all &= is_here;
-            let missing = || Refused::new(Rule::AttachmentMissing, "it is not installed here").detail("attachment", id);
-            checks.push(check("attachment", id, if is_here { Ok(()) } else { Err(missing()) }));
+    /// The attachments; `None` unless all of them are here, and those that are code may be run.
+    async fn attachments(&self, checks: &mut Vec<CheckView>) -> ApiResult<Option<Vec<Attached>>> {
+        let ids = &self.wire.contents().attachments;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let outcome = self.attachment(id).await?.map(|attached| found.push(attached));
+            checks.push(check("attachment", id, outcome));
         }
-        are_all
+        Ok((found.len() == ids.len()).then_some(found))
+    }
+
+    async fn attachment(&self, id: &SecureHash) -> ApiResult<Result<Attached, Refused>> {
+        let (contracts, asked) = (self.parts.contracts.clone(), *id);
+        let installed = tokio::task::spawn_blocking(move || match contracts.find(&asked) {
+            Some(found) => Ok(Some(found)),
+            None => contracts.find_elsewhere(&asked),
+        });
+        let installed = installed.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))??;
+        if let Some(installed) = installed {
+            return Ok(Ok(installed));
+        }
+        let Some(kept) = self.parts.store.attachment(self.identity, id).await.map_err(Problem::from)? else {
+            let message = "it is neither installed here nor in the ledger";
+            return Ok(Err(Refused::new(Rule::AttachmentMissing, message).detail("attachment", id)));
+        };
+        if !is_code(&kept.body) {
+            return Ok(Ok(Attached::Data { id: *id, size: kept.body.len() as u64 }));
+        }
+        let rules = LedgerRules::of(&self.parts.network.parameters(), Vec::new(), self.parts.development);
+        let whitelist = rules.map(|rules| rules.whitelist).unwrap_or_default();
+        let contracts = self.parts.contracts.clone();
+        let admitted = tokio::task::spawn_blocking(move || contracts.admit(&kept.body, &whitelist));
+        admitted.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))?
     }
 
     async fn judged(
@@ -155,11 +179,19 @@ impl Examining<'_> {
         rules: LedgerRules,
         inputs: Vec<StateAndRef>,
         references: Vec<StateAndRef>,
+        attachments: Vec<Attached>,
     ) -> ApiResult<Vec<CheckView>> {
         let (contracts, wire) = (self.parts.contracts.clone(), Arc::new(self.wire.clone()));
         let examined = tokio::task::spawn_blocking(move || {
-            let (inputs, references) = (&inputs, &references);
-            contracts.examine(ToJudge { wire: &wire, inputs, references, network: &network, rules: &rules })
+            let (inputs, references, attachments) = (&inputs, &references, &attachments[..]);
+            contracts.examine(ToJudge {
+                wire: &wire,
+                inputs,
+                references,
+                attachments,
+                network: &network,
+                rules: &rules,
+            })
         });
         let examined = examined.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))??;
         let view = |Examined { contract, refused }| match contract {

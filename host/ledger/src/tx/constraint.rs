@@ -34,6 +34,23 @@ pub struct ContractAttachment {
     pub no_propagation: bool,
 }
 
+impl ContractAttachment {
+    /// An attachment that holds no contract.
+    #[must_use]
+    pub fn data(id: SecureHash, size: u64) -> ContractAttachment {
+        ContractAttachment {
+            id,
+            code_hash: id,
+            contracts: BTreeSet::new(),
+            version: 0,
+            signers: BTreeSet::new(),
+            size,
+            trusted: false,
+            no_propagation: false,
+        }
+    }
+}
+
 /// What of the network parameters these rules need.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerRules {

@@ -104,6 +104,15 @@ impl SignedTransaction {
         codec::encode("signed transaction", &Envelope { kind, transaction, signatures: self.signatures.clone() })
     }
 
+    /// The bytes in which an ordinary transaction travels, from those that it was stored as, and its signatures.
+    ///
+    /// # Errors
+    /// As [`codec::encode`].
+    pub fn joined(body: &[u8], signatures: Vec<TransactionSignature>) -> Result<Vec<u8>> {
+        let (kind, transaction) = (Kind::Ordinary, body.to_vec());
+        codec::encode("signed transaction", &Envelope { kind, transaction, signatures })
+    }
+
     /// What is signed.
     #[must_use]
     pub fn core(&self) -> &Core {

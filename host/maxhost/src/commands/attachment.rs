@@ -1,12 +1,13 @@
-//! `maxhost attachment`: the contract code that is installed, which transactions name by its id.
+//! `maxhost attachment`: what of a host can be attached to transactions, which name it by its id: contract code that is
+//! installed, and files of data.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use maxhost_cordapps::CONTRACT_SUFFIX;
+use maxhost_cordapps::{CONTRACT_SUFFIX, DataFiles};
 use maxhost_model::text::one_line;
-use maxhost_model::{Code, Problem};
+use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_sandbox::contract::ContractComponent;
 use serde_json::{Value, json};
 
@@ -16,6 +17,9 @@ use crate::cli::AttachmentCommand;
 use crate::context::{Context, Outcome};
 use crate::files::io_problem;
 use crate::render;
+
+/// What WebAssembly begins with. What does not is data.
+const MAGIC: &[u8] = b"\0asm";
 
 /// An installed file.
 struct Installed {
@@ -28,9 +32,12 @@ struct Installed {
 pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
     let config = context.config()?;
     let (folder, code) = (config.cordapps(), config.code());
+    let data = DataFiles::new(config.attachments());
     match command {
         AttachmentCommand::List => {
-            let listed: Vec<Value> = installed(&folder, &code)?.iter().map(|one| summary(&one.component)).collect();
+            let mut listed: Vec<Value> = installed(&folder, &code)?.iter().map(|one| summary(&one.component)).collect();
+            let files = data.list().map_err(|error| unreadable(&config.attachments(), &error))?;
+            listed.extend(files.iter().map(|(id, size)| of_data(id, *size)));
             context.out.list(&listed, &["ID", "NAME", "VERSION", "SIGNERS", "BYTES"], |one| {
                 let signers = one["signers"].as_array().map_or(0, Vec::len);
                 vec![
@@ -43,15 +50,30 @@ pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
             });
         }
         AttachmentCommand::Show { id } => {
+            if let Some((id, size)) = id.parse().ok().and_then(|id| data.size(&id).map(|size| (id, size))) {
+                let object = of_data(&id, size);
+                context.out.object(&object, || format!("{id}\ndata, {size} bytes"));
+                return Ok(0);
+            }
             let found = find(&folder, &code, &id)?;
             let mut object = cordapp_contract::describe(&found.component);
             object["file"] = found.file.display().to_string().into();
             context.out.object(&object, || cordapp_contract::text(&found.component));
         }
         AttachmentCommand::Import { file } => {
+            let bytes = std::fs::read(&file).map_err(|error| unreadable(&file, &error))?;
+            if !bytes.starts_with(MAGIC) {
+                let added = data.add(&bytes);
+                let (id, target) = added
+                    .map_err(|error| io_problem(Code::DirectoryUnwritable, "write", &config.attachments(), &error))?;
+                let mut object = of_data(&id, bytes.len() as u64);
+                object["file"] = target.display().to_string().into();
+                context.out.object(&object, || id.to_string());
+                return Ok(0);
+            }
             let (wasm, inspected) = inspect_any(&file, Some(&code))?;
             let Inspected::Contract(component) = &inspected else {
-                let message = format!("{} holds flows, and only contracts are attachments", file.display());
+                let message = format!("{} holds flows, which are not attached to transactions", file.display());
                 return Err(Problem::new(Code::ComponentInvalid, message).detail("file", file.display().to_string()));
             };
             let target = inspected.install(&wasm, &folder, false)?;
@@ -60,21 +82,49 @@ pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
             context.out.object(&object, || component.id.to_string());
         }
         AttachmentCommand::Export { id, file } => {
-            let found = find(&folder, &code, &id)?;
+            let parsed: Option<SecureHash> = id.parse().ok();
+            let read = parsed.map_or(Ok(None), |id| data.read(&id));
+            let read = read.map_err(|error| unreadable(&config.attachments(), &error))?;
+            let (bytes, mut object) = match (parsed, read) {
+                (Some(id), Some(bytes)) => {
+                    let object = of_data(&id, bytes.len() as u64);
+                    (bytes, object)
+                }
+                _ => {
+                    let found = find(&folder, &code, &id)?;
+                    (found.bytes, summary(&found.component))
+                }
+            };
             match file {
                 Some(file) => {
-                    std::fs::write(&file, &found.bytes)
+                    std::fs::write(&file, &bytes)
                         .map_err(|error| io_problem(Code::DirectoryUnwritable, "write", &file, &error))?;
-                    let mut object = summary(&found.component);
                     object["file"] = file.display().to_string().into();
                     context.out.object(&object, || file.display().to_string());
                 }
                 // A reader that has gone wants no more.
-                None => drop(std::io::stdout().lock().write_all(&found.bytes)),
+                None => drop(std::io::stdout().lock().write_all(&bytes)),
             }
         }
     }
     Ok(0)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    io_problem(Code::FileUnreadable, "read", path, error)
+}
+
+/// A file that is no code has no name, no version and no signers.
+fn of_data(id: &SecureHash, size: u64) -> Value {
+    let nothing: [&str; 0] = [];
+    json!({
+        "id": id.to_string(),
+        "code_hash": null,
+        "name": null,
+        "version": null,
+        "signers": nothing,
+        "bytes": size,
+    })
 }
 
 fn summary(component: &ContractComponent) -> Value {

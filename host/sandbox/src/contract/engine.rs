@@ -8,7 +8,8 @@ use std::sync::Arc;
 use maxhost_ledger::attachment::SignedCode;
 use maxhost_ledger::tx::verify::{Resolved, ToRun, verify as verify_by_rules};
 use maxhost_ledger::tx::{
-    ContractId, ContractLimits, LedgerRules, LedgerTransaction, StateAndRef, TransactionState, WireTransaction,
+    ContractAttachment, ContractId, ContractLimits, LedgerRules, LedgerTransaction, StateAndRef, TransactionState,
+    WireTransaction,
 };
 use maxhost_ledger::vault::description::StateDescription;
 use maxhost_ledger::{Refused, Rule};
@@ -73,11 +74,47 @@ struct Loaded {
 
 /// An attachment of a transaction.
 #[derive(Debug, Clone)]
-pub struct Attached {
-    /// Its code.
-    pub component: Arc<ContractComponent>,
-    /// Whether it was installed here, and not merely sent by a peer.
-    pub trusted: bool,
+pub enum Attached {
+    /// Contract code.
+    Code {
+        /// The code.
+        component: Arc<ContractComponent>,
+        /// Whether it was installed here, and not merely sent by a peer.
+        trusted: bool,
+    },
+    /// Anything else, which no contract looks into.
+    Data {
+        /// SHA-256 of the file.
+        id: SecureHash,
+        /// Its size, bytes.
+        size: u64,
+    },
+}
+
+impl Attached {
+    /// Code that is installed.
+    #[must_use]
+    pub fn installed(component: Arc<ContractComponent>) -> Attached {
+        Attached::Code { component, trusted: true }
+    }
+
+    /// The code, if it is code.
+    #[must_use]
+    pub fn component(&self) -> Option<&Arc<ContractComponent>> {
+        match self {
+            Attached::Code { component, .. } => Some(component),
+            Attached::Data { .. } => None,
+        }
+    }
+
+    /// What the rules of the ledger need to know of it.
+    #[must_use]
+    pub fn attachment(&self) -> ContractAttachment {
+        match self {
+            Attached::Code { component, trusted } => component.attachment(*trusted),
+            Attached::Data { id, size } => ContractAttachment::data(*id, *size),
+        }
+    }
 }
 
 /// A transaction to judge, with what it names, in the order in which it does.
@@ -217,7 +254,7 @@ impl ContractEngine {
     /// # Errors
     /// [`LocalError`]: trouble of this host, which decides nothing.
     pub fn verify(&self, given: ToVerify<'_>) -> Result<Verification, LocalError> {
-        let attachments: Vec<_> = given.attachments.iter().map(|one| one.component.attachment(one.trusted)).collect();
+        let attachments: Vec<_> = given.attachments.iter().map(Attached::attachment).collect();
         let resolved = Resolved { inputs: given.inputs, references: given.references, attachments: &attachments };
         let refused = |refused: Refused| {
             Ok(Verification { verdict: Verdict::Refused(refused.of(given.wire.id())), usage: Vec::new() })
@@ -248,7 +285,7 @@ impl ContractEngine {
     /// # Errors
     /// As there.
     pub fn verify_each(&self, given: ToVerify<'_>) -> Result<Vec<(Option<ContractId>, Verdict)>, LocalError> {
-        let attachments: Vec<_> = given.attachments.iter().map(|one| one.component.attachment(one.trusted)).collect();
+        let attachments: Vec<_> = given.attachments.iter().map(Attached::attachment).collect();
         let resolved = Resolved { inputs: given.inputs, references: given.references, attachments: &attachments };
         let transaction = LedgerTransaction::new(given.wire, given.inputs, given.references);
         let ready = verify_by_rules(given.wire, resolved, given.network, given.rules)
@@ -273,8 +310,9 @@ impl ContractEngine {
         transaction: &LedgerTransaction,
         bytes: &[u8],
     ) -> Result<(Verdict, Option<Usage>), LocalError> {
-        let code = given.attachments.iter().find(|one| one.component.id == *attachment);
-        let code = &code.ok_or(LocalError::NotLoaded { attachment: *attachment })?.component;
+        let mut codes = given.attachments.iter().filter_map(Attached::component);
+        let code = codes.find(|code| code.id == *attachment);
+        let code = code.ok_or(LocalError::NotLoaded { attachment: *attachment })?;
         if let Err(error) = check_types(contract, code, transaction) {
             return Ok((Verdict::Refused(error.of(given.wire.id())), None));
         }

@@ -92,7 +92,7 @@ fn verify_with(
     inputs: &[StateAndRef],
     rules: &LedgerRules,
 ) -> Result<Verification, LocalError> {
-    let attachments = [Attached { component: engine.load(&signed(1)).unwrap(), trusted: true }];
+    let attachments = [Attached::installed(engine.load(&signed(1)).unwrap())];
     let given = ToVerify { wire, inputs, references: &[], attachments: &attachments, network: &network(), rules };
     engine.verify(given)
 }

@@ -93,6 +93,7 @@ impl LedgerWants {
                 self.states.extend(named.chain(made).map(|state| (author, state)));
             }
             LedgerOp::Settle { id, .. } => drop(self.transactions.insert((author, *id))),
+            LedgerOp::Forget(ids) => self.transactions.extend(ids.iter().map(|id| (author, *id))),
             LedgerOp::Outcome(id) => drop(self.outcomes.insert((author, *id))),
             LedgerOp::Reserve(reservation) => {
                 self.states.extend(reservation.states.iter().map(|state| (author, *state)));

@@ -1,11 +1,14 @@
 //! Reads of ledgers. An identity that has none yet has no tables either: it is answered as one whose ledger is empty.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::rules::Rule;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status};
+use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
@@ -114,6 +117,11 @@ fn references(states: &[StateRef]) -> (Vec<Vec<u8>>, Vec<i64>) {
         states.iter().map(|state| state.tx.as_bytes().to_vec()).collect(),
         states.iter().map(|state| i64::from(state.index)).collect(),
     )
+}
+
+/// Ids as a column.
+fn columns_of(ids: &[SecureHash]) -> Vec<Vec<u8>> {
+    ids.iter().map(|id| id.as_bytes().to_vec()).collect()
 }
 
 /// Arguments for a statement, in their order.
@@ -247,6 +255,71 @@ impl LedgerReader for PostgresStore {
         let Some(row) = rows.first() else { return Ok(Vec::new()) };
         let parents = column::<Option<Vec<u8>>>(row, 0, TX)?.unwrap_or_default();
         parents.chunks(32).map(|parent| hash(TX, parent)).collect()
+    }
+
+    async fn ledger_statuses(
+        &self,
+        identity: IdentityRow,
+        ids: &[SecureHash],
+    ) -> Result<Vec<(SecureHash, TransactionStatus)>, StoreError> {
+        let sql = "SELECT t.id, t.status FROM unnest($2::bytea[]) WITH ORDINALITY u (id, place) \
+                   JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = u.id ORDER BY u.place";
+        let rows = self.ledger_rows(identity, sql, values![identity.0, columns_of(ids)]).await?;
+        let read = |row: &PgRow| {
+            let status: i16 = column(row, 1, TX)?;
+            let status = status_of(status).ok_or_else(|| corrupt(TX, format!("status {status}")))?;
+            Ok((hash_at(row, 0, TX)?, status))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn ledger_bodies(
+        &self,
+        identity: IdentityRow,
+        ids: &[SecureHash],
+        bytes: usize,
+    ) -> Result<Vec<LedgerTransaction>, StoreError> {
+        // Sizes are added up first: what does not fit is not read.
+        let sql = "WITH asked AS MATERIALIZED (SELECT u.place, t.id, length(t.body) + length(t.signatures) AS size \
+                       FROM unnest($2::bytea[]) WITH ORDINALITY u (id, place) \
+                       JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = u.id WHERE t.body IS NOT NULL), \
+                   summed AS (SELECT place, id, size, sum(size) OVER (ORDER BY place) AS total FROM asked) \
+                   SELECT t.number, t.id, t.status, t.kind, t.recorded, t.signatures, t.body FROM summed s \
+                   JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = s.id \
+                   WHERE s.total <= $3 OR s.total = s.size ORDER BY s.place";
+        let most = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let rows = self.ledger_rows(identity, sql, values![identity.0, columns_of(ids), most]).await?;
+        rows.iter().map(transaction).collect()
+    }
+
+    async fn ledger_ancestors(
+        &self,
+        identity: IdentityRow,
+        of: &[SecureHash],
+        limit: u32,
+    ) -> Result<Vec<SecureHash>, StoreError> {
+        // A recursion goes level by level, and no further than rows are asked for.
+        let sql = "WITH RECURSIVE walk AS (SELECT t.id, t.parents FROM unnest($2::bytea[]) WITH ORDINALITY u (id, place) \
+                       JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = u.id \
+                       UNION SELECT t.id, t.parents FROM walk \
+                       CROSS JOIN generate_series(0, length(walk.parents) / 32 - 1) AS at \
+                       JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = substring(walk.parents FROM at * 32 + 1 FOR 32)) \
+                   SELECT id FROM walk LIMIT $3";
+        let rows = self.ledger_rows(identity, sql, values![identity.0, columns_of(of), i64::from(limit)]).await?;
+        rows.iter().map(|row| hash_at(row, 0, TX)).collect()
+    }
+
+    async fn parents_of(&self, identity: IdentityRow, ids: &[SecureHash]) -> Result<Vec<SecureHash>, StoreError> {
+        let sql = "SELECT t.parents FROM unnest($2::bytea[]) u (id) \
+                   JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = u.id WHERE t.parents IS NOT NULL";
+        let rows = self.ledger_rows(identity, sql, values![identity.0, columns_of(ids)]).await?;
+        let mut parents = BTreeSet::new();
+        for row in &rows {
+            for parent in column::<Vec<u8>>(row, 0, TX)?.chunks(32) {
+                parents.insert(hash(TX, parent)?);
+            }
+        }
+        Ok(parents.into_iter().collect())
     }
 
     async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {

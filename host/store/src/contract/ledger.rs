@@ -481,3 +481,50 @@ pub async fn units_of_one_batch_see_each_other<D: Databases>() {
     assert!(world.store.ledger_transaction(world.alice.identity, &id(7)).await.unwrap().is_none());
     assert!(world.store.locks(world.alice.identity, None, 9, at(100)).await.unwrap().is_empty());
 }
+
+/// Chains are read by what fits a message; what was only downloaded can go again, and nothing else can.
+pub async fn a_chain_is_read_in_pieces_and_what_is_unverified_is_forgotten<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (store, alice) = (&world.store, world.alice.identity);
+    let nothing = store.ledger_ancestors(alice, &[id(1)], 9).await.unwrap();
+    assert!(nothing.is_empty() && store.ledger_bodies(alice, &[id(1)], 9).await.unwrap().is_empty());
+    world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
+    world.record(recording(2, &[output(1, 0)], vec![cash(4, "GBP", 1), cash(6, "GBP", 1)])).await;
+    let downloaded = |number, inputs: &[StateRef]| {
+        let event = TransactionEvent::Downloaded;
+        Recording { event, outputs: Vec::new(), ..recording(number, inputs, Vec::new()) }
+    };
+    assert!(!world.record(downloaded(3, &[output(2, 0)])).await, "its bytes alone are no news");
+    world.record(downloaded(4, &[output(3, 0), output(2, 1)])).await;
+
+    let walked = store.ledger_ancestors(alice, &[id(4)], 9).await.unwrap();
+    assert_eq!((walked.len(), walked[0], walked[3]), (4, id(4), id(1)), "breadth first, each once: {walked:?}");
+    assert_eq!(store.ledger_ancestors(alice, &[id(4)], 2).await.unwrap().len(), 2);
+    assert!(store.ledger_ancestors(world.bob.identity, &[id(4)], 9).await.unwrap().is_empty());
+    let named: BTreeSet<_> = store.parents_of(alice, &[id(4), id(2), id(9)]).await.unwrap().into_iter().collect();
+    assert_eq!(named, [id(1), id(2), id(3)].into());
+
+    let statuses = store.ledger_statuses(alice, &[id(4), id(9), id(1)]).await.unwrap();
+    assert_eq!(statuses, [(id(4), TransactionStatus::Unverified), (id(1), TransactionStatus::Verified)]);
+    let asked = [id(2), id(9), id(4), id(1)];
+    let bodies = async |bytes| -> Vec<SecureHash> {
+        store.ledger_bodies(alice, &asked, bytes).await.unwrap().iter().map(|found| found.id).collect()
+    };
+    let one = store.ledger_bodies(alice, &asked, 0).await.unwrap();
+    assert_eq!((one.len(), one[0].body.clone()), (1, Some(Bytes::from("transaction 2"))), "never none");
+    let size = one[0].signatures.len() + "transaction 2".len();
+    assert_eq!(bodies(2 * size).await, [id(2), id(4)]);
+    assert_eq!(bodies(3 * size - 1).await, [id(2), id(4)]);
+    assert_eq!(bodies(usize::MAX).await, [id(2), id(4), id(1)]);
+
+    world.ledger(world.alice, LedgerOp::Forget(vec![id(4), id(2), id(9)])).await;
+    let kept = async |number| store.ledger_transaction(alice, &id(number)).await.unwrap().map(|found| found.status);
+    assert_eq!((kept(4).await, kept(3).await), (None, Some(TransactionStatus::Unverified)));
+    assert_eq!(kept(2).await, Some(TransactionStatus::Verified), "what is verified stays");
+    // What was downloaded becomes part of the ledger, once.
+    assert!(world.record(recording(3, &[output(2, 0)], vec![cash(4, "GBP", 1)])).await);
+    let world = world.reopen().await;
+    assert_eq!(world.unconsumed().await, [output(2, 1), output(3, 0)].into());
+    let found = world.store.ledger_bodies(world.alice.identity, &[id(3)], 9).await.unwrap();
+    assert_eq!(found[0].body, Some(Bytes::from("transaction 3")));
+}

@@ -54,6 +54,8 @@ pub enum LedgerOp {
     Attach(Box<NewAttachment>),
     /// Keeps whose a key is. What is kept of a key stays as it is.
     AddKey(Box<KnownKey>),
+    /// Removes those of these transactions of which no more than the bytes are here.
+    Forget(Vec<SecureHash>),
 }
 
 /// Whether a transaction is an ordinary one.
@@ -317,6 +319,7 @@ impl LedgerOp {
                 .sum(),
             LedgerOp::Attach(attachment) => STATE + attachment.body.len(),
             LedgerOp::AddKey(known) => STATE + known.key.spki().len() + known.party.len(),
+            LedgerOp::Forget(ids) => STATE + 64 * ids.len(),
         }
     }
 }

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
+use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 
 use super::op::{KnownKey, Part};
@@ -47,6 +48,42 @@ pub trait LedgerReader: Send + Sync {
 
     /// The transactions whose states this one names, by id.
     async fn parents(&self, identity: IdentityRow, id: &SecureHash) -> Result<Vec<SecureHash>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// Of these transactions those that the identity knows, with how far each has come.
+    async fn ledger_statuses(
+        &self,
+        identity: IdentityRow,
+        ids: &[SecureHash],
+    ) -> Result<Vec<(SecureHash, TransactionStatus)>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// Transactions with their bytes, in the order of their ids here. One that is not there, or whose bytes are gone, is
+    /// left out. They end before bodies and signatures would have more than `bytes` bytes, but never before the first.
+    async fn ledger_bodies(
+        &self,
+        identity: IdentityRow,
+        ids: &[SecureHash],
+        bytes: usize,
+    ) -> Result<Vec<LedgerTransaction>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// These transactions and those that they come from, as far as the identity knows them, breadth first, each once, at
+    /// most so many.
+    async fn ledger_ancestors(
+        &self,
+        identity: IdentityRow,
+        of: &[SecureHash],
+        limit: u32,
+    ) -> Result<Vec<SecureHash>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// The transactions whose states any of these names, each once.
+    async fn parents_of(&self, identity: IdentityRow, ids: &[SecureHash]) -> Result<Vec<SecureHash>, StoreError> {
         Err(StoreError::NoLedgers)
     }
 

@@ -58,6 +58,15 @@ pub(crate) fn apply<R: LedgerRows>(
             rows.add_key(identity, known)?;
             Ok(None)
         }
+        LedgerOp::Forget(ids) => {
+            for id in ids {
+                let found = rows.ledger_transaction(identity, id)?;
+                if found.is_some_and(|found| found.status == TransactionStatus::Unverified) {
+                    rows.remove_transaction(identity, id)?;
+                }
+            }
+            Ok(None)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use maxhost_ledger::{Refused, Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, Party, PublicKey, X500Name};
 use maxhost_sandbox::{CallResult, DraftCommand, DraftOutput, TransactionDraft};
 
+use super::attachments::attachment_id;
 use super::environment::LedgerEnvironment;
 use super::protocol::Encoded;
 use super::refusal;
@@ -34,8 +35,13 @@ impl FlowCalls {
                 if let Err(refused) = environment.judge_contents(&signed.wire, &Fresh::new()).await? {
                     return Ok(Err(refusal::refused(&refused)));
                 }
+                // What lies in a folder of this host is found in the ledger by whichever host runs the identity next.
+                let ops = match environment.kept(&draft.attachments).await? {
+                    Ok(ops) => ops,
+                    Err(error) => return Ok(Err(error)),
+                };
                 let bytes = signed.encode().map_err(|refused| refusal::refused(&refused));
-                Ok(bytes.map(|bytes| (Encoded(bytes), Vec::new())))
+                Ok(bytes.map(|bytes| (Encoded(bytes), ops)))
             })
             .await?;
         Ok(self.given(&built.0)?)
@@ -123,6 +129,9 @@ impl Drafted<'_> {
         }
         for reference in references {
             or_refused(builder.reference(reference.clone()))?;
+        }
+        for id in &draft.attachments {
+            builder.attachment(attachment_id(id)?);
         }
         for output in &draft.outputs {
             let output = self.output(output)?;

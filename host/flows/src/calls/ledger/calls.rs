@@ -80,6 +80,8 @@ impl FlowCalls {
             LedgerCall::Query(query) => {
                 self.query(query).await.map(|(states, cursor)| LedgerAnswer::Page(states, cursor))
             }
+            LedgerCall::Attach { file } => self.attach(file).await.map(LedgerAnswer::Attached),
+            LedgerCall::OpenAttachment { id } => self.open_attachment(&id).await.map(LedgerAnswer::File),
         }
     }
 

@@ -10,12 +10,13 @@ use maxhost_model::{FlowError, PublicKey, SecureHash};
 use maxhost_sandbox::{CallError, CallResult};
 use maxhost_store::ledger::{Part, Settlement};
 
+use super::back_chain::SignedBy;
 use super::environment::LedgerEnvironment;
 use super::protocol::{NotaryOutcome, ToVendor};
 use super::refusal;
 use super::steps::StepResult;
 use super::transactions::{By, Fresh, Signed};
-use super::vending::{SignedBy, expected};
+use super::vending::expected;
 use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
 

@@ -28,7 +28,6 @@ use super::keys::{OwnSigner, given_key, guest_key};
 use super::protocol::{Encoded, ToKeyOwner, ToVendor};
 use super::refusal;
 use super::steps::StepResult;
-use super::transactions::given;
 use crate::calls::FlowCalls;
 
 /// The most keys that are shared at once.
@@ -136,7 +135,7 @@ impl LedgerEnvironment {
 
     /// The signatures of these keys, each of which must be an own one.
     async fn sign_as(&self, bytes: &[u8], keys: &BTreeSet<PublicKey>) -> StepResult<Vec<TransactionSignature>> {
-        let signed = match given(bytes) {
+        let signed = match self.given(bytes) {
             Ok(signed) => signed,
             Err(error) => return Ok(Err(error)),
         };
@@ -237,7 +236,7 @@ impl FlowCalls {
     /// must be missing and the identity's own.
     pub(crate) async fn return_signatures(&mut self, session: u32, bytes: Vec<u8>, keys: &[Vec<u8>]) -> CallResult<()> {
         let keys = self.own_given(keys)?;
-        let (signed, environment) = (given(&bytes)?, self.environment());
+        let (signed, environment) = (self.given(&bytes)?, self.environment());
         let missing = environment.missing(&signed);
         if keys.is_empty() || !keys.is_subset(&missing) {
             return Err(refusal::argument("a key is named that need not sign any more, or none at all").into());

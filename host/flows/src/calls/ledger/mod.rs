@@ -11,8 +11,11 @@
 //!                                  notary_client ──▶ notary (a native responder) ──▶ notary_batches ──▶ one batch
 //! ```
 
+mod attachments;
+mod back_chain;
 mod build;
 mod calls;
+mod chain;
 mod environment;
 mod finality;
 mod findings;
@@ -21,6 +24,7 @@ mod keys;
 mod notary;
 mod notary_batches;
 mod notary_client;
+mod parallel;
 mod protocol;
 mod refusal;
 mod settling;

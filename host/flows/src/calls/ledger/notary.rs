@@ -6,12 +6,13 @@ use maxhost_ledger::tx::NotaryRole;
 use maxhost_model::{FlowError, Party, X500Name};
 use maxhost_sandbox::{CallError, CallResult, Outcome};
 
+use super::back_chain::SignedBy;
 use super::environment::LedgerEnvironment;
 use super::notary_batches::decide_in_batch;
 use super::protocol::{Encoded, NotaryAnswer, ToVendor};
 use super::refusal;
 use super::transactions::Signed;
-use super::vending::{SignedBy, expected};
+use super::vending::expected;
 use crate::calls::FlowCalls;
 use crate::flow_code::NativeKind;
 use crate::trouble::Trouble;

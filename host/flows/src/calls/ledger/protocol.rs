@@ -21,6 +21,19 @@ pub(crate) enum FromVendor {
     Fetched(Vec<Encoded>),
     /// A part of a transaction, for one who signs and is not to see the rest.
     TearOff(Encoded),
+    /// A piece of an attachment.
+    Piece(Piece),
+}
+
+/// A piece of an attachment.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Piece {
+    /// How many bytes the whole attachment has.
+    pub size: u64,
+    /// Those of the piece.
+    #[serde(with = "octets")]
+    pub bytes: Vec<u8>,
 }
 
 /// States that one side gives to the other, by their references; the transactions that made them follow, each once, in the
@@ -33,10 +46,10 @@ pub(crate) struct GivenStates(pub Vec<String>);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum ToVendor {
-    /// Gives these transactions: each is an ancestor of one that was given on this session.
-    FetchTransactions(Vec<SecureHash>),
-    /// Gives these attachments: each is one of a transaction that was given on this session.
-    FetchAttachments(Vec<SecureHash>),
+    /// Gives transactions of the back-chain.
+    FetchChain(Wanted),
+    /// Gives a piece of an attachment.
+    FetchAttachment(WantedPiece),
     /// Nothing more is needed: all is verified and recorded as far as it goes.
     Done,
     /// As [`ToVendor::Done`], with signatures that were asked for.
@@ -52,6 +65,30 @@ pub(crate) enum ToKeyOwner {
     NewKey(Encoded),
     /// Tells of keys that are in use.
     SharedKeys(Encoded),
+}
+
+/// Transactions of the back-chain of one that was given on this session.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    /// These are not needed, but those that they name may be: each comes behind one that names it.
+    pub here: Vec<SecureHash>,
+    /// These are needed. Each is named by one that was given on this session, or is `here`.
+    pub ids: Vec<SecureHash>,
+    /// So many more may come behind them, of those that they come from, breadth first.
+    pub ahead: u32,
+}
+
+/// A piece of an attachment of a transaction.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WantedPiece {
+    /// The transaction: one of those that were given, or said to be here, in the last message about transactions.
+    pub of: SecureHash,
+    /// The attachment.
+    pub id: SecureHash,
+    /// The first byte.
+    pub from: u64,
 }
 
 /// What became of a transaction that waited for its notary.

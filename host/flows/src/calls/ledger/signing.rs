@@ -11,12 +11,12 @@ use maxhost_model::PublicKey;
 use maxhost_model::network::PLATFORM_VERSION;
 use maxhost_sandbox::CallResult;
 
+use super::back_chain::SignedBy;
 use super::environment::LedgerEnvironment;
 use super::keys::OwnSigner;
 use super::protocol::ToVendor;
 use super::refusal;
 use super::transactions::{Fresh, Signed};
-use super::vending::SignedBy;
 use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
 

@@ -12,11 +12,12 @@ use maxhost_store::ledger::query::page;
 use maxhost_store::ledger::{ClaimOp, Holding, LedgerOp, LedgerReceipt, Reservation};
 use serde::{Deserialize, Serialize};
 
+use super::back_chain::SignedBy;
 use super::environment::LedgerEnvironment;
 use super::protocol::{Encoded, GivenStates, ToVendor};
 use super::refusal;
 use super::transactions::{Fresh, failed};
-use super::vending::{SignedBy, expected};
+use super::vending::expected;
 use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
 
@@ -186,7 +187,7 @@ impl FlowCalls {
         for id in made_by(&states) {
             let signed = self.get(session, SignedBy::All).await?;
             expected(&signed, Some(&id))?;
-            self.verify_and_record(&signed, &Fresh::new()).await?;
+            self.verify_and_record(&signed).await?;
             self.tell(session, &ToVendor::Done).await?;
         }
         self.ledger_written().await?;

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use maxhost_ledger::codec;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{
-    Core as TxCore, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
+    Core as TxCore, LedgerRules, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
 };
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_ledger::{Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, Problem, PublicKey, SecureHash};
-use maxhost_store::ledger::{Holding, LedgerOp, OutputState, Recording, Settlement, TransactionKind};
+use maxhost_sandbox::contract::Attached;
+use maxhost_store::ledger::{
+    Holding, LedgerOp, LedgerTransaction, OutputState, Recording, Settlement, TransactionKind,
+};
 
 use super::environment::LedgerEnvironment;
+use super::parallel::on_all;
 use super::refusal;
 use crate::calls::FlowCalls;
 use crate::contracts::{Contracts, ToJudge};
@@ -55,6 +59,13 @@ impl Signed {
         self.wire.id()
     }
 
+    /// As it is stored.
+    pub fn stored(found: &LedgerTransaction) -> LedgerResult<Signed> {
+        let wire = WireTransaction::decode(found.body.as_deref().unwrap_or_default())?;
+        let signatures: Vec<TransactionSignature> = codec::decode("signatures", &found.signatures)?;
+        Signed::new(SignedTransaction::new(TxCore::Wire(Arc::new(wire)), signatures)?)
+    }
+
     pub fn encode(&self) -> LedgerResult<Vec<u8>> {
         self.whole.encode()
     }
@@ -88,7 +99,24 @@ pub(crate) struct Resolved {
     pub references: Vec<StateAndRef>,
 }
 
+/// The outputs of a transaction, and those of the keys that they name which are the identity's own.
+#[derive(Debug, Default)]
+pub(crate) struct Owned {
+    pub outputs: Vec<OutputState>,
+    pub own_keys: BTreeSet<PublicKey>,
+}
+
 impl LedgerEnvironment {
+    /// Reads a transaction that somebody hands in.
+    pub fn given(&self, bytes: &[u8]) -> Result<Signed, FlowError> {
+        self.services.findings.decode(bytes).map_err(|refused| refusal::refused(&refused))
+    }
+
+    /// With the keys that are the identity's own.
+    pub async fn owned(&self, outputs: &[OutputState]) -> Result<Owned, Trouble> {
+        Ok(Owned { own_keys: self.own_keys(outputs).await?, outputs: outputs.to_vec() })
+    }
+
     /// A transaction that is part of the identity's ledger, with its signatures.
     pub async fn stored(&self, id: &SecureHash) -> Result<Option<(TransactionStatus, Signed)>, Trouble> {
         let (store, identity) = (&self.services.committer.store, self.opened.entry.row);
@@ -97,18 +125,37 @@ impl LedgerEnvironment {
         }
         let found = store.ledger_transaction(identity, id).await.map_err(failed)?;
         let Some(found) = found else { return Ok(None) };
-        let Some(body) = found.body.filter(|_| found.kind == TransactionKind::Ordinary) else { return Ok(None) };
-        let read = || -> LedgerResult<Signed> {
-            let wire = WireTransaction::decode(&body)?;
-            let signatures: Vec<TransactionSignature> = codec::decode("signatures", &found.signatures)?;
-            Signed::new(SignedTransaction::new(TxCore::Wire(Arc::new(wire)), signatures)?)
-        };
-        let signed = read().map_err(|error| Trouble::defect(format!("transaction {id} cannot be read: {error}")))?;
+        if found.body.is_none() || found.kind != TransactionKind::Ordinary {
+            return Ok(None);
+        }
+        let signed = Signed::stored(&found)
+            .map_err(|error| Trouble::defect(format!("transaction {id} cannot be read: {error}")))?;
         // It stays what it is.
         if found.status == TransactionStatus::Verified {
-            self.services.findings.record(identity, &signed, body.len() + found.signatures.len());
+            let length = found.body.as_ref().map_or(0, |body| body.len()) + found.signatures.len();
+            self.services.findings.record(identity, &signed, length);
         }
         Ok(Some((found.status, signed)))
+    }
+
+    /// Ordinary transactions with their bytes, in this order, at most so many bytes or one.
+    pub async fn bodies(&self, ids: &[SecureHash], bytes: usize) -> Result<Vec<LedgerTransaction>, Trouble> {
+        let store = &self.services.committer.store;
+        let mut found = store.ledger_bodies(self.opened.entry.row, ids, bytes).await.map_err(failed)?;
+        found.retain(|found| found.kind == TransactionKind::Ordinary);
+        Ok(found)
+    }
+
+    /// How far those of these transactions have come that are known.
+    pub async fn statuses(&self, ids: &[SecureHash]) -> Result<Vec<(SecureHash, TransactionStatus)>, Trouble> {
+        let store = &self.services.committer.store;
+        store.ledger_statuses(self.opened.entry.row, ids).await.map_err(failed)
+    }
+
+    /// Those of these transactions that are part of the ledger.
+    pub async fn verified(&self, ids: &[SecureHash]) -> Result<BTreeSet<SecureHash>, Trouble> {
+        let found = self.statuses(ids).await?.into_iter();
+        Ok(found.filter(|(_, status)| *status == TransactionStatus::Verified).map(|(id, _)| id).collect())
     }
 
     /// The state of a reference, from the transaction that made it.
@@ -188,19 +235,24 @@ impl LedgerEnvironment {
             Ok(resolved) => resolved,
             Err(refused) => return Ok(Err(refused)),
         };
+        let attachments = match self.attached(&wire.contents().attachments).await? {
+            Ok(attachments) => attachments,
+            Err(refused) => return Ok(Err(refused.of(wire.id()))),
+        };
         let id = wire.id();
-        if self.services.findings.is_accepted(&id) && self.services.contracts.has(&wire.contents().attachments) {
+        if self.services.findings.is_accepted(&id) {
             return Ok(Ok(resolved));
         }
         let (contracts, wire, given) = (self.services.contracts.clone(), wire.clone(), resolved.clone());
         let judged = tokio::task::spawn_blocking(move || -> Result<Result<_, Refused>, Problem> {
             let Resolved { inputs, references } = &given;
-            let given = ToJudge { wire: &wire, inputs, references, network: &network, rules: &rules };
+            let attachments = &attachments;
+            let given = ToJudge { wire: &wire, inputs, references, attachments, network: &network, rules: &rules };
             if let Err(refused) = contracts.judge(given)? {
                 return Ok(Err(refused));
             }
             // Whoever accepts it will mostly record it: its outputs are described on the same way to another thread.
-            Ok(Ok(described(&*contracts, &wire)?))
+            Ok(Ok(outputs(&*contracts, &wire, attachments)?))
         });
         let judged = judged.await.map_err(|error| Trouble::defect(error.to_string()))?;
         Ok(judged.map_err(Trouble::Passing)?.map(|outputs| {
@@ -212,16 +264,73 @@ impl LedgerEnvironment {
         }))
     }
 
+    /// Judges what transactions say, and describes their outputs: all of them at once, on all processors. The first that is
+    /// refused is the answer.
+    pub async fn judge_all(
+        &self,
+        batch: &[Signed],
+        fresh: &Fresh,
+    ) -> Result<Result<Vec<Arc<[OutputState]>>, Refused>, Trouble> {
+        let network = self.network();
+        // What the same parameters say is read once.
+        let mut known: BTreeMap<_, Result<Arc<LedgerRules>, Refused>> = BTreeMap::new();
+        let mut given = Vec::with_capacity(batch.len());
+        for signed in batch {
+            let wire = signed.wire.clone();
+            let named = wire.contents().parameters;
+            let rules = match known.get(&named) {
+                Some(rules) => rules.clone(),
+                None => {
+                    let rules = self.rules_of(named.as_ref())?.map(Arc::new);
+                    known.insert(named, rules.clone());
+                    rules
+                }
+            };
+            let resolved = self.resolve(&wire, fresh).await?;
+            let attachments = self.attached(&wire.contents().attachments).await?;
+            let together = rules.and_then(|rules| Ok((rules, resolved?, attachments?)));
+            let id = wire.id();
+            let found = self.services.findings.outputs(&id).filter(|_| self.services.findings.is_accepted(&id));
+            match together {
+                Ok((rules, resolved, attachments)) => given.push((wire, rules, resolved, attachments, found)),
+                Err(refused) => return Ok(Err(refused.of(wire.id()))),
+            }
+        }
+        let contracts = self.services.contracts.clone();
+        let judged = on_all(given, move |(wire, rules, resolved, attachments, found)| {
+            if let Some(outputs) = found {
+                return Ok(Ok(outputs));
+            }
+            let Resolved { inputs, references } = &resolved;
+            let (network, rules, attachments) = (&network, &*rules, &attachments);
+            match contracts.judge(ToJudge { wire: &wire, inputs, references, attachments, network, rules })? {
+                Ok(()) => outputs(&*contracts, &wire, attachments),
+                Err(refused) => Ok(Err(refused)),
+            }
+        });
+        let judged: Result<Vec<_>, Problem> = judged.await?.into_iter().collect();
+        let judged = judged.map_err(Trouble::Passing)?;
+        for (signed, outputs) in batch.iter().zip(&judged) {
+            if let Ok(outputs) = outputs {
+                self.services.findings.accept(signed.id());
+                self.services.findings.describe(signed.id(), outputs.clone());
+            }
+        }
+        Ok(judged.into_iter().collect())
+    }
+
     /// The outputs of a transaction, as its contracts describe them.
     pub async fn describe(&self, wire: &Arc<WireTransaction>) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
         let id = wire.id();
-        if let Some(outputs) = self.services.findings.outputs(&id)
-            && self.services.contracts.has(&wire.contents().attachments)
-        {
+        let attachments = match self.attached(&wire.contents().attachments).await? {
+            Ok(attachments) => attachments,
+            Err(refused) => return Ok(Err(refused.of(id))),
+        };
+        if let Some(outputs) = self.services.findings.outputs(&id) {
             return Ok(Ok(outputs));
         }
         let (contracts, wire) = (self.services.contracts.clone(), wire.clone());
-        let described = tokio::task::spawn_blocking(move || described(&*contracts, &wire));
+        let described = tokio::task::spawn_blocking(move || outputs(&*contracts, &wire, &attachments));
         let described = described.await.map_err(|error| Trouble::defect(error.to_string()))?;
         let described = described.map_err(Trouble::Passing)?;
         if let Ok(outputs) = &described {
@@ -238,7 +347,6 @@ impl LedgerEnvironment {
         what: StatesToRecord,
         by: By,
     ) -> Result<Result<LedgerOp, Refused>, Trouble> {
-        let contents = signed.wire.contents();
         let outputs = match event {
             TransactionEvent::Finalised => match self.describe(&signed.wire).await? {
                 Ok(outputs) => outputs.to_vec(),
@@ -251,16 +359,28 @@ impl LedgerEnvironment {
         {
             return Ok(Err(refused));
         }
-        let own_keys = self.own_keys(&outputs).await?;
-        let body = match signed.wire.encode() {
-            Ok(body) => body.into(),
-            Err(refused) => return Ok(Err(refused)),
-        };
-        Ok(Ok(LedgerOp::Record(Box::new(Recording {
+        Ok(self.record(signed, event, what, by, self.owned(&outputs).await?))
+    }
+
+    /// What happened to a transaction, for the ledger, when it is known what its outputs are.
+    ///
+    /// # Errors
+    /// The transaction has no encoding.
+    pub fn record(
+        &self,
+        signed: &Signed,
+        event: TransactionEvent,
+        what: StatesToRecord,
+        by: By,
+        owned: Owned,
+    ) -> LedgerResult<LedgerOp> {
+        let contents = signed.wire.contents();
+        let Owned { outputs, own_keys } = owned;
+        Ok(LedgerOp::Record(Box::new(Recording {
             event,
             id: signed.id(),
             kind: TransactionKind::Ordinary,
-            body,
+            body: signed.wire.encode()?.into(),
             signatures: signed.whole.signatures().to_vec(),
             inputs: contents.inputs.clone(),
             references: contents.references.iter().map(|reference| (*reference, None)).collect(),
@@ -270,7 +390,7 @@ impl LedgerEnvironment {
             flow: by.flow,
             settlement: by.settlement,
             at: self.now(),
-        }))))
+        })))
     }
 
     /// An input that another recorded transaction has consumed. The commit would refuse it too, and the flow would try again
@@ -286,14 +406,14 @@ impl LedgerEnvironment {
 }
 
 /// What the contracts of a transaction say of its outputs. Blocking.
-fn described(
+fn outputs(
     contracts: &dyn Contracts,
     wire: &WireTransaction,
+    attachments: &[Attached],
 ) -> Result<Result<Arc<[OutputState]>, Refused>, Problem> {
-    let contents = wire.contents();
-    let mut described = Vec::with_capacity(contents.outputs.len());
-    for output in &contents.outputs {
-        match contracts.describe(output, &contents.attachments)? {
+    let mut described = Vec::with_capacity(wire.contents().outputs.len());
+    for output in &wire.contents().outputs {
+        match contracts.describe(output, attachments)? {
             Ok(output) => described.push(output),
             Err(refused) => return Ok(Err(refused.of(wire.id()))),
         }
@@ -307,8 +427,8 @@ pub(crate) fn failed(error: maxhost_store::StoreError) -> Trouble {
 }
 
 impl FlowCalls {
-    /// Reads a transaction that a guest hands in.
+    /// Reads a transaction that a guest or a peer hands in.
     pub(super) fn given(&self, bytes: &[u8]) -> Result<Signed, FlowError> {
-        self.services.findings.decode(bytes).map_err(|refused| refusal::refused(&refused))
+        self.environment().given(bytes)
     }
 }

@@ -1,0 +1,49 @@
+//! Work that takes processors, on all of them.
+
+use crate::trouble::Trouble;
+
+/// So few are done where they are asked for: reading one, or checking its signatures, takes some 100 µs.
+const FEW: usize = 2;
+
+/// As [`on_all`], for work that never takes long.
+pub(super) async fn in_parallel<T, R>(
+    things: Vec<T>,
+    work: impl Fn(T) -> R + Send + Sync + Clone + 'static,
+) -> Result<Vec<R>, Trouble>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+{
+    if things.len() <= FEW {
+        return Ok(things.into_iter().map(work).collect());
+    }
+    on_all(things, work).await
+}
+
+/// Does the same with each of many things, on threads that may block, and gives the answers in their order.
+pub(super) async fn on_all<T, R>(
+    things: Vec<T>,
+    work: impl Fn(T) -> R + Send + Sync + Clone + 'static,
+) -> Result<Vec<R>, Trouble>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+{
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = things.len().div_ceil(threads).max(1);
+    let mut things = things.into_iter();
+    let mut parts = Vec::with_capacity(threads);
+    loop {
+        let part: Vec<T> = things.by_ref().take(share).collect();
+        if part.is_empty() {
+            break;
+        }
+        let work = work.clone();
+        parts.push(tokio::task::spawn_blocking(move || part.into_iter().map(work).collect::<Vec<R>>()));
+    }
+    let mut done = Vec::new();
+    for part in parts {
+        done.extend(part.await.map_err(|error| Trouble::defect(error.to_string()))?);
+    }
+    Ok(done)
+}
