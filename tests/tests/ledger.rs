@@ -351,3 +351,36 @@ async fn a_transaction_is_verified_again_from_what_is_there() {
     );
     host.stop();
 }
+
+/// Where an identity's ledger lies, as the prefix of a table.
+fn schema(network: &Network, identity: &str) -> String {
+    match network.server() {
+        None => String::new(),
+        Some(_) => format!("maxhost_i{}.", network.sql(&format!("SELECT id FROM identity WHERE name = '{identity}'"))),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_read_views_and_need_no_host() {
+    let network = Network::new();
+    let host = network.run();
+    let issued = issue(&host, 1000).await;
+    let paid = pay(&host, ALICE, BOB, 400).await.result()["tx"].as_str().unwrap().to_owned();
+    host.until_quiet().await;
+    host.stop();
+    let of = |identity: &str, sql: &str| {
+        network.sql(&sql.replace("report_", &format!("{}report_", schema(&network, identity))))
+    };
+    let has = "SELECT sum(quantity) FROM report_state WHERE status = 'unconsumed' AND relevant AND type = 'cash/Cash' \
+               GROUP BY identity, token, issuer";
+    assert_eq!((of(ALICE, has).as_str(), of(BOB, has).as_str()), ("600", "400"));
+    let spent = format!("SELECT consumed_by FROM report_state WHERE ref = '{issued}:0' AND status = 'consumed'");
+    assert_eq!(of(ALICE, &spent), paid);
+    let status = format!("SELECT status FROM report_transaction WHERE identity = '{BOB}' AND id = '{paid}'");
+    assert_eq!(of(BOB, &status), "verified");
+    let verdict = format!("SELECT verdict FROM report_notarised WHERE id = '{paid}'");
+    assert_eq!(of("O=Notary, L=Zurich, C=CH", &verdict), "committed");
+    // A time is of this century, whatever the database.
+    let recorded = of(ALICE, &format!("SELECT recorded FROM report_transaction WHERE id = '{issued}'"));
+    assert!(recorded.starts_with("20"), "{recorded}");
+}

@@ -12,9 +12,10 @@ use crate::ledger::place::Place;
 use crate::options::Layout;
 
 /// The migrations of ledgers by number, as they are run for the schema that is shared.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (3, include_str!("../../migrations/0003_ledger.sql")),
     (KEYS, include_str!("../../migrations/0007_ledger_key.sql")),
+    (8, include_str!("../../migrations/0008_reports.sql")),
 ];
 
 /// The version from which on a ledger keeps keys of parties.
