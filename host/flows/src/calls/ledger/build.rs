@@ -41,7 +41,10 @@ impl FlowCalls {
                     Err(error) => return Ok(Err(error)),
                 };
                 let bytes = signed.encode().map_err(|refused| refusal::refused(&refused));
-                Ok(bytes.map(|bytes| (Encoded(bytes), ops)))
+                Ok(bytes.map(|bytes| {
+                    environment.services.findings.encoded(&bytes, &signed);
+                    (Encoded(bytes), ops)
+                }))
             })
             .await?;
         Ok(self.given(&built.0)?)

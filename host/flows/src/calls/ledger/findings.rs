@@ -18,9 +18,9 @@ use super::transactions::Signed;
 /// So many transactions are known to be accepted; each takes less than a hundred bytes.
 const ACCEPTED: usize = 8_192;
 /// Bytes, about, of the descriptions of outputs, of what was read from ledgers, and of what was read from bytes.
-const DESCRIBED: u64 = 8 << 20;
-const RECORDED: u64 = 8 << 20;
-const READ: u64 = 8 << 20;
+const DESCRIBED: u64 = 4 << 20;
+const RECORDED: u64 = 4 << 20;
+const READ: u64 = 4 << 20;
 /// How many entries of each there are about; the tables begin with room for some of them.
 const ENTRIES: usize = 1_024;
 /// A decoded transaction takes so many bytes for each byte of its form, and so many beside.
@@ -106,6 +106,11 @@ impl Findings {
         let signed = Signed::decode(bytes)?;
         self.read.insert(form, Weighed { signed: signed.clone(), length: bytes.len() });
         Ok(signed)
+    }
+
+    /// Keeps what was just encoded: these bytes decode to it.
+    pub fn encoded(&self, bytes: &[u8], signed: &Signed) {
+        self.read.insert(SecureHash::of(bytes), Weighed { signed: signed.clone(), length: bytes.len() });
     }
 }
 
