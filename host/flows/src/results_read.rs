@@ -112,7 +112,11 @@ mod tests {
         for number in 0..MOST as i64 + 7 {
             reads.note(FlowRow(number), 1);
         }
-        assert_eq!((reads.waiting.lock().reads.len(), reads.waiting.lock().lost), (MOST, 7));
+        let waits = |reads: &ResultsRead| {
+            let waiting = reads.waiting.lock();
+            (waiting.reads.len(), waiting.lost)
+        };
+        assert_eq!(waits(&reads), (MOST, 7));
         let mut taken = 0;
         loop {
             let batch = reads.take().len();
