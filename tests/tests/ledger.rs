@@ -371,9 +371,12 @@ async fn reports_read_views_and_need_no_host() {
     let of = |identity: &str, sql: &str| {
         network.sql(&sql.replace("report_", &format!("{}report_", schema(&network, identity))))
     };
-    let has = "SELECT sum(quantity) FROM report_state WHERE status = 'unconsumed' AND relevant AND type = 'cash/Cash' \
-               GROUP BY identity, token, issuer";
-    assert_eq!((of(ALICE, has).as_str(), of(BOB, has).as_str()), ("600", "400"));
+    let has = |identity: &str| {
+        let sql =
+            "SELECT sum(quantity) FROM report_state WHERE status = 'unconsumed' AND relevant AND type = 'cash/Cash'";
+        of(identity, &format!("{sql} AND identity = '{identity}' GROUP BY identity, token, issuer"))
+    };
+    assert_eq!((has(ALICE).as_str(), has(BOB).as_str()), ("600", "400"));
     let spent = format!("SELECT consumed_by FROM report_state WHERE ref = '{issued}:0' AND status = 'consumed'");
     assert_eq!(of(ALICE, &spent), paid);
     let status = format!("SELECT status FROM report_transaction WHERE identity = '{BOB}' AND id = '{paid}'");
