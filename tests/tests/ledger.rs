@@ -339,16 +339,16 @@ async fn a_transaction_is_verified_again_from_what_is_there() {
     host.until_quiet().await;
     assert_eq!(why("Bob", &waiting).ok().object()["valid"], true);
 
-    // Without the code of its contract nobody can say.
+    // Without the code of its contract nobody can say. Hosts of one server have it in the database.
     host.stop();
     std::fs::remove_file(network.path("cordapps/cash-0.1.0.contract.wasm")).unwrap();
     let host = network.run();
     let examined = why("Bob", &waiting).ok().object();
-    let missing: Vec<Value> = wrong(&examined);
-    assert_eq!(
-        (missing.len(), &missing[0][0], &missing[0][2]),
-        (1, &json!("attachment"), &json!("contract-attachment-missing"))
-    );
+    let missing: Vec<Value> = wrong(&examined).iter().map(|one| json!([one[0], one[2]])).collect();
+    match network.server() {
+        None => assert_eq!(missing, [json!(["attachment", "contract-attachment-missing"])]),
+        Some(_) => assert_eq!((&examined["valid"], missing), (&json!(true), vec![])),
+    }
     host.stop();
 }
 
