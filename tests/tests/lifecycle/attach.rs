@@ -331,7 +331,7 @@ async fn the_database_tells_which_results_a_client_has_had() {
     })
     .await;
     assert_eq!(network.sql(read), "0", "nobody has asked");
-    assert_eq!(network.cli(&["flow", "show", &id, "--json"]).ok().object()["flow_id"], json!(id));
+    assert_eq!(network.cli(&["flow", "show", &id]).ok().object()["flow_id"], json!(id));
     eventually("the note", async || match network.sql(read).as_str() {
         "1" => Ok(()),
         count => Err(format!("{count} results were read")),
