@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use maxhost_model::Problem;
+pub use maxhost_rpc::json::flow_state as state;
 use maxhost_rpc::proto::v1 as pb;
 use maxhost_rpc::{FollowFrom, FollowOptions};
 use serde_json::{Value, json};
@@ -83,21 +84,6 @@ fn value(payload: &pb::Payload) -> Value {
     match &payload.encoding {
         Some(pb::payload::Encoding::Json(text)) => serde_json::from_str(text).expect("a payload is JSON"),
         other => panic!("a payload is not JSON: {other:?}"),
-    }
-}
-
-/// The word for a state.
-#[must_use]
-pub fn state(state: pb::FlowState) -> &'static str {
-    match state {
-        pb::FlowState::Unspecified => "unspecified",
-        pb::FlowState::Running => "running",
-        pb::FlowState::Suspended => "suspended",
-        pb::FlowState::Paused => "paused",
-        pb::FlowState::Hospital => "hospital",
-        pb::FlowState::Completed => "completed",
-        pb::FlowState::Failed => "failed",
-        pb::FlowState::Killed => "killed",
     }
 }
 

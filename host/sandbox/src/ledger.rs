@@ -98,29 +98,29 @@ pub enum LedgerCall {
     },
     /// Asks for a new key.
     RequestKey {
-        /// Whom.
+        /// The session with whoever is asked or told.
         session: u32,
     },
     /// Makes a key and gives it.
     ProvideKey {
-        /// To whom.
+        /// The session with whoever gets it.
         session: u32,
     },
     /// Tells that keys are the identity's own.
     ShareKeys {
-        /// Whom.
+        /// The session with whoever is asked or told.
         session: u32,
         /// Each as SubjectPublicKeyInfo, DER.
         keys: Vec<Vec<u8>>,
     },
     /// Learns whose keys are.
     ReceiveKeys {
-        /// From here.
+        /// The session with whoever tells.
         session: u32,
     },
     /// Signs with several keys, and gives the signatures.
     ReturnSignatures {
-        /// To whom.
+        /// The session with whoever gets it.
         session: u32,
         /// The transaction.
         transaction: Vec<u8>,
