@@ -124,7 +124,7 @@ impl Waiting {
     }
 }
 
-/// See the module.
+/// The audit trail of one host: rows that wait to be written, and the counts of those that were summed up or dropped.
 pub(crate) struct AuditTrail {
     host: Arc<str>,
     waiting: Mutex<Waiting>,

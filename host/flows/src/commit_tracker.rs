@@ -13,7 +13,7 @@ const SETTLING: u64 = 1 << 32;
 /// At least one unit is in the database.
 const DURABLE: u64 = 1 << 33;
 
-/// See the module. `E` is why a unit was not written.
+/// How many units of one run are on their way, and whether one was not written; `E` is why.
 #[derive(Debug)]
 pub(crate) struct CommitTracker<E> {
     state: AtomicU64,

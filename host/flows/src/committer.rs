@@ -11,7 +11,7 @@ use crate::router::Router;
 use crate::waking::Waking;
 use crate::watchers::Watchers;
 
-/// See the module.
+/// The database that units are handed to, and everybody who is told once a unit is written.
 pub(crate) struct Committer {
     pub store: Store,
     pub directory: Arc<Directory>,

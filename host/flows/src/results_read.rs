@@ -25,7 +25,7 @@ struct Waiting {
     closing: bool,
 }
 
-/// See the module.
+/// The results that clients were sent and that the database does not show as read yet.
 #[derive(Default)]
 pub(crate) struct ResultsRead {
     waiting: Mutex<Waiting>,

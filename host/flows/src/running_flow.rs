@@ -26,7 +26,7 @@ use crate::status::{Status, View};
 /// Units of one run that may wait for the disk while its messages run ahead; with more, they keep to its pace.
 const MAX_SPECULATIVE_UNITS: u32 = 16;
 
-/// See the module.
+/// One flow that is in memory. It is shared by its own run and by everybody who leaves something for it.
 #[derive(Debug)]
 pub(crate) struct RunningFlow {
     pub row: FlowRow,

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::runtime::Handle;
 
-/// See the module.
+/// Starts tasks. Clones start them at the same place.
 #[derive(Clone)]
 pub(crate) struct Spawner(Kind);
 

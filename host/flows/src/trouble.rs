@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maxhost_model::{Class, Code, Problem};
 
-/// See the module. The two are never mixed up, because only the first is tried again.
+/// Trouble that passes, and trouble that stays. The two are never mixed up, because only the first is tried again.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// It passes: the flow is tried again from its last commit.

@@ -26,7 +26,7 @@ pub(crate) trait OpensIdentities: Send + Sync {
     );
 }
 
-/// See the module.
+/// The way to the identities of one host. A command for an identity that sleeps opens it, if this host may hold it.
 pub(crate) struct Waking {
     opener: OnceLock<Weak<dyn OpensIdentities>>,
     directory: Arc<Directory>,

@@ -7,7 +7,7 @@ use maxhost_model::SessionId;
 use maxhost_sandbox::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
 use prost::Message;
 
-/// See the module.
+/// One flow of the benchmark: its journal's machine, and the peer that answers it.
 pub struct Replayer {
     machine: Machine,
     /// Messages that the peer will still send back.

@@ -15,7 +15,7 @@ use crate::events::OperatorEvents;
 use crate::outcomes::RecentOutcomes;
 use crate::placement::{CpuProfile, Placement};
 
-/// See the module.
+/// The shared parts of the host that each activation of a flow is given. All activations have the same ones.
 pub(crate) struct ActivationServices {
     pub calls: Arc<CallServices>,
     /// What runs the code of flows.

@@ -15,7 +15,7 @@ use crate::options::Eviction;
 use crate::parties::Parties;
 use crate::spawner::Spawner;
 
-/// See the module.
+/// The shared parts of the host that the calls of each flow are given. All flows have the same ones.
 pub(crate) struct CallServices {
     pub committer: Arc<Committer>,
     pub clock: Arc<dyn Clock>,

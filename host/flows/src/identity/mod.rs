@@ -64,7 +64,7 @@ enum Answer {
     Start { row: FlowRow, written: bool },
 }
 
-/// See the module.
+/// The actor of one open identity: its flows, its clients, and the commands that wait for it.
 pub(crate) struct Actor {
     services: Arc<IdentityServices>,
     entry: Arc<IdentityEntry>,

@@ -24,7 +24,7 @@ use crate::spawner::Spawner;
 use crate::timers::Timers;
 use crate::waking::OpensIdentities;
 
-/// See the module.
+/// The shared parts of the host that the actor of each identity is given. All actors have the same ones.
 pub(crate) struct IdentityServices {
     pub activation: Arc<ActivationServices>,
     pub committer: Arc<Committer>,

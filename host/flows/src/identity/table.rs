@@ -83,8 +83,8 @@ impl FlowSlot {
     }
 }
 
-/// See the module. Every change of a flow's state goes through [`FlowTable::set`], so alarms and counts are always
-/// those of the states.
+/// The flows of one open identity, with their alarms. Every change of a flow's state goes through [`FlowTable::set`], so
+/// alarms and counts are always those of the states.
 #[derive(Default)]
 pub(super) struct FlowTable {
     flows: BTreeMap<FlowRow, FlowSlot>,

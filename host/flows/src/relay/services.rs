@@ -18,7 +18,7 @@ use crate::outbox_notices::QueueNotices;
 use crate::parties::Parties;
 use crate::spawner::Spawner;
 
-/// See the module.
+/// The shared parts of the host that both ways of the relay are given.
 pub(crate) struct RelayServices {
     pub committer: Arc<Committer>,
     pub audit: Arc<AuditTrail>,

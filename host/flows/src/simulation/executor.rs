@@ -18,7 +18,7 @@ struct Tasks {
     last: u64,
 }
 
-/// See the module.
+/// The tasks of one simulation, of which each step takes one at random.
 #[derive(Clone)]
 pub(crate) struct Executor {
     tasks: Arc<Mutex<Tasks>>,

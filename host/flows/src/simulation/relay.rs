@@ -33,7 +33,7 @@ struct Messages {
     taken: u64,
 }
 
-/// See the module. Clones are one and the same.
+/// The broker of one simulated world. Clones are one and the same.
 #[derive(Clone)]
 pub(super) struct Broker {
     messages: Arc<Mutex<Messages>>,

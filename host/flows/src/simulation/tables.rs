@@ -64,7 +64,7 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
     }
 }
 
-/// See the module.
+/// The rows of one simulated database.
 #[derive(Default)]
 pub(super) struct Tables {
     /// How many hosts have opened it.

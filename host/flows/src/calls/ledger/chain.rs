@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use maxhost_model::SecureHash;
 
-/// See the module.
+/// The transactions of one back-chain, each with its stage, and the queue of those that have to be asked for.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     links: Vec<Link>,
