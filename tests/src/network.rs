@@ -120,17 +120,6 @@ impl Network {
         self
     }
 
-    /// The same for every identity.
-    #[must_use]
-    pub fn limits_of_all(self, lines: &str) -> Network {
-        let files = fs::read_dir(self.path("identities")).expect("the folder is there");
-        let names: Vec<PathBuf> = files.map(|file| file.expect("the folder can be read").path()).collect();
-        names.iter().filter_map(|file| file.file_stem()).fold(self, |network, name| {
-            let name = name.to_string_lossy().into_owned();
-            network.limits(&name, lines)
-        })
-    }
-
     /// A file of it.
     #[must_use]
     pub fn path(&self, file: &str) -> PathBuf {

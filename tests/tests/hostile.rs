@@ -59,7 +59,7 @@ async fn rss(host: &Host) -> u64 {
 async fn each_abuse_ends_alone_while_others_keep_their_pace() {
     let network = Network::new()
         .setting("limits.journal_entries=5000")
-        .limits("carol", "cpu_per_run = \"500 ms\"\nmemory_per_flow = \"64 MiB\"");
+        .limits("carol", "cpu_per_run = \"1500 ms\"\nmemory_per_flow = \"64 MiB\"");
     let host = Arc::new(network.run());
     // Once, so that what is kept for good is there before it is measured.
     abuse(&host).await;

@@ -135,7 +135,6 @@ impl Host {
         let guests = GuestThreads::start(options.guest_threads, &tokio::runtime::Handle::current())?;
         let parts = Arc::new(Parts::assemble(Foundations {
             slots: Slots::new(sandbox.slots()),
-            tick: sandbox.tick(),
             guests: Arc::new(guests),
             io: Spawner::on(tokio::runtime::Handle::current()),
             options,

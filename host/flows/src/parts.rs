@@ -68,8 +68,6 @@ pub(crate) struct Foundations {
     /// Threads for everything else.
     pub io: Spawner,
     pub clock: Arc<dyn Clock>,
-    /// The unit of a guest's computing budget.
-    pub tick: Duration,
 }
 
 /// What a host has, for its services and for who asks from outside. Everybody else is given what he needs.
@@ -124,7 +122,7 @@ impl Parts {
     /// Puts a host together. Nothing runs yet.
     pub fn assemble(foundations: Foundations) -> Parts {
         let Foundations { options, store, broker, ownership, membership, catalogue, network, vault, .. } = foundations;
-        let Foundations { keys, code, slots, guests, io, clock, tick, contracts, .. } = foundations;
+        let Foundations { keys, code, slots, guests, io, clock, contracts, .. } = foundations;
         let membership = membership.map(Arc::new);
         let (directory, timers) = (Arc::<Directory>::default(), Arc::<Timers>::default());
         let (flows, deadlines) = (Arc::<RunningFlows>::default(), Arc::<Deadlines>::default());
@@ -192,7 +190,6 @@ impl Parts {
             outcomes: outcomes.clone(),
             events: events.clone(),
             placement: placement.clone(),
-            tick,
             journal,
             retention: options.retention,
             shadow_replay: options.shadow_replay,

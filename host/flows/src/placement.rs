@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use maxhost_model::IdentityRow;
+use maxhost_sandbox::thread_time;
 
 use crate::guest_threads::GuestThreads;
 use crate::spawner::Spawner;
@@ -65,15 +66,7 @@ impl CpuProfile {
 /// and a run takes less than that from one wait to the next.
 const RECENT: Duration = Duration::from_micros(200);
 
-/// The processor's time that this thread has had.
-fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes one timespec, to a place that is ours. If it fails the time is zero, as it was before.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// The same as it was [`RECENT`] ago or later; what is reckoned from it is too much by that at most.
+/// The processor's time that this thread has had, as it was [`RECENT`] ago or later; what is reckoned from it is too much by that at most.
 fn recent_thread_time(now: Instant) -> Duration {
     let (at, read) = READ.get();
     if at.is_some_and(|at| now.saturating_duration_since(at) < RECENT) {

@@ -50,7 +50,7 @@ fn main() {
 }
 
 fn parameters() -> RunParameters {
-    RunParameters { seed: [1; 32], memory_limit: 64 << 20, cpu_ticks: 400 }
+    RunParameters { seed: [1; 32], memory_limit: 64 << 20, cpu: Duration::from_secs(2) }
 }
 
 fn invocation(flow: &str, arguments: &[u8]) -> Invocation {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 
@@ -16,7 +17,7 @@ use crate::outcome::{Outcome, RunEnd, Trap, TrapKind, classify};
 use crate::state::{CpuBudget, RunState};
 
 /// What `describe` may use: it returns constants.
-const DESCRIBE_CPU_TICKS: u32 = 200;
+const DESCRIBE_CPU: Duration = Duration::from_secs(1);
 const DESCRIBE_MEMORY: usize = 64 << 20;
 
 /// What a flow is started with.
@@ -68,7 +69,7 @@ impl FlowComponent {
         let Some(Ok(host)) = end.host.map(|host| host.into_any().downcast::<H>()) else {
             unreachable!("the host of a run is the one it was given")
         };
-        RunEnd { host: *host, outcome: end.outcome, memory_peak: end.memory_peak, ticks: end.ticks }
+        RunEnd { host: *host, outcome: end.outcome, memory_peak: end.memory_peak, computed: end.computed }
     }
 
     async fn run_erased(
@@ -81,11 +82,11 @@ impl FlowComponent {
         let slot = self.shared.permits.acquire().await;
         let memory_limit = parameters.memory_limit.min(self.shared.max_memory);
         let state =
-            RunState::new(memory_limit, CpuBudget::new(parameters.cpu_ticks, self.shared.tick), parameters.seed);
+            RunState::new(memory_limit, CpuBudget::new(parameters.cpu, self.shared.tick), parameters.seed);
         let mut store = match self.shared.store(state) {
             Ok(store) => store,
             Err(error) => {
-                return RunEnd { host: Some(host), outcome: classify(&error, None), memory_peak: 0, ticks: 0 };
+                return RunEnd { host: Some(host), outcome: classify(&error, None), memory_peak: 0, computed: Duration::ZERO };
             }
         };
         store.data_mut().enter(host);
@@ -103,8 +104,8 @@ impl FlowComponent {
             Ok(Err(failure)) => Outcome::Failed(Box::new(maxhost_model::FlowError::from(failure).bounded())),
             Err(error) => classify(&error, state.output.last_words()),
         };
-        let (memory_peak, ticks) = (state.memory.peak(), state.cpu.total());
-        RunEnd { host: state.leave(), outcome, memory_peak, ticks }
+        let (memory_peak, computed) = (state.memory.peak(), state.cpu.total());
+        RunEnd { host: state.leave(), outcome, memory_peak, computed }
     }
 }
 
@@ -121,7 +122,7 @@ impl fmt::Debug for FlowComponent {
 /// Calls `describe`: without a host, within small limits, without ever yielding.
 fn describe(flows: &FlowsPre<RunState>, shared: &Shared) -> Result<Descriptor, SandboxError> {
     let _turn = shared.describing.lock();
-    let cpu = CpuBudget::new(DESCRIBE_CPU_TICKS, shared.tick);
+    let cpu = CpuBudget::new(DESCRIBE_CPU, shared.tick);
     let state = RunState::new(DESCRIBE_MEMORY.min(shared.max_memory), cpu, [0; 32]);
     let mut store = shared.store(state).map_err(|error| SandboxError::engine("no store", error))?;
     let answer = async { flows.instantiate_async(&mut store).await?.call_describe(&mut store).await }.now_or_never();

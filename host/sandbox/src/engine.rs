@@ -44,7 +44,7 @@ pub struct SandboxOptions {
     pub max_instances: u32,
     /// The most linear memory that any run may have, bytes.
     pub max_memory: usize,
-    /// How often a computing guest yields, and the unit of its budget.
+    /// How often a computing guest yields, and its budget is looked at.
     pub tick: Duration,
 }
 

@@ -38,7 +38,10 @@ mod outcome;
 mod output;
 mod sandbox;
 mod state;
+mod thread_time;
 mod wasi;
+
+use std::time::Duration;
 
 pub use component::{FlowComponent, Invocation};
 pub use component_shape::is_contract;
@@ -52,6 +55,7 @@ pub use ledger::{
 };
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};
+pub use thread_time::thread_time;
 
 /// What one run is given besides its host.
 #[derive(Debug, Clone)]
@@ -60,6 +64,6 @@ pub struct RunParameters {
     pub seed: [u8; 32],
     /// Linear memory the guest may have, bytes. Never more than [`SandboxOptions::max_memory`] is granted.
     pub memory_limit: usize,
-    /// Computing time between two waits, in ticks of the engine.
-    pub cpu_ticks: u32,
+    /// How long the guest may compute between two waits, by the processor's time. It is looked at every tick of the engine.
+    pub cpu: Duration,
 }

@@ -1,5 +1,7 @@
 //! How a run ended, told from what wasmtime says.
 
+use std::time::Duration;
+
 use maxhost_model::{ErrorKind, FlowError};
 use wasmtime::WasmBacktrace;
 use wasmtime::component::ResourceTableError;
@@ -101,8 +103,8 @@ pub struct RunEnd<H> {
     pub outcome: Outcome,
     /// The most linear memory it had, bytes.
     pub memory_peak: usize,
-    /// Ticks it computed, over all.
-    pub ticks: u32,
+    /// How long it computed, over all, by the processor's time.
+    pub computed: Duration,
 }
 
 /// Sorts an error of wasmtime. `last_words` is what the guest said last on standard error.

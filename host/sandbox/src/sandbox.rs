@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -93,12 +92,6 @@ impl Sandbox {
     #[must_use]
     pub fn slots(&self) -> u32 {
         self.inner.shared.slots
-    }
-
-    /// The unit of [`RunParameters::cpu_ticks`](crate::RunParameters).
-    #[must_use]
-    pub fn tick(&self) -> Duration {
-        self.inner.shared.tick
     }
 
     /// Removes compiled code of components that are not wanted from its folder. Gives how many files went; code that runs

@@ -9,6 +9,7 @@ use crate::engine::TABLE_ELEMENTS;
 use crate::erased::ErasedHost;
 use crate::host::{CallError, CallResult, GuestLogLevel, Tick};
 use crate::output::{Output, Stream};
+use crate::thread_time::{note_going_on, since_going_on};
 use crate::wasi::Wasi;
 
 /// Why the host ends a run in the middle: travels through wasmtime as an error that the guest cannot catch.
@@ -105,13 +106,20 @@ impl RunState {
 
     /// A tick of the engine passed while the guest computed.
     pub(crate) fn on_tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        let whole = self.cpu.count()?;
-        let Some(host) = self.host.as_mut().filter(|_| whole) else { return Ok(UpdateDeadline::Continue(1)) };
+        let whole = self.cpu.count(since_going_on())?;
+        let Some(host) = self.host.as_mut().filter(|_| whole) else {
+            note_going_on();
+            return Ok(UpdateDeadline::Continue(1));
+        };
         if host.tick() == Tick::Stop {
             return Err(EndOfRun::Stop.into());
         }
         // Not a plain yield: the scheduler looks at its timers and sockets before it comes back here.
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        let yielding = async {
+            tokio::task::yield_now().await;
+            note_going_on();
+        };
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(yielding)))
     }
 
     /// A message of the guest's own.
@@ -256,42 +264,45 @@ impl ResourceLimiterAsync for RunState {
     }
 }
 
-/// Computing time, counted in ticks since the guest last waited.
+/// Computing time since the guest last waited, by the processor's time ([`crate::thread_time`]).
 pub(crate) struct CpuBudget {
-    limit: u32,
+    limit: Duration,
+    /// The most that one tick counts: what a thread has worked since then may have been for others.
     tick: Duration,
-    since_wait: u32,
-    total: u32,
+    since_wait: Duration,
+    total: Duration,
     /// The tick that ends the first, partial interval after a wait. It is not counted: most of that tick may have
     /// passed while the guest waited.
     partial: bool,
 }
 
 impl CpuBudget {
-    pub(crate) fn new(limit: u32, tick: Duration) -> CpuBudget {
-        CpuBudget { limit, tick, since_wait: 0, total: 0, partial: true }
+    pub(crate) fn new(limit: Duration, tick: Duration) -> CpuBudget {
+        CpuBudget { limit, tick, since_wait: Duration::ZERO, total: Duration::ZERO, partial: true }
     }
 
     /// The guest waited: its budget is whole again.
     pub(crate) fn waited(&mut self) {
-        self.since_wait = 0;
+        self.since_wait = Duration::ZERO;
         self.partial = true;
     }
 
-    /// All ticks that were counted.
-    pub(crate) fn total(&self) -> u32 {
+    /// All that was counted.
+    pub(crate) fn total(&self) -> Duration {
         self.total
     }
 
-    /// Whether a whole tick was computed.
-    fn count(&mut self) -> wasmtime::Result<bool> {
+    /// A tick has passed, and the guest's thread has worked so long. Gives whether the guest has computed since the tick
+    /// before, and not only since a wait.
+    fn count(&mut self, worked: Duration) -> wasmtime::Result<bool> {
         if std::mem::take(&mut self.partial) {
             return Ok(false);
         }
-        self.since_wait = self.since_wait.saturating_add(1);
-        self.total = self.total.saturating_add(1);
+        let worked = worked.min(self.tick);
+        self.since_wait = self.since_wait.saturating_add(worked);
+        self.total = self.total.saturating_add(worked);
         if self.since_wait > self.limit {
-            return Err(EndOfRun::Cpu { limit: self.tick.saturating_mul(self.limit) }.into());
+            return Err(EndOfRun::Cpu { limit: self.limit }.into());
         }
         Ok(true)
     }
@@ -322,18 +333,33 @@ mod tests {
 
     #[test]
     fn a_wait_makes_the_computing_budget_whole() {
-        let mut budget = CpuBudget::new(2, Duration::from_millis(5));
+        let tick = Duration::from_millis(5);
+        let mut budget = CpuBudget::new(2 * tick, tick);
         for _ in 0..3 {
             for _ in 0..3 {
-                budget.count().unwrap();
+                budget.count(tick).unwrap();
             }
             budget.waited();
         }
-        assert_eq!(budget.total(), 6);
+        assert_eq!(budget.total(), 6 * tick);
         for _ in 0..3 {
-            budget.count().unwrap();
+            budget.count(tick).unwrap();
         }
-        let error = budget.count().unwrap_err();
+        let error = budget.count(tick).unwrap_err();
         assert_eq!(error.to_string(), "computed for more than 10 ms without waiting for anything");
+    }
+
+    #[test]
+    fn ticks_in_which_others_had_the_processor_cost_nothing() {
+        let tick = Duration::from_millis(5);
+        let mut budget = CpuBudget::new(2 * tick, tick);
+        for _ in 0..100 {
+            budget.count(tick / 100).unwrap();
+        }
+        // What the thread did for others in between is not the guest's.
+        budget.count(100 * tick).unwrap();
+        let counted = tick / 100 * 99 + tick;
+        assert_eq!(budget.total(), counted);
+        assert!(budget.count(tick).is_err(), "{counted:?}");
     }
 }

@@ -68,7 +68,7 @@ fn millis(time: Duration) -> f64 {
 }
 
 fn parameters() -> RunParameters {
-    RunParameters { seed: [1; 32], memory_limit: 64 << 20, cpu_ticks: 1_000 }
+    RunParameters { seed: [1; 32], memory_limit: 64 << 20, cpu: Duration::from_secs(5) }
 }
 
 async fn instances(component: &Arc<FlowComponent>, turns: usize) -> Outcome<Vec<f64>> {

@@ -134,13 +134,12 @@ impl Activation {
 
     fn parameters(&self, start: &StartRecord) -> RunParameters {
         let limits = &self.opened.limits;
-        let ticks = limits.cpu_per_run.as_micros() / self.services.tick.as_micros().max(1);
         // What the identity or the host can never give is the flow's own limit: nobody waits for it.
         let memory = self.services.calls.room.memory.most(limits.memory).min(limits.memory_per_flow);
         RunParameters {
             seed: start.seed,
             memory_limit: usize::try_from(memory).unwrap_or(usize::MAX),
-            cpu_ticks: u32::try_from(ticks).unwrap_or(u32::MAX).max(1),
+            cpu: limits.cpu_per_run,
         }
     }
 

@@ -24,8 +24,6 @@ pub(crate) struct ActivationServices {
     pub outcomes: Arc<RecentOutcomes>,
     pub events: OperatorEvents,
     pub placement: Placement,
-    /// The unit of a guest's computing budget.
-    pub tick: Duration,
     /// What a journal may hold.
     pub journal: Limits,
     /// How long the end of a flow is kept.

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use maxhost_broker::{EmbeddedBroker, EmbeddedOptions};
 use maxhost_cordapps::Catalogue;
@@ -23,7 +22,6 @@ pub(super) struct Fixture {
     pub keys: Vec<Arc<OpenIdentity>>,
     pub catalogue: Arc<Catalogue<CpuProfile>>,
     pub broker: Arc<EmbeddedBroker>,
-    pub tick: Duration,
 }
 
 pub(super) fn fixture() -> &'static Fixture {
@@ -50,7 +48,6 @@ fn make() -> Fixture {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cordapps");
     assert!(samples.join("ping-pong.wasm").is_file(), "{} is empty: run `make guests` first", samples.display());
     let sandbox = Sandbox::new(SandboxOptions::new(folder.path().join("code"))).unwrap();
-    let tick = sandbox.tick();
     let catalogue = Catalogue::new(sandbox, samples, folder.path().join("components"), None);
     catalogue.rescan();
     std::fs::create_dir_all(folder.path().join("data")).unwrap();
@@ -66,6 +63,5 @@ fn make() -> Fixture {
         keys,
         catalogue: Arc::new(catalogue),
         broker: Arc::new(broker),
-        tick,
     }
 }

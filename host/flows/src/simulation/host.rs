@@ -87,7 +87,6 @@ pub(super) fn parts(plan: &Plan, around: &Surroundings, database: &Database) -> 
         guests: Arc::new(GuestThreads::none()),
         io: Spawner::simulated(around.executor.clone()),
         clock: Arc::new(around.clock.clone()),
-        tick: fixture.tick,
     }))
 }
 

@@ -12,7 +12,7 @@ use crate::support::{DEADLINE, component, host, invocation, parameters, returned
 async fn a_guest_that_spins_ends_and_its_neighbour_on_the_same_thread_keeps_its_pace() {
     // This runtime has one thread: the neighbours run only because the spinner yields.
     let (spinner, _control) = host();
-    let parameters = RunParameters { cpu_ticks: 200, ..parameters() };
+    let parameters = RunParameters { cpu: Duration::from_millis(400), ..parameters() };
     let spinner = tokio::spawn(async move { component().run(spinner, invocation("spin", b""), &parameters).await });
     let mut done = 0;
     while !spinner.is_finished() {
@@ -24,7 +24,7 @@ async fn a_guest_that_spins_ends_and_its_neighbour_on_the_same_thread_keeps_its_
     }
     assert!(done > 20, "only {done} neighbours ran beside the spinner");
     let end = timeout(DEADLINE, spinner).await.unwrap().unwrap();
-    assert!(end.ticks > 200, "{}", end.ticks);
+    assert!(end.computed > Duration::from_millis(400), "{:?}", end.computed);
     let trap = trap(end);
     assert_eq!((trap.kind, trap.kind.limit()), (TrapKind::Cpu, Some("cpu")));
 }
@@ -32,23 +32,23 @@ async fn a_guest_that_spins_ends_and_its_neighbour_on_the_same_thread_keeps_its_
 #[tokio::test]
 async fn computing_is_counted_from_wait_to_wait() {
     // Find what one round costs here, then allow a few rounds of it, and have it done many times.
-    let once = async |rounds: usize, cpu_ticks| {
+    let once = async |rounds: usize, cpu| {
         let (host, control) = host();
         for _ in 0..rounds {
             control.peer.send(Some(Vec::new())).unwrap();
         }
-        let parameters = RunParameters { cpu_ticks, ..parameters() };
+        let parameters = RunParameters { cpu, ..parameters() };
         component().run(host, invocation("spin-after-wait", &vec![0; rounds]), &parameters).await
     };
-    let single = once(1, 100_000).await.ticks;
-    let end = once(30, single * 3 + 200).await;
+    let single = once(1, Duration::from_secs(200)).await.computed;
+    let end = once(30, single * 3 + Duration::from_millis(400)).await;
     assert!(matches!(end.outcome, Outcome::Returned(_)), "{:?}", end.outcome);
 }
 
 #[tokio::test]
 async fn a_computing_guest_can_be_stopped() {
     let (host, control) = host();
-    let parameters = RunParameters { cpu_ticks: u32::MAX, ..parameters() };
+    let parameters = RunParameters { cpu: Duration::MAX, ..parameters() };
     let flow = tokio::spawn(async move { component().run(host, invocation("spin", b""), &parameters).await });
     control.stop_on_tick.store(true, Ordering::SeqCst);
     let end = timeout(DEADLINE, flow).await.unwrap().unwrap();
@@ -58,7 +58,7 @@ async fn a_computing_guest_can_be_stopped() {
 #[tokio::test]
 async fn a_computing_guest_can_be_dropped() {
     let (host, control) = host();
-    let parameters = RunParameters { cpu_ticks: u32::MAX, ..parameters() };
+    let parameters = RunParameters { cpu: Duration::MAX, ..parameters() };
     let flow = tokio::spawn(async move { component().run(host, invocation("spin", b""), &parameters).await });
     tokio::task::yield_now().await;
     flow.abort();
@@ -82,7 +82,7 @@ async fn memory_ends_at_the_limit_and_not_before() {
 
 #[tokio::test]
 async fn the_sandbox_caps_what_a_run_asks_for() {
-    let parameters = RunParameters { memory_limit: usize::MAX, cpu_ticks: 100_000, ..parameters() };
+    let parameters = RunParameters { memory_limit: usize::MAX, cpu: Duration::from_secs(200), ..parameters() };
     let (end, _) = run_with("eat-memory", b"", &parameters).await;
     assert!(end.memory_peak <= 64 << 20, "{}", end.memory_peak);
     assert_eq!(trap(end).kind, TrapKind::Memory);

@@ -61,7 +61,7 @@ pub fn component() -> Arc<FlowComponent> {
 }
 
 pub fn parameters() -> RunParameters {
-    RunParameters { seed: [7; 32], memory_limit: 32 << 20, cpu_ticks: 5_000 }
+    RunParameters { seed: [7; 32], memory_limit: 32 << 20, cpu: Duration::from_secs(10) }
 }
 
 pub fn invocation(flow: &str, arguments: &[u8]) -> Invocation {
