@@ -81,12 +81,16 @@ impl FlowComponent {
         // Held until the instance is gone, so that there is never one more than there are slots.
         let slot = self.shared.permits.acquire().await;
         let memory_limit = parameters.memory_limit.min(self.shared.max_memory);
-        let state =
-            RunState::new(memory_limit, CpuBudget::new(parameters.cpu, self.shared.tick), parameters.seed);
+        let state = RunState::new(memory_limit, CpuBudget::new(parameters.cpu, self.shared.tick), parameters.seed);
         let mut store = match self.shared.store(state) {
             Ok(store) => store,
             Err(error) => {
-                return RunEnd { host: Some(host), outcome: classify(&error, None), memory_peak: 0, computed: Duration::ZERO };
+                return RunEnd {
+                    host: Some(host),
+                    outcome: classify(&error, None),
+                    memory_peak: 0,
+                    computed: Duration::ZERO,
+                };
             }
         };
         store.data_mut().enter(host);
