@@ -55,6 +55,7 @@ const INTERRUPTED: i32 = 130;
 /// Runs the host until it is asked to stop.
 pub fn execute(context: &Context, args: &RunArgs) -> Outcome {
     let started = Instant::now();
+    memory::use_small_pages();
     files::keep_private();
     let roles = args.role.iter().map(|roles| format!("roles={roles}"));
     let overrides: Vec<String> = args.set.iter().cloned().chain(roles).collect();

@@ -84,3 +84,17 @@ async fn flows_that_only_wait_give_their_memory_to_those_that_compute() {
         host.until_waits(flow, "sleep").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_takes_no_huge_pages() {
+    let network = Network::new();
+    let host = network.run();
+    for _ in 0..20 {
+        host.run(ALICE, "ping", json!({"peer": BOB, "count": 10})).await.result();
+    }
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", host.pid())).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).unwrap();
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    // One or two were taken before the program's first line.
+    assert!(kibibytes <= 8 << 10, "{kibibytes} KiB");
+}
