@@ -291,6 +291,14 @@ pub enum IdentityCommand {
         #[arg(long, value_name = "CORDAPP")]
         cordapp: Vec<String>,
     },
+    /// Put manifests and their sealed keys where hosts share them (identities.source = "ownership")
+    Publish {
+        /// Which: names or parts that fit exactly one, or files such as alice.toml; all, if none is given
+        names: Vec<String>,
+        /// The folder with identities/ and keys/, instead of those of the configuration
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+    },
     /// Stop hosting an identity; its keys and its data stay
     Remove {
         /// Its name, or a part that fits exactly one

@@ -174,6 +174,8 @@ keys! {
         |s, raw| { s.cluster.broker.key = optional_path(raw)?; Ok(()) };
     cordapps.dir = "\"cordapps\"", true, "installed components, *.wasm",
         |s, raw| { s.cordapps = raw.text()?.into(); Ok(()) };
+    identities.source = "\"folder\"", false, "where manifests come from, and the keys that they name: folder, or ownership: the ZooKeeper of ownership.url",
+        |s, raw| { s.cluster.source = cluster::source(&raw.text()?)?; Ok(()) };
     identities.dir = "\"identities\"", true, "manifests, one *.toml an identity; watched while the host runs",
         |s, raw| { s.identities = raw.text()?.into(); Ok(()) };
     network.dir = "\"network\"", true, "certificates, parameters and node infos of the network; watched",
@@ -368,11 +370,6 @@ impl Config {
     /// What this process does.
     pub fn roles(&self) -> Roles {
         self.settings.roles
-    }
-
-    /// Where manifests lie.
-    pub fn identities(&self) -> PathBuf {
-        self.root.join(&self.settings.identities)
     }
 
     /// Where components are installed.

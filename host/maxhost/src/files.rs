@@ -124,7 +124,19 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     write(path, bytes, 0o600)
 }
 
+/// As [`write_private`], of what can be had again: it is not made durable.
+///
+/// # Errors
+/// `directory-unwritable`, `disk-full`.
+pub fn write_copy(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    place(path, bytes, 0o600, false)
+}
+
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Problem> {
+    place(path, bytes, mode, true)
+}
+
+fn place(path: &Path, bytes: &[u8], mode: u32, is_durable: bool) -> Result<(), Problem> {
     use std::os::unix::fs::PermissionsExt;
     let permissions = std::fs::Permissions::from_mode(mode);
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -132,6 +144,9 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Problem> {
         // Hidden, so that whoever watches the folder passes it over.
         let mut file = tempfile::Builder::new().prefix(".new-").permissions(permissions.clone()).tempfile_in(folder)?;
         file.write_all(bytes)?;
+        if !is_durable {
+            return file.persist(path).map(drop).map_err(|error| error.error);
+        }
         file.as_file().sync_data()?;
         file.persist(path).map_err(|error| error.error)?;
         std::fs::File::open(folder)?.sync_all()

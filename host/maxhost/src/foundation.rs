@@ -6,15 +6,17 @@ use std::sync::Arc;
 use maxhost_broker::Broker;
 use maxhost_broker_amqp::{AmqpBroker, AmqpOptions, Credentials};
 use maxhost_flows::options::{Cluster, ENVELOPE_BYTES};
-use maxhost_model::{Code, Problem, SecureHash};
+use maxhost_model::{Code, Problem, RunId, SecureHash};
 use maxhost_ownership::{Ownership, OwnershipError};
-use maxhost_ownership_zookeeper::{ZooKeeperOptions, ZooKeeperOwnership, enter_database, set_up};
+use maxhost_ownership_zookeeper::{
+    FileFeed, SharedFiles, ZooKeeperOptions, ZooKeeperOwnership, enter_database, set_up,
+};
 use maxhost_pki::NetworkMap;
 use maxhost_store::{AuditClass, AuditRow, Store};
 use maxhost_store_postgres::PostgresStore;
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 
-use crate::config::cluster::{BrokerAccess, Sharing};
+use crate::config::cluster::{BrokerAccess, IdentitySource, Sharing};
 use crate::config::{Config, Database};
 
 /// The file in the data folder in which a session with the ownership service is noted.
@@ -25,18 +27,28 @@ const OF_ANOTHER_DATABASE: &str = "all hosts of a cluster have one store.url: co
     their own in ownership.url; after a database was restored run `maxhost db restored`, and where it was replaced for good, \
     `maxhost cluster adopt`";
 
+/// What was opened.
+pub struct Foundation {
+    /// The database.
+    pub store: Store,
+    /// What hosts share identities by.
+    pub cluster: Option<Cluster>,
+    /// The manifests and keys that they share, if this host takes them from there.
+    pub files: Option<FileFeed>,
+}
+
 /// Opens all of it. A host that is alone has no cluster.
 ///
 /// # Errors
 /// The settings do not go together, a server cannot be reached or refuses the host, or what is there belongs to another
 /// network or cluster.
-pub async fn open(config: &Config) -> Result<(Store, Option<Cluster>), Problem> {
+pub async fn open(config: &Config) -> Result<Foundation, Problem> {
     // Looked at before anything is opened.
     let sharing = config.sharing()?;
     let store = open_store(config).await?;
-    let Some(sharing) = sharing else { return Ok((store, None)) };
+    let Some(sharing) = sharing else { return Ok(Foundation { store, cluster: None, files: None }) };
     match join(config, &sharing, &store).await {
-        Ok(cluster) => Ok((store, Some(cluster))),
+        Ok((cluster, files)) => Ok(Foundation { store, cluster: Some(cluster), files }),
         Err(problem) => {
             store.close().await;
             Err(problem)
@@ -86,13 +98,15 @@ pub async fn note_act(store: &Store, config: &Config, action: &str, detail: Stri
     store.append_audit(vec![row.cut()]).await.map_err(Problem::from)
 }
 
-async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<Cluster, Problem> {
+async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<(Cluster, Option<FileFeed>), Problem> {
     let network = NetworkMap::load(&config.network()).map_err(Problem::from)?;
     let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
     let ownership = join_ownership(config, sharing, store, &cluster_id(&network)).await?;
     match open_broker(sharing, largest.saturating_add(ENVELOPE_BYTES)).await {
         Ok(broker) => {
-            Ok(Cluster { ownership: Arc::new(ownership), broker, slots: sharing.slots, schedules: config.roles().rpc })
+            let files = (config.identity_source() == IdentitySource::Ownership).then(|| ownership.files());
+            let (slots, schedules) = (sharing.slots, config.roles().rpc);
+            Ok((Cluster { ownership: Arc::new(ownership), broker, slots, schedules }, files))
         }
         Err(problem) => {
             ownership.close().await;
@@ -183,6 +197,22 @@ async fn join_ownership(
             Err(problem)
         }
         None => Ok(ownership),
+    }
+}
+
+/// Connects to the files that hosts share, for a command. The host need not run, and no cluster need be set up.
+///
+/// # Errors
+/// `config-invalid` if this host is alone; the folder is that of another network, or the service cannot be reached.
+pub async fn open_shared_files(config: &Config) -> Result<(SharedFiles, Sharing), Problem> {
+    let Some(sharing) = config.sharing()? else {
+        return Err(Problem::new(Code::ConfigInvalid, "this host is alone: ownership.url is not set"));
+    };
+    let network = NetworkMap::load(&config.network()).map_err(Problem::from)?;
+    let options = ownership_options(config, &sharing, RunId(1));
+    match SharedFiles::open(options, &cluster_id(&network)).await {
+        Ok(files) => Ok((files, sharing)),
+        Err(error) => Err(of_ownership(&sharing, error)),
     }
 }
 

@@ -8,6 +8,7 @@ mod logins;
 mod manifests;
 mod memory;
 mod metrics;
+mod shared_manifests;
 mod watch;
 
 use std::net::SocketAddr;
@@ -30,12 +31,14 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
-use crate::{files, foundation};
+use crate::files;
+use crate::foundation::{self, Foundation};
 use folders::Looked;
 use logging::Events;
 pub use logins::LARGEST_USERS;
 pub use manifests::LARGEST_MANIFEST;
 use manifests::Manifests;
+use shared_manifests::Follower;
 
 /// How long the engine may take to stop. The whole host stops within two seconds.
 const ENGINE_STOP: Duration = Duration::from_millis(1_500);
@@ -116,7 +119,7 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let answers_messages = config.messages()?.filter(|_| config.roles().rpc);
     let metrics = metrics::bind(&config).await?;
     let passphrase = config.passphrase()?;
-    let (store, cluster) = foundation::open(&config).await?;
+    let Foundation { store, cluster, files: feed } = foundation::open(&config).await?;
     let queues = cluster.as_ref().and_then(|cluster| cluster.broker.client_queues());
     let logins = guard.0.clone();
     let stop_within = if cluster.is_some() { LEAVE } else { ENGINE_STOP };
@@ -125,8 +128,15 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
         Some(cluster) => Host::join(options, store, cluster).await?,
         None => Host::start(options, store).await?,
     };
-    let ready = prepare(&config, files, &host, guard).await;
-    let (bound, looked) = match ready {
+    let ready = async {
+        let follower = match feed {
+            Some(feed) => Some(Follower::begin(config.shared_files(), feed).await?),
+            None => None,
+        };
+        let (bound, looked) = prepare(&config, files, &host, guard).await?;
+        Ok((bound, looked, follower))
+    };
+    let (bound, looked, follower) = match ready.await {
         Ok(ready) => ready,
         Err(problem) => {
             host.shutdown(stop_within).await;
@@ -155,7 +165,7 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     memory::give_back(stop.clone());
 
     let guard = tokio::spawn(guard_folder(lock, config.data().to_owned(), stop.clone()));
-    let folders = folders::watch(&config, Arc::clone(&host), looked, stop.clone());
+    let folders = folders::watch(&config, Arc::clone(&host), looked, follower, stop.clone());
     let served = {
         let serving = serve_clients(bound, stop.clone());
         tokio::pin!(serving);
@@ -290,7 +300,7 @@ async fn prepare(
     host: &Arc<Host>,
     (logins, tls): (Option<Arc<dyn Logins>>, Option<Arc<ServerTls>>),
 ) -> Result<(Option<Bound>, Looked), Problem> {
-    let mut manifests = Manifests::new(config.identities());
+    let mut manifests = Manifests::of(config);
     let (manifests, changes) = tokio::task::spawn_blocking(move || {
         let changes = manifests.scan();
         (manifests, changes)

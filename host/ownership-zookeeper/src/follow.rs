@@ -46,7 +46,10 @@ pub(crate) async fn follow(
                     shared.board.lock().clear();
                     shared.changed();
                 }
-                _ => dirty.mark(&event.path),
+                _ => {
+                    shared.file_marks.mark(&event.path);
+                    dirty.mark(&event.path);
+                }
             },
             () = std::future::ready(()), if connected && !complete => {
                 let reading = async {
@@ -58,6 +61,7 @@ pub(crate) async fn follow(
                         watcher = fresh;
                         shared.board.lock().replace(everything);
                         let _ = shared.changes.send(Change::Missed);
+                        shared.file_marks.mark_all();
                         shared.changed();
                     }
                     Err(error) => {

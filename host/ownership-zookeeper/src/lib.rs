@@ -9,6 +9,8 @@
 mod board;
 mod client;
 mod error;
+mod file_feed;
+mod files;
 mod follow;
 mod former;
 mod nodes;
@@ -19,6 +21,8 @@ mod setup;
 #[cfg(feature = "test-servers")]
 pub mod test_servers;
 
+pub use file_feed::{FileChange, FileFeed, FileNews};
+pub use files::{FileName, Folder, LARGEST_FILE, Listing, Put, SharedFiles};
 pub use nodes::Cluster;
 pub use options::{Address, Digest, SESSION_TIMEOUT, Tls, ZooKeeperOptions};
 pub use ownership::ZooKeeperOwnership;

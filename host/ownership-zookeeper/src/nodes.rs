@@ -9,6 +9,7 @@
 //! | `/databases/0` | persistent | the database of the cluster, and its latest incarnation and timeline |
 //! | `/scheduler` | ephemeral | the host that looks for identities that are due |
 //! | `/draining/NAME` | persistent | the host of this name, in hexadecimal digits, is to give up what it owns |
+//! | `/identities/NAME`, `/keys/NAME` | persistent | files that hosts share, see [`crate::files`] |
 //!
 //! `KEY` is the first half of the fingerprint of the identity's key. It is short because the server writes the names of
 //! all nodes of a session into one record when the session ends, and cannot start again if that is over 1 MiB
@@ -27,6 +28,8 @@ pub(crate) const DATABASES: &str = "/databases";
 /// The database that all hosts of the cluster share. Others will have nodes beside it when identities name them.
 pub(crate) const DATABASE: &str = "/databases/0";
 pub(crate) const DRAINING: &str = "/draining";
+pub(crate) const IDENTITIES: &str = "/identities";
+pub(crate) const KEYS: &str = "/keys";
 pub(crate) const SCHEDULER: &str = "/scheduler";
 
 /// The first half of an identity's fingerprint, which names its nodes.

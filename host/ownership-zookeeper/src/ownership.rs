@@ -17,6 +17,7 @@ use zookeeper_client::{CreateMode, Error, MultiWriteError};
 
 use crate::client::{cluster, connect, create_options, within};
 use crate::error::of_call;
+use crate::file_feed::FileFeed;
 use crate::former;
 use crate::nodes::{self, DemandData, HostData, Key, Node, OwnerData, SchedulerData};
 use crate::options::ZooKeeperOptions;
@@ -65,6 +66,13 @@ impl ZooKeeperOwnership {
     #[must_use]
     pub fn cluster(&self) -> &nodes::Cluster {
         &self.shared.cluster
+    }
+
+    /// Follows the files that the hosts of the cluster share. A host asks for this once: two would take each other's
+    /// news.
+    #[must_use]
+    pub fn files(&self) -> FileFeed {
+        FileFeed::new(Arc::clone(&self.shared))
     }
 
     fn link(&self) -> Result<Arc<Link>, OwnershipError> {

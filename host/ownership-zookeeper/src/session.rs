@@ -22,6 +22,7 @@ use zookeeper_client::{AddWatchMode, Client, CreateMode, PersistentWatcher, Sess
 use crate::board::Board;
 use crate::client::{cluster, connect, create_options, read_all, within};
 use crate::error::of_call;
+use crate::file_feed::FileMarks;
 use crate::former;
 use crate::nodes::{self, Cluster, HostData};
 use crate::options::ZooKeeperOptions;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub link: Mutex<Option<Arc<Link>>>,
     pub board: Mutex<Board>,
     pub changes: broadcast::Sender<Change>,
+    /// Which of the files that hosts share may have changed.
+    pub file_marks: FileMarks,
     /// Counts what may concern a listener for demands.
     pub version: watch::Sender<u64>,
     pub slots: AtomicU32,
@@ -104,6 +107,7 @@ impl Shared {
             link: Mutex::new(None),
             board: Mutex::default(),
             changes: broadcast::Sender::new(CHANGES),
+            file_marks: FileMarks::new(),
             version: watch::Sender::new(0),
             slots: AtomicU32::new(0),
             draining: watch::Sender::new(false),
@@ -210,6 +214,8 @@ pub(crate) async fn begin(shared: &Shared, former: Option<SessionInfo>) -> Resul
         }
     });
     shared.changed();
+    // Whatever was missed between the sessions.
+    shared.file_marks.mark_all();
     Ok(Begun { link, watcher, barriers, states })
 }
 

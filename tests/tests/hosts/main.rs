@@ -6,6 +6,7 @@ mod cluster;
 mod messages;
 mod roles;
 mod scheduler;
+mod shared_manifests;
 
 use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_tests::{ALICE, BOB, CAROL, Host, cli, eventually};

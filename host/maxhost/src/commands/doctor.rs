@@ -13,13 +13,12 @@ use maxhost_rpc::proto::v1 as pb;
 use maxhost_store::DataLock;
 use serde_json::{Value, json};
 
-use super::{cordapp, cordapp_build};
-use crate::config::cluster::Sharing;
+use super::{cordapp, cordapp_build, doctor_manifests};
+use crate::config::cluster::{IdentitySource, Sharing};
 use crate::config::{Config, Database};
 use crate::context::{Context, Outcome};
-use crate::run::LARGEST_MANIFEST;
 use crate::units::show_size;
-use crate::{files, foundation, manifest, render};
+use crate::{foundation, render};
 
 /// Below this a host may soon stop writing.
 const LEAST_DISK: u64 = 512 << 20;
@@ -65,8 +64,12 @@ pub fn execute(context: &Context) -> Outcome {
         checks.push(data_files(config));
         checks.push(passphrase(config));
         checks.push(network(config));
-        checks.push(manifests(config));
-        checks.push(certificates(config));
+        let (manifests, specs) = doctor_manifests::look(context, config);
+        checks.push(match manifests {
+            Ok(detail) => fine("manifests", detail),
+            Err(problem) => wrong("manifests", problem.message, problem.remedy),
+        });
+        checks.push(certificates(config, &specs));
         checks.push(cordapps(config));
         checks.push(disk(config));
         checks.extend(database(context, config));
@@ -126,7 +129,12 @@ fn folders(config: &Config) -> Vec<Check> {
         if data.exists() { one("data", &data, "") } else { fine("data", format!("{} will be made", data.display())) };
     vec![
         data,
-        one("identities", &config.identities(), "make the folder, or correct identities.dir"),
+        match config.identity_source() {
+            IdentitySource::Folder => {
+                one("identities", &config.identities(), "make the folder, or correct identities.dir")
+            }
+            IdentitySource::Ownership => fine("identities", "hosts share them by way of the ownership service"),
+        },
         one("installed", &config.cordapps(), "make the folder, or correct cordapps.dir"),
     ]
 }
@@ -228,7 +236,7 @@ fn network(config: &Config) -> Check {
 }
 
 /// The certificates of the identities here are valid, and will be for a while.
-fn certificates(config: &Config) -> Check {
+fn certificates(config: &Config, specs: &[IdentitySpec]) -> Check {
     let loaded = TrustRoot::from_pem_file(&config.network().join("root.pem")).map_err(Problem::from);
     let trust = match loaded {
         Ok(trust) => trust,
@@ -236,7 +244,7 @@ fn certificates(config: &Config) -> Check {
     };
     let now = SystemTime::now();
     let mut valid = 0_u32;
-    for spec in specs(config) {
+    for spec in specs {
         let file =
             config.network().join("node-infos").join(format!("nodeInfo-{}", SecureHash::of(spec.name.as_bytes())));
         let Ok(bytes) = std::fs::read(&file) else {
@@ -262,58 +270,6 @@ fn certificates(config: &Config) -> Check {
         valid += 1;
     }
     fine("certificates", format!("{valid} identities have certificates that are valid for 30 days or more"))
-}
-
-/// What the manifests say that can be read.
-fn specs(config: &Config) -> Vec<IdentitySpec> {
-    let Ok(entries) = std::fs::read_dir(config.identities()) else { return Vec::new() };
-    let files = entries.flatten().map(|entry| entry.path());
-    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    files
-        .filter_map(|path| {
-            let text = files::read_text(&path, LARGEST_MANIFEST).ok()?;
-            manifest::parse(&path, &text).ok()
-        })
-        .collect()
-}
-
-fn manifests(config: &Config) -> Check {
-    let folder = config.identities();
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        return wrong("manifests", format!("{} cannot be read", folder.display()), Code::FileUnreadable.remedy());
-    };
-    let (mut good, mut first_bad, mut bad) = (0_u32, None, 0_u32);
-    let mut names = std::collections::HashMap::new();
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
-        let problem = match files::read_text(&path, LARGEST_MANIFEST) {
-            Err(error) => Some(format!("{}: {error}", path.display())),
-            Ok(text) => match manifest::parse(&path, &text) {
-                Err(bad) => Some(bad.problem.message),
-                Ok(spec) if !spec.keys.is_dir() => {
-                    Some(format!("{}: there are no keys in {}", path.display(), spec.keys.display()))
-                }
-                Ok(spec) => names
-                    .insert(spec.name.clone(), path.clone())
-                    .map(|other| format!("{} and {} are both {}", other.display(), path.display(), spec.name)),
-            },
-        };
-        match problem {
-            None => good += 1,
-            Some(problem) => {
-                bad += 1;
-                first_bad.get_or_insert(problem);
-            }
-        }
-    }
-    match first_bad {
-        None => fine("manifests", format!("{good} manifests")),
-        Some(first) => {
-            wrong("manifests", format!("{bad} of {} are broken; {first}", good + bad), Code::ManifestInvalid.remedy())
-        }
-    }
 }
 
 fn cordapps(config: &Config) -> Check {

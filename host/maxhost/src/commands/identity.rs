@@ -1,11 +1,10 @@
 //! `maxhost identity`: list, show, add and remove identities.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maxhost_flows::options::{CordappRef, IdentitySpec};
-use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
+use maxhost_flows::options::CordappRef;
+use maxhost_model::{Code, Problem, X500Name};
 use maxhost_pki::devnet::{DevNetwork, Options};
 use maxhost_pki::{Layout, Passphrase};
 use maxhost_rpc::Client;
@@ -14,16 +13,14 @@ use maxhost_sandbox::Inspection;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{cluster, cordapp};
+use super::manifests::Present;
+use super::{cluster, cordapp, identity_publish, manifests};
 use crate::cli::IdentityCommand;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
-use crate::files::{self, io_problem};
-use crate::run::LARGEST_MANIFEST;
+use crate::files::io_problem;
 use crate::{manifest, render};
 
-/// How many of the identities that a name fits are told.
-const SHOWN: usize = 10;
 /// How often a running host is asked whether it has taken a change.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -38,6 +35,7 @@ pub fn execute(context: &Context, command: IdentityCommand) -> Outcome {
         }
         IdentityCommand::Move { name, to } => move_to(context, name, to),
         IdentityCommand::Show { name } => show(context, name),
+        IdentityCommand::Publish { names, from } => identity_publish::execute(context, &names, from.as_deref()),
         IdentityCommand::New { name, cordapp } => new(context, &name, cordapp),
         IdentityCommand::Remove { name, yes } => remove(context, &name, yes),
     }
@@ -110,42 +108,6 @@ fn show(context: &Context, name: String) -> Outcome {
     Ok(0)
 }
 
-/// A manifest that could be read.
-struct Present {
-    file: PathBuf,
-    name: X500Name,
-    spec: IdentitySpec,
-}
-
-/// The manifests of an installation; broken ones are passed over.
-fn manifests(config: &Config) -> Result<Vec<Present>, Problem> {
-    let folder = config.identities();
-    let unreadable = |error| io_problem(Code::FileUnreadable, "read the folder", &folder, &error);
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
-        let file = entry.map_err(unreadable)?.path();
-        if file.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
-        let Ok(text) = files::read_text(&file, LARGEST_MANIFEST) else { continue };
-        if let Ok(spec) = manifest::parse(&file, &text)
-            && let Ok(name) = X500Name::parse(&spec.name)
-        {
-            found.push(Present { file, name, spec });
-        }
-    }
-    found.sort_by(|a, b| a.file.cmp(&b.file));
-    Ok(found)
-}
-
-/// The names of all manifests of an installation.
-///
-/// # Errors
-/// The folder cannot be read.
-pub fn names(config: &Config) -> Result<Vec<X500Name>, Problem> {
-    Ok(manifests(config)?.into_iter().map(|present| present.name).collect())
-}
-
 fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
     let config = context.config()?;
     let name = X500Name::parse(name)
@@ -154,17 +116,15 @@ fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
         let note = format!("outside of a development network no operator would register this name: {obstacle}");
         context.out.note(&note);
     }
-    let present = manifests(&config)?;
+    let present = manifests::present(context, &config)?;
     if let Some(there) = present.iter().find(|present| present.name == name) {
-        let message = format!("{name} is in {} already", there.file.display());
-        return Err(Problem::new(Code::IdentityExists, message).detail("manifest", there.file.display().to_string()));
+        let message = format!("{name} is in {} already", there.place);
+        return Err(Problem::new(Code::IdentityExists, message).detail("manifest", there.place.to_string()));
     }
     let cordapps = if cordapps.is_empty() { cordapps_of(&present) } else { checked(&config, cordapps)? };
 
-    let (slug, folder) = issue(&config, &name)?;
-    let file = free_file(&config.identities(), &slug);
-    let text = manifest::template(name.as_str(), &cordapps, &folder, None);
-    files::write_atomically(&file, text.as_bytes())?;
+    let slug = issue(&config, &name)?;
+    let place = manifests::add(context, &config, &name, &slug, &cordapps)?.to_string();
 
     let hosted = context.block_on(async {
         let client = context.client()?;
@@ -178,10 +138,10 @@ fn new(context: &Context, name: &str, cordapps: Vec<String>) -> Outcome {
         }
         Err(problem) => return Err(problem),
     };
-    object["manifest"] = file.display().to_string().into();
+    object["manifest"] = place.clone().into();
     if object["state"] == "quarantined" {
         let message = format!("{name} is issued, but the host cannot take it: {}", render::cell(&object, "reason"));
-        return Err(Problem::new(Code::IdentityQuarantined, message).detail("manifest", file.display().to_string()));
+        return Err(Problem::new(Code::IdentityQuarantined, message).detail("manifest", place));
     }
     context.out.object(&object, || name.to_string());
     Ok(0)
@@ -242,8 +202,8 @@ fn fits(wanted: &CordappRef, found: &Inspection) -> bool {
         && wanted.hash.as_ref().is_none_or(|hash| hex::encode(found.hash) == *hash)
 }
 
-/// Issues keys and certificates. Gives the short name and the folder of the keys as a manifest names it.
-fn issue(config: &Config, name: &X500Name) -> Result<(String, String), Problem> {
+/// Issues keys and certificates. Gives the short name, which is that of the folder of the keys.
+fn issue(config: &Config, name: &X500Name) -> Result<String, Problem> {
     let layout = Layout::new(config.root());
     if layout.keys() != config.keys() || layout.network() != config.network() {
         return Err(Problem::new(
@@ -254,17 +214,7 @@ fn issue(config: &Config, name: &X500Name) -> Result<(String, String), Problem> 
     }
     let passphrase = Passphrase::new(config.passphrase()?.expose())?;
     let mut network = DevNetwork::open(config.root(), &Options { passphrase: Some(passphrase), ..Options::default() })?;
-    let issued = network.issue(name)?;
-    Ok((issued.slug.clone(), format!("../keys/{}", issued.slug)))
-}
-
-/// A file name that is free: the short name, with a number if somebody took it.
-fn free_file(folder: &Path, slug: &str) -> PathBuf {
-    let plain = folder.join(format!("{slug}.toml"));
-    if !plain.exists() {
-        return plain;
-    }
-    (2_u32..).map(|number| folder.join(format!("{slug}-{number}.toml"))).find(|file| !file.exists()).unwrap_or(plain)
+    Ok(network.issue(name)?.slug)
 }
 
 /// Waits until a running host shows an identity, quarantined or not.
@@ -286,12 +236,12 @@ async fn wait_until_shown(context: &Context, client: &Client, name: &str) -> Res
 
 fn remove(context: &Context, query: &str, yes: bool) -> Outcome {
     let config = context.config()?;
-    let (file, name) = find(&config, query)?;
+    let (place, name) = manifests::find(context, &config, query)?;
     if !yes && std::io::stdin().is_terminal() && !confirmed(&name)? {
         context.out.note("nothing was done");
         return Ok(0);
     }
-    std::fs::remove_file(&file).map_err(|error| io_problem(Code::DirectoryUnwritable, "remove", &file, &error))?;
+    manifests::remove(context, &config, &place)?;
     let state = context.block_on(async {
         let client = context.client()?;
         wait_until_let_go(context, &client, &name).await
@@ -301,41 +251,10 @@ fn remove(context: &Context, query: &str, yes: bool) -> Outcome {
         Err(problem) if problem.code == Code::HostUnreachable => Value::Null,
         Err(problem) => return Err(problem),
     };
-    let object = json!({"name": name, "removed": true, "state": state, "manifest": file.display().to_string()});
+    let object = json!({"name": name, "removed": true, "state": state, "manifest": place.to_string()});
     context.out.object(&object, || format!("{name} is not hosted any more"));
     context.out.note("its keys and its data stay; `maxhost identity new` with the same name brings it back");
     Ok(0)
-}
-
-/// The manifest that a query means: by the name in it, or by the name of the file, for one that is broken.
-fn find(config: &Config, query: &str) -> Result<(PathBuf, String), Problem> {
-    if query.trim().is_empty() {
-        // It would fit all of them, and if there is one, that one.
-        return Err(Problem::new(Code::IdentityNotFound, "no name is given").remedy("name the identity to remove"));
-    }
-    let by_file = config.identities().join(query);
-    if query.ends_with(".toml") && !query.contains('/') && by_file.is_file() {
-        return Ok((by_file, query.to_owned()));
-    }
-    let present = manifests(config)?;
-    let name = match NameQuery::new(query).pick(present.iter().map(|present| &present.name)) {
-        Found::One(name) => name,
-        Found::Nobody => {
-            return Err(
-                Problem::new(Code::IdentityNotFound, format!("no manifest names '{query}'")).detail("identity", query)
-            );
-        }
-        Found::Several(names) => {
-            let shown: Vec<&str> = names.iter().take(SHOWN).map(X500Name::as_str).collect();
-            let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
-            let message = format!("'{query}' fits several identities: {}{more}", shown.join("; "));
-            return Err(Problem::new(Code::IdentityAmbiguous, message).detail("identity", query));
-        }
-    };
-    let found = present.into_iter().find(|present| present.name == name);
-    found
-        .map(|present| (present.file, present.name.as_str().to_owned()))
-        .ok_or_else(|| Problem::new(Code::IdentityNotFound, format!("no manifest names '{query}'")))
 }
 
 fn confirmed(name: &str) -> Result<bool, Problem> {

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 use zeroize::Zeroizing;
 
-use super::identity;
+use super::manifests;
 use crate::cli::UserCommand;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
@@ -42,7 +42,7 @@ pub fn execute(context: &Context, command: UserCommand) -> Outcome {
             for text in &permission {
                 text.parse::<Permission>().map_err(|reason| invalid(&name, &reason))?;
             }
-            let identities = identities(&config, &identity)?;
+            let identities = identities(context, &config, &identity)?;
             let hash = if no_password { None } else { Some(new_password(context, &name)?) };
             file.add(&name, hash, &permission, &identities);
             file.save()?;
@@ -118,11 +118,11 @@ fn show(context: &Context, file: &UsersFile, name: &str) -> Outcome {
 }
 
 /// The identities that a user has: patterns as they are, parts of names as the names that they fit. None given: all.
-fn identities(config: &Config, given: &[String]) -> Result<Vec<String>, Problem> {
+fn identities(context: &Context, config: &Config, given: &[String]) -> Result<Vec<String>, Problem> {
     if given.is_empty() {
         return Ok(vec!["*".to_owned()]);
     }
-    let known = identity::names(config)?;
+    let known = manifests::names(context, config)?;
     let whole = |text: &String| -> Result<String, Problem> {
         if text.contains('*') {
             return Ok(text.clone());

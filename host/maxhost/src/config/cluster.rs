@@ -17,6 +17,12 @@ use crate::files;
 pub const OWNERSHIP_PASSWORD: &str = "MAXHOST_OWNERSHIP_PASSWORD";
 /// Environment variable with the password of the broker; stronger than a file.
 pub const BROKER_PASSWORD: &str = "MAXHOST_BROKER_PASSWORD";
+/// The folder in the data folder with a host's copy of the files that hosts share.
+const SHARED_FILES: &str = "shared";
+/// The folder of manifests in that copy, and in others of its kind.
+pub const MANIFESTS: &str = "identities";
+/// The folder of keys beside it.
+pub const KEYS: &str = "keys";
 /// The largest file of a password, bytes.
 const LARGEST_PASSWORD: u64 = 4096;
 /// The longest name of a host, characters.
@@ -40,6 +46,16 @@ pub(super) struct Server {
     pub key: Option<PathBuf>,
 }
 
+/// Where manifests of identities come from, and the keys that they name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// The folders `identities.dir` and `keys.dir`.
+    #[default]
+    Folder,
+    /// Files that the hosts of a cluster share by way of the ownership service.
+    Ownership,
+}
+
 /// The settings as values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ClusterSettings {
@@ -48,6 +64,7 @@ pub(super) struct ClusterSettings {
     pub ownership: Server,
     pub session_timeout: Duration,
     pub broker: Server,
+    pub source: IdentitySource,
 }
 
 impl Default for ClusterSettings {
@@ -58,6 +75,7 @@ impl Default for ClusterSettings {
             ownership: Server::default(),
             session_timeout: SESSION_TIMEOUT,
             broker: Server::default(),
+            source: IdentitySource::Folder,
         }
     }
 }
@@ -102,6 +120,14 @@ pub(super) fn name(text: String) -> Result<Option<String>, String> {
         0 => Ok(None),
         1..=LONGEST_NAME if text.chars().all(is_good) => Ok(Some(text)),
         _ => Err(format!("a name has up to {LONGEST_NAME} letters, digits, '-', '_', '.' and ':'")),
+    }
+}
+
+pub(super) fn source(text: &str) -> Result<IdentitySource, String> {
+    match text {
+        "folder" => Ok(IdentitySource::Folder),
+        "ownership" => Ok(IdentitySource::Ownership),
+        other => Err(format!("'{other}' is none of folder, ownership")),
     }
 }
 
@@ -157,6 +183,29 @@ impl Config {
         self.settings.cluster.slots
     }
 
+    /// Where manifests come from, and the keys that they name.
+    pub fn identity_source(&self) -> IdentitySource {
+        self.settings.cluster.source
+    }
+
+    /// The folder of manifests that people and commands write.
+    pub fn identities_dir(&self) -> PathBuf {
+        self.root.join(&self.settings.identities)
+    }
+
+    /// The folder that a host reads manifests from: the one of `identities.dir`, or its copy of those that hosts share.
+    pub fn identities(&self) -> PathBuf {
+        match self.identity_source() {
+            IdentitySource::Folder => self.identities_dir(),
+            IdentitySource::Ownership => self.shared_files().join(MANIFESTS),
+        }
+    }
+
+    /// Where a host has its copy of the files that hosts share.
+    pub fn shared_files(&self) -> PathBuf {
+        self.data().join(SHARED_FILES)
+    }
+
     /// The name of this host in its cluster: the one that is set, or the machine's with the number of the process.
     pub fn host_name(&self) -> String {
         self.settings.cluster.name.clone().unwrap_or_else(|| {
@@ -174,6 +223,11 @@ impl Config {
     pub fn sharing(&self) -> Result<Option<Sharing>, Problem> {
         let ClusterSettings { ownership, broker, session_timeout, slots, .. } = &self.settings.cluster;
         let Some(url) = &ownership.url else {
+            if self.identity_source() == IdentitySource::Ownership {
+                let text = "manifests come from the ownership service, and ownership.url is not set";
+                let remedy = "set ownership.url, or leave identities.source out";
+                return Err(self.wrong("identities.source", text).remedy(remedy));
+            }
             let roles = self.roles();
             return match broker.url {
                 None if roles != Roles::BOTH => {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::manifests::{Change, Manifests};
+use super::shared_manifests::Follower;
 use super::watch::Bell;
 use crate::config::Config;
 
@@ -29,9 +30,18 @@ impl Watching {
 /// The manifests as they were first seen, and the identities among them whose keys are not there yet.
 pub type Looked = (Manifests, Vec<IdentitySpec>);
 
-/// Watches all folders.
-pub fn watch(config: &Config, host: Arc<Host>, (manifests, refused): Looked, stop: CancellationToken) -> Watching {
+/// Watches all folders, and keeps the copy of what hosts share up to date, if there is one.
+pub fn watch(
+    config: &Config,
+    host: Arc<Host>,
+    (manifests, refused): Looked,
+    follower: Option<Follower>,
+    stop: CancellationToken,
+) -> Watching {
     let mut tasks = JoinSet::new();
+    if let Some(follower) = follower {
+        tasks.spawn(follower.follow(stop.clone()));
+    }
     let bells = [Bell::new(&config.identities(), false), Bell::new(&config.cordapps(), false)];
     let mut network = Bell::new(&config.network(), true);
     tasks.spawn(watch_manifests(Arc::clone(&host), manifests, refused, bells, stop.clone()));

@@ -1,4 +1,5 @@
-//! The folder of manifests: what changed in it since it was last looked at.
+//! The folder of manifests: what changed in it since it was last looked at. It is one that people and commands write, or a
+//! host's own copy of the manifests that hosts share: both are read alike.
 //!
 //! A file is read again only if its time, size or inode changed, so that looking at 10,000 of them is 10,000 calls of
 //! `stat`. What is remembered of a file is its stamp and the name in it.
@@ -10,7 +11,11 @@ use std::sync::Arc;
 
 use maxhost_flows::options::IdentitySpec;
 use maxhost_model::{Code, Problem};
+use maxhost_ownership_zookeeper::LARGEST_FILE;
 
+use crate::config::Config;
+use crate::config::cluster::IdentitySource;
+use crate::mirror;
 use crate::{files, manifest};
 
 /// No manifest is larger; one that is is refused unread.
@@ -60,12 +65,21 @@ pub struct Manifests {
     owners: HashMap<Arc<str>, Box<str>>,
     /// What was told and could not be done: told again at the next look.
     undone: Vec<Change>,
+    /// It is a copy of manifests that hosts share.
+    is_mirror: bool,
 }
 
 impl Manifests {
     /// A folder that was never looked at.
     pub fn new(folder: PathBuf) -> Manifests {
-        Manifests { folder, files: BTreeMap::new(), owners: HashMap::new(), undone: Vec::new() }
+        let (files, owners) = (BTreeMap::new(), HashMap::new());
+        Manifests { folder, files, owners, undone: Vec::new(), is_mirror: false }
+    }
+
+    /// The folder that a host reads.
+    pub fn of(config: &Config) -> Manifests {
+        let is_mirror = config.identity_source() == IdentitySource::Ownership;
+        Manifests { is_mirror, ..Manifests::new(config.identities()) }
     }
 
     /// Looks at the folder and says what changed: removals first, then files by name.
@@ -144,8 +158,10 @@ impl Manifests {
 
     fn read(&mut self, file: &str, stamp: Stamp, changes: &mut Vec<Change>) {
         let path = self.folder.join(file);
-        let outcome = match files::read_text(&path, LARGEST_MANIFEST) {
-            Ok(text) => manifest::parse(&path, &text).map_err(|bad| (bad.name, bad.problem)),
+        let most = if self.is_mirror { LARGEST_FILE as u64 } else { LARGEST_MANIFEST };
+        let parse = if self.is_mirror { mirror::parse } else { manifest::parse };
+        let outcome = match files::read_text(&path, most) {
+            Ok(text) => parse(&path, &text).map_err(|bad| (bad.name, bad.problem)),
             Err(error) => {
                 let problem = Problem::new(Code::FileUnreadable, format!("cannot read {}: {error}", path.display()));
                 Err((None, problem))
@@ -303,6 +319,25 @@ mod tests {
                 "quarantine None file-unreadable".to_owned()
             ]
         );
+    }
+
+    #[test]
+    fn shared_manifests_are_smaller_and_name_their_own_keys() {
+        let (dir, manifests) = folder(&[]);
+        let mut manifests = Manifests { is_mirror: true, ..manifests };
+        write(&dir, "alice.toml", &manifest::template(&name("Alice"), &[], "../keys/alice", None));
+        write(&dir, "bob.toml", &manifest::template(&name("Bob"), &[], "../keys/alice", None));
+        let carol = manifest::template(&name("Carol"), &[], "../keys/carol", None);
+        let room = LARGEST_FILE - carol.len() - 2;
+        write(&dir, "carol.toml", &format!("{carol}#{}\n", "x".repeat(room)));
+        write(&dir, "dave.toml", &"#".repeat(LARGEST_FILE + 1));
+        let expected = [
+            format!("put {}", name("Alice")),
+            format!("quarantine Some(\"{}\") manifest-invalid", name("Bob")),
+            format!("put {}", name("Carol")),
+            "quarantine None file-unreadable".to_owned(),
+        ];
+        assert_eq!(shown(&manifests.scan().unwrap()), expected);
     }
 
     #[test]
