@@ -1,0 +1,237 @@
+//! States that changes of notary have moved: finding what they say, and judging changes (`docs/behaviour.md` 10.17).
+//!
+//! A change of notary has references and no states. What it makes is found at the ordinary transaction that first made each of
+//! its states, with the notary of the last change and the encumbrance that each change has moved. The code that describes
+//! such a state is among the attachments of that first transaction.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use maxhost_ledger::refused::Refused;
+use maxhost_ledger::tx::{Core as TxCore, NotaryChange, StateAndRef, StateRef, TransactionState};
+use maxhost_ledger::{Result as LedgerResult, Rule};
+use maxhost_model::{PublicKey, SecureHash};
+use maxhost_store::ledger::OutputState;
+
+use super::environment::LedgerEnvironment;
+use super::transactions::{Fresh, Signed};
+use crate::trouble::Trouble;
+
+/// A state, with the attachments of the transaction that first made it.
+#[derive(Debug, Clone)]
+pub(crate) struct Traced {
+    pub state: TransactionState,
+    pub attachments: Arc<[SecureHash]>,
+}
+
+/// Where transactions that are part of a ledger are read.
+pub(crate) trait Transactions: Sync {
+    /// What a read that failed is told as.
+    type Error: Send;
+
+    /// A transaction that is part of the ledger.
+    fn core(&self, id: &SecureHash) -> impl Future<Output = Result<Option<TxCore>, Self::Error>> + Send;
+
+    /// What a change of notary is known to have made.
+    fn made_by_change(&self, _: &SecureHash) -> Option<Arc<[Traced]>> {
+        None
+    }
+}
+
+/// The state of a reference; `None` unless all transactions that it comes through are part of the ledger, and made it.
+///
+/// It takes one read for each change of notary in a row, and memory for the ids of these.
+pub(crate) async fn trace<T: Transactions>(from: &T, reference: &StateRef) -> Result<Option<Traced>, T::Error> {
+    let (mut at, mut changes, mut notary) = (*reference, Vec::new(), None);
+    let mut traced = loop {
+        let index = at.index as usize;
+        let found = match from.core(&at.tx).await? {
+            None => return Ok(None),
+            Some(TxCore::Wire(wire)) => {
+                let contents = wire.contents();
+                let attachments = || contents.attachments.as_slice().into();
+                contents.outputs.get(index).map(|state| Traced { state: state.clone(), attachments: attachments() })
+            }
+            Some(TxCore::NotaryChange(change)) => match from.made_by_change(&at.tx) {
+                Some(made) => made.get(index).cloned(),
+                None => {
+                    let Some(before) = change.contents().inputs.get(index) else { return Ok(None) };
+                    notary.get_or_insert_with(|| change.contents().new_notary.clone());
+                    changes.push(at.tx);
+                    at = *before;
+                    continue;
+                }
+            },
+        };
+        match found {
+            Some(found) => break found,
+            None => return Ok(None),
+        }
+    };
+    traced.state.notary = notary.unwrap_or(traced.state.notary);
+    let mut made_by = at.tx;
+    for id in changes.into_iter().rev() {
+        let Some(encumbrance) = traced.state.encumbrance else { break };
+        let Some(TxCore::NotaryChange(change)) = from.core(&id).await? else { return Ok(None) };
+        let moved = change.moved_to(&StateRef::new(made_by, encumbrance));
+        let Some(moved) = moved else { return Ok(None) };
+        (traced.state.encumbrance, made_by) = (Some(moved), id);
+    }
+    Ok(Some(traced))
+}
+
+/// The ledger of an identity, and what a flow has verified and not written yet.
+struct Known<'a> {
+    environment: &'a LedgerEnvironment,
+    fresh: &'a Fresh,
+}
+
+impl Transactions for Known<'_> {
+    type Error = Trouble;
+
+    async fn core(&self, id: &SecureHash) -> Result<Option<TxCore>, Trouble> {
+        self.environment.verified_core(id, self.fresh).await
+    }
+
+    fn made_by_change(&self, id: &SecureHash) -> Option<Arc<[Traced]>> {
+        self.environment.services.findings.moved(id)
+    }
+}
+
+/// What judging a change of notary finds out.
+#[derive(Debug, Clone)]
+pub(crate) struct JudgedChange {
+    /// The states that move.
+    pub inputs: Vec<StateAndRef>,
+    /// As they are made.
+    pub outputs: Arc<[OutputState]>,
+}
+
+impl JudgedChange {
+    /// The keys that must sign: those of all participants, and the old notary's.
+    pub fn required_keys(&self, change: &NotaryChange) -> BTreeSet<PublicKey> {
+        let participants = self.outputs.iter().flat_map(|output| &output.described.participants);
+        change.required_keys(participants.cloned())
+    }
+}
+
+/// The states that a change of notary makes of those that it consumes.
+///
+/// # Errors
+/// As [`NotaryChange::outputs`].
+fn states_made(change: &NotaryChange, inputs: &[StateAndRef], traced: &[Traced]) -> LedgerResult<Arc<[Traced]>> {
+    let outputs = change.outputs(inputs)?.into_iter().zip(traced);
+    Ok(outputs.map(|(state, from)| Traced { state, attachments: from.attachments.clone() }).collect())
+}
+
+impl LedgerEnvironment {
+    /// The state of a reference, and where its code is.
+    pub async fn traced(&self, reference: &StateRef, fresh: &Fresh) -> Result<Option<Traced>, Trouble> {
+        trace(&Known { environment: self, fresh }, reference).await
+    }
+
+    /// What a change of notary makes. It is found out once.
+    pub async fn made_by_change(
+        &self,
+        change: &NotaryChange,
+        fresh: &Fresh,
+    ) -> Result<Result<(Vec<StateAndRef>, Arc<[Traced]>), Refused>, Trouble> {
+        let (mut inputs, mut traced) = (Vec::new(), Vec::new());
+        for reference in &change.contents().inputs {
+            let Some(found) = self.traced(reference, fresh).await? else {
+                let message = format!("the state {reference} is not known");
+                let refused = Refused::new(Rule::StateUnknown, message).of(change.id());
+                return Ok(Err(refused.detail("state", reference)));
+            };
+            inputs.push(StateAndRef { state: found.state.clone(), reference: *reference });
+            traced.push(found);
+        }
+        Ok(states_made(change, &inputs, &traced).map(|made| (inputs, made)))
+    }
+
+    /// Whether what a change of notary says is good, whoever has signed. No contract judges it: code is asked who takes part
+    /// in its states, and nothing else.
+    pub async fn judge_change(
+        &self,
+        change: &NotaryChange,
+        fresh: &Fresh,
+    ) -> Result<Result<JudgedChange, Refused>, Trouble> {
+        let id = change.id();
+        let rules = match self.rules_of(Some(&change.contents().parameters))? {
+            Ok(rules) => rules,
+            Err(refused) => return Ok(Err(refused.of(id))),
+        };
+        let checked = change.contents().header.check_network(&self.network());
+        if let Err(refused) = checked.and_then(|()| change.check_new_notary(&rules.notaries)) {
+            return Ok(Err(refused.of(id)));
+        }
+        let (inputs, made) = match self.made_by_change(change, fresh).await? {
+            Ok(found) => found,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let outputs = match self.described_of_change(id, &made).await? {
+            Ok(outputs) => outputs,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        self.services.findings.accept(id);
+        self.services.findings.keep_moved(id, made);
+        Ok(Ok(JudgedChange { inputs, outputs }))
+    }
+
+    /// As [`LedgerEnvironment::judge_change`], with the signatures of all who must sign but those of `except`.
+    pub async fn judge_signed_change(
+        &self,
+        signed: &Signed,
+        change: &NotaryChange,
+        fresh: &Fresh,
+        except: &BTreeSet<PublicKey>,
+    ) -> Result<Result<JudgedChange, Refused>, Trouble> {
+        let judged = self.judge_change(change, fresh).await?;
+        Ok(judged.and_then(|judged| {
+            signed.whole.verify_signatures_except(&judged.required_keys(change), except)?;
+            Ok(judged)
+        }))
+    }
+
+    /// The states that a change of notary makes, as their contracts describe them.
+    pub async fn describe_change(
+        &self,
+        change: &NotaryChange,
+        fresh: &Fresh,
+    ) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
+        if let Some(outputs) = self.services.findings.outputs(&change.id()) {
+            return Ok(Ok(outputs));
+        }
+        match self.made_by_change(change, fresh).await? {
+            Ok((_, made)) => self.described_of_change(change.id(), &made).await,
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    async fn described_of_change(
+        &self,
+        id: SecureHash,
+        made: &[Traced],
+    ) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
+        if let Some(outputs) = self.services.findings.outputs(&id) {
+            return Ok(Ok(outputs));
+        }
+        let mut described = Vec::with_capacity(made.len());
+        for Traced { state, attachments } in made {
+            let attachments = match self.attached(attachments).await? {
+                Ok(attachments) => attachments,
+                Err(refused) => return Ok(Err(refused.of(id))),
+            };
+            let (contracts, state) = (self.services.contracts.clone(), state.clone());
+            let output = tokio::task::spawn_blocking(move || contracts.describe(&state, &attachments));
+            let output = output.await.map_err(|error| Trouble::defect(error.to_string()))?;
+            match output.map_err(Trouble::Passing)? {
+                Ok(output) => described.push(output),
+                Err(refused) => return Ok(Err(refused.of(id))),
+            }
+        }
+        let outputs: Arc<[OutputState]> = described.into();
+        self.services.findings.describe(id, outputs.clone());
+        Ok(Ok(outputs))
+    }
+}
