@@ -10,7 +10,7 @@ use std::sync::Arc;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{Core as TxCore, NotaryChange, StateAndRef, StateRef, TransactionState};
 use maxhost_ledger::{Result as LedgerResult, Rule};
-use maxhost_model::{PublicKey, SecureHash};
+use maxhost_model::{Problem, PublicKey, SecureHash};
 use maxhost_store::ledger::OutputState;
 
 use super::environment::LedgerEnvironment;
@@ -199,9 +199,6 @@ impl LedgerEnvironment {
         change: &NotaryChange,
         fresh: &Fresh,
     ) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
-        if let Some(outputs) = self.services.findings.outputs(&change.id()) {
-            return Ok(Ok(outputs));
-        }
         match self.made_by_change(change, fresh).await? {
             Ok((_, made)) => self.described_of_change(change.id(), &made).await,
             Err(refused) => Ok(Err(refused)),
@@ -213,23 +210,27 @@ impl LedgerEnvironment {
         id: SecureHash,
         made: &[Traced],
     ) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
-        if let Some(outputs) = self.services.findings.outputs(&id) {
-            return Ok(Ok(outputs));
-        }
-        let mut described = Vec::with_capacity(made.len());
+        let mut with_code = Vec::with_capacity(made.len());
         for Traced { state, attachments } in made {
-            let attachments = match self.attached(attachments).await? {
-                Ok(attachments) => attachments,
-                Err(refused) => return Ok(Err(refused.of(id))),
-            };
-            let (contracts, state) = (self.services.contracts.clone(), state.clone());
-            let output = tokio::task::spawn_blocking(move || contracts.describe(&state, &attachments));
-            let output = output.await.map_err(|error| Trouble::defect(error.to_string()))?;
-            match output.map_err(Trouble::Passing)? {
-                Ok(output) => described.push(output),
+            match self.attached(attachments).await? {
+                Ok(attachments) => with_code.push((state.clone(), attachments)),
                 Err(refused) => return Ok(Err(refused.of(id))),
             }
         }
+        // What was found out before is used only while the code is here.
+        if let Some(outputs) = self.services.findings.outputs(&id) {
+            return Ok(Ok(outputs));
+        }
+        let contracts = self.services.contracts.clone();
+        let described = tokio::task::spawn_blocking(move || {
+            let describe = |(state, attachments): (TransactionState, Vec<_>)| contracts.describe(&state, &attachments);
+            with_code.into_iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
+        });
+        let described = described.await.map_err(|error| Trouble::defect(error.to_string()))?;
+        let described = match described.map_err(Trouble::Passing)? {
+            Ok(described) => described,
+            Err(refused) => return Ok(Err(refused.of(id))),
+        };
         let outputs: Arc<[OutputState]> = described.into();
         self.services.findings.describe(id, outputs.clone());
         Ok(Ok(outputs))
