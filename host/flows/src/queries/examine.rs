@@ -69,7 +69,7 @@ impl Examining<'_> {
             check("network", self.core.header().network, self.core.header().check_network(&network)),
             check("parameters", named, of_rules),
         ];
-        checks.extend(self.signatures(&name));
+        checks.extend(self.signatures(name));
         let inputs = self.states("input", self.core.inputs(), &mut checks).await?;
         self.spent(&mut checks).await?;
         let wire = match &self.core {
