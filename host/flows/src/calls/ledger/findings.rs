@@ -13,7 +13,7 @@ use maxhost_store::ledger::OutputState;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::moved::Traced;
+use super::trace::Traced;
 use super::transactions::Signed;
 
 /// So many transactions are known to be accepted; each takes less than a hundred bytes.

@@ -35,13 +35,14 @@ mod signing;
 mod states;
 mod steps;
 mod tear_off;
+mod trace;
 mod transactions;
 mod vending;
 mod view;
 
 pub(crate) use findings::Findings;
-pub(crate) use moved::{Traced, Transactions, trace};
 pub(crate) use notary::run_native;
 pub(crate) use settling::to_settle;
 pub(crate) use states::read_query;
+pub(crate) use trace::{Traced, Transactions, trace};
 pub(crate) use transactions::kind_of;

@@ -19,9 +19,9 @@ use maxhost_store::ledger::{
 };
 
 use super::environment::LedgerEnvironment;
-use super::moved::Traced;
 use super::parallel::on_all;
 use super::refusal;
+use super::trace::Traced;
 use crate::calls::FlowCalls;
 use crate::contracts::{Contracts, ToJudge};
 use crate::trouble::Trouble;
