@@ -30,3 +30,7 @@ pub const ALICE: &str = "O=Alice, L=London, C=GB";
 pub const BOB: &str = "O=Bob, L=New York, C=US";
 /// See [`ALICE`].
 pub const CAROL: &str = "O=Carol, L=Paris, C=FR";
+/// The notary of a network that was made without options.
+pub const NOTARY: &str = "O=Notary, L=Zurich, C=CH";
+/// The second notary of a network that has two.
+pub const SECOND_NOTARY: &str = "O=Second Notary, L=Basel, C=CH";

@@ -58,9 +58,21 @@ impl Network {
     /// The usual parties and so many others, `O=Party 00001, L=London, C=GB` and so on.
     #[must_use]
     pub fn with_parties(count: u32) -> Network {
+        Network::made(count, &[])
+    }
+
+    /// The usual parties and two notaries, [`NOTARY`](crate::NOTARY) and [`SECOND_NOTARY`](crate::SECOND_NOTARY), which verify
+    /// what they notarise or do not.
+    #[must_use]
+    pub fn with_two_notaries(validating: bool) -> Network {
+        let notaries = ["--notary", crate::NOTARY, "--notary", crate::SECOND_NOTARY, "--validating"];
+        Network::made(0, if validating { &notaries } else { &notaries[..4] })
+    }
+
+    fn made(count: u32, words: &[&str]) -> Network {
         let dir = tempfile::Builder::new().prefix("maxhost-tests-").tempdir().expect("a temporary folder");
         let folder = dir.path().join("network");
-        template::copy(count, &folder);
+        template::copy(count, words, &folder);
         let settings = vec!["flows.shadow_replay=1.0".to_owned()];
         let network = Network { _dir: dir, folder, settings, on_server: None };
         if is_on_server() { network.on(shared_server()) } else { network }

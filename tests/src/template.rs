@@ -12,16 +12,19 @@ use crate::cli;
 /// Files of one run of a host, which a copy must not begin with.
 const OF_ONE_RUN: [&str; 5] = ["maxhost.db", "maxhost.db-wal", "maxhost.db-shm", "host.lock", "endpoint"];
 
-/// Copies a network with so many parties more than the usual ones into a new folder.
-pub fn copy(parties: u32, to: &Path) {
+/// Copies a network with so many parties more than the usual ones into a new folder, made by `maxhost init` with these words.
+pub fn copy(parties: u32, words: &[&str], to: &Path) {
     let folder = cli::target().join("tmp/networks");
     fs::create_dir_all(&folder).expect("the target folder can be written");
     let lock = File::create(folder.join(".lock")).expect("a lock file can be made");
     lock.lock().expect("the lock can be taken");
-    let template = folder.join(format!("{parties}-{:016x}", stamp()));
+    let mut hasher = DefaultHasher::new();
+    words.hash(&mut hasher);
+    let kind = format!("{parties}.{:016x}", hasher.finish());
+    let template = folder.join(format!("{kind}-{:016x}", stamp()));
     if !template.join("ready").exists() {
-        forget_older(&folder, parties);
-        make(parties, &template);
+        forget_older(&folder, &kind);
+        make(parties, words, &template);
     }
     copy_all(&template.join("network"), to);
     // The lock goes with the file.
@@ -43,15 +46,15 @@ fn stamp() -> u64 {
     hasher.finish()
 }
 
-fn forget_older(folder: &Path, parties: u32) {
+fn forget_older(folder: &Path, kind: &str) {
     for entry in fs::read_dir(folder).expect("the folder can be read").flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&format!("{parties}-")) {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{kind}-")) {
             fs::remove_dir_all(entry.path()).expect("an old network can be removed");
         }
     }
 }
 
-fn make(parties: u32, template: &Path) {
+fn make(parties: u32, more: &[&str], template: &Path) {
     let network = template.join("network");
     fs::create_dir_all(template).expect("the target folder can be written");
     let (dir, cordapps) = (network.display().to_string(), cli::cordapps().display().to_string());
@@ -61,6 +64,7 @@ fn make(parties: u32, template: &Path) {
         words.extend(["--identity", name]);
     }
     words.extend(["--count", &parties]);
+    words.extend(more);
     let _made = cli::run(&words).ok();
     compile(&network);
     File::create(template.join("ready")).expect("the target folder can be written");

@@ -19,6 +19,7 @@ pub mod false_keys;
 pub mod forgery;
 pub mod isolation;
 pub mod money;
+mod moving;
 pub mod sequences;
 pub mod sessions;
 pub mod sizes;
@@ -112,6 +113,10 @@ cordapp! {
         money::double_spend,
         money::takes_payment,
         money::lengthen,
+        moving::move_state,
+        moving::move_and_spend,
+        moving::takes_moved_payment,
+        moving::wary,
         attachments::attach,
         attachments::takes_attachment,
         attachments::read_attachment,

@@ -72,6 +72,9 @@ calls! {
     pub(crate) fn build_with(draft: ledger::Draft<'_>, attachments: &[&str]) -> Result<ledger::Transaction, Failure> = build_with;
     pub(crate) fn attach(file: &[u8]) -> Result<String, Failure> = attach;
     pub(crate) fn open_attachment(id: &str) -> Result<Option<Vec<u8>>, Failure> = open_attachment;
+    pub(crate) fn change_notary(reference: &str, notary: &str) -> Result<ledger::VaultState, Failure> = change_notary;
+    pub(crate) fn receive_notary_change(session: u32) -> Result<ledger::NotaryChange, Failure> = receive_notary_change;
+    pub(crate) fn accept_notary_change(session: u32, change: &[u8]) -> Result<Vec<ledger::VaultState>, Failure> = accept_notary_change;
 }
 
 calls! {

@@ -21,6 +21,7 @@
 
 mod attachments;
 mod keys;
+mod notary_change;
 mod tear_off;
 
 use maxhost_cbor::deterministic::{self, Rules};
@@ -37,6 +38,7 @@ use crate::{cbor, host};
 
 pub use attachments::{attach, attachment};
 pub use keys::{Key, fresh_key, who_is};
+pub use notary_change::{NotaryChange, change_notary};
 pub use tear_off::{Show, Shown, TearOff};
 
 /// The rules of data on a ledger (`docs/behaviour.md` 10.1 of maxhost): deterministic, no floats.

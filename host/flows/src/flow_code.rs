@@ -12,6 +12,8 @@ const PLATFORM: &str = "maxhost";
 pub(crate) const NOTARISE: &str = "maxhost/notarise";
 /// The protocol in which a notary is asked what it has decided.
 pub(crate) const DECIDED: &str = "maxhost/decided";
+/// The protocol in which a participant is asked to sign a change of notary.
+pub(crate) const CHANGE_NOTARY: &str = "maxhost/change-notary";
 /// The flow that settles what another has left in flight.
 pub(crate) const SETTLE: &str = "maxhost/settle";
 
@@ -47,6 +49,8 @@ pub(crate) enum NativeKind {
     Decided,
     /// Settles what another flow has left in flight.
     Settle,
+    /// Signs a change of notary that another party proposes.
+    ChangeNotary,
 }
 
 fn native(kind: NativeKind, name: &'static str) -> Arc<NativeFlow> {
@@ -54,14 +58,28 @@ fn native(kind: NativeKind, name: &'static str) -> Arc<NativeFlow> {
     Arc::new(NativeFlow { kind, name: name.into(), flow, version: 1, profile: CpuProfile::default() })
 }
 
-static NATIVE: LazyLock<[Arc<NativeFlow>; 3]> = LazyLock::new(|| {
-    [native(NativeKind::Notarise, NOTARISE), native(NativeKind::Decided, DECIDED), native(NativeKind::Settle, SETTLE)]
+static NATIVE: LazyLock<[Arc<NativeFlow>; 4]> = LazyLock::new(|| {
+    [
+        native(NativeKind::Settle, SETTLE),
+        native(NativeKind::Notarise, NOTARISE),
+        native(NativeKind::Decided, DECIDED),
+        native(NativeKind::ChangeNotary, CHANGE_NOTARY),
+    ]
 });
 
 impl FlowCode {
-    /// The native responder of a protocol, which a notary has.
+    /// The native responder of a protocol that only a notary has: no CorDapp stands in its place.
+    pub fn notarys_responder(protocol: &str) -> Option<FlowCode> {
+        FlowCode::responder(protocol, |kind| matches!(kind, NativeKind::Notarise | NativeKind::Decided))
+    }
+
+    /// The native responder of a protocol that every identity has, unless one of its CorDapps has another.
     pub fn native_responder(protocol: &str) -> Option<FlowCode> {
-        let found = NATIVE.iter().find(|native| native.kind != NativeKind::Settle && *native.name == *protocol);
+        FlowCode::responder(protocol, |kind| kind == NativeKind::ChangeNotary)
+    }
+
+    fn responder(protocol: &str, is_wanted: impl Fn(NativeKind) -> bool) -> Option<FlowCode> {
+        let found = NATIVE.iter().find(|native| is_wanted(native.kind) && *native.name == *protocol);
         found.cloned().map(FlowCode::Native)
     }
 
@@ -72,7 +90,7 @@ impl FlowCode {
 
     /// The flow that settles what another has left in flight.
     pub fn settle() -> FlowCode {
-        FlowCode::Native(NATIVE[2].clone())
+        FlowCode::Native(NATIVE[0].clone())
     }
 
     /// The flow's full name, `cordapp/flow`.

@@ -117,6 +117,9 @@ rules! {
     BackChainTampered = "back-chain-tampered", "10.21", "Another transaction was given in place of one that a transaction comes from.";
     // Notary change, tear-offs, finality
     NotaryChangeInvalid = "notary-change-invalid", "10.17", "A change of notary breaks a rule of its own.";
+    NotaryUnchanged = "notary-unchanged", "10.17", "A change of notary is to the notary that keeps the states already.";
+    StateConsumed = "state-consumed", "10.17", "A state whose notary should change is consumed already.";
+    NotaryChangeRefused = "notary-change-refused", "10.17", "A participant does not sign a change of notary.";
     FilteredInvalid = "tear-off-invalid", "10.18", "A tear-off does not belong to the transaction that it names.";
     NotVisible = "component-not-visible", "10.18", "A component that must be shown is hidden.";
     BuilderInvalid = "builder-refused", "10.19", "A call of the builder does not fit what it holds already.";

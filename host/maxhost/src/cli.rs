@@ -148,10 +148,10 @@ pub struct InitArgs {
     /// Add this identity; may be given several times
     #[arg(long, value_name = "NAME")]
     pub identity: Vec<String>,
-    /// The notary's name
+    /// The notary's name; may be given several times, and the first is the one that flows take if nobody names another
     #[arg(long, value_name = "NAME")]
-    pub notary: Option<String>,
-    /// The notary verifies what it notarises
+    pub notary: Vec<String>,
+    /// The notaries verify what they notarise
     #[arg(long)]
     pub validating: bool,
     /// Install the components of this folder, and name those with flows in every manifest; unsigned contracts are signed

@@ -89,6 +89,25 @@ pub enum LedgerCall {
     },
     /// Finds states.
     Query(VaultQuery),
+    /// Has another notary keep a state, with all that it can only be spent together with.
+    ChangeNotary {
+        /// The state's reference, `ID:INDEX`.
+        reference: String,
+        /// The name of the notary that is to keep it.
+        notary: String,
+    },
+    /// Gets a change of notary to sign.
+    ReceiveNotaryChange {
+        /// The session with whoever proposes it.
+        session: u32,
+    },
+    /// Signs a change of notary, and takes part in it until it is recorded.
+    AcceptNotaryChange {
+        /// The session with whoever proposes it.
+        session: u32,
+        /// The change.
+        change: Vec<u8>,
+    },
     /// Makes a key of the identity's own.
     FreshKey,
     /// Whose key this is.
@@ -150,6 +169,8 @@ pub enum LedgerAnswer {
     Transaction(GuestTransaction),
     /// States that were asked for.
     States(Vec<GuestState>),
+    /// A change of notary that is proposed.
+    NotaryChange(GuestNotaryChange),
     /// A page of states, and where to go on.
     Page(Vec<GuestState>, Option<String>),
     /// The id of an attachment.
@@ -160,6 +181,21 @@ pub enum LedgerAnswer {
     Keys(Vec<GuestKey>),
     /// A party that was asked for, if it is known.
     Party(Option<GuestParty>),
+}
+
+/// A change of notary as its participants see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestNotaryChange {
+    /// Its id.
+    pub id: String,
+    /// The bytes in which it travels, with the signatures that it has.
+    pub bytes: Vec<u8>,
+    /// The states that move, as they are before.
+    pub states: Vec<GuestState>,
+    /// The name of the notary that keeps them.
+    pub notary: String,
+    /// The name of the notary that is to keep them.
+    pub new_notary: String,
 }
 
 /// A key.

@@ -4,8 +4,8 @@ use crate::bindings::{ledger, types};
 use crate::calls::Reply;
 use crate::host::{CallError, CallResult};
 use crate::ledger::{
-    AmountWanted, DraftCommand, DraftOutput, GuestState, GuestTransaction, LedgerAnswer, LedgerCall, ShownParts,
-    TransactionDraft, VaultQuery,
+    AmountWanted, DraftCommand, DraftOutput, GuestNotaryChange, GuestState, GuestTransaction, LedgerAnswer, LedgerCall,
+    ShownParts, TransactionDraft, VaultQuery,
 };
 use crate::state::{EndOfRun, RunState};
 
@@ -20,6 +20,14 @@ impl From<GuestTransaction> for ledger::Transaction {
     fn from(transaction: GuestTransaction) -> ledger::Transaction {
         let GuestTransaction { id, bytes, view } = transaction;
         ledger::Transaction { id, bytes, view }
+    }
+}
+
+impl From<GuestNotaryChange> for ledger::NotaryChange {
+    fn from(change: GuestNotaryChange) -> ledger::NotaryChange {
+        let GuestNotaryChange { id, bytes, states, notary, new_notary } = change;
+        let states = states.into_iter().map(Into::into).collect();
+        ledger::NotaryChange { id, bytes, states, notary, new_notary }
     }
 }
 
@@ -218,6 +226,27 @@ impl ledger::Host for RunState {
     async fn attach(&mut self, file: Vec<u8>) -> Reply<String> {
         let answer = self.ledger("attach", LedgerCall::Attach { file }).await?;
         answered!(answer, LedgerAnswer::Attached(id) => id)
+    }
+
+    async fn change_notary(&mut self, reference: String, notary: String) -> Reply<ledger::VaultState> {
+        match self.ledger("change-notary", LedgerCall::ChangeNotary { reference, notary }).await? {
+            Ok(LedgerAnswer::States(mut states)) => match (states.pop(), states.is_empty()) {
+                (Some(state), true) => Ok(Ok(state.into())),
+                _ => misanswered(),
+            },
+            Ok(_) => misanswered(),
+            Err(error) => unanswered(error),
+        }
+    }
+
+    async fn receive_notary_change(&mut self, session: u32) -> Reply<ledger::NotaryChange> {
+        let answer = self.ledger("receive-notary-change", LedgerCall::ReceiveNotaryChange { session }).await?;
+        answered!(answer, LedgerAnswer::NotaryChange(change) => change.into())
+    }
+
+    async fn accept_notary_change(&mut self, session: u32, change: Vec<u8>) -> Reply<Vec<ledger::VaultState>> {
+        let answer = self.ledger("accept-notary-change", LedgerCall::AcceptNotaryChange { session, change }).await?;
+        answered!(answer, LedgerAnswer::States(states) => states.into_iter().map(Into::into).collect::<Vec<_>>())
     }
 
     async fn open_attachment(&mut self, id: String) -> Reply<Option<Vec<u8>>> {

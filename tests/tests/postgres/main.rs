@@ -22,4 +22,6 @@ mod ledger;
 mod ledger_keys;
 #[path = "../modes.rs"]
 mod modes;
+#[path = "../notary_change.rs"]
+mod notary_change;
 mod server;

@@ -2,11 +2,17 @@
 
 use cash_contract::{Cash, Command};
 use cash_wallet::{
-    PartyName, command, find, in_cash, is, notary, on_ledger, pay_from, pay_unnamed_from, quantity, spend,
+    PartyName, command, find, in_cash, is, notary, of_one_notary, on_ledger, pay_from, pay_unnamed_from, quantity,
+    spend, thrown,
 };
 use maxhost_contract::{HasKey, State};
-use maxhost_sdk::ledger::{AmountOf, Draft, StateAndRef, Transaction, our_key, select};
+use maxhost_sdk::ledger::{
+    AmountOf, Draft, Query, StateAndRef, Transaction, change_notary as move_to_notary, our_key, select, text,
+};
 use maxhost_sdk::prelude::*;
+
+/// The most states that one flow moves to another notary; the next one goes on.
+const MOST_MOVED: usize = 200;
 
 /// Cash that is to be made.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -44,6 +50,31 @@ pub struct Exit {
     pub quantity: i64,
     /// Three capital letters.
     pub currency: String,
+}
+
+/// Cash of this identity that another notary is to keep.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct ChangeNotary {
+    /// The notary that is to keep it.
+    pub to: PartyName,
+    /// Three capital letters: all cash of this currency moves that other notaries keep.
+    #[serde(default)]
+    pub currency: Option<String>,
+    /// The notary that keeps it; any other one if nobody is named.
+    #[serde(default)]
+    pub from: Option<PartyName>,
+    /// In place of a currency one state, `TXID:INDEX`.
+    #[serde(default)]
+    pub reference: Option<String>,
+}
+
+/// What another notary keeps now.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Moved {
+    /// The states, as they are now.
+    pub states: Vec<String>,
+    /// How much money it is, in the smallest unit of the currency.
+    pub quantity: u64,
 }
 
 /// The transaction that did it.
@@ -132,7 +163,7 @@ fn exit(input: Exit) -> Result<Done> {
     let quantity = quantity(input.quantity)?;
     let us = our_identity();
     let wanted = AmountOf::new("cash/Cash", &input.currency, quantity);
-    let spent = match select::<Cash>(&wanted.clone().issued_by(&us)) {
+    let spent = match of_one_notary(&wanted.clone().issued_by(&us)) {
         Ok(spent) => spent,
         // Whether there would be enough of others' money decides what is wrong.
         Err(error) if is(&error, "vault/insufficient") && select::<Cash>(&wanted).is_ok() => {
@@ -156,4 +187,36 @@ fn exit(input: Exit) -> Result<Done> {
     Ok(Done::of(&signed.finalise(&[] as &[Session])?))
 }
 
-cordapp! { flows: [issue, accept_issue, pay, accept_payment, pay_unnamed, accept_unnamed_payment, exit] }
+/// Has another notary keep cash of this identity: each state in a transaction of its own.
+#[flow(startable)]
+fn change_notary(input: ChangeNotary) -> Result<Moved> {
+    let to = find(&input.to)?;
+    let chosen = match (&input.reference, &input.currency) {
+        (Some(reference), None) => format!("ref = {}", text(reference)),
+        (None, Some(currency)) => format!("currency = {} and notary != {}", text(currency), text(to.name())),
+        _ => bail!(thrown("cash/choose-one", "either a currency moves or the state of one reference")),
+    };
+    let chosen = match &input.from {
+        Some(from) => format!("{chosen} and notary = {}", text(find(from)?.name())),
+        None => chosen,
+    };
+    let mut moved = Moved { states: Vec::new(), quantity: 0 };
+    // One after the other, as they are found: what is encumbered takes others along, which are not found again.
+    loop {
+        let Some(state) = Query::of("cash/Cash").filter(&chosen).limit(1).find::<Cash>()?.pop() else { break };
+        progress!("moving {}", state.reference);
+        let now = move_to_notary(&state, &to)?;
+        moved.quantity += now.state.quantity;
+        moved.states.push(now.reference);
+        if input.reference.is_some() || moved.states.len() == MOST_MOVED {
+            break;
+        }
+    }
+    ensure!(
+        !moved.states.is_empty() || input.currency.is_some(),
+        FlowException::new("there is no such cash that can be spent").of_type("cash/not-found")
+    );
+    Ok(moved)
+}
+
+cordapp! { flows: [change_notary, issue, accept_issue, pay, accept_payment, pay_unnamed, accept_unnamed_payment, exit] }

@@ -127,12 +127,43 @@ pub fn in_cash(error: Error) -> Error {
     thrown(kind, &error.to_string())
 }
 
-/// Selects and locks cash of a currency. While other flows hold too much of it, waits up to [`PATIENCE_MS`].
+/// Selects and locks cash of a currency, kept by one notary. While other flows hold too much of it, waits up to
+/// [`PATIENCE_MS`].
+///
+/// # Errors
+/// `cash/insufficient`, `cash/locked`, `cash/several-notaries`.
+pub fn spend(currency: &str, quantity: u64) -> Result<Vec<StateAndRef<Cash>>> {
+    of_one_notary(&AmountOf::new("cash/Cash", currency, quantity).waiting(PATIENCE_MS)).map_err(in_cash)
+}
+
+/// As [`spend`], of what this notary keeps: to be spent together with another state of its.
 ///
 /// # Errors
 /// `cash/insufficient`, `cash/locked`.
-pub fn spend(currency: &str, quantity: u64) -> Result<Vec<StateAndRef<Cash>>> {
-    select(&AmountOf::new("cash/Cash", currency, quantity).waiting(PATIENCE_MS)).map_err(in_cash)
+pub fn spend_kept_by(notary: &Party, currency: &str, quantity: u64) -> Result<Vec<StateAndRef<Cash>>> {
+    let wanted = AmountOf::new("cash/Cash", currency, quantity).kept_by(notary);
+    select(&wanted.waiting(PATIENCE_MS)).map_err(in_cash)
+}
+
+/// Selects and locks cash that one notary keeps, as a transaction needs it: the states that are selected first, or if they
+/// are of several notaries those of one that keeps enough.
+///
+/// # Errors
+/// Those of [`select`]; `cash/several-notaries` if no notary keeps enough, and all of them together do.
+pub fn of_one_notary(wanted: &AmountOf) -> Result<Vec<StateAndRef<Cash>>> {
+    let spent = select::<Cash>(wanted)?;
+    let Some(first) = spent.first() else { return Ok(spent) };
+    if spent.iter().all(|state| state.notary == first.notary) {
+        return Ok(spent);
+    }
+    for notary in notaries() {
+        match select::<Cash>(&wanted.clone().kept_by(&notary)) {
+            Err(error) if is(&error, "vault/insufficient") => {}
+            selected => return selected,
+        }
+    }
+    let text = "there is enough, but several notaries keep it, and a transaction has one: `cash/change-notary` moves it to one";
+    Err(thrown("cash/several-notaries", text))
 }
 
 /// Adds a command of cash to a draft.

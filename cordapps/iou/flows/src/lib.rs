@@ -1,9 +1,9 @@
 //! A debt: agreed on by borrower and lender, passed on by the lender, settled in cash by the borrower.
 
-use cash_wallet::{PartyName, find, notary, on_ledger, pay_from, proposal_for, quantity, spend, thrown};
+use cash_wallet::{PartyName, find, notary, on_ledger, pay_from, proposal_for, quantity, spend_kept_by, thrown};
 use iou_contract::{Command, Iou};
 use maxhost_contract::{CommandSet, HasKey, LinearId, State};
-use maxhost_sdk::ledger::{Draft, Query, StateAndRef, Transaction, our_key, text};
+use maxhost_sdk::ledger::{Draft, Query, StateAndRef, Transaction, change_notary as move_to_notary, our_key, text};
 use maxhost_sdk::prelude::*;
 
 /// A debt of this identity that is to be made.
@@ -36,6 +36,24 @@ pub struct Settle {
     pub id: String,
     /// How much, in the smallest unit of the currency.
     pub quantity: i64,
+}
+
+/// A debt that another notary is to keep.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct ChangeNotary {
+    /// The debt.
+    pub id: String,
+    /// The notary that is to keep it.
+    pub to: PartyName,
+}
+
+/// Where a debt is that another notary keeps now.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Moved {
+    /// The state, `TXID:INDEX`.
+    pub state: String,
+    /// Id of the debt.
+    pub id: String,
 }
 
 /// The transaction that did it, and the debt.
@@ -121,7 +139,7 @@ fn settle(input: Settle) -> Result<Done> {
     );
     let owed = old.state.quantity - old.state.paid;
     ensure!(paid <= owed, FlowException::new(format!("{owed} are owed")).of_type("iou/over-paid"));
-    let cash = spend(&old.state.currency, paid)?;
+    let cash = spend_kept_by(&old.notary, &old.state.currency, paid)?;
     let lender = old.state.lender.clone();
     let mut draft = Draft::spending(std::slice::from_ref(&old)).inputs(&cash);
     if paid < owed {
@@ -135,6 +153,14 @@ fn settle(input: Settle) -> Result<Done> {
     session.send(&Asked::Sign)?;
     let sessions = [session];
     Ok(Done::of(&signed.collect(&sessions)?.finalise(&sessions)?, &old.state))
+}
+
+/// Has another notary keep a debt. Lender and borrower sign, whichever of them wants it.
+#[flow(startable)]
+fn change_notary(input: ChangeNotary) -> Result<Moved> {
+    let old = of_id(&input.id)?;
+    let moved = move_to_notary(&old, &find(&input.to)?)?;
+    Ok(Moved { state: moved.reference, id: moved.state.id.to_string() })
 }
 
 /// Agrees to lend.
@@ -180,4 +206,4 @@ fn command<'a>(
     Ok(draft.command(Iou::CONTRACT, command.name(), value, keys))
 }
 
-cordapp! { flows: [issue, accept_issue, transfer, accept_transfer, settle, accept_settlement] }
+cordapp! { flows: [change_notary, issue, accept_issue, transfer, accept_transfer, settle, accept_settlement] }

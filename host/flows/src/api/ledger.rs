@@ -195,6 +195,8 @@ pub struct TransactionView {
     pub time_window: Option<(Option<String>, Option<String>)>,
     /// The name of its notary.
     pub notary: Option<String>,
+    /// The name of the notary that keeps what it makes, if it changes the notary of its states.
+    pub new_notary: Option<String>,
     /// Its signatures.
     pub signatures: Vec<SignatureView>,
 }

@@ -21,7 +21,7 @@ use maxhost_store::{AttemptToken, CommitHint, Op};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-pub(crate) use self::ledger::{Findings, read_query, run_native, to_settle};
+pub(crate) use self::ledger::{Findings, Traced, Transactions, kind_of, read_query, run_native, to_settle, trace};
 pub(crate) use self::services::CallServices;
 use crate::flow_code::FlowCode;
 use crate::memory::Grant;

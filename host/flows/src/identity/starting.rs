@@ -190,9 +190,10 @@ impl Actor {
     }
 
     fn respond(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
-        let native = FlowCode::native_responder(&initiation.protocol).filter(|_| opened.notary.is_some());
-        let guest = || opened.cordapps.responders.get(&initiation.protocol).cloned().map(FlowCode::Guest);
-        let Some(code) = native.or_else(guest) else {
+        let protocol = &initiation.protocol;
+        let notarys = FlowCode::notarys_responder(protocol).filter(|_| opened.notary.is_some());
+        let guest = || opened.cordapps.responders.get(protocol).cloned().map(FlowCode::Guest);
+        let Some(code) = notarys.or_else(guest).or_else(|| FlowCode::native_responder(protocol)) else {
             return self.reject(opened, id, &initiation);
         };
         let started = self.services.now();

@@ -1,9 +1,11 @@
 //! Verifying a transaction again, for people: all that is wrong with it, and with what (behaviour.md 10.7, 10.13).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use maxhost_ledger::tx::{LedgerRules, StateAndRef, StateRef, TransactionSignature, WireTransaction};
+use maxhost_ledger::tx::{
+    Core as TxCore, LedgerRules, NotaryChange, StateAndRef, StateRef, TransactionSignature, WireTransaction,
+};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Code, IdentityRow, Problem, PublicKey, SecureHash};
@@ -11,6 +13,7 @@ use maxhost_sandbox::contract::Attached;
 
 use crate::api::ApiResult;
 use crate::api::ledger::CheckView;
+use crate::calls::{Traced, Transactions, kind_of, trace};
 use crate::contracts::{Examined, ToJudge, is_code};
 use crate::parts::Parts;
 
@@ -18,8 +21,25 @@ use crate::parts::Parts;
 pub(super) struct Examining<'a> {
     pub parts: &'a Parts,
     pub identity: IdentityRow,
-    pub wire: WireTransaction,
+    pub core: TxCore,
     pub signatures: Vec<TransactionSignature>,
+}
+
+/// The ledger of an identity, as the database has it.
+pub(super) struct LedgerOf<'a> {
+    pub parts: &'a Parts,
+    pub identity: IdentityRow,
+}
+
+impl Transactions for LedgerOf<'_> {
+    type Error = Problem;
+
+    async fn core(&self, id: &SecureHash) -> ApiResult<Option<TxCore>> {
+        let found = self.parts.store.ledger_transaction(self.identity, id).await.map_err(Problem::from)?;
+        let Some(found) = found.filter(|found| found.status == TransactionStatus::Verified) else { return Ok(None) };
+        // What cannot be read is not there.
+        Ok(found.body.and_then(|body| TxCore::decode(kind_of(found.kind), &body).ok()))
+    }
 }
 
 fn check(what: &'static str, subject: impl ToString, outcome: Result<(), Refused>) -> CheckView {
@@ -42,30 +62,40 @@ impl Examining<'_> {
             name.unwrap_or(fingerprint)
         };
         let network = SecureHash::of(self.parts.network.trust_root().der());
-        let contents = self.wire.contents();
         let rules = self.rules()?;
-        let named = contents.parameters.map_or_else(|| "none".to_owned(), |hash| hash.to_string());
+        let named = self.core.parameters().map_or_else(|| "none".to_owned(), |hash| hash.to_string());
         let of_rules = rules.as_ref().map(|_| ()).map_err(Clone::clone);
         let mut checks = vec![
-            check("network", contents.header.network, contents.header.check_network(&network)),
+            check("network", self.core.header().network, self.core.header().check_network(&network)),
             check("parameters", named, of_rules),
         ];
         checks.extend(self.signatures(name));
-        let inputs = self.states("input", &contents.inputs, &mut checks).await?;
+        let inputs = self.states("input", self.core.inputs(), &mut checks).await?;
         self.spent(&mut checks).await?;
-        let references = self.states("reference", &contents.references, &mut checks).await?;
-        let attachments = self.attachments(&mut checks).await?;
+        let wire = match &self.core {
+            TxCore::Wire(wire) => wire.clone(),
+            TxCore::NotaryChange(change) => {
+                if let (Ok(rules), Some(inputs)) = (rules, inputs) {
+                    checks.extend(self.judged_change(change, &rules, &inputs, name).await?);
+                }
+                return Ok(checks);
+            }
+        };
+        let references = self.states("reference", self.core.references(), &mut checks).await?;
+        let attachments = self.attachments(self.core.attachments(), &mut checks).await?;
+        let only = |states: Vec<(StateAndRef, Traced)>| states.into_iter().map(|(state, _)| state).collect::<Vec<_>>();
+        let (inputs, references) = (inputs.map(only), references.map(only));
         if let (Ok(rules), Some(inputs), Some(references), Some(attachments)) = (rules, inputs, references, attachments)
         {
-            checks.extend(self.judged(network, rules, inputs, references, attachments).await?);
+            checks.extend(self.judged(wire, network, rules, inputs, references, attachments).await?);
         }
         Ok(checks)
     }
 
     fn rules(&self) -> ApiResult<Result<LedgerRules, Refused>> {
         let parameters = self.parts.network.parameters();
-        match self.wire.contents().parameters {
-            Some(hash) if hash == parameters.hash() => {
+        match self.core.parameters() {
+            Some(hash) if *hash == parameters.hash() => {
                 let rules = LedgerRules::of(&parameters, Vec::new(), self.parts.development);
                 rules.map(Ok).map_err(|refused| Problem::new(Code::NetworkInvalid, refused.to_string()))
             }
@@ -79,20 +109,25 @@ impl Examining<'_> {
 
     /// Each signature that is there, then each key that must sign and has not.
     fn signatures(&self, name: impl Fn(&PublicKey) -> String) -> Vec<CheckView> {
-        let id = self.wire.id();
+        let id = self.core.id();
         let mut checks: Vec<CheckView> = self
             .signatures
             .iter()
             .map(|signature| check("signature", name(signature.by()), signature.verify(&id)))
             .collect();
-        let signers = self.signatures.iter().map(TransactionSignature::by).collect();
-        for key in self.wire.required_keys() {
-            if !maxhost_ledger::keys::is_fulfilled_by(&key, &signers) {
-                let refused = Refused::new(Rule::SignatureMissing, "this key must sign, and has not");
-                checks.push(check("signer", name(&key), Err(refused.detail("keys", &key))));
-            }
-        }
+        checks.extend(self.missing(self.core.required_keys(), name));
         checks
+    }
+
+    /// Those of these keys that have not signed.
+    fn missing(&self, required: BTreeSet<PublicKey>, name: impl Fn(&PublicKey) -> String) -> Vec<CheckView> {
+        let signers = self.signatures.iter().map(TransactionSignature::by).collect();
+        let missing = required.into_iter().filter(|key| !maxhost_ledger::keys::is_fulfilled_by(key, &signers));
+        let refused = |key: PublicKey| {
+            let refused = Refused::new(Rule::SignatureMissing, "this key must sign, and has not");
+            check("signer", name(&key), Err(refused.detail("keys", &key)))
+        };
+        missing.map(refused).collect()
     }
 
     /// The states of references; `None` unless all of them are here and verified.
@@ -101,7 +136,7 @@ impl Examining<'_> {
         what: &'static str,
         references: &[StateRef],
         checks: &mut Vec<CheckView>,
-    ) -> ApiResult<Option<Vec<StateAndRef>>> {
+    ) -> ApiResult<Option<Vec<(StateAndRef, Traced)>>> {
         let mut found = Vec::with_capacity(references.len());
         for reference in references {
             let state = self.state(reference).await?;
@@ -111,27 +146,56 @@ impl Examining<'_> {
         Ok((found.len() == references.len()).then_some(found))
     }
 
-    async fn state(&self, reference: &StateRef) -> ApiResult<Result<StateAndRef, Refused>> {
+    async fn state(&self, reference: &StateRef) -> ApiResult<Result<(StateAndRef, Traced), Refused>> {
         let unknown = |message: &str| Err(Refused::new(Rule::StateUnknown, message).detail("state", reference));
         let found = self.parts.store.ledger_transaction(self.identity, &reference.tx).await.map_err(Problem::from)?;
         let Some(found) = found else { return Ok(unknown("the transaction that made it is not here")) };
         if found.status != TransactionStatus::Verified {
             return Ok(unknown("the transaction that made it is not verified"));
         }
-        let Some(Ok(wire)) = found.body.as_ref().map(|body| WireTransaction::decode(body)) else {
+        if found.body.is_none() {
             return Ok(unknown("the transaction that made it cannot be read here"));
-        };
-        Ok(match wire.contents().outputs.get(reference.index as usize) {
-            Some(state) => Ok(StateAndRef { state: state.clone(), reference: *reference }),
+        }
+        let ledger = LedgerOf { parts: self.parts, identity: self.identity };
+        Ok(match trace(&ledger, reference).await? {
+            Some(traced) => Ok((StateAndRef { state: traced.state.clone(), reference: *reference }, traced)),
             None => unknown("the transaction that should have made it makes no such state"),
         })
     }
 
+    /// What is wrong with what a change of notary says, and who has not signed of those who take part in its states.
+    async fn judged_change(
+        &self,
+        change: &NotaryChange,
+        rules: &LedgerRules,
+        inputs: &[(StateAndRef, Traced)],
+        name: impl Fn(&PublicKey) -> String,
+    ) -> ApiResult<Vec<CheckView>> {
+        let mut checks = Vec::new();
+        let mut participants = BTreeSet::new();
+        for (_, Traced { state, attachments }) in inputs {
+            let Some(attachments) = self.attachments(attachments, &mut checks).await? else { continue };
+            let (contracts, contract, state) = (self.parts.contracts.clone(), state.contract.clone(), state.clone());
+            let described = tokio::task::spawn_blocking(move || contracts.describe(&state, &attachments));
+            let described = described.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))??;
+            let described = described.map(|output| participants.extend(output.described.participants));
+            if described.is_err() {
+                checks.push(check("contract", contract.name, described));
+            }
+        }
+        participants.remove(&change.contents().notary.owning_key);
+        checks.extend(self.missing(participants, name));
+        let states: Vec<StateAndRef> = inputs.iter().map(|(state, _)| state.clone()).collect();
+        let outcome = change.check_new_notary(&rules.notaries).and_then(|()| change.outputs(&states).map(drop));
+        checks.push(check("rules", "of the ledger", outcome));
+        Ok(checks)
+    }
+
     /// Inputs that another transaction has consumed.
     async fn spent(&self, checks: &mut Vec<CheckView>) -> ApiResult<()> {
-        let inputs = &self.wire.contents().inputs;
+        let inputs = self.core.inputs();
         let spent = self.parts.store.spent_by(self.identity, inputs).await.map_err(Problem::from)?;
-        for (state, by) in spent.into_iter().filter(|(_, by)| *by != self.wire.id()) {
+        for (state, by) in spent.into_iter().filter(|(_, by)| *by != self.core.id()) {
             let refused = Refused::new(Rule::RecordingInvalid, format!("the transaction {by} has consumed it"));
             checks.push(check("input", state, Err(refused.detail("consumed_by", by))));
         }
@@ -139,8 +203,7 @@ impl Examining<'_> {
     }
 
     /// The attachments; `None` unless all of them are here, and those that are code may be run.
-    async fn attachments(&self, checks: &mut Vec<CheckView>) -> ApiResult<Option<Vec<Attached>>> {
-        let ids = &self.wire.contents().attachments;
+    async fn attachments(&self, ids: &[SecureHash], checks: &mut Vec<CheckView>) -> ApiResult<Option<Vec<Attached>>> {
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
             let outcome = self.attachment(id).await?.map(|attached| found.push(attached));
@@ -175,13 +238,14 @@ impl Examining<'_> {
 
     async fn judged(
         &self,
+        wire: Arc<WireTransaction>,
         network: SecureHash,
         rules: LedgerRules,
         inputs: Vec<StateAndRef>,
         references: Vec<StateAndRef>,
         attachments: Vec<Attached>,
     ) -> ApiResult<Vec<CheckView>> {
-        let (contracts, wire) = (self.parts.contracts.clone(), Arc::new(self.wire.clone()));
+        let contracts = self.parts.contracts.clone();
         let examined = tokio::task::spawn_blocking(move || {
             let (inputs, references, attachments) = (&inputs, &references, &attachments[..]);
             contracts.examine(ToJudge {

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use futures::stream;
 use maxhost_ledger::codec;
 use maxhost_ledger::time::Timestamp;
-use maxhost_ledger::tx::{Command, StateRef, TransactionSignature, TransactionState, WireTransaction};
+use maxhost_ledger::tx::{
+    Command, Core as TxCore, NotaryChange, StateAndRef, StateRef, TransactionSignature, TransactionState,
+};
 use maxhost_ledger::vault::query::{Cursor, Field, Number, Query, SortKey, StatusFilter, Value as FieldValue};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_ledger::{Refused, Rule};
@@ -19,14 +21,14 @@ use maxhost_store::ledger::{HeldLock, LedgerReader, LedgerTransaction, ListTrans
 use maxhost_store::{Store, StoreError};
 use serde_json::Value;
 
-use super::examine::Examining;
+use super::examine::{Examining, LedgerOf};
 use crate::access::{self, Action, Subject};
 use crate::api::ledger::{
     CommandView, ExaminationView, GraphNode, LedgerApi, LedgerStatus, LockView, NotaryStatus, OutputView, Paged,
     SignatureView, StateView, SumView, TransactionSummary, TransactionView, VaultChange, VaultChanges, VaultRequest,
 };
 use crate::api::{ApiResult, Caller};
-use crate::calls::read_query;
+use crate::calls::{kind_of, read_query, trace};
 use crate::host::Host;
 use crate::options::NotaryKind;
 use crate::parts::Parts;
@@ -167,14 +169,14 @@ fn no_transaction(entry: &IdentityEntry, id: &SecureHash) -> Problem {
     Problem::new(Code::TransactionNotFound, text).detail("transaction", id.to_string())
 }
 
-fn decoded(found: &LedgerTransaction) -> ApiResult<(WireTransaction, Vec<TransactionSignature>)> {
+fn decoded(found: &LedgerTransaction) -> ApiResult<(TxCore, Vec<TransactionSignature>)> {
     let signatures = codec::decode("signatures", &found.signatures).map_err(|error| damaged("signatures", &error))?;
     let Some(body) = &found.body else {
         let text = format!("the bytes of transaction {} are gone", found.id);
         return Err(Problem::new(Code::TransactionNotFound, text));
     };
-    let wire = WireTransaction::decode(body).map_err(|error| damaged("a transaction", &error))?;
-    Ok((wire, signatures))
+    let core = TxCore::decode(kind_of(found.kind), body).map_err(|error| damaged("a transaction", &error))?;
+    Ok((core, signatures))
 }
 
 fn summary(transaction: &LedgerTransaction) -> TransactionSummary {
@@ -220,6 +222,17 @@ impl Host {
         let unknown: Vec<SecureHash> = unknown.into_iter().collect();
         let known = self.parts.store.known_keys(entry.row, &unknown).await.map_err(Problem::from)?;
         Ok(known.into_iter().map(|known| (known.key, known.party)).collect())
+    }
+
+    /// The states that a change of notary makes; none of them if one that it moves is not here.
+    async fn made_by_change(&self, entry: &IdentityEntry, change: &NotaryChange) -> ApiResult<Vec<TransactionState>> {
+        let ledger = LedgerOf { parts: &self.parts, identity: entry.row };
+        let mut inputs = Vec::new();
+        for reference in &change.contents().inputs {
+            let traced = trace(&ledger, reference).await?;
+            inputs.extend(traced.map(|traced| StateAndRef { state: traced.state, reference: *reference }));
+        }
+        Ok(change.outputs(&inputs).unwrap_or_default())
     }
 
     async fn find_transaction(&self, entry: &IdentityEntry, id: &SecureHash) -> ApiResult<LedgerTransaction> {
@@ -368,8 +381,15 @@ impl LedgerApi for Host {
         let id = parse_id(id)?;
         let found = self.find_transaction(&entry, &id).await?;
         let summary = summary(&found);
-        let (wire, signatures) = decoded(&found)?;
-        let contents = wire.contents();
+        let (core, signatures) = decoded(&found)?;
+        let (outputs, commands) = match &core {
+            TxCore::Wire(wire) => (wire.contents().outputs.clone(), wire.contents().commands.clone()),
+            TxCore::NotaryChange(change) => (self.made_by_change(&entry, change).await?, Vec::new()),
+        };
+        let new_notary = match &core {
+            TxCore::Wire(_) => None,
+            TxCore::NotaryChange(change) => Some(change.contents().new_notary.name.to_string()),
+        };
         let output = |state: &TransactionState| OutputView {
             type_name: state.qualified_type(),
             data: state.data.bytes().to_vec(),
@@ -377,7 +397,7 @@ impl LedgerApi for Host {
             constraint: state.constraint.kind().to_owned(),
             encumbrance: state.encumbrance,
         };
-        let keys = contents.commands.iter().flat_map(|command| &command.signers);
+        let keys = commands.iter().flat_map(|command| &command.signers);
         let told = self.told_of(&entry, keys.chain(signatures.iter().map(TransactionSignature::by))).await?;
         let known_as = |key: &PublicKey| {
             let (name, fingerprint) = self.known_as(key);
@@ -398,15 +418,16 @@ impl LedgerApi for Host {
         };
         Ok(TransactionView {
             summary,
-            inputs: contents.inputs.iter().map(ToString::to_string).collect(),
-            references: contents.references.iter().map(ToString::to_string).collect(),
-            outputs: contents.outputs.iter().map(output).collect(),
-            commands: contents.commands.iter().map(command).collect(),
-            attachments: contents.attachments.iter().map(ToString::to_string).collect(),
-            time_window: contents.time_window.map(|window| {
+            inputs: core.inputs().iter().map(ToString::to_string).collect(),
+            references: core.references().iter().map(ToString::to_string).collect(),
+            outputs: outputs.iter().map(output).collect(),
+            commands: commands.iter().map(command).collect(),
+            attachments: core.attachments().iter().map(ToString::to_string).collect(),
+            time_window: core.time_window().map(|window| {
                 (window.from().map(|time| time.to_string()), window.until().map(|time| time.to_string()))
             }),
-            notary: contents.notary.as_ref().map(|notary| notary.name.to_string()),
+            notary: core.notary().map(|notary| notary.name.to_string()),
+            new_notary,
             signatures: signatures.iter().map(signature).collect(),
         })
     }
@@ -440,8 +461,8 @@ impl LedgerApi for Host {
         let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
         let id = parse_id(id)?;
         let found = self.find_transaction(&entry, &id).await?;
-        let (wire, signatures) = decoded(&found)?;
-        let signed = Examining { parts: &self.parts, identity: entry.row, wire, signatures };
+        let (core, signatures) = decoded(&found)?;
+        let signed = Examining { parts: &self.parts, identity: entry.row, core, signatures };
         Ok(ExaminationView { summary: summary(&found), checks: signed.checks(|key| self.known_as(key)).await? })
     }
 

@@ -45,30 +45,17 @@ struct View<'a> {
 
 fn view(payload: &NotaryPayload) -> View<'_> {
     match payload {
-        NotaryPayload::Full(signed) => match signed.core() {
-            Core::Wire(wire) => {
-                let contents = wire.contents();
-                View {
-                    header: &contents.header,
-                    notary: contents.notary.as_ref(),
-                    parameters: contents.parameters.as_ref(),
-                    inputs: &contents.inputs,
-                    references: &contents.references,
-                    window: contents.time_window,
-                }
+        NotaryPayload::Full(signed) => {
+            let core = signed.core();
+            View {
+                header: core.header(),
+                notary: core.notary(),
+                parameters: core.parameters(),
+                inputs: core.inputs(),
+                references: core.references(),
+                window: core.time_window(),
             }
-            Core::NotaryChange(change) => {
-                let contents = change.contents();
-                View {
-                    header: &contents.header,
-                    notary: Some(&contents.notary),
-                    parameters: Some(&contents.parameters),
-                    inputs: &contents.inputs,
-                    references: &[],
-                    window: None,
-                }
-            }
-        },
+        }
         NotaryPayload::Filtered(filtered) => {
             let contents = filtered.contents();
             View {
@@ -104,14 +91,24 @@ pub fn check_request(
     if let Err(refused) = request.check_signature(caller) {
         return Err(NotaryError::RequestSignatureInvalid { message: refused.message().to_owned() });
     }
+    // A change of notary hides nothing, so it comes whole to every notary.
+    let change = match &request.payload {
+        NotaryPayload::Full(signed) => match signed.core() {
+            Core::NotaryChange(change) => Some(change),
+            Core::Wire(_) => None,
+        },
+        NotaryPayload::Filtered(_) => None,
+    };
+    if let Some(change) = change {
+        change.check_new_notary(&rules.notaries)?;
+    }
     let ordinary = match &request.payload {
+        _ if change.is_some() => false,
         NotaryPayload::Filtered(filtered) if !service.validating => {
             check_shown(filtered)?;
             true
         }
-        NotaryPayload::Full(signed) if service.validating => matches!(signed.core(), Core::Wire(_)),
-        // A change of notary hides nothing, so it comes whole to every notary.
-        NotaryPayload::Full(signed) if matches!(signed.core(), Core::NotaryChange(_)) => false,
+        NotaryPayload::Full(_) if service.validating => true,
         NotaryPayload::Filtered(_) => {
             return Err(Refused::new(Rule::NotVisible, "a notary that validates needs the whole transaction").into());
         }
@@ -308,13 +305,17 @@ mod tests {
             notary: notary(),
             new_notary: party("Other Notary", 77),
             parameters: parameters_hash(),
+            until: Timestamp::from_nanos(9),
         });
-        let core = Core::NotaryChange(Box::new(change.unwrap()));
+        let core = Core::NotaryChange(Arc::new(change.unwrap()));
         let signature = sign(&core.id(), &signing_key(1), 140).unwrap();
         let payload = NotaryPayload::Full(Box::new(SignedTransaction::new(core, vec![signature]).unwrap()));
-        let delisted = LedgerRules { notaries: vec![], ..ledger_rules() };
+        let delisted = LedgerRules { notaries: vec![party("Other Notary", 77)], ..ledger_rules() };
         for validating in [false, true] {
-            verdict_with(payload.clone(), validating, &delisted).unwrap();
+            let request = verdict_with(payload.clone(), validating, &delisted).unwrap();
+            assert_eq!(request.window, Some(TimeWindow::until_only(Timestamp::from_nanos(9))));
+            let refused = code(verdict_with(payload.clone(), validating, &ledger_rules()));
+            assert_eq!(refused, "notary-untrusted", "the new notary is on the list");
         }
         assert_eq!(notary().owning_key, key(NOTARY_KEY));
     }

@@ -7,7 +7,7 @@ use crate::codec;
 use crate::keys::verify;
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
-use crate::tx::{Core, FilteredTransaction, SignedTransaction, Signer, StateRef};
+use crate::tx::{FilteredTransaction, SignedTransaction, Signer, StateRef};
 
 /// The transaction to notarise, as much of it as the notary is to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +32,7 @@ impl NotaryPayload {
     #[must_use]
     pub fn inputs(&self) -> &[StateRef] {
         match self {
-            NotaryPayload::Full(signed) => match signed.core() {
-                Core::Wire(wire) => &wire.contents().inputs,
-                Core::NotaryChange(change) => &change.contents().inputs,
-            },
+            NotaryPayload::Full(signed) => signed.core().inputs(),
             NotaryPayload::Filtered(filtered) => &filtered.contents().inputs,
         }
     }

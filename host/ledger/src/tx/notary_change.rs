@@ -12,6 +12,7 @@ use crate::codec;
 use crate::digest::twice;
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
+use crate::time::{TimeWindow, Timestamp};
 
 /// What keeps the id of a change of notary from ever being that of an ordinary transaction.
 const PURPOSE: &[u8] = b"maxhost notary change\0";
@@ -21,6 +22,7 @@ const PURPOSE: &[u8] = b"maxhost notary change\0";
 pub struct NotaryChange {
     contents: NotaryChangeContents,
     bytes: Vec<u8>,
+    id: SecureHash,
 }
 
 /// What a change of notary says.
@@ -37,6 +39,9 @@ pub struct NotaryChangeContents {
     pub new_notary: Party,
     /// The hash of the network parameters.
     pub parameters: SecureHash,
+    /// Until when the old notary may notarise it, that point excluded. Whoever has signed and hears nothing more takes it back
+    /// then.
+    pub until: Timestamp,
 }
 
 fn refuse(message: impl Into<String>) -> Refused {
@@ -47,7 +52,7 @@ impl NotaryChange {
     /// Encodes a change, once and for all.
     ///
     /// # Errors
-    /// [`Rule::NotaryChangeInvalid`] without inputs, with one given twice, or to the same notary.
+    /// [`Rule::NotaryChangeInvalid`] without inputs, or with one given twice; [`Rule::NotaryUnchanged`] to the same notary.
     pub fn new(contents: NotaryChangeContents) -> Result<NotaryChange> {
         let bytes = codec::encode("notary change", &contents)?;
         NotaryChange::from_parts(contents, bytes)
@@ -73,9 +78,11 @@ impl NotaryChange {
             return Err(refuse("an input is given twice"));
         }
         if contents.notary == contents.new_notary || contents.notary.name == contents.new_notary.name {
-            return Err(refuse("the new notary is the old one"));
+            let message = format!("the states are kept by {} already", contents.notary);
+            return Err(Refused::new(Rule::NotaryUnchanged, message).detail("notary", contents.notary.name));
         }
-        Ok(NotaryChange { contents, bytes })
+        let id = twice(&[PURPOSE, &bytes].concat());
+        Ok(NotaryChange { contents, bytes, id })
     }
 
     /// The bytes in which it travels: those that its id is over.
@@ -89,13 +96,26 @@ impl NotaryChange {
     /// Its id: the double hash of its purpose and its bytes. There is no salt, because nothing in it is worth hiding.
     #[must_use]
     pub fn id(&self) -> SecureHash {
-        twice(&[PURPOSE, &self.bytes].concat())
+        self.id
+    }
+
+    /// When the old notary may notarise it.
+    #[must_use]
+    pub fn time_window(&self) -> TimeWindow {
+        TimeWindow::until_only(self.contents.until)
     }
 
     /// What it says.
     #[must_use]
     pub fn contents(&self) -> &NotaryChangeContents {
         &self.contents
+    }
+
+    /// Where a state that it consumes is among those that it makes.
+    #[must_use]
+    pub fn moved_to(&self, state: &StateRef) -> Option<u32> {
+        let at = self.contents.inputs.iter().position(|moving| moving == state);
+        at.and_then(|at| u32::try_from(at).ok())
     }
 
     /// The states that it makes, in the order of its inputs: as they were, with the new notary, and with encumbrances
@@ -119,8 +139,7 @@ impl NotaryChange {
         }
         let moved_to = |index: u32| {
             let encumbering = StateRef::new(input.reference.tx, index);
-            let at = self.contents.inputs.iter().position(|moving| *moving == encumbering);
-            at.and_then(|at| u32::try_from(at).ok()).ok_or_else(|| {
+            self.moved_to(&encumbering).ok_or_else(|| {
                 let message = format!("the state {} is encumbered by {encumbering}, which stays", input.reference);
                 Refused::new(Rule::EncumbranceInputMissing, message).detail("state", input.reference)
             })

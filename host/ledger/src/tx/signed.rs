@@ -3,16 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
-use maxhost_model::{PublicKey, SecureHash, octets};
+use maxhost_model::{Party, PublicKey, SecureHash, octets};
 use serde::{Deserialize, Serialize};
 
+use super::header::Header;
 use super::notary_change::NotaryChange;
 use super::signature::TransactionSignature;
+use super::state::StateRef;
 use super::wire::WireTransaction;
 use crate::codec;
 use crate::keys::is_fulfilled_by;
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
+use crate::time::TimeWindow;
 
 /// The most signatures that a transaction may carry: a bound on the time that checking them takes.
 pub const MAX_SIGNATURES: usize = 1024;
@@ -23,7 +26,7 @@ pub enum Core {
     /// An ordinary transaction.
     Wire(Arc<WireTransaction>),
     /// A change of notary.
-    NotaryChange(Box<NotaryChange>),
+    NotaryChange(Arc<NotaryChange>),
 }
 
 impl Core {
@@ -33,6 +36,119 @@ impl Core {
         match self {
             Core::Wire(wire) => wire.id(),
             Core::NotaryChange(change) => change.id(),
+        }
+    }
+
+    /// Which kind it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Core::Wire(_) => Kind::Ordinary,
+            Core::NotaryChange(_) => Kind::NotaryChange,
+        }
+    }
+
+    /// Reads the bytes in which a transaction of this kind travels, without signatures.
+    ///
+    /// # Errors
+    /// Those of [`WireTransaction::decode`] and of [`NotaryChange::decode`].
+    pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Core> {
+        Ok(match kind {
+            Kind::Ordinary => Core::Wire(Arc::new(WireTransaction::decode(bytes)?)),
+            Kind::NotaryChange => Core::NotaryChange(Arc::new(NotaryChange::decode(bytes)?)),
+        })
+    }
+
+    /// The bytes in which it travels, without signatures.
+    ///
+    /// # Errors
+    /// As [`codec::encode`].
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        match self {
+            Core::Wire(wire) => wire.encode(),
+            Core::NotaryChange(change) => change.encode(),
+        }
+    }
+
+    /// Its header.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        match self {
+            Core::Wire(wire) => &wire.contents().header,
+            Core::NotaryChange(change) => &change.contents().header,
+        }
+    }
+
+    /// The states that it consumes.
+    #[must_use]
+    pub fn inputs(&self) -> &[StateRef] {
+        match self {
+            Core::Wire(wire) => &wire.contents().inputs,
+            Core::NotaryChange(change) => &change.contents().inputs,
+        }
+    }
+
+    /// The states that it looks at.
+    #[must_use]
+    pub fn references(&self) -> &[StateRef] {
+        match self {
+            Core::Wire(wire) => &wire.contents().references,
+            Core::NotaryChange(_) => &[],
+        }
+    }
+
+    /// What is attached to it.
+    #[must_use]
+    pub fn attachments(&self) -> &[SecureHash] {
+        match self {
+            Core::Wire(wire) => &wire.contents().attachments,
+            Core::NotaryChange(_) => &[],
+        }
+    }
+
+    /// The notary that it names: the old one, for a change of notary.
+    #[must_use]
+    pub fn notary(&self) -> Option<&Party> {
+        match self {
+            Core::Wire(wire) => wire.contents().notary.as_ref(),
+            Core::NotaryChange(change) => Some(&change.contents().notary),
+        }
+    }
+
+    /// The hash of the network parameters that it names.
+    #[must_use]
+    pub fn parameters(&self) -> Option<&SecureHash> {
+        match self {
+            Core::Wire(wire) => wire.contents().parameters.as_ref(),
+            Core::NotaryChange(change) => Some(&change.contents().parameters),
+        }
+    }
+
+    /// When it may be notarised.
+    #[must_use]
+    pub fn time_window(&self) -> Option<TimeWindow> {
+        match self {
+            Core::Wire(wire) => wire.contents().time_window,
+            Core::NotaryChange(change) => Some(change.time_window()),
+        }
+    }
+
+    /// Whether a notary must sign it.
+    #[must_use]
+    pub fn needs_notary(&self) -> bool {
+        match self {
+            Core::Wire(wire) => wire.needs_notary(),
+            Core::NotaryChange(_) => true,
+        }
+    }
+
+    /// The keys that must sign, as far as it tells by itself: for a change of notary those of the participants of its
+    /// states come on top.
+    #[must_use]
+    pub fn required_keys(&self) -> BTreeSet<PublicKey> {
+        match self {
+            Core::Wire(wire) => wire.required_keys(),
+            Core::NotaryChange(change) => change.required_keys([]),
         }
     }
 }
@@ -56,10 +172,13 @@ struct Envelope {
     signatures: Vec<TransactionSignature>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// The kinds of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Kind {
+pub enum Kind {
+    /// An ordinary one.
     Ordinary,
+    /// A change of notary.
     NotaryChange,
 }
 
@@ -85,11 +204,7 @@ impl SignedTransaction {
     /// Those of [`WireTransaction::decode`] and of [`SignedTransaction::new`].
     pub fn decode(bytes: &[u8]) -> Result<SignedTransaction> {
         let envelope: Envelope = codec::decode("signed transaction", bytes)?;
-        let core = match envelope.kind {
-            Kind::Ordinary => Core::Wire(Arc::new(WireTransaction::decode(&envelope.transaction)?)),
-            Kind::NotaryChange => Core::NotaryChange(Box::new(NotaryChange::decode(&envelope.transaction)?)),
-        };
-        SignedTransaction::new(core, envelope.signatures)
+        SignedTransaction::new(Core::decode(envelope.kind, &envelope.transaction)?, envelope.signatures)
     }
 
     /// The bytes in which it travels.
@@ -97,19 +212,16 @@ impl SignedTransaction {
     /// # Errors
     /// As [`codec::encode`].
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let (kind, transaction) = match &self.core {
-            Core::Wire(wire) => (Kind::Ordinary, wire.encode()?),
-            Core::NotaryChange(change) => (Kind::NotaryChange, change.encode()?),
-        };
+        let (kind, transaction) = (self.core.kind(), self.core.encode()?);
         codec::encode("signed transaction", &Envelope { kind, transaction, signatures: self.signatures.clone() })
     }
 
-    /// The bytes in which an ordinary transaction travels, from those that it was stored as, and its signatures.
+    /// The bytes in which a transaction of this kind travels, from those that it was stored as, and its signatures.
     ///
     /// # Errors
     /// As [`codec::encode`].
-    pub fn joined(body: &[u8], signatures: Vec<TransactionSignature>) -> Result<Vec<u8>> {
-        let (kind, transaction) = (Kind::Ordinary, body.to_vec());
+    pub fn joined(kind: Kind, body: &[u8], signatures: Vec<TransactionSignature>) -> Result<Vec<u8>> {
+        let transaction = body.to_vec();
         codec::encode("signed transaction", &Envelope { kind, transaction, signatures })
     }
 

@@ -186,6 +186,7 @@ fn change(inputs: Vec<StateRef>, new_notary: maxhost_model::Party) -> crate::Res
         notary: notary(),
         new_notary,
         parameters: parameters_hash(),
+        until: Timestamp::from_nanos(9),
     })
 }
 
@@ -216,7 +217,7 @@ fn a_change_of_notary_moves_states_and_changes_nothing_else() {
     assert_eq!(moved.outputs(&inputs[..1]).unwrap_err().rule(), Rule::StateUnknown);
     assert_eq!(change(vec![], other.clone()).unwrap_err().rule(), Rule::NotaryChangeInvalid);
     assert_eq!(change(vec![reference(1); 2], other).unwrap_err().rule(), Rule::NotaryChangeInvalid);
-    assert_eq!(change(vec![reference(1)], notary()).unwrap_err().rule(), Rule::NotaryChangeInvalid);
+    assert_eq!(change(vec![reference(1)], notary()).unwrap_err().rule(), Rule::NotaryUnchanged);
 }
 
 proptest! {

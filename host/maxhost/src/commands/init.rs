@@ -27,20 +27,20 @@ const MARKER: &str = ".maxhost-init";
 
 /// Makes the network.
 pub fn execute(context: &Context, args: &InitArgs) -> Outcome {
-    let notary = parse(args.notary.as_deref().unwrap_or(NOTARY))?;
-    let names = names(args, &notary)?;
+    let notaries = notaries(args)?;
+    let names = names(args, &notaries)?;
     let components = components(args.cordapps.as_deref())?;
     let dir = &args.dir;
     claim(dir)?;
 
-    let issued = issue(context, dir, &names, (&notary, args.validating))?;
+    let issued = issue(context, dir, &names, &notaries, args.validating)?;
     let developer = signing_key_file::create(&Layout::new(dir).developer_key())?;
     let cordapps = install(&components, &dir.join("cordapps"), &developer)?;
     files::create_dir(&dir.join("identities"))?;
     files::create_private_dir(&dir.join("data"))?;
     for identity in &issued {
         let file = dir.join("identities").join(format!("{}.toml", identity.slug));
-        let kind = (identity.name == notary).then_some(match args.validating {
+        let kind = notaries.contains(&identity.name).then_some(match args.validating {
             true => NotaryKind::Validating,
             false => NotaryKind::NonValidating,
         });
@@ -58,7 +58,8 @@ pub fn execute(context: &Context, args: &InitArgs) -> Outcome {
     let object = json!({
         "dir": shown.display().to_string(),
         "identities": listed,
-        "notary": notary.as_str(),
+        "notary": notaries.first().map(X500Name::as_str),
+        "notaries": notaries.iter().map(X500Name::as_str).collect::<Vec<_>>(),
         "cordapps": cordapps,
     });
     context.out.object(&object, || {
@@ -74,8 +75,23 @@ fn parse(name: &str) -> Result<X500Name, Problem> {
     X500Name::parse(name).map_err(|error| Problem::new(Code::NameInvalid, error.to_string()).detail("name", name))
 }
 
-/// The identities in order, each once: those that were named or the usual three, the notary, the numbered ones.
-fn names(args: &InitArgs, notary: &X500Name) -> Result<Vec<X500Name>, Problem> {
+/// The notaries in order, each once: the first is the one that flows take if nobody names another.
+fn notaries(args: &InitArgs) -> Result<Vec<X500Name>, Problem> {
+    if args.notary.is_empty() {
+        return Ok(vec![parse(NOTARY)?]);
+    }
+    let mut notaries = Vec::new();
+    for name in &args.notary {
+        let name = parse(name)?;
+        if !notaries.contains(&name) {
+            notaries.push(name);
+        }
+    }
+    Ok(notaries)
+}
+
+/// The identities in order, each once: those that were named or the usual three, the notaries, the numbered ones.
+fn names(args: &InitArgs, notaries: &[X500Name]) -> Result<Vec<X500Name>, Problem> {
     let mut names = Vec::new();
     if args.identity.is_empty() {
         for name in PARTIES {
@@ -85,7 +101,7 @@ fn names(args: &InitArgs, notary: &X500Name) -> Result<Vec<X500Name>, Problem> {
     for name in &args.identity {
         names.push(parse(name)?);
     }
-    names.push(notary.clone());
+    names.extend(notaries.iter().cloned());
     for number in 1..=args.count.unwrap_or(0) {
         names.push(parse(&format!("O=Party {number:05}, L=London, C=GB"))?);
     }
@@ -158,7 +174,13 @@ fn claim(dir: &Path) -> Result<(), Problem> {
 }
 
 /// Issues what is missing.
-fn issue(context: &Context, dir: &Path, names: &[X500Name], notary: (&X500Name, bool)) -> Result<Vec<Issued>, Problem> {
+fn issue(
+    context: &Context,
+    dir: &Path,
+    names: &[X500Name],
+    notaries: &[X500Name],
+    validating: bool,
+) -> Result<Vec<Issued>, Problem> {
     let passphrase = match std::env::var(PASSPHRASE_VARIABLE) {
         Ok(text) if !text.is_empty() => Some(Passphrase::new(text)?),
         _ => None,
@@ -167,7 +189,8 @@ fn issue(context: &Context, dir: &Path, names: &[X500Name], notary: (&X500Name, 
     let bar = context.out.progress(names.len() as u64, "issuing identities");
     let issued = network.issue_all(names, &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
-    network.set_notaries(&[(notary.0.clone(), notary.1)])?;
+    let listed: Vec<(X500Name, bool)> = notaries.iter().map(|name| (name.clone(), validating)).collect();
+    network.set_notaries(&listed)?;
     Ok(issued)
 }
 
@@ -181,7 +204,7 @@ mod tests {
             dir: std::path::PathBuf::new(),
             count,
             identity: identity.iter().map(|&name| name.to_owned()).collect(),
-            notary: None,
+            notary: Vec::new(),
             validating: false,
             cordapps: None,
         }
@@ -189,15 +212,20 @@ mod tests {
 
     #[test]
     fn names_are_the_usual_ones_unless_some_are_given() {
-        let notary = parse(NOTARY).unwrap();
+        let default = notaries(&args(&[], None)).unwrap();
         let shown = |args: &InitArgs| -> Vec<String> {
-            names(args, &notary).unwrap().iter().map(|name| name.as_str().to_owned()).collect()
+            names(args, &default).unwrap().iter().map(|name| name.as_str().to_owned()).collect()
         };
         assert_eq!(shown(&args(&[], None)), [PARTIES[0], PARTIES[1], PARTIES[2], NOTARY]);
         let own = args(&["L=Oslo, O=Dave, C=NO", "O=Dave, L=Oslo, C=NO"], Some(2));
         let expected =
             ["O=Dave, L=Oslo, C=NO", NOTARY, "O=Party 00001, L=London, C=GB", "O=Party 00002, L=London, C=GB"];
         assert_eq!(shown(&own), expected);
-        assert_eq!(names(&args(&["Dave"], None), &notary).unwrap_err().code, Code::NameInvalid);
+        let named = ["O=One, L=Oslo, C=NO", "L=Oslo, O=One, C=NO", "O=Two, L=Oslo, C=NO"];
+        let several = InitArgs { notary: named.map(str::to_owned).to_vec(), ..args(&["O=Two, L=Oslo, C=NO"], None) };
+        let several = notaries(&several).unwrap();
+        assert_eq!(several.iter().map(X500Name::as_str).collect::<Vec<_>>(), [named[0], named[2]]);
+        assert_eq!(names(&args(&[named[2]], None), &several).unwrap().len(), 2, "a notary may be any identity");
+        assert_eq!(names(&args(&["Dave"], None), &default).unwrap_err().code, Code::NameInvalid);
     }
 }

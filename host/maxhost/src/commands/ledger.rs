@@ -124,6 +124,9 @@ fn shown_tree(shown: &Value) -> String {
     if !shown["notary"].is_null() {
         branches.push((format!("notary {}", render::cell(shown, "notary")), Vec::new()));
     }
+    if !shown["new_notary"].is_null() {
+        branches.push((format!("new notary {}", render::cell(shown, "new_notary")), Vec::new()));
+    }
     if !shown["time_window"].is_null() {
         branches.push((format!("time-window {}", render::plain(&shown["time_window"])), Vec::new()));
     }
@@ -173,6 +176,7 @@ fn transaction(shown: &pb::GetTransactionResponse) -> Value {
         "attachments": shown.attachments,
         "time_window": shown.time_window.as_ref().map(|window| json!({ "from": window.from, "until": window.until })),
         "notary": shown.notary,
+        "new_notary": shown.new_notary,
         "signatures": signatures.collect::<Vec<_>>(),
     })
 }

@@ -118,6 +118,7 @@ fn transaction(view: TransactionView, form: PayloadForm) -> pb::GetTransactionRe
         attachments: view.attachments,
         time_window: view.time_window.map(|(from, until)| pb::TransactionWindow { from, until }),
         notary: view.notary,
+        new_notary: view.new_notary,
         signatures: view
             .signatures
             .into_iter()

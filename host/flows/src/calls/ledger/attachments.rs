@@ -114,7 +114,7 @@ impl LedgerEnvironment {
         let mut seen = BTreeSet::new();
         let mut lacking = Vec::new();
         for signed in of {
-            for id in &signed.wire.contents().attachments {
+            for id in signed.core().attachments() {
                 let is_new = seen.insert(*id) && self.services.contracts.find(id).is_none();
                 if is_new && self.file(id).await?.is_none() {
                     lacking.push((signed.id(), *id));
@@ -268,7 +268,7 @@ impl FlowCalls {
                     true => Some(top),
                     false => environment.stored(&of).await?.map(|(_, signed)| signed),
                 };
-                if !signed.is_some_and(|signed| signed.wire.contents().attachments.contains(&id)) {
+                if !signed.is_some_and(|signed| signed.core().attachments().contains(&id)) {
                     return Ok(Err(not_to_be_had()));
                 }
                 let Some(file) = environment.file(&id).await? else { return Ok(Err(not_to_be_had())) };

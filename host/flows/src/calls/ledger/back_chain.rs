@@ -6,10 +6,9 @@
 //! has got; and flows of one identity that get the same chain wait for each other ([`crate::resolving`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use maxhost_journal::Call;
-use maxhost_ledger::tx::{StateRef, WireTransaction};
+use maxhost_ledger::tx::{Core as TxCore, StateRef};
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_ledger::{Refused, Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, SecureHash};
@@ -44,7 +43,8 @@ const LOOK_AGAIN_MS: u64 = 100;
 /// Who must have signed a transaction that comes from a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignedBy {
-    /// Everybody who has to, the notary too: it is a part of a back-chain.
+    /// Everybody who has to, the notary too: it is a part of a back-chain. The participants of states whose notary changes
+    /// are known, and looked for, when it is judged.
     All,
     /// Everybody but the notary, which is asked afterwards.
     AllButNotary,
@@ -59,7 +59,28 @@ impl SignedBy {
             SignedBy::AllButNotary => signed.notary_key().into_iter().collect(),
             SignedBy::All => BTreeSet::new(),
         };
-        signed.whole.verify_signatures_except(&signed.wire.required_keys(), &except)
+        signed.whole.verify_signatures_except(&signed.core().required_keys(), &except)
+    }
+}
+
+/// Which kind of transaction is expected from a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// An ordinary one: the code of an author will look at it.
+    Ordinary,
+    /// A change of notary.
+    NotaryChange,
+    /// Any.
+    Any,
+}
+
+impl Expected {
+    fn check(self, signed: &Signed) -> LedgerResult<()> {
+        match self {
+            Expected::Ordinary => signed.ordinary().map(drop),
+            Expected::NotaryChange => signed.change().map(drop),
+            Expected::Any => Ok(()),
+        }
     }
 }
 
@@ -121,13 +142,14 @@ enum Verified {
 impl FlowCalls {
     /// Gets a transaction and what it comes from, which is verified and recorded. Of the transaction itself only what needs
     /// no other is checked: bytes, network and signatures. So nothing is fetched for one that nobody has signed.
-    pub(super) async fn get(&mut self, session: u32, by: SignedBy) -> CallResult<Signed> {
+    pub(super) async fn get(&mut self, session: u32, by: SignedBy, kind: Expected) -> CallResult<Signed> {
         let FromVendor::Transaction(bytes) = self.hear(session).await? else {
             return Err(refusal::protocol("a transaction was expected").into());
         };
         let signed = self.given(&bytes.0)?;
+        kind.check(&signed).map_err(|refused| refusal::refused(&refused))?;
         let network = self.environment().network();
-        let header = signed.wire.contents().header.check_network(&network).map_err(|refused| refused.of(signed.id()));
+        let header = signed.core().header().check_network(&network).map_err(|refused| refused.of(signed.id()));
         header.and_then(|()| by.check(&signed)).map_err(|refused| refusal::refused(&refused))?;
         self.get_attachments_of(session, &signed).await?;
         self.resolve_chain(session, &signed).await?;
@@ -363,7 +385,7 @@ async fn taken(
     let network = environment.network();
     let read = in_parallel(fetched, move |bytes: Encoded| -> LedgerResult<Signed> {
         let signed = Signed::decode(&bytes.0)?;
-        signed.wire.contents().header.check_network(&network).map_err(|refused| refused.of(signed.id()))?;
+        signed.core().header().check_network(&network).map_err(|refused| refused.of(signed.id()))?;
         Ok(signed)
     });
     let mut came = Vec::with_capacity(asked.len());
@@ -476,7 +498,7 @@ impl Batch<'_> {
     async fn verify_found(self, batch: Vec<(Signed, TransactionStatus)>) -> StepResult<Verified> {
         let environment = self.environment;
         let count = batch.len();
-        let mut fresh: Fresh = batch.iter().map(|(signed, _)| (signed.id(), signed.wire.clone())).collect();
+        let mut fresh: Fresh = batch.iter().map(|(signed, _)| (signed.id(), signed.core().clone())).collect();
         self.add_parents(&batch, &mut fresh).await?;
         // What another flow has verified meanwhile is.
         let batch: Vec<Signed> = batch
@@ -499,9 +521,9 @@ impl Batch<'_> {
                 Err(refused) => return Ok(Err(refusal::refused(&refused))),
             }
         }
-        let inputs = |signed: &Signed| signed.wire.contents().inputs.clone();
+        let inputs = |signed: &Signed| signed.core().inputs().to_vec();
         self.spent.extend(batch.iter().flat_map(|signed| inputs(signed).into_iter().map(|input| (input, signed.id()))));
-        *self.recent = batch.into_iter().map(|signed| (signed.id(), signed.wire)).collect();
+        *self.recent = batch.into_iter().map(|signed| (signed.id(), signed.core().clone())).collect();
         Ok(Ok((Verified::First(count), ops)))
     }
 
@@ -512,24 +534,24 @@ impl Batch<'_> {
             if fresh.contains_key(&parent) || !self.chain.has_verified(&parent) {
                 continue;
             }
-            let wire: Option<Arc<WireTransaction>> = match self.recent.get(&parent) {
-                Some(wire) => Some(wire.clone()),
-                None => self.environment.stored(&parent).await?.map(|(_, signed)| signed.wire),
+            let core: Option<TxCore> = match self.recent.get(&parent) {
+                Some(core) => Some(core.clone()),
+                None => self.environment.stored(&parent).await?.map(|(_, signed)| signed.core().clone()),
             };
-            fresh.extend(wire.map(|wire| (parent, wire)));
+            fresh.extend(core.map(|core| (parent, core)));
         }
         Ok(())
     }
 
     /// An input that two transactions consume, both with their notary's signature.
     async fn contradiction(&self, batch: &[Signed]) -> Result<Option<Refused>, Trouble> {
-        let inputs: Vec<StateRef> = batch.iter().flat_map(|signed| signed.wire.contents().inputs.clone()).collect();
+        let inputs: Vec<StateRef> = batch.iter().flat_map(|signed| signed.core().inputs().to_vec()).collect();
         let (store, identity) = (&self.environment.services.committer.store, self.environment.opened.entry.row);
         let mut spent: BTreeMap<StateRef, SecureHash> =
             store.spent_by(identity, &inputs).await.map_err(failed)?.into_iter().collect();
         spent.extend(self.spent.iter().map(|(state, by)| (*state, *by)));
         for signed in batch {
-            for input in &signed.wire.contents().inputs {
+            for input in signed.core().inputs() {
                 let by = *spent.entry(*input).or_insert(signed.id());
                 if by != signed.id() {
                     let message = format!("the state {input} was consumed by the recorded transaction {by} already");

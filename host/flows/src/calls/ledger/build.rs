@@ -16,7 +16,7 @@ use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
 
 /// How long after it was built a transaction may be notarised, unless its author says otherwise. Decided at the notary.
-const UNTIL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+pub(super) const UNTIL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// Bytes of a salt.
 const SALT: usize = 32;
 
@@ -32,7 +32,11 @@ impl FlowCalls {
                     Ok(signed) => signed,
                     Err(error) => return Ok(Err(error)),
                 };
-                if let Err(refused) = environment.judge_contents(&signed.wire, &Fresh::new()).await? {
+                let judged = match signed.ordinary() {
+                    Ok(wire) => environment.judge_contents(wire, &Fresh::new()).await?.map(|_| ()),
+                    Err(refused) => Err(refused),
+                };
+                if let Err(refused) = judged {
                     return Ok(Err(refusal::refused(&refused)));
                 }
                 // What lies in a folder of this host is found in the ledger by whichever host runs the identity next.

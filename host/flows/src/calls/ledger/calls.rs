@@ -62,6 +62,15 @@ impl FlowCalls {
             LedgerCall::Select(wanted) => self.select(wanted).await.map(LedgerAnswer::States),
             LedgerCall::Lock { references } => self.lock(references).await.map(LedgerAnswer::States),
             LedgerCall::LockTogether { reference } => self.lock_together(reference).await.map(LedgerAnswer::States),
+            LedgerCall::ChangeNotary { reference, notary } => {
+                self.change_notary(reference, notary).await.map(|state| LedgerAnswer::States(vec![state]))
+            }
+            LedgerCall::ReceiveNotaryChange { session } => {
+                self.receive_notary_change(session).await.map(LedgerAnswer::NotaryChange)
+            }
+            LedgerCall::AcceptNotaryChange { session, change } => {
+                self.accept_notary_change(session, &change).await.map(LedgerAnswer::States)
+            }
             LedgerCall::FreshKey => self.fresh_key().await.map(|key| LedgerAnswer::Keys(vec![key])),
             LedgerCall::PartyOfKey { key } => self.party_of_key(&key).await.map(LedgerAnswer::Party),
             LedgerCall::RequestKey { session } => {

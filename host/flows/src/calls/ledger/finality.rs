@@ -8,9 +8,9 @@ use maxhost_ledger::notary::{NotaryError, check_notarised};
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent};
 use maxhost_model::{FlowError, PublicKey, SecureHash};
 use maxhost_sandbox::{CallError, CallResult};
-use maxhost_store::ledger::{Part, Settlement};
+use maxhost_store::ledger::{OutputState, Part, Settlement};
 
-use super::back_chain::SignedBy;
+use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
 use super::protocol::{NotaryOutcome, ToVendor};
 use super::refusal;
@@ -23,7 +23,12 @@ use crate::trouble::Trouble;
 impl FlowCalls {
     /// Makes a transaction part of the ledger of everybody whom it concerns. Each of them has a session here.
     pub(crate) async fn finalise(&mut self, bytes: &[u8], sessions: &[u32]) -> CallResult<Signed> {
-        let signed = self.given(bytes)?;
+        let (signed, _) = self.given_ordinary(bytes)?;
+        self.finalise_with(signed, sessions).await
+    }
+
+    /// As [`FlowCalls::finalise`], for a transaction of any kind.
+    pub(super) async fn finalise_with(&mut self, signed: Signed, sessions: &[u32]) -> CallResult<Signed> {
         self.check_sessions(&signed, sessions).await?;
         if signed.is_notarised() {
             self.record(&signed, "finalise", TransactionEvent::Finalised).await?;
@@ -68,7 +73,17 @@ impl FlowCalls {
 
     /// The other side of [`FlowCalls::finalise`]: gets a transaction, and makes it part of the own ledger.
     pub(crate) async fn receive_finality(&mut self, session: u32, id: Option<SecureHash>) -> CallResult<Signed> {
-        let signed = self.get(session, SignedBy::AllButNotary).await?;
+        self.receive_final(session, id, Expected::Ordinary).await
+    }
+
+    /// As [`FlowCalls::receive_finality`], for a transaction of this kind.
+    pub(super) async fn receive_final(
+        &mut self,
+        session: u32,
+        id: Option<SecureHash>,
+        kind: Expected,
+    ) -> CallResult<Signed> {
+        let signed = self.get(session, SignedBy::AllButNotary, kind).await?;
         expected(&signed, id.as_ref())?;
         self.judge_received(&signed).await?;
         if signed.is_notarised() {
@@ -112,7 +127,7 @@ impl FlowCalls {
         .await
     }
 
-    /// A transaction that came from a peer is verified, but for its signatures, which are verified when it comes.
+    /// A transaction that came from a peer is verified, but for the signature of its notary.
     pub(super) async fn judge_received(&mut self, signed: &Signed) -> CallResult<()> {
         let (environment, signed) = (self.environment(), signed.clone());
         self.step(&format!("verify {}", signed.id()), async move { judged(&environment, &signed).await }).await
@@ -142,8 +157,9 @@ impl FlowCalls {
 }
 
 async fn judged(environment: &LedgerEnvironment, signed: &Signed) -> StepResult<()> {
-    let judged = environment.judge_contents(&signed.wire, &Fresh::new()).await?;
-    Ok(judged.map(|_| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
+    let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
+    let judged = environment.judge(signed, &Fresh::new(), &except).await?;
+    Ok(judged.map(|()| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
 }
 
 /// The names of those whom a transaction concerns, this identity apart, as far as its states or their keys tell. The transaction is
@@ -156,28 +172,36 @@ async fn concerned(
     if let Err(refused) = environment.judge(signed, &Fresh::new(), &except).await? {
         return Ok(Err(refusal::refused(&refused)));
     }
-    let outputs = match environment.describe(&signed.wire).await? {
+    let outputs = match environment.describe(signed.core()).await? {
         Ok(outputs) => outputs,
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
     };
+    Ok(Ok(names_of(environment, &outputs).await?))
+}
+
+/// The names of those who take part in states, this identity apart, as far as the states or their keys tell.
+pub(super) async fn names_of(
+    environment: &LedgerEnvironment,
+    outputs: &[OutputState],
+) -> Result<BTreeSet<String>, Trouble> {
     let own = environment.us().name.to_string();
     // Of keys without a name those are concerned whose keys they are known to be.
-    let known = environment.known_keys(&environment.unnamed(&outputs)).await?;
+    let known = environment.known_keys(&environment.unnamed(outputs)).await?;
     let mut names: BTreeSet<String> =
         known.into_values().map(|known| known.party).filter(|name| *name != own).collect();
-    for output in outputs.iter() {
+    for output in outputs {
         // Participants are names and fingerprints of keys; only names can be met.
         let named = output.content.participants.iter().filter(|one| one.contains('='));
         names.extend(named.filter(|name| **name != own).cloned());
     }
-    Ok(Ok(names))
+    Ok(names)
 }
 
 /// A notary's answer that came through a peer is checked like one's own.
 fn check_answer(whole: &Signed) -> Result<(), FlowError> {
-    let contents = whole.wire.contents();
     let Some(key) = whole.notary_key() else { return Ok(()) };
     let signatures: Vec<_> =
         whole.whole.signatures().iter().filter(|signature| signature.notary_statement().is_some()).cloned().collect();
-    check_notarised(&whole.id(), &key, contents.time_window, &signatures).map_err(|refused| refusal::refused(&refused))
+    check_notarised(&whole.id(), &key, whole.core().time_window(), &signatures)
+        .map_err(|refused| refusal::refused(&refused))
 }

@@ -13,6 +13,7 @@ use maxhost_store::ledger::OutputState;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::trace::Traced;
 use super::transactions::Signed;
 
 /// So many transactions are known to be accepted; each takes less than a hundred bytes.
@@ -21,6 +22,8 @@ const ACCEPTED: usize = 8_192;
 const DESCRIBED: u64 = 4 << 20;
 const RECORDED: u64 = 4 << 20;
 const READ: u64 = 4 << 20;
+/// The same, of states that changes of notary have made.
+const MOVED: u64 = 4 << 20;
 /// How many entries of each there are about; the tables begin with room for some of them.
 const ENTRIES: usize = 1_024;
 /// A decoded transaction takes so many bytes for each byte of its form, and so many beside.
@@ -33,6 +36,7 @@ pub(crate) struct Findings {
     described: Cache<SecureHash, Arc<[OutputState]>, Weight>,
     recorded: Cache<(IdentityRow, SecureHash), Weighed, Weight>,
     read: Cache<SecureHash, Weighed, Weight>,
+    moved: Cache<SecureHash, Arc<[Traced]>, Weight>,
 }
 
 /// A transaction with the length of its form.
@@ -59,6 +63,12 @@ impl<K> Weighter<K, Arc<[OutputState]>> for Weight {
     }
 }
 
+impl<K> Weighter<K, Arc<[Traced]>> for Weight {
+    fn weight(&self, _: &K, made: &Arc<[Traced]>) -> u64 {
+        made.iter().map(|traced| (traced.state.data.bytes().len() + 2 * BESIDE) as u64).sum()
+    }
+}
+
 impl Findings {
     pub fn new() -> Findings {
         Findings {
@@ -66,6 +76,7 @@ impl Findings {
             described: Cache::with_weighter(ENTRIES, DESCRIBED, Weight),
             recorded: Cache::with_weighter(ENTRIES, RECORDED, Weight),
             read: Cache::with_weighter(ENTRIES, READ, Weight),
+            moved: Cache::with_weighter(ENTRIES, MOVED, Weight),
         }
     }
 
@@ -85,6 +96,16 @@ impl Findings {
 
     pub fn describe(&self, id: SecureHash, outputs: Arc<[OutputState]>) {
         self.described.insert(id, outputs);
+    }
+
+    /// The states that a change of notary makes.
+    pub fn moved(&self, id: &SecureHash) -> Option<Arc<[Traced]>> {
+        self.moved.get(id)
+    }
+
+    /// Keeps them, of a change that was found good.
+    pub fn keep_moved(&self, id: SecureHash, made: Arc<[Traced]>) {
+        self.moved.insert(id, made);
     }
 
     /// A transaction that is part of an identity's ledger.

@@ -236,7 +236,7 @@ impl FlowCalls {
     /// must be missing and the identity's own.
     pub(crate) async fn return_signatures(&mut self, session: u32, bytes: Vec<u8>, keys: &[Vec<u8>]) -> CallResult<()> {
         let keys = self.own_given(keys)?;
-        let (signed, environment) = (self.given(&bytes)?, self.environment());
+        let ((signed, _), environment) = (self.given_ordinary(&bytes)?, self.environment());
         let missing = environment.missing(&signed);
         if keys.is_empty() || !keys.is_subset(&missing) {
             return Err(refusal::argument("a key is named that need not sign any more, or none at all").into());

@@ -1,4 +1,5 @@
-//! The platform's own protocols: signing, collecting signatures, finality, the back-chain of a transaction, notarising.
+//! The platform's own protocols: signing, collecting signatures, finality, the back-chain of a transaction, notarising,
+//! changing the notary of states.
 //!
 //! They run on the host, inside of the call of a guest, over the journal of its flow: each of their steps is an entry like
 //! those of the guest, so a flow that comes back finds itself in the middle of a protocol as it does anywhere else. What a
@@ -21,8 +22,10 @@ mod finality;
 mod findings;
 mod key_exchange;
 mod keys;
+mod moved;
 mod notary;
 mod notary_batches;
+mod notary_change;
 mod notary_client;
 mod parallel;
 mod protocol;
@@ -32,6 +35,7 @@ mod signing;
 mod states;
 mod steps;
 mod tear_off;
+mod trace;
 mod transactions;
 mod vending;
 mod view;
@@ -40,3 +44,5 @@ pub(crate) use findings::Findings;
 pub(crate) use notary::run_native;
 pub(crate) use settling::to_settle;
 pub(crate) use states::read_query;
+pub(crate) use trace::{Traced, Transactions, trace};
+pub(crate) use transactions::kind_of;

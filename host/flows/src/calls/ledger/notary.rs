@@ -1,15 +1,15 @@
 //! A notary: the native responder of the protocol of notaries.
 
 use bytes::Bytes;
-use maxhost_ledger::notary::{NotaryError, NotaryRequest, NotaryService, check_request};
-use maxhost_ledger::tx::NotaryRole;
+use maxhost_ledger::notary::{NotaryError, NotaryPayload, NotaryRequest, NotaryService, check_request};
+use maxhost_ledger::tx::{Core, NotaryRole};
 use maxhost_model::{FlowError, Party, X500Name};
 use maxhost_sandbox::{CallError, CallResult, Outcome};
 
-use super::back_chain::SignedBy;
+use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
 use super::notary_batches::decide_in_batch;
-use super::protocol::{Encoded, NotaryAnswer, ToVendor};
+use super::protocol::{Encoded, FromVendor, NotaryAnswer, ToVendor};
 use super::refusal;
 use super::transactions::Signed;
 use super::vending::expected;
@@ -60,6 +60,16 @@ impl FlowCalls {
             let message = "this identity is no notary".to_owned();
             return Ok(NotaryAnswer::Refused(NotaryError::General { message }));
         };
+        if let NotaryPayload::Full(signed) = &request.payload
+            && matches!(signed.core(), Core::NotaryChange(_))
+            && !validating
+        {
+            // Whoever asks cannot know what a notary does that the network does not list any more, and gives it in any case.
+            let FromVendor::Transaction(_) = self.hear(SESSION).await? else {
+                return Err(refusal::protocol("a transaction was expected").into());
+            };
+            self.tell(SESSION, &ToVendor::Done).await?;
+        }
         if validating {
             let refused = match self.validate(&request).await {
                 Ok(()) => None,
@@ -107,7 +117,7 @@ impl FlowCalls {
     /// A notary that validates verifies the transaction, and all that it comes from.
     async fn validate(&mut self, request: &NotaryRequest) -> CallResult<()> {
         let id = request.payload.id();
-        let signed: Signed = self.get(SESSION, SignedBy::AllButNotary).await?;
+        let signed: Signed = self.get(SESSION, SignedBy::AllButNotary, Expected::Any).await?;
         expected(&signed, Some(&id))?;
         self.judge_received(&signed).await
     }
@@ -132,6 +142,7 @@ pub(crate) async fn run_native(run: &mut FlowCalls, kind: NativeKind, arguments:
         NativeKind::Notarise => run.serve_as_notary().await,
         NativeKind::Decided => run.say_what_is_decided().await,
         NativeKind::Settle => run.settle(arguments).await,
+        NativeKind::ChangeNotary => run.take_part_in_notary_change().await,
     };
     match ended {
         Ok(result) => Outcome::Returned(result.into()),

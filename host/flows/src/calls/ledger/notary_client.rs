@@ -24,22 +24,26 @@ impl FlowCalls {
     /// Asks the transaction's notary. What it answers is checked.
     pub(super) async fn notarise(&mut self, signed: &Signed) -> CallResult<NotaryOutcome> {
         let environment = self.environment();
-        let contents = signed.wire.contents();
-        let Some(notary) = contents.notary.clone() else {
+        let window = signed.core().time_window();
+        let Some(notary) = signed.core().notary().cloned() else {
             return Err(refusal::argument("the transaction has no notary").into());
         };
-        let Some(validating) = environment.validates(&notary) else {
+        // What it gets of a change is the same whatever it does with it, and it may be off the list.
+        let is_change = signed.change().is_ok();
+        let Some(gets_chain) =
+            environment.validates(&notary).map(|validates| validates || is_change).or(is_change.then_some(true))
+        else {
             let message = format!("{notary} is no notary of the network");
             let refused = Refused::new(Rule::NotaryUntrusted, message).of(signed.id());
             return Err(refusal::refused(&refused).into());
         };
-        let request = request(signed, validating)
+        let request = request(signed, gets_chain)
             .and_then(|payload| NotaryRequest::sign(payload, &environment.signer())?.encode())
             .map_err(|refused| refusal::refused(&refused))?;
         for attempt in 1.. {
-            match self.ask_notary(&notary.name.to_string(), signed, validating, &request).await? {
+            match self.ask_notary(&notary.name.to_string(), signed, gets_chain, &request).await? {
                 NotaryAnswer::Signed(signatures) => {
-                    let checked = check_notarised(&signed.id(), &notary.owning_key, contents.time_window, &signatures);
+                    let checked = check_notarised(&signed.id(), &notary.owning_key, window, &signatures);
                     checked.map_err(|refused| refusal::refused(&refused))?;
                     return Ok(NotaryOutcome::Notarised(signatures));
                 }
@@ -57,7 +61,7 @@ impl FlowCalls {
         &mut self,
         name: &str,
         signed: &Signed,
-        validating: bool,
+        gets_chain: bool,
         request: &[u8],
     ) -> CallResult<NotaryAnswer> {
         let call = Call::OpenSession { protocol: NOTARISE.to_owned(), version: VERSION, party: name.to_owned() };
@@ -66,7 +70,7 @@ impl FlowCalls {
             other => return self.misanswered(&other),
         };
         self.tell(session, &Encoded(request.to_vec())).await?;
-        if validating {
+        if gets_chain {
             // It verifies what the transaction comes from, and asks for it.
             match self.give(session, signed).await? {
                 ToVendor::Done => {}
@@ -84,11 +88,11 @@ impl FlowCalls {
     }
 }
 
-/// As much of a transaction as its notary is to see.
-fn request(signed: &Signed, validating: bool) -> Result<NotaryPayload, Refused> {
-    if validating {
+/// As much of a transaction as its notary is to see: all of it, if it gets the chain too.
+fn request(signed: &Signed, whole: bool) -> Result<NotaryPayload, Refused> {
+    if whole {
         return Ok(NotaryPayload::Full(Box::new(signed.whole.clone())));
     }
     let shown = |shown: Shown<'_>| !matches!(shown, Shown::Output(_) | Shown::Command(..) | Shown::Attachment(_));
-    Ok(NotaryPayload::Filtered(Box::new(FilteredTransaction::new(&signed.wire, shown)?)))
+    Ok(NotaryPayload::Filtered(Box::new(FilteredTransaction::new(signed.ordinary()?, shown)?)))
 }

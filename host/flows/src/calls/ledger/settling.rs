@@ -117,8 +117,8 @@ impl FlowCalls {
 
     /// Asks the notary what it has decided. `None`: nothing yet.
     async fn decision_so_far(&mut self, signed: &Signed) -> CallResult<Option<Option<Vec<TransactionSignature>>>> {
-        let contents = signed.wire.contents();
-        let Some(notary) = contents.notary.clone() else {
+        let window = signed.core().time_window();
+        let Some(notary) = signed.core().notary().cloned() else {
             return Err(refusal::argument("the transaction has no notary").into());
         };
         let party = notary.name.to_string();
@@ -129,13 +129,13 @@ impl FlowCalls {
         };
         Ok(match self.ask_peer(session, &signed.id()).await? {
             Decided::Signed(signatures) => {
-                let checked = check_notarised(&signed.id(), &notary.owning_key, contents.time_window, &signatures);
+                let checked = check_notarised(&signed.id(), &notary.owning_key, window, &signatures);
                 checked.map_err(|refused| refusal::refused(&refused))?;
                 Some(Some(signatures))
             }
             Decided::TooLate => Some(None),
             Decided::Nothing(clock) => {
-                let until = contents.time_window.and_then(|window| window.until());
+                let until = window.and_then(|window| window.until());
                 until.is_some_and(|until| until <= clock).then_some(None)
             }
         })

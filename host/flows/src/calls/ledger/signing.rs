@@ -11,7 +11,7 @@ use maxhost_model::PublicKey;
 use maxhost_model::network::PLATFORM_VERSION;
 use maxhost_sandbox::CallResult;
 
-use super::back_chain::SignedBy;
+use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
 use super::keys::OwnSigner;
 use super::protocol::ToVendor;
@@ -36,14 +36,14 @@ impl LedgerEnvironment {
         let signed = || {
             let signatures = signers.iter().map(|signer| sign(&wire.id(), signer, PLATFORM_VERSION));
             let signatures = signatures.collect::<LedgerResult<Vec<_>>>()?;
-            Signed::new(SignedTransaction::new(TxCore::Wire(wire.clone()), signatures)?)
+            Ok(Signed { whole: SignedTransaction::new(TxCore::Wire(wire.clone()), signatures)? })
         };
         Ok(signed())
     }
 
     /// Those keys besides the notary's that have not signed.
     pub fn missing(&self, signed: &Signed) -> BTreeSet<PublicKey> {
-        let mut required = signed.wire.required_keys();
+        let mut required = signed.core().required_keys();
         if let Some(notary) = signed.notary_key() {
             required.remove(&notary);
         }
@@ -55,7 +55,7 @@ impl FlowCalls {
     /// Asks the other sides of sessions for the signatures that are missing, the notary's apart. Each of them must have one
     /// to give, and all that are missing must come.
     pub(crate) async fn collect(&mut self, bytes: &[u8], sessions: &[u32]) -> CallResult<Signed> {
-        let mut signed = self.given(bytes)?;
+        let (mut signed, _) = self.given_ordinary(bytes)?;
         for session in sessions {
             let answer = self.give(*session, &signed).await?;
             let ToVendor::Signed(signatures) = answer else {
@@ -75,10 +75,11 @@ impl FlowCalls {
 
     /// Gets a transaction to sign, verified as far as it is signed: what it does is for the author to judge.
     pub(crate) async fn receive_to_sign(&mut self, session: u32) -> CallResult<Signed> {
-        let signed = self.get(session, SignedBy::SoFar).await?;
-        let (environment, given) = (self.environment(), signed.clone());
+        let signed = self.get(session, SignedBy::SoFar, Expected::Ordinary).await?;
+        let wire = signed.ordinary().map_err(|refused| refusal::refused(&refused))?.clone();
+        let environment = self.environment();
         self.step(&format!("verify {} to sign it", signed.id()), async move {
-            let judged = environment.judge_contents(&given.wire, &Fresh::new()).await?;
+            let judged = environment.judge_contents(&wire, &Fresh::new()).await?;
             Ok(judged.map(|_| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
         })
         .await?;
@@ -87,7 +88,7 @@ impl FlowCalls {
 
     /// Signs a transaction that was got with [`FlowCalls::receive_to_sign`], and gives the signature.
     pub(crate) async fn return_signature(&mut self, session: u32, bytes: &[u8]) -> CallResult<()> {
-        let signed = self.given(bytes)?;
+        let (signed, _) = self.given_ordinary(bytes)?;
         let environment = self.environment();
         if !environment.missing(&signed).contains(&environment.us().owning_key) {
             let text = "this identity's signature is not among those that are missing";

@@ -1,7 +1,8 @@
 //! States of the vault, for guests: selecting and locking, and queries.
 
 use maxhost_journal::Call;
-use maxhost_ledger::tx::{StateRef, TransactionState};
+use maxhost_ledger::notary::MAX_STATES;
+use maxhost_ledger::tx::{StateAndRef, StateRef, TransactionState};
 use maxhost_ledger::vault::locks::ClaimId;
 use maxhost_ledger::vault::query::{Criterion, Cursor, Query, SortKey, StatusFilter, parse};
 use maxhost_ledger::vault::recording::TransactionStatus;
@@ -12,7 +13,7 @@ use maxhost_store::ledger::query::page;
 use maxhost_store::ledger::{ClaimOp, Holding, LedgerOp, LedgerReceipt, Reservation};
 use serde::{Deserialize, Serialize};
 
-use super::back_chain::SignedBy;
+use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
 use super::protocol::{Encoded, GivenStates, ToVendor};
 use super::refusal;
@@ -25,6 +26,8 @@ use crate::trouble::Trouble;
 const LEASE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// The most states that are given at once.
 const MAX_GIVEN: usize = 1_000;
+/// The most states that can only be spent together: as many as a notary takes at once.
+const MAX_TOGETHER: usize = MAX_STATES;
 /// How long is waited before locked states are looked at again, milliseconds.
 const LOOK_AGAIN_MS: u64 = 100;
 
@@ -39,7 +42,7 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
-    fn new(reference: &StateRef, state: &TransactionState) -> Noted {
+    pub(super) fn new(reference: &StateRef, state: &TransactionState) -> Noted {
         Noted {
             reference: reference.to_string(),
             type_name: state.qualified_type(),
@@ -48,7 +51,7 @@ impl Noted {
         }
     }
 
-    fn guest(self) -> GuestState {
+    pub(super) fn guest(self) -> GuestState {
         let Noted { reference, type_name, data, notary } = self;
         GuestState { reference, type_name, data, notary }
     }
@@ -148,7 +151,9 @@ impl FlowCalls {
         let environment = self.environment();
         let circle: Vec<String> = self
             .step(&format!("find what is spent together with {first}"), async move {
-                Ok(circle(&environment, first).await?.map(|circle| (circle, Vec::new())))
+                let circle = circle(&environment, first).await?;
+                let names = |circle: Vec<StateAndRef>| circle.iter().map(|state| state.reference.to_string()).collect();
+                Ok(circle.map(|circle| (names(circle), Vec::new())))
             })
             .await?;
         self.lock(circle).await
@@ -185,7 +190,7 @@ impl FlowCalls {
         }
         let states = parsed(&references)?;
         for id in made_by(&states) {
-            let signed = self.get(session, SignedBy::All).await?;
+            let signed = self.get(session, SignedBy::All, Expected::Any).await?;
             expected(&signed, Some(&id))?;
             self.verify_and_record(&signed).await?;
             self.tell(session, &ToVendor::Done).await?;
@@ -233,23 +238,22 @@ impl FlowCalls {
 }
 
 /// A state, the one that encumbers it, the one that encumbers that, and so on until the first comes again.
-async fn circle(environment: &LedgerEnvironment, first: StateRef) -> Result<Result<Vec<String>, FlowError>, Trouble> {
-    let signed = match environment.stored(&first.tx).await? {
-        Some((TransactionStatus::Verified, signed)) => signed,
-        _ => return Ok(Err(unknown(&first))),
-    };
-    let outputs = &signed.wire.contents().outputs;
-    let (mut circle, mut next) = (Vec::new(), Some(first.index));
+pub(super) async fn circle(
+    environment: &LedgerEnvironment,
+    first: StateRef,
+) -> Result<Result<Vec<StateAndRef>, FlowError>, Trouble> {
+    let (mut circle, mut next) = (Vec::<StateAndRef>::new(), Some(first.index));
     while let Some(index) = next {
-        let Some(output) = outputs.get(index as usize) else { return Ok(Err(unknown(&first))) };
-        circle.push(StateRef::new(first.tx, index).to_string());
+        let reference = StateRef::new(first.tx, index);
+        let Some(state) = environment.state(&reference, &Fresh::new()).await? else { return Ok(Err(unknown(&first))) };
         // A recorded transaction has closed circles, each of its outputs once.
-        next = output.encumbrance.filter(|next| *next != first.index && circle.len() <= outputs.len());
+        next = state.state.encumbrance.filter(|next| *next != first.index && circle.len() < MAX_TOGETHER);
+        circle.push(state);
     }
     Ok(Ok(circle))
 }
 
-fn unknown(state: &StateRef) -> FlowError {
+pub(super) fn unknown(state: &StateRef) -> FlowError {
     let refused = Refused::new(Rule::StateUnknown, format!("the state {state} is not known"));
     refusal::refused(&refused.detail("state", state))
 }

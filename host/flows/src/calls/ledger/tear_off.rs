@@ -98,12 +98,12 @@ impl FlowCalls {
         bytes: &[u8],
         parts: &ShownParts,
     ) -> CallResult<Signed> {
-        let signed = self.given(bytes)?;
+        let (signed, wire) = self.given_ordinary(bytes)?;
         let keys = parts.commands_of.iter().map(|spki| {
             PublicKey::from_spki(spki).map_err(|error| refusal::argument(format!("the key of a command: {error}")))
         });
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
-        let tear_off = FilteredTransaction::new(&signed.wire, |component| is_wanted(parts, &keys, component));
+        let tear_off = FilteredTransaction::new(&wire, |component| is_wanted(parts, &keys, component));
         let tear_off = tear_off.and_then(|tear_off| tear_off.encode()).map_err(|refused| refusal::refused(&refused))?;
         let answer: ToVendor = self.ask_peer(session, &FromVendor::TearOff(Encoded(tear_off))).await?;
         let ToVendor::Signed(signatures) = answer else {

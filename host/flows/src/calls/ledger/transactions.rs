@@ -1,4 +1,5 @@
-//! Transactions as flows handle them: reading them, finding the states that they name, judging and recording them.
+//! Transactions as flows handle them: reading them, finding the states that they name, judging and recording them. What is
+//! particular to changes of notary is in [`super::moved`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,7 +7,8 @@ use std::sync::Arc;
 use maxhost_ledger::codec;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{
-    Core as TxCore, LedgerRules, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
+    Core as TxCore, Kind, LedgerRules, NotaryChange, SignedTransaction, StateAndRef, StateRef, TransactionSignature,
+    WireTransaction,
 };
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_ledger::{Result as LedgerResult, Rule};
@@ -19,12 +21,13 @@ use maxhost_store::ledger::{
 use super::environment::LedgerEnvironment;
 use super::parallel::on_all;
 use super::refusal;
+use super::trace::Traced;
 use crate::calls::FlowCalls;
 use crate::contracts::{Contracts, ToJudge};
 use crate::trouble::Trouble;
 
 /// Transactions that were verified by this flow, and may not be written yet.
-pub(crate) type Fresh = BTreeMap<SecureHash, Arc<WireTransaction>>;
+pub(crate) type Fresh = BTreeMap<SecureHash, TxCore>;
 
 /// The flow as it stands to what is recorded: what it holds of it, and how it settles it.
 #[derive(Debug, Default)]
@@ -33,37 +36,60 @@ pub(crate) struct By {
     pub settlement: Option<Settlement>,
 }
 
-/// An ordinary transaction with its signatures.
+/// A transaction with its signatures.
 #[derive(Debug, Clone)]
 pub(crate) struct Signed {
-    pub wire: Arc<WireTransaction>,
     pub whole: SignedTransaction,
+}
+
+/// The kind of a transaction, as it travels.
+pub(crate) fn kind_of(kind: TransactionKind) -> Kind {
+    match kind {
+        TransactionKind::Ordinary => Kind::Ordinary,
+        TransactionKind::NotaryChange => Kind::NotaryChange,
+    }
 }
 
 impl Signed {
     pub fn decode(bytes: &[u8]) -> LedgerResult<Signed> {
-        Signed::new(SignedTransaction::decode(bytes)?)
+        Ok(Signed { whole: SignedTransaction::decode(bytes)? })
     }
 
-    pub fn new(whole: SignedTransaction) -> LedgerResult<Signed> {
-        match whole.core() {
-            TxCore::Wire(wire) => Ok(Signed { wire: wire.clone(), whole }),
+    pub fn core(&self) -> &TxCore {
+        self.whole.core()
+    }
+
+    pub fn id(&self) -> SecureHash {
+        self.whole.id()
+    }
+
+    /// What it says, if it is an ordinary transaction: no other is given to the code of authors.
+    pub fn ordinary(&self) -> LedgerResult<&Arc<WireTransaction>> {
+        match self.core() {
+            TxCore::Wire(wire) => Ok(wire),
             TxCore::NotaryChange(_) => {
                 let message = "a change of notary is no ordinary transaction";
-                Err(Refused::new(Rule::NotaryChangeInvalid, message).of(whole.id()))
+                Err(Refused::new(Rule::NotaryChangeInvalid, message).of(self.id()))
             }
         }
     }
 
-    pub fn id(&self) -> SecureHash {
-        self.wire.id()
+    /// What it says, if it is a change of notary.
+    pub fn change(&self) -> LedgerResult<&Arc<NotaryChange>> {
+        match self.core() {
+            TxCore::NotaryChange(change) => Ok(change),
+            TxCore::Wire(_) => {
+                let message = "an ordinary transaction is no change of notary";
+                Err(Refused::new(Rule::NotaryChangeInvalid, message).of(self.id()))
+            }
+        }
     }
 
     /// As it is stored.
     pub fn stored(found: &LedgerTransaction) -> LedgerResult<Signed> {
-        let wire = WireTransaction::decode(found.body.as_deref().unwrap_or_default())?;
+        let core = TxCore::decode(kind_of(found.kind), found.body.as_deref().unwrap_or_default())?;
         let signatures: Vec<TransactionSignature> = codec::decode("signatures", &found.signatures)?;
-        Signed::new(SignedTransaction::new(TxCore::Wire(Arc::new(wire)), signatures)?)
+        Ok(Signed { whole: SignedTransaction::new(core, signatures)? })
     }
 
     pub fn encode(&self) -> LedgerResult<Vec<u8>> {
@@ -71,13 +97,13 @@ impl Signed {
     }
 
     pub fn plus(&self, signatures: impl IntoIterator<Item = TransactionSignature>) -> LedgerResult<Signed> {
-        Ok(Signed { wire: self.wire.clone(), whole: self.whole.plus(signatures)? })
+        Ok(Signed { whole: self.whole.plus(signatures)? })
     }
 
     /// The key of its notary, if it needs one.
     pub fn notary_key(&self) -> Option<PublicKey> {
-        let notary = self.wire.contents().notary.as_ref();
-        notary.filter(|_| self.wire.needs_notary()).map(|notary| notary.owning_key.clone())
+        let notary = self.core().notary();
+        notary.filter(|_| self.core().needs_notary()).map(|notary| notary.owning_key.clone())
     }
 
     /// Whether its notary has signed, or need not.
@@ -87,8 +113,7 @@ impl Signed {
 
     /// The transactions whose states it names.
     pub fn parents(&self) -> BTreeSet<SecureHash> {
-        let contents = self.wire.contents();
-        contents.inputs.iter().chain(&contents.references).map(|state| state.tx).collect()
+        self.core().inputs().iter().chain(self.core().references()).map(|state| state.tx).collect()
     }
 }
 
@@ -125,7 +150,7 @@ impl LedgerEnvironment {
         }
         let found = store.ledger_transaction(identity, id).await.map_err(failed)?;
         let Some(found) = found else { return Ok(None) };
-        if found.body.is_none() || found.kind != TransactionKind::Ordinary {
+        if found.body.is_none() {
             return Ok(None);
         }
         let signed = Signed::stored(&found)
@@ -138,12 +163,10 @@ impl LedgerEnvironment {
         Ok(Some((found.status, signed)))
     }
 
-    /// Ordinary transactions with their bytes, in this order, at most so many bytes or one.
+    /// Transactions with their bytes, in this order, at most so many bytes or one.
     pub async fn bodies(&self, ids: &[SecureHash], bytes: usize) -> Result<Vec<LedgerTransaction>, Trouble> {
         let store = &self.services.committer.store;
-        let mut found = store.ledger_bodies(self.opened.entry.row, ids, bytes).await.map_err(failed)?;
-        found.retain(|found| found.kind == TransactionKind::Ordinary);
-        Ok(found)
+        store.ledger_bodies(self.opened.entry.row, ids, bytes).await.map_err(failed)
     }
 
     /// How far those of these transactions have come that are known.
@@ -158,17 +181,21 @@ impl LedgerEnvironment {
         Ok(found.filter(|(_, status)| *status == TransactionStatus::Verified).map(|(id, _)| id).collect())
     }
 
+    /// A transaction that is part of the ledger, or will be.
+    pub async fn verified_core(&self, id: &SecureHash, fresh: &Fresh) -> Result<Option<TxCore>, Trouble> {
+        if let Some(core) = fresh.get(id) {
+            return Ok(Some(core.clone()));
+        }
+        Ok(match self.stored(id).await? {
+            Some((TransactionStatus::Verified, signed)) => Some(signed.core().clone()),
+            _ => None,
+        })
+    }
+
     /// The state of a reference, from the transaction that made it.
     pub async fn state(&self, reference: &StateRef, fresh: &Fresh) -> Result<Option<StateAndRef>, Trouble> {
-        let wire = match fresh.get(&reference.tx) {
-            Some(wire) => wire.clone(),
-            None => match self.stored(&reference.tx).await? {
-                Some((TransactionStatus::Verified, signed)) => signed.wire,
-                _ => return Ok(None),
-            },
-        };
-        let state = wire.contents().outputs.get(reference.index as usize).cloned();
-        Ok(state.map(|state| StateAndRef { state, reference: *reference }))
+        let traced = self.traced(reference, fresh).await?;
+        Ok(traced.map(|Traced { state, .. }| StateAndRef { state, reference: *reference }))
     }
 
     async fn states(
@@ -210,14 +237,17 @@ impl LedgerEnvironment {
         signed: &Signed,
         fresh: &Fresh,
         except: &BTreeSet<PublicKey>,
-    ) -> Result<Result<Resolved, Refused>, Trouble> {
-        if let Err(refused) = signed.whole.verify_signatures_except(&signed.wire.required_keys(), except) {
+    ) -> Result<Result<(), Refused>, Trouble> {
+        if let Err(refused) = signed.whole.verify_signatures_except(&signed.core().required_keys(), except) {
             return Ok(Err(refused));
         }
-        self.judge_contents(&signed.wire, fresh).await
+        Ok(match signed.core() {
+            TxCore::Wire(wire) => self.judge_contents(wire, fresh).await?.map(|_| ()),
+            TxCore::NotaryChange(change) => self.judge_signed_change(signed, change, fresh, except).await?.map(|_| ()),
+        })
     }
 
-    /// Whether what a transaction says is good, whoever has signed.
+    /// Whether what an ordinary transaction says is good, whoever has signed.
     pub async fn judge_contents(
         &self,
         wire: &Arc<WireTransaction>,
@@ -275,8 +305,19 @@ impl LedgerEnvironment {
         // What the same parameters say is read once.
         let mut known: BTreeMap<_, Result<Arc<LedgerRules>, Refused>> = BTreeMap::new();
         let mut given = Vec::with_capacity(batch.len());
+        // Changes of notary are judged here: no code runs for them but that which says who takes part.
+        let mut changes = BTreeMap::new();
         for signed in batch {
-            let wire = signed.wire.clone();
+            let wire = match signed.core() {
+                TxCore::Wire(wire) => wire.clone(),
+                TxCore::NotaryChange(change) => {
+                    match self.judge_signed_change(signed, change, fresh, &BTreeSet::new()).await? {
+                        Ok(judged) => drop(changes.insert(signed.id(), judged.outputs)),
+                        Err(refused) => return Ok(Err(refused)),
+                    }
+                    continue;
+                }
+            };
             let named = wire.contents().parameters;
             let rules = match known.get(&named) {
                 Some(rules) => rules.clone(),
@@ -309,18 +350,28 @@ impl LedgerEnvironment {
             }
         });
         let judged: Result<Vec<_>, Problem> = judged.await?.into_iter().collect();
-        let judged = judged.map_err(Trouble::Passing)?;
-        for (signed, outputs) in batch.iter().zip(&judged) {
-            if let Ok(outputs) = outputs {
+        let mut judged = judged.map_err(Trouble::Passing)?.into_iter();
+        let mut all = Vec::with_capacity(batch.len());
+        for signed in batch {
+            let outputs = match changes.remove(&signed.id()) {
+                Some(outputs) => Ok(outputs),
+                None => judged.next().ok_or_else(|| Trouble::defect("a transaction was not judged"))?,
+            };
+            if let Ok(outputs) = &outputs {
                 self.services.findings.accept(signed.id());
                 self.services.findings.describe(signed.id(), outputs.clone());
             }
+            all.push(outputs);
         }
-        Ok(judged.into_iter().collect())
+        Ok(all.into_iter().collect())
     }
 
     /// The outputs of a transaction, as its contracts describe them.
-    pub async fn describe(&self, wire: &Arc<WireTransaction>) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
+    pub async fn describe(&self, core: &TxCore) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
+        let wire = match core {
+            TxCore::Wire(wire) => wire,
+            TxCore::NotaryChange(change) => return self.describe_change(change, &Fresh::new()).await,
+        };
         let id = wire.id();
         let attachments = match self.attached(&wire.contents().attachments).await? {
             Ok(attachments) => attachments,
@@ -348,7 +399,7 @@ impl LedgerEnvironment {
         by: By,
     ) -> Result<Result<LedgerOp, Refused>, Trouble> {
         let outputs = match event {
-            TransactionEvent::Finalised => match self.describe(&signed.wire).await? {
+            TransactionEvent::Finalised => match self.describe(signed.core()).await? {
                 Ok(outputs) => outputs.to_vec(),
                 Err(refused) => return Ok(Err(refused)),
             },
@@ -374,16 +425,20 @@ impl LedgerEnvironment {
         by: By,
         owned: Owned,
     ) -> LedgerResult<LedgerOp> {
-        let contents = signed.wire.contents();
+        let core = signed.core();
         let Owned { outputs, own_keys } = owned;
+        let kind = match core {
+            TxCore::Wire(_) => TransactionKind::Ordinary,
+            TxCore::NotaryChange(_) => TransactionKind::NotaryChange,
+        };
         Ok(LedgerOp::Record(Box::new(Recording {
             event,
             id: signed.id(),
-            kind: TransactionKind::Ordinary,
-            body: signed.wire.encode()?.into(),
+            kind,
+            body: core.encode()?.into(),
             signatures: signed.whole.signatures().to_vec(),
-            inputs: contents.inputs.clone(),
-            references: contents.references.iter().map(|reference| (*reference, None)).collect(),
+            inputs: core.inputs().to_vec(),
+            references: core.references().iter().map(|reference| (*reference, None)).collect(),
             outputs,
             what,
             own_keys,
@@ -396,7 +451,7 @@ impl LedgerEnvironment {
     /// An input that another recorded transaction has consumed. The commit would refuse it too, and the flow would try again
     /// and again.
     async fn contradiction(&self, signed: &Signed) -> Result<Option<Refused>, Trouble> {
-        let inputs = &signed.wire.contents().inputs;
+        let inputs = signed.core().inputs();
         let spent = self.services.committer.store.spent_by(self.opened.entry.row, inputs).await.map_err(failed)?;
         Ok(spent.into_iter().find(|(_, by)| *by != signed.id()).map(|(state, by)| {
             let message = format!("the state {state} was consumed by the recorded transaction {by} already");
@@ -430,5 +485,12 @@ impl FlowCalls {
     /// Reads a transaction that a guest or a peer hands in.
     pub(super) fn given(&self, bytes: &[u8]) -> Result<Signed, FlowError> {
         self.environment().given(bytes)
+    }
+
+    /// As [`FlowCalls::given`], for an ordinary one.
+    pub(super) fn given_ordinary(&self, bytes: &[u8]) -> Result<(Signed, Arc<WireTransaction>), FlowError> {
+        let signed = self.given(bytes)?;
+        let wire = signed.ordinary().map_err(|refused| refusal::refused(&refused))?.clone();
+        Ok((signed, wire))
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::environment::LedgerEnvironment;
 use super::protocol::{Encoded, FromVendor, ToVendor, Wanted};
 use super::refusal;
-use super::transactions::{Signed, failed};
+use super::transactions::{Signed, failed, kind_of};
 use crate::calls::{FlowCalls, Stop};
 use crate::trouble::Trouble;
 
@@ -193,7 +193,7 @@ fn encoded(found: &LedgerTransaction, signatures: Option<u32>) -> Result<Chosen,
         let signatures = signatures.map_or(usize::MAX, |count| count as usize);
         Vec::truncate(&mut all, signatures);
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
-        Ok((found.id, count, Encoded(maxhost_ledger::tx::SignedTransaction::joined(body, all)?)))
+        Ok((found.id, count, Encoded(maxhost_ledger::tx::SignedTransaction::joined(kind_of(found.kind), body, all)?)))
     };
     encode().map_err(|error| Trouble::defect(format!("transaction {} cannot be read: {error}", found.id)))
 }

@@ -2,7 +2,7 @@
 
 use maxhost_ledger::codec;
 use maxhost_ledger::time::TimeWindow;
-use maxhost_ledger::tx::{CommandValue, StateAndRef, StateRef, TransactionState};
+use maxhost_ledger::tx::{CommandValue, StateAndRef, StateRef, TransactionState, WireTransaction};
 use maxhost_ledger::{Refused, Result as LedgerResult};
 use maxhost_model::{Party, PublicKey, SecureHash};
 use maxhost_sandbox::{CallResult, GuestTransaction};
@@ -41,8 +41,8 @@ pub(super) struct CommandView<'a> {
 }
 
 /// The bytes of a transaction's view.
-fn encode(signed: &Signed, resolved: &Resolved) -> LedgerResult<Vec<u8>> {
-    let contents = signed.wire.contents();
+fn encode(wire: &WireTransaction, resolved: &Resolved) -> LedgerResult<Vec<u8>> {
+    let contents = wire.contents();
     fn view(state: &StateAndRef) -> StateView<'_> {
         StateView { reference: state.reference, state: &state.state }
     }
@@ -50,7 +50,7 @@ fn encode(signed: &Signed, resolved: &Resolved) -> LedgerResult<Vec<u8>> {
     codec::encode(
         "view of a transaction",
         &View {
-            id: signed.id(),
+            id: wire.id(),
             inputs: resolved.inputs.iter().map(view).collect(),
             references: resolved.references.iter().map(view).collect(),
             outputs: &contents.outputs,
@@ -68,11 +68,12 @@ fn encode(signed: &Signed, resolved: &Resolved) -> LedgerResult<Vec<u8>> {
 impl FlowCalls {
     /// A transaction as the guest gets it. What it names is known here by now.
     pub(super) async fn shown(&mut self, signed: Signed) -> CallResult<GuestTransaction> {
-        let (environment, given) = (self.environment(), signed.clone());
+        let wire = signed.ordinary().map_err(|refused| refusal::refused(&refused))?.clone();
+        let environment = self.environment();
         let view: Encoded = self
             .step(&format!("show {}", signed.id()), async move {
-                let shown = match environment.resolve(&given.wire, &Fresh::new()).await? {
-                    Ok(resolved) => encode(&given, &resolved),
+                let shown = match environment.resolve(&wire, &Fresh::new()).await? {
+                    Ok(resolved) => encode(&wire, &resolved),
                     Err(refused) => Err::<Vec<u8>, Refused>(refused),
                 };
                 Ok(shown.map(|view| (Encoded(view), Vec::new())).map_err(|refused| refusal::refused(&refused)))
