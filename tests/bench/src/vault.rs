@@ -49,16 +49,17 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     })
 }
 
-/// What is asked for: a name, the criteria, by what it is sorted, of which status.
+/// What is asked for: a name, the criteria, by what it is sorted, of which status, and whether a type is named.
 struct Question {
     name: &'static str,
     filter: fn(&mut Random, u32) -> String,
     sort: &'static str,
     status: StatusFilter,
+    of_type: bool,
 }
 
 fn question(name: &'static str, filter: fn(&mut Random, u32) -> String) -> Question {
-    Question { name, filter, sort: "", status: StatusFilter::Unconsumed }
+    Question { name, filter, sort: "", status: StatusFilter::Unconsumed, of_type: false }
 }
 
 fn questions() -> Vec<Question> {
@@ -68,8 +69,7 @@ fn questions() -> Vec<Question> {
         question("no criteria", any),
         Question { status: StatusFilter::All, ..question("no criteria, consumed ones too", any) },
         question("notary = that of all", |_, _| format!("notary = '{}'", filled::NOTARY)),
-        question("type = the only one", |_, _| format!("type = '{}'", filled::TYPE)),
-        question("relevant = true", |_, _| "relevant = true".to_owned()),
+        Question { of_type: true, ..question("of the only type", any) },
         question("ref = a state's", |random, size| {
             format!("ref = '{}'", filled::reference(random.below(u64::from(size)) as u32))
         }),
@@ -146,6 +146,7 @@ fn asked(question: &Question, random: &mut Random, size: u32) -> Outcome<Query> 
     if !filter.is_empty() {
         query.filter = parse(&filter)?;
     }
+    query.types = question.of_type.then(|| vec![filled::TYPE.to_owned()]);
     if !question.sort.is_empty() {
         query.sort = SortKey::parse_list(question.sort)?;
     }

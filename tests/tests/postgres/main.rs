@@ -22,4 +22,6 @@ mod ledger;
 mod ledger_keys;
 #[path = "../modes.rs"]
 mod modes;
+#[path = "../money.rs"]
+mod money;
 mod server;
