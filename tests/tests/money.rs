@@ -80,14 +80,16 @@ fn draw(random: &mut StdRng, party: &'static str) -> Work {
     let currency = ["GBP", "USD"][random.random_range(0..2)];
     let others: Vec<&str> = PARTIES.into_iter().filter(|other| *other != party).collect();
     let one = random.random_range(0..2);
-    let quantity = random.random_range(1..120);
+    let kind = random.random_range(0..20);
+    // Most payments find the money that they need.
+    let quantity = random.random_range(1..120) * if kind < 5 { 10 } else { 1 };
     let amount = json!({"quantity": quantity, "currency": currency});
     let with = |to: Value| {
         let mut arguments = amount.clone();
         arguments["to"] = to;
         arguments
     };
-    let (flow, arguments, to) = match random.random_range(0..20) {
+    let (flow, arguments, to) = match kind {
         0..4 => ("cash/issue", amount, vec![]),
         4 => ("cash/issue", with(json!(others[one])), vec![others[one]]),
         5..7 => ("cash/exit", amount, vec![]),
