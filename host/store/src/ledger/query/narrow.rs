@@ -7,6 +7,10 @@ use super::sql::{SqlValue, integer};
 
 /// Ranges of one field that are cut with each other at most.
 const MOST_CUTS: usize = 64;
+/// Ranges of one field, beside single values, that are told apart at most: databases bound the depth of an expression.
+const MOST_RANGES: usize = 16;
+/// Conditions that stand beside each other at most, for the same reason.
+const MOST_PARTS: usize = 128;
 
 /// What must hold for a state that is found, in a form that SQL can tell.
 #[derive(Debug)]
@@ -63,7 +67,7 @@ fn narrow_to(criterion: &Criterion, wanted: bool) -> Option<Narrowed> {
         Criterion::Any(parts) if !wanted => all(parts, wanted),
         Criterion::All(parts) | Criterion::Any(parts) => {
             let parts: Option<Vec<Condition>> = parts.iter().map(|part| narrow_to(part, wanted).map(|n| n.0)).collect();
-            parts.filter(|parts| !parts.is_empty()).map(|parts| Narrowed(any_of(parts)))
+            parts.filter(|parts| !parts.is_empty()).and_then(any_of).map(Narrowed)
         }
         Criterion::Not(part) => narrow_to(part, !wanted),
         Criterion::Compare { left: Operand::Field(field), op, right: Operand::Literal(value) } if wanted => {
@@ -88,7 +92,7 @@ fn narrow_to(criterion: &Criterion, wanted: bool) -> Option<Narrowed> {
                 Operand::Field(_) => None,
             };
             let parts: Option<Vec<Condition>> = list.iter().map(one).collect();
-            parts.filter(|parts| !parts.is_empty()).map(|parts| Narrowed(any_of(parts)))
+            parts.filter(|parts| !parts.is_empty()).and_then(any_of).map(Narrowed)
         }
         _ => None,
     }
@@ -108,6 +112,8 @@ fn all_of(parts: Vec<Condition>) -> Condition {
             part => and(&mut all, part),
         }
     }
+    // The rest is left to the meaning of the criteria.
+    all.truncate(MOST_PARTS);
     Condition::All(all)
 }
 
@@ -138,8 +144,8 @@ fn cut(one: &FieldRanges, other: &FieldRanges) -> Option<Vec<Range>> {
     (!both.is_empty()).then_some(both)
 }
 
-/// One of these, those of one field together.
-fn any_of(parts: Vec<Condition>) -> Condition {
+/// One of these, those of one field together; `None`: they are too many to be told.
+fn any_of(parts: Vec<Condition>) -> Option<Condition> {
     let mut any: Vec<Condition> = Vec::new();
     for part in parts {
         let Condition::Field(new) = part else {
@@ -157,12 +163,28 @@ fn any_of(parts: Vec<Condition>) -> Condition {
             None => any.push(Condition::Field(new)),
         }
     }
-    match any.pop() {
-        Some(only) if any.is_empty() => only,
-        last => {
-            any.extend(last);
-            Condition::Any(any)
+    for part in &mut any {
+        if let Condition::Field(field) = part {
+            join(field);
         }
+    }
+    match any.len() {
+        0 | 1 => any.pop(),
+        2..=MOST_PARTS => Some(Condition::Any(any)),
+        _ => None,
+    }
+}
+
+/// Of many ranges one is made that has them all.
+fn join(field: &mut FieldRanges) {
+    let ranges = |field: &FieldRanges| field.ranges.iter().filter(|range| range.low != range.high).count();
+    if ranges(field) <= MOST_RANGES {
+        return;
+    }
+    let low = field.ranges.iter().map(|range| range.low.clone()).min();
+    let high = field.ranges.iter().map(|range| range.high.clone()).max();
+    if let (Some(low), Some(high)) = (low, high) {
+        field.ranges = vec![Range { low, high }];
     }
 }
 

@@ -7,7 +7,7 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Builtin, Cursor, Field, Query, StatusFilter, Value};
 use maxhost_model::IdentityRow;
 
-use super::narrow::{Condition, FieldRanges, narrow};
+use super::narrow::{Condition, FieldRanges, Range, narrow};
 
 /// A value that is bound to a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,12 +129,13 @@ impl SqlCriteria {
         sql
     }
 
-    /// The statement's tail that counts the states which have a field so, up to a number of them.
+    /// The statement's tail that counts the states which have a field so, up to a number of them. One that two ranges have
+    /// counts twice.
     #[must_use]
     pub fn count(identity: IdentityRow, field: &FieldRanges, most: u32, dialect: SqlDialect) -> SqlCriteria {
         let mut sql = SqlCriteria { sql: String::new(), values: Vec::new(), dialect };
         sql.push("(");
-        sql.having(identity, field);
+        sql.having(identity, field, " UNION ALL ");
         sql.push(" LIMIT ");
         sql.bind(SqlValue::Integer(most.into()));
         sql.push(") few");
@@ -148,7 +149,7 @@ impl SqlCriteria {
             self.push("(");
             for (place, field) in few.iter().enumerate() {
                 self.push(if place == 0 { "" } else { " UNION " });
-                self.having(identity, field);
+                self.having(identity, field, " UNION ");
             }
             self.push(") few ");
             self.push(join);
@@ -161,31 +162,48 @@ impl SqlCriteria {
         }
     }
 
-    /// The numbers of the states that have a field so.
-    fn having(&mut self, identity: IdentityRow, field: &FieldRanges) {
-        self.push("SELECT f.state AS state FROM ");
+    /// The numbers of the states that have a field so. SQLite looks no further into an index than to an alternative of ranges,
+    /// so each is a statement of its own.
+    fn having(&mut self, identity: IdentityRow, field: &FieldRanges, united: &str) {
         let fields = self.dialect.fields.clone();
-        self.push(&fields);
-        self.push(" f WHERE f.identity = ");
-        self.bind(SqlValue::Integer(identity.0));
-        self.push(" AND f.name = ");
-        self.bind(SqlValue::Text(field.name.clone()));
-        self.push(" AND ");
-        self.ranges("f", field);
+        for (place, part) in parts_of(field).into_iter().enumerate() {
+            self.push(if place == 0 { "" } else { united });
+            self.push("SELECT f.state AS state FROM ");
+            self.push(&fields);
+            self.push(" f WHERE f.identity = ");
+            self.bind(SqlValue::Integer(identity.0));
+            self.push(" AND f.name = ");
+            self.bind(SqlValue::Text(field.name.clone()));
+            self.push(" AND ");
+            self.part("f", &part);
+        }
     }
 
-    fn ranges(&mut self, row: &str, field: &FieldRanges) {
-        for (place, range) in field.ranges.iter().enumerate() {
-            self.push(if place == 0 { "((" } else { " OR (" });
-            self.push(row);
-            self.push(".value >= ");
-            self.bind(SqlValue::Bytes(range.low.clone()));
-            self.push(" AND ");
-            self.push(row);
-            self.push(".value <= ");
-            self.bind(SqlValue::Bytes(range.high.clone()));
-            self.push(")");
+    /// One range, or one of some values.
+    fn part(&mut self, row: &str, part: &[&Range]) {
+        match part {
+            [one] => self.range(row, one),
+            values => {
+                self.push(row);
+                self.push(".value IN (");
+                for (place, value) in values.iter().enumerate() {
+                    self.push(if place == 0 { "" } else { ", " });
+                    self.bind(SqlValue::Bytes(value.low.clone()));
+                }
+                self.push(")");
+            }
         }
+    }
+
+    fn range(&mut self, row: &str, range: &Range) {
+        self.push("(");
+        self.push(row);
+        self.push(".value >= ");
+        self.bind(SqlValue::Bytes(range.low.clone()));
+        self.push(" AND ");
+        self.push(row);
+        self.push(".value <= ");
+        self.bind(SqlValue::Bytes(range.high.clone()));
         self.push(")");
     }
 
@@ -288,9 +306,11 @@ impl SqlCriteria {
                 self.push(of_state);
                 self.push(" AND k.name = ");
                 self.bind(SqlValue::Text(field.name.clone()));
-                self.push(" AND ");
-                self.ranges("k", field);
-                self.push(")");
+                for (place, part) in parts_of(field).into_iter().enumerate() {
+                    self.push(if place == 0 { " AND (" } else { " OR " });
+                    self.part("k", &part);
+                }
+                self.push("))");
             }
         }
     }
@@ -303,6 +323,16 @@ impl SqlCriteria {
         }
         self.push(")");
     }
+}
+
+/// The ranges of a field, each by itself, and all its single values together.
+fn parts_of(field: &FieldRanges) -> Vec<Vec<&Range>> {
+    let (values, ranges): (Vec<&Range>, Vec<&Range>) = field.ranges.iter().partition(|range| range.low == range.high);
+    let mut parts: Vec<Vec<&Range>> = ranges.into_iter().map(|range| vec![range]).collect();
+    if !values.is_empty() {
+        parts.push(values);
+    }
+    parts
 }
 
 /// What states are sorted by, in SQL.
