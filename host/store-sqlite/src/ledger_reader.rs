@@ -10,8 +10,8 @@ use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, HeldLock, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
-    SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
+    Attachment, FieldRanges, HeldLock, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
+    PageRequest, Part, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, QueryBuilder, Sqlite};
@@ -269,11 +269,19 @@ impl LedgerReader for SqliteStore {
         request: &PageRequest<'_>,
     ) -> Result<Vec<VaultRow>, StoreError> {
         let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, SqlDialect::sqlite());
-        let sql = format!("SELECT {COLUMNS} FROM vault_state s WHERE {sql}");
+        let sql = format!("SELECT {COLUMNS} FROM {sql}");
         let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
         // Statements differ from query to query: kept, they would only fill the cache.
         let rows = query.persistent(false).fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(|row| vault_row(row, request.now)).collect()
+    }
+
+    async fn count_of_field(&self, identity: IdentityRow, field: &FieldRanges, most: u32) -> Result<u32, StoreError> {
+        let SqlCriteria { sql, values, .. } = SqlCriteria::count(identity, field, most, SqlDialect::sqlite());
+        let sql = format!("SELECT count(*) FROM {sql}");
+        let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
+        let row = query.persistent(false).fetch_one(self.pool()).await.map_err(failed)?;
+        sequence(&row, 0, "vault_field")
     }
 
     async fn newest_change(&self, identity: IdentityRow) -> Result<i64, StoreError> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bench [--quick] [--only GROUP]...     groups: parts contracts engine alone fair load postgres ledger
-//!                                        chain fleet memory spread
+//!                                        chain notary vault fleet memory spread
 //! ```
 //!
 //! Every commit is synced to disk. Files are made under `target/`, on the file system that the project is on.
@@ -18,10 +18,12 @@ mod installation;
 mod ledger;
 mod load;
 mod memory;
+mod notary;
 mod parts;
 mod replayer;
 mod setting;
 mod spread;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -32,7 +34,7 @@ use setting::{Outcome, Setting};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const GROUPS: [&str; 12] = [
+const GROUPS: [&str; 14] = [
     "parts",
     "contracts",
     "engine",
@@ -42,6 +44,8 @@ const GROUPS: [&str; 12] = [
     "postgres",
     "ledger",
     "chain",
+    "notary",
+    "vault",
     "fleet",
     "memory",
     "spread",
@@ -82,7 +86,7 @@ fn usage() -> ExitCode {
 fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::Error>> {
     let mut report = Report::default();
     type Measurement = fn(&Setting, &mut Report) -> Outcome;
-    let measurements: [Measurement; 12] = [
+    let measurements: [Measurement; 14] = [
         parts::measure,
         contracts::measure,
         engine::measure,
@@ -92,6 +96,8 @@ fn run(setting: &Setting, only: &[String]) -> Result<usize, Box<dyn std::error::
         load::measure_on_server,
         ledger::measure,
         chain::measure,
+        notary::measure,
+        vault::measure,
         fleet::measure,
         memory::measure,
         spread::measure,

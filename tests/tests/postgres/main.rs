@@ -22,6 +22,8 @@ mod ledger;
 mod ledger_keys;
 #[path = "../modes.rs"]
 mod modes;
+#[path = "../money.rs"]
+mod money;
 #[path = "../notary_change.rs"]
 mod notary_change;
 mod server;

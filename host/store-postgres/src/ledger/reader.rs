@@ -14,8 +14,8 @@ use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, HeldLock, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
-    SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
+    Attachment, FieldRanges, HeldLock, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
+    PageRequest, Part, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments, AssertSqlSafe};
@@ -355,9 +355,16 @@ impl LedgerReader for PostgresStore {
     ) -> Result<Vec<VaultRow>, StoreError> {
         let place = Place::of(self.layout, identity).to_string();
         let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, SqlDialect::postgres(&place));
-        let sql = format!("SELECT {COLUMNS} FROM {{place}}.vault_state s WHERE {sql}");
+        let sql = format!("SELECT {COLUMNS} FROM {sql}");
         let rows = self.ledger_rows(identity, &sql, arguments(values)?).await?;
         rows.iter().map(|row| vault_row(row, request.now)).collect()
+    }
+
+    async fn count_of_field(&self, identity: IdentityRow, field: &FieldRanges, most: u32) -> Result<u32, StoreError> {
+        let place = Place::of(self.layout, identity).to_string();
+        let SqlCriteria { sql, values, .. } = SqlCriteria::count(identity, field, most, SqlDialect::postgres(&place));
+        let rows = self.ledger_rows(identity, &format!("SELECT count(*) FROM {sql}"), arguments(values)?).await?;
+        rows.first().map_or(Ok(0), |row| sequence(row, 0, "vault_field"))
     }
 
     async fn newest_change(&self, identity: IdentityRow) -> Result<i64, StoreError> {

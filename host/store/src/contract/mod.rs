@@ -14,6 +14,7 @@ pub mod messages;
 pub mod queries;
 pub mod quotas;
 pub mod reads;
+pub mod recording;
 pub mod units;
 
 use std::sync::Arc;
@@ -289,6 +290,8 @@ macro_rules! ledger_contract_tests {
         what_a_flow_makes_it_holds_from_the_start, a_notary_commits_each_state_once,
         a_unit_that_fails_leaves_nothing_in_the_ledger, units_of_one_batch_see_each_other, a_key_is_kept_with_whose_it_is,
         a_chain_is_read_in_pieces_and_what_is_unverified_is_forgotten }
-        $crate::contract_tests! { @family $databases, queries: queries_mean_what_they_say, pages_go_on_over_changes }
+        $crate::contract_tests! { @family $databases, queries: queries_mean_what_they_say, pages_go_on_over_changes,
+            the_longest_criteria_are_answered }
+        $crate::contract_tests! { @family $databases, recording: any_order_of_events_keeps_one_verified_row }
     };
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{
     Builtin, CompareOp, Criterion, Cursor, Field, Number, Operand, Query, Row, SortKey, StatusFilter, Value,
-    page as naive,
+    page as naive, parse,
 };
 use maxhost_ledger::vault::recording::{Described, StatesToRecord};
 
@@ -16,10 +16,10 @@ use crate::ledger::query::{each, page};
 use crate::ledger::{OutputState, Recording, StateContent};
 
 /// Random numbers from a seed (SplitMix64).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,7 +27,7 @@ impl Random {
         (mixed ^ (mixed >> 31)) % bound
     }
 
-    fn of<T: Clone>(&mut self, choices: &[T]) -> T {
+    pub(super) fn of<T: Clone>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize].clone()
     }
 }
@@ -200,4 +200,27 @@ pub async fn pages_go_on_over_changes<D: Databases>() {
     let last = page(&*world.store, world.alice.identity, &query, second.cursor.as_ref(), None, at(0)).await.unwrap();
     assert_eq!(shown(&last), [output(3, 0), output(2, 0), output(1, 0)]);
     assert_eq!(last.cursor, None);
+}
+
+/// A list and a chain of alternatives may be as long as the language lets them be.
+pub async fn the_longest_criteria_are_answered<D: Databases>() {
+    let world = World::<D>::new().await;
+    for number in 1..=3 {
+        world.record(recording(number, &[], vec![cash(u64::from(number) * 10, "GBP", 1)])).await;
+    }
+    let list = |value: &dyn Fn(u32) -> String| (0..1_000).map(value).collect::<Vec<_>>().join(", ");
+    let either = |part: &dyn Fn(u32) -> String, count: u32| (0..count).map(part).collect::<Vec<_>>().join(" or ");
+    let filters = [
+        format!("quantity in ({})", list(&|number| (number * 20).to_string())),
+        format!("currency = 'GBP' and quantity in ({})", list(&|number| (number * 20).to_string())),
+        either(&|number| format!("quantity = {}", number * 20), 800),
+        either(&|number| format!("notary = '{number}'"), 600) + " or quantity = 20",
+        either(&|number| format!("quantity > {} and quantity < {}", number * 20 + 15, number * 20 + 25), 300),
+    ];
+    for filter in filters {
+        let query = Query { filter: parse(&filter).unwrap(), ..Query::default() };
+        let found = world.all(&query).await.rows;
+        let found: Vec<_> = found.iter().map(|row| row.row.reference).collect();
+        assert_eq!(found, [output(2, 0)], "{}", filter.chars().take(120).collect::<String>());
+    }
 }

@@ -17,7 +17,7 @@ pub use op::{
     ClaimOp, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NotaryOp, OutputState, Part, Recording,
     Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
 };
-pub use query::{PageRequest, SqlCriteria, SqlDialect, SqlValue};
+pub use query::{FieldRanges, PageRequest, SqlCriteria, SqlDialect, SqlValue};
 pub use reader::LedgerReader;
 pub use record::{
     Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultPage,

@@ -8,7 +8,7 @@ use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 
 use super::op::{KnownKey, Part};
-use super::query::PageRequest;
+use super::query::{FieldRanges, PageRequest};
 use super::record::{
     Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultRow,
 };
@@ -108,6 +108,11 @@ pub trait LedgerReader: Send + Sync {
         identity: IdentityRow,
         request: &PageRequest<'_>,
     ) -> Result<Vec<VaultRow>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// How many states of a vault have a field so, consumed or not; when there are `most`, no more are counted.
+    async fn count_of_field(&self, identity: IdentityRow, field: &FieldRanges, most: u32) -> Result<u32, StoreError> {
         Err(StoreError::NoLedgers)
     }
 

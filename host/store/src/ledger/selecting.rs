@@ -11,6 +11,8 @@ use crate::rules::Failed;
 
 /// So many states are looked at to find one that is enough.
 const LOOKED_AT: u32 = 64;
+/// So many of the largest are looked at first where no state is enough by itself.
+const LARGEST: u32 = 512;
 /// So many of the smallest are looked at, to be taken along.
 const DUST: u32 = 2;
 /// The most states that are looked at to tell why there are too few.
@@ -55,7 +57,12 @@ fn find<R: LedgerRows>(
     let mut read = |scope, limit| rows.candidates(identity, &wanted, scope, limit);
     let mut found = read(CandidateScope::From(bucket(claim.quantity)), LOOKED_AT)?;
     if !found.iter().any(|candidate| candidate.quantity >= claim.quantity) {
-        found = read(CandidateScope::Largest, u32::try_from(MAX_SELECTED).unwrap_or(u32::MAX))?;
+        for limit in [LARGEST, u32::try_from(MAX_SELECTED).unwrap_or(u32::MAX)] {
+            found = read(CandidateScope::Largest, limit)?;
+            if sum(&found) >= u128::from(claim.quantity) || found.len() < limit as usize {
+                break;
+            }
+        }
     }
     for small in read(CandidateScope::Smallest, DUST)? {
         if !found.iter().any(|candidate| candidate.reference == small.reference) {

@@ -1,0 +1,377 @@
+//! Statements about a vault, for any SQL database.
+
+use std::fmt::Write;
+
+use maxhost_ledger::time::Timestamp;
+use maxhost_ledger::tx::StateRef;
+use maxhost_ledger::vault::query::{Builtin, Cursor, Field, Query, StatusFilter, Value};
+use maxhost_model::IdentityRow;
+
+use super::narrow::{Condition, FieldRanges, Range, narrow};
+
+/// A value that is bound to a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SqlValue {
+    /// A whole number.
+    Integer(i64),
+    /// A text.
+    Text(String),
+    /// Bytes, compared one by one.
+    Bytes(Vec<u8>),
+}
+
+/// A page that is asked for.
+#[derive(Debug)]
+pub struct PageRequest<'a> {
+    /// The query.
+    pub query: &'a Query,
+    /// Behind this state.
+    pub after: Option<&'a Cursor>,
+    /// As the vault was after this change; `None`: as it is.
+    pub as_of: Option<i64>,
+    /// Leases that are over at this time are none.
+    pub now: Timestamp,
+    /// At most so many.
+    pub limit: u32,
+    /// Every state that is found has one of these fields so, and few states have: they are looked up. Else states are looked
+    /// at in their order.
+    pub few: Option<&'a [FieldRanges]>,
+}
+
+/// A statement over `vault_state s`, with the values that are bound to it.
+#[derive(Debug, Default)]
+pub struct SqlCriteria {
+    /// Behind `FROM`: tables, conditions, order and limit.
+    pub sql: String,
+    /// The values of its parameters, in order.
+    pub values: Vec<SqlValue>,
+    dialect: SqlDialect,
+}
+
+/// How a database writes what is not the same everywhere.
+#[derive(Debug, Clone)]
+pub struct SqlDialect {
+    /// What stands before the number of a parameter: `?` or `$`.
+    mark: char,
+    /// The tables of states and of fields, by their whole names.
+    states: String,
+    fields: String,
+    /// What makes a row `k` of the second one of a state `s`.
+    of_state: &'static str,
+    /// What joins states to others so that these are read first.
+    join: &'static str,
+}
+
+impl Default for SqlDialect {
+    fn default() -> SqlDialect {
+        SqlDialect::sqlite()
+    }
+}
+
+impl SqlDialect {
+    /// SQLite: states have numbers of their own over all identities.
+    #[must_use]
+    pub fn sqlite() -> SqlDialect {
+        SqlDialect {
+            mark: '?',
+            states: "vault_state".to_owned(),
+            fields: "vault_field".to_owned(),
+            of_state: "k.state = s.number",
+            join: "CROSS JOIN",
+        }
+    }
+
+    /// PostgreSQL, with the tables in this schema: states are numbered within an identity.
+    #[must_use]
+    pub fn postgres(schema: &str) -> SqlDialect {
+        let of_state = "k.identity = s.identity AND k.state = s.number";
+        let (states, fields) = (format!("{schema}.vault_state"), format!("{schema}.vault_field"));
+        SqlDialect { mark: '$', states, fields, of_state, join: "JOIN" }
+    }
+}
+
+impl SqlCriteria {
+    /// The statement's tail for a page.
+    #[must_use]
+    pub fn page(identity: IdentityRow, request: &PageRequest<'_>, dialect: SqlDialect) -> SqlCriteria {
+        let mut sql = SqlCriteria { sql: String::new(), values: Vec::new(), dialect };
+        sql.states(identity, request.few);
+        sql.push(" WHERE s.identity = ");
+        sql.bind(SqlValue::Integer(identity.0));
+        sql.status(request.query.status, request.as_of);
+        if let Some(types) = &request.query.types {
+            sql.push(" AND s.type IN (");
+            // No type has a NUL in its name, which not every database takes.
+            let types: Vec<&String> = types.iter().filter(|name| !name.contains('\0')).collect();
+            for (place, name) in types.iter().enumerate() {
+                sql.push(if place == 0 { "" } else { ", " });
+                sql.bind(SqlValue::Text((*name).clone()));
+            }
+            // An empty list finds nothing.
+            sql.push(if types.is_empty() { "NULL)" } else { ")" });
+        }
+        if let Some(condition) = narrow(&request.query.filter) {
+            sql.push(" AND ");
+            sql.condition(&condition);
+        }
+        let keys: Vec<(SortTerm, bool)> =
+            request.query.sort.iter().map(|key| (SortTerm::of(&key.field), key.descending)).collect();
+        if let Some(cursor) = request.after {
+            sql.behind(&keys, cursor);
+        }
+        sql.push(" ORDER BY ");
+        for (term, descending) in &keys {
+            sql.term(term);
+            sql.push(if *descending { " DESC, " } else { ", " });
+        }
+        sql.push("s.tx, s.idx LIMIT ");
+        sql.bind(SqlValue::Integer(request.limit.into()));
+        sql
+    }
+
+    /// The statement's tail that counts the states which have a field so, up to a number of them. One that two ranges have
+    /// counts twice.
+    #[must_use]
+    pub fn count(identity: IdentityRow, field: &FieldRanges, most: u32, dialect: SqlDialect) -> SqlCriteria {
+        let mut sql = SqlCriteria { sql: String::new(), values: Vec::new(), dialect };
+        sql.push("(");
+        sql.having(identity, field, " UNION ALL ");
+        sql.push(" LIMIT ");
+        sql.bind(SqlValue::Integer(most.into()));
+        sql.push(") few");
+        sql
+    }
+
+    /// The states, or those of them that are among few.
+    fn states(&mut self, identity: IdentityRow, few: Option<&[FieldRanges]>) {
+        let SqlDialect { states, join, .. } = self.dialect.clone();
+        if let Some(few) = few {
+            self.push("(");
+            for (place, field) in few.iter().enumerate() {
+                self.push(if place == 0 { "" } else { " UNION " });
+                self.having(identity, field, " UNION ");
+            }
+            self.push(") few ");
+            self.push(join);
+            self.push(" ");
+        }
+        self.push(&states);
+        self.push(" s");
+        if few.is_some() {
+            self.push(" ON s.number = few.state");
+        }
+    }
+
+    /// The numbers of the states that have a field so. SQLite looks no further into an index than to an alternative of ranges,
+    /// so each is a statement of its own.
+    fn having(&mut self, identity: IdentityRow, field: &FieldRanges, united: &str) {
+        let fields = self.dialect.fields.clone();
+        for (place, part) in parts_of(field).into_iter().enumerate() {
+            self.push(if place == 0 { "" } else { united });
+            self.push("SELECT f.state AS state FROM ");
+            self.push(&fields);
+            self.push(" f WHERE f.identity = ");
+            self.bind(SqlValue::Integer(identity.0));
+            self.push(" AND f.name = ");
+            self.bind(SqlValue::Text(field.name.clone()));
+            self.push(" AND ");
+            self.part("f", &part);
+        }
+    }
+
+    /// One range, or one of some values.
+    fn part(&mut self, row: &str, part: &[&Range]) {
+        match part {
+            [one] => self.range(row, one),
+            values => {
+                self.push(row);
+                self.push(".value IN (");
+                for (place, value) in values.iter().enumerate() {
+                    self.push(if place == 0 { "" } else { ", " });
+                    self.bind(SqlValue::Bytes(value.low.clone()));
+                }
+                self.push(")");
+            }
+        }
+    }
+
+    fn range(&mut self, row: &str, range: &Range) {
+        self.push("(");
+        self.push(row);
+        self.push(".value >= ");
+        self.bind(SqlValue::Bytes(range.low.clone()));
+        self.push(" AND ");
+        self.push(row);
+        self.push(".value <= ");
+        self.bind(SqlValue::Bytes(range.high.clone()));
+        self.push(")");
+    }
+
+    fn push(&mut self, text: &str) {
+        self.sql.push_str(text);
+    }
+
+    fn bind(&mut self, value: SqlValue) {
+        self.values.push(value);
+        let (mark, number) = (self.dialect.mark, self.values.len());
+        // Writing to a text cannot fail.
+        let _ = write!(self.sql, "{mark}{number}");
+    }
+
+    fn status(&mut self, status: StatusFilter, as_of: Option<i64>) {
+        match as_of {
+            None => self.push(match status {
+                StatusFilter::Unconsumed => " AND s.consumed_by IS NULL",
+                StatusFilter::Consumed => " AND s.consumed_by IS NOT NULL",
+                StatusFilter::All => "",
+            }),
+            Some(change) => {
+                self.push(" AND s.change_in <= ");
+                self.bind(SqlValue::Integer(change));
+                let (before, after) = match status {
+                    StatusFilter::All => return,
+                    StatusFilter::Unconsumed => (" AND (s.change_out IS NULL OR s.change_out > ", ")"),
+                    StatusFilter::Consumed => (" AND s.change_out <= ", ""),
+                };
+                self.push(before);
+                self.bind(SqlValue::Integer(change));
+                self.push(after);
+            }
+        }
+    }
+
+    fn term(&mut self, term: &SortTerm) {
+        match term {
+            SortTerm::Column(column) => self.push(column),
+            SortTerm::Field(name) => {
+                let SqlDialect { fields, of_state, .. } = &self.dialect;
+                let start = format!("coalesce((SELECT k.value FROM {fields} k WHERE {of_state} AND k.name = ");
+                self.push(&start);
+                self.bind(SqlValue::Text(name.clone()));
+                self.push("), ");
+                self.bind(SqlValue::Bytes(Value::Null.sort_key()));
+                self.push(")");
+            }
+        }
+    }
+
+    /// Behind the state that a cursor names: a later value of the first key, or the same and a later one of the next.
+    fn behind(&mut self, keys: &[(SortTerm, bool)], cursor: &Cursor) {
+        let (values, reference) = cursor.after();
+        self.push(" AND (");
+        for (at, (term, descending)) in keys.iter().enumerate() {
+            for ((equal, _), value) in keys.iter().zip(values).take(at) {
+                self.term(equal);
+                self.push(" = ");
+                self.bind(equal.value(value));
+                self.push(" AND ");
+            }
+            self.term(term);
+            self.push(if *descending { " < " } else { " > " });
+            self.bind(values.get(at).map_or(SqlValue::Integer(0), |value| term.value(value)));
+            self.push(" OR ");
+        }
+        for ((equal, _), value) in keys.iter().zip(values) {
+            self.term(equal);
+            self.push(" = ");
+            self.bind(equal.value(value));
+            self.push(" AND ");
+        }
+        self.push("(s.tx, s.idx) > (");
+        self.reference(&reference);
+        self.push("))");
+    }
+
+    fn reference(&mut self, reference: &StateRef) {
+        self.bind(SqlValue::Bytes(reference.tx.as_bytes().to_vec()));
+        self.push(", ");
+        self.bind(SqlValue::Integer(reference.index.into()));
+    }
+
+    fn condition(&mut self, condition: &Condition) {
+        match condition {
+            Condition::All(parts) => self.joined(parts, " AND "),
+            Condition::Any(parts) => self.joined(parts, " OR "),
+            Condition::Column { column, sign, value } => {
+                self.push(column);
+                self.push(sign);
+                self.bind(value.clone());
+            }
+            Condition::Field(field) => {
+                // State by state: where few states have it so, they were looked up.
+                let SqlDialect { fields, of_state, .. } = self.dialect.clone();
+                self.push("EXISTS (SELECT 1 FROM ");
+                self.push(&fields);
+                self.push(" k WHERE ");
+                self.push(of_state);
+                self.push(" AND k.name = ");
+                self.bind(SqlValue::Text(field.name.clone()));
+                for (place, part) in parts_of(field).into_iter().enumerate() {
+                    self.push(if place == 0 { " AND (" } else { " OR " });
+                    self.part("k", &part);
+                }
+                self.push("))");
+            }
+        }
+    }
+
+    fn joined(&mut self, parts: &[Condition], word: &str) {
+        self.push("(");
+        for (place, part) in parts.iter().enumerate() {
+            self.push(if place == 0 { "" } else { word });
+            self.condition(part);
+        }
+        self.push(")");
+    }
+}
+
+/// The ranges of a field, each by itself, and all its single values together.
+fn parts_of(field: &FieldRanges) -> Vec<Vec<&Range>> {
+    let (values, ranges): (Vec<&Range>, Vec<&Range>) = field.ranges.iter().partition(|range| range.low == range.high);
+    let mut parts: Vec<Vec<&Range>> = ranges.into_iter().map(|range| vec![range]).collect();
+    if !values.is_empty() {
+        parts.push(values);
+    }
+    parts
+}
+
+/// What states are sorted by, in SQL.
+#[derive(Debug)]
+enum SortTerm {
+    Column(&'static str),
+    Field(String),
+}
+
+impl SortTerm {
+    fn of(field: &Field) -> SortTerm {
+        match field {
+            Field::Builtin(Builtin::Ref) => SortTerm::Column("s.tx"),
+            Field::Builtin(Builtin::Notary) => SortTerm::Column("s.notary"),
+            Field::Builtin(Builtin::Recorded) => SortTerm::Column("s.recorded"),
+            // Null is last, which no time is.
+            Field::Builtin(Builtin::Consumed) => SortTerm::Column("coalesce(s.consumed, 9223372036854775807)"),
+            Field::Builtin(Builtin::Type) => SortTerm::Column("s.type"),
+            Field::Builtin(Builtin::Relevant) => SortTerm::Column("s.relevant"),
+            Field::Builtin(Builtin::Constraint) => SortTerm::Column("s.constraint_kind"),
+            Field::Builtin(Builtin::Lock) => SortTerm::Column("s.lock_holder"),
+            Field::Data(name) => SortTerm::Field(name.clone()),
+        }
+    }
+
+    /// A value as the column holds it.
+    fn value(&self, value: &Value) -> SqlValue {
+        match (self, value) {
+            (SortTerm::Field(_), value) => SqlValue::Bytes(value.sort_key()),
+            (SortTerm::Column(_), Value::Text(text)) => SqlValue::Text(text.clone()),
+            (SortTerm::Column(_), Value::Time(time)) => SqlValue::Integer(integer(*time)),
+            (SortTerm::Column(_), Value::Bool(value)) => SqlValue::Integer((*value).into()),
+            (SortTerm::Column(_), _) => SqlValue::Integer(i64::MAX),
+        }
+    }
+}
+
+/// A time as it is stored: nanoseconds since 1970.
+#[must_use]
+pub fn integer(time: Timestamp) -> i64 {
+    i64::try_from(time.nanos()).unwrap_or(i64::MAX)
+}
