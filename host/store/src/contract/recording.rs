@@ -61,7 +61,7 @@ fn signer(byte: u8) -> SigningKey {
 
 /// The transaction with this number as it comes with an event: its first output is one's own, its second another's.
 fn event(number: u32, event: TransactionEvent, what: StatesToRecord, by: u8) -> Recording {
-    let inputs = if number % CHAIN == 0 { vec![] } else { vec![output(number - 1, 0)] };
+    let inputs = if number.is_multiple_of(CHAIN) { vec![] } else { vec![output(number - 1, 0)] };
     let signature = sign(&id(number), &signer(by), 140).unwrap();
     let outputs = vec![cash(7, "GBP", 1), cash(3, "GBP", 2)];
     Recording { event, what, signatures: vec![signature], ..recording(number, &inputs, outputs) }
