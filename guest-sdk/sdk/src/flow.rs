@@ -13,15 +13,6 @@ use crate::session::Session;
 use crate::time::Timestamp;
 use crate::{cbor, host};
 
-/// What a peer told of its side of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlowInfo {
-    /// Version of its flow.
-    pub version: u32,
-    /// Name of its CorDapp.
-    pub app: String,
-}
-
 /// Opens a session with a party, in the protocol of the nearest initiating flow that is running. A local act: the peer
 /// learns of it with the first message, or when its flow info is asked for.
 ///

@@ -42,6 +42,7 @@ pub mod cbor;
 mod entry;
 mod error;
 mod flow;
+mod flow_info;
 mod host;
 pub mod ledger;
 mod macros;
@@ -53,9 +54,9 @@ mod time;
 
 pub use error::{Error, FlowException, Result, UnexpectedEnd};
 pub use flow::{
-    FlowInfo, flow_id, initiate, our_identity, parties, party, random, receive_all, send_all, send_each, sleep,
-    wait_any,
+    flow_id, initiate, our_identity, parties, party, random, receive_all, send_all, send_each, sleep, wait_any,
 };
+pub use flow_info::FlowInfo;
 pub use host::LogLevel;
 pub use maxhost_sdk_macros::{cordapp, flow};
 pub use party::Party;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::flow::FlowInfo;
+use crate::flow_info::FlowInfo;
 use crate::party::Party;
 use crate::{cbor, host};
 

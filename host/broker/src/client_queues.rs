@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::broker::{Acks, Credit, Delivery};
+use crate::delivery::{Acks, Credit, Delivery};
 use crate::error::BrokerError;
 use crate::queue_name::QueueName;
 

@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_model::SecureHash;
 
-use crate::broker::{BacklogNotices, Broker, Consumer, Credit, Delivery, Message, MessageId, Tag};
+use crate::broker::{BacklogNotices, Broker, Consumer};
+use crate::delivery::{Credit, Delivery, Message, MessageId, Tag};
 use crate::error::{BrokerError, Permanent, Transient};
 use crate::queue_name::QueueName;
 

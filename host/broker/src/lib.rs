@@ -12,12 +12,14 @@ mod broker;
 mod client_queues;
 #[cfg(feature = "contract-tests")]
 pub mod contract;
+mod delivery;
 mod embedded;
 mod error;
 mod queue_name;
 
-pub use broker::{Acks, BacklogNotices, Broker, Consumer, Credit, Delivery, Message, MessageId, Tag};
+pub use broker::{BacklogNotices, Broker, Consumer};
 pub use client_queues::{ClientAnswer, ClientQueues, ClientRequest, Requests};
+pub use delivery::{Acks, Credit, Delivery, Message, MessageId, Tag};
 pub use embedded::{EmbeddedBroker, EmbeddedOptions};
 pub use error::{BrokerError, Cause, Permanent, Transient};
 pub use queue_name::{BadQueueName, QueueName};

@@ -10,63 +10,15 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use maxhost_ownership::{OwnershipError, Permanent};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use zookeeper_client::{Client, Error};
 
 use crate::client::within;
+use crate::file_marks::FileMarks;
 use crate::files::{FileName, Folder, list, read};
 use crate::session::{Link, Shared};
 
 /// Files that are read in one bundle: what is under way has 16 MiB at the most.
 const BUNDLE: usize = 64;
-/// Marks that are kept one by one; with more, everything is looked at.
-const MARKS: usize = 4096;
-
-/// Which files may have changed. Marks stay until they are taken, so no change is missed while nobody looks.
-#[derive(Debug)]
-pub(crate) struct FileMarks {
-    marks: Mutex<Marks>,
-    rung: Notify,
-}
-
-#[derive(Debug)]
-struct Marks {
-    all: bool,
-    files: HashSet<FileName>,
-}
-
-impl FileMarks {
-    /// Nothing is known: everything is marked.
-    pub fn new() -> FileMarks {
-        FileMarks { marks: Mutex::new(Marks { all: true, files: HashSet::new() }), rung: Notify::new() }
-    }
-
-    /// Something happened to the node of this path.
-    pub fn mark(&self, path: &str) {
-        let Some(file) = FileName::of_path(path) else { return };
-        {
-            let mut marks = self.marks.lock();
-            if marks.files.len() < MARKS {
-                marks.files.insert(file);
-            } else {
-                marks.all = true;
-            }
-        }
-        self.rung.notify_one();
-    }
-
-    /// Events may have been missed.
-    pub fn mark_all(&self) {
-        self.marks.lock().all = true;
-        self.rung.notify_one();
-    }
-
-    fn take(&self) -> Marks {
-        let mut marks = self.marks.lock();
-        std::mem::replace(&mut *marks, Marks { all: false, files: HashSet::new() })
-    }
-}
 
 /// What became of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +97,7 @@ impl FileFeed {
                 return Ok(news);
             }
             tokio::select! {
-                () = shared.file_marks.rung.notified() => {}
+                () = shared.file_marks.rung() => {}
                 _ = closing.wait_for(|closing| *closing) => return Err(Permanent::Closed.into()),
             }
         }

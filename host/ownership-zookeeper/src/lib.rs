@@ -10,6 +10,7 @@ mod board;
 mod client;
 mod error;
 mod file_feed;
+mod file_marks;
 mod files;
 mod follow;
 mod former;

@@ -22,7 +22,7 @@ use zookeeper_client::{AddWatchMode, Client, CreateMode, PersistentWatcher, Sess
 use crate::board::Board;
 use crate::client::{cluster, connect, create_options, read_all, within};
 use crate::error::of_call;
-use crate::file_feed::FileMarks;
+use crate::file_marks::FileMarks;
 use crate::former;
 use crate::nodes::{self, Cluster, HostData};
 use crate::options::ZooKeeperOptions;

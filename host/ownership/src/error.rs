@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use maxhost_model::{Code, FencingToken, Problem, SecureHash};
 
-use crate::ownership::Owner;
+use crate::owner::Owner;
 
 /// An error of an ownership service.
 #[derive(Debug, Clone, thiserror::Error)]

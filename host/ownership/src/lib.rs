@@ -14,6 +14,7 @@
 pub mod contract;
 mod error;
 mod memory;
+mod owner;
 mod ownership;
 pub mod protocol;
 pub mod rendezvous;
@@ -22,9 +23,9 @@ mod tellings;
 
 pub use error::{Lost, OwnershipError, Permanent, Transient};
 pub use memory::{MemoryOwnership, Realm};
+pub use owner::Owner;
 pub use ownership::{
-    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Owner, Ownership, Session, SessionState,
-    Slept,
+    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Ownership, Session, SessionState, Slept,
 };
 pub use roles::Roles;
 pub use tellings::Tellings;

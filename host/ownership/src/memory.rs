@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use crate::error::{Lost, OwnershipError, Permanent, Transient};
+use crate::owner::Owner;
 use crate::ownership::{
-    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Owner, Ownership, Session, SessionState,
-    Slept,
+    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Ownership, Session, SessionState, Slept,
 };
 use crate::rendezvous;
 use crate::roles::Roles;

@@ -8,18 +8,8 @@ use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
 use tokio::sync::watch;
 
 use crate::error::OwnershipError;
+use crate::owner::Owner;
 use crate::roles::Roles;
-
-/// Who owns an identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
-    /// The fingerprint of the identity's key.
-    pub identity: SecureHash,
-    /// The name of the host that owns it.
-    pub host: Arc<str>,
-    /// The token of that host's claim.
-    pub token: FencingToken,
-}
 
 /// What a host's own copy of the list of owners says. It may be behind, so it serves to decide whether to ask or to
 /// ring, never whether to write.

@@ -3,7 +3,8 @@
 
 use maxhost_model::FencingToken;
 
-use crate::ownership::{DemandVersion, Owner};
+use crate::owner::Owner;
+use crate::ownership::DemandVersion;
 
 /// What a read of an identity's owner node found, after this session has asked for the node to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

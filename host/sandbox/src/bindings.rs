@@ -3,7 +3,8 @@
 
 use maxhost_model::{ErrorId, ErrorKind, FlowError};
 
-use crate::host::{GuestLogLevel, GuestParty, PeerFlowInfo};
+use crate::host::{GuestLogLevel, PeerFlowInfo};
+use crate::party::GuestParty;
 
 wasmtime::component::bindgen!({
     path: "../../wit",

@@ -11,14 +11,12 @@ use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
 use crate::error::{SandboxError, chain};
-use crate::state::RunState;
+use crate::state::{RunState, TABLE_ELEMENTS};
 
 /// What each instance may have of these; more is refused when the component is loaded.
 const CORE_INSTANCES: u32 = 16;
 const MEMORIES: u32 = 1;
 const TABLES: u32 = 4;
-/// Entries of one function table. A guest of 240 KB needs 137.
-pub(crate) const TABLE_ELEMENTS: usize = 8192;
 
 /// Stack of a guest's own code, and of a whole fiber. What is left over is for host functions.
 const WASM_STACK: usize = 256 << 10;

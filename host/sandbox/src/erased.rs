@@ -4,8 +4,9 @@ use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::host::{CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
+use crate::host::{CallResult, FlowHost, GuestLogLevel, PeerFlowInfo, Tick};
 use crate::ledger::{LedgerAnswer, LedgerCall};
+use crate::party::GuestParty;
 
 /// The answer to come.
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = CallResult<T>> + Send + 'a>>;

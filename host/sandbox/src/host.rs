@@ -6,6 +6,7 @@ use std::future::Future;
 use maxhost_model::{ErrorKind, FlowError};
 
 use crate::ledger::{LedgerAnswer, LedgerCall};
+use crate::party::GuestParty;
 
 /// Why a call did not answer.
 #[derive(Debug)]
@@ -25,15 +26,6 @@ impl From<FlowError> for CallError {
 
 /// The answer to a call.
 pub type CallResult<T> = Result<T, CallError>;
-
-/// A party as the guest sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuestParty {
-    /// Canonical X.500 name.
-    pub name: String,
-    /// SubjectPublicKeyInfo, DER.
-    pub owning_key: Vec<u8>,
-}
 
 /// What a peer told of its side of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]

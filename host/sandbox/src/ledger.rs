@@ -1,6 +1,6 @@
 //! What a flow asks of its identity's ledger, as plain data between WIT and the host.
 
-use crate::host::GuestParty;
+use crate::party::GuestParty;
 
 /// A call of the interface `maxhost:cordapp/ledger`.
 #[derive(Debug, Clone)]

@@ -36,6 +36,7 @@ mod ledger;
 mod ledger_calls;
 mod outcome;
 mod output;
+mod party;
 mod sandbox;
 mod state;
 mod thread_time;
@@ -48,12 +49,13 @@ pub use component_shape::is_contract;
 pub use descriptor::{Descriptor, FlowDescriptor};
 pub use engine::SandboxOptions;
 pub use error::SandboxError;
-pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, PeerFlowInfo, Tick};
+pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, PeerFlowInfo, Tick};
 pub use ledger::{
     AmountWanted, DraftCommand, DraftOutput, GuestKey, GuestNotaryChange, GuestState, GuestTransaction, LedgerAnswer,
     LedgerCall, ShownParts, TransactionDraft, VaultQuery,
 };
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
+pub use party::GuestParty;
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};
 pub use thread_time::thread_time;
 

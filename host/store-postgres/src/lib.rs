@@ -27,6 +27,7 @@ mod reader;
 mod rows;
 mod schema;
 mod session;
+mod undo_map;
 mod write;
 
 pub use examine::{Examination, begin_incarnation, examine, migrate};

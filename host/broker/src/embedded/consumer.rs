@@ -9,7 +9,8 @@ use maxhost_group_commit::Fault;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::broker::{Acks, BacklogNotices, Consumer, Credit, Delivery, Tag};
+use crate::broker::{BacklogNotices, Consumer};
+use crate::delivery::{Acks, Credit, Delivery, Tag};
 use crate::embedded::queues::Entry;
 use crate::embedded::writer::Job;
 use crate::embedded::{Inner, defect};

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
-use crate::broker::{Delivery, Message, MessageId, Tag};
+use crate::delivery::{Delivery, Message, MessageId, Tag};
 use crate::embedded::queues::Queues;
 use crate::error::{BrokerError, Permanent};
 use crate::queue_name::QueueName;

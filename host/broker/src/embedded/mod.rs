@@ -20,8 +20,9 @@ use maxhost_sqlite::{SqliteError, Tuning, WalLimits, Writer, open_reader};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use crate::broker::{BacklogNotices, Broker, Consumer, Credit, Message};
+use crate::broker::{BacklogNotices, Broker, Consumer};
 use crate::client_queues::ClientQueues;
+use crate::delivery::{Credit, Message};
 use crate::error::{BrokerError, Permanent, Transient};
 use crate::queue_name::QueueName;
 use consumer::{EmbeddedConsumer, EmbeddedNotices};

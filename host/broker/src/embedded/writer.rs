@@ -7,7 +7,7 @@ use maxhost_sqlite::{SqliteError, Writer};
 use rusqlite::{Connection, Statement, params};
 use tokio::sync::oneshot;
 
-use crate::broker::Message;
+use crate::delivery::Message;
 use crate::embedded::queues::{Entry, Queues};
 use crate::error::{BrokerError, Permanent};
 use crate::queue_name::QueueName;

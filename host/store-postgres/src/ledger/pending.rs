@@ -9,7 +9,7 @@ use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::{FlowLease, KnownKey, NewAttachment, Settlement};
 
-use crate::pending::UndoMap;
+use crate::undo_map::UndoMap;
 
 /// A state of an identity's vault, or one that it has committed as a notary.
 pub(crate) type StateKey = (IdentityRow, StateRef);

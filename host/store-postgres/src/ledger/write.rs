@@ -11,7 +11,7 @@ use crate::ledger::pending::{
 use crate::ledger::place::{Place, by_place};
 use crate::ledger::read::status_number;
 use crate::options::Layout;
-use crate::pending::UndoMap;
+use crate::undo_map::UndoMap;
 use crate::write::Builder;
 
 type Rows<'p, K, V> = Vec<(&'p (IdentityRow, K), &'p V)>;

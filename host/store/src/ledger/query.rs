@@ -13,6 +13,7 @@
 
 mod narrow;
 mod sql;
+mod sql_value;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,7 +27,8 @@ use super::record::{VaultPage, VaultRow};
 use crate::error::StoreError;
 pub use narrow::FieldRanges;
 use narrow::{Condition, narrow};
-pub use sql::{PageRequest, SqlCriteria, SqlDialect, SqlValue, integer};
+pub use sql::{PageRequest, SqlCriteria, SqlDialect};
+pub use sql_value::{SqlValue, integer};
 
 /// So many candidates are read at once at least.
 const LEAST_READ: u32 = 64;

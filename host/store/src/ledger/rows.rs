@@ -12,7 +12,7 @@ use maxhost_ledger::vault::recording::{Known, TransactionStatus};
 use maxhost_ledger::vault::selection::Candidate;
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 
-use super::op::{KnownKey, NewAttachment, Settlement, StateContent, TransactionKind};
+use super::op::{Holding, KnownKey, NewAttachment, Settlement, StateContent, TransactionKind};
 
 /// How far a transaction has come, and its signatures.
 #[derive(Debug, Clone)]
@@ -70,6 +70,13 @@ pub struct FlowLease {
     pub lease: Lease,
     /// The flow.
     pub flow: FlowRow,
+}
+
+impl From<&Holding> for FlowLease {
+    fn from(holding: &Holding) -> FlowLease {
+        let lease = Lease { holder: holding.holder.clone(), claim: holding.claim, until: holding.until };
+        FlowLease { lease, flow: holding.flow }
+    }
 }
 
 /// Which states could be selected.

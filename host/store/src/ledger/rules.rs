@@ -7,13 +7,13 @@ use maxhost_group_commit::Failure;
 use maxhost_ledger::codec;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{StateRef, TransactionSignature};
-use maxhost_ledger::vault::locks::{Lease, NotAvailable, is_available};
+use maxhost_ledger::vault::locks::{NotAvailable, is_available};
 use maxhost_ledger::vault::recording::{
     Known, ToRecord, TransactionEvent, TransactionRow, TransactionStatus, VaultChange, after, plan_recording,
 };
 use maxhost_model::{IdentityRow, SecureHash};
 
-use super::op::{Holding, LedgerOp, LedgerReceipt, Recording, Reservation, StateContent};
+use super::op::{LedgerOp, LedgerReceipt, Recording, Reservation, StateContent};
 use super::rows::{FlowLease, LedgerRows, NewState, TransactionPut};
 use super::{notary, selecting};
 use crate::error::StoreError;
@@ -170,7 +170,7 @@ fn write_change<R: LedgerRows>(
     }
     for produced in &change.produced {
         let Some(output) = recording.outputs.get(produced.reference.index as usize) else { continue };
-        let lease = recording.flow.as_ref().filter(|_| produced.locked).map(lease_of);
+        let lease = recording.flow.as_ref().filter(|_| produced.locked).map(FlowLease::from);
         let state = NewState {
             reference: produced.reference,
             content: &output.content,
@@ -202,12 +202,6 @@ fn content_of<'a>(recording: &'a Recording, reference: &StateRef) -> Option<&'a 
     recording.references.iter().find(|(state, _)| state == reference)?.1.as_ref()
 }
 
-/// The lease of one who holds a state.
-pub(super) fn lease_of(holding: &Holding) -> FlowLease {
-    let lease = Lease { holder: holding.holder.clone(), claim: holding.claim, until: holding.until };
-    FlowLease { lease, flow: holding.flow }
-}
-
 fn reserve<R: LedgerRows>(
     rows: &mut R,
     identity: IdentityRow,
@@ -224,7 +218,7 @@ fn reserve<R: LedgerRows>(
     if !missing.is_empty() {
         return Ok(Err(NotAvailable(missing)));
     }
-    let lease = lease_of(&reservation.holding);
+    let lease = FlowLease::from(&reservation.holding);
     for state in &reservation.states {
         rows.set_lease(identity, state, &lease)?;
     }

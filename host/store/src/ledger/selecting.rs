@@ -5,8 +5,7 @@ use maxhost_ledger::vault::selection::{Candidate, MAX_SELECTED, Need, SelectionF
 use maxhost_model::IdentityRow;
 
 use super::op::ClaimOp;
-use super::rows::{CandidateScope, LedgerRows, Wanted};
-use super::rules::lease_of;
+use super::rows::{CandidateScope, FlowLease, LedgerRows, Wanted};
 use crate::rules::Failed;
 
 /// So many states are looked at to find one that is enough.
@@ -32,7 +31,7 @@ pub(super) fn claim<R: LedgerRows>(
         Ok(selected) => selected,
         Err(failure) => return Ok(Err(failure)),
     };
-    let lease = lease_of(&claim.holding);
+    let lease = FlowLease::from(&claim.holding);
     for state in &selected {
         rows.set_lease(identity, state, &lease)?;
     }

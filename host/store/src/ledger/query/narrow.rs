@@ -3,7 +3,7 @@
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Builtin, CompareOp, Criterion, Field, Operand, Query, Value};
 
-use super::sql::{SqlValue, integer};
+use super::sql_value::{SqlValue, integer};
 
 /// Ranges of one field that are cut with each other at most.
 const MOST_CUTS: usize = 64;

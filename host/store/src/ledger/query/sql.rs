@@ -8,17 +8,7 @@ use maxhost_ledger::vault::query::{Builtin, Cursor, Field, Query, StatusFilter, 
 use maxhost_model::IdentityRow;
 
 use super::narrow::{Condition, FieldRanges, Range, narrow};
-
-/// A value that is bound to a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SqlValue {
-    /// A whole number.
-    Integer(i64),
-    /// A text.
-    Text(String),
-    /// Bytes, compared one by one.
-    Bytes(Vec<u8>),
-}
+use super::sql_value::{SqlValue, integer};
 
 /// A page that is asked for.
 #[derive(Debug)]
@@ -368,10 +358,4 @@ impl SortTerm {
             (SortTerm::Column(_), _) => SqlValue::Integer(i64::MAX),
         }
     }
-}
-
-/// A time as it is stored: nanoseconds since 1970.
-#[must_use]
-pub fn integer(time: Timestamp) -> i64 {
-    i64::try_from(time.nanos()).unwrap_or(i64::MAX)
 }
