@@ -132,7 +132,7 @@ fn tell(report: &mut Report, results: &[Round], rounds: u32, judged: bool) {
     let steps_a_flow = f64::from(2 * rounds + 4);
     let of = |figure: &dyn Fn(&Round) -> f64| median(results.iter().map(figure).collect());
     let (at_least, at_most) =
-        if judged { (Goal::AtLeast(20_000.0), Goal::AtMost(80.0)) } else { (Goal::None, Goal::None) };
+        if judged { (Goal::AtLeast(80_000.0), Goal::AtMost(25.0)) } else { (Goal::None, Goal::None) };
     report.add("durable steps", of(&|r| r.flows * steps_a_flow / r.seconds), "/s", at_least);
     report.add("CPU of the host a step", of(&|r| r.cpu.as_secs_f64() * 1e6 / (r.flows * steps_a_flow)), "µs", at_most);
     report.add("flows", of(&|r| r.flows / r.seconds), "/s", Goal::None);
