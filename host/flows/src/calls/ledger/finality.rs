@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use maxhost_ledger::notary::{NotaryError, check_notarised};
+use maxhost_ledger::tx::Core as TxCore;
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent};
 use maxhost_model::{FlowError, PublicKey, SecureHash};
 use maxhost_sandbox::{CallError, CallResult};
@@ -157,8 +158,15 @@ impl FlowCalls {
 }
 
 async fn judged(environment: &LedgerEnvironment, signed: &Signed) -> StepResult<()> {
-    let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
-    let judged = environment.judge(signed, &Fresh::new(), &except).await?;
+    // Who must sign an ordinary transaction was known when it came, and the signatures were verified then. Who must sign a
+    // change of notary is known once its states are.
+    let judged = match signed.core() {
+        TxCore::Wire(wire) => environment.judge_contents(wire, &Fresh::new()).await?.map(|_| ()),
+        TxCore::NotaryChange(_) => {
+            let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
+            environment.judge(signed, &Fresh::new(), &except).await?
+        }
+    };
     Ok(judged.map(|()| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
 }
 

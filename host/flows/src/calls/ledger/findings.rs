@@ -30,7 +30,7 @@ const ENTRIES: usize = 1_024;
 const DECODED: usize = 4;
 const BESIDE: usize = 512;
 
-/// What the flows of one host have found out: four caches, each bounded in bytes.
+/// What the flows of one host have found out, in caches that are each bounded in bytes.
 pub(crate) struct Findings {
     accepted: Cache<SecureHash, ()>,
     described: Cache<SecureHash, Arc<[OutputState]>, Weight>,
