@@ -4,7 +4,7 @@
 //! `cargo deny check`, where it is installed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,12 +28,13 @@ const LICENCES: [&str; 13] = [
 ];
 
 /// Packages that are used though no line of a crate names them, with the reason.
-const UNNAMED: [(&str, &str, &str); 5] = [
+const UNNAMED: [(&str, &str, &str); 6] = [
     ("maxhost-flows", "thiserror", "the errors of supervised tasks are written with it"),
     ("maxhost-ledger", "thiserror", "the errors of the vault are written with it"),
     ("maxhost-ledger", "serde_json", "queries of the vault take and give JSON"),
     ("maxhost-rpc", "tonic-prost", "the code that is generated from the .proto files names it"),
     ("maxhost-pki", "rustls-webpki", "its library is called webpki"),
+    ("maxhost-tests", "zerocopy", "the tests of another crate want a feature of it"),
 ];
 
 fn root() -> PathBuf {
@@ -155,4 +156,28 @@ fn every_dependency_of_ours_is_used() {
         }
     }
     assert!(unused.is_empty(), "dependencies that nothing names: {unused:#?}");
+}
+
+/// Each package with the features that are wanted of it where edges of these kinds count. One that is wanted for programs
+/// that run at build time too is among them twice.
+fn features(edges: &str) -> BTreeSet<String> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["tree", "--workspace", "--locked", "--offline", "--prefix", "none", "--format", "{p} {f}"])
+        .args(["--edges", edges, "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+/// Otherwise `make test` compiles all that stands on such a package a second time, and tests another program than the one
+/// that `make build` makes.
+#[test]
+fn tests_want_the_same_features_as_the_program() {
+    let (built, tested) = (features("normal,build"), features("normal,build,dev"));
+    assert!(built.len() > 100, "{built:?}");
+    let other: Vec<_> = built.difference(&tested).collect();
+    assert!(other.is_empty(), "tests/Cargo.toml says what to do about these: {other:#?}");
 }

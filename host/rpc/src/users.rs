@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Argon2, Params};
@@ -20,7 +20,6 @@ use maxhost_model::{Code, KeyAlgorithm, Problem, PublicKey};
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use crate::login::{Credentials, Logins};
 
@@ -207,6 +206,8 @@ pub struct UserLogins {
     wrong: Mutex<HashMap<Subject, Wrong>>,
     hashing: Arc<Semaphore>,
     waiting: Semaphore,
+    /// What time it is; tests have a clock of their own.
+    now: Box<dyn Fn() -> Instant + Send + Sync>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -255,6 +256,10 @@ impl UserLogins {
     /// Lets these users in.
     #[must_use]
     pub fn new(users: Users) -> UserLogins {
+        UserLogins::with_clock(users, Box::new(Instant::now))
+    }
+
+    fn with_clock(users: Users, now: Box<dyn Fn() -> Instant + Send + Sync>) -> UserLogins {
         let mut key = [0; 32];
         rand::fill(&mut key);
         UserLogins {
@@ -264,6 +269,7 @@ impl UserLogins {
             wrong: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
             waiting: Semaphore::new(WAITING),
+            now,
         }
     }
 
@@ -303,7 +309,8 @@ impl UserLogins {
             Some(user) => {
                 self.take_back(counted);
                 if let Some(print) = print {
-                    remember(&mut self.known.lock(), print, Instant::now(), |at| at.elapsed() < REMEMBERED);
+                    let now = (self.now)();
+                    remember(&mut self.known.lock(), print, now, |at| now.duration_since(*at) < REMEMBERED);
                 }
                 Ok(caller(&user))
             }
@@ -321,23 +328,26 @@ impl UserLogins {
     }
 
     fn is_known(&self, print: &[u8; 32]) -> bool {
-        self.known.lock().get(print).is_some_and(|at| at.elapsed() < REMEMBERED)
+        let now = (self.now)();
+        self.known.lock().get(print).is_some_and(|at| now.duration_since(*at) < REMEMBERED)
     }
 
     fn may_try(&self, subjects: &[Subject]) -> Result<(), Problem> {
-        delay(&self.wrong.lock(), subjects)
+        delay(&self.wrong.lock(), subjects, (self.now)())
     }
 
     /// Counts a try as wrong before its password is looked at, so that of many tries at once none passes a delay that those
     /// before it have earned, and one that is given up stays counted. A right one is taken back.
     fn count(&self, subjects: Vec<Subject>) -> Result<Vec<Counted>, Problem> {
-        let now = Instant::now();
+        let now = (self.now)();
         let mut wrong = self.wrong.lock();
-        delay(&wrong, &subjects)?;
+        delay(&wrong, &subjects, now)?;
         let counted = subjects.into_iter().map(|subject| {
-            let before = wrong.get(&subject).filter(|was| was.last.elapsed() < FORGOTTEN).copied();
+            let before = wrong.get(&subject).filter(|was| now.duration_since(was.last) < FORGOTTEN).copied();
             let times = before.map_or(0, |was| was.times).saturating_add(1);
-            remember(&mut wrong, subject.clone(), Wrong { times, last: now }, |was| was.last.elapsed() < FORGOTTEN);
+            remember(&mut wrong, subject.clone(), Wrong { times, last: now }, |was| {
+                now.duration_since(was.last) < FORGOTTEN
+            });
             Counted { subject, at: now, before: before.map(|was| was.last) }
         });
         Ok(counted.collect())
@@ -367,8 +377,7 @@ impl UserLogins {
 }
 
 /// Refuses a try that comes too soon after wrong ones.
-fn delay(wrong: &HashMap<Subject, Wrong>, subjects: &[Subject]) -> Result<(), Problem> {
-    let now = Instant::now();
+fn delay(wrong: &HashMap<Subject, Wrong>, subjects: &[Subject], now: Instant) -> Result<(), Problem> {
     let until = subjects.iter().filter_map(|subject| Some(wrong.get(subject)?.until(subject.free()))).max();
     match until {
         Some(until) if until > now => {
@@ -491,11 +500,19 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn logins(password: &str) -> UserLogins {
+        logins_by_a_clock(password).0
+    }
+
+    /// Time stands still but for what a test adds to it.
+    fn logins_by_a_clock(password: &str) -> (UserLogins, Arc<Mutex<Instant>>) {
+        let clock = Arc::new(Mutex::new(Instant::now()));
+        let told = Arc::clone(&clock);
         let hash = hash_password(password).unwrap();
         let text = format!(
             "[[user]]\nname = \"ann\"\npassword = \"{hash}\"\npermissions = [\"StartFlow.iou/*\"]\nidentities = [\"*\"]\n"
         );
-        UserLogins::new(Users::parse(&text).unwrap())
+        let logins = UserLogins::with_clock(Users::parse(&text).unwrap(), Box::new(move || *told.lock()));
+        (logins, clock)
     }
 
     async fn try_login(logins: &UserLogins, user: &str, password: &str) -> Result<Caller, Code> {
@@ -504,24 +521,24 @@ mod tests {
         logins.login(credentials, HERE).await.map_err(|problem| problem.code)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn wrong_logins_wait_longer_and_longer_and_right_ones_are_remembered() {
-        let logins = logins("secret");
+        let (logins, clock) = logins_by_a_clock("secret");
         assert_eq!(try_login(&logins, "ann", "secret").await.unwrap().user, "ann");
         for _ in 0..3 {
             assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::Unauthenticated);
         }
         assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::LoginDelayed);
         assert!(try_login(&logins, "ann", "secret").await.is_ok(), "who is known is not held up by others");
-        tokio::time::advance(FIRST_DELAY).await;
+        *clock.lock() += FIRST_DELAY;
         assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::Unauthenticated);
-        tokio::time::advance(FIRST_DELAY).await;
+        *clock.lock() += FIRST_DELAY;
         assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::LoginDelayed, "the delay doubles");
-        tokio::time::advance(FORGOTTEN).await;
+        *clock.lock() += FORGOTTEN;
         assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::Unauthenticated);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_address_that_tries_many_names_is_held_up_too() {
         let logins = logins("secret");
         for name in 0..10 {
@@ -552,7 +569,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_right_login_does_not_free_those_who_guess_from_the_same_address() {
         let logins = logins("secret");
         for name in 0..9 {
