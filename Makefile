@@ -22,14 +22,15 @@ BESIDE = $(MAKE) --no-print-directory
 STEP = @echo; echo "== $(1)"
 
 ## build: the host at target/release/maxhost, the sample components at target/cordapps/*.wasm
-build: host guests
+build: prerequisites
+	@$(BESIDE) -j2 host guests
 
 prerequisites:
 	@deploy/prerequisites.sh
 
 host: prerequisites
 	$(call STEP,host)
-	@$(HOST_ENV) cargo build --release --workspace
+	@$(HOST_ENV) cargo build --release --workspace --exclude maxhost-bench
 
 guests: prerequisites
 	$(call STEP,sample CorDapps)
@@ -89,6 +90,7 @@ chaos: build
 
 ## bench: measures; see docs/benchmarks.md
 bench: build
+	@$(HOST_ENV) cargo build --release --workspace --bin bench
 	@target/release/bench $(BENCH)
 
 ## bench-cluster: measures several hosts; see docs/benchmarks.md

@@ -28,12 +28,13 @@ const LICENCES: [&str; 13] = [
 ];
 
 /// Packages that are used though no line of a crate names them, with the reason.
-const UNNAMED: [(&str, &str, &str); 6] = [
+const UNNAMED: [(&str, &str, &str); 7] = [
     ("maxhost-flows", "thiserror", "the errors of supervised tasks are written with it"),
     ("maxhost-ledger", "thiserror", "the errors of the vault are written with it"),
     ("maxhost-ledger", "serde_json", "queries of the vault take and give JSON"),
     ("maxhost-rpc", "tonic-prost", "the code that is generated from the .proto files names it"),
     ("maxhost-pki", "rustls-webpki", "its library is called webpki"),
+    ("maxhost-tests", "byteorder", "the benchmarks want a feature of it"),
     ("maxhost-tests", "zerocopy", "the tests of another crate want a feature of it"),
 ];
 
@@ -160,11 +161,12 @@ fn every_dependency_of_ours_is_used() {
 
 /// Each package with the features that are wanted of it where edges of these kinds count. One that is wanted for programs
 /// that run at build time too is among them twice.
-fn features(edges: &str) -> BTreeSet<String> {
+fn features(edges: &str, without: &[&str]) -> BTreeSet<String> {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["tree", "--workspace", "--locked", "--offline", "--prefix", "none", "--format", "{p} {f}"])
         .args(["--edges", edges, "--manifest-path"])
         .arg(root().join("Cargo.toml"))
+        .args(without.iter().flat_map(|package| ["--exclude", *package]))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -176,8 +178,28 @@ fn features(edges: &str) -> BTreeSet<String> {
 /// that `make build` makes.
 #[test]
 fn tests_want_the_same_features_as_the_program() {
-    let (built, tested) = (features("normal,build"), features("normal,build,dev"));
+    let (built, tested) = (features("normal,build", &["maxhost-bench"]), features("normal,build,dev", &[]));
     assert!(built.len() > 100, "{built:?}");
     let other: Vec<_> = built.difference(&tested).collect();
     assert!(other.is_empty(), "tests/Cargo.toml says what to do about these: {other:#?}");
+}
+
+/// Looking for examples where there are none takes as long as compiling the crate, so it is turned off there.
+#[test]
+fn examples_in_comments_are_run() {
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().unwrap().iter().filter(|package| package["source"].is_null()) {
+        let targets = package["targets"].as_array().unwrap().iter();
+        let is_run = targets.into_iter().any(|target| target["doctest"] == true);
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let text = sources(&manifest.with_file_name("src"));
+        let is_library = manifest.with_file_name("src").join("lib.rs").exists();
+        let comments =
+            text.lines().map(str::trim_start).filter(|line| line.starts_with("///") || line.starts_with("//!"));
+        let fences = comments.filter_map(|line| line[3..].trim().strip_prefix("```")).step_by(2);
+        let examples = fences.filter(|language| *language != "text").count();
+        let name = &package["name"];
+        assert!(is_run || !is_library || examples == 0, "{name} has {examples} examples, and `doctest = false`");
+        assert!(!is_run || examples > 0, "{name} has no examples: say `doctest = false` in its manifest");
+    }
 }
