@@ -48,6 +48,8 @@ if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
         echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
     fi
 fi
+# Hosts with a wrong clock get it from this.
+compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || packages+=(libfaketime)
 [[ ${#packages[@]} == 0 ]] || install_packages "${packages[@]}"
 
 target=wasm32-wasip2

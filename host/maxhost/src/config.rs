@@ -60,6 +60,7 @@ struct Settings {
     password_file: Option<PathBuf>,
     layout: Layout,
     allow_loss: bool,
+    max_clock_offset: Duration,
     cordapps: PathBuf,
     identities: PathBuf,
     network: PathBuf,
@@ -144,6 +145,8 @@ keys! {
         |s, raw| { s.layout = layout(&raw.text()?)?; Ok(()) };
     store.allow_loss = "false", false, "on a server: start although a crash of it, or a standby that takes over, may lose what was committed",
         |s, raw| { s.allow_loss = raw.flag()?; Ok(()) };
+    store.max_clock_offset = "\"5 s\"", false, "on a server: how far the clocks of this machine and of the server may be apart",
+        |s, raw| { s.max_clock_offset = raw.duration()?; Ok(()) };
     host.name = "\"\"", false, "the name of this host among others, unique there; without one, the machine's with the number of the process",
         |s, raw| { s.cluster.name = cluster::name(text_or_empty(raw)?)?; Ok(()) };
     host.slots = "500", false, "identities that this host may own at once, where they are shared",
@@ -249,6 +252,7 @@ impl Settings {
             password_file: None,
             layout: Layout::default(),
             allow_loss: false,
+            max_clock_offset: Duration::from_secs(5),
             cordapps: defaults.cordapps,
             identities: "identities".into(),
             network: defaults.network,
@@ -404,6 +408,7 @@ impl Config {
         })?;
         options.layout = self.settings.layout;
         options.allow_loss = self.settings.allow_loss;
+        options.max_clock_offset = self.settings.max_clock_offset;
         options.quotas = self.quotas();
         options.audit = self.audit();
         Ok(options)

@@ -79,6 +79,7 @@ impl PostgresStore {
     }
 
     pub(crate) async fn claim_identities(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
+        self.clock.check()?;
         let mut claimed = Vec::with_capacity(requests.len());
         for chunk in requests.chunks(CHUNK) {
             let outcomes = persist!(self.claim_chunk(chunk)).map_err(failed)?;

@@ -1,9 +1,7 @@
 //! Whether what the server has confirmed is still there after a crash of the server, and after a standby has taken over.
 
-use std::time::Duration;
-
 use maxhost_store::StoreError;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::PgConnection;
 
 use crate::error::of_server;
 
@@ -61,24 +59,17 @@ pub(crate) async fn check(conn: &mut PgConnection, place: &str, allow_loss: bool
     Ok(risks)
 }
 
-/// Looks again and again, and says in the log what is new: `known` are the risks that were told already.
-pub(crate) async fn watch(pool: PgPool, place: String, every: Duration, mut known: Vec<String>) {
-    loop {
-        tokio::time::sleep(every).await;
-        let looked = async { risks(&mut *pool.acquire().await?).await };
-        // That the server is away is said by the committer.
-        let Ok(found) = looked.await else { continue };
-        for reason in found.iter().filter(|reason| !known.contains(reason)) {
-            tracing::error!(
-                database = place,
-                reason,
-                "the database may lose what was committed since it was changed; no host starts on it like this without \
-                 store.allow_loss"
-            );
-        }
-        if found.is_empty() && !known.is_empty() {
-            tracing::info!(database = place, "the database keeps what is committed again");
-        }
-        known = found;
+/// Says in the log what is new among the risks: `known` are those that were told already.
+pub(crate) fn tell(place: &str, known: &[String], found: &[String]) {
+    for reason in found.iter().filter(|reason| !known.contains(reason)) {
+        tracing::error!(
+            database = place,
+            reason,
+            "the database may lose what was committed since it was changed; no host starts on it like this without \
+             store.allow_loss"
+        );
+    }
+    if found.is_empty() && !known.is_empty() {
+        tracing::info!(database = place, "the database keeps what is committed again");
     }
 }

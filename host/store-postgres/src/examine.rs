@@ -6,6 +6,7 @@ use maxhost_store::StoreError;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
+use crate::clock::HostClock;
 use crate::durability;
 use crate::error::of_server;
 use crate::ledger::tables;
@@ -48,6 +49,10 @@ pub async fn examine(options: &PostgresOptions, time: Duration) -> Result<Examin
     let of = |error| of_server(&place, error);
     let mut found = look(&mut conn, version, options.layout).await.map_err(of)?;
     found.version = version;
+    match HostClock::new(place.clone(), options.max_clock_offset).look(&mut conn).await {
+        Err(error @ StoreError::ClockOff { .. }) => found.trouble.push(error.to_string()),
+        looked => looked?,
+    }
     conn.close().await.map_err(of)?;
     Ok(found)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use maxhost_group_commit::{Fault, FaultKind};
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::batch::{Batch, Claims};
+use crate::clock::{self, HostClock};
 use crate::committer::PostgresRows;
 use crate::durability;
 use crate::error::of_server;
@@ -40,8 +42,9 @@ pub struct PostgresStore {
     pub(crate) processed_retention: i64,
     pub(crate) audit: AuditBounds,
     numbers: Arc<Numbers>,
+    pub(crate) clock: Arc<HostClock>,
     numbers_task: AbortHandle,
-    durability_task: AbortHandle,
+    watch_task: AbortHandle,
     stopping: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -55,7 +58,7 @@ impl fmt::Debug for PostgresStore {
 impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.numbers_task.abort();
-        self.durability_task.abort();
+        self.watch_task.abort();
         // The thread commits what waits and ends; nobody is left to wait for it.
         self.stopping.store(true, Ordering::Release);
         self.queue.jobs.close();
@@ -67,12 +70,14 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] if no server answers for [`PostgresOptions::patience`], [`StoreError::Denied`],
-    /// [`StoreError::MayLose`], [`StoreError::Incompatible`], and whatever else keeps the database from being used.
+    /// [`StoreError::MayLose`], [`StoreError::ClockOff`], [`StoreError::Incompatible`], and whatever else keeps the database from being used.
     pub async fn open(options: PostgresOptions) -> Result<Store, StoreError> {
         let place = options.place();
         let of = |error| of_server(&place, error);
         let mut conn = schema::connect(&options).await?;
         let risks = durability::check(&mut conn, &place, options.allow_loss).await?;
+        let clock = Arc::new(HostClock::new(place.clone(), options.max_clock_offset));
+        clock.look(&mut conn).await?;
         schema::migrate(&options, &mut conn).await?;
         let layout = check_layout(&mut conn, options.layout, &place).await?;
         let run = begin_run(&mut conn).await.map_err(of)?;
@@ -93,8 +98,8 @@ impl PostgresStore {
             let (numbers, pool) = (Arc::clone(&numbers), pool.clone());
             tokio::spawn(async move { numbers.keep(&pool).await }).abort_handle()
         };
-        let watching = durability::watch(pool.clone(), place.clone(), options.durability_look, risks);
-        let durability_task = tokio::spawn(watching).abort_handle();
+        let watching = watch(pool.clone(), Arc::clone(&clock), place.clone(), options.look_every, risks);
+        let watch_task = tokio::spawn(watching).abort_handle();
 
         let queue = CommitQueue::new(options.bounds.clone());
         let (claims, stopping) = (Claims::default(), Arc::new(AtomicBool::new(false)));
@@ -129,11 +134,28 @@ impl PostgresStore {
             processed_retention: i64::try_from(options.processed_retention.as_millis()).unwrap_or(i64::MAX),
             audit: options.audit,
             numbers,
+            clock,
             numbers_task,
-            durability_task,
+            watch_task,
             stopping,
             thread: Mutex::new(Some(thread)),
         }))
+    }
+}
+
+/// Looks again and again at what may have changed since the start: how safe the server is, and the clocks.
+async fn watch(pool: PgPool, clock: Arc<HostClock>, place: String, every: Duration, mut known: Vec<String>) {
+    loop {
+        tokio::time::sleep(every).await;
+        let looked = async {
+            let mut conn = pool.acquire().await?;
+            Ok::<_, sqlx::Error>((clock::measure(&mut conn).await?, durability::risks(&mut conn).await?))
+        };
+        // That the server is away is said by the committer.
+        let Ok((offset, risks)) = looked.await else { continue };
+        clock.note(offset);
+        durability::tell(&place, &known, &risks);
+        known = risks;
     }
 }
 
@@ -233,7 +255,7 @@ impl Committer for PostgresStore {
     async fn close(&self) {
         self.stopping.store(true, Ordering::Release);
         self.numbers_task.abort();
-        self.durability_task.abort();
+        self.watch_task.abort();
         self.queue.jobs.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread

@@ -71,8 +71,10 @@ pub struct PostgresOptions {
     pub processed_retention: Duration,
     /// Whether a server is used that could lose what it has confirmed.
     pub allow_loss: bool,
-    /// How often it is looked whether that has become so.
-    pub durability_look: Duration,
+    /// How far the clock of this machine may be from the server's, to either side.
+    pub max_clock_offset: Duration,
+    /// How often it is looked whether one of both has become so.
+    pub look_every: Duration,
     /// For how long the audit trail is kept, and how much of it.
     pub audit: AuditBounds,
     /// How long a start waits for a server that does not answer.
@@ -128,7 +130,8 @@ impl PostgresOptions {
             quotas: Quotas::default(),
             processed_retention: Duration::from_secs(7 * 24 * 3600),
             allow_loss: false,
-            durability_look: Duration::from_secs(60),
+            max_clock_offset: Duration::from_secs(5),
+            look_every: Duration::from_secs(10),
             audit: AuditBounds::default(),
             patience: Duration::from_secs(10),
         })

@@ -1,6 +1,7 @@
 //! What can go wrong in the store.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_ledger::{Refused, Rule};
@@ -130,6 +131,20 @@ pub enum StoreError {
         /// What about it, in a sentence or several.
         reason: String,
     },
+    /// The clock of this machine and the database server's differ too much: deadlines that it writes or reads would come too
+    /// early or too late.
+    #[error(
+        "the clock of this machine is {} ms {} that of the database server {place}; {} ms are allowed",
+        .ahead.unsigned_abs(), if *.ahead < 0 { "behind" } else { "ahead of" }, .limit.as_millis()
+    )]
+    ClockOff {
+        /// The server and the database, without a password.
+        place: String,
+        /// How many milliseconds this machine is ahead; below zero if it is behind.
+        ahead: i64,
+        /// What is allowed, to either side.
+        limit: Duration,
+    },
     /// The database has lost what it had committed. Nothing more is written by this run.
     #[error("the database has lost commits: {0}")]
     WentBack(#[source] Fault),
@@ -171,6 +186,7 @@ impl StoreError {
                 | StoreError::Busy(_)
                 | StoreError::Io(_)
                 | StoreError::Overloaded
+                | StoreError::ClockOff { .. }
                 | StoreError::NoRoom { .. }
         )
     }
@@ -240,6 +256,7 @@ impl From<StoreError> for Problem {
             StoreError::Unreachable { .. } => Problem::new(Code::StoreUnreachable, message),
             StoreError::Denied { .. } => Problem::new(Code::StoreDenied, message),
             StoreError::MayLose { .. } => Problem::new(Code::StoreMayLose, message),
+            StoreError::ClockOff { .. } => Problem::new(Code::ClockOff, message),
             StoreError::WentBack(_) => Problem::new(Code::StoreWentBack, message),
             StoreError::ReadOnly { path, .. } => {
                 Problem::new(Code::DirectoryUnwritable, message).detail("path", path.display().to_string())

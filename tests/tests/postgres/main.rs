@@ -12,6 +12,7 @@ mod audit;
 mod chain;
 #[path = "../lifecycle/client_ids.rs"]
 mod client_ids;
+mod clocks;
 #[path = "../crash.rs"]
 mod crash;
 #[path = "../isolation.rs"]

@@ -1,0 +1,60 @@
+//! Hosts whose clock is not the database server's. The clock is bent by libfaketime, for the host alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use maxhost_tests::{ALICE, BOB, Host, Network, eventually};
+use serde_json::json;
+
+fn library() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").expect("libraries").flatten().map(|entry| entry.path());
+    let library = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|file| file.exists());
+    library.expect("libfaketime, which deploy/prerequisites.sh installs")
+}
+
+/// Has the program's clock differ from this machine's by what the file says, which may change.
+fn bend(command: &mut Command, shift: &Path) {
+    command
+        .env("LD_PRELOAD", library())
+        .env("FAKETIME_TIMESTAMP_FILE", shift)
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .env("NO_FAKE_STAT", "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_clock_is_wrong_takes_no_identities() {
+    let network = Network::new();
+    let shift = network.path("shift");
+    for wrong in ["+60s", "-60s"] {
+        std::fs::write(&shift, wrong).unwrap();
+        let mut command = network.run_command();
+        bend(&mut command, &shift);
+        maxhost_tests::cli::answer(command, None).fails(4, "clock-off");
+        let mut doctor = network.command(&["doctor"]);
+        bend(&mut doctor, &shift);
+        let lines = maxhost_tests::cli::answer(doctor, None).objects();
+        let database = lines.iter().find(|line| line["check"] == "database").unwrap();
+        assert!(database["ok"] == false && database["detail"].as_str().unwrap().contains("clock"), "{database}");
+    }
+
+    std::fs::write(&shift, "+0s").unwrap();
+    let mut command = network.run_command();
+    bend(&mut command, &shift);
+    let host = Host::up(command, network.folder());
+    let once = json!({"times": 1});
+    assert_eq!(host.run(ALICE, "statics", once.clone()).await.result()["static"], 1);
+    std::fs::write(&shift, "+60s").unwrap();
+    let says = async |words: &str| {
+        let log = host.log();
+        if log.contains(words) { Ok(()) } else { Err(log) }
+    };
+    eventually("the wrong clock is noticed", async || says("the clock of this machine differs").await).await;
+    let start = ["flow", "start", "--identity", BOB, "statics", "{\"times\": 1}", "--wait"];
+    network.cli(&start).fails(4, "clock-off");
+    assert_eq!(host.run(ALICE, "statics", once.clone()).await.result()["static"], 1, "what it has goes on");
+    std::fs::write(&shift, "+0s").unwrap();
+    eventually("the right clock is noticed", async || says("is right again").await).await;
+    assert_eq!(host.run(BOB, "statics", once).await.result()["static"], 1);
+    host.stop();
+}
