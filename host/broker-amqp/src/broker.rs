@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use maxhost_broker::{
     BacklogNotices, Broker, BrokerError, ClientAnswer, ClientQueues, ClientRequest, Consumer, Credit, Message,
     Permanent, QueueName, Requests, Transient,
@@ -15,14 +14,15 @@ use tokio::time::Instant;
 
 use crate::checks;
 use crate::connection::Line;
-use crate::consumer::{AmqpConsumer, Budget};
-use crate::error::unavailable;
+use crate::consumer::AmqpConsumer;
 use crate::management::Management;
-use crate::notices::{AmqpNotices, NoticeSender};
+use crate::notice_sender::NoticeSender;
+use crate::notices::AmqpNotices;
 use crate::oldest::Oldest;
 use crate::options::AmqpOptions;
 use crate::queues::Queues;
-use crate::sender::{NotSent, Outgoing, SendLink, What};
+use crate::sender::{SendLink, What};
+use crate::shared::Shared;
 
 /// How long the broker may take to answer before it is left.
 const LAST: Duration = Duration::from_secs(2);
@@ -33,29 +33,9 @@ pub struct AmqpBroker {
     shared: Arc<Shared>,
 }
 
-/// What consumers and listeners use of it.
-pub(crate) struct Shared {
-    pub options: Arc<AmqpOptions>,
-    /// The connection for consuming.
-    pub consuming: Line,
-    pub queues: Arc<Queues>,
-    pub notice_sender: Arc<NoticeSender>,
-    pub budget: Arc<Budget>,
-    oldest: Oldest,
-    pub closed: watch::Sender<bool>,
-    send_link: Arc<SendLink>,
-}
-
 impl fmt::Debug for AmqpBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AmqpBroker").field("address", &self.shared.options.address).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // The tasks of the connections end.
-        self.closed.send_replace(true);
     }
 }
 
@@ -95,39 +75,6 @@ impl AmqpBroker {
         let send_link = Arc::new(SendLink::new(sending, options.sending_bytes));
         let consuming = Line::open(options, "maxhost-consume", closed.subscribe()).await?;
         Ok((consuming, queues, send_link))
-    }
-}
-
-impl Shared {
-    pub async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
-        let holding = self.queues.holding().await?;
-        Ok(holding.into_iter().filter(|queue| queue.consumers == 0).map(|queue| queue.name).collect())
-    }
-
-    /// Puts a message into a queue that was made sure of.
-    async fn put(&self, queue: &QueueName, what: What, body: Bytes, deadline: Instant) -> Result<(), BrokerError> {
-        let outgoing = Outgoing { to: queue.to_string(), what, body };
-        match self.send_link.send(outgoing, deadline.saturating_duration_since(Instant::now())).await {
-            Ok(()) => Ok(()),
-            Err(NotSent::NotTaken(reason)) => {
-                self.queues.forget(queue);
-                Err(unavailable(format!("the broker did not take a message for {queue}: {reason}")))
-            }
-            Err(NotSent::Error(error)) => {
-                if !matches!(error, BrokerError::Transient(Transient::TimedOut)) {
-                    self.queues.forget(queue);
-                }
-                self.check_open()?;
-                Err(error)
-            }
-        }
-    }
-
-    fn check_open(&self) -> Result<(), BrokerError> {
-        match *self.closed.borrow() {
-            true => Err(Permanent::Closed.into()),
-            false => Ok(()),
-        }
     }
 }
 

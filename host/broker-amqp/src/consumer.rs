@@ -2,15 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use fe2o3_amqp::link::RecvError;
 use fe2o3_amqp::link::delivery::DeliveryInfo;
-use fe2o3_amqp::link::receiver::CreditMode;
-use fe2o3_amqp::types::messaging::{AmqpValue, Body, Message as AmqpMessage, MessageId as AmqpId, Source};
-use fe2o3_amqp::types::primitives::{SimpleValue, Symbol, Value as AmqpAny};
+use fe2o3_amqp::types::messaging::{AmqpValue, Body, Message as AmqpMessage, MessageId as AmqpId};
+use fe2o3_amqp::types::primitives::{SimpleValue, Value as AmqpAny};
 use fe2o3_amqp::{Receiver, ReceiverDisposer};
 use maxhost_broker::{
     Acks, BrokerError, ClientRequest, Consumer, Credit, Delivery, Message, MessageId, Permanent, QueueName, Requests,
@@ -19,42 +17,15 @@ use maxhost_broker::{
 use maxhost_model::SecureHash;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
-use crate::broker::Shared;
-use crate::connection::{ANSWER, Session, becomes_true};
+use crate::attaching::{Attaching, detach};
+use crate::budget::Share;
+use crate::connection::{Session, becomes_true};
 use crate::error::unavailable;
+use crate::shared::Shared;
 
 /// Messages that are asked for ahead at most, whatever the credit: what they have in bytes is known only when they come.
 const AHEAD: usize = 16;
-
-/// What a message of the largest size may have beside its body, in bytes.
-const BESIDES: usize = 64 * 1024;
-
-/// Bytes that the consumers of a host have in hand.
-#[derive(Debug, Default)]
-pub(crate) struct Budget(AtomicUsize);
-
-/// The share of one message.
-#[derive(Debug)]
-struct Share {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Share {
-    fn take(budget: &Arc<Budget>, bytes: usize) -> Share {
-        budget.0.fetch_add(bytes, Ordering::Relaxed);
-        Share { budget: Arc::clone(budget), bytes }
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.budget.0.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
 
 /// What the messages of a queue are read as.
 pub(crate) trait Readable: Sized + Send + std::fmt::Debug + 'static {
@@ -253,7 +224,7 @@ impl<M: Readable> Link<M> {
             (state.deliveries.len() + self.ready.len(), state.bytes + ready)
         };
         let by_bytes = credit.bytes.saturating_sub(bytes).div_ceil(self.typical);
-        let is_full = one_by_one || shared.budget.0.load(Ordering::Relaxed) >= shared.options.receiving_bytes;
+        let is_full = one_by_one || shared.budget.in_hand() >= shared.options.receiving_bytes;
         let wanted = match held {
             0 => {
                 if is_full {
@@ -367,87 +338,6 @@ fn bytes_of(body: Body<AmqpAny>) -> Bytes {
             all.freeze()
         }
     }
-}
-
-/// Attaches a receiver, in a task of its own: whoever waits for it may give up again and again, and it is done all the same.
-#[derive(Debug, Default)]
-pub(crate) struct Attaching(Option<JoinHandle<Result<(Session, Receiver), BrokerError>>>);
-
-impl Attaching {
-    /// A receiver without credit on a session of its own. A queue of an identity is made sure of first.
-    pub async fn attach(
-        &mut self,
-        shared: &Arc<Shared>,
-        address: &str,
-        queue: Option<&QueueName>,
-    ) -> Result<(Session, Receiver), BrokerError> {
-        if self.0.is_none() {
-            self.begin(shared, address, queue, async { Ok(()) });
-        }
-        let attached = match &mut self.0 {
-            Some(task) => task.await.map_err(unavailable),
-            None => Err(unavailable("nothing is attached")),
-        };
-        self.0 = None;
-        attached?
-    }
-
-    /// Begins to attach, after something else.
-    fn begin(
-        &mut self,
-        shared: &Arc<Shared>,
-        address: &str,
-        queue: Option<&QueueName>,
-        before: impl Future<Output = Result<(), BrokerError>> + Send + 'static,
-    ) {
-        let (shared, address, queue) = (Arc::clone(shared), address.to_owned(), queue.cloned());
-        self.0 = Some(tokio::spawn(async move {
-            before.await?;
-            match queue {
-                Some(queue) => shared.queues.ensure(&queue).await?,
-                None => shared.queues.ensure_notices().await?,
-            }
-            let mut session = shared.consuming.session(ANSWER).await?;
-            let receiver = receiver(&mut session, &address, shared.options.max_message_bytes + BESIDES).await?;
-            Ok((session, receiver))
-        }));
-    }
-}
-
-impl Drop for Attaching {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
-}
-
-/// Attaches a receiver without credit.
-async fn receiver(session: &mut Session, address: &str, largest: usize) -> Result<Receiver, BrokerError> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    // The capability, so that an address is never taken for one that has a copy for each consumer.
-    let source = Source::builder().address(address).capabilities(vec![Symbol::from("queue")]).build();
-    let attaching = Receiver::builder()
-        .name(format!("{address}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
-        .source(source)
-        .credit_mode(CreditMode::Manual)
-        .max_message_size(largest as u64)
-        .attach(&mut session.handle);
-    match timeout(ANSWER, attaching).await {
-        Ok(Ok(receiver)) => Ok(receiver),
-        Ok(Err(error)) => Err(unavailable(format!("the queue {address} cannot be consumed: {error}"))),
-        Err(_) => Err(unavailable("the broker does not answer")),
-    }
-}
-
-/// Detaches in order, so that acknowledgements that are on their way arrive first.
-pub(crate) async fn detach(receiver: Receiver, session: Session) {
-    match timeout(ANSWER, receiver.close()).await {
-        Ok(Ok(())) => {}
-        // It may be gone with its connection.
-        outcome => tracing::debug!(?outcome, "a link was not closed in order"),
-    }
-    session.end().await;
 }
 
 #[async_trait]

@@ -6,19 +6,23 @@
 //!
 //! Layer 4: implements the trait of layer 3.
 
+mod attaching;
 mod broker;
+mod budget;
 mod checks;
 mod connection;
 mod consumer;
 mod dial;
 mod error;
 mod management;
+mod notice_sender;
 mod notices;
 mod oldest;
 mod open_frame;
 mod options;
 mod queues;
 mod sender;
+mod shared;
 #[cfg(feature = "test-servers")]
 pub mod test_servers;
 
