@@ -13,8 +13,6 @@ CONTRACTS := cash iou trade hostile sanctions escrow oracle
 # The host and the guests are compiled for different machines, each into a folder of its own.
 HOST_ENV := CARGO_TARGET_DIR=$(ROOT)/target
 GUEST_ENV := CARGO_TARGET_DIR=$(ROOT)/target/guests MAXHOST_BIN=$(ROOT)/target/release/maxhost
-# A folder of its own, so that tests that build something do not wait for it.
-LINT_ENV := CARGO_TARGET_DIR=$(ROOT)/target/lint
 
 # By this name, because a line with the other one is run by `make -n` too.
 BESIDE = $(MAKE) --no-print-directory
@@ -53,11 +51,9 @@ guests: prerequisites
 	@ls -l target/cordapps | awk 'NR > 1 { print "   " $$9 ", " $$5 " bytes" }'
 
 ## test: everything: all suites of host, SDK and samples, Python clients, formatting, lints
-test: build
-	$(call STEP,tests of the host; formatting and lints beside them)
-	@$(BESIDE) lint > target/lint.log 2>&1 & lint=$$!; \
-	$(HOST_ENV) cargo test --release --workspace || { kill $$lint 2> /dev/null || true; exit 1; }; \
-	wait $$lint && passed=true || passed=false; cat target/lint.log; $$passed
+test: build lint
+	$(call STEP,tests of the host)
+	@$(HOST_ENV) cargo test --release --workspace
 	$(call STEP,tests of the guest SDK)
 	@$(GUEST_ENV) cargo test --manifest-path guest-sdk/Cargo.toml
 	$(call STEP,tests of the sample CorDapps)
@@ -116,10 +112,10 @@ lint:
 	@cargo fmt --all --manifest-path guest-sdk/Cargo.toml -- --check
 	@cargo fmt --all --manifest-path cordapps/Cargo.toml -- --check
 	$(call STEP,clippy)
-	@$(LINT_ENV) cargo clippy --release --workspace --all-targets -- -D warnings
-	@$(LINT_ENV) cargo clippy --release --target $(GUEST_TARGET) -p maxhost-ledger -- -D warnings
-	@$(LINT_ENV) cargo clippy --all-targets --manifest-path guest-sdk/Cargo.toml -- -D warnings
-	@$(LINT_ENV) cargo clippy --all-targets --manifest-path cordapps/Cargo.toml -- -D warnings
+	@$(HOST_ENV) cargo clippy --release --workspace --all-targets -- -D warnings
+	@$(HOST_ENV) cargo clippy --release --target $(GUEST_TARGET) -p maxhost-ledger -- -D warnings
+	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path guest-sdk/Cargo.toml -- -D warnings
+	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path cordapps/Cargo.toml -- -D warnings
 
 ## clean: removes everything that was made
 clean:
