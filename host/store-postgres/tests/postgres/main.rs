@@ -1,0 +1,9 @@
+//! Databases on real servers. One program, so that it is compiled once and most tests share a server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+mod durability;
+mod faults;
+mod ledgers;
+mod open;
+mod store_contract;

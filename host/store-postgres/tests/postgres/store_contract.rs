@@ -1,0 +1,33 @@
+//! The suite that every database must pass, on a PostgreSQL server.
+
+use crate::common::Database;
+
+maxhost_store::contract_tests!(Database);
+maxhost_store::ledger_contract_tests!(Database);
+
+/// Ledgers in tables that all identities share.
+mod shared {
+    use async_trait::async_trait;
+    use maxhost_store::Store;
+    use maxhost_store::contract::{Databases, Settings};
+    use maxhost_store_postgres::{Layout, PostgresStore};
+
+    use crate::common::Database;
+
+    struct Shared(Database);
+
+    #[async_trait]
+    impl Databases for Shared {
+        async fn new() -> Shared {
+            Shared(Database::new().await)
+        }
+
+        async fn open(&self, settings: &Settings) -> Store {
+            let mut options = self.0.options_for(settings);
+            options.layout = Layout::Shared;
+            PostgresStore::open(options).await.unwrap()
+        }
+    }
+
+    maxhost_store::ledger_contract_tests!(Shared);
+}

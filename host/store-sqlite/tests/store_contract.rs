@@ -1,9 +1,0 @@
-//! The suite that every database must pass, on SQLite.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::File;
-
-maxhost_store::contract_tests!(File);
-maxhost_store::ledger_contract_tests!(File);
