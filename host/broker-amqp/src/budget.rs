@@ -18,7 +18,8 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
-    bytes: usize,
+    /// How large the message is.
+    pub bytes: usize,
 }
 
 impl Share {

@@ -1,7 +1,6 @@
 //! What all that a host does with the broker has in common.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use maxhost_broker::{BrokerError, Permanent, QueueName, Transient};
