@@ -2,6 +2,9 @@
 //! transactions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "contracts/corpus.rs"]
+mod corpus;
+
 use std::path::{Path, PathBuf};
 
 use maxhost_ledger::tx::{Constraint, Data, StateAndRef, StateRef, TransactionState, WireTransaction};

@@ -2,6 +2,9 @@
 //! no crash makes or loses money.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "ledger/parameters.rs"]
+mod parameters;
+
 use futures::future::join_all;
 use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};
 use serde_json::{Value, json};

@@ -116,10 +116,11 @@ enum Said {
     Piece(Piece),
 }
 
+/// A piece of a file.
 #[derive(Serialize)]
-struct Piece {
-    size: u64,
-    bytes: Encoded,
+pub(crate) struct Piece {
+    pub size: u64,
+    pub bytes: Encoded,
 }
 
 /// What is answered.
@@ -130,12 +131,13 @@ enum Heard {
     Done,
 }
 
+/// Which piece is asked for.
 #[derive(Deserialize)]
 #[allow(dead_code)]
-struct Wanted {
-    of: Hash,
-    id: Hash,
-    from: u64,
+pub(crate) struct Wanted {
+    pub of: Hash,
+    pub id: Hash,
+    pub from: u64,
 }
 
 /// An empty component: nothing is in it that could be run.

@@ -1,6 +1,7 @@
 //! Flows that do what a host must withstand, or that show one of its rules: for tests only.
 //!
-//! [`attachments`]: files that travel with transactions, and such as nobody should take. [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
+//! [`attachments`]: files that travel with transactions, and such as nobody should take. [`past_parameters`]: network
+//! parameters that nobody should believe. [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
@@ -20,6 +21,7 @@ pub mod forgery;
 pub mod isolation;
 pub mod money;
 mod moving;
+pub mod past_parameters;
 pub mod sequences;
 pub mod sessions;
 pub mod sizes;
@@ -123,6 +125,8 @@ cordapp! {
         attachments::keep_attachment,
         attachments::bad_attachment,
         attachments::takes_bad_attachment,
+        past_parameters::bad_parameters,
+        past_parameters::takes_bad_parameters,
         forgery::bad_transaction,
         forgery::takes_bad_transaction,
         false_keys::false_key,

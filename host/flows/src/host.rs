@@ -510,6 +510,7 @@ impl Host {
     pub async fn reload_network(self: &Arc<Host>) -> Result<(), Problem> {
         let parts = self.parts.clone();
         let changes = blocking(move || parts.network.refresh().map_err(Problem::from)).await?;
+        self.reload_parameters().await?;
         for (names, modified) in [(&changes.added, false), (&changes.modified, true)] {
             for name in names {
                 if let Some(view) = self.party_view(name) {
@@ -520,6 +521,24 @@ impl Host {
         }
         for name in &changes.removed {
             let _ = self.network_changes.send(NetworkChange::Removed(name.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Puts later parameters in force that lie in the network folder. What cannot be taken is told to whoever reads the log.
+    async fn reload_parameters(&self) -> Result<(), Problem> {
+        let parts = self.parts.clone();
+        match blocking(move || Ok(parts.network.newer_parameters())).await? {
+            Ok(None) => {}
+            Ok(Some(newer)) => {
+                let (epoch, hash) = (newer.parameters().epoch, newer.hash());
+                self.parts.network.put_in_force(newer);
+                tracing::info!(epoch, %hash, "other network parameters are in force");
+            }
+            Err(error) => {
+                let Problem { code, message, .. } = Problem::from(error);
+                tracing::warn!(%code, "the network parameters in the folder are not taken, those in force stay: {message}");
+            }
         }
         Ok(())
     }
@@ -558,7 +577,7 @@ impl Host {
 }
 
 async fn embedded_broker(options: &HostOptions, network: &NetworkMap) -> Result<Arc<dyn Broker>, Problem> {
-    let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
+    let largest = usize::try_from(network.parameters().parameters().max_message_size).unwrap_or(usize::MAX);
     let max_message_bytes = largest.saturating_add(ENVELOPE_BYTES);
     let broker = EmbeddedOptions { max_message_bytes, ..EmbeddedOptions::new(&options.broker) };
     Ok(Arc::new(EmbeddedBroker::open(broker).await.map_err(Problem::from)?))

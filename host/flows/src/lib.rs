@@ -44,6 +44,7 @@ mod opened;
 pub mod options;
 mod outbox_notices;
 mod outcomes;
+mod parameters;
 mod parties;
 mod parts;
 mod placement;

@@ -33,6 +33,7 @@ use crate::oldest::FirstSeen;
 use crate::options::HostOptions;
 use crate::outbox_notices::{OutboxNotices, QueueNotices};
 use crate::outcomes::RecentOutcomes;
+use crate::parameters::ParametersOfNetwork;
 use crate::parties::Parties;
 use crate::placement::{CpuProfile, Placement};
 use crate::registry::Directory;
@@ -72,8 +73,6 @@ pub(crate) struct Foundations {
 
 /// What a host has, for its services and for who asks from outside. Everybody else is given what he needs.
 pub(crate) struct Parts {
-    /// The network is one for development: contracts may be unsigned.
-    pub development: bool,
     pub store: Store,
     pub audit: Arc<AuditTrail>,
     pub results_read: Arc<ResultsRead>,
@@ -86,6 +85,7 @@ pub(crate) struct Parts {
     /// Flows in memory.
     pub flows: Arc<RunningFlows>,
     pub network: Arc<NetworkMap>,
+    pub parameters: Arc<ParametersOfNetwork>,
     pub parties: Parties,
     pub vault: Arc<KeyVault>,
     pub outcomes: Arc<RecentOutcomes>,
@@ -129,6 +129,8 @@ impl Parts {
         let (watchers, counters) = (Arc::<Watchers>::default(), Arc::<Counters>::default());
         let (outcomes, outbox) = (Arc::<RecentOutcomes>::default(), Arc::<OutboxNotices>::default());
         let queues = Arc::<QueueNotices>::default();
+        let parameters = ParametersOfNetwork::new(network.clone(), store.clone(), options.development);
+        let parameters = Arc::new(parameters);
         let (events, stopping) = (OperatorEvents::new(EVENTS), CancellationToken::new());
         let (parties, journal) = (Parties::of(network.clone()), journal_limits(&options, &network));
         let room = GuestRoom { slots, memory: GuestMemory::new(options.memory) };
@@ -174,9 +176,9 @@ impl Parts {
             deadlines: deadlines.clone(),
             parties: parties.clone(),
             network: network.clone(),
+            parameters: parameters.clone(),
             contracts: contracts.clone(),
             findings: Findings::new(),
-            development: options.development,
             io: io.clone(),
             room: room.clone(),
             eviction: options.eviction,
@@ -221,11 +223,11 @@ impl Parts {
             ownership,
             membership,
             catalogue,
-            development: options.development,
             contracts,
             directory,
             flows,
             network,
+            parameters,
             parties,
             vault,
             outcomes,
@@ -278,7 +280,7 @@ impl Parts {
 }
 
 fn journal_limits(options: &HostOptions, network: &NetworkMap) -> Limits {
-    let message = network.parameters().max_message_size;
+    let message = network.parameters().parameters().max_message_size;
     Limits {
         entries: options.journal_entries,
         bytes: options.journal_bytes,

@@ -115,6 +115,8 @@ rules! {
     ContractMemory = "contract-over-memory", "10.20", "A contract asks for more memory than the network allows.";
     // The back-chain
     BackChainTampered = "back-chain-tampered", "10.21", "Another transaction was given in place of one that a transaction comes from.";
+    ParametersUntrusted = "parameters-untrusted", "10.23", "What came for network parameters was not made by the operator of the network.";
+    ParametersTampered = "parameters-tampered", "10.23", "What came for network parameters has another hash.";
     // Notary change, tear-offs, finality
     NotaryChangeInvalid = "notary-change-invalid", "10.17", "A change of notary breaks a rule of its own.";
     NotaryUnchanged = "notary-unchanged", "10.17", "A change of notary is to the notary that keeps the states already.";

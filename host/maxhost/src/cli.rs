@@ -626,6 +626,34 @@ pub enum NetworkCommand {
     },
     /// Show the network parameters
     Parameters,
+    /// Change the parameters of a development network: they are signed as its next epoch, and a running host takes them
+    Update(UpdateArgs),
+}
+
+/// `maxhost network update`.
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// The largest transaction with all it needs, bytes
+    #[arg(long, value_name = "BYTES")]
+    pub max_transaction_size: Option<u64>,
+    /// The largest message between nodes, bytes; hosts take it when they start
+    #[arg(long, value_name = "BYTES")]
+    pub max_message_size: Option<u64>,
+    /// Put an identity onto the list of notaries; its manifest says too that it is one
+    #[arg(long, value_name = "NAME")]
+    pub add_notary: Vec<String>,
+    /// The notaries that are added validate
+    #[arg(long, requires = "add_notary")]
+    pub validating: bool,
+    /// Take a notary off the list: what it keeps can only be moved to another one
+    #[arg(long, value_name = "NAME")]
+    pub remove_notary: Vec<String>,
+    /// Let states under the whitelist constraint go with this attachment
+    #[arg(long, value_name = "CONTRACT=ATTACHMENT")]
+    pub list: Vec<String>,
+    /// Take an attachment off the whitelist
+    #[arg(long, value_name = "CONTRACT=ATTACHMENT")]
+    pub unlist: Vec<String>,
 }
 
 /// `maxhost user`.

@@ -19,6 +19,7 @@ mod init;
 mod ledger;
 mod manifests;
 mod network;
+mod network_update;
 mod notary;
 mod shared_identity;
 mod status;

@@ -100,7 +100,7 @@ pub async fn note_act(store: &Store, config: &Config, action: &str, detail: Stri
 
 async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<(Cluster, Option<FileFeed>), Problem> {
     let network = NetworkMap::load(&config.network()).map_err(Problem::from)?;
-    let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
+    let largest = usize::try_from(network.parameters().parameters().max_message_size).unwrap_or(usize::MAX);
     let ownership = join_ownership(config, sharing, store, &cluster_id(&network)).await?;
     match open_broker(sharing, largest.saturating_add(ENVELOPE_BYTES)).await {
         Ok(broker) => {

@@ -25,9 +25,8 @@ use crate::files;
 use crate::identity::{CERTIFICATES_FILE, NAME_FILE, OpenIdentity, node_identity, read_party};
 use crate::keys::PrivateKey;
 use crate::layout::{Layout, node_info, node_infos};
-use crate::node_info::{
-    PARAMETERS_CERTIFICATE_FILE, PARAMETERS_FILE, read_parameters, sign_node_info, write_parameters,
-};
+use crate::node_info::sign_node_info;
+use crate::parameters::{PARAMETERS_CERTIFICATE_FILE, PARAMETERS_FILE, read_parameters, write_parameters};
 use crate::party_index::{self, Line, Stamp};
 use crate::pem;
 use crate::roles::CertRole;
@@ -372,15 +371,29 @@ impl DevNetwork {
         let now = serial(SystemTime::now());
         match self.parameters()? {
             Some(present) if present.notaries == infos => Ok(present),
-            Some(present) => {
-                let mut next = present.into_value();
-                next.notaries = infos;
-                next.epoch = next.epoch.saturating_add(1);
-                next.modified_time_ms = now;
-                self.set_parameters(next)
-            }
+            Some(present) => self.next_parameters(NetworkParameters { notaries: infos, ..present.into_value() }),
             None => self.set_parameters(NetworkParameters::initial(infos, now)),
         }
+    }
+
+    /// Makes these the network's parameters, as its next epoch, changed now. Parameters that say so already stay as they are.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] if they break a rule of docs/behaviour.md 9.2, or if there is no further epoch.
+    pub fn next_parameters(&self, changed: NetworkParameters) -> Result<Encoded<NetworkParameters>> {
+        let present = self.parameters()?;
+        let epoch = present.as_ref().map_or(0, |present| present.epoch);
+        let Some(epoch) = epoch.checked_add(1) else {
+            let reason = "there is no number above it".to_owned();
+            return Err(PkiError::Invalid(maxhost_model::Invalid::Parameters { field: "epoch", reason }));
+        };
+        if let Some(present) = present {
+            let NetworkParameters { epoch, modified_time_ms, .. } = *present;
+            if (NetworkParameters { epoch, modified_time_ms, ..changed.clone() }) == *present {
+                return Ok(present);
+            }
+        }
+        self.set_parameters(NetworkParameters { epoch, modified_time_ms: serial(SystemTime::now()), ..changed })
     }
 
     /// The network's parameters, verified; `None` before the first.
@@ -391,7 +404,8 @@ impl DevNetwork {
         if !self.layout.network().join(PARAMETERS_FILE).exists() {
             return Ok(None);
         }
-        read_parameters(&self.layout.network(), &self.trust, SystemTime::now()).map(Some)
+        let read = read_parameters(&self.layout.network(), &self.trust, SystemTime::now())?;
+        Ok(Some(read.parameters().clone()))
     }
 
     /// Signs parameters and writes them, durably.

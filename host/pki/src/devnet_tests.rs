@@ -11,6 +11,7 @@ use super::*;
 use crate::keys::verify;
 use crate::names::tls_host_name;
 use crate::network_map::{Changes, NetworkMap};
+use crate::parameters::ProvenParameters;
 
 fn name(organisation: &str) -> X500Name {
     X500Name::parse(&format!("O={organisation}, L=London, C=GB")).unwrap()
@@ -63,8 +64,8 @@ fn a_network_is_made_opened_and_used() {
     assert_eq!(map.node_info(&name("Bob")).unwrap().unwrap().addresses, ["localhost:10002"]);
     assert_eq!(map.find(&NameQuery::new("o=")), names(&["Alice", "Bob", "Notary"]));
     assert_eq!(map.find(&NameQuery::new("O=Bob, L=London, C=GB")), names(&["Bob"]));
-    assert_eq!(map.notaries().len(), 1);
-    assert_eq!(map.parameters().epoch, 1);
+    let parameters = map.parameters();
+    assert_eq!((parameters.parameters().notaries.len(), parameters.parameters().epoch), (1, 1));
 
     for (file, mode) in [
         ("passphrase", 0o600),
@@ -352,4 +353,43 @@ fn two_hundred_identities_are_issued_at_once() {
     network.issue_all(&names, &mut |_| reported += 1).unwrap();
     assert_eq!(reported, 200);
     assert_eq!(network.find(&names[199]).unwrap().slug, "party-00200");
+}
+
+#[test]
+fn parameters_in_force_give_way_to_later_ones_of_the_operator() {
+    let (dir, network) = network_of(&["Notary"]);
+    let folder = dir.path().join("network");
+    let map = NetworkMap::load(&folder).unwrap();
+    let first = map.parameters();
+    assert!(map.newer_parameters().unwrap().is_none());
+    let changed = |size| NetworkParameters { max_transaction_size: size, ..first.parameters().clone().into_value() };
+
+    let second = network.next_parameters(changed(1000)).unwrap();
+    assert_eq!(second.epoch, 2);
+    assert_eq!(network.next_parameters(changed(1000)).unwrap().hash(), second.hash(), "it says nothing new");
+    let newer = map.newer_parameters().unwrap().unwrap();
+    assert_eq!(map.parameters().hash(), first.hash(), "they are found, and not in force");
+    // Whoever has the root believes what proves them.
+    let proven = ProvenParameters::verify(newer.proof(), network.trust_root()).unwrap();
+    assert_eq!((proven.hash(), newer.hash()), (second.hash(), second.hash()));
+    let (early, late) = (ProvenParameters::verify(first.proof(), network.trust_root()).unwrap(), newer.clone());
+    map.put_in_force(newer);
+    map.put_in_force(early);
+    assert_eq!(map.parameters().hash(), late.hash(), "it does not go back");
+    assert!(map.newer_parameters().unwrap().is_none());
+
+    let refused = |map: &NetworkMap| map.newer_parameters().unwrap_err().to_string();
+    let same_epoch = NetworkParameters { epoch: 2, ..changed(2000) };
+    network.set_parameters(same_epoch).unwrap();
+    assert!(refused(&map).contains("epoch 2"));
+    let larger = NetworkParameters { max_message_size: 5, ..changed(2000) };
+    network.next_parameters(larger).unwrap();
+    assert!(refused(&map).contains("largest message"));
+    let platform = NetworkParameters { minimum_platform_version: 100_000, ..changed(2000) };
+    network.next_parameters(platform).unwrap();
+    assert!(refused(&map).contains("platform version"));
+    assert!(NetworkMap::load(&folder).is_err(), "a host below it does not start");
+    alter(&folder.join("parameters"), 60);
+    assert!(map.newer_parameters().is_err());
+    assert_eq!(map.parameters().hash(), late.hash());
 }

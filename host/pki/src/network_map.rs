@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use maxhost_model::{
-    Encoded, NameQuery, NetworkParameters, NodeInfo, NotaryInfo, Party, SecureHash, Signed, X500Name, from_cbor,
-};
+use maxhost_model::network::PLATFORM_VERSION;
+use maxhost_model::{NameQuery, NetworkParameters, NodeInfo, Party, SecureHash, Signed, X500Name, from_cbor};
 use parking_lot::RwLock;
 
 use crate::chain::TrustRoot;
 use crate::error::{PkiError, Result};
 use crate::files;
 use crate::layout::{NODE_INFO_PREFIX, name_hash, node_info_file, node_infos};
-use crate::node_info::{read_parameters, verify_node_info};
+use crate::node_info::verify_node_info;
+use crate::parameters::{PARAMETERS_FILE, ProvenParameters, read_parameters};
 use crate::party_index::{self, Line, Stamp};
 
 /// Larger node infos are refused unread.
@@ -64,7 +64,7 @@ impl Changes {
 pub struct NetworkMap {
     folder: PathBuf,
     trust: TrustRoot,
-    parameters: Arc<Encoded<NetworkParameters>>,
+    parameters: RwLock<Arc<ProvenParameters>>,
     state: RwLock<State>,
 }
 
@@ -109,7 +109,9 @@ impl NetworkMap {
     /// If root or parameters are missing or do not verify. A bad node info is no error: see [`NetworkMap::rejected`].
     pub fn load(folder: &Path) -> Result<NetworkMap> {
         let trust = TrustRoot::from_pem_file(&folder.join("root.pem"))?;
-        let parameters = Arc::new(read_parameters(folder, &trust, SystemTime::now())?);
+        let parameters = read_parameters(folder, &trust, SystemTime::now())?;
+        check_platform(folder, parameters.parameters())?;
+        let parameters = RwLock::new(Arc::new(parameters));
         let map = NetworkMap { folder: folder.to_owned(), trust, parameters, state: RwLock::default() };
         let index = party_index::read(folder);
         let listing = Listing::read(folder)?;
@@ -266,7 +268,7 @@ impl NetworkMap {
         };
         if let Some(Verified { platform_version, serial, .. }) = known.filter(|known| known.at.elapsed() < VERIFIED_FOR)
         {
-            let notary = self.parameters.is_notary(&party);
+            let notary = self.parameters().parameters().is_notary(&party);
             return Ok(Some(VerifiedParty { party, platform_version, serial, notary }));
         }
 
@@ -280,7 +282,7 @@ impl NetworkMap {
                 entry.verified = Some(Verified { platform_version, serial, at: Instant::now() });
             }
         }
-        let notary = self.parameters.is_notary(&verified);
+        let notary = self.parameters().parameters().is_notary(&verified);
         Ok(Some(VerifiedParty {
             party: verified,
             platform_version: info.platform_version,
@@ -330,16 +332,44 @@ impl NetworkMap {
         }
     }
 
-    /// The network's parameters, verified when the map was loaded.
+    /// The network's parameters that are in force, verified when they were read.
     #[must_use]
-    pub fn parameters(&self) -> Arc<Encoded<NetworkParameters>> {
-        Arc::clone(&self.parameters)
+    pub fn parameters(&self) -> Arc<ProvenParameters> {
+        Arc::clone(&self.parameters.read())
     }
 
-    /// The network's notaries.
-    #[must_use]
-    pub fn notaries(&self) -> &[NotaryInfo] {
-        &self.parameters.notaries
+    /// Parameters in the folder that may take the place of those in force; `None` if it has no others. See
+    /// [`NetworkMap::put_in_force`].
+    ///
+    /// # Errors
+    /// They cannot be read, do not verify, are of no later epoch, or change what a host can only begin with: the largest
+    /// message. Those in force stay.
+    pub fn newer_parameters(&self) -> Result<Option<ProvenParameters>> {
+        let found = read_parameters(&self.folder, &self.trust, SystemTime::now())?;
+        let present = self.parameters();
+        if found.hash() == present.hash() {
+            return Ok(None);
+        }
+        check_platform(&self.folder, found.parameters())?;
+        let path = self.folder.join(PARAMETERS_FILE);
+        let (new, old) = (found.parameters(), present.parameters());
+        if new.epoch <= old.epoch {
+            let reason = format!("they are of epoch {}, and those in force of {}", new.epoch, old.epoch);
+            return Err(PkiError::network(&path, reason));
+        }
+        if new.max_message_size != old.max_message_size {
+            let reason = "they change the largest message, which a host takes only when it starts: start it again";
+            return Err(PkiError::network(&path, reason));
+        }
+        Ok(Some(found))
+    }
+
+    /// Makes these the parameters in force, unless those that are in force are of the same or a later epoch.
+    pub fn put_in_force(&self, parameters: ProvenParameters) {
+        let mut present = self.parameters.write();
+        if parameters.parameters().epoch > present.parameters().epoch {
+            *present = Arc::new(parameters);
+        }
     }
 
     /// The network's root.
@@ -353,6 +383,16 @@ impl NetworkMap {
     pub fn rejected(&self) -> Vec<(String, String)> {
         self.state.read().rejected.iter().map(|(file, (_, reason))| (file.clone(), reason.clone())).collect()
     }
+}
+
+/// Refuses parameters of a network that this host is too old for.
+fn check_platform(folder: &Path, parameters: &NetworkParameters) -> Result<()> {
+    let least = parameters.minimum_platform_version;
+    if least > PLATFORM_VERSION {
+        let reason = format!("the network needs platform version {least}, and this host has {PLATFORM_VERSION}");
+        return Err(PkiError::network(&folder.join(PARAMETERS_FILE), reason));
+    }
+    Ok(())
 }
 
 /// What lies in the folder of node infos.

@@ -1,22 +1,14 @@
-//! Signing and verifying what a node says of itself, and the network parameters.
+//! Signing and verifying what a node says of itself.
 
-use std::path::Path;
 use std::time::SystemTime;
 
-use maxhost_model::{
-    Encoded, KeySignature, NetworkParameters, NodeIdentity, NodeInfo, PublicKey, Signed, from_cbor, network, to_cbor,
-};
+use maxhost_model::{KeySignature, NodeIdentity, NodeInfo, PublicKey, Signed, network, to_cbor};
 
 use crate::certificates::CertificateFields;
-use crate::chain::{TrustRoot, in_file, verify_chain};
+use crate::chain::{TrustRoot, verify_chain};
 use crate::error::{PkiError, Result};
-use crate::files;
 use crate::keys::{PrivateKey, verify};
-use crate::pem;
 use crate::roles::CertRole;
-
-pub(crate) const PARAMETERS_FILE: &str = "parameters";
-pub(crate) const PARAMETERS_CERTIFICATE_FILE: &str = "parameters.pem";
 
 /// Makes the signed node info of a node with one identity.
 ///
@@ -64,40 +56,7 @@ pub fn verify_node_info(signed: &Signed<NodeInfo>, trust: &TrustRoot, at: System
     Ok(info)
 }
 
-fn is_signed(raw: &[u8], signatures: &[KeySignature], key: &PublicKey) -> bool {
+/// Whether one of these signatures over the bytes is by this key.
+pub(crate) fn is_signed(raw: &[u8], signatures: &[KeySignature], key: &PublicKey) -> bool {
     signatures.iter().any(|signature| signature.by == *key && verify(key, raw, &signature.bytes))
-}
-
-/// Signs network parameters and writes them.
-pub(crate) fn write_parameters(
-    folder: &Path,
-    parameters: NetworkParameters,
-    key: &PrivateKey,
-) -> Result<Encoded<NetworkParameters>> {
-    parameters.validate()?;
-    let encoded = Encoded::new(parameters)?;
-    let signed = Signed::<NetworkParameters>::new(encoded.bytes().to_vec(), vec![key.signature(encoded.bytes())?]);
-    files::replace_durably(&folder.join(PARAMETERS_FILE), &to_cbor(&signed)?, files::PUBLIC)?;
-    Ok(encoded)
-}
-
-/// Reads the network parameters of a network folder and verifies them: signature, the signer's certificate, rules.
-///
-/// # Errors
-/// If a file cannot be read or anything does not verify; the error names the file.
-pub fn read_parameters(folder: &Path, trust: &TrustRoot, at: SystemTime) -> Result<Encoded<NetworkParameters>> {
-    let certificate_path = folder.join(PARAMETERS_CERTIFICATE_FILE);
-    let chain = pem::decode(&files::read(&certificate_path)?, &certificate_path.display().to_string())?;
-    let signer = verify_chain(&chain, trust, CertRole::NetworkParameters, at)
-        .map_err(|error| in_file(error, &certificate_path))?;
-
-    let path = folder.join(PARAMETERS_FILE);
-    let malformed = |error: maxhost_model::Invalid| PkiError::network(&path, error.to_string());
-    let signed: Signed<NetworkParameters> = from_cbor(&files::read(&path)?).map_err(malformed)?;
-    if !is_signed(&signed.raw, &signed.signatures, &signer.key) {
-        return Err(PkiError::Signature { of: format!("the network parameters in {}", path.display()) });
-    }
-    let parameters = signed.decode_unverified().map_err(malformed)?;
-    parameters.validate().map_err(malformed)?;
-    Ok(parameters)
 }

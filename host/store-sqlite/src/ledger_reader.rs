@@ -1,6 +1,7 @@
 //! Reads of ledgers.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status};
@@ -351,6 +352,13 @@ impl LedgerReader for SqliteStore {
         let sql = "SELECT id FROM attachment WHERE identity = ?1 ORDER BY id";
         let rows = sqlx::query(sql).bind(identity.0).fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(|row| blob(row, 0, "attachment")).collect()
+    }
+
+    async fn kept_parameters(&self, identity: IdentityRow, hash: &SecureHash) -> Result<Option<Bytes>, StoreError> {
+        let sql = "SELECT body FROM network_parameters WHERE identity = ?1 AND hash = ?2";
+        let query = sqlx::query(sql).bind(identity.0).bind(&hash.as_bytes()[..]);
+        let found = query.fetch_optional(self.pool()).await.map_err(failed)?;
+        found.as_ref().map(|row| bytes(row, 0, "network_parameters")).transpose()
     }
 
     async fn known_keys(

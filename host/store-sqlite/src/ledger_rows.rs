@@ -13,8 +13,8 @@ use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, KnownKey, LedgerRows, NewAttachment, NewState, Settlement, TransactionPut,
-    TransactionState, Wanted,
+    CandidateScope, FlowLease, KnownKey, LedgerRows, NewAttachment, NewParameters, NewState, Settlement,
+    TransactionPut, TransactionState, Wanted,
 };
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -347,6 +347,12 @@ impl LedgerRows for SqliteRows<'_> {
         let NewAttachment { id, body, uploader, at } = attachment;
         let row = params![identity.0, id.as_bytes(), uploader, integer(*at), &body[..]];
         self.ledger.add_attachment.execute(row).map(|_| ()).map_err(fault)
+    }
+
+    fn add_parameters(&mut self, identity: IdentityRow, parameters: &NewParameters) -> Result<(), Fault> {
+        let NewParameters { hash, body, at } = parameters;
+        let row = params![identity.0, hash.as_bytes(), integer(*at), &body[..]];
+        self.ledger.add_parameters.execute(row).map(|_| ()).map_err(fault)
     }
 
     fn add_key(&mut self, identity: IdentityRow, known: &KnownKey) -> Result<(), Fault> {

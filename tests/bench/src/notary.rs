@@ -139,11 +139,11 @@ fn verdicts(receipts: Vec<(usize, LedgerReceipt)>) -> Outcome<Vec<Verdict>> {
     }
 }
 
-struct Known(Arc<LedgerRules>);
+struct Known(LedgerRules);
 
 impl Parameters for Known {
-    fn rules(&self, hash: &SecureHash) -> Option<Arc<LedgerRules>> {
-        (*hash == parameters()).then(|| self.0.clone())
+    fn rules(&self, hash: &SecureHash) -> Option<&LedgerRules> {
+        (*hash == parameters()).then_some(&self.0)
     }
 }
 
@@ -230,7 +230,7 @@ async fn call(
     sender: mpsc::Sender<Waiting>,
 ) -> Result<Vec<u64>, String> {
     let rules = LedgerRules { max_transaction_size: 10 << 20, notaries: vec![notary()], ..LedgerRules::default() };
-    let (known, identity, network) = (Known(Arc::new(rules)), notary(), network());
+    let (known, identity, network) = (Known(rules), notary(), network());
     let service = NotaryService { identity: &identity, validating: false, network: &network };
     let caller = key(CALLER).public().clone();
     let mut times = Vec::new();

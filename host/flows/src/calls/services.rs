@@ -12,6 +12,7 @@ use crate::committer::Committer;
 use crate::contracts::Contracts;
 use crate::deadlines::Deadlines;
 use crate::options::Eviction;
+use crate::parameters::ParametersOfNetwork;
 use crate::parties::Parties;
 use crate::spawner::Spawner;
 
@@ -22,10 +23,9 @@ pub(crate) struct CallServices {
     pub deadlines: Arc<Deadlines>,
     pub parties: Parties,
     pub network: Arc<NetworkMap>,
+    pub parameters: Arc<ParametersOfNetwork>,
     pub contracts: Arc<dyn Contracts>,
     pub findings: Findings,
-    /// The network is one for development: contracts may be unsigned.
-    pub development: bool,
     pub io: Spawner,
     pub room: GuestRoom,
     /// When the instance of a flow that waits is dropped.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use maxhost_ledger::tx::verify::check_epochs;
 use maxhost_ledger::tx::{
     Core as TxCore, LedgerRules, NotaryChange, StateAndRef, StateRef, TransactionSignature, WireTransaction,
 };
@@ -15,7 +16,9 @@ use crate::api::ApiResult;
 use crate::api::ledger::CheckView;
 use crate::calls::{Traced, Transactions, kind_of, trace};
 use crate::contracts::{Examined, ToJudge, is_code};
+use crate::parameters::KnownParameters;
 use crate::parts::Parts;
+use crate::trouble::Trouble;
 
 /// A transaction of an identity, with its signatures.
 pub(super) struct Examining<'a> {
@@ -42,6 +45,10 @@ impl Transactions for LedgerOf<'_> {
     }
 }
 
+fn problem_of(trouble: Trouble) -> Problem {
+    trouble.problem().clone()
+}
+
 fn check(what: &'static str, subject: impl ToString, outcome: Result<(), Refused>) -> CheckView {
     let (wrong, details) = match outcome {
         Ok(()) => (None, BTreeMap::new()),
@@ -62,12 +69,15 @@ impl Examining<'_> {
             name.unwrap_or(fingerprint)
         };
         let network = SecureHash::of(self.parts.network.trust_root().der());
-        let rules = self.rules()?;
+        let parameters = self.parameters().await?;
         let named = self.core.parameters().map_or_else(|| "none".to_owned(), |hash| hash.to_string());
-        let of_rules = rules.as_ref().map(|_| ()).map_err(Clone::clone);
+        let of_parameters = match &parameters {
+            Ok(known) => self.epochs(known).await?,
+            Err(refused) => Err(refused.clone()),
+        };
         let mut checks = vec![
             check("network", self.core.header().network, self.core.header().check_network(&network)),
-            check("parameters", named, of_rules),
+            check("parameters", named, of_parameters),
         ];
         checks.extend(self.signatures(name));
         let inputs = self.states("input", self.core.inputs(), &mut checks).await?;
@@ -75,8 +85,8 @@ impl Examining<'_> {
         let wire = match &self.core {
             TxCore::Wire(wire) => wire.clone(),
             TxCore::NotaryChange(change) => {
-                if let (Ok(rules), Some(inputs)) = (rules, inputs) {
-                    checks.extend(self.judged_change(change, &rules, &inputs, name).await?);
+                if let (Ok(known), Some(inputs)) = (parameters, inputs) {
+                    checks.extend(self.judged_change(change, &known.rules, &inputs, name).await?);
                 }
                 return Ok(checks);
             }
@@ -85,26 +95,42 @@ impl Examining<'_> {
         let attachments = self.attachments(self.core.attachments(), &mut checks).await?;
         let only = |states: Vec<(StateAndRef, Traced)>| states.into_iter().map(|(state, _)| state).collect::<Vec<_>>();
         let (inputs, references) = (inputs.map(only), references.map(only));
-        if let (Ok(rules), Some(inputs), Some(references), Some(attachments)) = (rules, inputs, references, attachments)
+        if let (Ok(known), Some(inputs), Some(references), Some(attachments)) =
+            (parameters, inputs, references, attachments)
         {
-            checks.extend(self.judged(wire, network, rules, inputs, references, attachments).await?);
+            checks.extend(self.judged(wire, network, known, inputs, references, attachments).await?);
         }
         Ok(checks)
     }
 
-    fn rules(&self) -> ApiResult<Result<LedgerRules, Refused>> {
-        let parameters = self.parts.network.parameters();
-        match self.core.parameters() {
-            Some(hash) if *hash == parameters.hash() => {
-                let rules = LedgerRules::of(&parameters, Vec::new(), self.parts.development);
-                rules.map(Ok).map_err(|refused| Problem::new(Code::NetworkInvalid, refused.to_string()))
+    /// The parameters that it names, if the identity knows them.
+    async fn parameters(&self) -> ApiResult<Result<Arc<KnownParameters>, Refused>> {
+        let Some(hash) = self.core.parameters() else {
+            return Ok(Err(Refused::new(Rule::ParametersMissing, "no hash of network parameters is given")));
+        };
+        Ok(self.known(hash).await?.ok_or_else(|| {
+            let message = format!("the network parameters {hash} are not known here");
+            Refused::new(Rule::ParametersUnknown, message).detail("parameters", hash)
+        }))
+    }
+
+    async fn known(&self, hash: &SecureHash) -> ApiResult<Option<Arc<KnownParameters>>> {
+        self.parts.parameters.of(self.identity, hash).await.map_err(problem_of)
+    }
+
+    /// Whether the parameters that it names are no older than those of the transactions whose states it names.
+    async fn epochs(&self, own: &KnownParameters) -> ApiResult<Result<(), Refused>> {
+        let ledger = LedgerOf { parts: self.parts, identity: self.identity };
+        let mut epochs = Vec::new();
+        for reference in self.core.inputs().iter().chain(self.core.references()) {
+            let Some(parent) = ledger.core(&reference.tx).await? else { continue };
+            if let Some(hash) = parent.parameters()
+                && let Some(theirs) = self.known(hash).await?
+            {
+                epochs.push((*reference, theirs.epoch));
             }
-            Some(hash) => {
-                let message = format!("the network parameters {hash} are not known here");
-                Ok(Err(Refused::new(Rule::ParametersUnknown, message).detail("parameters", hash)))
-            }
-            None => Ok(Err(Refused::new(Rule::ParametersMissing, "no hash of network parameters is given"))),
         }
+        Ok(check_epochs(self.core.id(), own.epoch, epochs))
     }
 
     /// Each signature that is there, then each key that must sign and has not.
@@ -229,10 +255,13 @@ impl Examining<'_> {
         if !is_code(&kept.body) {
             return Ok(Ok(Attached::Data { id: *id, size: kept.body.len() as u64 }));
         }
-        let rules = LedgerRules::of(&self.parts.network.parameters(), Vec::new(), self.parts.development);
-        let whitelist = rules.map(|rules| rules.whitelist).unwrap_or_default();
+        let named = match self.core.parameters() {
+            Some(hash) => self.known(hash).await?,
+            None => None,
+        };
+        let trusted = named.map_or_else(|| self.parts.parameters.in_force().map_err(problem_of), Ok)?;
         let contracts = self.parts.contracts.clone();
-        let admitted = tokio::task::spawn_blocking(move || contracts.admit(&kept.body, &whitelist));
+        let admitted = tokio::task::spawn_blocking(move || contracts.admit(&kept.body, &trusted.rules.whitelist));
         admitted.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))?
     }
 
@@ -240,7 +269,7 @@ impl Examining<'_> {
         &self,
         wire: Arc<WireTransaction>,
         network: SecureHash,
-        rules: LedgerRules,
+        parameters: Arc<KnownParameters>,
         inputs: Vec<StateAndRef>,
         references: Vec<StateAndRef>,
         attachments: Vec<Attached>,
@@ -254,7 +283,7 @@ impl Examining<'_> {
                 references,
                 attachments,
                 network: &network,
-                rules: &rules,
+                rules: &parameters.rules,
             })
         });
         let examined = examined.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))??;

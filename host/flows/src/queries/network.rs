@@ -183,7 +183,8 @@ impl Host {
     }
 
     pub(super) fn parameters_view(&self) -> ParametersView {
-        let encoded = self.parts.network.parameters();
+        let proven = self.parts.network.parameters();
+        let encoded = proven.parameters();
         let notaries = encoded.notaries.iter();
         ParametersView {
             minimum_platform_version: encoded.minimum_platform_version,
@@ -192,7 +193,7 @@ impl Host {
             max_transaction_size: encoded.max_transaction_size,
             modified_ms: i64::try_from(encoded.modified_time_ms).unwrap_or(i64::MAX),
             epoch: encoded.epoch,
-            hash: encoded.hash().to_string(),
+            hash: proven.hash().to_string(),
         }
     }
 

@@ -1,7 +1,5 @@
 //! What a request is checked for before its states are looked up (behaviour.md 11.2).
 
-use std::sync::Arc;
-
 use maxhost_model::{Party, PublicKey, SecureHash};
 
 use super::error::NotaryError;
@@ -19,7 +17,7 @@ pub const MAX_STATES: usize = 10_000;
 /// The network parameters that a notary knows.
 pub trait Parameters {
     /// The rules of the parameters with this hash, if they are known.
-    fn rules(&self, hash: &SecureHash) -> Option<Arc<LedgerRules>>;
+    fn rules(&self, hash: &SecureHash) -> Option<&LedgerRules>;
 }
 
 /// The service that checks.
@@ -133,11 +131,11 @@ pub fn check_request(
     })
 }
 
-fn check_addressed(
+fn check_addressed<'p>(
     view: &View<'_>,
     service: NotaryService<'_>,
-    parameters: &impl Parameters,
-) -> Result<Arc<LedgerRules>> {
+    parameters: &'p impl Parameters,
+) -> Result<&'p LedgerRules> {
     match view.notary {
         Some(notary) if notary.owning_key == service.identity.owning_key => {}
         Some(other) => {
@@ -166,6 +164,8 @@ fn check_shown(filtered: &FilteredTransaction) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use super::*;
     use crate::fixtures::{
         NOTARY_KEY, contents, key, ledger_rules, network, notary, parameters_hash, party, reference, signing_key, wire,
@@ -177,8 +177,8 @@ mod tests {
     struct Known(LedgerRules);
 
     impl Parameters for Known {
-        fn rules(&self, hash: &SecureHash) -> Option<Arc<LedgerRules>> {
-            (*hash == parameters_hash()).then(|| Arc::new(self.0.clone()))
+        fn rules(&self, hash: &SecureHash) -> Option<&LedgerRules> {
+            (*hash == parameters_hash()).then_some(&self.0)
         }
     }
 

@@ -28,6 +28,15 @@ impl NotaryPayload {
         }
     }
 
+    /// The hash of its network parameters, if it is shown.
+    #[must_use]
+    pub fn parameters(&self) -> Option<&SecureHash> {
+        match self {
+            NotaryPayload::Full(signed) => signed.core().parameters(),
+            NotaryPayload::Filtered(filtered) => filtered.contents().parameters.as_ref(),
+        }
+    }
+
     /// Its inputs, as far as they are shown.
     #[must_use]
     pub fn inputs(&self) -> &[StateRef] {

@@ -231,8 +231,8 @@ fn network(config: &Config) -> Check {
     if let Some((file, reason)) = map.rejected().first() {
         return wrong("network", format!("{file}: {reason}"), Code::CertificateInvalid.remedy());
     }
-    let parameters = map.parameters();
-    fine("network", format!("{} parties, parameters of epoch {} are signed and valid", map.len(), parameters.epoch))
+    let epoch = map.parameters().parameters().epoch;
+    fine("network", format!("{} parties, parameters of epoch {epoch} are signed and valid", map.len()))
 }
 
 /// The certificates of the identities here are valid, and will be for a while.
@@ -410,7 +410,7 @@ fn ownership(context: &Context, config: &Config, sharing: &Sharing) -> Check {
 fn broker(context: &Context, config: &Config, sharing: &Sharing) -> Check {
     let looked = context.block_on(async {
         let network = NetworkMap::load(&config.network()).map_err(Problem::from)?;
-        let largest = usize::try_from(network.parameters().max_message_size).unwrap_or(usize::MAX);
+        let largest = usize::try_from(network.parameters().parameters().max_message_size).unwrap_or(usize::MAX);
         let broker = foundation::open_broker(sharing, largest.saturating_add(ENVELOPE_BYTES)).await?;
         let waiting = broker.waiting().await.map_err(Problem::from);
         broker.close().await;

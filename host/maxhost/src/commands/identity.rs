@@ -204,17 +204,25 @@ fn fits(wanted: &CordappRef, found: &Inspection) -> bool {
 
 /// Issues keys and certificates. Gives the short name, which is that of the folder of the keys.
 fn issue(config: &Config, name: &X500Name) -> Result<String, Problem> {
+    Ok(open_development_network(config)?.issue(name)?.slug)
+}
+
+/// The development network of this installation, to be changed. Nobody else changes it meanwhile.
+///
+/// # Errors
+/// It is none, it is being changed already, or its passphrase is wrong.
+pub fn open_development_network(config: &Config) -> Result<DevNetwork, Problem> {
     let layout = Layout::new(config.root());
     if layout.keys() != config.keys() || layout.network() != config.network() {
         return Err(Problem::new(
             Code::ConfigInvalid,
-            "only a development network issues identities: its folders are keys/ and network/ beside maxhost.toml",
+            "only a development network is issued and changed here: its folders are keys/ and network/ beside maxhost.toml",
         )
-        .remedy("get keys and certificates from the network's doorman, and write the manifest"));
+        .remedy("get keys, certificates and signed parameters from the network's operator"));
     }
     let passphrase = Passphrase::new(config.passphrase()?.expose())?;
-    let mut network = DevNetwork::open(config.root(), &Options { passphrase: Some(passphrase), ..Options::default() })?;
-    Ok(network.issue(name)?.slug)
+    let options = Options { passphrase: Some(passphrase), ..Options::default() };
+    DevNetwork::open(config.root(), &options).map_err(Problem::from)
 }
 
 /// Waits until a running host shows an identity, quarantined or not.

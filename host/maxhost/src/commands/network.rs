@@ -1,8 +1,9 @@
-//! `maxhost network`.
+//! `maxhost network`: what the host knows of the network.
 
 use maxhost_rpc::proto::v1 as pb;
 use serde_json::Value;
 
+use super::network_update;
 use crate::cli::NetworkCommand;
 use crate::context::{Context, Outcome};
 use crate::render;
@@ -25,6 +26,7 @@ pub fn execute(context: &Context, command: NetworkCommand) -> Outcome {
             let parameters = render::parameters(&parameters);
             context.out.object(&parameters, || render::lines(&parameters));
         }
+        NetworkCommand::Update(args) => return network_update::execute(context, &args),
     }
     Ok(0)
 }

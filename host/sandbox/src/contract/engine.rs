@@ -16,7 +16,7 @@ use maxhost_ledger::{Refused, Rule};
 use maxhost_model::SecureHash;
 use parking_lot::Mutex;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::bindings::{self, ContractPre};
 use super::component::ContractComponent;
@@ -479,11 +479,24 @@ pub struct EngineSettings {
     pub pooled: bool,
     /// Share the first contents of memories until they are written to.
     pub copy_on_write: bool,
+    /// Compile to fast code, which takes longer.
+    pub optimised: bool,
+}
+
+impl EngineSettings {
+    /// Each setting there is.
+    #[must_use]
+    pub fn all() -> Vec<EngineSettings> {
+        let both = [true, false];
+        let settings = both.iter().flat_map(|pooled| both.iter().map(move |copy_on_write| (*pooled, *copy_on_write)));
+        let with = |(pooled, copy_on_write)| both.map(|optimised| EngineSettings { pooled, copy_on_write, optimised });
+        settings.flat_map(with).collect()
+    }
 }
 
 impl Default for EngineSettings {
     fn default() -> EngineSettings {
-        EngineSettings { pooled: true, copy_on_write: true }
+        EngineSettings { pooled: true, copy_on_write: true, optimised: true }
     }
 }
 
@@ -499,7 +512,8 @@ fn make_engine(slots: u32, settings: &EngineSettings) -> Result<Engine, SandboxE
         .concurrency_support(false)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(FIBER_STACK)
-        .memory_init_cow(settings.copy_on_write);
+        .memory_init_cow(settings.copy_on_write)
+        .cranelift_opt_level(if settings.optimised { OptLevel::Speed } else { OptLevel::None });
     let on_demand = |mut config: Config| {
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         Engine::new(&config)

@@ -214,17 +214,33 @@ fn an_input_brings_its_contract_along() {
     assert!(matches!(verification.verdict, Verdict::Rejected { .. }), "{verification:?}");
 }
 
+/// Each contract there is, several at once, and limits that are reached before any of them runs.
+fn corpus() -> Vec<(WireTransaction, LedgerRules)> {
+    let issues = CONTRACTS.iter().map(|name| vec![*name]).chain([vec!["accept", "reject", "touch"]]);
+    let mut corpus: Vec<_> = issues.map(|names| (issue(&names, |_| ()), rules())).collect();
+    for limits in [
+        ContractLimits { memory: 1 << 20, ..rules().limits },
+        ContractLimits { fuel: 1_000, ..rules().limits },
+        ContractLimits { fuel: 10_000, ..rules().limits },
+    ] {
+        corpus.push((issue(&["accept"], |_| ()), LedgerRules { limits, ..rules() }));
+    }
+    corpus
+}
+
 #[test]
 fn the_settings_of_the_engine_make_no_difference() {
-    let names = ["accept", "reject", "loop", "grow", "unreachable", "divide", "bad-result", "touch"];
-    let corpus: Vec<WireTransaction> = names.iter().map(|name| issue(&[name], |_| ())).collect();
-    let judged = |pooled, copy_on_write| {
-        let engine = ContractEngine::with(None, 8, &EngineSettings { pooled, copy_on_write }).unwrap();
-        corpus.iter().map(|wire| verify_with(&engine, wire, &[], &rules()).unwrap()).collect::<Vec<_>>()
+    let (corpus, folders) = (corpus(), tempfile::tempdir().unwrap());
+    let judged = |engine: &ContractEngine| -> Vec<Verification> {
+        corpus.iter().map(|(wire, rules)| verify_with(engine, wire, &[], rules).unwrap()).collect()
     };
-    let first = judged(true, true);
-    for (pooled, copy_on_write) in [(true, false), (false, true), (false, false)] {
-        assert_eq!(judged(pooled, copy_on_write), first, "pooled {pooled}, copy on write {copy_on_write}");
+    let first = judged(engine());
+    for (number, settings) in EngineSettings::all().iter().enumerate() {
+        let folder = folders.path().join(number.to_string());
+        for how in ["compiled now", "compiled before"] {
+            let engine = ContractEngine::with(Some(&folder), 8, settings).unwrap();
+            assert_eq!(judged(&engine), first, "{settings:?}, {how}");
+        }
     }
 }
 

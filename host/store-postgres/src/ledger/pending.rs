@@ -7,7 +7,7 @@ use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::{FlowLease, KnownKey, NewAttachment, Settlement};
+use maxhost_store::ledger::{FlowLease, KnownKey, NewAttachment, NewParameters, Settlement};
 
 use crate::undo_map::UndoMap;
 
@@ -140,6 +140,8 @@ pub(crate) struct LedgerPending {
     pub requests: UndoMap<(IdentityRow, u64), Request>,
     requests_next: u64,
     pub attachments: UndoMap<TransactionKey, NewAttachment>,
+    /// By their hash.
+    pub parameters: UndoMap<TransactionKey, NewParameters>,
     /// By the fingerprint of the key.
     pub keys: UndoMap<TransactionKey, KnownKey>,
 }
@@ -155,6 +157,7 @@ macro_rules! each {
         $pending.outcomes.$method();
         $pending.requests.$method();
         $pending.attachments.$method();
+        $pending.parameters.$method();
         $pending.keys.$method();
     }};
 }
@@ -185,6 +188,7 @@ impl LedgerPending {
             && self.outcomes.is_empty()
             && self.requests.is_empty()
             && self.attachments.is_empty()
+            && self.parameters.is_empty()
             && self.keys.is_empty()
     }
 

@@ -113,6 +113,7 @@ impl LedgerWants {
             | LedgerOp::Renew { .. }
             | LedgerOp::Release { states: None, .. }
             | LedgerOp::Attach(_)
+            | LedgerOp::KeepParameters(_)
             | LedgerOp::AddKey(_) => {}
         }
     }

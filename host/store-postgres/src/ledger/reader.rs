@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::rules::Rule;
 use maxhost_ledger::time::Timestamp;
@@ -23,7 +24,7 @@ use sqlx::{Arguments, AssertSqlSafe};
 use crate::error::failed;
 use crate::ledger::place::Place;
 use crate::ledger::read::{status_number, status_of, time};
-use crate::ledger::tables::KEYS;
+use crate::ledger::tables::{KEYS, PARAMETERS};
 use crate::open::PostgresStore;
 use crate::options::Layout;
 use crate::persist::persist;
@@ -433,6 +434,13 @@ impl LedgerReader for PostgresStore {
         let sql = "SELECT id FROM {place}.attachment WHERE identity = $1 ORDER BY id";
         let rows = self.ledger_rows(identity, sql, values![identity.0]).await?;
         rows.iter().map(|row| hash_at(row, 0, "attachment")).collect()
+    }
+
+    async fn kept_parameters(&self, identity: IdentityRow, hash: &SecureHash) -> Result<Option<Bytes>, StoreError> {
+        let sql = "SELECT body FROM {place}.network_parameters WHERE identity = $1 AND hash = $2";
+        // A ledger of an older version, whose identity has not been claimed since, has kept none.
+        let rows = self.rows_since(PARAMETERS, identity, sql, values![identity.0, &hash.as_bytes()[..]]).await?;
+        rows.first().map(|row| bytes(row, 0, "network_parameters")).transpose()
     }
 
     async fn known_keys(

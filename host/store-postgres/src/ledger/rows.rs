@@ -15,7 +15,8 @@ use maxhost_store::LedgerRows;
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, KnownKey, NewAttachment, NewState, Settlement, TransactionPut, TransactionState, Wanted,
+    CandidateScope, FlowLease, KnownKey, NewAttachment, NewParameters, NewState, Settlement, TransactionPut,
+    TransactionState, Wanted,
 };
 
 use crate::committer::PostgresRows;
@@ -514,6 +515,15 @@ impl LedgerRows for PostgresRows {
         let key = (identity, attachment.id);
         if self.batch.pending.ledger.attachments.get(&key).is_none() {
             self.batch.pending.ledger.attachments.put(key, attachment.clone());
+        }
+        Ok(())
+    }
+
+    fn add_parameters(&mut self, identity: IdentityRow, parameters: &NewParameters) -> Result<(), Fault> {
+        self.batch.check_open(identity)?;
+        let key = (identity, parameters.hash);
+        if self.batch.pending.ledger.parameters.get(&key).is_none() {
+            self.batch.pending.ledger.parameters.put(key, parameters.clone());
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ pub(crate) fn ledger_parts(b: &mut Builder, pending: &LedgerPending, layout: Lay
     changes(b, pending, layout);
     notaries(b, pending, layout);
     attachments(b, pending, layout);
+    parameters(b, pending, layout);
     keys(b, pending, layout);
 }
 
@@ -340,6 +341,22 @@ fn attachments(b: &mut Builder, pending: &LedgerPending, layout: Layout) {
         let (name, condition) = b.next();
         b.part(format!(
             "{name} AS (INSERT INTO {place}.attachment (identity, id, uploader, at, body) \
+             SELECT * FROM unnest({columns}) WHERE {condition} ON CONFLICT DO NOTHING)"
+        ));
+    }
+}
+
+fn parameters(b: &mut Builder, pending: &LedgerPending, layout: Layout) {
+    for (place, rows) in by_place(layout, pending.parameters.iter(), |(key, _)| key.0) {
+        let columns = [
+            transaction_keys(b, &rows),
+            b.column("int8", rows.iter().map(|(_, parameters)| integer(parameters.at)).collect()),
+            b.column("bytea", rows.iter().map(|(_, parameters)| &parameters.body[..]).collect::<Vec<&[u8]>>()),
+        ]
+        .join(", ");
+        let (name, condition) = b.next();
+        b.part(format!(
+            "{name} AS (INSERT INTO {place}.network_parameters (identity, hash, at, body) \
              SELECT * FROM unnest({columns}) WHERE {condition} ON CONFLICT DO NOTHING)"
         ));
     }

@@ -14,8 +14,8 @@ use maxhost_model::{FlowRow, KeyAlgorithm, PublicKey, SecureHash};
 use super::{Answer, Databases, World, end, hold_the_committer, submit};
 use crate::ledger::query::page;
 use crate::ledger::{
-    ClaimOp, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NotaryOp, OutputState, Part, Recording,
-    Reservation, Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
+    ClaimOp, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NewParameters, NotaryOp, OutputState, Part,
+    Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
 };
 use crate::{Author, Op, StoreError};
 use maxhost_ledger::vault::query::Query;
@@ -69,6 +69,7 @@ pub fn recording(number: u32, inputs: &[StateRef], outputs: Vec<OutputState>) ->
         references: Vec::new(),
         outputs,
         what: StatesToRecord::OnlyRelevant,
+        parameters: None,
         own_keys: [key(1)].into(),
         flow: None,
         settlement: None,
@@ -427,6 +428,31 @@ pub async fn a_key_is_kept_with_whose_it_is<D: Databases>() {
     assert_eq!(found, [own, bobs]);
     assert_eq!(asked(&world, world.bob).await.len(), 1);
     assert!(world.store.known_keys(world.alice.identity, &[]).await.unwrap().is_empty());
+}
+
+/// Network parameters are kept once, as they came first, and for the identity alone whose unit has kept them.
+pub async fn network_parameters_are_kept_for_an_identity<D: Databases>() {
+    let world = World::<D>::new().await;
+    let [first, second] = [b"first", b"other"].map(|parameters| SecureHash::of(parameters));
+    let keep = |hash: SecureHash, body: &'static [u8]| -> Op {
+        LedgerOp::KeepParameters(Box::new(NewParameters { hash, body: Bytes::from_static(body), at: at(1) })).into()
+    };
+    let kept = async |world: &World<D>, of: Author, hash| {
+        world.store.kept_parameters(of.identity, &hash).await.unwrap().map(Vec::from)
+    };
+    assert_eq!(kept(&world, world.alice, first).await, None, "no ledger is in use yet");
+
+    let spoilt = vec![keep(first, b"spoilt"), end(FlowRow(4_000_000))];
+    assert!(world.commit(world.alice, spoilt).await.is_err());
+    assert_eq!(kept(&world, world.alice, first).await, None, "what was undone never was");
+    world.commit(world.alice, vec![keep(first, b"signed"), keep(first, b"again"), keep(second, b"")]).await.unwrap();
+    world.commit(world.alice, vec![keep(first, b"later")]).await.unwrap();
+    world.commit(world.bob, vec![keep(second, b"of bob")]).await.unwrap();
+    let world = world.reopen().await;
+    assert_eq!(kept(&world, world.alice, first).await.as_deref(), Some(&b"signed"[..]));
+    assert_eq!(kept(&world, world.alice, second).await.as_deref(), Some(&b""[..]));
+    assert_eq!(kept(&world, world.bob, first).await, None);
+    assert_eq!(kept(&world, world.bob, second).await.as_deref(), Some(&b"of bob"[..]));
 }
 
 /// What units of one batch decide stands on what those before them in it have changed.

@@ -289,6 +289,7 @@ macro_rules! ledger_contract_tests {
         what_cannot_be_spent_by_itself_is_not_selected, states_are_reserved_together_or_not_at_all,
         what_a_flow_makes_it_holds_from_the_start, a_notary_commits_each_state_once,
         a_unit_that_fails_leaves_nothing_in_the_ledger, units_of_one_batch_see_each_other, a_key_is_kept_with_whose_it_is,
+        network_parameters_are_kept_for_an_identity,
         a_chain_is_read_in_pieces_and_what_is_unverified_is_forgotten }
         $crate::contract_tests! { @family $databases, queries: queries_mean_what_they_say, pages_go_on_over_changes,
             the_longest_criteria_are_answered }

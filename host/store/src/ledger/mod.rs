@@ -14,8 +14,8 @@ pub(crate) mod rules;
 mod selecting;
 
 pub use op::{
-    ClaimOp, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NotaryOp, OutputState, Part, Recording,
-    Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
+    ClaimOp, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters, NotaryOp, OutputState, Part,
+    Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
 };
 pub use query::{FieldRanges, PageRequest, SqlCriteria, SqlDialect, SqlValue};
 pub use reader::LedgerReader;

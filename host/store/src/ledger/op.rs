@@ -54,6 +54,9 @@ pub enum LedgerOp {
     Attach(Box<NewAttachment>),
     /// Keeps whose a key is. What is kept of a key stays as it is.
     AddKey(Box<KnownKey>),
+    /// Keeps network parameters, so that transactions that name them can be judged when others are in force. Those that are
+    /// there stay as they are.
+    KeepParameters(Box<NewParameters>),
     /// Removes those of these transactions of which no more than the bytes are here.
     Forget(Vec<SecureHash>),
 }
@@ -111,6 +114,8 @@ pub struct Recording {
     pub what: StatesToRecord,
     /// The identity's own keys.
     pub own_keys: BTreeSet<PublicKey>,
+    /// The network parameters that it names, unless they are known to be kept.
+    pub parameters: Option<NewParameters>,
     /// The flow that records it, and holds the fungible states that it makes.
     pub flow: Option<Holding>,
     /// Who settles it, if it is in flight from now on.
@@ -270,6 +275,17 @@ pub struct NewAttachment {
     pub at: Timestamp,
 }
 
+/// Network parameters to keep, with what proves that the network's operator made them.
+#[derive(Debug, Clone)]
+pub struct NewParameters {
+    /// By which transactions name them: SHA-256 of the parameters alone.
+    pub hash: SecureHash,
+    /// The parameters with the signature and its certificates, as they are given to others. Opaque here.
+    pub body: Bytes,
+    /// The time.
+    pub at: Timestamp,
+}
+
 /// A key that states may name without a party, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownKey {
@@ -305,7 +321,9 @@ impl LedgerOp {
         match self {
             LedgerOp::Record(recording) => {
                 let outputs = recording.outputs.iter().map(|output| STATE + 3 * output.content.state.len());
+                let parameters = recording.parameters.as_ref().map_or(0, |parameters| parameters.body.len());
                 recording.body.len()
+                    + parameters
                     + outputs.sum::<usize>()
                     + STATE * (recording.inputs.len() + recording.signatures.len())
             }
@@ -318,6 +336,7 @@ impl LedgerOp {
                 .map(|(_, request)| STATE + 64 * (request.inputs.len() + request.references.len()))
                 .sum(),
             LedgerOp::Attach(attachment) => STATE + attachment.body.len(),
+            LedgerOp::KeepParameters(parameters) => STATE + parameters.body.len(),
             LedgerOp::AddKey(known) => STATE + known.key.spki().len() + known.party.len(),
             LedgerOp::Forget(ids) => STATE + 64 * ids.len(),
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::missing_errors_doc, unused_variables)]
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::recording::TransactionStatus;
@@ -150,6 +151,11 @@ pub trait LedgerReader: Send + Sync {
 
     /// The ids of the attachments of an identity, in their order.
     async fn attachments(&self, identity: IdentityRow) -> Result<Vec<SecureHash>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// Network parameters that an identity has kept, as they were put there.
+    async fn kept_parameters(&self, identity: IdentityRow, hash: &SecureHash) -> Result<Option<Bytes>, StoreError> {
         Err(StoreError::NoLedgers)
     }
 

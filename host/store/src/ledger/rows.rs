@@ -12,7 +12,7 @@ use maxhost_ledger::vault::recording::{Known, TransactionStatus};
 use maxhost_ledger::vault::selection::Candidate;
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 
-use super::op::{Holding, KnownKey, NewAttachment, Settlement, StateContent, TransactionKind};
+use super::op::{Holding, KnownKey, NewAttachment, NewParameters, Settlement, StateContent, TransactionKind};
 
 /// How far a transaction has come, and its signatures.
 #[derive(Debug, Clone)]
@@ -287,6 +287,11 @@ pub trait LedgerRows {
 
     /// Keeps an attachment, unless it is there.
     fn add_attachment(&mut self, identity: IdentityRow, attachment: &NewAttachment) -> Result<(), Fault> {
+        Err(no_ledgers())
+    }
+
+    /// Keeps network parameters, unless they are there.
+    fn add_parameters(&mut self, identity: IdentityRow, parameters: &NewParameters) -> Result<(), Fault> {
         Err(no_ledgers())
     }
 

@@ -58,6 +58,10 @@ pub(crate) fn apply<R: LedgerRows>(
             rows.add_key(identity, known)?;
             Ok(None)
         }
+        LedgerOp::KeepParameters(parameters) => {
+            rows.add_parameters(identity, parameters)?;
+            Ok(None)
+        }
         LedgerOp::Forget(ids) => {
             for id in ids {
                 let found = rows.ledger_transaction(identity, id)?;
@@ -92,6 +96,9 @@ fn record<R: LedgerRows>(rows: &mut R, identity: IdentityRow, recording: &Record
         }
         return Ok(false);
     };
+    if let Some(parameters) = &recording.parameters {
+        rows.add_parameters(identity, parameters)?;
+    }
     let parents: BTreeSet<SecureHash> = recording
         .inputs
         .iter()

@@ -133,6 +133,7 @@ pub fn transaction(own: &PublicKey, number: u32, inputs: Vec<StateRef>, outputs:
         outputs,
         what: StatesToRecord::OnlyRelevant,
         own_keys: [own.clone()].into(),
+        parameters: None,
         flow: None,
         settlement: None,
         at: Timestamp::from_nanos(u64::from(number) * u64::from(OUTPUTS) * 1_000_000_000),

@@ -7,17 +7,18 @@
 use std::collections::BTreeSet;
 
 use maxhost_ledger::{Refused, Rule};
-use maxhost_model::{Code, FlowError, Problem, SecureHash};
+use maxhost_model::{FlowError, SecureHash};
 use maxhost_sandbox::CallResult;
 use maxhost_sandbox::contract::Attached;
 use maxhost_store::ledger::{LedgerOp, NewAttachment};
+use serde::{Deserialize, Serialize};
 
 use super::environment::LedgerEnvironment;
-use super::protocol::{FromVendor, Piece, ToVendor, WantedPiece};
+use super::pieces::Asked;
+use super::protocol::{ToVendor, WantedPiece};
 use super::refusal;
 use super::transactions::{Signed, failed};
-use super::vending::{Vended, not_to_be_had};
-use crate::calls::{FlowCalls, Stop};
+use crate::calls::FlowCalls;
 use crate::contracts::is_code;
 use crate::trouble::Trouble;
 
@@ -27,6 +28,17 @@ const MOST: usize = 256;
 /// Where attachments come from that nobody has sent.
 const LOCAL: &str = "local";
 
+/// An attachment that is not here.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct LackingAttachment {
+    /// A transaction that has it.
+    of: SecureHash,
+    /// The attachment.
+    id: SecureHash,
+    /// The network parameters that the transaction names: code may be trusted by them.
+    parameters: Option<SecureHash>,
+}
+
 /// The id of an attachment, as a guest writes it.
 pub(super) fn attachment_id(text: &str) -> Result<SecureHash, FlowError> {
     text.parse().map_err(|_| {
@@ -35,8 +47,12 @@ pub(super) fn attachment_id(text: &str) -> Result<SecureHash, FlowError> {
 }
 
 impl LedgerEnvironment {
-    /// Attachments with what is known of them, in this order.
-    pub async fn attached(&self, ids: &[SecureHash]) -> Result<Result<Vec<Attached>, Refused>, Trouble> {
+    /// Attachments of a transaction that names these parameters, with what is known of them, in this order.
+    pub async fn attached(
+        &self,
+        ids: &[SecureHash],
+        parameters: Option<&SecureHash>,
+    ) -> Result<Result<Vec<Attached>, Refused>, Trouble> {
         let mut attached = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(found) = self.services.contracts.find(id) {
@@ -51,7 +67,7 @@ impl LedgerEnvironment {
                 let message = format!("the attachment {id} is neither installed here nor in the ledger");
                 return Ok(Err(Refused::new(Rule::AttachmentMissing, message).detail("attachment", id)));
             };
-            match self.admitted(id, file).await? {
+            match self.admitted(id, file, parameters).await? {
                 Ok(found) => attached.push(found),
                 Err(refused) => return Ok(Err(refused)),
             }
@@ -78,13 +94,23 @@ impl LedgerEnvironment {
         Ok(store.attachment(identity, id).await.map_err(failed)?.map(|found| found.body.to_vec()))
     }
 
-    /// What a file is that has this id. Code is loaded if it is trusted.
-    async fn admitted(&self, id: &SecureHash, file: Vec<u8>) -> Result<Result<Attached, Refused>, Trouble> {
+    /// What a file is that has this id. Code is loaded if it is trusted, for which the parameters count that its transaction
+    /// names; those in force, if it has none that are known.
+    async fn admitted(
+        &self,
+        id: &SecureHash,
+        file: Vec<u8>,
+        parameters: Option<&SecureHash>,
+    ) -> Result<Result<Attached, Refused>, Trouble> {
         if !is_code(&file) {
             return Ok(Ok(Attached::Data { id: *id, size: file.len() as u64 }));
         }
-        let (contracts, whitelist) = (self.services.contracts.clone(), self.current_rules()?.whitelist);
-        let admitted = tokio::task::spawn_blocking(move || contracts.admit(&file, &whitelist)).await;
+        let named = match parameters {
+            Some(hash) => self.known_parameters(hash).await?,
+            None => None,
+        };
+        let (contracts, known) = (self.services.contracts.clone(), named.map_or_else(|| self.in_force(), Ok)?);
+        let admitted = tokio::task::spawn_blocking(move || contracts.admit(&file, &known.rules.whitelist)).await;
         admitted.map_err(|error| Trouble::defect(error.to_string()))?.map_err(Trouble::from)
     }
 
@@ -110,14 +136,15 @@ impl LedgerEnvironment {
     }
 
     /// The attachments of these transactions that are not here, each with a transaction that has it.
-    pub async fn lacking(&self, of: &[Signed]) -> Result<Vec<(SecureHash, SecureHash)>, Trouble> {
+    pub async fn lacking_attachments(&self, of: &[Signed]) -> Result<Vec<LackingAttachment>, Trouble> {
         let mut seen = BTreeSet::new();
         let mut lacking = Vec::new();
         for signed in of {
             for id in signed.core().attachments() {
                 let is_new = seen.insert(*id) && self.services.contracts.find(id).is_none();
                 if is_new && self.file(id).await?.is_none() {
-                    lacking.push((signed.id(), *id));
+                    let parameters = signed.core().parameters().copied();
+                    lacking.push(LackingAttachment { of: signed.id(), id: *id, parameters });
                 }
             }
         }
@@ -128,7 +155,7 @@ impl LedgerEnvironment {
 impl FlowCalls {
     /// Keeps a file, and gives its id. Code must be trusted as if a peer had sent it: an operator installs code.
     pub(crate) async fn attach(&mut self, file: Vec<u8>) -> CallResult<String> {
-        let most = self.services.network.parameters().max_transaction_size;
+        let most = self.largest_attachment();
         if file.len() as u64 >= most {
             let text = format!("an attachment of {} bytes, and a transaction with all it needs has {most}", file.len());
             return Err(refusal::argument(text).into());
@@ -136,7 +163,7 @@ impl FlowCalls {
         let id = SecureHash::of(&file);
         let environment = self.environment();
         self.step(&format!("keep the attachment {id}"), async move {
-            match environment.admitted(&id, file.clone()).await? {
+            match environment.admitted(&id, file.clone(), None).await? {
                 Ok(_) => Ok(Ok(((), vec![environment.keep(id, file, LOCAL.to_owned())]))),
                 Err(refused) => Ok(Err(refusal::refused(&refused))),
             }
@@ -162,75 +189,37 @@ impl FlowCalls {
         match (is_here, read) {
             (false, _) => Ok(None),
             (true, Some(file)) => Ok(Some(file)),
-            (true, None) => self.file_again(&id).await.map(Some),
+            (true, None) => self.file_again(Asked::Attachment, &id).await.map(Some),
         }
-    }
-
-    /// A file that an earlier life of the flow found.
-    async fn file_again(&mut self, id: &SecureHash) -> CallResult<Vec<u8>> {
-        match self.environment().file(id).await {
-            Ok(Some(file)) => Ok(file),
-            Ok(None) => {
-                let message = format!("the attachment {id}, which the flow had, is not here any more");
-                let problem = Problem::new(Code::AttachmentNotFound, message).detail("attachment", id.to_string());
-                self.stop(Stop::Trouble(Trouble::from(problem)))
-            }
-            Err(trouble) => self.stop(Stop::Trouble(trouble)),
-        }
-    }
-
-    /// Gets the attachments of a transaction that are not here.
-    pub(super) async fn get_attachments_of(&mut self, session: u32, signed: &Signed) -> CallResult<()> {
-        let (environment, of) = (self.environment(), [signed.clone()]);
-        let lacking: Vec<(SecureHash, SecureHash)> = self
-            .step(&format!("look for the attachments of {}", signed.id()), async move {
-                Ok(Ok((environment.lacking(&of).await?, Vec::new())))
-            })
-            .await?;
-        self.get_attachments(session, &lacking).await
     }
 
     /// Gets attachments from whoever has given the transactions that have them.
-    pub(super) async fn get_attachments(
-        &mut self,
-        session: u32,
-        lacking: &[(SecureHash, SecureHash)],
-    ) -> CallResult<()> {
-        if let Some((of, _)) = lacking.first().filter(|_| lacking.len() > MOST) {
+    pub(super) async fn get_attachments(&mut self, session: u32, lacking: &[LackingAttachment]) -> CallResult<()> {
+        if let Some(LackingAttachment { of, .. }) = lacking.first().filter(|_| lacking.len() > MOST) {
             let message = format!("more than {MOST} attachments are missing at once");
             let refused = Refused::new(Rule::TooLarge, message).of(*of).detail("attachments", lacking.len());
             return Err(refusal::refused(&refused).into());
         }
-        for (of, id) in lacking {
-            self.get_attachment(session, *of, *id).await?;
+        for lacking in lacking {
+            self.get_attachment(session, lacking).await?;
         }
         Ok(())
     }
 
-    async fn get_attachment(&mut self, session: u32, of: SecureHash, id: SecureHash) -> CallResult<()> {
-        let most = self.services.network.parameters().max_transaction_size;
-        let mut file = Vec::new();
-        loop {
-            let wanted = ToVendor::FetchAttachment(WantedPiece { of, id, from: file.len() as u64 });
-            let FromVendor::Piece(Piece { size, bytes }) = self.ask_peer(session, &wanted).await? else {
-                return Err(refusal::protocol("a piece of an attachment was expected").into());
-            };
-            // Its size is told with the first piece, so that one that is too large is not got.
-            if size >= most {
-                let message =
-                    format!("the attachment {id} has {size} bytes, and a transaction with all it needs {most}");
-                let refused = Refused::new(Rule::TooLarge, message).of(of).detail("attachment", id);
-                return Err(refusal::refused(&refused.detail("bytes", size).detail("limit", most)).into());
-            }
-            let is_whole = file.len() as u64 + bytes.len() as u64 >= size;
-            if bytes.is_empty() && !is_whole {
-                return Err(refusal::protocol("a piece of an attachment is empty").into());
-            }
-            file.extend_from_slice(&bytes);
-            if is_whole {
-                break;
-            }
-        }
+    /// The first size that is too large for an attachment, bytes. The parameters in force say it, for what is got is kept now.
+    fn largest_attachment(&self) -> u64 {
+        self.services.network.parameters().parameters().max_transaction_size
+    }
+
+    async fn get_attachment(&mut self, session: u32, lacking: &LackingAttachment) -> CallResult<()> {
+        let LackingAttachment { of, id, parameters } = *lacking;
+        let most = self.largest_attachment();
+        let ask = |from| ToVendor::FetchAttachment(WantedPiece { of, id, from });
+        let file = self.get_pieces(session, ask, most).await?.map_err(|size| {
+            let message = format!("the attachment {id} has {size} bytes, and a transaction with all it needs {most}");
+            let refused = Refused::new(Rule::TooLarge, message).of(of).detail("attachment", id);
+            refusal::refused(&refused.detail("bytes", size).detail("limit", most))
+        })?;
         let (environment, uploader) = (self.environment(), format!("p2p:{}", self.peer_of(session)?));
         self.step(&format!("take the attachment {id}"), async move {
             let given = SecureHash::of(&file);
@@ -239,50 +228,12 @@ impl FlowCalls {
                 let refused = Refused::new(Rule::AttachmentTampered, message).of(of).detail("attachment", id);
                 return Ok(Err(refusal::refused(&refused.detail("given", given))));
             }
-            match environment.admitted(&id, file.clone()).await? {
+            match environment.admitted(&id, file.clone(), parameters.as_ref()).await? {
                 Ok(_) => Ok(Ok(((), vec![environment.keep(id, file, uploader)]))),
                 Err(refused) => Ok(Err(refusal::refused(&refused.of(of)))),
             }
         })
         .await?;
         self.ledger_written().await
-    }
-
-    /// A piece of an attachment of a transaction that was spoken of last. What it is is noted, and not repeated.
-    pub(super) async fn vend_piece(
-        &mut self,
-        vended: &Vended,
-        top: &Signed,
-        wanted: &WantedPiece,
-    ) -> CallResult<Piece> {
-        let WantedPiece { of, id, from } = *wanted;
-        if of != top.id() && !vended.last.contains(&of) {
-            return Err(not_to_be_had().into());
-        }
-        let (environment, top) = (self.environment(), top.clone());
-        let mut read = None;
-        let found = &mut read;
-        let size: u64 = self
-            .step(&format!("give the attachment {id} from byte {from}"), async move {
-                let signed = match of == top.id() {
-                    true => Some(top),
-                    false => environment.stored(&of).await?.map(|(_, signed)| signed),
-                };
-                if !signed.is_some_and(|signed| signed.core().attachments().contains(&id)) {
-                    return Ok(Err(not_to_be_had()));
-                }
-                let Some(file) = environment.file(&id).await? else { return Ok(Err(not_to_be_had())) };
-                let size = file.len() as u64;
-                *found = Some(file);
-                Ok(Ok((size, Vec::new())))
-            })
-            .await?;
-        let file = match read {
-            Some(file) => file,
-            None => self.file_again(&id).await?,
-        };
-        let from = usize::try_from(from).unwrap_or(usize::MAX).min(file.len());
-        let until = from.saturating_add(self.message_room()).min(file.len());
-        Ok(Piece { size, bytes: file.get(from..until).unwrap_or_default().to_vec() })
     }
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::Chain;
 use super::environment::LedgerEnvironment;
 use super::parallel::in_parallel;
+use super::pieces::Lacking;
 use super::protocol::{Encoded, FromVendor, ToVendor, Wanted};
 use super::refusal;
 use super::steps::StepResult;
@@ -106,8 +107,8 @@ struct Named {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Taken {
     links: Vec<Named>,
-    /// Attachments that are not here, each with a transaction that has it.
-    attachments: Vec<(SecureHash, SecureHash)>,
+    /// What they name beside states and what is not here.
+    lacking: Lacking,
     /// Some came that are part of the ledger already.
     some_known: bool,
 }
@@ -151,7 +152,7 @@ impl FlowCalls {
         let network = self.environment().network();
         let header = signed.core().header().check_network(&network).map_err(|refused| refused.of(signed.id()));
         header.and_then(|()| by.check(&signed)).map_err(|refused| refusal::refused(&refused))?;
-        self.get_attachments_of(session, &signed).await?;
+        self.get_lacking_of(session, &signed).await?;
         self.resolve_chain(session, &signed).await?;
         self.ledger_written().await?;
         Ok(signed)
@@ -202,7 +203,7 @@ impl FlowCalls {
             let text = format!("the transaction {} comes from more than {MAX_CHAIN} others", signed.id());
             return Err(FlowError::limit("back-chain", text).into());
         }
-        self.get_attachments(session, &taken.attachments).await
+        self.get_lacking(session, &taken.lacking).await
     }
 
     /// Which of these are to be asked for.
@@ -414,8 +415,8 @@ async fn taken(
         Ok(came) => came,
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
     };
-    let attachments = environment.lacking(&came).await?;
-    let taken = Taken { links: came.iter().map(link).collect(), attachments, some_known: !known.is_empty() };
+    let lacking = environment.lacking(&came).await?;
+    let taken = Taken { links: came.iter().map(link).collect(), lacking, some_known: !known.is_empty() };
     Ok(Ok((taken, came)))
 }
 
@@ -449,8 +450,8 @@ async fn walked(environment: &LedgerEnvironment, ids: &[SecureHash]) -> Result<T
     found.retain(|found| found.status == TransactionStatus::Unverified);
     let read = in_parallel(found, |found| read(&found)).await?;
     let here: Vec<Signed> = read.into_iter().collect::<Result<_, Trouble>>()?;
-    let attachments = environment.lacking(&here).await?;
-    Ok(Taken { links: here.iter().map(link).collect(), attachments, some_known: false })
+    let lacking = environment.lacking(&here).await?;
+    Ok(Taken { links: here.iter().map(link).collect(), lacking, some_known: false })
 }
 
 fn read(found: &LedgerTransaction) -> Result<Signed, Trouble> {
@@ -516,7 +517,13 @@ impl Batch<'_> {
         let mut ops = Vec::with_capacity(batch.len());
         for (signed, outputs) in batch.iter().zip(outputs) {
             let (event, what) = (TransactionEvent::Finalised, StatesToRecord::OnlyRelevant);
-            match environment.record(signed, event, what, By::default(), environment.owned(&outputs).await?) {
+            match environment.record(
+                signed,
+                event,
+                what,
+                By::default(),
+                environment.owned(signed.core(), &outputs).await?,
+            ) {
                 Ok(op) => ops.push(op),
                 Err(refused) => return Ok(Err(refusal::refused(&refused))),
             }

@@ -6,6 +6,7 @@ use maxhost_ledger::tx::{CommandValue, ContractAttachment, ContractId, Data, Nam
 use maxhost_ledger::{Refused, Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, Party, PublicKey, X500Name};
 use maxhost_sandbox::{CallResult, DraftCommand, DraftOutput, TransactionDraft};
+use maxhost_store::ledger::LedgerOp;
 
 use super::attachments::attachment_id;
 use super::environment::LedgerEnvironment;
@@ -40,10 +41,13 @@ impl FlowCalls {
                     return Ok(Err(refusal::refused(&refused)));
                 }
                 // What lies in a folder of this host is found in the ledger by whichever host runs the identity next.
-                let ops = match environment.kept(&draft.attachments).await? {
+                let mut ops = match environment.kept(&draft.attachments).await? {
                     Ok(ops) => ops,
                     Err(error) => return Ok(Err(error)),
                 };
+                // Others may be in force before it is recorded.
+                let parameters = environment.parameters_to_keep(signed.core().parameters()).await?;
+                ops.extend(parameters.map(|parameters| LedgerOp::KeepParameters(Box::new(parameters))));
                 let bytes = signed.encode().map_err(|refused| refusal::refused(&refused));
                 Ok(bytes.map(|bytes| {
                     environment.services.findings.encoded(&bytes, &signed);
@@ -66,14 +70,14 @@ async fn built(
             (Ok(inputs), Ok(references)) => (inputs, references),
             (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
         };
-    let rules = environment.current_rules()?;
+    let parameters = environment.in_force()?;
     let installed = environment.services.contracts.installed();
     let drafted = Drafted { environment, installed: &installed, inputs: &inputs };
     let built = drafted.builder(draft, &references, until).and_then(|builder| {
         let with = BuildWith {
             network: environment.network(),
-            parameters: environment.parameters(),
-            rules: &rules,
+            parameters: parameters.hash,
+            rules: &parameters.rules,
             installed: &installed,
         };
         let salt = Salt::new(salt).map_err(|refused| refusal::refused(&refused))?;

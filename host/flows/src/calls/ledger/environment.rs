@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use maxhost_ledger::Rule;
-use maxhost_ledger::notary::Parameters;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::time::Timestamp;
-use maxhost_ledger::tx::{LedgerRules, Signer};
-use maxhost_model::{Code, Party, Problem, PublicKey, SecureHash};
+use maxhost_ledger::tx::Signer;
+use maxhost_model::{Party, PublicKey, SecureHash};
 use maxhost_pki::OpenIdentity;
 
 use crate::calls::CallServices;
 use crate::opened::Opened;
+use crate::parameters::KnownParameters;
 use crate::trouble::Trouble;
 
 /// What the ledger's rules need of the world, for one identity.
@@ -33,22 +33,8 @@ impl LedgerEnvironment {
     }
 
     /// The rules of the parameters in force.
-    pub fn current_rules(&self) -> Result<LedgerRules, Trouble> {
-        let parameters = self.services.network.parameters();
-        LedgerRules::of(&parameters, Vec::new(), self.services.development)
-            .map_err(|refused| Trouble::Permanent(Problem::new(Code::NetworkInvalid, refused.to_string())))
-    }
-
-    /// The rules of the parameters that a transaction names.
-    pub fn rules_of(&self, hash: Option<&SecureHash>) -> Result<Result<LedgerRules, Refused>, Trouble> {
-        match hash {
-            Some(hash) if *hash == self.parameters() => Ok(Ok(self.current_rules()?)),
-            Some(hash) => {
-                let message = format!("the network parameters {hash} are not known here");
-                Ok(Err(Refused::new(Rule::ParametersUnknown, message).detail("parameters", hash)))
-            }
-            None => Ok(Err(Refused::new(Rule::ParametersMissing, "no hash of network parameters is given"))),
-        }
+    pub fn in_force(&self) -> Result<Arc<KnownParameters>, Trouble> {
+        self.services.parameters.in_force()
     }
 
     /// The identity.
@@ -68,22 +54,13 @@ impl LedgerEnvironment {
 
     /// The notaries of the network.
     pub fn notaries(&self) -> Vec<Party> {
-        self.services.network.parameters().notaries.iter().map(|notary| notary.party.clone()).collect()
+        self.services.network.parameters().parameters().notaries.iter().map(|notary| notary.party.clone()).collect()
     }
 
     /// Whether this notary validates; `None` if it is none of the network's.
     pub fn validates(&self, notary: &Party) -> Option<bool> {
-        let parameters = self.services.network.parameters();
-        parameters.notaries.iter().find(|one| one.party == *notary).map(|one| one.validating)
-    }
-}
-
-impl Parameters for LedgerEnvironment {
-    fn rules(&self, hash: &SecureHash) -> Option<Arc<LedgerRules>> {
-        match self.rules_of(Some(hash)) {
-            Ok(Ok(rules)) => Some(Arc::new(rules)),
-            _ => None,
-        }
+        let proven = self.services.network.parameters();
+        proven.parameters().notaries.iter().find(|one| one.party == *notary).map(|one| one.validating)
     }
 }
 

@@ -28,6 +28,8 @@ mod notary_batches;
 mod notary_change;
 mod notary_client;
 mod parallel;
+mod past_parameters;
+mod pieces;
 mod protocol;
 mod refusal;
 mod settling;

@@ -87,23 +87,24 @@ impl LedgerEnvironment {
     /// in its states, and nothing else.
     pub async fn judge_change(
         &self,
-        change: &NotaryChange,
+        change: &Arc<NotaryChange>,
         fresh: &Fresh,
     ) -> Result<Result<JudgedChange, Refused>, Trouble> {
         let id = change.id();
-        let rules = match self.rules_of(Some(&change.contents().parameters))? {
-            Ok(rules) => rules,
+        let parameters = match self.parameters_of(Some(&change.contents().parameters)).await? {
+            Ok(parameters) => parameters,
             Err(refused) => return Ok(Err(refused.of(id))),
         };
-        let checked = change.contents().header.check_network(&self.network());
-        if let Err(refused) = checked.and_then(|()| change.check_new_notary(&rules.notaries)) {
+        let epochs = self.check_epochs(&TxCore::NotaryChange(change.clone()), &parameters, fresh).await?;
+        let checked = epochs.and_then(|()| change.contents().header.check_network(&self.network()));
+        if let Err(refused) = checked.and_then(|()| change.check_new_notary(&parameters.rules.notaries)) {
             return Ok(Err(refused.of(id)));
         }
         let (inputs, made) = match self.made_by_change(change, fresh).await? {
             Ok(found) => found,
             Err(refused) => return Ok(Err(refused)),
         };
-        let outputs = match self.described_of_change(id, &made).await? {
+        let outputs = match self.described_of_change(change, &made).await? {
             Ok(outputs) => outputs,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -116,7 +117,7 @@ impl LedgerEnvironment {
     pub async fn judge_signed_change(
         &self,
         signed: &Signed,
-        change: &NotaryChange,
+        change: &Arc<NotaryChange>,
         fresh: &Fresh,
         except: &BTreeSet<PublicKey>,
     ) -> Result<Result<JudgedChange, Refused>, Trouble> {
@@ -134,19 +135,20 @@ impl LedgerEnvironment {
         fresh: &Fresh,
     ) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
         match self.made_by_change(change, fresh).await? {
-            Ok((_, made)) => self.described_of_change(change.id(), &made).await,
+            Ok((_, made)) => self.described_of_change(change, &made).await,
             Err(refused) => Ok(Err(refused)),
         }
     }
 
     async fn described_of_change(
         &self,
-        id: SecureHash,
+        change: &NotaryChange,
         made: &[Traced],
     ) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
+        let id = change.id();
         let mut with_code = Vec::with_capacity(made.len());
         for Traced { state, attachments } in made {
-            match self.attached(attachments).await? {
+            match self.attached(attachments, Some(&change.contents().parameters)).await? {
                 Ok(attachments) => with_code.push((state.clone(), attachments)),
                 Err(refused) => return Ok(Err(refused.of(id))),
             }

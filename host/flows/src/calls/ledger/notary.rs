@@ -1,10 +1,13 @@
 //! A notary: the native responder of the protocol of notaries.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use maxhost_ledger::notary::{NotaryError, NotaryPayload, NotaryRequest, NotaryService, check_request};
-use maxhost_ledger::tx::{Core, NotaryRole};
-use maxhost_model::{FlowError, Party, X500Name};
+use maxhost_ledger::notary::{NotaryError, NotaryPayload, NotaryRequest, NotaryService, Parameters, check_request};
+use maxhost_ledger::tx::{Core, LedgerRules, NotaryRole};
+use maxhost_model::{FlowError, Party, SecureHash, X500Name};
 use maxhost_sandbox::{CallError, CallResult, Outcome};
+use maxhost_store::ledger::LedgerOp;
 
 use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
@@ -15,6 +18,7 @@ use super::transactions::Signed;
 use super::vending::expected;
 use crate::calls::FlowCalls;
 use crate::flow_code::NativeKind;
+use crate::parameters::KnownParameters;
 use crate::trouble::Trouble;
 
 /// The session that a responder is given.
@@ -22,6 +26,15 @@ pub(super) const SESSION: u32 = 0;
 
 /// CBOR of nothing: the result of a responder.
 pub(super) const NOTHING: &[u8] = &[0xf6];
+
+/// The parameters that a request names, if they are known.
+struct NamedParameters(Option<Arc<KnownParameters>>);
+
+impl Parameters for NamedParameters {
+    fn rules(&self, hash: &SecureHash) -> Option<&LedgerRules> {
+        self.0.as_ref().filter(|known| known.hash == *hash).map(|known| &known.rules)
+    }
+}
 
 impl FlowCalls {
     /// Answers one request.
@@ -97,7 +110,12 @@ impl FlowCalls {
             let network = environment.network();
             let service =
                 NotaryService { identity: environment.us(), validating: notary.validating, network: &network };
-            let checked = check_request(&request, &party.owning_key, service, &environment, |_| Ok(()));
+            let named = request.payload.parameters().copied();
+            let known = match &named {
+                Some(hash) => environment.known_parameters(hash).await?,
+                None => None,
+            };
+            let checked = check_request(&request, &party.owning_key, service, &NamedParameters(known), |_| Ok(()));
             let answer = match checked {
                 Err(error) => NotaryAnswer::Refused(error),
                 Ok(checked) => {
@@ -109,7 +127,12 @@ impl FlowCalls {
                     }
                 }
             };
-            Ok(Ok((answer, Vec::new())))
+            // What it signed may come again when other parameters are in force.
+            let kept = match answer {
+                NotaryAnswer::Signed(_) => environment.parameters_to_keep(named.as_ref()).await?,
+                _ => None,
+            };
+            Ok(Ok((answer, kept.map(|kept| LedgerOp::KeepParameters(Box::new(kept))).into_iter().collect())))
         })
         .await
     }

@@ -21,15 +21,15 @@ pub(crate) enum FromVendor {
     Fetched(Vec<Encoded>),
     /// A part of a transaction, for one who signs and is not to see the rest.
     TearOff(Encoded),
-    /// A piece of an attachment.
+    /// A piece of an attachment, or of network parameters with what proves them.
     Piece(Piece),
 }
 
-/// A piece of an attachment.
+/// A piece of a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Piece {
-    /// How many bytes the whole attachment has.
+    /// How many bytes the whole file has; none, if it is not there.
     pub size: u64,
     /// Those of the piece.
     #[serde(with = "octets")]
@@ -50,6 +50,8 @@ pub(crate) enum ToVendor {
     FetchChain(Wanted),
     /// Gives a piece of an attachment.
     FetchAttachment(WantedPiece),
+    /// Gives a piece of network parameters, with what proves them.
+    FetchParameters(WantedPiece),
     /// Nothing more is needed: all is verified and recorded as far as it goes.
     Done,
     /// As [`ToVendor::Done`], with signatures that were asked for.
@@ -79,13 +81,13 @@ pub(crate) struct Wanted {
     pub ahead: u32,
 }
 
-/// A piece of an attachment of a transaction.
+/// A piece of an attachment of a transaction, or of the network parameters that it names.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WantedPiece {
     /// The transaction: one of those that were given, or said to be here, in the last message about transactions.
     pub of: SecureHash,
-    /// The attachment.
+    /// The attachment, or the hash of the parameters.
     pub id: SecureHash,
     /// The first byte.
     pub from: u64,

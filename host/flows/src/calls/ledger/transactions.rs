@@ -7,15 +7,14 @@ use std::sync::Arc;
 use maxhost_ledger::codec;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{
-    Core as TxCore, Kind, LedgerRules, NotaryChange, SignedTransaction, StateAndRef, StateRef, TransactionSignature,
-    WireTransaction,
+    Core as TxCore, Kind, NotaryChange, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
 };
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_ledger::{Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, Problem, PublicKey, SecureHash};
 use maxhost_sandbox::contract::Attached;
 use maxhost_store::ledger::{
-    Holding, LedgerOp, LedgerTransaction, OutputState, Recording, Settlement, TransactionKind,
+    Holding, LedgerOp, LedgerTransaction, NewParameters, OutputState, Recording, Settlement, TransactionKind,
 };
 
 use super::environment::LedgerEnvironment;
@@ -124,11 +123,13 @@ pub(crate) struct Resolved {
     pub references: Vec<StateAndRef>,
 }
 
-/// The outputs of a transaction, and those of the keys that they name which are the identity's own.
+/// The outputs of a transaction, those of the keys that they name which are the identity's own, and what its ledger lacks of
+/// what it names.
 #[derive(Debug, Default)]
 pub(crate) struct Owned {
     pub outputs: Vec<OutputState>,
     pub own_keys: BTreeSet<PublicKey>,
+    pub parameters: Option<NewParameters>,
 }
 
 impl LedgerEnvironment {
@@ -137,9 +138,10 @@ impl LedgerEnvironment {
         self.services.findings.decode(bytes).map_err(|refused| refusal::refused(&refused))
     }
 
-    /// With the keys that are the identity's own.
-    pub async fn owned(&self, outputs: &[OutputState]) -> Result<Owned, Trouble> {
-        Ok(Owned { own_keys: self.own_keys(outputs).await?, outputs: outputs.to_vec() })
+    /// With the keys that are the identity's own, and with the parameters that its ledger does not have yet.
+    pub async fn owned(&self, core: &TxCore, outputs: &[OutputState]) -> Result<Owned, Trouble> {
+        let parameters = self.parameters_to_keep(core.parameters()).await?;
+        Ok(Owned { own_keys: self.own_keys(outputs).await?, outputs: outputs.to_vec(), parameters })
     }
 
     /// A transaction that is part of the identity's ledger, with its signatures.
@@ -253,10 +255,13 @@ impl LedgerEnvironment {
         wire: &Arc<WireTransaction>,
         fresh: &Fresh,
     ) -> Result<Result<Resolved, Refused>, Trouble> {
-        let rules = match self.rules_of(wire.contents().parameters.as_ref())? {
-            Ok(rules) => rules,
+        let parameters = match self.parameters_of(wire.contents().parameters.as_ref()).await? {
+            Ok(parameters) => parameters,
             Err(refused) => return Ok(Err(refused.of(wire.id()))),
         };
+        if let Err(refused) = self.check_epochs(&TxCore::Wire(wire.clone()), &parameters, fresh).await? {
+            return Ok(Err(refused));
+        }
         let network = self.network();
         if let Err(refused) = wire.contents().header.check_network(&network) {
             return Ok(Err(refused.of(wire.id())));
@@ -265,7 +270,7 @@ impl LedgerEnvironment {
             Ok(resolved) => resolved,
             Err(refused) => return Ok(Err(refused)),
         };
-        let attachments = match self.attached(&wire.contents().attachments).await? {
+        let attachments = match self.attached(&wire.contents().attachments, Some(&parameters.hash)).await? {
             Ok(attachments) => attachments,
             Err(refused) => return Ok(Err(refused.of(wire.id()))),
         };
@@ -277,7 +282,8 @@ impl LedgerEnvironment {
         let judged = tokio::task::spawn_blocking(move || -> Result<Result<_, Refused>, Problem> {
             let Resolved { inputs, references } = &given;
             let attachments = &attachments;
-            let given = ToJudge { wire: &wire, inputs, references, attachments, network: &network, rules: &rules };
+            let rules = &parameters.rules;
+            let given = ToJudge { wire: &wire, inputs, references, attachments, network: &network, rules };
             if let Err(refused) = contracts.judge(given)? {
                 return Ok(Err(refused));
             }
@@ -302,8 +308,6 @@ impl LedgerEnvironment {
         fresh: &Fresh,
     ) -> Result<Result<Vec<Arc<[OutputState]>>, Refused>, Trouble> {
         let network = self.network();
-        // What the same parameters say is read once.
-        let mut known: BTreeMap<_, Result<Arc<LedgerRules>, Refused>> = BTreeMap::new();
         let mut given = Vec::with_capacity(batch.len());
         // Changes of notary are judged here: no code runs for them but that which says who takes part.
         let mut changes = BTreeMap::new();
@@ -318,32 +322,33 @@ impl LedgerEnvironment {
                     continue;
                 }
             };
-            let named = wire.contents().parameters;
-            let rules = match known.get(&named) {
-                Some(rules) => rules.clone(),
-                None => {
-                    let rules = self.rules_of(named.as_ref())?.map(Arc::new);
-                    known.insert(named, rules.clone());
-                    rules
-                }
+            let named = wire.contents().parameters.as_ref();
+            let parameters = match self.parameters_of(named).await? {
+                Ok(parameters) => match self.check_epochs(signed.core(), &parameters, fresh).await? {
+                    Ok(()) => Ok(parameters),
+                    Err(refused) => Err(refused),
+                },
+                Err(refused) => Err(refused),
             };
             let resolved = self.resolve(&wire, fresh).await?;
-            let attachments = self.attached(&wire.contents().attachments).await?;
-            let together = rules.and_then(|rules| Ok((rules, resolved?, attachments?)));
+            let attachments = self.attached(&wire.contents().attachments, named).await?;
+            let together = parameters.and_then(|parameters| Ok((parameters, resolved?, attachments?)));
             let id = wire.id();
             let found = self.services.findings.outputs(&id).filter(|_| self.services.findings.is_accepted(&id));
             match together {
-                Ok((rules, resolved, attachments)) => given.push((wire, rules, resolved, attachments, found)),
+                Ok((parameters, resolved, attachments)) => {
+                    given.push((wire, parameters, resolved, attachments, found));
+                }
                 Err(refused) => return Ok(Err(refused.of(wire.id()))),
             }
         }
         let contracts = self.services.contracts.clone();
-        let judged = on_all(given, move |(wire, rules, resolved, attachments, found)| {
+        let judged = on_all(given, move |(wire, parameters, resolved, attachments, found)| {
             if let Some(outputs) = found {
                 return Ok(Ok(outputs));
             }
             let Resolved { inputs, references } = &resolved;
-            let (network, rules, attachments) = (&network, &*rules, &attachments);
+            let (network, rules, attachments) = (&network, &parameters.rules, &attachments);
             match contracts.judge(ToJudge { wire: &wire, inputs, references, attachments, network, rules })? {
                 Ok(()) => outputs(&*contracts, &wire, attachments),
                 Err(refused) => Ok(Err(refused)),
@@ -373,7 +378,8 @@ impl LedgerEnvironment {
             TxCore::NotaryChange(change) => return self.describe_change(change, &Fresh::new()).await,
         };
         let id = wire.id();
-        let attachments = match self.attached(&wire.contents().attachments).await? {
+        let attachments = match self.attached(&wire.contents().attachments, wire.contents().parameters.as_ref()).await?
+        {
             Ok(attachments) => attachments,
             Err(refused) => return Ok(Err(refused.of(id))),
         };
@@ -410,7 +416,7 @@ impl LedgerEnvironment {
         {
             return Ok(Err(refused));
         }
-        Ok(self.record(signed, event, what, by, self.owned(&outputs).await?))
+        Ok(self.record(signed, event, what, by, self.owned(signed.core(), &outputs).await?))
     }
 
     /// What happened to a transaction, for the ledger, when it is known what its outputs are.
@@ -426,7 +432,7 @@ impl LedgerEnvironment {
         owned: Owned,
     ) -> LedgerResult<LedgerOp> {
         let core = signed.core();
-        let Owned { outputs, own_keys } = owned;
+        let Owned { outputs, own_keys, parameters } = owned;
         let kind = match core {
             TxCore::Wire(_) => TransactionKind::Ordinary,
             TxCore::NotaryChange(_) => TransactionKind::NotaryChange,
@@ -442,6 +448,7 @@ impl LedgerEnvironment {
             outputs,
             what,
             own_keys,
+            parameters,
             flow: by.flow,
             settlement: by.settlement,
             at: self.now(),

@@ -1,6 +1,6 @@
 //! Giving a transaction and what it comes from.
 //!
-//! Whoever gives answers only for ancestors of what it gave on the session, and for attachments of these, and says the same of
+//! Whoever gives answers only for ancestors of what it gave on the session, and for attachments and network parameters of these, and says the same of
 //! what it does not have and of what it will not give. What goes into the journal names what was given and does not repeat it.
 
 use std::collections::BTreeSet;
@@ -13,6 +13,7 @@ use maxhost_store::ledger::LedgerTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::environment::LedgerEnvironment;
+use super::pieces::Asked;
 use super::protocol::{Encoded, FromVendor, ToVendor, Wanted};
 use super::refusal;
 use super::transactions::{Signed, failed, kind_of};
@@ -33,7 +34,7 @@ const SHARE: usize = 2;
 pub(super) struct Vended {
     /// Transactions that may be asked for: named by those that were given.
     allowed: BTreeSet<SecureHash>,
-    /// Those that were spoken of last: their attachments may be asked for.
+    /// Those that were spoken of last: their attachments and network parameters may be asked for.
     pub last: BTreeSet<SecureHash>,
 }
 
@@ -49,7 +50,7 @@ struct Given {
 impl FlowCalls {
     /// How much of a message is filled, bytes.
     pub(super) fn message_room(&self) -> usize {
-        let most = self.services.network.parameters().max_message_size;
+        let most = self.services.network.parameters().parameters().max_message_size;
         (usize::try_from(most).unwrap_or(usize::MAX) / SHARE).min(MESSAGE)
     }
 
@@ -64,7 +65,10 @@ impl FlowCalls {
             next = match wanted {
                 ToVendor::FetchChain(wanted) => FromVendor::Fetched(self.vend(&mut vended, wanted).await?),
                 ToVendor::FetchAttachment(wanted) => {
-                    FromVendor::Piece(self.vend_piece(&vended, signed, &wanted).await?)
+                    FromVendor::Piece(self.vend_piece(&vended, signed, Asked::Attachment, &wanted).await?)
+                }
+                ToVendor::FetchParameters(wanted) => {
+                    FromVendor::Piece(self.vend_piece(&vended, signed, Asked::Parameters, &wanted).await?)
                 }
                 done @ (ToVendor::Done | ToVendor::Signed(_)) => return Ok(done),
             };
