@@ -12,14 +12,18 @@ use crate::ledger::place::Place;
 use crate::options::Layout;
 
 /// The migrations of ledgers by number, as they are run for the schema that is shared.
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: [(i64, &str); 4] = [
     (3, include_str!("../../migrations/0003_ledger.sql")),
     (KEYS, include_str!("../../migrations/0007_ledger_key.sql")),
     (8, include_str!("../../migrations/0008_reports.sql")),
+    (SHAPES, include_str!("../../migrations/0009_vault_order.sql")),
 ];
 
 /// The version from which on a ledger keeps keys of parties.
 pub(crate) const KEYS: i64 = 7;
+
+/// The version from which on a ledger knows which fields the states of a type have.
+pub(crate) const SHAPES: i64 = 9;
 
 /// The newest version of a ledger's tables.
 pub(crate) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
