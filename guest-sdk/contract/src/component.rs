@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::alloc::Layout;
 
+use crate::heap::Heap;
 use crate::{
     Attribute, AttributeKind, AttributeValue, CodeDescription, ContractCode, ContractDescription, ContractId, HasKey,
     PublicKey, StateTypeDescription,
@@ -26,7 +27,7 @@ pub mod bindings {
 pub use bindings::{Guest, export_contract};
 
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: Heap = Heap::new();
 
 /// A panic is a trap. There is nobody to tell its text to: a native test of the contract shows it.
 #[panic_handler]

@@ -67,6 +67,8 @@ mod component;
 mod data;
 mod dispatch;
 mod fault;
+#[cfg(all(feature = "component", target_arch = "wasm32"))]
+mod heap;
 mod ids;
 mod ledger;
 mod many;

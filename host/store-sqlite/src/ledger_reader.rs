@@ -4,15 +4,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
-use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status};
+use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, FieldRanges, HeldLock, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
-    PageRequest, Part, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
+    Attachment, Having, HeldLock, Indexed, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
+    PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow,
+    VaultRow, VaultShape,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, QueryBuilder, Sqlite};
@@ -107,6 +108,13 @@ fn arguments(values: Vec<SqlValue>) -> Result<SqliteArguments, StoreError> {
 }
 
 impl SqliteStore {
+    async fn counted(&self, SqlCriteria { sql, values, .. }: SqlCriteria) -> Result<u32, StoreError> {
+        let sql = format!("SELECT count(*) FROM {sql}");
+        let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
+        let row = query.persistent(false).fetch_one(self.pool()).await.map_err(failed)?;
+        sequence(&row, 0, STATE)
+    }
+
     async fn states_of_change(
         &self,
         identity: IdentityRow,
@@ -277,12 +285,41 @@ impl LedgerReader for SqliteStore {
         rows.iter().map(|row| vault_row(row, request.now)).collect()
     }
 
-    async fn count_of_field(&self, identity: IdentityRow, field: &FieldRanges, most: u32) -> Result<u32, StoreError> {
-        let SqlCriteria { sql, values, .. } = SqlCriteria::count(identity, field, most, SqlDialect::sqlite());
-        let sql = format!("SELECT count(*) FROM {sql}");
+    async fn count_of(&self, identity: IdentityRow, having: &Having, most: u32) -> Result<u32, StoreError> {
+        self.counted(SqlCriteria::count(identity, having, most, SqlDialect::sqlite())).await
+    }
+
+    async fn count_of_states(
+        &self,
+        identity: IdentityRow,
+        status: StatusFilter,
+        types: Option<&[String]>,
+        most: u32,
+    ) -> Result<u32, StoreError> {
+        self.counted(SqlCriteria::count_states(identity, status, types, most, SqlDialect::sqlite())).await
+    }
+
+    async fn vault_key_at(
+        &self,
+        identity: IdentityRow,
+        slice: &Slice,
+        place: u32,
+    ) -> Result<Option<SqlValue>, StoreError> {
+        let SqlCriteria { sql, values, .. } = SqlCriteria::key_at(identity, slice, place, SqlDialect::sqlite());
         let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
-        let row = query.persistent(false).fetch_one(self.pool()).await.map_err(failed)?;
-        sequence(&row, 0, "vault_field")
+        let row = query.persistent(false).fetch_optional(self.pool()).await.map_err(failed)?;
+        let key = |row: &SqliteRow| match slice.of {
+            Indexed::Recorded => column(row, 0, STATE).map(SqlValue::Integer),
+            Indexed::Field(_) => column(row, 0, "vault_field").map(SqlValue::Bytes),
+        };
+        row.as_ref().map(key).transpose()
+    }
+
+    async fn vault_shapes(&self, identity: IdentityRow, limit: u32) -> Result<Vec<VaultShape>, StoreError> {
+        const T: &str = "vault_shape";
+        let sql = "SELECT type, fields FROM vault_shape WHERE identity = ?1 ORDER BY type, fields LIMIT ?2";
+        let rows = sqlx::query(sql).bind(identity.0).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| Ok(VaultShape { type_name: column(row, 0, T)?, fields: column(row, 1, T)? })).collect()
     }
 
     async fn newest_change(&self, identity: IdentityRow) -> Result<i64, StoreError> {

@@ -10,7 +10,7 @@ use maxhost_ledger::vault::locks::{ClaimId, Lease};
 use maxhost_ledger::vault::recording::{Kept, Known, TransactionStatus};
 use maxhost_ledger::vault::selection::{Candidate, bucket};
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
-use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
+use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields, shape};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     CandidateScope, FlowLease, KnownKey, LedgerRows, NewAttachment, NewParameters, NewState, Settlement,
@@ -171,6 +171,8 @@ impl LedgerRows for SqliteRows<'_> {
         for (name, value) in indexed_fields(content) {
             self.ledger.add_field.execute(params![identity.0, name, value, number]).map_err(fault)?;
         }
+        let fields = shape(indexed_fields(content).map(|(name, _)| name));
+        self.ledger.add_shape.execute(params![identity.0, content.type_name, fields]).map_err(fault)?;
         Ok(())
     }
 

@@ -58,6 +58,7 @@ statements! {
                  lock_holder, lock_claim, lock_until, lock_flow) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
                  ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24) RETURNING number";
     add_field = "INSERT INTO vault_field (identity, name, value, state) VALUES (?1, ?2, ?3, ?4)";
+    add_shape = "INSERT OR IGNORE INTO vault_shape (identity, type, fields) VALUES (?1, ?2, ?3)";
     consume = "UPDATE vault_state SET consumed = ?5, consumed_by = ?4, change_out = ?6, in_flight = NULL, lock_holder = NULL, \
                lock_claim = NULL, lock_until = NULL, lock_flow = NULL WHERE identity = ?1 AND tx = ?2 AND idx = ?3";
     add_spent = "INSERT OR IGNORE INTO ledger_spent (identity, tx, idx, consumed_by) VALUES (?1, ?2, ?3, ?4)";
@@ -132,9 +133,12 @@ mod tests {
     #[test]
     fn no_statement_of_the_committer_reads_a_whole_ledger() {
         let conn = Connection::open_in_memory().unwrap();
-        for migration in
-            [include_str!("../migrations/0004_ledger.sql"), include_str!("../migrations/0007_ledger_key.sql")]
-        {
+        for migration in [
+            include_str!("../migrations/0004_ledger.sql"),
+            include_str!("../migrations/0007_ledger_key.sql"),
+            include_str!("../migrations/0009_network_parameters.sql"),
+            include_str!("../migrations/0010_vault_order.sql"),
+        ] {
             conn.execute_batch(migration).unwrap();
         }
         for (name, sql) in ALL {

@@ -8,15 +8,16 @@ use maxhost_ledger::refused::Refused;
 use maxhost_ledger::rules::Rule;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
-use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status};
+use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, FieldRanges, HeldLock, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
-    PageRequest, Part, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow, VaultRow,
+    Attachment, Having, HeldLock, Indexed, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
+    PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow,
+    VaultRow, VaultShape,
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments, AssertSqlSafe};
@@ -24,7 +25,7 @@ use sqlx::{Arguments, AssertSqlSafe};
 use crate::error::failed;
 use crate::ledger::place::Place;
 use crate::ledger::read::{status_number, status_of, time};
-use crate::ledger::tables::{KEYS, PARAMETERS};
+use crate::ledger::tables::{KEYS, PARAMETERS, SHAPES};
 use crate::open::PostgresStore;
 use crate::options::Layout;
 use crate::persist::persist;
@@ -135,6 +136,19 @@ macro_rules! values {
 }
 
 impl PostgresStore {
+    fn dialect(&self, identity: IdentityRow) -> SqlDialect {
+        SqlDialect::postgres(&Place::of(self.layout, identity).to_string())
+    }
+
+    async fn counted(
+        &self,
+        identity: IdentityRow,
+        SqlCriteria { sql, values, .. }: SqlCriteria,
+    ) -> Result<u32, StoreError> {
+        let rows = self.ledger_rows(identity, &format!("SELECT count(*) FROM {sql}"), arguments(values)?).await?;
+        rows.first().map_or(Ok(0), |row| sequence(row, 0, STATE))
+    }
+
     /// The rows of a statement about one ledger, in which `{place}` stands for its schema.
     async fn ledger_rows(
         &self,
@@ -354,18 +368,48 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         request: &PageRequest<'_>,
     ) -> Result<Vec<VaultRow>, StoreError> {
-        let place = Place::of(self.layout, identity).to_string();
-        let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, SqlDialect::postgres(&place));
+        let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, self.dialect(identity));
         let sql = format!("SELECT {COLUMNS} FROM {sql}");
         let rows = self.ledger_rows(identity, &sql, arguments(values)?).await?;
         rows.iter().map(|row| vault_row(row, request.now)).collect()
     }
 
-    async fn count_of_field(&self, identity: IdentityRow, field: &FieldRanges, most: u32) -> Result<u32, StoreError> {
-        let place = Place::of(self.layout, identity).to_string();
-        let SqlCriteria { sql, values, .. } = SqlCriteria::count(identity, field, most, SqlDialect::postgres(&place));
-        let rows = self.ledger_rows(identity, &format!("SELECT count(*) FROM {sql}"), arguments(values)?).await?;
-        rows.first().map_or(Ok(0), |row| sequence(row, 0, "vault_field"))
+    async fn count_of(&self, identity: IdentityRow, having: &Having, most: u32) -> Result<u32, StoreError> {
+        self.counted(identity, SqlCriteria::count(identity, having, most, self.dialect(identity))).await
+    }
+
+    async fn count_of_states(
+        &self,
+        identity: IdentityRow,
+        status: StatusFilter,
+        types: Option<&[String]>,
+        most: u32,
+    ) -> Result<u32, StoreError> {
+        let criteria = SqlCriteria::count_states(identity, status, types, most, self.dialect(identity));
+        self.counted(identity, criteria).await
+    }
+
+    async fn vault_key_at(
+        &self,
+        identity: IdentityRow,
+        slice: &Slice,
+        place: u32,
+    ) -> Result<Option<SqlValue>, StoreError> {
+        let SqlCriteria { sql, values, .. } = SqlCriteria::key_at(identity, slice, place, self.dialect(identity));
+        let rows = self.ledger_rows(identity, &sql, arguments(values)?).await?;
+        let key = |row: &PgRow| match slice.of {
+            Indexed::Recorded => column(row, 0, STATE).map(SqlValue::Integer),
+            Indexed::Field(_) => column(row, 0, "vault_field").map(SqlValue::Bytes),
+        };
+        rows.first().map(key).transpose()
+    }
+
+    async fn vault_shapes(&self, identity: IdentityRow, limit: u32) -> Result<Vec<VaultShape>, StoreError> {
+        const T: &str = "vault_shape";
+        let sql = "SELECT type, fields FROM {place}.vault_shape WHERE identity = $1 ORDER BY type, digest LIMIT $2";
+        // Of a ledger of an older version, whose identity has not been claimed since, none are known.
+        let rows = self.rows_since(SHAPES, identity, sql, values![identity.0, i64::from(limit)]).await?;
+        rows.iter().map(|row| Ok(VaultShape { type_name: column(row, 0, T)?, fields: column(row, 1, T)? })).collect()
     }
 
     async fn newest_change(&self, identity: IdentityRow) -> Result<i64, StoreError> {

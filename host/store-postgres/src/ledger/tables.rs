@@ -12,11 +12,12 @@ use crate::ledger::place::Place;
 use crate::options::Layout;
 
 /// The migrations of ledgers by number, as they are run for the schema that is shared.
-const MIGRATIONS: [(i64, &str); 4] = [
+const MIGRATIONS: [(i64, &str); 5] = [
     (3, include_str!("../../migrations/0003_ledger.sql")),
     (KEYS, include_str!("../../migrations/0007_ledger_key.sql")),
     (8, include_str!("../../migrations/0008_reports.sql")),
     (PARAMETERS, include_str!("../../migrations/0009_network_parameters.sql")),
+    (SHAPES, include_str!("../../migrations/0010_vault_order.sql")),
 ];
 
 /// The version from which on a ledger keeps keys of parties.
@@ -24,6 +25,9 @@ pub(crate) const KEYS: i64 = 7;
 
 /// The version from which on a ledger keeps network parameters.
 pub(crate) const PARAMETERS: i64 = 9;
+
+/// The version from which on a ledger knows which fields the states of a type have.
+pub(crate) const SHAPES: i64 = 10;
 
 /// The newest version of a ledger's tables.
 pub(crate) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

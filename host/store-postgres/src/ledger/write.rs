@@ -1,8 +1,12 @@
 //! The parts of a batch's statement that write ledgers: for each table one, for each place.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::vault::selection::bucket;
-use maxhost_model::IdentityRow;
+use maxhost_model::{IdentityRow, SecureHash};
+use maxhost_store::ledger::codec::shape;
 use maxhost_store::ledger::query::integer;
 
 use crate::ledger::pending::{
@@ -209,10 +213,33 @@ fn new_states(b: &mut Builder, place: Place, rows: &[(&StateKey, &State)]) {
          SELECT * FROM unnest({keys}, {changing}, {columns}) WHERE {condition})"
     ));
     new_fields(b, place, rows);
+    new_shapes(b, place, rows);
+}
+
+/// Of each type the fields that its states have together.
+fn new_shapes(b: &mut Builder, place: Place, rows: &[(&StateKey, &State)]) {
+    let shape = |(key, state): &(&StateKey, &State)| {
+        let fields = shape(state.new.as_ref()?.indexed.iter().map(|(name, _)| name.as_str()));
+        Some((key.0, state.type_name.clone(), fields))
+    };
+    let shapes: BTreeSet<(IdentityRow, Arc<str>, String)> = rows.iter().filter_map(shape).collect();
+    let digests: Vec<SecureHash> = shapes.iter().map(|(_, _, fields)| SecureHash::of(fields.as_bytes())).collect();
+    let columns = [
+        b.column("int8", shapes.iter().map(|(identity, ..)| identity.0).collect()),
+        b.column("text", shapes.iter().map(|(_, type_name, _)| &**type_name).collect::<Vec<&str>>()),
+        b.column("bytea", digests.iter().map(|digest| &digest.as_bytes()[..]).collect::<Vec<&[u8]>>()),
+        b.column("text", shapes.iter().map(|(.., fields)| fields.as_str()).collect::<Vec<&str>>()),
+    ]
+    .join(", ");
+    let (name, condition) = b.next();
+    b.part(format!(
+        "{name} AS (INSERT INTO {place}.vault_shape (identity, type, digest, fields) SELECT * FROM unnest({columns}) \
+         WHERE {condition} ON CONFLICT DO NOTHING)"
+    ));
 }
 
 fn new_fields(b: &mut Builder, place: Place, rows: &[(&StateKey, &State)]) {
-    fn fields(new: &Option<std::sync::Arc<NewState>>) -> impl Iterator<Item = (&str, &[u8])> {
+    fn fields(new: &Option<Arc<NewState>>) -> impl Iterator<Item = (&str, &[u8])> {
         new.iter().flat_map(|new| new.indexed.iter().map(|(name, value)| (name.as_str(), &value[..])))
     }
     let each = || {

@@ -1,13 +1,17 @@
 //! Where ledgers lie, and how their tables come about.
 
+use std::ops::Bound;
+
 use crate::common::ledger::{CASH, at, cash, id, recording};
 use crate::common::*;
 use maxhost_ledger::notary::UniquenessRequest;
 use maxhost_ledger::tx::StateRef;
-use maxhost_ledger::vault::query::{Cursor, Query, StatusFilter, parse};
+use maxhost_ledger::vault::query::{Cursor, Query, SortKey, StatusFilter, parse};
 use maxhost_model::IdentityRow;
 use maxhost_store::ledger::query::page;
-use maxhost_store::ledger::{FieldRanges, LedgerOp, NotaryOp, PageRequest, SqlCriteria, SqlDialect, SqlValue};
+use maxhost_store::ledger::{
+    Having, Indexed, LedgerOp, NotaryOp, PageRequest, Slice, Source, SqlCriteria, SqlDialect, SqlValue,
+};
 use maxhost_store_postgres::{PostgresStore, migrate};
 
 fn issue(number: u32) -> maxhost_store::Op {
@@ -32,7 +36,7 @@ async fn a_ledger_is_made_when_it_is_first_used_and_lies_in_its_identitys_schema
     assert!(store.notary_counts(rows[0]).await.unwrap().is_none());
 
     store.commit(alice, vec![issue(1)]).await.unwrap();
-    assert_eq!((tables_of(&database, rows[0]), tables_of(&database, rows[1])), ("11".to_owned(), "0".to_owned()));
+    assert_eq!((tables_of(&database, rows[0]), tables_of(&database, rows[1])), ("12".to_owned(), "0".to_owned()));
     assert_eq!(database.sql(&format!("SELECT count(*) FROM maxhost_i{}.vault_state", rows[0].0)), "1");
     assert_eq!(database.sql("SELECT count(*) FROM maxhost.vault_state"), "0");
     // Two ledgers, one commit each, one statement for both.
@@ -63,7 +67,7 @@ async fn a_ledger_that_could_not_be_made_leaves_nothing_and_is_made_later() {
     assert_eq!(tables_of(&database, rows[0]), "1", "whole or not at all");
     database.sql(&format!("DROP TABLE {schema}.attachment"));
     store.commit(alice, vec![issue(1)]).await.unwrap();
-    assert_eq!(tables_of(&database, rows[0]), "11");
+    assert_eq!(tables_of(&database, rows[0]), "12");
     store.close().await;
 }
 
@@ -75,11 +79,11 @@ async fn ledgers_of_an_older_version_are_brought_up_to_date() {
     // As an older build left them: with a version, and without what this one adds.
     database.sql("UPDATE maxhost.identity SET ledger = 1 WHERE name <> 'Carol'");
     claim(&store, rows[0], 1).await;
-    assert_eq!(tables_of(&database, rows[0]), "11", "when it is claimed");
+    assert_eq!(tables_of(&database, rows[0]), "12", "when it is claimed");
     assert_eq!(tables_of(&database, rows[1]), "0");
     store.close().await;
     migrate(&database.options()).await.unwrap();
-    assert_eq!((tables_of(&database, rows[1]), tables_of(&database, rows[2])), ("11".to_owned(), "0".to_owned()));
+    assert_eq!((tables_of(&database, rows[1]), tables_of(&database, rows[2])), ("12".to_owned(), "0".to_owned()));
     assert_eq!(database.sql("SELECT count(DISTINCT ledger) FROM maxhost.identity WHERE ledger > 1"), "1");
 }
 
@@ -144,9 +148,10 @@ async fn no_page_reads_the_whole_vault() {
     ));
     let plan = |sql: &str| database.sql(&format!("EXPLAIN {sql}"));
     let of_page = |query: &Query, after: Option<&Cursor>| {
-        let few = FieldRanges::of(query);
-        let few = Some(few.as_slice()).filter(|few| !few.is_empty());
-        let request = PageRequest { query, after, as_of: None, now: at(0), limit: 200, few };
+        let few = Having::of(query);
+        let source = Some(few.as_slice()).filter(|few| !few.is_empty()).map_or(Source::Vault, Source::Few);
+        let types = query.types.as_deref();
+        let request = PageRequest { query, after, as_of: None, now: at(0), limit: 200, types, alike: &[], source };
         let criteria = SqlCriteria::page(identity, &request, SqlDialect::postgres(&schema));
         plan(&format!("SELECT s.tx, s.state FROM {}", typed_in(&criteria)))
     };
@@ -159,6 +164,42 @@ async fn no_page_reads_the_whole_vault() {
             let plan = of_page(query, after.as_ref());
             assert!(!plan.contains("Seq Scan") && plan.contains(index), "{query:?} behind {after:?}: {plan}");
         }
+    }
+    for (sort, of, index) in [
+        ("owner:desc", Indexed::Field("owner".to_owned()), "vault_field_pkey"),
+        ("recorded", Indexed::Recorded, "vault_state_recorded"),
+    ] {
+        let sort = SortKey::parse_list(sort).unwrap();
+        let (descending, all) = (sort[0].descending, Bound::Unbounded);
+        let query = Query { sort, ..Query::default() };
+        let slice = Slice { of, descending, from: all.clone(), to: all };
+        let key = SqlCriteria::key_at(identity, &slice, 128, SqlDialect::postgres(&schema));
+        let found = plan(&typed_in(&key));
+        assert!(!found.contains("Seq Scan") && !found.contains("Sort") && found.contains(index), "{query:?}: {found}");
+        let (to, source) = (database.sql(&typed_in(&key)), Source::Slice);
+        let to = match slice.of {
+            Indexed::Recorded => SqlValue::Integer(to.parse().unwrap()),
+            Indexed::Field(_) => {
+                let digits = to.trim_start_matches("\\x").as_bytes().chunks(2);
+                let byte = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap();
+                SqlValue::Bytes(digits.map(byte).collect())
+            }
+        };
+        let slice = Slice { to: Bound::Excluded(to), ..slice };
+        let (after, now) = (None, at(0));
+        let request = PageRequest {
+            query: &query,
+            after,
+            as_of: None,
+            now,
+            limit: 101,
+            types: None,
+            alike: &[],
+            source: source(&slice),
+        };
+        let criteria = SqlCriteria::page(identity, &request, SqlDialect::postgres(&schema));
+        let found = plan(&format!("SELECT s.tx, s.state FROM {}", typed_in(&criteria)));
+        assert!(!found.contains("Seq Scan") && found.contains(index), "{query:?}: {found}");
     }
     // As the committer plans it: for whatever values.
     let candidates = database.sql(&format!(

@@ -12,7 +12,7 @@ use maxhost_ledger::vault::recording::{Described, StatesToRecord};
 
 use super::ledger::{at, cash, key, output, recording};
 use super::{Databases, World};
-use crate::ledger::query::{each, page};
+use crate::ledger::query::{Effort, each, page, page_with};
 use crate::ledger::{OutputState, Recording, StateContent};
 
 /// Random numbers from a seed (SplitMix64).
@@ -31,6 +31,14 @@ impl Random {
         choices[self.below(choices.len() as u64) as usize].clone()
     }
 }
+
+/// With these a walk along an index takes every turn on some twenty states.
+const EFFORTS: [Effort; 4] = [
+    Effort { few: 0, piece: 1, walked: u32::MAX, sorted: 0 },
+    Effort { few: 1, piece: 2, walked: 4, sorted: 0 },
+    Effort { few: 2, piece: 3, walked: 6, sorted: u32::MAX },
+    Effort { few: 3, piece: 100, walked: 0, sorted: u32::MAX },
+];
 
 const FIELDS: [&str; 5] = ["quantity", "currency", "due", "owner", "owner.name"];
 
@@ -162,12 +170,17 @@ pub async fn queries_mean_what_they_say<D: Databases>() {
         let mut cursor: Option<Cursor> = None;
         loop {
             let expected = naive(&query, &rows, cursor.as_ref()).unwrap();
-            let found = page(&*world.store, world.alice.identity, &query, cursor.as_ref(), None, at(9)).await.unwrap();
-            let refs: Vec<StateRef> = found.rows.iter().map(|row| row.row.reference).collect();
             let wanted: Vec<StateRef> = expected.rows.iter().map(|row| row.reference).collect();
-            assert_eq!(refs, wanted, "seed {seed}: {query:?} behind {cursor:?}");
-            assert_eq!(found.cursor, expected.cursor, "seed {seed}: {query:?}");
-            cursor = found.cursor;
+            // As in a small vault, and in the ways of large ones.
+            let effort = random.of(&EFFORTS);
+            for effort in [Effort::default(), effort] {
+                let (alice, cursor, when) = (world.alice.identity, cursor.as_ref(), (None, at(9)));
+                let found = page_with(&*world.store, alice, &query, cursor, when, effort).await.unwrap();
+                let refs: Vec<StateRef> = found.rows.iter().map(|row| row.row.reference).collect();
+                assert_eq!(refs, wanted, "seed {seed}: {query:?} behind {cursor:?} with {effort:?}");
+                assert_eq!(found.cursor, expected.cursor, "seed {seed}: {query:?} with {effort:?}");
+            }
+            cursor = expected.cursor;
             if cursor.is_none() {
                 break;
             }

@@ -54,6 +54,11 @@ pub fn indexed_fields(content: &StateContent) -> impl Iterator<Item = (&str, Vec
     fields.map(|(name, value)| (name.as_str(), value.sort_key()))
 }
 
+/// The names of fields that get rows of their own, in their order, each with a dot behind it, which no such name has.
+pub fn shape<'n>(fields: impl Iterator<Item = &'n str>) -> String {
+    fields.fold(String::new(), |shape, name| shape + name + ".")
+}
+
 /// A hash of a column.
 ///
 /// # Errors

@@ -17,10 +17,10 @@ pub use op::{
     ClaimOp, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters, NotaryOp, OutputState, Part,
     Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
 };
-pub use query::{FieldRanges, PageRequest, SqlCriteria, SqlDialect, SqlValue};
+pub use query::{Alike, Having, Indexed, PageRequest, Slice, Source, SqlCriteria, SqlDialect, SqlValue};
 pub use reader::LedgerReader;
 pub use record::{
     Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultPage,
-    VaultRow,
+    VaultRow, VaultShape,
 };
 pub use rows::{CandidateScope, FlowLease, LedgerRows, NewState, TransactionPut, TransactionState, Wanted};

@@ -9,11 +9,14 @@
 //! field that is null, or is not there, has no row. Parts of parties, such as `owner.name`, have none either.
 //!
 //! A page is made in one of two ways. Where few states have a field as the query wants it, they are looked up from the field and
-//! sorted; where many have, a page is soon full, and states are looked at in their order. Which it is, is counted first.
+//! sorted; where many have, a page is soon full, and states are looked at in their order: that of their references, or of the
+//! index of what they are sorted by. Which it is, is counted first.
 
 mod narrow;
+mod slice;
 mod sql;
 mod sql_value;
+mod walk;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,22 +28,41 @@ use maxhost_model::IdentityRow;
 use super::reader::LedgerReader;
 use super::record::{VaultPage, VaultRow};
 use crate::error::StoreError;
-pub use narrow::FieldRanges;
+pub use narrow::Having;
 use narrow::{Condition, narrow};
-pub use sql::{PageRequest, SqlCriteria, SqlDialect};
+pub use slice::{Alike, Indexed, Slice};
+pub use sql::{PageRequest, Source, SqlCriteria, SqlDialect};
 pub use sql_value::{SqlValue, integer};
+use walk::{Search, Walked, is_walked};
 
 /// So many candidates are read at once at least.
 const LEAST_READ: u32 = 64;
 /// So many are read at once at most, when few of them are found.
 const MOST_READ: u32 = 4_096;
-/// So many states that have a field as a query wants it are few: reading them all costs less than looking for them among a
-/// million others.
-const FEW: u32 = 8_192;
 /// So few that nothing better is looked for.
 const FEW_ENOUGH: u32 = 256;
 /// How many fields of a query are counted at most.
 const MOST_COUNTED: u32 = 16;
+
+/// How many states are looked at before a page is made in another way.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// So many states that have a field as a query wants it, or that one key of a sort has, are few: reading them all costs
+    /// less than looking for them among a million others.
+    pub few: u32,
+    /// So many states of an index are looked at at once, at least.
+    pub piece: u32,
+    /// So many are looked at in an index before it is counted whether sorting the whole vault costs less.
+    pub walked: u32,
+    /// A vault of so many states is rather sorted than searched further.
+    pub sorted: u32,
+}
+
+impl Default for Effort {
+    fn default() -> Effort {
+        Effort { few: 8_192, piece: 128, walked: 16_384, sorted: 131_072 }
+    }
+}
 
 /// Whether the database can sort by this: leases end without anybody writing it, a reference as a text has no column, and
 /// parts of parties have no rows.
@@ -68,6 +90,21 @@ pub async fn page(
     as_of: Option<i64>,
     now: Timestamp,
 ) -> Result<VaultPage, StoreError> {
+    page_with(reader, identity, query, cursor, (as_of, now), Effort::default()).await
+}
+
+/// As [`page`], at a time, with bounds of its own on what is looked at: the page is the same with any.
+///
+/// # Errors
+/// Those of [`page`].
+pub async fn page_with(
+    reader: &(impl LedgerReader + ?Sized),
+    identity: IdentityRow,
+    query: &Query,
+    cursor: Option<&Cursor>,
+    (as_of, now): (Option<i64>, Timestamp),
+    effort: Effort,
+) -> Result<VaultPage, StoreError> {
     query.check().map_err(StoreError::Ledger)?;
     if let Some(cursor) = cursor {
         cursor.check(query).map_err(StoreError::Ledger)?;
@@ -75,58 +112,61 @@ pub async fn page(
     if !is_sorted_by_database(query) {
         return sorted_here(reader, identity, query, cursor, as_of, now).await;
     }
-    let few = few_of(reader, identity, query).await?;
-    let wanted = query.limit as usize + 1;
-    let mut rows: Vec<VaultRow> = Vec::new();
-    let mut after = cursor.cloned();
-    let mut limit = query.limit.saturating_add(1).clamp(LEAST_READ, MOST_READ);
-    while rows.len() < wanted {
-        let request = PageRequest { query, after: after.as_ref(), as_of, now, limit, few: few.as_deref() };
-        let read = reader.vault_candidates(identity, &request).await?;
-        let last = u32::try_from(read.len()).unwrap_or(u32::MAX) < limit;
-        after = read.last().map(|row| query.cursor_after(&row.row)).or(after);
-        rows.extend(read.into_iter().filter(|row| finds(query, &row.row, as_of)));
-        if last {
-            break;
+    let few = few_of(reader, identity, query, effort.few).await?;
+    let mut search = Search::new(reader, identity, query, (as_of, now), effort);
+    match few {
+        Some(few) => search.read(Source::Few(&few), cursor).await?,
+        None if is_walked(query) && !search.has_at_most(effort.few).await? => {
+            if search.walk(cursor).await? == Walked::GaveUp {
+                let after = search.rows.last().map(|row| query.cursor_after(&row.row)).or_else(|| cursor.cloned());
+                if search.has_at_most(effort.sorted).await? {
+                    search.read(Source::Vault, after.as_ref()).await?;
+                } else {
+                    search.effort.walked = u32::MAX;
+                    search.walk(after.as_ref()).await?;
+                }
+            }
         }
-        limit = limit.saturating_mul(2).min(MOST_READ);
+        None => search.read(Source::Vault, cursor).await?,
     }
-    Ok(cut(query, rows))
+    Ok(cut(query, search.rows))
 }
 
-/// Fields of which every state that a query finds has one, if few states have them.
+/// What one of which holds of every state that a query finds, if it holds of few states.
 async fn few_of(
     reader: &(impl LedgerReader + ?Sized),
     identity: IdentityRow,
     query: &Query,
-) -> Result<Option<Vec<FieldRanges>>, StoreError> {
+    few: u32,
+) -> Result<Option<Vec<Having>>, StoreError> {
     let Some(condition) = narrow(&query.filter) else { return Ok(None) };
     let mut left = MOST_COUNTED;
-    Ok(fewest(reader, identity, &condition, &mut left).await?.map(|(_, fields)| fields))
+    Ok(fewest(reader, identity, &condition, few, &mut left).await?.map(|(_, having)| having))
 }
 
-type Fewest<'a> = Pin<Box<dyn Future<Output = Result<Option<(u32, Vec<FieldRanges>)>, StoreError>> + Send + 'a>>;
+type Fewest<'a> = Pin<Box<dyn Future<Output = Result<Option<(u32, Vec<Having>)>, StoreError>> + Send + 'a>>;
 
-/// The fields that the fewest states have, and how many do. `left`: so many may still be counted.
+/// What holds of the fewest states, at most `few`, and of how many. `left`: so many times it may still be counted.
 fn fewest<'a, R: LedgerReader + ?Sized>(
     reader: &'a R,
     identity: IdentityRow,
     condition: &'a Condition,
+    few: u32,
     left: &'a mut u32,
 ) -> Fewest<'a> {
     Box::pin(async move {
         match condition {
             Condition::Column { .. } => Ok(None),
-            Condition::Field(field) => {
+            Condition::Having(having) => {
                 let Some(rest) = left.checked_sub(1) else { return Ok(None) };
                 *left = rest;
-                let count = reader.count_of_field(identity, field, FEW + 1).await?;
-                Ok((count <= FEW).then(|| (count, vec![field.clone()])))
+                let count = reader.count_of(identity, having, few + 1).await?;
+                Ok((count <= few).then(|| (count, vec![having.clone()])))
             }
             Condition::All(parts) => {
-                let mut best: Option<(u32, Vec<FieldRanges>)> = None;
+                let mut best: Option<(u32, Vec<Having>)> = None;
                 for part in parts {
-                    let found = fewest(reader, identity, part, left).await?;
+                    let found = fewest(reader, identity, part, few, left).await?;
                     let least = |found: &(u32, _)| best.as_ref().is_none_or(|(count, _)| found.0 < *count);
                     best = found.filter(least).or(best);
                     if best.as_ref().is_some_and(|(count, _)| *count <= FEW_ENOUGH) {
@@ -136,16 +176,18 @@ fn fewest<'a, R: LedgerReader + ?Sized>(
                 Ok(best)
             }
             Condition::Any(parts) => {
-                let (mut sum, mut fields) = (0, Vec::new());
+                let (mut sum, mut any) = (0, Vec::new());
                 for part in parts {
-                    let Some((count, found)) = fewest(reader, identity, part, left).await? else { return Ok(None) };
+                    let Some((count, found)) = fewest(reader, identity, part, few, left).await? else {
+                        return Ok(None);
+                    };
                     sum += count;
-                    fields.extend(found);
-                    if sum > FEW {
+                    any.extend(found);
+                    if sum > few {
                         return Ok(None);
                     }
                 }
-                Ok(Some((sum, fields)))
+                Ok(Some((sum, any)))
             }
         }
     })
@@ -206,11 +248,13 @@ pub async fn each(
     mut give: impl FnMut(VaultRow) -> Result<(), StoreError> + Send,
 ) -> Result<(), StoreError> {
     let query = Query { sort: Vec::new(), ..query.clone() };
-    let few = few_of(reader, identity, &query).await?;
+    let few = few_of(reader, identity, &query, Effort::default().few).await?;
+    let source = few.as_deref().map_or(Source::Vault, Source::Few);
     let mut after = None;
     loop {
-        let (after_last, few) = (after.as_ref(), few.as_deref());
-        let request = PageRequest { query: &query, after: after_last, as_of, now, limit: MOST_READ, few };
+        let (after_last, types) = (after.as_ref(), query.types.as_deref());
+        let request =
+            PageRequest { query: &query, after: after_last, as_of, now, limit: MOST_READ, types, alike: &[], source };
         let read = reader.vault_candidates(identity, &request).await?;
         let last = read.len() < MOST_READ as usize;
         after = read.last().map(|row| query.cursor_after(&row.row));

@@ -5,13 +5,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
+use maxhost_ledger::vault::query::StatusFilter;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 
 use super::op::{KnownKey, Part};
-use super::query::{FieldRanges, PageRequest};
+use super::query::{Having, PageRequest, Slice, SqlValue};
 use super::record::{
     Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultRow,
+    VaultShape,
 };
 use crate::error::StoreError;
 
@@ -112,8 +114,36 @@ pub trait LedgerReader: Send + Sync {
         Err(StoreError::NoLedgers)
     }
 
-    /// How many states of a vault have a field so, consumed or not; when there are `most`, no more are counted.
-    async fn count_of_field(&self, identity: IdentityRow, field: &FieldRanges, most: u32) -> Result<u32, StoreError> {
+    /// Of how many states of a vault this holds, consumed or not; when there are `most`, no more are counted.
+    async fn count_of(&self, identity: IdentityRow, having: &Having, most: u32) -> Result<u32, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// How many states of a vault have this status and one of these types (`None`: any); when there are `most`, no more are
+    /// counted.
+    async fn count_of_states(
+        &self,
+        identity: IdentityRow,
+        status: StatusFilter,
+        types: Option<&[String]>,
+        most: u32,
+    ) -> Result<u32, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// The key at a place of a slice, of which the first is 0; `None` if the slice has not so many states.
+    async fn vault_key_at(
+        &self,
+        identity: IdentityRow,
+        slice: &Slice,
+        place: u32,
+    ) -> Result<Option<SqlValue>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// Which fields the states of each type have together, by type, at most so many. Of a vault that an older version has
+    /// filled none may be known.
+    async fn vault_shapes(&self, identity: IdentityRow, limit: u32) -> Result<Vec<VaultShape>, StoreError> {
         Err(StoreError::NoLedgers)
     }
 

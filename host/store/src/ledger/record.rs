@@ -50,6 +50,23 @@ pub struct VaultRow {
     pub consumed_by: Option<SecureHash>,
 }
 
+/// A type, and the fields that some states of it have together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultShape {
+    /// The type.
+    pub type_name: String,
+    /// The fields that have rows of their own, as [`crate::ledger::codec::shape`] writes them.
+    pub fields: String,
+}
+
+impl VaultShape {
+    /// Whether these states have a field.
+    #[must_use]
+    pub fn has(&self, field: &str) -> bool {
+        self.fields.split_terminator('.').any(|name| name == field)
+    }
+}
+
 /// Some states of a vault, in the order of a query.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VaultPage {

@@ -17,8 +17,27 @@ const MOST_PARTS: usize = 128;
 pub(super) enum Condition {
     All(Vec<Condition>),
     Any(Vec<Condition>),
-    Column { column: &'static str, sign: &'static str, value: SqlValue },
+    Column {
+        column: &'static str,
+        sign: &'static str,
+        value: SqlValue,
+    },
+    /// What an index finds.
+    Having(Having),
+}
+
+/// What an index finds states by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Having {
+    /// They have a field so.
     Field(FieldRanges),
+    /// They were recorded from one time to another, both included, as databases keep times.
+    Recorded {
+        /// The first time.
+        from: i64,
+        /// The last time.
+        to: i64,
+    },
 }
 
 /// A field of the data whose sort key lies in one of some ranges.
@@ -30,19 +49,63 @@ pub struct FieldRanges {
     pub(super) ranges: Vec<Range>,
 }
 
-impl FieldRanges {
-    /// The fields of which each state that a query finds has every one, as its criteria want them.
+impl Having {
+    /// Those of which every one holds of each state that a query finds, as its criteria want it.
     #[must_use]
-    pub fn of(query: &Query) -> Vec<FieldRanges> {
-        let parts = match narrow(&query.filter) {
-            Some(Condition::All(parts)) => parts,
-            part => part.into_iter().collect(),
-        };
-        let field = |part| match part {
-            Condition::Field(field) => Some(field),
+    pub fn of(query: &Query) -> Vec<Having> {
+        let having = |part| match part {
+            Condition::Having(having) => Some(having),
             _ => None,
         };
-        parts.into_iter().filter_map(field).collect()
+        narrow(&query.filter).map(Condition::parts).unwrap_or_default().into_iter().filter_map(having).collect()
+    }
+
+    /// What holds where either of the two does not reach further than the other; `None` if they are not of one index, or too
+    /// many, or exclude each other, which a database finds out by itself.
+    fn and(&self, other: &Having) -> Option<Having> {
+        match (self, other) {
+            (Having::Field(one), Having::Field(other)) if one.name == other.name => {
+                cut(one, other).map(|ranges| Having::Field(FieldRanges { name: one.name.clone(), ranges }))
+            }
+            (Having::Recorded { from, to }, Having::Recorded { from: other_from, to: other_to }) => {
+                let (from, to) = (*from.max(other_from), *to.min(other_to));
+                (from <= to).then_some(Having::Recorded { from, to })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Condition {
+    /// All that must hold.
+    pub(super) fn parts(self) -> Vec<Condition> {
+        match self {
+            Condition::All(parts) => parts,
+            part => vec![part],
+        }
+    }
+
+    /// If it says nothing but that one of these holds: these.
+    pub(super) fn alternatives(&self) -> Option<Vec<&Having>> {
+        match self {
+            Condition::Having(having) => Some(vec![having]),
+            Condition::Any(parts) => {
+                let one = |part| match part {
+                    &Condition::Having(ref having) => Some(having),
+                    _ => None,
+                };
+                parts.iter().map(one).collect()
+            }
+            Condition::All(_) | Condition::Column { .. } => None,
+        }
+    }
+}
+
+impl FieldRanges {
+    /// The least and the largest sort key of all ranges.
+    pub(super) fn ends(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        let low = self.ranges.iter().map(|range| range.low.clone()).min();
+        (low, self.ranges.iter().map(|range| range.high.clone()).max())
     }
 }
 
@@ -118,13 +181,11 @@ fn all_of(parts: Vec<Condition>) -> Condition {
 }
 
 fn and(all: &mut Vec<Condition>, part: Condition) {
-    if let Condition::Field(new) = &part {
+    if let Condition::Having(new) = &part {
         for known in all.iter_mut() {
-            let Condition::Field(known) = known else { continue };
-            if let Some(both) =
-                Some(&mut *known).filter(|known| known.name == new.name).and_then(|known| cut(known, new))
-            {
-                known.ranges = both;
+            let Condition::Having(known) = known else { continue };
+            if let Some(both) = known.and(new) {
+                *known = both;
                 return;
             }
         }
@@ -148,23 +209,23 @@ fn cut(one: &FieldRanges, other: &FieldRanges) -> Option<Vec<Range>> {
 fn any_of(parts: Vec<Condition>) -> Option<Condition> {
     let mut any: Vec<Condition> = Vec::new();
     for part in parts {
-        let Condition::Field(new) = part else {
+        let Condition::Having(Having::Field(new)) = part else {
             any.push(part);
             continue;
         };
         let same = any.iter_mut().find_map(|known| match known {
-            Condition::Field(known) if known.name == new.name => Some(known),
+            Condition::Having(Having::Field(known)) if known.name == new.name => Some(known),
             _ => None,
         });
         match same {
             Some(known) => known
                 .ranges
                 .extend(new.ranges.into_iter().filter(|range| !known.ranges.contains(range)).collect::<Vec<_>>()),
-            None => any.push(Condition::Field(new)),
+            None => any.push(Condition::Having(Having::Field(new))),
         }
     }
     for part in &mut any {
-        if let Condition::Field(field) = part {
+        if let Condition::Having(Having::Field(field)) = part {
             join(field);
         }
     }
@@ -181,9 +242,7 @@ fn join(field: &mut FieldRanges) {
     if ranges(field) <= MOST_RANGES {
         return;
     }
-    let low = field.ranges.iter().map(|range| range.low.clone()).min();
-    let high = field.ranges.iter().map(|range| range.high.clone()).max();
-    if let (Some(low), Some(high)) = (low, high) {
+    if let (Some(low), Some(high)) = field.ends() {
         field.ranges = vec![Range { low, high }];
     }
 }
@@ -202,12 +261,13 @@ fn compare(field: &Field, op: CompareOp, value: &Value) -> Option<Narrowed> {
     match field {
         Field::Data(name) if super::is_indexed(name) => {
             let ranges: Vec<Range> = kinds_of(value).iter().map(|value| range(op, value)).collect();
-            (!ranges.is_empty()).then(|| Narrowed(Condition::Field(FieldRanges { name: name.clone(), ranges })))
+            let field = (!ranges.is_empty()).then(|| FieldRanges { name: name.clone(), ranges });
+            field.map(|field| Narrowed(Condition::Having(Having::Field(field))))
         }
         Field::Builtin(Builtin::Notary) => column("s.notary", op, value),
         Field::Builtin(Builtin::Type) => column("s.type", op, value),
         Field::Builtin(Builtin::Ref) => reference(op, value),
-        Field::Builtin(Builtin::Recorded) => time_column("s.recorded", op, value),
+        Field::Builtin(Builtin::Recorded) => recorded(op, value),
         Field::Builtin(Builtin::Relevant) => match (op, value) {
             (CompareOp::Equal, Value::Bool(value)) => {
                 let value = SqlValue::Integer((*value).into());
@@ -250,13 +310,21 @@ fn reference(op: CompareOp, value: &Value) -> Option<Narrowed> {
     ])))
 }
 
-fn time_column(column: &'static str, op: CompareOp, value: &Value) -> Option<Narrowed> {
+fn recorded(op: CompareOp, value: &Value) -> Option<Narrowed> {
     let time = match value {
-        Value::Time(time) => *time,
-        Value::Text(text) => text.parse().ok()?,
+        Value::Time(time) => integer(*time),
+        Value::Text(text) => integer(text.parse().ok()?),
         _ => return None,
     };
-    Some(Narrowed(Condition::Column { column, sign: sign(op), value: SqlValue::Integer(integer(time)) }))
+    let (from, to) = match op {
+        CompareOp::Equal => (time, time),
+        CompareOp::Less => (i64::MIN, time.saturating_sub(1)),
+        CompareOp::LessOrEqual => (i64::MIN, time),
+        CompareOp::Greater => (time.saturating_add(1), i64::MAX),
+        CompareOp::GreaterOrEqual => (time, i64::MAX),
+        CompareOp::NotEqual => return None,
+    };
+    Some(Narrowed(Condition::Having(Having::Recorded { from, to })))
 }
 
 /// A text may be compared to a time, and a time to a text.

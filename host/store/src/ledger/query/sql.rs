@@ -1,13 +1,15 @@
 //! Statements about a vault, for any SQL database.
 
 use std::fmt::Write;
+use std::ops::Bound;
 
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Builtin, Cursor, Field, Query, StatusFilter, Value};
 use maxhost_model::IdentityRow;
 
-use super::narrow::{Condition, FieldRanges, Range, narrow};
+use super::narrow::{Condition, FieldRanges, Having, Range, narrow};
+use super::slice::{Alike, Indexed, Slice};
 use super::sql_value::{SqlValue, integer};
 
 /// A page that is asked for.
@@ -23,9 +25,23 @@ pub struct PageRequest<'a> {
     pub now: Timestamp,
     /// At most so many.
     pub limit: u32,
-    /// Every state that is found has one of these fields so, and few states have: they are looked up. Else states are looked
-    /// at in their order.
-    pub few: Option<&'a [FieldRanges]>,
+    /// Only states of these types, in place of those of the query; `None`: of any.
+    pub types: Option<&'a [String]>,
+    /// What all these states have alike of the first keys that the query sorts by.
+    pub alike: &'a [Alike],
+    /// Where they are looked for.
+    pub source: Source<'a>,
+}
+
+/// Where the states of a page are looked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// In the whole vault, in the order of the query if an index has it.
+    Vault,
+    /// Of every state that is found one of these holds, and of few states any does: they are looked up.
+    Few(&'a [Having]),
+    /// A piece of the index of the first key of the sort that they do not have alike.
+    Slice(&'a Slice),
 }
 
 /// A statement over `vault_state s`, with the values that are bound to it.
@@ -50,6 +66,8 @@ pub struct SqlDialect {
     of_state: &'static str,
     /// What joins states to others so that these are read first.
     join: &'static str,
+    /// Behind a state `s`: it is read by the index of the times of recording.
+    by_recorded: &'static str,
 }
 
 impl Default for SqlDialect {
@@ -68,6 +86,7 @@ impl SqlDialect {
             fields: "vault_field".to_owned(),
             of_state: "k.state = s.number",
             join: "CROSS JOIN",
+            by_recorded: " INDEXED BY vault_state_recorded",
         }
     }
 
@@ -76,7 +95,7 @@ impl SqlDialect {
     pub fn postgres(schema: &str) -> SqlDialect {
         let of_state = "k.identity = s.identity AND k.state = s.number";
         let (states, fields) = (format!("{schema}.vault_state"), format!("{schema}.vault_field"));
-        SqlDialect { mark: '$', states, fields, of_state, join: "JOIN" }
+        SqlDialect { mark: '$', states, fields, of_state, join: "JOIN", by_recorded: "" }
     }
 }
 
@@ -84,30 +103,33 @@ impl SqlCriteria {
     /// The statement's tail for a page.
     #[must_use]
     pub fn page(identity: IdentityRow, request: &PageRequest<'_>, dialect: SqlDialect) -> SqlCriteria {
-        let mut sql = SqlCriteria { sql: String::new(), values: Vec::new(), dialect };
-        sql.states(identity, request.few);
+        let mut sql = SqlCriteria::new(dialect);
+        sql.states(identity, request.source);
         sql.push(" WHERE s.identity = ");
         sql.bind(SqlValue::Integer(identity.0));
+        sql.slice(identity, request.source);
         sql.status(request.query.status, request.as_of);
-        if let Some(types) = &request.query.types {
-            sql.push(" AND s.type IN (");
-            // No type has a NUL in its name, which not every database takes.
-            let types: Vec<&String> = types.iter().filter(|name| !name.contains('\0')).collect();
-            for (place, name) in types.iter().enumerate() {
-                sql.push(if place == 0 { "" } else { ", " });
-                sql.bind(SqlValue::Text((*name).clone()));
+        sql.types(request.types);
+        for part in narrow(&request.query.filter).map(Condition::parts).unwrap_or_default() {
+            // What was looked up is not looked at again.
+            if !matches!(request.source, Source::Few(few) if part.alternatives().is_some_and(|any| any.iter().copied().eq(few)))
+            {
+                sql.push(" AND ");
+                sql.condition(&part);
             }
-            // An empty list finds nothing.
-            sql.push(if types.is_empty() { "NULL)" } else { ")" });
         }
-        if let Some(condition) = narrow(&request.query.filter) {
-            sql.push(" AND ");
-            sql.condition(&condition);
+        for alike in request.alike {
+            sql.alike(alike);
         }
-        let keys: Vec<(SortTerm, bool)> =
-            request.query.sort.iter().map(|key| (SortTerm::of(&key.field), key.descending)).collect();
+        let keys = request.query.sort.iter().skip(request.alike.len());
+        let mut keys: Vec<(SortTerm, bool)> = keys.map(|key| (SortTerm::of(&key.field), key.descending)).collect();
+        if let (Source::Slice(Slice { of: Indexed::Field(_), .. }), Some((first, _))) =
+            (request.source, keys.first_mut())
+        {
+            *first = SortTerm::Joined;
+        }
         if let Some(cursor) = request.after {
-            sql.behind(&keys, cursor);
+            sql.behind(&keys, cursor, request.alike.len());
         }
         sql.push(" ORDER BY ");
         for (term, descending) in &keys {
@@ -119,53 +141,186 @@ impl SqlCriteria {
         sql
     }
 
-    /// The statement's tail that counts the states which have a field so, up to a number of them. One that two ranges have
+    fn new(dialect: SqlDialect) -> SqlCriteria {
+        SqlCriteria { sql: String::new(), values: Vec::new(), dialect }
+    }
+
+    /// The statement's tail that counts the states of which this holds, up to a number of them. One that two ranges have
     /// counts twice.
     #[must_use]
-    pub fn count(identity: IdentityRow, field: &FieldRanges, most: u32, dialect: SqlDialect) -> SqlCriteria {
-        let mut sql = SqlCriteria { sql: String::new(), values: Vec::new(), dialect };
+    pub fn count(identity: IdentityRow, having: &Having, most: u32, dialect: SqlDialect) -> SqlCriteria {
+        let mut sql = SqlCriteria::new(dialect);
         sql.push("(");
-        sql.having(identity, field, " UNION ALL ");
+        sql.having(identity, having, " UNION ALL ");
         sql.push(" LIMIT ");
         sql.bind(SqlValue::Integer(most.into()));
         sql.push(") few");
         sql
     }
 
-    /// The states, or those of them that are among few.
-    fn states(&mut self, identity: IdentityRow, few: Option<&[FieldRanges]>) {
-        let SqlDialect { states, join, .. } = self.dialect.clone();
-        if let Some(few) = few {
-            self.push("(");
-            for (place, field) in few.iter().enumerate() {
-                self.push(if place == 0 { "" } else { " UNION " });
-                self.having(identity, field, " UNION ");
-            }
-            self.push(") few ");
-            self.push(join);
-            self.push(" ");
+    /// The statement's tail that counts the states of a status and of types, up to a number of them.
+    #[must_use]
+    pub fn count_states(
+        identity: IdentityRow,
+        status: StatusFilter,
+        types: Option<&[String]>,
+        most: u32,
+        dialect: SqlDialect,
+    ) -> SqlCriteria {
+        let mut sql = SqlCriteria::new(dialect);
+        sql.push("(SELECT 1 FROM ");
+        sql.states(identity, Source::Vault);
+        sql.push(" WHERE s.identity = ");
+        sql.bind(SqlValue::Integer(identity.0));
+        sql.status(status, None);
+        sql.types(types);
+        sql.push(" LIMIT ");
+        sql.bind(SqlValue::Integer(most.into()));
+        sql.push(") few");
+        sql
+    }
+
+    /// The statement that tells which key is at a place of a slice, of which the first is 0.
+    #[must_use]
+    pub fn key_at(identity: IdentityRow, slice: &Slice, place: u32, dialect: SqlDialect) -> SqlCriteria {
+        let mut sql = SqlCriteria::new(dialect);
+        let (row, column) = match slice.of {
+            Indexed::Field(_) => ("f", "f.value"),
+            Indexed::Recorded => ("s", "s.recorded"),
+        };
+        sql.push("SELECT ");
+        sql.push(column);
+        sql.push(" FROM ");
+        let SqlDialect { states, fields, by_recorded, .. } = sql.dialect.clone();
+        match slice.of {
+            Indexed::Field(_) => sql.push(&format!("{fields} f")),
+            Indexed::Recorded => sql.push(&format!("{states} s{by_recorded}")),
         }
-        self.push(&states);
-        self.push(" s");
-        if few.is_some() {
-            self.push(" ON s.number = few.state");
+        sql.push(&format!(" WHERE {row}.identity = "));
+        sql.bind(SqlValue::Integer(identity.0));
+        sql.bounds(slice, column);
+        sql.push(" ORDER BY ");
+        sql.push(column);
+        sql.push(if slice.descending { " DESC LIMIT 1 OFFSET " } else { " LIMIT 1 OFFSET " });
+        sql.bind(SqlValue::Integer(place.into()));
+        sql
+    }
+
+    /// The states, or those of them that are among few or in a slice.
+    fn states(&mut self, identity: IdentityRow, source: Source<'_>) {
+        let SqlDialect { states, fields, join, by_recorded, .. } = self.dialect.clone();
+        match source {
+            Source::Vault => self.push(&format!("{states} s")),
+            Source::Few(few) => {
+                self.push("(");
+                for (place, having) in few.iter().enumerate() {
+                    self.push(if place == 0 { "" } else { " UNION " });
+                    self.having(identity, having, " UNION ");
+                }
+                self.push(&format!(") few {join} {states} s ON s.number = few.state"));
+            }
+            Source::Slice(Slice { of: Indexed::Field(_), .. }) => {
+                self.push(&format!("{fields} f {join} {states} s ON s.number = f.state"));
+            }
+            Source::Slice(Slice { of: Indexed::Recorded, .. }) => self.push(&format!("{states} s{by_recorded}")),
         }
     }
 
-    /// The numbers of the states that have a field so. SQLite looks no further into an index than to an alternative of ranges,
+    /// Within the slice, if it is one.
+    fn slice(&mut self, identity: IdentityRow, source: Source<'_>) {
+        let Source::Slice(slice) = source else { return };
+        match slice.of {
+            Indexed::Field(_) => {
+                self.push(" AND f.identity = ");
+                self.bind(SqlValue::Integer(identity.0));
+                self.bounds(slice, "f.value");
+            }
+            Indexed::Recorded => self.bounds(slice, "s.recorded"),
+        }
+    }
+
+    fn bounds(&mut self, slice: &Slice, column: &str) {
+        if let Indexed::Field(name) = &slice.of {
+            self.push(" AND f.name = ");
+            self.bind(SqlValue::Text(name.clone()));
+        }
+        let signs =
+            if slice.descending { [(" <= ", " < "), (" >= ", " > ")] } else { [(" >= ", " > "), (" <= ", " < ")] };
+        for (bound, (within, beyond)) in [&slice.from, &slice.to].into_iter().zip(signs) {
+            let (sign, value) = match bound {
+                Bound::Unbounded => continue,
+                Bound::Included(value) => (within, value),
+                Bound::Excluded(value) => (beyond, value),
+            };
+            self.push(" AND ");
+            self.push(column);
+            self.push(sign);
+            self.bind(value.clone());
+        }
+    }
+
+    fn types(&mut self, types: Option<&[String]>) {
+        let Some(types) = types else { return };
+        self.push(" AND s.type IN (");
+        // No type has a NUL in its name, which not every database takes.
+        let types: Vec<&String> = types.iter().filter(|name| !name.contains('\0')).collect();
+        for (place, name) in types.iter().enumerate() {
+            self.push(if place == 0 { "" } else { ", " });
+            self.bind(SqlValue::Text((*name).clone()));
+        }
+        // An empty list finds nothing.
+        self.push(if types.is_empty() { "NULL)" } else { ")" });
+    }
+
+    fn alike(&mut self, alike: &Alike) {
+        let SqlDialect { fields, of_state, .. } = self.dialect.clone();
+        match alike {
+            Alike::Recorded(time) => {
+                self.push(" AND s.recorded = ");
+                self.bind(SqlValue::Integer(*time));
+            }
+            Alike::Field { name, value } => {
+                self.push(&format!(" AND EXISTS (SELECT 1 FROM {fields} k WHERE {of_state} AND k.name = "));
+                self.bind(SqlValue::Text(name.clone()));
+                self.push(" AND k.value = ");
+                self.bind(SqlValue::Bytes(value.clone()));
+                self.push(")");
+            }
+            Alike::Lacks { name } => {
+                self.push(&format!(" AND NOT EXISTS (SELECT 1 FROM {fields} k WHERE {of_state} AND k.name = "));
+                self.bind(SqlValue::Text(name.clone()));
+                self.push(")");
+            }
+        }
+    }
+
+    /// The numbers of the states of which this holds. SQLite looks no further into an index than to an alternative of ranges,
     /// so each is a statement of its own.
-    fn having(&mut self, identity: IdentityRow, field: &FieldRanges, united: &str) {
-        let fields = self.dialect.fields.clone();
+    fn having(&mut self, identity: IdentityRow, having: &Having, united: &str) {
+        let SqlDialect { states, fields, by_recorded, .. } = self.dialect.clone();
+        let field = match having {
+            Having::Recorded { from, to } => {
+                self.push(&format!("SELECT r.number AS state FROM {states} r{by_recorded} WHERE r.identity = "));
+                self.bind(SqlValue::Integer(identity.0));
+                return self.times("r", *from, *to);
+            }
+            Having::Field(field) => field,
+        };
         for (place, part) in parts_of(field).into_iter().enumerate() {
             self.push(if place == 0 { "" } else { united });
-            self.push("SELECT f.state AS state FROM ");
-            self.push(&fields);
-            self.push(" f WHERE f.identity = ");
+            self.push(&format!("SELECT f.state AS state FROM {fields} f WHERE f.identity = "));
             self.bind(SqlValue::Integer(identity.0));
             self.push(" AND f.name = ");
             self.bind(SqlValue::Text(field.name.clone()));
             self.push(" AND ");
             self.part("f", &part);
+        }
+    }
+
+    fn times(&mut self, row: &str, from: i64, to: i64) {
+        for (sign, time) in [(">=", from), ("<=", to)] {
+            self.push(&format!(" AND {row}.recorded {sign} "));
+            self.bind(SqlValue::Integer(time));
         }
     }
 
@@ -233,6 +388,7 @@ impl SqlCriteria {
     fn term(&mut self, term: &SortTerm) {
         match term {
             SortTerm::Column(column) => self.push(column),
+            SortTerm::Joined => self.push("f.value"),
             SortTerm::Field(name) => {
                 let SqlDialect { fields, of_state, .. } = &self.dialect;
                 let start = format!("coalesce((SELECT k.value FROM {fields} k WHERE {of_state} AND k.name = ");
@@ -246,8 +402,10 @@ impl SqlCriteria {
     }
 
     /// Behind the state that a cursor names: a later value of the first key, or the same and a later one of the next.
-    fn behind(&mut self, keys: &[(SortTerm, bool)], cursor: &Cursor) {
+    /// The first keys, so many, are alike.
+    fn behind(&mut self, keys: &[(SortTerm, bool)], cursor: &Cursor, alike: usize) {
         let (values, reference) = cursor.after();
+        let values = values.get(alike..).unwrap_or_default();
         self.push(" AND (");
         for (at, (term, descending)) in keys.iter().enumerate() {
             for ((equal, _), value) in keys.iter().zip(values).take(at) {
@@ -287,7 +445,14 @@ impl SqlCriteria {
                 self.push(sign);
                 self.bind(value.clone());
             }
-            Condition::Field(field) => {
+            Condition::Having(Having::Recorded { from, to }) => {
+                self.push("(s.recorded >= ");
+                self.bind(SqlValue::Integer(*from));
+                self.push(" AND s.recorded <= ");
+                self.bind(SqlValue::Integer(*to));
+                self.push(")");
+            }
+            Condition::Having(Having::Field(field)) => {
                 // State by state: where few states have it so, they were looked up.
                 let SqlDialect { fields, of_state, .. } = self.dialect.clone();
                 self.push("EXISTS (SELECT 1 FROM ");
@@ -330,6 +495,8 @@ fn parts_of(field: &FieldRanges) -> Vec<Vec<&Range>> {
 enum SortTerm {
     Column(&'static str),
     Field(String),
+    /// The field of the slice that states are read from.
+    Joined,
 }
 
 impl SortTerm {
@@ -351,7 +518,7 @@ impl SortTerm {
     /// A value as the column holds it.
     fn value(&self, value: &Value) -> SqlValue {
         match (self, value) {
-            (SortTerm::Field(_), value) => SqlValue::Bytes(value.sort_key()),
+            (SortTerm::Field(_) | SortTerm::Joined, value) => SqlValue::Bytes(value.sort_key()),
             (SortTerm::Column(_), Value::Text(text)) => SqlValue::Text(text.clone()),
             (SortTerm::Column(_), Value::Time(time)) => SqlValue::Integer(integer(*time)),
             (SortTerm::Column(_), Value::Bool(value)) => SqlValue::Integer((*value).into()),

@@ -3,7 +3,7 @@
 use maxhost_ledger::time::Timestamp;
 
 /// A value that is bound to a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SqlValue {
     /// A whole number.
     Integer(i64),
