@@ -72,11 +72,7 @@ pub(super) fn apply_variable(
         return Some(Ok(()));
     }
     let name = variable.strip_prefix(ADDRESS_VARIABLE)?.to_lowercase();
-    let set = || {
-        named(further, &name)?.url = value.to_owned();
-        Ok(())
-    };
-    Some(set())
+    Some(named(further, &name).map(|database| database.url = value.to_owned()))
 }
 
 /// The database of this name, which is noted if it is new.

@@ -164,7 +164,8 @@ impl SeveralDatabases {
                 }
             }
         }
-        Ok((found, elsewhere && found.len() < rows.len()))
+        let is_incomplete = found.len() < rows.len();
+        Ok((found, elsewhere && is_incomplete))
     }
 
     /// These flows by where they are; those that are nowhere are left out.
