@@ -670,8 +670,7 @@ fn apply_override(settings: &mut Settings, assignment: &str) -> Result<(), Strin
         return set_roles(settings, &Raw::Word(value.trim().to_owned()));
     }
     if let Some((section, key)) = name.trim().rsplit_once('.')
-        && let Some(set) =
-            databases::apply(&mut settings.further, section, key, &Raw::Word(value.trim().to_owned()))
+        && let Some(set) = databases::apply(&mut settings.further, section, key, &Raw::Word(value.trim().to_owned()))
     {
         return set;
     }

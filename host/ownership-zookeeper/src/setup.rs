@@ -176,12 +176,7 @@ async fn found(client: &Client, node: &str) -> Result<Option<(Vec<u8>, Stat)>, E
 }
 
 /// False if another host was faster.
-async fn created(
-    client: &Client,
-    node: &str,
-    persistent: &CreateOptions<'_>,
-    ours: Lineage,
-) -> Result<bool, Error> {
+async fn created(client: &Client, node: &str, persistent: &CreateOptions<'_>, ours: Lineage) -> Result<bool, Error> {
     match client.create(node, &nodes::encode(&ours), persistent).await {
         Err(Error::NodeExists) => Ok(false),
         created => created.map(|_| true),

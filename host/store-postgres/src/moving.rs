@@ -233,7 +233,8 @@ impl Moving {
         let (place, layout, goal) = (to.place.clone(), to.layout, to.id.clone());
         // Whichever of the two it is: the other one is named by its own errors, as far as they are the server's.
         let failed = |error| of_server(&place, error);
-        let mut source = from.conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
+        let mut source =
+            from.conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
         let mut target = to.conn.begin().await.map_err(failed)?;
         let copied = async {
             let sql = "SELECT generation, epoch, key_fp, wake_at, unclean FROM maxhost.identity \

@@ -70,7 +70,8 @@ fn restored(context: &Context) -> Outcome {
     let incarnation = context.block_on(async {
         let incarnation = maxhost_store_postgres::begin_incarnation(&options).await.map_err(Problem::from)?;
         let store = foundation::open_store(&config).await?;
-        let noted = foundation::note_act(&store, &config, "db-restored", None, format!("incarnation {incarnation}")).await;
+        let noted =
+            foundation::note_act(&store, &config, "db-restored", None, format!("incarnation {incarnation}")).await;
         store.close().await;
         noted.map(|()| incarnation)
     })?;

@@ -324,7 +324,9 @@ fn database(context: &Context, config: &Config) -> Vec<Check> {
     match config.database() {
         Database::File(path) => database_file(path),
         Database::Server(_) => match config.databases_on_servers() {
-            Ok(databases) => databases.iter().flat_map(|database| database_server(context, &database.options)).collect(),
+            Ok(databases) => {
+                databases.iter().flat_map(|database| database_server(context, &database.options)).collect()
+            }
             Err(problem) => vec![wrong("database", problem.message, problem.remedy)],
         },
     }

@@ -270,7 +270,9 @@ impl PostgresStore {
 }
 
 /// Waits for all and gives the first error, if there is one.
-async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = Result<T, StoreError>>>) -> Result<Vec<T>, StoreError> {
+async fn all<T>(
+    futures: impl IntoIterator<Item = impl Future<Output = Result<T, StoreError>>>,
+) -> Result<Vec<T>, StoreError> {
     join_all(futures).await.into_iter().collect()
 }
 
@@ -332,9 +334,8 @@ impl Committer for SeveralDatabases {
 
     async fn claim_all(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
         let mut claimed = self.claim_where_known(&requests).await?;
-        let is_moved = |outcome: &Result<_, StoreError>| {
-            matches!(outcome, Err(StoreError::Conflict(Conflict::IdentityMoved(_))))
-        };
+        let is_moved =
+            |outcome: &Result<_, StoreError>| matches!(outcome, Err(StoreError::Conflict(Conflict::IdentityMoved(_))));
         if !claimed.iter().any(is_moved) {
             return Ok(claimed);
         }
