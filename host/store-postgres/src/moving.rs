@@ -18,7 +18,7 @@ use maxhost_store::StoreError;
 use sqlx::postgres::{PgConnection, PgTransaction};
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::error::of_server;
+use crate::error::{failed, is_in_the_way, of_server};
 use crate::ledger::place::Place;
 use crate::ledger::tables;
 use crate::options::{Layout, PostgresOptions};
@@ -83,17 +83,15 @@ struct Database {
 impl Database {
     async fn connect(options: &PostgresOptions) -> Result<Database, StoreError> {
         let place = options.place();
+        let mut conn = schema::connect(options).await?;
         // Waits for whoever is just writing for the identity.
-        let connect = options.connect.clone().options([
-            ("lock_timeout", "10s"),
-            ("idle_in_transaction_session_timeout", "60s"),
-            ("synchronous_commit", "on"),
-        ]);
-        let mut conn = schema::connect(&PostgresOptions { connect, ..options.clone() }).await?;
+        let settings =
+            "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; SET synchronous_commit = on";
+        sqlx::raw_sql(settings).execute(&mut conn).await.map_err(|error| failed_at(&place, error))?;
         let id: i64 = sqlx::query_scalar("SELECT id FROM maxhost.database")
             .fetch_one(&mut conn)
             .await
-            .map_err(|error| of_server(&place, error))?;
+            .map_err(|error| failed_at(&place, error))?;
         Ok(Database { place, layout: options.layout, id: id.to_string(), conn })
     }
 }
@@ -117,7 +115,7 @@ pub async fn move_identity(
     }
     let Some(first) = open.first_mut() else { return Err(StoreError::Closed) };
     let (place, conn) = (first.place.clone(), &mut first.conn);
-    let of = |error| of_server(&place, error);
+    let of = |error| failed_at(&place, error);
     let sql = "SELECT id FROM maxhost.identity WHERE name = $1 COLLATE \"C\"";
     let Some(id) = sqlx::query_scalar(sql).bind(name).fetch_optional(&mut *conn).await.map_err(of)? else {
         return Ok(Moved::Unknown);
@@ -152,6 +150,14 @@ pub async fn move_identity(
                 told(Step::Opened)?;
             }
         }
+    }
+}
+
+/// What a database says that keeps the move from going on. `place`: the server and the database.
+fn failed_at(place: &str, error: sqlx::Error) -> StoreError {
+    match is_in_the_way(&error) {
+        true => failed(error),
+        false => of_server(place, error),
     }
 }
 
@@ -215,7 +221,7 @@ impl Moving {
             let sql = "UPDATE maxhost.identity SET moving = 0, left_at = (SELECT lived FROM maxhost.database) \
                        WHERE id = $1 AND moving = 2";
             let removed = sqlx::query(sql).bind(identity.0).execute(&mut database.conn).await;
-            removed.map_err(|error| of_server(&database.place, error))?;
+            removed.map_err(|error| failed_at(&database.place, error))?;
         }
         change(&mut self.databases[at], async |transaction| {
             let sql = "UPDATE maxhost.identity SET moved_to = NULL, moving = 0 WHERE id = $1 AND moving = 1";
@@ -232,7 +238,7 @@ impl Moving {
         let has_ledger = prepare(from, to, identity, &name).await?;
         let (place, layout, goal) = (to.place.clone(), to.layout, to.id.clone());
         // Whichever of the two it is: the other one is named by its own errors, as far as they are the server's.
-        let failed = |error| of_server(&place, error);
+        let failed = |error| failed_at(&place, error);
         let mut source =
             from.conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
         let mut target = to.conn.begin().await.map_err(failed)?;
@@ -310,7 +316,7 @@ impl Moving {
             let sql = "UPDATE maxhost.identity SET moved_to = $2 \
                        WHERE id = $1 AND moved_to IS NOT NULL AND moved_to <> $2 AND moving <> 1";
             let named = sqlx::query(sql).bind(identity.0).bind(&goal).execute(&mut database.conn).await;
-            named.map_err(|error| of_server(&database.place, error))?;
+            named.map_err(|error| failed_at(&database.place, error))?;
         }
         change(&mut self.databases[at], async |transaction| {
             let sql = "UPDATE maxhost.identity SET moved_to = NULL, moving = 0 WHERE id = $1 AND moving = 2";
@@ -332,7 +338,7 @@ async fn read(database: &mut Database, identity: IdentityRow) -> Result<Option<S
         .bind(identity.0)
         .fetch_optional(&mut database.conn)
         .await
-        .map_err(|error| of_server(&database.place, error))?;
+        .map_err(|error| failed_at(&database.place, error))?;
     Ok(found.map(|(moved_to, moving, generation, epoch)| Seen { moved_to, moving, claim: (generation, epoch) }))
 }
 
@@ -349,7 +355,7 @@ async fn change(
         transaction.commit().await?;
         Ok(changed)
     };
-    changed.await.map_err(|error| of_server(&database.place, error))
+    changed.await.map_err(|error| failed_at(&database.place, error))
 }
 
 /// Makes the identity's row in the new database if it was not known there, and the tables of its ledger if it has one.
@@ -376,7 +382,7 @@ async fn prepare(
         }
         Ok(())
     };
-    target.await.map_err(|error| of_server(&to.place, error))?;
+    target.await.map_err(|error| failed_at(&to.place, error))?;
     if to.layout == Layout::Shared {
         return Ok(true);
     }
@@ -388,9 +394,9 @@ async fn prepare(
         }
         Ok(version > 0)
     };
-    let has_ledger = source.await.map_err(|error| of_server(&from.place, error))?;
+    let has_ledger = source.await.map_err(|error| failed_at(&from.place, error))?;
     if has_ledger {
-        tables::bring_up(&mut to.conn, identity).await.map_err(|error| of_server(&to.place, error))?;
+        tables::bring_up(&mut to.conn, identity).await.map_err(|error| failed_at(&to.place, error))?;
     }
     Ok(has_ledger)
 }

@@ -91,7 +91,7 @@ pub async fn an_identity_moves_to_another_database_while_its_hosts_run(servers: 
     let (a, b) = (cluster.run("max-a"), cluster.run("max-b"));
 
     // Money, and flows that are in the middle of something with identities that stay.
-    let issued = a.start(ALICE, "issue", json!({"quantity": 100, "currency": "GBP"})).await;
+    let issued = a.start(ALICE, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await;
     let _ = a.end(&issued).await.result();
     let beat = start(&[&a], ALICE, "beat", json!({"beats": 60, "interval_ms": 100})).await;
     let ping = start(&[&a], ALICE, "ping", json!({"peer": CAROL, "count": 2000})).await;
@@ -122,7 +122,7 @@ pub async fn an_identity_moves_to_another_database_while_its_hosts_run(servers: 
 
     // She pays from there, and goes on there when her host is killed.
     assert_eq!(money(&b, ALICE).await, json!(100));
-    let pay = start(&[&a, &b], ALICE, "pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
+    let pay = start(&[&a, &b], ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
     let _ = b.end(&pay).await.result();
     assert_eq!((money(&b, ALICE).await, money(&a, BOB).await), (json!(60), json!(40)));
     let beat = start(&[&a, &b], ALICE, "beat", json!({"beats": 30, "interval_ms": 100})).await;
@@ -139,7 +139,7 @@ pub async fn an_identity_moves_to_another_database_while_its_hosts_run(servers: 
     let host = stays.ready()["host"].as_str().unwrap().to_owned();
     let back = cluster.ask(&host, &["db", "move", "Alice", "--to", "first"]).remove(0);
     assert_eq!(back["ok"], true, "{back}");
-    let pay = start(&[&stays], BOB, "pay", json!({"to": ALICE, "quantity": 10, "currency": "GBP"})).await;
+    let pay = start(&[&stays], BOB, "cash/pay", json!({"to": ALICE, "quantity": 10, "currency": "GBP"})).await;
     let _ = stays.end(&pay).await.result();
     assert_eq!((money(&stays, ALICE).await, money(&stays, BOB).await), (json!(70), json!(30)));
     let trail = cluster.ask(&host, &["audit", "list", "--since", "1h", "--limit", "1000"]);
