@@ -118,7 +118,7 @@ pub async fn an_identity_moves_to_another_database_while_its_hosts_run(servers: 
     assert_eq!((result(&a, &ping).await, result(&b, &other).await), (rounds.clone(), rounds));
     assert_eq!(result(&b, &beat).await, json!({"beats": 60}));
     assert_eq!(sql(ARCHIVE, "SELECT name FROM maxhost.identity WHERE moved_to IS NULL"), ALICE);
-    assert_eq!(sql(ARCHIVE, &format!("SELECT count(*) FROM maxhost.ended WHERE start_body IS NOT NULL")), "3");
+    assert_eq!(sql(ARCHIVE, "SELECT count(*) FROM maxhost.ended"), "3");
 
     // She pays from there, and goes on there when her host is killed.
     assert_eq!(money(&b, ALICE).await, json!(100));
