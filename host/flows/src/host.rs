@@ -163,7 +163,9 @@ impl Host {
             parts.components_changed.clone(),
             parts.stopping.clone(),
         ));
-        parts.io.spawn(crate::relay::outbound::run(parts.relay.clone()));
+        for database in 0..parts.store.databases() {
+            parts.io.spawn(crate::relay::outbound::run(parts.relay.clone(), database));
+        }
         parts.io.spawn(crate::relay::inbound::run(parts.relay.clone()));
         parts.io.spawn(crate::relay::inbound::look_for_held(parts.relay.clone()));
         if parts.membership.is_some() {

@@ -9,9 +9,14 @@ use tokio::sync::Notify;
 
 use crate::registry::{Errand, IdentityEntry};
 
-/// Notices that are not taken yet. A destination is noted once, however many messages there are for it.
-#[derive(Default)]
+/// Notices that are not taken yet, for the relay of each database. A destination is noted once, however many messages there
+/// are for it.
 pub(crate) struct OutboxNotices {
+    relays: Box<[ForRelay]>,
+}
+
+#[derive(Default)]
+struct ForRelay {
     noted: Mutex<Noted>,
     notify: Notify,
 }
@@ -25,27 +30,44 @@ pub(crate) struct Noted {
     pub all: bool,
 }
 
-impl OutboxNotices {
-    /// Messages for these parties are in the outbox now.
-    pub fn added(&self, destinations: impl IntoIterator<Item = Arc<str>>) {
+impl ForRelay {
+    fn added(&self, destinations: impl IntoIterator<Item = Arc<str>>) {
         self.noted.lock().destinations.extend(destinations);
         self.notify.notify_one();
+    }
+}
+
+impl OutboxNotices {
+    /// For so many databases.
+    pub fn new(databases: usize) -> OutboxNotices {
+        OutboxNotices { relays: (0..databases.max(1)).map(|_| ForRelay::default()).collect() }
+    }
+
+    /// Messages for these parties are in the outbox now. Whose database has them is not asked: to look into another one
+    /// finds nothing.
+    pub fn added(&self, destinations: impl IntoIterator<Item = Arc<str>> + Clone) {
+        let Some((last, others)) = self.relays.split_last() else { return };
+        others.iter().for_each(|relay| relay.added(destinations.clone()));
+        last.added(destinations);
     }
 
     /// An identity is owned now: what it had left in the outbox may be sent.
     pub fn look_at_all(&self) {
-        self.noted.lock().all = true;
-        self.notify.notify_one();
+        for relay in &self.relays {
+            relay.noted.lock().all = true;
+            relay.notify.notify_one();
+        }
     }
 
-    /// Waits until something was noted and takes it. Giving up waiting loses nothing.
-    pub async fn take(&self) -> Noted {
+    /// Waits until something was noted for the relay of this database and takes it. Giving up waiting loses nothing.
+    pub async fn take(&self, database: usize) -> Noted {
+        let Some(relay) = self.relays.get(database) else { return std::future::pending().await };
         loop {
-            let noted = std::mem::take(&mut *self.noted.lock());
+            let noted = std::mem::take(&mut *relay.noted.lock());
             if noted != Noted::default() {
                 return noted;
             }
-            self.notify.notified().await;
+            relay.notify.notified().await;
         }
     }
 }
@@ -105,15 +127,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_notice_is_kept_until_it_is_taken() {
-        let notices = OutboxNotices::default();
+        let notices = OutboxNotices::new(1);
         let (bob, carol): (Arc<str>, Arc<str>) = ("Bob".into(), "Carol".into());
         notices.added([bob.clone()]);
         notices.added([carol.clone(), bob.clone()]);
-        let taken = notices.take().await;
+        let taken = notices.take(0).await;
         assert_eq!(taken, Noted { destinations: [bob, carol].into(), all: false });
-        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), notices.take());
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), notices.take(0));
         assert!(waiting.await.is_err(), "nothing is noted");
         notices.look_at_all();
-        assert!(notices.take().await.all);
+        assert!(notices.take(0).await.all);
     }
 }

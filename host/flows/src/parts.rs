@@ -127,7 +127,7 @@ impl Parts {
         let (directory, timers) = (Arc::<Directory>::default(), Arc::<Timers>::default());
         let (flows, deadlines) = (Arc::<RunningFlows>::default(), Arc::<Deadlines>::default());
         let (watchers, counters) = (Arc::<Watchers>::default(), Arc::<Counters>::default());
-        let (outcomes, outbox) = (Arc::<RecentOutcomes>::default(), Arc::<OutboxNotices>::default());
+        let (outcomes, outbox) = (Arc::<RecentOutcomes>::default(), Arc::new(OutboxNotices::new(store.databases())));
         let queues = Arc::<QueueNotices>::default();
         let parameters = ParametersOfNetwork::new(network.clone(), store.clone(), options.development);
         let parameters = Arc::new(parameters);

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use maxhost_journal::{FrameBatch, Initiation};
-use maxhost_model::SessionId;
+use maxhost_model::{IdentityRow, SessionId};
 use maxhost_store::{AttemptToken, Receipt, Store};
 
 use crate::message::IdentityCommand;
@@ -96,8 +96,18 @@ impl Route {
         Route { to, message, speculation: Speculation::default(), copied: false, flow: None }
     }
 
-    /// A copy to be sent ahead, if the recipient is in memory. `None`: the message waits until it is written.
-    pub fn copy(&mut self, flows: &RunningFlows, store: &Store, sender: &AttemptToken) -> Option<Copy> {
+    /// A copy to be sent ahead by the author of the unit, if the recipient is in memory. `None`: the message waits until it
+    /// is written. What goes to another database never runs ahead: units there do not wait for those here.
+    pub fn copy(
+        &mut self,
+        flows: &RunningFlows,
+        store: &Store,
+        author: IdentityRow,
+        sender: &AttemptToken,
+    ) -> Option<Copy> {
+        if !store.is_one_database(author, self.to.row) {
+            return None;
+        }
         if let RoutedMessage::FrameBatch { session, .. } = &self.message {
             self.flow = Some(flows.get(session.flow())?);
         }
@@ -108,7 +118,7 @@ impl Route {
             runner: Runner {
                 sender: sender.clone(),
                 speculation: self.speculation.clone(),
-                answer: Some(store.commit_hint()),
+                answer: Some(store.commit_hint_for(self.to.row)),
             },
             flow: self.flow.clone(),
         })

@@ -131,7 +131,7 @@ impl Unit {
         flow: &Arc<RunningFlow>,
         then: impl FnOnce(Result<(), &StoreError>) + Send + 'static,
     ) {
-        let speculative = flow.may_speculate() && !committer.store.is_congested();
+        let speculative = flow.may_speculate() && !committer.store.is_congested_for(author.identity);
         flow.submitting();
         let attempt = Some(flow.attempt.clone());
         let flow = flow.clone();
@@ -179,7 +179,7 @@ impl Unit {
         let copies: SmallVec<[Copy; 2]> = match &attempt {
             Some(attempt) if speculative => routes
                 .iter_mut()
-                .filter_map(|route| route.copy(&committer.router.flows, &committer.store, attempt))
+                .filter_map(|route| route.copy(&committer.router.flows, &committer.store, author.identity, attempt))
                 .collect(),
             _ => SmallVec::new(),
         };

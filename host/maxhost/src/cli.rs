@@ -217,6 +217,14 @@ pub enum DbCommand {
     Migrate,
     /// Look whether the database can be used and is sound; changes nothing
     Check,
+    /// Move an identity to another of the databases that hosts have; a move that was broken off is begun again the same way
+    Move {
+        /// The identity: its name, or a part of it
+        identity: String,
+        /// The database: its address, or its name in the configuration
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
     /// Say that a database on a server was put back to an earlier moment: no number is given out twice
     Restored,
 }

@@ -10,6 +10,7 @@ mod cordapp_contract;
 mod cordapp_new;
 mod cordapp_verify;
 mod db;
+mod db_move;
 mod doctor;
 mod doctor_manifests;
 mod flow;

@@ -4,8 +4,11 @@
 //! Defaults, then the file, then the environment (`MAXHOST_<SECTION>_<KEY>`), then `--set section.key=value`.
 
 pub mod cluster;
+mod databases;
 mod service_links;
 mod values;
+
+pub use self::databases::NamedDatabase;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +21,7 @@ use maxhost_store::{AuditBounds, Quotas};
 use maxhost_store_postgres::{AddressError, Layout, PASSWORD_VARIABLE, PostgresOptions};
 
 use self::cluster::{BROKER_PASSWORD, ClusterSettings, OWNERSHIP_PASSWORD};
+use self::databases::FurtherDatabase;
 use self::service_links::is_service_link;
 use self::values::{evict, layout, memory, optional_path, optional_text, roles, text_or_empty};
 use crate::files;
@@ -61,6 +65,7 @@ struct Settings {
     layout: Layout,
     allow_loss: bool,
     max_clock_offset: Duration,
+    further: Vec<FurtherDatabase>,
     cordapps: PathBuf,
     identities: PathBuf,
     network: PathBuf,
@@ -253,6 +258,7 @@ impl Settings {
             layout: Layout::default(),
             allow_loss: false,
             max_clock_offset: Duration::from_secs(5),
+            further: Vec::new(),
             cordapps: defaults.cordapps,
             identities: "identities".into(),
             network: defaults.network,
@@ -358,6 +364,8 @@ impl Config {
         let database = database_of(&root, &settings.store).map_err(|message| {
             Problem::new(Code::ConfigInvalid, format!("{}: store.url: {message}", file.display()))
         })?;
+        databases::check(&settings.further, &database)
+            .map_err(|message| Problem::new(Code::ConfigInvalid, format!("{}: {message}", file.display())))?;
         Ok(Config { file: file.to_owned(), database, root, settings })
     }
 
@@ -401,10 +409,21 @@ impl Config {
     /// # Errors
     /// `config-invalid`; `file-unreadable` if the password cannot be read.
     pub fn postgres(&self, url: &str) -> Result<PostgresOptions, Problem> {
-        let password_file = self.settings.password_file.as_ref().map(|file| self.root.join(file));
-        let mut options = PostgresOptions::new(url, password_file.as_deref()).map_err(|error| match error {
+        self.postgres_with(url, "store.url", PASSWORD_VARIABLE, self.settings.password_file.as_deref())
+    }
+
+    fn postgres_with(
+        &self,
+        url: &str,
+        key: &str,
+        variable: &str,
+        password_file: Option<&Path>,
+    ) -> Result<PostgresOptions, Problem> {
+        let password_file = password_file.map(|file| self.root.join(file));
+        let options = PostgresOptions::with_password(url, variable, password_file.as_deref());
+        let mut options = options.map_err(|error| match error {
             AddressError::PasswordFile(..) => Problem::new(Code::FileUnreadable, error.to_string()),
-            _ => Problem::new(Code::ConfigInvalid, format!("{}: store.url: {error}", self.file.display())),
+            _ => Problem::new(Code::ConfigInvalid, format!("{}: {key}: {error}", self.file.display())),
         })?;
         options.layout = self.settings.layout;
         options.allow_loss = self.settings.allow_loss;
@@ -598,6 +617,9 @@ fn apply_entry(settings: &mut Settings, entry: &Entry) -> Result<(), String> {
     if entry.section.is_empty() && entry.key == "roles" {
         return set_roles(settings, &entry.value);
     }
+    if let Some(set) = databases::apply(&mut settings.further, &entry.section, &entry.key, &entry.value) {
+        return set;
+    }
     let section_known = KEYS.iter().any(|key| key.section == entry.section);
     if section_known && entry.key.is_empty() {
         return Ok(());
@@ -634,6 +656,9 @@ fn apply_variable(settings: &mut Settings, variable: &str, value: String) -> Res
     {
         return Ok(());
     }
+    if let Some(set) = databases::apply_variable(&mut settings.further, variable, &value) {
+        return set;
+    }
     let looks_ours = KEYS.iter().any(|key| variable.starts_with(&format!("MAXHOST_{}_", prefix_of(key))));
     if !looks_ours {
         return Ok(());
@@ -648,6 +673,11 @@ fn apply_override(settings: &mut Settings, assignment: &str) -> Result<(), Strin
     let (name, value) = assignment.split_once('=').ok_or("expected section.key=value")?;
     if name.trim() == "roles" {
         return set_roles(settings, &Raw::Word(value.trim().to_owned()));
+    }
+    if let Some((section, key)) = name.trim().rsplit_once('.')
+        && let Some(set) = databases::apply(&mut settings.further, section, key, &Raw::Word(value.trim().to_owned()))
+    {
+        return set;
     }
     let key = KEYS
         .iter()

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use maxhost_broker::Broker;
 use maxhost_broker_amqp::{AmqpBroker, AmqpOptions, Credentials};
 use maxhost_flows::options::{Cluster, ENVELOPE_BYTES};
-use maxhost_model::{Code, Problem, RunId, SecureHash};
+use maxhost_model::{Code, Lineage, Problem, RunId, SecureHash};
 use maxhost_ownership::{Ownership, OwnershipError};
 use maxhost_ownership_zookeeper::{
-    FileFeed, SharedFiles, ZooKeeperOptions, ZooKeeperOwnership, enter_database, set_up,
+    FileFeed, SharedFiles, ZooKeeperOptions, ZooKeeperOwnership, enter_database, enter_further_database, set_up,
 };
 use maxhost_pki::NetworkMap;
 use maxhost_store::{AuditClass, AuditRow, Store};
@@ -56,7 +56,7 @@ pub async fn open(config: &Config) -> Result<Foundation, Problem> {
     }
 }
 
-/// The database alone.
+/// The database alone, or the databases.
 ///
 /// # Errors
 /// It cannot be opened.
@@ -66,17 +66,26 @@ pub async fn open_store(config: &Config) -> Result<Store, Problem> {
             let (quotas, audit) = (config.quotas(), config.audit());
             SqliteStore::open(SqliteOptions { quotas, audit, ..SqliteOptions::new(path) }).await
         }
-        Database::Server(url) => PostgresStore::open(config.postgres(url)?).await,
+        Database::Server(_) => {
+            let databases = config.databases_on_servers()?;
+            PostgresStore::open_all(databases.into_iter().map(|database| database.options).collect()).await
+        }
     }
     .map_err(Problem::from)
 }
 
-/// Notes in the audit trail what somebody did with the database by a command, instead of by a host. The run of this store
-/// must be its own.
+/// Notes in the audit trail what somebody did with the database by a command, instead of by a host, and with which identity
+/// if it was one. The run of this store must be its own.
 ///
 /// # Errors
 /// The database does not take it.
-pub async fn note_act(store: &Store, config: &Config, action: &str, detail: String) -> Result<(), Problem> {
+pub async fn note_act(
+    store: &Store,
+    config: &Config,
+    action: &str,
+    identity: Option<String>,
+    detail: String,
+) -> Result<(), Problem> {
     // SAFETY: a plain system call without arguments, which cannot fail.
     let user = unsafe { libc::getuid() };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -87,7 +96,7 @@ pub async fn note_act(store: &Store, config: &Config, action: &str, detail: Stri
         host: config.host_name().into(),
         user: format!("(uid {user})"),
         action: action.to_owned(),
-        identity: None,
+        identity,
         flow: None,
         flow_id: None,
         detail: Some(detail),
@@ -148,7 +157,10 @@ async fn join_ownership(
     store: &Store,
     id: &str,
 ) -> Result<ZooKeeperOwnership, Problem> {
-    let options = ownership_options(config, sharing, store.run());
+    let lineages = store.lineages();
+    let (ours, further) = lineages.split_first().map_or((store.lineage(), &lineages[..]), |(ours, rest)| (*ours, rest));
+    let databases = further.iter().map(|lineage| lineage.database).collect();
+    let options = ZooKeeperOptions { databases, ..ownership_options(config, sharing, store.run()) };
     let known = known_generation(store).await?;
     if known == 0 {
         // The first host of a new cluster makes its nodes; whoever is second finds them.
@@ -166,7 +178,7 @@ async fn join_ownership(
     })?;
     let found = ownership.cluster().clone();
     let database = if found.id == id && found.generation >= known {
-        enter_database(&options, store.lineage()).await
+        enter_databases(&options, ours, further).await
     } else {
         Ok(())
     };
@@ -198,6 +210,18 @@ async fn join_ownership(
         }
         None => Ok(ownership),
     }
+}
+
+async fn enter_databases(
+    options: &ZooKeeperOptions,
+    first: Lineage,
+    further: &[Lineage],
+) -> Result<(), OwnershipError> {
+    enter_database(options, first).await?;
+    for lineage in further {
+        enter_further_database(options, *lineage).await?;
+    }
+    Ok(())
 }
 
 /// Connects to the files that hosts share, for a command. The host need not run, and no cluster need be set up.

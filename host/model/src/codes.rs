@@ -152,6 +152,9 @@ codes! {
     StoreDenied = "store-denied", Refused, "give the host a role, a password and a database that the server accepts: docs/operating.md says which rights the role needs";
     StoreMayLose = "store-may-lose", Refused, "set fsync and full_page_writes on and name a synchronous standby in synchronous_standby_names; or accept the loss with store.allow_loss = true";
     ClockOff = "clock-off", Refused, "set the clocks of the host and of the database server right, by NTP for instance; store.max_clock_offset says what is allowed";
+    DatabaseUnknown = "database-unknown", Refused, "name the database in [store.databases] of every host's maxhost.toml, and start those hosts again";
+    DatabaseUnfit = "database-unfit", Refused, "correct store.url and [store.databases]; docs/operating.md says which databases go together";
+    IdentityMoved = "identity-moved", Unavailable, "wait until `maxhost db move` has ended; if it was broken off, run it again";
     StoreWentBack = "store-went-back", Failed, "find out which copy of the database is the right one, and start the host again on it";
     OwnershipRefused = "ownership-refused", Refused, "give the host the ownership service that its database is used with, and credentials that it accepts";
     BrokerUnavailable = "broker-unavailable", Unavailable, "start the broker, or mend what keeps the host from it; what waits goes on by itself";

@@ -27,4 +27,7 @@ pub use files::{FileName, Folder, LARGEST_FILE, Listing, Put, SharedFiles};
 pub use nodes::Cluster;
 pub use options::{Address, Digest, SESSION_TIMEOUT, Tls, ZooKeeperOptions};
 pub use ownership::ZooKeeperOwnership;
-pub use setup::{adopt, enter_database, look, replace_database, set_up};
+pub use setup::{
+    adopt, enter_database, enter_further_database, hosts_without_database, look, replace_database,
+    replace_further_database, set_up,
+};

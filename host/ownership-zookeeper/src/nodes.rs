@@ -6,7 +6,8 @@
 //! | `/hosts/SESSION` | ephemeral | a host that has a session: name, run, free slots, roles |
 //! | `/owners/KEY` | ephemeral | who owns the identity; the node's creation is the epoch of the claim |
 //! | `/demand/KEY` | persistent | somebody wants the identity to run |
-//! | `/databases/0` | persistent | the database of the cluster, and its latest incarnation and timeline |
+//! | `/databases/0` | persistent | the first database of the cluster, and its latest incarnation and timeline |
+//! | `/databases/ID` | persistent | one beside it, by its id in hexadecimal digits, and the same of it |
 //! | `/scheduler` | ephemeral | the host that looks for identities that are due |
 //! | `/draining/NAME` | persistent | the host of this name, in hexadecimal digits, is to give up what it owns |
 //! | `/identities/NAME`, `/keys/NAME` | persistent | files that hosts share, see [`crate::files`] |
@@ -25,7 +26,7 @@ pub(crate) const HOSTS: &str = "/hosts";
 pub(crate) const OWNERS: &str = "/owners";
 pub(crate) const DEMAND: &str = "/demand";
 pub(crate) const DATABASES: &str = "/databases";
-/// The database that all hosts of the cluster share. Others will have nodes beside it when identities name them.
+/// The first database, that all hosts of the cluster share.
 pub(crate) const DATABASE: &str = "/databases/0";
 pub(crate) const DRAINING: &str = "/draining";
 pub(crate) const IDENTITIES: &str = "/identities";
@@ -95,6 +96,11 @@ impl Node {
     }
 }
 
+/// The node of a database that stands beside the first one.
+pub(crate) fn further_database(id: i64) -> String {
+    format!("{DATABASES}/{id:016x}")
+}
+
 /// Where a session is listed among the hosts.
 pub(crate) fn host_path(session: SessionId) -> String {
     format!("{HOSTS}/{:016x}", session.0)
@@ -150,6 +156,9 @@ pub(crate) struct HostData {
     /// A host that does not say has both.
     #[serde(default = "both")]
     pub roles: Vec<String>,
+    /// The databases that it has beside the first one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<i64>,
 }
 
 fn both() -> Vec<String> {

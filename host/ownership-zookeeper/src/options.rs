@@ -23,6 +23,8 @@ pub struct ZooKeeperOptions {
     pub run: RunId,
     /// What this host does; others see it.
     pub roles: Roles,
+    /// The databases that this host has beside the first one, by their ids; others see it.
+    pub databases: Vec<i64>,
     /// After how long without a sign of life the servers give away what the host owns.
     pub session_timeout: Duration,
     /// The user as which all hosts of the cluster come, if the nodes are for that user only.
@@ -43,6 +45,7 @@ impl ZooKeeperOptions {
             host: host.into(),
             run,
             roles: Roles::BOTH,
+            databases: Vec::new(),
             session_timeout: SESSION_TIMEOUT,
             digest: None,
             tls: None,

@@ -164,6 +164,7 @@ impl Shared {
             run: self.options.run,
             free_slots: self.slots.load(Ordering::Acquire),
             roles: self.options.roles.names().into_iter().map(str::to_owned).collect(),
+            databases: self.options.databases.clone(),
         })
     }
 

@@ -5,7 +5,7 @@ use maxhost_ownership::{OwnershipError, Permanent};
 use zookeeper_client::{Client, CreateMode, CreateOptions, Error, Stat};
 
 use crate::client::{cluster, connect, create_options, within};
-use crate::nodes::{self, Cluster};
+use crate::nodes::{self, Cluster, HostData};
 use crate::options::ZooKeeperOptions;
 
 /// Makes the nodes of a new cluster of generation 1, named `id`.
@@ -66,12 +66,24 @@ pub async fn look(options: &ZooKeeperOptions) -> Result<Option<(Cluster, usize)>
 /// Permanent if the cluster has another database, or has seen this one in a later state; transient if no server can be
 /// reached.
 pub async fn enter_database(options: &ZooKeeperOptions, ours: Lineage) -> Result<(), OwnershipError> {
+    enter(options, nodes::DATABASE, ours).await
+}
+
+/// As [`enter_database`], for one that stands beside the first one.
+///
+/// # Errors
+/// As [`enter_database`].
+pub async fn enter_further_database(options: &ZooKeeperOptions, ours: Lineage) -> Result<(), OwnershipError> {
+    enter(options, &nodes::further_database(ours.database), ours).await
+}
+
+async fn enter(options: &ZooKeeperOptions, node: &str, ours: Lineage) -> Result<(), OwnershipError> {
     let client = connect(options, &options.address.folder, None).await?;
     let persistent = create_options(options, CreateMode::Persistent);
     loop {
-        let (seen, stat) = match within(options.session_timeout, found(&client)).await? {
+        let (seen, stat) = match within(options.session_timeout, found(&client, node)).await? {
             Some(there) => there,
-            None => match within(options.session_timeout, created(&client, &persistent, ours)).await? {
+            None => match within(options.session_timeout, created(&client, node, &persistent, ours)).await? {
                 true => return Ok(()),
                 false => continue,
             },
@@ -90,7 +102,7 @@ pub async fn enter_database(options: &ZooKeeperOptions, ours: Lineage) -> Result
         if latest == seen {
             return Ok(());
         }
-        let change = client.set_data(nodes::DATABASE, &nodes::encode(&latest), Some(stat.version));
+        let change = client.set_data(node, &nodes::encode(&latest), Some(stat.version));
         let changed = within(options.session_timeout, async {
             match change.await {
                 Err(Error::BadVersion | Error::NoNode) => Ok(false),
@@ -108,27 +120,64 @@ pub async fn enter_database(options: &ZooKeeperOptions, ours: Lineage) -> Result
 /// # Errors
 /// As [`enter_database`].
 pub async fn replace_database(options: &ZooKeeperOptions, ours: Lineage) -> Result<(), OwnershipError> {
+    replace(options, nodes::DATABASE, ours).await
+}
+
+/// As [`replace_database`], for one that stands beside the first one.
+///
+/// # Errors
+/// As [`enter_database`].
+pub async fn replace_further_database(options: &ZooKeeperOptions, ours: Lineage) -> Result<(), OwnershipError> {
+    replace(options, &nodes::further_database(ours.database), ours).await
+}
+
+/// The hosts of the cluster that do not have this database beside the first one.
+///
+/// # Errors
+/// Transient if no server can be reached.
+pub async fn hosts_without_database(options: &ZooKeeperOptions, id: i64) -> Result<Vec<String>, OwnershipError> {
+    let client = connect(options, &options.address.folder, None).await?;
+    let read = async {
+        let mut without = Vec::new();
+        for session in client.list_children(nodes::HOSTS).await? {
+            match client.get_data(&format!("{}/{session}", nodes::HOSTS)).await {
+                Ok((data, _)) => {
+                    let host = nodes::decode::<HostData>(&data);
+                    without.extend(host.filter(|host| !host.databases.contains(&id)).map(|host| host.name));
+                }
+                // It has left meanwhile.
+                Err(Error::NoNode) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        without.sort_unstable();
+        Ok(without)
+    };
+    within(options.session_timeout, read).await
+}
+
+async fn replace(options: &ZooKeeperOptions, node: &str, ours: Lineage) -> Result<(), OwnershipError> {
     let client = connect(options, &options.address.folder, None).await?;
     within(options.session_timeout, async {
-        match client.delete(nodes::DATABASE, None).await {
+        match client.delete(node, None).await {
             Err(Error::NoNode) => Ok(()),
             deleted => deleted,
         }
     })
     .await?;
-    enter_database(options, ours).await
+    enter(options, node, ours).await
 }
 
-async fn found(client: &Client) -> Result<Option<(Vec<u8>, Stat)>, Error> {
-    match client.get_data(nodes::DATABASE).await {
+async fn found(client: &Client, node: &str) -> Result<Option<(Vec<u8>, Stat)>, Error> {
+    match client.get_data(node).await {
         Err(Error::NoNode) => Ok(None),
         found => found.map(Some),
     }
 }
 
 /// False if another host was faster.
-async fn created(client: &Client, persistent: &CreateOptions<'_>, ours: Lineage) -> Result<bool, Error> {
-    match client.create(nodes::DATABASE, &nodes::encode(&ours), persistent).await {
+async fn created(client: &Client, node: &str, persistent: &CreateOptions<'_>, ours: Lineage) -> Result<bool, Error> {
+    match client.create(node, &nodes::encode(&ours), persistent).await {
         Err(Error::NodeExists) => Ok(false),
         created => created.map(|_| true),
     }

@@ -201,7 +201,7 @@ impl PostgresStore {
         let orphans = sqlx::query(
             "DELETE FROM maxhost.outbox WHERE id IN (SELECT o.id FROM maxhost.outbox o \
              JOIN maxhost.identity i ON i.id = o.identity \
-             WHERE i.moved_to IS NOT NULL OR (o.lived <= $1 AND i.owner IS NULL) ORDER BY o.id LIMIT $2 \
+             WHERE (i.moved_to IS NOT NULL AND i.moving = 0) OR (o.lived <= $1 AND i.owner IS NULL) ORDER BY o.id LIMIT $2 \
              FOR NO KEY UPDATE OF i SKIP LOCKED)",
         )
         .bind(before)
@@ -219,8 +219,9 @@ impl PostgresStore {
         .await?
         .rows_affected();
         let audit = self.forget_audit(&mut transaction, lived, limit).await?;
+        let left = crate::moving::forget_left(&mut transaction, self.layout, lived, limit).await?;
         transaction.commit().await?;
         self.lived.set(lived);
-        Ok(ended.unsigned_abs() + orphans + processed + audit)
+        Ok(ended.unsigned_abs() + orphans + processed + audit + left)
     }
 }

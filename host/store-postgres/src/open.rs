@@ -29,6 +29,27 @@ use crate::options::{Layout, PostgresOptions};
 use crate::persist::PATIENCE;
 use crate::schema;
 use crate::session::Session;
+use crate::several;
+
+/// What a database is among those of a host.
+pub(crate) enum Rank {
+    /// The first one, or the only one.
+    First {
+        /// The ids of those beside it.
+        others: Vec<i64>,
+        /// The run has this number or a higher one.
+        least_run: i64,
+    },
+    /// One beside it: what it shares with the first one.
+    Beside {
+        /// The id of the first one.
+        first: i64,
+        /// Runs are numbered by the first one.
+        run: RunId,
+        /// So are flows and initiations.
+        numbers: Arc<Numbers>,
+    },
+}
 
 /// A database on a PostgreSQL server.
 pub struct PostgresStore {
@@ -36,6 +57,8 @@ pub struct PostgresStore {
     pub(crate) pool: PgPool,
     pub(crate) run: RunId,
     lineage: Lineage,
+    /// The server and the database, for people.
+    place: String,
     pub(crate) layout: Layout,
     pub(crate) claims: Claims,
     pub(crate) lived: Arc<Lived>,
@@ -43,7 +66,8 @@ pub struct PostgresStore {
     pub(crate) audit: AuditBounds,
     numbers: Arc<Numbers>,
     pub(crate) clock: Arc<HostClock>,
-    numbers_task: AbortHandle,
+    /// Only the first of several databases gives out numbers.
+    numbers_task: Option<AbortHandle>,
     watch_task: AbortHandle,
     stopping: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -57,7 +81,7 @@ impl fmt::Debug for PostgresStore {
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        self.numbers_task.abort();
+        self.numbers_task.iter().for_each(AbortHandle::abort);
         self.watch_task.abort();
         // The thread commits what waits and ends; nobody is left to wait for it.
         self.stopping.store(true, Ordering::Release);
@@ -70,8 +94,22 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] if no server answers for [`PostgresOptions::patience`], [`StoreError::Denied`],
-    /// [`StoreError::MayLose`], [`StoreError::ClockOff`], [`StoreError::Incompatible`], and whatever else keeps the database from being used.
+    /// [`StoreError::MayLose`], [`StoreError::ClockOff`], [`StoreError::Incompatible`], [`StoreError::UnknownDatabase`],
+    /// [`StoreError::Unfit`], and whatever else keeps the database from being used.
     pub async fn open(options: PostgresOptions) -> Result<Store, StoreError> {
+        PostgresStore::start(options, Rank::First { others: Vec::new(), least_run: 1 }).await.map(Store::new)
+    }
+
+    /// Opens the first of these databases, and the others as those that stand beside it: an identity lives in one of them,
+    /// and all calls for it go there. With one this is [`PostgresStore::open`].
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn open_all(databases: Vec<PostgresOptions>) -> Result<Store, StoreError> {
+        several::open(databases).await
+    }
+
+    pub(crate) async fn start(options: PostgresOptions, rank: Rank) -> Result<PostgresStore, StoreError> {
         let place = options.place();
         let of = |error| of_server(&place, error);
         let mut conn = schema::connect(&options).await?;
@@ -80,7 +118,15 @@ impl PostgresStore {
         clock.look(&mut conn).await?;
         schema::migrate(&options, &mut conn).await?;
         let layout = check_layout(&mut conn, options.layout, &place).await?;
-        let run = begin_run(&mut conn).await.map_err(of)?;
+        several::check_rank(&mut conn, &rank, &place).await?;
+        let run = match &rank {
+            Rank::First { least_run, .. } => begin_run(&mut conn, *least_run).await.map_err(of)?,
+            Rank::Beside { run, .. } => {
+                let sql = "INSERT INTO maxhost.committer (run) VALUES ($1)";
+                sqlx::query(sql).bind(run.0).execute(&mut conn).await.map_err(of)?;
+                *run
+            }
+        };
         let lineage = lineage(&mut conn).await.map_err(of)?;
         let lived = Arc::new(Lived::new(lived::touch(&mut conn).await.map_err(of)?));
         conn.close().await.map_err(of)?;
@@ -92,11 +138,15 @@ impl PostgresStore {
             .acquire_slow_threshold(PATIENCE)
             .test_before_acquire(false)
             .connect_lazy_with(options.reading());
-        let numbers = Arc::new(Numbers::new());
-        numbers.refill(&pool).await.map_err(of)?;
-        let numbers_task = {
-            let (numbers, pool) = (Arc::clone(&numbers), pool.clone());
-            tokio::spawn(async move { numbers.keep(&pool).await }).abort_handle()
+        let (numbers, numbers_task) = match rank {
+            Rank::First { .. } => {
+                let numbers = Arc::new(Numbers::new());
+                numbers.refill(&pool).await.map_err(of)?;
+                let (kept, pool) = (Arc::clone(&numbers), pool.clone());
+                let task = tokio::spawn(async move { kept.keep(&pool).await }).abort_handle();
+                (numbers, Some(task))
+            }
+            Rank::Beside { numbers, .. } => (numbers, None),
         };
         let watching = watch(pool.clone(), Arc::clone(&clock), place.clone(), options.look_every, risks);
         let watch_task = tokio::spawn(watching).abort_handle();
@@ -123,11 +173,12 @@ impl PostgresStore {
         }
         .map_err(|error| StoreError::Io(Fault::new(FaultKind::Other, error)))?;
         starting.await.map_err(|error| StoreError::Io(Fault::new(FaultKind::Other, error)))??;
-        Ok(Store::new(PostgresStore {
+        Ok(PostgresStore {
             queue,
             pool,
             run,
             lineage,
+            place,
             layout,
             claims,
             lived,
@@ -139,7 +190,15 @@ impl PostgresStore {
             watch_task,
             stopping,
             thread: Mutex::new(Some(thread)),
-        }))
+        })
+    }
+
+    pub(crate) fn place_name(&self) -> &str {
+        &self.place
+    }
+
+    pub(crate) fn numbers(&self) -> Arc<Numbers> {
+        Arc::clone(&self.numbers)
     }
 }
 
@@ -195,12 +254,13 @@ async fn lineage(conn: &mut PgConnection) -> Result<Lineage, sqlx::Error> {
     Ok(Lineage { database, incarnation, timeline })
 }
 
-/// A number for this run, and the row by which it finds out what became of its commits.
-async fn begin_run(conn: &mut PgConnection) -> Result<RunId, sqlx::Error> {
+/// A number for this run, not below `least`, and the row by which it finds out what became of its commits.
+async fn begin_run(conn: &mut PgConnection, least: i64) -> Result<RunId, sqlx::Error> {
     sqlx::query_scalar(
-        "WITH run AS (UPDATE maxhost.number SET next = next + 1 WHERE kind = 'run' RETURNING next - 1 AS run) \
+        "WITH run AS (UPDATE maxhost.number SET next = greatest(next, $1) + 1 WHERE kind = 'run' RETURNING next - 1 AS run) \
          INSERT INTO maxhost.committer (run) SELECT run FROM run RETURNING run",
     )
+    .bind(least)
     .fetch_one(conn)
     .await
     .map(RunId)
@@ -254,7 +314,7 @@ impl Committer for PostgresStore {
 
     async fn close(&self) {
         self.stopping.store(true, Ordering::Release);
-        self.numbers_task.abort();
+        self.numbers_task.iter().for_each(AbortHandle::abort);
         self.watch_task.abort();
         self.queue.jobs.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -96,6 +96,18 @@ impl PostgresOptions {
     /// # Errors
     /// [`AddressError`].
     pub fn new(url: &str, password_file: Option<&Path>) -> Result<PostgresOptions, AddressError> {
+        PostgresOptions::with_password(url, PASSWORD_VARIABLE, password_file)
+    }
+
+    /// As [`PostgresOptions::new`], with another environment variable in place of [`PASSWORD_VARIABLE`].
+    ///
+    /// # Errors
+    /// [`AddressError`].
+    pub fn with_password(
+        url: &str,
+        variable: &str,
+        password_file: Option<&Path>,
+    ) -> Result<PostgresOptions, AddressError> {
         if has_password(url) {
             return Err(AddressError::Password);
         }
@@ -114,7 +126,7 @@ impl PostgresOptions {
         if !local && !encrypted {
             return Err(AddressError::NotEncrypted(connect.get_host().to_owned()));
         }
-        if let Some(password) = password(password_file)? {
+        if let Some(password) = password(variable, password_file)? {
             connect = connect.password(&password);
         }
         let connect = connect
@@ -199,9 +211,9 @@ fn is_local(host: &str) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn password(file: Option<&Path>) -> Result<Option<String>, AddressError> {
-    if let Some(password) = std::env::var_os(PASSWORD_VARIABLE) {
-        let unusable = || AddressError::PasswordFile(PASSWORD_VARIABLE.to_owned(), "it is not UTF-8".to_owned());
+fn password(variable: &str, file: Option<&Path>) -> Result<Option<String>, AddressError> {
+    if let Some(password) = std::env::var_os(variable) {
+        let unusable = || AddressError::PasswordFile(variable.to_owned(), "it is not UTF-8".to_owned());
         return password.into_string().map(Some).map_err(|_| unusable());
     }
     let Some(path) = file else { return Ok(None) };

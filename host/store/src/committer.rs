@@ -188,6 +188,11 @@ pub trait Committer: Send + Sync + 'static {
     /// Which database it is, as it was when it was opened.
     fn lineage(&self) -> Lineage;
 
+    /// [`Committer::lineage`] of each database there is behind this name.
+    fn lineages(&self) -> Vec<Lineage> {
+        vec![self.lineage()]
+    }
+
     /// The components that hosts share by this database; `None` for one that no two hosts use.
     fn components(&self) -> Option<&dyn SharedComponents> {
         None
@@ -259,9 +264,33 @@ pub trait Committer: Send + Sync + 'static {
         self.queue().jobs.hint()
     }
 
+    /// [`Committer::commit_hint`] for a unit of this identity: its database may be another than those of others.
+    fn commit_hint_for(&self, identity: IdentityRow) -> CommitHint {
+        let _ = identity;
+        self.commit_hint()
+    }
+
     /// Whether more waits to be committed than is good: hold new work back.
     fn is_congested(&self) -> bool {
         self.queue().jobs.is_congested()
+    }
+
+    /// [`Committer::is_congested`] for units of this identity: its database may be another than those of others.
+    fn is_congested_for(&self, identity: IdentityRow) -> bool {
+        let _ = identity;
+        self.is_congested()
+    }
+
+    /// How many databases there are behind this one name: identities may live in different ones.
+    fn databases(&self) -> usize {
+        1
+    }
+
+    /// Whether units of the one identity may write messages to the other directly: both are in one database, and so go
+    /// through one committer.
+    fn is_one_database(&self, one: IdentityRow, other: IdentityRow) -> bool {
+        let _ = (one, other);
+        true
     }
 
     /// [`Committer::is_congested`] as something to wait on.

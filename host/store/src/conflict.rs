@@ -41,8 +41,8 @@ pub enum Conflict {
     /// There is no identity with this row.
     #[error("there is no identity {}", .0.0)]
     IdentityUnknown(IdentityRow),
-    /// The identity belongs to another database now.
-    #[error("identity {} was moved to another database", .0.0)]
+    /// The identity belongs to another database, or is on its way there.
+    #[error("identity {} was moved to another database, or is on its way to one", .0.0)]
     IdentityMoved(IdentityRow),
     /// The key is not the one that the identity was first claimed with.
     #[error("identity {} was claimed with another key before", .0.0)]

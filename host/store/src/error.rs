@@ -145,6 +145,22 @@ pub enum StoreError {
         /// What is allowed, to either side.
         limit: Duration,
     },
+    /// Identities of the database live in others that this host does not know.
+    #[error("identities of {place} were moved to database {databases}, which this host does not know")]
+    UnknownDatabase {
+        /// The server and the database, without a password.
+        place: String,
+        /// The numbers of the databases, separated by commas.
+        databases: String,
+    },
+    /// A database does not go together with the others of a host.
+    #[error("the database {place} does not go together with the others: {reason}")]
+    Unfit {
+        /// The server and the database, without a password.
+        place: String,
+        /// What about it.
+        reason: String,
+    },
     /// The database has lost what it had committed. Nothing more is written by this run.
     #[error("the database has lost commits: {0}")]
     WentBack(#[source] Fault),
@@ -258,6 +274,11 @@ impl From<StoreError> for Problem {
             StoreError::MayLose { .. } => Problem::new(Code::StoreMayLose, message),
             StoreError::ClockOff { .. } => Problem::new(Code::ClockOff, message),
             StoreError::WentBack(_) => Problem::new(Code::StoreWentBack, message),
+            StoreError::UnknownDatabase { .. } => Problem::new(Code::DatabaseUnknown, message),
+            StoreError::Unfit { .. } => Problem::new(Code::DatabaseUnfit, message),
+            StoreError::Conflict(Conflict::IdentityMoved(identity)) => {
+                Problem::new(Code::IdentityMoved, message).detail("identity_row", identity.0.to_string())
+            }
             StoreError::ReadOnly { path, .. } => {
                 Problem::new(Code::DirectoryUnwritable, message).detail("path", path.display().to_string())
             }

@@ -43,7 +43,10 @@ pub use lock::{DataLock, Holder};
 pub use maxhost_group_commit::{Bounds, CommitHint, GroupStats, TimingView};
 pub use maxhost_model::{Claim, FencingToken, RunId};
 pub use op::{ClientOp, FlowOp, IdentityOp, Keep, MessageOp, NewFlow, Op};
-pub use reader::{ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader, OUTBOX_PAGE_BYTES};
+pub use reader::{
+    ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader, OUTBOX_PAGE_BYTES, outbox_begin,
+    outbox_database,
+};
 pub use record::{
     Client, FlowFilter, FlowRecord, FlowState, FlowVersion, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,
     OutboxContent, OutboxDestination, OutboxRow, ResultRead, StoredJournal,

@@ -14,6 +14,21 @@ use crate::record::{
     OutboxRow, StoredJournal,
 };
 
+/// Below its place among the databases, a number of the outbox has so many bits.
+const OUTBOX_BITS: u32 = 56;
+
+/// The number behind which those of outbox rows begin, for the database with this place among several.
+#[must_use]
+pub fn outbox_begin(database: usize) -> i64 {
+    i64::try_from(database).unwrap_or(0) << OUTBOX_BITS
+}
+
+/// The place of the database that has the outbox row of this number.
+#[must_use]
+pub fn outbox_database(number: i64) -> usize {
+    usize::try_from(number >> OUTBOX_BITS).unwrap_or(0)
+}
+
 /// Bytes of messages after which [`MessageReader::outbox_to`] reads no further one.
 pub const OUTBOX_PAGE_BYTES: usize = 4 << 20;
 
@@ -81,7 +96,8 @@ pub trait MessageReader: Send + Sync {
     async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError>;
 
     /// Messages for one place, from the one after `after` on, oldest first: at most `limit`, and none behind
-    /// [`OUTBOX_PAGE_BYTES`] bytes of bodies.
+    /// [`OUTBOX_PAGE_BYTES`] bytes of bodies. Where there are several databases ([`crate::Committer::databases`]), those of
+    /// one of them: each has numbers of its own, which begin behind [`outbox_begin`].
     async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
 }
 

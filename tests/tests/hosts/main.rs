@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cluster;
+mod databases;
 mod messages;
 mod roles;
 mod scheduler;
@@ -202,4 +203,6 @@ async fn a_flow_goes_on_at_a_host_that_has_never_had_its_code() {
     a.kill_9();
     assert_eq!(result(&d, &beat).await, json!({"beats": 1}));
     assert!(cluster.folder("max-d").join(format!("data/components/{old}.wasm")).is_file());
+    drop(d);
+    databases::an_identity_moves_to_another_database_while_its_hosts_run(&servers).await;
 }

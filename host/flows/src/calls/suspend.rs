@@ -99,7 +99,7 @@ impl FlowCalls {
         let any = !arrivals.is_empty();
         if any {
             // Before what the arrivals announced is dropped with them.
-            self.commit_hint = Some(self.services.committer.store.commit_hint());
+            self.commit_hint = Some(self.services.committer.store.commit_hint_for(self.opened.entry.row));
         }
         for arrival in arrivals {
             if let Some(runner) = arrival.runner.filter(|runner| !runner.speculation.is_written()) {

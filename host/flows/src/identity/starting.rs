@@ -83,7 +83,11 @@ impl Actor {
         let _ = reply.send(Ok(Ticket { flow_id, flow: code.name().clone(), new: true, user, durable, watch }));
         let arrived = given.map(|given| MessageOp::Arrived { message_id: given.message_id }.into());
         let ops = arrived.into_iter().chain([FlowOp::Start(Box::new(new)).into()]).collect();
-        let unit = StartUnit { ops, reply: Some(told), commit_hint: self.services.committer.store.commit_hint() };
+        let unit = StartUnit {
+            ops,
+            reply: Some(told),
+            commit_hint: self.services.committer.store.commit_hint_for(self.entry.row),
+        };
         self.begin(opened, row, flow_id, client, record, code, unit);
     }
 
@@ -215,7 +219,8 @@ impl Actor {
         };
         let ops = vec![MessageOp::TakeInitiation { id }.into(), FlowOp::Start(Box::new(new)).into()];
         self.in_hand.insert(id);
-        let unit = StartUnit { ops, reply: None, commit_hint: self.services.committer.store.commit_hint() };
+        let unit =
+            StartUnit { ops, reply: None, commit_hint: self.services.committer.store.commit_hint_for(self.entry.row) };
         self.begin(opened, row, flow_id, None, record, code, unit);
         if let Some(slot) = self.flows.get_mut(row) {
             slot.initiation = Some(id);

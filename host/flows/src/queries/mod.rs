@@ -206,7 +206,7 @@ impl Host {
                 return Ok((self.started_before(caller, &entry, client_id, problem).await?, None));
             }
         };
-        if self.parts.store.is_congested() {
+        if self.parts.store.is_congested_for(entry.row) {
             return Err(Problem::new(Code::Overloaded, "more commits wait than the disk takes"));
         }
         if self.runs_elsewhere(&entry) {

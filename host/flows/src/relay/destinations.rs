@@ -56,6 +56,8 @@ pub(crate) struct Turn {
 /// All destinations that have, or may have, messages.
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
+    /// All rows are behind this one.
+    begin: i64,
     known: HashMap<Arc<str>, Destination>,
     line: VecDeque<Arc<str>>,
     active: usize,
@@ -63,9 +65,16 @@ pub(crate) struct Destinations {
 }
 
 impl Destinations {
+    /// Of rows that are all behind this one.
+    pub fn behind(begin: i64) -> Destinations {
+        Destinations { begin, ..Destinations::default() }
+    }
+
     /// There are messages for a destination.
     pub fn news(&mut self, destination: &Arc<str>) {
-        let entry = self.known.entry(destination.clone()).or_default();
+        let begin = self.begin;
+        let entry = self.known.entry(destination.clone());
+        let entry = entry.or_insert_with(|| Destination { after: begin, ..Destination::default() });
         entry.news = true;
         if !entry.active && !entry.queued {
             entry.queued = true;
@@ -78,7 +87,7 @@ impl Destinations {
         let known: Vec<Arc<str>> = self.known.keys().cloned().collect();
         for destination in known {
             if let Some(entry) = self.known.get_mut(&destination) {
-                entry.after = 0;
+                entry.after = self.begin;
                 entry.passed_over = false;
                 entry.rewound = entry.active;
             }

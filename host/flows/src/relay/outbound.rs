@@ -16,7 +16,7 @@ use maxhost_broker::{BrokerError, Message, MessageId, Permanent, QueueName};
 use maxhost_journal::{Frame, FrameBatch};
 use maxhost_model::{Code, ErrorKind, FlowError, IdentityRow, Problem, SecureHash, SessionId, X500Name};
 use maxhost_pki::OpenIdentity;
-use maxhost_store::{MessageOp, Op, OutboxRow, Recipient, StoreError};
+use maxhost_store::{MessageOp, Op, OutboxRow, Recipient, StoreError, outbox_begin};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -40,9 +40,9 @@ const REWIND: Duration = Duration::from_secs(600);
 /// Destinations that are read at once.
 const DESTINATIONS: u32 = 1_000;
 
-/// Sends what is in the outbox, until the host stops.
-pub(crate) async fn run(services: Arc<RelayServices>) {
-    let mut destinations = Destinations::default();
+/// Sends what is in the outbox of this database, until the host stops.
+pub(crate) async fn run(services: Arc<RelayServices>, database: usize) {
+    let mut destinations = Destinations::behind(outbox_begin(database));
     let mut turns: JoinSet<Report> = JoinSet::new();
     let mut running: HashMap<tokio::task::Id, Turn> = HashMap::new();
     let mut sweep_at = tokio::time::Instant::now();
@@ -54,7 +54,7 @@ pub(crate) async fn run(services: Arc<RelayServices>) {
         }
         let due = destinations.next_due().map_or(sweep_at, |due| tokio::time::Instant::from_std(due).min(sweep_at));
         tokio::select! {
-            noted = services.committer.outbox.take() => {
+            noted = services.committer.outbox.take(database) => {
                 noted.destinations.iter().for_each(|destination| destinations.news(destination));
                 if noted.all {
                     destinations.look_at_all();

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use maxhost_model::{Code, Problem};
-use maxhost_ownership_zookeeper::{adopt, replace_database};
+use maxhost_ownership_zookeeper::{adopt, replace_database, replace_further_database};
 use maxhost_pki::NetworkMap;
 use maxhost_rpc::Client;
 use maxhost_rpc::proto::v1 as pb;
@@ -150,11 +150,11 @@ fn adopt_cluster(context: &Context) -> Outcome {
     let generation = context.block_on(async {
         let store = foundation::open_store(&config).await?;
         let known = foundation::known_generation(&store).await;
-        let (run, lineage) = (store.run(), store.lineage());
+        let (run, lineages) = (store.run(), store.lineages());
         let noted = match &known {
             Ok(known) => {
                 let detail = format!("{}: generation {}", sharing.address, known + 1);
-                foundation::note_act(&store, &config, "cluster-adopt", detail).await
+                foundation::note_act(&store, &config, "cluster-adopt", None, detail).await
             }
             Err(_) => Ok(()),
         };
@@ -164,7 +164,12 @@ fn adopt_cluster(context: &Context) -> Outcome {
         let options = foundation::ownership_options(&config, &sharing, run);
         let adopted = async {
             let cluster = adopt(&options, &id, generation).await?;
-            replace_database(&options, lineage).await?;
+            for (place, lineage) in lineages.into_iter().enumerate() {
+                match place {
+                    0 => replace_database(&options, lineage).await?,
+                    _ => replace_further_database(&options, lineage).await?,
+                }
+            }
             Ok(cluster.generation)
         };
         adopted.await.map_err(|error| foundation::of_ownership(&sharing, error))

@@ -5,7 +5,7 @@ use maxhost_store::DataLock;
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use serde_json::json;
 
-use super::doctor;
+use super::{db_move, doctor};
 use crate::cli::DbCommand;
 use crate::config::{Config, Database};
 use crate::context::{Context, Outcome};
@@ -16,6 +16,7 @@ pub fn execute(context: &Context, command: DbCommand) -> Outcome {
     match command {
         DbCommand::Check => doctor::check_database(context),
         DbCommand::Migrate => migrate(context),
+        DbCommand::Move { identity, to } => db_move::execute(context, &identity, &to),
         DbCommand::Restored => restored(context),
     }
 }
@@ -24,9 +25,16 @@ pub fn execute(context: &Context, command: DbCommand) -> Outcome {
 fn migrate(context: &Context) -> Outcome {
     let config = context.config()?;
     let (before, after) = match config.database() {
-        Database::Server(url) => {
-            let options = config.postgres(url)?;
-            context.block_on(async move { maxhost_store_postgres::migrate(&options).await.map_err(Problem::from) })?
+        Database::Server(_) => {
+            let databases = config.databases_on_servers()?;
+            context.block_on(async move {
+                let (mut before, mut after) = (i64::MAX, 0);
+                for database in databases {
+                    let (was, is) = maxhost_store_postgres::migrate(&database.options).await.map_err(Problem::from)?;
+                    (before, after) = (before.min(was), is);
+                }
+                Ok((before, after))
+            })?
         }
         Database::File(path) => {
             let lock = file_lock(&config)?;
@@ -62,7 +70,8 @@ fn restored(context: &Context) -> Outcome {
     let incarnation = context.block_on(async {
         let incarnation = maxhost_store_postgres::begin_incarnation(&options).await.map_err(Problem::from)?;
         let store = foundation::open_store(&config).await?;
-        let noted = foundation::note_act(&store, &config, "db-restored", format!("incarnation {incarnation}")).await;
+        let noted =
+            foundation::note_act(&store, &config, "db-restored", None, format!("incarnation {incarnation}")).await;
         store.close().await;
         noted.map(|()| incarnation)
     })?;
@@ -71,7 +80,7 @@ fn restored(context: &Context) -> Outcome {
     Ok(0)
 }
 
-fn file_lock(config: &Config) -> Result<DataLock, Problem> {
+pub(super) fn file_lock(config: &Config) -> Result<DataLock, Problem> {
     crate::files::create_private_dir(&config.data())?;
     DataLock::acquire(&config.data()).map_err(Problem::from)
 }

@@ -11,6 +11,7 @@ use maxhost_pki::node_info::verify_node_info;
 use maxhost_pki::{KeyVault, NetworkMap, Passphrase, TrustRoot};
 use maxhost_rpc::proto::v1 as pb;
 use maxhost_store::DataLock;
+use maxhost_store_postgres::PostgresOptions;
 use serde_json::{Value, json};
 
 use super::{cordapp, cordapp_build, doctor_manifests};
@@ -322,7 +323,12 @@ fn free_space(path: &Path) -> Option<u64> {
 fn database(context: &Context, config: &Config) -> Vec<Check> {
     match config.database() {
         Database::File(path) => database_file(path),
-        Database::Server(url) => database_server(context, config, url),
+        Database::Server(_) => match config.databases_on_servers() {
+            Ok(databases) => {
+                databases.iter().flat_map(|database| database_server(context, &database.options)).collect()
+            }
+            Err(problem) => vec![wrong("database", problem.message, problem.remedy)],
+        },
     }
 }
 
@@ -346,15 +352,11 @@ fn database_file(path: &Path) -> Vec<Check> {
     }
 }
 
-fn database_server(context: &Context, config: &Config, url: &str) -> Vec<Check> {
-    let found = config.postgres(url).and_then(|options| {
-        let place = options.place();
-        let found = context.block_on(async move {
-            maxhost_store_postgres::examine(&options, DATABASE_TIME).await.map_err(Problem::from)
-        })?;
-        Ok((place, found))
-    });
-    let (place, found) = match found {
+fn database_server(context: &Context, options: &PostgresOptions) -> Vec<Check> {
+    let place = options.place();
+    let found = context
+        .block_on(async { maxhost_store_postgres::examine(options, DATABASE_TIME).await.map_err(Problem::from) });
+    let found = match found {
         Ok(found) => found,
         Err(problem) => return vec![wrong("database", problem.message, problem.remedy)],
     };

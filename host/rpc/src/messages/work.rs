@@ -294,6 +294,7 @@ fn is_passing(code: Code) -> bool {
             | Code::BrokerUnavailable
             | Code::HostStopping
             | Code::IdentityDraining
+            | Code::IdentityMoved
     )
 }
 

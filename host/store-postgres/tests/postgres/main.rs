@@ -5,5 +5,6 @@ mod common;
 mod durability;
 mod faults;
 mod ledgers;
+mod moves;
 mod open;
 mod store_contract;

@@ -31,3 +31,29 @@ mod shared {
 
     maxhost_store::ledger_contract_tests!(Shared);
 }
+
+/// A database that another one stands beside.
+mod first_of_two {
+    use async_trait::async_trait;
+    use maxhost_store::Store;
+    use maxhost_store::contract::{Databases, Settings};
+    use maxhost_store_postgres::PostgresStore;
+
+    use crate::common::Database;
+
+    struct Two(Database, Database);
+
+    #[async_trait]
+    impl Databases for Two {
+        async fn new() -> Two {
+            Two(Database::new().await, Database::new().await)
+        }
+
+        async fn open(&self, settings: &Settings) -> Store {
+            let databases = [&self.0, &self.1].map(|database| database.options_for(settings));
+            PostgresStore::open_all(databases.into()).await.unwrap()
+        }
+    }
+
+    maxhost_store::contract_tests!(Two);
+}

@@ -1,0 +1,201 @@
+//! Reads over several databases. Of what is left in a database that its identity has left nothing is seen.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use maxhost_model::{FlowRow, IdentityRow};
+use maxhost_store::{
+    AuditFilter, AuditPlace, AuditReader, AuditRow, Client, ClientReader, FlowFilter, FlowReader, FlowRecord, Head,
+    IdentityReader, IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination,
+    OutboxRow, StoreError, StoredJournal, outbox_begin, outbox_database,
+};
+
+use super::{SeveralDatabases, all};
+
+impl SeveralDatabases {
+    /// What each database has, of those that live there.
+    fn at_home<T>(&self, found: Vec<Vec<T>>, identity: impl Fn(&T) -> IdentityRow) -> Vec<T> {
+        let of_place = |(place, rows): (usize, Vec<T>)| {
+            let identity = &identity;
+            rows.into_iter().filter(move |row| self.place(identity(row)) == place)
+        };
+        found.into_iter().enumerate().flat_map(of_place).collect()
+    }
+
+    /// A page of the flows of one database, of those that live there.
+    async fn list_at(&self, place: usize, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
+        let (mut filter, limit) = (filter.clone(), filter.limit as usize);
+        let mut page: Vec<FlowRecord> = Vec::new();
+        loop {
+            let found = self.databases[place].list_flows(&filter).await?;
+            let (last, is_last) = (found.last().map(|flow| flow.row), found.len() < limit.max(1));
+            page.extend(found.into_iter().filter(|flow| self.place(flow.identity) == place));
+            page.truncate(limit);
+            if is_last || page.len() >= limit {
+                return Ok(page);
+            }
+            filter.before = last;
+        }
+    }
+}
+
+#[async_trait]
+impl IdentityReader for SeveralDatabases {
+    async fn identities(&self) -> Result<Vec<IdentityRecord>, StoreError> {
+        let found = all(self.databases.iter().map(|database| database.identities())).await?;
+        let mut records = self.at_home(found, |record| record.row);
+        records.sort_unstable_by_key(|record| record.row);
+        Ok(records)
+    }
+
+    async fn due(&self, now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError> {
+        let found = all(self.databases.iter().map(|database| database.due(now))).await?;
+        let next = found.iter().filter_map(|(_, next)| *next).min();
+        let mut due = self.at_home(found.into_iter().map(|(due, _)| due).collect(), |(identity, _)| *identity);
+        due.sort_unstable_by_key(|(_, at)| *at);
+        Ok((due, next))
+    }
+
+    async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError> {
+        let found = all(self.databases.iter().map(|database| database.left_work(now))).await?;
+        let mut left = self.at_home(found, |left| left.identity);
+        left.sort_unstable_by_key(|left| left.identity);
+        Ok(left)
+    }
+}
+
+#[async_trait]
+impl FlowReader for SeveralDatabases {
+    async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError> {
+        let found = all(self.databases.iter().map(|database| database.live_flows())).await?;
+        let mut flows = self.at_home(found, |flow| flow.identity);
+        flows.sort_unstable_by_key(|flow| flow.row);
+        Ok(flows)
+    }
+
+    async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {
+        match self.locate(&[row]).await?.get(&row) {
+            Some(place) => self.databases[*place].flow(row).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
+        let mut records = Vec::with_capacity(rows.len());
+        for (place, rows) in self.by_place(rows).await? {
+            records.extend(self.databases[place].flows(&rows).await?);
+        }
+        records.sort_unstable_by_key(|record: &FlowRecord| record.row);
+        Ok(records)
+    }
+
+    async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
+        if let Some(identity) = filter.identity {
+            return self.of(identity).list_flows(filter).await;
+        }
+        let mut flows = all((0..self.databases.len()).map(|place| self.list_at(place, filter))).await?.concat();
+        flows.sort_unstable_by_key(|flow| std::cmp::Reverse(flow.row));
+        flows.truncate(filter.limit as usize);
+        Ok(flows)
+    }
+}
+
+#[async_trait]
+impl JournalReader for SeveralDatabases {
+    async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError> {
+        match self.locate(&[row]).await?.get(&row) {
+            Some(place) => self.databases[*place].journal(row).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError> {
+        let mut found = HashMap::with_capacity(rows.len());
+        for (place, rows) in self.by_place(rows).await? {
+            found.extend(self.databases[place].heads(&rows).await?.into_iter().map(|head| (head.flow, head)));
+        }
+        let nothing = |flow| Head { flow, last: None, inbox: Vec::new() };
+        Ok(rows.iter().map(|row| found.remove(row).unwrap_or_else(|| nothing(*row))).collect())
+    }
+}
+
+#[async_trait]
+impl MessageReader for SeveralDatabases {
+    async fn initiations(
+        &self,
+        identity: IdentityRow,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Bytes)>, StoreError> {
+        self.of(identity).initiations(identity, after, limit).await
+    }
+
+    async fn first_initiations(&self) -> Result<Vec<(IdentityRow, i64)>, StoreError> {
+        let found = all(self.databases.iter().map(|database| database.first_initiations())).await?;
+        let mut first = self.at_home(found, |(identity, _)| *identity);
+        first.sort_unstable();
+        Ok(first)
+    }
+
+    async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
+        self.of(identity).late_confirms(identity, limit).await
+    }
+
+    async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let mut rows = Vec::new();
+        for place in outbox_database(after)..self.databases.len() {
+            let begin = outbox_begin(place);
+            let room = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+            let found = self.databases[place].outbox((after - begin).max(0), room).await?;
+            rows.extend(found.into_iter().map(|row| OutboxRow { id: row.id + begin, ..row }));
+        }
+        Ok(rows)
+    }
+
+    async fn oldest_outbox(&self) -> Result<Option<i64>, StoreError> {
+        let found = all(self.databases.iter().map(|database| database.oldest_outbox())).await?;
+        Ok(found.into_iter().flatten().max())
+    }
+
+    async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError> {
+        let reading = self.databases.iter().map(|database| database.outbox_destinations(after, limit));
+        let found = all(reading).await?.into_iter().enumerate();
+        let mut destinations: Vec<OutboxDestination> = found
+            .flat_map(|(place, found)| {
+                let begin = outbox_begin(place);
+                found.into_iter().map(move |found| OutboxDestination { first: found.first + begin, ..found })
+            })
+            .collect();
+        destinations.sort_by(|one, other| (&one.destination, one.first).cmp(&(&other.destination, other.first)));
+        destinations.dedup_by(|later, earlier| later.destination == earlier.destination);
+        destinations.truncate(limit as usize);
+        Ok(destinations)
+    }
+
+    async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let place = outbox_database(after);
+        let Some(database) = self.databases.get(place) else { return Ok(Vec::new()) };
+        let begin = outbox_begin(place);
+        let found = database.outbox_to(destination, after - begin, limit).await?;
+        Ok(found.into_iter().map(|row| OutboxRow { id: row.id + begin, ..row }).collect())
+    }
+}
+
+#[async_trait]
+impl ClientReader for SeveralDatabases {
+    async fn client(&self, identity: IdentityRow, user: &str, client_id: &str) -> Result<Option<FlowRow>, StoreError> {
+        self.of(identity).client(identity, user, client_id).await
+    }
+
+    async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError> {
+        self.of(identity).clients(identity, user).await
+    }
+}
+
+#[async_trait]
+impl AuditReader for SeveralDatabases {
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPlace, AuditRow)>, StoreError> {
+        self.databases[0].audit(filter).await
+    }
+}
