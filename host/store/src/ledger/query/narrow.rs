@@ -90,11 +90,11 @@ impl Condition {
         match self {
             Condition::Having(having) => Some(vec![having]),
             Condition::Any(parts) => {
-                let one = |part| match part {
-                    &Condition::Having(ref having) => Some(having),
+                let having = parts.iter().map(|part| match part {
+                    Condition::Having(having) => Some(having),
                     _ => None,
-                };
-                parts.iter().map(one).collect()
+                });
+                having.collect()
             }
             Condition::All(_) | Condition::Column { .. } => None,
         }
