@@ -1,5 +1,6 @@
--- Vaults are read in the order of the times of recording.
-CREATE INDEX vault_state_recorded ON vault_state (identity, recorded);
+-- Vaults are read in the order of the times of recording. The condition is true of every state: statements that do not say it
+-- do not take this index, which SQLite would do where it knows no more than the identity.
+CREATE INDEX vault_state_recorded ON vault_state (identity, recorded) WHERE idx >= 0;
 
 -- Which fields the states of a type have together: names with rows in vault_field, in order, each with a dot behind it. So
 -- types of which no state lacks a field are known without looking at their states.

@@ -116,11 +116,13 @@ pub async fn page_with(
     let mut search = Search::new(reader, identity, query, (as_of, now), effort);
     match few {
         Some(few) => search.read(Source::Few(&few), cursor).await?,
-        None if is_walked(query) && !search.has_at_most(effort.few).await? => {
-            if search.walk(cursor).await? == Walked::GaveUp {
+        None if is_walked(query) => {
+            if search.has_at_most(effort.few).await? {
+                search.read(Source::Counted, cursor).await?;
+            } else if search.walk(cursor).await? == Walked::GaveUp {
                 let after = search.rows.last().map(|row| query.cursor_after(&row.row)).or_else(|| cursor.cloned());
                 if search.has_at_most(effort.sorted).await? {
-                    search.read(Source::Vault, after.as_ref()).await?;
+                    search.read(Source::Counted, after.as_ref()).await?;
                 } else {
                     search.effort.walked = u32::MAX;
                     search.walk(after.as_ref()).await?;

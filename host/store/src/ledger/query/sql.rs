@@ -38,6 +38,8 @@ pub struct PageRequest<'a> {
 pub enum Source<'a> {
     /// In the whole vault, in the order of the query if an index has it.
     Vault,
+    /// Among all states of the query's status and types, which were counted ([`SqlCriteria::count_states`]).
+    Counted,
     /// Of every state that is found one of these holds, and of few states any does: they are looked up.
     Few(&'a [Having]),
     /// A piece of the index of the first key of the sort that they do not have alike.
@@ -68,6 +70,8 @@ pub struct SqlDialect {
     join: &'static str,
     /// Behind a state `s`: it is read by the index of the times of recording.
     by_recorded: &'static str,
+    /// The same, by the index of those that are not consumed.
+    by_unconsumed: &'static str,
 }
 
 impl Default for SqlDialect {
@@ -87,6 +91,7 @@ impl SqlDialect {
             of_state: "k.state = s.number",
             join: "CROSS JOIN",
             by_recorded: " INDEXED BY vault_state_recorded",
+            by_unconsumed: " INDEXED BY vault_state_unconsumed",
         }
     }
 
@@ -95,7 +100,7 @@ impl SqlDialect {
     pub fn postgres(schema: &str) -> SqlDialect {
         let of_state = "k.identity = s.identity AND k.state = s.number";
         let (states, fields) = (format!("{schema}.vault_state"), format!("{schema}.vault_field"));
-        SqlDialect { mark: '$', states, fields, of_state, join: "JOIN", by_recorded: "" }
+        SqlDialect { mark: '$', states, fields, of_state, join: "JOIN", by_recorded: "", by_unconsumed: "" }
     }
 }
 
@@ -104,7 +109,7 @@ impl SqlCriteria {
     #[must_use]
     pub fn page(identity: IdentityRow, request: &PageRequest<'_>, dialect: SqlDialect) -> SqlCriteria {
         let mut sql = SqlCriteria::new(dialect);
-        sql.states(identity, request.source);
+        sql.states(identity, request.source, request.query.status);
         sql.push(" WHERE s.identity = ");
         sql.bind(SqlValue::Integer(identity.0));
         sql.slice(identity, request.source);
@@ -169,7 +174,7 @@ impl SqlCriteria {
     ) -> SqlCriteria {
         let mut sql = SqlCriteria::new(dialect);
         sql.push("(SELECT 1 FROM ");
-        sql.states(identity, Source::Vault);
+        sql.states(identity, Source::Counted, status);
         sql.push(" WHERE s.identity = ");
         sql.bind(SqlValue::Integer(identity.0));
         sql.status(status, None);
@@ -207,10 +212,11 @@ impl SqlCriteria {
     }
 
     /// The states, or those of them that are among few or in a slice.
-    fn states(&mut self, identity: IdentityRow, source: Source<'_>) {
-        let SqlDialect { states, fields, join, by_recorded, .. } = self.dialect.clone();
+    fn states(&mut self, identity: IdentityRow, source: Source<'_>, status: StatusFilter) {
+        let SqlDialect { states, fields, join, by_recorded, by_unconsumed, .. } = self.dialect.clone();
         match source {
-            Source::Vault => self.push(&format!("{states} s")),
+            Source::Counted if status == StatusFilter::Unconsumed => self.push(&format!("{states} s{by_unconsumed}")),
+            Source::Vault | Source::Counted => self.push(&format!("{states} s")),
             Source::Few(few) => {
                 self.push("(");
                 for (place, having) in few.iter().enumerate() {
@@ -240,9 +246,12 @@ impl SqlCriteria {
     }
 
     fn bounds(&mut self, slice: &Slice, column: &str) {
-        if let Indexed::Field(name) = &slice.of {
-            self.push(" AND f.name = ");
-            self.bind(SqlValue::Text(name.clone()));
+        match &slice.of {
+            Indexed::Recorded => self.push(&in_recorded("s")),
+            Indexed::Field(name) => {
+                self.push(" AND f.name = ");
+                self.bind(SqlValue::Text(name.clone()));
+            }
         }
         let signs =
             if slice.descending { [(" <= ", " < "), (" >= ", " > ")] } else { [(" >= ", " > "), (" <= ", " < ")] };
@@ -302,7 +311,8 @@ impl SqlCriteria {
             Having::Recorded { from, to } => {
                 self.push(&format!("SELECT r.number AS state FROM {states} r{by_recorded} WHERE r.identity = "));
                 self.bind(SqlValue::Integer(identity.0));
-                return self.times("r", *from, *to);
+                self.times("r", *from, *to);
+                return self.push(&in_recorded("r"));
             }
             Having::Field(field) => field,
         };
@@ -478,6 +488,11 @@ impl SqlCriteria {
         }
         self.push(")");
     }
+}
+
+/// The index of the times of recording has the states of which this is true, which are all.
+fn in_recorded(row: &str) -> String {
+    format!(" AND {row}.idx >= 0")
 }
 
 /// The ranges of a field, each by itself, and all its single values together.
