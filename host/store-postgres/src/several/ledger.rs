@@ -1,14 +1,15 @@
 //! Ledgers: each is in the database of its identity.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
+use maxhost_ledger::vault::query::StatusFilter;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::query::{FieldRanges, PageRequest};
 use maxhost_store::ledger::{
-    Attachment, HeldLock, KnownKey, LedgerTransaction, ListTransactions, NotaryCounts, Part, StoredState,
-    VaultChangeRow, VaultRow,
+    Attachment, Having, HeldLock, KnownKey, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
+    Slice, SqlValue, StoredState, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{LedgerReader, StoreError};
 
@@ -42,12 +43,36 @@ ledger_reader! {
     vault_states(states: &[StateRef]) -> Vec<StoredState>;
     spent_by(states: &[StateRef]) -> Vec<(StateRef, SecureHash)>;
     vault_candidates(request: &PageRequest<'_>) -> Vec<VaultRow>;
-    count_of_field(field: &FieldRanges, most: u32) -> u32;
+    count_of(having: &Having, most: u32) -> u32;
+    count_of_states(status: StatusFilter, types: Option<&[String]>, most: u32) -> u32;
+    vault_key_at(slice: &Slice, place: u32) -> Option<SqlValue>;
+    vault_shapes(limit: u32) -> Vec<VaultShape>;
     newest_change() -> i64;
     vault_changes(after: i64, limit: u32, now: Timestamp) -> Vec<VaultChangeRow>;
     locks(after: Option<StateRef>, limit: u32, now: Timestamp) -> Vec<HeldLock>;
     attachment(id: &SecureHash) -> Option<Attachment>;
     attachments() -> Vec<SecureHash>;
+    kept_parameters(hash: &SecureHash) -> Option<Bytes>;
     known_keys(fingerprints: &[SecureHash]) -> Vec<KnownKey>;
     notary_counts() -> Option<NotaryCounts>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// The trait answers what is not sent on as a database without ledgers would.
+    #[test]
+    fn every_read_of_a_ledger_is_sent_to_its_database() {
+        let named = |text: &'static str, before: &'static str| -> BTreeSet<&'static str> {
+            let names = text.lines().filter_map(|line| line.trim_start().strip_prefix(before)?.split_once('('));
+            names.map(|(name, _)| name).collect()
+        };
+        let declared = named(include_str!("../../../store/src/ledger/reader.rs"), "async fn ");
+        let ours = include_str!("ledger.rs");
+        let sent = ours.split_once("\nledger_reader! {\n").and_then(|(_, rest)| rest.split_once("\n}\n"));
+        let sent = named(sent.map_or("", |(list, _)| list), "");
+        assert!(declared.len() > 15, "{declared:?}");
+        assert_eq!(declared, sent);
+    }
 }
