@@ -85,17 +85,18 @@ impl Condition {
         }
     }
 
+    fn having(&self) -> Option<&Having> {
+        match self {
+            Condition::Having(having) => Some(having),
+            _ => None,
+        }
+    }
+
     /// If it says nothing but that one of these holds: these.
     pub(super) fn alternatives(&self) -> Option<Vec<&Having>> {
         match self {
             Condition::Having(having) => Some(vec![having]),
-            Condition::Any(parts) => {
-                let having = parts.iter().map(|part| match part {
-                    Condition::Having(having) => Some(having),
-                    _ => None,
-                });
-                having.collect()
-            }
+            Condition::Any(parts) => parts.iter().map(Condition::having).collect(),
             Condition::All(_) | Condition::Column { .. } => None,
         }
     }
