@@ -14,6 +14,9 @@ CONTRACTS := cash iou trade hostile sanctions escrow oracle
 HOST_ENV := CARGO_TARGET_DIR=$(ROOT)/target
 GUEST_ENV := CARGO_TARGET_DIR=$(ROOT)/target/guests MAXHOST_BIN=$(ROOT)/target/release/maxhost
 
+# Most tests wait most of the time: for servers that start, and for what happens in time.
+TEST_ENV := RUST_TEST_THREADS=$(shell echo $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )))
+
 # By this name, because a line with the other one is run by `make -n` too.
 BESIDE = $(MAKE) --no-print-directory
 
@@ -53,7 +56,7 @@ guests: prerequisites
 ## test: everything: all suites of host, SDK and samples, Python clients, formatting, lints
 test: build lint
 	$(call STEP,tests of the host)
-	@$(HOST_ENV) cargo test --release --workspace
+	@$(HOST_ENV) $(TEST_ENV) cargo test --release --workspace
 	$(call STEP,tests of the guest SDK)
 	@$(GUEST_ENV) cargo test --manifest-path guest-sdk/Cargo.toml
 	$(call STEP,tests of the sample CorDapps)

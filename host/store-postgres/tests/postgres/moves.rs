@@ -56,6 +56,18 @@ impl Two {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_table_is_left_out() {
+    let database = Database::new().await;
+    PostgresStore::open(database.options()).await.unwrap().close().await;
+    let sql = "SELECT string_agg(c.table_name, ' ' ORDER BY c.table_name) FROM information_schema.columns c \
+               JOIN information_schema.tables t USING (table_schema, table_name) WHERE t.table_type = 'BASE TABLE' \
+               AND c.table_schema = 'maxhost' AND c.column_name = 'identity' AND c.data_type = 'bigint'";
+    let mut known: Vec<&str> = TABLES.into_iter().chain(LEDGER).collect();
+    known.sort_unstable();
+    assert_eq!(database.sql(sql).trim(), known.join(" "));
+}
+
 /// Everything that a database has of an identity, but for numbers that it has given itself, and times that go by how long
 /// hosts have run on it.
 fn dump(database: &Database, identity: IdentityRow) -> Vec<String> {
