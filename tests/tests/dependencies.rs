@@ -44,7 +44,8 @@ fn root() -> PathBuf {
 
 fn metadata() -> Value {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--manifest-path"])
+        // Not offline: packages of other systems are among them, which no build here has fetched.
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
         .arg(root().join("Cargo.toml"))
         .output()
         .unwrap();
