@@ -94,8 +94,8 @@ pub async fn an_identity_moves_to_another_database_while_its_hosts_run(servers: 
     let issued = a.start(ALICE, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await;
     let _ = a.end(&issued).await.result();
     let beat = start(&[&a], ALICE, "beat", json!({"beats": 60, "interval_ms": 100})).await;
-    let ping = start(&[&a], ALICE, "ping", json!({"peer": CAROL, "count": 2000})).await;
-    let other = start(&[&b, &a], BOB, "ping", json!({"peer": ALICE, "count": 2000})).await;
+    let ping = start(&[&a], ALICE, "ping", json!({"peer": CAROL, "count": 500})).await;
+    let other = start(&[&b, &a], BOB, "ping", json!({"peer": ALICE, "count": 500})).await;
     a.until(&ping, |shown| shown.journal.is_some_and(|journal| journal.entries > 3)).await;
 
     // The mover is killed while it copies: nobody can run Alice, and nothing is lost.
@@ -114,7 +114,7 @@ pub async fn an_identity_moves_to_another_database_while_its_hosts_run(servers: 
     assert_eq!((&moved["identity"], &moved["ok"]), (&json!(ALICE), &json!(true)), "{moved}");
     let again = cluster.ask("max-b", &to_archive).remove(0);
     assert!(again["detail"].as_str().unwrap().contains("already"), "{again}");
-    let rounds = json!({"rounds": 2000});
+    let rounds = json!({"rounds": 500});
     assert_eq!((result(&a, &ping).await, result(&b, &other).await), (rounds.clone(), rounds));
     assert_eq!(result(&b, &beat).await, json!({"beats": 60}));
     assert_eq!(sql(ARCHIVE, "SELECT name FROM maxhost.identity WHERE moved_to IS NULL"), ALICE);
