@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use maxhost_ledger::tx::LedgerRules;
+use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Code, IdentityRow, Problem, SecureHash};
 use maxhost_pki::{NetworkMap, ProvenParameters};
 use maxhost_store::Store;
@@ -81,6 +82,21 @@ impl ParametersOfNetwork {
         }
     }
 
+    /// Those that a transaction names, or why it cannot be judged by them.
+    ///
+    /// # Errors
+    /// As [`ParametersOfNetwork::of`].
+    pub async fn named(
+        &self,
+        identity: IdentityRow,
+        hash: Option<&SecureHash>,
+    ) -> Result<Result<Arc<KnownParameters>, Refused>, Trouble> {
+        let Some(hash) = hash else {
+            return Ok(Err(Refused::new(Rule::ParametersMissing, "no hash of network parameters is given")));
+        };
+        Ok(self.of(identity, hash).await?.ok_or_else(|| unknown(hash)))
+    }
+
     /// Whether the identity has these in its ledger.
     ///
     /// # Errors
@@ -125,4 +141,10 @@ impl ParametersOfNetwork {
         self.read.insert(known.hash, known.clone());
         Ok(known)
     }
+}
+
+/// Why a transaction is refused that names parameters which are not known.
+pub(crate) fn unknown(hash: &SecureHash) -> Refused {
+    let message = format!("the network parameters {hash} are not known here");
+    Refused::new(Rule::ParametersUnknown, message).detail("parameters", hash)
 }

@@ -105,13 +105,7 @@ impl Examining<'_> {
 
     /// The parameters that it names, if the identity knows them.
     async fn parameters(&self) -> ApiResult<Result<Arc<KnownParameters>, Refused>> {
-        let Some(hash) = self.core.parameters() else {
-            return Ok(Err(Refused::new(Rule::ParametersMissing, "no hash of network parameters is given")));
-        };
-        Ok(self.known(hash).await?.ok_or_else(|| {
-            let message = format!("the network parameters {hash} are not known here");
-            Refused::new(Rule::ParametersUnknown, message).detail("parameters", hash)
-        }))
+        self.parts.parameters.named(self.identity, self.core.parameters()).await.map_err(problem_of)
     }
 
     async fn known(&self, hash: &SecureHash) -> ApiResult<Option<Arc<KnownParameters>>> {

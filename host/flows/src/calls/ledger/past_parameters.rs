@@ -18,7 +18,7 @@ use super::protocol::{ToVendor, WantedPiece};
 use super::refusal;
 use super::transactions::{Fresh, Signed};
 use crate::calls::FlowCalls;
-use crate::parameters::KnownParameters;
+use crate::parameters::{KnownParameters, unknown};
 use crate::trouble::Trouble;
 
 impl LedgerEnvironment {
@@ -32,10 +32,7 @@ impl LedgerEnvironment {
         &self,
         hash: Option<&SecureHash>,
     ) -> Result<Result<Arc<KnownParameters>, Refused>, Trouble> {
-        let Some(hash) = hash else {
-            return Ok(Err(Refused::new(Rule::ParametersMissing, "no hash of network parameters is given")));
-        };
-        Ok(self.known_parameters(hash).await?.ok_or_else(|| unknown(hash)))
+        self.services.parameters.named(self.opened.entry.row, hash).await
     }
 
     /// Whether the parameters of a transaction are no older than those of the transactions whose states it names. Those that
@@ -101,11 +98,6 @@ impl LedgerEnvironment {
         }
         Ok(LedgerOp::KeepParameters(Box::new(NewParameters { hash, body: proof.into(), at: self.now() })))
     }
-}
-
-fn unknown(hash: &SecureHash) -> Refused {
-    let message = format!("the network parameters {hash} are not known here");
-    Refused::new(Rule::ParametersUnknown, message).detail("parameters", hash)
 }
 
 impl FlowCalls {

@@ -1,0 +1,167 @@
+//! What can be typed about ledgers: vaults, transactions, attachments, notaries.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `maxhost vault`.
+#[derive(Debug, Subcommand)]
+pub enum VaultCommand {
+    /// Find states; an identity that sleeps goes on sleeping
+    Query(VaultQueryArgs),
+    /// Show what is there, then each change
+    Track {
+        /// Which states
+        #[command(flatten)]
+        which: VaultWhich,
+        /// Go on behind this change
+        #[arg(long, value_name = "C")]
+        cursor: Option<String>,
+    },
+    /// Show who holds which states
+    Locks {
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        limit: u32,
+        /// Go on behind a page
+        #[arg(long, value_name = "C")]
+        cursor: Option<String>,
+    },
+}
+
+/// Which states.
+#[derive(Debug, Args)]
+pub struct VaultWhich {
+    /// The identity: its name, or a part that fits exactly one
+    #[arg(long, value_name = "NAME")]
+    pub identity: String,
+    /// Only of this type; may be given several times
+    #[arg(long = "type", value_name = "CONTRACT/STATE")]
+    pub types: Vec<String>,
+    /// Whether they can be spent
+    #[arg(long, value_name = "STATUS", value_enum)]
+    pub status: Option<StateStatus>,
+    /// A condition, such as "quantity >= 100 and currency = 'GBP'"
+    #[arg(long = "where", value_name = "EXPR", allow_hyphen_values = true)]
+    pub filter: Option<String>,
+}
+
+/// `maxhost vault query`.
+#[derive(Debug, Args)]
+pub struct VaultQueryArgs {
+    /// Which states
+    #[command(flatten)]
+    pub which: VaultWhich,
+    /// Sort by these fields
+    #[arg(long, value_name = "FIELD[:desc],…")]
+    pub sort: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// Go on behind a page; the cursor repeats the other options
+    #[arg(long, value_name = "C")]
+    pub cursor: Option<String>,
+    /// Only the sum of a field
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["sort", "limit", "cursor"])]
+    pub sum: Option<String>,
+    /// In groups of equal values of these fields
+    #[arg(long, value_name = "FIELD,…", requires = "sum")]
+    pub by: Option<String>,
+    /// Only how many there are
+    #[arg(long, conflicts_with_all = ["sort", "limit", "cursor", "sum"])]
+    pub count: bool,
+}
+
+/// Whether a state can be spent, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateStatus {
+    /// It can.
+    Unconsumed,
+    /// It cannot.
+    Consumed,
+    /// Whether it can or cannot.
+    All,
+}
+
+/// `maxhost ledger`.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Show one transaction
+    Show {
+        /// Its id
+        id: String,
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+    },
+    /// List transactions, newest first
+    List {
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        limit: u32,
+        /// Go on behind a page
+        #[arg(long, value_name = "C")]
+        cursor: Option<String>,
+    },
+    /// Verify a transaction again, from what the identity has, and say what is wrong with it
+    WhyInvalid {
+        /// Its id
+        id: String,
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+    },
+    /// Show what a transaction comes from
+    Graph {
+        /// Its id
+        id: String,
+        /// The identity
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+        /// At most so many transactions
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: u32,
+    },
+}
+
+/// `maxhost attachment`.
+#[derive(Debug, Subcommand)]
+pub enum AttachmentCommand {
+    /// List what this host has: contract code that is installed, and files of data
+    List,
+    /// Show one: of code its contracts, types and commands
+    Show {
+        /// Its id, as transactions name it
+        id: String,
+    },
+    /// Add a file: contract code is installed, as `cordapp install` does, and trusted; anything else is data
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Write one to a file, or to standard output
+    Export {
+        /// Its id, as transactions name it
+        id: String,
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// `maxhost notary`.
+#[derive(Debug, Subcommand)]
+pub enum NotaryCommand {
+    /// Show what a notary has done since it was made
+    Status {
+        /// The notary
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+    },
+}
