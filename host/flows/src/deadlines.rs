@@ -4,13 +4,13 @@
 //! deadline is turned into a moment of the monotonic clock once, when it is seen first, and that moment counts however
 //! the wall clock is set, and however often the flow is put away and brought back.
 
-use dashmap::DashMap;
-use maxhost_journal::{Millis, Nanos, to_millis};
-use maxhost_model::FlowRow;
-use parking_lot::Mutex;
 use std::time::Duration;
 
-use crate::clock::{Clock, Moment};
+use dashmap::DashMap;
+use maxhost_journal::{Millis, Nanos};
+use maxhost_model::FlowRow;
+
+use crate::clock::{Clock, Moment, wall_millis};
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
 
@@ -25,22 +25,14 @@ struct Deadline {
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     by_flow: DashMap<FlowRow, Deadline>,
-    steady: Mutex<Steady>,
-}
-
-/// The wall clock as it would be if it had never been set back.
-#[derive(Debug, Default)]
-struct Steady {
-    at: Moment,
-    wall: Nanos,
 }
 
 impl Deadlines {
-    /// The moment at which a flow's wait until then is over. `told`: the latest time that the flow was told, from which it
-    /// may have reckoned its deadline, though the wall clock has gone back since; 0 if that is not known.
-    pub fn moment(&self, clock: &dyn Clock, flow: FlowRow, until: Millis, told: Millis) -> Moment {
+    /// The moment at which a flow's wait until then is over. `from`: the time from which it was reckoned, 0 if that is not
+    /// known. The wall clock may have gone back since, and the wait must not be longer for that.
+    pub fn moment(&self, clock: &dyn Clock, flow: FlowRow, until: Millis, from: Millis) -> Moment {
         let fresh = || {
-            let left = Duration::from_millis(until.saturating_sub(self.steady(clock).max(told)));
+            let left = Duration::from_millis(until.saturating_sub(wall_millis(clock).max(from)));
             Deadline { until, at: clock.monotonic() + left }
         };
         let mut deadline = self.by_flow.entry(flow).or_insert_with(fresh);
@@ -50,10 +42,14 @@ impl Deadlines {
         deadline.at
     }
 
+    /// Whether the flow has had a deadline.
+    pub fn has(&self, flow: FlowRow) -> bool {
+        self.by_flow.contains_key(&flow)
+    }
+
     /// The time that the flow is to be told: that of the wall clock, but never before a deadline of its that is over,
     /// nor behind one that is not.
     pub fn time(&self, clock: &dyn Clock, flow: FlowRow) -> Nanos {
-        self.steady(clock);
         let wall = clock.wall();
         let Some(deadline) = self.by_flow.get(&flow).map(|deadline| *deadline.value()) else { return wall };
         let until = deadline.until.saturating_mul(NANOS_PER_MILLI);
@@ -61,16 +57,6 @@ impl Deadlines {
             true => wall.max(until),
             false => wall.min(until.saturating_sub(1)),
         }
-    }
-
-    /// A deadline may have to be turned into a moment again, after what the flow did since turned out not to be written.
-    /// By then the wall clock may have gone back, so it is not the measure.
-    fn steady(&self, clock: &dyn Clock) -> Millis {
-        let now = clock.monotonic();
-        let mut steady = self.steady.lock();
-        let gone = now.since(steady.at).as_nanos() as Nanos;
-        *steady = Steady { at: now, wall: clock.wall().max(steady.wall.saturating_add(gone)) };
-        to_millis(steady.wall)
     }
 
     /// The flow has ended.
@@ -86,6 +72,8 @@ impl Deadlines {
 
 #[cfg(test)]
 mod tests {
+    use maxhost_journal::to_millis;
+
     use super::*;
     use crate::clock::tests::VirtualClock;
 
@@ -128,13 +116,32 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_is_reckoned_again_after_the_clock_went_back_is_not_further_away_for_it() {
+    fn a_deadline_that_is_reckoned_again_after_the_clock_went_back_is_no_further_away_than_from_where_it_was_reckoned()
+    {
         let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
-        let at = deadlines.moment(&clock, FLOW, START_MS + 5_000, 0);
-        deadlines.moment(&clock, FLOW, START_MS + 6_000, 0);
+        deadlines.moment(&clock, FLOW, START_MS + 5_000, START_MS);
+        deadlines.moment(&clock, FLOW, START_MS + 6_000, START_MS);
         clock.set_wall(START - HOUR);
         clock.advance(Duration::from_secs(1));
-        assert_eq!(deadlines.moment(&clock, FLOW, START_MS + 5_000, 0), at);
+        let at = deadlines.moment(&clock, FLOW, START_MS + 5_000, START_MS);
+        assert_eq!(at, clock.monotonic() + Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_is_reckoned_after_the_clock_went_back_is_waited_for() {
+        let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
+        for flow in [FLOW, FlowRow(8)] {
+            deadlines.time(&clock, flow);
+        }
+        deadlines.moment(&clock, FLOW, START_MS + 1_000, START_MS);
+        clock.advance(Duration::from_secs(1));
+        clock.set_wall(START - HOUR);
+        clock.advance(Duration::from_secs(1));
+        for flow in [FLOW, FlowRow(8)] {
+            let from = to_millis(deadlines.time(&clock, flow));
+            let at = deadlines.moment(&clock, flow, from + 5_000, from);
+            assert_eq!(at, clock.monotonic() + Duration::from_secs(5), "a sleep of five seconds takes five");
+        }
     }
 
     #[test]
@@ -143,7 +150,9 @@ mod tests {
         let first = deadlines.moment(&clock, FLOW, START_MS + 1_000, 0);
         assert!(deadlines.moment(&clock, FLOW, START_MS + 2_000, 0) > first);
         assert_eq!(deadlines.len(), 1);
+        assert!(deadlines.has(FLOW));
         deadlines.forget(FLOW);
         assert_eq!((deadlines.len(), deadlines.time(&clock, FLOW)), (0, START));
+        assert!(!deadlines.has(FLOW));
     }
 }

@@ -30,7 +30,8 @@ impl Machine {
     }
 
     pub(crate) fn sleep(&mut self, milliseconds: u64, now: Nanos) -> Step {
-        let until = to_millis(now).saturating_add(milliseconds);
+        let from = to_millis(now);
+        let until = from.saturating_add(milliseconds);
         let failure = (milliseconds > MAX_SLEEP_MS).then(|| {
             FlowError::new(
                 ErrorKind::FlowException,
@@ -43,7 +44,7 @@ impl Machine {
             Some(error) => Step::Done(Err(error)),
             None => {
                 // Even a sleep of zero is a suspension (docs/behaviour.md 2.4), so it never ends within its own call.
-                self.blocking = Some(Blocking::Sleep { until });
+                self.blocking = Some(Blocking::Sleep { until, from });
                 Step::Blocked
             }
         }
@@ -209,7 +210,7 @@ impl Machine {
             Blocking::ReceiveAll(sessions) => self.try_receive_all(sessions, now),
             Blocking::WaitAny { sessions, deadline } => self.try_wait_any(sessions, *deadline, now),
             Blocking::FlowInfo(session) => self.try_flow_info(*session, now),
-            Blocking::Sleep { until } => self.try_wake(*until, now),
+            Blocking::Sleep { until, .. } => self.try_wake(*until, now),
             // Resumed by itself: it has no entry in the log.
             Blocking::Finish { .. } => None,
         };

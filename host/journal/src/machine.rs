@@ -100,7 +100,9 @@ pub(crate) enum Blocking {
         deadline: Option<u64>,
     },
     FlowInfo(u32),
+    /// Both are milliseconds since 1970.
     Sleep {
+        from: u64,
         until: u64,
     },
     /// The result waits for confirmations; the number is for an error that comes instead.
@@ -274,7 +276,7 @@ impl Machine {
             Blocking::ReceiveAll(sessions) => (WaitKind::ReceiveAll, sessions.clone(), None),
             Blocking::WaitAny { sessions, deadline } => (WaitKind::WaitAny, sessions.clone(), *deadline),
             Blocking::FlowInfo(session) => (WaitKind::FlowInfo, vec![*session], None),
-            Blocking::Sleep { until } => (WaitKind::Sleep, Vec::new(), Some(*until)),
+            Blocking::Sleep { until, .. } => (WaitKind::Sleep, Vec::new(), Some(*until)),
             Blocking::Finish { .. } => match self.initiating() {
                 sessions if sessions.is_empty() => return None,
                 sessions => (WaitKind::Confirmation, sessions, None),
@@ -288,8 +290,18 @@ impl Machine {
     pub fn wait_until(&self) -> Option<u64> {
         match self.blocking.as_ref()? {
             Blocking::WaitAny { deadline, .. } => *deadline,
-            Blocking::Sleep { until } => Some(*until),
+            Blocking::Sleep { until, .. } => Some(*until),
             _ => None,
+        }
+    }
+
+    /// The time from which [`Machine::wait_until`] was reckoned, milliseconds since 1970: that at which a sleep began, and
+    /// else the latest that the flow was told. The clock may have been set since.
+    #[must_use]
+    pub fn reckoned_from(&self) -> u64 {
+        match self.blocking {
+            Some(Blocking::Sleep { from, .. }) => from,
+            _ => crate::to_millis(self.clock),
         }
     }
 

@@ -160,7 +160,11 @@ impl Machine {
                 self.position += 1;
                 return match entry.failure {
                     Some(failure) => Ok(Step::Done(Err(failure.to_error()))),
-                    None => self.continue_replayed(call, Blocking::Sleep { until: entry.until }, now),
+                    None => {
+                        let sleep =
+                            Blocking::Sleep { until: entry.until, from: entry.until.saturating_sub(*milliseconds) };
+                        self.continue_replayed(call, sleep, now)
+                    }
                 };
             }
             (_, entry) => return Err(self.divergence(&entry, describe_call(&call))),

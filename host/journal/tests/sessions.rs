@@ -459,6 +459,8 @@ fn wait_any_ends_at_its_deadline() {
         let deadline = net.now / 1_000_000 + 50;
         net.blocks(a, Call::WaitAny { sessions: vec![0], deadline: Some(deadline) });
         assert_eq!(net.flows[a].machine.wait_until(), Some(deadline));
+        let told = net.now(a) / 1_000_000;
+        assert_eq!(net.flows[a].machine.reckoned_from(), told, "the flow can have reckoned from nothing later");
         net.now = (deadline - 1) * 1_000_000;
         net.still_blocked(a);
         net.now = deadline * 1_000_000;
@@ -480,9 +482,12 @@ fn sleeping() {
         assert_eq!(net.gets(a), Answer::Done);
         net.blocks(a, Call::Sleep(100));
         let until = net.flows[a].machine.wait_until().unwrap();
+        let from = net.flows[a].machine.reckoned_from();
+        assert_eq!((from, until - from), (net.now / 1_000_000, 100));
         net.now += 40_000_000;
         net.still_blocked(a);
         net.replay(a);
+        assert_eq!(net.flows[a].machine.reckoned_from(), from);
         assert_eq!(net.flows[a].machine.wait_until(), Some(until), "a restart does not begin the wait anew");
         net.now = until * 1_000_000;
         assert_eq!(net.gets(a), Answer::Done);

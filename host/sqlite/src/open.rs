@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use maxhost_group_commit::{Fault, FaultKind};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::SqliteError;
@@ -90,5 +91,8 @@ fn common(conn: &Connection, tuning: &Tuning) -> Result<(), SqliteError> {
     conn.pragma_update(None, "mmap_size", 0)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "foreign_keys", "OFF")?;
+    // Statements are prepared once. Without this, one with a partial index or statistics is planned anew whenever what is
+    // bound to it changes.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }

@@ -101,6 +101,8 @@ statements! {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use rusqlite::config::DbConfig;
+
     use super::*;
 
     /// Tables that have a row for each state, transaction or change that an identity ever had.
@@ -133,6 +135,8 @@ mod tests {
     #[test]
     fn no_statement_of_the_committer_reads_a_whole_ledger() {
         let conn = Connection::open_in_memory().unwrap();
+        // As the committer's connection is set up (`maxhost_sqlite::open_writer`).
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).unwrap();
         for migration in [
             include_str!("../migrations/0004_ledger.sql"),
             include_str!("../migrations/0007_ledger_key.sql"),

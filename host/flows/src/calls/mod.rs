@@ -12,7 +12,7 @@ mod time;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use maxhost_journal::{Answer, Call, Divergence, Machine, Nanos, StartRecord, Step};
+use maxhost_journal::{Answer, Call, Divergence, Machine, StartRecord, Step};
 use maxhost_model::FlowError;
 use maxhost_sandbox::{
     CallError, CallResult, FlowHost, GuestLogLevel, GuestParty, LedgerAnswer, LedgerCall, PeerFlowInfo, Tick,
@@ -86,10 +86,8 @@ pub(crate) struct FlowCalls {
     waited: bool,
     /// The run has asked for something that no earlier run has.
     got_on: bool,
-    /// The flow may have a deadline among those of the host.
+    /// The flow has a deadline among those of the host.
     has_deadline: bool,
-    /// The latest time that the guest was told.
-    told: Nanos,
     /// Changes of the ledger that are written with the entries that say so.
     pub ledger_ops: Vec<Op>,
     /// Whether changes of the ledger may not be in the database yet, where the next step would look for them.
@@ -108,6 +106,7 @@ impl FlowCalls {
         record: &StartRecord,
         start: Option<StartUnit>,
     ) -> FlowCalls {
+        let has_deadline = services.deadlines.has(flow.row);
         FlowCalls {
             memory: services.room.memory.grant(opened.entry.row, opened.limits.memory),
             services,
@@ -127,8 +126,7 @@ impl FlowCalls {
             suspensions: 0,
             waited: false,
             got_on: false,
-            has_deadline: true,
-            told: 0,
+            has_deadline,
             ledger_ops: Vec::new(),
             ledger_unwritten: false,
             claims: 0,
@@ -291,8 +289,7 @@ impl FlowHost for FlowCalls {
     }
 
     fn now(&mut self) -> u64 {
-        self.told = self.machine.now();
-        self.told
+        self.machine.now()
     }
 
     fn random(&mut self, length: u32) -> CallResult<Vec<u8>> {

@@ -1,7 +1,7 @@
 //! Time and randomness, which cost no entries: both follow from the start of the flow and the events that it consumed.
 //! And when the flow's waits are over.
 
-use maxhost_journal::{Nanos, Step, to_millis};
+use maxhost_journal::{Nanos, Step};
 use maxhost_model::{ErrorKind, FlowError};
 use maxhost_sandbox::CallResult;
 
@@ -30,7 +30,8 @@ impl FlowCalls {
     pub(super) fn deadline(&mut self) -> Option<Moment> {
         let until = self.machine.wait_until()?;
         self.has_deadline = true;
-        Some(self.services.deadlines.moment(&*self.services.clock, self.flow.row, until, to_millis(self.told)))
+        let from = self.machine.reckoned_from();
+        Some(self.services.deadlines.moment(&*self.services.clock, self.flow.row, until, from))
     }
 
     pub(super) fn random_bytes(&mut self, length: u32) -> CallResult<Vec<u8>> {

@@ -90,13 +90,21 @@ impl FlowCalls {
                 if !are_allowed(&environment, allowed, &passed, &asked).await? {
                     return Ok(Err(not_to_be_had()));
                 }
-                let found = match chosen(&environment, &asked, ahead, room).await? {
-                    Some(found) => found,
-                    None => return Ok(Err(not_to_be_had())),
+                let at_hand = match ahead == 0 && passed.is_empty() {
+                    true => at_hand(&environment, &asked, room)?,
+                    false => None,
                 };
-                let (store, identity) = (&environment.services.committer.store, environment.opened.entry.row);
-                let ids: Vec<SecureHash> = found.iter().map(|(id, ..)| *id).chain(passed).collect();
-                let named = store.parents_of(identity, &ids).await.map_err(failed)?;
+                let (found, named) = match at_hand {
+                    Some(at_hand) => at_hand,
+                    None => {
+                        let Some(found) = chosen(&environment, &asked, ahead, room).await? else {
+                            return Ok(Err(not_to_be_had()));
+                        };
+                        let (store, identity) = (&environment.services.committer.store, environment.opened.entry.row);
+                        let ids: Vec<SecureHash> = found.iter().map(|(id, ..)| *id).chain(passed).collect();
+                        (found, store.parents_of(identity, &ids).await.map_err(failed)?)
+                    }
+                };
                 let given = found.iter().map(|(id, signatures, _)| (*id, *signatures)).collect();
                 *read = Some(found.into_iter().map(|(.., bytes)| bytes).collect());
                 Ok(Ok((Given { given, named }, Vec::new())))
@@ -157,6 +165,31 @@ async fn are_allowed(
 }
 
 type Chosen = (SecureHash, u32, Encoded);
+
+/// What was asked for, and what that comes from, without a look into the database: `None` if something of it is not in memory, or all
+/// of it does not fit a message. Somebody who pays has just read what his money comes from.
+fn at_hand(
+    environment: &LedgerEnvironment,
+    asked: &[SecureHash],
+    room: usize,
+) -> Result<Option<(Vec<Chosen>, Vec<SecureHash>)>, Trouble> {
+    let (mut found, mut named, mut size) = (Vec::with_capacity(asked.len()), BTreeSet::new(), 0);
+    for id in asked {
+        let Some(signed) = environment.services.findings.recorded(environment.opened.entry.row, id) else {
+            return Ok(None);
+        };
+        let bytes =
+            signed.encode().map_err(|error| Trouble::defect(format!("transaction {id} cannot be encoded: {error}")))?;
+        size += bytes.len();
+        if size > room {
+            return Ok(None);
+        }
+        named.extend(signed.parents());
+        let count = u32::try_from(signed.whole.signatures().len()).unwrap_or(u32::MAX);
+        found.push((*id, count, Encoded(bytes)));
+    }
+    Ok((!found.is_empty()).then(|| (found, named.into_iter().collect())))
+}
 
 /// Transactions that fit a message: those that were asked for, and then those that they come from. `None` if one that was
 /// asked for is not part of the ledger.
