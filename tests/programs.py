@@ -16,18 +16,22 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Those that take longest begin first. All others follow by name: a new one need not be told here.
+# Those that take longest begin first. All others follow by name; a new one need not be told here.
 LONGEST = ["docs", "hosts", "maxhost-tests/postgres", "crash", "chaos", "lifecycle", "reports", "notary_change", "amqp"]
-# They measure memory, processor time or the pace of flows: nothing of ours runs beside them.
-ALONE = ["bounds", "hostile"]
+# The first two measure memory, processor time or the pace of flows; the third builds what the tests of a sample build, too.
+ALONE = ["bounds", "hostile", "contracts"]
 # So many programs at once; and so many tests of each, on each processor, because most tests wait most of the time.
 BESIDE = 2
 TESTS_A_PROCESSOR = 1.5
+# No program takes longer, also on a machine that is busy, seconds.
+LONGEST_RUN = 3600
 
 
 def programs():
     """Asks cargo, which compiles what is not there yet: (name, folder of its package, executable) of each."""
-    words = ["cargo", "test", "--release", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]
+    # Not the examples: none is a test, and the lints have compiled them.
+    words = ["cargo", "test", "--release", "--workspace", "--tests", "--no-run"]
+    words += ["--message-format", "json-render-diagnostics"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as cargo:
         found = []
         for line in cargo.stdout:
@@ -52,13 +56,16 @@ def run(name, words, folder, more):
     """Runs one to its end, in a folder, and shows what it said; answers whether it passed."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
-        done = subprocess.run(
-            words, cwd=folder, env={**os.environ, **more}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
+        surroundings = {**os.environ, **more}
+        files = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        try:
+            code = subprocess.run(words, cwd=folder, env=surroundings, timeout=LONGEST_RUN, **files).returncode
+        except subprocess.TimeoutExpired:
+            code = "no end"
         output.seek(0)
         said = output.read().decode(errors="replace")
-    passed = done.returncode == 0
-    how = "passed" if passed else f"FAILED with {done.returncode}"
+    passed = code == 0
+    how = "passed" if passed else f"FAILED with {code}"
     sys.stdout.write(f"\n-- {name}: {how} in {time.monotonic() - began:.0f} s\n{said}")
     sys.stdout.flush()
     return passed
