@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build host guests test demo demo-cluster chaos bench bench-cluster fuzz fmt lint prerequisites clean
+.PHONY: build host guests test test-others demo demo-cluster chaos bench bench-cluster fuzz fmt lint prerequisites clean
 
 ROOT := $(CURDIR)
 GUEST_TARGET := wasm32-wasip2
@@ -13,9 +13,6 @@ CONTRACTS := cash iou trade hostile sanctions escrow oracle
 # The host and the guests are compiled for different machines, each into a folder of its own.
 HOST_ENV := CARGO_TARGET_DIR=$(ROOT)/target
 GUEST_ENV := CARGO_TARGET_DIR=$(ROOT)/target/guests MAXHOST_BIN=$(ROOT)/target/release/maxhost
-
-# Most tests wait most of the time: for servers that start, and for what happens in time.
-TEST_ENV := RUST_TEST_THREADS=$(shell echo $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )))
 
 # By this name, because a line with the other one is run by `make -n` too.
 BESIDE = $(MAKE) --no-print-directory
@@ -55,8 +52,14 @@ guests: prerequisites
 
 ## test: everything: all suites of host, SDK and samples, Python clients, formatting, lints
 test: build lint
-	$(call STEP,tests of the host)
-	@$(HOST_ENV) $(TEST_ENV) cargo test --release --workspace
+	$(call STEP,tests of the host and all others beside them)
+	@$(HOST_ENV) tests/programs.py '$(BESIDE) test-others'
+	$(call STEP,examples in comments)
+	@$(HOST_ENV) cargo test --release --workspace --doc
+	@echo; echo "everything passed"
+
+# They leave the host's own tests half of the machine, because most of those wait most of the time.
+test-others:
 	$(call STEP,tests of the guest SDK)
 	@$(GUEST_ENV) cargo test --manifest-path guest-sdk/Cargo.toml
 	$(call STEP,tests of the sample CorDapps)
@@ -67,7 +70,6 @@ test: build lint
 	@$(HOST_ENV) tests/python-messages/run.sh
 	$(call STEP,the Helm chart)
 	@tests/helm/run.sh
-	@echo; echo "everything passed"
 
 ## demo: a network, a host, flows over gRPC, kill -9 in the middle, and the same flows finish
 demo: build

@@ -43,10 +43,14 @@ fn root() -> PathBuf {
 }
 
 fn metadata() -> Value {
+    metadata_of("Cargo.toml")
+}
+
+fn metadata_of(workspace: &str) -> Value {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         // Not offline: packages of other systems are among them, which no build here has fetched.
         .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
-        .arg(root().join("Cargo.toml"))
+        .arg(root().join(workspace))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -188,8 +192,9 @@ fn tests_want_the_same_features_as_the_program() {
 /// Looking for examples where there are none takes as long as compiling the crate, so it is turned off there.
 #[test]
 fn examples_in_comments_are_run() {
-    let metadata = metadata();
-    for package in metadata["packages"].as_array().unwrap().iter().filter(|package| package["source"].is_null()) {
+    let workspaces = ["Cargo.toml", "guest-sdk/Cargo.toml", "cordapps/Cargo.toml"].map(metadata_of);
+    let packages = workspaces.iter().flat_map(|metadata| metadata["packages"].as_array().unwrap());
+    for package in packages.filter(|package| package["source"].is_null()) {
         let targets = package["targets"].as_array().unwrap().iter();
         let is_run = targets.into_iter().any(|target| target["doctest"] == true);
         let manifest = Path::new(package["manifest_path"].as_str().unwrap());

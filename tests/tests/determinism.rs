@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::process::Command;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -115,25 +114,16 @@ async fn a_flow_that_asks_for_something_else_is_parked_and_can_be_killed() {
     host.until_quiet().await;
 }
 
-/// The CorDapp `hostile`, compiled so that its flow `nondeterministic` behaves differently.
+/// Another build of the CorDapp `hostile`, whose flow `nondeterministic` behaves differently; `make build` makes it too.
 fn altered() -> PathBuf {
-    let root = cli::target().join("..");
-    let built = cli::target().join("altered");
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "-p", "hostile", "--features", "altered"])
-        .arg("--target-dir")
-        .arg(&built)
-        .current_dir(root.join("cordapps"))
-        .env_remove("RUSTFLAGS")
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "the altered CorDapp does not compile");
-    built.join("wasm32-wasip2/release/hostile.wasm")
+    let built = cli::target().join("guests/wasm32-wasip2/release/hostile_altered.wasm");
+    assert!(built.is_file(), "there is no {}: run `make build`", built.display());
+    built
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cordapp_that_behaves_differently_parks_its_flows() {
-    let altered = tokio::task::spawn_blocking(altered).await.unwrap().display().to_string();
+    let altered = altered().display().to_string();
     let network = Network::new();
     let host = network.run();
     let flow = host.start(ALICE, "nondeterministic", json!({})).await;

@@ -93,13 +93,12 @@ pub fn echo(session: Session) -> Result<()> {
     Ok(())
 }
 
-/// Behaves differently when it is run again by the same CorDapp built with the feature `altered`. A guest has nothing of
+/// Behaves differently when it is run again by the other build of this CorDapp, `hostile/altered`. A guest has nothing of
 /// its own to be non-deterministic with.
 #[flow(startable)]
 pub fn nondeterministic() -> Result<()> {
-    let step = if cfg!(feature = "altered") { 20 } else { 10 };
     for _ in 0..1_000 {
-        sleep(Duration::from_millis(step))?;
+        sleep(Duration::from_millis(10))?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@
 //! the crate under test is built once in a test process, with `maxhost cordapp build`.
 
 mod command;
+mod compiled;
 mod component;
 mod config;
 pub mod contract;

@@ -9,11 +9,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::{Answer, Call};
+use crate::compiled;
 use crate::component::{component, this_crate};
 use crate::config::with_key;
 use crate::error::{Error, FlowFailure, Result};
 use crate::process::Host;
 
+/// Where a host keeps what it has compiled, in its folder.
+const CODE: &str = "data/code";
 /// How long a command may take that waits for nothing but the host.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -240,7 +243,7 @@ impl Builder {
     pub fn build(self) -> Result<TestNetwork> {
         let files = tempfile::Builder::new().prefix("maxhost-test-").tempdir().map_err(Error::io("make a folder"))?;
         let (folder, components) = (files.path().join("network"), files.path().join("cordapps"));
-        self.copy_components(&components)?;
+        let compiled = self.copy_components(&components)?;
         let identities: Vec<(String, String)> =
             self.identities.iter().map(|name| (name.clone(), full_name(name))).collect();
         let mut call = Call::new(&["init"]).arg(&folder).arg("--cordapps").arg(&components);
@@ -249,20 +252,28 @@ impl Builder {
         }
         call.output(COMMAND_TIMEOUT)?.exits_with(&[0])?;
         self.configure(&folder.join("maxhost.toml"))?;
+        let code = folder.join(CODE);
+        // Where this does not succeed the host compiles, which is all that there is to it.
+        let _ = compiled.as_ref().map(|kept| compiled::lend(kept, &code));
         let host = Mutex::new(Some(Host::start(&folder)?));
+        let _ = compiled.map(|kept| compiled::keep(&code, &kept));
         Ok(TestNetwork { host, _files: files, folder, identities, flow_timeout: self.flow_timeout })
     }
 
-    /// Puts the components into a folder of their own.
-    fn copy_components(&self, target: &Path) -> Result<()> {
+    /// Puts the components into a folder of their own. Gives where their machine code is kept, if one was built here.
+    fn copy_components(&self, target: &Path) -> Result<Option<PathBuf>> {
         fs::create_dir_all(target).map_err(Error::io(format!("make {}", target.display())))?;
         let sources = if self.cordapps.is_empty() { vec![this_crate()?] } else { self.cordapps.clone() };
+        let mut kept = None;
         for source in &sources {
             let file = component(source)?;
+            if file != *source {
+                kept.get_or_insert_with(|| compiled::folder_of(&file));
+            }
             let name = file.file_name().unwrap_or(file.as_os_str());
             fs::copy(&file, target.join(name)).map_err(Error::io(format!("copy {}", file.display())))?;
         }
-        Ok(())
+        Ok(kept)
     }
 
     /// A port of the system's choice, all suspensions checked by a replay beside the flow, and what the test wants.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use maxhost_broker::{
     BacklogNotices, Broker, BrokerError, ClientAnswer, ClientQueues, ClientRequest, Consumer, Credit, Message,
     Permanent, QueueName, Requests, Transient,
@@ -46,7 +47,12 @@ impl AmqpBroker {
     ///
     /// # Errors
     /// [`Permanent::Refused`] says what has to be changed; [`Transient::Unavailable`] if no server answers.
-    pub async fn open(options: AmqpOptions) -> Result<AmqpBroker, BrokerError> {
+    pub fn open(options: AmqpOptions) -> BoxFuture<'static, Result<AmqpBroker, BrokerError>> {
+        // In a box, so that it is compiled here, once, and not wherever it is awaited.
+        Box::pin(AmqpBroker::open_unboxed(options))
+    }
+
+    async fn open_unboxed(options: AmqpOptions) -> Result<AmqpBroker, BrokerError> {
         options.check()?;
         let options = Arc::new(options);
         let closed = watch::Sender::new(false);

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use maxhost_ownership::{OwnershipError, Permanent, Transient};
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, SessionInfo, TlsOptions};
@@ -15,8 +16,17 @@ use crate::options::ZooKeeperOptions;
 /// Reads that are under way at once.
 const READS: usize = 256;
 
-/// Connects to the folder of the cluster; `former` is a session to go on with.
-pub(crate) async fn connect(
+/// Connects to the folder of the cluster; `former` is a session to go on with. In a box, so that it is compiled here, once,
+/// and not wherever it is awaited.
+pub(crate) fn connect<'a>(
+    options: &'a ZooKeeperOptions,
+    folder: &'a str,
+    former: Option<SessionInfo>,
+) -> BoxFuture<'a, Result<Client, OwnershipError>> {
+    Box::pin(connect_unboxed(options, folder, former))
+}
+
+async fn connect_unboxed(
     options: &ZooKeeperOptions,
     folder: &str,
     former: Option<SessionInfo>,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
 use maxhost_ownership::protocol::{ClaimDecision, Held, SleepPlan, decide_claim, plan_sleep};
 use maxhost_ownership::{
@@ -53,13 +54,15 @@ impl ZooKeeperOwnership {
     /// # Errors
     /// Permanent: there is no cluster in the folder, the servers refuse the host, or another host of this name is
     /// there. Transient: no server can be reached, or there is no quorum.
-    pub async fn join(options: ZooKeeperOptions) -> Result<ZooKeeperOwnership, OwnershipError> {
-        former::close_noted(&options).await;
-        let cluster = wait_for_former(&options).await?;
-        let shared = Arc::new(Shared::new(options, cluster));
-        let begun = begin(&shared, None).await?;
-        tokio::spawn(run(Arc::clone(&shared), begun));
-        Ok(ZooKeeperOwnership { shared })
+    pub fn join(options: ZooKeeperOptions) -> BoxFuture<'static, Result<ZooKeeperOwnership, OwnershipError>> {
+        Box::pin(async move {
+            former::close_noted(&options).await;
+            let cluster = wait_for_former(&options).await?;
+            let shared = Arc::new(Shared::new(options, cluster));
+            let begun = begin(&shared, None).await?;
+            tokio::spawn(run(Arc::clone(&shared), begun));
+            Ok(ZooKeeperOwnership { shared })
+        })
     }
 
     /// Which cluster it is.

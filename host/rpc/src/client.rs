@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use maxhost_model::{Code, Problem};
 use parking_lot::Mutex;
@@ -74,16 +75,19 @@ impl fmt::Debug for Client {
     }
 }
 
+// Futures in boxes, here and below, so that what a call is made of is compiled here, once, and not wherever one is awaited.
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident($service:ident, $request:ident) -> $answer:ident;)*) => { $(
         $(#[$doc])*
         ///
         /// # Errors
         /// What the host answers; `host-unreachable` and `timeout` if it does not.
-        pub async fn $name(&self, request: pb::$request) -> Result<pb::$answer, Problem> {
-            let channel = self.connect().await?;
-            let answer = $service(channel).$name(self.request(request)).await;
-            self.answer(answer)
+        pub fn $name(&self, request: pb::$request) -> BoxFuture<'_, Result<pb::$answer, Problem>> {
+            Box::pin(async move {
+                let channel = self.connect().await?;
+                let answer = $service(channel).$name(self.request(request)).await;
+                self.answer(answer)
+            })
         }
     )* };
 }
@@ -182,31 +186,40 @@ impl Client {
     /// # Errors
     /// What the host answers; `host-unreachable` and `timeout` if it does not. If the request was sent, the remedy says
     /// what to do about a flow that may have been started.
-    pub async fn start_flow(&self, request: pb::StartFlowRequest) -> Result<pb::StartFlowResponse, Problem> {
-        let channel = self.connect().await?;
-        let repeatable = request.client_id.is_some();
-        let answer = flows(channel).start_flow(self.request(request)).await;
-        self.answer(answer).map_err(|problem| unanswered_start(problem, repeatable))
+    pub fn start_flow(&self, request: pb::StartFlowRequest) -> BoxFuture<'_, Result<pb::StartFlowResponse, Problem>> {
+        Box::pin(async move {
+            let channel = self.connect().await?;
+            let repeatable = request.client_id.is_some();
+            let answer = flows(channel).start_flow(self.request(request)).await;
+            self.answer(answer).map_err(|problem| unanswered_start(problem, repeatable))
+        })
     }
 
     /// What a notary has done.
     ///
     /// # Errors
     /// What the host answers; `host-unreachable` and `timeout` if it does not.
-    pub async fn notary_status(&self, request: pb::NotaryStatusRequest) -> Result<pb::NotaryStatusResponse, Problem> {
-        let channel = self.connect().await?;
-        let answer = notaries(channel).status(self.request(request)).await;
-        self.answer(answer)
+    pub fn notary_status(
+        &self,
+        request: pb::NotaryStatusRequest,
+    ) -> BoxFuture<'_, Result<pb::NotaryStatusResponse, Problem>> {
+        Box::pin(async move {
+            let channel = self.connect().await?;
+            let answer = notaries(channel).status(self.request(request)).await;
+            self.answer(answer)
+        })
     }
 
     /// Changes of a vault, until the host stops or the connection breaks.
     ///
     /// # Errors
     /// What the host answers; `host-unreachable` and `timeout` if it does not.
-    pub async fn track(&self, request: pb::VaultTrackRequest) -> Result<Streaming<pb::VaultUpdate>, Problem> {
-        let channel = self.connect().await?;
-        let answer = vaults(channel).track(Request::new(request)).await;
-        self.answer(answer)
+    pub fn track(&self, request: pb::VaultTrackRequest) -> BoxFuture<'_, Result<Streaming<pb::VaultUpdate>, Problem>> {
+        Box::pin(async move {
+            let channel = self.connect().await?;
+            let answer = vaults(channel).track(Request::new(request)).await;
+            self.answer(answer)
+        })
     }
 
     /// The next change of a stream; `None` at its end.
@@ -221,7 +234,11 @@ impl Client {
     }
 
     /// A connection that stands: the one there is, or a new one.
-    async fn connect(&self) -> Result<Channel, Problem> {
+    fn connect(&self) -> BoxFuture<'_, Result<Channel, Problem>> {
+        Box::pin(self.connect_unboxed())
+    }
+
+    async fn connect_unboxed(&self) -> Result<Channel, Problem> {
         let endpoint = (self.source)()?;
         if let Some(connected) = self.connected.lock().as_ref().filter(|connected| connected.endpoint == endpoint) {
             return Ok(connected.channel.clone());

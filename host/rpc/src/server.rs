@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use maxhost_flows::api::HostApi;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -144,7 +145,12 @@ impl Bound {
     ///
     /// # Errors
     /// The server broke down by itself.
-    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RpcError> {
+    pub fn serve(self, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), RpcError>> {
+        // In a box, so that all the server is made of is compiled here, once, and not wherever this is awaited.
+        Box::pin(self.serve_unboxed(shutdown))
+    }
+
+    async fn serve_unboxed(self, shutdown: CancellationToken) -> Result<(), RpcError> {
         let routes = routes(&self.options, Arc::clone(&self.api), shutdown.clone()).await?;
         let most = self.options.max_connections;
         let incoming = accept(self.listener, Connections::new(most));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use maxhost_store::StoreError;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -41,20 +42,22 @@ pub struct Examination {
 ///
 /// # Errors
 /// [`StoreError::Unreachable`], [`StoreError::Denied`], [`StoreError::Incompatible`].
-pub async fn examine(options: &PostgresOptions, time: Duration) -> Result<Examination, StoreError> {
-    let place = options.place();
-    let options = PostgresOptions { patience: time, ..options.clone() };
-    let mut conn = schema::connect(&options).await?;
-    let version = schema::version(&mut conn, &place).await?;
-    let of = |error| of_server(&place, error);
-    let mut found = look(&mut conn, version, options.layout).await.map_err(of)?;
-    found.version = version;
-    match HostClock::new(place.clone(), options.max_clock_offset).look(&mut conn).await {
-        Err(error @ StoreError::ClockOff { .. }) => found.trouble.push(error.to_string()),
-        looked => looked?,
-    }
-    conn.close().await.map_err(of)?;
-    Ok(found)
+pub fn examine(options: &PostgresOptions, time: Duration) -> BoxFuture<'_, Result<Examination, StoreError>> {
+    Box::pin(async move {
+        let place = options.place();
+        let options = PostgresOptions { patience: time, ..options.clone() };
+        let mut conn = schema::connect(&options).await?;
+        let version = schema::version(&mut conn, &place).await?;
+        let of = |error| of_server(&place, error);
+        let mut found = look(&mut conn, version, options.layout).await.map_err(of)?;
+        found.version = version;
+        match HostClock::new(place.clone(), options.max_clock_offset).look(&mut conn).await {
+            Err(error @ StoreError::ClockOff { .. }) => found.trouble.push(error.to_string()),
+            looked => looked?,
+        }
+        conn.close().await.map_err(of)?;
+        Ok(found)
+    })
 }
 
 /// Brings the schema of a database up to date, and after it the ledgers that lie in schemas of their own, one after the
@@ -62,15 +65,17 @@ pub async fn examine(options: &PostgresOptions, time: Duration) -> Result<Examin
 ///
 /// # Errors
 /// As [`examine`].
-pub async fn migrate(options: &PostgresOptions) -> Result<(i64, i64), StoreError> {
-    let place = options.place();
-    let mut conn = schema::connect(options).await?;
-    let before = schema::version(&mut conn, &place).await?;
-    schema::migrate(options, &mut conn).await?;
-    bring_up_ledgers(&mut conn).await.map_err(|error| of_server(&place, error))?;
-    let after = schema::version(&mut conn, &place).await?;
-    conn.close().await.map_err(|error| of_server(&place, error))?;
-    Ok((before, after))
+pub fn migrate(options: &PostgresOptions) -> BoxFuture<'_, Result<(i64, i64), StoreError>> {
+    Box::pin(async move {
+        let place = options.place();
+        let mut conn = schema::connect(options).await?;
+        let before = schema::version(&mut conn, &place).await?;
+        schema::migrate(options, &mut conn).await?;
+        bring_up_ledgers(&mut conn).await.map_err(|error| of_server(&place, error))?;
+        let after = schema::version(&mut conn, &place).await?;
+        conn.close().await.map_err(|error| of_server(&place, error))?;
+        Ok((before, after))
+    })
 }
 
 async fn bring_up_ledgers(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -89,23 +94,25 @@ async fn bring_up_ledgers(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// As [`examine`]; [`StoreError::Denied`] if there were 2,047 incarnations already.
-pub async fn begin_incarnation(options: &PostgresOptions) -> Result<i32, StoreError> {
-    let place = options.place();
-    let of = |error| of_server(&place, error);
-    let mut conn = schema::connect(options).await?;
-    schema::migrate(options, &mut conn).await?;
-    let incarnation: i32 = sqlx::query_scalar(
-        "WITH d AS (UPDATE maxhost.database SET incarnation = incarnation + 1 RETURNING incarnation), \
-         n AS (UPDATE maxhost.number SET next = (d.incarnation::int8 << $1) + 1 FROM d \
-         WHERE kind IN ('flow', 'initiation')) \
-         SELECT incarnation FROM d",
-    )
-    .bind(COUNT_BITS.cast_signed())
-    .fetch_one(&mut conn)
-    .await
-    .map_err(of)?;
-    conn.close().await.map_err(of)?;
-    Ok(incarnation)
+pub fn begin_incarnation(options: &PostgresOptions) -> BoxFuture<'_, Result<i32, StoreError>> {
+    Box::pin(async move {
+        let place = options.place();
+        let of = |error| of_server(&place, error);
+        let mut conn = schema::connect(options).await?;
+        schema::migrate(options, &mut conn).await?;
+        let incarnation: i32 = sqlx::query_scalar(
+            "WITH d AS (UPDATE maxhost.database SET incarnation = incarnation + 1 RETURNING incarnation), \
+             n AS (UPDATE maxhost.number SET next = (d.incarnation::int8 << $1) + 1 FROM d \
+             WHERE kind IN ('flow', 'initiation')) \
+             SELECT incarnation FROM d",
+        )
+        .bind(COUNT_BITS.cast_signed())
+        .fetch_one(&mut conn)
+        .await
+        .map_err(of)?;
+        conn.close().await.map_err(of)?;
+        Ok(incarnation)
+    })
 }
 
 async fn look(conn: &mut PgConnection, version: i64, layout: Layout) -> Result<Examination, sqlx::Error> {

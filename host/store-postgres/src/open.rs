@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
 use maxhost_store::{
@@ -96,8 +97,10 @@ impl PostgresStore {
     /// [`StoreError::Unreachable`] if no server answers for [`PostgresOptions::patience`], [`StoreError::Denied`],
     /// [`StoreError::MayLose`], [`StoreError::ClockOff`], [`StoreError::Incompatible`], [`StoreError::UnknownDatabase`],
     /// [`StoreError::Unfit`], and whatever else keeps the database from being used.
-    pub async fn open(options: PostgresOptions) -> Result<Store, StoreError> {
-        PostgresStore::start(options, Rank::First { others: Vec::new(), least_run: 1 }).await.map(Store::new)
+    pub fn open(options: PostgresOptions) -> BoxFuture<'static, Result<Store, StoreError>> {
+        Box::pin(async move {
+            PostgresStore::start(options, Rank::First { others: Vec::new(), least_run: 1 }).await.map(Store::new)
+        })
     }
 
     /// Opens the first of these databases, and the others as those that stand beside it: an identity lives in one of them,
@@ -105,8 +108,8 @@ impl PostgresStore {
     ///
     /// # Errors
     /// As [`PostgresStore::open`].
-    pub async fn open_all(databases: Vec<PostgresOptions>) -> Result<Store, StoreError> {
-        several::open(databases).await
+    pub fn open_all(databases: Vec<PostgresOptions>) -> BoxFuture<'static, Result<Store, StoreError>> {
+        Box::pin(async move { several::open(databases).await })
     }
 
     pub(crate) async fn start(options: PostgresOptions, rank: Rank) -> Result<PostgresStore, StoreError> {

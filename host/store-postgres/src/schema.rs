@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use futures::future::BoxFuture;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_store::StoreError;
 use sqlx::Connection;
@@ -106,7 +107,12 @@ async fn run_migrations(options: &PgConnectOptions, place: &str) -> Result<(), S
 }
 
 /// A connection for a start; a server that is starting or away is waited for.
-pub(crate) async fn connect(options: &PostgresOptions) -> Result<PgConnection, StoreError> {
+pub(crate) fn connect(options: &PostgresOptions) -> BoxFuture<'_, Result<PgConnection, StoreError>> {
+    // In a box, so that it is compiled here, once, and not wherever it is awaited.
+    Box::pin(connect_unboxed(options))
+}
+
+async fn connect_unboxed(options: &PostgresOptions) -> Result<PgConnection, StoreError> {
     let (began, reading) = (std::time::Instant::now(), options.reading());
     loop {
         let attempt = PgConnection::connect_with(&reading);
