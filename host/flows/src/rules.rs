@@ -20,6 +20,12 @@ pub(crate) enum Rule {
     LateConfirmationsAreAnswered,
     /// A responder that could not be started is started later.
     InitiationsAreTriedAgain,
+    /// A transaction is noted as in flight before anybody else has it, and before its notary is asked.
+    InFlightIsNoted,
+    /// What a flow has left in flight gets a flow that settles it.
+    WhatIsInFlightIsSettled,
+    /// What its notary has refused is taken back.
+    RefusedIsTakenBack,
 }
 
 /// Whether the rule is kept.

@@ -2,7 +2,10 @@
 
 use std::future::Future;
 
+use futures::future::BoxFuture;
 use tokio::runtime::Handle;
+
+use crate::trouble::Trouble;
 
 /// Starts tasks. Clones start them at the same place.
 #[derive(Clone)]
@@ -33,6 +36,31 @@ impl Spawner {
             Kind::Runtime(runtime) => drop(runtime.spawn(task)),
             #[cfg(test)]
             Kind::Simulated(executor) => executor.spawn(task),
+        }
+    }
+
+    /// Begins work that blocks, on a thread that may, and gives what it comes to. A simulation has no such threads: there
+    /// the work is done at once.
+    ///
+    /// # Errors
+    /// The work has panicked, which is a defect.
+    pub fn blocking<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> BoxFuture<'static, Result<R, Trouble>> {
+        match &self.0 {
+            Kind::Runtime(runtime) => {
+                let begun = runtime.spawn_blocking(work);
+                Box::pin(async move { begun.await.map_err(|error| Trouble::defect(error.to_string())) })
+            }
+            #[cfg(test)]
+            Kind::Simulated(_) => {
+                let done = work();
+                Box::pin(async move {
+                    crate::simulation::pause().await;
+                    Ok(done)
+                })
+            }
         }
     }
 

@@ -369,7 +369,7 @@ mod tests {
             let author = Author { identity: IdentityRow(identity), claim };
             Job::Unit(CommitUnit { author, attempt: None, depends_on: SmallVec::new(), ops, done: Box::new(drop) })
         };
-        let writes = |identity| job(identity, vec![Op::Ledger(LedgerOp::Outcome(SecureHash::of(b"tx")))]);
+        let writes = |identity| job(identity, vec![Op::Ledger(LedgerOp::Forget(vec![SecureHash::of(b"tx")]))]);
         // Three units of each ledger, and units without one between them.
         let mut jobs: Vec<Job> =
             (0..3 * LEDGERS as i64).flat_map(|n| [writes(n / 3), job(1000 + n, Vec::new())]).collect();

@@ -44,7 +44,8 @@ statements! {
     add_parent = "INSERT INTO ledger_parent (tx, parent) VALUES (?1, ?2)";
     // It came again: its time is that of becoming part of the ledger, or of its first coming.
     set_transaction = "UPDATE ledger_tx SET recorded = CASE WHEN status < 2 AND ?3 = 2 THEN ?4 ELSE recorded END, status = ?3, \
-                       signatures = ?5, flow = ?6, part = ?7 WHERE identity = ?1 AND id = ?2";
+                       signatures = ?5, flow = CASE WHEN ?3 = 1 THEN coalesce(?6, flow) END, \
+                       part = CASE WHEN ?3 = 1 THEN coalesce(?7, part) END WHERE identity = ?1 AND id = ?2";
     set_settlement = "UPDATE ledger_tx SET flow = ?3, part = ?4 WHERE identity = ?1 AND id = ?2 AND status = 1";
     drop_transaction = "DELETE FROM ledger_tx WHERE identity = ?1 AND id = ?2 RETURNING number";
     drop_body = "DELETE FROM ledger_body WHERE tx = ?1";

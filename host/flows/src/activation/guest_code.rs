@@ -36,7 +36,7 @@ impl GuestCode {
                 (calls, outcome)
             }
             #[cfg(test)]
-            (GuestCode::Scripted(guests), _) => guests.run(calls, start).await,
+            (GuestCode::Scripted(guests), code) => guests.run(code, calls, start).await,
         }
     }
 }

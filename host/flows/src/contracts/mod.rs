@@ -1,8 +1,6 @@
 //! What the platform's flows need of contracts: the seam to whatever runs them.
 
 mod engine;
-#[cfg(test)]
-mod none;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +13,6 @@ use maxhost_sandbox::contract::Attached;
 use maxhost_store::ledger::OutputState;
 
 pub(crate) use self::engine::EngineContracts;
-#[cfg(test)]
-pub(crate) use self::none::NoContracts;
 
 /// A transaction to judge, with the states that it names, in the order in which it does.
 #[derive(Debug, Clone, Copy)]

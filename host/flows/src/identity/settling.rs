@@ -11,6 +11,7 @@ use super::{Actor, RESCAN};
 use crate::calls::{StartUnit, to_settle};
 use crate::flow_code::FlowCode;
 use crate::opened::Opened;
+use crate::rules::{self, Rule};
 
 /// So many are begun at once; the rest come when these are written.
 const AT_ONCE: u32 = 100;
@@ -21,7 +22,11 @@ impl Actor {
     /// Looks for them where there may be some: when the identity is opened, and after a flow failed.
     pub(super) async fn settle_what_is_left(&mut self, opened: &Arc<Opened>) {
         let store = self.services.committer.store.clone();
-        if !std::mem::take(&mut self.unsettled) || self.draining || !store.keeps_ledgers() {
+        if !std::mem::take(&mut self.unsettled)
+            || self.draining
+            || !store.keeps_ledgers()
+            || !rules::holds(Rule::WhatIsInFlightIsSettled)
+        {
             return;
         }
         let found = store.unsettled(self.entry.row, AT_ONCE).await.map_err(Problem::from);

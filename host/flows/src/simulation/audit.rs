@@ -1,14 +1,18 @@
-//! What was written, looked at as it is written: who started and who ended, what was said and what was read.
+//! What was written, looked at as it is written: who started and who ended, what was said and what was read, and who has
+//! taken part in which transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use maxhost_journal::wire::FrameKind;
-use maxhost_journal::{FrameBatch, Initiation, Origin, Segment, StartRecord};
-use maxhost_model::{FlowRow, SessionId};
-use maxhost_store::{CommitUnit, FlowOp, FlowState, Job, MessageOp, NewFlow, Op, OutboxContent};
+use maxhost_journal::{FrameBatch, Initiation, Origin as StartedBy, Segment, StartRecord};
+use maxhost_ledger::vault::recording::TransactionEvent;
+use maxhost_model::{FlowError, FlowRow, IdentityRow, SecureHash, SessionId};
+use maxhost_store::ledger::{LedgerOp, LedgerReceipt};
+use maxhost_store::{CommitUnit, FlowOp, FlowState, Job, MessageOp, NewFlow, Op, OutboxContent, Outcome};
 use prost::Message;
 
 use super::guest::label_of;
+use crate::flow_code::NO_COMPONENT;
 
 /// Where a flow came from.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +21,19 @@ pub(super) enum Source {
     Root(usize),
     /// It answers this session of an initiator.
     Peer(SessionId),
+    /// The host has started it, to settle a transaction.
+    Settling,
+}
+
+/// Whom a flow goes back to, over those whom it answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Origin {
+    /// The root of this index.
+    Root(usize),
+    /// A flow that settles a transaction.
+    Host,
+    /// Nobody has started it.
+    Nobody,
 }
 
 /// What was written so far.
@@ -28,14 +45,37 @@ pub(super) struct Audit {
     said: HashSet<Vec<u8>>,
     /// What each flow has read.
     read: HashSet<(FlowRow, Vec<u8>)>,
+    /// Who has had which transaction in flight, or in his ledger.
+    pub took_part: BTreeSet<(IdentityRow, SecureHash)>,
+    /// Whose ledger a transaction has become part of.
+    announced: BTreeSet<(IdentityRow, SecureHash)>,
+    /// Deals that were refused: how often by a notary as spent already, and how often for another reason.
+    pub conflicts: u64,
+    pub other_refusals: u64,
     /// The first thing that should not have been written.
     pub wrong: Option<String>,
 }
 
 impl Audit {
+    /// Whom a flow goes back to.
+    pub fn root_of(&self, mut flow: FlowRow) -> Origin {
+        loop {
+            match self.started.get(&flow) {
+                Some(Source::Root(index)) => return Origin::Root(*index),
+                Some(Source::Settling) => return Origin::Host,
+                Some(Source::Peer(session)) => flow = session.flow(),
+                None => return Origin::Nobody,
+            }
+        }
+    }
+
     /// A job was written.
-    pub fn written(&mut self, job: &Job) {
-        let Job::Unit(CommitUnit { ops, .. }) = job else { return };
+    pub fn written(&mut self, job: &Job, outcome: &Outcome) {
+        let (Job::Unit(CommitUnit { author, ops, .. }), Outcome::Receipt(receipt)) = (job, outcome) else { return };
+        for (index, op) in ops.iter().enumerate() {
+            let answer = receipt.ledger.iter().find(|(of, _)| *of == index).map(|(_, answer)| answer);
+            self.records(author.identity, op, answer);
+        }
         ops.iter().for_each(|op| self.hear(op));
         ops.iter().for_each(|op| self.look(op));
     }
@@ -56,11 +96,30 @@ impl Audit {
         }
     }
 
+    /// A deal was refused, as it may be.
+    pub fn refused(&mut self, error: &FlowError) {
+        match error.exception.as_deref() {
+            Some("notary/conflict") => self.conflicts += 1,
+            _ => self.other_refusals += 1,
+        }
+    }
+
+    fn records(&mut self, identity: IdentityRow, op: &Op, answer: Option<&LedgerReceipt>) {
+        let Op::Ledger(LedgerOp::Record(recording)) = op else { return };
+        if matches!(recording.event, TransactionEvent::SentToNotary | TransactionEvent::Finalised) {
+            self.took_part.insert((identity, recording.id));
+        }
+        if matches!(answer, Some(LedgerReceipt::Recorded(true))) && !self.announced.insert((identity, recording.id)) {
+            self.is_wrong(format!("{} becomes part of the ledger of {} twice", recording.id, identity.0));
+        }
+    }
+
     fn starts(&mut self, new: &NewFlow) {
         let Ok(start) = StartRecord::decode(&new.start) else { return };
         let source = match start.origin {
-            Origin::Rpc { .. } => Source::Root(start.arguments.first().copied().unwrap_or_default().into()),
-            Origin::Peer(initiation) => Source::Peer(SessionId(initiation.from_session)),
+            StartedBy::Rpc { .. } if start.component == NO_COMPONENT => Source::Settling,
+            StartedBy::Rpc { .. } => Source::Root(start.arguments.first().copied().unwrap_or_default().into()),
+            StartedBy::Peer(initiation) => Source::Peer(SessionId(initiation.from_session)),
         };
         let twice = self.started.values().any(|other| match (other, &source) {
             (Source::Peer(one), Source::Peer(other)) => one == other,

@@ -17,8 +17,8 @@ use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId};
 use maxhost_store::rules::apply;
 use maxhost_store::{
     AuditFilter, AuditPlace, AuditReader, AuditRow, Bounds, Client, ClientReader, CommitQueue, Committer, FlowFilter,
-    FlowReader, FlowRecord, Head, IdentityReader, IdentityRecord, Job, JournalReader, LateConfirm, LedgerReader,
-    LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow, Outcome, Rows, StoreError, StoredJournal,
+    FlowReader, FlowRecord, Head, IdentityReader, IdentityRecord, Job, JournalReader, LateConfirm, LeftWork,
+    LiveFlow, MessageReader, OutboxDestination, OutboxRow, Outcome, Rows, StoreError, StoredJournal,
 };
 use parking_lot::Mutex;
 
@@ -142,7 +142,7 @@ impl Database {
             match outcome {
                 Ok(outcome) => {
                     faults.count(|counts| counts.commits += 1);
-                    audit.written(job);
+                    audit.written(job, outcome);
                     if let (Outcome::Receipt(receipt), Some(Broken::Undelivered)) = (outcome, broken) {
                         receipt.undelivered.clear();
                     }
@@ -172,7 +172,8 @@ impl Database {
         work.lock().held_up -= 1;
     }
 
-    async fn read<T>(&self, look: impl FnOnce(&Tables) -> T + Send) -> Result<T, StoreError> {
+    /// What a reader finds, some time after it asked and some time before it is told.
+    pub async fn read<T>(&self, look: impl FnOnce(&Tables) -> T + Send) -> Result<T, StoreError> {
         let Shared { faults, disk, .. } = &*self.0;
         while faults.rng.one_in(3) {
             pause().await;
@@ -325,9 +326,6 @@ impl AuditReader for Database {
         Ok(Vec::new())
     }
 }
-
-/// No flow of the simulation has to do with ledgers.
-impl LedgerReader for Database {}
 
 #[async_trait]
 impl ClientReader for Database {

@@ -1,9 +1,10 @@
-//! What stands in for the guests' code: both ends of a conversation, over the calls that a component would make.
+//! What stands in for the guests' code: both ends of a conversation, over the calls that a component would make. What deals
+//! with money has a file of its own (`wallet.rs`). Flows of the platform are run as they are.
 
 use std::collections::HashMap;
 
 use maxhost_journal::{Origin, StartRecord};
-use maxhost_model::{ErrorKind, FlowError, FlowRow, SessionId};
+use maxhost_model::{ErrorKind, FlowError, FlowRow, Invalid, SessionId, to_cbor};
 use maxhost_sandbox::{CallError, CallResult, FlowHost, Outcome, Trap, TrapKind};
 use parking_lot::Mutex;
 
@@ -11,7 +12,9 @@ use super::PARTIES;
 use super::database::Disk;
 use super::faults::Faults;
 use super::plan::{Move, Plan, Root};
-use crate::calls::FlowCalls;
+use super::wallet::Wallet;
+use crate::calls::{FlowCalls, run_native};
+use crate::flow_code::FlowCode;
 
 /// What the guests of one world know.
 pub(crate) struct Guests {
@@ -54,7 +57,7 @@ impl Guests {
     }
 
     /// Runs one flow, as a component would be run.
-    pub async fn run(&self, mut run: FlowCalls, start: &StartRecord) -> (FlowCalls, Outcome) {
+    pub async fn run(&self, code: &FlowCode, mut run: FlowCalls, start: &StartRecord) -> (FlowCalls, Outcome) {
         self.faults.defect(60);
         if self.faults.mishap(20) {
             super::tell(|| format!("flow {} gets no instance", run.flow.row.0));
@@ -62,27 +65,36 @@ impl Guests {
             return (run, Outcome::Trapped(trap));
         }
         super::tell(|| format!("flow {} runs", run.flow.row.0));
+        if let FlowCode::Native(native) = code {
+            let outcome = Box::pin(run_native(&mut run, native.kind, &start.arguments)).await;
+            super::tell(|| format!("flow {} leaves: {outcome:?} {:?}", run.flow.row.0, run.stop));
+            return (run, outcome);
+        }
         let outcome = match &start.origin {
+            _ if self.plan.is_about_money() => self.deals(&mut run, start).await,
             Origin::Rpc { .. } => {
                 let index = usize::from(start.arguments.first().copied().unwrap_or_default());
                 self.roots.lock().insert(run.flow.row, index);
-                self.initiator(&mut run, index).await
+                self.initiator(&mut run, index).await.map(|received| to_cbor(&received))
             }
             Origin::Peer(initiation) => {
                 let session = SessionId(initiation.from_session);
                 let root = self.roots.lock().get(&session.flow()).copied();
                 match root {
-                    Some(root) => self.responder(&mut run, root, usize::from(session.index())).await,
+                    Some(root) => {
+                        let received = self.responder(&mut run, root, usize::from(session.index())).await;
+                        received.map(|received| to_cbor(&received))
+                    }
                     None => {
                         self.is_wrong(format!("an initiation of a flow that nobody started: {session:?}"));
-                        Ok(0)
+                        Ok(to_cbor(&()))
                     }
                 }
             }
         };
         super::tell(|| format!("flow {} leaves: {outcome:?} {:?}", run.flow.row.0, run.stop));
         let outcome = match outcome {
-            Ok(received) => Outcome::Returned(maxhost_model::to_cbor(&received).unwrap()),
+            Ok(result) => Outcome::Returned(result.unwrap()),
             Err(CallError::Failure(error)) => Outcome::Failed(error),
             Err(CallError::Stop) => Outcome::Stopped,
         };
@@ -91,6 +103,38 @@ impl Guests {
 
     fn is_wrong(&self, text: String) {
         self.disk.audit.lock().is_wrong(text);
+    }
+
+    /// One end of deals with money: all deals of a root, or the other end of one. Gives the transactions that became final;
+    /// deals that may be refused, and are, give none.
+    async fn deals(&self, run: &mut FlowCalls, start: &StartRecord) -> CallResult<Result<Vec<u8>, Invalid>> {
+        let name = run.opened.entry.text.clone();
+        let us = PARTIES.iter().position(|party| *name == **party).unwrap();
+        let mut wallet = Wallet { run, us };
+        if let Origin::Peer(_) = start.origin {
+            return wallet.take_part().await.map(|done| to_cbor(&done));
+        }
+        let Root { deals, fails_after, .. } = &self.plan.roots[usize::from(start.arguments[0])];
+        let mut done = Vec::new();
+        for (number, deal) in deals.iter().enumerate() {
+            if *fails_after == Some(number) {
+                return Err(FlowError::new(ErrorKind::FlowException, "fails as planned").into());
+            }
+            match wallet.deal(*deal).await {
+                Ok(more) => done.extend(more),
+                Err(CallError::Failure(error)) if self.plan.may_refuse(&error) => {
+                    super::tell(|| format!("{deal:?} is refused: {error}"));
+                    if !wallet.run.machine.is_replaying() {
+                        self.disk.audit.lock().refused(&error);
+                    }
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        if *fails_after == Some(deals.len()) {
+            return Err(FlowError::new(ErrorKind::FlowException, "fails as planned").into());
+        }
+        Ok(to_cbor(&done))
     }
 
     /// Gives how many messages it has received.

@@ -20,15 +20,14 @@ use super::fixture::fixture;
 use super::guest::Guests;
 use super::plan::{Plan, Root};
 use super::relay::Broker;
-use super::{Broken, PARTIES};
+use super::{Broken, OWNERS, PARTIES};
 use crate::activation::GuestCode;
 use crate::admission::Slots;
 use crate::clock::tests::VirtualClock;
-use crate::contracts::NoContracts;
 use crate::guest_threads::GuestThreads;
 use crate::keys::IdentityKeys;
 use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
-use crate::options::{CordappRef, HostOptions, IdentityLimits, IdentitySpec};
+use crate::options::{CordappRef, HostOptions, IdentityLimits, IdentitySpec, NotaryKind};
 use crate::parts::{Foundations, Parts};
 use crate::registry::IdentityEntry;
 use crate::spawner::Spawner;
@@ -78,7 +77,7 @@ pub(super) fn parts(plan: &Plan, around: &Surroundings, database: &Database) -> 
         ownership: Arc::new(MemoryOwnership::embedded("this host", database.run())),
         membership: None,
         catalogue: fixture.catalogue.clone(),
-        contracts: Arc::new(NoContracts),
+        contracts: fixture.contracts.clone(),
         network: fixture.network.clone(),
         vault: fixture.vault.clone(),
         keys: Arc::new(OpenKeys(around.faults.clone())),
@@ -139,7 +138,11 @@ fn spec(plan: &Plan, index: usize) -> IdentitySpec {
         cordapps: [cordapp(if plan.is_mute(index) { "heartbeat" } else { "ping-pong" })].into(),
         keys: PathBuf::new(),
         limits: IdentityLimits { flows: plan.flows, ..IdentityLimits::default() },
-        notary: None,
+        notary: match index.checked_sub(OWNERS) {
+            Some(0) => Some(NotaryKind::Validating),
+            Some(_) => Some(NotaryKind::NonValidating),
+            None => None,
+        },
         manifest: PathBuf::new(),
     }
 }

@@ -13,15 +13,21 @@
 
 mod audit;
 mod database;
+mod deals;
 mod executor;
 mod faults;
 mod fixture;
 mod guest;
 mod host;
+mod ledger_check;
+mod ledger_reader;
+mod ledger_tables;
 mod plan;
 mod relay;
 mod rng;
+mod table;
 mod tables;
+mod wallet;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +35,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-pub(crate) use executor::Executor;
+pub(crate) use executor::{Executor, pause};
 use faults::Counts;
 pub(crate) use guest::Guests;
 use plan::Plan;
@@ -38,11 +44,21 @@ use world::World;
 
 use crate::rules::Rule;
 
-/// The parties of every world.
-const PARTIES: [&str; 3] = ["O=Alice, L=London, C=GB", "O=Bob, L=New York, C=US", "O=Carol, L=Paris, C=FR"];
+/// The parties of all worlds: those who have money, and behind them the notaries. Worlds of talks have the first only.
+const PARTIES: [&str; OWNERS + NOTARIES] = [
+    "O=Alice, L=London, C=GB",
+    "O=Bob, L=New York, C=US",
+    "O=Carol, L=Paris, C=FR",
+    "O=Validating Notary, L=Zurich, C=CH",
+    "O=Plain Notary, L=Zurich, C=CH",
+];
+const OWNERS: usize = 3;
+const NOTARIES: usize = 2;
 
 /// Runs of the test.
 const RUNS: u64 = 100_000;
+/// Runs of the test of money.
+const RUNS_WITH_MONEY: u64 = 3_000;
 /// Runs in which a rule that is broken must be found out.
 const RUNS_OF_A_BROKEN_RULE: u64 = 20_000;
 
@@ -64,6 +80,12 @@ enum Broken {
     Undelivered,
     /// A message of the broker is acknowledged before it is written.
     EarlyAcknowledgement,
+    /// Locks outlive the flows that hold them.
+    LocksOutliveFlows,
+    /// A notary forgets what it has committed as consumed.
+    ForgetfulNotary,
+    /// A notary decides at an earlier time than it has told as its own.
+    NotarysClockGoesBack,
 }
 
 /// What worlds came to.
@@ -84,6 +106,17 @@ struct Tally {
     failed_reads: u64,
     held_up: u64,
     defects: u64,
+    money: MoneyTally,
+}
+
+/// What came of deals with money.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct MoneyTally {
+    final_results: u64,
+    notarised: u64,
+    conflicts: u64,
+    other_refusals: u64,
+    settled: u64,
 }
 
 impl Tally {
@@ -112,8 +145,14 @@ impl Tally {
         ]
     }
 
+    fn fields_of_money(&mut self) -> [&mut u64; 5] {
+        let MoneyTally { final_results, notarised, conflicts, other_refusals, settled } = &mut self.money;
+        [final_results, notarised, conflicts, other_refusals, settled]
+    }
+
     fn add(&mut self, mut other: Tally) {
         self.fields().into_iter().zip(other.fields()).for_each(|(sum, more)| *sum += *more);
+        self.fields_of_money().into_iter().zip(other.fields_of_money()).for_each(|(sum, more)| *sum += *more);
     }
 }
 
@@ -130,15 +169,28 @@ fn tell(story: impl FnOnce() -> String) {
     }
 }
 
-fn run(seed: u64, broken: Option<Broken>) -> Result<Tally, String> {
+/// What a world is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    Talks,
+    Money,
+}
+
+fn run(seed: u64, about: About, broken: Option<Broken>) -> Result<Tally, String> {
     let rng = Rng::new(seed);
-    let plan = Plan::random(&rng);
+    let plan = match about {
+        About::Talks => Plan::random(&rng),
+        About::Money => Plan::with_money(&rng),
+    };
     tell(|| format!("{plan:#?}"));
     crate::rules::break_only(match broken {
         Some(Broken::Host(rule)) => Some(rule),
         _ => None,
     });
+    let drawn = rng.clone();
+    crate::random::drawn::from(Some(Box::new(move || drawn.next())));
     let result = catch_unwind(AssertUnwindSafe(|| World::new(plan, rng, broken).run()));
+    crate::random::drawn::from(None);
     crate::rules::break_only(None);
     result.unwrap_or_else(|_| Err("the simulation met a panic that is not its own".to_owned()))
 }
@@ -162,7 +214,7 @@ fn quiet() {
 
 /// Runs these seeds on all cores, until one fails. Gives what they came to, and the failure of the lowest seed that was
 /// seen to fail.
-fn run_all(first: u64, count: u64, broken: Option<Broken>) -> (Tally, Option<(u64, String)>) {
+fn run_all(first: u64, count: u64, about: About, broken: Option<Broken>) -> (Tally, Option<(u64, String)>) {
     quiet();
     let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
     let work = || {
@@ -172,7 +224,7 @@ fn run_all(first: u64, count: u64, broken: Option<Broken>) -> (Tally, Option<(u6
             if seed >= first + count || failed.load(Ordering::Relaxed) {
                 return (total, None);
             }
-            match run(seed, broken) {
+            match run(seed, about, broken) {
                 Ok(tally) => total.add(tally),
                 Err(wrong) => {
                     failed.store(true, Ordering::Relaxed);
@@ -199,24 +251,40 @@ fn run_all(first: u64, count: u64, broken: Option<Broken>) -> (Tally, Option<(u6
     (total, first_failure)
 }
 
-#[test]
-fn whole_identities_keep_their_promises() {
+/// Runs worlds as the environment asks for, or so many. Gives how many ran and what they came to, unless one alone was asked for.
+fn run_worlds(about: About, usual: u64) -> Option<(u64, Tally)> {
     if let Some(seed) = number("MAXHOST_SEED") {
         quiet();
         VERBOSE.store(true, Ordering::Relaxed);
-        println!("{:?}", run(seed, None).unwrap());
-        return;
+        println!("{:?}", run(seed, about, None).unwrap());
+        return None;
     }
     let first = number("MAXHOST_FIRST").unwrap_or(1);
-    let count = number("MAXHOST_COUNT").unwrap_or(RUNS);
+    let count = number("MAXHOST_COUNT").unwrap_or(usual);
     let begun = std::time::Instant::now();
-    let (mut total, failure) = run_all(first, count, None);
+    let (total, failure) = run_all(first, count, about, None);
     if let Some((seed, wrong)) = failure {
         panic!("{wrong}\nto see it again: MAXHOST_SEED={seed}");
     }
     println!("{count} runs in {:?}: {total:?}", begun.elapsed());
+    Some((count, total))
+}
+
+#[test]
+fn whole_identities_keep_their_promises() {
+    let Some((count, mut total)) = run_worlds(About::Talks, RUNS) else { return };
     if count >= 5_000 {
         let rare = total.fields().into_iter().any(|times| *times < count / 100);
+        assert!(!rare, "not everything happens often: {total:?}");
+    }
+}
+
+#[test]
+fn money_is_neither_made_nor_lost_nor_spent_twice() {
+    let Some((count, mut total)) = run_worlds(About::Money, RUNS_WITH_MONEY) else { return };
+    if count >= 1_000 {
+        let rare = |fields: &[&mut u64]| fields.iter().any(|times| **times < count / 100);
+        let rare = rare(&total.fields()) || rare(&total.fields_of_money());
         assert!(!rare, "not everything happens often: {total:?}");
     }
 }
@@ -225,7 +293,9 @@ fn whole_identities_keep_their_promises() {
 fn a_seed_tells_the_same_story_again() {
     quiet();
     for seed in 1..50 {
-        assert_eq!(run(seed, None), run(seed, None), "seed {seed}");
+        for about in [About::Talks, About::Money] {
+            assert_eq!(run(seed, about, None), run(seed, about, None), "seed {seed}, {about:?}");
+        }
     }
 }
 
@@ -248,7 +318,23 @@ fn every_rule_is_needed() {
         Broken::EarlyAcknowledgement,
     ];
     for broken in rules.map(Broken::Host).into_iter().chain(promises) {
-        let (_, failure) = run_all(1, RUNS_OF_A_BROKEN_RULE, Some(broken));
+        let (_, failure) = run_all(1, RUNS_OF_A_BROKEN_RULE, About::Talks, Some(broken));
+        println!("{broken:?}: {failure:?}");
+        assert!(failure.is_some(), "{broken:?} is not found out");
+    }
+}
+
+#[test]
+fn every_rule_of_money_is_needed() {
+    let rules = [Rule::InFlightIsNoted, Rule::WhatIsInFlightIsSettled, Rule::RefusedIsTakenBack];
+    let promises = [
+        Broken::LocksOutliveFlows,
+        Broken::ForgetfulNotary,
+        Broken::NotarysClockGoesBack,
+        Broken::FailedCommitStays,
+    ];
+    for broken in rules.map(Broken::Host).into_iter().chain(promises) {
+        let (_, failure) = run_all(1, RUNS_OF_A_BROKEN_RULE, About::Money, Some(broken));
         println!("{broken:?}: {failure:?}");
         assert!(failure.is_some(), "{broken:?} is not found out");
     }

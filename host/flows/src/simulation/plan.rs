@@ -1,8 +1,12 @@
-//! What happens in one simulated world: who talks with whom, in what order, and what goes wrong.
+//! What happens in one simulated world: who talks with whom, or deals with money, in what order, and what goes wrong.
 
 use std::time::Duration;
 
+use maxhost_model::{ErrorKind, FlowError};
+
+use super::deals::Deal;
 use super::rng::Rng;
+use super::{OWNERS, PARTIES};
 use crate::options::Eviction;
 
 /// Bytes of a message: from the shortest to more than waits in memory for one flow in these tests.
@@ -50,9 +54,11 @@ impl Talk {
 pub(crate) struct Root {
     pub identity: usize,
     pub talks: Vec<Talk>,
+    /// What it does with money, one after the other. It talks, or does this.
+    pub deals: Vec<Deal>,
     /// Whoever starts it gives it a client id.
     pub named: bool,
-    /// It fails after so many of its moves.
+    /// It fails after so many of its moves or deals.
     pub fails_after: Option<usize>,
     /// It is killed after so many steps of the world.
     pub killed_after: Option<usize>,
@@ -92,6 +98,8 @@ pub(crate) struct Plan {
     pub crashes: Vec<usize>,
     /// The wall clock is set now and then.
     pub clock_jumps: bool,
+    /// Steps of the world at which a flow is killed that is drawn from those that live.
+    pub kills: Vec<usize>,
 }
 
 impl Plan {
@@ -105,6 +113,59 @@ impl Plan {
         root.talks.iter().any(|talk| talk.is_opened() && self.is_mute(talk.with))
     }
 
+    /// Whether it deals with money.
+    pub fn is_about_money(&self) -> bool {
+        self.roots.iter().any(|root| !root.deals.is_empty())
+    }
+
+    /// Whether flows end otherwise than by themselves.
+    pub fn has_kills(&self) -> bool {
+        !self.kills.is_empty() || self.roots.iter().any(|root| root.killed_after.is_some() || root.fails_after.is_some())
+    }
+
+    /// Whether a deal, or whoever takes part in it, may be told this.
+    pub fn may_refuse(&self, error: &FlowError) -> bool {
+        let pays_twice = |root: &Root| root.deals.iter().any(|deal| matches!(deal, Deal::PayTwice { .. }));
+        match error.exception.as_deref() {
+            // Others have it, or have spent it, or the notary is still asked about it.
+            Some("vault/insufficient" | "vault/locked" | "vault/timed-out") => true,
+            Some("notary/conflict") => self.roots.iter().any(pays_twice),
+            Some("notary/time-window") => self.clock_jumps,
+            _ => self.has_kills() && error.kind == ErrorKind::UnexpectedEnd,
+        }
+    }
+
+    /// A world of money.
+    pub fn with_money(rng: &Rng) -> Plan {
+        let plan = Plan::random(rng);
+        let (calm, double_spends) = (plan.mishaps == 0, rng.one_in(2));
+        let root = |first: bool| {
+            let identity = rng.below(OWNERS);
+            let mut deals: Vec<Deal> =
+                (0..rng.between(1, 4)).map(|_| Deal::random(rng, identity, double_spends)).collect();
+            if first || rng.one_in(2) {
+                deals.insert(0, Deal::issue(rng, identity));
+            }
+            Root {
+                identity,
+                talks: Vec::new(),
+                named: rng.one_in(2),
+                fails_after: (!calm && rng.one_in(12)).then(|| rng.below(deals.len() + 1)),
+                killed_after: (!calm && rng.one_in(8)).then(|| rng.below(1_500)),
+                deals,
+            }
+        };
+        let roots = (0..rng.between(2, 4)).map(|index| root(index == 0)).collect();
+        let crashes = plan.crashes.iter().map(|step| step * 4).collect();
+        let mut kills: Vec<usize> = match calm || !rng.one_in(4) {
+            true => Vec::new(),
+            false => (0..rng.between(1, 3)).map(|_| rng.below(2_000)).collect(),
+        };
+        kills.sort_unstable();
+        Plan { identities: PARTIES.len(), mute: false, roots, crashes, kills, memory: 1 << 20, ..plan }
+    }
+
+    /// A world of talks.
     pub fn random(rng: &Rng) -> Plan {
         let identities = rng.between(1, 3);
         let mute = identities > 1 && rng.one_in(6);
@@ -134,6 +195,7 @@ impl Plan {
             defects: if calm || !rng.one_in(4) { 0 } else { rng.between(1, 2) as u32 },
             crashes,
             clock_jumps: rng.one_in(3),
+            kills: Vec::new(),
         }
     }
 }
@@ -144,6 +206,7 @@ fn root(rng: &Rng, identities: usize, calm: bool) -> Root {
     Root {
         identity: rng.below(identities),
         talks,
+        deals: Vec::new(),
         named: rng.one_in(2),
         fails_after: (!calm && rng.one_in(6)).then(|| rng.below(moves + 1)),
         killed_after: (!calm && rng.one_in(8)).then(|| rng.below(400)),

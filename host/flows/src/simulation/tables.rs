@@ -7,62 +7,15 @@ use bytes::Bytes;
 use maxhost_model::{FlowRow, IdentityRow, RunId, SessionId};
 use maxhost_store::{
     AuditRow, Backlog, Claim, End, FlowRecord, FlowState, FlowVersion, HostRows, IdentityRecord, LateConfirm,
-    LedgerRows, LeftBehind, LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, ResultRead, Rows,
+    LeftBehind, LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, ResultRead, Rows,
     StateChange, StoredJournal, UNCLAIMED, Waiting,
 };
 
+use super::ledger_tables::{LEDGER_TABLES, LedgerTables};
+use super::table::Table;
+
 /// What a fault of the database would be; there is none in here.
 type Answer<T> = Result<T, maxhost_group_commit::Fault>;
-
-/// One table, and how its rows were before they were changed.
-pub(super) struct Table<K, V> {
-    rows: BTreeMap<K, V>,
-    undo: Vec<(K, Option<V>)>,
-}
-
-impl<K, V> Default for Table<K, V> {
-    fn default() -> Table<K, V> {
-        Table { rows: BTreeMap::new(), undo: Vec::new() }
-    }
-}
-
-impl<K: Ord + Clone, V: Clone> Table<K, V> {
-    fn put(&mut self, key: K, value: V) {
-        let before = self.rows.insert(key.clone(), value);
-        self.undo.push((key, before));
-    }
-
-    fn take(&mut self, key: &K) -> Option<V> {
-        let before = self.rows.remove(key)?;
-        self.undo.push((key.clone(), Some(before.clone())));
-        Some(before)
-    }
-
-    fn take_range(&mut self, range: std::ops::RangeInclusive<K>) {
-        let keys: Vec<K> = self.rows.range(range).map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            self.take(&key);
-        }
-    }
-
-    /// Adds a row unless there is one.
-    fn add(&mut self, key: K, value: V) -> bool {
-        let is_new = !self.rows.contains_key(&key);
-        if is_new {
-            self.put(key, value);
-        }
-        is_new
-    }
-
-    fn undo_to(&mut self, mark: usize) {
-        for (key, before) in self.undo.drain(mark..).rev() {
-            match before {
-                Some(value) => self.rows.insert(key, value),
-                None => self.rows.remove(&key),
-            };
-        }
-    }
-}
 
 /// The rows of one simulated database.
 #[derive(Default)]
@@ -79,12 +32,20 @@ pub(super) struct Tables {
     pub outbox: Table<i64, OutboxRow>,
     pub processed: Table<(IdentityRow, [u8; 16]), ()>,
     pub clients: Table<(IdentityRow, String, String), FlowRow>,
-    backlog: Backlog,
+    pub ledger: LedgerTables,
+    pub(super) backlog: Backlog,
     pub next_flow: i64,
     pub next_initiation: i64,
     observed_flow: i64,
     observed_initiation: i64,
     next_outbox: i64,
+}
+
+/// A point in a transaction to which [`Tables::undo_to`] goes back.
+#[derive(Default, Clone, Copy)]
+pub(super) struct Mark {
+    rows: [usize; 10],
+    ledger: [usize; LEDGER_TABLES],
 }
 
 impl Tables {
@@ -98,25 +59,30 @@ impl Tables {
         for row in self.outbox.rows.values() {
             self.backlog.load_outbox(row.identity, 1, row.content.body().len() as u64);
         }
+        for flow in self.ledger.holders() {
+            self.backlog.load_holder(flow);
+        }
     }
 
     /// A point to which [`Tables::undo_to`] goes back.
-    pub fn mark(&self) -> [usize; 10] {
-        [
-            self.identities.undo.len(),
-            self.live.undo.len(),
-            self.ended.undo.len(),
-            self.log.undo.len(),
-            self.inbox.undo.len(),
-            self.initiations.undo.len(),
-            self.late_confirms.undo.len(),
-            self.outbox.undo.len(),
-            self.processed.undo.len(),
-            self.clients.undo.len(),
-        ]
+    pub fn mark(&self) -> Mark {
+        let rows = [
+            self.identities.mark(),
+            self.live.mark(),
+            self.ended.mark(),
+            self.log.mark(),
+            self.inbox.mark(),
+            self.initiations.mark(),
+            self.late_confirms.mark(),
+            self.outbox.mark(),
+            self.processed.mark(),
+            self.clients.mark(),
+        ];
+        Mark { rows, ledger: self.ledger.mark() }
     }
 
-    pub fn undo_to(&mut self, mark: [usize; 10]) {
+    pub fn undo_to(&mut self, Mark { rows: mark, ledger }: Mark) {
+        self.ledger.undo_to(ledger);
         self.identities.undo_to(mark[0]);
         self.live.undo_to(mark[1]);
         self.ended.undo_to(mark[2]);
@@ -132,19 +98,20 @@ impl Tables {
     /// The transaction is over.
     pub fn ended(&mut self, committed: bool) {
         if !committed {
-            self.undo_to([0; 10]);
+            self.undo_to(Mark::default());
         }
         self.backlog.ended(committed);
-        self.identities.undo.clear();
-        self.live.undo.clear();
-        self.ended.undo.clear();
-        self.log.undo.clear();
-        self.inbox.undo.clear();
-        self.initiations.undo.clear();
-        self.late_confirms.undo.clear();
-        self.outbox.undo.clear();
-        self.processed.undo.clear();
-        self.clients.undo.clear();
+        self.identities.keep();
+        self.live.keep();
+        self.ended.keep();
+        self.log.keep();
+        self.inbox.keep();
+        self.initiations.keep();
+        self.late_confirms.keep();
+        self.outbox.keep();
+        self.processed.keep();
+        self.clients.keep();
+        self.ledger.keep();
     }
 
     pub fn flow(&self, row: FlowRow) -> Option<FlowRecord> {
@@ -248,9 +215,6 @@ impl Tables {
 fn sessions(row: FlowRow) -> std::ops::RangeInclusive<(SessionId, u32)> {
     (row.session(0), 0)..=(row.session(u16::MAX), u32::MAX)
 }
-
-/// No flow of the simulation has to do with ledgers.
-impl LedgerRows for Tables {}
 
 impl Rows for Tables {
     fn run(&self) -> RunId {

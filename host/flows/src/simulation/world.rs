@@ -5,15 +5,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use maxhost_journal::Nanos;
-use maxhost_model::FlowRow;
+use maxhost_model::{FlowError, FlowRow, from_cbor};
 use maxhost_store::{FlowRecord, FlowState};
 use tokio::sync::oneshot;
 
-use super::audit::Source;
+use super::audit::{Origin, Source};
 use super::database::{Database, Disk};
 use super::executor::Executor;
 use super::faults::Faults;
 use super::guest::Guests;
+use super::ledger_check;
 use super::host::{self, Surroundings};
 use super::plan::Plan;
 use super::relay::Broker;
@@ -22,6 +23,7 @@ use super::{Broken, Tally};
 use crate::clock::Clock;
 use crate::clock::tests::VirtualClock;
 use crate::message::IdentityCommand;
+use crate::api::FlowResult;
 use crate::outcomes::EndRecord;
 use crate::parts::Parts;
 
@@ -31,8 +33,8 @@ const START: Nanos = 1_780_000_000_000_000_000;
 const MOST_STEPS: usize = 200_000;
 /// Nothing that a world waits for lies further ahead, in one life of a host.
 const HORIZON: Duration = Duration::from_secs(1_800);
-/// Where the host is killed and the wall clock is set, what a flow waits for may lie as much further ahead as the clock
-/// was set back.
+/// Where the wall clock is set, and the host is killed or the time-window of a transaction is waited for, that may lie as much
+/// further ahead as the clock was set back.
 const FAR_HORIZON: Duration = Duration::from_secs(6 * 3_600);
 /// Steps of a world in which mishaps may come.
 const ROUGH_STEPS: usize = 3_000;
@@ -43,9 +45,9 @@ struct Life {
     database: Database,
 }
 
-/// Somebody waits to hear that a root was killed.
+/// Somebody waits to hear that a flow was killed.
 struct Kill {
-    root: usize,
+    row: FlowRow,
     answer: oneshot::Receiver<Result<bool, maxhost_model::Problem>>,
 }
 
@@ -58,6 +60,8 @@ pub(super) struct World {
     started: Vec<Arc<OnceLock<FlowRow>>>,
     killed: Vec<bool>,
     kills: Vec<Kill>,
+    /// How many flows were drawn to be killed.
+    drawn: usize,
     crashes: usize,
     tally: Tally,
 }
@@ -66,6 +70,12 @@ impl World {
     pub fn new(plan: Plan, rng: Rng, broken: Option<Broken>) -> World {
         let faults = Faults::new(rng.clone(), plan.mishaps, plan.defects);
         let disk = Disk::default();
+        {
+            let ledger = &mut disk.tables.lock().ledger;
+            ledger.keeps_locks = broken == Some(Broken::LocksOutliveFlows);
+            ledger.forgets_consumed = broken == Some(Broken::ForgetfulNotary);
+            ledger.forgets_time = broken == Some(Broken::NotarysClockGoesBack);
+        }
         let around = Surroundings {
             guests: Arc::new(Guests::new(plan.clone(), faults.clone(), disk.clone())),
             executor: Executor::new(rng.clone()),
@@ -78,7 +88,7 @@ impl World {
         let started: Vec<Arc<OnceLock<FlowRow>>> = plan.roots.iter().map(|_| Arc::default()).collect();
         let life = begin(&plan, &around, &started);
         let killed = vec![false; plan.roots.len()];
-        World { plan, rng, around, life, started, killed, kills: Vec::new(), crashes: 0, tally: Tally::default() }
+        World { plan, rng, around, life, started, killed, kills: Vec::new(), drawn: 0, crashes: 0, tally: Tally::default() }
     }
 
     pub fn run(mut self) -> Result<Tally, String> {
@@ -93,7 +103,7 @@ impl World {
     fn go_on(&mut self) -> Result<(), String> {
         let clock = self.around.clock.clone();
         let begun = clock.monotonic();
-        let horizon = match self.plan.clock_jumps && !self.plan.crashes.is_empty() {
+        let horizon = match self.plan.clock_jumps && (self.plan.is_about_money() || !self.plan.crashes.is_empty()) {
             true => FAR_HORIZON,
             false => HORIZON,
         };
@@ -103,6 +113,7 @@ impl World {
                 self.around.faults.be_calm();
             }
             self.kill(step);
+            self.kill_any(step);
             if self.plan.crashes.get(self.crashes).is_some_and(|at| *at <= step) {
                 self.crash();
             }
@@ -178,8 +189,29 @@ impl World {
             super::tell(|| format!("root {index} is to be killed"));
             let (reply, answer) = oneshot::channel();
             self.life.parts.waking.tell(&entry, IdentityCommand::Kill { row: *row, reply });
-            self.kills.push(Kill { root: index, answer });
+            self.kills.push(Kill { row: *row, answer });
         }
+    }
+
+    /// Kills a flow that is drawn from those that live. One that settles a transaction is left alone: it would be begun again
+    /// when its identity wakes, and nothing wakes it in here.
+    fn kill_any(&mut self, step: usize) {
+        if self.plan.kills.get(self.drawn).is_none_or(|at| *at > step) {
+            return;
+        }
+        let drawn = {
+            let (tables, audit) = (self.around.disk.tables.lock(), self.around.disk.audit.lock());
+            let settles = |flow: &FlowRow| matches!(audit.started.get(flow), Some(Source::Settling));
+            let live: Vec<_> = tables.live_rows().filter(|flow| !settles(&flow.row)).collect();
+            live.get(self.rng.below(live.len())).map(|flow| (flow.row, flow.identity))
+        };
+        let Some((row, identity)) = drawn else { return };
+        let Some(entry) = self.life.parts.directory.by_row(identity) else { return };
+        self.drawn += 1;
+        super::tell(|| format!("flow {} is to be killed", row.0));
+        let (reply, answer) = oneshot::channel();
+        self.life.parts.waking.tell(&entry, IdentityCommand::Kill { row, reply });
+        self.kills.push(Kill { row, answer });
     }
 
     /// The host is killed, and begins again a while later. What is on the disk and in the broker stays.
@@ -217,9 +249,9 @@ impl World {
         if let Some(wrong) = &self.around.disk.audit.lock().wrong {
             return Err(wrong.clone());
         }
-        for Kill { root, answer } in &mut self.kills {
+        for Kill { row, answer } in &mut self.kills {
             if matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
-                return Err(format!("whoever killed root {root} waits for an answer"));
+                return Err(format!("whoever killed flow {} waits for an answer", row.0));
             }
         }
         let (flows, deadlines) = (self.life.parts.flows.len(), self.life.parts.deadlines.len());
@@ -227,6 +259,9 @@ impl World {
             return Err(format!("{flows} flows and {deadlines} deadlines are still in memory"));
         }
         self.look_at_flows()?;
+        if self.plan.is_about_money() {
+            return self.look_at_money();
+        }
         self.look_at_results()
     }
 
@@ -239,22 +274,26 @@ impl World {
             let root = match source {
                 Source::Root(index) => {
                     begun[*index] += 1;
-                    Some(*index)
+                    Origin::Root(*index)
                 }
-                Source::Peer(session) => match audit.started.get(&session.flow()) {
-                    Some(Source::Root(index)) => Some(*index),
-                    _ => None,
-                },
+                Source::Peer(session) => audit.root_of(session.flow()),
+                Source::Settling => Origin::Host,
             };
-            let Some(root) = root else { return Err(format!("flow {} answers nobody", row.0)) };
             match state {
                 FlowState::Completed => self.tally.completed += 1,
                 FlowState::Killed => self.tally.killed += 1,
                 _ => self.tally.failed += 1,
             }
             let is_root = matches!(source, Source::Root(_));
-            if !self.may_end(root, is_root, *state) {
-                return Err(format!("flow {} of root {root} ended as {state:?}", row.0));
+            let may_end = match root {
+                Origin::Root(root) if !self.plan.is_about_money() => self.may_end(root, is_root, *state),
+                Origin::Root(root) => self.may_end_money(*row, root, is_root, *state),
+                Origin::Host => *state == FlowState::Completed || self.plan.has_kills(),
+                Origin::Nobody => return Err(format!("flow {} answers nobody", row.0)),
+            };
+            if !may_end {
+                let why = self.error_of(*row);
+                return Err(format!("flow {} ({source:?} of {root:?}) ended as {state:?}: {why:?}", row.0));
             }
         }
         for (index, begun) in begun.into_iter().enumerate() {
@@ -278,6 +317,48 @@ impl World {
             FlowState::Killed => is_root && planned.killed_after.is_some(),
             FlowState::Live | FlowState::Paused | FlowState::Hospital => false,
         }
+    }
+
+    /// The same, where it is about money: whoever takes part in a deal fails as the deal does.
+    fn may_end_money(&self, row: FlowRow, root: usize, is_root: bool, state: FlowState) -> bool {
+        let planned = &self.plan.roots[root];
+        match state {
+            FlowState::Completed => !(is_root && planned.fails_after.is_some()) || self.plan.has_kills(),
+            FlowState::Failed if is_root => planned.fails_after.is_some(),
+            FlowState::Failed => self.error_of(row).is_some_and(|error| self.plan.may_refuse(&error)),
+            FlowState::Killed => (is_root && planned.killed_after.is_some()) || !self.plan.kills.is_empty(),
+            FlowState::Live | FlowState::Paused | FlowState::Hospital => false,
+        }
+    }
+
+    /// The error that a flow has ended with.
+    fn error_of(&self, row: FlowRow) -> Option<FlowError> {
+        let record = self.around.disk.tables.lock().flow(row)?;
+        let end = record.end.as_ref().and_then(EndRecord::decode_stored)?;
+        match end.result() {
+            FlowResult::Error(error) => Some(error),
+            FlowResult::Value(_) => None,
+        }
+    }
+
+    /// What flows have made final is part of their ledgers, and all ledgers are sound together.
+    fn look_at_money(&mut self) -> Result<(), String> {
+        let audit = self.around.disk.audit.lock();
+        let tables = self.around.disk.tables.lock();
+        for record in tables.ended_rows().filter(|record| record.state == FlowState::Completed) {
+            let end = record.end.as_ref().and_then(EndRecord::decode_stored);
+            let Some(value) = end.and_then(|end| end.value) else { continue };
+            // Flows of the platform have no result.
+            let Ok(ids) = from_cbor::<Vec<String>>(&value) else { continue };
+            ledger_check::has_all(&tables.ledger, record.identity, record.row, &ids)?;
+            self.tally.money.final_results += ids.len() as u64;
+        }
+        let settling = audit.started.values().filter(|source| matches!(source, Source::Settling)).count() as u64;
+        self.tally.money.settled += settling;
+        self.tally.money.conflicts += audit.conflicts;
+        self.tally.money.other_refusals += audit.other_refusals;
+        self.tally.money.notarised += tables.ledger.decided.rows.len() as u64;
+        ledger_check::check(&tables.ledger, &audit)
     }
 
     /// A root that has completed has received all that was for it.

@@ -94,7 +94,10 @@ impl LedgerWants {
             }
             LedgerOp::Settle { id, .. } => drop(self.transactions.insert((author, *id))),
             LedgerOp::Forget(ids) => self.transactions.extend(ids.iter().map(|id| (author, *id))),
-            LedgerOp::Outcome(id) => drop(self.outcomes.insert((author, *id))),
+            LedgerOp::Outcome { id, .. } => {
+                self.notaries.insert(author);
+                self.outcomes.insert((author, *id));
+            }
             LedgerOp::Reserve(reservation) => {
                 self.states.extend(reservation.states.iter().map(|state| (author, *state)));
             }

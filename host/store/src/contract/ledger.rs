@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use maxhost_ledger::notary::{NotaryError, UniquenessRequest, Verdict};
+use maxhost_ledger::notary::{NotaryError, Outcome, UniquenessRequest, Verdict};
 use maxhost_ledger::time::{TimeWindow, Timestamp};
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Number, Value};
@@ -14,7 +14,7 @@ use maxhost_model::{FlowRow, KeyAlgorithm, PublicKey, SecureHash};
 use super::{Answer, Databases, World, end, hold_the_committer, submit};
 use crate::ledger::query::page;
 use crate::ledger::{
-    ClaimOp, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NewParameters, NotaryOp, OutputState, Part,
+    ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NewParameters, NotaryOp, OutputState, Part,
     Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
 };
 use crate::{Author, Op, StoreError};
@@ -105,6 +105,13 @@ impl<D: Databases> World<D> {
         match self.ledger(self.bob, LedgerOp::Notarise(Box::new(NotaryOp { requests, at: at(now) }))).await {
             Some(LedgerReceipt::Notarised(verdicts)) => verdicts,
             other => panic!("not decided: {other:?}"),
+        }
+    }
+
+    async fn decided(&self, number: u32, now: u64) -> DecidedSoFar {
+        match self.ledger(self.bob, LedgerOp::Outcome { id: id(number), at: at(now) }).await {
+            Some(LedgerReceipt::Outcome(so_far)) => so_far,
+            other => panic!("not told: {other:?}"),
         }
     }
 
@@ -241,6 +248,9 @@ pub async fn what_is_in_flight_is_somebodys_to_settle<D: Databases>() {
     world.record(sent).await;
     let unsettled = async |world: &World<D>| world.store.unsettled(world.alice.identity, 9).await.unwrap();
     assert!(unsettled(&world).await.is_empty(), "its flow lives");
+    // A chain that it is a part of brings it once more.
+    let event = TransactionEvent::Downloaded;
+    world.record(Recording { event, ..recording(2, &[output(1, 0)], Vec::new()) }).await;
     world.commit(world.alice, vec![end(one)]).await.unwrap();
     let world = world.reopen().await;
     assert_eq!(unsettled(&world).await, [(id(2), Part::Giving)]);
@@ -384,6 +394,14 @@ pub async fn a_notary_commits_each_state_once<D: Databases>() {
         "for ever"
     );
     assert_eq!(verdicts[1].as_ref().unwrap().stamp.batch, 3);
+    // Whoever asks what was decided is told a time, and can rely on it: nothing is decided at an earlier one.
+    assert_eq!(world.decided(1, 60).await, DecidedSoFar::Outcome(Outcome::Committed(stamp)));
+    assert_eq!(world.decided(5, 60).await, DecidedSoFar::Nothing(at(60)));
+    assert_eq!(world.decided(5, 55).await, DecidedSoFar::Nothing(at(60)));
+    let world = world.reopen().await;
+    let verdicts = world.notarise(30, &[request(5, &[output(0, 2)], Some(60))]).await;
+    assert!(matches!(&verdicts[0], Err(NotaryError::TimeWindowInvalid { at: told, .. }) if *told == at(60)));
+    assert_eq!(world.decided(5, 61).await, DecidedSoFar::Outcome(Outcome::TooLate(at(60))));
     let counts = world.store.notary_counts(world.bob.identity).await.unwrap().unwrap();
     assert_eq!((counts.committed, counts.conflicts, counts.states), (2, 2, 2));
     assert!(world.store.notary_counts(world.alice.identity).await.unwrap().is_none());

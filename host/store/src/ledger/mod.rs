@@ -14,7 +14,7 @@ pub(crate) mod rules;
 mod selecting;
 
 pub use op::{
-    ClaimOp, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters, NotaryOp, OutputState, Part,
+    ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters, NotaryOp, OutputState, Part,
     Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
 };
 pub use query::{Alike, Having, Indexed, PageRequest, Slice, Source, SqlCriteria, SqlDialect, SqlValue};

@@ -25,8 +25,14 @@ pub enum LedgerOp {
         /// By whom, and how.
         settlement: Settlement,
     },
-    /// What the unit's identity has decided for ever as a notary about a transaction.
-    Outcome(SecureHash),
+    /// What the unit's identity has decided for ever as a notary about a transaction. If that is nothing, all that it decides
+    /// from now on it decides at this time or later: whoever is told so can rely on it, however the clock is set.
+    Outcome {
+        /// The transaction.
+        id: SecureHash,
+        /// The notary's clock.
+        at: Timestamp,
+    },
     /// Selects and locks states for an amount, in one step (`docs/behaviour.md` 12.3). That there are too few is an answer
     /// and no failure of the unit.
     Claim(Box<ClaimOp>),
@@ -299,6 +305,15 @@ pub struct KnownKey {
     pub at: Timestamp,
 }
 
+/// What a notary says that it has decided about a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecidedSoFar {
+    /// This, for ever.
+    Outcome(Outcome),
+    /// Nothing. What it decides later has this time, or a later one.
+    Nothing(Timestamp),
+}
+
 /// What an operation on the ledger answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerReceipt {
@@ -311,7 +326,7 @@ pub enum LedgerReceipt {
     /// Requests were decided, in their order.
     Notarised(Vec<Verdict>),
     /// What was decided for ever.
-    Outcome(Option<Outcome>),
+    Outcome(DecidedSoFar),
 }
 
 impl LedgerOp {
@@ -327,7 +342,7 @@ impl LedgerOp {
                     + outputs.sum::<usize>()
                     + STATE * (recording.inputs.len() + recording.signatures.len())
             }
-            LedgerOp::Claim(_) | LedgerOp::Renew { .. } | LedgerOp::Settle { .. } | LedgerOp::Outcome(_) => STATE,
+            LedgerOp::Claim(_) | LedgerOp::Renew { .. } | LedgerOp::Settle { .. } | LedgerOp::Outcome { .. } => STATE,
             LedgerOp::Reserve(reservation) => STATE + 64 * reservation.states.len(),
             LedgerOp::Release { states, .. } => STATE + 64 * states.as_ref().map_or(0, BTreeSet::len),
             LedgerOp::Notarise(batch) => batch

@@ -17,8 +17,8 @@ use super::record::{
 };
 use crate::error::StoreError;
 
-/// Reads ledgers. Every database keeps them; a stand-in for one that keeps none, as the simulation of flows has it,
-/// refuses everything with [`StoreError::NoLedgers`].
+/// Reads ledgers. Every database keeps them; a stand-in for one refuses what it does not implement with
+/// [`StoreError::NoLedgers`].
 #[async_trait]
 pub trait LedgerReader: Send + Sync {
     /// Whether it keeps ledgers at all.

@@ -32,7 +32,7 @@ pub struct TransactionPut<'a> {
     pub status: TransactionStatus,
     /// Its signatures, encoded.
     pub signatures: &'a [u8],
-    /// Who settles it, while it is in flight.
+    /// Who settles it from now on, if it is in flight; `None`: whoever does so far.
     pub settlement: Option<Settlement>,
     /// When it came, or became part of the ledger.
     pub recorded: Timestamp,

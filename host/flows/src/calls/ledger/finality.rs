@@ -19,6 +19,7 @@ use super::steps::StepResult;
 use super::transactions::{By, Fresh, Signed};
 use super::vending::expected;
 use crate::calls::FlowCalls;
+use crate::rules::{self, Rule};
 use crate::trouble::Trouble;
 
 impl FlowCalls {
@@ -109,12 +110,18 @@ impl FlowCalls {
 
     /// Something happened to a transaction: what that changes is written with the entry that says so.
     pub(super) async fn record(&mut self, signed: &Signed, what: &str, event: TransactionEvent) -> CallResult<()> {
+        if event == TransactionEvent::Refused && !rules::holds(Rule::RefusedIsTakenBack) {
+            return Ok(());
+        }
         let flow = (event == TransactionEvent::Finalised).then(|| self.holding());
         self.write(signed, what, event, By { flow, settlement: None }).await
     }
 
     /// A transaction is in flight from now on; this flow settles it while it lives.
     async fn in_flight(&mut self, signed: &Signed, what: &str, part: Part) -> CallResult<()> {
+        if !rules::holds(Rule::InFlightIsNoted) {
+            return Ok(());
+        }
         let settlement = Some(Settlement { flow: self.flow.row, part });
         self.write(signed, what, TransactionEvent::SentToNotary, By { flow: None, settlement }).await
     }

@@ -158,12 +158,11 @@ impl LedgerEnvironment {
             return Ok(Ok(outputs));
         }
         let contracts = self.services.contracts.clone();
-        let described = tokio::task::spawn_blocking(move || {
+        let described = self.services.io.blocking(move || {
             let describe = |(state, attachments): (TransactionState, Vec<_>)| contracts.describe(&state, &attachments);
             with_code.into_iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
         });
-        let described = described.await.map_err(|error| Trouble::defect(error.to_string()))?;
-        let described = match described.map_err(Trouble::Passing)? {
+        let described = match described.await?.map_err(Trouble::Passing)? {
             Ok(described) => described,
             Err(refused) => return Ok(Err(refused.of(id))),
         };

@@ -1,5 +1,6 @@
 //! Work that takes processors, on all of them.
 
+use crate::spawner::Spawner;
 use crate::trouble::Trouble;
 
 /// So few are done where they are asked for: reading one, or checking its signatures, takes some 100 µs.
@@ -7,6 +8,7 @@ const FEW: usize = 2;
 
 /// As [`on_all`], for work that never takes long.
 pub(super) async fn in_parallel<T, R>(
+    io: &Spawner,
     things: Vec<T>,
     work: impl Fn(T) -> R + Send + Sync + Clone + 'static,
 ) -> Result<Vec<R>, Trouble>
@@ -17,11 +19,12 @@ where
     if things.len() <= FEW {
         return Ok(things.into_iter().map(work).collect());
     }
-    on_all(things, work).await
+    on_all(io, things, work).await
 }
 
 /// Does the same with each of many things, on threads that may block, and gives the answers in their order.
 pub(super) async fn on_all<T, R>(
+    io: &Spawner,
     things: Vec<T>,
     work: impl Fn(T) -> R + Send + Sync + Clone + 'static,
 ) -> Result<Vec<R>, Trouble>
@@ -39,11 +42,11 @@ where
             break;
         }
         let work = work.clone();
-        parts.push(tokio::task::spawn_blocking(move || part.into_iter().map(work).collect::<Vec<R>>()));
+        parts.push(io.blocking(move || part.into_iter().map(work).collect::<Vec<R>>()));
     }
     let mut done = Vec::new();
     for part in parts {
-        done.extend(part.await.map_err(|error| Trouble::defect(error.to_string()))?);
+        done.extend(part.await?);
     }
     Ok(done)
 }

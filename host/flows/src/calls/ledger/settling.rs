@@ -14,7 +14,7 @@ use maxhost_ledger::vault::recording::{TransactionEvent, TransactionStatus};
 use maxhost_model::network::PLATFORM_VERSION;
 use maxhost_model::{Code, ErrorKind, FlowError, Problem, SecureHash, from_cbor, to_cbor};
 use maxhost_sandbox::{CallError, CallResult};
-use maxhost_store::ledger::{LedgerOp, LedgerReceipt, Part, Settlement};
+use maxhost_store::ledger::{DecidedSoFar, LedgerOp, LedgerReceipt, Part, Settlement};
 use serde::{Deserialize, Serialize};
 
 use super::notary::{NOTHING, SESSION};
@@ -145,16 +145,16 @@ impl FlowCalls {
     pub(super) async fn say_what_is_decided(&mut self) -> CallResult<Bytes> {
         let id: SecureHash = self.hear(SESSION).await?;
         let environment = self.environment();
-        let answer = self.commit_now(LedgerOp::Outcome(id));
+        let answer = self.commit_now(LedgerOp::Outcome { id, at: environment.now() });
         let decided: Decided = self
             .step(&format!("look what is decided about {id}"), async move {
-                let LedgerReceipt::Outcome(outcome) = answer.await? else {
+                let LedgerReceipt::Outcome(so_far) = answer.await? else {
                     return Err(Trouble::defect("the ledger did not answer what is decided"));
                 };
-                let stamp = match outcome {
-                    Some(Outcome::Committed(stamp)) => stamp,
-                    Some(Outcome::TooLate(_)) => return Ok(Ok((Decided::TooLate, Vec::new()))),
-                    None => return Ok(Ok((Decided::Nothing(environment.now()), Vec::new()))),
+                let stamp = match so_far {
+                    DecidedSoFar::Outcome(Outcome::Committed(stamp)) => stamp,
+                    DecidedSoFar::Outcome(Outcome::TooLate(_)) => return Ok(Ok((Decided::TooLate, Vec::new()))),
+                    DecidedSoFar::Nothing(clock) => return Ok(Ok((Decided::Nothing(clock), Vec::new()))),
                 };
                 let validating = environment.opened.notary.as_ref().is_some_and(|notary| notary.validating);
                 let role = if validating { NotaryRole::Validated } else { NotaryRole::Uniqueness };

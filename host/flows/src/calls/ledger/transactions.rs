@@ -279,7 +279,7 @@ impl LedgerEnvironment {
             return Ok(Ok(resolved));
         }
         let (contracts, wire, given) = (self.services.contracts.clone(), wire.clone(), resolved.clone());
-        let judged = tokio::task::spawn_blocking(move || -> Result<Result<_, Refused>, Problem> {
+        let judged = self.services.io.blocking(move || -> Result<Result<_, Refused>, Problem> {
             let Resolved { inputs, references } = &given;
             let attachments = &attachments;
             let rules = &parameters.rules;
@@ -290,7 +290,7 @@ impl LedgerEnvironment {
             // Whoever accepts it will mostly record it: its outputs are described on the same way to another thread.
             Ok(Ok(outputs(&*contracts, &wire, attachments)?))
         });
-        let judged = judged.await.map_err(|error| Trouble::defect(error.to_string()))?;
+        let judged = judged.await?;
         Ok(judged.map_err(Trouble::Passing)?.map(|outputs| {
             self.services.findings.accept(id);
             if let Ok(outputs) = outputs {
@@ -343,7 +343,7 @@ impl LedgerEnvironment {
             }
         }
         let contracts = self.services.contracts.clone();
-        let judged = on_all(given, move |(wire, parameters, resolved, attachments, found)| {
+        let judged = on_all(&self.services.io, given, move |(wire, parameters, resolved, attachments, found)| {
             if let Some(outputs) = found {
                 return Ok(Ok(outputs));
             }
@@ -387,9 +387,8 @@ impl LedgerEnvironment {
             return Ok(Ok(outputs));
         }
         let (contracts, wire) = (self.services.contracts.clone(), wire.clone());
-        let described = tokio::task::spawn_blocking(move || outputs(&*contracts, &wire, &attachments));
-        let described = described.await.map_err(|error| Trouble::defect(error.to_string()))?;
-        let described = described.map_err(Trouble::Passing)?;
+        let described = self.services.io.blocking(move || outputs(&*contracts, &wire, &attachments));
+        let described = described.await?.map_err(Trouble::Passing)?;
         if let Ok(outputs) = &described {
             self.services.findings.describe(id, outputs.clone());
         }

@@ -1,0 +1,74 @@
+//! What happens to money in one simulated world: who makes it, who pays whom, and who tries to pay twice.
+
+use super::rng::Rng;
+use super::{NOTARIES, OWNERS};
+
+/// The currency of all money.
+pub(super) const CURRENCY: &str = "GBP";
+
+/// One thing that a flow does with money.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Deal {
+    /// The identity makes money that it owes, and keeps it or gives it to another.
+    Issue { quantity: u64, to: usize, notary: usize },
+    /// It pays another.
+    Pay { to: usize, amount: Amount, manner: Manner },
+    /// It takes back money that it owes and has.
+    Exit { amount: Amount },
+    /// It shows what it has to another, which records where that comes from.
+    Show { to: usize, amount: Amount },
+    /// It pays two others with the same money.
+    PayTwice { to: [usize; 2], amount: Amount, at_once: bool },
+}
+
+/// Money of one issuer that one notary keeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Amount {
+    pub quantity: u64,
+    pub issuer: usize,
+    pub notary: usize,
+}
+
+/// How a payment is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// The payee learns of it when it is final.
+    Plain,
+    /// The payee signs it first.
+    Signed,
+}
+
+impl Deal {
+    pub fn random(rng: &Rng, identity: usize, double_spends: bool) -> Deal {
+        let amount = |issuer| Amount { quantity: rng.between(1, 60) as u64, issuer, notary: notary(rng) };
+        let any = |rng: &Rng| amount(rng.below(OWNERS));
+        match rng.below(14) {
+            0..=3 => Deal::issue(rng, identity),
+            4 => Deal::Exit { amount: amount(identity) },
+            5 => Deal::Show { to: another(rng, identity), amount: any(rng) },
+            6 | 7 if double_spends => {
+                let to = [another(rng, identity), another(rng, identity)];
+                Deal::PayTwice { to, amount: any(rng), at_once: rng.one_in(2) }
+            }
+            _ => {
+                let manner = if rng.one_in(3) { Manner::Signed } else { Manner::Plain };
+                Deal::Pay { to: another(rng, identity), amount: any(rng), manner }
+            }
+        }
+    }
+
+    /// Money is made.
+    pub fn issue(rng: &Rng, identity: usize) -> Deal {
+        let to = if rng.one_in(3) { another(rng, identity) } else { identity };
+        Deal::Issue { quantity: rng.between(20, 100) as u64, to, notary: notary(rng) }
+    }
+}
+
+fn notary(rng: &Rng) -> usize {
+    OWNERS + rng.below(NOTARIES)
+}
+
+/// Somebody else with money.
+fn another(rng: &Rng, identity: usize) -> usize {
+    (identity + rng.between(1, OWNERS - 1)) % OWNERS
+}
