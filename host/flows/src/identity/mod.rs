@@ -324,6 +324,10 @@ impl Actor {
                 self.forget(row);
             }
             ActivationOutcome::NotStarted(problem) => {
+                if running.flow() == SETTLE {
+                    // What it was to settle is still in flight, and nobody else looks for it while the identity is awake.
+                    self.look_for_unsettled();
+                }
                 self.forget(row);
                 if initiation.is_some() {
                     self.respond_later(problem.as_ref());

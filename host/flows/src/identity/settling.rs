@@ -36,15 +36,16 @@ impl Actor {
         });
         match begun {
             Ok(begun) if begun < AT_ONCE as usize => {}
-            Ok(_) => self.look_for_more(),
+            Ok(_) => self.look_for_unsettled(),
             Err(problem) => {
                 tracing::warn!(identity = %self.entry.text, %problem, "what is in flight could not be settled; it is tried again");
-                self.look_for_more();
+                self.look_for_unsettled();
             }
         }
     }
 
-    fn look_for_more(&mut self) {
+    /// Looks again, a while later, for what nobody settles.
+    pub(super) fn look_for_unsettled(&mut self) {
         self.unsettled = true;
         self.rescan_after(RESCAN);
     }

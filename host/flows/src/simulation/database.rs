@@ -17,8 +17,8 @@ use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId};
 use maxhost_store::rules::apply;
 use maxhost_store::{
     AuditFilter, AuditPlace, AuditReader, AuditRow, Bounds, Client, ClientReader, CommitQueue, Committer, FlowFilter,
-    FlowReader, FlowRecord, Head, IdentityReader, IdentityRecord, Job, JournalReader, LateConfirm, LeftWork,
-    LiveFlow, MessageReader, OutboxDestination, OutboxRow, Outcome, Rows, StoreError, StoredJournal,
+    FlowReader, FlowRecord, Head, IdentityReader, IdentityRecord, Job, JournalReader, LateConfirm, LeftWork, LiveFlow,
+    MessageReader, OutboxDestination, OutboxRow, Outcome, Rows, StoreError, StoredJournal,
 };
 use parking_lot::Mutex;
 

@@ -46,6 +46,8 @@ fn make() -> Fixture {
     let passphrase = std::fs::read_to_string(folder.path().join("keys/passphrase")).unwrap().trim().to_owned();
     let network = Arc::new(NetworkMap::load(&made.layout().network()).unwrap());
     let options = HostOptions::new(folder.path(), Passphrase::new(passphrase.clone()));
+    // The samples are not signed.
+    let options = HostOptions { development: true, ..options };
     let passphrase = maxhost_pki::Passphrase::new(&passphrase).unwrap();
     let vault = KeyVault::unlock(&folder.path().join("keys"), &passphrase).unwrap();
     let now = std::time::SystemTime::now();

@@ -355,8 +355,7 @@ impl LedgerRows for Tables {
 
     fn set_lease(&mut self, identity: IdentityRow, state: &StateRef, lease: &FlowLease) -> Answer<()> {
         self.backlog.holds(lease.flow);
-        self.ledger
-            .change_states(|key, _| *key == (identity, *state), |state| state.lease = Some(lease.clone()));
+        self.ledger.change_states(|key, _| *key == (identity, *state), |state| state.lease = Some(lease.clone()));
         Ok(())
     }
 
@@ -387,9 +386,7 @@ impl LedgerRows for Tables {
     ) -> Answer<()> {
         self.ledger.change_states(
             |(owner, reference), state| {
-                *owner == identity
-                    && state.is_held_by(holder)
-                    && states.is_none_or(|states| states.contains(reference))
+                *owner == identity && state.is_held_by(holder) && states.is_none_or(|states| states.contains(reference))
             },
             |state| state.lease = None,
         );
@@ -428,11 +425,7 @@ impl LedgerRows for Tables {
         Ok(states.iter().filter_map(consumer).collect())
     }
 
-    fn outcomes(
-        &mut self,
-        identity: IdentityRow,
-        ids: &BTreeSet<SecureHash>,
-    ) -> Answer<BTreeMap<SecureHash, Outcome>> {
+    fn outcomes(&mut self, identity: IdentityRow, ids: &BTreeSet<SecureHash>) -> Answer<BTreeMap<SecureHash, Outcome>> {
         let outcome = |id: &SecureHash| Some((*id, *self.ledger.decided.rows.get(&(identity, *id))?));
         Ok(ids.iter().filter_map(outcome).collect())
     }
@@ -460,13 +453,7 @@ impl LedgerRows for Tables {
         Ok(())
     }
 
-    fn count_batch(
-        &mut self,
-        _identity: IdentityRow,
-        _committed: u64,
-        _conflicts: u64,
-        _states: u64,
-    ) -> Answer<()> {
+    fn count_batch(&mut self, _identity: IdentityRow, _committed: u64, _conflicts: u64, _states: u64) -> Answer<()> {
         Ok(())
     }
 

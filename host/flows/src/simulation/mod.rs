@@ -57,6 +57,8 @@ const NOTARIES: usize = 2;
 
 /// Runs of the test.
 const RUNS: u64 = 100_000;
+/// The stack of a thread that runs worlds, bytes.
+const STACK: usize = 64 << 20;
 /// Runs of the test of money.
 const RUNS_WITH_MONEY: u64 = 3_000;
 /// Runs in which a rule that is broken must be found out.
@@ -235,7 +237,9 @@ fn run_all(first: u64, count: u64, about: About, broken: Option<Broken>) -> (Tal
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let results: Vec<_> = thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // Whoever hands something in may be held up, and the rest of the world then runs on the same stack.
+        let begin = |_| thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work).unwrap();
+        let running: Vec<_> = (0..threads).map(begin).collect();
         running.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let mut total = Tally::default();
@@ -327,12 +331,8 @@ fn every_rule_is_needed() {
 #[test]
 fn every_rule_of_money_is_needed() {
     let rules = [Rule::InFlightIsNoted, Rule::WhatIsInFlightIsSettled, Rule::RefusedIsTakenBack];
-    let promises = [
-        Broken::LocksOutliveFlows,
-        Broken::ForgetfulNotary,
-        Broken::NotarysClockGoesBack,
-        Broken::FailedCommitStays,
-    ];
+    let promises =
+        [Broken::LocksOutliveFlows, Broken::ForgetfulNotary, Broken::NotarysClockGoesBack, Broken::FailedCommitStays];
     for broken in rules.map(Broken::Host).into_iter().chain(promises) {
         let (_, failure) = run_all(1, RUNS_OF_A_BROKEN_RULE, About::Money, Some(broken));
         println!("{broken:?}: {failure:?}");

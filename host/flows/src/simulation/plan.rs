@@ -120,7 +120,8 @@ impl Plan {
 
     /// Whether flows end otherwise than by themselves.
     pub fn has_kills(&self) -> bool {
-        !self.kills.is_empty() || self.roots.iter().any(|root| root.killed_after.is_some() || root.fails_after.is_some())
+        !self.kills.is_empty()
+            || self.roots.iter().any(|root| root.killed_after.is_some() || root.fails_after.is_some())
     }
 
     /// Whether a deal, or whoever takes part in it, may be told this.

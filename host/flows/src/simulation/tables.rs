@@ -7,8 +7,8 @@ use bytes::Bytes;
 use maxhost_model::{FlowRow, IdentityRow, RunId, SessionId};
 use maxhost_store::{
     AuditRow, Backlog, Claim, End, FlowRecord, FlowState, FlowVersion, HostRows, IdentityRecord, LateConfirm,
-    LeftBehind, LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, ResultRead, Rows,
-    StateChange, StoredJournal, UNCLAIMED, Waiting,
+    LeftBehind, LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, ResultRead, Rows, StateChange,
+    StoredJournal, UNCLAIMED, Waiting,
 };
 
 use super::ledger_tables::{LEDGER_TABLES, LedgerTables};

@@ -102,7 +102,8 @@ impl Wallet<'_> {
         match deal {
             Deal::Issue { quantity, to, notary } => {
                 let draft = self.draft(notary, &[], vec![cash(to, quantity, self.us)]);
-                let draft = TransactionDraft { until: None, commands: vec![command("Issue", &(), &[self.us])], ..draft };
+                let draft =
+                    TransactionDraft { until: None, commands: vec![command("Issue", &(), &[self.us])], ..draft };
                 let signed = self.build(draft).await?;
                 let sessions = if to == self.us { Vec::new() } else { vec![self.open(to, Part::Take).await?] };
                 Ok(vec![self.finalise(&signed, sessions).await?])

@@ -14,16 +14,16 @@ use super::database::{Database, Disk};
 use super::executor::Executor;
 use super::faults::Faults;
 use super::guest::Guests;
-use super::ledger_check;
 use super::host::{self, Surroundings};
+use super::ledger_check;
 use super::plan::Plan;
 use super::relay::Broker;
 use super::rng::Rng;
 use super::{Broken, Tally};
+use crate::api::FlowResult;
 use crate::clock::Clock;
 use crate::clock::tests::VirtualClock;
 use crate::message::IdentityCommand;
-use crate::api::FlowResult;
 use crate::outcomes::EndRecord;
 use crate::parts::Parts;
 
@@ -88,7 +88,18 @@ impl World {
         let started: Vec<Arc<OnceLock<FlowRow>>> = plan.roots.iter().map(|_| Arc::default()).collect();
         let life = begin(&plan, &around, &started);
         let killed = vec![false; plan.roots.len()];
-        World { plan, rng, around, life, started, killed, kills: Vec::new(), drawn: 0, crashes: 0, tally: Tally::default() }
+        World {
+            plan,
+            rng,
+            around,
+            life,
+            started,
+            killed,
+            kills: Vec::new(),
+            drawn: 0,
+            crashes: 0,
+            tally: Tally::default(),
+        }
     }
 
     pub fn run(mut self) -> Result<Tally, String> {

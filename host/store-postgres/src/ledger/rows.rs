@@ -212,7 +212,8 @@ impl LedgerRows for PostgresRows {
         if touched.row.status != TransactionStatus::Verified && put.status == TransactionStatus::Verified {
             touched.row.recorded = recorded;
         }
-        let settlement = put.settlement.or(touched.row.settlement).filter(|_| put.status == TransactionStatus::InFlight);
+        let settlement =
+            put.settlement.or(touched.row.settlement).filter(|_| put.status == TransactionStatus::InFlight);
         touched.row = Transaction { status: put.status, signatures, settlement, ..touched.row };
         self.batch.pending.ledger.transactions.put(key, touched);
         Ok(())

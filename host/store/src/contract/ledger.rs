@@ -14,8 +14,8 @@ use maxhost_model::{FlowRow, KeyAlgorithm, PublicKey, SecureHash};
 use super::{Answer, Databases, World, end, hold_the_committer, submit};
 use crate::ledger::query::page;
 use crate::ledger::{
-    ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NewParameters, NotaryOp, OutputState, Part,
-    Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
+    ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NewParameters, NotaryOp,
+    OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
 };
 use crate::{Author, Op, StoreError};
 use maxhost_ledger::vault::query::Query;

@@ -14,8 +14,8 @@ pub(crate) mod rules;
 mod selecting;
 
 pub use op::{
-    ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters, NotaryOp, OutputState, Part,
-    Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
+    ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters, NotaryOp,
+    OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
 };
 pub use query::{Alike, Having, Indexed, PageRequest, Slice, Source, SqlCriteria, SqlDialect, SqlValue};
 pub use reader::LedgerReader;

@@ -415,7 +415,9 @@ async fn taken(
     };
     came.retain(|signed| !known.contains(&signed.id()));
     // Whoever is asked might give what nobody has signed: it would stand in the way of what is given right.
-    let checked = in_parallel(&environment.services.io, came, |signed: Signed| SignedBy::All.check(&signed).map(|()| signed)).await?;
+    let checked =
+        in_parallel(&environment.services.io, came, |signed: Signed| SignedBy::All.check(&signed).map(|()| signed))
+            .await?;
     let came: Vec<Signed> = match checked.into_iter().collect::<LedgerResult<_>>() {
         Ok(came) => came,
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
@@ -483,7 +485,10 @@ impl Batch<'_> {
             true => Vec::new(),
             false => self.environment.bodies(&stored, BODIES).await?,
         };
-        let stored = in_parallel(&self.environment.services.io, stored, |found| read(&found).map(|signed| (signed, found.status))).await?;
+        let stored = in_parallel(&self.environment.services.io, stored, |found| {
+            read(&found).map(|signed| (signed, found.status))
+        })
+        .await?;
         let mut found = BTreeMap::new();
         for stored in stored {
             let (signed, status) = stored?;
