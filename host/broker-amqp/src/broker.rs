@@ -13,12 +13,10 @@ use maxhost_broker::{
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::checks;
 use crate::connection::Line;
 use crate::consumer::AmqpConsumer;
 use crate::management::Management;
-use crate::management::artemis::Artemis;
-use crate::management::dialect::Dialect;
-use crate::management::rabbitmq::RabbitMq;
 use crate::notice_sender::NoticeSender;
 use crate::notices::AmqpNotices;
 use crate::oldest::Oldest;
@@ -63,7 +61,7 @@ impl AmqpBroker {
             closed.send_replace(true);
         }
         let (consuming, queues, send_link) = result?;
-        let notice_sender = Arc::new(NoticeSender::new(queues.management.lag()));
+        let notice_sender = Arc::new(NoticeSender::default());
         tokio::spawn(Arc::clone(&notice_sender).run(Arc::clone(&queues), Arc::clone(&send_link), closed.subscribe()));
         let (budget, oldest) = (Arc::default(), Oldest::default());
         Ok(AmqpBroker {
@@ -76,14 +74,11 @@ impl AmqpBroker {
         closed: &watch::Sender<bool>,
     ) -> Result<(Line, Arc<Queues>, Arc<SendLink>), BrokerError> {
         let sending = Line::open(Arc::clone(&options), "maxhost-send", closed.subscribe()).await?;
-        let management: Box<dyn Management> = match &options.management {
-            None => Box::new(Artemis::open(sending.clone()).await?),
-            Some(address) => Box::new(RabbitMq::open(&options, address).await?),
-        };
-        let dialect = management.dialect();
+        let management = Management::new(sending.clone());
+        checks::check(&management).await?;
         let queues = Arc::new(Queues::new(management, sending.clone()));
         queues.ensure_notices().await?;
-        let send_link = Arc::new(SendLink::new(sending, dialect, options.sending_bytes));
+        let send_link = Arc::new(SendLink::new(sending, options.sending_bytes));
         let consuming = Line::open(options, "maxhost-consume", closed.subscribe()).await?;
         Ok((consuming, queues, send_link))
     }
@@ -131,9 +126,7 @@ impl Broker for AmqpBroker {
     }
 
     fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
-        // RabbitMQ 3 has no delayed messages, which requests are put back with.
-        let serves_clients = self.shared.dialect() == Dialect::Artemis;
-        serves_clients.then(|| Arc::new(self.clone()) as Arc<dyn ClientQueues>)
+        Some(Arc::new(self.clone()))
     }
 
     async fn close(&self) {

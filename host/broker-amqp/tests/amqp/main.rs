@@ -5,6 +5,5 @@ mod broker;
 mod clients;
 mod contract;
 mod faults;
-mod rabbitmq;
 mod security;
 mod support;
