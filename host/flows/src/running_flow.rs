@@ -4,13 +4,15 @@
 //! own run takes things out. Every wake-up here is a hint only: before the run sleeps it looks at its inbox, its signals
 //! and its units, each of which keeps what has happened until it is seen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dashmap::DashMap;
 use maxhost_journal::{Millis, Wait};
-use maxhost_model::{FlowId, FlowRow, IdentityRow};
+use maxhost_model::{FlowId, FlowRow, IdentityRow, SecureHash};
 use maxhost_store::{AttemptToken, StoreError};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub(crate) use crate::arrival::Arrival;
@@ -42,6 +44,8 @@ pub(crate) struct RunningFlow {
     pub place: Arc<Place>,
     attempts: AtomicU32,
     failed: AtomicBool,
+    /// The transactions that it has in flight, and has neither made final nor taken back.
+    in_flight: Mutex<BTreeSet<SecureHash>>,
 }
 
 impl RunningFlow {
@@ -68,12 +72,28 @@ impl RunningFlow {
             place: Arc::new(Place::of(owner)),
             attempts: AtomicU32::new(0),
             failed: AtomicBool::new(false),
+            in_flight: Mutex::default(),
         })
     }
 
     /// It ended with an error, or was killed.
     pub fn note_failed_end(&self) {
         self.failed.store(true, Ordering::Release);
+    }
+
+    /// A transaction is in flight, and this flow settles it while it lives.
+    pub fn note_in_flight(&self, id: SecureHash) {
+        self.in_flight.lock().insert(id);
+    }
+
+    /// It is final, or taken back.
+    pub fn note_settled(&self, id: &SecureHash) {
+        self.in_flight.lock().remove(id);
+    }
+
+    /// Whether it may leave something in flight: it has failed, or its code has gone on after a protocol had failed.
+    pub fn may_leave_in_flight(&self) -> bool {
+        self.has_failed() || !self.in_flight.lock().is_empty()
     }
 
     /// Whether it ended with an error, or was killed.

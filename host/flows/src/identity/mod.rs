@@ -320,7 +320,7 @@ impl Actor {
         match outcome {
             ActivationOutcome::Ended => {
                 // Where settling fails itself, it is tried again when the identity is opened next.
-                self.unsettled |= running.has_failed() && running.flow() != SETTLE;
+                self.unsettled |= running.may_leave_in_flight() && running.flow() != SETTLE;
                 self.forget(row);
             }
             ActivationOutcome::NotStarted(problem) => {

@@ -24,17 +24,19 @@ struct Ledgers<'a> {
     verified: BTreeMap<SecureHash, WireTransaction>,
     /// What has consumed which state.
     consumed: BTreeMap<StateRef, SecureHash>,
+    /// Whether flows were killed.
+    kills: bool,
 }
 
-/// Looks over all ledgers.
+/// Looks over all ledgers; `kills`: flows of this world were killed.
 ///
 /// # Errors
 /// The first promise that is broken, in words.
-pub(super) fn check(tables: &LedgerTables, audit: &Audit) -> Result<(), String> {
+pub(super) fn check(tables: &LedgerTables, audit: &Audit, kills: bool) -> Result<(), String> {
     if let Some(wrong) = &tables.wrong {
         return Err(wrong.clone());
     }
-    let ledgers = Ledgers::read(tables)?;
+    let ledgers = Ledgers::read(tables, kills)?;
     ledgers.are_settled(audit)?;
     ledgers.are_notarised(audit)?;
     ledgers.have_vaults()?;
@@ -71,7 +73,7 @@ fn cash(state: &TransactionState) -> Cash {
 
 impl Ledgers<'_> {
     /// One id has one content, and a state one consumer, whoever tells.
-    fn read(tables: &LedgerTables) -> Result<Ledgers<'_>, String> {
+    fn read(tables: &LedgerTables, kills: bool) -> Result<Ledgers<'_>, String> {
         let (mut verified, mut consumed) = (BTreeMap::new(), BTreeMap::new());
         for ((owner, id), row) in &tables.transactions.rows {
             if row.status != TransactionStatus::Verified {
@@ -88,7 +90,7 @@ impl Ledgers<'_> {
             }
             verified.insert(*id, (*wire).clone());
         }
-        Ok(Ledgers { tables, verified, consumed })
+        Ok(Ledgers { tables, verified, consumed, kills })
     }
 
     /// Nothing is in flight, and nobody holds anything.
@@ -150,6 +152,9 @@ impl Ledgers<'_> {
             for (index, output) in (0_u32..).zip(&wire.contents().outputs) {
                 let reference = StateRef::new(*id, index);
                 let owner = cash(output).owner().map(identity).ok_or("money of nobody")?;
+                if self.was_not_given(wire, owner) {
+                    continue;
+                }
                 let Some(state) = self.tables.states.rows.get(&(owner, reference)) else {
                     return Err(format!("{reference} is missing in the vault of {}", owner.0));
                 };
@@ -163,13 +168,21 @@ impl Ledgers<'_> {
         Ok(())
     }
 
+    /// What needs no notary is final as soon as whoever makes it has recorded it. If its flow is killed then, nobody else ever
+    /// gets it.
+    fn was_not_given(&self, wire: &WireTransaction, owner: IdentityRow) -> bool {
+        self.kills && !wire.needs_notary() && !self.tables.transactions.rows.contains_key(&(owner, wire.id()))
+    }
+
     /// Money is made by issues and lost by exits, and by nothing else.
     fn balance(&self) -> Result<(), String> {
         let mut expected: BTreeMap<Kind, i128> = BTreeMap::new();
         for wire in self.verified.values() {
             let contents = wire.contents();
             let Some(command) = contents.commands.first() else { continue };
-            let made: i128 = contents.outputs.iter().map(|output| i128::from(cash(output).quantity)).sum();
+            let is_given = |money: &Cash| money.owner().is_some_and(|owner| !self.was_not_given(wire, identity(owner)));
+            let given = contents.outputs.iter().map(cash).filter(is_given);
+            let made: i128 = given.map(|money| i128::from(money.quantity)).sum();
             let kind = |state: &TransactionState| (cash(state).issuer(), state.notary.name.to_string());
             match command.value.name.as_str() {
                 "Issue" => *expected.entry(kind(&contents.outputs[0])).or_default() += made,

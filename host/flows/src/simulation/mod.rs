@@ -60,7 +60,7 @@ const RUNS: u64 = 100_000;
 /// The stack of a thread that runs worlds, bytes.
 const STACK: usize = 64 << 20;
 /// Runs of the test of money.
-const RUNS_WITH_MONEY: u64 = 3_000;
+const RUNS_WITH_MONEY: u64 = 1_500;
 /// Runs in which a rule that is broken must be found out.
 const RUNS_OF_A_BROKEN_RULE: u64 = 20_000;
 

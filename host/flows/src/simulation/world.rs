@@ -369,7 +369,7 @@ impl World {
         self.tally.money.conflicts += audit.conflicts;
         self.tally.money.other_refusals += audit.other_refusals;
         self.tally.money.notarised += tables.ledger.decided.rows.len() as u64;
-        ledger_check::check(&tables.ledger, &audit)
+        ledger_check::check(&tables.ledger, &audit, self.plan.has_kills())
     }
 
     /// A root that has completed has received all that was for it.

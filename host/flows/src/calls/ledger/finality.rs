@@ -114,7 +114,9 @@ impl FlowCalls {
             return Ok(());
         }
         let flow = (event == TransactionEvent::Finalised).then(|| self.holding());
-        self.write(signed, what, event, By { flow, settlement: None }).await
+        self.write(signed, what, event, By { flow, settlement: None }).await?;
+        self.flow.note_settled(&signed.id());
+        Ok(())
     }
 
     /// A transaction is in flight from now on; this flow settles it while it lives.
@@ -123,7 +125,9 @@ impl FlowCalls {
             return Ok(());
         }
         let settlement = Some(Settlement { flow: self.flow.row, part });
-        self.write(signed, what, TransactionEvent::SentToNotary, By { flow: None, settlement }).await
+        self.write(signed, what, TransactionEvent::SentToNotary, By { flow: None, settlement }).await?;
+        self.flow.note_in_flight(signed.id());
+        Ok(())
     }
 
     async fn write(&mut self, signed: &Signed, what: &str, event: TransactionEvent, by: By) -> CallResult<()> {
