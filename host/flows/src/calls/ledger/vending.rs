@@ -165,14 +165,12 @@ async fn are_allowed(
 }
 
 type Chosen = (SecureHash, u32, Encoded);
+/// With the transactions that they come from.
+type WithParents = (Vec<Chosen>, Vec<SecureHash>);
 
 /// What was asked for, and what that comes from, without a look into the database: `None` if something of it is not in memory, or all
 /// of it does not fit a message. Somebody who pays has just read what his money comes from.
-fn at_hand(
-    environment: &LedgerEnvironment,
-    asked: &[SecureHash],
-    room: usize,
-) -> Result<Option<(Vec<Chosen>, Vec<SecureHash>)>, Trouble> {
+fn at_hand(environment: &LedgerEnvironment, asked: &[SecureHash], room: usize) -> Result<Option<WithParents>, Trouble> {
     let (mut found, mut named, mut size) = (Vec::with_capacity(asked.len()), BTreeSet::new(), 0);
     for id in asked {
         let Some(signed) = environment.services.findings.recorded(environment.opened.entry.row, id) else {
