@@ -20,6 +20,14 @@ struct Deadline {
     at: Moment,
 }
 
+impl Deadline {
+    /// The time at a moment, as the wall clock would show it if it had not been set since this was reckoned.
+    fn time_at(&self, now: Moment) -> Millis {
+        let millis = |time: Duration| Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX);
+        self.until.saturating_sub(millis(self.at.since(now))).saturating_add(millis(now.since(self.at)))
+    }
+}
+
 /// The deadlines of the flows of this host: the latest of each flow that has had one, in memory or not. It stays when the
 /// wait is over, because what the flow did since may turn out not to be written, and then it waits again.
 #[derive(Debug, Default)]
@@ -28,16 +36,18 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// The moment at which a flow's wait until then is over. `from`: the time from which it was reckoned, 0 if that is not
-    /// known. The wall clock may have gone back since, and the wait must not be longer for that.
-    pub fn moment(&self, clock: &dyn Clock, flow: FlowRow, until: Millis, from: Millis) -> Moment {
-        let fresh = || {
+    /// The moment at which a flow's wait until then is over. `from`: the time from which it was reckoned, if the flow is at hand
+    /// to tell. The wall clock may have gone back since, and the wait must not be longer for that.
+    pub fn moment(&self, clock: &dyn Clock, flow: FlowRow, until: Millis, from: Option<Millis>) -> Moment {
+        let now = clock.monotonic();
+        let reckon = |before: Option<&Deadline>| {
+            let from = from.or_else(|| before.map(|before| before.time_at(now))).unwrap_or(0);
             let left = Duration::from_millis(until.saturating_sub(wall_millis(clock).max(from)));
-            Deadline { until, at: clock.monotonic() + left }
+            Deadline { until, at: now + left }
         };
-        let mut deadline = self.by_flow.entry(flow).or_insert_with(fresh);
+        let mut deadline = self.by_flow.entry(flow).or_insert_with(|| reckon(None));
         if deadline.until != until {
-            *deadline = fresh();
+            *deadline = reckon(Some(&deadline));
         }
         deadline.at
     }
@@ -86,9 +96,9 @@ mod tests {
     fn a_clock_that_goes_back_an_hour_does_not_lengthen_a_wait_of_five_seconds() {
         let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
         let until = START_MS + 5_000;
-        let at = deadlines.moment(&clock, FLOW, until, 0);
+        let at = deadlines.moment(&clock, FLOW, until, None);
         clock.set_wall(START - HOUR);
-        assert_eq!(deadlines.moment(&clock, FLOW, until, 0), at, "it is asked for again when the flow comes back");
+        assert_eq!(deadlines.moment(&clock, FLOW, until, None), at, "it is asked for again when the flow comes back");
         clock.advance(Duration::from_secs(4));
         assert!(deadlines.time(&clock, FLOW) < until * NANOS_PER_MILLI);
         clock.advance(Duration::from_secs(1));
@@ -100,7 +110,7 @@ mod tests {
     fn a_clock_that_goes_forward_an_hour_does_not_shorten_it() {
         let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
         let until = START_MS + 5_000;
-        deadlines.moment(&clock, FLOW, until, 0);
+        deadlines.moment(&clock, FLOW, until, None);
         clock.set_wall(START + HOUR);
         clock.advance(Duration::from_secs(4));
         assert!(deadlines.time(&clock, FLOW) < until * NANOS_PER_MILLI);
@@ -111,20 +121,21 @@ mod tests {
     #[test]
     fn a_deadline_that_was_reckoned_before_the_clock_went_back_is_not_further_away_for_it() {
         let (clock, deadlines) = (VirtualClock::at(START - HOUR), Deadlines::default());
-        let at = deadlines.moment(&clock, FLOW, START_MS + 5_000, START_MS);
+        let at = deadlines.moment(&clock, FLOW, START_MS + 5_000, Some(START_MS));
         assert_eq!(at, clock.monotonic() + Duration::from_secs(5));
     }
 
     #[test]
-    fn a_deadline_that_is_reckoned_again_after_the_clock_went_back_is_no_further_away_than_from_where_it_was_reckoned()
-    {
+    fn a_deadline_that_is_reckoned_again_after_the_clock_went_back_is_not_further_away_for_it() {
         let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
-        deadlines.moment(&clock, FLOW, START_MS + 5_000, START_MS);
-        deadlines.moment(&clock, FLOW, START_MS + 6_000, START_MS);
+        let at = deadlines.moment(&clock, FLOW, START_MS + 5_000, Some(START_MS));
+        deadlines.moment(&clock, FLOW, START_MS + 6_000, Some(START_MS));
         clock.set_wall(START - HOUR);
         clock.advance(Duration::from_secs(1));
-        let at = deadlines.moment(&clock, FLOW, START_MS + 5_000, START_MS);
-        assert_eq!(at, clock.monotonic() + Duration::from_secs(5));
+        assert_eq!(deadlines.moment(&clock, FLOW, START_MS + 5_000, None), at, "from its row");
+        clock.advance(Duration::from_secs(7));
+        let over = deadlines.moment(&clock, FLOW, START_MS + 6_000, None);
+        assert_eq!(over, clock.monotonic(), "it was over when it was looked at again");
     }
 
     #[test]
@@ -133,13 +144,13 @@ mod tests {
         for flow in [FLOW, FlowRow(8)] {
             deadlines.time(&clock, flow);
         }
-        deadlines.moment(&clock, FLOW, START_MS + 1_000, START_MS);
+        deadlines.moment(&clock, FLOW, START_MS + 1_000, Some(START_MS));
         clock.advance(Duration::from_secs(1));
         clock.set_wall(START - HOUR);
         clock.advance(Duration::from_secs(1));
         for flow in [FLOW, FlowRow(8)] {
             let from = to_millis(deadlines.time(&clock, flow));
-            let at = deadlines.moment(&clock, flow, from + 5_000, from);
+            let at = deadlines.moment(&clock, flow, from + 5_000, Some(from));
             assert_eq!(at, clock.monotonic() + Duration::from_secs(5), "a sleep of five seconds takes five");
         }
     }
@@ -147,8 +158,8 @@ mod tests {
     #[test]
     fn another_deadline_takes_the_place_of_the_last_and_none_is_kept_for_ever() {
         let (clock, deadlines) = (VirtualClock::at(START), Deadlines::default());
-        let first = deadlines.moment(&clock, FLOW, START_MS + 1_000, 0);
-        assert!(deadlines.moment(&clock, FLOW, START_MS + 2_000, 0) > first);
+        let first = deadlines.moment(&clock, FLOW, START_MS + 1_000, None);
+        assert!(deadlines.moment(&clock, FLOW, START_MS + 2_000, None) > first);
         assert_eq!(deadlines.len(), 1);
         assert!(deadlines.has(FLOW));
         deadlines.forget(FLOW);

@@ -31,7 +31,7 @@ impl FlowCalls {
         let until = self.machine.wait_until()?;
         self.has_deadline = true;
         let from = self.machine.reckoned_from();
-        Some(self.services.deadlines.moment(&*self.services.clock, self.flow.row, until, from))
+        Some(self.services.deadlines.moment(&*self.services.clock, self.flow.row, until, Some(from)))
     }
 
     pub(super) fn random_bytes(&mut self, length: u32) -> CallResult<Vec<u8>> {

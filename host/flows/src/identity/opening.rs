@@ -168,7 +168,7 @@ impl Actor {
                     WakeTime::Now => self.flows.enqueue(row),
                     WakeTime::At(until) => {
                         // One that is over has an alarm that rings at once.
-                        let at = self.services.deadlines.moment(&*self.services.clock, row, until, 0);
+                        let at = self.services.deadlines.moment(&*self.services.clock, row, until, None);
                         self.flows.set(row, SlotState::Cold { until: Some(at) });
                     }
                     WakeTime::OnNews => {}

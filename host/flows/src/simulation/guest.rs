@@ -16,6 +16,9 @@ use super::wallet::Wallet;
 use crate::calls::{FlowCalls, run_native};
 use crate::flow_code::FlowCode;
 
+/// What a flow says that fails because its world has it fail.
+pub(super) const PLANNED_FAILURE: &str = "fails as planned";
+
 /// What the guests of one world know.
 pub(crate) struct Guests {
     plan: Plan,
@@ -118,7 +121,7 @@ impl Guests {
         let mut done = Vec::new();
         for (number, deal) in deals.iter().enumerate() {
             if *fails_after == Some(number) {
-                return Err(FlowError::new(ErrorKind::FlowException, "fails as planned").into());
+                return Err(FlowError::new(ErrorKind::FlowException, PLANNED_FAILURE).into());
             }
             match wallet.deal(*deal).await {
                 Ok(more) => done.extend(more),
@@ -132,7 +135,7 @@ impl Guests {
             }
         }
         if *fails_after == Some(deals.len()) {
-            return Err(FlowError::new(ErrorKind::FlowException, "fails as planned").into());
+            return Err(FlowError::new(ErrorKind::FlowException, PLANNED_FAILURE).into());
         }
         Ok(to_cbor(&done))
     }
@@ -151,7 +154,7 @@ impl Guests {
             for (talk, end) in talks.iter().zip(&mut ends) {
                 let Some(one) = talk.moves.get(step) else { continue };
                 if *fails_after == Some(done) {
-                    return Err(FlowError::new(ErrorKind::FlowException, "fails as planned").into());
+                    return Err(FlowError::new(ErrorKind::FlowException, PLANNED_FAILURE).into());
                 }
                 done += 1;
                 match *one {
@@ -167,7 +170,7 @@ impl Guests {
             }
         }
         if *fails_after == Some(done) {
-            return Err(FlowError::new(ErrorKind::FlowException, "fails as planned").into());
+            return Err(FlowError::new(ErrorKind::FlowException, PLANNED_FAILURE).into());
         }
         // The peers end in order, however late they are.
         for (end, talk) in ends.iter().zip(talks) {

@@ -118,10 +118,14 @@ impl Plan {
         self.roots.iter().any(|root| !root.deals.is_empty())
     }
 
+    /// Whether a flow is killed.
+    pub fn is_anyone_killed(&self) -> bool {
+        !self.kills.is_empty() || self.roots.iter().any(|root| root.killed_after.is_some())
+    }
+
     /// Whether flows end otherwise than by themselves.
     pub fn has_kills(&self) -> bool {
-        !self.kills.is_empty()
-            || self.roots.iter().any(|root| root.killed_after.is_some() || root.fails_after.is_some())
+        self.is_anyone_killed() || self.roots.iter().any(|root| root.fails_after.is_some())
     }
 
     /// Whether a deal, or whoever takes part in it, may be told this.

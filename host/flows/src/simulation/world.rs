@@ -336,7 +336,11 @@ impl World {
         match state {
             FlowState::Completed => !(is_root && planned.fails_after.is_some()) || self.plan.has_kills(),
             FlowState::Failed if is_root => planned.fails_after.is_some(),
-            FlowState::Failed => self.error_of(row).is_some_and(|error| self.plan.may_refuse(&error)),
+            // One that fails as planned after a deal was broken off by a kill has not told the other side of the deal before.
+            FlowState::Failed => self.error_of(row).is_some_and(|error| {
+                let is_planned = planned.fails_after.is_some() && error.message == super::guest::PLANNED_FAILURE;
+                self.plan.may_refuse(&error) || (is_planned && self.plan.is_anyone_killed())
+            }),
             FlowState::Killed => (is_root && planned.killed_after.is_some()) || !self.plan.kills.is_empty(),
             FlowState::Live | FlowState::Paused | FlowState::Hospital => false,
         }
