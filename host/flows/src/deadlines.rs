@@ -18,13 +18,15 @@ const NANOS_PER_MILLI: Nanos = 1_000_000;
 struct Deadline {
     until: Millis,
     at: Moment,
+    /// The latest time that deadlines of the flow were reckoned from, as it would be at that moment.
+    reckoned: (Millis, Moment),
 }
 
 impl Deadline {
-    /// The time at a moment, as the wall clock would show it if it had not been set since this was reckoned.
+    /// The time at a later moment, if the wall clock had not been set back since.
     fn time_at(&self, now: Moment) -> Millis {
-        let millis = |time: Duration| Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX);
-        self.until.saturating_sub(millis(self.at.since(now))).saturating_add(millis(now.since(self.at)))
+        let (time, then) = self.reckoned;
+        time.saturating_add(Millis::try_from(now.since(then).as_millis()).unwrap_or(Millis::MAX))
     }
 }
 
@@ -39,11 +41,11 @@ impl Deadlines {
     /// The moment at which a flow's wait until then is over. `from`: the time from which it was reckoned, if the flow is at hand
     /// to tell. The wall clock may have gone back since, and the wait must not be longer for that.
     pub fn moment(&self, clock: &dyn Clock, flow: FlowRow, until: Millis, from: Option<Millis>) -> Moment {
-        let now = clock.monotonic();
+        let (now, wall) = (clock.monotonic(), wall_millis(clock));
         let reckon = |before: Option<&Deadline>| {
-            let from = from.or_else(|| before.map(|before| before.time_at(now))).unwrap_or(0);
-            let left = Duration::from_millis(until.saturating_sub(wall_millis(clock).max(from)));
-            Deadline { until, at: now + left }
+            let latest = before.map_or(0, |before| before.time_at(now));
+            let left = Duration::from_millis(until.saturating_sub(wall.max(from.unwrap_or(latest))));
+            Deadline { until, at: now + left, reckoned: (wall.max(from.unwrap_or(0)).max(latest), now) }
         };
         let mut deadline = self.by_flow.entry(flow).or_insert_with(|| reckon(None));
         if deadline.until != until {
@@ -136,6 +138,17 @@ mod tests {
         clock.advance(Duration::from_secs(7));
         let over = deadlines.moment(&clock, FLOW, START_MS + 6_000, None);
         assert_eq!(over, clock.monotonic(), "it was over when it was looked at again");
+    }
+
+    #[test]
+    fn a_deadline_from_before_the_clock_was_put_right_is_not_further_away_for_one_that_came_then() {
+        let (clock, deadlines) = (VirtualClock::at(START + HOUR), Deadlines::default());
+        let fast = START_MS + 3_600_000;
+        let at = deadlines.moment(&clock, FLOW, fast + 5_000, Some(fast));
+        clock.set_wall(START);
+        deadlines.moment(&clock, FLOW, START_MS + 5_000, Some(START_MS));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(deadlines.moment(&clock, FLOW, fast + 5_000, None), at, "from its row");
     }
 
     #[test]

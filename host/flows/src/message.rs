@@ -9,6 +9,7 @@ use maxhost_store::{Queued, StoreError};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Moment;
 use crate::marks::Mark;
 use crate::offer::Offer;
 use crate::placement::FlowDef;
@@ -48,7 +49,7 @@ pub(crate) enum ActivationOutcome {
     /// It was never started: the first unit was refused, or, if there is a problem, trouble came before it.
     NotStarted(Option<Problem>),
     /// It waits, in the database, until then or for news.
-    Evicted { until: Option<u64> },
+    Evicted { until: Option<Moment> },
     /// It gave up its instance, or got none, and has something to do at once.
     Again,
     /// Trouble that is not its own and passes: to be tried again.

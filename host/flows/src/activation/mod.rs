@@ -156,7 +156,7 @@ impl Activation {
                 Counters::add(&self.services.counters().evictions);
                 // A run that was put away while it did not wait has something to do at once.
                 match run.machine.wait() {
-                    Some(_) => ActivationOutcome::Evicted { until: run.machine.wait_until() },
+                    Some(_) => ActivationOutcome::Evicted { until: run.deadline() },
                     None => ActivationOutcome::Again,
                 }
             }

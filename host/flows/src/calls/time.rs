@@ -27,7 +27,7 @@ impl FlowCalls {
     }
 
     /// The moment at which the open call's wait is over.
-    pub(super) fn deadline(&mut self) -> Option<Moment> {
+    pub fn deadline(&mut self) -> Option<Moment> {
         let until = self.machine.wait_until()?;
         self.has_deadline = true;
         let from = self.machine.reckoned_from();

@@ -334,7 +334,6 @@ impl Actor {
                 }
             }
             ActivationOutcome::Evicted { until } => {
-                let until = until.map(|until| self.services.deadlines.moment(&*self.services.clock, row, until, None));
                 self.flows.set(row, SlotState::Cold { until });
                 if let Some(slot) = self.flows.get_mut(row) {
                     (slot.troubles, slot.defects) = (0, 0);
