@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maxhost_model::{Class, Code, Problem, SecureHash};
 use maxhost_ownership::DemandVersion;
-use maxhost_store::{Conflict, FlowState, IdentityOp, Op, StoreError};
+use maxhost_store::{Author, CommitUnit, Conflict, FlowState, IdentityOp, Op, StoreError};
 use tokio::sync::oneshot;
 
 use super::{Actor, IdentityServices};
@@ -320,12 +320,31 @@ async fn end_runs(services: &IdentityServices, entry: &IdentityEntry) {
     }
 }
 
+/// Waits until the committer has answered all that the actor has handed in. Of a start that was written down for later only
+/// the actor knew, so its row must be there when the rows are read.
+async fn handed_in_is_written(services: &IdentityServices, entry: &IdentityEntry) {
+    let (reply, answered) = oneshot::channel();
+    let author = Author { identity: entry.row, claim: *entry.claim.lock() };
+    // The queue keeps its order. What becomes of a unit without operations decides nothing, and nobody may be listening any more.
+    let done = Box::new(move |_| {
+        let _ = reply.send(());
+    });
+    let unit = CommitUnit { author, attempt: None, depends_on: Default::default(), ops: Vec::new(), done };
+    services.committer.store.submit(unit);
+    tokio::select! {
+        // A committer that has stopped drops what it is given.
+        _ = answered => {}
+        () = services.stopping.cancelled() => {}
+    }
+}
+
 /// The identity's actor met a defect: its runs give up, and it is opened again from what is in the database, a little
 /// later each time.
 pub(super) async fn after_defect(services: Arc<IdentityServices>, entry: Arc<IdentityEntry>) {
     tracing::error!(identity = %entry.text, "the identity met a defect of the host; it is closed and opened again");
     services.events.emit(OperatorEvent::IdentityClosed { identity: entry.text.to_string() });
     end_runs(&services, &entry).await;
+    handed_in_is_written(&services, &entry).await;
     let flows = loop {
         match services.committer.store.live_flows().await {
             Ok(flows) => break flows,
