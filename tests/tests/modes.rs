@@ -287,10 +287,12 @@ fn without_error_ids(text: &str) -> String {
 /// What a mode came to: how each case ended, and how often each flow, responders too, ended how.
 type Outcome = (BTreeMap<String, String>, BTreeMap<String, u32>);
 
-async fn outcome(mode: &Mode) -> Outcome {
+fn network(mode: &Mode) -> Network {
     let network = Network::new().settings(mode.settings).settings(LIMITS).limits("carol", LIMITS_OF_CAROL);
-    let network = ["alice", "bob"].iter().fold(network, |network, name| network.limits(name, LIMITS_OF_OTHERS));
-    let host = network.run();
+    ["alice", "bob"].iter().fold(network, |network, name| network.limits(name, LIMITS_OF_OTHERS))
+}
+
+async fn outcome(mode: &Mode, host: Host) -> Outcome {
     let cases = cases();
     let ends = join_all(cases.iter().map(|case| host.run(case.identity, case.flow, case.arguments.clone()))).await;
     let mut results = BTreeMap::new();
@@ -329,7 +331,10 @@ async fn tally(mode: &Mode, host: &Host) -> BTreeMap<String, u32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_flow_ends_the_same_in_every_mode() {
-    let outcomes = join_all(MODES.iter().map(outcome)).await;
+    // All are up before the first call: starting one blocks, and meanwhile the calls to others would come to their deadlines.
+    let networks: Vec<Network> = MODES.iter().map(network).collect();
+    let hosts: Vec<Host> = networks.iter().map(Network::run).collect();
+    let outcomes = join_all(MODES.iter().zip(hosts).map(|(mode, host)| outcome(mode, host))).await;
     let (results, tally) = &outcomes[0];
     for (mode, (other_results, other_tally)) in MODES.iter().zip(&outcomes) {
         for (case, end) in results {

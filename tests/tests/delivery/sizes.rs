@@ -2,7 +2,7 @@
 //! one by one and in bursts that are larger than what waits in memory for one flow.
 
 use futures::future::join_all;
-use maxhost_tests::{ALICE, BOB, Network};
+use maxhost_tests::{ALICE, BOB, Host, Network};
 use serde_json::{Value, json};
 
 /// The largest text that fits into a message: the network allows ten mebibytes, five of whose bytes say how long it is.
@@ -45,9 +45,11 @@ fn cases() -> Vec<Vec<Value>> {
     cases
 }
 
-async fn run(way: &str, settings: &[&str]) {
-    let network = Network::new().setting("flows.shadow_replay=0.0").settings(settings);
-    let host = network.run();
+fn network(settings: &[&str]) -> Network {
+    Network::new().setting("flows.shadow_replay=0.0").settings(settings)
+}
+
+async fn run(way: &str, host: Host) {
     // A few at a time, because each has some of the largest messages in memory.
     for some in cases().chunks(4) {
         let ends =
@@ -64,6 +66,9 @@ async fn run(way: &str, settings: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_every_size_arrive_in_every_position_and_in_every_mode() {
     for ways in WAYS.chunks(2) {
-        join_all(ways.iter().map(|(way, settings)| run(way, settings))).await;
+        // Both are up before the first call: starting one blocks, and meanwhile the calls to the other would come to their deadlines.
+        let networks: Vec<Network> = ways.iter().map(|(_, settings)| network(settings)).collect();
+        let hosts: Vec<Host> = networks.iter().map(Network::run).collect();
+        join_all(ways.iter().zip(hosts).map(|((way, _), host)| run(way, host))).await;
     }
 }
