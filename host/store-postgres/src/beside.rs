@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use maxhost_model::IdentityRow;
-use maxhost_store::{ClaimRequest, Claimed, IdentityRecord, ResultRead, StoreError, rules};
+use maxhost_store::{ClaimRequest, Claimed, ResultRead, StoreError};
 use sqlx::AssertSqlSafe;
+use tokio::sync::oneshot;
 
+use crate::claiming::Asked;
 use crate::error::failed;
 use crate::ledger::place::Place;
-use crate::ledger::tables;
 use crate::lived;
 use crate::open::PostgresStore;
 use crate::options::Layout;
 use crate::persist::persist;
-use crate::reader::identity_record;
 
 /// Identities in one transaction.
 const CHUNK: usize = 100;
@@ -80,99 +80,17 @@ impl PostgresStore {
 
     pub(crate) async fn claim_identities(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
         self.clock.check()?;
-        let mut claimed = Vec::with_capacity(requests.len());
-        for chunk in requests.chunks(CHUNK) {
-            let outcomes = persist!(self.claim_chunk(chunk)).map_err(failed)?;
-            self.bring_up_ledgers(chunk, &outcomes).await?;
-            self.believe(chunk, &outcomes);
-            claimed.extend(outcomes);
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            let (reply, answer) = oneshot::channel();
+            self.claiming.send(Asked { request, reply }).await.map_err(|_| StoreError::Closed)?;
+            answers.push(answer);
+        }
+        let mut claimed = Vec::with_capacity(answers.len());
+        for answer in answers {
+            claimed.push(answer.await.map_err(|_| StoreError::Closed)??);
         }
         Ok(claimed)
-    }
-
-    /// Ledgers of what was claimed that an older build has made are brought up to date before anybody uses them.
-    async fn bring_up_ledgers(&self, requests: &[ClaimRequest], outcomes: &Claimed) -> Result<(), StoreError> {
-        if self.layout == Layout::Shared {
-            return Ok(());
-        }
-        let claimed = requests.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok());
-        let claimed: Vec<i64> = claimed.map(|(request, _)| request.identity.0).collect();
-        for identity in persist!(self.outdated(&claimed)).map_err(failed)? {
-            persist!(self.bring_up(identity)).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    async fn outdated(&self, identities: &[i64]) -> Result<Vec<IdentityRow>, sqlx::Error> {
-        tables::outdated(&mut *self.pool.acquire().await?, Some(identities)).await
-    }
-
-    async fn bring_up(&self, identity: IdentityRow) -> Result<(), sqlx::Error> {
-        tables::bring_up(&mut *self.pool.acquire().await?, identity).await
-    }
-
-    fn believe(&self, requests: &[ClaimRequest], outcomes: &Claimed) {
-        let mut claims = self.claims.lock();
-        for (request, outcome) in requests.iter().zip(outcomes) {
-            if let Ok(claim) = outcome {
-                claims.insert(request.identity, *claim);
-            }
-        }
-    }
-
-    /// Once more it leads to the same: a claim that is there already is no error.
-    async fn claim_chunk(&self, requests: &[ClaimRequest]) -> Result<Claimed, sqlx::Error> {
-        let ids: Vec<i64> =
-            requests.iter().map(|request| request.identity.0).collect::<BTreeSet<_>>().into_iter().collect();
-        let mut transaction = self.pool.begin().await?;
-        let sql = "SELECT id, name, generation, epoch, owner, wake_at, unclean, moved_to, key_fp \
-                   FROM maxhost.identity WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
-        let rows = sqlx::query(sql).bind(&ids).fetch_all(&mut *transaction).await?;
-        let mut records: HashMap<IdentityRow, IdentityRecord> = HashMap::new();
-        let mut broken = None;
-        for row in &rows {
-            match identity_record(row) {
-                Ok(record) => drop(records.insert(record.row, record)),
-                Err(error) => broken = Some(error),
-            }
-        }
-        if let Some(error) = broken {
-            return Ok(requests.iter().map(|_| Err(error.clone())).collect());
-        }
-        let (mut outcomes, mut changed) = (Vec::with_capacity(requests.len()), BTreeSet::new());
-        for request in requests {
-            let outcome = rules::decide_claim(records.get(&request.identity), request, self.run);
-            if let (Ok(claim), Some(record)) = (&outcome, records.get_mut(&request.identity))
-                && record.claim != *claim
-            {
-                record.claim = *claim;
-                record.unclean = record.unclean.saturating_add(1);
-                record.key_fp = record.key_fp.or(request.key_fp);
-                changed.insert(request.identity);
-            }
-            outcomes.push(outcome);
-        }
-        let changed: Vec<&IdentityRecord> = changed.iter().filter_map(|identity| records.get(identity)).collect();
-        if !changed.is_empty() {
-            sqlx::query(
-                "UPDATE maxhost.identity i SET generation = u.g, epoch = u.e, owner = $1, wake_at = NULL, \
-                 unclean = u.n, key_fp = u.k \
-                 FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::bytea[]) u (id, g, e, n, k) \
-                 WHERE i.id = u.id",
-            )
-            .bind(self.run.0)
-            .bind(changed.iter().map(|record| record.row.0).collect::<Vec<i64>>())
-            .bind(changed.iter().map(|record| record.claim.token.generation).collect::<Vec<i64>>())
-            .bind(changed.iter().map(|record| record.claim.token.epoch).collect::<Vec<i64>>())
-            .bind(changed.iter().map(|record| i64::from(record.unclean)).collect::<Vec<i64>>())
-            .bind(
-                changed.iter().map(|record| record.key_fp.as_ref().map(|key| &key[..])).collect::<Vec<Option<&[u8]>>>(),
-            )
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await?;
-        Ok(outcomes)
     }
 
     pub(crate) async fn purge_rows(&self, limit: u32) -> Result<u64, StoreError> {

@@ -10,6 +10,7 @@
 mod audit;
 mod batch;
 mod beside;
+mod claiming;
 mod clock;
 mod committer;
 mod components;

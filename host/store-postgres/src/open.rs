@@ -16,10 +16,11 @@ use maxhost_store::{
 };
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::batch::{Batch, Claims};
+use crate::claiming::{self, Asked, Claimer};
 use crate::clock::{self, HostClock};
 use crate::committer::PostgresRows;
 use crate::durability;
@@ -61,7 +62,9 @@ pub struct PostgresStore {
     /// The server and the database, for people.
     place: String,
     pub(crate) layout: Layout,
-    pub(crate) claims: Claims,
+    /// Where claims are asked for.
+    pub(crate) claiming: mpsc::Sender<Asked>,
+    claiming_task: AbortHandle,
     pub(crate) lived: Arc<Lived>,
     pub(crate) processed_retention: i64,
     pub(crate) audit: AuditBounds,
@@ -84,6 +87,7 @@ impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.numbers_task.iter().for_each(AbortHandle::abort);
         self.watch_task.abort();
+        self.claiming_task.abort();
         // The thread commits what waits and ends; nobody is left to wait for it.
         self.stopping.store(true, Ordering::Release);
         self.queue.jobs.close();
@@ -176,6 +180,9 @@ impl PostgresStore {
         }
         .map_err(|error| StoreError::Io(Fault::new(FaultKind::Other, error)))?;
         starting.await.map_err(|error| StoreError::Io(Fault::new(FaultKind::Other, error)))??;
+        let (claiming, asked) = mpsc::channel(claiming::WAITING);
+        let claimer = Arc::new(Claimer::new(pool.clone(), run, layout, claims));
+        let claiming_task = tokio::spawn(claimer.run(asked)).abort_handle();
         Ok(PostgresStore {
             queue,
             pool,
@@ -183,7 +190,8 @@ impl PostgresStore {
             lineage,
             place,
             layout,
-            claims,
+            claiming,
+            claiming_task,
             lived,
             processed_retention: i64::try_from(options.processed_retention.as_millis()).unwrap_or(i64::MAX),
             audit: options.audit,
@@ -319,6 +327,7 @@ impl Committer for PostgresStore {
         self.stopping.store(true, Ordering::Release);
         self.numbers_task.iter().for_each(AbortHandle::abort);
         self.watch_task.abort();
+        self.claiming_task.abort();
         self.queue.jobs.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread

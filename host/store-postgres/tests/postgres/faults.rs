@@ -9,6 +9,7 @@ use maxhost_postgres_server::Server;
 use maxhost_proxy::Proxy;
 use maxhost_store::{Author, MessageOp, Op, Store, StoreError, assert_outcome};
 use maxhost_store_postgres::{PostgresOptions, PostgresStore};
+use sqlx::Connection;
 
 /// A unit that would show if it were written twice, or half: the outbox numbers its rows by itself.
 fn step(flow: FlowRow, seq: u32) -> Vec<Op> {
@@ -245,6 +246,59 @@ async fn two_hosts_never_wait_for_each_other() {
     assert_eq!(database.sql(&sql), "0");
 }
 
+/// Hazard 7: a claim waits for the row of its identity, and no other claim waits with it. Claims at the same time are one statement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_identity_holds_up_no_claim_of_another() {
+    let database = Database::new().await;
+    let names: Vec<String> = (0..150).map(|n| format!("Party {n:03}")).collect();
+    let store = PostgresStore::open(database.options()).await.unwrap();
+    let rows = store.register_identities(&names).await.unwrap();
+    let of = |row, epoch| {
+        let token = maxhost_store::FencingToken { generation: 1, epoch };
+        maxhost_store::ClaimRequest { identity: row, token, key_fp: None }
+    };
+    // What another host has claimed stays as it is, whatever comes at the same time.
+    let other = PostgresStore::open(database.options()).await.unwrap();
+    let taken = other.claim(of(rows[3], 9)).await.unwrap();
+
+    let mut locker = sqlx::PgConnection::connect(&server().url(&database.name)).await.unwrap();
+    let mut locked = locker.begin().await.unwrap();
+    sqlx::query("SELECT FROM maxhost.identity WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(rows[7].0)
+        .execute(&mut *locked)
+        .await
+        .unwrap();
+    let waits = {
+        let (store, request) = (store.clone(), of(rows[7], 5));
+        tokio::spawn(async move { store.claim(request).await })
+    };
+    let others: Vec<_> = rows.iter().copied().filter(|row| *row != rows[7]).collect();
+    let claims = others.iter().map(|row| {
+        let (store, request) = (store.clone(), of(*row, 5));
+        tokio::spawn(async move { store.claim(request).await })
+    });
+    for (row, claimed) in others.iter().zip(claims.collect::<Vec<_>>()) {
+        match claimed.await.unwrap() {
+            Ok(claim) => assert_eq!((claim.token.epoch, claim.run), (5, store.run())),
+            Err(error) => {
+                assert_eq!(*row, rows[3]);
+                assert_outcome!(error, StoreError::Fenced { current, .. } if current == taken);
+            }
+        }
+    }
+    assert!(!waits.is_finished(), "it waits for the lock");
+    locked.rollback().await.unwrap();
+    assert_eq!(waits.await.unwrap().unwrap().token.epoch, 5);
+    // Claimed once each, and written for at once.
+    assert_eq!(database.sql("SELECT count(*) FROM maxhost.identity WHERE unclean = 1 AND epoch = 5"), "149");
+    let author = Author { identity: rows[7], claim: store.claim(of(rows[7], 5)).await.unwrap() };
+    let flow = store.next_flow_row();
+    store.commit(author, vec![start(flow)]).await.unwrap();
+    assert_eq!(database.sql(&format!("SELECT unclean FROM maxhost.identity WHERE id = {}", rows[7].0)), "1");
+    store.close().await;
+    other.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_free_connections_is_waited_for() {
     let server = blocking(|| {
@@ -281,7 +335,6 @@ async fn a_server_without_free_connections_is_waited_for() {
 }
 
 async fn connect(server: &Server) -> Result<sqlx::PgConnection, sqlx::Error> {
-    use sqlx::Connection;
     let path = server.dir().display();
     let url = format!("postgres:///own?host={path}&port={}&user=plain", server.port());
     sqlx::PgConnection::connect(&url).await
