@@ -8,6 +8,7 @@ mod messages;
 mod roles;
 mod scheduler;
 mod shared_manifests;
+mod stopped;
 
 use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_tests::{ALICE, BOB, CAROL, Host, cli, eventually};
