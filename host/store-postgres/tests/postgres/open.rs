@@ -29,6 +29,43 @@ async fn a_newer_schema_is_refused() {
     assert_outcome!(examine(&database.options(), SHORT).await, Err(StoreError::Incompatible { .. }));
 }
 
+/// A rolling upgrade: the tables are brought up to date by the first host of a later release, which only adds to them, while
+/// hosts of this one run. They go on and take over from each other; none of them can start any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_run_go_on_when_a_later_release_adds_to_the_tables() {
+    let database = Database::new().await;
+    let (one, other) = (
+        PostgresStore::open(database.options()).await.unwrap(),
+        PostgresStore::open(database.options()).await.unwrap(),
+    );
+    let row = one.register_identities(&["Alice"]).await.unwrap()[0];
+    let alice = claim(&one, row, 1).await;
+    let flow = one.next_flow_row();
+    one.commit(alice, vec![start(flow), log(flow, 0)]).await.unwrap();
+    let tables = "identity flow ended journal initiation outbox processed client late_confirm committer audit";
+    let adding: Vec<String> = tables
+        .split(' ')
+        .map(|table| format!("ALTER TABLE maxhost.{table} ADD COLUMN of_the_future bigint NOT NULL DEFAULT 7"))
+        .collect();
+    database.sql(&format!(
+        "BEGIN; CREATE TABLE maxhost.of_the_future (id bigint); {}; \
+         INSERT INTO maxhost.migration (version, description, success, checksum, execution_time) \
+         VALUES ({}, 'of the future', true, '\\x00', 0); COMMIT",
+        adding.join("; "),
+        SCHEMA_VERSION + 1
+    ));
+    one.commit(alice, vec![log(flow, 1), initiate(to(alice), one.next_initiation())]).await.unwrap();
+    let alice = claim(&other, row, 2).await;
+    other.commit(alice, vec![log(flow, 2)]).await.unwrap();
+    assert_eq!(other.journal(flow).await.unwrap().unwrap().log.len(), 3);
+    assert_eq!(other.initiations(row, 0, 10).await.unwrap().len(), 1);
+    other.commit(alice, vec![end(flow)]).await.unwrap();
+    assert!(!other.flow(flow).await.unwrap().is_some_and(|record| record.state.is_live()));
+    assert_eq!(code(PostgresStore::open(database.options()).await), "store-incompatible");
+    one.close().await;
+    other.close().await;
+}
+
 #[tokio::test]
 async fn many_may_migrate_at_once_and_half_a_migration_is_none() {
     let database = Database::new().await;
