@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use maxhost_broker::{
-    BacklogNotices, Broker, BrokerError, ClientAnswer, ClientQueues, ClientRequest, Consumer, Credit, Message,
+    BacklogNotices, Broker, BrokerError, ClientAnswer, ClientQueues, ClientRequest, Consumer, Credit, Holding, Message,
     Permanent, QueueName, Requests, Transient,
 };
 use tokio::sync::watch;
@@ -101,6 +101,11 @@ impl Broker for AmqpBroker {
         Ok(())
     }
 
+    async fn prepare(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.shared.check_open()?;
+        self.shared.queues.ensure(queue).await
+    }
+
     async fn consume(&self, queue: &QueueName, credit: Credit) -> Result<Box<dyn Consumer>, BrokerError> {
         self.shared.check_open()?;
         Ok(Box::new(AmqpConsumer::<Message>::attach(Arc::clone(&self.shared), queue.clone(), credit).await?))
@@ -109,6 +114,11 @@ impl Broker for AmqpBroker {
     async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
         self.shared.check_open()?;
         self.shared.waiting().await
+    }
+
+    async fn holding(&self, queues: &[QueueName]) -> Result<Vec<Holding>, BrokerError> {
+        self.shared.check_open()?;
+        self.shared.queues.holding_of(queues).await
     }
 
     async fn oldest(&self) -> Result<Option<Duration>, BrokerError> {

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use maxhost_broker::{BrokerError, QueueName};
 use parking_lot::Mutex;
 
-use crate::queues::{Holding, Queues};
+use crate::queues::{Listed, Queues};
 
 /// Queues that are asked about at once, and in one look: those beyond it are asked about in the next.
 const AT_ONCE: usize = 32;
@@ -54,7 +54,7 @@ impl Oldest {
 
     /// The oldest of what is known already and still so, and the queues that have to be asked about: first those that nobody
     /// consumes.
-    fn keep(&self, holding: Vec<Holding>) -> (Option<i64>, Vec<Holding>) {
+    fn keep(&self, holding: Vec<Listed>) -> (Option<i64>, Vec<Listed>) {
         let mut known = self.known.lock();
         let mut kept = HashMap::new();
         let mut unknown = Vec::new();
@@ -84,15 +84,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn holding(name: &str, consumers: u64, acked: u64) -> Holding {
+    fn holding(name: &str, consumers: u64, acked: u64) -> Listed {
         let name = QueueName::inbound(&maxhost_model::SecureHash::of(name.as_bytes()));
-        Holding { name, consumers, acked: Some(acked) }
+        Listed { name, consumers, acked: Some(acked) }
     }
 
     #[test]
     fn a_queue_is_asked_about_again_when_something_of_it_was_taken() {
         let oldest = Oldest::default();
-        let names = |unknown: Vec<Holding>| unknown.into_iter().map(|queue| queue.name).collect::<Vec<_>>();
+        let names = |unknown: Vec<Listed>| unknown.into_iter().map(|queue| queue.name).collect::<Vec<_>>();
         let (a, b) = (holding("a", 0, 3), holding("b", 1, 0));
         let (a_name, b_name) = (a.name.clone(), b.name.clone());
         assert_eq!(names(oldest.keep(vec![b, a]).1), [a_name.clone(), b_name.clone()], "those without consumers first");

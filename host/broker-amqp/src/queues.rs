@@ -1,8 +1,10 @@
 //! The queues of the broker: made by whoever first names them, and looked at before anything is entrusted to them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use maxhost_broker::{BrokerError, QueueName};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, WeakShared};
+use maxhost_broker::{BrokerError, Holding, QueueName};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -14,6 +16,8 @@ use crate::management::Management;
 const REMEMBERED: usize = 100_000;
 /// Queues that are listed at once: a page of all queues of a large broker has taken more memory than it had.
 const PAGE: usize = 100;
+/// So many queues are asked about one by one; of more, all that hold messages are listed.
+const ASKED_ONE_BY_ONE: usize = 16;
 /// Queues that hold messages, as many as are told at once.
 const TOLD: usize = 10_000;
 /// Where notices of backlogs are put: the newest for each queue stays.
@@ -30,7 +34,14 @@ pub(crate) struct Queues {
     management: Management,
     line: Line,
     known: Mutex<Known>,
+    /// Queues that are being made sure of, each by the connection on which it was begun: whoever wants one of them waits for
+    /// that.
+    making: Mutex<HashMap<QueueName, Begun>>,
 }
+
+type Making = BoxFuture<'static, Result<(), BrokerError>>;
+/// The connection on which it was begun, and what there is to wait for.
+type Begun = (Option<u64>, WeakShared<Making>);
 
 /// Queues that were found right on one connection: on the next, the broker may be another one.
 #[derive(Debug, Default)]
@@ -39,9 +50,9 @@ struct Known {
     names: HashSet<QueueName>,
 }
 
-/// A queue with messages.
+/// A queue with messages, as the broker lists it.
 #[derive(Debug)]
-pub(crate) struct Holding {
+pub(crate) struct Listed {
     pub name: QueueName,
     pub consumers: u64,
     /// How many messages of it were ever acknowledged, since the broker started, if it tells.
@@ -51,7 +62,7 @@ pub(crate) struct Holding {
 impl Queues {
     /// Asks by way of this connection.
     pub fn new(management: Management, line: Line) -> Queues {
-        Queues { management, line, known: Mutex::default() }
+        Queues { management, line, known: Mutex::default(), making: Mutex::default() }
     }
 
     /// Makes the queue if there is none, and checks that it keeps what is put into it.
@@ -63,9 +74,31 @@ impl Queues {
         if self.is_known(name, connection) {
             return Ok(());
         }
-        self.make(name.as_str(), json!({ "exclusive": !name.is_of_clients() })).await?;
+        self.making(name, connection).await?;
         self.remember(name, connection);
         Ok(())
+    }
+
+    /// What makes sure of a queue: begun by somebody else, or now.
+    fn making(&self, name: &QueueName, connection: Option<u64>) -> Shared<Making> {
+        let mut all = self.making.lock();
+        if let Some((begun, making)) = all.get(name)
+            && *begun == connection
+            && let Some(making) = making.upgrade().filter(|making| making.peek().is_none())
+        {
+            return making;
+        }
+        // Of what is done, or was given up by all who waited for it, nothing is kept.
+        all.retain(|_, (_, making)| making.upgrade().is_some());
+        let (management, queue) = (self.management.clone(), name.clone());
+        let making =
+            async move { make(&management, queue.as_str(), json!({ "exclusive": !queue.is_of_clients() })).await };
+        let making = making.boxed().shared();
+        // It is not done yet, so there is something to go back to.
+        if let Some(weak) = making.downgrade() {
+            all.insert(name.clone(), (connection, weak));
+        }
+        making
     }
 
     /// The same for a queue that a client has made, or has not: whether it is there.
@@ -80,7 +113,8 @@ impl Queues {
         if self.management.attribute(format!("queue.{name}"), "durable").await?.is_err() {
             return Ok(false);
         }
-        check(name.as_str(), &wanted(name.as_str(), json!({})), &self.found(name.as_str()).await?)?;
+        let found = found(&self.management, name.as_str()).await?;
+        check(name.as_str(), &wanted(name.as_str(), json!({})), &found)?;
         self.remember(name, connection);
         Ok(true)
     }
@@ -105,21 +139,7 @@ impl Queues {
 
     /// The same as [`Queues::ensure`], for the queue of the notices.
     pub async fn ensure_notices(&self) -> Result<(), BrokerError> {
-        self.make(NOTICES, json!({ "exclusive": false, "last-value-key": NOTICE_OF })).await
-    }
-
-    async fn make(&self, name: &str, particular: Value) -> Result<(), BrokerError> {
-        let wanted = wanted(name, particular);
-        // With `true`, it is no error if the queue is there already.
-        let answer = self.management.call("broker", "createQueue", json!([wanted.to_string(), true])).await?;
-        let made = match answer {
-            Ok(Value::String(made)) => serde_json::from_str::<Value>(&made).map_err(unavailable)?,
-            Ok(other) => return Err(refused(format!("what it says of queue {name} is not understood: {other}"))),
-            Err(reason) => return Err(refused(format!("it does not make the queue {name}: {reason}"))),
-        };
-        // A queue that was there already has not been looked at: what is told of it is what was asked for, without a number.
-        let made = if made["id"].is_null() { self.found(name).await? } else { made };
-        check(name, &wanted, &made)
+        make(&self.management, NOTICES, json!({ "exclusive": false, "last-value-key": NOTICE_OF })).await
     }
 
     /// Removes the first message of a queue, which is too large for any host, and says so in the log. Nobody else may consume
@@ -170,27 +190,8 @@ impl Queues {
         }
     }
 
-    /// What a queue is that was there already, in the words of its configuration.
-    async fn found(&self, name: &str) -> Result<Value, BrokerError> {
-        const ATTRIBUTES: [(&str, &str); 7] = [
-            ("address", "address"),
-            ("routingType", "routing-type"),
-            ("durable", "durable"),
-            ("exclusive", "exclusive"),
-            ("purgeOnNoConsumers", "purge-on-no-consumers"),
-            ("lastValueKey", "last-value-key"),
-            ("ringSize", "ring-size"),
-        ];
-        let asking = ATTRIBUTES.map(|(attribute, key)| async move {
-            let value = self.management.attribute(format!("queue.{name}"), attribute).await?;
-            let value = value.map_err(|reason| unavailable(format!("queue {name} cannot be looked at: {reason}")))?;
-            Ok::<_, BrokerError>((key.to_owned(), value))
-        });
-        Ok(Value::Object(futures::future::try_join_all(asking).await?.into_iter().collect()))
-    }
-
     /// The queues that hold messages.
-    pub async fn holding(&self) -> Result<Vec<Holding>, BrokerError> {
+    pub async fn holding(&self) -> Result<Vec<Listed>, BrokerError> {
         let filter = json!({ "field": "MESSAGE_COUNT", "operation": "GREATER_THAN", "value": "0" }).to_string();
         let mut found = Vec::new();
         for page in 1..=TOLD / PAGE {
@@ -203,7 +204,7 @@ impl Queues {
             found.extend(rows.iter().filter_map(|row| {
                 let name: QueueName = row["name"].as_str()?.parse().ok()?;
                 let acked = number(&row["messagesAcked"]);
-                Some(Holding { name, consumers: number(&row["consumerCount"])?, acked })
+                Some(Listed { name, consumers: number(&row["consumerCount"])?, acked })
             }));
             if rows.len() < PAGE {
                 break;
@@ -223,16 +224,75 @@ impl Queues {
         Ok(at.filter(|at| *at > 0))
     }
 
+    /// Of these queues those that hold messages, in the order of their names.
+    pub async fn holding_of(&self, names: &[QueueName]) -> Result<Vec<Holding>, BrokerError> {
+        let mut found: Vec<Holding> = if names.len() > ASKED_ONE_BY_ONE {
+            let wanted: HashSet<&QueueName> = names.iter().collect();
+            let all = self.holding().await?.into_iter().filter(|queue| wanted.contains(&queue.name));
+            all.map(|queue| Holding { queue: queue.name, is_consumed: queue.consumers > 0 }).collect()
+        } else {
+            let asking = names.iter().map(|name| async move {
+                if self.count(name, "messageCount").await? == 0 {
+                    return Ok::<_, BrokerError>(None);
+                }
+                let is_consumed = self.count(name, "consumerCount").await? > 0;
+                Ok(Some(Holding { queue: name.clone(), is_consumed }))
+            });
+            futures::future::try_join_all(asking).await?.into_iter().flatten().collect()
+        };
+        found.sort_by(|a, b| a.queue.as_str().cmp(b.queue.as_str()));
+        Ok(found)
+    }
+
     /// Whether a queue holds messages and nobody consumes it.
     pub async fn is_waiting(&self, name: &QueueName) -> Result<bool, BrokerError> {
-        let count = async |what| -> Result<u64, BrokerError> {
-            let answer = self.management.attribute(format!("queue.{name}"), what).await?;
-            // A queue that is not there holds nothing.
-            Ok(answer.ok().and_then(|value| number(&value)).unwrap_or(0))
-        };
         // Most of the time there is a consumer, and one question is enough.
-        Ok(count("consumerCount").await? == 0 && count("messageCount").await? > 0)
+        Ok(self.count(name, "consumerCount").await? == 0 && self.count(name, "messageCount").await? > 0)
     }
+
+    /// A count that the broker keeps of a queue; 0 of one that is not there.
+    async fn count(&self, name: &QueueName, what: &'static str) -> Result<u64, BrokerError> {
+        let answer = self.management.attribute(format!("queue.{name}"), what).await?;
+        Ok(answer.ok().and_then(|value| number(&value)).unwrap_or(0))
+    }
+}
+
+/// Makes a queue if there is none, and checks that it is as it must be.
+async fn make(management: &Management, name: &str, particular: Value) -> Result<(), BrokerError> {
+    let wanted = wanted(name, particular);
+    // With `true`, it is no error if the queue is there already.
+    let answer = management.call("broker", "createQueue", json!([wanted.to_string(), true])).await?;
+    let made = match answer {
+        Ok(Value::String(made)) => serde_json::from_str::<Value>(&made).map_err(unavailable)?,
+        Ok(other) => return Err(refused(format!("what it says of queue {name} is not understood: {other}"))),
+        // Another host may have made it at the same time.
+        Err(reason) => match found(management, name).await {
+            Ok(found) => return check(name, &wanted, &found),
+            Err(_) => return Err(refused(format!("it does not make the queue {name}: {reason}"))),
+        },
+    };
+    // A queue that was there already has not been looked at: what is told of it is what was asked for, without a number.
+    let made = if made["id"].is_null() { found(management, name).await? } else { made };
+    check(name, &wanted, &made)
+}
+
+/// What a queue is that was there already, in the words of its configuration.
+async fn found(management: &Management, name: &str) -> Result<Value, BrokerError> {
+    const ATTRIBUTES: [(&str, &str); 7] = [
+        ("address", "address"),
+        ("routingType", "routing-type"),
+        ("durable", "durable"),
+        ("exclusive", "exclusive"),
+        ("purgeOnNoConsumers", "purge-on-no-consumers"),
+        ("lastValueKey", "last-value-key"),
+        ("ringSize", "ring-size"),
+    ];
+    let asking = ATTRIBUTES.map(|(attribute, key)| async move {
+        let value = management.attribute(format!("queue.{name}"), attribute).await?;
+        let value = value.map_err(|reason| unavailable(format!("queue {name} cannot be looked at: {reason}")))?;
+        Ok::<_, BrokerError>((key.to_owned(), value))
+    });
+    Ok(Value::Object(futures::future::try_join_all(asking).await?.into_iter().collect()))
 }
 
 /// A number, which the broker may have written as text.

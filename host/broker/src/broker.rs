@@ -33,6 +33,13 @@ pub trait Broker: Send + Sync + 'static {
     /// [`crate::Transient::QueueFull`] concerns this queue alone.
     async fn send(&self, queue: &QueueName, message: Message, within: Duration) -> Result<(), BrokerError>;
 
+    /// Makes sure of a queue that is about to be used, so that its first use need not. Nobody has to: a queue is made and
+    /// looked at by whatever first names it.
+    ///
+    /// # Errors
+    /// [`crate::Permanent::Closed`], and the transient ones.
+    async fn prepare(&self, queue: &QueueName) -> Result<(), BrokerError>;
+
     /// Attaches to a queue.
     ///
     /// One consumer at a time gets messages: a second one attaches too and waits; when the first goes, it gets everything
@@ -48,6 +55,13 @@ pub trait Broker: Send + Sync + 'static {
     /// # Errors
     /// [`crate::Permanent::Closed`], and the transient ones.
     async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError>;
+
+    /// Of these queues those that hold messages, whether somebody consumes them or not. Messages that a consumer has been
+    /// given and has not acknowledged count. A queue that is not there holds nothing.
+    ///
+    /// # Errors
+    /// [`crate::Permanent::Closed`], and the transient ones.
+    async fn holding(&self, queues: &[QueueName]) -> Result<Vec<Holding>, BrokerError>;
 
     /// For how long the oldest message has waited that is in a queue; `None` if all queues are empty. A message that a
     /// consumer has been given may be left out. For looking at: it may be seconds old, and a time without the broker need
@@ -72,6 +86,15 @@ pub trait Broker: Send + Sync + 'static {
     /// Ends the connection: consumers are detached, and every call from then on fails with
     /// [`crate::Permanent::Closed`].
     async fn close(&self);
+}
+
+/// A queue that holds messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The queue.
+    pub queue: QueueName,
+    /// Somebody consumes it.
+    pub is_consumed: bool,
 }
 
 /// An attachment to a queue. Dropping it detaches; what was not acknowledged is delivered again.

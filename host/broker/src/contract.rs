@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_model::SecureHash;
 
-use crate::broker::{BacklogNotices, Broker, Consumer};
+use crate::broker::{BacklogNotices, Broker, Consumer, Holding};
 use crate::delivery::{Credit, Delivery, Message, MessageId, Tag};
 use crate::error::{BrokerError, Permanent, Transient};
 use crate::queue_name::QueueName;
@@ -435,16 +435,41 @@ async fn waiting_names_what_nobody_consumes(subject: &dyn Subject) {
             in_time(settled).await;
         }
     };
+    let holds = |is_consumed: Option<bool>| {
+        let (broker, queue) = (Arc::clone(&broker), queue.clone());
+        async move {
+            let expected: Vec<_> =
+                is_consumed.into_iter().map(|is_consumed| Holding { queue: queue.clone(), is_consumed }).collect();
+            in_time(async {
+                while broker.holding(std::slice::from_ref(&queue)).await.unwrap() != expected {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await;
+            // Of many queues at once it is the same; most of these are not there.
+            let mut many: Vec<QueueName> = (0..40).map(|_| self::queue()).collect();
+            many.push(queue);
+            assert_eq!(broker.holding(&many).await.unwrap(), expected);
+        }
+    };
     is_waiting(false).await;
+    holds(None).await;
+    broker.prepare(&queue).await.unwrap();
+    holds(None).await;
     send(&*broker, &queue, 0..2).await;
     is_waiting(true).await;
+    holds(Some(false)).await;
     let mut consumer = broker.consume(&queue, messages(10)).await.unwrap();
     is_waiting(false).await;
     receive_and_ack(&mut *consumer, 0..1).await;
-    drop(consumer);
+    // What it has been given is in the queue until it is acknowledged.
+    let given = in_time(consumer.next()).await.unwrap();
+    holds(Some(true)).await;
+    drop((consumer, given));
     is_waiting(true).await;
     let mut consumer = broker.consume(&queue, messages(10)).await.unwrap();
     receive_and_ack(&mut *consumer, 1..2).await;
+    holds(None).await;
     drop(consumer);
     is_waiting(false).await;
 }

@@ -17,7 +17,7 @@ mod embedded;
 mod error;
 mod queue_name;
 
-pub use broker::{BacklogNotices, Broker, Consumer};
+pub use broker::{BacklogNotices, Broker, Consumer, Holding};
 pub use client_queues::{ClientAnswer, ClientQueues, ClientRequest, Requests};
 pub use delivery::{Acks, Credit, Delivery, Message, MessageId, Tag};
 pub use embedded::{EmbeddedBroker, EmbeddedOptions};

@@ -14,6 +14,7 @@ mod activation;
 mod admission;
 pub mod api;
 mod arrival;
+mod asked_for;
 mod audit;
 mod calls;
 mod clock;

@@ -73,10 +73,34 @@ impl OutboxNotices {
 }
 
 /// An identity whose queue is to be looked into.
+#[derive(Clone)]
 pub(crate) struct QueueNotice {
     pub entry: Arc<IdentityEntry>,
     /// The identity stays until that is done.
-    pub errand: Option<Errand>,
+    pub errand: QueueErrand,
+}
+
+/// The errand of looking into a queue, shared by whoever serves the queue and whoever asks whether anything is in it: the first
+/// of them to know ends it.
+#[derive(Clone, Default)]
+pub(crate) struct QueueErrand(Arc<Mutex<Option<Errand>>>);
+
+impl QueueErrand {
+    fn of(entry: &Arc<IdentityEntry>) -> QueueErrand {
+        QueueErrand(Arc::new(Mutex::new(Some(Errand::of(entry)))))
+    }
+
+    /// The queue was looked into.
+    pub fn end(&self) {
+        // Its end wakes the identity's actor, which may not happen under the lock.
+        let ended = self.0.lock().take();
+        drop(ended);
+    }
+
+    /// Whether it was not looked into yet.
+    pub fn is_there(&self) -> bool {
+        self.0.lock().is_some()
+    }
 }
 
 /// Identities that this host holds since a moment ago, or does not hold since then, whose queues nobody has looked into
@@ -90,12 +114,12 @@ pub(crate) struct QueueNotices {
 impl QueueNotices {
     /// These identities are held now: what waits for them in the broker can be taken.
     pub fn held(&self, entries: impl IntoIterator<Item = Arc<IdentityEntry>>) {
-        self.again(entries.into_iter().map(|entry| QueueNotice { entry, errand: None }));
+        self.again(entries.into_iter().map(|entry| QueueNotice { entry, errand: QueueErrand::default() }));
     }
 
     /// As [`QueueNotices::held`], for one that would otherwise be let go before its queue was looked into.
     pub fn claimed(&self, entry: &Arc<IdentityEntry>) {
-        self.again([QueueNotice { errand: Some(Errand::of(entry)), entry: entry.clone() }]);
+        self.again([QueueNotice { errand: QueueErrand::of(entry), entry: entry.clone() }]);
     }
 
     /// This identity was let go: somebody has to be rung for if there is something in its queue.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activation::{ActivationServices, GuestCode};
 use crate::admission::{GuestRoom, Slots};
+use crate::asked_for::AskedFor;
 use crate::audit::AuditTrail;
 use crate::calls::{CallServices, Findings};
 use crate::clock::Clock;
@@ -76,6 +77,8 @@ pub(crate) struct Parts {
     pub store: Store,
     pub audit: Arc<AuditTrail>,
     pub results_read: Arc<ResultsRead>,
+    /// Flows that other hosts were asked to start.
+    pub asked_for: Arc<AskedFor>,
     pub broker: Arc<dyn Broker>,
     pub ownership: Arc<dyn Ownership>,
     pub membership: Option<Arc<Membership>>,
@@ -204,6 +207,7 @@ impl Parts {
             events: events.clone(),
             late_confirms: late_confirms.clone(),
             queues: queues.clone(),
+            broker: broker.clone(),
             keys,
             ownership: ownership.clone(),
             membership: membership.clone(),
@@ -219,6 +223,7 @@ impl Parts {
             store,
             audit,
             results_read: Arc::default(),
+            asked_for: Arc::default(),
             broker,
             ownership,
             membership,

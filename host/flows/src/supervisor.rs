@@ -18,6 +18,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use maxhost_model::SecureHash;
 use maxhost_ownership::{Change, Demand, Ownedness, SessionState};
 use maxhost_store::LeftWork;
@@ -29,6 +30,8 @@ use crate::registry::IdentityEntry;
 
 /// How often it is looked for work that nobody was told of.
 const SWEEP: Duration = Duration::from_secs(30);
+/// Demands that are raised at once.
+const RAISED: usize = 32;
 /// How soon the ownership service is asked again after it did not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -172,15 +175,17 @@ async fn offer_slots(parts: Arc<Parts>) {
 async fn raise_demands(parts: Arc<Parts>) {
     let Some(membership) = &parts.membership else { return };
     loop {
-        let rung = membership.take_rung();
-        let mut failed = false;
-        for identity in rung {
-            if let Err(error) = parts.ownership.demand(identity).await {
+        let parts = &parts;
+        let raise = |identity: SecureHash| async move {
+            let raised = parts.ownership.demand(identity).await;
+            if let Err(error) = &raised {
                 tracing::debug!(%identity, %error, "a demand could not be raised; tried again");
                 membership.ring(identity);
-                failed = true;
             }
-        }
+            raised.is_err()
+        };
+        let raising = stream::iter(membership.take_rung()).map(raise).buffer_unordered(RAISED);
+        let failed = raising.fold(false, |failed, this| std::future::ready(failed || this)).await;
         let again = if failed { AGAIN } else { Duration::MAX };
         tokio::select! {
             () = membership.rung(), if !failed => {}

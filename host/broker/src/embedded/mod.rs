@@ -20,7 +20,7 @@ use maxhost_sqlite::{SqliteError, Tuning, WalLimits, Writer, open_reader};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use crate::broker::{BacklogNotices, Broker, Consumer};
+use crate::broker::{BacklogNotices, Broker, Consumer, Holding};
 use crate::client_queues::ClientQueues;
 use crate::delivery::{Credit, Message};
 use crate::error::{BrokerError, Permanent, Transient};
@@ -224,6 +224,10 @@ impl Broker for EmbeddedBroker {
         tokio::time::timeout(within, sending).await.unwrap_or_else(|_| Err(Transient::TimedOut.into()))
     }
 
+    async fn prepare(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.entry(queue).await.map(drop)
+    }
+
     async fn consume(&self, queue: &QueueName, credit: Credit) -> Result<Box<dyn Consumer>, BrokerError> {
         let entry = self.entry(queue).await?;
         let credit = Credit { messages: credit.messages.max(1), ..credit };
@@ -235,6 +239,13 @@ impl Broker for EmbeddedBroker {
             return Err(Permanent::Closed.into());
         }
         Ok(self.inner.queues.waiting())
+    }
+
+    async fn holding(&self, queues: &[QueueName]) -> Result<Vec<Holding>, BrokerError> {
+        if *self.inner.closed.borrow() {
+            return Err(Permanent::Closed.into());
+        }
+        Ok(self.inner.queues.holding(queues))
     }
 
     async fn oldest(&self) -> Result<Option<Duration>, BrokerError> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use crate::broker::Holding;
 use crate::queue_name::QueueName;
 
 /// A queue.
@@ -154,6 +155,18 @@ impl Queues {
     pub(super) fn waiting(&self) -> Vec<QueueName> {
         let entries = self.entries.lock();
         entries.values().filter(|entry| entry.state.borrow().is_waiting()).map(|e| e.name.clone()).collect()
+    }
+
+    /// Of these queues those that hold messages.
+    pub(super) fn holding(&self, queues: &[QueueName]) -> Vec<Holding> {
+        let named = queues.iter().filter_map(|queue| self.find(queue));
+        named
+            .filter_map(|entry| {
+                let state = entry.state.borrow();
+                let is_consumed = !state.consumers.is_empty();
+                (state.depth > 0).then(|| Holding { queue: entry.name.clone(), is_consumed })
+            })
+            .collect()
     }
 
     /// A message was committed.

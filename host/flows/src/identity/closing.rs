@@ -148,10 +148,13 @@ impl Actor {
         }
         // Kept from here on: whoever's unit is refused once the database has let it go takes it from the entry.
         let Some(key) = self.entry.held_as() else { return false };
-        let seen = match self.services.ownership.demand_version(key).await {
-            Ok(seen) => seen,
-            Err(_) if self.draining => None,
-            Err(error) => return self.stay(&error),
+        // What it is handed over with keeps the demand, whatever its version.
+        let seen = match self.draining {
+            true => None,
+            false => match self.services.ownership.demand_version(key).await {
+                Ok(seen) => seen,
+                Err(error) => return self.stay(&error),
+            },
         };
         match self.commit_release(opened).await {
             Ok(()) | Err(StoreError::Closed) => {}

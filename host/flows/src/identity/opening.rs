@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use maxhost_broker::QueueName;
 use maxhost_journal::{Millis, Segment};
 use maxhost_model::{Code, FlowRow, Problem, SecureHash};
 use maxhost_ownership::{Lost, OwnershipError, SessionState};
@@ -85,6 +86,7 @@ impl Actor {
             let text = format!("identity {} is not held here any more", self.entry.text);
             return Err(NotOpened::Elsewhere(Problem::new(Code::IdentityDraining, text)));
         }
+        self.prepare_queue(fingerprint);
         // Seen before the claim: if the session ends after it, this says in which one it was made.
         let session = self.services.ownership.session().borrow().number;
         let claim = match self.services.ownership.claim(fingerprint, known.token).await {
@@ -137,6 +139,20 @@ impl Actor {
                 Err(NotOpened::Problem(error.into()))
             }
         }
+    }
+
+    /// Where hosts share identities, the queue is consumed as soon as the claim is written: that it is as it must be is found
+    /// out meanwhile. What is wrong with it is told by whoever consumes it.
+    fn prepare_queue(&self, fingerprint: SecureHash) {
+        if self.services.membership.is_none() {
+            return;
+        }
+        let (broker, queue) = (self.services.broker.clone(), QueueName::inbound(&fingerprint));
+        self.services.io.spawn(async move {
+            if let Err(error) = broker.prepare(&queue).await {
+                tracing::debug!(%queue, %error, "a queue could not be made sure of");
+            }
+        });
     }
 
     /// The live flows of the identity, as the database has them now.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use maxhost_broker::Broker;
 use maxhost_journal::{Millis, Nanos};
 use maxhost_ownership::Ownership;
 use tokio::sync::mpsc;
@@ -33,6 +34,7 @@ pub(crate) struct IdentityServices {
     pub events: OperatorEvents,
     pub late_confirms: Arc<LateConfirms>,
     pub queues: Arc<QueueNotices>,
+    pub broker: Arc<dyn Broker>,
     pub keys: Arc<dyn IdentityKeys>,
     pub ownership: Arc<dyn Ownership>,
     pub membership: Option<Arc<Membership>>,

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use maxhost_model::{Code, FlowId, Problem};
 use maxhost_ownership::Ownedness;
-use maxhost_store::FlowRecord;
 use tokio::time::Instant;
 
 use crate::api::{ApiResult, Caller, Started};
@@ -64,16 +63,19 @@ impl Host {
         commands::send(&self.parts.relay, entry, Asked::Start(id, start)).await?;
         let mut looking =
             Looking::begin(id, "was asked for, and it is not known whether a host has started it or will");
+        let mut started = std::pin::pin!(self.parts.asked_for.started(&self.parts.store, &self.parts.io, id));
         loop {
-            if let Some(FlowRecord { name: flow, .. }) = self.record(id).await? {
-                let identity = entry.text.to_string();
-                return Ok(Started { flow_id: id, identity, flow, client_id, new: true });
+            tokio::select! {
+                started = &mut started => {
+                    let (identity, flow) = (entry.text.to_string(), started?.name);
+                    return Ok(Started { flow_id: id, identity, flow, client_id, new: true });
+                }
+                waited = looking.again(&self.parts) => waited?,
             }
             if let Some(known) = self.of_client(caller, entry, client_id.as_deref()).await? {
-                // It may have been written between the two looks.
+                // It may be the one that was asked for.
                 return Ok(Started { new: known.flow_id == id, ..known });
             }
-            looking.again(&self.parts).await?;
         }
     }
 

@@ -52,6 +52,8 @@ pub(crate) async fn send(
     let id = MessageId(envelope.message_id());
     let body = envelope.seal(services.network.trust_root(), &keys).map_err(Problem::from)?;
     let queue = QueueName::inbound(&key);
+    // Somebody opens the identity while the broker takes the message. That it is in the queue is told when it is.
+    services.is_sent_to(key);
     services.broker.send(&queue, Message { id, body }, SEND_TIMEOUT).await.map_err(Problem::from)?;
     services.sent_to(key).await;
     Ok(())

@@ -5,14 +5,14 @@
 //! has. What fails is refused: told in the log under the target `audit`, and acknowledged, so that it holds up nothing.
 //! What passes is acknowledged when the unit that has it is durable; several are on their way at once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use maxhost_broker::{Acks, Consumer, Credit, Delivery, Message, QueueName, Tag};
+use maxhost_broker::{Acks, Consumer, Credit, Delivery, Holding, Message, QueueName, Tag};
 use maxhost_journal::wire::session_token;
 use maxhost_journal::{FrameBatch, Initiation, StartRecord};
 use maxhost_model::{SecureHash, SessionId, X500Name};
@@ -23,7 +23,7 @@ use super::{RelayServices, commands};
 use crate::access::Facts;
 use crate::api::audit::AuditEntry;
 use crate::envelope::{Command, Content, Unverified};
-use crate::outbox_notices::QueueNotice;
+use crate::outbox_notices::{QueueErrand, QueueNotice};
 use crate::registry::{Errand, IdentityEntry};
 use crate::trouble::Trouble;
 use crate::unit::Unit;
@@ -57,7 +57,7 @@ pub(crate) async fn run(services: Arc<RelayServices>) {
             match queue {
                 Ok(queue) => {
                     if let Some(entry) = entry_of(&services, &queue) {
-                        begin(&services, QueueNotice { entry, errand: None });
+                        begin(&services, QueueNotice { entry, errand: QueueErrand::default() });
                     }
                 }
                 Err(error) => {
@@ -92,8 +92,15 @@ pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
             noted = services.queues.take() => noted,
             () = services.stopping.cancelled() => return,
         };
-        let waiting = match services.broker.waiting().await {
-            Ok(waiting) => waiting,
+        // Where other hosts may hold an identity, its queue is served for as long as it is held, also an empty one.
+        let is_served = |entry: &IdentityEntry| services.membership.is_some() && entry.is_held();
+        for notice in noted.iter().filter(|notice| is_served(&notice.entry)) {
+            services.io.spawn(serve(services.clone(), notice.clone()));
+        }
+        let queues: Vec<QueueName> =
+            noted.iter().filter_map(|notice| notice.entry.key()).map(|key| QueueName::inbound(&key)).collect();
+        let holding = match services.broker.holding(&queues).await {
+            Ok(holding) => holding,
             Err(error) => {
                 tracing::warn!(%error, "the broker's queues cannot be read; tried again");
                 services.queues.again(noted);
@@ -103,12 +110,16 @@ pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
                 }
             }
         };
-        let waiting: HashSet<SecureHash> = waiting.iter().filter_map(QueueName::fingerprint).collect();
-        for QueueNotice { entry, errand } in noted {
-            let is_waiting = entry.key().is_some_and(|key| waiting.contains(&key));
-            // Where other hosts may hold an identity, its queue is served for as long as it is held, also an empty one.
-            if is_waiting || (services.membership.is_some() && entry.is_held()) {
-                begin(&services, QueueNotice { entry, errand: errand.filter(|_| is_waiting) });
+        let of_key = |queue: Holding| Some((queue.queue.fingerprint()?, queue.is_consumed));
+        let holding: HashMap<SecureHash, bool> = holding.into_iter().filter_map(of_key).collect();
+        for notice in noted {
+            match notice.entry.key().and_then(|key| holding.get(&key)) {
+                None => notice.errand.end(),
+                // Whoever serves it ends the errand.
+                Some(_) if is_served(&notice.entry) => {}
+                Some(false) => begin(&services, notice),
+                // Whoever consumes it now takes what is in it.
+                Some(true) => {}
             }
         }
     }
@@ -117,11 +128,11 @@ pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
 /// Serves one identity's queue until it is empty for a while; where other hosts may hold the identity, for as long as this
 /// one does, because a notice of what comes for nobody may reach any host.
 async fn serve(services: Arc<RelayServices>, notice: QueueNotice) {
-    let QueueNotice { entry, mut errand } = notice;
+    let QueueNotice { entry, errand } = notice;
     let mut pause = RETRY;
     // The queue is exclusive: a second server would only wait for the first.
     while !services.stopping.is_cancelled() && !entry.served.swap(true, Ordering::AcqRel) {
-        let result = serve_once(&services, &entry, &mut errand).await;
+        let result = serve_once(&services, &entry, &errand).await;
         entry.served.store(false, Ordering::Release);
         match result {
             Ok(Served::All) => pause = RETRY,
@@ -135,7 +146,7 @@ async fn serve(services: Arc<RelayServices>, notice: QueueNotice) {
                 return;
             }
             Err(Interrupted(reason)) => {
-                errand = None;
+                errand.end();
                 tracing::warn!(identity = %entry.text, reason, "messages could not be taken from the broker; tried again");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_RETRY),
@@ -180,7 +191,7 @@ impl From<StoreError> for Interrupted {
 async fn serve_once(
     services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
-    errand: &mut Option<Errand>,
+    errand: &QueueErrand,
 ) -> Result<Served, Interrupted> {
     let Some(key) = entry.key() else { return Ok(Served::NotHeld) };
     let mut consumer = services.broker.consume(&QueueName::inbound(&key), CREDIT).await?;
@@ -194,7 +205,7 @@ async fn take_all(
     services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
     consumer: &mut dyn Consumer,
-    errand: &mut Option<Errand>,
+    errand: &QueueErrand,
 ) -> Result<Served, Interrupted> {
     let acks = consumer.acks();
     let mut taken: FuturesOrdered<Taken> = FuturesOrdered::new();
@@ -212,7 +223,7 @@ async fn take_all(
             delivery = consumer.next(), if taken.len() < CREDIT.messages as usize => {
                 let Delivery { tag, message } = delivery?;
                 let under_way = services.membership.as_ref().map(|_| Errand::of(entry));
-                *errand = None;
+                errand.end();
                 match check(services, entry, message).await? {
                     Ok(accepted) => taken.push_back(take(services, entry, accepted, (tag, acks.clone()), under_way)),
                     Err(refusal) => {
@@ -223,7 +234,7 @@ async fn take_all(
             }
             () = entry.no_longer_held.notified() => {}
             // There were messages, and somebody else has taken them.
-            () = tokio::time::sleep(FIRST), if errand.is_some() => *errand = None,
+            () = tokio::time::sleep(FIRST), if errand.is_there() => errand.end(),
             () = tokio::time::sleep(IDLE), if taken.is_empty() && services.membership.is_none() => return Ok(Served::All),
             () = services.stopping.cancelled() => return Ok(Served::NotHeld),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use maxhost_broker::Broker;
+use maxhost_broker::{Broker, QueueName};
 use maxhost_journal::Millis;
 use maxhost_model::SecureHash;
 use maxhost_ownership::{Ownedness, Ownership};
@@ -57,6 +57,27 @@ impl RelayServices {
             tracing::debug!(%identity, %error, "a demand could not be raised; tried again");
             membership.ring(identity);
         }
+    }
+
+    /// A message for an identity of the cluster is on its way to the broker: if nobody owns the identity, somebody may open it
+    /// meanwhile. A hint that saves time; [`RelayServices::sent_to`] is what makes sure of it.
+    ///
+    /// The queue is there before anybody is rung for, because two hosts that make a new queue at the same time might disturb
+    /// each other.
+    pub fn is_sent_to(&self, identity: SecureHash) {
+        if self.membership.is_none() || self.is_owned(&identity) {
+            return;
+        }
+        let (broker, ownership) = (self.broker.clone(), self.ownership.clone());
+        self.io.spawn(async move {
+            if let Err(error) = broker.prepare(&QueueName::inbound(&identity)).await {
+                // Whoever sends the message is told.
+                return tracing::debug!(%identity, %error, "a queue could not be made sure of");
+            }
+            if let Err(error) = ownership.demand(identity).await {
+                tracing::debug!(%identity, %error, "a demand could not be raised ahead");
+            }
+        });
     }
 
     /// Milliseconds since 1970 UTC.
