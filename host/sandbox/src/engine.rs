@@ -11,6 +11,7 @@ use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
 use crate::error::{SandboxError, chain};
+use crate::machine_code::Compiler;
 use crate::state::{RunState, TABLE_ELEMENTS};
 
 /// What each instance may have of these; more is refused when the component is loaded.
@@ -62,6 +63,7 @@ impl SandboxOptions {
 /// What all components of a sandbox share.
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
+    pub(crate) compiler: Compiler,
     pub(crate) slots: u32,
     pub(crate) permits: Semaphore,
     pub(crate) max_memory: usize,
@@ -96,6 +98,7 @@ impl Shared {
         let ticker = Ticker::start(engine.clone(), tick)?;
         Ok(Arc::new(Shared {
             engine,
+            compiler: Compiler::new(configuration()),
             slots,
             permits: Semaphore::new(slots as usize),
             max_memory,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ──▶ shape       which world, which imports        (component_shape.rs: refuses before anything is compiled)
-//!         ──▶ compile     or take machine code from disk    (code_cache.rs)
+//!         ──▶ compile     or take machine code from disk    (machine_code.rs, code_cache.rs)
 //!         ──▶ link        our imports and WASI's            (calls.rs, wasi.rs)
 //!         ──▶ describe    names, versions, schemas          (descriptor.rs)
 //!         ──▶ FlowComponent ──▶ run, run, run               (component.rs, state.rs, outcome.rs)
@@ -34,6 +34,7 @@ pub mod host;
 mod key_calls;
 mod ledger;
 mod ledger_calls;
+mod machine_code;
 mod outcome;
 mod output;
 mod party;

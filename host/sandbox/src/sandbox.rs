@@ -16,7 +16,8 @@ use crate::component::FlowComponent;
 use crate::component_shape::ComponentShape;
 use crate::descriptor::Descriptor;
 use crate::engine::{Linked, SandboxOptions, Shared};
-use crate::error::{SandboxError, chain, shared};
+use crate::error::{SandboxError, chain};
+use crate::machine_code::{Origin, machine_code};
 use crate::state::RunState;
 use crate::wasi;
 
@@ -159,29 +160,14 @@ impl Sandbox {
     }
 
     fn code(&self, hash: &[u8; 32], wasm: &[u8]) -> Result<Component, SandboxError> {
-        let engine = &self.inner.shared.engine;
-        if let Some(component) = self.inner.cache.as_ref().and_then(|cache| cache.load(engine, hash)) {
-            self.inner.from_cache.fetch_add(1, Ordering::Relaxed);
-            return Ok(component);
-        }
-        let code = engine
-            .precompile_component(wasm)
-            .map_err(|error| SandboxError::Invalid { reason: chain(&error), source: Some(shared(error)) })?;
-        self.inner.compiled.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: these bytes were just made by this very engine.
-        let loaded = unsafe { Component::deserialize(engine, &code) };
-        let component = loaded.map_err(|error| {
-            let reason = chain(&error);
-            // Code that was just compiled and yet does not load does not fit the pool, or the system is out of memory.
-            if reason.contains("limit") {
-                SandboxError::TooLarge { reason }
-            } else {
-                SandboxError::engine("cannot load compiled code", error)
-            }
-        })?;
-        if let Some(cache) = &self.inner.cache {
-            cache.store(hash, &code);
-        }
+        let cache = self.inner.cache.as_ref();
+        let Shared { engine, compiler, .. } = &*self.inner.shared;
+        let (component, origin) = machine_code(engine, compiler, cache, hash, || Ok(wasm.into()))?;
+        let count = match origin {
+            Origin::Cache => &self.inner.from_cache,
+            Origin::Compiler => &self.inner.compiled,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
         Ok(component)
     }
 }

@@ -15,7 +15,7 @@ use maxhost_ledger::vault::description::StateDescription;
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::SecureHash;
 use parking_lot::Mutex;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::bindings::{self, ContractPre};
@@ -30,7 +30,8 @@ use super::slots::Slots;
 use super::verdict::{ContractFault, LocalError, Usage, Verdict, Verification};
 use crate::code_cache::CodeCache;
 use crate::engine::Ticker;
-use crate::error::{SandboxError, chain, shared};
+use crate::error::{SandboxError, chain};
+use crate::machine_code::{Compiler, machine_code};
 
 /// The stack of a contract's own code, and of the fiber that it runs on. [`super::depth::MAX_DEPTH`] frames of the largest
 /// function that the profile allows fit the first. Only what is touched of it takes memory.
@@ -57,6 +58,7 @@ pub struct ContractEngine {
 
 struct Inner {
     engine: Engine,
+    compiler: Compiler,
     slots: Slots,
     cache: Option<CodeCache>,
     loaded: Mutex<Loaded>,
@@ -155,7 +157,7 @@ impl ContractEngine {
         slots: u32,
         settings: &EngineSettings,
     ) -> Result<ContractEngine, SandboxError> {
-        let engine = make_engine(slots, settings)?;
+        let (engine, compiler) = make_engine(slots, settings)?;
         let cache = match cache_dir {
             Some(folder) => Some(CodeCache::open(&PathBuf::from(folder), &engine)?),
             None => None,
@@ -163,6 +165,7 @@ impl ContractEngine {
         let ticker = Ticker::start(engine.clone(), TICK)?;
         let inner = Inner {
             engine,
+            compiler,
             slots: Slots::new(slots),
             cache,
             loaded: Mutex::default(),
@@ -206,34 +209,12 @@ impl ContractEngine {
         check_profile(code)?;
         // What is compiled depends on the code, and on what the profile makes of it.
         let compiled_as = SecureHash::of(&[signed.code_hash.as_bytes(), PROFILE.as_bytes()].concat());
-        let component = self.compile(compiled_as.as_bytes(), code)?;
+        let Inner { engine, compiler, cache, .. } = &*self.inner;
+        let counted = || Ok(count_calls(code)?.into());
+        let (component, _) = machine_code(engine, compiler, cache.as_ref(), compiled_as.as_bytes(), counted)?;
         let linker = Linker::<Budget>::new(&self.inner.engine);
         let wrong = |error: wasmtime::Error| SandboxError::WrongWorld { world: "contract", reason: chain(&error) };
         linker.instantiate_pre(&component).and_then(ContractPre::new).map_err(wrong)
-    }
-
-    fn compile(&self, hash: &[u8; 32], code: &[u8]) -> Result<Component, SandboxError> {
-        let engine = &self.inner.engine;
-        if let Some(component) = self.inner.cache.as_ref().and_then(|cache| cache.load(engine, hash)) {
-            return Ok(component);
-        }
-        let compiled = engine
-            .precompile_component(&count_calls(code)?)
-            .map_err(|error| SandboxError::Invalid { reason: chain(&error), source: Some(shared(error)) })?;
-        // SAFETY: these bytes were just made by this very engine.
-        let component = unsafe { Component::deserialize(engine, &compiled) }.map_err(|error| {
-            let reason = chain(&error);
-            // Code that was just compiled and yet does not load does not fit the pool, or the system is out of memory.
-            if reason.contains("limit") {
-                SandboxError::TooLarge { reason }
-            } else {
-                SandboxError::engine("cannot load compiled code", error)
-            }
-        })?;
-        if let Some(cache) = &self.inner.cache {
-            cache.store(hash, &compiled);
-        }
-        Ok(component)
     }
 
     fn describe_code(&self, contract: &ContractPre<Budget>) -> Result<ContractDescriptor, SandboxError> {
@@ -500,7 +481,7 @@ impl Default for EngineSettings {
     }
 }
 
-fn make_engine(slots: u32, settings: &EngineSettings) -> Result<Engine, SandboxError> {
+fn make_engine(slots: u32, settings: &EngineSettings) -> Result<(Engine, Compiler), SandboxError> {
     let mut config = Config::new();
     config
         .consume_fuel(true)
@@ -514,6 +495,7 @@ fn make_engine(slots: u32, settings: &EngineSettings) -> Result<Engine, SandboxE
         .async_stack_size(FIBER_STACK)
         .memory_init_cow(settings.copy_on_write)
         .cranelift_opt_level(if settings.optimised { OptLevel::Speed } else { OptLevel::None });
+    let compiler = Compiler::new(config.clone());
     let on_demand = |mut config: Config| {
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         Engine::new(&config)
@@ -530,7 +512,7 @@ fn make_engine(slots: u32, settings: &EngineSettings) -> Result<Engine, SandboxE
     };
     let engine = engine.map_err(|error| SandboxError::engine("wasmtime refuses its configuration", error))?;
     check(&engine)?;
-    Ok(engine)
+    Ok((engine, compiler))
 }
 
 fn pool(slots: u32) -> InstanceAllocationStrategy {
