@@ -1,8 +1,8 @@
 //! What the host's memory is made of, and giving it back to the system.
 //!
 //! The allocator lets go of pages that are free only when somebody allocates again. What a start or a burst of work has
-//! left over would so stay resident for as long as the host is idle: some 15 MB after each start, over 100 MB after one
-//! that compiled CorDapps (`docs/benchmarks.md`).
+//! left over would so stay resident for as long as the host is idle: some 15 MB after each start, and more after one that
+//! compiled CorDapps (`docs/benchmarks.md`).
 
 use std::time::Duration;
 
