@@ -80,6 +80,7 @@ impl FlowComponent {
     ) -> RunEnd<Option<Box<dyn ErasedHost>>> {
         // Held until the instance is gone, so that there is never one more than there are slots.
         let slot = self.shared.permits.acquire().await;
+        let _ticking = self.shared.ticker.ticking();
         let memory_limit = parameters.memory_limit.min(self.shared.max_memory);
         let state = RunState::new(memory_limit, CpuBudget::new(parameters.cpu, self.shared.tick), parameters.seed);
         let mut store = match self.shared.store(state) {
@@ -126,6 +127,7 @@ impl fmt::Debug for FlowComponent {
 /// Calls `describe`: without a host, within small limits, without ever yielding.
 fn describe(flows: &FlowsPre<RunState>, shared: &Shared) -> Result<Descriptor, SandboxError> {
     let _turn = shared.describing.lock();
+    let _ticking = shared.ticker.ticking();
     let cpu = CpuBudget::new(DESCRIBE_CPU, shared.tick);
     let state = RunState::new(DESCRIBE_MEMORY.min(shared.max_memory), cpu, [0; 32]);
     let mut store = shared.store(state).map_err(|error| SandboxError::engine("no store", error))?;

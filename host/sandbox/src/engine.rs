@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
@@ -13,6 +12,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use crate::error::{SandboxError, chain};
 use crate::machine_code::Compiler;
 use crate::state::{RunState, TABLE_ELEMENTS};
+use crate::ticker::Ticker;
 
 /// What each instance may have of these; more is refused when the component is loaded.
 const CORE_INSTANCES: u32 = 16;
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     pub(crate) tick: Duration,
     /// `describe` has one slot of its own beside those of the runs, so that a full host can still load.
     pub(crate) describing: Mutex<()>,
-    _ticker: Ticker,
+    pub(crate) ticker: Ticker,
 }
 
 impl Shared {
@@ -104,7 +104,7 @@ impl Shared {
             max_memory,
             tick,
             describing: Mutex::new(()),
-            _ticker: ticker,
+            ticker,
         }))
     }
 
@@ -218,45 +218,6 @@ fn affordable_slots(wanted: u32) -> u32 {
         tracing::warn!(wanted, affordable, "fewer instances at once: raise vm.max_map_count to have more");
     }
     wanted.clamp(1, affordable)
-}
-
-/// Raises the engine's epoch every tick, until dropped.
-pub(crate) struct Ticker {
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    pub(crate) fn start(engine: Engine, tick: Duration) -> Result<Ticker, SandboxError> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let seen = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("sandbox-ticker".to_owned())
-            .spawn(move || {
-                let (stopped, wake) = &*seen;
-                let mut stopped = stopped.lock();
-                while !*stopped {
-                    wake.wait_for(&mut stopped, tick);
-                    engine.increment_epoch();
-                }
-            })
-            .map_err(|error| SandboxError::Engine {
-                reason: format!("cannot start a thread: {error}"),
-                source: Some(Arc::new(error)),
-            })?;
-        Ok(Ticker { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        *self.stop.0.lock() = true;
-        self.stop.1.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // The thread cannot panic; if it did there is nothing left to stop.
-            drop(thread.join());
-        }
-    }
 }
 
 #[cfg(test)]

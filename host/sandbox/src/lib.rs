@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A guest computes on a fiber of its own: a call that waits suspends the fiber, not a thread. The epoch of the engine
-//! is raised every few milliseconds; a guest that computes that long yields to its neighbours, and one that computes
+//! is raised every few milliseconds while there are guests (ticker.rs); a guest that computes that long yields to its neighbours, and one that computes
 //! longer than its budget ends. Linear memory is granted up to the run's limit and not a page more. Nothing is shared
 //! between two runs but machine code.
 //!
@@ -41,6 +41,7 @@ mod party;
 mod sandbox;
 mod state;
 mod thread_time;
+mod ticker;
 mod wasi;
 
 use std::time::Duration;

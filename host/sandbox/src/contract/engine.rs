@@ -29,9 +29,9 @@ use super::profile::check_profile;
 use super::slots::Slots;
 use super::verdict::{ContractFault, LocalError, Usage, Verdict, Verification};
 use crate::code_cache::CodeCache;
-use crate::engine::Ticker;
 use crate::error::{SandboxError, chain};
 use crate::machine_code::{Compiler, machine_code};
+use crate::ticker::Ticker;
 
 /// The stack of a contract's own code, and of the fiber that it runs on. [`super::depth::MAX_DEPTH`] frames of the largest
 /// function that the profile allows fit the first. Only what is touched of it takes memory.
@@ -64,7 +64,7 @@ struct Inner {
     loaded: Mutex<Loaded>,
     /// Held while code is compiled, so that nobody compiles what another is compiling.
     compiling: Mutex<()>,
-    _ticker: Ticker,
+    ticker: Ticker,
 }
 
 #[derive(Default)]
@@ -170,7 +170,7 @@ impl ContractEngine {
             cache,
             loaded: Mutex::default(),
             compiling: Mutex::new(()),
-            _ticker: ticker,
+            ticker,
         };
         Ok(ContractEngine { inner: Arc::new(inner) })
     }
@@ -221,6 +221,7 @@ impl ContractEngine {
         let failed = |end: CallEnd| SandboxError::DescribeFailed { reason: words(end) };
         let _slot = self.inner.slots.take().map_err(|error| failed(CallEnd::Local(error)))?;
         let name = "the component";
+        let _ticking = self.inner.ticker.ticking();
         let mut instance = Instance::new(&self.inner.engine, contract, DESCRIBE_FUEL, DESCRIBE_MEMORY)
             .map_err(|error| failed(not_made(&error, name)))?;
         match instance.call(async |contract, store| contract.call_describe_contract(store).await) {
@@ -319,6 +320,7 @@ impl ContractEngine {
         let with_usage = |verdict, fuel: u64, memory| (verdict, Usage { contract: contract.clone(), fuel, memory });
         let Some(fuel) = limits.fuel.checked_sub(input) else { return Ok(with_usage(out_of_fuel(), limits.fuel, 0)) };
         let _slot = self.inner.slots.take()?;
+        let _ticking = self.inner.ticker.ticking();
         let verdict_of = |end: CallEnd| match end {
             CallEnd::OutOfFuel => Ok(out_of_fuel()),
             CallEnd::OverMemory => Ok(Verdict::OverMemory { contract: contract.clone(), limit: limits.memory }),
@@ -361,6 +363,7 @@ impl ContractEngine {
             return Ok(Err(ContractFault { code: "describe/unknown-type".to_owned(), message }));
         };
         let _slot = self.inner.slots.take()?;
+        let _ticking = self.inner.ticker.ticking();
         let end = match Instance::new(&self.inner.engine, &code.contract, DESCRIBE_FUEL, DESCRIBE_MEMORY) {
             Err(error) => not_made(&error, contract),
             Ok(mut instance) => {
