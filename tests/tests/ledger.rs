@@ -4,6 +4,8 @@
 
 #[path = "ledger/parameters.rs"]
 mod parameters;
+#[path = "ledger/pointers.rs"]
+mod pointers;
 
 use futures::future::join_all;
 use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};

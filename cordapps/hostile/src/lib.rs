@@ -1,7 +1,7 @@
 //! Flows that do what a host must withstand, or that show one of its rules: for tests only.
 //!
 //! [`attachments`]: files that travel with transactions, and such as nobody should take. [`past_parameters`]: network
-//! parameters that nobody should believe. [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
+//! parameters that nobody should believe. [`pointers`]: states that point to each other. [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
@@ -22,6 +22,7 @@ pub mod isolation;
 pub mod money;
 mod moving;
 pub mod past_parameters;
+pub mod pointers;
 pub mod sequences;
 pub mod sessions;
 pub mod sizes;
@@ -129,6 +130,9 @@ cordapp! {
         past_parameters::takes_bad_parameters,
         forgery::bad_transaction,
         forgery::takes_bad_transaction,
+        pointers::put,
+        pointers::takes_post,
+        pointers::follow,
         false_keys::false_key,
         false_keys::believes_no_false_key,
         false_keys::tell_keys,

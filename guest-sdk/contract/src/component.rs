@@ -8,15 +8,15 @@ use core::alloc::Layout;
 use crate::heap::Heap;
 use crate::{
     Attribute, AttributeKind, AttributeValue, CodeDescription, ContractCode, ContractDescription, ContractId, HasKey,
-    PublicKey, StateTypeDescription,
+    PublicKey, StateTypeDescription, Target,
 };
 
-/// The world `contract` as Rust: written by wit-bindgen.
+/// The world `contract-with-pointers` as Rust: written by wit-bindgen.
 #[allow(missing_docs, clippy::all)]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",
-        world: "maxhost:cordapp/contract",
+        world: "maxhost:cordapp/contract-with-pointers",
         ownership: Borrowing { duplicate_if_necessary: false },
         pub_export_macro: true,
         export_macro_name: "export_contract",
@@ -160,6 +160,27 @@ pub fn describe<C: ContractCode>(
             .map(|activity| bindings::Activity { at: activity.at.as_unix_nanos(), flow: activity.flow }),
         attributes: given.attributes.into_iter().map(attribute).collect(),
     })
+}
+
+/// Says what the resolved pointers of a state lead to.
+///
+/// # Errors
+/// Why it cannot.
+pub fn pointers<C: ContractCode>(
+    contract: &str,
+    state_type: &str,
+    state: &[u8],
+) -> Result<Vec<bindings::PointerTarget>, String> {
+    let target = |target: Target| match target {
+        Target::Static(state) => bindings::PointerTarget::OneState(state.to_string()),
+        Target::Linear { id, state_type } => {
+            bindings::PointerTarget::Newest(bindings::LinearTarget { id: id.as_bytes().to_vec(), state_type })
+        }
+    };
+    match C::pointers(contract, state_type, state) {
+        Ok(targets) => Ok(targets.into_iter().map(target).collect()),
+        Err(rejection) => Err(rejection.message().into()),
+    }
 }
 
 fn participant(party: &crate::AnyParty) -> bindings::Participant {

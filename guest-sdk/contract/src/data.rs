@@ -8,7 +8,7 @@ use maxhost_cbor::{Error, Limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{AnyParty, Hash, LinearId, Party, PublicKey, StateRef, Timestamp};
+use crate::{AnyParty, Hash, LinearId, Party, PublicKey, StateRef, Target, Timestamp};
 
 /// Those of the ledger: no floats, 64 levels.
 const RULES: Rules = Rules { floats: false, limits: Limits { depth: 64, size: 64 << 20 } };
@@ -35,6 +35,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 pub trait DataType {
     /// Appends the type in words.
     fn type_words(out: &mut String);
+
+    /// Appends what the resolved pointers in it lead to. Most types have none.
+    fn pointers(&self, out: &mut Vec<Target>) {
+        let _ = out;
+    }
 }
 
 macro_rules! plain {
@@ -60,12 +65,20 @@ impl<T: DataType> DataType for Option<T> {
         out.push_str("optional ");
         T::type_words(out);
     }
+
+    fn pointers(&self, out: &mut Vec<Target>) {
+        self.iter().for_each(|value| value.pointers(out));
+    }
 }
 
 impl<T: DataType> DataType for Vec<T> {
     fn type_words(out: &mut String) {
         out.push_str("list of ");
         T::type_words(out);
+    }
+
+    fn pointers(&self, out: &mut Vec<Target>) {
+        self.iter().for_each(|value| value.pointers(out));
     }
 }
 
@@ -76,6 +89,13 @@ impl<K: DataType, V: DataType> DataType for alloc::collections::BTreeMap<K, V> {
         out.push_str(" to ");
         V::type_words(out);
     }
+
+    fn pointers(&self, out: &mut Vec<Target>) {
+        for (key, value) in self {
+            key.pointers(out);
+            value.pointers(out);
+        }
+    }
 }
 
 impl<T: DataType, const N: usize> DataType for [T; N] {
@@ -84,5 +104,9 @@ impl<T: DataType, const N: usize> DataType for [T; N] {
         // Writing to a string cannot fail.
         let _ = write!(out, "{N} of ");
         T::type_words(out);
+    }
+
+    fn pointers(&self, out: &mut Vec<Target>) {
+        self.iter().for_each(|value| value.pointers(out));
     }
 }

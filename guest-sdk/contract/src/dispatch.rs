@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::{
-    Attribute, CommandSet, ContractId, Description, FaultWord, RawState, RawTransaction, Rejection, State, Tx, Verdict,
-    data,
+    Attribute, CommandSet, ContractId, Description, FaultWord, RawState, RawTransaction, Rejection, State, Target, Tx,
+    Verdict, data,
 };
 
 /// A contract; [`#[contract]`](crate::contract) writes it.
@@ -28,6 +28,12 @@ pub trait Contract {
     /// # Errors
     /// The type is not known, or the data are not of it.
     fn describe(state_type: &str, state: &[u8]) -> Result<Description, Rejection>;
+
+    /// What the resolved pointers of a state lead to.
+    ///
+    /// # Errors
+    /// The type is not known, or the data are not of it.
+    fn pointers(state_type: &str, state: &[u8]) -> Result<Vec<Target>, Rejection>;
 }
 
 /// The contracts of a component; [`contracts!`](crate::contracts) writes it.
@@ -46,6 +52,12 @@ pub trait ContractCode {
     /// # Errors
     /// The type is not known, or the data are not of it.
     fn describe(contract: &str, state_type: &str, state: &[u8]) -> Result<Description, Rejection>;
+
+    /// What the resolved pointers of a state lead to.
+    ///
+    /// # Errors
+    /// The type is not known, or the data are not of it.
+    fn pointers(contract: &str, state_type: &str, state: &[u8]) -> Result<Vec<Target>, Rejection>;
 }
 
 /// What is in a component.
@@ -159,10 +171,21 @@ pub fn check_state<S: State>(state: &RawState, is_output: bool) -> Verdict {
 /// # Errors
 /// `tx/state-malformed`.
 pub fn describe_state<S: State>(state: &[u8]) -> Result<Description, Rejection> {
-    let value: S = data::decode(state).map_err(|error| {
+    Ok(read_state::<S>(state)?.describe())
+}
+
+/// What the resolved pointers of a state of this type lead to.
+///
+/// # Errors
+/// `tx/state-malformed`.
+pub fn pointers_of_state<S: State>(state: &[u8]) -> Result<Vec<Target>, Rejection> {
+    Ok(read_state::<S>(state)?.pointers())
+}
+
+fn read_state<S: State>(state: &[u8]) -> Result<S, Rejection> {
+    data::decode(state).map_err(|error| {
         Rejection::with_text("tx/state-malformed", format!("a state of type {}/{}: {error}", S::CONTRACT, S::NAME))
-    })?;
-    Ok(value.describe())
+    })
 }
 
 /// The refusal of a command that has no rule.

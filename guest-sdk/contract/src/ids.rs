@@ -17,6 +17,21 @@ pub struct Hash(
     pub [u8; 32],
 );
 
+impl Hash {
+    /// The hash of 64 hexadecimal digits in lower case, as it is displayed.
+    pub(crate) fn from_hex(text: &str) -> Option<Hash> {
+        let digits = text.as_bytes();
+        let mut hash = [0; 32];
+        if digits.len() != 2 * hash.len() {
+            return None;
+        }
+        for (byte, two) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = digit(*two.first()?)? << 4 | digit(*two.last()?)?;
+        }
+        Some(Hash(hash))
+    }
+}
+
 impl TryFrom<Vec<u8>> for Hash {
     type Error = Vec<u8>;
 

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,30 @@ impl From<StateRef> for (Hash, u32) {
 impl fmt::Display for StateRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.tx, self.index)
+    }
+}
+
+/// The text is no reference of a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseStateRefError(String);
+
+impl fmt::Display for ParseStateRefError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' is no reference of a state: TXID:INDEX, the id in hexadecimal", self.0)
+    }
+}
+
+impl core::error::Error for ParseStateRefError {}
+
+impl FromStr for StateRef {
+    type Err = ParseStateRefError;
+
+    fn from_str(text: &str) -> Result<StateRef, ParseStateRefError> {
+        let parsed = text.split_once(':').and_then(|(tx, index)| {
+            let plain = index.bytes().all(|byte| byte.is_ascii_digit());
+            Some(StateRef { tx: Hash::from_hex(tx)?, index: index.parse().ok().filter(|_| plain)? })
+        });
+        parsed.ok_or_else(|| ParseStateRefError(text.chars().take(80).collect()))
     }
 }
 

@@ -74,6 +74,7 @@ mod ledger;
 mod many;
 mod octets;
 mod party;
+mod pointer;
 pub mod prelude;
 pub mod rfc3339;
 mod state;
@@ -83,11 +84,14 @@ mod tx;
 pub use data::{DataType, decode, encode};
 pub use fault::{FaultWord, Faults, Rejection, Verdict};
 pub use ids::{Hash, LinearId};
-pub use ledger::{ContractId, RawCommand, RawCommandValue, RawInput, RawState, RawTransaction, SchemaId, StateRef};
+pub use ledger::{
+    ContractId, ParseStateRefError, RawCommand, RawCommandValue, RawInput, RawState, RawTransaction, SchemaId, StateRef,
+};
 pub use many::Many;
 pub use maxhost_cbor::Error as CborError;
 pub use maxhost_sdk_macros::{commands, contract, contracts, data, faults, state};
 pub use party::{AnyParty, HasKey, Party, PublicKey};
+pub use pointer::{LinearPointer, StatePointer, StaticPointer, Target};
 pub use state::{
     Activity, Attribute, AttributeKind, AttributeValue, CommandSet, Description, FungibleAmount, IntoAttribute, State,
 };
@@ -126,9 +130,10 @@ pub mod __private {
     pub use serde;
 
     #[cfg(all(feature = "component", target_arch = "wasm32"))]
-    pub use crate::component::{Guest, bindings, describe, describe_contract, export_contract, verify};
+    pub use crate::component::{Guest, bindings, describe, describe_contract, export_contract, pointers, verify};
     pub use crate::dispatch::{
-        check_state, cordapp_name, describe_state, malformed_command, no_rule, not_ours, run, same, transaction,
+        check_state, cordapp_name, describe_state, malformed_command, no_rule, not_ours, pointers_of_state, run, same,
+        transaction,
     };
     pub use crate::state::no_such_command;
 }

@@ -9,6 +9,6 @@ pub use alloc::vec::Vec;
 pub use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    AnyParty, LinearId, Party, PublicKey, Rejection, State, StateRef, TimeWindow, Timestamp, Tx, Verdict, commands,
-    contract, contracts, data, ensure, faults, state,
+    AnyParty, LinearId, LinearPointer, Party, PublicKey, Rejection, State, StateRef, StaticPointer, TimeWindow,
+    Timestamp, Tx, Verdict, commands, contract, contracts, data, ensure, faults, state,
 };

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{AnyParty, Hash, LinearId, PublicKey, Rejection, Timestamp};
+use crate::{AnyParty, Hash, LinearId, PublicKey, Rejection, Target, Timestamp};
 
 /// A type of states; [`#[state]`](crate::state) writes it.
 pub trait State: Serialize + DeserializeOwned + Clone + PartialEq {
@@ -28,6 +28,9 @@ pub trait State: Serialize + DeserializeOwned + Clone + PartialEq {
 
     /// What the vault learns of it.
     fn describe(&self) -> Description;
+
+    /// What its resolved pointers lead to.
+    fn pointers(&self) -> Vec<Target>;
 
     /// What stays the same from version to version.
     fn linear_id(&self) -> Option<LinearId> {

@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::{
-    ContractId, HasKey, Hash, Many, Party, PublicKey, RawCommand, RawState, RawTransaction, Rejection, State, StateRef,
-    TimeWindow, Verdict, data,
+    ContractId, HasKey, Hash, Many, Party, PublicKey, RawCommand, RawState, RawTransaction, Rejection, State,
+    StatePointer, StateRef, TimeWindow, Verdict, data,
 };
 
 /// A transaction, as one command of one contract sees it. States of a type are asked for by the type: `tx.inputs::<Iou>()`.
@@ -91,6 +91,26 @@ impl<'a> Tx<'a> {
         let own = self.raw.inputs.iter().filter(|input| self.is::<S>(&input.state));
         let read = own.map(|input| read::<S>(&input.state).map(|state| (input.reference, state)));
         Ok(Many::new("input", read.collect::<Result<_, _>>()?))
+    }
+
+    /// The state that a pointer leads to, among those that are looked at.
+    ///
+    /// # Errors
+    /// `tx/pointer-unresolved` unless exactly one of them is it, `tx/state-malformed`.
+    pub fn resolve<P: StatePointer>(&self, pointer: &P) -> Result<P::State, Rejection> {
+        let mut found = Vec::new();
+        for input in self.raw.references.iter().filter(|input| self.is::<P::State>(&input.state)) {
+            let state: P::State = read(&input.state)?;
+            if pointer.points_to(&input.reference, &state) {
+                found.push(state);
+            }
+        }
+        let count = found.len();
+        found.pop().filter(|_| count == 1).ok_or_else(|| {
+            let (contract, name) = (P::State::CONTRACT, P::State::NAME);
+            let message = format!("a pointer leads to {count} references of type {contract}/{name}, and not to one");
+            Rejection::with_text("tx/pointer-unresolved", message)
+        })
     }
 
     fn typed<'s, S: State>(

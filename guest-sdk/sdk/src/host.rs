@@ -75,6 +75,7 @@ calls! {
     pub(crate) fn change_notary(reference: &str, notary: &str) -> Result<ledger::VaultState, Failure> = change_notary;
     pub(crate) fn receive_notary_change(session: u32) -> Result<ledger::NotaryChange, Failure> = receive_notary_change;
     pub(crate) fn accept_notary_change(session: u32, change: &[u8]) -> Result<Vec<ledger::VaultState>, Failure> = accept_notary_change;
+    pub(crate) fn resolve(pointer: ledger::PointerTarget<'_>) -> Result<ledger::VaultState, Failure> = resolve;
 }
 
 calls! {

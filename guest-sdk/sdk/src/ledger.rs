@@ -22,6 +22,7 @@
 mod attachments;
 mod keys;
 mod notary_change;
+mod pointers;
 mod tear_off;
 
 use maxhost_cbor::deterministic::{self, Rules};
@@ -39,6 +40,7 @@ use crate::{cbor, host};
 pub use attachments::{attach, attachment};
 pub use keys::{Key, fresh_key, who_is};
 pub use notary_change::{NotaryChange, change_notary};
+pub use pointers::resolve;
 pub use tear_off::{Show, Shown, TearOff};
 
 /// The rules of data on a ledger (`docs/behaviour.md` 10.1 of maxhost): deterministic, no floats.

@@ -89,6 +89,8 @@ pub enum LedgerCall {
     },
     /// Finds states.
     Query(VaultQuery),
+    /// Finds what a pointer leads to.
+    Resolve(GuestPointer),
     /// Has another notary keep a state, with all that it can only be spent together with.
     ChangeNotary {
         /// The state's reference, `ID:INDEX`.
@@ -313,6 +315,20 @@ pub struct VaultQuery {
     pub limit: Option<u32>,
     /// Where to go on.
     pub cursor: Option<String>,
+}
+
+/// What a pointer of a state leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestPointer {
+    /// One state, by its reference, `ID:INDEX`.
+    OneState(String),
+    /// The newest state of a linear id that is not consumed.
+    Newest {
+        /// The linear id.
+        id: Vec<u8>,
+        /// Contract and type.
+        type_name: String,
+    },
 }
 
 /// A state of the vault.

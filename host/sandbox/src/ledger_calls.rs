@@ -4,8 +4,8 @@ use crate::bindings::{ledger, types};
 use crate::calls::Reply;
 use crate::host::{CallError, CallResult};
 use crate::ledger::{
-    AmountWanted, DraftCommand, DraftOutput, GuestNotaryChange, GuestState, GuestTransaction, LedgerAnswer, LedgerCall,
-    ShownParts, TransactionDraft, VaultQuery,
+    AmountWanted, DraftCommand, DraftOutput, GuestNotaryChange, GuestPointer, GuestState, GuestTransaction,
+    LedgerAnswer, LedgerCall, ShownParts, TransactionDraft, VaultQuery,
 };
 use crate::state::{EndOfRun, RunState};
 
@@ -69,6 +69,18 @@ pub(crate) fn unanswered<T>(error: CallError) -> Reply<T> {
     match error {
         CallError::Failure(error) => Ok(Err((*error).into())),
         CallError::Stop => Err(EndOfRun::Stop.into()),
+    }
+}
+
+/// The one state that a call asks for.
+fn one_state(answer: CallResult<LedgerAnswer>) -> Reply<ledger::VaultState> {
+    match answer {
+        Ok(LedgerAnswer::States(mut states)) => match (states.pop(), states.is_empty()) {
+            (Some(state), true) => Ok(Ok(state.into())),
+            _ => misanswered(),
+        },
+        Ok(_) => misanswered(),
+        Err(error) => unanswered(error),
     }
 }
 
@@ -229,14 +241,17 @@ impl ledger::Host for RunState {
     }
 
     async fn change_notary(&mut self, reference: String, notary: String) -> Reply<ledger::VaultState> {
-        match self.ledger("change-notary", LedgerCall::ChangeNotary { reference, notary }).await? {
-            Ok(LedgerAnswer::States(mut states)) => match (states.pop(), states.is_empty()) {
-                (Some(state), true) => Ok(Ok(state.into())),
-                _ => misanswered(),
-            },
-            Ok(_) => misanswered(),
-            Err(error) => unanswered(error),
-        }
+        one_state(self.ledger("change-notary", LedgerCall::ChangeNotary { reference, notary }).await?)
+    }
+
+    async fn resolve(&mut self, pointer: ledger::PointerTarget) -> Reply<ledger::VaultState> {
+        let pointer = match pointer {
+            ledger::PointerTarget::OneState(reference) => GuestPointer::OneState(reference),
+            ledger::PointerTarget::Newest(linear) => {
+                GuestPointer::Newest { id: linear.id, type_name: linear.state_type }
+            }
+        };
+        one_state(self.ledger("resolve", LedgerCall::Resolve(pointer)).await?)
     }
 
     async fn receive_notary_change(&mut self, session: u32) -> Reply<ledger::NotaryChange> {

@@ -53,8 +53,8 @@ pub use engine::SandboxOptions;
 pub use error::SandboxError;
 pub use host::{CallError, CallResult, FlowHost, GuestLogLevel, PeerFlowInfo, Tick};
 pub use ledger::{
-    AmountWanted, DraftCommand, DraftOutput, GuestKey, GuestNotaryChange, GuestState, GuestTransaction, LedgerAnswer,
-    LedgerCall, ShownParts, TransactionDraft, VaultQuery,
+    AmountWanted, DraftCommand, DraftOutput, GuestKey, GuestNotaryChange, GuestPointer, GuestState, GuestTransaction,
+    LedgerAnswer, LedgerCall, ShownParts, TransactionDraft, VaultQuery,
 };
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
 pub use party::GuestParty;

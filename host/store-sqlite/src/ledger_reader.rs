@@ -32,6 +32,10 @@ const KEYS_AT_ONCE: usize = 500;
 const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relevant, s.recorded, s.consumed, \
                        s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until";
 
+/// By linear id: the sign keeps SQLite from going through all states of the type.
+const NEWEST_LINEAR: &str = "SELECT tx, idx FROM vault_state WHERE identity = ?1 AND linear_id = ?2 AND +type = ?3 \
+                             AND consumed_by IS NULL ORDER BY number DESC LIMIT 1";
+
 fn blob(row: &SqliteRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
     hash(table, &column::<Vec<u8>>(row, index, table)?)
 }
@@ -260,6 +264,17 @@ impl LedgerReader for SqliteStore {
         rows.iter().map(read).collect()
     }
 
+    async fn newest_linear(
+        &self,
+        identity: IdentityRow,
+        type_name: &str,
+        linear_id: &str,
+    ) -> Result<Option<StateRef>, StoreError> {
+        let query = sqlx::query(NEWEST_LINEAR).bind(identity.0).bind(linear_id).bind(type_name);
+        let row = query.fetch_optional(self.pool()).await.map_err(failed)?;
+        row.map(|row| reference(&row, STATE)).transpose()
+    }
+
     async fn spent_by(
         &self,
         identity: IdentityRow,
@@ -434,5 +449,23 @@ impl LedgerReader for SqliteStore {
             Ok(NotaryCounts { committed: count(row, 0)?, conflicts: count(row, 1)?, states: count(row, 2)? })
         };
         found.as_ref().map(read).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rusqlite::Connection;
+
+    use super::NEWEST_LINEAR;
+
+    #[test]
+    fn a_linear_id_is_looked_up_newest_first() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("../migrations/0004_ledger.sql")).unwrap();
+        let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {NEWEST_LINEAR}")).unwrap();
+        let steps = statement.query_map([1, 1, 1], |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<String> = steps.map(Result::unwrap).collect();
+        assert_eq!(steps, ["SEARCH vault_state USING INDEX vault_state_linear (identity=? AND linear_id=?)"]);
     }
 }

@@ -1,4 +1,5 @@
-//! A contract that computes for as long as a state says: what the network's limit on computing is for.
+//! A contract that computes for as long as a state says: what the network's limit on computing is for. Beside it, states that
+//! point to each other.
 #![no_std]
 
 use core::hint::black_box;
@@ -15,11 +16,35 @@ pub struct Work {
     pub turns: u64,
 }
 
-/// What can be done with work.
+/// A state that points to others of its kind.
+#[state(contract = "hostile", version = 1)]
+pub struct Post {
+    /// The same for all versions of the post.
+    #[linear_id]
+    pub id: LinearId,
+    /// Whose it is.
+    #[participant]
+    pub whose: Party,
+    /// Where it leads.
+    pub to: Vec<Signpost>,
+}
+
+/// Where a post leads.
+#[data]
+pub enum Signpost {
+    /// To the newest version of a post.
+    Newest(LinearPointer<Post>),
+    /// To this version of a post.
+    Version(StaticPointer<Post>),
+}
+
+/// What can be done with work and with posts.
 #[commands]
 pub enum Command {
     /// It is computed.
     Compute,
+    /// Posts are put up, changed or taken down.
+    Put,
 }
 
 /// Why a transaction with work is refused.
@@ -27,12 +52,14 @@ pub enum Command {
 pub enum Fault {
     /// Work is not taken back.
     Consumed,
+    /// A post leads to itself.
+    LeadsToItself,
 }
 
 /// The rules.
 pub struct HostileContract;
 
-#[contract(name = "hostile", states = [Work], commands = Command, faults = Fault)]
+#[contract(name = "hostile", states = [Work, Post], commands = Command, faults = Fault)]
 impl HostileContract {
     #[on(Command::Compute)]
     fn compute(tx: &Tx<'_>) -> Verdict {
@@ -40,6 +67,23 @@ impl HostileContract {
         let mut left = tx.outputs::<Work>()?.only()?.turns;
         while black_box(left) > 0 {
             left -= 1;
+        }
+        Ok(())
+    }
+
+    /// What a post leads to is there to be looked at.
+    #[on(Command::Put)]
+    fn put(tx: &Tx<'_>) -> Verdict {
+        tx.no_outputs::<Work>()?;
+        for post in tx.outputs::<Post>()? {
+            tx.signed_by([&post.whose])?;
+            for signpost in &post.to {
+                let other = match signpost {
+                    Signpost::Newest(pointer) => tx.resolve(pointer)?,
+                    Signpost::Version(pointer) => tx.resolve(pointer)?,
+                };
+                ensure!(other.id != post.id, Fault::LeadsToItself);
+            }
         }
         Ok(())
     }

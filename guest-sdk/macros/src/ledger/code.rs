@@ -113,6 +113,20 @@ pub fn expand(code: &Code) -> TokenStream {
                 })*
                 ::core::result::Result::Err(::maxhost_contract::__private::not_ours("contract", contract))
             }
+
+            fn pointers(
+                contract: &str,
+                state_type: &str,
+                state: &[u8],
+            ) -> ::core::result::Result<
+                ::maxhost_contract::__private::Vec<::maxhost_contract::Target>,
+                ::maxhost_contract::Rejection,
+            > {
+                #(if contract == <#contracts as ::maxhost_contract::Contract>::NAME {
+                    return <#contracts as ::maxhost_contract::Contract>::pointers(state_type, state);
+                })*
+                ::core::result::Result::Err(::maxhost_contract::__private::not_ours("contract", contract))
+            }
         }
 
         #[cfg(all(feature = "component", target_arch = "wasm32"))]
@@ -139,6 +153,17 @@ pub fn expand(code: &Code) -> TokenStream {
                     state: ::maxhost_contract::__private::Vec<u8>,
                 ) -> ::core::result::Result<bindings::Description, bindings::Fault> {
                     ::maxhost_contract::__private::describe::<Code>(&contract, &state_type, &state)
+                }
+
+                fn pointers(
+                    contract: ::maxhost_contract::__private::String,
+                    state_type: ::maxhost_contract::__private::String,
+                    state: ::maxhost_contract::__private::Vec<u8>,
+                ) -> ::core::result::Result<
+                    ::maxhost_contract::__private::Vec<bindings::PointerTarget>,
+                    ::maxhost_contract::__private::String,
+                > {
+                    ::maxhost_contract::__private::pointers::<Code>(&contract, &state_type, &state)
                 }
             }
 

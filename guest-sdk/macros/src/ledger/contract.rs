@@ -143,6 +143,19 @@ pub fn expand(attributes: &ContractAttributes, mut item: ItemImpl) -> Result<Tok
                 })*
                 ::core::result::Result::Err(::maxhost_contract::__private::not_ours("type", state_type))
             }
+
+            fn pointers(
+                state_type: &str,
+                state: &[u8],
+            ) -> ::core::result::Result<
+                ::maxhost_contract::__private::Vec<::maxhost_contract::Target>,
+                ::maxhost_contract::Rejection,
+            > {
+                #(if state_type == <#states as ::maxhost_contract::State>::NAME {
+                    return ::maxhost_contract::__private::pointers_of_state::<#states>(state);
+                })*
+                ::core::result::Result::Err(::maxhost_contract::__private::not_ours("type", state_type))
+            }
         }
     })
 }

@@ -1,24 +1,30 @@
 //! `#[data]`: a struct or enum that fields of states may have.
 
 use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{Error, Fields, Item, Result};
+use quote::{format_ident, quote};
+use syn::{Error, Fields, Index, Item, Result};
 
 use super::{data_derives, is_optional};
 
 pub fn expand(mut item: Item) -> Result<TokenStream> {
     let derives = data_derives();
-    let (ident, words) = match &mut item {
-        Item::Struct(given) => (given.ident.clone(), fields(&mut given.fields)?),
+    let (ident, words, pointers) = match &mut item {
+        Item::Struct(given) => {
+            let (pattern, asking) = pointers(&given.fields);
+            (given.ident.clone(), fields(&mut given.fields)?, quote!(let Self { #pattern } = *self; #asking))
+        }
         Item::Enum(given) => {
             let mut words = vec![quote!(out.push_str("one of {");)];
+            let mut arms = Vec::new();
             for variant in &mut given.variants {
+                let (case, (pattern, asking)) = (&variant.ident, pointers(&variant.fields));
+                arms.push(quote!(Self::#case { #pattern } => { #asking }));
                 let name = variant.ident.to_string();
                 let inner = if variant.fields.is_empty() { TokenStream::new() } else { fields(&mut variant.fields)? };
                 words.push(quote!(out.push_str(#name); #inner out.push(';');));
             }
             words.push(quote!(out.push('}');));
-            (given.ident.clone(), quote!(#(#words)*))
+            (given.ident.clone(), quote!(#(#words)*), quote!(match *self { #(#arms)* }))
         }
         other => return Err(Error::new_spanned(other, "data is a struct or an enum")),
     };
@@ -30,8 +36,26 @@ pub fn expand(mut item: Item) -> Result<TokenStream> {
             fn type_words(out: &mut ::maxhost_contract::__private::String) {
                 #words
             }
+
+            #[allow(unused_variables)]
+            fn pointers(&self, out: &mut ::maxhost_contract::__private::Vec<::maxhost_contract::Target>) {
+                #pointers
+            }
         }
     })
+}
+
+/// A pattern of the fields, and what asks each for its pointers.
+fn pointers(fields: &Fields) -> (TokenStream, TokenStream) {
+    let (mut pattern, mut asking) = (TokenStream::new(), TokenStream::new());
+    for (index, field) in fields.iter().enumerate() {
+        let place = Index::from(index);
+        let member = field.ident.as_ref().map_or_else(|| quote!(#place), |ident| quote!(#ident));
+        let name = format_ident!("field_{index}");
+        pattern.extend(quote!(#member: ref #name,));
+        asking.extend(quote!(::maxhost_contract::DataType::pointers(#name, out);));
+    }
+    (pattern, asking)
 }
 
 /// Appends the fields in words.

@@ -240,6 +240,13 @@ pub fn expand(attributes: &StateAttributes, mut item: ItemStruct) -> Result<Toke
                 #describe
             }
 
+            #[allow(unused_mut)]
+            fn pointers(&self) -> ::maxhost_contract::__private::Vec<::maxhost_contract::Target> {
+                let mut out = ::maxhost_contract::__private::Vec::new();
+                #(::maxhost_contract::DataType::pointers(&self.#idents, &mut out);)*
+                out
+            }
+
             #(#linear_id)*
 
             fn differing_fields(&self, other: &Self) -> ::maxhost_contract::__private::Vec<&'static str> {

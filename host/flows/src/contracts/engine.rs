@@ -6,12 +6,13 @@ use std::sync::Arc;
 use maxhost_cordapps::{DataFiles, InstalledContracts, SharedCode};
 use maxhost_ledger::attachment::SignedCode;
 use maxhost_ledger::codec;
-use maxhost_ledger::tx::{ContractAttachment, ContractId, SchemaId, TransactionState};
+use maxhost_ledger::tx::builder::Pointer;
+use maxhost_ledger::tx::{ContractAttachment, ContractId, Data, SchemaId, TransactionState};
 use maxhost_ledger::vault::description::StateDescription;
 use maxhost_ledger::vault::query::{Value, fields};
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Code, Problem, SecureHash};
-use maxhost_sandbox::contract::{Attached, ContractComponent, LocalError, ToVerify, Verdict};
+use maxhost_sandbox::contract::{Attached, ContractComponent, LocalError, StateType, ToVerify, Verdict};
 use maxhost_store::ledger::{OutputState, StateContent, TokenAmount};
 
 use super::{Contracts, Examined, ToJudge, Whitelist};
@@ -147,6 +148,29 @@ impl Contracts for EngineContracts {
         let component = self.newest(contract)?;
         let of = component.descriptor.contract(contract.name.as_str())?.state(type_name)?;
         Some(of.schema_id())
+    }
+
+    fn has_pointers(&self, contract: &ContractId, type_name: &str) -> bool {
+        self.newest(contract).is_some_and(|component| {
+            let types = component.descriptor.contract(contract.name.as_str());
+            types.and_then(|types| types.state(type_name)).is_some_and(StateType::has_pointers)
+        })
+    }
+
+    fn pointers(
+        &self,
+        contract: &ContractId,
+        type_name: &str,
+        data: &Data,
+    ) -> Result<Result<Vec<Pointer>, Refused>, Problem> {
+        let Some(component) = self.newest(contract) else { return Ok(Ok(Vec::new())) };
+        let name = contract.name.as_str();
+        let told =
+            self.installed.engine().pointers(&component, name, type_name, data).map_err(|error| local(&error))?;
+        Ok(told.map_err(|fault| {
+            let message = format!("the contract {name} does not say what its state points to: {}", fault.message);
+            Refused::new(Rule::ContractRejected, message).detail("contract", name).detail("fault", fault.code)
+        }))
     }
 
     fn judge(&self, given: ToJudge<'_>) -> Result<Result<(), Refused>, Problem> {

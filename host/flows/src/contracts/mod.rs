@@ -5,8 +5,9 @@ mod engine;
 use std::collections::{BTreeMap, BTreeSet};
 
 use maxhost_ledger::Refused;
+use maxhost_ledger::tx::builder::Pointer;
 use maxhost_ledger::tx::{
-    ContractAttachment, ContractId, LedgerRules, SchemaId, StateAndRef, TransactionState, WireTransaction,
+    ContractAttachment, ContractId, Data, LedgerRules, SchemaId, StateAndRef, TransactionState, WireTransaction,
 };
 use maxhost_model::{Problem, SecureHash};
 use maxhost_sandbox::contract::Attached;
@@ -80,6 +81,20 @@ pub(crate) trait Contracts: Send + Sync {
 
     /// What an output of this contract and type names as its schema, by the newest installed code.
     fn schema(&self, contract: &ContractId, type_name: &str) -> Option<SchemaId>;
+
+    /// Whether states of this contract and type may point to others, by the newest installed code. Does not block.
+    fn has_pointers(&self, contract: &ContractId, type_name: &str) -> bool;
+
+    /// What the resolved pointers of a state lead to, by the newest installed code.
+    ///
+    /// # Errors
+    /// Trouble of this host.
+    fn pointers(
+        &self,
+        contract: &ContractId,
+        type_name: &str,
+        data: &Data,
+    ) -> Result<Result<Vec<Pointer>, Refused>, Problem>;
 
     /// Whether a transaction is good by the rules of the ledger and by its contracts.
     ///

@@ -94,6 +94,12 @@ pub struct TransactionBuilder {
 /// The most states that pointers may bring in: a bound on circles of ever new states.
 pub const MAX_POINTED: usize = 1024;
 
+/// The refusal of states that lead to more than [`MAX_POINTED`] others.
+#[must_use]
+pub fn too_many_pointed() -> Refused {
+    refuse(format!("states point to more than {MAX_POINTED} others"))
+}
+
 fn refuse(message: impl Into<String>) -> Refused {
     Refused::new(Rule::BuilderInvalid, message)
 }
@@ -223,7 +229,7 @@ impl TransactionBuilder {
     /// cannot be filled in, and the rules of structure.
     pub fn build(&self, with: BuildWith<'_>, pointers: &impl Pointers, salt: Salt) -> Result<WireTransaction> {
         let mut whole = self.clone();
-        whole.follow_pointers(pointers)?;
+        whole.follow(pointers)?;
         let mut attachments = whole.attachments.clone();
         for contract in whole.contracts() {
             attachments.insert(whole.attachment_of(contract, with)?.id);
@@ -244,7 +250,12 @@ impl TransactionBuilder {
         WireTransaction::new(&contents, salt)
     }
 
-    fn follow_pointers(&mut self, pointers: &impl Pointers) -> Result<()> {
+    /// Makes references of the states that outputs point to, and that those point to, unless they are in the transaction
+    /// already. What is built does so by itself.
+    ///
+    /// # Errors
+    /// Those of finding the states, those of [`TransactionBuilder::reference`], and [`too_many_pointed`].
+    pub fn follow(&mut self, pointers: &impl Pointers) -> Result<()> {
         let mut left: Vec<Pointer> = self.outputs.iter().rev().flat_map(|output| output.pointers.clone()).collect();
         let mut seen = BTreeSet::new();
         while let Some(pointer) = left.pop() {
@@ -252,7 +263,7 @@ impl TransactionBuilder {
                 continue;
             }
             if seen.len() > MAX_POINTED {
-                return Err(refuse(format!("states point to more than {MAX_POINTED} others")));
+                return Err(too_many_pointed());
             }
             let (state, further) = pointers.resolve(&pointer)?;
             let known = self.inputs.iter().chain(&self.references).any(|other| other.reference == state.reference);

@@ -6,3 +6,12 @@ wasmtime::component::bindgen!({
     world: "contract",
     exports: { default: async },
 });
+
+/// The world `contract-pointers`, which not all code has.
+pub mod pointers {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "contract-pointers",
+        exports: { default: async },
+    });
+}

@@ -8,6 +8,7 @@ use maxhost_ledger::tx::ContractAttachment;
 use maxhost_model::{PublicKey, SecureHash};
 
 use super::bindings::ContractPre;
+use super::bindings::pointers::ContractPointersPre;
 use super::descriptor::ContractDescriptor;
 use super::instance::Budget;
 
@@ -24,6 +25,8 @@ pub struct ContractComponent {
     /// What it says of itself.
     pub descriptor: ContractDescriptor,
     pub(super) contract: ContractPre<Budget>,
+    /// What answers for pointers; code of before there were any has nothing.
+    pub(super) pointers: Option<ContractPointersPre<Budget>>,
 }
 
 impl ContractComponent {
@@ -39,6 +42,7 @@ impl ContractComponent {
             signers: signed.signers,
             size: size as u64,
             descriptor,
+            pointers: ContractPointersPre::new(contract.instance_pre().clone()).ok(),
             contract,
         }
     }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use maxhost_ledger::time::Timestamp;
+use maxhost_ledger::tx::builder::{MAX_POINTED, Pointer};
 use maxhost_ledger::vault::description::{Activity, FungibleAmount, Participant, StateDescription};
 use maxhost_ledger::vault::query::{MAX_FIELD_BYTES, Value};
 use maxhost_model::PublicKey;
 
 use super::bindings;
+use super::bindings::pointers::PointerTarget;
 use super::descriptor::{AttributeKind, StateType};
 use super::verdict::ContractFault;
 
@@ -32,6 +34,26 @@ pub(super) fn description(given: bindings::Description, of: &StateType) -> Resul
         next_activity: given.next_activity.map(activity).transpose()?,
         attributes: attributes(given.attributes, of)?,
     })
+}
+
+/// Checks what pointers lead to.
+///
+/// # Errors
+/// The fault `describe/malformed`, with what is wrong.
+pub(super) fn pointers(given: Vec<PointerTarget>) -> Result<Vec<Pointer>, ContractFault> {
+    if given.len() > MAX_POINTED {
+        return Err(malformed(format!("a state points to more than {MAX_POINTED} others")));
+    }
+    let pointer = |target: PointerTarget| match target {
+        PointerTarget::OneState(reference) => {
+            reference.parse().map(Pointer::Static).map_err(|refused| malformed(refused.message()))
+        }
+        PointerTarget::Newest(linear) => Ok(Pointer::Linear {
+            id: linear.id.try_into().map_err(|_| malformed("a linear id has 16 bytes"))?,
+            qualified_type: text("a type of states", linear.state_type)?,
+        }),
+    };
+    given.into_iter().map(pointer).collect()
 }
 
 fn malformed(what: impl Into<String>) -> ContractFault {
@@ -108,7 +130,28 @@ fn value(given: bindings::AttributeValue) -> Result<(AttributeKind, Value), Cont
 
 #[cfg(test)]
 mod tests {
+    use maxhost_ledger::tx::StateRef;
+    use maxhost_model::SecureHash;
+
+    use super::super::bindings::pointers::LinearTarget;
     use super::*;
+
+    #[test]
+    fn pointers_lead_to_what_can_be_and_to_not_too_many() {
+        let one = |text: &str| PointerTarget::OneState(text.to_owned());
+        let newest = |bytes: usize| {
+            let id = vec![7; bytes];
+            PointerTarget::Newest(LinearTarget { id, state_type: "iou/Iou".to_owned() })
+        };
+        let reference = format!("{}:3", "ab".repeat(32));
+        let linear = Pointer::Linear { id: [7; 16], qualified_type: "iou/Iou".to_owned() };
+        let fixed = Pointer::Static(StateRef::new(SecureHash::from_bytes([0xab; 32]), 3));
+        assert_eq!(pointers(vec![newest(16), one(&reference)]), Ok(vec![linear, fixed]));
+        let many = (0..=MAX_POINTED).map(|_| newest(16)).collect();
+        for wrong in [vec![newest(15)], vec![one("abc")], vec![one("")], many] {
+            assert_eq!(pointers(wrong).map_err(|fault| fault.code), Err("describe/malformed".to_owned()));
+        }
+    }
 
     #[test]
     fn texts_are_short_and_have_no_nul() {

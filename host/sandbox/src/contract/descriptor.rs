@@ -19,6 +19,9 @@ const MAX_ABOUT: usize = 1_024;
 /// The longest code of a fault, in characters.
 const MAX_CODE: usize = 64;
 
+/// What stands in a schema where a pointer is (`wit/contract.wit`).
+const POINTER: &str = "-pointer to ";
+
 /// The description of contract code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ContractDescriptor {
@@ -71,6 +74,12 @@ impl StateType {
     #[must_use]
     pub fn schema_id(&self) -> SchemaId {
         SchemaId { version: self.version, hash: self.schema_hash }
+    }
+
+    /// Whether states of the type may point to others.
+    #[must_use]
+    pub fn has_pointers(&self) -> bool {
+        self.schema.contains(POINTER)
     }
 }
 

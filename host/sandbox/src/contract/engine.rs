@@ -6,22 +6,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maxhost_ledger::attachment::SignedCode;
+use maxhost_ledger::tx::builder::Pointer;
 use maxhost_ledger::tx::verify::{Resolved, ToRun, verify as verify_by_rules};
 use maxhost_ledger::tx::{
-    ContractAttachment, ContractId, ContractLimits, LedgerRules, LedgerTransaction, StateAndRef, TransactionState,
-    WireTransaction,
+    ContractAttachment, ContractId, ContractLimits, Data, LedgerRules, LedgerTransaction, StateAndRef,
+    TransactionState, WireTransaction,
 };
 use maxhost_ledger::vault::description::StateDescription;
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::SecureHash;
 use parking_lot::Mutex;
 use wasmtime::component::Linker;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store};
 
 use super::bindings::{self, ContractPre};
 use super::component::ContractComponent;
 use super::depth::count_calls;
-use super::description::description;
+use super::description::{description, pointers};
 use super::descriptor::ContractDescriptor;
 use super::fuel::{PER_INPUT_BYTE, operator_costs};
 use super::instance::{Budget, CallEnd, Instance, TICK, bounded, end_of, not_made};
@@ -222,7 +223,8 @@ impl ContractEngine {
         let _slot = self.inner.slots.take().map_err(|error| failed(CallEnd::Local(error)))?;
         let name = "the component";
         let _ticking = self.inner.ticker.ticking();
-        let mut instance = Instance::new(&self.inner.engine, contract, DESCRIBE_FUEL, DESCRIBE_MEMORY)
+        let make = async |store: &mut _| contract.instantiate_async(store).await;
+        let mut instance = Instance::new(&self.inner.engine, make, DESCRIBE_FUEL, DESCRIBE_MEMORY)
             .map_err(|error| failed(not_made(&error, name)))?;
         match instance.call(async |contract, store| contract.call_describe_contract(store).await) {
             Ok(descriptor) => ContractDescriptor::try_from(descriptor),
@@ -327,7 +329,8 @@ impl ContractEngine {
             CallEnd::Trap(fault) => Ok(Verdict::Rejected { contract: contract.clone(), fault }),
             CallEnd::Local(error) => Err(error),
         };
-        let mut instance = match Instance::new(&self.inner.engine, &code.contract, fuel, limits.memory) {
+        let make = async |store: &mut _| code.contract.instantiate_async(store).await;
+        let mut instance = match Instance::new(&self.inner.engine, make, fuel, limits.memory) {
             Ok(instance) => instance,
             Err(error) => return Ok(with_usage(verdict_of(not_made(&error, name))?, 0, 0)),
         };
@@ -362,20 +365,60 @@ impl ContractEngine {
             let message = format!("the code has no type {}", state.qualified_type());
             return Ok(Err(ContractFault { code: "describe/unknown-type".to_owned(), message }));
         };
+        let data = state.data.bytes();
+        let described = self.ask(
+            contract,
+            async |store| code.contract.instantiate_async(store).await,
+            async |code, store| code.call_describe(store, contract, type_name, data).await,
+        )?;
+        Ok(match described {
+            Ok(Ok(given)) => description(given, of),
+            Ok(Err(fault)) => Err(bounded(fault.code, fault.message)),
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// What a state of this contract and type must be looked at with, by its code: what its resolved pointers lead to. Faults
+    /// are those of [`ContractEngine::describe`].
+    ///
+    /// # Errors
+    /// [`LocalError`].
+    pub fn pointers(
+        &self,
+        code: &ContractComponent,
+        contract: &str,
+        type_name: &str,
+        data: &Data,
+    ) -> Result<Result<Vec<Pointer>, ContractFault>, LocalError> {
+        let Some(exports) = &code.pointers else { return Ok(Ok(Vec::new())) };
+        let data = data.bytes();
+        let told = self.ask(
+            contract,
+            async |store| exports.instantiate_async(store).await,
+            async |code, store| code.call_pointers(store, contract, type_name, data).await,
+        )?;
+        Ok(match told {
+            Ok(Ok(given)) => pointers(given),
+            Ok(Err(message)) => Err(bounded("describe/refused".to_owned(), message)),
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Asks code about a state, in a fresh instance with what describing may use.
+    fn ask<E, T>(
+        &self,
+        contract: &str,
+        make: impl AsyncFnOnce(&mut Store<Budget>) -> wasmtime::Result<E>,
+        call: impl AsyncFnOnce(&E, &mut Store<Budget>) -> wasmtime::Result<T>,
+    ) -> Result<Result<T, ContractFault>, LocalError> {
         let _slot = self.inner.slots.take()?;
         let _ticking = self.inner.ticker.ticking();
-        let end = match Instance::new(&self.inner.engine, &code.contract, DESCRIBE_FUEL, DESCRIBE_MEMORY) {
+        let end = match Instance::new(&self.inner.engine, make, DESCRIBE_FUEL, DESCRIBE_MEMORY) {
             Err(error) => not_made(&error, contract),
-            Ok(mut instance) => {
-                let data = state.data.bytes();
-                let called =
-                    instance.call(async |code, store| code.call_describe(store, contract, type_name, data).await);
-                match called {
-                    Ok(Ok(given)) => return Ok(description(given, of)),
-                    Ok(Err(fault)) => return Ok(Err(bounded(fault.code, fault.message))),
-                    Err(error) => end_of(&error, contract),
-                }
-            }
+            Ok(mut instance) => match instance.call(call) {
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(error) => end_of(&error, contract),
+            },
         };
         match end {
             CallEnd::Local(error) => Err(error),

@@ -6,7 +6,6 @@ use futures::FutureExt;
 use maxhost_model::cut_text;
 use wasmtime::{Engine, ResourceLimiter, Store, Trap};
 
-use super::bindings::{Contract, ContractPre};
 use super::verdict::{ContractFault, LocalError};
 use crate::error::chain;
 
@@ -74,38 +73,38 @@ pub(super) struct Used {
     pub(super) memory: u64,
 }
 
-/// A fresh instance with its fuel, for one call.
-pub(super) struct Instance {
+/// A fresh instance with its fuel, for one call to what it exports.
+pub(super) struct Instance<E> {
     store: Store<Budget>,
-    contract: Contract,
+    exports: E,
     fuel: u64,
 }
 
-impl Instance {
+impl<E> Instance<E> {
     /// Makes an instance. Its fuel is set afterwards: how much of it making an instance burns depends on the host.
     pub(super) fn new(
         engine: &Engine,
-        contract: &ContractPre<Budget>,
+        instantiate: impl AsyncFnOnce(&mut Store<Budget>) -> wasmtime::Result<E>,
         fuel: u64,
         memory: u64,
-    ) -> wasmtime::Result<Instance> {
+    ) -> wasmtime::Result<Instance<E>> {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX);
         let mut store = Store::try_new(engine, Budget { memory, granted: 0, peak: 0 })?;
         store.limiter(|budget| budget);
         store.set_hostcall_fuel(RESULT_FUEL);
         store.set_epoch_deadline(TICKS);
         store.set_fuel(INSTANTIATION_FUEL)?;
-        let contract = at_once(contract.instantiate_async(&mut store))?;
+        let exports = at_once(instantiate(&mut store))?;
         store.set_fuel(fuel)?;
-        Ok(Instance { store, contract, fuel })
+        Ok(Instance { store, exports, fuel })
     }
 
     /// Calls one of its functions.
     pub(super) fn call<T>(
         &mut self,
-        function: impl AsyncFnOnce(&Contract, &mut Store<Budget>) -> wasmtime::Result<T>,
+        function: impl AsyncFnOnce(&E, &mut Store<Budget>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
-        at_once(function(&self.contract, &mut self.store))
+        at_once(function(&self.exports, &mut self.store))
     }
 
     /// What was used so far.

@@ -295,3 +295,9 @@ fn a_state_is_described_by_its_contract() {
     unknown.type_name = Name::new("Other").unwrap();
     assert_eq!(engine().describe(&component(), &unknown).unwrap().unwrap_err().code, "describe/unknown-type");
 }
+
+#[test]
+fn code_from_before_there_were_pointers_points_to_nothing() {
+    let pointers = engine().pointers(&component(), "accept", "State", &Data::encode(&5).unwrap());
+    assert_eq!(pointers.unwrap().unwrap(), []);
+}

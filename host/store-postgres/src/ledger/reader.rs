@@ -350,6 +350,18 @@ impl LedgerReader for PostgresStore {
         rows.iter().map(read).collect()
     }
 
+    async fn newest_linear(
+        &self,
+        identity: IdentityRow,
+        type_name: &str,
+        linear_id: &str,
+    ) -> Result<Option<StateRef>, StoreError> {
+        let sql = "SELECT tx, idx FROM {place}.vault_state WHERE identity = $1 AND linear_id = $2 AND type = $3 \
+                   AND consumed_by IS NULL ORDER BY recorded DESC, number DESC LIMIT 1";
+        let rows = self.ledger_rows(identity, sql, values![identity.0, linear_id, type_name]).await?;
+        rows.first().map(|row| reference(row, STATE)).transpose()
+    }
+
     async fn spent_by(
         &self,
         identity: IdentityRow,

@@ -41,6 +41,7 @@ ledger_reader! {
     ledger_ancestors(of: &[SecureHash], limit: u32) -> Vec<SecureHash>;
     parents_of(ids: &[SecureHash]) -> Vec<SecureHash>;
     vault_states(states: &[StateRef]) -> Vec<StoredState>;
+    newest_linear(type_name: &str, linear_id: &str) -> Option<StateRef>;
     spent_by(states: &[StateRef]) -> Vec<(StateRef, SecureHash)>;
     vault_candidates(request: &PageRequest<'_>) -> Vec<VaultRow>;
     count_of(having: &Having, most: u32) -> u32;

@@ -171,6 +171,32 @@ pub async fn a_recorded_transaction_changes_the_vault_once<D: Databases>() {
     assert!(store.ledger_transaction(world.bob.identity, &id(1)).await.unwrap().is_none(), "another's ledger");
 }
 
+pub async fn the_newest_of_a_linear_id_is_found<D: Databases>() {
+    let world = World::<D>::new().await;
+    let version = |owner: u8, linear_id: u8| {
+        let mut state = cash(1, "GBP", owner);
+        state.content.linear_id = Some(format!("{linear_id:032x}"));
+        state
+    };
+    let newest = async |type_name: &str, linear_id: u8| {
+        let linear_id = format!("{linear_id:032x}");
+        world.store.newest_linear(world.alice.identity, type_name, &linear_id).await.unwrap()
+    };
+    assert_eq!(newest(CASH, 1).await, None);
+    assert!(world.record(recording(1, &[], vec![version(1, 1), version(1, 2)])).await);
+    assert!(world.record(recording(2, &[output(1, 0)], vec![version(1, 1)])).await);
+    assert_eq!((newest(CASH, 1).await, newest(CASH, 2).await), (Some(output(2, 0)), Some(output(1, 1))));
+    assert_eq!(newest("iou/Iou", 1).await, None, "another type");
+    let bob = world.bob.identity;
+    assert_eq!(world.store.newest_linear(bob, CASH, &format!("{:032x}", 1)).await.unwrap(), None, "another's vault");
+    // It need not be one's own, if it is in the vault.
+    let all = Recording { what: StatesToRecord::AllVisible, ..recording(3, &[output(2, 0)], vec![version(2, 1)]) };
+    assert!(world.record(all).await);
+    assert_eq!(newest(CASH, 1).await, Some(output(3, 0)));
+    assert!(world.record(recording(4, &[output(3, 0)], Vec::new())).await);
+    assert_eq!(newest(CASH, 1).await, None, "it has come to its end");
+}
+
 pub async fn order_and_repetition_make_no_difference<D: Databases>() {
     let world = World::<D>::new().await;
     world.record(recording(2, &[output(1, 0)], vec![cash(6, "GBP", 1)])).await;

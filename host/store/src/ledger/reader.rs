@@ -95,6 +95,16 @@ pub trait LedgerReader: Send + Sync {
         Err(StoreError::NoLedgers)
     }
 
+    /// The newest state of a vault with this linear id and type that is not consumed, whether it is one's own or not.
+    async fn newest_linear(
+        &self,
+        identity: IdentityRow,
+        type_name: &str,
+        linear_id: &str,
+    ) -> Result<Option<StateRef>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
     /// Of these states those that a recorded transaction has consumed, with it.
     async fn spent_by(
         &self,

@@ -10,6 +10,7 @@ use maxhost_store::ledger::LedgerOp;
 
 use super::attachments::attachment_id;
 use super::environment::LedgerEnvironment;
+use super::pointers::Pointed;
 use super::protocol::Encoded;
 use super::refusal;
 use super::transactions::{Fresh, Signed};
@@ -73,7 +74,15 @@ async fn built(
     let parameters = environment.in_force()?;
     let installed = environment.services.contracts.installed();
     let drafted = Drafted { environment, installed: &installed, inputs: &inputs };
-    let built = drafted.builder(draft, &references, until).and_then(|builder| {
+    let mut outputs = match drafted.outputs(draft) {
+        Ok(outputs) => outputs,
+        Err(error) => return Ok(Err(error)),
+    };
+    let pointed = match environment.pointed(&mut outputs).await? {
+        Ok(pointed) => pointed,
+        Err(refused) => return Ok(Err(refusal::refused(&refused))),
+    };
+    let built = drafted.builder(draft, outputs, &references, &pointed, until).and_then(|builder| {
         let with = BuildWith {
             network: environment.network(),
             parameters: parameters.hash,
@@ -81,7 +90,7 @@ async fn built(
             installed: &installed,
         };
         let salt = Salt::new(salt).map_err(|refused| refusal::refused(&refused))?;
-        builder.build(with, &(), salt).map_err(|refused| refusal::refused(&refused))
+        builder.build(with, &pointed, salt).map_err(|refused| refusal::refused(&refused))
     });
     match built {
         Ok(wire) => Ok(environment.sign_new(wire).await?.map_err(|refused| refusal::refused(&refused))),
@@ -127,7 +136,9 @@ impl Drafted<'_> {
     fn builder(
         &self,
         draft: &TransactionDraft,
+        outputs: Vec<OutputDraft>,
         references: &[StateAndRef],
+        pointed: &Pointed,
         until: Timestamp,
     ) -> Built<TransactionBuilder> {
         let notary = match &draft.notary {
@@ -144,10 +155,11 @@ impl Drafted<'_> {
         for id in &draft.attachments {
             builder.attachment(attachment_id(id)?);
         }
-        for output in &draft.outputs {
-            let output = self.output(output)?;
+        for output in outputs {
             or_refused(builder.output(output))?;
         }
+        // Now, because a transaction that looks at something has a window.
+        or_refused(builder.follow(pointed))?;
         for command in &draft.commands {
             let (value, signers) = self.command(command)?;
             or_refused(builder.command(value, signers))?;
@@ -159,7 +171,7 @@ impl Drafted<'_> {
             (Some(from), None) => Some(TimeWindow::from_only(Timestamp::from_nanos(from))),
             (None, Some(until)) => Some(TimeWindow::until_only(Timestamp::from_nanos(until))),
             // What consumes nothing needs no notary, so it gets no window either.
-            (None, None) if self.inputs.is_empty() && references.is_empty() => None,
+            (None, None) if builder.inputs().is_empty() && builder.references().is_empty() => None,
             (None, None) => Some(TimeWindow::until_only(until)),
         };
         if let Some(window) = window {
@@ -189,6 +201,10 @@ impl Drafted<'_> {
             refusal::refused(&Refused::new(Rule::AttachmentMissing, message).detail("contract", name))
         })?;
         Ok(ContractId { publisher: newest.signers.first().cloned(), name: or_refused(Name::new(name))? })
+    }
+
+    fn outputs(&self, draft: &TransactionDraft) -> Built<Vec<OutputDraft>> {
+        draft.outputs.iter().map(|output| self.output(output)).collect()
     }
 
     fn output(&self, output: &DraftOutput) -> Built<OutputDraft> {

@@ -62,6 +62,9 @@ impl FlowCalls {
             LedgerCall::Select(wanted) => self.select(wanted).await.map(LedgerAnswer::States),
             LedgerCall::Lock { references } => self.lock(references).await.map(LedgerAnswer::States),
             LedgerCall::LockTogether { reference } => self.lock_together(reference).await.map(LedgerAnswer::States),
+            LedgerCall::Resolve(pointer) => {
+                self.resolve_pointer(pointer).await.map(|state| LedgerAnswer::States(vec![state]))
+            }
             LedgerCall::ChangeNotary { reference, notary } => {
                 self.change_notary(reference, notary).await.map(|state| LedgerAnswer::States(vec![state]))
             }

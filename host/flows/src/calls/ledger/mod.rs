@@ -30,6 +30,7 @@ mod notary_client;
 mod parallel;
 mod past_parameters;
 mod pieces;
+mod pointers;
 mod protocol;
 mod refusal;
 mod settling;
