@@ -40,6 +40,21 @@ fi
 if ! command -v mvn >/dev/null || ! command -v java >/dev/null; then
     packages+=(maven default-jre-headless)
 fi
+# They start a RabbitMQ, too. Its package would start a server of its own, and one for names: not here.
+if ! compgen -G '/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server' >/dev/null; then
+    packages+=(rabbitmq-server)
+    if [[ $(id -u) == 0 ]]; then
+        mkdir -p /etc/systemd/system
+        for unit in rabbitmq-server.service epmd.service epmd.socket; do
+            [[ -e /etc/systemd/system/$unit ]] || ln -s /dev/null "/etc/systemd/system/$unit"
+        done
+        if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+            printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+            chmod 755 /usr/sbin/policy-rc.d
+        fi
+    fi
+fi
 # The tests of the database on PostgreSQL start servers, too. The package would make a database and start a server for it: not here.
 if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     packages+=(postgresql)

@@ -13,25 +13,26 @@ use tokio::time::timeout;
 
 use crate::connection::{ANSWER, Session};
 use crate::error::unavailable;
+use crate::management::NOTICES;
+use crate::management::dialect::Dialect;
 use crate::shared::Shared;
 
 /// What a message of the largest size may have beside its body, in bytes.
-const BESIDES: usize = 64 * 1024;
+pub(crate) const BESIDES: usize = 64 * 1024;
 
 /// Attaches a receiver, in a task of its own: whoever waits for it may give up again and again, and it is done all the same.
 #[derive(Debug, Default)]
 pub(crate) struct Attaching(Option<JoinHandle<Result<(Session, Receiver), BrokerError>>>);
 
 impl Attaching {
-    /// A receiver without credit on a session of its own. A queue of an identity is made sure of first.
+    /// A receiver without credit on a session of its own: of this queue, or of the notices. The queue is made sure of first.
     pub async fn attach(
         &mut self,
         shared: &Arc<Shared>,
-        address: &str,
         queue: Option<&QueueName>,
     ) -> Result<(Session, Receiver), BrokerError> {
         if self.0.is_none() {
-            self.begin(shared, address, queue, async { Ok(()) });
+            self.begin(shared, queue, async { Ok(()) });
         }
         let attached = match &mut self.0 {
             Some(task) => task.await.map_err(unavailable),
@@ -45,19 +46,21 @@ impl Attaching {
     pub fn begin(
         &mut self,
         shared: &Arc<Shared>,
-        address: &str,
         queue: Option<&QueueName>,
         before: impl Future<Output = Result<(), BrokerError>> + Send + 'static,
     ) {
-        let (shared, address, queue) = (Arc::clone(shared), address.to_owned(), queue.cloned());
+        let (shared, queue) = (Arc::clone(shared), queue.cloned());
         self.0 = Some(tokio::spawn(async move {
             before.await?;
-            match queue {
-                Some(queue) => shared.queues.ensure(&queue).await?,
+            match &queue {
+                Some(queue) => shared.queues.ensure(queue).await?,
                 None => shared.queues.ensure_notices().await?,
             }
+            let dialect = shared.dialect();
+            let address = dialect.source(queue.as_ref().map_or(NOTICES, QueueName::as_str));
+            let largest = dialect.largest_received(shared.options.max_message_bytes) + BESIDES;
             let mut session = shared.consuming.session(ANSWER).await?;
-            let receiver = receiver(&mut session, &address, shared.options.max_message_bytes + BESIDES).await?;
+            let receiver = receiver(&mut session, &address, largest).await?;
             Ok((session, receiver))
         }));
     }
@@ -89,8 +92,14 @@ async fn receiver(session: &mut Session, address: &str, largest: usize) -> Resul
     }
 }
 
-/// Detaches in order, so that acknowledgements that are on their way arrive first.
-pub(crate) async fn detach(receiver: Receiver, session: Session) {
+/// Detaches in order, so that acknowledgements that are on their way arrive first, and what was not acknowledged comes to the
+/// next consumer before what follows it.
+pub(crate) async fn detach(receiver: Receiver, session: Session, dialect: Dialect) {
+    if !dialect.gives_back_when_detached() {
+        session.end().await;
+        drop(receiver);
+        return;
+    }
     match timeout(ANSWER, receiver.close()).await {
         Ok(Ok(())) => {}
         // It may be gone with its connection.

@@ -13,10 +13,12 @@ use maxhost_broker::{
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::checks;
 use crate::connection::Line;
 use crate::consumer::AmqpConsumer;
 use crate::management::Management;
+use crate::management::artemis::Artemis;
+use crate::management::dialect::Dialect;
+use crate::management::rabbitmq::RabbitMq;
 use crate::notice_sender::NoticeSender;
 use crate::notices::AmqpNotices;
 use crate::oldest::Oldest;
@@ -61,7 +63,7 @@ impl AmqpBroker {
             closed.send_replace(true);
         }
         let (consuming, queues, send_link) = result?;
-        let notice_sender = Arc::new(NoticeSender::default());
+        let notice_sender = Arc::new(NoticeSender::new(queues.management.lag()));
         tokio::spawn(Arc::clone(&notice_sender).run(Arc::clone(&queues), Arc::clone(&send_link), closed.subscribe()));
         let (budget, oldest) = (Arc::default(), Oldest::default());
         Ok(AmqpBroker {
@@ -74,11 +76,14 @@ impl AmqpBroker {
         closed: &watch::Sender<bool>,
     ) -> Result<(Line, Arc<Queues>, Arc<SendLink>), BrokerError> {
         let sending = Line::open(Arc::clone(&options), "maxhost-send", closed.subscribe()).await?;
-        let management = Management::new(sending.clone());
-        checks::check(&management).await?;
+        let management: Arc<dyn Management> = match &options.management {
+            None => Arc::new(Artemis::open(sending.clone()).await?),
+            Some(address) => Arc::new(RabbitMq::open(&options, address).await?),
+        };
+        let dialect = management.dialect();
         let queues = Arc::new(Queues::new(management, sending.clone()));
         queues.ensure_notices().await?;
-        let send_link = Arc::new(SendLink::new(sending, options.sending_bytes));
+        let send_link = Arc::new(SendLink::new(sending, dialect, options.sending_bytes));
         let consuming = Line::open(options, "maxhost-consume", closed.subscribe()).await?;
         Ok((consuming, queues, send_link))
     }
@@ -136,14 +141,15 @@ impl Broker for AmqpBroker {
     }
 
     fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
-        Some(Arc::new(self.clone()))
+        // RabbitMQ 3 has no delayed messages, which requests are put back with.
+        let serves_clients = self.shared.dialect() == Dialect::Artemis;
+        serves_clients.then(|| Arc::new(self.clone()) as Arc<dyn ClientQueues>)
     }
 
     async fn close(&self) {
-        // One question and answer, so that acknowledgements that were given get out before the connection ends.
-        if let Ok(session) = self.shared.consuming.session(LAST).await {
-            session.end().await;
-        }
+        // One question and answer, so that acknowledgements that were given get out before the connection ends. Its end is not
+        // waited for: RabbitMQ 3.10 often gives no answer to the end of a session that has just begun.
+        drop(self.shared.consuming.session(LAST).await);
         self.shared.closed.send_replace(true);
         self.shared.consuming.is_closed().await;
         self.shared.send_link.is_closed().await;

@@ -75,11 +75,11 @@ impl Line {
         let name = format!("{name}-{:08x}", random() as u32);
         let mut connection = dial::connect(&options, &name).await?;
         let session = timeout(ANSWER, fe2o3_amqp::Session::begin(&mut connection)).await;
-        Session { handle: session.map_err(unavailable)?.map_err(of_first_session)? }.end().await;
+        let first = Session { handle: session.map_err(unavailable)?.map_err(of_first_session)? };
         let (asked, asking) = mpsc::channel(ASKED);
         let (state, seen) = watch::channel(State::Up(0));
         let owner = Owner { options, name, asking, state, closed };
-        tokio::spawn(owner.run(connection));
+        tokio::spawn(owner.run(connection, first));
         Ok(Line { asked, state: seen })
     }
 
@@ -143,8 +143,9 @@ enum Over {
 }
 
 impl Owner {
-    async fn run(mut self, first: ConnectionHandle<()>) {
-        let mut connection = first;
+    /// `_first` is the session with which the broker has shown that it lets the host in. It ends with its connection, and not
+    /// before: RabbitMQ 3.10 often gives no answer to the end of a session that has just begun.
+    async fn run(mut self, mut connection: ConnectionHandle<()>, _first: Session) {
         for number in 1.. {
             let begun = tokio::time::Instant::now();
             let Over::Lost(error) = self.serve(connection).await else { break };

@@ -18,7 +18,7 @@ use maxhost_model::SecureHash;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::attaching::{Attaching, detach};
+use crate::attaching::{Attaching, BESIDES, detach};
 use crate::budget::Share;
 use crate::connection::{Session, becomes_true};
 use crate::error::unavailable;
@@ -37,6 +37,9 @@ pub(crate) trait Readable: Sized + Send + std::fmt::Debug + 'static {
 
     /// What the message counts against credits, in bytes.
     fn bytes(&self) -> usize;
+
+    /// What is left of a message that is too large, for the receiver to refuse.
+    fn without_body(self) -> Self;
 }
 
 /// An attachment to a queue, which is made again when it is lost.
@@ -127,7 +130,7 @@ impl<M: Readable> AmqpConsumer<M> {
     }
 
     async fn attach_again(&mut self) -> Result<(), BrokerError> {
-        let attached = self.attaching.attach(&self.shared, self.queue.as_str(), Some(&self.queue)).await;
+        let attached = self.attaching.attach(&self.shared, Some(&self.queue)).await;
         let (session, receiver) = attached.inspect_err(|_| self.shared.queues.forget(&self.queue))?;
         self.in_hand.state.lock().begin(receiver.disposer());
         let typical = (self.credit.bytes / 2).clamp(1, self.shared.options.max_message_bytes);
@@ -150,11 +153,11 @@ impl<M: Readable> AmqpConsumer<M> {
         if let Some(Link { session, receiver, ready, .. }) = self.link.take() {
             let removes = M::SHARED || self.searching && is_alone && ready.is_empty();
             let (shared, queue) = (Arc::clone(&self.shared), self.queue.clone());
-            self.attaching.begin(&self.shared, self.queue.as_str(), Some(&self.queue), async move {
-                detach(receiver, session).await;
+            self.attaching.begin(&self.shared, Some(&self.queue), async move {
+                detach(receiver, session, shared.dialect()).await;
                 match (removes, M::SHARED) {
-                    (true, true) => shared.queues.remove_large(&queue).await,
-                    (true, false) => shared.queues.remove_first(&queue, bytes).await,
+                    (true, true) => shared.queues.management.remove_large(&queue).await,
+                    (true, false) => shared.queues.management.remove_first(&queue, bytes).await,
                     (false, _) => Ok(()),
                 }
             });
@@ -262,7 +265,14 @@ impl<M: Readable> Link<M> {
             Err(error) => return Err(unavailable(error)),
         };
         tracing::trace!(%queue, ?message, "a message came");
-        let bytes = message.bytes();
+        let (bytes, largest) = (message.bytes(), shared.options.max_message_bytes);
+        let message = match bytes > largest + BESIDES {
+            true => {
+                tracing::warn!(target: "audit", event = "message-refused", cause = "too-large", %queue, bytes);
+                message.without_body()
+            }
+            false => message,
+        };
         self.typical = bytes.max(self.typical / 4 * 3).max(1);
         self.ready.push_back(Received { info, message, share: Share::take(&shared.budget, bytes) });
         Ok(())
@@ -288,6 +298,10 @@ impl Readable for Message {
 
     fn bytes(&self) -> usize {
         Message::bytes(self)
+    }
+
+    fn without_body(self) -> Message {
+        Message { body: Bytes::new(), ..self }
     }
 }
 
@@ -321,6 +335,10 @@ impl Readable for ClientRequest {
 
     fn bytes(&self) -> usize {
         ClientRequest::bytes(self)
+    }
+
+    fn without_body(self) -> ClientRequest {
+        ClientRequest::default()
     }
 }
 
@@ -369,7 +387,7 @@ impl<M: Readable> Drop for AmqpConsumer<M> {
         let (shared, queue) = (Arc::clone(&self.shared), self.queue.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                detach(receiver, session).await;
+                detach(receiver, session, shared.dialect()).await;
                 if !M::SHARED {
                     shared.notice_sender.left(queue);
                 }

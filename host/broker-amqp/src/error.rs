@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fe2o3_amqp::connection::{ConnectionStopReason, OpenError};
 use fe2o3_amqp::session::BeginError;
 use fe2o3_amqp::transport::Error as TransportError;
-use fe2o3_amqp::types::definitions::{AmqpError, ErrorCondition};
+use fe2o3_amqp::types::definitions::{self, AmqpError, ErrorCondition};
 use fe2o3_amqp::types::sasl::SaslCode;
 use maxhost_broker::{BrokerError, Permanent, Transient};
 use rustls::AlertDescription;
@@ -48,6 +48,16 @@ pub(crate) fn of_io(error: &io::Error) -> Option<BrokerError> {
             | AlertDescription::AccessDenied,
         ) => Some(refused(format!("it does not accept the host's certificate, or wants one: {error}"))),
         _ => None,
+    }
+}
+
+/// What the broker said about something that it did not do.
+pub(crate) fn text_of(error: Option<definitions::Error>) -> String {
+    match error {
+        None => "it did not say why".to_owned(),
+        Some(definitions::Error { condition, description, .. }) => {
+            description.map_or_else(|| format!("{condition:?}"), |text| format!("{text} ({condition:?})"))
+        }
     }
 }
 

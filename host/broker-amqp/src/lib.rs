@@ -1,7 +1,8 @@
-//! Durable per-identity message queues in a broker that speaks AMQP 1.0 (OASIS AMQP 1.0): Apache Artemis 2.44.
+//! Durable per-identity message queues in a broker that speaks AMQP 1.0 (OASIS AMQP 1.0): Apache Artemis 2.44, or
+//! RabbitMQ 3.10.
 //!
-//! A host has two connections, whatever the number of identities: one sends and asks the broker's management address, the
-//! other consumes. Every consumer has a session of its own, because a broker that refuses a link may end its session
+//! A host has two connections, whatever the number of identities: one sends (and asks Artemis's management
+//! address), the other consumes. RabbitMQ's management is asked over HTTP. Every consumer has a session of its own, because a broker that refuses a link may end its session
 //! with it. How the broker must be configured is in `docs/cluster.md`.
 //!
 //! Layer 4: implements the trait of layer 3.
@@ -9,7 +10,6 @@
 mod attaching;
 mod broker;
 mod budget;
-mod checks;
 mod connection;
 mod consumer;
 mod dial;
@@ -27,4 +27,4 @@ mod shared;
 pub mod test_servers;
 
 pub use broker::AmqpBroker;
-pub use options::{Address, AmqpOptions, Credentials, Tls};
+pub use options::{Address, AmqpOptions, Credentials, ManagementAddress, Tls};

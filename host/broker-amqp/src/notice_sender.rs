@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::connection::becomes_true;
 use crate::error::unavailable;
-use crate::queues::{NOTICES, Queues};
+use crate::management::{NOTICES, Since};
+use crate::queues::Queues;
 use crate::sender::{NotSent, Outgoing, SendLink, What};
 
 /// A queue that has a consumer is not asked about again for so long; the pause doubles while it has one, up to the longest.
@@ -26,17 +27,18 @@ const AT_ONCE: usize = 32;
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// Puts notices.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct NoticeSender {
     marked: Mutex<Marked>,
     woken: Notify,
+    /// What the broker tells of consumers and messages may be so old.
+    lag: Duration,
 }
 
 /// Queues that may need a notice, and those that were asked about lately.
 #[derive(Debug, Default)]
 struct Marked {
-    /// Whether it is pressing.
-    queues: HashMap<QueueName, bool>,
+    queues: HashMap<QueueName, Since>,
     quiet: HashMap<QueueName, Quiet>,
 }
 
@@ -47,19 +49,24 @@ struct Quiet {
 }
 
 impl NoticeSender {
+    /// Puts notices by way of a broker that tells what was true so long ago.
+    pub fn new(lag: Duration) -> NoticeSender {
+        NoticeSender { marked: Mutex::default(), woken: Notify::new(), lag }
+    }
+
     /// A message was put into this queue.
     pub fn sent(&self, queue: &QueueName) {
         // Most of the time it is marked already.
         let mut marked = self.marked.lock();
-        if !marked.queues.contains_key(queue) {
-            marked.queues.insert(queue.clone(), false);
+        if marked.queues.get(queue) != Some(&Since::Sent) {
+            marked.queues.insert(queue.clone(), Since::Sent);
             self.woken.notify_one();
         }
     }
 
     /// A consumer has left this queue, and may have left messages behind.
     pub fn left(&self, queue: QueueName) {
-        self.marked.lock().queues.insert(queue, true);
+        self.marked.lock().left(queue, self.lag, Instant::now());
         self.woken.notify_one();
     }
 
@@ -80,11 +87,11 @@ impl NoticeSender {
                 }
                 continue;
             }
-            let asking = futures::stream::iter(due.into_iter().map(|name| {
+            let asking = futures::stream::iter(due.into_iter().map(|(name, since)| {
                 let (queues, send_link) = (&queues, &send_link);
                 async move {
-                    let done = notify(queues, send_link, &name).await;
-                    (name, done)
+                    let done = notify(queues, send_link, &name, since).await;
+                    (name, since, done)
                 }
             }));
             let mut asking = asking.buffer_unordered(AT_ONCE);
@@ -92,7 +99,7 @@ impl NoticeSender {
                 tokio::select! {
                     asked = asking.next() => match asked {
                         None => break,
-                        Some((name, asked)) => self.marked.lock().asked(name, asked),
+                        Some((name, since, asked)) => self.marked.lock().asked(name, since, asked, self.lag),
                     },
                     () = becomes_true(&mut closed) => return,
                 }
@@ -103,33 +110,46 @@ impl NoticeSender {
 
 impl Marked {
     /// Takes the queues that may be asked about, and tells when there may be more.
-    fn take(&mut self, now: Instant) -> (Vec<QueueName>, Instant) {
+    fn take(&mut self, now: Instant) -> (Vec<(QueueName, Since)>, Instant) {
         self.quiet.retain(|_, quiet| now < quiet.until + LONGEST_PAUSE);
         let quiet = &self.quiet;
-        let is_due =
-            |name: &QueueName, pressing: bool| pressing || quiet.get(name).is_none_or(|quiet| quiet.until <= now);
-        let due = self.queues.extract_if(|name, pressing| is_due(name, *pressing)).map(|(name, _)| name).collect();
+        let is_due = |name: &QueueName| quiet.get(name).is_none_or(|quiet| quiet.until <= now);
+        let due = self.queues.extract_if(|name, _| is_due(name)).collect();
         let next = self.queues.keys().filter_map(|name| Some(self.quiet.get(name)?.until)).min();
         (due, next.unwrap_or(now + Duration::from_secs(3600)))
     }
 
-    fn asked(&mut self, name: QueueName, asked: Result<bool, BrokerError>) {
+    /// A consumer has left a queue: it is asked about at once, or when the broker has noticed.
+    fn left(&mut self, name: QueueName, lag: Duration, now: Instant) {
+        match lag.is_zero() {
+            true => drop(self.quiet.remove(&name)),
+            false => drop(self.quiet.insert(name.clone(), Quiet { until: now + lag, pause: SHORTEST_PAUSE })),
+        }
+        self.queues.entry(name).or_insert(Since::Left);
+    }
+
+    fn asked(&mut self, name: QueueName, since: Since, asked: Result<bool, BrokerError>, lag: Duration) {
         let pause = self.quiet.get(&name).map_or(SHORTEST_PAUSE, |quiet| (quiet.pause * 2).min(LONGEST_PAUSE));
         match asked {
-            Ok(true) => drop(self.quiet.remove(&name)),
+            Ok(true) if lag.is_zero() => drop(self.quiet.remove(&name)),
+            // The broker may not know yet of a consumer that has come.
+            Ok(true) => {
+                let until = Instant::now() + SHORTEST_PAUSE;
+                self.quiet.insert(name, Quiet { until, pause: SHORTEST_PAUSE });
+            }
             Ok(false) => drop(self.quiet.insert(name, Quiet { until: Instant::now() + pause, pause })),
             Err(error) => {
                 tracing::debug!(queue = %name, %error, "whether a queue is consumed could not be asked");
                 self.quiet.insert(name.clone(), Quiet { until: Instant::now() + SHORTEST_PAUSE, pause });
-                self.queues.entry(name).or_insert(false);
+                self.queues.entry(name).or_insert(since);
             }
         }
     }
 }
 
 /// Puts a notice if the queue needs one; whether it did.
-async fn notify(queues: &Queues, send_link: &SendLink, name: &QueueName) -> Result<bool, BrokerError> {
-    if !queues.is_waiting(name).await? {
+async fn notify(queues: &Queues, send_link: &SendLink, name: &QueueName, since: Since) -> Result<bool, BrokerError> {
+    if !queues.management.is_waiting(name, since).await? {
         return Ok(false);
     }
     let outgoing = Outgoing { to: NOTICES.to_owned(), what: What::Notice(name.to_string()), body: Bytes::new() };

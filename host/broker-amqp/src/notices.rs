@@ -1,8 +1,8 @@
 //! Notices that a queue holds messages which nobody consumes.
 //!
-//! Artemis tells nobody when a message comes for nobody. So whoever has put a message into a queue, or has left one
-//! behind, asks for the number of its consumers, and if there is none puts a notice into a queue of notices, of which the
-//! broker keeps the newest for each queue. Listeners compete for them. For what no notice was put (its sender was killed,
+//! No broker tells anybody when a message comes for nobody. So whoever has put a message into a queue, or has left one
+//! behind, asks for the number of its consumers, and if there is none puts a notice into a queue of notices, of which
+//! Artemis keeps the newest for each queue, and RabbitMQ the newest of all. Listeners compete for them. For what no notice was put (its sender was killed,
 //! say) listeners look now and then which queues hold messages.
 
 use std::collections::{HashSet, VecDeque};
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::attaching::{Attaching, detach};
 use crate::connection::{Session, becomes_true};
 use crate::error::unavailable;
-use crate::queues::{NOTICE_OF, NOTICES};
+use crate::management::NOTICE_OF;
 use crate::shared::Shared;
 
 /// A listener for notices.
@@ -56,7 +56,7 @@ impl AmqpNotices {
     }
 
     async fn attach(&mut self) -> Result<(), BrokerError> {
-        let (session, receiver) = self.attaching.attach(&self.shared, NOTICES, None).await?;
+        let (session, receiver) = self.attaching.attach(&self.shared, None).await?;
         self.link = Some(Link { session, receiver, told: None });
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Drop for AmqpNotices {
         }
         let Some(Link { session, receiver, .. }) = self.link.take() else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(detach(receiver, session));
+            runtime.spawn(detach(receiver, session, self.shared.dialect()));
         }
     }
 }

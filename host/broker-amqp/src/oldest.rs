@@ -1,6 +1,6 @@
 //! How long the oldest message has waited.
 //!
-//! Artemis tells when the first message of a queue was sent, for one queue at a time. Of a queue that nobody consumes this
+//! RabbitMQ tells with the list of queues when the first message of each was sent. Artemis tells it for one queue at a time; of one that nobody consumes this
 //! does not change while nothing of it is acknowledged, so it is asked for once, however often somebody looks.
 
 use std::collections::HashMap;
@@ -10,7 +10,8 @@ use futures::StreamExt;
 use maxhost_broker::{BrokerError, QueueName};
 use parking_lot::Mutex;
 
-use crate::queues::{Listed, Queues};
+use crate::management::{First as FirstMessage, Listed};
+use crate::queues::Queues;
 
 /// Queues that are asked about at once, and in one look: those beyond it are asked about in the next.
 const AT_ONCE: usize = 32;
@@ -36,9 +37,16 @@ impl Oldest {
     /// The broker does not answer.
     pub async fn look(&self, queues: &Queues) -> Result<Option<Duration>, BrokerError> {
         let holding = queues.holding().await?;
-        let (mut oldest, unknown) = self.keep(holding);
+        let told = holding.iter().filter_map(|queue| match queue.first {
+            FirstMessage::SentAt(at) => at,
+            FirstMessage::ToBeAsked => None,
+        });
+        let told = told.min();
+        let (known, unknown) =
+            self.keep(holding.into_iter().filter(|queue| queue.first == FirstMessage::ToBeAsked).collect());
+        let mut oldest = told.into_iter().chain(known).min();
         let asking = unknown.into_iter().take(IN_ONE_LOOK).map(async |queue| {
-            let sent_at = queues.first_sent_at(&queue.name).await?;
+            let sent_at = queues.management.first_sent_at(&queue.name).await?;
             Ok::<_, BrokerError>((queue, sent_at))
         });
         let mut asking = futures::stream::iter(asking).buffer_unordered(AT_ONCE);
@@ -86,7 +94,7 @@ mod tests {
 
     fn holding(name: &str, consumers: u64, acked: u64) -> Listed {
         let name = QueueName::inbound(&maxhost_model::SecureHash::of(name.as_bytes()));
-        Listed { name, consumers, acked: Some(acked) }
+        Listed { name, consumers, acked: Some(acked), first: FirstMessage::ToBeAsked }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a broker says of itself when a connection is opened: its idle timeout. The library keeps it to itself, so it is
+//! What a broker says of itself when a connection is opened: its idle timeout, and its product. The library keeps it to itself, so it is
 //! read from the bytes on their way (OASIS AMQP 1.0, part 2, sections 2.3 and 2.7.1).
 
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub(crate) struct Opening {
 pub(crate) struct Told {
     /// How long the broker lets a connection be silent, as it says: it is meant to wait twice as long. `None`: for ever.
     pub idle_timeout: Option<Duration>,
+    /// Whether it calls itself RabbitMQ.
+    pub is_rabbitmq: bool,
 }
 
 impl Opening {
@@ -56,7 +58,7 @@ fn find(mut bytes: &[u8]) -> Option<Told> {
             && let Some(body) = frame.get(offset..)
             && !body.is_empty()
         {
-            return Some(Told { idle_timeout: idle_timeout(body) });
+            return Some(Told { idle_timeout: idle_timeout(body), is_rabbitmq: is_rabbitmq(body) });
         }
         bytes = &bytes[frame.len()..];
     }
@@ -77,6 +79,13 @@ fn idle_timeout(body: &[u8]) -> Option<Duration> {
     }
     let limit = (count > IDLE_TIMEOUT).then(|| number(&mut body)).flatten()?;
     (limit > 0).then(|| Duration::from_millis(limit))
+}
+
+/// Whether the property `product` of the frame is `RabbitMQ`; both are texts of less than 256 bytes, with a code and a length.
+fn is_rabbitmq(body: &[u8]) -> bool {
+    const KEY: &[u8] = b"product";
+    const PRODUCT: &[u8] = b"RabbitMQ";
+    body.windows(KEY.len() + 2 + PRODUCT.len()).any(|bytes| bytes.starts_with(KEY) && bytes.ends_with(PRODUCT))
 }
 
 fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
@@ -147,14 +156,27 @@ mod tests {
             [b"\xa1\x06broker\x40\x70\x00\x02\x00\x00\x60\xff\xff".as_slice(), b"\x70\x00\x00\x07\xd0"].concat();
         let bytes = conversation(&fields, 5);
         for piece in [1, 2, 3, 7, 1000] {
-            let expected = Told { idle_timeout: Some(Duration::from_secs(2)) };
+            let expected = Told { idle_timeout: Some(Duration::from_secs(2)), is_rabbitmq: false };
             assert_eq!(told(&bytes, piece), Some(expected), "in pieces of {piece}");
         }
         for (short, count) in
             [(b"\xa1\x01b".as_slice(), 1), (b"\xa1\x01b\x40\x40\x40\x40", 5), (b"\xa1\x01b\x40\x40\x40\x43", 5)]
         {
-            assert_eq!(told(&conversation(short, count), 5), Some(Told { idle_timeout: None }));
+            assert_eq!(told(&conversation(short, count), 5), Some(Told { idle_timeout: None, is_rabbitmq: false }));
         }
+    }
+
+    #[test]
+    fn a_rabbitmq_is_known_by_its_product() {
+        // Five fields, three that are not set and two lists; then the properties.
+        let fields = |properties: &[u8]| {
+            let map = [&[0xc1, u8::try_from(properties.len() + 1).unwrap(), 2], properties].concat();
+            [b"\xa1\x01b\x40\x40\x40\x40\x40\x40\x40\x40".as_slice(), &map].concat()
+        };
+        let is_rabbitmq = |properties| told(&conversation(&fields(properties), 10), 3).unwrap().is_rabbitmq;
+        assert!(is_rabbitmq(b"\xa3\x07product\xa1\x08RabbitMQ"));
+        assert!(!is_rabbitmq(b"\xa3\x07product\xa1\x17apache-activemq-artemis"));
+        assert!(!is_rabbitmq(b"\xa3\x04name\xa1\x08RabbitMQ"));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct AmqpOptions {
     pub credentials: Option<Credentials>,
     /// Whom the host trusts and what it shows. Needed if, and only if, the address begins with `amqps://`.
     pub tls: Option<Tls>,
+    /// Where the management of a RabbitMQ is. `None`: the broker is Apache Artemis, which is asked by messages.
+    pub management: Option<ManagementAddress>,
     /// Bytes that the body of a message may have.
     pub max_message_bytes: usize,
     /// A connection on which nothing has come for so long is given up. The broker is told, and sends something in time.
@@ -42,6 +44,7 @@ impl AmqpOptions {
             address,
             credentials: None,
             tls: None,
+            management: None,
             max_message_bytes: 10 << 20,
             idle_timeout: Duration::from_secs(5),
             session_timeout: None,
@@ -63,6 +66,19 @@ impl AmqpOptions {
                 "messages and passwords are sent to other machines encrypted only: write amqps:// and name the \
                  certificates of the broker's authority",
             )),
+            _ => self.management.as_ref().map_or(Ok(()), |address| self.check_management(address)),
+        }
+    }
+
+    fn check_management(&self, address: &ManagementAddress) -> Result<(), BrokerError> {
+        match (address.encrypted, &self.tls) {
+            (true, None) => Err(refused("a management at https:// needs the certificates of the broker's authority")),
+            (false, _) if !are_here(&address.servers) => {
+                Err(refused("passwords are sent to other machines encrypted only: write https:// for its management"))
+            }
+            _ if self.credentials.is_none() => {
+                Err(refused("its management is asked by a user with a password, and its address names no user"))
+            }
             _ => Ok(()),
         }
     }
@@ -143,36 +159,77 @@ impl Address {
             Some((user, servers)) if !user.is_empty() && user.chars().all(is_plain) => (Some(user.to_owned()), servers),
             Some(_) => return Err(refuse("the user is not made of letters, digits, '-', '_' and '.'")),
         };
-        let default = if encrypted { 5671 } else { 5672 };
-        let bad_name = "the name of a server is missing, or has other than letters, digits, '-', '_' and '.'; an IPv6 \
-                        address is written in brackets";
-        let server = |text: &str| -> Result<(String, u16), BrokerError> {
-            let (name, port, is_good) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-                Some((name, port)) => (name, port, name.parse::<Ipv6Addr>().is_ok()),
-                None => {
-                    let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-                    (name, port, !name.is_empty() && name.chars().all(is_plain))
-                }
-            };
-            let port = match port.strip_prefix(':') {
-                None if port.is_empty() => Ok(default),
-                Some(port) => port.parse().map_err(|_| refuse("a port is no number from 0 to 65535")),
-                None => Err(refuse(bad_name)),
-            };
-            if is_good { Ok((name.to_owned(), port?)) } else { Err(refuse(bad_name)) }
-        };
-        let servers = servers.split(',').map(server).collect::<Result<_, _>>()?;
+        let servers = servers_of(servers, if encrypted { 5671 } else { 5672 }).map_err(refuse)?;
         Ok(Address { encrypted, user, servers })
     }
 
     /// Whether all servers are on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        self.servers.iter().all(|(name, _)| match name.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => name == "localhost",
-        })
+        are_here(&self.servers)
     }
+}
+
+/// Where the management of a RabbitMQ is: `http://host:port`, or `https://` with TLS. It is asked as the user that the host logs
+/// in as. Of several servers, separated by commas, the first that answers is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManagementAddress {
+    /// Whether connections are encrypted.
+    pub encrypted: bool,
+    /// The names and ports of the servers; at least one.
+    pub servers: Vec<(String, u16)>,
+}
+
+impl ManagementAddress {
+    /// Reads a URL. The port of a server without one is 15672, and 15671 with TLS.
+    ///
+    /// # Errors
+    /// [`maxhost_broker::Permanent::Refused`] says what is wrong with it, without its text: somebody may have put a password in.
+    pub fn parse(url: &str) -> Result<ManagementAddress, BrokerError> {
+        let refuse = |what: &str| {
+            refused(format!("this is no address of a RabbitMQ's management such as https://host:15671: {what}"))
+        };
+        let (encrypted, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err(refuse("it begins with neither http:// nor https://")),
+        };
+        if rest.contains('@') {
+            return Err(refuse("it names no user: the one of the broker's address is taken"));
+        }
+        let servers = servers_of(rest, if encrypted { 15671 } else { 15672 }).map_err(refuse)?;
+        Ok(ManagementAddress { encrypted, servers })
+    }
+}
+
+/// Reads names and ports of servers, separated by commas.
+fn servers_of(text: &str, default: u16) -> Result<Vec<(String, u16)>, &'static str> {
+    const BAD_NAME: &str = "the name of a server is missing, or has other than letters, digits, '-', '_' and '.'; an IPv6 \
+                            address is written in brackets";
+    let server = |text: &str| {
+        let (name, port, is_good) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+            Some((name, port)) => (name, port, name.parse::<Ipv6Addr>().is_ok()),
+            None => {
+                let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+                (name, port, !name.is_empty() && name.chars().all(is_plain))
+            }
+        };
+        let port = match port.strip_prefix(':') {
+            None if port.is_empty() => Ok(default),
+            Some(port) => port.parse().map_err(|_| "a port is no number from 0 to 65535"),
+            None => Err(BAD_NAME),
+        };
+        if is_good { Ok((name.to_owned(), port?)) } else { Err(BAD_NAME) }
+    };
+    text.split(',').map(server).collect()
+}
+
+/// Whether all servers are on this machine.
+fn are_here(servers: &[(String, u16)]) -> bool {
+    servers.iter().all(|(name, _)| match name.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => name == "localhost",
+    })
 }
 
 impl fmt::Display for Address {
@@ -227,6 +284,35 @@ mod tests {
         ] {
             assert!(Address::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn addresses_of_a_management_are_read() {
+        let address = ManagementAddress::parse("https://h1:1,[::1]").unwrap();
+        assert_eq!((address.encrypted, address.servers), (true, vec![("h1".to_owned(), 1), ("::1".to_owned(), 15671)]));
+        assert_eq!(ManagementAddress::parse("http://h1").unwrap().servers, [("h1".to_owned(), 15672)]);
+        for bad in ["", "h1", "amqp://h1", "https://", "https://h1/api", "https://h1:x"] {
+            assert!(ManagementAddress::parse(bad).is_err(), "{bad}");
+        }
+        let error = ManagementAddress::parse("https://max:geheim@h1").unwrap_err().to_string();
+        assert!(!error.contains("geheim") && error.contains("no user"), "{error}");
+    }
+
+    #[test]
+    fn a_management_is_asked_by_a_user_and_from_other_machines_encrypted_only() {
+        let with = |url: &str, management: &str, user: bool| {
+            let address = Address::parse(url).unwrap();
+            let tls = address.encrypted.then(|| Tls { authorities: String::new(), identity: None });
+            let credentials = user.then(|| Credentials::new("max", "geheim"));
+            let management = Some(ManagementAddress::parse(management).unwrap());
+            AmqpOptions { tls, credentials, management, ..AmqpOptions::new(address) }.check()
+        };
+        with("amqp://127.0.0.1", "http://localhost", true).unwrap();
+        with("amqps://h1", "https://h1", true).unwrap();
+        with("amqps://h1", "http://127.0.0.1", true).unwrap();
+        with("amqps://h1", "http://h1", true).unwrap_err();
+        with("amqp://127.0.0.1", "https://localhost", true).unwrap_err();
+        with("amqp://127.0.0.1", "http://localhost", false).unwrap_err();
     }
 
     #[test]

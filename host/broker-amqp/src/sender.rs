@@ -1,4 +1,5 @@
-//! Sending: one link for all destinations, which names the queue in each message (OASIS AMQP 1.0 Anonymous Terminus).
+//! Sending: one link for all destinations, which names the queue in each message (OASIS AMQP 1.0 Anonymous Terminus, or an
+//! exchange of RabbitMQ 3).
 //!
 //! One task owns the link. What has been sent waits for the broker's answer in a task of its own, which holds the message's
 //! share of the bytes that may be on their way. All of them end when the link goes, and it goes with its session.
@@ -19,9 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::connection::{ANSWER, Line, Pause, Session};
-use crate::error::unavailable;
-use crate::management::text_of;
-use crate::queues::NOTICE_OF;
+use crate::error::{text_of, unavailable};
+use crate::management::NOTICE_OF;
+use crate::management::dialect::Dialect;
 
 /// Messages that wait for the link.
 const WAITING: usize = 1024;
@@ -84,9 +85,9 @@ pub(crate) struct SendLink {
 
 impl SendLink {
     /// Sends by way of this connection; so many bytes at once, or one message.
-    pub fn new(line: Line, bytes: usize) -> SendLink {
+    pub fn new(line: Line, dialect: Dialect, bytes: usize) -> SendLink {
         let (jobs, asked) = mpsc::channel(WAITING);
-        tokio::spawn(run(line.clone(), asked));
+        tokio::spawn(run(line.clone(), dialect, asked));
         let pieces = u32::try_from(bytes / PIECE).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
         SendLink { line, jobs, on_their_way: Arc::new(Semaphore::new(pieces as usize)), pieces }
     }
@@ -115,14 +116,14 @@ impl SendLink {
     }
 }
 
-async fn run(line: Line, mut jobs: mpsc::Receiver<Job>) {
+async fn run(line: Line, dialect: Dialect, mut jobs: mpsc::Receiver<Job>) {
     let mut pause = Pause::none();
     loop {
         pause.wait().await;
-        match attach(&line).await {
+        match attach(&line, dialect).await {
             Ok((session, sender)) => {
                 let begun = Instant::now();
-                match serve(session, sender, &mut jobs).await {
+                match serve(session, sender, dialect, &mut jobs).await {
                     Some(error) => tracing::debug!(%error, "the link for sending was lost"),
                     None => return,
                 }
@@ -142,9 +143,13 @@ async fn run(line: Line, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
-async fn attach(line: &Line) -> Result<(Session, Sender), BrokerError> {
+async fn attach(line: &Line, dialect: Dialect) -> Result<(Session, Sender), BrokerError> {
     let mut session = line.session(ANSWER).await?;
-    let attaching = Sender::builder().name("send").target(Target::builder().build()).attach(&mut session.handle);
+    let target = match dialect.sending_target() {
+        Some(address) => Target::builder().address(address).build(),
+        None => Target::builder().build(),
+    };
+    let attaching = Sender::builder().name("send").target(target).attach(&mut session.handle);
     match timeout(ANSWER, attaching).await {
         Ok(Ok(sender)) => Ok((session, sender)),
         Ok(Err(error)) => Err(unavailable(error)),
@@ -153,7 +158,12 @@ async fn attach(line: &Line) -> Result<(Session, Sender), BrokerError> {
 }
 
 /// Sends until the link is lost; `None` if nobody will send any more.
-async fn serve(mut session: Session, mut sender: Sender, jobs: &mut mpsc::Receiver<Job>) -> Option<BrokerError> {
+async fn serve(
+    mut session: Session,
+    mut sender: Sender,
+    dialect: Dialect,
+    jobs: &mut mpsc::Receiver<Job>,
+) -> Option<BrokerError> {
     loop {
         let job = tokio::select! {
             job = jobs.recv() => job,
@@ -169,7 +179,7 @@ async fn serve(mut session: Session, mut sender: Sender, jobs: &mut mpsc::Receiv
             continue;
         }
         let sending = tokio::select! {
-            sending = with_a_warning(sender.send_batchable(message(outgoing))) => sending,
+            sending = with_a_warning(sender.send_batchable(message(outgoing, dialect))) => sending,
             error = session.ended() => {
                 let _ = reply.send(Err(NotSent::Error(error.clone())));
                 return Some(error);
@@ -197,19 +207,19 @@ async fn with_a_warning<T>(sending: impl Future<Output = T>) -> T {
         return sent;
     }
     tracing::warn!(
-        "the broker has taken no message for {PATIENCE:?}: its disk may be fuller than its max-disk-usage, or its memory full"
+        "the broker has taken no message for {PATIENCE:?}: its disk may be fuller than its max-disk-usage allows, or its memory full"
     );
     sending.await
 }
 
-fn message(Outgoing { to, what, body }: Outgoing) -> Message<Data> {
+fn message(Outgoing { to, what, body }: Outgoing, dialect: Dialect) -> Message<Data> {
     let mut header = Header { durable: true, ..Header::default() };
     let mut properties = Properties {
-        to: Some(to),
         // Told by the broker of the first message of a queue: how long that has waited.
         creation_time: Some(Timestamp::from(crate::oldest::now_ms())),
         ..Properties::default()
     };
+    dialect.name_destination(&mut properties, to);
     let mut message = Message::builder().data(Data(Vec::from(body).into())).build();
     match what {
         What::Message(id) => properties.message_id = Some(MessageId::Binary(id.0.to_vec().into())),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::connection::Line;
 use crate::error::unavailable;
+use crate::management::dialect::Dialect;
 use crate::notice_sender::NoticeSender;
 use crate::oldest::Oldest;
 use crate::options::AmqpOptions;
@@ -37,6 +38,11 @@ impl Drop for Shared {
 }
 
 impl Shared {
+    /// How the broker is spoken to.
+    pub fn dialect(&self) -> Dialect {
+        self.queues.management.dialect()
+    }
+
     /// Queues that hold messages and have no consumer.
     pub async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
         let holding = self.queues.holding().await?;
@@ -45,6 +51,7 @@ impl Shared {
 
     /// Puts a message into a queue that was made sure of.
     pub async fn put(&self, queue: &QueueName, what: What, body: Bytes, deadline: Instant) -> Result<(), BrokerError> {
+        self.queues.management.check_room()?;
         let outgoing = Outgoing { to: queue.to_string(), what, body };
         match self.send_link.send(outgoing, deadline.saturating_duration_since(Instant::now())).await {
             Ok(()) => Ok(()),

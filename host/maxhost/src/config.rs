@@ -174,6 +174,8 @@ keys! {
         |s, raw| { s.cluster.broker.url = optional_text(raw)?; Ok(()) };
     broker.password_file = "\"\"", false, "a file with the user's password; MAXHOST_BROKER_PASSWORD is stronger",
         |s, raw| { s.cluster.broker.password_file = optional_path(raw)?; Ok(()) };
+    broker.management = "\"\"", false, "the management of a RabbitMQ, https://SERVER:15671, which is asked by the user of broker.url; without it, the broker is Apache Artemis",
+        |s, raw| { s.cluster.broker_management = optional_text(raw)?; Ok(()) };
     broker.ca = "\"\"", false, "authorities of the broker's certificates, PEM, if they are not public ones",
         |s, raw| { s.cluster.broker.ca = optional_path(raw)?; Ok(()) };
     broker.cert = "\"\"", false, "the certificate that this host shows to the broker, PEM",

@@ -252,7 +252,7 @@ pub fn of_ownership(sharing: &Sharing, error: OwnershipError) -> Problem {
 /// # Errors
 /// It cannot be reached, or would lose messages.
 pub async fn open_broker(sharing: &Sharing, largest: usize) -> Result<Arc<dyn Broker>, Problem> {
-    let BrokerAccess { address, password, tls } = &sharing.broker;
+    let BrokerAccess { address, password, tls, management } = &sharing.broker;
     let mut options = AmqpOptions::new(address.clone());
     options.max_message_bytes = largest;
     options.session_timeout = Some(sharing.session_timeout);
@@ -260,5 +260,6 @@ pub async fn open_broker(sharing: &Sharing, largest: usize) -> Result<Arc<dyn Br
         options.credentials = Some(Credentials::new(user.clone(), password.as_str()));
     }
     options.tls = tls.clone();
+    options.management = management.clone();
     Ok(Arc::new(AmqpBroker::open(options).await.map_err(Problem::from)?))
 }

@@ -35,6 +35,8 @@ impl Servers {
 pub struct Cluster<'a> {
     pub servers: &'a Servers,
     pub network: Network,
+    /// What the configuration of each host says of the broker.
+    pub broker: String,
     /// What the configuration of each host says besides.
     pub more: String,
     database: String,
@@ -46,7 +48,8 @@ impl<'a> Cluster<'a> {
     pub fn new(servers: &'a Servers, parties: u32, database: &str, folder: &'static str) -> Cluster<'a> {
         servers.postgres.create_database(database).unwrap();
         let (network, more) = (Network::with_parties(parties), String::new());
-        Cluster { servers, network, more, database: database.to_owned(), folder }
+        let broker = format!("url = \"amqp://{}@{}\"\n", Artemis::USER, servers.artemis.address());
+        Cluster { servers, network, broker, more, database: database.to_owned(), folder }
     }
 
     /// The folder of a host: its configuration and its data.
@@ -72,15 +75,14 @@ impl<'a> Cluster<'a> {
             "roles = [\"flows\", \"rpc\"]\n[host]\nname = \"{host}\"\nslots = 100\n\
              [store]\nurl = \"{}\"\n\
              [ownership]\nurl = \"zk://{}{}\"\nsession_timeout = \"{SESSION}\"\n\
-             [broker]\nurl = \"amqp://{}@{}\"\n\
+             [broker]\n{}\
              [cordapps]\ndir = \"{}\"\n[identities]\ndir = \"{}\"\n[network]\ndir = \"{}\"\n\
              [keys]\ndir = \"{}\"\npassphrase_file = \"{}\"\n\
              [flows]\nidle_close = \"5 s\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n{}",
             self.servers.postgres.url(&self.database),
             self.servers.zookeeper.client_address(0),
             self.folder,
-            Artemis::USER,
-            self.servers.artemis.address(),
+            self.broker,
             dir("cordapps"),
             dir("identities"),
             dir("network"),

@@ -1,10 +1,11 @@
 //! Several hosts as processes of their own share identities: over a real PostgreSQL server, a real ZooKeeper server and a
-//! real Artemis broker, on loopback.
+//! real Artemis broker or RabbitMQ, on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cluster;
 mod databases;
 mod messages;
+mod rabbitmq;
 mod roles;
 mod scheduler;
 mod shared_manifests;
@@ -206,4 +207,5 @@ async fn a_flow_goes_on_at_a_host_that_has_never_had_its_code() {
     assert!(cluster.folder("max-d").join(format!("data/components/{old}.wasm")).is_file());
     drop(d);
     databases::an_identity_moves_to_another_database_while_its_hosts_run(&servers).await;
+    rabbitmq::hosts_share_identities_over_rabbitmq(&servers).await;
 }

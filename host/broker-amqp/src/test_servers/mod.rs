@@ -1,12 +1,13 @@
-//! Real Artemis brokers on loopback, for tests.
+//! Real brokers on loopback, for tests: RabbitMQ, and Artemis.
 //!
-//! The broker is Apache Artemis 2.44.0, which Maven fetches once into `target/artemis` and which runs as a plain process
+//! The latter is Apache Artemis 2.44.0, which Maven fetches once into `target/artemis` and which runs as a plain process
 //! in a temporary folder, on a free port, with `deploy/artemis/broker.xml` for its configuration. It ends with the
 //! [`Artemis`], and with the test's process, however that ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
 mod client;
 mod fetch;
+mod rabbitmq;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub use client::{Answer, Client};
+pub use rabbitmq::RabbitMq;
 
 use crate::{Address, AmqpOptions, Credentials, dial};
 
@@ -46,7 +48,7 @@ struct Process {
 
 impl Process {
     fn start(mut command: Command, dir: &Path) -> Process {
-        let broker = command.spawn().expect("java cannot be started: run deploy/prerequisites.sh");
+        let broker = command.spawn().expect("a broker cannot be started: run deploy/prerequisites.sh");
         let guard = Command::new("sh")
             .args(["-c", "read -r end; kill -9 \"$1\"; rm -rf \"$2\"", "guard", &broker.id().to_string()])
             .arg(dir)
@@ -77,6 +79,15 @@ impl Drop for Artemis {
             eprintln!("Artemis at {}, {status:?}; what it said: {}", self.address(), self.log());
         }
     }
+}
+
+/// Sends a signal to a child that was not waited for yet.
+fn signal(process_id: u32, signal: i32) {
+    let id = i32::try_from(process_id).unwrap();
+    // SAFETY: kill takes two numbers and touches no memory. The process is our child and not waited for yet, so the number is
+    // still its own.
+    let result = unsafe { libc::kill(id, signal) };
+    assert_eq!(result, 0);
 }
 
 /// A port that nobody listens on at present, below those that Linux gives out by itself (from 32768), so that no
@@ -209,11 +220,7 @@ impl Artemis {
     }
 
     fn signal(&self, signal: i32) {
-        let id = i32::try_from(self.process_id()).unwrap();
-        // SAFETY: kill takes two numbers and touches no memory. The process is our child and not waited for yet, so the
-        // number is still its own.
-        let result = unsafe { libc::kill(id, signal) };
-        assert_eq!(result, 0);
+        self::signal(self.process_id(), signal);
     }
 
     fn log(&self) -> String {

@@ -5,5 +5,6 @@ mod broker;
 mod clients;
 mod contract;
 mod faults;
+mod rabbitmq;
 mod security;
 mod support;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use maxhost_broker_amqp::ManagementAddress;
 use maxhost_model::{Code, Problem};
 use maxhost_ownership::Roles;
 use maxhost_ownership_zookeeper::{Address, Digest, SESSION_TIMEOUT, Tls};
@@ -64,6 +65,7 @@ pub(super) struct ClusterSettings {
     pub ownership: Server,
     pub session_timeout: Duration,
     pub broker: Server,
+    pub broker_management: Option<String>,
     pub source: IdentitySource,
 }
 
@@ -75,6 +77,7 @@ impl Default for ClusterSettings {
             ownership: Server::default(),
             session_timeout: SESSION_TIMEOUT,
             broker: Server::default(),
+            broker_management: None,
             source: IdentitySource::Folder,
         }
     }
@@ -95,6 +98,8 @@ pub struct BrokerAccess {
     pub password: Option<Zeroizing<String>>,
     /// How connections are encrypted.
     pub tls: Option<maxhost_broker_amqp::Tls>,
+    /// Where the management of a RabbitMQ is; `None` for Apache Artemis.
+    pub management: Option<ManagementAddress>,
 }
 
 /// What a host needs to share identities with others.
@@ -162,6 +167,12 @@ impl Config {
             return Err(self.wrong(KEY, "the broker in this process cannot be reached by clients").remedy(
                 "set broker.url to a broker that clients reach too, as docs/operating.md says for several hosts, or leave \
                  rpc.messages out",
+            ));
+        }
+        if settings.cluster.broker_management.is_some() {
+            let text = "RabbitMQ gives no message out later, which a request that has to be looked at again needs";
+            return Err(self.wrong(KEY, text).remedy(
+                "leave rpc.messages out, or take Apache Artemis for the broker and leave broker.management out",
             ));
         }
         if settings.users.is_none() {
@@ -307,7 +318,35 @@ impl Config {
             return Err(self.wrong("broker.url", text));
         }
         let tls = tls.map(|Certificates { authorities, identity }| maxhost_broker_amqp::Tls { authorities, identity });
-        Ok(BrokerAccess { address, password, tls })
+        let management = match &self.settings.cluster.broker_management {
+            Some(url) => Some(self.broker_management(url, &address, tls.is_some())?),
+            None => None,
+        };
+        Ok(BrokerAccess { address, password, tls, management })
+    }
+
+    fn broker_management(
+        &self,
+        url: &str,
+        broker: &maxhost_broker_amqp::Address,
+        has_authorities: bool,
+    ) -> Result<ManagementAddress, Problem> {
+        const KEY: &str = "broker.management";
+        let address = ManagementAddress::parse(url).map_err(|error| self.wrong(KEY, error))?;
+        let away = address.servers.iter().find(|(server, _)| !is_local(server));
+        if let (Some((server, _)), false) = (away, address.encrypted) {
+            let text = format!("{server} is not on this machine, and the connection would not be encrypted");
+            return Err(self.wrong(KEY, text).remedy("write it as https://"));
+        }
+        if address.encrypted && !has_authorities {
+            let text = "https:// needs broker.ca, the authorities of the broker's certificates, and a broker.url with amqps://";
+            return Err(self.wrong(KEY, text));
+        }
+        if broker.user.is_none() {
+            let text = "it is asked by a user with a password, and broker.url names no user";
+            return Err(self.wrong(KEY, text).remedy("write broker.url as amqps://USER@SERVER:5671"));
+        }
+        Ok(address)
     }
 
     fn wrong(&self, key: &str, what: impl std::fmt::Display) -> Problem {

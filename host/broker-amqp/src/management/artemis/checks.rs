@@ -3,25 +3,25 @@
 use maxhost_broker::{BrokerError, QueueName};
 use serde_json::{Value, json};
 
+use super::questions::{Answer, Questions};
 use crate::error::{refused, unavailable};
-use crate::management::{Answer, Management};
 
 /// Refuses a broker that would lose messages, and says what to set.
-pub(crate) async fn check(management: &Management) -> Result<(), BrokerError> {
-    let version = value(management.attribute("broker", "version").await?, "its version")?;
+pub(crate) async fn check(questions: &Questions) -> Result<(), BrokerError> {
+    let version = value(questions.attribute("broker", "version").await?, "its version")?;
     tracing::info!(version = version.as_str().unwrap_or_default(), "the broker is Artemis");
     for (attribute, element) in [
         ("persistenceEnabled", "persistence-enabled"),
         ("journalSyncNonTransactional", "journal-sync-non-transactional"),
     ] {
-        if value(management.attribute("broker", attribute).await?, attribute)? != Value::Bool(true) {
+        if value(questions.attribute("broker", attribute).await?, attribute)? != Value::Bool(true) {
             return Err(refused(format!(
                 "it confirms messages that are not on its disk yet: set <{element}>true</{element}> in its broker.xml"
             )));
         }
     }
     for prefix in QueueName::PREFIXES {
-        let answer = management.call("broker", "getAddressSettingsAsJSON", json!([format!("{prefix}probe")])).await?;
+        let answer = questions.call("broker", "getAddressSettingsAsJSON", json!([format!("{prefix}probe")])).await?;
         let text = value(answer, "its address settings")?;
         let settings: Value = serde_json::from_str(text.as_str().unwrap_or_default()).map_err(unavailable)?;
         check_settings(prefix, &settings)?;

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fe2o3_amqp::link::receiver::CreditMode;
-use fe2o3_amqp::types::definitions::Error as AmqpError;
 use fe2o3_amqp::types::messaging::{
     AmqpValue, ApplicationProperties, Body, Message, MessageId, Outcome, Properties, Source,
 };
@@ -22,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::connection::{ANSWER, Line, Pause, Session};
-use crate::error::{refused, unavailable};
+use crate::error::{refused, text_of, unavailable};
 
 const ADDRESS: &str = "activemq.management";
 /// Questions that wait for their turn, and that are under way at once.
@@ -33,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks questions. Cloning gives another handle to the same session.
 #[derive(Debug, Clone)]
-pub(crate) struct Management {
+pub(crate) struct Questions {
     questions: mpsc::Sender<Question>,
 }
 
@@ -53,12 +52,12 @@ enum What {
 /// What the broker said: a value, or why there is none.
 pub(crate) type Answer = Result<Value, String>;
 
-impl Management {
+impl Questions {
     /// Asks by way of this connection, until every handle is gone.
-    pub fn new(line: Line) -> Management {
+    pub fn new(line: Line) -> Questions {
         let (questions, asked) = mpsc::channel(WAITING);
         tokio::spawn(run(line, asked));
-        Management { questions }
+        Questions { questions }
     }
 
     /// The value of an attribute.
@@ -273,14 +272,4 @@ fn read(message: &Message<Body<AmqpAny>>) -> Option<(u64, Answer)> {
             _ => Err(value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
         },
     ))
-}
-
-/// What the broker said about something that it did not do.
-pub(crate) fn text_of(error: Option<AmqpError>) -> String {
-    match error {
-        None => "it did not say why".to_owned(),
-        Some(AmqpError { condition, description, .. }) => {
-            description.map_or_else(|| format!("{condition:?}"), |text| format!("{text} ({condition:?})"))
-        }
-    }
 }
