@@ -51,6 +51,39 @@ pub struct StaticPointer<S> {
 }
 
 /// Points to the newest unconsumed state of a linear id.
+///
+/// ```
+/// # use maxhost_contract::prelude::*;
+/// /// What instalments are paid by.
+/// #[state(contract = "plan", version = 1)]
+/// pub struct Terms {
+///     #[linear_id]
+///     pub id: LinearId,
+///     pub most: u64,
+/// }
+///
+/// #[state(contract = "plan", version = 1)]
+/// pub struct Instalment {
+///     #[owner]
+///     pub payer: Party,
+///     pub quantity: u64,
+///     pub terms: LinearPointer<Terms>,
+/// }
+/// # #[commands] pub enum Command { Pay }
+/// # #[faults] pub enum Fault { /** More than the terms allow. */ TooMuch }
+/// # pub struct PlanContract;
+///
+/// #[contract(name = "plan", states = [Terms, Instalment], commands = Command, faults = Fault)]
+/// impl PlanContract {
+///     #[on(Command::Pay)]
+///     fn pay(tx: &Tx<'_>) -> Verdict {
+///         let instalment = tx.outputs::<Instalment>()?.only()?;
+///         let terms = tx.resolve(&instalment.terms)?;
+///         ensure!(instalment.quantity <= terms.most, Fault::TooMuch);
+///         tx.signed_by([&instalment.payer])
+///     }
+/// }
+/// ```
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "", deny_unknown_fields)]
 pub struct LinearPointer<S> {

@@ -453,4 +453,19 @@ mod tests {
         builder.output(OutputDraft { pointers: vec![to(9)], ..draft(3) }).unwrap();
         assert_eq!(rule(build(&builder, &known)), Rule::StateUnknown);
     }
+
+    #[test]
+    fn pointers_lead_to_so_many_states_and_to_no_more() {
+        let to = |number| Pointer::Static(reference(number));
+        let follow = |length: u32| {
+            let further = |number| if number < length { vec![to(number + 1)] } else { vec![] };
+            let known = Known((1..=length).map(|number| (to(number), (input(number), further(number)))).collect());
+            let mut builder = TransactionBuilder::new(None);
+            builder.output(OutputDraft { pointers: vec![to(1)], ..draft(0) }).unwrap();
+            builder.follow(&known).map(|()| builder.references().len())
+        };
+        let most = u32::try_from(MAX_POINTED).unwrap();
+        assert_eq!(follow(most), Ok(MAX_POINTED));
+        assert_eq!(rule(follow(most + 1)), Rule::BuilderInvalid);
+    }
 }
