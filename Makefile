@@ -51,12 +51,14 @@ guests: prerequisites
 	@ls -l target/cordapps | awk 'NR > 1 { print "   " $$9 ", " $$5 " bytes" }'
 
 ## test: everything: all suites of host, SDK and samples, Python clients, formatting, lints
-test: build
+test: build lint
 	$(call STEP,tests of the host and all others beside them)
 	@$(HOST_ENV) tests/programs.py '$(BESIDE) test-others'
+	$(call STEP,examples in comments)
+	@$(HOST_ENV) cargo test --release --workspace --doc
 	@echo; echo "everything passed"
 
-# The host's own tests wait most of the time, and leave processors to these.
+# They leave the host's own tests half of the machine, because most of those wait most of the time.
 test-others:
 	$(call STEP,tests of the guest SDK)
 	@$(GUEST_ENV) cargo test --manifest-path guest-sdk/Cargo.toml
@@ -68,9 +70,6 @@ test-others:
 	@$(HOST_ENV) tests/python-messages/run.sh
 	$(call STEP,the Helm chart)
 	@tests/helm/run.sh
-	$(call STEP,examples in comments)
-	@$(HOST_ENV) cargo test --release --workspace --doc
-	@$(BESIDE) lint
 
 ## demo: a network, a host, flows over gRPC, kill -9 in the middle, and the same flows finish
 demo: build

@@ -190,8 +190,6 @@ async fn a_flow_goes_on_at_a_host_that_has_never_had_its_code() {
     let servers = Servers::start().await;
     let cluster = Cluster::new(&servers, 0, "code", "/maxhost/code");
     let a = cluster.run("max-a");
-    // It sleeps for long enough that the other host has started by then, also on a machine that is busy.
-    let beat = start(&[&a], ALICE, "beat", json!({"beats": 1, "interval_ms": 30_000})).await;
     let hash = |host: &Host, identity| {
         let shown = cluster.ask(host.ready()["host"].as_str().unwrap(), &["identity", "show", identity]).remove(0);
         let cordapps = shown["cordapps"].as_array().unwrap();
@@ -202,6 +200,11 @@ async fn a_flow_goes_on_at_a_host_that_has_never_had_its_code() {
     let d = cluster.run_as_configured("max-d");
     let (old, new) = (hash(&a, ALICE), hash(&d, ALICE));
     assert_ne!(old, new);
+    // The flow begins where the old code is: the other host takes nothing yet.
+    cluster.ask("max-d", &["host", "drain", "max-d"]);
+    let beat = start(&[&a], ALICE, "beat", json!({"beats": 1, "interval_ms": 20_000})).await;
+    assert_eq!(cluster.owner("max-a", "Alice").as_deref(), Some("max-a"));
+    cluster.ask("max-d", &["host", "undrain", "max-d"]);
     a.kill_9();
     assert_eq!(result(&d, &beat).await, json!({"beats": 1}));
     assert!(cluster.folder("max-d").join(format!("data/components/{old}.wasm")).is_file());
