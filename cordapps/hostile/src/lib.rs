@@ -133,6 +133,7 @@ cordapp! {
         pointers::put,
         pointers::takes_post,
         pointers::follow,
+        pointers::follow_type,
         false_keys::false_key,
         false_keys::believes_no_false_key,
         false_keys::tell_keys,

@@ -2,7 +2,9 @@
 
 use cash_wallet::{notary, on_ledger};
 use hostile_contract::{Command, Post, Signpost};
-use maxhost_contract::{CommandSet, HasKey, LinearId, LinearPointer, State, StateRef, StaticPointer};
+use maxhost_contract::{
+    CommandSet, HasKey, LinearId, LinearPointer, State, StatePointer, StateRef, StaticPointer, Target,
+};
 use maxhost_sdk::ledger::{Draft, Query, StateAndRef, Transaction, resolve, text};
 use maxhost_sdk::prelude::*;
 
@@ -91,6 +93,32 @@ pub fn follow(to: String) -> Result<String> {
         Signpost::Newest(pointer) => resolve(&pointer)?.reference,
         Signpost::Version(pointer) => resolve(&pointer)?.reference,
     })
+}
+
+/// Resolves a pointer to a type that is called so; the kind of the error, or nothing.
+#[flow(startable)]
+pub fn follow_type(state_type: String) -> Result<Option<String>> {
+    match resolve(&OfType(state_type)) {
+        Ok(_) => Ok(None),
+        Err(Error::IllegalArgument(_)) => Ok(Some("illegal-argument".to_owned())),
+        Err(Error::IllegalState(_)) => Ok(Some("illegal-state".to_owned())),
+        Err(other) => Err(other),
+    }
+}
+
+/// A pointer to a type of states of any name.
+struct OfType(String);
+
+impl StatePointer for OfType {
+    type State = Post;
+
+    fn target(&self) -> Target {
+        Target::Linear { id: LinearId::from_bytes([1; 16]), state_type: self.0.clone() }
+    }
+
+    fn points_to(&self, _: &StateRef, _: &Post) -> bool {
+        false
+    }
 }
 
 fn signpost(to: &str) -> Result<Signpost> {

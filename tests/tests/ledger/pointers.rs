@@ -83,6 +83,19 @@ async fn a_pointer_that_leads_nowhere_is_refused_and_leaves_no_trace() {
     for to in [&first, nobody, &unknown] {
         assert_eq!(follow(&host, ALICE, to).await.failure().kind, "illegal-state", "{to}");
     }
+    // What is no name of a type reaches neither journal nor database.
+    let long = "x".repeat(1 << 20);
+    let types = [
+        ("hostile/Post", "illegal-state"),
+        ("Post", "illegal-argument"),
+        ("hostile/Po\0st", "illegal-argument"),
+        ("hostile/Post/x", "illegal-argument"),
+        (long.as_str(), "illegal-argument"),
+    ];
+    for (state_type, kind) in types {
+        let told = host.run(ALICE, "hostile/follow-type", json!(state_type)).await.result();
+        assert_eq!(told, json!(kind), "{}", state_type.chars().take(40).collect::<String>());
+    }
     // Others have posts of their own only.
     assert_eq!(follow(&host, BOB, &second).await.failure().kind, "illegal-state");
     host.until_quiet().await;

@@ -31,7 +31,8 @@ const REFUSE: &str = "maxhost.refuse";
 const NOTICES_KEPT: u32 = 10_000;
 /// Queues that are listed at once.
 const PAGE: usize = 500;
-/// What is told of a queue is up to 5 s old, if `collect_statistics_interval` is not set, and a little more on its way.
+/// What is told of a queue is up to 5 s old, if `management.sample_retention_policies` has no shorter samples
+/// (`docs/cluster.md`, "RabbitMQ"), and a little more on its way.
 const LAG: Duration = Duration::from_secs(6);
 /// How often alarms are asked for.
 const ALARMS: Duration = Duration::from_secs(2);

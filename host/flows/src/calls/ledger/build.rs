@@ -78,7 +78,7 @@ async fn built(
         Ok(outputs) => outputs,
         Err(error) => return Ok(Err(error)),
     };
-    let pointed = match environment.pointed(&mut outputs).await? {
+    let pointed = match environment.pointed(&mut outputs, parameters.rules.max_transaction_size).await? {
         Ok(pointed) => pointed,
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
     };

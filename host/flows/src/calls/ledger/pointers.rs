@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use maxhost_ledger::tx::builder::{MAX_POINTED, OutputDraft, Pointer, Pointers, too_many_pointed};
-use maxhost_ledger::tx::{ContractId, Data, StateAndRef, TransactionState};
+use maxhost_ledger::tx::{ContractId, Data, Name, StateAndRef, TransactionState};
 use maxhost_ledger::{Refused, Result as LedgerResult, Rule};
 use maxhost_model::{ErrorKind, FlowError};
 use maxhost_sandbox::{CallResult, GuestPointer, GuestState};
@@ -34,7 +34,7 @@ impl FlowCalls {
             }
             GuestPointer::Newest { id, type_name } => {
                 let id = id.try_into().map_err(|_| refusal::argument("a linear id has 16 bytes"))?;
-                Pointer::Linear { id, qualified_type: type_name }
+                Pointer::Linear { id, qualified_type: qualified(type_name)? }
             }
         };
         let environment = self.environment();
@@ -52,7 +52,12 @@ impl FlowCalls {
 
 impl LedgerEnvironment {
     /// Notes in outputs what they point to, and finds all that can be reached from there.
-    pub(super) async fn pointed(&self, outputs: &mut [OutputDraft]) -> Result<LedgerResult<Pointed>, Trouble> {
+    /// References count for the size of a transaction, so states with more bytes than `limit` are of no use to it.
+    pub(super) async fn pointed(
+        &self,
+        outputs: &mut [OutputDraft],
+        limit: u64,
+    ) -> Result<LedgerResult<Pointed>, Trouble> {
         let mut left = Vec::new();
         for output in outputs {
             match self.pointers_in(&output.contract, output.type_name.as_str(), &output.data).await? {
@@ -76,8 +81,6 @@ impl LedgerEnvironment {
                 }
                 None => Err(Refused::new(Rule::StateUnknown, nothing(&pointer)).detail("pointer", words(&pointer))),
             };
-            // References count for the size of a transaction, so more than that are of no use to it.
-            let limit = self.in_force()?.rules.max_transaction_size;
             if bytes > limit {
                 let message =
                     format!("the states that are pointed to have more than the {limit} bytes of a transaction");
@@ -119,6 +122,15 @@ impl LedgerEnvironment {
             Some(reference) => self.state(&reference, &Fresh::new()).await,
             None => Ok(None),
         }
+    }
+}
+
+/// A type as `contract/type`, of names that a contract can have.
+fn qualified(type_name: String) -> Result<String, FlowError> {
+    let names = type_name.split_once('/').map(|(contract, name)| (Name::new(contract), Name::new(name)));
+    match names {
+        Some((Ok(_), Ok(_))) => Ok(type_name),
+        _ => Err(refusal::argument("a type of states is written as contract/type")),
     }
 }
 
