@@ -9,9 +9,11 @@ no two mix. The exit code is 1 if one of them failed.
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +25,8 @@ ALONE = ["bounds", "hostile", "contracts"]
 # So many programs at once; and so many tests of each, on each processor, because most tests wait most of the time.
 BESIDE = 2
 TESTS_A_PROCESSOR = 1.5
+# What the tests write at once beside what is compiled, bytes: databases, brokers' journals, CorDapps that readers of docs/ build.
+ROOM = 4_000_000_000
 # No program takes longer, also on a machine that is busy, seconds.
 LONGEST_RUN = 3600
 
@@ -45,6 +49,25 @@ def programs():
     if cargo.returncode != 0:
         sys.exit(cargo.returncode)
     return sorted(found, key=lambda program: program[0])
+
+
+class Room:
+    """How much room is left on the disks that tests write to: looked at before the first, and all the while."""
+
+    def __init__(self):
+        folders = [Path(os.environ.get("CARGO_TARGET_DIR", "target")), Path(tempfile.gettempdir())]
+        self.least = {folder: shutil.disk_usage(folder).free for folder in folders}
+        self.ended = threading.Event()
+        for folder, free in self.least.items():
+            if free < ROOM:
+                sys.exit(f"the tests need {ROOM / 1e9:.0f} GB of room in {folder}, and there are {free / 1e9:.1f}")
+
+    def watch(self):
+        while not self.ended.wait(2):
+            self.least = {folder: min(least, shutil.disk_usage(folder).free) for folder, least in self.least.items()}
+
+    def __str__(self):
+        return ", ".join(f"{free / 1e9:.1f} GB in {folder}" for folder, free in self.least.items())
 
 
 def is_one_of(program, names):
@@ -87,6 +110,8 @@ def main():
     first = [program for name in LONGEST for program in found if is_one_of(program, [name])]
     others = [program for program in found if program not in alone + first]
     commands = sys.argv[1:]
+    room = Room()
+    threading.Thread(target=room.watch, daemon=True).start()
     began = time.monotonic()
     with ThreadPoolExecutor(len(commands) or 1) as aside, ThreadPoolExecutor(BESIDE) as pool:
         told = [aside.submit(run, command, shlex.split(command), Path.cwd(), {}) for command in commands]
@@ -94,6 +119,8 @@ def main():
     passed += [test(program) for program in alone]
     names = [program[0] for program in first + others] + commands + [program[0] for program in alone]
     failed = [name for name, good in zip(names, passed) if not good]
+    room.ended.set()
+    print(f"\nthe least room that was left: {room}")
     print(f"\n{len(names)} programs in {time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 

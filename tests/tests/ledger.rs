@@ -8,6 +8,8 @@ mod parameters;
 mod pointers;
 
 use futures::future::join_all;
+use maxhost_model::Code;
+use maxhost_rpc::proto::v1 as pb;
 use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};
 use serde_json::{Value, json};
 
@@ -96,6 +98,51 @@ async fn what_cannot_be_paid_is_refused_and_leaves_no_trace() {
     assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (60, 40));
     assert_eq!(network.cli(&["ledger", "list", "--identity", "Alice"]).ok().objects().len(), 2);
     assert!(network.cli(&["vault", "locks", "--identity", "Alice"]).ok().objects().is_empty());
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_no_database_can_hold_are_refused_where_they_come_in() {
+    let network = Network::new();
+    let host = network.run();
+    issue(&host, 100).await;
+    let look_for = |wanted: Value| host.run(ALICE, "hostile/look-for", wanted);
+    let (nul, long) = ("GB\0P", "x".repeat(4096));
+    for wanted in [
+        json!({"state_type": "cash/Cash", "token": nul}),
+        json!({"state_type": "cash/Cash", "token": long}),
+        json!({"state_type": "cash/Ca\0sh", "token": "GBP"}),
+        json!({"state_type": "Cash", "token": "GBP"}),
+    ] {
+        assert_eq!(look_for(wanted.clone()).await.failure().kind, "illegal-argument", "{wanted}");
+    }
+    for wanted in [
+        json!({"state_type": "cash/Ca\0sh"}),
+        json!({"state_type": format!("cash/{long}")}),
+        json!({"state_type": "cash/Cash", "where": format!("notary = '{nul}'")}),
+        json!({"state_type": "cash/Cash", "where": format!("currency like '{nul}%'")}),
+        json!({"state_type": "cash/Cash", "sort": format!("\"{nul}\"")}),
+    ] {
+        assert_eq!(look_for(wanted.clone()).await.failure().exception.as_deref(), Some("ledger/rejected"), "{wanted}");
+    }
+    let asked = |filter: &str, types: &[&str]| pb::VaultQueryRequest {
+        identity: "Alice".to_owned(),
+        types: types.iter().map(|name| (*name).to_owned()).collect(),
+        r#where: Some(filter.to_owned()),
+        ..pb::VaultQueryRequest::default()
+    };
+    for request in [asked(&format!("notary = '{nul}'"), &[]), asked("quantity > 0", &["cash/Ca\0sh"])] {
+        let refused = host.client().query(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code, Code::QueryInvalid, "{request:?}: {refused}");
+    }
+    // Nothing has come of it: nobody is in hospital, and what can be asked for is found.
+    for (wanted, found) in [
+        (json!({"state_type": "cash/Cash", "token": "GBP"}), 1),
+        (json!({"state_type": "cash/Cash", "where": "currency = 'GBP'", "sort": "notary"}), 1),
+    ] {
+        assert_eq!(look_for(wanted).await.result(), json!(found));
+    }
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
     host.stop();
 }
 

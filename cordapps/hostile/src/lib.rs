@@ -116,6 +116,7 @@ cordapp! {
         money::double_spend,
         money::takes_payment,
         money::lengthen,
+        money::look_for,
         moving::move_state,
         moving::move_and_spend,
         moving::takes_moved_payment,

@@ -1,7 +1,7 @@
 //! What somebody tries with money that he has.
 
 use cash_wallet::{PartyName, find, on_ledger, pay_from, quantity, spend};
-use maxhost_sdk::ledger::Draft;
+use maxhost_sdk::ledger::{AmountOf, Draft, Query, select, text};
 use maxhost_sdk::prelude::*;
 
 /// The same money for two.
@@ -80,12 +80,42 @@ pub fn lengthen(input: Length) -> Result<Chain> {
     let us: maxhost_contract::AnyParty = on_ledger(&our_identity())?.into();
     let mut last = String::new();
     for _ in 0..input.times {
-        let own = maxhost_sdk::ledger::Query::of("cash/Cash")
-            .filter(format!("currency = {}", maxhost_sdk::ledger::text(&input.currency)))
+        let own = Query::of("cash/Cash")
+            .filter(format!("currency = {}", text(&input.currency)))
             .find::<cash_contract::Cash>()?;
         let part = own.iter().map(|state| state.state.quantity).sum::<u64>() / 2;
         let moved = pay_from(Draft::spending(&own), &own, &us, part)?.sign()?.finalise(&[] as &[Session])?;
         last = moved.id().to_owned();
     }
     Ok(Chain { tx: last })
+}
+
+/// What somebody looks for in his vault, in any words.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct LookFor {
+    /// Contract and type, if they are such.
+    pub state_type: String,
+    /// What money is selected by; else states are asked for.
+    pub token: Option<String>,
+    /// The condition that states are asked for with.
+    #[serde(rename = "where")]
+    pub condition: Option<String>,
+    /// What they are sorted by.
+    pub sort: Option<String>,
+}
+
+/// Looks for money: how many states there are.
+#[flow(startable)]
+pub fn look_for(wanted: LookFor) -> Result<usize> {
+    if let Some(token) = wanted.token {
+        return Ok(select::<cash_contract::Cash>(&AmountOf::new(wanted.state_type, token, 1))?.len());
+    }
+    let mut query = Query::of(wanted.state_type);
+    if let Some(condition) = wanted.condition {
+        query = query.filter(condition);
+    }
+    if let Some(sort) = wanted.sort {
+        query = query.sort(sort);
+    }
+    Ok(query.find::<cash_contract::Cash>()?.len())
 }

@@ -36,9 +36,9 @@ impl Trouble {
     }
 }
 
-/// How people in front of the hospital read a problem: code and text.
+/// How people in front of the hospital read a problem: code and text. It may quote others, and every database can hold it.
 pub(crate) fn reason(problem: &Problem) -> String {
-    format!("{}: {}", problem.code, problem.message)
+    format!("{}: {}", problem.code, problem.message).replace('\0', "\\0")
 }
 
 /// How long a flow waits before it is tried again after trouble that is not its own: doubles up to half a minute.

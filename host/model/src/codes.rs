@@ -115,7 +115,7 @@ codes! {
     FlowNotStartable = "flow-not-startable", Refused, "only flows marked startable can be started by RPC; this one answers a peer";
     FlowIdInvalid = "flow-id-invalid", Refused, "give the UUID that `maxhost flow start` printed";
     ArgumentsInvalid = "arguments-invalid", Refused, "see `maxhost flow types --identity NAME` for what the flow takes";
-    ClientIdInvalid = "client-id-invalid", Refused, "use 1 to 512 characters";
+    ClientIdInvalid = "client-id-invalid", Refused, "use 1 to 512 characters, and no NUL among them";
     ClientIdForeign = "client-id-foreign", Refused, "use another client id: this one belongs to another user";
     ClientIdNotFound = "client-id-not-found", NotFound, "it was never used, was removed, or its time to live is over";
     ClientIdRunning = "client-id-running", Refused, "wait until the flow has ended, or kill it first";

@@ -11,6 +11,12 @@ pub fn is_unruly(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Whether every database can hold a text: PostgreSQL has no NUL character in any (its manual, "Character Types").
+#[must_use]
+pub fn is_storable(text: &str) -> bool {
+    !text.contains('\0')
+}
+
 /// A text in one line: each unruly character is written as Rust would write it (`\n`, `\t`, `\u{1b}`).
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
@@ -54,6 +60,12 @@ mod tests {
         for c in (0..=0x10_ffff).filter_map(char::from_u32) {
             assert!(!one_line(&c.to_string()).contains(is_unruly), "{c:?}");
         }
+    }
+
+    #[test]
+    fn a_text_with_nul_is_in_no_database() {
+        assert!(is_storable("") && is_storable("caf\u{e9}\n\u{1}"));
+        assert!(!is_storable("\0") && !is_storable("a\0b"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use maxhost_model::text::is_storable;
 
 use crate::error::StoreError;
 
@@ -84,11 +85,10 @@ impl AuditRow {
     }
 }
 
-/// Cuts a text to [`AUDIT_TEXT_BYTES`], with a mark at its end. Zero bytes, which not every database can store in a text, are
-/// replaced.
+/// Cuts a text to [`AUDIT_TEXT_BYTES`], with a mark at its end. What not every database can hold is replaced.
 fn cut_text(text: &mut String) {
     const MARK: char = '\u{2026}';
-    if text.contains('\0') {
+    if !is_storable(text) {
         *text = text.replace('\0', "\u{fffd}");
     }
     if text.len() > AUDIT_TEXT_BYTES {

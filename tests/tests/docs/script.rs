@@ -43,6 +43,9 @@ impl Reader {
             .env("PATH", path)
             .env("XDG_DATA_HOME", scratch.join("share"))
             .env("NO_COLOR", "1")
+            // What a reader builds is thrown away: a third of the bytes, and sooner there.
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_INCREMENTAL", "0")
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("MAXHOST_CONFIG")
             .env_remove("MAXHOST_ENDPOINT")

@@ -83,9 +83,13 @@ async fn what_cannot_be_is_refused() {
         let refused = host.start_as(client_id, ALICE, "ping", ping()).await.unwrap_err();
         assert_eq!(refused.code, Code::ClientIdInvalid, "{} characters", client_id.len());
     }
+    let refused = host.start_as("a\0b", ALICE, "ping", ping()).await.unwrap_err();
+    assert_eq!(refused.code, Code::ClientIdInvalid, "not every database can hold a NUL character");
     host.start_as(&"é".repeat(512), ALICE, "ping", ping()).await.unwrap();
 
     let running = host.start_as("running", ALICE, "sleep-forever", json!({})).await.unwrap();
+    let forgotten = pb::RemoveClientIdRequest { client_id: "a\0b".to_owned(), identity: None };
+    assert!(!host.client().remove_client_id(forgotten).await.unwrap().removed);
     network.cli(&["flow", "forget", "running"]).fails(4, "client-id-running");
     assert!(host.kill(&running.flow_id).await);
     let killed = host.start_as("running", ALICE, "sleep-forever", json!({})).await.unwrap();

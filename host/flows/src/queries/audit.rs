@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use maxhost_model::text::is_storable;
 use maxhost_model::{Code, Problem};
 use maxhost_store::{AuditClass, AuditFilter, AuditPlace, AuditRow};
 
@@ -43,6 +44,10 @@ impl AuditApi for Host {
         };
         if before.is_none() {
             self.parts.audit.settled(SETTLING).await;
+        }
+        // No row has a name that not every database can hold; as there are none of a name, there are none of this.
+        if query.user.iter().chain(&identity).any(|name| !is_storable(name)) {
+            return unknown.map_or_else(|| Ok(Paged { items: Vec::new(), cursor: None }), Err);
         }
         let mut filter = AuditFilter { user: query.user, identity, since: query.since_ms, before, limit: limit + 1 };
         let mut found: Vec<(AuditPlace, AuditRow)> = Vec::new();

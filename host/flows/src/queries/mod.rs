@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use maxhost_model::text::is_storable;
 use maxhost_model::{Code, FlowId, FlowRow, Invalid, Problem, cbor_for_schema, json_to_cbor};
 use maxhost_store::{ClientOp, FlowFilter as StoreFilter, FlowRecord, FlowState};
 use tokio::sync::oneshot;
@@ -191,10 +192,8 @@ impl Host {
         let StartFlow { identity, flow, arguments, client_id } = request;
         caller.about.identity(&identity);
         caller.about.flow(&flow);
-        if let Some(id) = &client_id
-            && !(1..=MAX_CLIENT_ID).contains(&id.chars().count())
-        {
-            let text = format!("a client id of {} characters", id.chars().count());
+        if let Some(id) = client_id.as_deref().filter(|id| !can_be_client_id(id)) {
+            let text = format!("a client id of {} characters, or with a NUL character", id.chars().count());
             return Err(Problem::new(Code::ClientIdInvalid, text));
         }
         access::check_some(caller, Action::StartFlow)?;
@@ -420,6 +419,9 @@ impl HostApi for Host {
             let text = format!("identity {} has no flow with client id '{client_id}'", entry.text);
             Problem::new(Code::ClientIdNotFound, text)
         };
+        if !can_be_client_id(client_id) {
+            return Err(unknown());
+        }
         let found = self.parts.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
         let row = found.ok_or_else(unknown)?;
         let record = self.parts.store.flow(row).await.map_err(Problem::from)?;
@@ -464,7 +466,7 @@ impl HostApi for Host {
 
     async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool> {
         access::check_some(caller, Action::RemoveClientId)?;
-        for entry in self.entries(caller, identity)? {
+        for entry in self.entries(caller, identity)?.into_iter().filter(|_| can_be_client_id(client_id)) {
             let found = self.parts.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
             let Some(row) = found else { continue };
             let record = self.parts.store.flow(row).await.map_err(Problem::from)?;
@@ -612,6 +614,10 @@ impl HostApi for Host {
         access::check(caller, Action::ClusterStatus, &Subject::default())?;
         self.cluster_at_a_glance().await
     }
+}
+
+fn can_be_client_id(text: &str) -> bool {
+    (1..=MAX_CLIENT_ID).contains(&text.chars().count()) && is_storable(text)
 }
 
 fn foreign(client_id: &str) -> Problem {

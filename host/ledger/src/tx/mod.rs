@@ -26,7 +26,8 @@ pub use notary_change::{NotaryChange, NotaryChangeContents};
 pub use signature::{NotaryRole, NotaryStatement, SignatureMetadata, Signer, TransactionSignature};
 pub use signed::{Core, Kind, SignedTransaction};
 pub use state::{
-    Command, CommandValue, Constraint, ContractId, Data, Name, SchemaId, StateAndRef, StateRef, TransactionState,
+    Command, CommandValue, Constraint, ContractId, Data, MAX_NAME, Name, SchemaId, StateAndRef, StateRef,
+    TransactionState,
 };
 pub use wire::{Contents, WireTransaction};
 

@@ -7,6 +7,7 @@ use maxhost_ledger::tx::builder::{MAX_POINTED, Pointer};
 use maxhost_ledger::vault::description::{Activity, FungibleAmount, Participant, StateDescription};
 use maxhost_ledger::vault::query::{MAX_FIELD_BYTES, Value};
 use maxhost_model::PublicKey;
+use maxhost_model::text::is_storable;
 
 use super::bindings;
 use super::bindings::pointers::PointerTarget;
@@ -61,8 +62,7 @@ fn malformed(what: impl Into<String>) -> ContractFault {
 }
 
 fn text(what: &str, text: String) -> Result<String, ContractFault> {
-    // Not every database can hold the character NUL.
-    if text.contains('\0') {
+    if !is_storable(&text) {
         return Err(malformed(format!("{what} has a NUL character")));
     }
     match text.len() <= MAX_TEXT {

@@ -126,7 +126,7 @@ impl LedgerEnvironment {
 }
 
 /// A type as `contract/type`, of names that a contract can have.
-fn qualified(type_name: String) -> Result<String, FlowError> {
+pub(super) fn qualified(type_name: String) -> Result<String, FlowError> {
     let names = type_name.split_once('/').map(|(contract, name)| (Name::new(contract), Name::new(name)));
     match names {
         Some((Ok(_), Ok(_))) => Ok(type_name),

@@ -7,6 +7,7 @@ use maxhost_ledger::vault::locks::ClaimId;
 use maxhost_ledger::vault::query::{Criterion, Cursor, Query, SortKey, StatusFilter, parse};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_ledger::{Refused, Result as LedgerResult, Rule, codec};
+use maxhost_model::text::is_storable;
 use maxhost_model::{FlowError, SecureHash};
 use maxhost_sandbox::{AmountWanted, CallResult, GuestState, VaultQuery};
 use maxhost_store::ledger::query::page;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
+use super::pointers::qualified;
 use super::protocol::{Encoded, GivenStates, ToVendor};
 use super::refusal;
 use super::transactions::{Fresh, failed};
@@ -28,6 +30,8 @@ const LEASE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 const MAX_GIVEN: usize = 1_000;
 /// The most states that can only be spent together: as many as a notary takes at once.
 const MAX_TOGETHER: usize = MAX_STATES;
+/// The longest token or name of a party that a state may be selected by, bytes. Those that states have are shorter.
+const MAX_WORD: usize = 2_048;
 /// How long is waited before locked states are looked at again, milliseconds.
 const LOOK_AGAIN_MS: u64 = 100;
 
@@ -79,6 +83,7 @@ impl FlowCalls {
 
     /// Selects states for an amount and locks them. While others hold too much of it, waits as long as the author says.
     pub(crate) async fn select(&mut self, wanted: AmountWanted) -> CallResult<Vec<GuestState>> {
+        let wanted = checked(wanted)?;
         let mut waited = 0;
         loop {
             let holding = self.holding();
@@ -256,6 +261,20 @@ pub(super) async fn circle(
 pub(super) fn unknown(state: &StateRef) -> FlowError {
     let refused = Refused::new(Rule::StateUnknown, format!("the state {state} is not known"));
     refusal::refused(&refused.detail("state", state))
+}
+
+/// What is wanted, in names and tokens that states can have: they go to the journal and to the database.
+fn checked(wanted: AmountWanted) -> Result<AmountWanted, FlowError> {
+    let names =
+        [("a token", Some(&wanted.token)), ("an issuer", wanted.issuer.as_ref()), ("a notary", wanted.notary.as_ref())];
+    for (what, name) in names {
+        if name.is_some_and(|name| name.len() > MAX_WORD || !is_storable(name)) {
+            let message = format!("{what} has more than {MAX_WORD} bytes or a NUL character, so no state has it");
+            return Err(refusal::argument(message));
+        }
+    }
+    let type_name = qualified(wanted.type_name)?;
+    Ok(AmountWanted { type_name, ..wanted })
 }
 
 fn parsed(references: &[String]) -> Result<Vec<StateRef>, FlowError> {

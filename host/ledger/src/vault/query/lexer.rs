@@ -1,5 +1,7 @@
 //! Words, values and signs of an expression, each with its position in characters.
 
+use maxhost_model::text::is_storable;
+
 use super::value::Number;
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
@@ -38,6 +40,10 @@ pub(super) fn refuse(position: usize, message: impl std::fmt::Display) -> Refuse
 /// Cuts an expression into tokens; the last is always [`Token::End`].
 pub(super) fn tokens(expression: &str) -> Result<Vec<Placed>> {
     let chars: Vec<char> = expression.chars().collect();
+    if !is_storable(expression) {
+        let position = chars.iter().position(|c| *c == '\0').unwrap_or_default();
+        return Err(refuse(position, "a query cannot ask for the NUL character"));
+    }
     let mut lexer = Lexer { chars: &chars, at: 0 };
     let mut found = Vec::new();
     loop {

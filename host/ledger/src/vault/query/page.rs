@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use maxhost_model::text::{is_storable, one_line};
 use serde::{Deserialize, Serialize};
 
 use super::criteria::{Criterion, Field};
@@ -15,7 +16,7 @@ use super::value::Value;
 use crate::codec;
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
-use crate::tx::StateRef;
+use crate::tx::{MAX_NAME, StateRef};
 
 /// How many states a page has, unless the caller says otherwise.
 pub const DEFAULT_LIMIT: u32 = 200;
@@ -28,6 +29,9 @@ pub const MAX_SORT: usize = 8;
 
 /// The most types that a query may name.
 const MAX_TYPES: usize = 100;
+
+/// The longest name of a type, bytes: a contract, `/` and a type.
+const MAX_TYPE: usize = 2 * MAX_NAME + 1;
 
 /// The longest text of a cursor: an expression as it is printed, and some values.
 const MAX_CURSOR: usize = 512 * 1024;
@@ -117,7 +121,7 @@ impl Query {
     /// Checks the bounds of a query.
     ///
     /// # Errors
-    /// [`Rule::QueryInvalid`] for a limit of 0 or above [`MAX_LIMIT`], too many fields or types.
+    /// [`Rule::QueryInvalid`] for a limit of 0 or above [`MAX_LIMIT`], too many fields or types, and for a type that is none.
     pub fn check(&self) -> Result<()> {
         if self.limit == 0 || self.limit > MAX_LIMIT {
             return Err(
@@ -126,6 +130,17 @@ impl Query {
         }
         if self.sort.len() > MAX_SORT || self.types.as_ref().is_some_and(|types| types.len() > MAX_TYPES) {
             return Err(invalid(format!("a query has at most {MAX_SORT} fields to sort by, and {MAX_TYPES} types")));
+        }
+        let is_no_type = |name: &&String| name.len() > MAX_TYPE || !is_storable(name);
+        if let Some(wrong) = self.types.iter().flatten().find(is_no_type) {
+            let shown: String = one_line(wrong).chars().take(80).collect();
+            let message = format!("'{shown}' is no type of states: write contract/type, as cash/Cash");
+            return Err(invalid(message).detail("field", "types"));
+        }
+        // A sort that was written is in a cursor as it was read, and cursors come from outside.
+        let is_no_field = |key: &SortKey| matches!(&key.field, Field::Data(name) if !is_storable(name));
+        if self.sort.iter().any(is_no_field) {
+            return Err(invalid("no field has the NUL character in its name").detail("field", "sort"));
         }
         Ok(())
     }
@@ -262,7 +277,10 @@ impl FromStr for Cursor {
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refuse())?;
         let cursor: Cursor = codec::decode("cursor", &bytes).map_err(|_| refuse())?;
-        if cursor.after.keys.len() != cursor.query.sort.len() || cursor.query.sort.len() > MAX_SORT {
+        let (keys, sort) = (&cursor.after.keys, &cursor.query.sort);
+        // Fields of the data may have any text: databases keep those as bytes.
+        let is_no_text = |(key, value): (&SortKey, &Value)| matches!((&key.field, value), (Field::Builtin(_), Value::Text(text)) if !is_storable(text));
+        if keys.len() != sort.len() || sort.len() > MAX_SORT || sort.iter().zip(keys).any(is_no_text) {
             return Err(refuse());
         }
         Ok(cursor)

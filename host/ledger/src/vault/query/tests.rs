@@ -9,6 +9,7 @@ use super::*;
 use crate::fixtures::reference;
 use crate::rules::Rule;
 use crate::time::Timestamp;
+use crate::tx::MAX_NAME;
 
 fn row(number: u32) -> Row {
     let data = [
@@ -257,6 +258,37 @@ fn a_cursor_goes_on_with_its_own_query_only() {
         let bad = Query { limit, ..query.clone() };
         assert_eq!(page(&bad, &rows, None).unwrap_err().rule(), Rule::QueryInvalid);
     }
+}
+
+/// PostgreSQL has no NUL character in texts, so no query comes to it with one, by whatever way.
+#[test]
+fn what_no_database_can_hold_is_not_asked_for() {
+    for (asked, position) in
+        [("note = 'a\0b'", "9"), ("\"a\0\" = 1", "2"), ("notary like '\0%'", "13"), ("a = 1\0", "5")]
+    {
+        let refused = parse(asked).unwrap_err();
+        assert_eq!(
+            (refused.rule(), refused.details()["position"].as_str()),
+            (Rule::QueryInvalid, position),
+            "{asked:?}"
+        );
+    }
+    assert_eq!(SortKey::parse_list("\"a\0\"").unwrap_err().rule(), Rule::QueryInvalid);
+    let of_type = |name: String| Query { types: Some(vec![name]), ..Query::default() }.check();
+    of_type(format!("{0}/{0}", "x".repeat(MAX_NAME))).unwrap();
+    for bad in [format!("{0}/{0}/", "x".repeat(MAX_NAME)), "cash/Ca\0sh".to_owned()] {
+        let refused = of_type(bad).unwrap_err();
+        assert_eq!((refused.rule(), refused.details()["field"].as_str()), (Rule::QueryInvalid, "types"));
+    }
+    // A cursor that somebody has made by himself. Data may have any text.
+    let last = Row { notary: "a\0b".to_owned(), data: [("note".to_owned(), Value::text("a\0b"))].into(), ..row(1) };
+    let gone_on = |field: Field| {
+        let query = Query { sort: vec![SortKey { field, descending: false }], ..Query::default() };
+        query.cursor_after(&last).to_string().parse::<Cursor>().and_then(|cursor| cursor.query())
+    };
+    gone_on(Field::Data("note".to_owned())).unwrap();
+    assert_eq!(gone_on(Field::Builtin(Builtin::Notary)).unwrap_err().rule(), Rule::CursorInvalid);
+    assert_eq!(gone_on(Field::Data("no\0te".to_owned())).unwrap_err().rule(), Rule::QueryInvalid);
 }
 
 fn name() -> impl Strategy<Value = String> {
