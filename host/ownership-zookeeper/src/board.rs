@@ -122,8 +122,11 @@ impl Board {
         self.owners.get(&Key::of(identity))
     }
 
-    pub fn target(&self, identity: &SecureHash) -> Option<String> {
-        self.wishes.get(&Key::of(identity))?.data.target.clone()
+    /// What a demand says, and the version of its node.
+    pub fn wish(&self, identity: &SecureHash) -> Option<(DemandData, i32)> {
+        let wish = self.wishes.get(&Key::of(identity))?;
+        // A version of ZooKeeper has 32 bits.
+        Some((wish.data.clone(), i32::try_from(wish.version.bumps).ok()?))
     }
 
     pub fn owners(&self) -> Vec<Owner> {

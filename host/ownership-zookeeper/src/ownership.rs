@@ -165,20 +165,64 @@ impl ZooKeeperOwnership {
         }
     }
 
-    /// Makes a demand as `new` says, or raises the one that there is to `raised`.
-    async fn set_demand(&self, link: &Link, new: &DemandData, raised: &DemandData) -> Result<(), OwnershipError> {
-        let path = Key::of(&new.identity).demand_path();
-        let (new, raised) = (nodes::encode(new), nodes::encode(raised));
-        let persistent = create_options(&self.shared.options, CreateMode::Persistent);
+    /// Makes a demand as `data` says, whatever it said before.
+    async fn set_demand(&self, link: &Link, data: &DemandData) -> Result<(), OwnershipError> {
+        let path = Key::of(&data.identity).demand_path();
         for _ in 0..ATTEMPTS {
-            if self.call(link, made(link.client.create(&path, &new, &persistent))).await? {
-                return Ok(());
-            }
-            if self.call(link, found(link.client.set_data(&path, &raised, None))).await?.is_some() {
+            if self.make_demand(link, data).await?
+                || self.call(link, found(link.client.set_data(&path, &nodes::encode(data), None))).await?.is_some()
+            {
                 return Ok(());
             }
         }
         Err(Transient::unavailable("the demand came and went").into())
+    }
+
+    /// Raises the demand that there is, or makes one without a target. What the demand says stays: it is written under the
+    /// version that it was read with, because an owner may name a target at any moment.
+    async fn raise_demand(&self, link: &Link, identity: &SecureHash) -> Result<(), OwnershipError> {
+        let path = Key::of(identity).demand_path();
+        // What this host was told of it may be old, and costs nothing.
+        let mut seen = self.shared.board.lock().wish(identity);
+        let mut is_of_now = false;
+        for _ in 0..ATTEMPTS {
+            let Some((data, version)) = seen else {
+                if self.make_demand(link, &DemandData { identity: *identity, target: None }).await? {
+                    return Ok(());
+                }
+                (seen, is_of_now) = (self.read_demand(link, identity).await?, true);
+                continue;
+            };
+            match self.call(link, raised(link.client.set_data(&path, &nodes::encode(&data), Some(version)))).await? {
+                Raised::Done => return Ok(()),
+                // Somebody else has written it since this was called: that raised it.
+                Raised::Differs if is_of_now => return Ok(()),
+                Raised::Differs => (seen, is_of_now) = (self.read_demand(link, identity).await?, true),
+                Raised::Gone => seen = None,
+            }
+        }
+        Err(Transient::unavailable("the demand came and went").into())
+    }
+
+    /// Makes a demand. False if there is one.
+    async fn make_demand(&self, link: &Link, data: &DemandData) -> Result<bool, OwnershipError> {
+        let (path, data) = (Key::of(&data.identity).demand_path(), nodes::encode(data));
+        let persistent = create_options(&self.shared.options, CreateMode::Persistent);
+        self.call(link, made(link.client.create(&path, &data, &persistent))).await
+    }
+
+    /// What a demand says, and the version of its node. One that cannot be read says nothing but whose it is.
+    async fn read_demand(
+        &self,
+        link: &Link,
+        identity: &SecureHash,
+    ) -> Result<Option<(DemandData, i32)>, OwnershipError> {
+        let path = Key::of(identity).demand_path();
+        let answer = self.call(link, found(link.client.get_data(&path))).await?;
+        Ok(answer.map(|(data, stat)| {
+            let data = nodes::decode(&data).unwrap_or(DemandData { identity: *identity, target: None });
+            (data, stat.version)
+        }))
     }
 }
 
@@ -208,6 +252,21 @@ async fn made<T>(call: impl Future<Output = Result<T, Error>>) -> Result<bool, E
     match call.await {
         Err(Error::NodeExists) => Ok(false),
         answer => answer.map(|_| true),
+    }
+}
+
+enum Raised {
+    Done,
+    /// The node has another version.
+    Differs,
+    Gone,
+}
+
+async fn raised<T>(call: impl Future<Output = Result<T, Error>>) -> Result<Raised, Error> {
+    match call.await {
+        Err(Error::BadVersion) => Ok(Raised::Differs),
+        Err(Error::NoNode) => Ok(Raised::Gone),
+        answer => answer.map(|_| Raised::Done),
     }
 }
 
@@ -316,7 +375,7 @@ impl Ownership for ZooKeeperOwnership {
                 LetGo::Done => return Ok(true),
                 LetGo::NotOwner => return Ok(false),
                 // It was removed by hand.
-                LetGo::DemandDiffers => self.set_demand(&link, &data, &data).await?,
+                LetGo::DemandDiffers => self.set_demand(&link, &data).await?,
             }
         }
         Err(Transient::unavailable("the demand came and went").into())
@@ -353,10 +412,7 @@ impl Ownership for ZooKeeperOwnership {
 
     async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError> {
         let link = self.link()?;
-        // Whoever was named to take it over still is, as long as it is the same demand.
-        let target = self.shared.board.lock().target(&identity);
-        let (new, raised) = (DemandData { identity, target: None }, DemandData { identity, target });
-        self.set_demand(&link, &new, &raised).await
+        self.raise_demand(&link, &identity).await
     }
 
     fn demands(&self) -> Box<dyn Demands> {

@@ -56,6 +56,7 @@ pub async fn run_all(subject: &dyn Subject) {
         a_demand_goes_to_who_has_room,
         a_demand_for_what_is_owned_waits_for_the_owner_to_go,
         a_hand_over_keeps_the_demand_and_names_a_target,
+        whoever_raises_a_demand_meanwhile_takes_no_target_away,
         hosts_are_listed,
         a_host_is_asked_to_drain_and_knows_it,
         one_host_is_the_scheduler,
@@ -491,6 +492,27 @@ async fn a_hand_over_keeps_the_demand_and_names_a_target(subject: &dyn Subject) 
     assert!(!in_time(one.wanted()).await.unwrap().contains(&identity));
     sleep(&one, identity).await;
     assert!(!in_time(one.demanded()).await.unwrap().contains(&identity), "a sleep ends it");
+}
+
+async fn whoever_raises_a_demand_meanwhile_takes_no_target_away(subject: &dyn Subject) {
+    let (one, two, three, identity) = (join(subject).await, join(subject).await, join(subject).await, identity());
+    in_time(two.offer(10)).await.unwrap();
+    in_time(three.offer(10)).await.unwrap();
+    for _ in 0..20 {
+        claim_soon(&one, identity).await;
+        // What those who raise it have seen of the demand may be older than what its owner says of it at this moment.
+        let (handed, by_target, by_other) = in_time(async {
+            tokio::join!(one.hand_over(identity, Some(two.host())), two.demand(identity), three.demand(identity))
+        })
+        .await;
+        assert!(handed.unwrap() && by_target.is_ok() && by_other.is_ok());
+        // Whoever has read all owners has seen all that was there then.
+        in_time(three.owners()).await.unwrap();
+        let turn = asked(&mut *three.demands(), identity).await.turn;
+        assert!(turn >= TARGET, "the target is forgotten, it is the turn of another after {turn:?}");
+        claim_soon(&two, identity).await;
+        sleep(&two, identity).await;
+    }
 }
 
 async fn hosts_are_listed(subject: &dyn Subject) {

@@ -50,13 +50,16 @@ pub async fn measure(deployment: &Deployment, report: &mut Report) {
 }
 
 /// Has identities run at the hosts where they are wanted: the first of each pair at the first host, the other one at `host`.
-async fn place(client: &Client, first: u32, host: &str) {
+async fn place(deployment: &Deployment, client: &Client, first: u32, host: &str) {
     let moves = (1..=2 * PAIRS).map(|number| {
         let host = if number % 2 == 0 { host } else { "max-1" };
         client.move_identity(pb::MoveIdentityRequest { identity: party(first + number), host: host.to_owned() })
     });
     for moved in futures::future::join_all(moves).await {
-        moved.unwrap();
+        if let Err(problem) = moved {
+            deployment.keep_logs(std::path::Path::new("target/bench-cluster")).await;
+            panic!("{problem:?}; the logs are in target/bench-cluster");
+        }
     }
 }
 
@@ -71,7 +74,7 @@ async fn owned(client: &Client, first: u32, host: &str) -> usize {
 
 /// Has so many flows under way among the pairs behind `first`, whose responders are at `host`.
 async fn round(deployment: &Deployment, client: &Client, (first, host): (u32, &str), at_once: usize) -> Outcome {
-    place(client, first, host).await;
+    place(deployment, client, first, host).await;
     let (goes_on, ended) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
     let mut running = tokio::task::JoinSet::new();
     for number in 0..at_once {

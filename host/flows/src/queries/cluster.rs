@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a hand-over to a host may take, and how often it is looked whether it has it.
 const MOVE: Duration = Duration::from_secs(20);
 const MOVE_LOOK: Duration = Duration::from_millis(50);
+/// After so long its owner is asked again: the one that was asked may have died before it had let the identity go.
+const MOVE_AGAIN: Duration = Duration::from_secs(5);
 
 impl Host {
     pub(super) async fn cluster_hosts(&self) -> ApiResult<Vec<ClusterHost>> {
@@ -96,9 +98,13 @@ impl Host {
                 .remedy("name another host; `maxhost host list` shows them")
                 .detail("host", to));
         }
-        commands::send(&self.parts.relay, entry, Asked::Move(to.to_owned())).await?;
         let deadline = Instant::now() + MOVE;
+        let mut asked_again = Instant::now();
         loop {
+            if Instant::now() >= asked_again {
+                commands::send(&self.parts.relay, entry, Asked::Move(to.to_owned())).await?;
+                asked_again = Instant::now() + MOVE_AGAIN;
+            }
             let found = self.whereabouts_of(entry);
             match &found.host {
                 Some(host) if host == to => return Ok(found),
