@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dashmap::Entry;
 use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
 use maxhost_cordapps::{Catalogue, DataFiles, InstalledContracts};
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, RunId, SecureHash, X500Name};
@@ -362,10 +363,16 @@ impl Host {
         }
     }
 
+    /// It is told once, however often a file changes and comes to the same. Nobody sees it before it is told.
     fn set_broken(&self, manifest: &Path, name: Option<String>, problem: Problem) {
-        let file = manifest.display().to_string();
-        self.parts.events.tell_quarantined(name.as_deref().unwrap_or(&file), &problem);
-        self.parts.directory.broken.insert(file, (name, problem));
+        let entry = self.parts.directory.broken.entry(manifest.display().to_string());
+        let broken = (name, problem);
+        if matches!(&entry, Entry::Occupied(known) if *known.get() == broken) {
+            return;
+        }
+        let (name, problem) = &broken;
+        self.parts.events.tell_quarantined(name.as_deref().unwrap_or(entry.key()), problem);
+        entry.insert(broken);
     }
 
     /// The manifest of an identity is gone: its flows are put away, and it is hosted no more. `name` may also be that of
