@@ -29,6 +29,7 @@ mod events;
 mod flow_code;
 mod guest_threads;
 mod host;
+mod hosting;
 mod housekeeping;
 mod identity;
 mod inbox;

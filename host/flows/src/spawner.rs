@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use futures::future::BoxFuture;
+use maxhost_model::{Code, Problem};
 use tokio::runtime::Handle;
 
 use crate::trouble::Trouble;
@@ -72,4 +73,14 @@ impl Spawner {
             Kind::Simulated(executor) => Some(executor),
         }
     }
+}
+
+/// Does work that blocks on a thread of the runtime that may.
+///
+/// # Errors
+/// Those of the work. `internal`: it has panicked, which is a defect.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Problem::new(Code::Internal, error.to_string()))?
 }

@@ -125,7 +125,7 @@ pub(super) async fn start(parts: Arc<Parts>, plan: Plan) {
         entries.push(entry);
     }
     entries.iter().for_each(|entry| parts.directory.insert(entry.clone()));
-    crate::host::wake_busy(parts, entries).await;
+    crate::hosting::wake_busy(parts, entries).await;
 }
 
 fn cordapp(name: &str) -> CordappRef {

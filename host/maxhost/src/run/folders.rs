@@ -111,15 +111,9 @@ async fn watch_manifests(
 /// The database fails; with what was not done.
 pub async fn apply(host: &Arc<Host>, changes: Vec<Change>) -> Result<Vec<IdentitySpec>, (Problem, Vec<Change>)> {
     let mut specs = Vec::new();
-    let mut changes = changes.into_iter();
-    while let Some(change) = changes.next() {
+    for change in changes {
         match change {
-            Change::Remove(name) => {
-                if let Err(problem) = host.remove_identity(&name).await {
-                    let specs = specs.into_iter().map(Change::Put);
-                    return Err((problem, std::iter::once(Change::Remove(name)).chain(specs).chain(changes).collect()));
-                }
-            }
+            Change::Remove(name) => host.remove_identity(&name).await,
             Change::Quarantine { file, name, problem } => host.quarantine(&file, name, problem).await,
             Change::Put(spec) => specs.push(spec),
         }
