@@ -7,6 +7,7 @@ use maxhost_cordapps::{DataFiles, InstalledContracts, SharedCode};
 use maxhost_ledger::attachment::SignedCode;
 use maxhost_ledger::codec;
 use maxhost_ledger::tx::builder::Pointer;
+use maxhost_ledger::tx::constraint::is_published_by;
 use maxhost_ledger::tx::{ContractAttachment, ContractId, Data, SchemaId, TransactionState};
 use maxhost_ledger::vault::description::StateDescription;
 use maxhost_ledger::vault::query::{Value, fields};
@@ -195,8 +196,10 @@ impl Contracts for EngineContracts {
         attachments: &[Attached],
     ) -> Result<Result<OutputState, Refused>, Problem> {
         let name = state.contract.name.as_str();
-        let mut codes = attachments.iter().filter_map(Attached::component);
-        let holding = codes.find(|code| code.descriptor.contract(name).is_some());
+        let codes = attachments.iter().filter_map(Attached::component);
+        let named: Vec<_> = codes.filter(|code| code.descriptor.contract(name).is_some()).collect();
+        // Several publishers may have a contract of this name in one transaction.
+        let holding = named.iter().find(|code| is_published_by(&code.signers, &state.contract)).or(named.first());
         let Some(holding) = holding else {
             let message = format!("no attachment holds the contract {}", state.contract);
             return Ok(Err(Refused::new(Rule::AttachmentMissing, message).detail("contract", name)));

@@ -206,7 +206,10 @@ impl Examining<'_> {
         participants.remove(&change.contents().notary.owning_key);
         checks.extend(self.missing(participants, name));
         let states: Vec<StateAndRef> = inputs.iter().map(|(state, _)| state.clone()).collect();
-        let outcome = change.check_new_notary(&rules.notaries).and_then(|()| change.outputs(&states).map(drop));
+        let outcome = change
+            .check_new_notary(&rules.notaries)
+            .and_then(|()| change.check_old_notary(&states, &rules.notaries))
+            .and_then(|()| change.outputs(&states).map(drop));
         checks.push(check("rules", "of the ledger", outcome));
         Ok(checks)
     }

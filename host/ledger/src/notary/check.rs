@@ -9,7 +9,7 @@ use crate::refused::{Refused, Result};
 use crate::rules::Rule;
 use crate::time::TimeWindow;
 use crate::tx::component::Group;
-use crate::tx::{Core, FilteredTransaction, Header, LedgerRules, StateRef};
+use crate::tx::{Core, FilteredTransaction, Header, LedgerRules, StateRef, structure};
 
 /// A request names fewer inputs and references than this.
 pub const MAX_STATES: usize = 10_000;
@@ -104,6 +104,8 @@ pub fn check_request(
         _ if change.is_some() => false,
         NotaryPayload::Filtered(filtered) if !service.validating => {
             check_shown(filtered)?;
+            // Of a whole transaction this holds; a tear-off may be of nothing that anybody could decode.
+            structure::check_states(view.inputs, view.references)?;
             true
         }
         NotaryPayload::Full(_) if service.validating => true,
@@ -172,7 +174,7 @@ mod tests {
     };
     use crate::time::Timestamp;
     use crate::tx::signature::sign;
-    use crate::tx::{Contents, NotaryChange, NotaryChangeContents, Shown, SignedTransaction};
+    use crate::tx::{Component, Contents, NotaryChange, NotaryChangeContents, Shown, SignedTransaction};
 
     struct Known(LedgerRules);
 
@@ -265,6 +267,27 @@ mod tests {
         assert_eq!(hiding(|shown| matches!(shown, Shown::TimeWindow(_))), "component-not-visible");
         assert_eq!(hiding(|shown| matches!(shown, Shown::Notary(_))), "notary-other");
         assert_eq!(hiding(|shown| matches!(shown, Shown::Parameters(_))), "parameters-missing");
+    }
+
+    /// The hashes of a tear-off can be made by hand, of what no transaction may be.
+    #[test]
+    fn a_tear_off_names_no_state_twice() {
+        let mut contents = contents();
+        contents.references = vec![reference(7)];
+        let wire = wire(&contents);
+        let with = |change: fn(&mut Vec<Component>, &Component), group: Group| {
+            let input = wire.group(Group::Inputs)[0].clone();
+            let mut groups = wire.groups().to_vec();
+            let of_kind = groups.iter_mut().find(|one| one.index == group.index()).unwrap();
+            change(&mut of_kind.components, &input);
+            let tear_off = FilteredTransaction::of_groups(&groups, wire.salt()).unwrap();
+            code(verdict(NotaryPayload::Filtered(Box::new(tear_off)), false))
+        };
+        let again = |components: &mut Vec<Component>, _: &Component| components.push(components[0].clone());
+        assert_eq!(with(again, Group::Inputs), "input-duplicate");
+        assert_eq!(with(again, Group::References), "reference-duplicate");
+        let the_input = |components: &mut Vec<Component>, input: &Component| components.push(input.clone());
+        assert_eq!(with(the_input, Group::References), "reference-is-input");
     }
 
     #[test]

@@ -135,8 +135,10 @@ impl Batch {
             return Err(NotaryError::TimeWindowInvalid { at, window });
         }
         for input in &request.inputs {
-            self.consumers.insert(*input, request.id);
-            self.plan.consumed.push((*input, request.id));
+            // One that is named twice has one row.
+            if self.consumers.insert(*input, request.id).is_none() {
+                self.plan.consumed.push((*input, request.id));
+            }
         }
         self.keep(request.id, Outcome::Committed(self.stamp));
         Ok(Committed { stamp: self.stamp })

@@ -151,6 +151,16 @@ pub fn holds(attachment: &ContractAttachment, contract: &ContractId, rules: &Led
     }
 }
 
+/// Whether these signers of a file have published this contract. Successors of a key are not looked for: for who has to tell
+/// files apart that hold contracts of one name.
+#[must_use]
+pub fn is_published_by(signers: &BTreeSet<PublicKey>, contract: &ContractId) -> bool {
+    match &contract.publisher {
+        None => signers.is_empty(),
+        Some(publisher) => is_fulfilled_by(publisher, &signers.iter().collect()),
+    }
+}
+
 /// Checks that a constraint may stand in a transaction at all.
 ///
 /// # Errors
@@ -319,6 +329,15 @@ mod tests {
 
     fn signature(byte: u8) -> Constraint {
         Constraint::Signature(key(byte))
+    }
+
+    #[test]
+    fn files_with_contracts_of_one_name_are_told_apart() {
+        let (published, unsigned) = (contract(), ContractId { publisher: None, ..contract() });
+        assert!(is_published_by(&[key(PUBLISHER_KEY)].into(), &published));
+        assert!(!is_published_by(&[key(1)].into(), &published));
+        assert!(is_published_by(&BTreeSet::new(), &unsigned));
+        assert!(!is_published_by(&[key(PUBLISHER_KEY)].into(), &unsigned));
     }
 
     #[test]

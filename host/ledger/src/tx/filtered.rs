@@ -243,6 +243,13 @@ fn group_leaves(group: &FilteredGroup) -> Vec<SecureHash> {
     group.nonces.iter().zip(&group.components).map(|(nonce, component)| leaf(nonce, component)).collect()
 }
 
+/// Whether a group has one component, whose leaf is the root of the group. A list in which hashes of groups are taken
+/// together, so that it seems to have fewer groups, has the same id; but it has an inner node where the header must be, and
+/// an inner node is no leaf: one is the hash of 64 bytes, the other of 32.
+fn is_single(index: u32) -> bool {
+    [Group::Header, Group::Notary, Group::TimeWindow, Group::Parameters].iter().any(|group| group.index() == index)
+}
+
 fn check_hashes(raw: &Raw) -> Result<()> {
     if raw.group_hashes.len() > MAX_GROUP as usize + 1 {
         return Err(invalid(format!("there are more than {} groups", MAX_GROUP + 1)));
@@ -268,6 +275,9 @@ fn check_hashes(raw: &Raw) -> Result<()> {
         let leaves = group_leaves(group);
         if group.tree.shown() != leaves || !group.tree.verifies(hash, &leaves) {
             return Err(invalid(format!("what is shown of group {} is not of the transaction", group.index)));
+        }
+        if is_single(group.index) && !matches!(group.tree, PartialTree::Shown(_)) {
+            return Err(invalid(format!("group {} has one component, which is its root", group.index)));
         }
     }
     Ok(())
@@ -312,6 +322,25 @@ fn one<T: Serialize + serde::de::DeserializeOwned>(group: Group, components: &[C
         return Err(invalid(format!("more than one {} is shown", group.name())));
     }
     Ok(all.pop())
+}
+
+#[cfg(test)]
+use super::component::{ComponentGroup, Salt, group_roots};
+
+#[cfg(test)]
+impl FilteredTransaction {
+    /// All components of these groups, whether or not any transaction could have them.
+    pub(crate) fn of_groups(groups: &[ComponentGroup], salt: &Salt) -> Result<FilteredTransaction> {
+        let group_hashes = group_roots(groups, salt)?;
+        let shown = groups.iter().map(|group| {
+            let leaves = leaves(group, salt);
+            let nonces = (0_u32..).zip(&leaves).map(|(at, _)| salt.nonce(group.index, at)).collect();
+            let tree = MerkleTree::new(&leaves)?.partial_at(&(0..leaves.len()).collect())?;
+            Ok(FilteredGroup { index: group.index, components: group.components.clone(), nonces, tree })
+        });
+        let groups = shown.collect::<Result<_>>()?;
+        FilteredTransaction::verified(Raw { id: merkle::root(&group_hashes)?, group_hashes, groups })
+    }
 }
 
 #[cfg(test)]
@@ -454,6 +483,25 @@ mod tests {
         assert_eq!(merkle::root(&halves).unwrap(), sound.id());
         let raw = Raw { id: sound.id(), group_hashes: halves, groups: vec![] };
         assert_eq!(rule(FilteredTransaction::verified(raw)), Rule::HeaderMissing);
+    }
+
+    /// Groups taken together by four, with a header among those that seem to be the twelfth: what is shown would be of other
+    /// groups than it says, and a command could be shown that the transaction does not have.
+    #[test]
+    fn groups_that_are_taken_together_have_no_header() {
+        let header = Component::new(codec::encode("header", &full().contents().header).unwrap());
+        let nonce = SecureHash::of(b"nonce");
+        let mut roots: Vec<SecureHash> = (0_u8..64).map(|group| SecureHash::of(&[group])).collect();
+        roots[44] = leaf(&nonce, &header);
+        let four = |at: usize| merkle::root(&roots[4 * at..4 * at + 4]).unwrap();
+        let group_hashes: Vec<SecureHash> = (0..16).map(four).collect();
+        let id = merkle::root(&roots).unwrap();
+        assert_eq!(merkle::root(&group_hashes).unwrap(), id);
+        let tree = MerkleTree::new(&roots[44..48]).unwrap().partial_at(&[0].into()).unwrap();
+        assert!(tree.verifies(&group_hashes[11], &[roots[44]]));
+        let group = FilteredGroup { index: Group::Header.index(), components: vec![header], nonces: vec![nonce], tree };
+        let raw = Raw { id, group_hashes, groups: vec![group] };
+        assert_eq!(rule(FilteredTransaction::verified(raw)), Rule::FilteredInvalid);
     }
 
     proptest! {

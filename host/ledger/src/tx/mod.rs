@@ -24,7 +24,7 @@ pub use ledger_transaction::{LedgerCommand, LedgerState, LedgerTransaction};
 pub use limits::ContractLimits;
 pub use notary_change::{NotaryChange, NotaryChangeContents};
 pub use signature::{NotaryRole, NotaryStatement, SignatureMetadata, Signer, TransactionSignature};
-pub use signed::{Core, Kind, SignedTransaction};
+pub use signed::{Core, Kind, MAX_SIGNATURES, SignedTransaction};
 pub use state::{
     Command, CommandValue, Constraint, ContractId, Data, MAX_NAME, Name, SchemaId, StateAndRef, StateRef,
     TransactionState,

@@ -154,6 +154,26 @@ impl NotaryChange {
         participants.into_iter().chain([self.contents.notary.owning_key.clone()]).collect()
     }
 
+    /// Checks that the change names the old notary under the key that decides for these states: the one in these parameters,
+    /// or, if they do not list it any more, the one that the states name. Without this the signature that stands for the old
+    /// notary could be anybody's.
+    ///
+    /// # Errors
+    /// [`Rule::NotaryMismatch`].
+    pub fn check_old_notary<'a>(
+        &self,
+        inputs: &[StateAndRef],
+        notaries: impl IntoIterator<Item = &'a Party>,
+    ) -> Result<()> {
+        let named = &self.contents.notary;
+        let listed = notaries.into_iter().find(|notary| notary.name == named.name);
+        let is_kept_by = |input: &StateAndRef| *named == *listed.unwrap_or(&input.state.notary);
+        let Some(input) = inputs.iter().find(|input| !is_kept_by(input)) else { return Ok(()) };
+        let message =
+            format!("the change names {named} under another key than that of the notary of {}", input.reference);
+        Err(Refused::new(Rule::NotaryMismatch, message).of(self.id()).detail("state", input.reference))
+    }
+
     /// Checks that the network trusts the new notary. The old one may have been taken off the list.
     ///
     /// # Errors

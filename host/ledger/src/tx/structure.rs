@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
+use super::state::StateRef;
 use super::wire::Contents;
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
@@ -34,14 +35,23 @@ pub fn check(contents: &Contents) -> Result<()> {
     if contents.parameters.is_none() {
         return refuse(Rule::ParametersMissing, "a transaction names the network parameters it is judged by");
     }
-    distinct(Rule::InputDuplicate, "input", &contents.inputs)?;
-    distinct(Rule::ReferenceDuplicate, "reference", &contents.references)?;
-    let inputs: BTreeSet<_> = contents.inputs.iter().collect();
-    if let Some(both) = contents.references.iter().find(|reference| inputs.contains(reference)) {
+    check_states(&contents.inputs, &contents.references)?;
+    distinct(Rule::AttachmentDuplicate, "attachment", &contents.attachments)
+}
+
+/// Checks that no state is named twice, as an input, as a reference, or as both.
+///
+/// # Errors
+/// [`Rule::InputDuplicate`], [`Rule::ReferenceDuplicate`], [`Rule::ReferenceIsInput`].
+pub fn check_states(inputs: &[StateRef], references: &[StateRef]) -> Result<()> {
+    distinct(Rule::InputDuplicate, "input", inputs)?;
+    distinct(Rule::ReferenceDuplicate, "reference", references)?;
+    let inputs: BTreeSet<_> = inputs.iter().collect();
+    if let Some(both) = references.iter().find(|reference| inputs.contains(reference)) {
         let message = format!("the state {both} is input and reference at once");
         return Err(Refused::new(Rule::ReferenceIsInput, message).detail("state", both));
     }
-    distinct(Rule::AttachmentDuplicate, "attachment", &contents.attachments)
+    Ok(())
 }
 
 fn distinct<T: Ord + Display>(rule: Rule, what: &'static str, items: &[T]) -> Result<()> {

@@ -212,12 +212,36 @@ fn a_change_of_notary_moves_states_and_changes_nothing_else() {
     moved.check_new_notary([&notary(), &other]).unwrap();
     assert_eq!(moved.check_new_notary([&notary()]).unwrap_err().rule(), Rule::NotaryUntrusted);
 
+    moved.check_old_notary(&inputs, [&notary(), &other]).unwrap();
+    moved.check_old_notary(&inputs, [&other]).unwrap();
+
     let half = change(vec![inputs[0].reference], other.clone()).unwrap();
     assert_eq!(half.outputs(&inputs[..1]).unwrap_err().rule(), Rule::EncumbranceInputMissing);
     assert_eq!(moved.outputs(&inputs[..1]).unwrap_err().rule(), Rule::StateUnknown);
     assert_eq!(change(vec![], other.clone()).unwrap_err().rule(), Rule::NotaryChangeInvalid);
     assert_eq!(change(vec![reference(1); 2], other).unwrap_err().rule(), Rule::NotaryChangeInvalid);
     assert_eq!(change(vec![reference(1)], notary()).unwrap_err().rule(), Rule::NotaryUnchanged);
+}
+
+/// Whose signature counts as the old notary's is not for the change to say.
+#[test]
+fn the_old_notary_has_the_key_that_the_network_or_the_states_know() {
+    let (other, rotated) = (party("Other Notary", 77), party("Notary", 99));
+    let input = StateAndRef { state: state(1), reference: reference(1) };
+    let naming = |notary: &maxhost_model::Party| {
+        let contents = change(vec![input.reference], other.clone()).unwrap().contents().clone();
+        NotaryChange::new(NotaryChangeContents { notary: notary.clone(), ..contents }).unwrap()
+    };
+    let outcome = |named: &maxhost_model::Party, listed: &[maxhost_model::Party]| {
+        naming(named).check_old_notary(std::slice::from_ref(&input), listed).map_err(|refused| refused.rule())
+    };
+    assert_eq!(outcome(&notary(), &[notary(), other.clone()]), Ok(()));
+    assert_eq!(outcome(&notary(), std::slice::from_ref(&other)), Ok(()), "off the list it still gives its states away");
+    assert_eq!(outcome(&rotated, &[rotated.clone(), other.clone()]), Ok(()), "its key was rotated");
+    let forged = Err(Rule::NotaryMismatch);
+    assert_eq!(outcome(&rotated, &[notary(), other.clone()]), forged);
+    assert_eq!(outcome(&rotated, std::slice::from_ref(&other)), forged);
+    assert_eq!(outcome(&notary(), &[rotated.clone(), other.clone()]), forged, "the key that it had before");
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use maxhost_model::{PublicKey, SecureHash};
 use crate::keys::leaves;
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
-use crate::tx::{StateRef, TransactionSignature};
+use crate::tx::{MAX_SIGNATURES, StateRef, TransactionSignature};
 
 /// What is to be recorded of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -228,7 +228,7 @@ pub enum TransactionEvent {
 pub struct TransactionRow {
     /// How far it has come.
     pub status: TransactionStatus,
-    /// The union of all signatures that were seen.
+    /// The signatures that were seen, each once: at most [`MAX_SIGNATURES`], all that are needed among them.
     pub signatures: Vec<TransactionSignature>,
 }
 
@@ -252,9 +252,16 @@ pub fn after(
         (None, TransactionEvent::Refused) => return (None, false),
         (Some(Unverified), TransactionEvent::Refused) => Unverified,
     };
-    let mut all = row.map_or_else(Vec::new, |row| row.signatures);
-    for signature in signatures {
-        if !all.contains(signature) {
+    let known = row.map_or_else(Vec::new, |row| row.signatures);
+    // What finalises it has every signature that it needs, and so has what is verified: these go first, and what is needless
+    // is left out when there is no room.
+    let (first, then) = match event {
+        TransactionEvent::Finalised if before != Some(Verified) => (signatures, known.as_slice()),
+        _ => (known.as_slice(), signatures),
+    };
+    let mut all: Vec<TransactionSignature> = Vec::with_capacity(first.len());
+    for signature in first.iter().chain(then) {
+        if all.len() < MAX_SIGNATURES && !all.contains(signature) {
             all.push(signature.clone());
         }
     }

@@ -12,7 +12,7 @@ use crate::fixtures::{key, reference, signing_key};
 use crate::keys::{CompositeKey, WeightedKey};
 use crate::rules::Rule;
 use crate::tx::signature::sign;
-use crate::tx::{StateRef, TransactionSignature};
+use crate::tx::{MAX_SIGNATURES, StateRef, TransactionSignature};
 
 /// A vault in memory. A database holds it under the same rules.
 #[derive(Debug, Default, PartialEq, Eq, Clone)]
@@ -152,6 +152,25 @@ fn events() -> impl Strategy<Value = Vec<(TransactionEvent, u8)>> {
     use TransactionEvent::{Downloaded, Finalised, Refused, SentToNotary};
     let event = proptest::sample::select(vec![Downloaded, SentToNotary, Finalised, Refused]);
     proptest::collection::vec((event, 1_u8..4), 0..12)
+}
+
+/// Peers may send a transaction with as many needless signatures as one may have, again and again.
+#[test]
+fn signatures_do_not_pile_up() {
+    let by = |byte: u8| sign(&id(1), &signing_key(byte), 140).unwrap();
+    // What only looks like another signature counts as one.
+    let needless = |first: u32| -> Vec<TransactionSignature> {
+        let numbered = (first..).take(MAX_SIGNATURES);
+        numbered.map(|number| sign(&id(number), &signing_key(9), 140).unwrap()).collect()
+    };
+    let (row, _) = after(None, TransactionEvent::Downloaded, &needless(0));
+    let (row, news) = after(row, TransactionEvent::Finalised, &[by(1), by(2)]);
+    assert!(news);
+    let signatures = row.clone().unwrap().signatures;
+    assert_eq!(signatures.len(), MAX_SIGNATURES);
+    assert!([by(1), by(2)].iter().all(|needed| signatures.contains(needed)));
+    let (again, _) = after(row.clone(), TransactionEvent::Finalised, &needless(5_000));
+    assert_eq!(again, row, "it has all that it needs");
 }
 
 proptest! {

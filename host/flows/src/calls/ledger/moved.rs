@@ -104,6 +104,9 @@ impl LedgerEnvironment {
             Ok(found) => found,
             Err(refused) => return Ok(Err(refused)),
         };
+        if let Err(refused) = change.check_old_notary(&inputs, &parameters.rules.notaries) {
+            return Ok(Err(refused));
+        }
         let outputs = match self.described_of_change(change, &made).await? {
             Ok(outputs) => outputs,
             Err(refused) => return Ok(Err(refused)),

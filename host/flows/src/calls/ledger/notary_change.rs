@@ -220,9 +220,12 @@ impl LedgerEnvironment {
             Ok(moving) => moving,
             Err(error) => return Ok(Err(error)),
         };
-        let Some(notary) = states.first().map(|state| state.state.notary.clone()) else {
+        let Some(kept_by) = states.first().map(|state| state.state.notary.clone()) else {
             return Ok(Err(unknown(&first)));
         };
+        // Its key may have been rotated since the state was made.
+        let listed = self.notaries().into_iter().find(|notary| notary.name == kept_by.name);
+        let notary = listed.unwrap_or(kept_by);
         let change = NotaryChange::new(NotaryChangeContents {
             header: Header::current(self.network()),
             inputs: states.iter().map(|state| state.reference).collect(),
