@@ -196,6 +196,29 @@ pub fn looks_late(session: Session) -> Result<()> {
     session.send(&count)
 }
 
+/// Sends as many messages of 200 KiB as it is told, with waits between them that are over at once. Returns how many the peer
+/// has looked at.
+#[flow(startable)]
+pub fn send_without_pause(input: AmountWith) -> Result<usize> {
+    let session = initiate(&input.peer)?;
+    session.send(&input.amount)?;
+    for _ in 0..input.amount {
+        session.send(&"m".repeat(200 << 10))?;
+        sleep(Duration::ZERO)?;
+    }
+    session.receive()
+}
+
+/// Looks at everything that comes.
+#[flow(responds_to = "send-without-pause")]
+pub fn looks_at_once(session: Session) -> Result<()> {
+    let count: usize = session.receive()?;
+    for _ in 0..count {
+        session.receive::<String>()?;
+    }
+    session.send(&count)
+}
+
 /// Sleeps for a moment, sends an amount, and returns what the peer has got.
 #[flow(startable)]
 pub fn sleep_and_send(input: AmountWith) -> Result<usize> {

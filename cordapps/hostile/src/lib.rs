@@ -61,6 +61,8 @@ cordapp! {
         bounds::hold_and_spin,
         bounds::send_many,
         bounds::looks_late,
+        bounds::send_without_pause,
+        bounds::looks_at_once,
         bounds::sleep_and_send,
         bounds::sends_back,
         bounds::spin_with_waits,

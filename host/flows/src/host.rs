@@ -9,7 +9,7 @@ use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
 use maxhost_cordapps::{Catalogue, DataFiles, InstalledContracts};
 use maxhost_model::{FlowRow, IdentityRow, Problem, RunId};
 use maxhost_ownership::{MemoryOwnership, Ownership};
-use maxhost_pki::{KeyVault, NetworkMap};
+use maxhost_pki::{Changes, KeyVault, NetworkMap};
 use maxhost_sandbox::contract::ContractEngine;
 use maxhost_sandbox::{Sandbox, SandboxOptions};
 use maxhost_store::Store;
@@ -235,8 +235,22 @@ impl Host {
         let parts = self.parts.clone();
         let changes = blocking(move || parts.network.refresh().map_err(Problem::from)).await?;
         self.reload_parameters().await?;
+        let host = self.clone();
+        // Certificates are verified, of thousands of parties perhaps.
+        blocking(move || {
+            host.tell_of_parties(&changes);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Tells whoever follows the network what has changed. Nobody is told of a party that does not verify.
+    fn tell_of_parties(&self, changes: &Changes) {
         for (names, modified) in [(&changes.added, false), (&changes.modified, true)] {
             for name in names {
+                if self.network_changes.receiver_count() == 0 {
+                    return;
+                }
                 if let Some(view) = self.party_view(name) {
                     let change = if modified { NetworkChange::Modified(view) } else { NetworkChange::Added(view) };
                     let _ = self.network_changes.send(change);
@@ -246,7 +260,6 @@ impl Host {
         for name in &changes.removed {
             let _ = self.network_changes.send(NetworkChange::Removed(name.to_string()));
         }
-        Ok(())
     }
 
     /// Puts later parameters in force that lie in the network folder. What cannot be taken is told to whoever reads the log.

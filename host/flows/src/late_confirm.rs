@@ -60,10 +60,18 @@ impl LateConfirms {
 /// After a start of the host: finds the responders of an identity whose initiator, on this host too, has ended without
 /// a word to them, because the host was killed between the two.
 ///
+/// True if that was all; false if there may be more notes, for which it is to be called again when the identity is opened next.
+///
 /// # Errors
 /// The database cannot be read.
-pub(crate) async fn sweep(answers: &LateConfirms, entry: &Arc<IdentityEntry>, rows: &[FlowRow]) -> Result<(), Problem> {
-    for note in answers.committer.store.late_confirms(entry.row, NOTES).await.map_err(Problem::from)? {
+pub(crate) async fn sweep(
+    answers: &LateConfirms,
+    entry: &Arc<IdentityEntry>,
+    rows: &[FlowRow],
+) -> Result<bool, Problem> {
+    let notes = answers.committer.store.late_confirms(entry.row, NOTES).await.map_err(Problem::from)?;
+    let is_all = notes.len() < NOTES as usize;
+    for note in notes {
         match FrameBatch::decode(note.body) {
             Ok(batch) => answers.answer(entry, note.session, &batch, true),
             Err(error) => tracing::error!(identity = %entry.text, %error, "a late confirmation is damaged"),
@@ -89,7 +97,7 @@ pub(crate) async fn sweep(answers: &LateConfirms, entry: &Arc<IdentityEntry>, ro
             }
         }
     }
-    Ok(())
+    Ok(is_all)
 }
 
 /// Notes that are answered when an identity is opened, at most; the rest follows when it is opened next.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use maxhost_model::network::PLATFORM_VERSION;
@@ -76,6 +76,8 @@ struct State {
     rejected: BTreeMap<String, (Stamp, String)>,
     /// The time of the folder when it was last listed, if it can tell whether the folder has changed since.
     listed: Option<SystemTime>,
+    /// Hashes of names by the fingerprints of keys, once somebody has asked for one. Empty again when parties change.
+    by_key: OnceLock<HashMap<SecureHash, SecureHash>>,
 }
 
 impl State {
@@ -85,6 +87,15 @@ impl State {
             Some(entry) => entry.line.stamp != stamp,
             None => self.rejected.get(&node_info_file(hash)).is_none_or(|(rejected, _)| *rejected != stamp),
         }
+    }
+
+    /// The name of the party whose key has this fingerprint, as the files claim it. A transaction may have many keys, so
+    /// each is looked up and not looked for.
+    fn named_by_key(&self, fingerprint: &SecureHash) -> Option<X500Name> {
+        let by_key = self
+            .by_key
+            .get_or_init(|| self.parties.iter().map(|(name, entry)| (entry.line.key.fingerprint(), *name)).collect());
+        Some(self.parties.get(by_key.get(fingerprint)?)?.line.name.clone())
     }
 }
 
@@ -194,6 +205,7 @@ impl NetworkMap {
             }
             stays
         });
+        state.by_key = OnceLock::new();
         state.rejected.retain(|file, _| hash_of_file(file).is_some_and(|hash| listing.found.contains_key(&hash)));
         state.rejected.extend(listing.foreign);
         state.listed = listing.time;
@@ -274,9 +286,13 @@ impl NetworkMap {
 
         let Some(info) = self.read_verified(&hash)? else { return Ok(None) };
         let Some(verified) = info.default_identity().cloned() else { return Ok(None) };
-        if let Some(entry) = self.state.write().parties.get_mut(&hash) {
+        let state = &mut *self.state.write();
+        if let Some(entry) = state.parties.get_mut(&hash) {
             // The key in the index may be wrong, or the file newer than the entry: what was verified counts.
-            entry.line.key = verified.owning_key.clone();
+            if entry.line.key != verified.owning_key {
+                entry.line.key = verified.owning_key.clone();
+                state.by_key = OnceLock::new();
+            }
             if entry.line.stamp == stamp {
                 let (platform_version, serial) = (info.platform_version, info.serial);
                 entry.verified = Some(Verified { platform_version, serial, at: Instant::now() });
@@ -296,9 +312,7 @@ impl NetworkMap {
     /// # Errors
     /// As [`NetworkMap::party`].
     pub fn by_fingerprint(&self, fingerprint: &SecureHash) -> Result<Option<VerifiedParty>> {
-        let named = |entry: &&Entry| entry.line.key.fingerprint() == *fingerprint;
-        let name = self.state.read().parties.values().find(named).map(|entry| entry.line.name.clone());
-        let Some(name) = name else { return Ok(None) };
+        let Some(name) = self.state.read().named_by_key(fingerprint) else { return Ok(None) };
         // What verifying shows counts, not what the file claimed.
         Ok(self.party(&name)?.filter(|verified| verified.party.owning_key.fingerprint() == *fingerprint))
     }

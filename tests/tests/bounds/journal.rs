@@ -1,6 +1,6 @@
 //! What flows say that is kept: progress labels.
 
-use maxhost_tests::{ALICE, Network};
+use maxhost_tests::{ALICE, BOB, Network};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,6 +18,26 @@ async fn progress_counts_against_the_journal() {
         assert!(failure.message.contains(word), "{failure:?}");
         let after = host.until_quiet().await.rss_bytes;
         assert!(after < before + (128 << 20), "{before} bytes before, {after} after");
+    }
+}
+
+/// A wait that is over at once is none: who writes more than the disk takes waits for it, and nobody else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_sends_without_pause_goes_at_the_pace_of_the_disk() {
+    let network = Network::new().settings(&["limits.journal_bytes=1 GiB", "flows.shadow_replay=0"]);
+    let host = network.run();
+    let flow = host.start(ALICE, "send-without-pause", json!({"peer": BOB, "amount": 400})).await;
+    let mut ended = std::pin::pin!(host.end(&flow));
+    for number in 0.. {
+        let client_id = format!("beside it {number}");
+        tokio::select! {
+            biased;
+            end = &mut ended => {
+                assert_eq!(end.result(), json!(400));
+                break;
+            }
+            started = host.start_as(&client_id, BOB, "labels", json!({"amount": 1})) => drop(started.unwrap()),
+        }
     }
 }
 

@@ -209,7 +209,9 @@ impl FlowHost for FlowCalls {
     }
 
     async fn party(&mut self, name: String) -> CallResult<Option<GuestParty>> {
-        self.find_party(&name)
+        let found = self.find_party(&name);
+        self.keep_pace().await?;
+        found
     }
 
     async fn parties(&mut self, query: String, exact: bool) -> CallResult<Vec<GuestParty>> {

@@ -70,8 +70,9 @@ impl FlowCalls {
             true => Ok(Vec::new()),
             false => verified_parties(self.services.parties.clone(), query.clone(), exact).await,
         };
-        let found: Vec<NotedParty> = self.note(&format!("parties {exact}"), &query, |_| found)?;
-        Ok(found.into_iter().map(NotedParty::guest).collect())
+        let found: CallResult<Vec<NotedParty>> = self.note(&format!("parties {exact}"), &query, |_| found);
+        self.keep_pace().await?;
+        Ok(found?.into_iter().map(NotedParty::guest).collect())
     }
 
     pub(super) fn party_of_session(&mut self, session: u32) -> CallResult<GuestParty> {

@@ -50,12 +50,19 @@ impl FlowCalls {
             return Ok(());
         }
         self.flush();
-        if self.unwritten > MAX_UNWRITTEN {
-            self.flow.settle().await;
-            self.unwritten = 0;
-            self.check_signals()?;
+        self.keep_pace().await
+    }
+
+    /// Waits for the disk if this run has much on its way there, or everybody has: then each has one unit there at a time, so
+    /// that no flow fills the queue of the committer for all others, however it goes on.
+    pub(super) async fn keep_pace(&mut self) -> CallResult<()> {
+        let is_congested = self.services.committer.store.is_congested_for(self.opened.entry.row);
+        if !is_congested && self.unwritten <= MAX_UNWRITTEN {
+            return Ok(());
         }
-        Ok(())
+        self.flow.settle().await;
+        self.unwritten = 0;
+        self.check_signals()
     }
 
     /// Moves the flow's start into a unit, if it is not written yet.
@@ -127,6 +134,7 @@ impl FlowCalls {
         }
         let back = self.machine.is_catching_up();
         self.flush();
+        self.keep_pace().await?;
         self.suspensions += 1;
         let due = self.deadline();
         // A flow that came back to a wait that is over must go on: evicted, it would come back to it for ever.

@@ -57,8 +57,8 @@ impl Actor {
         let first = !self.entry.swept.load(Ordering::Acquire);
         if first {
             let rows: Vec<FlowRow> = self.flows.iter().map(|(row, _)| row).collect();
-            crate::late_confirm::sweep(&self.services.late_confirms, &self.entry, &rows).await?;
-            self.entry.swept.store(true, Ordering::Release);
+            let is_all = crate::late_confirm::sweep(&self.services.late_confirms, &self.entry, &rows).await?;
+            self.entry.swept.store(is_all, Ordering::Release);
         }
         self.look_at_cold().await?;
         let notary = spec

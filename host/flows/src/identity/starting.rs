@@ -251,7 +251,11 @@ impl Actor {
                     self.unwritten.remove(&row);
                     let wanted_dead = self.flows.get(row).is_some_and(|slot| !slot.kills.is_empty());
                     match (written, wanted_dead) {
-                        (false, _) => self.forget(row),
+                        (false, _) => {
+                            // It may have been to settle what is in flight, which nobody else looks for while the identity is awake.
+                            self.look_for_unsettled();
+                            self.forget(row);
+                        }
                         (true, true) => self.condemn(opened, row),
                         (true, false) => self.flows.enqueue(row),
                     }

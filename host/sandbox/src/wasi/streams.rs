@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::{
 use wasmtime_wasi_io::bindings::wasi::io::streams::{self, HostInputStream, HostOutputStream};
 
 use crate::output::Stream;
-use crate::state::RunState;
+use crate::state::{EndOfRun, RunState};
 
 /// What a stream takes in one call, and how many zeroes it makes for a guest. Bytes.
 const WRITE_ROOM: usize = 64 << 10;
@@ -84,6 +84,19 @@ impl streams::Host for RunState {
 
 type Output = Resource<DynOutputStream>;
 
+/// Refuses more bytes in one call than the stream has said that it takes. Interrupts and the budget of computing count calls,
+/// so what one call does has a bound.
+///
+/// # Errors
+/// A trap, as WASI says of a write without a permit (`wasi:io/streams`, `output-stream.write`).
+fn permitted(bytes: usize) -> StreamResult<()> {
+    if bytes <= WRITE_ROOM {
+        return Ok(());
+    }
+    let reason = format!("writes {bytes} bytes at once to a stream that takes {WRITE_ROOM}");
+    Err(StreamError::Trap(EndOfRun::Refused(reason).into()))
+}
+
 impl HostOutputStream for RunState {
     async fn drop(&mut self, stream: Output) -> wasmtime::Result<()> {
         HostOutputStream::drop(&mut self.wasi.table, stream).await
@@ -94,6 +107,7 @@ impl HostOutputStream for RunState {
     }
 
     fn write(&mut self, stream: Output, bytes: Vec<u8>) -> StreamResult<()> {
+        permitted(bytes.len())?;
         let answer = HostOutputStream::write(&mut self.wasi.table, stream, bytes);
         self.logged(answer)
     }
@@ -103,6 +117,7 @@ impl HostOutputStream for RunState {
     }
 
     async fn blocking_write_and_flush(&mut self, stream: Output, bytes: Vec<u8>) -> StreamResult<()> {
+        permitted(bytes.len())?;
         let answer = self.wasi.table.blocking_write_and_flush(stream, bytes).await;
         self.logged(answer)
     }

@@ -159,6 +159,16 @@ async fn output_that_the_host_would_make_for_the_guest_is_bounded() {
     }
 }
 
+/// What one call writes is bounded also where nothing of it comes into the log.
+#[tokio::test]
+async fn output_of_one_call_is_bounded() {
+    returned(run("print-empty-lines", &(64_u64 << 10).to_le_bytes()).await.0);
+    let (end, _) = run("print-empty-lines", &((64_u64 << 10) + 1).to_le_bytes()).await;
+    let trap = trap(end);
+    assert_eq!(trap.kind, TrapKind::Refused, "{}", trap.message);
+    assert!(trap.message.contains("65537 bytes"), "{}", trap.message);
+}
+
 #[tokio::test]
 async fn the_host_is_well_after_all_of_them() {
     for flow in ["panic", "recurse", "eat-memory", "stray", "exit", "flood", "hoard-handles"] {

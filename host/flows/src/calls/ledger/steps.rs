@@ -71,9 +71,7 @@ impl FlowCalls {
             return self.stop(Stop::Over(error));
         }
         let noted = self.machine.note(&what, || answer.into());
-        if self.machine.is_flush_due() {
-            self.flush();
-        }
+        self.flush_if_due().await?;
         let bytes = match noted {
             Err(divergence) => return self.stop(Stop::Diverged(divergence)),
             Ok(bytes) => bytes,

@@ -32,6 +32,7 @@ const FLOWS: &[(&str, Flow)] = &[
     ("environment", environment),
     ("outside", outside),
     ("print-zeroes", print_zeroes),
+    ("print-empty-lines", print_empty_lines),
     ("poll-clocks", poll_clocks),
     ("sleep-by-clock", sleep_by_clock),
     ("exit", |_| std::process::exit(3)),
@@ -170,6 +171,14 @@ fn outside(_: Vec<u8>) -> Result<Vec<u8>, Failure> {
 fn print_zeroes(arguments: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let count = u64::from_le_bytes(arguments.try_into().unwrap_or_default());
     let _ = wasip2::cli::stdout::get_stdout().write_zeroes(count);
+    Ok(Vec::new())
+}
+
+/// Writes so many empty lines (u64, little-endian) in one call.
+fn print_empty_lines(arguments: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    let count = u64::from_le_bytes(arguments.try_into().unwrap_or_default());
+    let lines = vec![b'\n'; usize::try_from(count).unwrap_or_default()];
+    let _ = wasip2::cli::stdout::get_stdout().write(&lines);
     Ok(Vec::new())
 }
 
