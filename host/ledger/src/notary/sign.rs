@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maxhost_model::{PublicKey, SecureHash};
 
 use super::uniqueness::BatchStamp;
-use crate::keys::is_fulfilled_by;
+use crate::keys::{is_fulfilled_by, leaves};
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
 use crate::time::TimeWindow;
@@ -43,11 +43,11 @@ pub fn sign_committed(
     committed.iter().map(signed).collect()
 }
 
-/// Checks a notary's answer: its signatures fulfil its key, each verifies over the transaction and states that the commit
-/// was inside of the time-window.
+/// Checks a notary's answer: its signatures fulfil its key and are by no other, each verifies over the transaction and states
+/// that the commit was inside of the time-window.
 ///
 /// # Errors
-/// [`Rule::SignatureMissing`], [`Rule::SignatureForeign`] for a signature without a notary's statement,
+/// [`Rule::SignatureMissing`], [`Rule::SignatureForeign`] for a signature of another key or without a notary's statement,
 /// [`Rule::TimeWindowInvalid`], and those of [`TransactionSignature::verify`].
 pub fn check_notarised(
     id: &SecureHash,
@@ -60,8 +60,13 @@ pub fn check_notarised(
         let message = format!("the notary's key {notary} is not fulfilled by its answer");
         return Err(Refused::new(Rule::SignatureMissing, message).of(*id).detail("keys", notary));
     }
+    let keys = leaves(notary);
     for signature in signatures {
         signature.verify(id)?;
+        if !keys.contains(signature.by()) {
+            let refused = Refused::new(Rule::SignatureForeign, "a signature in the notary's answer is not the notary's");
+            return Err(refused.of(*id).detail("key", signature.by()));
+        }
         let statement = signature.notary_statement().ok_or_else(|| {
             Refused::new(Rule::SignatureForeign, "a notary's signature states what it has done").of(*id)
         })?;
@@ -129,5 +134,26 @@ mod tests {
             140,
         );
         assert_eq!(rule(&notary, None, &other.unwrap()), Some(Rule::SignatureForeign));
+    }
+
+    /// Whoever passes an answer on can put anything behind it.
+    #[test]
+    fn every_signature_of_an_answer_is_the_notarys_and_verifies() {
+        let id = network();
+        let commit = |byte| {
+            let (committed, signer) = ([(id, stamp(1, 10))], signing_key(byte));
+            sign_committed(&committed, NotaryRole::Uniqueness, parameters_hash(), &signer, 140).unwrap().remove(0)
+        };
+        let good = commit(NOTARY_KEY);
+        let rule = |more: TransactionSignature| {
+            let answer = [good.clone(), more];
+            check_notarised(&id, &key(NOTARY_KEY), None, &answer).err().map(|refused| refused.rule())
+        };
+        assert_eq!(rule(good.clone()), None);
+        let plain_of_another = signature::sign(&parameters_hash(), &signing_key(1), 140).unwrap();
+        assert_eq!(rule(plain_of_another), Some(Rule::SignatureInvalid));
+        assert_eq!(rule(commit(1)), Some(Rule::SignatureForeign), "another's statement");
+        let plain = signature::sign(&id, &signing_key(1), 140).unwrap();
+        assert_eq!(rule(plain), Some(Rule::SignatureForeign), "a party's signature");
     }
 }

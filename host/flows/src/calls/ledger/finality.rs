@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use maxhost_ledger::notary::{NotaryError, check_notarised};
-use maxhost_ledger::tx::Core as TxCore;
+use maxhost_ledger::tx::{Core as TxCore, TransactionSignature};
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent};
 use maxhost_model::{FlowError, PublicKey, SecureHash};
 use maxhost_sandbox::{CallError, CallResult};
@@ -96,8 +96,7 @@ impl FlowCalls {
         self.in_flight(&signed, "await the notary", Part::Awaiting).await?;
         match self.ask_peer(session, &ToVendor::Done).await? {
             NotaryOutcome::Notarised(signatures) => {
-                let whole = signed.plus(signatures).map_err(|refused| refusal::refused(&refused))?;
-                check_answer(&whole)?;
+                let whole = answered(&signed, signatures)?;
                 self.record(&whole, "finalise", TransactionEvent::Finalised).await?;
                 Ok(whole)
             }
@@ -216,11 +215,13 @@ pub(super) async fn names_of(
     Ok(names)
 }
 
-/// A notary's answer that came through a peer is checked like one's own.
-fn check_answer(whole: &Signed) -> Result<(), FlowError> {
-    let Some(key) = whole.notary_key() else { return Ok(()) };
-    let signatures: Vec<_> =
-        whole.whole.signatures().iter().filter(|signature| signature.notary_statement().is_some()).cloned().collect();
-    check_notarised(&whole.id(), &key, whole.core().time_window(), &signatures)
+/// A transaction with its notary's answer that came through a peer. All that came is checked as one's own answer is: what is
+/// recorded is given to others, and they refuse a transaction for any signature that does not verify.
+fn answered(signed: &Signed, answer: Vec<TransactionSignature>) -> Result<Signed, FlowError> {
+    let Some(key) = signed.notary_key() else {
+        return Err(refusal::protocol("a notary's answer came for a transaction that needs no notary"));
+    };
+    check_notarised(&signed.id(), &key, signed.core().time_window(), &answer)
+        .and_then(|()| signed.plus(answer))
         .map_err(|refused| refusal::refused(&refused))
 }
