@@ -326,6 +326,31 @@ async fn the_same_money_is_not_spent_twice() {
     host.stop();
 }
 
+/// What it signs as a party is no notarisation: that its money is spent once is decided as for anybody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notary_that_pays_asks_itself_as_anybody_does() {
+    const NOTARY: &str = "O=Notary, L=Zurich, C=CH";
+    let network = Network::new();
+    let host = network.run();
+    host.run(NOTARY, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await.result();
+    let paid = pay(&host, NOTARY, ALICE, 40).await.result()["tx"].as_str().unwrap().to_owned();
+    host.until_quiet().await;
+    let has = |identity: &str| money(&network, identity);
+    assert_eq!((has("Notary"), has("Alice")), (60, 40));
+    let committed = || network.cli(&["notary", "status", "--identity", "Notary"]).ok().object()["committed"].clone();
+    assert_eq!(committed(), 1);
+    // It has signed twice: for its money, and for the commit.
+    let shown = network.cli(&["ledger", "show", &paid, "--identity", "Alice"]).ok().object();
+    let by: Vec<&Value> = shown["signatures"].as_array().unwrap().iter().map(|one| &one["by"]).collect();
+    assert_eq!(by, [NOTARY, NOTARY]);
+    assert_eq!(network.cli(&["ledger", "why-invalid", &paid, "--identity", "Alice"]).ok().object()["valid"], true);
+    pay(&host, ALICE, BOB, 40).await.result();
+    host.until_quiet().await;
+    assert_eq!((has("Alice"), has("Bob"), committed()), (0, 40, json!(2)));
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_flow_has_left_in_flight_is_settled() {
     let network = Network::new();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use maxhost_ledger::notary::{NotaryError, check_notarised};
 use maxhost_ledger::tx::{Core as TxCore, TransactionSignature};
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent};
-use maxhost_model::{FlowError, PublicKey, SecureHash};
+use maxhost_model::{FlowError, SecureHash};
 use maxhost_sandbox::{CallError, CallResult};
 use maxhost_store::ledger::{OutputState, Part, Settlement};
 
@@ -172,10 +172,7 @@ async fn judged(environment: &LedgerEnvironment, signed: &Signed) -> StepResult<
     // change of notary is known once its states are.
     let judged = match signed.core() {
         TxCore::Wire(wire) => environment.judge_contents(wire, &Fresh::new()).await?.map(|_| ()),
-        TxCore::NotaryChange(_) => {
-            let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
-            environment.judge(signed, &Fresh::new(), &except).await?
-        }
+        TxCore::NotaryChange(_) => environment.judge(signed, &Fresh::new()).await?,
     };
     Ok(judged.map(|()| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
 }
@@ -186,8 +183,7 @@ async fn concerned(
     environment: &LedgerEnvironment,
     signed: &Signed,
 ) -> Result<Result<BTreeSet<String>, FlowError>, Trouble> {
-    let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
-    if let Err(refused) = environment.judge(signed, &Fresh::new(), &except).await? {
+    if let Err(refused) = environment.judge(signed, &Fresh::new()).await? {
         return Ok(Err(refusal::refused(&refused)));
     }
     let outputs = match environment.describe(signed.core()).await? {

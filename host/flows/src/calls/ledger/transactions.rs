@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use maxhost_ledger::codec;
+use maxhost_ledger::notary::check_final;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{
     Core as TxCore, Kind, NotaryChange, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
@@ -105,9 +106,14 @@ impl Signed {
         notary.filter(|_| self.core().needs_notary()).map(|notary| notary.owning_key.clone())
     }
 
-    /// Whether its notary has signed, or need not.
+    /// Checks that its notary has notarised it, or need not.
+    pub fn check_notarised(&self) -> LedgerResult<()> {
+        check_final(self.core(), self.whole.signatures())
+    }
+
+    /// Whether its notary has notarised it, or need not.
     pub fn is_notarised(&self) -> bool {
-        self.notary_key().is_none_or(|key| self.whole.missing([&key]).is_empty())
+        self.check_notarised().is_ok()
     }
 
     /// The transactions whose states it names.
@@ -232,20 +238,15 @@ impl LedgerEnvironment {
             .map_err(|refused| refused.of(wire.id())))
     }
 
-    /// Whether a transaction is good: the rules of the ledger, its contracts, and all its signatures but those of
-    /// `except`.
-    pub async fn judge(
-        &self,
-        signed: &Signed,
-        fresh: &Fresh,
-        except: &BTreeSet<PublicKey>,
-    ) -> Result<Result<(), Refused>, Trouble> {
-        if let Err(refused) = signed.whole.verify_signatures_except(&signed.core().required_keys(), except) {
+    /// Whether a transaction is good: the rules of the ledger, its contracts, and the signatures of all parties. Whether it is
+    /// notarised is looked at besides ([`Signed::check_notarised`]).
+    pub async fn judge(&self, signed: &Signed, fresh: &Fresh) -> Result<Result<(), Refused>, Trouble> {
+        if let Err(refused) = signed.whole.verify_signatures(&signed.core().party_keys()) {
             return Ok(Err(refused));
         }
         Ok(match signed.core() {
             TxCore::Wire(wire) => self.judge_contents(wire, fresh).await?.map(|_| ()),
-            TxCore::NotaryChange(change) => self.judge_signed_change(signed, change, fresh, except).await?.map(|_| ()),
+            TxCore::NotaryChange(change) => self.judge_signed_change(signed, change, fresh).await?.map(|_| ()),
         })
     }
 
@@ -315,7 +316,7 @@ impl LedgerEnvironment {
             let wire = match signed.core() {
                 TxCore::Wire(wire) => wire.clone(),
                 TxCore::NotaryChange(change) => {
-                    match self.judge_signed_change(signed, change, fresh, &BTreeSet::new()).await? {
+                    match self.judge_signed_change(signed, change, fresh).await? {
                         Ok(judged) => drop(changes.insert(signed.id(), judged.outputs)),
                         Err(refused) => return Ok(Err(refused)),
                     }
