@@ -82,7 +82,7 @@ impl Serialize for Encoded {
 /// What is sent, in the protocol of finality.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Said {
+pub(crate) enum Said {
     Transaction(Encoded),
     Fetched(Vec<Encoded>),
 }
@@ -90,7 +90,7 @@ enum Said {
 /// What is answered.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Heard {
+pub(crate) enum Heard {
     FetchChain(Wanted),
     Done,
 }
@@ -98,7 +98,7 @@ enum Heard {
 /// What is asked for.
 #[derive(Deserialize)]
 #[allow(dead_code)]
-struct Wanted {
+pub(crate) struct Wanted {
     here: Vec<Hash>,
     ids: Vec<Hash>,
     ahead: u32,

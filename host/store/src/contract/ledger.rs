@@ -109,7 +109,12 @@ impl<D: Databases> World<D> {
     }
 
     async fn decided(&self, number: u32, now: u64) -> DecidedSoFar {
-        match self.ledger(self.bob, LedgerOp::Outcome { id: id(number), at: at(now) }).await {
+        self.decided_of(number, &[], now).await
+    }
+
+    async fn decided_of(&self, number: u32, states: &[StateRef], now: u64) -> DecidedSoFar {
+        let states = states.iter().copied().collect();
+        match self.ledger(self.bob, LedgerOp::Outcome { id: id(number), states, at: at(now) }).await {
             Some(LedgerReceipt::Outcome(so_far)) => so_far,
             other => panic!("not told: {other:?}"),
         }
@@ -424,7 +429,12 @@ pub async fn a_notary_commits_each_state_once<D: Databases>() {
     assert_eq!(world.decided(1, 60).await, DecidedSoFar::Outcome(Outcome::Committed(stamp)));
     assert_eq!(world.decided(5, 60).await, DecidedSoFar::Nothing(at(60)));
     assert_eq!(world.decided(5, 55).await, DecidedSoFar::Nothing(at(60)));
+    // What another has consumed is nothing that it will ever commit.
+    assert_eq!(world.decided_of(6, &[output(0, 0), output(0, 2)], 60).await, DecidedSoFar::Conflict);
+    assert_eq!(world.decided_of(6, &[output(0, 2)], 60).await, DecidedSoFar::Nothing(at(60)));
+    assert_eq!(world.decided_of(1, &[output(0, 0)], 60).await, DecidedSoFar::Outcome(Outcome::Committed(stamp)));
     let world = world.reopen().await;
+    assert_eq!(world.decided_of(6, &[output(0, 0)], 60).await, DecidedSoFar::Conflict);
     let verdicts = world.notarise(30, &[request(5, &[output(0, 2)], Some(60))]).await;
     assert!(matches!(&verdicts[0], Err(NotaryError::TimeWindowInvalid { at: told, .. }) if *told == at(60)));
     assert_eq!(world.decided(5, 61).await, DecidedSoFar::Outcome(Outcome::TooLate(at(60))));

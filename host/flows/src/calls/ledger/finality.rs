@@ -100,10 +100,9 @@ impl FlowCalls {
                 self.record(&whole, "finalise", TransactionEvent::Finalised).await?;
                 Ok(whole)
             }
-            NotaryOutcome::Refused(error) => {
-                self.record(&signed, "take back", TransactionEvent::Refused).await?;
-                Err(refusal::notary(&error).into())
-            }
+            // That it was refused is a peer's word, which nobody has signed. It stays in flight, and what the notary has decided
+            // is found out as after a crash.
+            NotaryOutcome::Refused(error) => Err(refusal::notary(&error).into()),
         }
     }
 
