@@ -6,7 +6,7 @@ use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
 use serde_json::{Value, json};
 
 /// How a transaction is spoiled, and the code with which it is refused (docs/errors.md).
-const BAD: [(&str, &str); 9] = [
+const BAD: [(&str, &str); 10] = [
     ("no-signature", "nothing-signed"),
     ("forged-signature", "signature-invalid"),
     ("wrong-network", "network-wrong"),
@@ -16,6 +16,7 @@ const BAD: [(&str, &str); 9] = [
     ("unknown-input", "state-unknown"),
     ("not-canonical", "not-canonical"),
     ("wrong-notary", "notary-untrusted"),
+    ("no-key", "contract-rejected"),
 ];
 
 /// All that an identity has: its vault, its transactions, its locks.

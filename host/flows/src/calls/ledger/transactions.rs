@@ -250,7 +250,9 @@ impl LedgerEnvironment {
         })
     }
 
-    /// Whether what an ordinary transaction says is good, whoever has signed.
+    /// Whether what an ordinary transaction says is good, whoever has signed: by the rules of the ledger, by its contracts, and
+    /// because these can say what its outputs are. A transaction whose outputs nobody can describe is refused before it is
+    /// signed, in flight or notarised: it could never be recorded.
     pub async fn judge_contents(
         &self,
         wire: &Arc<WireTransaction>,
@@ -285,18 +287,15 @@ impl LedgerEnvironment {
             let attachments = &attachments;
             let rules = &parameters.rules;
             let given = ToJudge { wire: &wire, inputs, references, attachments, network: &network, rules };
-            if let Err(refused) = contracts.judge(given)? {
-                return Ok(Err(refused));
+            match contracts.judge(given)? {
+                Ok(()) => outputs(&*contracts, &wire, attachments),
+                Err(refused) => Ok(Err(refused)),
             }
-            // Whoever accepts it will mostly record it: its outputs are described on the same way to another thread.
-            Ok(Ok(outputs(&*contracts, &wire, attachments)?))
         });
         let judged = judged.await?;
         Ok(judged.map_err(Trouble::Passing)?.map(|outputs| {
             self.services.findings.accept(id);
-            if let Ok(outputs) = outputs {
-                self.services.findings.describe(id, outputs);
-            }
+            self.services.findings.describe(id, outputs);
             resolved
         }))
     }
