@@ -182,6 +182,27 @@ async fn terms_of_an_escrow_that_cannot_be_are_refused() {
     host.stop();
 }
 
+/// The seller takes part in what is consumed, and in nothing that is made of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_part_in_what_is_consumed_gets_the_transaction() {
+    let network = Network::new();
+    let host = network.run();
+    issue(&host, 10).await;
+    let until = from_now(Duration::from_secs(3600));
+    let terms = json!({"seller": "Bob", "quantity": 10, "currency": "GBP", "until": until});
+    let escrow = host.run(ALICE, "escrow/lock", terms).await.result();
+    let unseen = host.run(ALICE, "hostile/reclaim-unseen", escrow["id"].clone()).await.failure();
+    assert_eq!(unseen.kind, "illegal-argument", "{unseen:?}");
+    assert!(unseen.message.contains(BOB), "{unseen:?}");
+    host.until_quiet().await;
+    let status = network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
+    assert_eq!(status["committed"], 1, "it was not asked");
+    assert_eq!(query(&network, "Bob", &["--type", "escrow/Escrow"]).len(), 1);
+    host.run(ALICE, "escrow/release", json!({"id": escrow["id"]})).await.result();
+    until_has(&network, "Bob", 10).await;
+    host.stop();
+}
+
 /// Interest is paid by a value that Carol signs for. She sees the value, and nothing of the payment.
 async fn value_of_an_oracle(mode: &str) {
     let network = Network::new().setting(mode);

@@ -118,6 +118,7 @@ cordapp! {
         money::takes_payment,
         money::lengthen,
         money::look_for,
+        money::reclaim_unseen,
         moving::move_state,
         moving::move_and_spend,
         moving::takes_moved_payment,

@@ -176,8 +176,8 @@ async fn judged(environment: &LedgerEnvironment, signed: &Signed) -> StepResult<
     Ok(judged.map(|()| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
 }
 
-/// The names of those whom a transaction concerns, this identity apart, as far as its states or their keys tell. The transaction is
-/// verified first.
+/// The names of those whom a transaction concerns, this identity apart, as far as the states that it consumes and makes, or
+/// their keys, tell. The transaction is verified first.
 async fn concerned(
     environment: &LedgerEnvironment,
     signed: &Signed,
@@ -185,26 +185,33 @@ async fn concerned(
     if let Err(refused) = environment.judge(signed, &Fresh::new()).await? {
         return Ok(Err(refusal::refused(&refused)));
     }
-    let outputs = match environment.describe(signed.core()).await? {
-        Ok(outputs) => outputs,
+    let mut states = match environment.describe(signed.core()).await? {
+        Ok(outputs) => outputs.to_vec(),
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
     };
-    Ok(Ok(names_of(environment, &outputs).await?))
+    // Whoever takes part in what is consumed would have it as unconsumed for ever. A change of notary makes what it consumes.
+    if let TxCore::Wire(wire) = signed.core() {
+        match environment.describe_inputs(wire).await? {
+            Ok(inputs) => states.extend(inputs),
+            Err(refused) => return Ok(Err(refusal::refused(&refused))),
+        }
+    }
+    Ok(Ok(names_of(environment, &states).await?))
 }
 
 /// The names of those who take part in states, this identity apart, as far as the states or their keys tell.
 pub(super) async fn names_of(
     environment: &LedgerEnvironment,
-    outputs: &[OutputState],
+    states: &[OutputState],
 ) -> Result<BTreeSet<String>, Trouble> {
     let own = environment.us().name.to_string();
     // Of keys without a name those are concerned whose keys they are known to be.
-    let known = environment.known_keys(&environment.unnamed(outputs)).await?;
+    let known = environment.known_keys(&environment.unnamed(states)).await?;
     let mut names: BTreeSet<String> =
         known.into_values().map(|known| known.party).filter(|name| *name != own).collect();
-    for output in outputs {
+    for state in states {
         // Participants are names and fingerprints of keys; only names can be met.
-        let named = output.content.participants.iter().filter(|one| one.contains('='));
+        let named = state.content.participants.iter().filter(|one| one.contains('='));
         names.extend(named.filter(|name| **name != own).cloned());
     }
     Ok(names)

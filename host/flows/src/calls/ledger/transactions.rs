@@ -395,6 +395,32 @@ impl LedgerEnvironment {
         Ok(described)
     }
 
+    /// The states that a transaction consumes, as the contracts that come with it describe them.
+    pub async fn describe_inputs(
+        &self,
+        wire: &Arc<WireTransaction>,
+    ) -> Result<Result<Vec<OutputState>, Refused>, Trouble> {
+        if wire.contents().inputs.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let id = wire.id();
+        let inputs = match self.states(&wire.contents().inputs, &Fresh::new()).await? {
+            Ok(inputs) => inputs,
+            Err(refused) => return Ok(Err(refused.of(id))),
+        };
+        let attachments = match self.attached(&wire.contents().attachments, wire.contents().parameters.as_ref()).await?
+        {
+            Ok(attachments) => attachments,
+            Err(refused) => return Ok(Err(refused.of(id))),
+        };
+        let contracts = self.services.contracts.clone();
+        let described = self.services.io.blocking(move || {
+            let describe = |input: &StateAndRef| contracts.describe(&input.state, &attachments);
+            inputs.iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
+        });
+        Ok(described.await?.map_err(Trouble::Passing)?.map_err(|refused| refused.of(id)))
+    }
+
     /// What happened to a transaction, for the ledger.
     pub async fn recording(
         &self,
