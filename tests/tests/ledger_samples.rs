@@ -58,10 +58,13 @@ async fn a_payment_that_names_a_sanctioned_party_is_refused() {
         host.until_quiet().await;
         assert_eq!((money(&network, "Alice"), money(&network, "Carol")), (70, 10), "{mode}");
         assert_eq!(query(&network, "Bob", &["--type", "sanctions/Receipt"]).len(), 2, "{mode}");
-        // Bob has the list, which he does not keep, in the back-chain only.
-        assert!(query(&network, "Bob", &["--type", "sanctions/SanctionsList"]).is_empty(), "{mode}");
-        let last = query(&network, "Carol", &["--type", "sanctions/SanctionsList"]);
-        assert_eq!((last.len(), &last[0]["state"]["names"]), (1, &json!([])), "{mode}");
+        // Payer and payee have the newest list that a payment of theirs has followed. It is Carol's.
+        for (identity, is_own) in [("Carol", true), ("Alice", false), ("Bob", false)] {
+            let lists = query(&network, identity, &["--type", "sanctions/SanctionsList"]);
+            assert_eq!(lists.len(), 1, "{identity}, {mode}: {lists:?}");
+            let list = (&lists[0]["state"]["names"], &lists[0]["relevant"], &lists[0]["state"]["authority"]["name"]);
+            assert_eq!(list, (&json!([]), &json!(is_own), &json!(CAROL)), "{identity}, {mode}");
+        }
         assert_eq!(host.until_quiet().await.flows["hospital"], 0);
         host.stop();
     }

@@ -176,6 +176,39 @@ pub async fn a_recorded_transaction_changes_the_vault_once<D: Databases>() {
     assert!(store.ledger_transaction(world.bob.identity, &id(1)).await.unwrap().is_none(), "another's ledger");
 }
 
+pub async fn what_is_looked_at_is_kept_once<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (store, alice) = (&world.store, world.alice.identity);
+    let list = || Some(cash(7, "EUR", 9).content);
+    let looks_at = |number: u32, owner: u8, looked_at: u32, content| Recording {
+        references: vec![(output(looked_at, 0), content)],
+        ..recording(number, &[], vec![cash(10, "GBP", owner)])
+    };
+    // What nobody can say anything of is not kept, and is no news.
+    for _ in 0..2 {
+        world.record(looks_at(1, 1, 9, None)).await;
+    }
+    assert_eq!(world.unconsumed().await, [output(1, 0)].into());
+    world.record(looks_at(2, 1, 9, list())).await;
+    world.record(looks_at(3, 1, 9, list())).await;
+    // Nothing of one's own is in it.
+    world.record(looks_at(4, 2, 8, list())).await;
+    let expected = [output(1, 0), output(2, 0), output(3, 0), output(9, 0)];
+    assert_eq!(world.unconsumed().await, expected.into());
+    let rows = world.all(&Query::default()).await.rows;
+    let own: Vec<_> = rows.iter().filter(|row| row.row.relevant).map(|row| row.row.reference).collect();
+    assert_eq!(own.len(), 3);
+    assert!(!own.contains(&output(9, 0)), "it is somebody else's");
+    let changes = store.vault_changes(alice, 0, 10, at(0)).await.unwrap();
+    let told: Vec<_> = changes.iter().map(|change| (change.transaction, change.produced.len())).collect();
+    assert_eq!(told, [(id(1), 1), (id(2), 2), (id(3), 1)]);
+    // It is consumed as any other that the vault has.
+    world.record(recording(5, &[output(9, 0)], Vec::new())).await;
+    assert!(!world.unconsumed().await.contains(&output(9, 0)));
+    world.record(looks_at(6, 1, 9, list())).await;
+    assert!(!world.unconsumed().await.contains(&output(9, 0)), "it stays consumed");
+}
+
 pub async fn the_newest_of_a_linear_id_is_found<D: Databases>() {
     let world = World::<D>::new().await;
     let version = |owner: u8, linear_id: u8| {

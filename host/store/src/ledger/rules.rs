@@ -136,7 +136,13 @@ fn change_vault<R: LedgerRows>(rows: &mut R, identity: IdentityRow, recording: &
     let transaction = ToRecord {
         id: recording.id,
         inputs: recording.inputs.clone(),
-        references: recording.references.iter().map(|(state, _)| *state).collect(),
+        // Of which nothing is known, that cannot be kept.
+        references: recording
+            .references
+            .iter()
+            .filter(|(_, content)| content.is_some())
+            .map(|(state, _)| *state)
+            .collect(),
         outputs: recording.outputs.iter().map(|output| output.described.clone()).collect(),
     };
     let made = (0_u32..).zip(&recording.outputs).map(|(index, _)| StateRef::new(recording.id, index));

@@ -536,7 +536,7 @@ impl Batch<'_> {
                 event,
                 what,
                 By::default(),
-                environment.owned(signed.core(), &outputs).await?,
+                environment.owned(signed.core(), &outputs, &fresh).await?,
             ) {
                 Ok(op) => ops.push(op),
                 Err(refused) => return Ok(Err(refusal::refused(&refused))),

@@ -15,7 +15,8 @@ use maxhost_ledger::{Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, Problem, PublicKey, SecureHash};
 use maxhost_sandbox::contract::Attached;
 use maxhost_store::ledger::{
-    Holding, LedgerOp, LedgerTransaction, NewParameters, OutputState, Recording, Settlement, TransactionKind,
+    Holding, LedgerOp, LedgerTransaction, NewParameters, OutputState, Recording, Settlement, StateContent,
+    TransactionKind,
 };
 
 use super::environment::LedgerEnvironment;
@@ -129,11 +130,12 @@ pub(crate) struct Resolved {
     pub references: Vec<StateAndRef>,
 }
 
-/// The outputs of a transaction, those of the keys that they name which are the identity's own, and what its ledger lacks of
-/// what it names.
+/// The outputs of a transaction, those of the keys that they name which are the identity's own, what is known of the states
+/// that it looks at, and what the ledger lacks of what it names.
 #[derive(Debug, Default)]
 pub(crate) struct Owned {
     pub outputs: Vec<OutputState>,
+    pub looked_at: BTreeMap<StateRef, StateContent>,
     pub own_keys: BTreeSet<PublicKey>,
     pub parameters: Option<NewParameters>,
 }
@@ -144,10 +146,12 @@ impl LedgerEnvironment {
         self.services.findings.decode(bytes).map_err(|refused| refusal::refused(&refused))
     }
 
-    /// With the keys that are the identity's own, and with the parameters that its ledger does not have yet.
-    pub async fn owned(&self, core: &TxCore, outputs: &[OutputState]) -> Result<Owned, Trouble> {
+    /// With the keys that are the identity's own, with what is looked at, and with the parameters that its ledger does not have
+    /// yet.
+    pub async fn owned(&self, core: &TxCore, outputs: &[OutputState], fresh: &Fresh) -> Result<Owned, Trouble> {
         let parameters = self.parameters_to_keep(core.parameters()).await?;
-        Ok(Owned { own_keys: self.own_keys(outputs).await?, outputs: outputs.to_vec(), parameters })
+        let looked_at = self.describe_references(core, fresh).await?;
+        Ok(Owned { own_keys: self.own_keys(outputs).await?, outputs: outputs.to_vec(), looked_at, parameters })
     }
 
     /// A transaction that is part of the identity's ledger, with its signatures.
@@ -421,6 +425,33 @@ impl LedgerEnvironment {
         Ok(described.await?.map_err(Trouble::Passing)?.map_err(|refused| refused.of(id)))
     }
 
+    /// What the states say that a transaction looks at, as the contracts that come with it describe them. One that they do not
+    /// describe is left out: it is not kept then, and decides nothing about the transaction.
+    async fn describe_references(
+        &self,
+        core: &TxCore,
+        fresh: &Fresh,
+    ) -> Result<BTreeMap<StateRef, StateContent>, Trouble> {
+        if core.references().is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let Ok(references) = self.states(core.references(), fresh).await? else { return Ok(BTreeMap::new()) };
+        let Ok(attachments) = self.attached(core.attachments(), core.parameters()).await? else {
+            return Ok(BTreeMap::new());
+        };
+        let contracts = self.services.contracts.clone();
+        let described = self.services.io.blocking(move || {
+            let mut found = BTreeMap::new();
+            for StateAndRef { state, reference } in references {
+                if let Ok(output) = contracts.describe(&state, &attachments)? {
+                    found.insert(reference, output.content);
+                }
+            }
+            Ok::<_, Problem>(found)
+        });
+        described.await?.map_err(Trouble::Passing)
+    }
+
     /// What happened to a transaction, for the ledger.
     pub async fn recording(
         &self,
@@ -441,7 +472,11 @@ impl LedgerEnvironment {
         {
             return Ok(Err(refused));
         }
-        Ok(self.record(signed, event, what, by, self.owned(signed.core(), &outputs).await?))
+        let owned = match event {
+            TransactionEvent::Finalised => self.owned(signed.core(), &outputs, &Fresh::new()).await?,
+            _ => Owned { parameters: self.parameters_to_keep(signed.core().parameters()).await?, ..Owned::default() },
+        };
+        Ok(self.record(signed, event, what, by, owned))
     }
 
     /// What happened to a transaction, for the ledger, when it is known what its outputs are.
@@ -457,7 +492,7 @@ impl LedgerEnvironment {
         owned: Owned,
     ) -> LedgerResult<LedgerOp> {
         let core = signed.core();
-        let Owned { outputs, own_keys, parameters } = owned;
+        let Owned { outputs, own_keys, mut looked_at, parameters } = owned;
         let kind = match core {
             TxCore::Wire(_) => TransactionKind::Ordinary,
             TxCore::NotaryChange(_) => TransactionKind::NotaryChange,
@@ -469,7 +504,7 @@ impl LedgerEnvironment {
             body: core.encode()?.into(),
             signatures: signed.whole.signatures().to_vec(),
             inputs: core.inputs().to_vec(),
-            references: core.references().iter().map(|reference| (*reference, None)).collect(),
+            references: core.references().iter().map(|reference| (*reference, looked_at.remove(reference))).collect(),
             outputs,
             what,
             own_keys,
