@@ -2,11 +2,11 @@
 //! leaves nothing behind on either side.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use maxhost_tests::{ALICE, BOB, Network, eventually};
+use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
 use serde_json::{Value, json};
 
 /// How a transaction is spoiled, and the code with which it is refused (docs/errors.md).
-const BAD: [(&str, &str); 9] = [
+const BAD: [(&str, &str); 10] = [
     ("no-signature", "nothing-signed"),
     ("forged-signature", "signature-invalid"),
     ("wrong-network", "network-wrong"),
@@ -16,6 +16,7 @@ const BAD: [(&str, &str); 9] = [
     ("unknown-input", "state-unknown"),
     ("not-canonical", "not-canonical"),
     ("wrong-notary", "notary-untrusted"),
+    ("no-key", "contract-rejected"),
 ];
 
 /// All that an identity has: its vault, its transactions, its locks.
@@ -96,6 +97,32 @@ async fn money_that_is_spent_without_what_encumbers_it_is_refused() {
     };
     let issue = shown(&transactions[0]);
     assert_eq!((&issue["status"], issue["inputs"].as_array().unwrap().len()), (&json!("verified"), 0));
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
+/// What is told falsely of the notary's answer to a payment, and the code with which that is refused.
+const FALSE_OUTCOMES: [(&str, &str); 2] = [("garbage-behind", "signature-invalid"), ("refused", "made-up")];
+
+/// The payee checks what he is told, and asks the notary: the money is his, and others take it from him.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_tells_something_false_of_the_notary_takes_no_money_from_anybody() {
+    let network = Network::new();
+    let host = network.run();
+    for (count, (how, code)) in (1..).zip(FALSE_OUTCOMES) {
+        let end = host.run(ALICE, "hostile/false-outcome", json!({"peer": "Bob", "how": how})).await;
+        assert_eq!(end.result(), json!({ "refused": code }), "{how}");
+        eventually("Bob has settled it", async || {
+            let spendable = network.cli(&["vault", "query", "--identity", "Bob"]).ok().objects();
+            if spendable.len() == 1 { Ok(()) } else { Err(format!("{how}: {:?}", everything(&network, "Bob"))) }
+        })
+        .await;
+        host.run(BOB, "cash/pay", json!({"to": CAROL, "quantity": 5, "currency": "GBP"})).await.result();
+        host.until_quiet().await;
+        let [states, transactions, _] = everything(&network, "Carol");
+        assert_eq!((states.len(), transactions.len()), (count, 3 * count), "{how}");
+        assert!(transactions.iter().all(|one| one["status"] == "verified"), "{how}: {transactions:?}");
+    }
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
     host.stop();
 }

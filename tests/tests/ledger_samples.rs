@@ -58,10 +58,13 @@ async fn a_payment_that_names_a_sanctioned_party_is_refused() {
         host.until_quiet().await;
         assert_eq!((money(&network, "Alice"), money(&network, "Carol")), (70, 10), "{mode}");
         assert_eq!(query(&network, "Bob", &["--type", "sanctions/Receipt"]).len(), 2, "{mode}");
-        // Bob has the list, which he does not keep, in the back-chain only.
-        assert!(query(&network, "Bob", &["--type", "sanctions/SanctionsList"]).is_empty(), "{mode}");
-        let last = query(&network, "Carol", &["--type", "sanctions/SanctionsList"]);
-        assert_eq!((last.len(), &last[0]["state"]["names"]), (1, &json!([])), "{mode}");
+        // Payer and payee have the newest list that a payment of theirs has followed. It is Carol's.
+        for (identity, is_own) in [("Carol", true), ("Alice", false), ("Bob", false)] {
+            let lists = query(&network, identity, &["--type", "sanctions/SanctionsList"]);
+            assert_eq!(lists.len(), 1, "{identity}, {mode}: {lists:?}");
+            let list = (&lists[0]["state"]["names"], &lists[0]["relevant"], &lists[0]["state"]["authority"]["name"]);
+            assert_eq!(list, (&json!([]), &json!(is_own), &json!(CAROL)), "{identity}, {mode}");
+        }
         assert_eq!(host.until_quiet().await.flows["hospital"], 0);
         host.stop();
     }
@@ -179,6 +182,27 @@ async fn terms_of_an_escrow_that_cannot_be_are_refused() {
     let none = host.run(ALICE, "escrow/release", json!({"id": "it's"})).await;
     assert_eq!(none.failure().exception.as_deref(), Some("escrow/not-found"));
     assert_eq!(encumbrances(&network, "Alice", "cash/Cash"), [(json!(10), Value::Null)]);
+    host.stop();
+}
+
+/// The seller takes part in what is consumed, and in nothing that is made of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_part_in_what_is_consumed_gets_the_transaction() {
+    let network = Network::new();
+    let host = network.run();
+    issue(&host, 10).await;
+    let until = from_now(Duration::from_secs(3600));
+    let terms = json!({"seller": "Bob", "quantity": 10, "currency": "GBP", "until": until});
+    let escrow = host.run(ALICE, "escrow/lock", terms).await.result();
+    let unseen = host.run(ALICE, "hostile/reclaim-unseen", escrow["id"].clone()).await.failure();
+    assert_eq!(unseen.kind, "illegal-argument", "{unseen:?}");
+    assert!(unseen.message.contains(BOB), "{unseen:?}");
+    host.until_quiet().await;
+    let status = network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
+    assert_eq!(status["committed"], 1, "it was not asked");
+    assert_eq!(query(&network, "Bob", &["--type", "escrow/Escrow"]).len(), 1);
+    host.run(ALICE, "escrow/release", json!({"id": escrow["id"]})).await.result();
+    until_has(&network, "Bob", 10).await;
     host.stop();
 }
 

@@ -229,6 +229,11 @@ async fn what_has_moved_is_not_spent_at_the_old_notary() {
     let terms = json!({"to": BOB, "notary": SECOND_NOTARY, "currency": "GBP"});
     let ended = host.run(ALICE, "hostile/move-and-spend", terms).await.result();
     assert_eq!(ended, json!({"kind": "flow-exception", "exception": "notary/conflict"}));
+    eventually("Bob has asked the notary too", async || {
+        let left = left_over(&network, BOB);
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
     host.until_quiet().await;
     assert_eq!((cash(&network, ALICE), cash(&network, BOB)), (vec![(100, SECOND_NOTARY.to_owned())], vec![]));
     assert_eq!(committed(&network, NOTARY), (1, 1));

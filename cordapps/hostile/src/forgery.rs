@@ -50,6 +50,8 @@ pub enum How {
     WrongNotary,
     /// It spends one of two states that can only be spent together.
     EncumberedAlone,
+    /// A part of what it pays belongs to a key that is none, so nobody can say whose it is.
+    NoKey,
 }
 
 /// A bad transaction for somebody.
@@ -82,7 +84,7 @@ impl Serialize for Encoded {
 /// What is sent, in the protocol of finality.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Said {
+pub(crate) enum Said {
     Transaction(Encoded),
     Fetched(Vec<Encoded>),
 }
@@ -90,7 +92,7 @@ enum Said {
 /// What is answered.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Heard {
+pub(crate) enum Heard {
     FetchChain(Wanted),
     Done,
 }
@@ -98,7 +100,7 @@ enum Heard {
 /// What is asked for.
 #[derive(Deserialize)]
 #[allow(dead_code)]
-struct Wanted {
+pub(crate) struct Wanted {
     here: Vec<Hash>,
     ids: Vec<Hash>,
     ahead: u32,
@@ -179,6 +181,21 @@ fn forged(how: How, peer: &Party) -> Result<Forged> {
         How::NoSignature => unsigned(&paid(&payee)?)?,
         How::ForgedSignature => forger.in_our_name(&paid(&payee)?)?,
         How::NotCanonical => with_a_longer_head(paid(&payee)?.bytes()),
+        How::NoKey => forger.signed(&issued(&payee)?, |contents| {
+            let name = our_identity().name().to_owned();
+            let issuer = maxhost_contract::Party { name, owning_key: KeyOnLedger::from_spki(forger.0.public().spki()) };
+            let money = |owner| Cash { owner, quantity: LITTLE, currency: "GBP".to_owned(), issuer: issuer.clone() };
+            let mut unowned = contents.outputs.clone();
+            let nobody = AnyParty::anonymous(KeyOnLedger::from_spki(b"no key"));
+            let data_of_nobody = data(&money(nobody))?;
+            unowned.iter_mut().for_each(|output| output.data = data_of_nobody.clone());
+            replace_output(contents, &money(payee.clone()))?;
+            contents.outputs.extend(unowned);
+            // So that a notary is needed.
+            contents.notary = contents.outputs.first().map(|output| output.notary.clone());
+            contents.time_window = Some(TimeWindow::until_only(Timestamp::from_nanos(u64::MAX / 2)));
+            Ok(())
+        })?,
         How::TamperedOutput => return forger.tampered(&payee),
         How::EncumberedAlone => return forger.loosened(&payee),
         How::WrongNetwork => forger.signed(&issued(&payee)?, |contents| {

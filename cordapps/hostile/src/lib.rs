@@ -6,7 +6,7 @@
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
 //! size. [`money`]: what somebody tries with money. [`forgery`]: transactions that nobody should accept.
-//! [`false_keys`]: statements about keys that nobody should believe. [`texts`]: what an author may write. [`values`]: values at
+//! [`false_outcomes`]: what nobody should believe that a notary has said. [`false_keys`]: statements about keys that nobody should believe. [`texts`]: what an author may write. [`values`]: values at
 //! the edges of JSON and CBOR.
 
 use maxhost_sdk::prelude::*;
@@ -17,6 +17,7 @@ pub mod bounds;
 pub mod determinism;
 pub mod errors;
 pub mod false_keys;
+pub mod false_outcomes;
 pub mod forgery;
 pub mod isolation;
 pub mod money;
@@ -119,6 +120,7 @@ cordapp! {
         money::takes_payment,
         money::lengthen,
         money::look_for,
+        money::reclaim_unseen,
         moving::move_state,
         moving::move_and_spend,
         moving::takes_moved_payment,
@@ -133,6 +135,8 @@ cordapp! {
         past_parameters::takes_bad_parameters,
         forgery::bad_transaction,
         forgery::takes_bad_transaction,
+        false_outcomes::false_outcome,
+        false_outcomes::believes_no_false_outcome,
         pointers::put,
         pointers::takes_post,
         pointers::follow,

@@ -1,7 +1,10 @@
 //! What somebody tries with money that he has.
 
+use cash_contract::Cash;
 use cash_wallet::{PartyName, find, on_ledger, pay_from, quantity, spend};
-use maxhost_sdk::ledger::{AmountOf, Draft, Query, select, text};
+use escrow_contract::{Command as EscrowCommand, Escrow};
+use maxhost_contract::{CommandSet, State};
+use maxhost_sdk::ledger::{AmountOf, Draft, Query, lock_together, our_key, select, text};
 use maxhost_sdk::prelude::*;
 
 /// The same money for two.
@@ -118,4 +121,21 @@ pub fn look_for(wanted: LookFor) -> Result<usize> {
         query = query.sort(sort);
     }
     Ok(query.find::<cash_contract::Cash>()?.len())
+}
+
+/// Takes back what is locked for a seller, and does not let him know: the id of the transaction.
+#[flow(startable)]
+pub fn reclaim_unseen(id: String) -> Result<String> {
+    let found = Query::of("escrow/Escrow").filter(format!("id = {}", text(&id))).find::<Escrow>()?.pop();
+    let Some(escrow) = found else { bail!("there is no such escrow") };
+    let together = lock_together(&escrow)?;
+    let cash = together.of::<Cash>("cash/Cash")?;
+    let Escrow { buyer, quantity, until, .. } = escrow.state;
+    let until = Timestamp::from_unix_nanos(until.as_unix_nanos());
+    let draft = pay_from(Draft::spending_together(&together), &cash, &(&buyer).into(), quantity)?
+        .from(until)
+        .until(until.max(now()) + Duration::from_secs(3600));
+    let value = EscrowCommand::Reclaim.encode().map_err(|error| Error::unexpected(error.to_string()))?;
+    let draft = draft.command(Escrow::CONTRACT, EscrowCommand::Reclaim.name(), value, [our_key()]);
+    Ok(draft.sign()?.finalise(&[] as &[Session])?.id().to_owned())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use maxhost_ledger::notary::{NotaryError, UniquenessRequest, WaitEstimate};
 use maxhost_ledger::tx::TransactionSignature;
 use maxhost_model::{Code, Problem};
+use maxhost_store::ledger::NewParameters;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -27,6 +28,9 @@ pub(crate) struct WaitingRequest {
     pub caller: String,
     /// For what.
     pub request: UniquenessRequest,
+    /// The network parameters that it was checked by, if the notary's ledger does not have them yet. They are kept in the commit
+    /// that decides it: what is committed can be asked for again, whichever parameters are in force then.
+    pub parameters: Option<NewParameters>,
     /// Gets what it comes to.
     pub answer: oneshot::Sender<Decided>,
 }

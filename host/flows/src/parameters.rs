@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maxhost_ledger::tx::LedgerRules;
 use maxhost_ledger::{Refused, Rule};
-use maxhost_model::{Code, IdentityRow, Problem, SecureHash};
+use maxhost_model::network::NotaryInfo;
+use maxhost_model::{Code, IdentityRow, Party, Problem, SecureHash};
 use maxhost_pki::{NetworkMap, ProvenParameters};
 use maxhost_store::Store;
 use quick_cache::sync::Cache;
@@ -27,6 +28,15 @@ pub(crate) struct KnownParameters {
     pub epoch: u32,
     /// What they say of transactions.
     pub rules: LedgerRules,
+    /// The notaries among them, and which of them validate.
+    notaries: Vec<NotaryInfo>,
+}
+
+impl KnownParameters {
+    /// Whether this notary validates; `None` if it is none by these parameters.
+    pub fn validates(&self, notary: &Party) -> Option<bool> {
+        self.notaries.iter().find(|one| one.party == *notary).map(|one| one.validating)
+    }
 }
 
 /// The parameters that the identities of a host know.
@@ -137,7 +147,8 @@ impl ParametersOfNetwork {
         let parameters = proven.parameters();
         let rules = LedgerRules::of(parameters, Vec::new(), self.development)
             .map_err(|refused| Trouble::Permanent(Problem::new(Code::NetworkInvalid, refused.to_string())))?;
-        let known = Arc::new(KnownParameters { hash: proven.hash(), epoch: parameters.epoch, rules });
+        let (hash, epoch, notaries) = (proven.hash(), parameters.epoch, parameters.notaries.clone());
+        let known = Arc::new(KnownParameters { hash, epoch, rules, notaries });
         self.read.insert(known.hash, known.clone());
         Ok(known)
     }

@@ -90,6 +90,38 @@ async fn what_was_agreed_under_former_parameters_stays_good() {
     host.stop();
 }
 
+/// It was built when the notary was on the list, and that counts: who asks the notary again does not look whether it still is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_with_a_notary_that_leaves_the_list_is_settled() {
+    let network = Network::new();
+    let host = network.run();
+    issue(&host, 100).await;
+    // The notary's ledger keeps the parameters from here on.
+    pay(&host, ALICE, BOB, 10).await.result();
+    host.until_quiet().await;
+    host.stop();
+    // Nobody runs the notary for a while.
+    let manifest = network.path("identities/notary.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+    let host = network.run();
+    let id = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
+    host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    assert_eq!(update(&network, &["--remove-notary", NOTARY])["notaries"], json!([]));
+    assert!(host.kill(&id).await);
+    host.end(&id).await;
+    std::fs::write(&manifest, text).unwrap();
+    eventually("both have settled it", async || {
+        let both = (money(&network, "Alice"), money(&network, "Bob"));
+        if both == (50, 50) { Ok(()) } else { Err(format!("{both:?}")) }
+    })
+    .await;
+    host.until_quiet().await;
+    assert_eq!((all_good(&network, "Alice"), all_good(&network, "Bob")), (3, 3));
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
 /// Sends Bob a transaction under parameters that he does not know, with something for them; gives the code of his refusal.
 async fn refusal(host: &Host, hash: &SecureHash, given: &[u8], bytes: Option<u64>) -> String {
     let asked = json!({"peer": "Bob", "hash": hash.to_string(), "given": given, "bytes": bytes});

@@ -3,7 +3,7 @@
 use cash_contract::Cash;
 use cash_wallet::{PartyName, find, is, notary, on_ledger, pay_from, quantity, spend, thrown};
 use maxhost_contract::{CommandSet, LinearId, State};
-use maxhost_sdk::ledger::{Draft, Query, StateAndRef, our_key};
+use maxhost_sdk::ledger::{Draft, Query, StateAndRef, our_key, text};
 use maxhost_sdk::prelude::*;
 use sanctions_contract::{Command, Receipt, SanctionsList};
 
@@ -154,8 +154,10 @@ fn list_of(authority: &Party) -> Result<StateAndRef<SanctionsList>> {
     }
 }
 
+/// The list that this identity keeps. Those that its payments have followed are in the vault too.
 fn own_list() -> Result<Option<StateAndRef<SanctionsList>>> {
-    Ok(Query::of("sanctions/SanctionsList").find::<SanctionsList>()?.pop())
+    let ours = format!("authority = {}", text(our_identity().name()));
+    Ok(Query::of("sanctions/SanctionsList").filter(ours).find::<SanctionsList>()?.pop())
 }
 
 fn command(draft: Draft, command: &Command) -> Result<Draft> {

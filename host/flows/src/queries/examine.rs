@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use maxhost_ledger::notary::check_final;
 use maxhost_ledger::tx::verify::check_epochs;
 use maxhost_ledger::tx::{
     Core as TxCore, LedgerRules, NotaryChange, StateAndRef, StateRef, TransactionSignature, WireTransaction,
@@ -127,7 +128,7 @@ impl Examining<'_> {
         Ok(check_epochs(self.core.id(), own.epoch, epochs))
     }
 
-    /// Each signature that is there, then each key that must sign and has not.
+    /// Each signature that is there, then each party that must sign and has not, and the notary if it has not notarised it.
     fn signatures(&self, name: impl Fn(&PublicKey) -> String) -> Vec<CheckView> {
         let id = self.core.id();
         let mut checks: Vec<CheckView> = self
@@ -135,13 +136,17 @@ impl Examining<'_> {
             .iter()
             .map(|signature| check("signature", name(signature.by()), signature.verify(&id)))
             .collect();
-        checks.extend(self.missing(self.core.required_keys(), name));
+        checks.extend(self.missing(self.core.party_keys(), &name));
+        if let (Some(notary), Err(refused)) = (self.core.notary(), check_final(&self.core, &self.signatures)) {
+            checks.push(check("signer", name(&notary.owning_key), Err(refused)));
+        }
         checks
     }
 
-    /// Those of these keys that have not signed.
+    /// Those of these keys that have not signed as parties.
     fn missing(&self, required: BTreeSet<PublicKey>, name: impl Fn(&PublicKey) -> String) -> Vec<CheckView> {
-        let signers = self.signatures.iter().map(TransactionSignature::by).collect();
+        let of_parties = self.signatures.iter().filter(|signature| signature.notary_statement().is_none());
+        let signers = of_parties.map(TransactionSignature::by).collect();
         let missing = required.into_iter().filter(|key| !maxhost_ledger::keys::is_fulfilled_by(key, &signers));
         let refused = |key: PublicKey| {
             let refused = Refused::new(Rule::SignatureMissing, "this key must sign, and has not");
@@ -203,7 +208,6 @@ impl Examining<'_> {
                 checks.push(check("contract", contract.name, described));
             }
         }
-        participants.remove(&change.contents().notary.owning_key);
         checks.extend(self.missing(participants, name));
         let states: Vec<StateAndRef> = inputs.iter().map(|(state, _)| state.clone()).collect();
         let outcome = change

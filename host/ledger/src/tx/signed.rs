@@ -142,13 +142,13 @@ impl Core {
         }
     }
 
-    /// The keys that must sign, as far as it tells by itself: for a change of notary those of the participants of its
-    /// states come on top.
+    /// The keys of the parties that must sign, as far as it tells by itself: for a change of notary those of the participants
+    /// of its states. Whether its notary has notarised it is another matter ([`crate::notary::check_final`]).
     #[must_use]
-    pub fn required_keys(&self) -> BTreeSet<PublicKey> {
+    pub fn party_keys(&self) -> BTreeSet<PublicKey> {
         match self {
-            Core::Wire(wire) => wire.required_keys(),
-            Core::NotaryChange(change) => change.required_keys([]),
+            Core::Wire(wire) => wire.party_keys(),
+            Core::NotaryChange(_) => BTreeSet::new(),
         }
     }
 }
@@ -257,41 +257,35 @@ impl SignedTransaction {
         SignedTransaction::new(self.core.clone(), signatures)
     }
 
-    /// The keys that have signed, whether or not their signatures verify.
+    /// The keys that have signed as parties, whether or not their signatures verify. What a notary states about a transaction
+    /// is no signature of a party, even if the notary is a party too.
     #[must_use]
     pub fn signers(&self) -> BTreeSet<&PublicKey> {
-        self.signatures.iter().map(TransactionSignature::by).collect()
+        let of_parties = self.signatures.iter().filter(|signature| signature.notary_statement().is_none());
+        of_parties.map(TransactionSignature::by).collect()
     }
 
-    /// Those of the required keys that the signers do not fulfil.
+    /// Those of the keys of parties that the signers do not fulfil.
     #[must_use]
     pub fn missing<'a>(&self, required: impl IntoIterator<Item = &'a PublicKey>) -> BTreeSet<PublicKey> {
         let signers = self.signers();
         required.into_iter().filter(|key| !is_fulfilled_by(key, &signers)).cloned().collect()
     }
 
-    /// Checks that each required key has signed, but for those excepted, and that each signature present verifies. What
-    /// is missing is told before what does not verify. For an ordinary transaction `required` is
-    /// [`WireTransaction::required_keys`]; for a change of notary the participants of its states besides.
+    /// Checks that each of these parties has signed, and that each signature present verifies. What is missing is told before
+    /// what does not verify. For an ordinary transaction the parties are [`WireTransaction::party_keys`]; for a change of
+    /// notary the participants of its states.
     ///
     /// # Errors
     /// [`Rule::SignatureMissing`] with the keys in `keys`; those of [`TransactionSignature::verify`].
-    pub fn verify_signatures_except(&self, required: &BTreeSet<PublicKey>, except: &BTreeSet<PublicKey>) -> Result<()> {
-        let missing = self.missing(required.iter().filter(|key| !except.contains(key)));
+    pub fn verify_signatures(&self, parties: &BTreeSet<PublicKey>) -> Result<()> {
+        let missing = self.missing(parties);
         if !missing.is_empty() {
             let keys: Vec<String> = missing.iter().map(ToString::to_string).collect();
             let message = format!("{} required keys have not signed: {}", keys.len(), keys.join(", "));
             return Err(Refused::new(Rule::SignatureMissing, message).of(self.id()).detail("keys", keys.join(",")));
         }
         self.check_signatures()
-    }
-
-    /// Checks that each required key has signed, and that each signature present verifies.
-    ///
-    /// # Errors
-    /// As [`SignedTransaction::verify_signatures_except`].
-    pub fn verify_signatures(&self, required: &BTreeSet<PublicKey>) -> Result<()> {
-        self.verify_signatures_except(required, &BTreeSet::new())
     }
 
     /// Checks that each signature present verifies. What was found good is not checked again.

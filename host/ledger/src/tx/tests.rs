@@ -120,13 +120,14 @@ fn an_unknown_group_is_kept_and_hashed() {
 }
 
 #[test]
-fn keys_are_required_of_commands_and_of_a_notary_that_is_needed() {
+fn parties_sign_for_commands_and_a_notary_is_needed_besides() {
     let mut issue = contents();
     issue.inputs.clear();
-    assert_eq!(wire(&issue).required_keys(), [key(1)].into());
+    assert_eq!(wire(&issue).party_keys(), [key(1)].into());
     assert!(!wire(&issue).needs_notary());
     issue.time_window = Some(TimeWindow::until_only(Timestamp::from_nanos(5)));
-    assert_eq!(wire(&issue).required_keys(), [key(1), key(NOTARY_KEY)].into());
+    assert_eq!(wire(&issue).party_keys(), [key(1)].into());
+    assert!(wire(&issue).needs_notary());
 }
 
 #[test]
@@ -146,22 +147,21 @@ fn signed(keys: &[u8]) -> SignedTransaction {
 
 #[test]
 fn missing_signatures_are_told_before_invalid_ones() {
-    let required = wire(&contents()).required_keys();
-    signed(&[1, NOTARY_KEY]).verify_signatures(&required).unwrap();
+    let required: BTreeSet<_> = [key(1), key(2)].into();
+    signed(&[1, 2]).verify_signatures(&required).unwrap();
     let refused = signed(&[1]).verify_signatures(&required).unwrap_err();
     assert_eq!(refused.rule(), Rule::SignatureMissing);
-    assert_eq!(refused.details()["keys"], key(NOTARY_KEY).to_string());
-    signed(&[1]).verify_signatures_except(&required, &[key(NOTARY_KEY)].into()).unwrap();
+    assert_eq!(refused.details()["keys"], key(2).to_string());
+    signed(&[1]).verify_signatures(&wire(&contents()).party_keys()).unwrap();
 
     let mut other = contents();
     other.outputs.push(state(2));
     let foreign = signature::sign(&wire(&other).id(), &signing_key(1), 140).unwrap();
     let forged = SignedTransaction::new(signed(&[1]).core().clone(), vec![foreign]).unwrap();
     assert_eq!(forged.verify_signatures(&required).unwrap_err().rule(), Rule::SignatureMissing);
-    let except: BTreeSet<_> = [key(NOTARY_KEY)].into();
-    assert_eq!(forged.verify_signatures_except(&required, &except).unwrap_err().rule(), Rule::SignatureInvalid);
+    assert_eq!(forged.verify_signatures(&[key(1)].into()).unwrap_err().rule(), Rule::SignatureInvalid);
     // A signature that nobody asked for must verify too.
-    let more = signed(&[1, NOTARY_KEY]).plus(forged.signatures().to_vec()).unwrap();
+    let more = signed(&[1, 2]).plus(forged.signatures().to_vec()).unwrap();
     assert_eq!(more.verify_signatures(&required).unwrap_err().rule(), Rule::SignatureInvalid);
 }
 

@@ -141,15 +141,10 @@ impl WireTransaction {
         !contents.inputs.is_empty() || !contents.references.is_empty() || contents.time_window.is_some()
     }
 
-    /// The keys that must sign: those of all commands, and that of the notary if one is needed.
+    /// The keys of the parties that must sign: those of all commands.
     #[must_use]
-    pub fn required_keys(&self) -> BTreeSet<PublicKey> {
-        let mut keys: BTreeSet<PublicKey> =
-            self.contents.commands.iter().flat_map(|command| command.signers.iter().cloned()).collect();
-        if self.needs_notary() {
-            keys.extend(self.contents.notary.iter().map(|notary| notary.owning_key.clone()));
-        }
-        keys
+    pub fn party_keys(&self) -> BTreeSet<PublicKey> {
+        self.contents.commands.iter().flat_map(|command| command.signers.iter().cloned()).collect()
     }
 
     /// The reference to one of its outputs.

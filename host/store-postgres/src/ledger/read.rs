@@ -94,9 +94,10 @@ impl LedgerWants {
             }
             LedgerOp::Settle { id, .. } => drop(self.transactions.insert((author, *id))),
             LedgerOp::Forget(ids) => self.transactions.extend(ids.iter().map(|id| (author, *id))),
-            LedgerOp::Outcome { id, .. } => {
+            LedgerOp::Outcome { id, states, .. } => {
                 self.notaries.insert(author);
                 self.outcomes.insert((author, *id));
+                self.consumers.extend(states.iter().map(|state| (author, *state)));
             }
             LedgerOp::Reserve(reservation) => {
                 self.states.extend(reservation.states.iter().map(|state| (author, *state)));

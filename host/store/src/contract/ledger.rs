@@ -109,7 +109,12 @@ impl<D: Databases> World<D> {
     }
 
     async fn decided(&self, number: u32, now: u64) -> DecidedSoFar {
-        match self.ledger(self.bob, LedgerOp::Outcome { id: id(number), at: at(now) }).await {
+        self.decided_of(number, &[], now).await
+    }
+
+    async fn decided_of(&self, number: u32, states: &[StateRef], now: u64) -> DecidedSoFar {
+        let states = states.iter().copied().collect();
+        match self.ledger(self.bob, LedgerOp::Outcome { id: id(number), states, at: at(now) }).await {
             Some(LedgerReceipt::Outcome(so_far)) => so_far,
             other => panic!("not told: {other:?}"),
         }
@@ -169,6 +174,39 @@ pub async fn a_recorded_transaction_changes_the_vault_once<D: Databases>() {
     let before = ListTransactions { before: Some(listed[0].number), limit: 9, status: None };
     assert_eq!(store.ledger_transactions(alice, &before).await.unwrap()[0].id, id(1));
     assert!(store.ledger_transaction(world.bob.identity, &id(1)).await.unwrap().is_none(), "another's ledger");
+}
+
+pub async fn what_is_looked_at_is_kept_once<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (store, alice) = (&world.store, world.alice.identity);
+    let list = || Some(cash(7, "EUR", 9).content);
+    let looks_at = |number: u32, owner: u8, looked_at: u32, content| Recording {
+        references: vec![(output(looked_at, 0), content)],
+        ..recording(number, &[], vec![cash(10, "GBP", owner)])
+    };
+    // What nobody can say anything of is not kept, and is no news.
+    for _ in 0..2 {
+        world.record(looks_at(1, 1, 9, None)).await;
+    }
+    assert_eq!(world.unconsumed().await, [output(1, 0)].into());
+    world.record(looks_at(2, 1, 9, list())).await;
+    world.record(looks_at(3, 1, 9, list())).await;
+    // Nothing of one's own is in it.
+    world.record(looks_at(4, 2, 8, list())).await;
+    let expected = [output(1, 0), output(2, 0), output(3, 0), output(9, 0)];
+    assert_eq!(world.unconsumed().await, expected.into());
+    let rows = world.all(&Query::default()).await.rows;
+    let own: Vec<_> = rows.iter().filter(|row| row.row.relevant).map(|row| row.row.reference).collect();
+    assert_eq!(own.len(), 3);
+    assert!(!own.contains(&output(9, 0)), "it is somebody else's");
+    let changes = store.vault_changes(alice, 0, 10, at(0)).await.unwrap();
+    let told: Vec<_> = changes.iter().map(|change| (change.transaction, change.produced.len())).collect();
+    assert_eq!(told, [(id(1), 1), (id(2), 2), (id(3), 1)]);
+    // It is consumed as any other that the vault has.
+    world.record(recording(5, &[output(9, 0)], Vec::new())).await;
+    assert!(!world.unconsumed().await.contains(&output(9, 0)));
+    world.record(looks_at(6, 1, 9, list())).await;
+    assert!(!world.unconsumed().await.contains(&output(9, 0)), "it stays consumed");
 }
 
 pub async fn the_newest_of_a_linear_id_is_found<D: Databases>() {
@@ -424,7 +462,12 @@ pub async fn a_notary_commits_each_state_once<D: Databases>() {
     assert_eq!(world.decided(1, 60).await, DecidedSoFar::Outcome(Outcome::Committed(stamp)));
     assert_eq!(world.decided(5, 60).await, DecidedSoFar::Nothing(at(60)));
     assert_eq!(world.decided(5, 55).await, DecidedSoFar::Nothing(at(60)));
+    // What another has consumed is nothing that it will ever commit.
+    assert_eq!(world.decided_of(6, &[output(0, 0), output(0, 2)], 60).await, DecidedSoFar::Conflict);
+    assert_eq!(world.decided_of(6, &[output(0, 2)], 60).await, DecidedSoFar::Nothing(at(60)));
+    assert_eq!(world.decided_of(1, &[output(0, 0)], 60).await, DecidedSoFar::Outcome(Outcome::Committed(stamp)));
     let world = world.reopen().await;
+    assert_eq!(world.decided_of(6, &[output(0, 0)], 60).await, DecidedSoFar::Conflict);
     let verdicts = world.notarise(30, &[request(5, &[output(0, 2)], Some(60))]).await;
     assert!(matches!(&verdicts[0], Err(NotaryError::TimeWindowInvalid { at: told, .. }) if *told == at(60)));
     assert_eq!(world.decided(5, 61).await, DecidedSoFar::Outcome(Outcome::TooLate(at(60))));

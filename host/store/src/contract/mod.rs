@@ -283,7 +283,7 @@ macro_rules! contract_tests {
 macro_rules! ledger_contract_tests {
     ($databases:ty) => {
         $crate::contract_tests! { @family $databases, ledger:
-        a_recorded_transaction_changes_the_vault_once, order_and_repetition_make_no_difference,
+        a_recorded_transaction_changes_the_vault_once, what_is_looked_at_is_kept_once, order_and_repetition_make_no_difference,
         changes_are_told_in_their_order, what_is_in_flight_is_not_selected_until_it_is_settled,
         what_is_in_flight_is_somebodys_to_settle, a_claim_is_repeatable_and_ends_with_its_flow,
         what_cannot_be_spent_by_itself_is_not_selected, states_are_reserved_together_or_not_at_all,

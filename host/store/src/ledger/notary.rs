@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maxhost_group_commit::Fault;
 use maxhost_ledger::notary::{self, NotaryError, Outcome, Rows, UniquenessRequest, Verdict, plan_batch};
+use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_model::{IdentityRow, SecureHash};
 
-use super::op::NotaryOp;
+use super::op::{DecidedSoFar, NotaryOp};
 use super::rows::LedgerRows;
 use crate::rules::Failed;
 
@@ -26,6 +27,24 @@ impl<R: LedgerRows> Rows for Committed<'_, R> {
     fn outcomes(&mut self, ids: &BTreeSet<SecureHash>) -> Result<BTreeMap<SecureHash, Outcome>, Fault> {
         self.rows.outcomes(self.identity, ids)
     }
+}
+
+/// What is decided for ever about a transaction that names these states.
+pub(super) fn decided_so_far<R: LedgerRows>(
+    rows: &mut R,
+    identity: IdentityRow,
+    id: &SecureHash,
+    states: &BTreeSet<StateRef>,
+    at: Timestamp,
+) -> Result<DecidedSoFar, Failed> {
+    if let Some(outcome) = rows.outcomes(identity, &BTreeSet::from([*id]))?.get(id) {
+        return Ok(DecidedSoFar::Outcome(*outcome));
+    }
+    if rows.consumers(identity, states)?.values().any(|by| by != id) {
+        return Ok(DecidedSoFar::Conflict);
+    }
+    // An empty batch: the next one is not earlier.
+    Ok(DecidedSoFar::Nothing(rows.next_batch(identity, at)?.at))
 }
 
 pub(super) fn decide<R: LedgerRows>(

@@ -30,6 +30,8 @@ pub enum LedgerOp {
     Outcome {
         /// The transaction.
         id: SecureHash,
+        /// The states that it consumes or looks at, as far as they are known to whoever asks.
+        states: BTreeSet<StateRef>,
         /// The notary's clock.
         at: Timestamp,
     },
@@ -310,6 +312,8 @@ pub struct KnownKey {
 pub enum DecidedSoFar {
     /// This, for ever.
     Outcome(Outcome),
+    /// Another transaction has consumed one of its states, so it will never be committed.
+    Conflict,
     /// Nothing. What it decides later has this time, or a later one.
     Nothing(Timestamp),
 }
@@ -342,7 +346,8 @@ impl LedgerOp {
                     + outputs.sum::<usize>()
                     + STATE * (recording.inputs.len() + recording.signatures.len())
             }
-            LedgerOp::Claim(_) | LedgerOp::Renew { .. } | LedgerOp::Settle { .. } | LedgerOp::Outcome { .. } => STATE,
+            LedgerOp::Claim(_) | LedgerOp::Renew { .. } | LedgerOp::Settle { .. } => STATE,
+            LedgerOp::Outcome { states, .. } => STATE + 64 * states.len(),
             LedgerOp::Reserve(reservation) => STATE + 64 * reservation.states.len(),
             LedgerOp::Release { states, .. } => STATE + 64 * states.as_ref().map_or(0, BTreeSet::len),
             LedgerOp::Notarise(batch) => batch

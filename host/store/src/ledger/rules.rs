@@ -13,7 +13,7 @@ use maxhost_ledger::vault::recording::{
 };
 use maxhost_model::{IdentityRow, SecureHash};
 
-use super::op::{DecidedSoFar, LedgerOp, LedgerReceipt, Recording, Reservation, StateContent};
+use super::op::{LedgerOp, LedgerReceipt, Recording, Reservation, StateContent};
 use super::rows::{FlowLease, LedgerRows, NewState, TransactionPut};
 use super::{notary, selecting};
 use crate::error::StoreError;
@@ -32,14 +32,8 @@ pub(crate) fn apply<R: LedgerRows>(
             rows.set_settlement(identity, id, *settlement)?;
             Ok(None)
         }
-        LedgerOp::Outcome { id, at } => {
-            let decided = rows.outcomes(identity, &BTreeSet::from([*id]))?;
-            let so_far = match decided.get(id) {
-                Some(outcome) => DecidedSoFar::Outcome(*outcome),
-                // An empty batch: the next one is not earlier.
-                None => DecidedSoFar::Nothing(rows.next_batch(identity, *at)?.at),
-            };
-            Ok(Some(LedgerReceipt::Outcome(so_far)))
+        LedgerOp::Outcome { id, states, at } => {
+            Ok(Some(LedgerReceipt::Outcome(notary::decided_so_far(rows, identity, id, states, *at)?)))
         }
         LedgerOp::Claim(claim) => {
             let selected = selecting::claim(rows, identity, claim)?;
@@ -142,7 +136,13 @@ fn change_vault<R: LedgerRows>(rows: &mut R, identity: IdentityRow, recording: &
     let transaction = ToRecord {
         id: recording.id,
         inputs: recording.inputs.clone(),
-        references: recording.references.iter().map(|(state, _)| *state).collect(),
+        // Of which nothing is known, that cannot be kept.
+        references: recording
+            .references
+            .iter()
+            .filter(|(_, content)| content.is_some())
+            .map(|(state, _)| *state)
+            .collect(),
         outputs: recording.outputs.iter().map(|output| output.described.clone()).collect(),
     };
     let made = (0_u32..).zip(&recording.outputs).map(|(index, _)| StateRef::new(recording.id, index));

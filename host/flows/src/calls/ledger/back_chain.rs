@@ -44,7 +44,7 @@ const LOOK_AGAIN_MS: u64 = 100;
 /// Who must have signed a transaction that comes from a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignedBy {
-    /// Everybody who has to, the notary too: it is a part of a back-chain. The participants of states whose notary changes
+    /// Everybody who has to, and its notary has notarised it: it is a part of a back-chain. The participants of states whose notary changes
     /// are known, and looked for, when it is judged.
     All,
     /// Everybody but the notary, which is asked afterwards.
@@ -55,12 +55,12 @@ pub(super) enum SignedBy {
 
 impl SignedBy {
     fn check(self, signed: &Signed) -> LedgerResult<()> {
-        let except: BTreeSet<_> = match self {
+        match self {
             SignedBy::SoFar => return signed.whole.check_signatures(),
-            SignedBy::AllButNotary => signed.notary_key().into_iter().collect(),
-            SignedBy::All => BTreeSet::new(),
-        };
-        signed.whole.verify_signatures_except(&signed.core().required_keys(), &except)
+            SignedBy::AllButNotary => {}
+            SignedBy::All => signed.check_notarised()?,
+        }
+        signed.whole.verify_signatures(&signed.core().party_keys())
     }
 }
 
@@ -361,7 +361,11 @@ impl FlowCalls {
             {
                 return Ok(Ok(((), Vec::new())));
             }
-            if let Err(refused) = environment.judge(&signed, &Fresh::new(), &BTreeSet::new()).await? {
+            let judged = match signed.check_notarised() {
+                Ok(()) => environment.judge(&signed, &Fresh::new()).await?,
+                Err(refused) => Err(refused),
+            };
+            if let Err(refused) = judged {
                 return Ok(Err(refusal::refused(&refused)));
             }
             let event = TransactionEvent::Finalised;
@@ -532,7 +536,7 @@ impl Batch<'_> {
                 event,
                 what,
                 By::default(),
-                environment.owned(signed.core(), &outputs).await?,
+                environment.owned(signed.core(), &outputs, &fresh).await?,
             ) {
                 Ok(op) => ops.push(op),
                 Err(refused) => return Ok(Err(refusal::refused(&refused))),

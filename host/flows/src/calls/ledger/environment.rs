@@ -56,12 +56,6 @@ impl LedgerEnvironment {
     pub fn notaries(&self) -> Vec<Party> {
         self.services.network.parameters().parameters().notaries.iter().map(|notary| notary.party.clone()).collect()
     }
-
-    /// Whether this notary validates; `None` if it is none of the network's.
-    pub fn validates(&self, notary: &Party) -> Option<bool> {
-        let proven = self.services.network.parameters();
-        proven.parameters().notaries.iter().find(|one| one.party == *notary).map(|one| one.validating)
-    }
 }
 
 /// The key of an open identity.

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use maxhost_ledger::notary::{NotaryError, check_notarised};
-use maxhost_ledger::tx::Core as TxCore;
+use maxhost_ledger::tx::{Core as TxCore, TransactionSignature};
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent};
-use maxhost_model::{FlowError, PublicKey, SecureHash};
+use maxhost_model::{FlowError, SecureHash};
 use maxhost_sandbox::{CallError, CallResult};
 use maxhost_store::ledger::{OutputState, Part, Settlement};
 
@@ -96,15 +96,13 @@ impl FlowCalls {
         self.in_flight(&signed, "await the notary", Part::Awaiting).await?;
         match self.ask_peer(session, &ToVendor::Done).await? {
             NotaryOutcome::Notarised(signatures) => {
-                let whole = signed.plus(signatures).map_err(|refused| refusal::refused(&refused))?;
-                check_answer(&whole)?;
+                let whole = answered(&signed, signatures)?;
                 self.record(&whole, "finalise", TransactionEvent::Finalised).await?;
                 Ok(whole)
             }
-            NotaryOutcome::Refused(error) => {
-                self.record(&signed, "take back", TransactionEvent::Refused).await?;
-                Err(refusal::notary(&error).into())
-            }
+            // That it was refused is a peer's word, which nobody has signed. It stays in flight, and what the notary has decided
+            // is found out as after a crash.
+            NotaryOutcome::Refused(error) => Err(refusal::notary(&error).into()),
         }
     }
 
@@ -173,54 +171,59 @@ async fn judged(environment: &LedgerEnvironment, signed: &Signed) -> StepResult<
     // change of notary is known once its states are.
     let judged = match signed.core() {
         TxCore::Wire(wire) => environment.judge_contents(wire, &Fresh::new()).await?.map(|_| ()),
-        TxCore::NotaryChange(_) => {
-            let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
-            environment.judge(signed, &Fresh::new(), &except).await?
-        }
+        TxCore::NotaryChange(_) => environment.judge(signed, &Fresh::new()).await?,
     };
     Ok(judged.map(|()| ((), Vec::new())).map_err(|refused| refusal::refused(&refused)))
 }
 
-/// The names of those whom a transaction concerns, this identity apart, as far as its states or their keys tell. The transaction is
-/// verified first.
+/// The names of those whom a transaction concerns, this identity apart, as far as the states that it consumes and makes, or
+/// their keys, tell. The transaction is verified first.
 async fn concerned(
     environment: &LedgerEnvironment,
     signed: &Signed,
 ) -> Result<Result<BTreeSet<String>, FlowError>, Trouble> {
-    let except: BTreeSet<PublicKey> = signed.notary_key().into_iter().collect();
-    if let Err(refused) = environment.judge(signed, &Fresh::new(), &except).await? {
+    if let Err(refused) = environment.judge(signed, &Fresh::new()).await? {
         return Ok(Err(refusal::refused(&refused)));
     }
-    let outputs = match environment.describe(signed.core()).await? {
-        Ok(outputs) => outputs,
+    let mut states = match environment.describe(signed.core()).await? {
+        Ok(outputs) => outputs.to_vec(),
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
     };
-    Ok(Ok(names_of(environment, &outputs).await?))
+    // Whoever takes part in what is consumed would have it as unconsumed for ever. A change of notary makes what it consumes.
+    if let TxCore::Wire(wire) = signed.core() {
+        match environment.describe_inputs(wire).await? {
+            Ok(inputs) => states.extend(inputs),
+            Err(refused) => return Ok(Err(refusal::refused(&refused))),
+        }
+    }
+    Ok(Ok(names_of(environment, &states).await?))
 }
 
 /// The names of those who take part in states, this identity apart, as far as the states or their keys tell.
 pub(super) async fn names_of(
     environment: &LedgerEnvironment,
-    outputs: &[OutputState],
+    states: &[OutputState],
 ) -> Result<BTreeSet<String>, Trouble> {
     let own = environment.us().name.to_string();
     // Of keys without a name those are concerned whose keys they are known to be.
-    let known = environment.known_keys(&environment.unnamed(outputs)).await?;
+    let known = environment.known_keys(&environment.unnamed(states)).await?;
     let mut names: BTreeSet<String> =
         known.into_values().map(|known| known.party).filter(|name| *name != own).collect();
-    for output in outputs {
+    for state in states {
         // Participants are names and fingerprints of keys; only names can be met.
-        let named = output.content.participants.iter().filter(|one| one.contains('='));
+        let named = state.content.participants.iter().filter(|one| one.contains('='));
         names.extend(named.filter(|name| **name != own).cloned());
     }
     Ok(names)
 }
 
-/// A notary's answer that came through a peer is checked like one's own.
-fn check_answer(whole: &Signed) -> Result<(), FlowError> {
-    let Some(key) = whole.notary_key() else { return Ok(()) };
-    let signatures: Vec<_> =
-        whole.whole.signatures().iter().filter(|signature| signature.notary_statement().is_some()).cloned().collect();
-    check_notarised(&whole.id(), &key, whole.core().time_window(), &signatures)
+/// A transaction with its notary's answer that came through a peer. All that came is checked as one's own answer is: what is
+/// recorded is given to others, and they refuse a transaction for any signature that does not verify.
+fn answered(signed: &Signed, answer: Vec<TransactionSignature>) -> Result<Signed, FlowError> {
+    let Some(key) = signed.notary_key() else {
+        return Err(refusal::protocol("a notary's answer came for a transaction that needs no notary"));
+    };
+    check_notarised(&signed.id(), &key, signed.core().time_window(), &answer)
+        .and_then(|()| signed.plus(answer))
         .map_err(|refused| refusal::refused(&refused))
 }

@@ -42,10 +42,9 @@ pub(crate) struct JudgedChange {
 }
 
 impl JudgedChange {
-    /// The keys that must sign: those of all participants, and the old notary's.
-    pub fn required_keys(&self, change: &NotaryChange) -> BTreeSet<PublicKey> {
-        let participants = self.outputs.iter().flat_map(|output| &output.described.participants);
-        change.required_keys(participants.cloned())
+    /// The keys of the parties that must sign: those of all participants.
+    pub fn party_keys(&self) -> BTreeSet<PublicKey> {
+        self.outputs.iter().flat_map(|output| output.described.participants.iter().cloned()).collect()
     }
 }
 
@@ -116,17 +115,16 @@ impl LedgerEnvironment {
         Ok(Ok(JudgedChange { inputs, outputs }))
     }
 
-    /// As [`LedgerEnvironment::judge_change`], with the signatures of all who must sign but those of `except`.
+    /// As [`LedgerEnvironment::judge_change`], with the signatures of all participants.
     pub async fn judge_signed_change(
         &self,
         signed: &Signed,
         change: &Arc<NotaryChange>,
         fresh: &Fresh,
-        except: &BTreeSet<PublicKey>,
     ) -> Result<Result<JudgedChange, Refused>, Trouble> {
         let judged = self.judge_change(change, fresh).await?;
         Ok(judged.and_then(|judged| {
-            signed.whole.verify_signatures_except(&judged.required_keys(change), except)?;
+            signed.whole.verify_signatures(&judged.party_keys())?;
             Ok(judged)
         }))
     }

@@ -7,7 +7,6 @@ use maxhost_ledger::notary::{NotaryError, NotaryPayload, NotaryRequest, NotarySe
 use maxhost_ledger::tx::{Core, LedgerRules, NotaryRole};
 use maxhost_model::{FlowError, Party, SecureHash, X500Name};
 use maxhost_sandbox::{CallError, CallResult, Outcome};
-use maxhost_store::ledger::LedgerOp;
 
 use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
@@ -120,19 +119,17 @@ impl FlowCalls {
                 Err(error) => NotaryAnswer::Refused(error),
                 Ok(checked) => {
                     let role = if notary.validating { NotaryRole::Validated } else { NotaryRole::Uniqueness };
-                    let decided = decide_in_batch(&notary.queue, environment.clone(), role, caller, checked).await?;
+                    // What it signs may come again when other parameters are in force.
+                    let kept = environment.parameters_to_keep(named.as_ref()).await?;
+                    let decided =
+                        decide_in_batch(&notary.queue, environment.clone(), role, caller, checked, kept).await?;
                     match decided {
                         Ok(signature) => NotaryAnswer::Signed(vec![signature]),
                         Err(error) => NotaryAnswer::Refused(error),
                     }
                 }
             };
-            // What it signed may come again when other parameters are in force.
-            let kept = match answer {
-                NotaryAnswer::Signed(_) => environment.parameters_to_keep(named.as_ref()).await?,
-                _ => None,
-            };
-            Ok(Ok((answer, kept.map(|kept| LedgerOp::KeepParameters(Box::new(kept))).into_iter().collect())))
+            Ok(Ok((answer, Vec::new())))
         })
         .await
     }

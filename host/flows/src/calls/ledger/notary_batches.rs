@@ -1,29 +1,31 @@
 //! A notary's requests in batches: what waits is decided in one commit, and signed with one signature.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use maxhost_ledger::notary::{NotaryError, UniquenessRequest, Verdict, sign_committed};
 use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
 use maxhost_model::network::PLATFORM_VERSION;
-use maxhost_model::{Code, Problem};
-use maxhost_store::ledger::{LedgerOp, LedgerReceipt, NotaryOp};
+use maxhost_model::{Code, Problem, SecureHash};
+use maxhost_store::ledger::{LedgerOp, LedgerReceipt, NewParameters, NotaryOp};
 use tokio::sync::oneshot;
 
 use super::environment::LedgerEnvironment;
 use crate::notary_queue::{Decided, NotaryQueue, WaitingRequest};
 use crate::trouble::Trouble;
 
-/// Decides a request together with those that wait.
+/// Decides a request together with those that wait. `parameters`: those that it was checked by, unless they are kept.
 pub(super) async fn decide_in_batch(
     queue: &Arc<NotaryQueue>,
     environment: LedgerEnvironment,
     role: NotaryRole,
     caller: String,
     request: UniquenessRequest,
+    parameters: Option<NewParameters>,
 ) -> Decided {
     let (answer, decided) = oneshot::channel();
-    if queue.add(WaitingRequest { caller, request, answer })? {
+    if queue.add(WaitingRequest { caller, request, parameters, answer })? {
         let (queue, io) = (queue.clone(), environment.services.io.clone());
         io.spawn(async move { work(&queue, &environment, role).await });
     }
@@ -46,11 +48,20 @@ async fn work(queue: &NotaryQueue, environment: &LedgerEnvironment, role: Notary
 
 async fn decide(environment: &LedgerEnvironment, role: NotaryRole, batch: Vec<WaitingRequest>) {
     let requests = batch.iter().map(|waiting| (waiting.caller.clone(), waiting.request.clone())).collect();
-    let op = LedgerOp::Notarise(Box::new(NotaryOp { requests, at: environment.now() }));
-    let committed = environment.services.committer.store.commit(environment.opened.author(), vec![op.into()]).await;
-    let verdicts = committed.map_err(Problem::from).and_then(|receipt| match receipt.ledger.into_iter().next() {
-        Some((_, LedgerReceipt::Notarised(verdicts))) if verdicts.len() == batch.len() => Ok(verdicts),
-        _ => Err(Problem::new(Code::Internal, "the ledger did not decide the batch")),
+    let parameters: BTreeMap<SecureHash, &NewParameters> =
+        batch.iter().filter_map(|waiting| waiting.parameters.as_ref()).map(|one| (one.hash, one)).collect();
+    let keep = parameters.into_values().map(|one| LedgerOp::KeepParameters(Box::new(one.clone())));
+    let decide = LedgerOp::Notarise(Box::new(NotaryOp { requests, at: environment.now() }));
+    let ops = keep.chain([decide]).map(Into::into).collect();
+    let committed = environment.services.committer.store.commit(environment.opened.author(), ops).await;
+    let verdicts = committed.map_err(Problem::from).and_then(|receipt| {
+        let decided = receipt.ledger.into_iter().find_map(|(_, answer)| match answer {
+            LedgerReceipt::Notarised(verdicts) => Some(verdicts),
+            _ => None,
+        });
+        decided
+            .filter(|verdicts| verdicts.len() == batch.len())
+            .ok_or_else(|| Problem::new(Code::Internal, "the ledger did not decide the batch"))
     });
     let answers = verdicts.and_then(|verdicts| sign(environment, role, &batch, verdicts));
     match answers {

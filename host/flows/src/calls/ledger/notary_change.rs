@@ -4,7 +4,6 @@
 //! A participant answers with a flow of the platform, unless one of its CorDapps has a responder of its own for the protocol:
 //! then that decides.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -261,9 +260,7 @@ impl LedgerEnvironment {
         change: &NotaryChange,
         judged: &JudgedChange,
     ) -> Result<LedgerResult<Vec<TransactionSignature>>, Trouble> {
-        let mut required: BTreeSet<_> = judged.required_keys(change);
-        required.remove(&change.contents().notary.owning_key);
-        let signers = self.signers_among(&required).await?;
+        let signers = self.signers_among(&judged.party_keys()).await?;
         if signers.is_empty() {
             let message = format!("{} takes no part in these states", self.us());
             return Ok(Err(Refused::new(Rule::KeyNotOwn, message).of(change.id())));

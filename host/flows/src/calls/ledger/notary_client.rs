@@ -1,17 +1,20 @@
 //! Asking a notary.
 
 use maxhost_journal::{Answer, Call};
-use maxhost_ledger::Rule;
 use maxhost_ledger::notary::{NotaryError, NotaryPayload, NotaryRequest, check_notarised};
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{FilteredTransaction, Shown};
+use maxhost_ledger::{Result as LedgerResult, Rule};
+use maxhost_model::Party;
 use maxhost_sandbox::CallResult;
 
+use super::environment::LedgerEnvironment;
 use super::protocol::{Encoded, NotaryAnswer, NotaryOutcome, ToVendor};
 use super::refusal;
 use super::transactions::Signed;
-use crate::calls::FlowCalls;
+use crate::calls::{FlowCalls, Stop};
 use crate::flow_code::NOTARISE;
+use crate::trouble::Trouble;
 
 /// The version of the protocol.
 const VERSION: u32 = 1;
@@ -28,14 +31,9 @@ impl FlowCalls {
         let Some(notary) = signed.core().notary().cloned() else {
             return Err(refusal::argument("the transaction has no notary").into());
         };
-        // What it gets of a change is the same whatever it does with it, and it may be off the list.
-        let is_change = signed.change().is_ok();
-        let Some(gets_chain) =
-            environment.validates(&notary).map(|validates| validates || is_change).or(is_change.then_some(true))
-        else {
-            let message = format!("{notary} is no notary of the network");
-            let refused = Refused::new(Rule::NotaryUntrusted, message).of(signed.id());
-            return Err(refusal::refused(&refused).into());
+        let gets_chain = match gets_chain(&environment, signed, &notary).await {
+            Ok(told) => told.map_err(|refused| refusal::refused(&refused))?,
+            Err(trouble) => return self.stop(Stop::Trouble(trouble)),
         };
         let request = request(signed, gets_chain)
             .and_then(|payload| NotaryRequest::sign(payload, &environment.signer())?.encode())
@@ -86,6 +84,26 @@ impl FlowCalls {
             }
         }
     }
+}
+
+/// Whether a notary gets a transaction whole, with all that it comes from. The parameters that the transaction names decide: it
+/// may be off the list by those in force, and has to be asked all the same for what it may have committed already. It is no
+/// step, because it is the same whenever a flow is run again: parameters are named by their hash.
+async fn gets_chain(
+    environment: &LedgerEnvironment,
+    signed: &Signed,
+    notary: &Party,
+) -> Result<LedgerResult<bool>, Trouble> {
+    // What it gets of a change is the same whatever it does with it, and it may be off the list.
+    if signed.change().is_ok() {
+        return Ok(Ok(true));
+    }
+    Ok(environment.parameters_of(signed.core().parameters()).await?.and_then(|named| {
+        named.validates(notary).ok_or_else(|| {
+            let message = format!("{notary} is no notary of the network by the parameters that the transaction names");
+            Refused::new(Rule::NotaryUntrusted, message).of(signed.id())
+        })
+    }))
 }
 
 /// As much of a transaction as its notary is to see: all of it, if it gets the chain too.

@@ -2,7 +2,7 @@
 
 use maxhost_ledger::notary::NotaryError;
 use maxhost_ledger::time::Timestamp;
-use maxhost_ledger::tx::TransactionSignature;
+use maxhost_ledger::tx::{StateRef, TransactionSignature};
 use maxhost_model::{SecureHash, octets};
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,16 @@ pub(crate) enum NotaryOutcome {
     Refused(NotaryError),
 }
 
+/// Asks a notary what it has decided about a transaction. A release that could not name states sent the id alone.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WhatIsDecided {
+    /// The transaction.
+    pub id: SecureHash,
+    /// The states that it consumes or looks at: if another has consumed one of them, it will never be committed.
+    pub states: Vec<StateRef>,
+}
+
 /// What a notary says that it has decided about a transaction.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -111,6 +121,8 @@ pub(crate) enum Decided {
     Signed(Vec<TransactionSignature>),
     /// It was asked for too late.
     TooLate,
+    /// One of the states that were named is consumed by another transaction.
+    Conflict,
     /// Nothing, until this time of its clock.
     Nothing(Timestamp),
 }

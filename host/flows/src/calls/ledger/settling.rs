@@ -3,12 +3,13 @@
 //! the latest, when the identity wakes next.
 //!
 //! Only whoever made the transaction has the notary decide ([`Part::Asking`]); those who got it ask what was decided
-//! ([`Part::Awaiting`]), or one could finalise what another has taken back. Their transaction is taken back once its
-//! time-window is over at the notary and nothing was decided.
+//! ([`Part::Awaiting`]), or one could finalise what another has taken back. They ask too when they were told that the notary
+//! has refused it: nobody has signed that. Their transaction is taken back once one of its states is consumed by another at
+//! the notary, or its time-window is over there and nothing was decided.
 
 use bytes::Bytes;
 use maxhost_journal::{Answer, Call};
-use maxhost_ledger::notary::{NotaryError, Outcome, check_notarised, sign_committed};
+use maxhost_ledger::notary::{MAX_STATES, NotaryError, Outcome, check_notarised, sign_committed};
 use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
 use maxhost_ledger::vault::recording::{TransactionEvent, TransactionStatus};
 use maxhost_model::network::PLATFORM_VERSION;
@@ -18,7 +19,7 @@ use maxhost_store::ledger::{DecidedSoFar, LedgerOp, LedgerReceipt, Part, Settlem
 use serde::{Deserialize, Serialize};
 
 use super::notary::{NOTHING, SESSION};
-use super::protocol::{Decided, Encoded, NotaryOutcome};
+use super::protocol::{Decided, Encoded, NotaryOutcome, WhatIsDecided};
 use super::refusal;
 use super::transactions::Signed;
 use crate::calls::FlowCalls;
@@ -127,13 +128,15 @@ impl FlowCalls {
             Answer::Session(session) => session,
             other => return self.misanswered(&other),
         };
-        Ok(match self.ask_peer(session, &signed.id()).await? {
+        let core = signed.core();
+        let states = core.inputs().iter().chain(core.references()).copied().collect();
+        Ok(match self.ask_peer(session, &WhatIsDecided { id: signed.id(), states }).await? {
             Decided::Signed(signatures) => {
                 let checked = check_notarised(&signed.id(), &notary.owning_key, window, &signatures);
                 checked.map_err(|refused| refusal::refused(&refused))?;
                 Some(Some(signatures))
             }
-            Decided::TooLate => Some(None),
+            Decided::TooLate | Decided::Conflict => Some(None),
             Decided::Nothing(clock) => {
                 let until = window.and_then(|window| window.until());
                 until.is_some_and(|until| until <= clock).then_some(None)
@@ -143,9 +146,14 @@ impl FlowCalls {
 
     /// The notary's side: says what was decided about a transaction. Whoever knows its id may ask.
     pub(super) async fn say_what_is_decided(&mut self) -> CallResult<Bytes> {
-        let id: SecureHash = self.hear(SESSION).await?;
+        let WhatIsDecided { id, states } = self.asked_what_is_decided().await?;
+        if states.len() >= MAX_STATES {
+            let text = format!("{} states are named, and a transaction has fewer than {MAX_STATES}", states.len());
+            return Err(refusal::protocol(text).into());
+        }
         let environment = self.environment();
-        let answer = self.commit_now(LedgerOp::Outcome { id, at: environment.now() });
+        let states = states.into_iter().collect();
+        let answer = self.commit_now(LedgerOp::Outcome { id, states, at: environment.now() });
         let decided: Decided = self
             .step(&format!("look what is decided about {id}"), async move {
                 let LedgerReceipt::Outcome(so_far) = answer.await? else {
@@ -154,6 +162,7 @@ impl FlowCalls {
                 let stamp = match so_far {
                     DecidedSoFar::Outcome(Outcome::Committed(stamp)) => stamp,
                     DecidedSoFar::Outcome(Outcome::TooLate(_)) => return Ok(Ok((Decided::TooLate, Vec::new()))),
+                    DecidedSoFar::Conflict => return Ok(Ok((Decided::Conflict, Vec::new()))),
                     DecidedSoFar::Nothing(clock) => return Ok(Ok((Decided::Nothing(clock), Vec::new()))),
                 };
                 let validating = environment.opened.notary.as_ref().is_some_and(|notary| notary.validating);
@@ -167,5 +176,19 @@ impl FlowCalls {
             .await?;
         self.tell(SESSION, &decided).await?;
         Ok(Bytes::from_static(NOTHING))
+    }
+
+    /// The question, of this release or of an earlier one.
+    async fn asked_what_is_decided(&mut self) -> CallResult<WhatIsDecided> {
+        let question = match self.ask(Call::Receive { session: SESSION, or_end: false }).await? {
+            Answer::Message(question) => question,
+            other => return self.misanswered(&other),
+        };
+        if let Ok(id) = from_cbor::<SecureHash>(&question) {
+            return Ok(WhatIsDecided { id, states: Vec::new() });
+        }
+        from_cbor(&question).map_err(|error| {
+            refusal::protocol(format!("what came does not ask what is decided about a transaction: {error}")).into()
+        })
     }
 }

@@ -22,13 +22,10 @@ use crate::trouble::Trouble;
 
 impl LedgerEnvironment {
     /// A transaction with this identity's signatures and no others: those of its keys that must sign, or, if none must, that
-    /// of its legal one. A signature that need not be there would tell who has the keys that states do not name.
+    /// of its legal one. They are those of a party, also if the identity is the notary: what it notarises it is asked for as
+    /// anybody asks. A signature that need not be there would tell who has the keys that states do not name.
     pub async fn sign_new(&self, wire: WireTransaction) -> Result<LedgerResult<Signed>, Trouble> {
-        let mut required = wire.required_keys();
-        if let Some(notary) = &wire.contents().notary {
-            required.remove(&notary.owning_key);
-        }
-        let mut signers = self.signers_among(&required).await?;
+        let mut signers = self.signers_among(&wire.party_keys()).await?;
         if signers.is_empty() {
             signers.push(OwnSigner::Legal(self.signer()));
         }
@@ -41,18 +38,14 @@ impl LedgerEnvironment {
         Ok(signed())
     }
 
-    /// Those keys besides the notary's that have not signed.
+    /// The keys of parties that have not signed.
     pub fn missing(&self, signed: &Signed) -> BTreeSet<PublicKey> {
-        let mut required = signed.core().required_keys();
-        if let Some(notary) = signed.notary_key() {
-            required.remove(&notary);
-        }
-        signed.whole.missing(&required)
+        signed.whole.missing(&signed.core().party_keys())
     }
 }
 
 impl FlowCalls {
-    /// Asks the other sides of sessions for the signatures that are missing, the notary's apart. Each of them must have one
+    /// Asks the other sides of sessions for the signatures of parties that are missing. Each of them must have one
     /// to give, and all that are missing must come.
     pub(crate) async fn collect(&mut self, bytes: &[u8], sessions: &[u32]) -> CallResult<Signed> {
         let (mut signed, _) = self.given_ordinary(bytes)?;

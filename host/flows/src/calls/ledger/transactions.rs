@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use maxhost_ledger::codec;
+use maxhost_ledger::notary::check_final;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{
     Core as TxCore, Kind, NotaryChange, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
@@ -14,7 +15,8 @@ use maxhost_ledger::{Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, Problem, PublicKey, SecureHash};
 use maxhost_sandbox::contract::Attached;
 use maxhost_store::ledger::{
-    Holding, LedgerOp, LedgerTransaction, NewParameters, OutputState, Recording, Settlement, TransactionKind,
+    Holding, LedgerOp, LedgerTransaction, NewParameters, OutputState, Recording, Settlement, StateContent,
+    TransactionKind,
 };
 
 use super::environment::LedgerEnvironment;
@@ -105,9 +107,14 @@ impl Signed {
         notary.filter(|_| self.core().needs_notary()).map(|notary| notary.owning_key.clone())
     }
 
-    /// Whether its notary has signed, or need not.
+    /// Checks that its notary has notarised it, or need not.
+    pub fn check_notarised(&self) -> LedgerResult<()> {
+        check_final(self.core(), self.whole.signatures())
+    }
+
+    /// Whether its notary has notarised it, or need not.
     pub fn is_notarised(&self) -> bool {
-        self.notary_key().is_none_or(|key| self.whole.missing([&key]).is_empty())
+        self.check_notarised().is_ok()
     }
 
     /// The transactions whose states it names.
@@ -123,11 +130,12 @@ pub(crate) struct Resolved {
     pub references: Vec<StateAndRef>,
 }
 
-/// The outputs of a transaction, those of the keys that they name which are the identity's own, and what its ledger lacks of
-/// what it names.
+/// The outputs of a transaction, those of the keys that they name which are the identity's own, what is known of the states
+/// that it looks at, and what the ledger lacks of what it names.
 #[derive(Debug, Default)]
 pub(crate) struct Owned {
     pub outputs: Vec<OutputState>,
+    pub looked_at: BTreeMap<StateRef, StateContent>,
     pub own_keys: BTreeSet<PublicKey>,
     pub parameters: Option<NewParameters>,
 }
@@ -138,10 +146,12 @@ impl LedgerEnvironment {
         self.services.findings.decode(bytes).map_err(|refused| refusal::refused(&refused))
     }
 
-    /// With the keys that are the identity's own, and with the parameters that its ledger does not have yet.
-    pub async fn owned(&self, core: &TxCore, outputs: &[OutputState]) -> Result<Owned, Trouble> {
+    /// With the keys that are the identity's own, with what is looked at, and with the parameters that its ledger does not have
+    /// yet.
+    pub async fn owned(&self, core: &TxCore, outputs: &[OutputState], fresh: &Fresh) -> Result<Owned, Trouble> {
         let parameters = self.parameters_to_keep(core.parameters()).await?;
-        Ok(Owned { own_keys: self.own_keys(outputs).await?, outputs: outputs.to_vec(), parameters })
+        let looked_at = self.describe_references(core, fresh).await?;
+        Ok(Owned { own_keys: self.own_keys(outputs).await?, outputs: outputs.to_vec(), looked_at, parameters })
     }
 
     /// A transaction that is part of the identity's ledger, with its signatures.
@@ -232,24 +242,21 @@ impl LedgerEnvironment {
             .map_err(|refused| refused.of(wire.id())))
     }
 
-    /// Whether a transaction is good: the rules of the ledger, its contracts, and all its signatures but those of
-    /// `except`.
-    pub async fn judge(
-        &self,
-        signed: &Signed,
-        fresh: &Fresh,
-        except: &BTreeSet<PublicKey>,
-    ) -> Result<Result<(), Refused>, Trouble> {
-        if let Err(refused) = signed.whole.verify_signatures_except(&signed.core().required_keys(), except) {
+    /// Whether a transaction is good: the rules of the ledger, its contracts, and the signatures of all parties. Whether it is
+    /// notarised is looked at besides ([`Signed::check_notarised`]).
+    pub async fn judge(&self, signed: &Signed, fresh: &Fresh) -> Result<Result<(), Refused>, Trouble> {
+        if let Err(refused) = signed.whole.verify_signatures(&signed.core().party_keys()) {
             return Ok(Err(refused));
         }
         Ok(match signed.core() {
             TxCore::Wire(wire) => self.judge_contents(wire, fresh).await?.map(|_| ()),
-            TxCore::NotaryChange(change) => self.judge_signed_change(signed, change, fresh, except).await?.map(|_| ()),
+            TxCore::NotaryChange(change) => self.judge_signed_change(signed, change, fresh).await?.map(|_| ()),
         })
     }
 
-    /// Whether what an ordinary transaction says is good, whoever has signed.
+    /// Whether what an ordinary transaction says is good, whoever has signed: by the rules of the ledger, by its contracts, and
+    /// because these can say what its outputs are. A transaction whose outputs nobody can describe is refused before it is
+    /// signed, in flight or notarised: it could never be recorded.
     pub async fn judge_contents(
         &self,
         wire: &Arc<WireTransaction>,
@@ -284,18 +291,15 @@ impl LedgerEnvironment {
             let attachments = &attachments;
             let rules = &parameters.rules;
             let given = ToJudge { wire: &wire, inputs, references, attachments, network: &network, rules };
-            if let Err(refused) = contracts.judge(given)? {
-                return Ok(Err(refused));
+            match contracts.judge(given)? {
+                Ok(()) => outputs(&*contracts, &wire, attachments),
+                Err(refused) => Ok(Err(refused)),
             }
-            // Whoever accepts it will mostly record it: its outputs are described on the same way to another thread.
-            Ok(Ok(outputs(&*contracts, &wire, attachments)?))
         });
         let judged = judged.await?;
         Ok(judged.map_err(Trouble::Passing)?.map(|outputs| {
             self.services.findings.accept(id);
-            if let Ok(outputs) = outputs {
-                self.services.findings.describe(id, outputs);
-            }
+            self.services.findings.describe(id, outputs);
             resolved
         }))
     }
@@ -315,7 +319,7 @@ impl LedgerEnvironment {
             let wire = match signed.core() {
                 TxCore::Wire(wire) => wire.clone(),
                 TxCore::NotaryChange(change) => {
-                    match self.judge_signed_change(signed, change, fresh, &BTreeSet::new()).await? {
+                    match self.judge_signed_change(signed, change, fresh).await? {
                         Ok(judged) => drop(changes.insert(signed.id(), judged.outputs)),
                         Err(refused) => return Ok(Err(refused)),
                     }
@@ -395,6 +399,59 @@ impl LedgerEnvironment {
         Ok(described)
     }
 
+    /// The states that a transaction consumes, as the contracts that come with it describe them.
+    pub async fn describe_inputs(
+        &self,
+        wire: &Arc<WireTransaction>,
+    ) -> Result<Result<Vec<OutputState>, Refused>, Trouble> {
+        if wire.contents().inputs.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let id = wire.id();
+        let inputs = match self.states(&wire.contents().inputs, &Fresh::new()).await? {
+            Ok(inputs) => inputs,
+            Err(refused) => return Ok(Err(refused.of(id))),
+        };
+        let attachments = match self.attached(&wire.contents().attachments, wire.contents().parameters.as_ref()).await?
+        {
+            Ok(attachments) => attachments,
+            Err(refused) => return Ok(Err(refused.of(id))),
+        };
+        let contracts = self.services.contracts.clone();
+        let described = self.services.io.blocking(move || {
+            let describe = |input: &StateAndRef| contracts.describe(&input.state, &attachments);
+            inputs.iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
+        });
+        Ok(described.await?.map_err(Trouble::Passing)?.map_err(|refused| refused.of(id)))
+    }
+
+    /// What the states say that a transaction looks at, as the contracts that come with it describe them. One that they do not
+    /// describe is left out: it is not kept then, and decides nothing about the transaction.
+    async fn describe_references(
+        &self,
+        core: &TxCore,
+        fresh: &Fresh,
+    ) -> Result<BTreeMap<StateRef, StateContent>, Trouble> {
+        if core.references().is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let Ok(references) = self.states(core.references(), fresh).await? else { return Ok(BTreeMap::new()) };
+        let Ok(attachments) = self.attached(core.attachments(), core.parameters()).await? else {
+            return Ok(BTreeMap::new());
+        };
+        let contracts = self.services.contracts.clone();
+        let described = self.services.io.blocking(move || {
+            let mut found = BTreeMap::new();
+            for StateAndRef { state, reference } in references {
+                if let Ok(output) = contracts.describe(&state, &attachments)? {
+                    found.insert(reference, output.content);
+                }
+            }
+            Ok::<_, Problem>(found)
+        });
+        described.await?.map_err(Trouble::Passing)
+    }
+
     /// What happened to a transaction, for the ledger.
     pub async fn recording(
         &self,
@@ -415,7 +472,11 @@ impl LedgerEnvironment {
         {
             return Ok(Err(refused));
         }
-        Ok(self.record(signed, event, what, by, self.owned(signed.core(), &outputs).await?))
+        let owned = match event {
+            TransactionEvent::Finalised => self.owned(signed.core(), &outputs, &Fresh::new()).await?,
+            _ => Owned { parameters: self.parameters_to_keep(signed.core().parameters()).await?, ..Owned::default() },
+        };
+        Ok(self.record(signed, event, what, by, owned))
     }
 
     /// What happened to a transaction, for the ledger, when it is known what its outputs are.
@@ -431,7 +492,7 @@ impl LedgerEnvironment {
         owned: Owned,
     ) -> LedgerResult<LedgerOp> {
         let core = signed.core();
-        let Owned { outputs, own_keys, parameters } = owned;
+        let Owned { outputs, own_keys, mut looked_at, parameters } = owned;
         let kind = match core {
             TxCore::Wire(_) => TransactionKind::Ordinary,
             TxCore::NotaryChange(_) => TransactionKind::NotaryChange,
@@ -443,7 +504,7 @@ impl LedgerEnvironment {
             body: core.encode()?.into(),
             signatures: signed.whole.signatures().to_vec(),
             inputs: core.inputs().to_vec(),
-            references: core.references().iter().map(|reference| (*reference, None)).collect(),
+            references: core.references().iter().map(|reference| (*reference, looked_at.remove(reference))).collect(),
             outputs,
             what,
             own_keys,
