@@ -56,7 +56,7 @@ async fn a_killed_broker_has_what_it_confirmed_and_consumers_go_on() {
             }
         })
     };
-    let (marker, other) = (QueueName::marker(7, 1), QueueName::marker(7, 2));
+    let (marker, other) = (QueueName::marker(7, 0, 1), QueueName::marker(7, 0, 2));
     broker.markers().unwrap().make_marker(&marker).await.unwrap();
     for _ in 0..2 {
         let least = 100 + confirmed.iter().map(|count| count.load(Ordering::Relaxed)).max().unwrap();
@@ -132,7 +132,7 @@ async fn a_broker_that_hangs_is_noticed_and_one_that_was_wiped_is_used_again() {
     assert!(seen.is_sorted() && !seen.contains(&0), "{seen:?}");
     // A broker that has lost everything, its queues too.
     send(&broker, &two, message(4)).await;
-    let marker = QueueName::marker(7, 1);
+    let marker = QueueName::marker(7, 0, 1);
     broker.markers().unwrap().make_marker(&marker).await.unwrap();
     assert!(has_marker(&broker, &marker).await);
     artemis.kill();

@@ -90,7 +90,7 @@ async fn a_killed_broker_has_what_it_confirmed(rabbit: &mut RabbitMq, broker: &A
     for number in 0..100 {
         send(broker, &queue, message(number)).await;
     }
-    let (marker, other) = (QueueName::marker(7, 1), QueueName::marker(7, 2));
+    let (marker, other) = (QueueName::marker(7, 0, 1), QueueName::marker(7, 0, 2));
     broker.markers().unwrap().make_marker(&marker).await.unwrap();
     rabbit.kill();
     let error = broker.send(&queue, message(100), Duration::from_secs(2)).await.unwrap_err();

@@ -10,6 +10,9 @@
 //! made in a single attempt. So it is missed, and there is another number. A message whose confirmation is written only
 //! after that is kept under the former number, and found at the next look.
 //!
+//! A database that was put back to an earlier moment is in another incarnation and has other markers. What was kept at that
+//! moment is sent again, because receivers that went back with it have not taken it any more.
+//!
 //! Receivers know messages again for much longer than they are kept, so a message that was not lost does no harm. Commands
 //! for other hosts are in no outbox and are not kept: whoever has sent one waits for what becomes of it.
 
@@ -75,7 +78,8 @@ impl Kept {
     }
 
     fn name(&self, marker: i64) -> QueueName {
-        QueueName::marker(self.store.lineage().database, marker)
+        let lineage = self.store.lineage();
+        QueueName::marker(lineage.database, lineage.incarnation, marker)
     }
 
     /// Looks once. `missed` is the marker that was not there at the last look. Gives whether it is clear which marker it is.
@@ -113,7 +117,8 @@ impl Kept {
         let Some(next) = kept.next_marker(present).await? else { return Ok(None) };
         if present > 0 {
             let (missing, marker) = (self.name(present), self.name(next));
-            tracing::warn!(%missing, %marker, "the broker has lost what it had; messages of late are sent again");
+            let what = "the broker has lost what it had, or the database was put back: messages of late are sent again";
+            tracing::warn!(%missing, %marker, "{what}");
         }
         // Never tried again: a broker that has lost something in between would have the marker of one that has not.
         self.markers.make_marker(&self.name(next)).await?;
