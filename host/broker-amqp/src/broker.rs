@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use maxhost_broker::{
-    BacklogNotices, Broker, BrokerError, ClientAnswer, ClientQueues, ClientRequest, Consumer, Credit, Holding, Message,
-    Permanent, QueueName, Requests, Transient,
+    BacklogNotices, Broker, BrokerError, ClientAnswer, ClientQueues, ClientRequest, Consumer, Credit, Holding, Markers,
+    Message, Permanent, QueueName, Requests, Transient,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -146,6 +146,10 @@ impl Broker for AmqpBroker {
         serves_clients.then(|| Arc::new(self.clone()) as Arc<dyn ClientQueues>)
     }
 
+    fn markers(&self) -> Option<Arc<dyn Markers>> {
+        Some(Arc::new(self.clone()))
+    }
+
     async fn close(&self) {
         // One question and answer, so that acknowledgements that were given get out before the connection ends. Its end is not
         // waited for: RabbitMQ 3.10 often gives no answer to the end of a session that has just begun.
@@ -153,6 +157,19 @@ impl Broker for AmqpBroker {
         self.shared.closed.send_replace(true);
         self.shared.consuming.is_closed().await;
         self.shared.send_link.is_closed().await;
+    }
+}
+
+#[async_trait]
+impl Markers for AmqpBroker {
+    async fn has_marker(&self, name: &QueueName) -> Result<bool, BrokerError> {
+        self.shared.check_open()?;
+        self.shared.queues.management.exists(name).await
+    }
+
+    async fn make_marker(&self, name: &QueueName) -> Result<(), BrokerError> {
+        self.shared.check_open()?;
+        self.shared.queues.management.make_queue(name).await
     }
 }
 

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use crate::client_queues::ClientQueues;
 use crate::delivery::{Acks, Credit, Delivery, Message};
 use crate::error::BrokerError;
+use crate::markers::Markers;
 use crate::queue_name::QueueName;
 
 /// A connection to a broker. A queue is made by whoever first names it and stays.
@@ -82,6 +83,9 @@ pub trait Broker: Send + Sync + 'static {
 
     /// The queues of clients that send requests as messages; `None` if no client can reach this broker.
     fn client_queues(&self) -> Option<Arc<dyn ClientQueues>>;
+
+    /// The markers; `None` if the broker's disk is this process's own, which is not lost alone.
+    fn markers(&self) -> Option<Arc<dyn Markers>>;
 
     /// Ends the connection: consumers are detached, and every call from then on fails with
     /// [`crate::Permanent::Closed`].

@@ -15,6 +15,7 @@ pub mod contract;
 mod delivery;
 mod embedded;
 mod error;
+mod markers;
 mod queue_name;
 
 pub use broker::{BacklogNotices, Broker, Consumer, Holding};
@@ -22,4 +23,5 @@ pub use client_queues::{ClientAnswer, ClientQueues, ClientRequest, Requests};
 pub use delivery::{Acks, Credit, Delivery, Message, MessageId, Tag};
 pub use embedded::{EmbeddedBroker, EmbeddedOptions};
 pub use error::{BrokerError, Cause, Permanent, Transient};
+pub use markers::Markers;
 pub use queue_name::{BadQueueName, QueueName};

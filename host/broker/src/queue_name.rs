@@ -42,6 +42,12 @@ impl QueueName {
         QueueName(format!("{INBOUND}{KEY}{}", bs58::encode(fingerprint.as_bytes()).into_string()).into())
     }
 
+    /// The marker of this number, for hosts that use this database in this incarnation.
+    #[must_use]
+    pub fn marker(database: i64, incarnation: i32, number: i64) -> QueueName {
+        QueueName(format!("maxhost.marker.{database}.{incarnation}.{number}").into())
+    }
+
     /// The fingerprint of the key whose inbound queue this is; `None` for every other queue.
     #[must_use]
     pub fn fingerprint(&self) -> Option<SecureHash> {
@@ -141,6 +147,8 @@ mod tests {
 
     #[test]
     fn other_names_are_checked() {
+        let marker = QueueName::marker(i64::MAX, 3, 7);
+        assert_eq!((marker.as_str().parse(), marker.fingerprint()), (Ok(marker.clone()), None));
         for good in ["maxhost.wake", "rpc.client.alice.1-2_3", &format!("rpc.{}", "x".repeat(251))] {
             let queue: QueueName = good.parse().unwrap();
             assert_eq!((queue.as_str(), queue.fingerprint()), (good, None));

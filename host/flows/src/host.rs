@@ -139,6 +139,9 @@ impl Host {
             parts.components_changed.clone(),
             parts.stopping.clone(),
         ));
+        if let Some(kept) = parts.relay.kept.clone() {
+            parts.io.spawn(crate::relay::kept::run(kept, parts.outbox.clone(), parts.stopping.clone()));
+        }
         for database in 0..parts.store.databases() {
             parts.io.spawn(crate::relay::outbound::run(parts.relay.clone(), database));
         }

@@ -25,6 +25,27 @@ pub enum Eviction {
 /// Where in the folder of what a host keeps the files lie that are no code and can be attached to transactions.
 pub const ATTACHMENTS: &str = "attachments";
 
+/// How much is kept of messages that the broker has confirmed, to be sent again if it loses them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptBounds {
+    /// For how long, in the time that hosts run; nothing is kept for no time. Default one hour. At most
+    /// [`KeptBounds::LONGEST`].
+    pub time: Duration,
+    /// How many in each database, at about; beyond that the oldest go. Default 1,000,000.
+    pub messages: u64,
+}
+
+impl KeptBounds {
+    /// Receivers know messages again for seven days, and one may be on its way for a while when it is sent again.
+    pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
+}
+
+impl Default for KeptBounds {
+    fn default() -> KeptBounds {
+        KeptBounds { time: Duration::from_secs(3600), messages: 1_000_000 }
+    }
+}
+
 /// What a host is started with.
 #[derive(Debug, Clone)]
 pub struct HostOptions {
@@ -64,6 +85,8 @@ pub struct HostOptions {
     pub log_lines: u32,
     /// Log bytes of one flow run. Default 4 MiB.
     pub log_bytes: u64,
+    /// How much of what the broker has confirmed is kept, where hosts share a broker on the network.
+    pub kept: KeptBounds,
     /// Threads for guests that compute. Default: one a core.
     pub guest_threads: usize,
     /// Messages between identities of this host go through the broker too, instead of the sender's own transaction.
@@ -96,6 +119,7 @@ impl HostOptions {
             journal_bytes: 64 << 20,
             log_lines: 10_000,
             log_bytes: 4 << 20,
+            kept: KeptBounds::default(),
             guest_threads: std::thread::available_parallelism().map_or(2, usize::from),
             always_broker: false,
             development: false,

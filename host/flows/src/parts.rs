@@ -38,7 +38,7 @@ use crate::parameters::ParametersOfNetwork;
 use crate::parties::Parties;
 use crate::placement::{CpuProfile, Placement};
 use crate::registry::Directory;
-use crate::relay::RelayServices;
+use crate::relay::{Kept, RelayServices};
 use crate::results_read::ResultsRead;
 use crate::router::{AnswersLateConfirms, Router};
 use crate::running_flow::RunningFlows;
@@ -162,6 +162,7 @@ impl Parts {
             audit: audit.clone(),
             committer: committer.clone(),
             broker: broker.clone(),
+            kept: membership.as_ref().and_then(|_| Kept::new(&store, &broker, options.kept)),
             ownership: ownership.clone(),
             membership: membership.clone(),
             network: network.clone(),

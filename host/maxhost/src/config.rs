@@ -14,7 +14,7 @@ pub use self::databases::NamedDatabase;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maxhost_flows::options::{Eviction, HostOptions, Passphrase};
+use maxhost_flows::options::{Eviction, HostOptions, KeptBounds, Passphrase};
 use maxhost_model::{Code, Problem};
 use maxhost_ownership::Roles;
 use maxhost_rpc::{MessageOptions, RpcOptions};
@@ -84,6 +84,7 @@ struct Settings {
     log_lines: u32,
     log_bytes: u64,
     quotas: Quotas,
+    kept: KeptBounds,
     audit: AuditBounds,
     guest_threads: usize,
     rpc_calls: usize,
@@ -206,6 +207,10 @@ keys! {
         |s, raw| { s.retention = raw.duration()?; Ok(()) };
     flows.always_broker = "false", false, "send through the broker even between identities of this host: for tests",
         |s, raw| { s.always_broker = raw.flag()?; Ok(()) };
+    outbox.keep = "\"1 h\"", false, "how long messages are kept that the broker of a cluster has confirmed, to be sent again if it loses them; at most 24 h, 0 s: not at all",
+        |s, raw| { s.kept.time = cluster::kept_messages(raw.duration()?)?; Ok(()) };
+    outbox.keep_messages = "1000000", false, "how many of them each database keeps; the oldest go first",
+        |s, raw| { s.kept.messages = raw.count(0, 1_000_000_000)?; Ok(()) };
     audit.keep = "\"90 d\"", false, "how long rows of the audit trail are kept, in the time that hosts run",
         |s, raw| { s.audit.keep = raw.duration()?; Ok(()) };
     audit.max_rows = "500000", false, "rows of the audit trail of what was changed, and as many of what was looked at or refused; the oldest go first",
@@ -283,6 +288,7 @@ impl Settings {
             log_lines: defaults.log_lines,
             log_bytes: defaults.log_bytes,
             quotas: Quotas::default(),
+            kept: KeptBounds::default(),
             audit: AuditBounds::default(),
             guest_threads: 0,
             rpc_calls: rpc.max_calls,
@@ -511,6 +517,7 @@ impl Config {
             journal_bytes: settings.journal_bytes,
             log_lines: settings.log_lines,
             log_bytes: settings.log_bytes,
+            kept: settings.kept,
             guest_threads: if settings.guest_threads == 0 { defaults.guest_threads } else { settings.guest_threads },
             always_broker: settings.always_broker,
             // Only a development network has the keys of its authorities here.

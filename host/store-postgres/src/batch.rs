@@ -529,7 +529,7 @@ impl Wants {
             Op::Message(MessageOp::TakeInitiation { id }) => {
                 self.taken.insert((author, *id));
             }
-            Op::Message(MessageOp::OutboxSent { id }) => self.sent.push(*id),
+            Op::Message(MessageOp::OutboxSent { id, .. }) => self.sent.push(*id),
             Op::Message(MessageOp::Arrived { message_id }) => self.arrived.push((author, *message_id)),
             Op::Client(ClientOp::Remove { user, client_id }) => {
                 self.clients.push(client_key(author, user, client_id));

@@ -136,10 +136,21 @@ impl PostgresStore {
         .execute(&mut *transaction)
         .await?
         .rows_affected();
+        // What its receiver may have forgotten by now must not be sent again. Mostly the first row tells that there is none.
+        let kept = sqlx::query(
+            "DELETE FROM maxhost.sent WHERE (marker, number) IN (SELECT marker, number FROM \
+             (SELECT marker, number, at FROM maxhost.sent ORDER BY marker, number LIMIT $2) oldest \
+             WHERE at <= $1 AND (SELECT at FROM maxhost.sent ORDER BY marker, number LIMIT 1) <= $1)",
+        )
+        .bind(before)
+        .bind(limit)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
         let audit = self.forget_audit(&mut transaction, lived, limit).await?;
         let left = crate::moving::forget_left(&mut transaction, self.layout, lived, limit).await?;
         transaction.commit().await?;
         self.lived.set(lived);
-        Ok(ended.unsigned_abs() + orphans + processed + audit + left)
+        Ok(ended.unsigned_abs() + orphans + processed + kept + audit + left)
     }
 }

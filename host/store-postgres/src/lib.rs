@@ -17,6 +17,7 @@ mod components;
 mod durability;
 mod error;
 mod examine;
+mod kept;
 mod known;
 mod ledger;
 mod lived;

@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
 use maxhost_store::{
-    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, ResultRead, RunId, SharedComponents,
-    Store, StoreError,
+    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, KeptMessages, ResultRead, RunId,
+    SharedComponents, Store, StoreError,
 };
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -292,6 +292,10 @@ impl Committer for PostgresStore {
     }
 
     fn components(&self) -> Option<&dyn SharedComponents> {
+        Some(self)
+    }
+
+    fn kept_messages(&self) -> Option<&dyn KeptMessages> {
         Some(self)
     }
 

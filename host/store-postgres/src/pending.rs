@@ -101,6 +101,14 @@ pub(crate) struct Outgoing {
     pub lived: i64,
 }
 
+/// A row of the outbox that goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Confirmed {
+    /// The marker that it is kept under, if it is kept.
+    pub marker: Option<i64>,
+    pub at: i64,
+}
+
 /// What a batch changes.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -114,8 +122,8 @@ pub(crate) struct Pending {
     /// Messages to be added, by their order.
     pub outbox: UndoMap<u64, Outgoing>,
     outbox_next: u64,
-    /// Rows that go, and whose they are.
-    pub sent: UndoMap<i64, IdentityRow>,
+    /// Rows of the outbox that go, by their numbers.
+    pub sent: UndoMap<i64, Confirmed>,
     pub processed: UndoMap<(IdentityRow, [u8; 16]), i64>,
     /// Identities that are let go, and when they want to be woken.
     pub released: UndoMap<IdentityRow, Option<i64>>,

@@ -13,7 +13,7 @@ use sqlx::Row;
 use crate::batch::{Found, client_key};
 use crate::committer::PostgresRows;
 use crate::numbers::Kind;
-use crate::pending::{Change, Ending, LOG, Outgoing, Touched};
+use crate::pending::{Change, Confirmed, Ending, LOG, Outgoing, Touched};
 use crate::reader::identity_record;
 
 impl PostgresRows {
@@ -307,13 +307,14 @@ impl Rows for PostgresRows {
         Ok(())
     }
 
-    fn take_outbox(&mut self, sender: IdentityRow, id: i64) -> Result<Option<u64>, Fault> {
+    fn take_outbox(&mut self, sender: IdentityRow, id: i64, marker: Option<i64>) -> Result<Option<u64>, Fault> {
         if self.batch.pending.sent.get(&id).is_some() {
             return Ok(None);
         }
         let bytes = self.batch.stored_outbox(sender, id)?;
         if bytes.is_some() {
-            self.batch.pending.sent.put(id, sender);
+            let at = self.lived.now();
+            self.batch.pending.sent.put(id, Confirmed { marker, at });
         }
         Ok(bytes)
     }

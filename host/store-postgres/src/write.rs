@@ -316,10 +316,7 @@ fn message_parts(b: &mut Builder, pending: &Pending) {
     keyed_bodies(b, "initiation", "id", pending.initiations.iter());
     keyed_bodies(b, "late_confirm", "session", pending.late_confirms.iter());
     outbox_part(b, pending);
-    if !pending.sent.is_empty() {
-        let rows = b.column("int8", pending.sent.iter().map(|(id, _)| *id).collect());
-        b.part(format!("sent AS (DELETE FROM maxhost.outbox WHERE id = ANY({rows}) AND {})", b.condition));
-    }
+    sent_parts(b, pending);
     if !pending.processed.is_empty() {
         let taken = || pending.processed.iter();
         let columns = [
@@ -334,6 +331,31 @@ fn message_parts(b: &mut Builder, pending: &Pending) {
             b.condition
         ));
     }
+}
+
+/// Messages that the broker has: those that are kept go from the one table to the other.
+fn sent_parts(b: &mut Builder, pending: &Pending) {
+    let (kept, gone): (Vec<_>, Vec<_>) = pending.sent.iter().partition(|(_, confirmed)| confirmed.marker.is_some());
+    if !gone.is_empty() {
+        let rows = b.column("int8", gone.iter().map(|(id, _)| **id).collect());
+        b.part(format!("sent AS (DELETE FROM maxhost.outbox WHERE id = ANY({rows}) AND {})", b.condition));
+    }
+    if kept.is_empty() {
+        return;
+    }
+    let columns = [
+        b.column("int8", kept.iter().map(|(id, _)| **id).collect()),
+        b.column("int8", kept.iter().map(|(_, confirmed)| confirmed.marker).collect::<Vec<Option<i64>>>()),
+        b.column("int8", kept.iter().map(|(_, confirmed)| confirmed.at).collect()),
+    ]
+    .join(", ");
+    b.part(format!(
+        "leaving AS (DELETE FROM maxhost.outbox o USING unnest({columns}) u (id, marker, at) \
+         WHERE o.id = u.id AND {} RETURNING u.marker, u.at, o.*), \
+         kept AS (INSERT INTO maxhost.sent (marker, identity, destination, message_id, body, kind, session, seq, at) \
+         SELECT marker, identity, destination, message_id, body, kind, session, seq, at FROM leaving ORDER BY id)",
+        b.condition
+    ));
 }
 
 /// Rows of a table that is keyed by identity and a number: with a body they are put, without they go.

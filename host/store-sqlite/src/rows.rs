@@ -473,7 +473,7 @@ impl Rows for SqliteRows<'_> {
         self.sql.add_outbox.execute(row).map(drop).map_err(fault)
     }
 
-    fn take_outbox(&mut self, sender: IdentityRow, id: i64) -> Result<Option<u64>, Fault> {
+    fn take_outbox(&mut self, sender: IdentityRow, id: i64, _marker: Option<i64>) -> Result<Option<u64>, Fault> {
         removed(&mut self.sql.take_outbox, id, sender.0)
     }
 

@@ -11,6 +11,7 @@ use crate::audit::AuditRow;
 use crate::claim::ClaimRequest;
 use crate::components::SharedComponents;
 use crate::error::StoreError;
+use crate::kept::KeptMessages;
 use crate::record::ResultRead;
 use crate::unit::{CommitUnit, Receipt};
 
@@ -195,6 +196,12 @@ pub trait Committer: Send + Sync + 'static {
 
     /// The components that hosts share by this database; `None` for one that no two hosts use.
     fn components(&self) -> Option<&dyn SharedComponents> {
+        None
+    }
+
+    /// The messages that are kept after the broker has confirmed them; `None` for a database that no two hosts use, which
+    /// keeps none.
+    fn kept_messages(&self) -> Option<&dyn KeptMessages> {
         None
     }
 

@@ -149,6 +149,9 @@ pub enum MessageOp {
     OutboxSent {
         /// Its number.
         id: i64,
+        /// The number of the marker that was seen in the broker before the message was sent: a database that keeps messages
+        /// ([`crate::KeptMessages`]) keeps it under that. `None`: it is not kept.
+        marker: Option<i64>,
     },
     /// Notes that a message of the broker is taken with this unit. If it was taken before, the unit fails with
     /// [`crate::StoreError::Duplicate`]. [`crate::Store::purge`] forgets old notes.

@@ -130,8 +130,9 @@ pub trait Rows: LedgerRows {
     /// Adds an outbox row behind all others.
     fn add_outbox(&mut self, sender: IdentityRow, destination: &str, content: &OutboxContent) -> Result<(), Fault>;
 
-    /// Takes an outbox row away. Returns the bytes of its body, or `None` if it is not there.
-    fn take_outbox(&mut self, sender: IdentityRow, id: i64) -> Result<Option<u64>, Fault>;
+    /// Takes an outbox row away. With the number of a marker, a database that keeps messages ([`crate::KeptMessages`]) keeps
+    /// it under that. Returns the bytes of its body, or `None` if it is not there.
+    fn take_outbox(&mut self, sender: IdentityRow, id: i64, marker: Option<i64>) -> Result<Option<u64>, Fault>;
 
     /// Notes a message of the broker as taken. False if it was taken before.
     fn add_processed(&mut self, identity: IdentityRow, message_id: &[u8; 16]) -> Result<bool, Fault>;

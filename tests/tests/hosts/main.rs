@@ -10,6 +10,7 @@ mod roles;
 mod scheduler;
 mod shared_manifests;
 mod stopped;
+mod wiped;
 
 use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_tests::{ALICE, BOB, CAROL, Host, cli, eventually};
@@ -211,4 +212,5 @@ async fn a_flow_goes_on_at_a_host_that_has_never_had_its_code() {
     drop(d);
     databases::an_identity_moves_to_another_database_while_its_hosts_run(&servers).await;
     rabbitmq::hosts_share_identities_over_rabbitmq(&servers).await;
+    wiped::what_waited_in_a_broker_that_is_wiped_comes_all_the_same(&servers).await;
 }

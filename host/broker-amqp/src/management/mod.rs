@@ -78,6 +78,9 @@ pub(crate) trait Management: fmt::Debug + Send + Sync + 'static {
     /// The same for a queue that a client has made, or has not: whether it is there.
     async fn is_usable(&self, name: &QueueName) -> Result<bool, BrokerError>;
 
+    /// Whether a queue is there. It is not made.
+    async fn exists(&self, name: &QueueName) -> Result<bool, BrokerError>;
+
     /// Removes the first message of a queue, which is too large for any host, and says so in the log. Nobody else may consume
     /// the queue meanwhile, or the first message might be another one.
     ///

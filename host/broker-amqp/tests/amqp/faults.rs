@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use maxhost_broker::{Broker, BrokerError, Transient};
+use maxhost_broker::{Broker, BrokerError, QueueName, Transient};
 use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_broker_amqp::{AmqpBroker, AmqpOptions};
 use maxhost_proxy::{Line, Proxy};
 use tokio::time::Instant;
 
 use crate::support::{
-    A_WHILE, CREDIT, in_time, message, next_surely, number_of, open, queue, receive, send, send_surely, until,
+    A_WHILE, CREDIT, has_marker, in_time, message, next_surely, number_of, open, queue, receive, send, send_surely,
+    until,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,6 +56,8 @@ async fn a_killed_broker_has_what_it_confirmed_and_consumers_go_on() {
             }
         })
     };
+    let (marker, other) = (QueueName::marker(7, 0, 1), QueueName::marker(7, 0, 2));
+    broker.markers().unwrap().make_marker(&marker).await.unwrap();
     for _ in 0..2 {
         let least = 100 + confirmed.iter().map(|count| count.load(Ordering::Relaxed)).max().unwrap();
         until("messages pass", async || {
@@ -63,6 +66,7 @@ async fn a_killed_broker_has_what_it_confirmed_and_consumers_go_on() {
         .await;
         artemis.kill();
         artemis.restart().await;
+        assert!(has_marker(&broker, &marker).await && !has_marker(&broker, &other).await);
     }
     let least = 50 + confirmed.iter().map(|count| count.load(Ordering::Relaxed)).max().unwrap();
     until("messages pass again", async || confirmed.iter().all(|count| count.load(Ordering::Relaxed) > least)).await;
@@ -128,9 +132,13 @@ async fn a_broker_that_hangs_is_noticed_and_one_that_was_wiped_is_used_again() {
     assert!(seen.is_sorted() && !seen.contains(&0), "{seen:?}");
     // A broker that has lost everything, its queues too.
     send(&broker, &two, message(4)).await;
+    let marker = QueueName::marker(7, 0, 1);
+    broker.markers().unwrap().make_marker(&marker).await.unwrap();
+    assert!(has_marker(&broker, &marker).await);
     artemis.kill();
     artemis.wipe();
     artemis.restart().await;
+    assert!(!has_marker(&broker, &marker).await, "it is not made by asking, nor by anything else");
     send_surely(&broker, &one, message(5)).await;
     send_surely(&broker, &two, message(6)).await;
     let delivery = next_surely(&mut *consumer).await;

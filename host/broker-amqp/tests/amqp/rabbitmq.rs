@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use maxhost_broker::{Broker, BrokerError, Transient};
+use maxhost_broker::{Broker, BrokerError, QueueName, Transient};
 use maxhost_broker_amqp::test_servers::RabbitMq;
 use maxhost_broker_amqp::{AmqpBroker, AmqpOptions, Credentials};
 use serde_json::{Value, json};
 
 use crate::support::{
-    CREDIT, DEADLINE, in_time, message, next_surely, open, queue, reason, receive, send, send_surely, until,
+    CREDIT, DEADLINE, has_marker, in_time, message, next_surely, open, queue, reason, receive, send, send_surely, until,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,10 +90,13 @@ async fn a_killed_broker_has_what_it_confirmed(rabbit: &mut RabbitMq, broker: &A
     for number in 0..100 {
         send(broker, &queue, message(number)).await;
     }
+    let (marker, other) = (QueueName::marker(7, 0, 1), QueueName::marker(7, 0, 2));
+    broker.markers().unwrap().make_marker(&marker).await.unwrap();
     rabbit.kill();
     let error = broker.send(&queue, message(100), Duration::from_secs(2)).await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
     rabbit.restart().await;
+    assert!(has_marker(broker, &marker).await && !has_marker(broker, &other).await);
     send_surely(broker, &queue, message(101)).await;
     let mut consumer = in_time("it is consumed", async {
         loop {

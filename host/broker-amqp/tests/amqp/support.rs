@@ -76,6 +76,21 @@ pub async fn send_surely(broker: &AmqpBroker, queue: &QueueName, message: Messag
     in_time("the message is taken", sending).await;
 }
 
+/// Whether the broker has this marker, however often it must be asked.
+pub async fn has_marker(broker: &AmqpBroker, marker: &QueueName) -> bool {
+    let markers = broker.markers().unwrap();
+    let asking = async {
+        loop {
+            match markers.has_marker(marker).await {
+                Ok(has) => return has,
+                Err(error) => assert!(error.is_transient(), "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    in_time("it is told whether there is a marker", asking).await
+}
+
 /// Takes these messages, in this order.
 pub async fn receive(consumer: &mut dyn Consumer, numbers: impl IntoIterator<Item = u32>) {
     for number in numbers {

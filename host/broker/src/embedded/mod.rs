@@ -24,6 +24,7 @@ use crate::broker::{BacklogNotices, Broker, Consumer, Holding};
 use crate::client_queues::ClientQueues;
 use crate::delivery::{Credit, Message};
 use crate::error::{BrokerError, Permanent, Transient};
+use crate::markers::Markers;
 use crate::queue_name::QueueName;
 use consumer::{EmbeddedConsumer, EmbeddedNotices};
 use file::Messages;
@@ -270,6 +271,10 @@ impl Broker for EmbeddedBroker {
 
     /// Nobody outside of this process reaches it.
     fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
+        None
+    }
+
+    fn markers(&self) -> Option<Arc<dyn Markers>> {
         None
     }
 

@@ -7,7 +7,9 @@
 pub(crate) mod commands;
 mod destinations;
 pub(crate) mod inbound;
+pub(crate) mod kept;
 pub(crate) mod outbound;
 mod services;
 
+pub(crate) use self::kept::Kept;
 pub(crate) use self::services::RelayServices;

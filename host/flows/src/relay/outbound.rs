@@ -3,7 +3,8 @@
 //! Only rows of identities that this host holds are sent, each signed by its sender; those of others are passed over until
 //! their sender is held here. Destinations take turns ([`super::destinations`]): a turn is a batch, whose messages are on
 //! their way to the broker at once, and a destination whose messages are not taken pauses, longer each time. A row goes
-//! when the broker has the message. A message that no broker will ever take is answered at its sender.
+//! when the broker has the message, and is kept elsewhere for a while if the broker may lose it ([`super::kept`]). A message
+//! that no broker will ever take is answered at its sender.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -42,6 +43,12 @@ const DESTINATIONS: u32 = 1_000;
 
 /// Sends what is in the outbox of this database, until the host stops.
 pub(crate) async fn run(services: Arc<RelayServices>, database: usize) {
+    if let Some(kept) = &services.kept {
+        tokio::select! {
+            () = kept.has_seen() => {}
+            () = services.stopping.cancelled() => return,
+        }
+    }
     let mut destinations = Destinations::behind(outbox_begin(database));
     let mut turns: JoinSet<Report> = JoinSet::new();
     let mut running: HashMap<tokio::task::Id, Turn> = HashMap::new();
@@ -276,6 +283,8 @@ impl Batch {
         messages: Vec<(OutboxRow, Sender)>,
         progress: &mut Progress,
     ) -> HashMap<IdentityRow, (Sender, Vec<Op>)> {
+        // From before the first message goes.
+        let marker = self.services.kept.as_ref().and_then(|kept| kept.marker());
         let sending = futures::stream::iter(messages).map(|(row, sender)| async move {
             let sent = self.send_one(&row, &sender).await;
             (row, sender, sent)
@@ -286,7 +295,7 @@ impl Batch {
             match sent {
                 Sent::Done => {
                     let (_, ops) = done.entry(row.identity).or_insert_with(|| (sender, Vec::new()));
-                    ops.push(MessageOp::OutboxSent { id: row.id }.into());
+                    ops.push(MessageOp::OutboxSent { id: row.id, marker }.into());
                 }
                 Sent::Later(reason) => progress.failed(row.id, reason),
                 Sent::Damaged => progress.report.passed_over = true,
@@ -344,7 +353,7 @@ impl Batch {
         let author = sender.entry.author();
         let itself = Recipient { identity: author.identity, claim: author.claim };
         let mut unit = Unit::default();
-        unit.op(MessageOp::OutboxSent { id: row.id });
+        unit.op(MessageOp::OutboxSent { id: row.id, marker: None });
         let envelope = Envelope::of_row(row).map_err(|error| error.to_string())?;
         match envelope.content {
             Some(Content::Initiation(initiation)) => {

@@ -9,6 +9,7 @@ use maxhost_ownership::{Ownedness, Ownership};
 use maxhost_pki::NetworkMap;
 use tokio_util::sync::CancellationToken;
 
+use super::kept::Kept;
 use crate::audit::AuditTrail;
 use crate::clock::Clock;
 use crate::committer::Committer;
@@ -23,6 +24,8 @@ pub(crate) struct RelayServices {
     pub committer: Arc<Committer>,
     pub audit: Arc<AuditTrail>,
     pub broker: Arc<dyn Broker>,
+    /// Keeps what the broker has confirmed; `None` for a host that need not.
+    pub kept: Option<Arc<Kept>>,
     pub ownership: Arc<dyn Ownership>,
     pub membership: Option<Arc<Membership>>,
     pub network: Arc<NetworkMap>,

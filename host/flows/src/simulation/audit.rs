@@ -192,7 +192,7 @@ pub(super) fn brief(job: &Job) -> String {
         Op::Message(MessageOp::Initiate { to, id, .. }) => format!("initiate {id} at {}", to.identity.0),
         Op::Message(MessageOp::TakeInitiation { id }) => format!("take {id}"),
         Op::Message(MessageOp::Outbox { destination, .. }) => format!("outbox for {destination}"),
-        Op::Message(MessageOp::OutboxSent { id }) => format!("sent {id}"),
+        Op::Message(MessageOp::OutboxSent { id, .. }) => format!("sent {id}"),
         Op::Message(MessageOp::Arrived { .. }) => "arrived".to_owned(),
         other => format!("{other:?}").chars().take(60).collect(),
     };

@@ -68,7 +68,7 @@ impl Broker {
         }
         if !self.faults.mishap(6) {
             let mut unit = Unit::default();
-            unit.op(MessageOp::OutboxSent { id: row.id });
+            unit.op(MessageOp::OutboxSent { id: row.id, marker: None });
             unit.submit(&parts.committer, sender.author(), |_| {});
         }
         true

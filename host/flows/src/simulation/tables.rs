@@ -369,7 +369,7 @@ impl Rows for Tables {
         Ok(())
     }
 
-    fn take_outbox(&mut self, sender: IdentityRow, id: i64) -> Answer<Option<u64>> {
+    fn take_outbox(&mut self, sender: IdentityRow, id: i64, _marker: Option<i64>) -> Answer<Option<u64>> {
         match self.outbox.rows.get(&id) {
             Some(row) if row.identity == sender => Ok(self.outbox.take(&id).map(|row| row.content.body().len() as u64)),
             _ => Ok(None),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maxhost_broker_amqp::ManagementAddress;
+use maxhost_flows::options::KeptBounds;
 use maxhost_model::{Code, Problem};
 use maxhost_ownership::Roles;
 use maxhost_ownership_zookeeper::{Address, Digest, SESSION_TIMEOUT, Tls};
@@ -148,6 +149,14 @@ pub(super) fn kept_answers(time: Duration) -> Result<Duration, String> {
     match time <= LONGEST_KEPT {
         true => Ok(time),
         false => Err("a broker keeps a message for 49 days at most".to_owned()),
+    }
+}
+
+/// What is sent again must still be known to its receiver.
+pub(super) fn kept_messages(time: Duration) -> Result<Duration, String> {
+    match time <= KeptBounds::LONGEST {
+        true => Ok(time),
+        false => Err("sent messages are kept for 24 h at most".to_owned()),
     }
 }
 

@@ -53,6 +53,7 @@ fn wrong_values_name_the_key() {
         ("[store]\nurl = \"mysql://localhost/x\"\n", "postgres://"),
         ("[store]\nlayout = \"both\"\n", "schemas, shared"),
         ("[cordapps]\ndir = \"\"\n", "expected a text"),
+        ("[outbox]\nkeep = \"25 h\"\n", "24 h at most"),
     ] {
         let problem = parse(text).unwrap_err();
         assert!(problem.message.contains(word), "{text}: {problem}");

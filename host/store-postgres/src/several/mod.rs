@@ -14,13 +14,14 @@ mod readers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
 use maxhost_group_commit::{CommitHint, GroupStats};
 use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId};
 use maxhost_store::{
-    AuditRow, ClaimRequest, Claimed, CommitQueue, Committer, Conflict, Job, MessageOp, Op, ResultRead,
+    AuditRow, ClaimRequest, Claimed, CommitQueue, Committer, Conflict, Job, KeptMessages, MessageOp, Op, ResultRead,
     SharedComponents, Store, StoreError, outbox_begin, outbox_database,
 };
 use sqlx::Connection;
@@ -199,7 +200,7 @@ impl SeveralDatabases {
     /// What a unit names in its database's own numbers.
     fn localise(ops: &mut [Op], place: usize) {
         for op in ops {
-            if let Op::Message(MessageOp::OutboxSent { id }) = op {
+            if let Op::Message(MessageOp::OutboxSent { id, .. }) = op {
                 // A row that stayed behind in another database is nobody's: there is no row 0.
                 *id = if outbox_database(*id) == place { *id - outbox_begin(place) } else { 0 };
             }
@@ -310,6 +311,10 @@ impl Committer for SeveralDatabases {
         self.first().components()
     }
 
+    fn kept_messages(&self) -> Option<&dyn KeptMessages> {
+        Some(self)
+    }
+
     fn next_flow_row(&self) -> FlowRow {
         self.first().next_flow_row()
     }
@@ -404,6 +409,28 @@ impl Committer for SeveralDatabases {
             queued_bytes: waiting(|stats| stats.queued_bytes),
             ..busiest
         }
+    }
+}
+
+/// The marker is that of the first database; what is kept is where its sender lives.
+#[async_trait]
+impl KeptMessages for SeveralDatabases {
+    async fn marker(&self) -> Result<i64, StoreError> {
+        self.first().marker().await
+    }
+
+    async fn next_marker(&self, present: i64) -> Result<Option<i64>, StoreError> {
+        self.first().next_marker(present).await
+    }
+
+    async fn send_again(&self, marker: i64, limit: u32) -> Result<u64, StoreError> {
+        let sending = self.databases.iter().map(|database| database.send_again(marker, limit));
+        Ok(all(sending).await?.into_iter().sum())
+    }
+
+    async fn forget(&self, marker: i64, after: Duration, newest: u64, limit: u32) -> Result<u64, StoreError> {
+        let forgetting = self.databases.iter().map(|database| database.forget(marker, after, newest, limit));
+        Ok(all(forgetting).await?.into_iter().sum())
     }
 }
 

@@ -11,7 +11,7 @@ use maxhost_store::{
 use maxhost_store_postgres::{Moved, PostgresOptions, PostgresStore, Step, move_identity};
 
 /// What an identity has: tables of the common schema, and of its ledger.
-const TABLES: [&str; 7] = ["flow", "ended", "initiation", "late_confirm", "client", "outbox", "processed"];
+const TABLES: [&str; 8] = ["flow", "ended", "initiation", "late_confirm", "client", "outbox", "sent", "processed"];
 const LEDGER: [&str; 13] = [
     "ledger_tx",
     "ledger_spent",
@@ -74,6 +74,7 @@ fn dump(database: &Database, identity: IdentityRow) -> Vec<String> {
     let rows = |table: String, condition: String| {
         let own = match table.rsplit('.').next().unwrap() {
             "outbox" => "id,lived",
+            "sent" => "number,at",
             "processed" => "at",
             "ended" => "forget_at",
             "notary_request" => "number",
@@ -132,6 +133,11 @@ async fn an_identity_takes_all_it_has_to_another_database_however_often_it_is_br
     ] {
         store.commit(alice, ops).await.unwrap();
     }
+    // A message that the broker has, and that is kept.
+    store.commit(alice, vec![outbox("Yan", 3)]).await.unwrap();
+    let confirmed = store.outbox_to("Yan", 0, 1).await.unwrap()[0].id;
+    store.commit(alice, vec![MessageOp::OutboxSent { id: confirmed, marker: Some(4) }.into()]).await.unwrap();
+    assert_eq!(two.first.sql("SELECT count(*) FROM maxhost.sent"), "1");
     let bobs = store.next_flow_row();
     store.commit(bob, vec![start(bobs)]).await.unwrap();
     let before = dump(&two.first, rows[0]);
@@ -175,8 +181,8 @@ async fn an_identity_takes_all_it_has_to_another_database_however_often_it_is_br
     let waiting = store.outbox_to("Zoe", outbox_begin(1), 10).await.unwrap();
     assert_eq!(waiting.len(), 2);
     let stale = waiting[0].id - outbox_begin(1);
-    store.commit(alice, vec![MessageOp::OutboxSent { id: stale }.into()]).await.unwrap();
-    store.commit(alice, vec![MessageOp::OutboxSent { id: waiting[0].id }.into()]).await.unwrap();
+    store.commit(alice, vec![MessageOp::OutboxSent { id: stale, marker: None }.into()]).await.unwrap();
+    store.commit(alice, vec![MessageOp::OutboxSent { id: waiting[0].id, marker: None }.into()]).await.unwrap();
     assert_eq!(store.outbox_to("Zoe", outbox_begin(1), 10).await.unwrap(), waiting[1..]);
 
     // Who writes to it from another database leaves the message for the relay.

@@ -42,7 +42,7 @@ async fn hosts_that_run_go_on_when_a_later_release_adds_to_the_tables() {
     let alice = claim(&one, row, 1).await;
     let flow = one.next_flow_row();
     one.commit(alice, vec![start(flow), log(flow, 0)]).await.unwrap();
-    let tables = "identity flow ended journal initiation outbox processed client late_confirm committer audit";
+    let tables = "identity flow ended journal initiation outbox sent processed client late_confirm committer audit";
     let adding: Vec<String> = tables
         .split(' ')
         .map(|table| format!("ALTER TABLE maxhost.{table} ADD COLUMN of_the_future bigint NOT NULL DEFAULT 7"))

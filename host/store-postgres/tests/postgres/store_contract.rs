@@ -60,6 +60,8 @@ mod first_of_two {
     heads_are_the_newest_of_each_stream, flows_are_listed_newest_first_in_pages, a_list_reads_what_it_shows,
     the_outbox_is_read_by_destination }
     maxhost_store::contract_tests! { @family Two, messages: the_outbox_keeps_messages_until_the_broker_has_them }
+    maxhost_store::contract_tests! { @family Two, kept:
+    what_is_kept_is_forgotten_in_time_and_beyond_a_number, what_a_lost_broker_had_is_sent_again }
     maxhost_store::contract_tests! { @family Two, identities:
     claims_succeed_and_fail_alone, work_of_sleepers_is_found_from_rows }
 }

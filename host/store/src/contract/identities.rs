@@ -91,7 +91,7 @@ pub async fn an_identity_is_let_go_only_without_work<D: Databases>() {
     let left = MessageOp::Outbox { destination: Arc::from("x"), message_id: [1; 16], body: text("m") };
     w.commit(w.bob, vec![left.into()]).await.unwrap();
     assert_eq!(w.conflict(w.bob, vec![release(false)]).await, Conflict::WorkLeft(bob));
-    let sent = MessageOp::OutboxSent { id: w.store.outbox(0, 1).await.unwrap()[0].id };
+    let sent = MessageOp::OutboxSent { id: w.store.outbox(0, 1).await.unwrap()[0].id, marker: None };
     assert_eq!(w.conflict(w.bob, vec![release(false), sent.clone().into()]).await, Conflict::ReleaseNotLast(bob));
     // What comes and what goes in the same batch counts.
     let gate = hold_the_committer(&w.store, w.alice);

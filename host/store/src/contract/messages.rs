@@ -156,7 +156,7 @@ pub async fn the_outbox_keeps_messages_until_the_broker_has_them<D: Databases>()
     let content = |n| OutboxContent::Message { message_id: [n; 16], body: text("m") };
     assert_eq!(rows.iter().map(|row| row.content.clone()).collect::<Vec<_>>(), [1, 2, 3].map(content));
     assert_eq!((&*rows[2].destination, rows[2].identity), ("x", w.bob.identity));
-    let sent = |row: &OutboxRow| vec![MessageOp::OutboxSent { id: row.id }.into()];
+    let sent = |row: &OutboxRow| vec![MessageOp::OutboxSent { id: row.id, marker: None }.into()];
     w.commit(w.alice, sent(&rows[0])).await.unwrap();
     w.commit(w.alice, sent(&rows[0])).await.unwrap();
     w.commit(w.alice, sent(&rows[2])).await.unwrap();

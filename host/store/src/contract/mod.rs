@@ -9,6 +9,7 @@ pub mod audit;
 pub mod clients;
 pub mod flows;
 pub mod identities;
+pub mod kept;
 pub mod ledger;
 pub mod messages;
 pub mod queries;
@@ -250,6 +251,9 @@ macro_rules! contract_tests {
             what_cannot_be_written_to_its_recipient_is_left_for_the_relay, a_late_confirmation_is_noted_and_answered_once,
             a_broker_message_is_taken_once, the_outbox_keeps_messages_until_the_broker_has_them,
             notes_of_taken_messages_are_forgotten_in_time, orphaned_outbox_rows_are_removed }
+        $crate::contract_tests! { @family $databases, kept:
+            what_the_broker_has_is_no_work_that_is_left, what_is_kept_is_forgotten_in_time_and_beyond_a_number,
+            what_receivers_have_forgotten_is_not_kept, what_a_lost_broker_had_is_sent_again }
         $crate::contract_tests! { @family $databases, identities:
             the_database_decides_who_may_write, epochs_rise_strictly, a_key_is_recorded_by_the_first_claim,
             claims_succeed_and_fail_alone, an_identity_is_let_go_only_without_work,

@@ -92,7 +92,7 @@ pub async fn what_waits_for_the_broker_is_bounded<D: Databases>() {
     w.commit(w.bob, message(5)).await.unwrap();
     let w = w.reopen().await;
     assert_outcome!(w.commit(w.alice, message(4)).await, Err(StoreError::NoRoom { .. }));
-    let sent = MessageOp::OutboxSent { id: w.store.outbox(0, 1).await.unwrap()[0].id };
+    let sent = MessageOp::OutboxSent { id: w.store.outbox(0, 1).await.unwrap()[0].id, marker: None };
     w.commit(w.alice, vec![sent.into()]).await.unwrap();
     w.commit(w.alice, message(4)).await.unwrap();
 }

@@ -107,8 +107,8 @@ pub(super) fn apply<R: Rows>(
             let content = OutboxContent::Message { message_id: *message_id, body: body.clone() };
             leave(rows, identity, destination, content)
         }
-        MessageOp::OutboxSent { id } => {
-            if let Some(bytes) = rows.take_outbox(identity, *id)? {
+        MessageOp::OutboxSent { id, marker } => {
+            if let Some(bytes) = rows.take_outbox(identity, *id, *marker)? {
                 rows.backlog().sent(identity, bytes);
             }
             Ok(())

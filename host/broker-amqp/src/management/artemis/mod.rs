@@ -99,6 +99,17 @@ impl Management for Artemis {
         Ok(true)
     }
 
+    async fn exists(&self, name: &QueueName) -> Result<bool, BrokerError> {
+        if self.questions.attribute(format!("queue.{name}"), "durable").await?.is_ok() {
+            return Ok(true);
+        }
+        // It does not say why. A broker that tells nothing of itself either has not said that the queue is not there.
+        let itself = self.questions.attribute("broker", "version").await?;
+        itself
+            .map(|_| false)
+            .map_err(|reason| unavailable(format!("it is not told whether queue {name} is there: {reason}")))
+    }
+
     async fn remove_first(&self, name: &QueueName, bytes: u64) -> Result<(), BrokerError> {
         let object = format!("queue.{name}");
         let refuse =

@@ -219,6 +219,10 @@ impl Management for RabbitMq {
         }
     }
 
+    async fn exists(&self, name: &QueueName) -> Result<bool, BrokerError> {
+        Ok(self.look(name.as_str(), "name").await?.is_some())
+    }
+
     async fn remove_first(&self, name: &QueueName, bytes: u64) -> Result<(), BrokerError> {
         Err(unavailable(format!(
             "the first message of {name} has {bytes} bytes, which is more than RabbitMQ takes by default: set max_message_size \
