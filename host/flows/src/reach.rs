@@ -40,28 +40,31 @@ struct Seen {
 pub(crate) struct Reached {
     session_timeout: Duration,
     looked: Option<Instant>,
+    /// When the host went on after it had been stopped for a while: it has heard nothing meanwhile, and that says nothing.
+    resumed: Option<Instant>,
     seen: BTreeMap<String, Seen>,
 }
 
 impl Reached {
     /// Of a host that reaches everything, whose session lasts so long without a sign of life.
     pub fn new(session_timeout: Duration) -> Reached {
-        Reached { session_timeout, looked: None, seen: BTreeMap::new() }
+        Reached { session_timeout, looked: None, resumed: None, seen: BTreeMap::new() }
     }
 
-    /// Takes in how the parts are now. A host that was stopped for a while has heard nothing meanwhile, and that says nothing:
-    /// it looks again.
+    /// Takes in how the parts are now.
     pub fn look(&mut self, parts: Vec<Part>, now: Instant) {
         let before = self.looked.replace(now);
         if before.is_some_and(|before| now.saturating_duration_since(before) > self.session_timeout / 2) {
-            return;
+            self.resumed = Some(now);
         }
         for Part { name, answered, doubted_after } in parts {
-            let silent = now.saturating_duration_since(answered);
+            let unheard = now.saturating_duration_since(answered);
+            let silent = self.resumed.map_or(unheard, |resumed| unheard.min(now.saturating_duration_since(resumed)));
             let seen = self.seen.entry(name).or_default();
             seen.is_gone = silent >= doubted_after + self.session_timeout / 2;
-            if silent >= doubted_after {
-                (seen.is_missed, seen.answers_since) = (true, None);
+            seen.is_missed |= silent >= doubted_after;
+            if unheard >= doubted_after {
+                seen.answers_since = None;
             } else if seen.is_missed {
                 let since = *seen.answers_since.get_or_insert(now);
                 seen.is_missed = now.saturating_duration_since(since) < self.session_timeout;
@@ -184,9 +187,16 @@ mod tests {
         let mut cut = Cut::new();
         cut.look(1, &[("store", 1)]);
         cut.look(20, &[("store", 1)]);
+        cut.look(22, &[("store", 1)]);
         assert!(cut.reached.missed().is_empty() && !cut.reached.is_cut());
-        cut.look(21, &[("store", 1)]);
+        cut.look(24, &[("store", 1)]);
+        cut.look(26, &[("store", 1)]);
         assert!(cut.reached.is_cut(), "it has had the time to hear something");
+        // To be stopped is no answer either.
+        for now in [40, 60, 80] {
+            cut.look(now, &[("store", 1)]);
+            assert_eq!(cut.reached.missed(), ["store"]);
+        }
     }
 
     #[test]

@@ -22,16 +22,19 @@ use crate::reach::{Part, Reached};
 const LOOK: Duration = Duration::from_millis(500);
 /// A broker that says nothing for so long is missed: it says something every five seconds.
 const BROKER_SAYS_SOMETHING: Duration = Duration::from_secs(6);
+/// A session that is shorter counts as one of this length: a database is asked once a second, and may take two to answer.
+const SHORTEST: Duration = Duration::from_secs(6);
 /// Identities that are handed over at once.
 const HANDED_OVER: usize = 32;
 
 /// Looks what this host reaches, tells the others, and stands back when it has to, until the host stops.
 pub(crate) async fn follow(parts: Arc<Parts>) {
     let Some(membership) = parts.membership.as_deref().filter(|membership| !membership.runs_none()) else { return };
-    let mut reached = Reached::new(membership.session_timeout());
+    let session_timeout = membership.session_timeout().max(SHORTEST);
+    let mut reached = Reached::new(session_timeout);
     let mut told = None;
     loop {
-        reached.look(shared_parts(&parts, membership.session_timeout()), Instant::now());
+        reached.look(shared_parts(&parts, session_timeout), Instant::now());
         tell(&parts, membership, &reached, &mut told).await;
         if (reached.is_cut() || membership.stands_back())
             && let Some(others) = others(&parts).await
