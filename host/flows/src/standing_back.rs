@@ -117,7 +117,11 @@ async fn give_up(parts: &Parts) {
             parts.waking.lose(entry, "this host stands back");
         }
     }
-    let is_ours = |key: &SecureHash| matches!(parts.ownership.owner_of(key), Ownedness::Owned(owner) if *owner.host == *parts.ownership.host());
+    let us = parts.ownership.host();
+    let is_ours = |key: &SecureHash| match parts.ownership.owner_of(key) {
+        Ownedness::Owned(owner) => *owner.host == *us,
+        Ownedness::Free | Ownedness::Unknown => false,
+    };
     let owned: Vec<SecureHash> = entries.iter().filter_map(|entry| entry.key()).filter(is_ours).collect();
     let hand_over = |key: SecureHash| async move {
         // What is still owned when it is looked again is handed over then.
