@@ -15,8 +15,8 @@ use maxhost_flows::options::ENVELOPE_BYTES;
 use maxhost_flows::{CordappRef, Eviction, Host, HostOptions, IdentitySpec, Passphrase};
 use maxhost_model::{Claim, Code, FencingToken, FlowId, Problem, RunId, SecureHash, cbor_to_json};
 use maxhost_ownership::{
-    Changes, DemandVersion, Demands, HostInfo, MemoryOwnership, Ownedness, Owner, Ownership, OwnershipError, Realm,
-    Session, Slept, Transient,
+    Changes, DemandVersion, Demands, HostInfo, MemoryOwnership, Ownedness, Owner, Ownership, OwnershipError, Reach,
+    Realm, Session, Slept, Transient,
 };
 use maxhost_store::{ClaimRequest, IdentityRecord, Store};
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
@@ -74,7 +74,9 @@ impl Cluster {
             ..HostOptions::new(self.network.folder(), Passphrase::new(passphrase))
         };
         change(&mut options);
-        let cluster = maxhost_flows::Cluster { ownership, broker: self.broker.clone(), slots: 10, schedules: true };
+        let session_timeout = Duration::from_secs(6);
+        let broker = self.broker.clone();
+        let cluster = maxhost_flows::Cluster { ownership, broker, slots: 10, schedules: true, session_timeout };
         let host = Host::join(options, self.store.clone(), cluster).await.unwrap();
         let spec = |name: &str, short: &str| IdentitySpec {
             name: name.to_owned(),
@@ -213,6 +215,10 @@ impl Ownership for Gate {
 
     async fn offer(&self, free_slots: u32) -> Result<(), OwnershipError> {
         self.inner.offer(free_slots).await
+    }
+
+    async fn tell_reach(&self, reach: Reach) -> Result<(), OwnershipError> {
+        self.inner.tell_reach(reach).await
     }
 
     async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError> {

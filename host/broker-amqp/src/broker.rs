@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::connection::Line;
 use crate::consumer::AmqpConsumer;
+use crate::heard::Heard;
 use crate::management::Management;
 use crate::management::artemis::Artemis;
 use crate::management::dialect::Dialect;
@@ -58,7 +59,8 @@ impl AmqpBroker {
         options.check()?;
         let options = Arc::new(options);
         let closed = watch::Sender::new(false);
-        let result = AmqpBroker::open_lines(Arc::clone(&options), &closed).await;
+        let heard = Heard::new();
+        let result = AmqpBroker::open_lines(Arc::clone(&options), &heard, &closed).await;
         if result.is_err() {
             closed.send_replace(true);
         }
@@ -67,15 +69,26 @@ impl AmqpBroker {
         tokio::spawn(Arc::clone(&notice_sender).run(Arc::clone(&queues), Arc::clone(&send_link), closed.subscribe()));
         let (budget, oldest) = (Arc::default(), Oldest::default());
         Ok(AmqpBroker {
-            shared: Arc::new(Shared { options, consuming, queues, notice_sender, budget, oldest, closed, send_link }),
+            shared: Arc::new(Shared {
+                options,
+                heard,
+                consuming,
+                queues,
+                notice_sender,
+                budget,
+                oldest,
+                closed,
+                send_link,
+            }),
         })
     }
 
     async fn open_lines(
         options: Arc<AmqpOptions>,
+        heard: &Heard,
         closed: &watch::Sender<bool>,
     ) -> Result<(Line, Arc<Queues>, Arc<SendLink>), BrokerError> {
-        let sending = Line::open(Arc::clone(&options), "maxhost-send", closed.subscribe()).await?;
+        let sending = Line::open(Arc::clone(&options), "maxhost-send", heard.clone(), closed.subscribe()).await?;
         let management: Arc<dyn Management> = match &options.management {
             None => Arc::new(Artemis::open(sending.clone()).await?),
             Some(address) => Arc::new(RabbitMq::open(&options, address).await?),
@@ -84,7 +97,7 @@ impl AmqpBroker {
         let queues = Arc::new(Queues::new(management, sending.clone()));
         queues.ensure_notices().await?;
         let send_link = Arc::new(SendLink::new(sending, dialect, options.sending_bytes));
-        let consuming = Line::open(options, "maxhost-consume", closed.subscribe()).await?;
+        let consuming = Line::open(options, "maxhost-consume", heard.clone(), closed.subscribe()).await?;
         Ok((consuming, queues, send_link))
     }
 }
@@ -134,6 +147,10 @@ impl Broker for AmqpBroker {
     async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError> {
         self.shared.check_open()?;
         Ok(Box::new(AmqpNotices::listen(Arc::clone(&self.shared)).await?))
+    }
+
+    fn last_heard(&self) -> Option<std::time::Instant> {
+        Some(self.shared.heard.last())
     }
 
     fn max_message_bytes(&self) -> usize {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::dial;
 use crate::error::{of_first_session, passing, unavailable};
+use crate::heard::Heard;
 use crate::options::AmqpOptions;
 
 /// How long the broker may take to answer to what takes it no work: to begin and end sessions, to attach and detach links.
@@ -70,15 +71,16 @@ impl Line {
     pub async fn open(
         options: Arc<AmqpOptions>,
         name: &str,
+        heard: Heard,
         closed: watch::Receiver<bool>,
     ) -> Result<Line, BrokerError> {
         let name = format!("{name}-{:08x}", random() as u32);
-        let mut connection = dial::connect(&options, &name).await?;
+        let mut connection = dial::connect(&options, &name, &heard).await?;
         let session = timeout(ANSWER, fe2o3_amqp::Session::begin(&mut connection)).await;
         let first = Session { handle: session.map_err(unavailable)?.map_err(of_first_session)? };
         let (asked, asking) = mpsc::channel(ASKED);
         let (state, seen) = watch::channel(State::Up(0));
-        let owner = Owner { options, name, asking, state, closed };
+        let owner = Owner { options, name, heard, asking, state, closed };
         tokio::spawn(owner.run(connection, first));
         Ok(Line { asked, state: seen })
     }
@@ -131,6 +133,7 @@ impl Line {
 struct Owner {
     options: Arc<AmqpOptions>,
     name: String,
+    heard: Heard,
     asking: mpsc::Receiver<oneshot::Sender<Result<Session, BrokerError>>>,
     state: watch::Sender<State>,
     closed: watch::Receiver<bool>,
@@ -205,7 +208,7 @@ impl Owner {
             if self.asking.is_closed() {
                 return None;
             }
-            match dial::connect(&self.options, &self.name).await {
+            match dial::connect(&self.options, &self.name, &self.heard).await {
                 Ok(connection) => return Some(connection),
                 Err(error) => {
                     tracing::debug!(connection = self.name, %error, "the broker cannot be reached");

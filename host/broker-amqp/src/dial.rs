@@ -20,17 +20,23 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::{of_io, of_open, refused, unavailable};
+use crate::heard::Heard;
 use crate::open_frame::{Opening, Told};
 use crate::options::{AmqpOptions, Tls};
 
 /// How long one server may take until a connection to it is open.
 const OPEN: Duration = Duration::from_secs(10);
 
-/// Opens a connection to the first server that answers; `name` tells connections of the host apart.
-pub(crate) async fn connect(options: &AmqpOptions, name: &str) -> Result<ConnectionHandle<()>, BrokerError> {
+/// Opens a connection to the first server that answers; `name` tells connections of the host apart, and `heard` is told
+/// whenever something comes on it.
+pub(crate) async fn connect(
+    options: &AmqpOptions,
+    name: &str,
+    heard: &Heard,
+) -> Result<ConnectionHandle<()>, BrokerError> {
     let mut failed = None;
     for (server, port) in &options.address.servers {
-        let opened = match tokio::time::timeout(OPEN, open(options, server, *port, name)).await {
+        let opened = match tokio::time::timeout(OPEN, open(options, (server, *port), name, heard)).await {
             Ok(opened) => opened,
             Err(_) => Err(unavailable(format!("{server}:{port} did not answer within {OPEN:?}"))),
         };
@@ -57,7 +63,12 @@ pub(crate) async fn stream(server: &str, port: u16, tls: Option<&Arc<ClientConfi
     Ok(Stream::Tls(Box::new(connector.connect(name, tcp).await.map_err(of_handshake)?)))
 }
 
-async fn open(options: &AmqpOptions, server: &str, port: u16, name: &str) -> Result<ConnectionHandle<()>, BrokerError> {
+async fn open(
+    options: &AmqpOptions,
+    (server, port): (&str, u16),
+    name: &str,
+    heard: &Heard,
+) -> Result<ConnectionHandle<()>, BrokerError> {
     let tls = options.tls.as_ref().map(client_config).transpose()?;
     let stream = stream(server, port, tls.as_ref()).await?;
     let opening = Arc::new(Mutex::new(Opening::default()));
@@ -76,7 +87,7 @@ async fn open(options: &AmqpOptions, server: &str, port: u16, name: &str) -> Res
         .channel_max(u16::MAX)
         .idle_time_out(idle)
         .sasl_profile(profile)
-        .open_with_stream(Watched { stream, opening: Arc::clone(&opening) })
+        .open_with_stream(Watched { stream, opening: Arc::clone(&opening), heard: heard.clone() })
         .await
         .map_err(of_open)?;
     let told = opening.lock().told();
@@ -160,11 +171,12 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A stream that looks at what the broker says when the connection is opened.
+/// A stream that looks at what the broker says when the connection is opened, and notes that it says something.
 #[derive(Debug)]
 struct Watched {
     stream: Stream,
     opening: Arc<Mutex<Opening>>,
+    heard: Heard,
 }
 
 impl AsyncRead for Stream {
@@ -204,7 +216,11 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = read {
-            self.opening.lock().see(&buf.filled()[before..]);
+            let new = &buf.filled()[before..];
+            if !new.is_empty() {
+                self.heard.note();
+            }
+            self.opening.lock().see(new);
         }
         read
     }

@@ -14,6 +14,7 @@ mod connection;
 mod consumer;
 mod dial;
 mod error;
+mod heard;
 mod management;
 mod notice_sender;
 mod notices;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::connection::Line;
 use crate::error::unavailable;
+use crate::heard::Heard;
 use crate::management::dialect::Dialect;
 use crate::notice_sender::NoticeSender;
 use crate::oldest::Oldest;
@@ -20,6 +21,8 @@ use crate::sender::{NotSent, Outgoing, SendLink, What};
 /// Its connections, and what consumers and listeners have in common.
 pub(crate) struct Shared {
     pub options: Arc<AmqpOptions>,
+    /// When the broker was last heard, on whichever connection.
+    pub heard: Heard,
     /// The connection for consuming.
     pub consuming: Line,
     pub queues: Arc<Queues>,

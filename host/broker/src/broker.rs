@@ -9,7 +9,7 @@
 //! body, which the receiver checks before it stores anything.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -63,6 +63,12 @@ pub trait Broker: Send + Sync + 'static {
     /// # Errors
     /// [`crate::Permanent::Closed`], and the transient ones.
     async fn holding(&self, queues: &[QueueName]) -> Result<Vec<Holding>, BrokerError>;
+
+    /// When something last came from the broker. As long as it can be reached it says something at least every five seconds,
+    /// also when nothing is to be done. `None` of one that is in this process.
+    fn last_heard(&self) -> Option<Instant> {
+        None
+    }
 
     /// For how long the oldest message has waited that is in a queue; `None` if all queues are empty. A message that a
     /// consumer has been given may be left out. For looking at: it may be seconds old, and a time without the broker need

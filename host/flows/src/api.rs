@@ -443,7 +443,8 @@ pub enum HostState {
     Up,
     /// It gives up what it runs and takes nothing more.
     Draining,
-    /// It does not reach the ownership service. Only the host itself knows this of itself.
+    /// It does not reach the ownership service, which only the host itself knows of itself; or it runs no identities because
+    /// another host reaches more of the database and the broker.
     Suspended,
 }
 

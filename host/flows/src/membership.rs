@@ -17,6 +17,7 @@ const RECENT: Duration = Duration::from_secs(5);
 pub(crate) struct Membership {
     slots: u32,
     schedules: bool,
+    session_timeout: Duration,
     /// What this host holds may have changed, or the service has to be told again.
     held_changed: Notify,
     sweep: Notify,
@@ -24,6 +25,8 @@ pub(crate) struct Membership {
     ring: Notify,
     /// This host gives up what it runs and takes nothing more.
     draining: AtomicBool,
+    /// The same, because this host alone is cut from a part that all share.
+    standing_back: AtomicBool,
     /// A demand was told for which there was no room.
     declined: AtomicBool,
     /// When messages were last sent to whom.
@@ -32,16 +35,18 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// Of a host that runs at most so many identities at once; of one that runs none and answers for all, 0. `schedules`:
-    /// it may become the scheduler.
-    pub fn new(slots: u32, schedules: bool) -> Membership {
+    /// it may become the scheduler. `session_timeout`: after so long without a sign of life others take over what it owned.
+    pub fn new(slots: u32, schedules: bool, session_timeout: Duration) -> Membership {
         Membership {
             slots,
             schedules,
+            session_timeout,
             held_changed: Notify::new(),
             sweep: Notify::new(),
             rung: Mutex::default(),
             ring: Notify::new(),
             draining: AtomicBool::new(false),
+            standing_back: AtomicBool::new(false),
             declined: AtomicBool::new(false),
             sent: Mutex::default(),
         }
@@ -105,6 +110,22 @@ impl Membership {
         self.held_changed();
     }
 
+    /// Whether this host has given up what it ran and takes nothing, because it alone is cut from a part that all share.
+    pub fn stands_back(&self) -> bool {
+        self.standing_back.load(Ordering::Acquire)
+    }
+
+    /// Whether it does from now on.
+    pub fn set_standing_back(&self, stands_back: bool) {
+        self.standing_back.store(stands_back, Ordering::Release);
+        self.held_changed();
+    }
+
+    /// After so long without a sign of life others take over what a host owned.
+    pub fn session_timeout(&self) -> Duration {
+        self.session_timeout
+    }
+
     /// Whether this host may become the scheduler of the cluster.
     pub fn may_schedule(&self) -> bool {
         self.schedules
@@ -115,14 +136,14 @@ impl Membership {
         self.slots == 0
     }
 
-    /// Whether this host opens no identity: it runs none, or was asked to drain.
+    /// Whether this host opens no identity: it runs none, was asked to drain, or stands back.
     pub fn takes_nothing(&self) -> bool {
-        self.runs_none() || self.is_draining()
+        self.runs_none() || self.is_draining() || self.stands_back()
     }
 
     /// How many more identities it takes, if it holds so many.
     pub fn free_slots(&self, held: u32) -> u32 {
-        if self.is_draining() { 0 } else { self.slots.saturating_sub(held) }
+        if self.takes_nothing() { 0 } else { self.slots.saturating_sub(held) }
     }
 
     /// How many identities this host runs at once.

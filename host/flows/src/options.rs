@@ -178,6 +178,8 @@ pub struct Cluster {
     pub slots: u32,
     /// Whether this host may become the scheduler, which raises demand for identities that are due: one that answers clients.
     pub schedules: bool,
+    /// After so long without a sign of life others take over what a host owned.
+    pub session_timeout: Duration,
 }
 
 /// What a message of the broker may have beside the largest message of a flow: names, numbers, a signature, frames that

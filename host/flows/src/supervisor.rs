@@ -12,6 +12,8 @@
 //! A host without slots, an RPC worker, takes part in all of this except that it opens nothing. One of the hosts that answer
 //! clients is the scheduler ([`crate::scheduler`]): it looks for work that nobody was told of, and the others leave that to it.
 //!
+//! One that alone is cut from the database or the broker stands back until it is not ([`crate::standing_back`]).
+//!
 //! A host that is alone has no membership: it owns whatever its manifests name for as long as it runs.
 
 use std::collections::HashSet;
@@ -44,6 +46,7 @@ pub(crate) fn start(parts: &Arc<Parts>) {
     parts.io.spawn(raise_demands(parts.clone()));
     parts.io.spawn(look_for_work(parts.clone()));
     parts.io.spawn(follow_draining(parts.clone()));
+    parts.io.spawn(crate::standing_back::follow(parts.clone()));
     parts.io.spawn(crate::scheduler::run(parts.clone()));
 }
 

@@ -114,8 +114,14 @@ async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<(Clus
     match open_broker(sharing, largest.saturating_add(ENVELOPE_BYTES)).await {
         Ok(broker) => {
             let files = (config.identity_source() == IdentitySource::Ownership).then(|| ownership.files());
-            let (slots, schedules) = (sharing.slots, config.roles().rpc);
-            Ok((Cluster { ownership: Arc::new(ownership), broker, slots, schedules }, files))
+            let cluster = Cluster {
+                ownership: Arc::new(ownership),
+                broker,
+                slots: sharing.slots,
+                schedules: config.roles().rpc,
+                session_timeout: sharing.session_timeout,
+            };
+            Ok((cluster, files))
         }
         Err(problem) => {
             ownership.close().await;

@@ -3,7 +3,7 @@
 //! | node | kind | says |
 //! |---|---|---|
 //! | `/cluster` | persistent | which cluster it is, and its generation |
-//! | `/hosts/SESSION` | ephemeral | a host that has a session: name, run, free slots, roles |
+//! | `/hosts/SESSION` | ephemeral | a host that has a session: name, run, free slots, roles, what it reaches |
 //! | `/owners/KEY` | ephemeral | who owns the identity; the node's creation is the epoch of the claim |
 //! | `/demand/KEY` | persistent | somebody wants the identity to run |
 //! | `/databases/0` | persistent | the first database of the cluster, and its latest incarnation and timeline |
@@ -17,7 +17,7 @@
 //! (`jute.maxbuffer`): with 32 digits a host may own 20,000 identities. The whole fingerprint is in the data.
 
 use maxhost_model::{FencingToken, RunId, SecureHash};
-use maxhost_ownership::{DemandVersion, HostInfo, Owner, Roles};
+use maxhost_ownership::{DemandVersion, HostInfo, Owner, Reach, Roles};
 use serde::{Deserialize, Serialize};
 use zookeeper_client::{SessionId, Stat};
 
@@ -159,6 +159,12 @@ pub(crate) struct HostData {
     /// The databases that it has beside the first one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<i64>,
+    /// The parts that it does not reach; a host of an earlier version, or one that has just come, does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Vec<String>>,
+    /// Whether it takes no identities because of that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stands_back: bool,
 }
 
 fn both() -> Vec<String> {
@@ -178,6 +184,7 @@ impl HostData {
             since_ms: stat.ctime,
             draining: false,
             roles,
+            reach: self.missed.map(|missed| Reach { missed, stands_back: self.stands_back }),
         }
     }
 }
@@ -195,6 +202,16 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Option<T> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_a_host_reaches_is_read_and_one_that_does_not_say_is_not_taken_for_well() {
+        let before = br#"{"name":"a","run":1,"free_slots":3}"#;
+        let host: HostData = decode(before).unwrap();
+        assert_eq!((&host.missed, host.stands_back), (&None, false));
+        let told = HostData { missed: Some(vec!["broker".to_owned()]), stands_back: true, ..host };
+        let read: HostData = decode(&encode(&told)).unwrap();
+        assert_eq!((read.missed, read.stands_back), (told.missed, true));
+    }
 
     #[test]
     fn paths_name_nodes_and_are_short() {

@@ -11,7 +11,7 @@ use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
 use maxhost_ownership::protocol::{ClaimDecision, Held, SleepPlan, decide_claim, plan_sleep};
 use maxhost_ownership::{
     Change, Changes, Demand, DemandVersion, Demands, HostInfo, Lost, Ownedness, Owner, Ownership, OwnershipError,
-    Permanent, Session, SessionState, Slept, Transient,
+    Permanent, Reach, Session, SessionState, Slept, Transient,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 use zookeeper_client::{CreateMode, Error, MultiWriteError};
@@ -146,6 +146,19 @@ impl ZooKeeperOwnership {
                 Err(of_call(source))
             }
         }
+    }
+
+    /// Writes what this host tells of itself. The next session tells it too, so an answer that was lost costs nothing.
+    async fn tell(&self, link: &Link) -> Result<(), OwnershipError> {
+        let path = nodes::host_path(link.client.session_id());
+        let data;
+        let written = {
+            // The request is on its way when it is made, before it is waited for.
+            let _order = self.shared.telling.lock();
+            data = self.shared.host_data();
+            link.client.set_data(&path, &data, None)
+        };
+        self.call(link, written).await.map(drop)
     }
 
     /// The copy, brought up to everything that the service had when this was called.
@@ -441,11 +454,14 @@ impl Ownership for ZooKeeperOwnership {
         if self.shared.slots.swap(free_slots, Ordering::AcqRel) == 0 && free_slots > 0 {
             self.shared.board.lock().round += 1;
         }
-        let path = nodes::host_path(link.client.session_id());
-        let written = self.call(&link, link.client.set_data(&path, &self.shared.host_data(), None)).await;
-        // The next session tells the slots too, so an answer that was lost costs nothing.
-        written?;
+        self.tell(&link).await?;
         self.settled(&link).await
+    }
+
+    async fn tell_reach(&self, reach: Reach) -> Result<(), OwnershipError> {
+        let link = self.link()?;
+        *self.shared.reach.lock() = Some(reach);
+        self.tell(&link).await
     }
 
     async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError> {

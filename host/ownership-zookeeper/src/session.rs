@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use maxhost_ownership::{Change, Lost, OwnershipError, Permanent, Session, SessionState, Transient};
+use maxhost_ownership::{Change, Lost, OwnershipError, Permanent, Reach, Session, SessionState, Transient};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use zookeeper_client as zk;
@@ -52,6 +52,10 @@ pub(crate) struct Shared {
     /// Counts what may concern a listener for demands.
     pub version: watch::Sender<u64>,
     pub slots: AtomicU32,
+    /// What this host reaches, since it has told.
+    pub reach: Mutex<Option<Reach>>,
+    /// Held while what this host tells of itself is read and sent, so that what is sent later is not older.
+    pub telling: Mutex<()>,
     /// Whether this host is to give up what it owns.
     pub draining: watch::Sender<bool>,
     /// The scheduler, as far as this host knows.
@@ -110,6 +114,8 @@ impl Shared {
             file_marks: FileMarks::new(),
             version: watch::Sender::new(0),
             slots: AtomicU32::new(0),
+            reach: Mutex::new(None),
+            telling: Mutex::new(()),
             draining: watch::Sender::new(false),
             scheduler: watch::Sender::new(None),
             closing: watch::Sender::new(false),
@@ -159,12 +165,16 @@ impl Shared {
     }
 
     pub fn host_data(&self) -> Vec<u8> {
+        let reach = self.reach.lock().clone();
+        let stands_back = reach.as_ref().is_some_and(|reach| reach.stands_back);
         nodes::encode(&HostData {
             name: self.options.host.clone(),
             run: self.options.run,
             free_slots: self.slots.load(Ordering::Acquire),
             roles: self.options.roles.names().into_iter().map(str::to_owned).collect(),
             databases: self.options.databases.clone(),
+            missed: reach.map(|reach| reach.missed),
+            stands_back,
         })
     }
 

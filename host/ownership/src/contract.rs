@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use maxhost_model::{FencingToken, SecureHash};
 
 use crate::error::{Lost, OwnershipError, Permanent};
-use crate::ownership::{Change, Changes, Demand, Demands, Ownedness, Ownership, SessionState, Slept};
+use crate::ownership::{Change, Changes, Demand, Demands, Ownedness, Ownership, Reach, SessionState, Slept};
 use crate::rendezvous::TARGET;
 use crate::roles::Roles;
 
@@ -524,6 +524,14 @@ async fn hosts_are_listed(subject: &dyn Subject) {
     assert_eq!((found(&two).run, found(&two).free_slots), (two.run(), 0));
     assert_ne!(one.run(), two.run());
     assert_eq!(found(&one).roles, Roles::BOTH);
+    assert_eq!(found(&one).reach, None, "it has not told");
+    for (missed, stands_back) in [(vec!["broker".to_owned()], true), (Vec::new(), false)] {
+        let reach = Reach { missed, stands_back };
+        in_time(one.tell_reach(reach.clone())).await.unwrap();
+        let hosts = in_time(two.hosts()).await.unwrap();
+        let told = hosts.iter().find(|info| *info.name == *one.host()).unwrap();
+        assert_eq!((told.reach.as_ref(), told.free_slots), (Some(&reach), 7));
+    }
     in_time(one.close()).await;
     in_time(async {
         while two.hosts().await.unwrap().iter().any(|info| *info.name == *one.host()) {

@@ -13,7 +13,8 @@ use tokio::sync::{broadcast, watch};
 use crate::error::{Lost, OwnershipError, Permanent, Transient};
 use crate::owner::Owner;
 use crate::ownership::{
-    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Ownership, Session, SessionState, Slept,
+    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Ownership, Reach, Session, SessionState,
+    Slept,
 };
 use crate::rendezvous;
 use crate::roles::Roles;
@@ -67,6 +68,7 @@ struct Host {
     cuts: u64,
     /// When it joined, in milliseconds since 1970.
     since_ms: i64,
+    reach: Option<Reach>,
 }
 
 impl Host {
@@ -155,7 +157,7 @@ impl Realm {
         let receiver = session.subscribe();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let joined = Host { session, run, slots: 0, round: 0, cuts: 0, since_ms };
+        let joined = Host { session, run, slots: 0, round: 0, cuts: 0, since_ms, reach: None };
         self.shared.state.lock().hosts.insert(Arc::clone(&name), joined);
         MemoryOwnership { realm: self.clone(), host: name, run, session: receiver }
     }
@@ -430,6 +432,15 @@ impl Ownership for MemoryOwnership {
         Ok(())
     }
 
+    async fn tell_reach(&self, reach: Reach) -> Result<(), OwnershipError> {
+        self.check()?;
+        if let Some(host) = self.state().hosts.get_mut(&self.host) {
+            host.reach = Some(reach);
+        }
+        self.realm.changed();
+        Ok(())
+    }
+
     async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError> {
         self.check()?;
         let state = self.state();
@@ -445,6 +456,7 @@ impl Ownership for MemoryOwnership {
             draining: state.draining.get(name).is_some_and(|draining| *draining.borrow()),
             // Hosts of one process have both.
             roles: Roles::BOTH,
+            reach: host.reach.clone(),
         };
         let mut hosts: Vec<HostInfo> = live.map(info).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));

@@ -88,6 +88,15 @@ pub enum Slept {
     NotOwner,
 }
 
+/// What a host tells the others of the parts that all of them share, beside this service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The parts that it does not reach, or has not reached for long enough again. All hosts name a part alike.
+    pub missed: Vec<String>,
+    /// It has given up what it ran, and takes nothing, because another host reaches more.
+    pub stands_back: bool,
+}
+
 /// A host of the cluster, as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostInfo {
@@ -103,6 +112,8 @@ pub struct HostInfo {
     pub draining: bool,
     /// What it does.
     pub roles: Roles,
+    /// What it reaches; `None` if it has not told.
+    pub reach: Option<Reach>,
 }
 
 /// A host's connection to the service. Identities are named by the fingerprint of their key
@@ -195,6 +206,12 @@ pub trait Ownership: Send + Sync + 'static {
     /// # Errors
     /// Transient and permanent ones.
     async fn offer(&self, free_slots: u32) -> Result<(), OwnershipError>;
+
+    /// Tells what this host reaches of the parts that hosts share; it stays told in later sessions. Others see it.
+    ///
+    /// # Errors
+    /// Transient and permanent ones.
+    async fn tell_reach(&self, reach: Reach) -> Result<(), OwnershipError>;
 
     /// The hosts that have a session, by name.
     ///

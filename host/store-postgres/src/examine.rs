@@ -15,7 +15,7 @@ use crate::numbers::COUNT_BITS;
 use crate::options::{Layout, PostgresOptions};
 use crate::schema;
 
-/// Connections of one host: readers, and the one that commits.
+/// Connections of one host: readers, the one that commits, and the one that asks whether the server answers.
 const CONNECTIONS: i64 = 8;
 
 /// Ledgers between two lines of progress.

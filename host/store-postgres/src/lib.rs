@@ -7,6 +7,7 @@
 //!
 //! Layer 3.
 
+mod answers;
 mod audit;
 mod batch;
 mod beside;

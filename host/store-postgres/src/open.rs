@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -19,6 +19,7 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::answers::{self, Answers};
 use crate::batch::{Batch, Claims};
 use crate::claiming::{self, Asked, Claimer};
 use crate::clock::{self, HostClock};
@@ -73,6 +74,8 @@ pub struct PostgresStore {
     /// Only the first of several databases gives out numbers.
     numbers_task: Option<AbortHandle>,
     watch_task: AbortHandle,
+    answers: Arc<Answers>,
+    asking_task: AbortHandle,
     stopping: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -87,6 +90,7 @@ impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.numbers_task.iter().for_each(AbortHandle::abort);
         self.watch_task.abort();
+        self.asking_task.abort();
         self.claiming_task.abort();
         // The thread commits what waits and ends; nobody is left to wait for it.
         self.stopping.store(true, Ordering::Release);
@@ -157,6 +161,8 @@ impl PostgresStore {
         };
         let watching = watch(pool.clone(), Arc::clone(&clock), place.clone(), options.look_every, risks);
         let watch_task = tokio::spawn(watching).abort_handle();
+        let answers = Arc::new(Answers::new());
+        let asking_task = tokio::spawn(answers::ask(options.reading(), Arc::clone(&answers))).abort_handle();
 
         let queue = CommitQueue::new(options.bounds.clone());
         let (claims, stopping) = (Claims::default(), Arc::new(AtomicBool::new(false)));
@@ -165,9 +171,9 @@ impl PostgresStore {
             let (queue, numbers, lived) = (queue.clone(), Arc::clone(&numbers), Arc::clone(&lived));
             let (claims, stopping) = (Arc::clone(&claims), Arc::clone(&stopping));
             let (committing, quotas, layout) = (options.committing(), options.quotas, layout);
-            let place = place.clone();
+            let (place, answers) = (place.clone(), Arc::clone(&answers));
             std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
-                let session = match Session::new(committing, place, stopping) {
+                let session = match Session::new(committing, place, stopping, answers) {
                     Ok(session) => session,
                     Err(fault) => return drop(started.send(Err(fault))),
                 };
@@ -199,6 +205,8 @@ impl PostgresStore {
             clock,
             numbers_task,
             watch_task,
+            answers,
+            asking_task,
             stopping,
             thread: Mutex::new(Some(thread)),
         })
@@ -291,6 +299,10 @@ impl Committer for PostgresStore {
         self.lineage
     }
 
+    fn last_answers(&self) -> Vec<(String, Instant)> {
+        vec![("store".to_owned(), self.answers.last())]
+    }
+
     fn components(&self) -> Option<&dyn SharedComponents> {
         Some(self)
     }
@@ -331,6 +343,7 @@ impl Committer for PostgresStore {
         self.stopping.store(true, Ordering::Release);
         self.numbers_task.iter().for_each(AbortHandle::abort);
         self.watch_task.abort();
+        self.asking_task.abort();
         self.claiming_task.abort();
         self.queue.jobs.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

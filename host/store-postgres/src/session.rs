@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Error};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::answers::Answers;
 use crate::error::{fault_of, is_in_the_way, is_lost};
 
 /// How long a connection may take.
@@ -42,13 +43,19 @@ pub(crate) struct Session {
     place: String,
     conn: Option<PgConnection>,
     stopping: Arc<AtomicBool>,
+    answers: Arc<Answers>,
 }
 
 impl Session {
-    pub(crate) fn new(options: PgConnectOptions, place: String, stopping: Arc<AtomicBool>) -> Result<Session, Fault> {
+    pub(crate) fn new(
+        options: PgConnectOptions,
+        place: String,
+        stopping: Arc<AtomicBool>,
+        answers: Arc<Answers>,
+    ) -> Result<Session, Fault> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Fault::new(FaultKind::Other, error))?;
-        Ok(Session { runtime, options, place, conn: None, stopping })
+        Ok(Session { runtime, options, place, conn: None, stopping, answers })
     }
 
     /// Asks until the server answers. `statement` must lead to the same however often it is carried out.
@@ -90,6 +97,9 @@ impl Session {
             Some(conn) => bounded(&self.runtime, &self.stopping, ANSWER, statement(conn)),
             None => Err(closed()),
         };
+        if answer.is_ok() {
+            self.answers.note();
+        }
         answer.map_err(|error| {
             if is_lost(&error) {
                 self.conn = None;
@@ -120,7 +130,11 @@ impl Session {
                 self.conn.insert(conn)
             }
         };
-        bounded(&self.runtime, &self.stopping, ANSWER, statement(conn)).map_err(|error| {
+        let answer = bounded(&self.runtime, &self.stopping, ANSWER, statement(conn));
+        if answer.is_ok() {
+            self.answers.note();
+        }
+        answer.map_err(|error| {
             if is_lost(&error) {
                 self.conn = None;
                 return Trouble::Away(error);

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use maxhost_group_commit::{Bounds, CommitHint, GroupStats, Queue, Refused, Stats};
 use maxhost_model::{Claim, FlowRow, IdentityRow, Lineage, RunId};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 use crate::audit::AuditRow;
@@ -192,6 +193,12 @@ pub trait Committer: Send + Sync + 'static {
     /// [`Committer::lineage`] of each database there is behind this name.
     fn lineages(&self) -> Vec<Lineage> {
         vec![self.lineage()]
+    }
+
+    /// When the server of each database behind this name answered last, by a name of the database that is the same on all
+    /// hosts. One that answers is asked at least every second. None of a database that is in this process.
+    fn last_answers(&self) -> Vec<(String, Instant)> {
+        Vec::new()
     }
 
     /// The components that hosts share by this database; `None` for one that no two hosts use.

@@ -13,6 +13,7 @@ use fe2o3_amqp::types::messaging::{
 use fe2o3_amqp::types::primitives::{Symbol, Value};
 use fe2o3_amqp::{Receiver, Sender, Session};
 
+use crate::heard::Heard;
 use crate::{Address, AmqpOptions, Credentials, dial};
 
 /// What a program gets for a request.
@@ -41,7 +42,7 @@ impl Client {
     pub async fn connect(broker: SocketAddr, (user, password): (&str, &str), queue: &str) -> Client {
         let mut options = AmqpOptions::new(Address::parse(&format!("amqp://{broker}")).unwrap());
         options.credentials = Some(Credentials::new(user, password));
-        let mut connection = dial::connect(&options, &format!("client-{queue}")).await.unwrap();
+        let mut connection = dial::connect(&options, &format!("client-{queue}"), &Heard::new()).await.unwrap();
         let mut session = Session::begin(&mut connection).await.unwrap();
         let source = Source::builder().address(queue).capabilities(vec![Symbol::from("queue")]).build();
         let answers = Receiver::builder()

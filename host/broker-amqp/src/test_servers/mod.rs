@@ -18,6 +18,7 @@ use std::time::Duration;
 pub use client::{Answer, Client};
 pub use rabbitmq::RabbitMq;
 
+use crate::heard::Heard;
 use crate::{Address, AmqpOptions, Credentials, dial};
 
 /// How long a broker may take to start, on a machine that is busy.
@@ -235,7 +236,7 @@ impl Artemis {
             if self.process.as_mut().unwrap().broker.try_wait().unwrap().is_some() {
                 return false;
             }
-            if dial::connect(&options, "ready").await.is_ok() {
+            if dial::connect(&options, "ready", &Heard::new()).await.is_ok() {
                 return true;
             }
             assert!(tokio::time::Instant::now() < deadline, "Artemis does not serve; what it said: {}", self.log());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{END, Process, START, fetch, free_port, signal};
+use crate::heard::Heard;
 use crate::management::rabbitmq::http::Http;
 use crate::{Address, AmqpOptions, Credentials, ManagementAddress, dial};
 
@@ -213,7 +214,7 @@ impl RabbitMq {
                 return false;
             }
             let http = Http::new(&options, options.management.as_ref().unwrap()).unwrap();
-            if dial::connect(&options, "ready").await.is_ok() && http.get("overview").await.is_ok() {
+            if dial::connect(&options, "ready", &Heard::new()).await.is_ok() && http.get("overview").await.is_ok() {
                 return true;
             }
             assert!(tokio::time::Instant::now() < deadline, "RabbitMQ does not serve; what it said: {}", self.log());

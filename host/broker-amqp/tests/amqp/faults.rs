@@ -120,8 +120,11 @@ async fn a_broker_that_hangs_is_noticed_and_one_that_was_wiped_is_used_again() {
     .await;
     assert!(sent.unwrap_err().is_transient());
     assert!(told.unwrap_err().is_transient());
+    let heard = broker.last_heard().unwrap();
+    assert!(heard.elapsed() > Duration::from_secs(1), "{:?}", heard.elapsed());
     artemis.resume();
     send_surely(&broker, &one, message(3)).await;
+    assert!(broker.last_heard().unwrap() > heard);
     let mut seen = Vec::new();
     while seen.last() != Some(&3) {
         let delivery = next_surely(&mut *consumer).await;

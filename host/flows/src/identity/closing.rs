@@ -22,8 +22,10 @@ use crate::unit::Unit;
 
 /// How soon an identity is opened again that could not be for a reason that passes.
 const REOPEN: Duration = Duration::from_secs(1);
-/// How often it is looked whether the runs of an identity have given up.
+/// How soon it is looked whether the runs of an identity have given up. The time doubles, up to the longest: while the database
+/// is away a run waits for it.
 const LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_millis(320);
 
 impl Actor {
     /// Could not open. What passes by itself is tried again soon; anything else needs a person.
@@ -318,8 +320,10 @@ async fn end_runs(services: &IdentityServices, entry: &IdentityEntry) {
         flow.attempt.revoke();
         flow.signal(Signal::Failed);
     }
+    let mut pause = LOOK;
     while !flows.of(entry.row).is_empty() {
-        services.clock.sleep_until(services.clock.monotonic() + LOOK).await;
+        services.clock.sleep_until(services.clock.monotonic() + pause).await;
+        pause = (pause * 2).min(LONGEST_LOOK);
     }
 }
 

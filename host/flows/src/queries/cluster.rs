@@ -45,7 +45,8 @@ impl Host {
             // One that is alone has room for whatever its manifests name.
             None => self.parts.directory.len() as u64,
         };
-        let state = match (is_cut, host.draining) {
+        let stands_back = host.reach.as_ref().is_some_and(|reach| reach.stands_back);
+        let state = match (is_cut || stands_back, host.draining) {
             (true, _) => HostState::Suspended,
             (false, true) => HostState::Draining,
             (false, false) => HostState::Up,
@@ -90,6 +91,7 @@ impl Host {
         let refused = match target {
             ClusterHost { roles: Roles { flows: false, .. }, .. } => Some("runs no flows: it answers clients only"),
             ClusterHost { state: HostState::Draining, .. } => Some("gives up what it runs and takes nothing"),
+            ClusterHost { state: HostState::Suspended, .. } => Some("does not reach all that hosts share"),
             ClusterHost { identities, slots, .. } if identities >= slots => Some("has no slot free"),
             _ => None,
         };
@@ -252,7 +254,10 @@ impl Host {
             return Vec::new();
         }
         let (broker, store) = tokio::join!(self.broker_health(), self.store_health());
-        let parts = [("ownership", self.ownership_health()), ("broker", broker), ("store", store)];
+        let stands_back = self.parts.membership.as_ref().is_some_and(|membership| membership.stands_back());
+        let detail = "runs no identities until it has reached what other hosts reach for a while".to_owned();
+        let host = PartHealth { ok: !stands_back, detail };
+        let parts = [("ownership", self.ownership_health()), ("broker", broker), ("store", store), ("host", host)];
         parts.into_iter().filter(|(_, part)| !part.ok).map(|(name, part)| format!("{name}: {}", part.detail)).collect()
     }
 }

@@ -224,7 +224,10 @@ async fn take_all(
                 let Delivery { tag, message } = delivery?;
                 let under_way = services.membership.as_ref().map(|_| Errand::of(entry));
                 errand.end();
-                match check(services, entry, message).await? {
+                let Some(checked) = check_while_held(services, entry, message).await? else {
+                    return Ok(Served::NotHeld);
+                };
+                match checked {
                     Ok(accepted) => taken.push_back(take(services, entry, accepted, (tag, acks.clone()), under_way)),
                     Err(refusal) => {
                         refusal.audit(services, entry);
@@ -294,6 +297,23 @@ impl Refusal {
 const BROKER: &str = "(broker)";
 /// Longest part of a claimed name that is logged, characters.
 const NAME_SHOWN: usize = 256;
+
+/// As [`check`]; `None` if the identity is not held any more. To look may take long when the database is away, and whoever
+/// holds the identity next waits for its queue.
+async fn check_while_held(
+    services: &RelayServices,
+    entry: &IdentityEntry,
+    message: Message,
+) -> Result<Option<Result<Accepted, Refusal>>, Interrupted> {
+    let mut checking = std::pin::pin!(check(services, entry, message));
+    loop {
+        tokio::select! {
+            biased;
+            checked = &mut checking => return checked.map(Some),
+            () = entry.no_longer_held.notified() => if !entry.is_held() { return Ok(None) },
+        }
+    }
+}
 
 /// Looks at a message. Stores nothing.
 async fn check(

@@ -14,7 +14,7 @@ mod readers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -305,6 +305,15 @@ impl Committer for SeveralDatabases {
 
     fn lineages(&self) -> Vec<Lineage> {
         self.databases.iter().map(|database| database.lineage()).collect()
+    }
+
+    fn last_answers(&self) -> Vec<(String, Instant)> {
+        let mut all = self.first().last_answers();
+        for database in &self.databases[1..] {
+            let id = database.lineage().database;
+            all.extend(database.last_answers().into_iter().map(|(part, at)| (format!("{part} {id:016x}"), at)));
+        }
+        all
     }
 
     fn components(&self) -> Option<&dyn SharedComponents> {

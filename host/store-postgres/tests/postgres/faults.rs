@@ -131,16 +131,28 @@ async fn commits_wait_for_a_server_that_hangs() {
     let server = std::sync::Arc::new(blocking(own_server).await);
     let options = PostgresOptions::new(&server.url("own"), None).unwrap();
     let (store, alice, flow) = world(options).await;
+    let answered = |store: &Store| store.last_answers()[0].clone();
     for seq in 0..3 {
         let paused = server.clone();
         blocking(move || paused.pause().unwrap()).await;
+        let before = answered(&store);
         let waits = submit(&store, alice, None, step(flow, seq));
         tokio::time::sleep(Duration::from_millis(300)).await;
         let server = server.clone();
         blocking(move || server.unpause().unwrap()).await;
         waits.await.unwrap().unwrap();
+        assert_eq!(before.0, "store");
+        assert!(answered(&store).1 > before.1, "what is written is an answer");
     }
     all_is_there(&store, flow, 3).await;
+    // Nobody writes or reads, and it is known all the same that the server answers.
+    let before = answered(&store);
+    let known = async {
+        while answered(&store).1 <= before.1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), known).await.unwrap();
     store.close().await;
 }
 
