@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use dashmap::DashMap;
 use maxhost_cordapps::{Catalogue, CordappRef};
@@ -19,6 +18,7 @@ use crate::message::IdentityCommand;
 use crate::notary_queue::NotaryQueue;
 use crate::options::IdentitySpec;
 use crate::placement::{CordappSet, CpuProfile};
+use crate::retry::{Pause, Retry};
 
 /// Commands that wait for one identity; more are not lost, the actor then looks into the database. Few in tests, so that
 /// those who reach the bound do so soon.
@@ -85,13 +85,6 @@ impl Drop for Errand {
             self.0.marks.set(Mark::Answered);
         }
     }
-}
-
-/// How often in a row it could not be opened after it was claimed, and when it is tried again.
-#[derive(Default)]
-struct Retry {
-    failures: u32,
-    not_before: Moment,
 }
 
 /// What becomes of an identity that is being let go of, when it has gone.
@@ -281,11 +274,9 @@ impl IdentityEntry {
         matches!(&*self.state.lock(), EntryState::Cold(_) | EntryState::Quarantined { .. }) && !self.is_held()
     }
 
-    /// It could not be opened here though it was claimed: later, after a second, doubling to five minutes.
-    pub fn put_off(&self, now: Moment) {
-        let mut retry = self.retry.lock();
-        let pause = Duration::from_secs(1u64 << retry.failures.min(9)).min(Duration::from_secs(300));
-        *retry = Retry { failures: retry.failures.saturating_add(1), not_before: now + pause };
+    /// It could not be opened here though it was claimed: it is left to others for a while.
+    pub fn put_off(&self, now: Moment, pause: Pause) {
+        self.retry.lock().put_off(now, pause);
     }
 
     /// It was opened.
@@ -295,7 +286,7 @@ impl IdentityEntry {
 
     /// Before then it is not tried to run it here.
     pub fn not_before(&self) -> Moment {
-        self.retry.lock().not_before
+        self.retry.lock().not_before()
     }
 
     /// The fingerprint of its key, which its queue is named after; `None` if the network does not know it yet.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use maxhost_model::{Class, Code, Problem, SecureHash};
+use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_ownership::DemandVersion;
 use maxhost_store::{Author, CommitUnit, Conflict, FlowState, IdentityOp, Op, StoreError};
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use crate::message::IdentityCommand;
 use crate::opened::Opened;
 use crate::options::OperatorEvent;
 use crate::registry::{ColdState, EntryState, IdentityEntry};
+use crate::retry::Pause;
 use crate::running_flow::Signal;
 use crate::trouble::backoff;
 use crate::unit::Unit;
@@ -28,11 +29,12 @@ const LOOK: Duration = Duration::from_millis(5);
 impl Actor {
     /// Could not open. What passes by itself is tried again soon; anything else needs a person.
     pub(super) async fn quarantine(mut self, problem: Problem) {
+        let pause = Pause::of_problem(&problem);
         let told = match self.services.membership {
-            Some(_) => self.release_unopened().await,
+            Some(_) => self.release_unopened(pause).await,
             None => true,
         };
-        if problem.class() == Class::Unavailable {
+        if pause == Pause::Short {
             tracing::warn!(identity = %self.entry.text, %problem, "identity could not be opened; tried again");
             let cold = EntryState::Cold(self.cold_state());
             self.refuse_commands(cold, &problem);
@@ -270,9 +272,9 @@ impl Actor {
     }
 
     /// It was claimed, and could not be opened: another host may do better.
-    async fn release_unopened(&self) -> bool {
+    async fn release_unopened(&self, pause: Pause) -> bool {
         let Some(key) = self.entry.release() else { return true };
-        self.entry.put_off(self.services.clock.monotonic());
+        self.entry.put_off(self.services.clock.monotonic(), pause);
         self.end_ownership(key, None, true).await
     }
 
@@ -285,7 +287,7 @@ impl Actor {
     /// The identity is not this host's any more: its runs give up, and nothing of it is kept or tried again.
     pub(super) async fn give_up(mut self) {
         end_runs(&self.services, &self.entry).await;
-        self.entry.put_off(self.services.clock.monotonic());
+        self.entry.put_off(self.services.clock.monotonic(), Pause::Longer);
         let key = self.entry.release().or_else(|| self.entry.key());
         // If it was the database that refused this host, it owns the identity still, and nobody else would take it.
         let told = match (&self.services.membership, key) {

@@ -12,6 +12,7 @@ use super::table::{FlowTable, SlotState};
 use super::{Actor, RESCAN};
 use crate::opened::{NotaryRun, Opened};
 use crate::options::NotaryKind;
+use crate::retry::Pause;
 
 /// Flows that are read at once.
 const FLOWS_AT_ONCE: u32 = 1_000;
@@ -133,7 +134,7 @@ impl Actor {
                 if let StoreError::Fenced { current, .. } = &error {
                     self.entry.note_claim(*current);
                 }
-                self.entry.put_off(self.services.clock.monotonic());
+                self.entry.put_off(self.services.clock.monotonic(), Pause::of_claim(&error));
                 // Claimed and not recorded is not owned: the next attempt claims anew.
                 let _ = self.services.ownership.hand_over(fingerprint, None).await;
                 Err(NotOpened::Problem(error.into()))
