@@ -219,7 +219,7 @@ impl Ownership for Gate {
         self.inner.hosts().await
     }
 
-    async fn set_draining(&self, host: &str, draining: bool) -> Result<(), OwnershipError> {
+    async fn set_draining(&self, host: &str, draining: bool) -> Result<bool, OwnershipError> {
         self.inner.set_draining(host, draining).await
     }
 
@@ -432,6 +432,13 @@ async fn a_host_that_drains_hands_over_and_takes_nothing() {
     let beat = try_start(&a, ALICE, "beat", json!({"beats": 20, "interval_ms": 100})).await.unwrap();
     let drained = b.set_draining(&Caller::local(), "a", true).await.unwrap();
     assert_eq!((&*drained.name, drained.state), ("a", HostState::Draining));
+    eventually("who drains is not ready", async || match a.ready().await {
+        Err(why) if why.contains("it drains") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    a.ready_for_clients().await.unwrap();
+    b.ready().await.unwrap();
     eventually("the other host takes Alice over", async || match cluster.owner(ALICE).await.as_deref() {
         Some("b") => Ok(()),
         other => Err(format!("{other:?}")),
@@ -454,9 +461,20 @@ async fn a_host_that_drains_hands_over_and_takes_nothing() {
         }
     })
     .await;
+    eventually("it is ready again", async || a.ready().await).await;
     let status = b.cluster_status(&Caller::local()).await.unwrap();
     assert!(status.ownership.ok && status.store.ok && status.broker.ok, "{status:?}");
     assert_eq!(status.hosts.iter().map(|host| &*host.name).collect::<Vec<_>>(), ["a", "b", "onlooker"]);
+
+    // The wish outlives the host, and so it can be taken back while the host is away; that it drains cannot begin then.
+    b.set_draining(&Caller::local(), "a", true).await.unwrap();
+    a.leave(Duration::from_secs(20)).await;
+    let refused = b.set_draining(&Caller::local(), "a", true).await.unwrap_err();
+    assert_eq!(refused.code, Code::HostNotFound, "{refused}");
+    let away = b.set_draining(&Caller::local(), "a", false).await.unwrap();
+    assert_eq!((&*away.name, away.state), ("a", HostState::Away));
+    let refused = b.set_draining(&Caller::local(), "a", false).await.unwrap_err();
+    assert_eq!(refused.code, Code::HostNotFound, "nobody of this name was asked to drain: {refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

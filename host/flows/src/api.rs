@@ -445,6 +445,8 @@ pub enum HostState {
     Draining,
     /// It does not reach the ownership service. Only the host itself knows this of itself.
     Suspended,
+    /// It is not in the cluster. Told of a host that need not drain any more when it comes back.
+    Away,
 }
 
 impl HostState {
@@ -455,6 +457,7 @@ impl HostState {
             HostState::Up => "up",
             HostState::Draining => "draining",
             HostState::Suspended => "suspended",
+            HostState::Away => "away",
         }
     }
 }

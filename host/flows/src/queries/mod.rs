@@ -8,6 +8,7 @@ mod elsewhere;
 mod examine;
 mod ledger;
 mod network;
+mod readiness;
 mod show;
 
 use std::sync::Arc;
