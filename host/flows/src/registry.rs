@@ -429,6 +429,15 @@ impl Directory {
         self.by_name.len()
     }
 
+    /// How many of them this host runs, or is about to.
+    pub fn running(&self) -> u32 {
+        let runs =
+            |entry: &&Arc<IdentityEntry>| entry.is_held() || matches!(&*entry.state.lock(), EntryState::Active { .. });
+        // Of a copy, so that nobody who has an entry's lock and asks for another entry waits for this.
+        let count = self.all().iter().filter(runs).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     /// All of them, in no order.
     pub fn all(&self) -> Vec<Arc<IdentityEntry>> {
         self.by_name.iter().map(|entry| entry.value().clone()).collect()

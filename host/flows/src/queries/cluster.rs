@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::api::{ApiResult, ClusterHost, ClusterStatus, HostState, IdentityPhase, PartHealth, Roles, Whereabouts};
 use crate::host::Host;
 use crate::registry::{EntryState, IdentityEntry};
-use crate::relay::commands::{self, Asked};
+use crate::relay::commands::{self, Asked, Sent};
 
 /// A part that does not answer by then is told as one that does not.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -116,7 +116,9 @@ impl Host {
         let mut asked_again = Instant::now();
         loop {
             if Instant::now() >= asked_again {
-                commands::send(&self.parts.relay, entry, Asked::Move(to.to_owned())).await?;
+                // One that was not confirmed is followed by another.
+                let (Sent::Taken | Sent::Unknown(_)) =
+                    commands::send(&self.parts.relay, entry, Asked::Move(to.to_owned())).await?;
                 asked_again = Instant::now() + MOVE_AGAIN;
             }
             let found = self.whereabouts_of(entry);
