@@ -21,7 +21,7 @@ use maxhost_ownership::{
     Changes, DemandVersion, Demands, HostInfo, MemoryOwnership, Ownedness, Owner, Ownership, OwnershipError, Realm,
     Session, Slept, Transient,
 };
-use maxhost_store::{ClaimRequest, IdentityRecord, Store};
+use maxhost_store::{Caution, ClaimRequest, DEATHS_LAST, Forgive, IdentityRecord, Store};
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
 use serde_json::{Value, json};
@@ -409,6 +409,14 @@ async fn what_a_lost_host_ran_goes_on_elsewhere() {
         other => Err(format!("{other:?}")),
     })
     .await;
+    eventually("who lost her and is alive does not count as one that died", async || {
+        let records = cluster.store.identities().await.unwrap();
+        match records.iter().find(|record| record.name == ALICE).unwrap().unclean {
+            1 => Ok(()),
+            deaths => Err(format!("{deaths} claims that did not end in order")),
+        }
+    })
+    .await;
     assert_eq!(result(&b, beat).await, json!({"beats": 30}));
     assert_eq!(result(&b, waiting).await, json!({"rounds": 200}));
     // The first host is back, and leaves Alice where she is.
@@ -567,7 +575,11 @@ async fn a_host_whose_claim_is_refused_gives_up_and_does_not_claim_at_once() {
     // Another host claims, as if the ownership service had told it to.
     let token = FencingToken { generation: 1, epoch: 1_000_000 };
     let refused = Instant::now();
-    cluster.store.claim(ClaimRequest { identity: alice().await.row, token, key_fp: None }).await.unwrap();
+    cluster
+        .store
+        .claim(ClaimRequest { identity: alice().await.row, token, key_fp: None, caution: Caution::None })
+        .await
+        .unwrap();
     // Later it claims, above the other's claim, because there is work and nobody else does it.
     eventually("the host claims again", async || match alice().await.claim.token {
         last if last > token => Ok(()),
@@ -656,4 +668,26 @@ async fn a_start_whose_command_was_not_confirmed_is_looked_for_all_the_same() {
     let beat = try_start(&a, BOB, "beat", json!({"beats": 2, "interval_ms": 1})).await.unwrap();
     assert_eq!(lossy.lost.load(Ordering::Acquire), 0, "the answer was lost");
     assert_eq!(result(&b, beat).await, json!({"beats": 2}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_its_hosts_die_with_is_run_no_more_until_somebody_asks_for_it() {
+    let cluster = Cluster::new().await;
+    let row = cluster.store.register_identities(&[ALICE]).await.unwrap()[0];
+    // Hosts that have claimed her, each after the one before was gone without a word.
+    for epoch in 1..=i64::from(DEATHS_LAST) {
+        let token = FencingToken { generation: 0, epoch };
+        let request = ClaimRequest { identity: row, token, key_fp: None, caution: Caution::None };
+        cluster.store.claim(request).await.unwrap();
+    }
+    let a = cluster.host("a", |_| ()).await;
+    let refused = try_start(&a, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap_err();
+    let reason = refused.details.get("reason_code").map(String::as_str);
+    assert_eq!((refused.code, reason), (Code::IdentityQuarantined, Some("identity-unclean")), "{refused:?}");
+    assert!(refused.remedy.contains("maxhost identity retry"), "{refused:?}");
+    let beat = try_start(&a, BOB, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    assert_eq!(result(&a, beat).await, json!({"beats": 1}), "others are not concerned");
+    cluster.store.forgive(row, Forgive::Asked).await.unwrap();
+    let beat = start(&[&a], ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await;
+    assert_eq!(result(&a, beat).await, json!({"beats": 1}));
 }

@@ -279,7 +279,17 @@ impl IdentityEntry {
         self.retry.lock().put_off(now, pause);
     }
 
-    /// It was opened.
+    /// It was refused because so many of its owners died.
+    pub fn wait_after(&self, deaths: u32, now: Moment) {
+        self.retry.lock().wait_after(deaths, now);
+    }
+
+    /// Since how many deaths of its owners this host has waited for long enough; 0 if it has not.
+    pub fn waited_since(&self, now: Moment) -> u32 {
+        self.retry.lock().waited_since(now)
+    }
+
+    /// It was opened, or what was wrong is mended.
     pub fn put_off_no_more(&self) {
         *self.retry.lock() = Retry::default();
     }

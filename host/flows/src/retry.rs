@@ -42,11 +42,16 @@ impl Pause {
     }
 }
 
+/// How long it is waited before an identity is tried whose owners died one after the other.
+const AFTER_DEATHS: Duration = Duration::from_secs(30);
+
 /// How often in a row an identity could not be run for trouble that stays, and when it is tried again.
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
     failures: u32,
     not_before: Moment,
+    /// So many of its owners died, and until then it is waited.
+    deaths: Option<(u32, Moment)>,
 }
 
 impl Retry {
@@ -60,6 +65,22 @@ impl Retry {
                 self.failures = self.failures.saturating_add(1);
             }
         }
+    }
+
+    /// It was refused because so many of its owners died. Who asks again meanwhile does not have it wait for longer; that another
+    /// has died does.
+    pub fn wait_after(&mut self, deaths: u32, now: Moment) {
+        let until = match self.deaths {
+            Some((known, until)) if known == deaths => until,
+            _ => now + AFTER_DEATHS,
+        };
+        self.deaths = Some((deaths, until));
+        self.not_before = until;
+    }
+
+    /// Since how many deaths it has been waited for long enough; 0 if it has not.
+    pub fn waited_since(&self, now: Moment) -> u32 {
+        self.deaths.filter(|(_, until)| *until <= now).map_or(0, |(deaths, _)| deaths)
     }
 
     /// Before then it is not tried.
@@ -101,6 +122,18 @@ mod tests {
             retry.put_off(at(7), Pause::Longer);
             assert_eq!(retry.not_before(), at(7 + seconds));
         }
+    }
+
+    #[test]
+    fn after_deaths_it_is_waited_once_for_each_number() {
+        let mut retry = Retry::default();
+        assert_eq!(retry.waited_since(at(1_000)), 0);
+        retry.wait_after(3, at(0));
+        retry.wait_after(3, at(20));
+        assert_eq!((retry.not_before(), retry.waited_since(at(29))), (at(30), 0), "who asks again does not put it off");
+        assert_eq!(retry.waited_since(at(30)), 3);
+        retry.wait_after(4, at(31));
+        assert_eq!((retry.not_before(), retry.waited_since(at(60)), retry.waited_since(at(61))), (at(61), 0, 4));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use maxhost_model::IdentityRow;
-use maxhost_store::{ClaimRequest, Claimed, ResultRead, StoreError};
+use maxhost_store::{ClaimRequest, Claimed, Forgive, ResultRead, StoreError};
 use sqlx::AssertSqlSafe;
 use tokio::sync::oneshot;
 
@@ -91,6 +91,27 @@ impl PostgresStore {
             claimed.push(answer.await.map_err(|_| StoreError::Closed)??);
         }
         Ok(claimed)
+    }
+
+    /// Says that owners of an identity do not count. Asked once: what is done twice would forgive one too many.
+    pub(crate) async fn forgive_owners(&self, identity: IdentityRow, forgive: Forgive) -> Result<(), StoreError> {
+        let claim = match forgive {
+            Forgive::Healthy(claim) => Some(claim),
+            Forgive::Survived | Forgive::Asked => None,
+        };
+        sqlx::query(
+            "UPDATE maxhost.identity SET unclean = CASE WHEN $2 THEN unclean - 1 ELSE 0 END \
+             WHERE id = $1 AND unclean > 0 AND ($3::int8 IS NULL OR (generation, epoch, owner) = ($3, $4, $5))",
+        )
+        .bind(identity.0)
+        .bind(forgive == Forgive::Survived)
+        .bind(claim.map(|claim| claim.token.generation))
+        .bind(claim.map(|claim| claim.token.epoch))
+        .bind(claim.map(|claim| claim.run.0))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(failed)
     }
 
     pub(crate) async fn purge_rows(&self, limit: u32) -> Result<u64, StoreError> {

@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
 use maxhost_store::{
-    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, ResultRead, RunId, SharedComponents,
-    Store, StoreError,
+    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, Forgive, ResultRead, RunId,
+    SharedComponents, Store, StoreError,
 };
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -309,6 +309,10 @@ impl Committer for PostgresStore {
 
     async fn claim_all(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
         self.claim_identities(requests).await
+    }
+
+    async fn forgive(&self, identity: IdentityRow, forgive: Forgive) -> Result<(), StoreError> {
+        self.forgive_owners(identity, forgive).await
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_ownership::DemandVersion;
-use maxhost_store::{Author, CommitUnit, Conflict, FlowState, IdentityOp, Op, StoreError};
+use maxhost_store::{Author, CommitUnit, Conflict, FlowState, Forgive, IdentityOp, Op, StoreError};
 use tokio::sync::oneshot;
 
 use super::{Actor, IdentityServices};
@@ -271,10 +271,22 @@ impl Actor {
         }
     }
 
+    /// Owners of the identity do not count as ones that died while they had it. A hint, so it is told beside all else and not
+    /// repeated.
+    pub(super) fn forgive(&self, forgive: Forgive) {
+        let (store, entry) = (self.services.committer.store.clone(), self.entry.clone());
+        self.services.io.spawn(async move {
+            if let Err(error) = store.forgive(entry.row, forgive).await {
+                tracing::debug!(identity = %entry.text, %error, "it could not be noted that a host of the identity is alive");
+            }
+        });
+    }
+
     /// It was claimed, and could not be opened: another host may do better.
     async fn release_unopened(&self, pause: Pause) -> bool {
         let Some(key) = self.entry.release() else { return true };
         self.entry.put_off(self.services.clock.monotonic(), pause);
+        self.forgive(Forgive::Survived);
         self.end_ownership(key, None, true).await
     }
 
@@ -288,6 +300,9 @@ impl Actor {
     pub(super) async fn give_up(mut self) {
         end_runs(&self.services, &self.entry).await;
         self.entry.put_off(self.services.clock.monotonic(), Pause::Longer);
+        if self.services.membership.is_some() {
+            self.forgive(Forgive::Survived);
+        }
         let key = self.entry.release().or_else(|| self.entry.key());
         // If it was the database that refused this host, it owns the identity still, and nobody else would take it.
         let told = match (&self.services.membership, key) {

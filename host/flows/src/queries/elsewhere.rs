@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use maxhost_model::{Code, FlowId, Problem};
 use maxhost_ownership::Ownedness;
+use maxhost_store::DEATHS_LAST;
 use tokio::time::Instant;
 
 use crate::api::{ApiResult, Caller, Started};
@@ -24,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// How soon the database is asked again what became of it; the time doubles up to the longest.
 const LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_millis(250);
+/// How long it is looked at the end why nobody may have done it.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 impl Host {
     /// Whether another host runs an identity or has to, as far as this one knows.
@@ -36,9 +39,10 @@ impl Host {
         !entry.is_held() && (membership.takes_nothing() || cannot_run() || entry.key().is_some_and(is_others))
     }
 
-    /// Whether an identity that this host cannot run for this reason may be run by another.
-    pub(super) fn is_left_to_others(&self, _problem: &Problem) -> bool {
-        self.parts.membership.is_some()
+    /// Whether an identity that this host cannot run for this reason may be run by another. That too many hosts died that had it is
+    /// in the database, for all of them.
+    pub(super) fn is_left_to_others(&self, problem: &Problem) -> bool {
+        self.parts.membership.is_some() && problem.code != Code::IdentityUnclean
     }
 
     /// Whether what was refused here for this reason may be done by another host: the identity is another's or there is no room
@@ -187,15 +191,29 @@ impl Looking {
     }
 
     /// It has been looked for long enough.
-    fn over(&self) -> Problem {
+    async fn over(&self, parts: &Parts) -> Problem {
         let id = self.id;
         let here =
             self.entry.problem().map(|problem| format!("; this host cannot run the identity: {}", problem.message));
         let trouble = self.trouble.as_ref().map(|problem| format!("; {}", problem.message));
-        let why = [here, trouble].into_iter().flatten().collect::<String>();
+        let deaths = self.deaths(parts).await.filter(|deaths| *deaths >= DEATHS_LAST);
+        let unclean =
+            deaths.map(|deaths| format!("; {deaths} hosts in a row died that had the identity, and none takes it"));
+        let why = [here, trouble, unclean].into_iter().flatten().collect::<String>();
+        let look = format!("look at it with `maxhost flow show {id}`; a start with a client id can be repeated");
+        let remedy = match deaths {
+            Some(_) => format!("{look}; hosts try the identity again after `maxhost identity retry`"),
+            None => look,
+        };
         Problem::new(Code::Timeout, format!("flow {id} {}{why}", self.what))
-            .remedy(format!("look at it with `maxhost flow show {id}`; a start with a client id can be repeated"))
+            .remedy(remedy)
             .detail("flow_id", id.to_string())
+    }
+
+    /// How many owners of the identity died while they had it; `None` if that is not known.
+    async fn deaths(&self, parts: &Parts) -> Option<u32> {
+        let records = tokio::time::timeout(LAST_LOOK, parts.store.identities()).await.ok()?.ok()?;
+        records.iter().find(|record| record.row == self.entry.row).map(|record| record.unclean)
     }
 
     /// Waits a little.
@@ -204,7 +222,7 @@ impl Looking {
     /// It has been looked for long enough, or the host stops.
     async fn again(&mut self, parts: &Parts) -> ApiResult<()> {
         if Instant::now() >= self.deadline {
-            return Err(self.over());
+            return Err(self.over(parts).await);
         }
         tokio::select! {
             () = tokio::time::sleep(self.pause) => self.pause = (self.pause * 2).min(LONGEST_LOOK),

@@ -61,5 +61,5 @@ mod first_of_two {
     the_outbox_is_read_by_destination }
     maxhost_store::contract_tests! { @family Two, messages: the_outbox_keeps_messages_until_the_broker_has_them }
     maxhost_store::contract_tests! { @family Two, identities:
-    claims_succeed_and_fail_alone, work_of_sleepers_is_found_from_rows }
+    claims_succeed_and_fail_alone, owners_that_died_are_counted_and_make_claimers_careful, work_of_sleepers_is_found_from_rows }
 }
