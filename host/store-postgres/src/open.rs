@@ -129,7 +129,7 @@ impl PostgresStore {
         let run = match &rank {
             Rank::First { least_run, .. } => begin_run(&mut conn, *least_run).await.map_err(of)?,
             Rank::Beside { run, .. } => {
-                let sql = "INSERT INTO maxhost.committer (run) VALUES ($1)";
+                let sql = "INSERT INTO maxhost.committer (run, seen) SELECT $1, lived FROM maxhost.database";
                 sqlx::query(sql).bind(run.0).execute(&mut conn).await.map_err(of)?;
                 *run
             }
@@ -269,7 +269,7 @@ async fn lineage(conn: &mut PgConnection) -> Result<Lineage, sqlx::Error> {
 async fn begin_run(conn: &mut PgConnection, least: i64) -> Result<RunId, sqlx::Error> {
     sqlx::query_scalar(
         "WITH run AS (UPDATE maxhost.number SET next = greatest(next, $1) + 1 WHERE kind = 'run' RETURNING next - 1 AS run) \
-         INSERT INTO maxhost.committer (run) SELECT run FROM run RETURNING run",
+         INSERT INTO maxhost.committer (run, seen) SELECT run, lived FROM run, maxhost.database RETURNING run",
     )
     .bind(least)
     .fetch_one(conn)
