@@ -115,7 +115,8 @@ def with_helm(helm):
         env = {variable["name"]: variable.get("value") for variable in container["env"]}
         assert env["MAXHOST_ROLES"] == role, env
         paths = {probe: container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")}
-        assert paths == {"livenessProbe": "/livez", "readinessProbe": "/readyz"}, paths
+        ready = "/readyz/clients" if role == "rpc" else "/readyz"
+        assert paths == {"livenessProbe": "/livez", "readinessProbe": ready}, paths
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         names = {volume["name"] for volume in pod["volumes"]}
         assert {mount["name"] for mount in container["volumeMounts"]} == names

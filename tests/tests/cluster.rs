@@ -9,16 +9,19 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
+use maxhost_broker::{
+    BacklogNotices, Broker, BrokerError, ClientQueues, Consumer, Credit, EmbeddedBroker, EmbeddedOptions, Holding,
+    Message, QueueName,
+};
 use maxhost_flows::api::{Arguments, Caller, FlowPhase, FlowResult, HostApi, HostState, StartFlow};
 use maxhost_flows::options::ENVELOPE_BYTES;
 use maxhost_flows::{CordappRef, Eviction, Host, HostOptions, IdentitySpec, Passphrase};
-use maxhost_model::{Claim, Code, FencingToken, FlowId, Problem, RunId, SecureHash, cbor_to_json};
+use maxhost_model::{Claim, Class, Code, FencingToken, FlowId, Problem, RunId, SecureHash, cbor_to_json};
 use maxhost_ownership::{
     Changes, DemandVersion, Demands, HostInfo, MemoryOwnership, Ownedness, Owner, Ownership, OwnershipError, Reach,
     Realm, Session, Slept, Transient,
 };
-use maxhost_store::{ClaimRequest, IdentityRecord, Store};
+use maxhost_store::{Caution, ClaimRequest, DEATHS_LAST, Forgive, IdentityRecord, Store};
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
 use serde_json::{Value, json};
@@ -59,10 +62,37 @@ impl Cluster {
         self.host_with(name, ownership, change).await
     }
 
+    /// A host with room for so many identities.
+    async fn host_of(&self, name: &str, slots: u32, change: impl FnOnce(&mut HostOptions)) -> Arc<Host> {
+        let ownership = Arc::new(self.realm.join_as(name, self.store.run()));
+        self.begin(name, (ownership, slots), change).await
+    }
+
     async fn host_with(
         &self,
         name: &str,
         ownership: Arc<dyn Ownership>,
+        change: impl FnOnce(&mut HostOptions),
+    ) -> Arc<Host> {
+        self.begin(name, (ownership, 10), change).await
+    }
+
+    /// What a manifest says of an identity.
+    fn spec(&self, name: &str, short: &str) -> IdentitySpec {
+        IdentitySpec {
+            name: name.to_owned(),
+            cordapps: ["ping-pong", "heartbeat", "hostile"].map(cordapp).into(),
+            keys: self.network.path(&format!("keys/{short}")),
+            limits: Default::default(),
+            notary: None,
+            manifest: self.network.path(&format!("identities/{short}.toml")),
+        }
+    }
+
+    async fn begin(
+        &self,
+        name: &str,
+        (ownership, slots): (Arc<dyn Ownership>, u32),
         change: impl FnOnce(&mut HostOptions),
     ) -> Arc<Host> {
         let passphrase = fs::read_to_string(self.network.path("keys/passphrase")).unwrap();
@@ -76,17 +106,10 @@ impl Cluster {
         change(&mut options);
         let session_timeout = Duration::from_secs(6);
         let broker = self.broker.clone();
-        let cluster = maxhost_flows::Cluster { ownership, broker, slots: 10, schedules: true, session_timeout };
+        let cluster = maxhost_flows::Cluster { ownership, broker, slots, schedules: true, session_timeout };
         let host = Host::join(options, self.store.clone(), cluster).await.unwrap();
-        let spec = |name: &str, short: &str| IdentitySpec {
-            name: name.to_owned(),
-            cordapps: ["ping-pong", "heartbeat", "hostile"].map(cordapp).into(),
-            keys: self.network.path(&format!("keys/{short}")),
-            limits: Default::default(),
-            notary: None,
-            manifest: self.network.path(&format!("identities/{short}.toml")),
-        };
-        let specs = vec![spec(ALICE, "alice"), spec(BOB, "bob"), spec(CAROL, "carol")];
+        let specs = [(ALICE, "alice"), (BOB, "bob"), (CAROL, "carol")];
+        let specs = specs.map(|(name, short)| self.spec(name, short)).into();
         assert!(host.put_identities(specs).await.unwrap().is_empty());
         host
     }
@@ -225,7 +248,7 @@ impl Ownership for Gate {
         self.inner.hosts().await
     }
 
-    async fn set_draining(&self, host: &str, draining: bool) -> Result<(), OwnershipError> {
+    async fn set_draining(&self, host: &str, draining: bool) -> Result<bool, OwnershipError> {
         self.inner.set_draining(host, draining).await
     }
 
@@ -243,6 +266,61 @@ impl Ownership for Gate {
 
     fn scheduler(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.inner.scheduler()
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// A broker of which a test loses answers.
+struct Lossy {
+    inner: Arc<dyn Broker>,
+    /// So many messages are taken, and their senders are told that it did not answer.
+    lost: AtomicU32,
+}
+
+#[async_trait]
+impl Broker for Lossy {
+    async fn send(&self, queue: &QueueName, message: Message, within: Duration) -> Result<(), BrokerError> {
+        let sent = self.inner.send(queue, message, within).await;
+        if Gate::is_lost(&self.lost) { Err(maxhost_broker::Transient::TimedOut.into()) } else { sent }
+    }
+
+    async fn prepare(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.inner.prepare(queue).await
+    }
+
+    async fn consume(&self, queue: &QueueName, credit: Credit) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.inner.consume(queue, credit).await
+    }
+
+    async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
+        self.inner.waiting().await
+    }
+
+    async fn holding(&self, queues: &[QueueName]) -> Result<Vec<Holding>, BrokerError> {
+        self.inner.holding(queues).await
+    }
+
+    async fn oldest(&self) -> Result<Option<Duration>, BrokerError> {
+        self.inner.oldest().await
+    }
+
+    async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError> {
+        self.inner.backlog_notices().await
+    }
+
+    fn trouble(&self) -> Option<BrokerError> {
+        self.inner.trouble()
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.inner.max_message_bytes()
+    }
+
+    fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
+        self.inner.client_queues()
     }
 
     async fn close(&self) {
@@ -335,6 +413,14 @@ async fn what_a_lost_host_ran_goes_on_elsewhere() {
     eventually("the other host takes Alice over", async || match cluster.owner(ALICE).await.as_deref() {
         Some("b") => Ok(()),
         other => Err(format!("{other:?}")),
+    })
+    .await;
+    eventually("who lost her and is alive does not count as one that died", async || {
+        let records = cluster.store.identities().await.unwrap();
+        match records.iter().find(|record| record.name == ALICE).unwrap().unclean {
+            1 => Ok(()),
+            deaths => Err(format!("{deaths} claims that did not end in order")),
+        }
     })
     .await;
     assert_eq!(result(&b, beat).await, json!({"beats": 30}));
@@ -438,6 +524,13 @@ async fn a_host_that_drains_hands_over_and_takes_nothing() {
     let beat = try_start(&a, ALICE, "beat", json!({"beats": 20, "interval_ms": 100})).await.unwrap();
     let drained = b.set_draining(&Caller::local(), "a", true).await.unwrap();
     assert_eq!((&*drained.name, drained.state), ("a", HostState::Draining));
+    eventually("who drains is not ready", async || match a.ready().await {
+        Err(why) if why.contains("it drains") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    a.ready_for_clients().await.unwrap();
+    b.ready().await.unwrap();
     eventually("the other host takes Alice over", async || match cluster.owner(ALICE).await.as_deref() {
         Some("b") => Ok(()),
         other => Err(format!("{other:?}")),
@@ -460,9 +553,20 @@ async fn a_host_that_drains_hands_over_and_takes_nothing() {
         }
     })
     .await;
+    eventually("it is ready again", async || a.ready().await).await;
     let status = b.cluster_status(&Caller::local()).await.unwrap();
     assert!(status.ownership.ok && status.store.ok && status.broker.ok, "{status:?}");
     assert_eq!(status.hosts.iter().map(|host| &*host.name).collect::<Vec<_>>(), ["a", "b", "onlooker"]);
+
+    // The wish outlives the host, and so it can be taken back while the host is away; that it drains cannot begin then.
+    b.set_draining(&Caller::local(), "a", true).await.unwrap();
+    a.leave(Duration::from_secs(20)).await;
+    let refused = b.set_draining(&Caller::local(), "a", true).await.unwrap_err();
+    assert_eq!(refused.code, Code::HostNotFound, "{refused}");
+    let away = b.set_draining(&Caller::local(), "a", false).await.unwrap();
+    assert_eq!((&*away.name, away.state), ("a", HostState::Away));
+    let refused = b.set_draining(&Caller::local(), "a", false).await.unwrap_err();
+    assert_eq!(refused.code, Code::HostNotFound, "nobody of this name was asked to drain: {refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -477,7 +581,11 @@ async fn a_host_whose_claim_is_refused_gives_up_and_does_not_claim_at_once() {
     // Another host claims, as if the ownership service had told it to.
     let token = FencingToken { generation: 1, epoch: 1_000_000 };
     let refused = Instant::now();
-    cluster.store.claim(ClaimRequest { identity: alice().await.row, token, key_fp: None }).await.unwrap();
+    cluster
+        .store
+        .claim(ClaimRequest { identity: alice().await.row, token, key_fp: None, caution: Caution::None })
+        .await
+        .unwrap();
     // Later it claims, above the other's claim, because there is work and nobody else does it.
     eventually("the host claims again", async || match alice().await.claim.token {
         last if last > token => Ok(()),
@@ -504,4 +612,88 @@ async fn a_host_that_leaves_hands_over_what_it_ran() {
     })
     .await;
     assert!(b.kill_flow(&Caller::local(), spin).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_a_free_slot_leaves_what_it_is_asked_for_to_others() {
+    let cluster = Cluster::new().await;
+    let a = cluster.host_of("a", 1, |_| ()).await;
+    let beat = try_start(&a, BOB, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    assert_eq!(result(&a, beat).await, json!({"beats": 1}));
+    assert_eq!(cluster.owner(BOB).await.as_deref(), Some("a"));
+    let b = cluster.host("b", |_| ()).await;
+    let beat = try_start(&a, CAROL, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    assert_eq!(result(&a, beat).await, json!({"beats": 1}));
+    assert_eq!(cluster.owner(CAROL).await.as_deref(), Some("b"), "the first host has room for one");
+    // What it holds goes on, also what comes from others.
+    let beat = try_start(&b, BOB, "beat", json!({"beats": 2, "interval_ms": 1})).await.unwrap();
+    assert_eq!(result(&b, beat).await, json!({"beats": 2}));
+    assert_eq!(cluster.owner(BOB).await.as_deref(), Some("a"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_of_one_host_with_an_identity_refuses_nobody_what_another_can_do() {
+    let cluster = Cluster::new().await;
+    let soon = |options: &mut HostOptions| {
+        options.idle_close = Duration::from_millis(50);
+        options.eviction = Eviction::EveryWait;
+    };
+    let (a, b) = (cluster.host("a", soon).await, cluster.host("b", soon).await);
+    let code_of = async |spec: IdentitySpec, code: Code| {
+        let problems = a.put_identities(vec![spec]).await.unwrap();
+        assert_eq!(problems.first().map(|(_, problem)| problem.code), Some(code), "{problems:?}");
+    };
+    let sound = cluster.spec(ALICE, "alice");
+
+    // Without her keys it cannot even pass the request on, and says so with a code that says "try again".
+    code_of(IdentitySpec { keys: cluster.network.path("keys/none"), ..sound.clone() }, Code::KeyUnreadable).await;
+    let refused = try_start(&a, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap_err();
+    assert_eq!((refused.code, refused.class()), (Code::IdentityUnusableHere, Class::Unavailable), "{refused}");
+    assert!(refused.details.contains_key("reason_code") && refused.message.contains("Alice"), "{refused:?}");
+    let long = try_start(&b, ALICE, "beat", json!({"beats": 2, "interval_ms": 600_000})).await.unwrap();
+
+    // Without her CorDapp it can: what is to be killed needs no arguments.
+    code_of(IdentitySpec { cordapps: [cordapp("no-such-app")].into(), ..sound }, Code::CordappNotFound).await;
+    let refused = try_start(&a, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap_err();
+    assert_eq!((refused.code, &*refused.details["reason_code"]), (Code::IdentityUnusableHere, "cordapp-not-found"));
+    cluster.until_nobody_owns_anything().await;
+    assert!(a.kill_flow(&Caller::local(), long).await.unwrap(), "the other host has opened her for it");
+    assert_eq!(b.flow(&Caller::local(), long).await.unwrap().summary.phase, FlowPhase::Killed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_whose_command_was_not_confirmed_is_looked_for_all_the_same() {
+    let cluster = Cluster::new().await;
+    let lossy = Arc::new(Lossy { inner: cluster.broker.clone(), lost: AtomicU32::new(0) });
+    let cluster = Cluster { broker: lossy.clone(), ..cluster };
+    let (a, b) = (cluster.host("a", |_| ()).await, cluster.host("b", |_| ()).await);
+    let beat = try_start(&b, BOB, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    assert_eq!(result(&b, beat).await, json!({"beats": 1}));
+    assert_eq!(cluster.owner(BOB).await.as_deref(), Some("b"));
+    lossy.lost.store(1, Ordering::Release);
+    let beat = try_start(&a, BOB, "beat", json!({"beats": 2, "interval_ms": 1})).await.unwrap();
+    assert_eq!(lossy.lost.load(Ordering::Acquire), 0, "the answer was lost");
+    assert_eq!(result(&b, beat).await, json!({"beats": 2}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_its_hosts_die_with_is_run_no_more_until_somebody_asks_for_it() {
+    let cluster = Cluster::new().await;
+    let row = cluster.store.register_identities(&[ALICE]).await.unwrap()[0];
+    // Hosts that have claimed her, each after the one before was gone without a word.
+    for epoch in 1..=i64::from(DEATHS_LAST) {
+        let token = FencingToken { generation: 0, epoch };
+        let request = ClaimRequest { identity: row, token, key_fp: None, caution: Caution::None };
+        cluster.store.claim(request).await.unwrap();
+    }
+    let a = cluster.host("a", |_| ()).await;
+    let refused = try_start(&a, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap_err();
+    let reason = refused.details.get("reason_code").map(String::as_str);
+    assert_eq!((refused.code, reason), (Code::IdentityQuarantined, Some("identity-unclean")), "{refused:?}");
+    assert!(refused.remedy.contains("maxhost identity retry"), "{refused:?}");
+    let beat = try_start(&a, BOB, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    assert_eq!(result(&a, beat).await, json!({"beats": 1}), "others are not concerned");
+    cluster.store.forgive(row, Forgive::Asked).await.unwrap();
+    let beat = start(&[&a], ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await;
+    assert_eq!(result(&a, beat).await, json!({"beats": 1}));
 }

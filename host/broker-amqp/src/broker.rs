@@ -153,6 +153,11 @@ impl Broker for AmqpBroker {
         Some(self.shared.heard.last())
     }
 
+    fn trouble(&self) -> Option<BrokerError> {
+        let Shared { consuming, send_link, .. } = &*self.shared;
+        self.shared.check_open().err().or_else(|| consuming.lost()).or_else(|| send_link.lost())
+    }
+
     fn max_message_bytes(&self) -> usize {
         self.shared.options.max_message_bytes
     }

@@ -109,6 +109,12 @@ impl Line {
         }
     }
 
+    /// Why there is no connection at present; `None` if there is one.
+    pub fn lost(&self) -> Option<BrokerError> {
+        let is_up = matches!(&*self.state.borrow(), State::Up(_));
+        if is_up { None } else { Some(self.trouble()) }
+    }
+
     /// Waits until the connection is closed for good.
     pub async fn is_closed(&self) {
         let mut state = self.state.clone();

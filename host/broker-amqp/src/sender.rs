@@ -92,6 +92,11 @@ impl SendLink {
         SendLink { line, jobs, on_their_way: Arc::new(Semaphore::new(pieces as usize)), pieces }
     }
 
+    /// Why there is no connection at present; `None` if there is one.
+    pub fn lost(&self) -> Option<BrokerError> {
+        self.line.lost()
+    }
+
     /// Waits until the connection is closed for good.
     pub async fn is_closed(&self) {
         self.line.is_closed().await;

@@ -84,6 +84,10 @@ pub trait Broker: Send + Sync + 'static {
     /// [`crate::Permanent::Closed`], and the transient ones.
     async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError>;
 
+    /// What keeps the broker from being used now, as far as this host knows without asking it; `None` while it is connected. A
+    /// broker that hangs is told of once its connection counts as lost.
+    fn trouble(&self) -> Option<BrokerError>;
+
     /// Bytes that the body of a message may have.
     fn max_message_bytes(&self) -> usize;
 

@@ -501,7 +501,10 @@ async fn a_closed_connection_says_so(subject: &dyn Subject) {
     let (broker, queue) = (subject.connect().await, queue());
     let mut consumer = broker.consume(&queue, messages(1)).await.unwrap();
     let mut notices = broker.backlog_notices().await.unwrap();
+    assert!(broker.trouble().is_none(), "{:?}", broker.trouble());
     in_time(broker.close()).await;
+    let trouble = broker.trouble();
+    assert!(matches!(trouble, Some(BrokerError::Permanent(Permanent::Closed))), "{trouble:?}");
     let refused = in_time(broker.send(&queue, message(0), DEADLINE)).await;
     assert!(matches!(refused, Err(BrokerError::Permanent(Permanent::Closed))), "{refused:?}");
     assert!(in_time(consumer.next()).await.is_err());

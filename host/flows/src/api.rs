@@ -446,6 +446,8 @@ pub enum HostState {
     /// It does not reach the ownership service, which only the host itself knows of itself; or it runs no identities because
     /// another host reaches more of the database and the broker.
     Suspended,
+    /// It is not in the cluster. Told of a host that need not drain any more when it comes back.
+    Away,
 }
 
 impl HostState {
@@ -456,6 +458,7 @@ impl HostState {
             HostState::Up => "up",
             HostState::Draining => "draining",
             HostState::Suspended => "suspended",
+            HostState::Away => "away",
         }
     }
 }

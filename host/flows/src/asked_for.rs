@@ -25,7 +25,7 @@ const PART: u32 = 8;
 /// Flows in one question.
 const AT_ONCE: usize = 500;
 
-type Told = oneshot::Sender<Result<FlowRecord, Problem>>;
+type Told = oneshot::Sender<FlowRecord>;
 
 /// The flows that are waited for. Each has a client that waits, so there are no more than requests may be under way.
 #[derive(Default)]
@@ -41,10 +41,11 @@ struct Waiting {
 }
 
 impl AskedFor {
-    /// The record of a flow, as soon as there is one. Giving up waiting ends the search for it.
+    /// The record of a flow, as soon as there is one and it can be read: a database that does not answer may do so soon. Giving
+    /// up waiting ends the search for it.
     ///
     /// # Errors
-    /// The database cannot be read.
+    /// The host stops.
     pub async fn started(self: &Arc<AskedFor>, store: &Store, io: &Spawner, id: FlowId) -> Result<FlowRecord, Problem> {
         let (told, answer) = oneshot::channel();
         let begins = {
@@ -56,7 +57,7 @@ impl AskedFor {
         if begins {
             io.spawn(look(self.clone(), store.clone()));
         }
-        answer.await.unwrap_or_else(|_| Err(crate::error::stopping()))
+        answer.await.map_err(|_| crate::error::stopping())
     }
 
     /// What is still waited for; nothing if nobody need look any more.
@@ -67,10 +68,12 @@ impl AskedFor {
         waiting.flows.keys().copied().collect()
     }
 
-    fn tell(&self, id: FlowId, outcome: Result<FlowRecord, Problem>) {
-        let told = self.0.lock().flows.remove(&id);
+    fn tell(&self, record: FlowRecord) {
+        let told = self.0.lock().flows.remove(&record.id);
         // Who has given up meanwhile need not know.
-        told.into_iter().for_each(|told| drop(told.send(outcome.clone())));
+        if let Some(told) = told {
+            let _ = told.send(record);
+        }
     }
 
     fn pause(&self) -> Duration {
@@ -91,14 +94,10 @@ async fn look(asked: Arc<AskedFor>, store: Store) {
             let rows: Vec<FlowRow> = ids.iter().map(|id| id.row()).collect();
             match store.flows(&rows).await {
                 // A row of another id is another flow's.
-                Ok(records) => records
-                    .into_iter()
-                    .filter(|record| ids.contains(&record.id))
-                    .for_each(|record| asked.tell(record.id, Ok(record))),
-                Err(error) => {
-                    let problem = Problem::from(error);
-                    ids.iter().for_each(|id| asked.tell(*id, Err(problem.clone())));
+                Ok(records) => {
+                    records.into_iter().filter(|record| ids.contains(&record.id)).for_each(|record| asked.tell(record))
                 }
+                Err(error) => tracing::debug!(%error, "flows that were asked for cannot be looked for; tried again"),
             }
         }
         tokio::time::sleep(asked.pause()).await;

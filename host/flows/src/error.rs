@@ -12,6 +12,15 @@ pub(crate) fn quarantined(name: &str, reason: &Problem) -> Problem {
         .detail("identity", name)
 }
 
+/// This host cannot even pass on what it is asked for, because it lacks something of the identity; other hosts may run it.
+pub(crate) fn unusable_here(name: &str, reason: &Problem) -> Problem {
+    let text = format!("this host cannot use identity {name}, which others may run: {}", reason.message);
+    Problem::new(Code::IdentityUnusableHere, text)
+        .remedy(format!("ask another host, or mend this one: {}", reason.remedy))
+        .detail("reason_code", reason.code.as_str())
+        .detail("identity", name)
+}
+
 pub(crate) fn no_flow(id: FlowId) -> Problem {
     Problem::new(Code::FlowNotFound, format!("there is no flow {id}")).detail("flow_id", id.to_string())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dashmap::Entry;
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash, X500Name};
-use maxhost_store::{Claim, ClaimRequest, IdentityRecord, UNCLAIMED};
+use maxhost_store::{Caution, Claim, ClaimRequest, DEATHS_LAST, IdentityRecord, UNCLAIMED};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -145,7 +145,10 @@ impl Hosting {
             let is_to_come = self.parts.membership.is_none() && self.parts.directory.get(&record.name).is_none();
             let Some(key) = key.filter(|_| is_to_come) else { continue };
             if let Ok(owned) = self.parts.ownership.claim(key, record.claim.token).await {
-                requests.push((key, ClaimRequest { identity: record.row, token: owned.token, key_fp: None }));
+                requests.push((
+                    key,
+                    ClaimRequest { identity: record.row, token: owned.token, key_fp: None, caution: Caution::None },
+                ));
             }
         }
         let claimed = self.parts.store.claim_all(requests.iter().map(|(_, request)| *request).collect()).await;
@@ -155,6 +158,21 @@ impl Hosting {
             }
         }
         Ok(claims)
+    }
+
+    /// Those of them that no host may claim, because too many died that had them: all that are in quarantine for that, if the
+    /// database cannot be asked.
+    async fn refused_by_the_database(&self, quarantined: &[Arc<IdentityEntry>]) -> HashSet<IdentityRow> {
+        let mut refused: HashSet<IdentityRow> =
+            quarantined.iter().filter(|entry| is_unclean(entry)).map(|entry| entry.row).collect();
+        if !refused.is_empty()
+            && let Ok(records) = self.parts.store.identities().await
+        {
+            for record in records.iter().filter(|record| record.unclean < DEATHS_LAST) {
+                refused.remove(&record.row);
+            }
+        }
+        refused
     }
 
     fn check_name(&self, spec: &IdentitySpec) -> Result<X500Name, Problem> {
@@ -199,7 +217,11 @@ impl Hosting {
         *entry.spec.lock() = Arc::new(spec);
         let active = {
             let mut state = entry.state.lock();
-            if let EntryState::Quarantined { cold, .. } = &mut *state {
+            if let EntryState::Quarantined { problem, cold } = &mut *state {
+                // Somebody has asked for it to be tried again. After any other trouble it is tried no sooner than it was to be.
+                if problem.code == Code::IdentityUnclean {
+                    entry.put_off_no_more();
+                }
                 *state = EntryState::Cold(std::mem::take(cold));
             }
             matches!(*state, EntryState::Active { .. })
@@ -329,6 +351,11 @@ impl Hosting {
     }
 }
 
+/// Whether an identity is in quarantine because of what the database says, and not for trouble of this host.
+fn is_unclean(entry: &IdentityEntry) -> bool {
+    entry.problem().is_some_and(|problem| problem.code == Code::IdentityUnclean)
+}
+
 fn set_quarantined(entry: &IdentityEntry, problem: Problem) {
     let mut state = entry.state.lock();
     let cold = match &mut *state {
@@ -402,7 +429,9 @@ async fn readmit(hosting: Weak<Hosting>, returned: Arc<Notify>) {
         }
         look_at = tokio::time::Instant::now() + READMISSION;
         let all = hosting.parts.directory.all();
-        for entry in all.into_iter().filter(|entry| entry.problem().is_some()) {
+        let quarantined: Vec<_> = all.into_iter().filter(|entry| entry.problem().is_some()).collect();
+        let refused = hosting.refused_by_the_database(&quarantined).await;
+        for entry in quarantined.into_iter().filter(|entry| !refused.contains(&entry.row)) {
             let (hosting, spec) = (hosting.clone(), entry.spec.lock().as_ref().clone());
             let name = entry.name.clone();
             let mended = blocking(move || match hosting.unusable(&spec) {

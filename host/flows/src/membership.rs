@@ -9,6 +9,8 @@ use maxhost_model::SecureHash;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::turns::Turns;
+
 /// A destination that was sent to so long ago is rung for once when its owner goes: he may have gone before he saw the
 /// message.
 const RECENT: Duration = Duration::from_secs(5);
@@ -31,6 +33,8 @@ pub(crate) struct Membership {
     declined: AtomicBool,
     /// When messages were last sent to whom.
     sent: Mutex<HashMap<SecureHash, Instant>>,
+    /// When this host is to look at the demands that it was told of.
+    turns: Turns,
 }
 
 impl Membership {
@@ -49,7 +53,13 @@ impl Membership {
             standing_back: AtomicBool::new(false),
             declined: AtomicBool::new(false),
             sent: Mutex::default(),
+            turns: Turns::default(),
         }
+    }
+
+    /// When this host is to look at the demands that it was told of.
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Raises the demand for an identity: soon, and until the service has heard it.

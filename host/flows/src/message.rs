@@ -163,6 +163,11 @@ impl IdentityCommand {
         matches!(self, IdentityCommand::News(_) | IdentityCommand::Initiation { offer: None, .. })
     }
 
+    /// Whether somebody waits for its answer, and can have it carried out by another host instead.
+    pub fn is_request(&self) -> bool {
+        matches!(self, IdentityCommand::Start(_) | IdentityCommand::StartFor(_) | IdentityCommand::Kill { .. })
+    }
+
     /// The mark that says what the command would have said, if it cannot be left.
     pub fn mark(&self) -> Option<Mark> {
         match self {

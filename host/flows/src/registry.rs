@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use dashmap::DashMap;
 use maxhost_cordapps::{Catalogue, CordappRef};
@@ -19,6 +18,7 @@ use crate::message::IdentityCommand;
 use crate::notary_queue::NotaryQueue;
 use crate::options::IdentitySpec;
 use crate::placement::{CordappSet, CpuProfile};
+use crate::retry::{Pause, Retry};
 
 /// Commands that wait for one identity; more are not lost, the actor then looks into the database. Few in tests, so that
 /// those who reach the bound do so soon.
@@ -85,13 +85,6 @@ impl Drop for Errand {
             self.0.marks.set(Mark::Answered);
         }
     }
-}
-
-/// How often in a row it could not be opened after it was claimed, and when it is tried again.
-#[derive(Default)]
-struct Retry {
-    failures: u32,
-    not_before: Moment,
 }
 
 /// What becomes of an identity that is being let go of, when it has gone.
@@ -281,21 +274,29 @@ impl IdentityEntry {
         matches!(&*self.state.lock(), EntryState::Cold(_) | EntryState::Quarantined { .. }) && !self.is_held()
     }
 
-    /// It could not be opened here though it was claimed: later, after a second, doubling to five minutes.
-    pub fn put_off(&self, now: Moment) {
-        let mut retry = self.retry.lock();
-        let pause = Duration::from_secs(1u64 << retry.failures.min(9)).min(Duration::from_secs(300));
-        *retry = Retry { failures: retry.failures.saturating_add(1), not_before: now + pause };
+    /// It could not be opened here though it was claimed: it is left to others for a while.
+    pub fn put_off(&self, now: Moment, pause: Pause) {
+        self.retry.lock().put_off(now, pause);
     }
 
-    /// It was opened.
+    /// It was refused because so many of its owners died.
+    pub fn wait_after(&self, deaths: u32, now: Moment) {
+        self.retry.lock().wait_after(deaths, now);
+    }
+
+    /// Since how many deaths of its owners this host has waited for long enough; 0 if it has not.
+    pub fn waited_since(&self, now: Moment) -> u32 {
+        self.retry.lock().waited_since(now)
+    }
+
+    /// It was opened, or what was wrong is mended.
     pub fn put_off_no_more(&self) {
         *self.retry.lock() = Retry::default();
     }
 
     /// Before then it is not tried to run it here.
     pub fn not_before(&self) -> Moment {
-        self.retry.lock().not_before
+        self.retry.lock().not_before()
     }
 
     /// The fingerprint of its key, which its queue is named after; `None` if the network does not know it yet.
@@ -436,6 +437,15 @@ impl Directory {
 
     pub fn len(&self) -> usize {
         self.by_name.len()
+    }
+
+    /// How many of them this host runs, or is about to.
+    pub fn running(&self) -> u32 {
+        let runs =
+            |entry: &&Arc<IdentityEntry>| entry.is_held() || matches!(&*entry.state.lock(), EntryState::Active { .. });
+        // Of a copy, so that nobody who has an entry's lock and asks for another entry waits for this.
+        let count = self.all().iter().filter(runs).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// All of them, in no order.

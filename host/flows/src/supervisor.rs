@@ -26,6 +26,7 @@ use maxhost_ownership::{Change, Demand, Ownedness, SessionState};
 use maxhost_store::LeftWork;
 
 use crate::marks::Mark;
+use crate::membership::Membership;
 use crate::message::IdentityCommand;
 use crate::parts::Parts;
 use crate::registry::IdentityEntry;
@@ -120,25 +121,49 @@ async fn follow_demands(parts: Arc<Parts>) {
             () = parts.stopping.cancelled() => return,
         };
         let Some(Demand { identity, turn }) = demand else { return };
-        if let Some(entry) = parts.directory.by_key(&identity) {
-            parts.io.spawn(serve(parts.clone(), entry, identity, turn));
+        if parts.directory.by_key(&identity).is_some() {
+            serve(&parts, identity, turn);
         }
     }
 }
 
-/// Opens an identity that is wanted, if nobody else has when it is this host's turn.
-async fn serve(parts: Arc<Parts>, entry: Arc<IdentityEntry>, identity: SecureHash, turn: Duration) {
-    let until = (parts.clock.monotonic() + turn).max(entry.not_before());
-    tokio::select! {
-        () = parts.clock.sleep_until(until) => {}
-        () = parts.stopping.cancelled() => return,
-    }
+/// Has an identity that is wanted looked at when it is this host's turn. However often that is told, one task waits for it.
+fn serve(parts: &Arc<Parts>, identity: SecureHash, turn: Duration) {
     let Some(membership) = &parts.membership else { return };
-    if !matches!(parts.ownership.owner_of(&identity), Ownedness::Free) || entry.is_held() {
+    if membership.turns().tell(identity, parts.clock.monotonic() + turn) {
+        parts.io.spawn(take_turns(parts.clone(), identity));
+    }
+}
+
+/// Waits for this host's turns with an identity, and as long as the identity is left to others.
+async fn take_turns(parts: Arc<Parts>, identity: SecureHash) {
+    let Some(membership) = &parts.membership else { return };
+    while let Some((at, again)) = membership.turns().next(&identity) {
+        let Some(entry) = parts.directory.by_key(&identity) else { return membership.turns().forget(&identity) };
+        let until = at.max(entry.not_before());
+        tokio::select! {
+            () = parts.clock.sleep_until(until) => {}
+            () = again.notified() => continue,
+            () = parts.stopping.cancelled() => return,
+        }
+        if entry.not_before() > parts.clock.monotonic() {
+            continue;
+        }
+        let is_last = !membership.turns().has_come(identity, at);
+        open_if_free(&parts, membership, &entry, &identity);
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// Opens an identity that is wanted, unless somebody has it.
+fn open_if_free(parts: &Parts, membership: &Membership, entry: &Arc<IdentityEntry>, identity: &SecureHash) {
+    if !matches!(parts.ownership.owner_of(identity), Ownedness::Free) || entry.is_held() {
         return;
     }
-    match membership.free_slots(held(&parts)) > 0 {
-        true => parts.waking.tell(&entry, IdentityCommand::Wake),
+    match membership.free_slots(held(parts)) > 0 {
+        true => parts.waking.tell(entry, IdentityCommand::Wake),
         false => membership.decline(),
     }
 }
@@ -273,8 +298,8 @@ async fn serve_the_unserved(parts: &Arc<Parts>) -> Result<(), String> {
     }
     let now = parts.clock.monotonic();
     for identity in parts.ownership.wanted().await.map_err(|error| error.to_string())? {
-        if let Some(entry) = parts.directory.by_key(&identity).filter(|entry| entry.not_before() <= now) {
-            parts.io.spawn(serve(parts.clone(), entry, identity, Duration::ZERO));
+        if parts.directory.by_key(&identity).is_some_and(|entry| entry.not_before() <= now) {
+            serve(parts, identity, Duration::ZERO);
         }
     }
     Ok(())

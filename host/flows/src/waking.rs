@@ -60,12 +60,21 @@ impl Waking {
         self.membership.as_ref().is_some_and(|membership| membership.takes_nothing())
     }
 
+    /// Whether this host runs as many identities as it may, so that it opens no other for a request. One that it holds is not
+    /// another. For what the ownership service tells, the supervisor looks before.
+    fn has_no_room(&self, entry: &IdentityEntry, command: &IdentityCommand) -> bool {
+        let Some(membership) = self.membership.as_deref().filter(|_| command.is_request()) else { return false };
+        let is_another = !entry.is_held() && entry.mailbox().is_none();
+        is_another && membership.free_slots(self.directory.running()) == 0
+    }
+
     /// Puts a command into an identity's mailbox, and opens the identity if it sleeps. What is in the database already is
     /// no reason to open one that this host does not hold: whoever runs it next finds it there.
     pub fn tell(&self, entry: &Arc<IdentityEntry>, command: IdentityCommand) {
         if command.is_in_database() && self.may_be_of_others(entry) && entry.mailbox().is_none() {
             return self.ring(entry);
         }
+        let has_no_room = self.has_no_room(entry, &command);
         // Only under this lock are commands put in, and only under it does an actor close: so none falls between.
         let mut state = entry.state.lock();
         let refused = match &mut *state {
@@ -86,6 +95,10 @@ impl Waking {
             },
             EntryState::Cold(_) if self.takes_nothing() => {
                 let text = format!("identity {} is not opened here: this host takes no identities", entry.text);
+                Some((command, Problem::new(Code::IdentityDraining, text)))
+            }
+            EntryState::Cold(_) if has_no_room => {
+                let text = format!("identity {} is not opened here: this host has no slot free", entry.text);
                 Some((command, Problem::new(Code::IdentityDraining, text)))
             }
             EntryState::Cold(cold) => match self.opener.get().and_then(Weak::upgrade) {

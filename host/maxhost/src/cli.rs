@@ -290,6 +290,11 @@ pub enum IdentityCommand {
         #[arg(long, value_name = "HOST")]
         to: String,
     },
+    /// Have hosts try an identity again that they run no more because too many of them died while they had it
+    Retry {
+        /// Its name, or a part that fits exactly one
+        name: String,
+    },
     /// Show one identity
     Show {
         /// Its name, or a part that fits exactly one

@@ -69,6 +69,7 @@ pub fn cluster_host(host: &pb::ClusterHost) -> Value {
         pb::HostState::Up => "up",
         pb::HostState::Draining => "draining",
         pb::HostState::Suspended => "suspended",
+        pb::HostState::Away => "away",
     };
     json!({
         "host": host.name,

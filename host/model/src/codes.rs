@@ -81,6 +81,8 @@ codes! {
     IdentityNotFound = "identity-not-found", NotFound, "list what the host has with `maxhost identity list`";
     IdentityAmbiguous = "identity-ambiguous", Refused, "give more of the name, so that one identity fits";
     IdentityQuarantined = "identity-quarantined", Unavailable, "mend what `maxhost identity show` gives as the reason; the host takes the identity back by itself";
+    IdentityUnclean = "identity-unclean", Refused, "find out from the logs why its hosts ended, mend that, and run `maxhost identity retry NAME`";
+    IdentityUnusableHere = "identity-unusable-here", Unavailable, "ask another host of the cluster, or mend on this one what the message names";
     IdentityDraining = "identity-draining", Unavailable, "the identity is being removed or moved; try again when it is hosted again";
     IdentityExists = "identity-exists", Refused, "choose another name, or use the identity that is there";
     NameInvalid = "name-invalid", Refused, "write an X.500 name such as `O=Alice, L=London, C=GB`";

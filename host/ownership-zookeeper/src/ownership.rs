@@ -470,17 +470,18 @@ impl Ownership for ZooKeeperOwnership {
         Ok(self.shared.board.lock().hosts())
     }
 
-    async fn set_draining(&self, host: &str, draining: bool) -> Result<(), OwnershipError> {
+    async fn set_draining(&self, host: &str, draining: bool) -> Result<bool, OwnershipError> {
         let link = self.link()?;
         let persistent = create_options(&self.shared.options, CreateMode::Persistent);
         let path = Node::Draining(host.to_owned()).path();
-        if draining {
+        let is_news = if draining {
             self.call(&link, made(link.client.create(nodes::DRAINING, &[], &persistent))).await?;
-            self.call(&link, made(link.client.create(&path, &[], &persistent))).await?;
+            self.call(&link, made(link.client.create(&path, &[], &persistent))).await?
         } else {
-            self.call(&link, found(link.client.delete(&path, None))).await?;
-        }
-        self.settled(&link).await
+            self.call(&link, found(link.client.delete(&path, None))).await?.is_some()
+        };
+        self.settled(&link).await?;
+        Ok(is_news)
     }
 
     fn draining(&self) -> watch::Receiver<bool> {

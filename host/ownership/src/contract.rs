@@ -562,15 +562,21 @@ async fn a_host_is_asked_to_drain_and_knows_it(subject: &dyn Subject) {
     let (a, b) = (subject.join(&a_name).await, subject.join(&b_name).await);
     let (mut a_drains, b_drains) = (a.draining(), b.draining());
     for wish in [true, false, true] {
-        b.set_draining(&a_name, wish).await.unwrap();
+        assert!(b.set_draining(&a_name, wish).await.unwrap());
         // Asked twice is no error.
-        b.set_draining(&a_name, wish).await.unwrap();
+        assert!(!b.set_draining(&a_name, wish).await.unwrap());
         tokio::time::timeout(DEADLINE, a_drains.wait_for(|draining| *draining == wish)).await.unwrap().unwrap();
         let hosts = b.hosts().await.unwrap();
         let of = |name: &str| hosts.iter().find(|host| *host.name == *name).unwrap().draining;
         assert_eq!((of(&a_name), of(&b_name)), (wish, false));
     }
     assert!(!*b_drains.borrow());
+    // The wish stays while the host is away, and can be taken back meanwhile.
+    a.close().await;
+    assert!(b.set_draining(&a_name, false).await.unwrap());
+    assert!(!b.set_draining(&a_name, false).await.unwrap());
+    let back = subject.join(&a_name).await;
+    assert!(!*back.draining().borrow());
 }
 
 /// Waits until a host knows who is the scheduler.

@@ -463,10 +463,10 @@ impl Ownership for MemoryOwnership {
         Ok(hosts)
     }
 
-    async fn set_draining(&self, host: &str, draining: bool) -> Result<(), OwnershipError> {
+    async fn set_draining(&self, host: &str, draining: bool) -> Result<bool, OwnershipError> {
         self.check()?;
-        self.state().draining.entry(Arc::from(host)).or_default().send_replace(draining);
-        Ok(())
+        let before = self.state().draining.entry(Arc::from(host)).or_default().send_replace(draining);
+        Ok(before != draining)
     }
 
     fn draining(&self) -> watch::Receiver<bool> {

@@ -220,11 +220,12 @@ pub trait Ownership: Send + Sync + 'static {
     async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError>;
 
     /// Asks the host of this name to give up what it owns and to take nothing more, or to take identities again. The wish
-    /// stays until it is taken back, also while the host is away.
+    /// stays until it is taken back, also while the host is away. True if the host was not asked for the same before; after a
+    /// call whose answer was lost that may be wrong.
     ///
     /// # Errors
     /// Transient and permanent ones.
-    async fn set_draining(&self, host: &str, draining: bool) -> Result<(), OwnershipError>;
+    async fn set_draining(&self, host: &str, draining: bool) -> Result<bool, OwnershipError>;
 
     /// Whether this host is asked to give up what it owns, as far as it knows.
     fn draining(&self) -> watch::Receiver<bool>;

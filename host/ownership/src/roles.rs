@@ -1,6 +1,6 @@
 //! What a process does in its cluster.
 
-/// The roles of a host. At least one of them is set.
+/// The roles of a host. At least one of them is set, if the host is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles {
     /// It runs the flows of identities that it owns.

@@ -246,14 +246,16 @@ pub(crate) fn cluster_host(host: api::ClusterHost) -> pb::ClusterHost {
         api::HostState::Up => pb::HostState::Up,
         api::HostState::Draining => pb::HostState::Draining,
         api::HostState::Suspended => pb::HostState::Suspended,
+        api::HostState::Away => pb::HostState::Away,
     };
+    let is_there = host.state != api::HostState::Away;
     pb::ClusterHost {
         name: host.name,
         state: state.into(),
         roles: host.roles.names().into_iter().map(str::to_owned).collect(),
         identities: host.identities,
         slots: host.slots,
-        since: Some(timestamp(host.since_ms)),
+        since: is_there.then(|| timestamp(host.since_ms)),
     }
 }
 

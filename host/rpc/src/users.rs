@@ -393,13 +393,14 @@ fn delay(wrong: &HashMap<Subject, Wrong>, subjects: &[Subject], now: Instant) ->
 }
 
 /// Whether the password has this hash. A thread that may block finds out, and has the turn until then, also if nobody waits
-/// for the answer any more. Gives the turn back.
+/// for the answer any more. Gives the turn back. What can be nobody's password is refused at once, whoever is named: nothing is
+/// hashed for an unknown name then, so nothing may be for a known one.
 async fn verify(
     password: &str,
     hash: Option<String>,
     turn: OwnedSemaphorePermit,
 ) -> Result<(bool, OwnedSemaphorePermit), Problem> {
-    if password.len() > LONGEST_PASSWORD {
+    if password.is_empty() || password.len() > LONGEST_PASSWORD {
         return Ok((false, turn));
     }
     let password = zeroize::Zeroizing::new(password.to_owned());
@@ -586,6 +587,19 @@ mod tests {
         assert!(try_login(&logins, "ann", "secret").await.is_ok());
         logins.replace(Users::default());
         assert_eq!(try_login(&logins, "ann", "secret").await.unwrap_err(), Code::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn an_empty_password_is_looked_at_for_nobody() {
+        // `maxhost user` makes no such hash. Who has it all the same shows whether the password was looked at.
+        let salt = SaltString::encode_b64(&[7; 16]).unwrap();
+        let hash = hasher().unwrap().hash_password(b"", &salt).unwrap();
+        let text =
+            format!("[[user]]\nname = \"ann\"\npassword = \"{hash}\"\npermissions = [\"ALL\"]\nidentities = [\"*\"]\n");
+        let logins = UserLogins::new(Users::parse(&text).unwrap());
+        for name in ["ann", "bob"] {
+            assert_eq!(try_login(&logins, name, "").await.unwrap_err(), Code::Unauthenticated, "{name}");
+        }
     }
 
     #[test]

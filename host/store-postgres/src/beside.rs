@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use maxhost_model::IdentityRow;
-use maxhost_store::{ClaimRequest, Claimed, ResultRead, StoreError};
+use maxhost_store::{ClaimRequest, Claimed, Forgive, ResultRead, StoreError};
 use sqlx::AssertSqlSafe;
 use tokio::sync::oneshot;
 
@@ -18,6 +18,11 @@ use crate::persist::persist;
 
 /// Identities in one transaction.
 const CHUNK: usize = 100;
+/// How often a run gives a sign of life, milliseconds in which hosts run.
+const SIGN_EVERY: i64 = 10 * 60 * 1000;
+/// A run that has given no sign of life for so long, and owns no identity, is gone: its row is removed. Seven days in which hosts
+/// run, milliseconds. One that was only cut off for so long finds that its row is not there, and writes nothing more.
+const GONE_AFTER: i64 = 7 * 24 * 60 * 60 * 1000;
 
 impl PostgresStore {
     /// Notes when clients first had results.
@@ -93,6 +98,27 @@ impl PostgresStore {
         Ok(claimed)
     }
 
+    /// Says that owners of an identity do not count. Asked once: what is done twice would forgive one too many.
+    pub(crate) async fn forgive_owners(&self, identity: IdentityRow, forgive: Forgive) -> Result<(), StoreError> {
+        let claim = match forgive {
+            Forgive::Healthy(claim) => Some(claim),
+            Forgive::Survived | Forgive::Asked => None,
+        };
+        sqlx::query(
+            "UPDATE maxhost.identity SET unclean = CASE WHEN $2 THEN unclean - 1 ELSE 0 END \
+             WHERE id = $1 AND unclean > 0 AND ($3::int8 IS NULL OR (generation, epoch, owner) = ($3, $4, $5))",
+        )
+        .bind(identity.0)
+        .bind(forgive == Forgive::Survived)
+        .bind(claim.map(|claim| claim.token.generation))
+        .bind(claim.map(|claim| claim.token.epoch))
+        .bind(claim.map(|claim| claim.run.0))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(failed)
+    }
+
     pub(crate) async fn purge_rows(&self, limit: u32) -> Result<u64, StoreError> {
         persist!(self.purge_once(i64::from(limit))).map_err(failed)
     }
@@ -151,6 +177,29 @@ impl PostgresStore {
         let left = crate::moving::forget_left(&mut transaction, self.layout, lived, limit).await?;
         transaction.commit().await?;
         self.lived.set(lived);
-        Ok(ended.unsigned_abs() + orphans + processed + kept + audit + left)
+        let runs = self.forget_runs(lived, limit).await?;
+        Ok(ended.unsigned_abs() + orphans + processed + kept + audit + left + runs)
+    }
+
+    /// Gives a sign of life, and removes the rows of runs that can write nothing any more. In statements of their own, so that no
+    /// commit waits for a row of these for longer than one takes. A run of an older release gives no sign, and keeps its row.
+    async fn forget_runs(&self, lived: i64, limit: i64) -> Result<u64, sqlx::Error> {
+        sqlx::query("UPDATE maxhost.committer SET seen = $2 WHERE run = $1 AND (seen IS NULL OR seen <= $3)")
+            .bind(self.run.0)
+            .bind(lived)
+            .bind(lived.saturating_sub(SIGN_EVERY))
+            .execute(&self.pool)
+            .await?;
+        let gone = sqlx::query(
+            "DELETE FROM maxhost.committer WHERE run IN (SELECT c.run FROM maxhost.committer c \
+             WHERE c.run <> $1 AND c.seen <= $2 AND NOT EXISTS (SELECT FROM maxhost.identity i WHERE i.owner = c.run) \
+             ORDER BY c.run LIMIT $3 FOR UPDATE OF c SKIP LOCKED)",
+        )
+        .bind(self.run.0)
+        .bind(lived.saturating_sub(GONE_AFTER))
+        .bind(limit)
+        .execute(&self.pool)
+        .await?;
+        Ok(gone.rows_affected())
     }
 }

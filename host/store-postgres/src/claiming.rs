@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use maxhost_model::{Claim, FencingToken, IdentityRow};
-use maxhost_store::{ClaimRequest, RunId, StoreError, rules};
+use maxhost_store::{Caution, ClaimRequest, DEATHS_LAST, DEATHS_SLOW, RunId, StoreError, rules};
 use sqlx::postgres::PgPool;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -42,6 +42,14 @@ pub(crate) struct Claimer {
     /// What this run holds, as the committer knows it.
     claims: Claims,
     alone: Semaphore,
+}
+
+/// How many owners the row must show for one who is cautious and has waited; `None` for one who is not.
+fn seen(caution: Caution) -> Option<i64> {
+    match caution {
+        Caution::None => None,
+        Caution::WaitedSince(deaths) => Some(i64::from(deaths)),
+    }
 }
 
 impl Claimer {
@@ -100,12 +108,14 @@ impl Claimer {
     /// to be brought up to date first.
     async fn grant(&self, requests: &[ClaimRequest]) -> Result<HashMap<IdentityRow, FencingToken>, sqlx::Error> {
         let granted: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
-            "WITH asked AS (SELECT * FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::bytea[]) a (id, g, e, k)), \
+            "WITH asked AS (SELECT * FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::bytea[], $6::int8[]) \
+             a (id, g, e, k, seen)), \
              free AS (SELECT id FROM maxhost.identity WHERE id = ANY($2) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) \
              UPDATE maxhost.identity i SET generation = a.g, epoch = a.e, owner = $1, wake_at = NULL, \
              unclean = least(i.unclean + 1, 4294967295), key_fp = coalesce(i.key_fp, a.k) \
              FROM asked a JOIN free USING (id) WHERE i.id = a.id AND i.moved_to IS NULL \
              AND (i.generation, i.epoch) < (a.g, a.e) AND (i.key_fp IS NULL OR a.k IS NULL OR i.key_fp = a.k) \
+             AND (a.seen IS NULL OR i.unclean < $7 OR (i.unclean < $8 AND i.unclean = a.seen)) \
              RETURNING i.id, i.generation, i.epoch, i.ledger",
         )
         .bind(self.run.0)
@@ -113,6 +123,9 @@ impl Claimer {
         .bind(requests.iter().map(|request| request.token.generation).collect::<Vec<i64>>())
         .bind(requests.iter().map(|request| request.token.epoch).collect::<Vec<i64>>())
         .bind(requests.iter().map(|request| request.key_fp.as_ref().map(|key| &key[..])).collect::<Vec<_>>())
+        .bind(requests.iter().map(|request| seen(request.caution)).collect::<Vec<Option<i64>>>())
+        .bind(i64::from(DEATHS_SLOW))
+        .bind(i64::from(DEATHS_LAST))
         .fetch_all(&self.pool)
         .await?;
         let is_usable = |ledger: i64| self.layout == Layout::Shared || ledger == 0 || ledger >= tables::NEWEST;

@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
 use maxhost_store::{
-    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, KeptMessages, ResultRead, RunId,
-    SharedComponents, Store, StoreError,
+    AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, Forgive, KeptMessages, ResultRead,
+    RunId, SharedComponents, Store, StoreError,
 };
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -133,7 +133,7 @@ impl PostgresStore {
         let run = match &rank {
             Rank::First { least_run, .. } => begin_run(&mut conn, *least_run).await.map_err(of)?,
             Rank::Beside { run, .. } => {
-                let sql = "INSERT INTO maxhost.committer (run) VALUES ($1)";
+                let sql = "INSERT INTO maxhost.committer (run, seen) SELECT $1, lived FROM maxhost.database";
                 sqlx::query(sql).bind(run.0).execute(&mut conn).await.map_err(of)?;
                 *run
             }
@@ -277,7 +277,7 @@ async fn lineage(conn: &mut PgConnection) -> Result<Lineage, sqlx::Error> {
 async fn begin_run(conn: &mut PgConnection, least: i64) -> Result<RunId, sqlx::Error> {
     sqlx::query_scalar(
         "WITH run AS (UPDATE maxhost.number SET next = greatest(next, $1) + 1 WHERE kind = 'run' RETURNING next - 1 AS run) \
-         INSERT INTO maxhost.committer (run) SELECT run FROM run RETURNING run",
+         INSERT INTO maxhost.committer (run, seen) SELECT run, lived FROM run, maxhost.database RETURNING run",
     )
     .bind(least)
     .fetch_one(conn)
@@ -325,6 +325,10 @@ impl Committer for PostgresStore {
 
     async fn claim_all(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
         self.claim_identities(requests).await
+    }
+
+    async fn forgive(&self, identity: IdentityRow, forgive: Forgive) -> Result<(), StoreError> {
+        self.forgive_owners(identity, forgive).await
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {

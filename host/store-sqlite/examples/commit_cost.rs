@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use maxhost_model::{FlowId, FlowRow};
 use maxhost_store::{
-    Author, ClaimRequest, CommitUnit, FencingToken, FlowOp, FlowState, GroupStats, MessageOp, NewFlow, Op, Recipient,
-    Store, StoreError,
+    Author, Caution, ClaimRequest, CommitUnit, FencingToken, FlowOp, FlowState, GroupStats, MessageOp, NewFlow, Op,
+    Recipient, Store, StoreError,
 };
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 
@@ -65,7 +65,7 @@ async fn measure(identities: usize, sleeping: usize, in_flight: usize, duration:
     let names: Vec<String> = (0..identities).map(|n| format!("O=Party {n:05}, L=London, C=GB")).collect();
     let rows = store.register_identities(&names).await?;
     let token = FencingToken { generation: 0, epoch: 1 };
-    let claims = rows.iter().map(|&identity| ClaimRequest { identity, token, key_fp: None });
+    let claims = rows.iter().map(|&identity| ClaimRequest { identity, token, key_fp: None, caution: Caution::None });
     let claims = store.claim_all(claims.collect()).await?;
     let authors: Result<Vec<Author>, StoreError> =
         rows.iter().zip(claims).map(|(&identity, claim)| Ok(Author { identity, claim: claim? })).collect();

@@ -512,6 +512,10 @@ impl HostRows for SqliteRows<'_> {
         Ok(())
     }
 
+    fn set_unclean(&mut self, identity: IdentityRow, unclean: u32) -> Result<(), Fault> {
+        self.sql.set_unclean.execute(params![identity.0, unclean]).map(drop).map_err(fault)
+    }
+
     fn expire(&mut self, limit: u32) -> Result<u64, Fault> {
         Ok(self.expire_rows(limit)?)
     }

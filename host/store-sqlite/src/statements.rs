@@ -25,6 +25,7 @@ statements! {
     identity = "SELECT id, name, generation, epoch, owner, wake_at, unclean, moved_to, key_fp FROM identity WHERE id = ?1";
     set_claim = "UPDATE identity SET generation = ?2, epoch = ?3, owner = ?4, wake_at = NULL, unclean = unclean + 1, \
                  key_fp = coalesce(key_fp, ?5) WHERE id = ?1";
+    set_unclean = "UPDATE identity SET unclean = ?2 WHERE id = ?1";
     release = "UPDATE identity SET owner = NULL, unclean = 0, wake_at = ?2 WHERE id = ?1";
     left_behind = "SELECT EXISTS (SELECT 1 FROM initiation WHERE identity = ?1) \
                    OR EXISTS (SELECT 1 FROM late_confirm WHERE identity = ?1), \

@@ -31,6 +31,33 @@ pub struct Recipient {
     pub claim: Claim,
 }
 
+/// After so many owners in a row that died while they had an identity, each claimer waits before he tries.
+pub const DEATHS_SLOW: u32 = 3;
+
+/// After so many nobody tries any more, until somebody asks for it ([`Forgive::Asked`]).
+pub const DEATHS_LAST: u32 = 6;
+
+/// How a claimer regards that owners died while they had the identity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Caution {
+    /// Not at all: of a host that is alone, which all its identities end with.
+    #[default]
+    None,
+    /// He has waited since the identity's row showed so many of them; 0 if he has not waited.
+    WaitedSince(u32),
+}
+
+/// Why an owner does not count as one that died while it had an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgive {
+    /// It lost the identity, or could not open it, and is alive. The last one does not count.
+    Survived,
+    /// It has had the identity for long and is well, so none before it counts either: as long as the row shows this claim.
+    Healthy(Claim),
+    /// Somebody wants the identity to be tried again.
+    Asked,
+}
+
 /// A claim that is to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimRequest {
@@ -41,4 +68,6 @@ pub struct ClaimRequest {
     /// The fingerprint of the identity's key. The first claim that has one records it, and a later claim with another
     /// one is refused.
     pub key_fp: Option<[u8; 32]>,
+    /// What is made of owners that died while they had the identity.
+    pub caution: Caution,
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 use crate::audit::AuditRow;
-use crate::claim::ClaimRequest;
+use crate::claim::{ClaimRequest, Forgive};
 use crate::components::SharedComponents;
 use crate::error::StoreError;
 use crate::kept::KeptMessages;
@@ -40,6 +40,15 @@ pub enum Job {
         /// Gets the outcomes, in the order of the requests.
         reply: Reply<Claimed>,
     },
+    /// Says that owners of an identity do not count as ones that died while they had it.
+    Forgive {
+        /// Which.
+        identity: IdentityRow,
+        /// Which owners, and why.
+        forgive: Forgive,
+        /// Gets a number when it is durable.
+        reply: Reply<u64>,
+    },
     /// Forgets what has expired and what nobody will ever take.
     Purge {
         /// At most so many rows of each kind.
@@ -69,6 +78,7 @@ impl std::fmt::Debug for Job {
             Job::Unit(unit) => unit.fmt(f),
             Job::Register { names, .. } => write!(f, "Register({})", names.len()),
             Job::Claim { requests, .. } => write!(f, "Claim({})", requests.len()),
+            Job::Forgive { identity, forgive, .. } => write!(f, "Forgive({}, {forgive:?})", identity.0),
             Job::Purge { limit, .. } => write!(f, "Purge({limit})"),
             Job::ResultsRead { reads, .. } => write!(f, "ResultsRead({})", reads.len()),
             Job::Audit { rows, .. } => write!(f, "Audit({})", rows.len()),
@@ -85,7 +95,7 @@ pub enum Outcome {
     Rows(Vec<IdentityRow>),
     /// The claims that were made, and those that were refused.
     Claimed(Claimed),
-    /// A purge, rows of the audit trail, or results that were read.
+    /// A purge, rows of the audit trail, results that were read, or owners that do not count.
     Count(u64),
 }
 
@@ -98,7 +108,7 @@ impl Job {
             Job::Unit(unit) => unit.bytes(),
             Job::Register { names, .. } => SMALL + names.iter().map(|name| name.len() + 24).sum::<usize>(),
             Job::Claim { requests, .. } => SMALL + requests.len() * std::mem::size_of::<ClaimRequest>(),
-            Job::Purge { .. } => SMALL,
+            Job::Forgive { .. } | Job::Purge { .. } => SMALL,
             Job::ResultsRead { reads, .. } => SMALL + std::mem::size_of_val(&**reads),
             Job::Audit { rows, .. } => SMALL + rows.iter().map(AuditRow::bytes).sum::<usize>(),
         }
@@ -129,7 +139,10 @@ impl Job {
                     _ => Vec::new(),
                 }));
             }
-            Job::Purge { reply, .. } | Job::Audit { reply, .. } | Job::ResultsRead { reply, .. } => {
+            Job::Purge { reply, .. }
+            | Job::Audit { reply, .. }
+            | Job::ResultsRead { reply, .. }
+            | Job::Forgive { reply, .. } => {
                 let _ = reply.send(outcome.map(|outcome| match outcome {
                     Outcome::Count(count) => count,
                     _ => 0,
@@ -240,6 +253,16 @@ pub trait Committer: Send + Sync + 'static {
         let (reply, answer) = oneshot::channel();
         self.hand_in(Job::Claim { requests, reply });
         answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Says that owners of an identity do not count. See [`crate::Store::forgive`].
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    async fn forgive(&self, identity: IdentityRow, forgive: Forgive) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Job::Forgive { identity, forgive, reply });
+        answer.await.unwrap_or(Err(StoreError::Closed)).map(drop)
     }
 
     /// Forgets what has been kept for long enough. See [`crate::Store::purge`].

@@ -47,6 +47,14 @@ pub enum Conflict {
     /// The key is not the one that the identity was first claimed with.
     #[error("identity {} was claimed with another key before", .0.0)]
     KeyMismatch(IdentityRow),
+    /// So many owners in a row died while they had the identity that the claimer has to wait, or that nobody may have it.
+    #[error("identity {} had {deaths} owners in a row that died while they had it", .identity.0)]
+    OwnersDied {
+        /// Whom they had.
+        identity: IdentityRow,
+        /// How many there were.
+        deaths: u32,
+    },
     /// There is work left that nobody would look after if the identity were let go.
     #[error("identity {} has work left", .0.0)]
     WorkLeft(IdentityRow),

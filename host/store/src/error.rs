@@ -8,6 +8,7 @@ use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Claim, Code, FlowRow, IdentityRow, Problem};
 
 use crate::backlog::Queued;
+use crate::claim::DEATHS_LAST;
 use crate::conflict::Conflict;
 use crate::lock::Holder;
 
@@ -276,6 +277,15 @@ impl From<StoreError> for Problem {
             StoreError::WentBack(_) => Problem::new(Code::StoreWentBack, message),
             StoreError::UnknownDatabase { .. } => Problem::new(Code::DatabaseUnknown, message),
             StoreError::Unfit { .. } => Problem::new(Code::DatabaseUnfit, message),
+            StoreError::Conflict(Conflict::OwnersDied { identity, deaths }) => {
+                let problem = match *deaths < DEATHS_LAST {
+                    true => Problem::new(Code::IdentityDraining, message).remedy(
+                        "try again: hosts wait for half a minute before one of them tries the identity once more",
+                    ),
+                    false => Problem::new(Code::IdentityUnclean, message),
+                };
+                problem.detail("identity_row", identity.0.to_string()).detail("deaths", deaths.to_string())
+            }
             StoreError::Conflict(Conflict::IdentityMoved(identity)) => {
                 Problem::new(Code::IdentityMoved, message).detail("identity_row", identity.0.to_string())
             }

@@ -33,7 +33,7 @@ mod unit;
 
 pub use audit::{AUDIT_TEXT_BYTES, AuditBounds, AuditClass, AuditFilter, AuditPlace, AuditReader, AuditRow};
 pub use backlog::{Backlog, NOTED_EVERY, Queued, Quota, Quotas, Waiting};
-pub use claim::{Author, ClaimRequest, NOBODY, Recipient, UNCLAIMED};
+pub use claim::{Author, Caution, ClaimRequest, DEATHS_LAST, DEATHS_SLOW, Forgive, NOBODY, Recipient, UNCLAIMED};
 pub use committer::{Claimed, CommitQueue, Committer, Job, Outcome, Reply};
 pub use components::{ComponentHash, SharedComponents};
 pub use conflict::Conflict;

@@ -157,6 +157,9 @@ pub trait HostRows: Rows {
     /// fingerprint is written if the row has none.
     fn set_claim(&mut self, identity: IdentityRow, claim: Claim, key_fp: Option<&[u8; 32]>) -> Result<(), Fault>;
 
+    /// Has an identity's row show that so many claims in a row did not end in order.
+    fn set_unclean(&mut self, identity: IdentityRow, unclean: u32) -> Result<(), Fault>;
+
     /// Forgets up to `limit` ended flows that were kept for long enough, with the client ids that name them. Returns how
     /// many went.
     fn expire(&mut self, limit: u32) -> Result<u64, Fault>;

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::audit::{AuditReader, AuditRow};
-use crate::claim::{Author, ClaimRequest};
+use crate::claim::{Author, ClaimRequest, Forgive};
 use crate::committer::{Claimed, Committer, Job};
 use crate::error::StoreError;
 use crate::ledger::LedgerReader;
@@ -99,7 +99,7 @@ impl Store {
     /// # Errors
     /// The retriable ones, and [`StoreError::Closed`]. For a single claim: [`StoreError::Fenced`] if the database has
     /// an equal or later one, [`crate::Conflict::IdentityMoved`], [`crate::Conflict::KeyMismatch`],
-    /// [`crate::Conflict::IdentityUnknown`].
+    /// [`crate::Conflict::IdentityUnknown`], and [`crate::Conflict::OwnersDied`] for one who is cautious.
     pub async fn claim_all(&self, requests: Vec<ClaimRequest>) -> Result<Claimed, StoreError> {
         self.database.claim_all(requests).await
     }
@@ -110,6 +110,16 @@ impl Store {
     /// Those of the transaction and those of the claim.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
         self.claim_all(vec![request]).await?.pop().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Says that owners of an identity do not count as ones that died while they had it. Each claim counts as one until the
+    /// identity is let go in order. The count decides who tries, and never who may write, so any host may say this; and if it
+    /// is said twice, one too many does not count.
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    pub async fn forgive(&self, identity: IdentityRow, forgive: Forgive) -> Result<(), StoreError> {
+        self.database.forgive(identity, forgive).await
     }
 
     /// Notes which results clients have. Any host may: only the first time is kept, and a flow that is not there any more is

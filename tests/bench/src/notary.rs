@@ -22,7 +22,7 @@ use maxhost_ledger::tx::{
 use maxhost_model::SecureHash;
 use maxhost_postgres_server::Server;
 use maxhost_store::ledger::{LedgerOp, LedgerReceipt, NotaryOp};
-use maxhost_store::{Author, ClaimRequest, FencingToken, Store};
+use maxhost_store::{Author, Caution, ClaimRequest, FencingToken, Store};
 use maxhost_store_postgres::{PostgresOptions, PostgresStore};
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use maxhost_tests::contracts::{component, contract, key, network, notary, state};
@@ -73,7 +73,7 @@ async fn open_sqlite(file: &Path) -> Outcome<(Store, Author)> {
 async fn claimed(store: Store) -> Outcome<(Store, Author)> {
     let identity = store.register_identities(&["O=Notary, L=London, C=GB"]).await?[0];
     let token = FencingToken { generation: 0, epoch: 1 };
-    let claim = store.claim(ClaimRequest { identity, token, key_fp: None }).await?;
+    let claim = store.claim(ClaimRequest { identity, token, key_fp: None, caution: Caution::None }).await?;
     Ok((store, Author { identity, claim }))
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use maxhost_journal::{Limits, Machine, Origin, StartRecord};
 use maxhost_model::{FlowId, FlowRow, SessionId};
 use maxhost_sandbox::{FlowComponent, Invocation, Outcome as End, RunParameters, Sandbox, SandboxOptions};
-use maxhost_store::{Author, ClaimRequest, FencingToken, FlowOp, MessageOp, NewFlow, Op, Recipient, Store};
+use maxhost_store::{Author, Caution, ClaimRequest, FencingToken, FlowOp, MessageOp, NewFlow, Op, Recipient, Store};
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::figures::{Goal, Report, percentile};
@@ -137,7 +137,12 @@ impl Journal {
         let store = SqliteStore::open(SqliteOptions::new(file)).await?;
         let identity = store.register_identities(&[ME]).await?[0];
         let claim = store
-            .claim(ClaimRequest { identity, token: FencingToken { generation: 0, epoch: 1 }, key_fp: None })
+            .claim(ClaimRequest {
+                identity,
+                token: FencingToken { generation: 0, epoch: 1 },
+                key_fp: None,
+                caution: Caution::None,
+            })
             .await?;
         let row = store.next_flow_row();
         let new = NewFlow {

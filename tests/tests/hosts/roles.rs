@@ -76,13 +76,31 @@ fn begin(
     })
 }
 
-/// A metric of a process; `None` if it tells nothing of it.
-pub fn metric(of: &Host, name: &str) -> Option<f64> {
+/// What the port for machines answers, with the status before it.
+fn get(of: &Host, path: &str) -> String {
     let mut stream = TcpStream::connect(of.ready()["metrics"].as_str().unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Waits until a worker tells that a part which it shares with others is away. It answers clients all the same.
+async fn until_away(worker: &Host, part: &str) {
+    eventually(&format!("{part} is away"), async || {
+        let answer = get(worker, "/readyz");
+        let is_told = answer.starts_with("HTTP/1.1 503 ") && answer.contains(&format!("{part}: "));
+        if is_told { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    let answer = get(worker, "/readyz/clients");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// A metric of a process; `None` if it tells nothing of it.
+pub fn metric(of: &Host, name: &str) -> Option<f64> {
+    let answer = get(of, "/metrics");
     let line = answer.lines().find(|line| line.split(' ').next() == Some(name))?;
     line.split(' ').nth(1).map(|value| value.parse().unwrap())
 }
@@ -134,14 +152,18 @@ async fn workers_answer_for_all_identities_while_hosts_come_and_go() {
     })
     .await;
     assert!(keda.is_active().await.is_err());
+    until_away(&worker, "ownership").await;
     servers.zookeeper.restart(0);
     eventually("the demand is known again", async || match keda.slots().await {
         Ok(0) => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-    drop(worker);
     crate::scheduler::identities_that_are_due_wake_whatever_becomes_of_the_scheduler(&servers).await;
+    let ready = get(&worker, "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200 "), "{ready}");
+    servers.artemis.kill();
+    until_away(&worker, "broker").await;
 }
 
 /// All that is tried with servers that are well. Gives a worker that goes on, and the autoscaler that asks it.

@@ -198,7 +198,7 @@ async fn machines_learn_how_the_host_is() {
     let (head, body) = get(&address, "/metrics");
     assert!(head.contains("200"), "{head}");
     assert!(!body.contains("Alice"), "{body}");
-    for (path, code) in [("/livez", "200"), ("/readyz", "200"), ("/", "404")] {
+    for (path, code) in [("/livez", "200"), ("/readyz", "200"), ("/readyz/clients", "200"), ("/", "404")] {
         assert!(get(&address, path).0.contains(code), "{path}");
     }
 }

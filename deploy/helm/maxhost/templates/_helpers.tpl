@@ -127,9 +127,11 @@ spec:
           port: metrics
         periodSeconds: 10
         failureThreshold: 6
+      # Workers answer clients as long as their database does: without ZooKeeper or broker all would go at once, and who asks them
+      # how many Max Nodes are wanted would hear nothing.
       readinessProbe:
         httpGet:
-          path: /readyz
+          path: {{ eq .component "rpc" | ternary "/readyz/clients" "/readyz" }}
           port: metrics
         periodSeconds: 5
         timeoutSeconds: 5

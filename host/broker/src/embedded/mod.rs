@@ -265,6 +265,10 @@ impl Broker for EmbeddedBroker {
         Ok(Box::new(EmbeddedNotices::new(Arc::clone(&self.inner))))
     }
 
+    fn trouble(&self) -> Option<BrokerError> {
+        self.inner.closed.borrow().then(|| Permanent::Closed.into())
+    }
+
     fn max_message_bytes(&self) -> usize {
         self.inner.max_message_bytes
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use maxhost_model::{Class, Code, Problem, SecureHash};
+use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_ownership::DemandVersion;
-use maxhost_store::{Author, CommitUnit, Conflict, FlowState, IdentityOp, Op, StoreError};
+use maxhost_store::{Author, CommitUnit, Conflict, FlowState, Forgive, IdentityOp, Op, StoreError};
 use tokio::sync::oneshot;
 
 use super::{Actor, IdentityServices};
@@ -16,6 +16,7 @@ use crate::message::IdentityCommand;
 use crate::opened::Opened;
 use crate::options::OperatorEvent;
 use crate::registry::{ColdState, EntryState, IdentityEntry};
+use crate::retry::Pause;
 use crate::running_flow::Signal;
 use crate::trouble::backoff;
 use crate::unit::Unit;
@@ -30,11 +31,12 @@ const LONGEST_LOOK: Duration = Duration::from_millis(320);
 impl Actor {
     /// Could not open. What passes by itself is tried again soon; anything else needs a person.
     pub(super) async fn quarantine(mut self, problem: Problem) {
+        let pause = Pause::of_problem(&problem);
         let told = match self.services.membership {
-            Some(_) => self.release_unopened().await,
+            Some(_) => self.release_unopened(pause).await,
             None => true,
         };
-        if problem.class() == Class::Unavailable {
+        if pause == Pause::Short {
             tracing::warn!(identity = %self.entry.text, %problem, "identity could not be opened; tried again");
             let cold = EntryState::Cold(self.cold_state());
             self.refuse_commands(cold, &problem);
@@ -271,10 +273,22 @@ impl Actor {
         }
     }
 
+    /// Owners of the identity do not count as ones that died while they had it. A hint, so it is told beside all else and not
+    /// repeated.
+    pub(super) fn forgive(&self, forgive: Forgive) {
+        let (store, entry) = (self.services.committer.store.clone(), self.entry.clone());
+        self.services.io.spawn(async move {
+            if let Err(error) = store.forgive(entry.row, forgive).await {
+                tracing::debug!(identity = %entry.text, %error, "it could not be noted that a host of the identity is alive");
+            }
+        });
+    }
+
     /// It was claimed, and could not be opened: another host may do better.
-    async fn release_unopened(&self) -> bool {
+    async fn release_unopened(&self, pause: Pause) -> bool {
         let Some(key) = self.entry.release() else { return true };
-        self.entry.put_off(self.services.clock.monotonic());
+        self.entry.put_off(self.services.clock.monotonic(), pause);
+        self.forgive(Forgive::Survived);
         self.end_ownership(key, None, true).await
     }
 
@@ -287,7 +301,10 @@ impl Actor {
     /// The identity is not this host's any more: its runs give up, and nothing of it is kept or tried again.
     pub(super) async fn give_up(mut self) {
         end_runs(&self.services, &self.entry).await;
-        self.entry.put_off(self.services.clock.monotonic());
+        self.entry.put_off(self.services.clock.monotonic(), Pause::Longer);
+        if self.services.membership.is_some() {
+            self.forgive(Forgive::Survived);
+        }
         let key = self.entry.release().or_else(|| self.entry.key());
         // If it was the database that refused this host, it owns the identity still, and nobody else would take it.
         let told = match (&self.services.membership, key) {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use maxhost_model::{Code, FlowId, FlowRow, Problem};
-use maxhost_store::{FlowOp, FlowState, Queued};
+use maxhost_store::{FlowOp, FlowState, Forgive, Queued};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -42,6 +42,8 @@ use crate::unit::Unit;
 
 /// How soon the database is looked at again after something in it could not be taken.
 const RESCAN: Duration = Duration::from_millis(500);
+/// An identity whose host has had it for so long is not what kills hosts.
+const HEALTH: Duration = Duration::from_secs(60);
 /// An actor with nothing to do looks around all the same after so long.
 const LOOK: Duration = Duration::from_secs(60);
 /// A flow whose runs met so many defects of the host in a row is not tried again before a person has looked at it.
@@ -96,6 +98,8 @@ pub(crate) struct Actor {
     /// There may be transactions in flight that no flow settles.
     unsettled: bool,
     idle_since: Moment,
+    /// When it has been open for long enough to be well; `None` if that is told, or nobody else could run it.
+    well_at: Option<Moment>,
 }
 
 impl Actor {
@@ -128,6 +132,7 @@ impl Actor {
             is_open: false,
             unsettled: true,
             idle_since,
+            well_at: None,
         }
     }
 
@@ -140,6 +145,7 @@ impl Actor {
         };
         self.is_open = true;
         self.entry.put_off_no_more();
+        self.well_at = self.services.membership.as_ref().map(|_| self.services.clock.monotonic() + HEALTH);
         if let EntryState::Active { open, .. } = &mut *self.entry.state.lock() {
             *open = true;
         }
@@ -233,7 +239,11 @@ impl Actor {
             false => self.services.clock.monotonic() + LOOK,
         };
         let crowded = self.crowded.then(|| self.services.clock.monotonic() + RESCAN);
-        [Some(idle), self.flows.next_alarm(), self.rescan_at, crowded].into_iter().flatten().min().unwrap_or(idle)
+        [Some(idle), self.flows.next_alarm(), self.rescan_at, crowded, self.well_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(idle)
     }
 
     fn is_idle(&self) -> bool {
@@ -531,6 +541,10 @@ impl Actor {
     async fn fire_timers(&mut self) {
         let now = self.services.clock.monotonic();
         self.flows.fire(now);
+        if self.well_at.is_some_and(|at| at <= now) {
+            self.well_at = None;
+            self.forgive(Forgive::Healthy(*self.entry.claim.lock()));
+        }
         if self.rescan_at.is_some_and(|at| at <= now) {
             self.rescan_at = None;
             self.initiations_wait = true;

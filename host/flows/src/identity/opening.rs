@@ -6,12 +6,13 @@ use maxhost_broker::QueueName;
 use maxhost_journal::{Millis, Segment};
 use maxhost_model::{Code, FlowRow, Problem, SecureHash};
 use maxhost_ownership::{Lost, OwnershipError, SessionState};
-use maxhost_store::{Claim, ClaimRequest, FlowFilter, FlowState, Head, StoreError};
+use maxhost_store::{Caution, Claim, ClaimRequest, Conflict, DEATHS_LAST, FlowFilter, FlowState, Head, StoreError};
 
 use super::table::{FlowTable, SlotState};
 use super::{Actor, RESCAN};
 use crate::opened::{NotaryRun, Opened};
 use crate::options::NotaryKind;
+use crate::retry::Pause;
 
 /// Flows that are read at once.
 const FLOWS_AT_ONCE: u32 = 1_000;
@@ -103,13 +104,13 @@ impl Actor {
             }
         };
         let key_fp = Some(*fingerprint.as_bytes());
-        match self
-            .services
-            .committer
-            .store
-            .claim(ClaimRequest { identity: self.entry.row, token: claim.token, key_fp })
-            .await
-        {
+        // A host that is alone has nobody to leave an identity to.
+        let caution = match self.services.membership {
+            Some(_) => Caution::WaitedSince(self.entry.waited_since(self.services.clock.monotonic())),
+            None => Caution::None,
+        };
+        let request = ClaimRequest { identity: self.entry.row, token: claim.token, key_fp, caution };
+        match self.services.committer.store.claim(request).await {
             Ok(claim) => {
                 self.entry.marks.is_held_anew();
                 self.entry.hold(claim, fingerprint, session);
@@ -133,7 +134,13 @@ impl Actor {
                 if let StoreError::Fenced { current, .. } = &error {
                     self.entry.note_claim(*current);
                 }
-                self.entry.put_off(self.services.clock.monotonic());
+                let now = self.services.clock.monotonic();
+                match &error {
+                    StoreError::Conflict(Conflict::OwnersDied { deaths, .. }) if *deaths < DEATHS_LAST => {
+                        self.entry.wait_after(*deaths, now);
+                    }
+                    error => self.entry.put_off(now, Pause::of_claim(error)),
+                }
                 // Claimed and not recorded is not owned: the next attempt claims anew.
                 let _ = self.services.ownership.hand_over(fingerprint, None).await;
                 Err(NotOpened::Problem(error.into()))

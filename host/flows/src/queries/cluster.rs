@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::api::{ApiResult, ClusterHost, ClusterStatus, HostState, IdentityPhase, PartHealth, Roles, Whereabouts};
 use crate::host::Host;
 use crate::registry::{EntryState, IdentityEntry};
-use crate::relay::commands::{self, Asked};
+use crate::relay::commands::{self, Asked, Sent};
 
 /// A part that does not answer by then is told as one that does not.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -60,9 +60,23 @@ impl Host {
             return Err(Problem::new(Code::RequestInvalid, "this host is alone: nobody could take over what it runs")
                 .remedy("stop the host instead, or let it share its identities with others: docs/operating.md"));
         }
-        self.host_named(host).await?;
-        self.parts.ownership.set_draining(host, draining).await.map_err(Problem::from)?;
-        self.host_named(host).await
+        // Nobody asks a host to drain that is not there: the name may be written wrongly. To take it back is possible all the
+        // same, because the wish outlives the host.
+        if draining {
+            self.host_named(host).await?;
+        }
+        let is_news = self.parts.ownership.set_draining(host, draining).await.map_err(Problem::from)?;
+        match self.host_named(host).await {
+            Err(problem) if problem.code == Code::HostNotFound && is_news => Ok(ClusterHost {
+                name: host.to_owned(),
+                state: HostState::Away,
+                roles: Roles { flows: false, rpc: false },
+                identities: 0,
+                slots: 0,
+                since_ms: 0,
+            }),
+            found => found,
+        }
     }
 
     async fn host_named(&self, host: &str) -> ApiResult<ClusterHost> {
@@ -104,7 +118,9 @@ impl Host {
         let mut asked_again = Instant::now();
         loop {
             if Instant::now() >= asked_again {
-                commands::send(&self.parts.relay, entry, Asked::Move(to.to_owned())).await?;
+                // One that was not confirmed is followed by another.
+                let (Sent::Taken | Sent::Unknown(_)) =
+                    commands::send(&self.parts.relay, entry, Asked::Move(to.to_owned())).await?;
                 asked_again = Instant::now() + MOVE_AGAIN;
             }
             let found = self.whereabouts_of(entry);
@@ -218,7 +234,7 @@ impl Host {
             .unwrap_or_else(|_| Err(Problem::new(Code::Timeout, "broker or database do not answer in time")))
     }
 
-    fn ownership_health(&self) -> PartHealth {
+    pub(super) fn ownership_health(&self) -> PartHealth {
         let state = self.parts.ownership.session().borrow().state;
         let detail = match (state, &self.parts.membership) {
             (SessionState::Connected, Some(_)) => "answers",
@@ -231,12 +247,16 @@ impl Host {
     }
 
     async fn broker_health(&self) -> PartHealth {
+        if let Some(trouble) = self.parts.broker.trouble() {
+            return PartHealth { ok: false, detail: trouble.to_string() };
+        }
         match tokio::time::timeout(PATIENCE, self.parts.broker.waiting()).await {
             Ok(Ok(waiting)) => {
                 PartHealth { ok: true, detail: format!("answers; {} queues wait for somebody", waiting.len()) }
             }
             Ok(Err(error)) => PartHealth { ok: false, detail: error.to_string() },
-            Err(_) => PartHealth { ok: false, detail: "does not answer in time".to_owned() },
+            // Many queues take long to count.
+            Err(_) => PartHealth { ok: true, detail: "connected; its queues could not be counted in time".to_owned() },
         }
     }
 
@@ -246,18 +266,5 @@ impl Host {
             Ok(Err(error)) => PartHealth { ok: false, detail: error.to_string() },
             Err(_) => PartHealth { ok: false, detail: "does not answer in time".to_owned() },
         }
-    }
-
-    /// What of the parts that hosts share cannot be reached; empty if all can, and for a host that is alone.
-    pub async fn unreachable_parts(&self) -> Vec<String> {
-        if self.parts.membership.is_none() {
-            return Vec::new();
-        }
-        let (broker, store) = tokio::join!(self.broker_health(), self.store_health());
-        let stands_back = self.parts.membership.as_ref().is_some_and(|membership| membership.stands_back());
-        let detail = "runs no identities until it has reached what other hosts reach for a while".to_owned();
-        let host = PartHealth { ok: !stands_back, detail };
-        let parts = [("ownership", self.ownership_health()), ("broker", broker), ("store", store), ("host", host)];
-        parts.into_iter().filter(|(_, part)| !part.ok).map(|(name, part)| format!("{name}: {}", part.detail)).collect()
     }
 }

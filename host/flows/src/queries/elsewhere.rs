@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use maxhost_model::{Code, FlowId, Problem};
 use maxhost_ownership::Ownedness;
+use maxhost_store::DEATHS_LAST;
 use tokio::time::Instant;
 
 use crate::api::{ApiResult, Caller, Started};
@@ -16,7 +17,7 @@ use crate::parts::Parts;
 use crate::placement::FlowDef;
 use crate::random::new_flow_id;
 use crate::registry::IdentityEntry;
-use crate::relay::commands::{self, Asked};
+use crate::relay::commands::{self, Asked, Sent};
 
 /// How long it is waited for another host to do what it was asked for. There may be none yet: one has to be started first.
 /// Clients wait for 30 s unless they are told otherwise.
@@ -24,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// How soon the database is asked again what became of it; the time doubles up to the longest.
 const LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_millis(250);
+/// How long it is looked at the end why nobody may have done it.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 impl Host {
     /// Whether another host runs an identity or has to, as far as this one knows.
@@ -32,12 +35,27 @@ impl Host {
         let is_others =
             |key| matches!(ownership.owner_of(&key), Ownedness::Owned(owner) if *owner.host != *ownership.host());
         let Some(membership) = &self.parts.membership else { return false };
-        !entry.is_held() && (membership.takes_nothing() || entry.key().is_some_and(is_others))
+        let cannot_run = || entry.problem().is_some_and(|problem| self.is_left_to_others(&problem));
+        !entry.is_held() && (membership.takes_nothing() || cannot_run() || entry.key().is_some_and(is_others))
     }
 
-    /// Whether a start that was refused here may be carried out by another host.
-    pub(super) fn may_start_elsewhere(&self, problem: &Problem) -> bool {
-        problem.code == Code::IdentityDraining && self.parts.membership.is_some() && !self.parts.stopping.is_cancelled()
+    /// Whether an identity that this host cannot run for this reason may be run by another. That too many hosts died that had it is
+    /// in the database, for all of them.
+    pub(super) fn is_left_to_others(&self, problem: &Problem) -> bool {
+        self.parts.membership.is_some() && problem.code != Code::IdentityUnclean
+    }
+
+    /// Whether what was refused here for this reason may be done by another host: the identity is another's or there is no room
+    /// for it here, or this host cannot run it.
+    pub(super) fn may_be_done_elsewhere(&self, entry: &IdentityEntry, problem: &Problem) -> bool {
+        if self.parts.membership.is_none() || self.parts.stopping.is_cancelled() {
+            return false;
+        }
+        match problem.code {
+            Code::IdentityDraining | Code::ClockOff => true,
+            Code::IdentityQuarantined => entry.problem().is_none_or(|problem| self.is_left_to_others(&problem)),
+            _ => false,
+        }
     }
 
     /// Has the host that runs the identity start a flow, under an id that this one gives.
@@ -60,9 +78,9 @@ impl Host {
             client_id: client_id.clone(),
             expires: self.parts.now_millis().saturating_add(patience),
         };
-        commands::send(&self.parts.relay, entry, Asked::Start(id, start)).await?;
-        let mut looking =
-            Looking::begin(id, "was asked for, and it is not known whether a host has started it or will");
+        let what = "was asked for, and it is not known whether a host has started it or will";
+        let mut looking = Looking::begin(entry, id, what);
+        looking.note_sent(commands::send(&self.parts.relay, entry, Asked::Start(id, start)).await?);
         let mut started = std::pin::pin!(self.parts.asked_for.started(&self.parts.store, &self.parts.io, id));
         loop {
             tokio::select! {
@@ -72,7 +90,8 @@ impl Host {
                 }
                 waited = looking.again(&self.parts) => waited?,
             }
-            if let Some(known) = self.of_client(caller, entry, client_id.as_deref()).await? {
+            let known = looking.look(self.of_client(caller, entry, client_id.as_deref())).await;
+            if let Some(Some(known)) = known {
                 // It may be the one that was asked for.
                 return Ok(Started { new: known.flow_id == id, ..known });
             }
@@ -81,12 +100,15 @@ impl Host {
 
     /// Has the host that runs the identity kill a flow. True when it has ended.
     pub(super) async fn kill_elsewhere(&self, entry: &Arc<IdentityEntry>, id: FlowId) -> ApiResult<bool> {
-        commands::send(&self.parts.relay, entry, Asked::Kill(id)).await?;
-        let mut looking = Looking::begin(id, "is to be killed by another host, and has not ended yet");
-        while self.record(id).await?.is_some_and(|record| record.state.is_live()) {
+        let mut looking = Looking::begin(entry, id, "is to be killed by another host, and has not ended yet");
+        looking.note_sent(commands::send(&self.parts.relay, entry, Asked::Kill(id)).await?);
+        loop {
+            let found = looking.look(self.record(id)).await;
+            if found.is_some_and(|record| record.is_none_or(|record| !record.state.is_live())) {
+                return Ok(true);
+            }
             looking.again(&self.parts).await?;
         }
-        Ok(true)
     }
 
     /// Has the host that runs the identity, or will, forget a flow that has ended, with its client id.
@@ -98,12 +120,15 @@ impl Host {
         client_id: &str,
     ) -> ApiResult<()> {
         let forget = AskedForget { user: caller.user.clone(), client_id: client_id.to_owned() };
-        commands::send(&self.parts.relay, entry, Asked::Forget(id, forget)).await?;
-        let mut looking = Looking::begin(id, "is to be forgotten by another host, and is not yet");
-        while self.of_client(caller, entry, Some(client_id)).await?.is_some_and(|known| known.flow_id == id) {
+        let mut looking = Looking::begin(entry, id, "is to be forgotten by another host, and is not yet");
+        looking.note_sent(commands::send(&self.parts.relay, entry, Asked::Forget(id, forget)).await?);
+        loop {
+            let found = looking.look(self.of_client(caller, entry, Some(client_id))).await;
+            if found.is_some_and(|known| known.is_none_or(|known| known.flow_id != id)) {
+                return Ok(());
+            }
             looking.again(&self.parts).await?;
         }
-        Ok(())
     }
 
     /// The flow that a client id stands for, if there is one.
@@ -127,17 +152,68 @@ impl Host {
     }
 }
 
-/// Looking into the database until what another host was asked for shows there.
+/// Looking into the database until what another host was asked for shows there. Once it was asked, what goes wrong does not tell
+/// whether it is done, so nothing but the time ends the looking.
 struct Looking {
+    entry: Arc<IdentityEntry>,
     id: FlowId,
     what: &'static str,
     deadline: Instant,
     pause: Duration,
+    /// What went wrong last.
+    trouble: Option<Problem>,
 }
 
 impl Looking {
-    fn begin(id: FlowId, what: &'static str) -> Looking {
-        Looking { id, what, deadline: Instant::now() + PATIENCE, pause: LOOK }
+    /// Begins before the other host is asked, so that asking and looking together last no longer than clients wait.
+    fn begin(entry: &Arc<IdentityEntry>, id: FlowId, what: &'static str) -> Looking {
+        let deadline = Instant::now() + PATIENCE;
+        Looking { entry: entry.clone(), id, what, deadline, pause: LOOK, trouble: None }
+    }
+
+    fn note_sent(&mut self, sent: Sent) {
+        match sent {
+            Sent::Taken => {}
+            Sent::Unknown(problem) => self.trouble = Some(problem),
+        }
+    }
+
+    /// What a look finds; `None` if it cannot be had now.
+    async fn look<T>(&mut self, look: impl Future<Output = ApiResult<T>>) -> Option<T> {
+        match tokio::time::timeout_at(self.deadline, look).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(problem)) => {
+                self.trouble = Some(problem);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// It has been looked for long enough.
+    async fn over(&self, parts: &Parts) -> Problem {
+        let id = self.id;
+        let here =
+            self.entry.problem().map(|problem| format!("; this host cannot run the identity: {}", problem.message));
+        let trouble = self.trouble.as_ref().map(|problem| format!("; {}", problem.message));
+        let deaths = self.deaths(parts).await.filter(|deaths| *deaths >= DEATHS_LAST);
+        let unclean =
+            deaths.map(|deaths| format!("; {deaths} hosts in a row died that had the identity, and none takes it"));
+        let why = [here, trouble, unclean].into_iter().flatten().collect::<String>();
+        let look = format!("look at it with `maxhost flow show {id}`; a start with a client id can be repeated");
+        let remedy = match deaths {
+            Some(_) => format!("{look}; hosts try the identity again after `maxhost identity retry`"),
+            None => look,
+        };
+        Problem::new(Code::Timeout, format!("flow {id} {}{why}", self.what))
+            .remedy(remedy)
+            .detail("flow_id", id.to_string())
+    }
+
+    /// How many owners of the identity died while they had it; `None` if that is not known.
+    async fn deaths(&self, parts: &Parts) -> Option<u32> {
+        let records = tokio::time::timeout(LAST_LOOK, parts.store.identities()).await.ok()?.ok()?;
+        records.iter().find(|record| record.row == self.entry.row).map(|record| record.unclean)
     }
 
     /// Waits a little.
@@ -145,11 +221,8 @@ impl Looking {
     /// # Errors
     /// It has been looked for long enough, or the host stops.
     async fn again(&mut self, parts: &Parts) -> ApiResult<()> {
-        let id = self.id;
         if Instant::now() >= self.deadline {
-            return Err(Problem::new(Code::Timeout, format!("flow {id} {}", self.what))
-                .remedy(format!("look at it with `maxhost flow show {id}`; a start with a client id can be repeated"))
-                .detail("flow_id", id.to_string()));
+            return Err(self.over(parts).await);
         }
         tokio::select! {
             () = tokio::time::sleep(self.pause) => self.pause = (self.pause * 2).min(LONGEST_LOOK),

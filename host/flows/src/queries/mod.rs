@@ -8,6 +8,7 @@ mod elsewhere;
 mod examine;
 mod ledger;
 mod network;
+mod readiness;
 mod show;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::api::{
     FlowFilter, FlowPage, FlowPhase, FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges,
     NodeInfoView, ParametersView, PartyView, StartFlow, Started, Whereabouts,
 };
-use crate::error::{no_flow, quarantined, unanswered};
+use crate::error::{no_flow, quarantined, unanswered, unusable_here};
 use crate::host::Host;
 use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, StartFailure, Ticket};
 use crate::placement::{CordappSet, FlowDef};
@@ -53,7 +54,11 @@ impl Host {
     fn find_for(&self, caller: &Caller, name: &str) -> ApiResult<Arc<IdentityEntry>> {
         let directory = &self.parts.directory;
         if caller.rights.are_all() {
-            return directory.resolve(name);
+            return directory.resolve(name).map_err(|problem| match (problem.code, &self.parts.membership) {
+                // Others may have another copy of its manifest.
+                (Code::IdentityQuarantined, Some(_)) => unusable_here(name, &problem),
+                _ => problem,
+            });
         }
         if let Some(entry) = directory.get(name).filter(|entry| caller.rights.see(&entry.text)) {
             return Ok(entry);
@@ -110,17 +115,27 @@ impl Host {
         }
     }
 
-    /// An identity that can be asked for something.
+    /// An identity that can be asked for something, here or at another host.
     fn usable(&self, caller: &Caller, name: &str) -> ApiResult<Arc<IdentityEntry>> {
         let entry = self.resolve(caller, name)?;
+        self.check_usable(&entry)?;
+        Ok(entry)
+    }
+
+    /// # Errors
+    /// No host can run the identity.
+    fn check_usable(&self, entry: &IdentityEntry) -> ApiResult<()> {
         match entry.problem() {
-            Some(problem) => Err(quarantined(&entry.text, &problem)),
-            None => Ok(entry),
+            Some(problem) if !self.is_left_to_others(&problem) => Err(quarantined(&entry.text, &problem)),
+            _ => Ok(()),
         }
     }
 
     fn cordapps_of(&self, entry: &IdentityEntry) -> ApiResult<Arc<CordappSet>> {
-        entry.cordapps(&self.parts.catalogue)
+        entry.cordapps(&self.parts.catalogue).map_err(|problem| match self.parts.membership {
+            Some(_) => unusable_here(&entry.text, &problem),
+            None => problem,
+        })
     }
 
     fn check_arguments(&self, def: &FlowDef, arguments: Arguments) -> ApiResult<Bytes> {
@@ -154,9 +169,7 @@ impl Host {
         flow: &str,
         arguments: Arguments,
     ) -> ApiResult<(Arc<FlowDef>, Bytes)> {
-        if let Some(problem) = entry.problem() {
-            return Err(quarantined(&entry.text, &problem));
-        }
+        self.check_usable(entry)?;
         let def = self.cordapps_of(entry)?.find(flow)?.clone();
         let subject = Subject { identity: Some(&entry.text), flow: Some(&def.name), ..Subject::default() };
         access::check(caller, Action::StartFlow, &subject)?;
@@ -217,7 +230,7 @@ impl Host {
         self.parts.waking.tell(&entry, IdentityCommand::Start(Box::new(mail)));
         let mut ticket = match ticket.await.map_err(|_| unanswered(&self.parts.stopping))? {
             Ok(ticket) => ticket,
-            Err(problem) if self.may_start_elsewhere(&problem) => {
+            Err(problem) if self.may_be_done_elsewhere(&entry, &problem) => {
                 let (def, arguments) = wanted;
                 return Ok((self.start_elsewhere(caller, &entry, (&def, arguments), client_id).await?, None));
             }
@@ -461,7 +474,10 @@ impl HostApi for Host {
         // Its identity knows it from before its first commit on, and answers when it has ended.
         let (reply, killed) = oneshot::channel();
         self.parts.waking.tell(&entry, IdentityCommand::Kill { row: flow.row(), reply });
-        killed.await.map_err(|_| unanswered(&self.parts.stopping))?
+        match killed.await.map_err(|_| unanswered(&self.parts.stopping))? {
+            Err(problem) if self.may_be_done_elsewhere(&entry, &problem) => self.kill_elsewhere(&entry, flow).await,
+            answer => answer,
+        }
     }
 
     async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool> {
@@ -479,13 +495,21 @@ impl HostApi for Host {
                 let text = format!("the flow of client id '{client_id}' has not ended");
                 return Err(Problem::new(Code::ClientIdRunning, text).detail("client_id", client_id));
             }
-            // Only the host that holds the identity can write for it.
-            match record.filter(|_| self.parts.membership.is_some() && !entry.is_held()) {
-                Some(record) => self.forget_elsewhere(caller, &entry, record.id, client_id).await?,
-                None => {
+            // Only the host that holds the identity can write for it, and it may lose it at any moment.
+            let is_here = self.parts.membership.is_none() || entry.is_held() || record.is_none();
+            let forgotten = match is_here {
+                true => {
                     let remove = ClientOp::Remove { user: caller.user.clone(), client_id: client_id.to_owned() };
-                    self.parts.store.commit(entry.author(), vec![remove.into()]).await.map_err(Problem::from)?;
+                    let removed = self.parts.store.commit(entry.author(), vec![remove.into()]).await;
+                    removed.map(drop).map_err(Problem::from)
                 }
+                false => Err(not_held(&entry.text)),
+            };
+            match (forgotten, record) {
+                (Err(problem), Some(record)) if self.may_be_done_elsewhere(&entry, &problem) => {
+                    self.forget_elsewhere(caller, &entry, record.id, client_id).await?;
+                }
+                (forgotten, _) => forgotten?,
             }
             self.parts.outcomes.forget(row);
             return Ok(true);
@@ -618,6 +642,10 @@ impl HostApi for Host {
 
 fn can_be_client_id(text: &str) -> bool {
     (1..=MAX_CLIENT_ID).contains(&text.chars().count()) && is_storable(text)
+}
+
+fn not_held(identity: &str) -> Problem {
+    Problem::new(Code::IdentityDraining, format!("identity {identity} is not held by this host"))
 }
 
 fn foreign(client_id: &str) -> Problem {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use maxhost_broker::{Message, MessageId, QueueName};
+use maxhost_broker::{BrokerError, Message, MessageId, QueueName, Transient};
 use maxhost_model::{Class, Code, FlowId, Problem};
 use maxhost_store::ClientOp;
 use tokio::sync::oneshot;
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::RelayServices;
 use super::outbound::{SEND_TIMEOUT, open_keys};
 use crate::envelope::{AskedForget, AskedStart, Command, Content, Envelope};
-use crate::error::unanswered;
+use crate::error::{unanswered, unusable_here};
 use crate::message::{Durable, Given, IdentityCommand, RemoteStart, SharedFailure, StartFailure};
 use crate::registry::IdentityEntry;
 
@@ -26,20 +26,33 @@ pub(crate) enum Asked {
     Move(String),
 }
 
+/// What became of a command that the broker was given.
+#[must_use]
+pub(crate) enum Sent {
+    /// The broker has it.
+    Taken,
+    /// It was not confirmed, for this reason, and may be in the queue all the same.
+    Unknown(Problem),
+}
+
 /// Puts a command into an identity's queue.
 ///
 /// # Errors
-/// The keys of the identity cannot be opened, or the broker does not take it.
+/// It is certainly not there: this host cannot open the keys of the identity, there is no connection to the broker, or the
+/// broker has refused it.
 pub(crate) async fn send(
     services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
     asked: Asked,
-) -> Result<(), Problem> {
+) -> Result<Sent, Problem> {
+    if let Some(trouble) = services.broker.trouble() {
+        return Err(trouble.into());
+    }
     let Some(key) = entry.key() else {
         let text = format!("the network does not know identity {}", entry.text);
         return Err(Problem::new(Code::IdentityDraining, text));
     };
-    let keys = open_keys(services, entry).await?;
+    let keys = open_keys(services, entry).await.map_err(|problem| unusable_here(&entry.text, &problem))?;
     let none = Command { from: entry.text.to_string(), ..Command::default() };
     let of = |flow: FlowId| Command { flow_id: flow.to_bytes().to_vec().into(), ..none.clone() };
     let command = match asked {
@@ -54,9 +67,18 @@ pub(crate) async fn send(
     let queue = QueueName::inbound(&key);
     // Somebody opens the identity while the broker takes the message. That it is in the queue is told when it is.
     services.is_sent_to(key);
-    services.broker.send(&queue, Message { id, body }, SEND_TIMEOUT).await.map_err(Problem::from)?;
+    let sent = match services.broker.send(&queue, Message { id, body }, SEND_TIMEOUT).await {
+        Ok(()) => Sent::Taken,
+        Err(error) if may_be_taken(&error) => Sent::Unknown(error.into()),
+        Err(error) => return Err(error.into()),
+    };
     services.sent_to(key).await;
-    Ok(())
+    Ok(sent)
+}
+
+/// Whether a message may be in its queue though this is what the broker answered.
+fn may_be_taken(error: &BrokerError) -> bool {
+    matches!(error, BrokerError::Transient(Transient::TimedOut | Transient::Unavailable(_)))
 }
 
 /// Does what a command asks for. Returns when it is durable, or can never be done.

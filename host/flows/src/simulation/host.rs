@@ -10,7 +10,7 @@ use bytes::Bytes;
 use maxhost_model::{FlowRow, Problem, X500Name};
 use maxhost_ownership::MemoryOwnership;
 use maxhost_pki::OpenIdentity;
-use maxhost_store::{Claim, ClaimRequest, Committer, Store, StoreError};
+use maxhost_store::{Caution, Claim, ClaimRequest, Committer, Store, StoreError};
 use tokio::sync::oneshot;
 
 use super::database::{Database, Disk};
@@ -111,7 +111,8 @@ pub(super) async fn start(parts: Arc<Parts>, plan: Plan) {
         let mut owned_as = None;
         if plan.claims_first {
             let owned = parts.ownership.claim(key, record.claim.token).await.unwrap();
-            let request = ClaimRequest { identity: record.row, token: owned.token, key_fp: None };
+            let request =
+                ClaimRequest { identity: record.row, token: owned.token, key_fp: None, caution: Caution::None };
             if let Ok(claimed) = parts.store.claim(request).await {
                 (claim, owned_as) = (claimed, Some(key));
             }

@@ -414,6 +414,13 @@ impl HostRows for Tables {
         Ok(())
     }
 
+    fn set_unclean(&mut self, identity: IdentityRow, unclean: u32) -> Answer<()> {
+        if let Some(record) = self.identities.rows.get(&identity).cloned() {
+            self.identities.put(identity, IdentityRecord { unclean, ..record });
+        }
+        Ok(())
+    }
+
     fn expire(&mut self, _limit: u32) -> Answer<u64> {
         Ok(0)
     }

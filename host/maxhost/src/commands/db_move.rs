@@ -1,6 +1,6 @@
 //! `maxhost db move`: an identity goes to another database.
 
-use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
+use maxhost_model::{Code, Found, IdentityRow, NameQuery, Problem, X500Name};
 use maxhost_ownership_zookeeper::hosts_without_database;
 use maxhost_store::{Store, StoreError};
 use maxhost_store_postgres::{Moved, PostgresOptions, Step, move_identity};
@@ -47,7 +47,7 @@ async fn with_store(
     databases: &[NamedDatabase],
     target: usize,
 ) -> Result<(X500Name, Option<u64>), Problem> {
-    let name = find_identity(store, identity).await?;
+    let (_, name) = find_identity(store, identity).await?;
     if let Some(lineage) = store.lineages().get(target).filter(|_| target > 0) {
         check_hosts(config, store, lineage.database, &databases[target]).await?;
     }
@@ -86,14 +86,22 @@ async fn with_store(
     Ok((name, rows))
 }
 
-async fn find_identity(store: &Store, wanted: &str) -> Result<X500Name, Problem> {
+/// The one identity of the database that a name, or a part that fits exactly one, names.
+///
+/// # Errors
+/// None fits, or several do; the database does not answer.
+pub(super) async fn find_identity(store: &Store, wanted: &str) -> Result<(IdentityRow, X500Name), Problem> {
     let records = store.identities().await.map_err(Problem::from)?;
-    let names: Vec<X500Name> = records.iter().filter_map(|record| X500Name::parse(&record.name).ok()).collect();
+    let known = records.iter().filter_map(|record| Some((X500Name::parse(&record.name).ok()?, record.row)));
+    let known: Vec<(X500Name, IdentityRow)> = known.collect();
+    let names: Vec<X500Name> = known.iter().map(|(name, _)| name.clone()).collect();
+    let unknown = || Problem::new(Code::IdentityNotFound, format!("the database knows no identity '{wanted}'"));
     match NameQuery::new(wanted).pick(&names) {
-        Found::One(name) => Ok(name),
-        Found::Nobody => {
-            Err(Problem::new(Code::IdentityNotFound, format!("the database knows no identity '{wanted}'")))
+        Found::One(name) => {
+            let row = known.iter().find(|(known, _)| *known == name).map(|(_, row)| *row);
+            Ok((row.ok_or_else(unknown)?, name))
         }
+        Found::Nobody => Err(unknown()),
         Found::Several(names) => {
             let names: Vec<&str> = names.iter().map(X500Name::as_str).collect();
             let text = format!("'{wanted}' fits {}", names.join("; "));

@@ -10,16 +10,17 @@ use maxhost_pki::{Layout, Passphrase};
 use maxhost_rpc::Client;
 use maxhost_rpc::proto::v1 as pb;
 use maxhost_sandbox::Inspection;
+use maxhost_store::Forgive;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::manifests::Present;
-use super::{cluster, cordapp, identity_publish, manifests};
+use super::{cluster, cordapp, db_move, identity_publish, manifests};
 use crate::cli::IdentityCommand;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
 use crate::files::io_problem;
-use crate::{manifest, render};
+use crate::{foundation, manifest, render};
 
 /// How often a running host is asked whether it has taken a change.
 const POLL: Duration = Duration::from_millis(50);
@@ -34,6 +35,7 @@ pub fn execute(context: &Context, command: IdentityCommand) -> Outcome {
             cluster::watch(context, |client| whereabouts(client, name.clone()), |_, now| render::lines(now))
         }
         IdentityCommand::Move { name, to } => move_to(context, name, to),
+        IdentityCommand::Retry { name } => retry(context, &name),
         IdentityCommand::Show { name } => show(context, name),
         IdentityCommand::Publish { names, from } => identity_publish::execute(context, &names, from.as_deref()),
         IdentityCommand::New { name, cordapp } => new(context, &name, cordapp),
@@ -54,6 +56,35 @@ fn list(context: &Context, filter: Option<String>) -> Outcome {
         let cell = |field| render::cell(identity, field);
         vec![cell("name"), cell("state"), cell("flows"), cordapps.join(", "), cell("reason")]
     });
+    Ok(0)
+}
+
+/// By the database, so that it works whatever became of the hosts.
+fn retry(context: &Context, name: &str) -> Outcome {
+    let config = context.config()?;
+    if config.sharing()?.is_none() {
+        let text = "this host is alone: it runs an identity however often it ended while it had it";
+        return Err(Problem::new(Code::RequestInvalid, text));
+    }
+    let (name, deaths) = context.block_on(async {
+        let store = foundation::open_store(&config).await?;
+        let forgiven = async {
+            let (row, name) = db_move::find_identity(&store, name).await?;
+            let records = store.identities().await.map_err(Problem::from)?;
+            let deaths = records.iter().find(|record| record.row == row).map_or(0, |record| record.unclean);
+            store.forgive(row, Forgive::Asked).await.map_err(Problem::from)?;
+            let detail = format!("after {deaths} deaths");
+            foundation::note_act(&store, &config, "identity-retry", Some(name.as_str().to_owned()), detail).await?;
+            Ok::<_, Problem>((name, deaths))
+        };
+        let forgiven = forgiven.await;
+        store.close().await;
+        forgiven
+    })?;
+    let told = json!({"identity": name.as_str(), "deaths": deaths});
+    context
+        .out
+        .object(&told, || format!("{name}: hosts try it again, after {deaths} of them in a row died that had it"));
     Ok(0)
 }
 

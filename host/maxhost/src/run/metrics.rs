@@ -1,4 +1,5 @@
-//! What machines ask a host over plain HTTP: `/metrics` for Prometheus, `/livez` and `/readyz` for an orchestrator.
+//! What machines ask a host over plain HTTP: `/metrics` for Prometheus, `/livez`, `/readyz` and `/readyz/clients` for an
+//! orchestrator.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -114,13 +115,13 @@ async fn answer(
         },
         // Alive is who answers: what the host depends on is for `readyz` alone, so that nobody restarts it for that.
         (&Method::GET | &Method::HEAD, "/livez") => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
-        (&Method::GET | &Method::HEAD, "/readyz") => match ready(&host, &stop).await {
-            Ok(()) => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
-        },
-        (&Method::GET | &Method::HEAD, _) => {
-            (StatusCode::NOT_FOUND, "text/plain", "there are /metrics, /livez and /readyz\n".to_owned())
-        }
+        (&Method::GET | &Method::HEAD, "/readyz") => told(ready(&stop, host.ready()).await),
+        (&Method::GET | &Method::HEAD, "/readyz/clients") => told(ready(&stop, host.ready_for_clients()).await),
+        (&Method::GET | &Method::HEAD, _) => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "there are /metrics, /livez, /readyz and /readyz/clients\n".to_owned(),
+        ),
         _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is known here\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
@@ -129,15 +130,18 @@ async fn answer(
     Ok(response)
 }
 
-/// Whether the host takes work: it is not about to stop, and its database answers.
-async fn ready(host: &Host, stop: &CancellationToken) -> Result<(), String> {
+/// Whether the host is not about to stop, and is ready.
+async fn ready(stop: &CancellationToken, look: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     if stop.is_cancelled() {
         return Err("the host is stopping".to_owned());
     }
-    look(host).await?;
-    match host.unreachable_parts().await {
-        parts if parts.is_empty() => Ok(()),
-        parts => Err(parts.join("; ")),
+    look.await
+}
+
+fn told(ready: Result<(), String>) -> (StatusCode, &'static str, String) {
+    match ready {
+        Ok(()) => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
     }
 }
 

@@ -293,6 +293,7 @@ fn is_passing(code: Code) -> bool {
             | Code::Timeout
             | Code::BrokerUnavailable
             | Code::HostStopping
+            | Code::IdentityUnusableHere
             | Code::IdentityDraining
             | Code::IdentityMoved
     )

@@ -21,8 +21,8 @@ use futures::future::join_all;
 use maxhost_group_commit::{CommitHint, GroupStats};
 use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId};
 use maxhost_store::{
-    AuditRow, ClaimRequest, Claimed, CommitQueue, Committer, Conflict, Job, KeptMessages, MessageOp, Op, ResultRead,
-    SharedComponents, Store, StoreError, outbox_begin, outbox_database,
+    AuditRow, ClaimRequest, Claimed, CommitQueue, Committer, Conflict, Forgive, Job, KeptMessages, MessageOp, Op,
+    ResultRead, SharedComponents, Store, StoreError, outbox_begin, outbox_database,
 };
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -360,6 +360,10 @@ impl Committer for SeveralDatabases {
             claimed[index] = outcome;
         }
         Ok(claimed)
+    }
+
+    async fn forgive(&self, identity: IdentityRow, forgive: Forgive) -> Result<(), StoreError> {
+        self.of(identity).forgive(identity, forgive).await
     }
 
     async fn purge(&self, limit: u32) -> Result<u64, StoreError> {

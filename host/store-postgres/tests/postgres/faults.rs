@@ -228,7 +228,12 @@ async fn two_hosts_never_wait_for_each_other() {
                         continue;
                     }
                     let token = maxhost_store::FencingToken { generation: 1, epoch: round * 2 + host + 1 };
-                    let request = maxhost_store::ClaimRequest { identity: row, token, key_fp: None };
+                    let request = maxhost_store::ClaimRequest {
+                        identity: row,
+                        token,
+                        key_fp: None,
+                        caution: maxhost_store::Caution::None,
+                    };
                     if let Ok(claim) = store.claim(request).await {
                         let author = Author { identity: row, claim };
                         let flow = store.next_flow_row();
@@ -267,7 +272,7 @@ async fn a_locked_identity_holds_up_no_claim_of_another() {
     let rows = store.register_identities(&names).await.unwrap();
     let of = |row, epoch| {
         let token = maxhost_store::FencingToken { generation: 1, epoch };
-        maxhost_store::ClaimRequest { identity: row, token, key_fp: None }
+        maxhost_store::ClaimRequest { identity: row, token, key_fp: None, caution: maxhost_store::Caution::None }
     };
     // What another host has claimed stays as it is, whatever comes at the same time.
     let other = PostgresStore::open(database.options()).await.unwrap();

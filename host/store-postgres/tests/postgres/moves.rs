@@ -6,7 +6,8 @@ use maxhost_ledger::notary::UniquenessRequest;
 use maxhost_model::IdentityRow;
 use maxhost_store::ledger::{LedgerOp, NotaryOp};
 use maxhost_store::{
-    ClaimRequest, Conflict, FencingToken, FlowFilter, MessageOp, OutboxContent, Store, StoreError, outbox_begin,
+    Caution, ClaimRequest, Conflict, FencingToken, FlowFilter, MessageOp, OutboxContent, Store, StoreError,
+    outbox_begin,
 };
 use maxhost_store_postgres::{Moved, PostgresOptions, PostgresStore, Step, move_identity};
 
@@ -96,7 +97,7 @@ fn dump(database: &Database, identity: IdentityRow) -> Vec<String> {
 }
 
 fn request(identity: IdentityRow, epoch: i64) -> ClaimRequest {
-    ClaimRequest { identity, token: FencingToken { generation: 0, epoch }, key_fp: None }
+    ClaimRequest { identity, token: FencingToken { generation: 0, epoch }, key_fp: None, caution: Caution::None }
 }
 
 async fn is_closed(store: &Store, identity: IdentityRow) -> bool {

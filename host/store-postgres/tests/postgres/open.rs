@@ -169,6 +169,33 @@ async fn each_identity_has_a_schema_and_a_host_few_connections() {
     assert_eq!(database.sql("SELECT count(*) FROM maxhost.committer"), "0", "a run that ends leaves no row");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_runs_that_are_gone_are_removed() {
+    let database = Database::new().await;
+    let store = PostgresStore::open(database.options()).await.unwrap();
+    store.register_identities(&["Alice"]).await.unwrap();
+    // Killed runs, of which one is still shown as the owner of an identity, and a run of a release that gives no sign of life.
+    database.sql(
+        "INSERT INTO maxhost.committer (run, seen) SELECT 1000 + n, 0 FROM generate_series(1, 5) n; \
+         INSERT INTO maxhost.committer (run) VALUES (2000); UPDATE maxhost.identity SET owner = 1005",
+    );
+    let runs = || database.sql("SELECT string_agg(run::text, ' ' ORDER BY run) FROM maxhost.committer");
+    let own = store.run().0;
+    store.purge(1000).await.unwrap();
+    assert_eq!(runs(), format!("{own} 1001 1002 1003 1004 1005 2000"), "nobody has been silent for long");
+    // Hosts have run for a week.
+    database.sql("UPDATE maxhost.database SET lived = lived + 7::int8 * 24 * 60 * 60 * 1000");
+    store.purge(3).await.unwrap();
+    assert_eq!(runs(), format!("{own} 1004 1005 2000"), "no more at once than it may be");
+    store.purge(1000).await.unwrap();
+    assert_eq!(runs(), format!("{own} 1005 2000"));
+    let alice = claim(&store, store.identities().await.unwrap()[0].row, 1).await;
+    store.commit(alice, vec![]).await.unwrap();
+    store.purge(1000).await.unwrap();
+    assert_eq!(runs(), format!("{own} 2000"), "the run that owned it has lost it");
+    store.close().await;
+}
+
 /// Hazard 16: numbers that were given out before a database was put back are not given out again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_was_put_back_gives_out_new_numbers() {

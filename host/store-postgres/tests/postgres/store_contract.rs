@@ -63,5 +63,5 @@ mod first_of_two {
     maxhost_store::contract_tests! { @family Two, kept:
     what_is_kept_is_forgotten_in_time_and_beyond_a_number, what_a_lost_broker_had_is_sent_again }
     maxhost_store::contract_tests! { @family Two, identities:
-    claims_succeed_and_fail_alone, work_of_sleepers_is_found_from_rows }
+    claims_succeed_and_fail_alone, owners_that_died_are_counted_and_make_claimers_careful, work_of_sleepers_is_found_from_rows }
 }

@@ -1,10 +1,10 @@
 //! Who may write, and what is left of those who sleep.
 
 use super::*;
-use crate::{Conflict, IdentityOp, LeftWork, RunId, assert_outcome};
+use crate::{Conflict, DEATHS_LAST, DEATHS_SLOW, Forgive, IdentityOp, LeftWork, RunId, assert_outcome};
 
 fn request(identity: IdentityRow, generation: i64, epoch: i64) -> ClaimRequest {
-    ClaimRequest { identity, token: FencingToken { generation, epoch }, key_fp: None }
+    ClaimRequest { identity, token: FencingToken { generation, epoch }, key_fp: None, caution: Caution::None }
 }
 
 pub async fn the_database_decides_who_may_write<D: Databases>() {
@@ -75,6 +75,50 @@ pub async fn claims_succeed_and_fail_alone<D: Databases>() {
     assert_outcome!(&claimed[3], Ok(Claim { token: FencingToken { epoch: 2, .. }, .. }));
     let rows = w.store.register_identities(&["Bob", "Carol", "Alice"]).await.unwrap();
     assert_eq!((rows[0], rows[2]), (bob, alice), "a name that is known keeps its row");
+}
+
+pub async fn owners_that_died_are_counted_and_make_claimers_careful<D: Databases>() {
+    let w = World::<D>::new().await;
+    let alice = w.alice.identity;
+    let careful = |epoch, deaths| ClaimRequest { caution: Caution::WaitedSince(deaths), ..request(alice, 0, epoch) };
+    let deaths = async || w.store.identities().await.unwrap()[0].unclean;
+    let died = |claimed: Result<Claim, StoreError>| match claimed {
+        Err(StoreError::Conflict(Conflict::OwnersDied { identity, deaths })) if identity == alice => deaths,
+        other => panic!("{other:?}"),
+    };
+    // The first claim is that of the world. Each counts until it ends in order.
+    for epoch in 2..=3 {
+        w.store.claim(careful(epoch, 0)).await.unwrap();
+    }
+    assert_eq!(deaths().await, DEATHS_SLOW);
+    let third = w.store.claim(careful(3, 0)).await.unwrap();
+    // From then on whoever claims has waited since this very number.
+    for seen in [0, 2, 4] {
+        assert_eq!(died(w.store.claim(careful(4, seen)).await), DEATHS_SLOW);
+    }
+    assert_eq!(deaths().await, DEATHS_SLOW, "who was refused does not count");
+    w.store.claim(careful(4, 3)).await.unwrap();
+    assert_eq!(died(w.store.claim(careful(5, 3)).await), 4, "somebody else has tried meanwhile");
+    w.store.claim(careful(5, 4)).await.unwrap();
+    w.store.claim(careful(6, 5)).await.unwrap();
+    assert_eq!(died(w.store.claim(careful(7, DEATHS_LAST)).await), DEATHS_LAST, "nobody tries any more");
+    // One that is alive does not count, and then it is the turn of whoever has waited.
+    w.store.forgive(alice, Forgive::Survived).await.unwrap();
+    let seventh = w.store.claim(careful(7, 5)).await.unwrap();
+    // Only who has it can say that it is well.
+    w.store.forgive(alice, Forgive::Healthy(third)).await.unwrap();
+    assert_eq!(deaths().await, DEATHS_LAST);
+    w.store.forgive(alice, Forgive::Healthy(seventh)).await.unwrap();
+    assert_eq!(deaths().await, 0);
+    w.store.forgive(alice, Forgive::Survived).await.unwrap();
+    assert_eq!(deaths().await, 0, "there are never fewer than none");
+    // A host that is alone claims whatever became of it before, and somebody may ask that it be tried again.
+    for epoch in 8..20 {
+        w.store.claim(request(alice, 0, epoch)).await.unwrap();
+    }
+    assert_eq!(died(w.store.claim(careful(20, 12)).await), 12);
+    w.store.forgive(alice, Forgive::Asked).await.unwrap();
+    w.store.claim(careful(20, 0)).await.unwrap();
 }
 
 fn release(hand_over: bool) -> Op {

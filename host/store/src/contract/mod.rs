@@ -28,8 +28,8 @@ use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
 use tokio::sync::oneshot;
 
 use crate::{
-    AttemptToken, AuditBounds, Author, Bounds, Claim, ClaimRequest, CommitUnit, FencingToken, FlowOp, FlowState, Keep,
-    MessageOp, NewFlow, Op, Quotas, Receipt, Recipient, Store, StoreError,
+    AttemptToken, AuditBounds, Author, Bounds, Caution, Claim, ClaimRequest, CommitUnit, FencingToken, FlowOp,
+    FlowState, Keep, MessageOp, NewFlow, Op, Quotas, Receipt, Recipient, Store, StoreError,
 };
 
 /// How a database of a test is opened.
@@ -114,7 +114,8 @@ impl<D: Databases> World<D> {
 }
 
 pub async fn claim(store: &Store, identity: IdentityRow, epoch: i64) -> Author {
-    let request = ClaimRequest { identity, token: FencingToken { generation: 0, epoch }, key_fp: None };
+    let request =
+        ClaimRequest { identity, token: FencingToken { generation: 0, epoch }, key_fp: None, caution: Caution::None };
     Author { identity, claim: store.claim(request).await.unwrap() }
 }
 
@@ -256,7 +257,8 @@ macro_rules! contract_tests {
             what_receivers_have_forgotten_is_not_kept, what_a_lost_broker_had_is_sent_again }
         $crate::contract_tests! { @family $databases, identities:
             the_database_decides_who_may_write, epochs_rise_strictly, a_key_is_recorded_by_the_first_claim,
-            claims_succeed_and_fail_alone, an_identity_is_let_go_only_without_work,
+            claims_succeed_and_fail_alone, owners_that_died_are_counted_and_make_claimers_careful,
+            an_identity_is_let_go_only_without_work,
             a_unit_that_lets_go_and_fails_has_let_nothing_go, work_of_sleepers_is_found_from_rows }
         $crate::contract_tests! { @family $databases, quotas:
             what_waits_for_an_identity_is_bounded, a_flow_that_looks_makes_room, a_restart_knows_what_waits,

@@ -3,7 +3,7 @@
 use maxhost_group_commit::Failure;
 use maxhost_model::{Claim, IdentityRow, RunId};
 
-use crate::claim::ClaimRequest;
+use crate::claim::{Caution, ClaimRequest, DEATHS_LAST, DEATHS_SLOW, Forgive};
 use crate::conflict::Conflict;
 use crate::error::StoreError;
 use crate::op::IdentityOp;
@@ -14,8 +14,8 @@ use crate::rules::{Failed, refuse};
 /// What becomes of a claim, for an identity whose row says this.
 ///
 /// # Errors
-/// [`Conflict::IdentityUnknown`], [`Conflict::IdentityMoved`], [`Conflict::KeyMismatch`], and [`StoreError::Fenced`] if
-/// the row shows an equal or a later claim.
+/// [`Conflict::IdentityUnknown`], [`Conflict::IdentityMoved`], [`Conflict::KeyMismatch`], [`StoreError::Fenced`] if
+/// the row shows an equal or a later claim, and [`Conflict::OwnersDied`] as [`ClaimRequest::caution`] says.
 pub fn decide_claim(record: Option<&IdentityRecord>, request: &ClaimRequest, run: RunId) -> Result<Claim, StoreError> {
     let identity = request.identity;
     let record = record.ok_or(Conflict::IdentityUnknown(identity))?;
@@ -31,7 +31,31 @@ pub fn decide_claim(record: Option<&IdentityRecord>, request: &ClaimRequest, run
     if !claim.may_replace(record.claim.token, record.owner()) {
         return Err(StoreError::Fenced { identity, claim, current: record.claim });
     }
+    // A claim that is there already is no further one.
+    if record.claim != claim && !is_patient(request.caution, record.unclean) {
+        return Err(Conflict::OwnersDied { identity, deaths: record.unclean }.into());
+    }
     Ok(claim)
+}
+
+/// Whether a claimer may try after so many claims in a row that did not end in order. Who has waited has done so since this very
+/// number: if somebody else has tried meanwhile, it is his turn to be waited for.
+fn is_patient(caution: Caution, deaths: u32) -> bool {
+    match caution {
+        Caution::None => true,
+        Caution::WaitedSince(_) if deaths < DEATHS_SLOW => true,
+        Caution::WaitedSince(seen) => deaths < DEATHS_LAST && seen == deaths,
+    }
+}
+
+pub(super) fn forgive<R: HostRows>(rows: &mut R, identity: IdentityRow, forgive: Forgive) -> Result<(), Failed> {
+    let Some(record) = rows.identity(identity)? else { return Ok(()) };
+    let deaths = match forgive {
+        Forgive::Healthy(claim) if record.claim != claim => return Ok(()),
+        Forgive::Healthy(_) | Forgive::Asked => 0,
+        Forgive::Survived => record.unclean.saturating_sub(1),
+    };
+    Ok(rows.set_unclean(identity, deaths)?)
 }
 
 pub(super) fn claim<R: HostRows>(rows: &mut R, request: &ClaimRequest) -> Result<Claim, Failed> {

@@ -51,6 +51,10 @@ pub fn apply<R: HostRows>(rows: &mut R, job: &Job, again: bool) -> Result<Outcom
             let gone = rows.expire(*limit)? + rows.forget_processed(*limit)? + rows.forget_audit(*limit)?;
             Ok(Outcome::Count(gone + orphans.len() as u64))
         }
+        Job::Forgive { identity, forgive, .. } => {
+            identities::forgive(rows, *identity, *forgive)?;
+            Ok(Outcome::Count(1))
+        }
         Job::ResultsRead { reads, .. } => {
             for read in reads {
                 rows.note_result_read(read)?;

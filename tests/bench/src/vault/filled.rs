@@ -11,7 +11,7 @@ use maxhost_ledger::vault::query::{Number, Value};
 use maxhost_ledger::vault::recording::{Described, StatesToRecord, TransactionEvent};
 use maxhost_model::{PublicKey, SecureHash};
 use maxhost_store::ledger::{LedgerOp, OutputState, Recording, StateContent, TokenAmount, TransactionKind};
-use maxhost_store::{Author, ClaimRequest, FencingToken, Op, Store};
+use maxhost_store::{Author, Caution, ClaimRequest, FencingToken, Op, Store};
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use maxhost_tests::contracts::key;
 
@@ -145,7 +145,7 @@ pub async fn open(file: &Path) -> Outcome<(Store, Author)> {
     let store = SqliteStore::open(SqliteOptions::new(file)).await?;
     let identity = store.register_identities(&["O=Party 00001, L=London, C=GB"]).await?[0];
     let token = FencingToken { generation: 0, epoch: 1 };
-    let claim = store.claim(ClaimRequest { identity, token, key_fp: None }).await?;
+    let claim = store.claim(ClaimRequest { identity, token, key_fp: None, caution: Caution::None }).await?;
     Ok((store, Author { identity, claim }))
 }
 
