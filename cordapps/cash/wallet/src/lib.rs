@@ -1,9 +1,11 @@
 //! What flows do with cash: selecting it, paying out of it, taking it, and naming parties as states do. For any CorDapp that pays
 //! or is paid.
 //!
-//! [`Issuers`]: whether cash is of the party that it names. [`receive_cash`]: taking it. [`spend`]: selecting it.
+//! [`Issuers`]: whether cash is of the party that it names. [`receive_cash`]: taking it. [`Proposal`]: what a peer proposes to
+//! sign. [`spend`]: selecting it.
 
 mod issuers;
+mod proposal;
 mod receiving;
 mod selecting;
 
@@ -13,6 +15,7 @@ use maxhost_sdk::ledger::{Draft, StateAndRef, Transaction, fresh_key, key_of, no
 use maxhost_sdk::prelude::*;
 
 pub use issuers::Issuers;
+pub use proposal::Proposal;
 pub use receiving::{finalise_cash, receive_cash, show_cash};
 pub use selecting::{amount, in_cash, of_one_notary, spend, spend_such};
 
@@ -129,14 +132,6 @@ pub fn paid_to(raw: &RawTransaction, payee: &AnyParty, currency: &str) -> Result
         }
     }
     Ok(sum)
-}
-
-/// As [`spend`], of what this notary keeps: to be spent together with another state of its.
-///
-/// # Errors
-/// `cash/insufficient`, `cash/locked`.
-pub fn spend_kept_by(notary: &Party, currency: &str, quantity: u64) -> Result<Vec<StateAndRef<Cash>>> {
-    spend_such(&amount(currency, quantity).kept_by(notary), |_| true)
 }
 
 /// Adds a command of cash to a draft.
