@@ -124,6 +124,47 @@ fn states(network: &Network, identity: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_signature_is_given_for_what_was_agreed_and_for_nothing_else() {
+    let network = Network::new();
+    let host = network.run();
+    host.run(ALICE, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await.result();
+    let terms = json!({"lender": ALICE, "quantity": 50, "currency": "GBP"});
+    let id = host.run(BOB, "iou/issue", terms).await.result()["id"].clone();
+    for asset in ["bond-1", "bond-2"] {
+        host.run(BOB, "trade/issue", json!({ "asset": asset })).await.result();
+        let terms = json!({"buyer": "Alice", "asset": asset, "price": 5, "currency": "GBP"});
+        host.run(BOB, "trade/sell", terms).await.result();
+    }
+    host.until_quiet().await;
+    host.stop();
+
+    install_false(&network, "iou", "bob");
+    // It answers sales, too.
+    let manifest = network.path("identities/bob.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace(", \"trade\"", "")).unwrap();
+    let host = network.run();
+    let before = states(&network, "Alice");
+    assert_eq!(before.len(), 4, "a debt, two bonds and money: {before:?}");
+    // Alice is asked to lend, and what she is given to sign gives her claim to Carol.
+    let claimed = host.run(BOB, "iou/issue", json!({"id": id, "to": "Carol"})).await.result();
+    assert_eq!(claimed, json!({"refused": "iou/unexpected-proposal"}));
+    // Bob pays with what he owes himself, in his name and in another's.
+    for issuer in ["Bob", "Carol"] {
+        let terms = json!({"id": id, "quantity": 50, "issuer": issuer});
+        let paid = host.run(BOB, "iou/settle", terms).await.result();
+        assert_eq!(paid, json!({"refused": "iou/paid-with-debt"}), "{issuer}");
+    }
+    // One bond is sold, and both would go.
+    let terms = json!({"buyer": "Bob", "asset": "bond-1", "price": 5, "currency": "GBP"});
+    let sold = host.run(ALICE, "trade/sell", terms).await;
+    assert_eq!(sold.failure().exception.as_deref(), Some("cash/unexpected-proposal"));
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    assert_eq!(states(&network, "Alice"), before);
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn money_in_the_name_of_another_is_neither_taken_nor_spent() {
     let network = Network::new();
     install_false(&network, "cash", "carol");

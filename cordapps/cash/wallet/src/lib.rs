@@ -10,8 +10,8 @@ mod receiving;
 mod selecting;
 
 use cash_contract::{Cash, Command};
-use maxhost_contract::{AnyParty, CommandSet, HasKey, Party as LedgerParty, RawTransaction, State};
-use maxhost_sdk::ledger::{Draft, StateAndRef, Transaction, fresh_key, key_of, notaries, our_key};
+use maxhost_contract::{AnyParty, CommandSet, HasKey, Party as LedgerParty, State};
+use maxhost_sdk::ledger::{Draft, StateAndRef, fresh_key, key_of, notaries, our_key};
 use maxhost_sdk::prelude::*;
 
 pub use issuers::Issuers;
@@ -88,50 +88,6 @@ pub fn us_on_ledger() -> LedgerParty {
 /// The network has no such party.
 pub fn on_ledger(party: &Party) -> Result<LedgerParty> {
     Ok(LedgerParty { name: party.name().to_owned(), owning_key: key_of(party)?.into() })
-}
-
-/// What a transaction that a peer proposes says, after it is clear that this identity signs for nothing but this contract:
-/// whoever signs without a look signs its own money away.
-///
-/// # Errors
-/// `cash/unexpected-proposal` if another contract's command asks for the own signature.
-pub fn proposal_for(contract: &str, proposed: &Transaction) -> Result<RawTransaction> {
-    proposal_as(contract, proposed, &our_key())
-}
-
-/// As [`proposal_for`], if this identity signs with this key of its own, and with no other.
-///
-/// # Errors
-/// As [`proposal_for`].
-pub fn proposal_as(contract: &str, proposed: &Transaction, key: &[u8]) -> Result<RawTransaction> {
-    let raw: RawTransaction =
-        maxhost_contract::decode(proposed.view()).map_err(|error| Error::unexpected(error.to_string()))?;
-    let foreign = raw.commands.iter().find(|command| {
-        command.command.contract.name != contract && command.signers.iter().any(|signer| signer.spki() == key)
-    });
-    match foreign {
-        None => Ok(raw),
-        Some(command) => {
-            let text = format!("a signature is asked for a command of '{}'", command.command.contract.name);
-            Err(thrown("cash/unexpected-proposal", &text))
-        }
-    }
-}
-
-/// How much cash of a currency a transaction gives to a party.
-///
-/// # Errors
-/// Its data cannot be read.
-pub fn paid_to(raw: &RawTransaction, payee: &AnyParty, currency: &str) -> Result<u64> {
-    let mut sum = 0_u64;
-    for output in raw.outputs.iter().filter(|output| output.contract.name == Cash::CONTRACT) {
-        let cash: Cash =
-            maxhost_contract::decode(&output.data).map_err(|error| Error::unexpected(error.to_string()))?;
-        if cash.owner == *payee && cash.currency == currency {
-            sum = sum.saturating_add(cash.quantity);
-        }
-    }
-    Ok(sum)
 }
 
 /// Adds a command of cash to a draft.
