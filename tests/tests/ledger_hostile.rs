@@ -2,7 +2,9 @@
 //! leaves nothing behind on either side.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
+use std::fs;
+
+use maxhost_tests::{ALICE, BOB, CAROL, Network, cli, eventually};
 use serde_json::{Value, json};
 
 /// How a transaction is spoiled, and the code with which it is refused (docs/errors.md).
@@ -124,5 +126,104 @@ async fn whoever_tells_something_false_of_the_notary_takes_no_money_from_anybody
         assert!(transactions.iter().all(|one| one["status"] == "verified"), "{how}: {transactions:?}");
     }
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
+/// Installs a CorDapp that is called as a sample is, and is another one; `make build` makes it too. This identity runs it, all
+/// others run the sample.
+fn install_false(network: &Network, name: &str, identity: &str) {
+    let file = cli::target().join(format!("guests/wasm32-wasip2/release/hostile_false_{name}.wasm"));
+    assert!(file.is_file(), "there is no {}: run `make build`", file.display());
+    drop(network.cli(&["cordapp", "install", &file.display().to_string()]).ok());
+    // Two are called so from now on, and each manifest says which it means.
+    let (plain, good, bad) = (format!("\"{name}\""), format!("\"{name}@0.1\""), format!("\"{name}@6.0\""));
+    let files = fs::read_dir(network.path("identities")).unwrap().map(|entry| entry.unwrap().path());
+    for manifest in files.filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
+        let is_false = manifest.file_stem().is_some_and(|stem| stem == identity);
+        let text = fs::read_to_string(&manifest).unwrap();
+        fs::write(&manifest, text.replace(&plain, if is_false { &bad } else { &good })).unwrap();
+    }
+}
+
+/// The states that an identity can spend.
+fn states(network: &Network, identity: &str) -> Vec<Value> {
+    network.cli(&["vault", "query", "--identity", identity]).ok().objects()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_is_given_for_what_was_agreed_and_for_nothing_else() {
+    let network = Network::new();
+    let host = network.run();
+    host.run(ALICE, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await.result();
+    let terms = json!({"lender": ALICE, "quantity": 50, "currency": "GBP"});
+    let id = host.run(BOB, "iou/issue", terms).await.result()["id"].clone();
+    for asset in ["bond-1", "bond-2"] {
+        host.run(BOB, "trade/issue", json!({ "asset": asset })).await.result();
+        let terms = json!({"buyer": "Alice", "asset": asset, "price": 5, "currency": "GBP"});
+        host.run(BOB, "trade/sell", terms).await.result();
+    }
+    host.until_quiet().await;
+    host.stop();
+
+    install_false(&network, "iou", "bob");
+    // It answers sales, too.
+    let manifest = network.path("identities/bob.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace(", \"trade\"", "")).unwrap();
+    let host = network.run();
+    let before = states(&network, "Alice");
+    assert_eq!(before.len(), 4, "a debt, two bonds and money: {before:?}");
+    // Alice is asked to lend, and what she is given to sign gives her claim to Carol.
+    let claimed = host.run(BOB, "iou/issue", json!({"id": id, "to": "Carol"})).await.result();
+    assert_eq!(claimed, json!({"refused": "iou/unexpected-proposal"}));
+    // Bob pays with what he owes himself, in his name and in another's.
+    for issuer in ["Bob", "Carol"] {
+        let terms = json!({"id": id, "quantity": 50, "issuer": issuer});
+        let paid = host.run(BOB, "iou/settle", terms).await.result();
+        assert_eq!(paid, json!({"refused": "iou/paid-with-debt"}), "{issuer}");
+    }
+    // One bond is sold, and both would go.
+    let terms = json!({"buyer": "Bob", "asset": "bond-1", "price": 5, "currency": "GBP"});
+    let sold = host.run(ALICE, "trade/sell", terms).await;
+    assert_eq!(sold.failure().exception.as_deref(), Some("cash/unexpected-proposal"));
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    assert_eq!(states(&network, "Alice"), before);
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_in_the_name_of_another_is_neither_taken_nor_spent() {
+    let network = Network::new();
+    install_false(&network, "cash", "carol");
+    let host = network.run();
+    // Bob sees what he is paid with, and takes nothing else than what he has seen.
+    for (behind_another, refused) in [(false, json!("cash/issuer-unknown")), (true, Value::Null)] {
+        let terms = json!({"to": "Bob", "issuer": "Alice", "behind_another": behind_another});
+        let paid = host.run(CAROL, "cash/pay", terms).await.result();
+        assert_eq!(paid, json!({ "refused": refused }));
+    }
+    host.until_quiet().await;
+    assert_eq!(states(&network, "Bob"), Vec::<Value>::new());
+    // Whoever takes it without a look can do nothing with it.
+    let terms = json!({"to": ALICE, "issuer": ALICE, "quantity": 50, "currency": "GBP"});
+    host.run(CAROL, "hostile/counterfeit", terms).await.result();
+    host.until_quiet().await;
+    let pay = async |quantity: i64| {
+        host.run(ALICE, "cash/pay", json!({"to": BOB, "quantity": quantity, "currency": "GBP"})).await
+    };
+    let exit =
+        async |quantity: i64| host.run(ALICE, "cash/exit", json!({"quantity": quantity, "currency": "GBP"})).await;
+    assert_eq!(exit(1).await.failure().exception.as_deref(), Some("cash/not-issuer"));
+    assert_eq!(pay(1).await.failure().exception.as_deref(), Some("cash/insufficient"));
+    // Nor does it stand in the way of good money.
+    host.run(ALICE, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await.result();
+    pay(30).await.result();
+    exit(70).await.result();
+    assert_eq!(pay(1).await.failure().exception.as_deref(), Some("cash/insufficient"));
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    let quantities = |identity: &str| -> Vec<Value> {
+        states(&network, identity).into_iter().map(|state| state["state"]["quantity"].clone()).collect()
+    };
+    assert_eq!((quantities("Alice"), quantities("Bob")), (vec![json!(50)], vec![json!(30)]));
     host.stop();
 }

@@ -118,6 +118,8 @@ cordapp! {
         sessions::leaves_at_once,
         money::double_spend,
         money::takes_payment,
+        money::counterfeit,
+        money::takes_counterfeit,
         money::lengthen,
         money::look_for,
         money::reclaim_unseen,

@@ -1,9 +1,9 @@
 //! What somebody tries with money that he has.
 
-use cash_contract::Cash;
-use cash_wallet::{PartyName, find, on_ledger, pay_from, quantity, spend};
+use cash_contract::{Cash, Command};
+use cash_wallet::{PartyName, command, find, notary, on_ledger, pay_from, quantity, spend, us_on_ledger};
 use escrow_contract::{Command as EscrowCommand, Escrow};
-use maxhost_contract::{CommandSet, State};
+use maxhost_contract::{CommandSet, Party as LedgerParty, State};
 use maxhost_sdk::ledger::{AmountOf, Draft, Query, lock_together, our_key, select, text};
 use maxhost_sdk::prelude::*;
 
@@ -61,6 +61,37 @@ pub fn takes_payment(session: Session) -> Result<()> {
     session.receive_finality().map(drop)
 }
 
+/// Money that somebody else is said to owe.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Counterfeit {
+    /// Who gets it.
+    pub to: PartyName,
+    /// Who is said to owe it.
+    pub issuer: PartyName,
+    /// How much, in the smallest unit of the currency.
+    pub quantity: i64,
+    /// Three capital letters.
+    pub currency: String,
+}
+
+/// Gives somebody money in another's name, issued with the own key. The other side takes what comes; returns the transaction.
+#[flow(startable)]
+pub fn counterfeit(input: Counterfeit) -> Result<Chain> {
+    let to = find(&input.to)?;
+    let issuer = LedgerParty { name: find(&input.issuer)?.name().to_owned(), ..us_on_ledger() };
+    let (quantity, currency) = (quantity(input.quantity)?, input.currency);
+    let cash = Cash { owner: on_ledger(&to)?.into(), quantity, currency, issuer };
+    let draft = Draft::new(&notary(None)?).output(Cash::CONTRACT, Cash::NAME, &cash)?;
+    let made = command(draft, &Command::Issue, [our_key()])?.sign()?.finalise(&[initiate(&to)?])?;
+    Ok(Chain { tx: made.id().to_owned() })
+}
+
+/// Takes money without a look.
+#[flow(responds_to = "counterfeit")]
+pub fn takes_counterfeit(session: Session) -> Result<()> {
+    session.receive_finality().map(drop)
+}
+
 /// A chain of transactions.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Length {
@@ -83,9 +114,7 @@ pub fn lengthen(input: Length) -> Result<Chain> {
     let us: maxhost_contract::AnyParty = on_ledger(&our_identity())?.into();
     let mut last = String::new();
     for _ in 0..input.times {
-        let own = Query::of("cash/Cash")
-            .filter(format!("currency = {}", text(&input.currency)))
-            .find::<cash_contract::Cash>()?;
+        let own = Query::of("cash/Cash").filter(format!("currency = {}", text(&input.currency))).find::<Cash>()?;
         let part = own.iter().map(|state| state.state.quantity).sum::<u64>() / 2;
         let moved = pay_from(Draft::spending(&own), &own, &us, part)?.sign()?.finalise(&[] as &[Session])?;
         last = moved.id().to_owned();
@@ -111,7 +140,7 @@ pub struct LookFor {
 #[flow(startable)]
 pub fn look_for(wanted: LookFor) -> Result<usize> {
     if let Some(token) = wanted.token {
-        return Ok(select::<cash_contract::Cash>(&AmountOf::new(wanted.state_type, token, 1))?.len());
+        return Ok(select::<Cash>(&AmountOf::new(wanted.state_type, token, 1))?.len());
     }
     let mut query = Query::of(wanted.state_type);
     if let Some(condition) = wanted.condition {
@@ -120,7 +149,7 @@ pub fn look_for(wanted: LookFor) -> Result<usize> {
     if let Some(sort) = wanted.sort {
         query = query.sort(sort);
     }
-    Ok(query.find::<cash_contract::Cash>()?.len())
+    Ok(query.find::<Cash>()?.len())
 }
 
 /// Takes back what is locked for a seller, and does not let him know: the id of the transaction.

@@ -75,6 +75,14 @@ impl<'a> Tx<'a> {
         self.typed("output", self.raw.outputs.iter())
     }
 
+    /// The states of a type that are made and that nothing encumbers, in order: they can be spent alone.
+    ///
+    /// # Errors
+    /// `tx/state-malformed`.
+    pub fn free_outputs<S: State>(&self) -> Result<Many<S>, Rejection> {
+        self.typed("free output", self.raw.outputs.iter().filter(|output| output.encumbrance.is_none()))
+    }
+
     /// The states of a type that are looked at, in order.
     ///
     /// # Errors

@@ -132,6 +132,19 @@ impl AmountOf {
         self
     }
 
+    /// As much as this in place of what was said before.
+    #[must_use]
+    pub fn with_quantity(mut self, quantity: u64) -> AmountOf {
+        self.quantity = quantity;
+        self
+    }
+
+    /// How much it is.
+    #[must_use]
+    pub fn quantity(&self) -> u64 {
+        self.quantity
+    }
+
     /// Waits so long, milliseconds, while other flows hold too much of it.
     #[must_use]
     pub fn waiting(mut self, milliseconds: u64) -> AmountOf {

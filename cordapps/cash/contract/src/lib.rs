@@ -15,7 +15,8 @@ pub struct Cash {
     /// Three capital letters.
     #[token]
     pub currency: String,
-    /// Who owes it.
+    /// Who owes it. The contract knows the key only, by which it is issued and taken back; that the name is that party's is for
+    /// those to find out who take the cash.
     #[issuer]
     pub issuer: Party,
 }
@@ -96,7 +97,8 @@ impl CashContract {
     }
 }
 
-/// How much cash of a currency a party has more after a transaction, whoever owes it: for contracts that cash goes with.
+/// How much free cash of a currency a party has more after a transaction, whoever owes it: for contracts that cash goes with.
+/// What is encumbered when it is made can only be spent together with something else, so it is not counted as paid.
 ///
 /// # Errors
 /// `tx/state-malformed`.
@@ -105,16 +107,17 @@ pub fn gained(tx: &Tx<'_>, party: &Party, currency: &str) -> Result<i128, Reject
         let own = cash.iter().filter(|cash| cash.owner.owning_key == party.owning_key && cash.currency == currency);
         own.map(|cash| i128::from(cash.quantity)).sum()
     };
-    Ok(sum(&tx.outputs::<Cash>()?) - sum(&tx.inputs::<Cash>()?))
+    Ok(sum(&tx.free_outputs::<Cash>()?) - sum(&tx.inputs::<Cash>()?))
 }
 
-/// Cash of one issuer and one currency is one and the same.
-fn kind(cash: &Cash) -> (PublicKey, String) {
-    (cash.issuer.owning_key.clone(), cash.currency.clone())
+/// Cash of one issuer and one currency is one and the same. An issuer is a name and a key: those who use the cash compare the two
+/// with the network map, so neither changes on the way.
+fn kind(cash: &Cash) -> (PublicKey, String, String) {
+    (cash.issuer.owning_key.clone(), cash.issuer.name.clone(), cash.currency.clone())
 }
 
 fn sum(cash: &[Cash]) -> u128 {
     cash.iter().map(|one| u128::from(one.quantity)).sum()
 }
 
-contracts! { contracts: [CashContract], code_version: 1 }
+contracts! { contracts: [CashContract], code_version: 2 }

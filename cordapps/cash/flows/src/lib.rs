@@ -2,8 +2,8 @@
 
 use cash_contract::{Cash, Command};
 use cash_wallet::{
-    PartyName, command, find, in_cash, is, notary, of_one_notary, on_ledger, pay_from, pay_unnamed_from, quantity,
-    spend, thrown,
+    PartyName, command, finalise_cash, find, in_cash, is, notary, of_one_notary, on_ledger, pay_from, pay_unnamed_from,
+    quantity, receive_cash, spend, thrown,
 };
 use maxhost_contract::{HasKey, State};
 use maxhost_sdk::ledger::{
@@ -91,7 +91,7 @@ impl Done {
 }
 
 /// Makes cash that this identity owes.
-#[flow(startable)]
+#[flow(startable, version = 2)]
 fn issue(input: Issue) -> Result<Done> {
     let quantity = quantity(input.quantity)?;
     let us = our_identity();
@@ -104,17 +104,17 @@ fn issue(input: Issue) -> Result<Done> {
     let made = Draft::new(&notary).output(Cash::CONTRACT, Cash::NAME, &cash)?;
     let made = command(made, &Command::Issue, [our_key()])?.sign()?;
     let sessions = if to == us { Vec::new() } else { vec![initiate(&to)?] };
-    Ok(Done::of(&made.finalise(&sessions)?))
+    Ok(Done::of(&finalise_cash(&made, &sessions)?))
 }
 
 /// Takes cash that somebody made for this identity.
-#[flow(responds_to = "issue")]
+#[flow(responds_to = "issue", version = 2)]
 fn accept_issue(session: Session) -> Result<()> {
-    session.receive_finality().map(drop)
+    receive_cash(&session).map(drop)
 }
 
 /// Pays somebody out of what this identity has, and keeps the change.
-#[flow(startable)]
+#[flow(startable, version = 2)]
 fn pay(input: Pay) -> Result<Done> {
     let quantity = quantity(input.quantity)?;
     let (us, to) = (our_identity(), find(&input.to)?);
@@ -129,17 +129,17 @@ fn pay(input: Pay) -> Result<Done> {
     let signed = draft.sign()?;
     progress!("finalising");
     let session = initiate(&to)?;
-    Ok(Done::of(&signed.finalise(&[session])?))
+    Ok(Done::of(&finalise_cash(&signed, &[session])?))
 }
 
-/// Takes a payment.
-#[flow(responds_to = "pay")]
+/// Takes a payment, unless it is in cash of somebody who does not owe it.
+#[flow(responds_to = "pay", version = 2)]
 fn accept_payment(session: Session) -> Result<()> {
-    session.receive_finality().map(drop)
+    receive_cash(&session).map(drop)
 }
 
 /// Pays a key that the payee makes for this payment.
-#[flow(initiating)]
+#[flow(initiating, version = 2)]
 fn pay_unnamed(to: &Party, spent: &[StateAndRef<Cash>], quantity: u64) -> Result<Done> {
     progress!("asking for a key");
     let session = initiate(to)?;
@@ -147,14 +147,14 @@ fn pay_unnamed(to: &Party, spent: &[StateAndRef<Cash>], quantity: u64) -> Result
     progress!("signing");
     let signed = pay_unnamed_from(Draft::spending(spent), spent, &payee.party(), quantity)?.sign()?;
     progress!("finalising");
-    Ok(Done::of(&signed.finalise(&[session])?))
+    Ok(Done::of(&finalise_cash(&signed, &[session])?))
 }
 
 /// Takes a payment to a key that it makes.
-#[flow(responds_to = "pay-unnamed")]
+#[flow(responds_to = "pay-unnamed", version = 2)]
 fn accept_unnamed_payment(session: Session) -> Result<()> {
     session.provide_key()?;
-    session.receive_finality().map(drop)
+    receive_cash(&session).map(drop)
 }
 
 /// Takes back cash that this identity has made and has.

@@ -1,14 +1,26 @@
-//! What flows do with cash: selecting it, paying out of it, and naming parties as states do. For any CorDapp that pays.
+//! What flows do with cash: selecting it, paying out of it, taking it, and naming parties as states do. For any CorDapp that pays
+//! or is paid.
+//!
+//! [`Issuers`]: whether cash is of the party that it names. [`receive_cash`]: taking it. [`Proposal`]: what a peer proposes to
+//! sign. [`spend`]: selecting it.
+
+mod issuers;
+mod proposal;
+mod receiving;
+mod selecting;
 
 use cash_contract::{Cash, Command};
-use maxhost_contract::{AnyParty, CommandSet, HasKey, Party as LedgerParty, RawTransaction, State};
-use maxhost_sdk::ledger::{AmountOf, Draft, StateAndRef, Transaction, fresh_key, key_of, notaries, our_key, select};
+use maxhost_contract::{AnyParty, CommandSet, HasKey, Party as LedgerParty, State};
+use maxhost_sdk::ledger::{Draft, StateAndRef, fresh_key, key_of, notaries, our_key};
 use maxhost_sdk::prelude::*;
+
+pub use issuers::Issuers;
+pub use proposal::Proposal;
+pub use receiving::{finalise_cash, receive_cash, show_cash};
+pub use selecting::{amount, in_cash, of_one_notary, spend, spend_such};
 
 /// The most that one amount of cash can be: 63 bits.
 const MAX_QUANTITY: u64 = i64::MAX as u64;
-/// So long a payment waits for money that other flows hold, milliseconds.
-const PATIENCE_MS: u64 = 5_000;
 
 /// An exception of this type.
 pub fn thrown(kind: &str, message: &str) -> Error {
@@ -64,106 +76,18 @@ pub fn notary(named: Option<&PartyName>) -> Result<Party> {
     }
 }
 
+/// This identity as states name it.
+#[must_use]
+pub fn us_on_ledger() -> LedgerParty {
+    LedgerParty { name: our_identity().name().to_owned(), owning_key: our_key().into() }
+}
+
 /// A party as states name it.
 ///
 /// # Errors
 /// The network has no such party.
 pub fn on_ledger(party: &Party) -> Result<LedgerParty> {
     Ok(LedgerParty { name: party.name().to_owned(), owning_key: key_of(party)?.into() })
-}
-
-/// What a transaction that a peer proposes says, after it is clear that this identity signs for nothing but this contract:
-/// whoever signs without a look signs its own money away.
-///
-/// # Errors
-/// `cash/unexpected-proposal` if another contract's command asks for the own signature.
-pub fn proposal_for(contract: &str, proposed: &Transaction) -> Result<RawTransaction> {
-    proposal_as(contract, proposed, &our_key())
-}
-
-/// As [`proposal_for`], if this identity signs with this key of its own, and with no other.
-///
-/// # Errors
-/// As [`proposal_for`].
-pub fn proposal_as(contract: &str, proposed: &Transaction, key: &[u8]) -> Result<RawTransaction> {
-    let raw: RawTransaction =
-        maxhost_contract::decode(proposed.view()).map_err(|error| Error::unexpected(error.to_string()))?;
-    let foreign = raw.commands.iter().find(|command| {
-        command.command.contract.name != contract && command.signers.iter().any(|signer| signer.spki() == key)
-    });
-    match foreign {
-        None => Ok(raw),
-        Some(command) => {
-            let text = format!("a signature is asked for a command of '{}'", command.command.contract.name);
-            Err(thrown("cash/unexpected-proposal", &text))
-        }
-    }
-}
-
-/// How much cash of a currency a transaction gives to a party.
-///
-/// # Errors
-/// Its data cannot be read.
-pub fn paid_to(raw: &RawTransaction, payee: &AnyParty, currency: &str) -> Result<u64> {
-    let mut sum = 0_u64;
-    for output in raw.outputs.iter().filter(|output| output.contract.name == Cash::CONTRACT) {
-        let cash: Cash =
-            maxhost_contract::decode(&output.data).map_err(|error| Error::unexpected(error.to_string()))?;
-        if cash.owner == *payee && cash.currency == currency {
-            sum = sum.saturating_add(cash.quantity);
-        }
-    }
-    Ok(sum)
-}
-
-/// What the vault says of too little, in the words of cash.
-#[must_use]
-pub fn in_cash(error: Error) -> Error {
-    let kind = match error.flow_exception().and_then(FlowException::exception_type) {
-        Some("vault/insufficient") => "cash/insufficient",
-        Some("vault/locked" | "vault/timed-out") => "cash/locked",
-        _ => return error,
-    };
-    thrown(kind, &error.to_string())
-}
-
-/// Selects and locks cash of a currency, kept by one notary. While other flows hold too much of it, waits up to
-/// [`PATIENCE_MS`].
-///
-/// # Errors
-/// `cash/insufficient`, `cash/locked`, `cash/several-notaries`.
-pub fn spend(currency: &str, quantity: u64) -> Result<Vec<StateAndRef<Cash>>> {
-    of_one_notary(&AmountOf::new("cash/Cash", currency, quantity).waiting(PATIENCE_MS)).map_err(in_cash)
-}
-
-/// As [`spend`], of what this notary keeps: to be spent together with another state of its.
-///
-/// # Errors
-/// `cash/insufficient`, `cash/locked`.
-pub fn spend_kept_by(notary: &Party, currency: &str, quantity: u64) -> Result<Vec<StateAndRef<Cash>>> {
-    let wanted = AmountOf::new("cash/Cash", currency, quantity).kept_by(notary);
-    select(&wanted.waiting(PATIENCE_MS)).map_err(in_cash)
-}
-
-/// Selects and locks cash that one notary keeps, as a transaction needs it: the states that are selected first, or if they
-/// are of several notaries those of one that keeps enough.
-///
-/// # Errors
-/// Those of [`select`]; `cash/several-notaries` if no notary keeps enough, and all of them together do.
-pub fn of_one_notary(wanted: &AmountOf) -> Result<Vec<StateAndRef<Cash>>> {
-    let spent = select::<Cash>(wanted)?;
-    let Some(first) = spent.first() else { return Ok(spent) };
-    if spent.iter().all(|state| state.notary == first.notary) {
-        return Ok(spent);
-    }
-    for notary in notaries() {
-        match select::<Cash>(&wanted.clone().kept_by(&notary)) {
-            Err(error) if is(&error, "vault/insufficient") => {}
-            selected => return selected,
-        }
-    }
-    let text = "there is enough, but several notaries keep it, and a transaction has one: `cash/change-notary` moves it to one";
-    Err(thrown("cash/several-notaries", text))
 }
 
 /// Adds a command of cash to a draft.

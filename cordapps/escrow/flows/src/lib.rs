@@ -1,7 +1,9 @@
 //! Cash in escrow: locked by the buyer, paid to the seller by the buyer, or taken back when the time is up.
 
 use cash_contract::Cash;
-use cash_wallet::{PartyName, find, moved, on_ledger, outputs, pay_from, payment, quantity, spend, thrown};
+use cash_wallet::{
+    PartyName, finalise_cash, find, moved, on_ledger, outputs, pay_from, payment, quantity, receive_cash, spend, thrown,
+};
 use escrow_contract::{Command, Escrow};
 use maxhost_contract::{CommandSet, LinearId, State, Timestamp as LedgerTime};
 use maxhost_sdk::ledger::{Draft, Query, StateAndRef, Together, Transaction, lock_together, our_key, text};
@@ -46,7 +48,7 @@ impl Done {
 }
 
 /// Locks cash for a seller until a point in time.
-#[flow(startable)]
+#[flow(startable, version = 2)]
 fn lock(input: Lock) -> Result<Done> {
     let quantity = quantity(input.quantity)?;
     let (us, seller) = (our_identity(), find(&input.seller)?);
@@ -75,21 +77,21 @@ fn lock(input: Lock) -> Result<Done> {
     let draft = moved(outputs(draft, &locked.change)?, &spent)?;
     let signed = command(draft, &Command::Lock)?.sign()?;
     let session = initiate(&seller)?;
-    Ok(Done::of(&signed.finalise(&[session])?, &escrow))
+    Ok(Done::of(&finalise_cash(&signed, &[session])?, &escrow))
 }
 
 /// Pays the seller with what is locked.
-#[flow(startable)]
+#[flow(startable, version = 2)]
 fn release(input: Which) -> Result<Done> {
     let (escrow, together) = of_ours(&input.id)?;
     let cash = together.of::<Cash>("cash/Cash")?;
     let draft = pay_from(Draft::spending_together(&together), &cash, &(&escrow.seller).into(), escrow.quantity)?;
     let signed = command(draft, &Command::Release)?.sign()?;
-    Ok(Done::of(&signed.finalise(&[initiate(&named(&escrow))?])?, &escrow))
+    Ok(Done::of(&finalise_cash(&signed, &[initiate(&named(&escrow))?])?, &escrow))
 }
 
 /// Takes back what is locked, when the time is up: the notary refuses it before.
-#[flow(startable)]
+#[flow(startable, version = 2)]
 fn reclaim(input: Which) -> Result<Done> {
     let (escrow, together) = of_ours(&input.id)?;
     let cash = together.of::<Cash>("cash/Cash")?;
@@ -98,25 +100,25 @@ fn reclaim(input: Which) -> Result<Done> {
         .from(until)
         .until(until.max(now()) + RECLAIMABLE_FOR);
     let signed = command(draft, &Command::Reclaim)?.sign()?;
-    Ok(Done::of(&signed.finalise(&[initiate(&named(&escrow))?])?, &escrow))
+    Ok(Done::of(&finalise_cash(&signed, &[initiate(&named(&escrow))?])?, &escrow))
 }
 
 /// Learns that cash is locked for it.
-#[flow(responds_to = "lock")]
+#[flow(responds_to = "lock", version = 2)]
 fn learns_of_lock(session: Session) -> Result<()> {
-    session.receive_finality().map(drop)
+    receive_cash(&session).map(drop)
 }
 
 /// Is paid.
-#[flow(responds_to = "release")]
+#[flow(responds_to = "release", version = 2)]
 fn takes_release(session: Session) -> Result<()> {
-    session.receive_finality().map(drop)
+    receive_cash(&session).map(drop)
 }
 
 /// Learns that the buyer has taken the cash back.
-#[flow(responds_to = "reclaim")]
+#[flow(responds_to = "reclaim", version = 2)]
 fn learns_of_reclaim(session: Session) -> Result<()> {
-    session.receive_finality().map(drop)
+    receive_cash(&session).map(drop)
 }
 
 fn named(escrow: &Escrow) -> Party {

@@ -1,7 +1,7 @@
 //! A debt: the borrower owes the lender, who may pass the claim on; it is settled in cash.
 #![no_std]
 
-use cash_contract::Cash;
+use cash_contract::gained;
 use maxhost_contract::prelude::*;
 
 /// What the borrower owes the lender.
@@ -58,7 +58,7 @@ pub enum Fault {
     OverPaid,
     /// What is left of the debt is not what was owed less what is paid.
     WrongRest,
-    /// The lender does not get as much cash of the currency in this transaction as the command says.
+    /// The lender does not get as much free cash of the currency in this transaction as the command says.
     CashMissing,
 }
 
@@ -107,13 +107,4 @@ impl IouContract {
     }
 }
 
-/// How much cash of a currency a party has more after the transaction.
-fn gained(tx: &Tx<'_>, party: &Party, currency: &str) -> Result<i128, Rejection> {
-    let sum = |cash: &[Cash]| -> i128 {
-        let own = cash.iter().filter(|cash| cash.owner.owning_key == party.owning_key && cash.currency == currency);
-        own.map(|cash| i128::from(cash.quantity)).sum()
-    };
-    Ok(sum(&tx.outputs::<Cash>()?) - sum(&tx.inputs::<Cash>()?))
-}
-
-contracts! { contracts: [IouContract], code_version: 1 }
+contracts! { contracts: [IouContract], code_version: 2 }

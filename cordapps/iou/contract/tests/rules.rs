@@ -94,6 +94,8 @@ fn a_debt_is_settled_in_cash_in_the_same_transaction() {
     part.fork().edit_output::<Iou>(0, |iou| iou.paid = 41).fails_with(Fault::WrongRest);
     part.fork().edit_output::<Cash>(1, |cash| cash.owner = other.into()).fails_with(Fault::CashMissing);
     part.fork().edit_output::<Cash>(1, |cash| cash.currency = "USD".to_owned()).fails_with(Fault::CashMissing);
+    // What can only be spent together with something else is not paid.
+    part.fork().edit(|raw| raw.outputs[1].encumbrance = Some(2)).fails_with(Fault::CashMissing);
     let whole = ledger
         .draft()
         .input(&iou)

@@ -1,10 +1,15 @@
 //! A debt: agreed on by borrower and lender, passed on by the lender, settled in cash by the borrower.
 
-use cash_wallet::{PartyName, find, notary, on_ledger, pay_from, proposal_for, quantity, spend_kept_by, thrown};
+mod roles;
+
+use cash_wallet::{
+    Issuers, PartyName, Proposal, amount, find, notary, on_ledger, pay_from, quantity, spend_such, thrown, us_on_ledger,
+};
 use iou_contract::{Command, Iou};
 use maxhost_contract::{CommandSet, HasKey, LinearId, State};
 use maxhost_sdk::ledger::{Draft, Query, StateAndRef, Transaction, change_notary as move_to_notary, our_key, text};
 use maxhost_sdk::prelude::*;
+use roles::Sides;
 
 /// A debt of this identity that is to be made.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -139,8 +144,9 @@ fn settle(input: Settle) -> Result<Done> {
     );
     let owed = old.state.quantity - old.state.paid;
     ensure!(paid <= owed, FlowException::new(format!("{owed} are owed")).of_type("iou/over-paid"));
-    let cash = spend_kept_by(&old.notary, &old.state.currency, paid)?;
-    let lender = old.state.lender.clone();
+    let (lender, borrower) = (old.state.lender.clone(), old.state.borrower.clone());
+    let wanted = amount(&old.state.currency, paid).kept_by(&old.notary);
+    let cash = spend_such(&wanted, |cash| roles::is_accepted(cash, &borrower))?;
     let mut draft = Draft::spending(std::slice::from_ref(&old)).inputs(&cash);
     if paid < owed {
         let new = Iou { paid: old.state.paid + paid, ..old.state.clone() };
@@ -166,29 +172,61 @@ fn change_notary(input: ChangeNotary) -> Result<Moved> {
 /// Agrees to lend.
 #[flow(responds_to = "issue")]
 fn accept_issue(session: Session) -> Result<()> {
-    take_part(session)
+    let Asked::Sign = session.receive()? else { return Err(nothing_to_record()) };
+    let proposed = session.receive_to_sign()?;
+    is_new(roles::lends(&Proposal::of(&proposed)?, &sides(&session)?)?)?;
+    session.sign(&proposed)?;
+    session.receive_finality_of(proposed.id()).map(drop)
 }
 
-/// Takes a claim, or learns that it has gone to another.
+/// Takes a claim; or, as the borrower, who signs nothing, learns that it has gone to another.
 #[flow(responds_to = "transfer")]
 fn accept_transfer(session: Session) -> Result<()> {
-    take_part(session)
+    if let Asked::Record = session.receive()? {
+        return session.receive_finality().map(drop);
+    }
+    let proposed = session.receive_to_sign()?;
+    let proposal = Proposal::of(&proposed)?;
+    let claim = roles::takes_claim(&proposal, &sides(&session)?)?;
+    ensure!(
+        Issuers::new().know(&claim.borrower)?,
+        FlowException::new(format!("the key of the borrower is not that of {}", claim.borrower))
+            .of_type("iou/unexpected-proposal")
+    );
+    is_new(claim)?;
+    session.sign(&proposed)?;
+    session.receive_finality_of(proposed.id()).map(drop)
 }
 
-/// Is paid back.
+/// Is paid back, in money of anybody whom the network knows but the borrower.
 #[flow(responds_to = "settle")]
 fn accept_settlement(session: Session) -> Result<()> {
-    take_part(session)
+    let Asked::Sign = session.receive()? else { return Err(nothing_to_record()) };
+    let proposed = session.receive_to_sign()?;
+    let (proposal, sides) = (Proposal::of(&proposed)?, sides(&session)?);
+    Issuers::new().check(roles::is_paid(&proposal, &sides)?)?;
+    session.sign(&proposed)?;
+    session.receive_finality_of(proposed.id()).map(drop)
 }
 
-/// Signs for what the contract of debts has judged, and for nothing else.
-fn take_part(session: Session) -> Result<()> {
-    if let Asked::Sign = session.receive::<Asked>()? {
-        let proposed = session.receive_to_sign()?;
-        proposal_for(Iou::CONTRACT, &proposed)?;
-        session.sign(&proposed)?;
-    }
-    session.receive_finality().map(drop)
+fn sides(session: &Session) -> Result<Sides> {
+    Ok(Sides { us: us_on_ledger(), peer: on_ledger(&session.counterparty())? })
+}
+
+fn nothing_to_record() -> Error {
+    thrown("iou/unexpected-proposal", "a signature is asked for here, and nothing is recorded without one")
+}
+
+/// Two debts with the same id could not be told apart.
+fn is_new(iou: &Iou) -> Result<()> {
+    let id = iou.id.to_string();
+    let known = Query::of("iou/Iou").filter(format!("id = {}", text(&id))).limit(1).find::<Iou>()?;
+    ensure!(
+        known.is_empty(),
+        FlowException::new(format!("there is an open debt with the id '{id}' already"))
+            .of_type("iou/unexpected-proposal")
+    );
+    Ok(())
 }
 
 fn of_id(id: &str) -> Result<StateAndRef<Iou>> {

@@ -134,4 +134,4 @@ impl OracleContract {
     }
 }
 
-contracts! { contracts: [OracleContract], code_version: 1 }
+contracts! { contracts: [OracleContract], code_version: 2 }

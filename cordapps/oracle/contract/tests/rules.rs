@@ -95,6 +95,8 @@ fn a_payment_is_as_much_as_the_oracle_says() {
     // Fractions are not paid.
     edit(&|payment| payment.notional = 2_000).verifies();
     edit(&|payment| payment.notional = 1_999).fails_with(Fault::CashMissing);
+    // What can only be spent together with something else is not paid.
+    payment.fork().edit(|raw| raw.outputs[0].encumbrance = Some(1)).fails_with(Fault::CashMissing);
     let without = |index: usize| payment.fork().edit(|raw| drop(raw.commands.remove(index)));
     without(1).fails_with(Fault::CommandMissing);
     without(2).fails_with(Fault::CommandMissing);

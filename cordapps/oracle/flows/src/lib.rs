@@ -1,6 +1,6 @@
 //! An oracle: it publishes values, tells them, and signs for one in a transaction of which it sees nothing else.
 
-use cash_wallet::{PartyName, find, notary, on_ledger, pay_from, quantity, spend, thrown};
+use cash_wallet::{PartyName, finalise_cash, find, notary, on_ledger, pay_from, quantity, receive_cash, spend, thrown};
 use maxhost_contract::{CommandSet, State};
 use maxhost_sdk::ledger::{Draft, Query, Show, Transaction, key_of, our_key, text};
 use maxhost_sdk::prelude::*;
@@ -123,7 +123,7 @@ fn query(input: Question) -> Result<Said> {
 }
 
 /// Pays interest by a value for which the oracle signs: of the transaction it sees the command that says the value.
-#[flow(startable)]
+#[flow(startable, version = 2)]
 fn pay(input: Pay) -> Result<Done> {
     let notional = quantity(input.notional)?;
     let (us, oracle, to) = (our_identity(), find(&input.oracle)?, find(&input.to)?);
@@ -157,7 +157,7 @@ fn pay(input: Pay) -> Result<Done> {
     let signed = signed.collect_on_tear_off(&session, &show)?;
     let payee = initiate(&to)?;
     payee.send(&Asked::Payment)?;
-    Ok(Done::of(&signed.finalise(&[payee])?))
+    Ok(Done::of(&finalise_cash(&signed, &[payee])?))
 }
 
 fn drafted(payment: &Payment, due: u64, oracle: &[u8]) -> Result<Draft> {
@@ -175,7 +175,7 @@ fn tells(session: Session) -> Result<()> {
 }
 
 /// Tells a value, signs for one, or takes a payment.
-#[flow(responds_to = "pay")]
+#[flow(responds_to = "pay", version = 2)]
 fn takes_part(session: Session) -> Result<()> {
     answer(&session)
 }
@@ -184,7 +184,7 @@ fn answer(session: &Session) -> Result<()> {
     match session.receive()? {
         Asked::Value { name, date } => session.send(&of_ours(&name, &date)?),
         Asked::Signature => sign(session),
-        Asked::Payment => session.receive_finality().map(drop),
+        Asked::Payment => receive_cash(session).map(drop),
     }
 }
 

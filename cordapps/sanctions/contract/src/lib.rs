@@ -109,4 +109,4 @@ impl SanctionsContract {
     }
 }
 
-contracts! { contracts: [SanctionsContract], code_version: 1 }
+contracts! { contracts: [SanctionsContract], code_version: 2 }

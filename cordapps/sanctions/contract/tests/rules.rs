@@ -84,6 +84,8 @@ fn a_payment_follows_the_list() {
     edit(&|receipt| receipt.payee = bank.clone()).fails_with(Fault::CashMissing);
     edit(&|receipt| receipt.authority = bank.clone()).fails_with(Fault::OtherAuthority);
     payment.fork().edit(|raw| raw.references.clear()).fails_with("tx/not-one");
+    // What can only be spent together with something else is not paid.
+    payment.fork().edit(|raw| raw.outputs[1].encumbrance = Some(0)).fails_with(Fault::CashMissing);
 }
 
 #[test]

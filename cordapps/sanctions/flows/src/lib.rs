@@ -1,7 +1,9 @@
 //! Payments that follow a list of sanctions: the authority keeps it, and whoever pays fetches it from there.
 
 use cash_contract::Cash;
-use cash_wallet::{PartyName, find, is, notary, on_ledger, pay_from, quantity, spend, thrown};
+use cash_wallet::{
+    PartyName, finalise_cash, find, is, notary, on_ledger, pay_from, quantity, receive_cash, spend, thrown,
+};
 use maxhost_contract::{CommandSet, LinearId, State};
 use maxhost_sdk::ledger::{Draft, Query, StateAndRef, our_key, text};
 use maxhost_sdk::prelude::*;
@@ -83,7 +85,7 @@ fn publish(input: Publish) -> Result<Published> {
 
 /// Pays, unless the list of the authority names payer or payee. If the authority changes its list meanwhile, the notary
 /// refuses the payment, and it is made again by the new one.
-#[flow(startable)]
+#[flow(startable, version = 2)]
 fn pay(input: Pay) -> Result<Done> {
     let quantity = quantity(input.quantity)?;
     let (us, to, authority) = (our_identity(), find(&input.to)?, find(&input.authority)?);
@@ -124,18 +126,18 @@ fn pay_by(
     let signed = command(draft, &Command::Pay)?.sign()?;
     let session = initiate(to)?;
     session.send(&Asked::Payment)?;
-    Ok(Done { tx: signed.finalise(&[session])?.id().to_owned() })
+    Ok(Done { tx: finalise_cash(&signed, &[session])?.id().to_owned() })
 }
 
 /// Gives the own list, or takes a payment.
-#[flow(responds_to = "pay")]
+#[flow(responds_to = "pay", version = 2)]
 fn takes_part(session: Session) -> Result<()> {
     match session.receive()? {
         Asked::List => match own_list()? {
             Some(list) => session.send_states(&[list]),
             None => Err(thrown("sanctions/no-list", "this party keeps no list")),
         },
-        Asked::Payment => session.receive_finality().map(drop),
+        Asked::Payment => receive_cash(&session).map(drop),
     }
 }
 

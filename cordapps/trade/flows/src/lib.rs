@@ -1,11 +1,15 @@
 //! Delivery versus payment: an asset against cash, in one transaction.
 
+mod terms;
+
 use cash_wallet::{
-    PartyName, find, notary, on_ledger, paid_to, pay_from, pay_unnamed_from, proposal_as, quantity, spend, thrown,
+    Issuers, PartyName, Proposal, amount, find, in_cash, notary, of_one_notary, on_ledger, pay_from, pay_unnamed_from,
+    quantity, thrown,
 };
-use maxhost_contract::{AnyParty, CommandSet, HasKey, LinearId, State};
+use maxhost_contract::{AnyParty, CommandSet, HasKey, LinearId, PublicKey, State};
 use maxhost_sdk::ledger::{Draft, Query, StateAndRef, our_key, text};
 use maxhost_sdk::prelude::*;
+use terms::Price;
 use trade_contract::{Asset, Command};
 
 /// The type of an asset's state. The trait says so, because the struct has a field of that name.
@@ -32,6 +36,9 @@ pub struct Sell {
     /// Whether both sides are new keys on the ledger, and not names.
     #[serde(default)]
     pub anonymous: bool,
+    /// Whose cash is taken; anybody's whom the network knows if nobody is named.
+    #[serde(default)]
+    pub issuer: Option<PartyName>,
 }
 
 /// The transaction that made an asset, and its id.
@@ -58,6 +65,8 @@ struct Offer {
     currency: String,
     #[serde(default)]
     anonymous: bool,
+    #[serde(default)]
+    issuer: Option<Party>,
 }
 
 /// Makes an asset that this identity stands behind, and has.
@@ -78,15 +87,16 @@ fn issue(input: Issue) -> Result<Made> {
 }
 
 /// Sells an asset: the buyer builds the one transaction that moves asset and cash, and both sign it.
-#[flow(startable)]
+#[flow(startable, version = 2)]
 fn sell(input: Sell) -> Result<Done> {
     let (us, buyer) = (our_identity(), find(&input.buyer)?);
     ensure!(buyer != us, FlowException::new("nobody sells to himself").of_type("trade/to-oneself"));
     let price = quantity(input.price)?;
+    let issuer = input.issuer.as_ref().map(find).transpose()?;
     let asset = own(&input.asset)?;
     let session = initiate(&buyer)?;
     let name = asset.state.name.clone();
-    let offer = Offer { asset: name, price, currency: input.currency, anonymous: input.anonymous };
+    let offer = Offer { asset: name, price, currency: input.currency, anonymous: input.anonymous, issuer };
     session.send(&offer)?;
     let owner = asset.state.owner.clone();
     // The price goes to whom the asset is from, or to a new key.
@@ -96,26 +106,34 @@ fn sell(input: Sell) -> Result<Done> {
         session.request_key()?;
     }
     session.send_states(std::slice::from_ref(&asset))?;
+    let our_key = PublicKey::from(our_key());
+    if owner.owning_key != our_key {
+        session.share_keys(std::slice::from_ref(&owner))?;
+    }
     let proposed = session.receive_to_sign()?;
-    let raw = proposal_as(Asset::CONTRACT, &proposed, owner.key().spki())?;
-    let paid = paid_to(&raw, &payee, &offer.currency)?;
-    ensure!(paid == price, FlowException::new(format!("{paid} are offered, not {price}")).of_type("trade/price"));
+    let proposal = Proposal::of(&proposed)?;
+    let wanted = Price { quantity: price, currency: &offer.currency, issuer: offer.issuer.as_ref(), payee: &payee };
+    let own_keys = [&our_key, &owner.owning_key, &payee.owning_key];
+    Issuers::new().check(terms::sold(&proposal, &asset, &wanted, &own_keys)?)?;
     session.sign_as(&proposed, &[owner])?;
     let sold = session.receive_finality_of(proposed.id())?;
     Ok(Done { tx: sold.id().to_owned() })
 }
 
-/// Buys what is offered, if there is enough cash.
-#[flow(responds_to = "sell")]
+/// Buys what is offered, if it is the seller's and there is enough cash.
+#[flow(responds_to = "sell", version = 2)]
 fn buy(session: Session) -> Result<()> {
     let offer: Offer = session.receive()?;
     let keys = match offer.anonymous {
         true => Some((session.request_key()?.party(), session.provide_key()?.party())),
         false => None,
     };
-    let Some(asset) = session.receive_states::<Asset>()?.pop() else { bail!("nothing was offered") };
-    ensure!(asset.state.name == offer.asset, "another asset came than was offered");
-    let cash = spend(&offer.currency, offer.price)?;
+    let asset = offered(&session, &offer)?;
+    let mut wanted = amount(&offer.currency, offer.price);
+    if let Some(issuer) = &offer.issuer {
+        wanted = wanted.issued_by(issuer);
+    }
+    let cash = of_one_notary(&wanted).map_err(in_cash)?;
     let seller = asset.state.owner.clone();
     let buyer: AnyParty = match &keys {
         Some((_, ours)) => ours.clone(),
@@ -132,6 +150,23 @@ fn buy(session: Session) -> Result<()> {
     let signed = draft.sign()?;
     let sessions = [session];
     signed.collect(&sessions)?.finalise(&sessions).map(drop)
+}
+
+/// The asset that is offered: the seller's own, so that nobody is sold what he has, and of an issuer whom the network knows.
+fn offered(session: &Session, offer: &Offer) -> Result<StateAndRef<Asset>> {
+    let mut given = session.receive_states::<Asset>()?;
+    let (Some(asset), true) = (given.pop(), given.is_empty()) else { bail!("one asset was to be offered") };
+    ensure!(asset.state.name == offer.asset, "another asset came than was offered");
+    let owner = &asset.state.owner.owning_key;
+    let is_sellers = *owner == on_ledger(&session.counterparty())?.owning_key
+        || session.receive_keys()?.iter().any(|key| key.key() == owner);
+    ensure!(is_sellers, FlowException::new("the asset is not the seller's").of_type("trade/not-sellers"));
+    ensure!(
+        Issuers::new().know(&asset.state.issuer)?,
+        FlowException::new(format!("it is not {} who stands behind the asset", asset.state.issuer))
+            .of_type("trade/issuer-unknown")
+    );
+    Ok(asset)
 }
 
 fn own(name: &str) -> Result<StateAndRef<Asset>> {
