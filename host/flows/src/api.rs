@@ -162,7 +162,7 @@ pub struct WaitingFor {
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,
     /// Deadline, if it has one.
-    pub until_ms: Option<i64>,
+    pub until_ms: Option<u64>,
     /// Names of the parties it waits for.
     pub parties: Vec<String>,
 }
