@@ -11,6 +11,7 @@ mod error;
 mod explain;
 mod login;
 mod messages;
+mod metered;
 mod peer;
 mod server;
 mod server_tls;
