@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::Stream;
 use maxhost_model::{FlowError, FlowId, Problem};
 pub use maxhost_ownership::Roles;
@@ -122,7 +123,7 @@ impl FlowPhase {
 #[derive(Debug, Clone, PartialEq)]
 pub enum FlowResult {
     /// Its result, CBOR.
-    Value(Vec<u8>),
+    Value(Bytes),
     /// Its error.
     Error(FlowError),
 }

@@ -16,6 +16,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status};
 
 use crate::budget::Share;
+use crate::conversion::Conversion;
+use crate::metered::Large;
 use crate::peer;
 use crate::status::to_status;
 
@@ -40,7 +42,22 @@ pub(crate) struct Admitted {
     pub(crate) caller: Caller,
     _permit: OwnedSemaphorePermit,
     /// What the request holds in memory: counted until it is answered.
-    _share: Option<Arc<Share>>,
+    share: Option<Arc<Share>>,
+}
+
+impl Admitted {
+    /// Converts the answer.
+    pub(crate) fn conversion(&self) -> Conversion {
+        Conversion(self.share.clone())
+    }
+
+    /// An answer that may be large: if it is, what it takes is counted until it is sent.
+    pub(crate) fn large<T>(&self, mut answer: Response<T>) -> Response<T> {
+        if let Some(share) = self.share.as_ref().filter(|share| share.has_large_answer()) {
+            answer.extensions_mut().insert(Large(Arc::clone(share)));
+        }
+        answer
+    }
 }
 
 impl Admission {
@@ -78,7 +95,7 @@ impl Admission {
                     // What was counted on the way is small; this is what lies in memory now.
                     share.take(request.get_ref().encoded_len()).map_err(to_status)?;
                 }
-                Ok(Admitted { caller, _permit: permit, _share: share })
+                Ok(Admitted { caller, _permit: permit, share })
             }
             Err(_) => Err(to_status(Problem::new(Code::Overloaded, format!("the host serves no more {what}")))),
         }

@@ -156,19 +156,25 @@ pub(crate) fn flow_detail(detail: api::FlowDetail, form: PayloadForm) -> pb::Get
     }
 }
 
-/// An event behind `cursor`, which moves on with it.
-pub(crate) fn flow_event(event: api::FlowEvent, cursor: &mut u64, form: PayloadForm) -> pb::FlowEvent {
+/// Bytes of a flow's result, or of the data of its error.
+pub(crate) fn payload_bytes(summary: &api::FlowSummary) -> usize {
+    match &summary.result {
+        Some(FlowResult::Value(value)) => value.len(),
+        Some(FlowResult::Error(error)) => error.data.as_ref().map_or(0, Vec::len),
+        None => 0,
+    }
+}
+
+/// An event, with the cursor that a client has who has seen it.
+pub(crate) fn flow_event(event: api::FlowEvent, cursor: u64, form: PayloadForm) -> pb::FlowEvent {
     let event = match event {
         api::FlowEvent::Phase { phase, reason } => {
             pb::flow_event::Event::State(pb::StateChange { state: flow_state(phase).into(), reason })
         }
-        api::FlowEvent::Progress { cursor: at, label } => {
-            *cursor = at;
-            pb::flow_event::Event::Progress(label)
-        }
+        api::FlowEvent::Progress { label, .. } => pb::flow_event::Event::Progress(label),
         api::FlowEvent::Ended { summary } => pb::flow_event::Event::Ended(flow(*summary, form)),
     };
-    pb::FlowEvent { cursor: *cursor, event: Some(event) }
+    pb::FlowEvent { cursor, event: Some(event) }
 }
 
 pub(crate) fn flow_type(flow: api::FlowType) -> pb::FlowType {

@@ -6,6 +6,7 @@ mod admission;
 mod audit;
 mod budget;
 mod connections;
+mod conversion;
 mod convert;
 mod error;
 mod explain;

@@ -1,6 +1,7 @@
 //! What the host answers to the outside: flows. Identities and the network are in `queries/network.rs`. Each method asks
 //! `access.rs` whether its caller may.
 
+mod arguments;
 mod attach;
 mod audit;
 mod cluster;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_model::text::is_storable;
-use maxhost_model::{Code, FlowId, FlowRow, Invalid, Problem, cbor_for_schema, json_to_cbor};
+use maxhost_model::{Code, FlowId, FlowRow, Problem};
 use maxhost_store::{ClientOp, FlowFilter as StoreFilter, FlowRecord, FlowState};
 use tokio::sync::oneshot;
 
@@ -96,6 +97,11 @@ impl Host {
 
     /// Notes which flow of which identity a request is about, if there is one.
     async fn note_flow(&self, caller: &Caller, id: FlowId) {
+        if let Some(end) = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+            caller.about.flow(&end.summary.flow);
+            caller.about.identity(&end.summary.identity);
+            return;
+        }
         let (owner, flow) = match self.parts.running(id) {
             Some(running) if !running.flow().is_empty() => (running.owner, running.flow().to_owned()),
             // What the database does not tell now is missing in the row of the audit trail, and nowhere else.
@@ -123,31 +129,8 @@ impl Host {
         entry.cordapps(&self.parts.catalogue)
     }
 
-    fn check_arguments(&self, def: &FlowDef, arguments: Arguments) -> ApiResult<Bytes> {
-        let limit = self.parts.journal.message;
-        let refused = |error: Invalid| {
-            Problem::new(Code::ArgumentsInvalid, format!("the arguments of {} are refused: {error}", def.name))
-        };
-        let cbor = match arguments {
-            Arguments::Json(json) => {
-                def.check(&json)?;
-                json_to_cbor(&json).map_err(refused)?
-            }
-            Arguments::Cbor(cbor) => {
-                let json = cbor_for_schema(&cbor).map_err(refused)?;
-                def.check(&json)?;
-                cbor
-            }
-        };
-        if cbor.len() > limit {
-            let text = format!("the arguments of {} have {} bytes, {limit} are allowed", def.name, cbor.len());
-            return Err(Problem::new(Code::MessageTooLarge, text));
-        }
-        Ok(cbor.into())
-    }
-
     /// A flow that this identity can start, and arguments that fit it.
-    fn startable(
+    async fn startable(
         &self,
         caller: &Caller,
         entry: &IdentityEntry,
@@ -163,7 +146,7 @@ impl Host {
         if !def.descriptor.startable {
             return Err(Problem::new(Code::FlowNotStartable, format!("flow {} cannot be started by RPC", def.name)));
         }
-        let arguments = self.check_arguments(&def, arguments)?;
+        let arguments = arguments::check(&def, arguments, self.parts.journal.message).await?;
         Ok((def, arguments))
     }
 
@@ -198,7 +181,7 @@ impl Host {
         }
         access::check_some(caller, Action::StartFlow)?;
         let entry = self.resolve(caller, &identity)?;
-        let (def, arguments) = match self.startable(caller, &entry, &flow, arguments) {
+        let (def, arguments) = match self.startable(caller, &entry, &flow, arguments).await {
             Ok(startable) => startable,
             Err(problem) if problem.code == Code::PermissionDenied => return Err(problem),
             Err(problem) => {

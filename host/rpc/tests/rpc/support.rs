@@ -189,8 +189,11 @@ impl HostApi for FakeHost {
         let rest = if self.endless.load(Ordering::SeqCst) {
             stream::pending().boxed()
         } else {
-            let result =
-                if flow.row() == FlowRow(13) { FlowResult::Error(error()) } else { FlowResult::Value(rounds(3)) };
+            let result = if flow.row() == FlowRow(13) {
+                FlowResult::Error(error())
+            } else {
+                FlowResult::Value(rounds(3).into())
+            };
             let phase = if flow.row() == FlowRow(13) { FlowPhase::Failed } else { FlowPhase::Completed };
             let summary = Box::new(summary(flow.row().0, phase, Some(result)));
             let (late, whole) = (self.late_end.load(Ordering::SeqCst), Arc::clone(&self.whole_streams));
