@@ -39,6 +39,8 @@ const MAX_CLIENT_ID: usize = 512;
 const LIST_PAGE: u32 = 500;
 /// Rows read at once while many of them may not be shown.
 const FILTERED_PAGE: u32 = 50;
+/// Client ids read at once.
+const CLIENT_PAGE: u32 = 1_000;
 /// Most flows on one page.
 const MAX_PAGE: u32 = 10_000;
 
@@ -480,18 +482,24 @@ impl HostApi for Host {
         access::check_some(caller, Action::FinishedClientIds)?;
         let mut finished = Vec::new();
         for entry in self.entries(caller, identity)? {
-            let clients = self.parts.store.clients(entry.row, Some(&caller.user)).await.map_err(Problem::from)?;
-            let ended: Vec<_> = clients.into_iter().filter(|client| !client.state.is_live()).collect();
-            let rows: Vec<FlowRow> = ended.iter().map(|client| client.flow).collect();
-            let records = self.parts.store.flows(&rows).await.map_err(Problem::from)?;
-            for client in ended {
-                let Some(record) = records.iter().find(|record| record.row == client.flow) else { continue };
-                finished.push(FinishedClientId {
+            let mut after = String::new();
+            loop {
+                let page = self.parts.store.clients(entry.row, &caller.user, &after, CLIENT_PAGE);
+                let page = page.await.map_err(Problem::from)?;
+                let is_last = page.len() < CLIENT_PAGE as usize;
+                if let Some(last) = page.last() {
+                    after.clone_from(&last.client_id);
+                }
+                let ended = page.into_iter().filter(|client| !client.state.is_live());
+                finished.extend(ended.map(|client| FinishedClientId {
                     identity: entry.text.to_string(),
                     client_id: client.client_id,
-                    flow_id: record.id,
+                    flow_id: client.id,
                     succeeded: client.state == FlowState::Completed,
-                });
+                }));
+                if is_last {
+                    break;
+                }
             }
         }
         finished.sort_by(|a, b| (&a.identity, &a.client_id).cmp(&(&b.identity, &b.client_id)));
