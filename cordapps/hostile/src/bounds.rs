@@ -44,6 +44,12 @@ pub fn throws_large(session: Session) -> Result<()> {
     bail!(large_exception(session.receive()?))
 }
 
+/// Returns a list of so many zeros: each takes a byte, and some thirty as a value in memory.
+#[flow(startable)]
+pub fn return_large(input: Amount) -> Result<Vec<u8>> {
+    Ok(vec![0; input.amount])
+}
+
 /// Opens as many sessions as it is told, and uses none.
 #[flow(startable)]
 pub fn unused_sessions(input: AmountWith) -> Result<usize> {

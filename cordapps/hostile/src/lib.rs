@@ -54,6 +54,7 @@ cordapp! {
         bounds::throw_large,
         bounds::provoke_large,
         bounds::throws_large,
+        bounds::return_large,
         bounds::unused_sessions,
         bounds::is_not_used,
         bounds::labels,

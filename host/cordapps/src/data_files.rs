@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use maxhost_model::SecureHash;
@@ -60,7 +61,8 @@ impl DataFiles {
         Ok(found)
     }
 
-    /// Adds a file, durably; one that is there stays. Returns its id and where it lies.
+    /// Adds a file, durably; one that is there stays. Folder and file are their owner's only, whatever the umask is. Returns its
+    /// id and where it lies.
     ///
     /// # Errors
     /// It cannot be written.
@@ -70,12 +72,12 @@ impl DataFiles {
         if self.read(&id)?.is_some() {
             return Ok((id, target));
         }
-        fs::create_dir_all(&self.folder)?;
-        let partial = self.folder.join(format!("{PARTIAL}{}-{id}", std::process::id()));
-        let mut file = fs::File::create(&partial)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        // A temporary file is its owner's only.
+        let mut file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(&self.folder)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, &target)?;
+        file.as_file().sync_all()?;
+        file.persist(&target).map_err(|error| error.error)?;
         sync(&self.folder)?;
         Ok((id, target))
     }

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::Stream;
 use maxhost_model::{FlowError, FlowId, Problem};
 pub use maxhost_ownership::Roles;
@@ -122,7 +123,7 @@ impl FlowPhase {
 #[derive(Debug, Clone, PartialEq)]
 pub enum FlowResult {
     /// Its result, CBOR.
-    Value(Vec<u8>),
+    Value(Bytes),
     /// Its error.
     Error(FlowError),
 }
@@ -162,7 +163,7 @@ pub struct WaitingFor {
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,
     /// Deadline, if it has one.
-    pub until_ms: Option<i64>,
+    pub until_ms: Option<u64>,
     /// Names of the parties it waits for.
     pub parties: Vec<String>,
 }

@@ -75,7 +75,7 @@ impl EndRecord {
     pub fn result(&self) -> FlowResult {
         match &self.error {
             Some(error) => FlowResult::Error(error.to_error()),
-            None => FlowResult::Value(self.value.clone().unwrap_or_default().to_vec()),
+            None => FlowResult::Value(self.value.clone().unwrap_or_default()),
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
     fn the_oldest_ends_are_forgotten_when_there_are_many() {
         let outcomes = RecentOutcomes::default();
         for row in 0..REMEMBERED as i64 + 10 {
-            outcomes.remember(FlowRow(row), detail(row, FlowResult::Value(Vec::new()), 1));
+            outcomes.remember(FlowRow(row), detail(row, FlowResult::Value(Bytes::new()), 1));
         }
         assert_eq!(outcomes.newest(usize::MAX).len(), REMEMBERED);
         assert!(outcomes.get(FlowRow(9)).is_none());
@@ -242,7 +242,7 @@ mod tests {
     fn what_is_forgotten_or_replaced_is_not_counted() {
         let outcomes = RecentOutcomes::default();
         for _ in 0..3 {
-            outcomes.remember(FlowRow(1), detail(1, FlowResult::Value(vec![0; 1000]), 0));
+            outcomes.remember(FlowRow(1), detail(1, FlowResult::Value(vec![0_u8; 1000].into()), 0));
         }
         assert_eq!(outcomes.inner.lock().order.len(), 1);
         assert!(outcomes.inner.lock().bytes < 2_000 + OVERHEAD + size_of::<FlowDetail>());

@@ -88,16 +88,22 @@ pub fn create_private_dir(path: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Takes from others what they may do with the files of a folder, where these are ours: an earlier version, or a copy, may
-/// have left them open.
+/// Takes from others what they may do with all that is below a folder, where it is ours: an earlier version, or a copy, may
+/// have left it open. Links are not followed.
 pub fn narrow(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Ok(metadata) = entry.metadata() else { continue };
-        let mode = metadata.permissions().mode();
-        if !metadata.is_symlink() && mode & 0o077 != 0 {
-            // As for the folder itself.
-            let _not_ours = std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode & 0o700));
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            let mode = metadata.permissions().mode();
+            if !metadata.is_symlink() && mode & 0o077 != 0 {
+                // As for the folder itself.
+                let _not_ours = std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode & 0o700));
+            }
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            }
         }
     }
 }

@@ -4,12 +4,13 @@ use maxhost_model::text::{json_line, one_line};
 use maxhost_rpc::proto::v1 as pb;
 use serde_json::{Value, json};
 
-pub use maxhost_rpc::json::{flow, flow_detail, flow_state, identity, identity_state, payload, time, vault_state};
+pub use maxhost_rpc::json::{
+    flow, flow_detail, flow_state, identity, identity_state, parsed, payload, time, vault_state,
+};
 
 /// A flow that can be run.
 pub fn flow_type(flow: &pb::FlowType) -> Value {
-    let schema =
-        |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
+    let schema = |text: &Option<String>| text.as_deref().map_or(Value::Null, parsed);
     json!({
         "name": flow.name,
         "doc": flow.doc,

@@ -14,7 +14,7 @@
 //! | – | tag | the tagged value |
 //! | – | `undefined` | `null` |
 //!
-//! JSON text that says more than this table can hold is refused by [`parse_json`](crate::parse_json).
+//! [`cbor_to_json_text`](crate::cbor_to_json_text) writes the text without the tree. JSON text that says more than this table can hold is refused by [`parse_json`](crate::parse_json).
 
 use std::fmt;
 

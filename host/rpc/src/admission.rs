@@ -10,12 +10,14 @@ use futures::Stream;
 use futures::stream::BoxStream;
 use maxhost_flows::api::{Caller, HostApi};
 use maxhost_model::{Code, Problem};
+use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status};
 
 use crate::budget::Share;
-use crate::connections::{Busy, Line};
+use crate::conversion::Conversion;
+use crate::metered::Large;
 use crate::peer;
 use crate::status::to_status;
 
@@ -39,10 +41,23 @@ pub(crate) struct Admission {
 pub(crate) struct Admitted {
     pub(crate) caller: Caller,
     _permit: OwnedSemaphorePermit,
-    /// Keeps the connection from being taken for a silent one.
-    _busy: Option<Busy>,
     /// What the request holds in memory: counted until it is answered.
-    _share: Option<Arc<Share>>,
+    share: Option<Arc<Share>>,
+}
+
+impl Admitted {
+    /// Converts the answer.
+    pub(crate) fn conversion(&self) -> Conversion {
+        Conversion(self.share.clone())
+    }
+
+    /// An answer that may be large: if it is, what it takes is counted until it is sent.
+    pub(crate) fn large<T>(&self, mut answer: Response<T>) -> Response<T> {
+        if let Some(share) = self.share.as_ref().filter(|share| share.has_large_answer()) {
+            answer.extensions_mut().insert(Large(Arc::clone(share)));
+        }
+        answer
+    }
 }
 
 impl Admission {
@@ -59,25 +74,28 @@ impl Admission {
     }
 
     /// Admits a call that ends with one answer.
-    pub(crate) fn call<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
+    pub(crate) fn call<T: Message>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         self.admit(request, &self.calls, "calls at once (limits.rpc_calls)")
     }
 
     /// Admits a call that answers with a stream.
-    pub(crate) fn stream<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
+    pub(crate) fn stream<T: Message>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         self.admit(request, &self.streams, "attached streams (limits.rpc_streams)")
     }
 
-    fn admit<T>(&self, request: &Request<T>, room: &Arc<Semaphore>, what: &str) -> Result<Admitted, Status> {
+    fn admit<T: Message>(&self, request: &Request<T>, room: &Arc<Semaphore>, what: &str) -> Result<Admitted, Status> {
         if self.shutdown.is_cancelled() {
             return Err(to_status(stopping()));
         }
         let caller = peer::caller(request).map_err(to_status)?;
         match Arc::clone(room).try_acquire_owned() {
             Ok(permit) => {
-                let share = request.extensions().get::<Arc<Share>>();
-                let line = request.extensions().get::<Arc<Line>>();
-                Ok(Admitted { caller, _permit: permit, _busy: line.map(Line::begin), _share: share.cloned() })
+                let share = request.extensions().get::<Arc<Share>>().cloned();
+                if let Some(share) = share.as_ref().filter(|share| share.is_packed()) {
+                    // What was counted on the way is small; this is what lies in memory now.
+                    share.take(request.get_ref().encoded_len()).map_err(to_status)?;
+                }
+                Ok(Admitted { caller, _permit: permit, share })
             }
             Err(_) => Err(to_status(Problem::new(Code::Overloaded, format!("the host serves no more {what}")))),
         }

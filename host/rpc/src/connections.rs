@@ -14,17 +14,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use http::Extensions;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
+use tonic::transport::server::{Connected, TlsConnectInfo};
 
 /// How many connections may wait in the kernel to be accepted.
 pub(crate) const BACKLOG: u32 = 1_024;
-/// A connection that was silent for less is not given up: its first call may be on its way.
+/// A connection on which nothing was asked for less than this is not given up: its first call may be on its way.
 const LEAST_SILENCE: Duration = Duration::from_secs(1);
 /// How often it is looked for one that can be given up, beside when one ends.
 const LOOK: Duration = Duration::from_millis(100);
@@ -47,9 +48,12 @@ pub(crate) struct Connections {
 pub(crate) struct Line {
     number: u64,
     from: IpAddr,
-    /// Calls and streams under way.
+    /// When the server began.
+    begun: Instant,
+    /// Calls and streams under way, of callers who are known.
     calls: AtomicUsize,
-    /// When something was last received: milliseconds since the server began.
+    /// When the last of them ended, or the connection came: milliseconds since the server began. Bytes that come and ask for
+    /// nothing do not count: anybody could hold a place with them.
     heard: AtomicU64,
     given_up: CancellationToken,
 }
@@ -57,6 +61,17 @@ pub(crate) struct Line {
 /// Counts a call as under way for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Busy(Arc<Line>);
+
+/// Milliseconds since then.
+fn since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The connection of a request with these extensions.
+pub(crate) fn line_of(extensions: &Extensions) -> Option<&Arc<Line>> {
+    let secured = || extensions.get::<TlsConnectInfo<Arc<Line>>>().map(TlsConnectInfo::get_ref);
+    extensions.get::<Arc<Line>>().or_else(secured)
+}
 
 impl Line {
     /// The address that the connection comes from.
@@ -73,6 +88,7 @@ impl Line {
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.heard.store(since(self.0.begun), Ordering::Relaxed);
         self.0.calls.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -88,7 +104,7 @@ impl Connections {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+        since(self.begun)
     }
 
     fn is_full(&self) -> bool {
@@ -130,6 +146,7 @@ impl Connections {
         let line = Arc::new(Line {
             number,
             from,
+            begun: self.begun,
             calls: AtomicUsize::new(0),
             heard: AtomicU64::new(self.now()),
             given_up: CancellationToken::new(),
@@ -169,14 +186,8 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Ready(read) => {
-                if buffer.filled().len() > before {
-                    self.line.heard.store(self.all.now(), Ordering::Relaxed);
-                }
-                Poll::Ready(read)
-            }
+            Poll::Ready(read) => Poll::Ready(read),
             // Nothing more is read from a connection that was given up: it looks closed from here, and is.
             Poll::Pending => self.given_up.as_mut().poll(context).map(Ok),
         }

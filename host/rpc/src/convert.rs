@@ -1,5 +1,6 @@
 //! The engine's answers as protobuf messages.
 
+use bytes::Bytes;
 use maxhost_flows::api;
 use maxhost_flows::api::{FlowPhase, FlowResult, IdentityPhase};
 use maxhost_model::ids::BadFlowId;
@@ -7,6 +8,9 @@ use maxhost_model::{Code, FlowId, Problem};
 use prost_types::Timestamp;
 
 use crate::proto::v1 as pb;
+
+/// How deep arrays and objects are nested in JSON that is sent: many libraries read no more, ours among them.
+const JSON_LEVELS: u16 = 127;
 
 /// How the caller wants payloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,15 +29,16 @@ impl PayloadForm {
         }
     }
 
-    pub(crate) fn payload(self, cbor: Vec<u8>) -> pb::Payload {
+    pub(crate) fn payload(self, cbor: impl Into<Bytes>) -> pb::Payload {
+        let cbor = cbor.into();
         let json = match self {
-            PayloadForm::Json => maxhost_model::json::cbor_to_json(&cbor).ok(),
+            PayloadForm::Json => maxhost_model::cbor_to_json_text(&cbor).ok(),
             PayloadForm::Cbor => None,
         };
-        // What JSON cannot express is sent as it is, rather than not at all.
-        let encoding = match json {
-            Some(json) => pb::payload::Encoding::Json(json.to_string()),
-            None => pb::payload::Encoding::Cbor(cbor),
+        // What JSON cannot express, or most could not read, is sent as it is, rather than not at all.
+        let encoding = match json.filter(|json| json.levels <= JSON_LEVELS) {
+            Some(json) => pb::payload::Encoding::Json(json.text),
+            None => pb::payload::Encoding::Cbor(cbor.into()),
         };
         pb::Payload { encoding: Some(encoding) }
     }
@@ -43,6 +48,12 @@ impl PayloadForm {
 pub(crate) fn timestamp(ms: i64) -> Timestamp {
     // The remainder of a division by 1,000 is below 1,000: the product fits.
     Timestamp { seconds: ms.div_euclid(1_000), nanos: (ms.rem_euclid(1_000) as i32) * 1_000_000 }
+}
+
+/// A deadline, milliseconds since 1970, as a timestamp.
+fn deadline(ms: u64) -> Timestamp {
+    // Both fit: a thousandth of 64 bits needs 55, and the remainder is below 1,000.
+    Timestamp { seconds: (ms / 1_000) as i64, nanos: (ms % 1_000) as i32 * 1_000_000 }
 }
 
 /// The id in this text. A UUID that no flow can have is that of a flow that is not there.
@@ -130,7 +141,7 @@ pub(crate) fn flow_detail(detail: api::FlowDetail, form: PayloadForm) -> pb::Get
         waiting_for: detail.waiting_for.map(|waiting| pb::WaitingFor {
             what: waiting.what,
             since: Some(timestamp(waiting.since_ms)),
-            until: waiting.until_ms.map(timestamp),
+            until: waiting.until_ms.map(deadline),
             parties: waiting.parties,
         }),
         sessions: detail
@@ -145,19 +156,25 @@ pub(crate) fn flow_detail(detail: api::FlowDetail, form: PayloadForm) -> pb::Get
     }
 }
 
-/// An event behind `cursor`, which moves on with it.
-pub(crate) fn flow_event(event: api::FlowEvent, cursor: &mut u64, form: PayloadForm) -> pb::FlowEvent {
+/// Bytes of a flow's result, or of the data of its error.
+pub(crate) fn payload_bytes(summary: &api::FlowSummary) -> usize {
+    match &summary.result {
+        Some(FlowResult::Value(value)) => value.len(),
+        Some(FlowResult::Error(error)) => error.data.as_ref().map_or(0, Vec::len),
+        None => 0,
+    }
+}
+
+/// An event, with the cursor that a client has who has seen it.
+pub(crate) fn flow_event(event: api::FlowEvent, cursor: u64, form: PayloadForm) -> pb::FlowEvent {
     let event = match event {
         api::FlowEvent::Phase { phase, reason } => {
             pb::flow_event::Event::State(pb::StateChange { state: flow_state(phase).into(), reason })
         }
-        api::FlowEvent::Progress { cursor: at, label } => {
-            *cursor = at;
-            pb::flow_event::Event::Progress(label)
-        }
+        api::FlowEvent::Progress { label, .. } => pb::flow_event::Event::Progress(label),
         api::FlowEvent::Ended { summary } => pb::flow_event::Event::Ended(flow(*summary, form)),
     };
-    pb::FlowEvent { cursor: *cursor, event: Some(event) }
+    pb::FlowEvent { cursor, event: Some(event) }
 }
 
 pub(crate) fn flow_type(flow: api::FlowType) -> pb::FlowType {
@@ -316,6 +333,9 @@ mod tests {
     fn times_before_and_after_1970_keep_their_milliseconds() {
         assert_eq!(timestamp(1_500), Timestamp { seconds: 1, nanos: 500_000_000 });
         assert_eq!(timestamp(-1), Timestamp { seconds: -1, nanos: 999_000_000 });
+        assert_eq!(deadline(1_500), timestamp(1_500));
+        let last = Timestamp { seconds: 18_446_744_073_709_551, nanos: 615_000_000 };
+        assert_eq!(deadline(u64::MAX), last, "never before 1970");
     }
 
     #[test]
@@ -323,5 +343,11 @@ mod tests {
         let garbage = vec![0xff, 0x00];
         let payload = PayloadForm::Json.payload(garbage.clone());
         assert_eq!(payload.encoding, Some(pb::payload::Encoding::Cbor(garbage)));
+        // Lists in lists: as JSON as far as most can read it.
+        let nested = |levels: usize| [vec![0x81; levels - 1], vec![0x80]].concat();
+        let json = format!("{}{}", "[".repeat(127), "]".repeat(127));
+        assert_eq!(PayloadForm::Json.payload(nested(127)).encoding, Some(pb::payload::Encoding::Json(json)));
+        let deeper = PayloadForm::Json.payload(nested(128)).encoding;
+        assert_eq!(deeper, Some(pb::payload::Encoding::Cbor(nested(128))));
     }
 }

@@ -6,19 +6,49 @@ use serde_json::{Map, Value, json};
 
 use crate::proto::v1 as pb;
 
-/// A time.
+/// A time. `null` only if there is none: a year that RFC 3339 has no digits for has a sign and more of them (ISO 8601).
 #[must_use]
 pub fn time(time: Option<prost_types::Timestamp>) -> Value {
-    time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
-        .map_or(Value::Null, |time| Value::from(format!("{time:.3}")))
+    let Some(time) = time else { return Value::Null };
+    match Timestamp::new(time.seconds, time.nanos) {
+        Ok(time) => Value::from(format!("{time:.3}")),
+        Err(_) => Value::from(far_time(time)),
+    }
+}
+
+/// A time that is too far away for a calendar's library. The date is reckoned in eras of 400 years, 146,097 days each, which
+/// begin on the first of March.
+fn far_time(time: prost_types::Timestamp) -> String {
+    let days = time.seconds.div_euclid(86_400) + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = match year + era * 400 + next {
+        year @ 0..=9_999 => format!("{year:04}"),
+        year => format!("{year:+05}"),
+    };
+    let second = time.seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let milliseconds = time.nanos.clamp(0, 999_999_999) / 1_000_000;
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
+}
+
+/// JSON that came as text. What cannot be read here, because it is nested deeper than 127 levels, is shown as the text that it
+/// is, in an object with the key `json`.
+#[must_use]
+pub fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| json!({ "json": text }))
 }
 
 /// Data of a flow.
 #[must_use]
 pub fn payload(payload: &pb::Payload) -> Value {
     match &payload.encoding {
-        Some(pb::payload::Encoding::Json(text)) => serde_json::from_str(text).unwrap_or(Value::Null),
-        // Only what JSON cannot express arrives in this form.
+        Some(pb::payload::Encoding::Json(text)) => parsed(text),
+        // Only what JSON cannot express, or is nested too deep for readers of JSON, arrives in this form.
         Some(pb::payload::Encoding::Cbor(cbor)) => json!({ "cbor": hex::encode(cbor) }),
         None => Value::Null,
     }
@@ -172,6 +202,34 @@ pub fn vault_state(state: &pb::VaultState) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_shown_however_far_it_is() {
+        let shown = |seconds, nanos| time(Some(prost_types::Timestamp { seconds, nanos }));
+        assert_eq!(shown(0, 1_000_000), "1970-01-01T00:00:00.001Z");
+        assert_eq!(shown(253_402_300_799, 999_000_000), "9999-12-31T23:59:59.999Z");
+        assert_eq!(shown(253_402_300_800, 0), "+10000-01-01T00:00:00.000Z");
+        assert_eq!(shown(9_223_372_036_854_775, 807_000_000), "+292278994-08-17T07:12:55.807Z");
+        assert_eq!(shown(-9_223_372_036_854_776, 192_000_000), "-292275055-05-16T16:47:04.192Z");
+        assert!(shown(i64::MAX, 0).is_string() && shown(i64::MIN, 0).is_string() && shown(0, -1).is_string());
+        assert!(time(None).is_null());
+        // The same reckoning where the library has an answer too.
+        for seconds in [0, 951_782_400, 951_868_800, 4_107_542_400, -1, -62_135_596_800, 1_709_164_800] {
+            let far = far_time(prost_types::Timestamp { seconds, nanos: 5_000_000 });
+            assert_eq!(shown(seconds, 5_000_000), far, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn data_that_came_as_json_are_never_null_in_silence() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let data = |text: String| payload(&pb::Payload { encoding: Some(pb::payload::Encoding::Json(text)) });
+        assert_eq!(data(nested(127)).to_string(), nested(127));
+        for text in [nested(128), nested(10_000), "no JSON".to_owned()] {
+            assert_eq!(data(text.clone()), json!({ "json": text }));
+        }
+        assert!(data("null".to_owned()).is_null());
+    }
 
     #[test]
     fn an_ended_flow_has_a_result_or_an_error_and_named_fields_otherwise_null() {

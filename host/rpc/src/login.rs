@@ -22,13 +22,13 @@ use tower::{Layer, Service};
 use zeroize::Zeroizing;
 
 use crate::audit::Whose;
-use crate::connections::Line;
+use crate::budget::{Kind, Owner, Share};
+use crate::connections::{Line, line_of};
+use crate::peer;
 use crate::status::to_status;
 
 /// Longest header with a name and a password, bytes.
 const LONGEST_HEADER: usize = 2_048;
-/// Services that tell nothing of the host's work: probes and tools may ask them without a login.
-const OPEN: [&str; 2] = ["/grpc.health.v1.", "/grpc.reflection."];
 
 /// What a caller shows of himself.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ pub trait Logins: Send + Sync + 'static {
     fn has_key(&self, user: &str) -> bool;
 }
 
-/// Puts the caller among the extensions of each request.
+/// Puts the caller among the extensions of each request. Who needs a login and shows none is refused before his request has come.
 #[derive(Clone)]
 pub(crate) struct LoginLayer(pub(crate) Option<Arc<dyn Logins>>);
 
@@ -118,9 +118,13 @@ where
         };
         let (credentials, from) = match shown(&request) {
             Ok(Some(shown)) => shown,
-            // A service that needs a caller finds none and says so.
-            Ok(None) => return Either::Left(self.inner.call(request)),
-            Err(problem) => return Either::Right(Box::pin(async { Ok(to_status(problem).into_http()) })),
+            Ok(None) => {
+                return match admit_nobody(&request) {
+                    Ok(()) => Either::Left(self.inner.call(request)),
+                    Err(problem) => Either::Right(refused(problem)),
+                };
+            }
+            Err(problem) => return Either::Right(refused(problem)),
         };
         if let Some(whose) = whose(&request) {
             whose.is_named(credentials.user());
@@ -131,14 +135,42 @@ where
         let mut inner = std::mem::replace(&mut self.inner, copy);
         Either::Right(Box::pin(async move {
             match logins.login(credentials, from).await {
-                Ok(caller) => {
-                    put(&mut request, caller);
-                    inner.call(request).await
-                }
+                Ok(caller) => match share(&request).map(|share| share.is_of(Owner::User(caller.user.clone()))) {
+                    None | Some(Ok(())) => {
+                        put(&mut request, caller);
+                        inner.call(request).await
+                    }
+                    Some(Err(problem)) => {
+                        if let Some(whose) = whose(&request) {
+                            whose.is_of(&caller);
+                        }
+                        Ok(to_status(problem).into_http())
+                    }
+                },
                 Err(problem) => Ok(to_status(problem).into_http()),
             }
         }))
     }
+}
+
+/// Answers a request whose body was not looked at: what comes of it is thrown away by the transport.
+fn refused<E: Send + 'static>(problem: Problem) -> Answer<E> {
+    Box::pin(async { Ok(to_status(problem).into_http()) })
+}
+
+/// Lets in whoever shows nothing of himself, where that is not needed.
+fn admit_nobody(request: &http::Request<Body>) -> Result<(), Problem> {
+    if !Kind::of(request.uri().path()).is_open() {
+        return Err(peer::nobody());
+    }
+    match (share(request), line_of(request.extensions())) {
+        (Some(share), Some(line)) => share.is_of(Owner::Address(line.from())),
+        (None, _) | (_, None) => Ok(()),
+    }
+}
+
+fn share(request: &http::Request<Body>) -> Option<&Arc<Share>> {
+    request.extensions().get::<Arc<Share>>()
 }
 
 fn whose(request: &http::Request<Body>) -> Option<Arc<Whose>> {
@@ -150,6 +182,9 @@ fn put(request: &mut http::Request<Body>, caller: Caller) {
     if let Some(whose) = whose(request) {
         whose.is_of(&caller);
     }
+    if let Some(share) = share(request) {
+        share.keeps_busy(request.extensions());
+    }
     request.extensions_mut().insert(caller);
 }
 
@@ -157,15 +192,14 @@ fn put(request: &mut http::Request<Body>, caller: Caller) {
 /// a program.
 fn shown(request: &http::Request<Body>) -> Result<Option<(Credentials, IpAddr)>, Problem> {
     let secured = request.extensions().get::<TlsConnectInfo<Arc<Line>>>();
-    let line = request.extensions().get::<Arc<Line>>().or_else(|| secured.map(TlsConnectInfo::get_ref));
-    let Some(from) = line.map(|line| line.from()) else { return Ok(None) };
+    let Some(from) = line_of(request.extensions()).map(|line| line.from()) else { return Ok(None) };
     if let Some(header) = request.headers().get(AUTHORIZATION) {
         let credentials = basic(header.as_bytes()).ok_or_else(|| {
             Problem::new(Code::Unauthenticated, "the header 'authorization' is not 'Basic' with a name and a password")
         })?;
         return Ok(Some((credentials, from)));
     }
-    if OPEN.iter().any(|open| request.uri().path().starts_with(open)) {
+    if Kind::of(request.uri().path()).is_open() {
         return Ok(None);
     }
     let certificate = secured.and_then(TlsConnectInfo::peer_certs);

@@ -9,9 +9,10 @@ use tonic::Request;
 /// # Errors
 /// `unauthenticated` if nobody logged in.
 pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Problem> {
-    request
-        .extensions()
-        .get::<Caller>()
-        .cloned()
-        .ok_or_else(|| Problem::new(Code::Unauthenticated, "this host has users, and the request shows none"))
+    request.extensions().get::<Caller>().cloned().ok_or_else(nobody)
+}
+
+/// The request shows nobody.
+pub(crate) fn nobody() -> Problem {
+    Problem::new(Code::Unauthenticated, "this host has users, and the request shows none")
 }

@@ -12,15 +12,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tower::util::{MapRequestLayer, MapResponseLayer};
+use tower::util::MapResponseLayer;
 
 use crate::admission::Admission;
 use crate::audit::AuditLayer;
-use crate::budget::Budget;
+use crate::budget::{Budget, Limits};
 use crate::connections::{BACKLOG, Connections, accept};
 use crate::error::RpcError;
 use crate::explain::explain;
 use crate::login::{LoginLayer, Logins};
+use crate::metered::{MeterLayer, keep};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::externalscaler::external_scaler_server::ExternalScalerServer;
 use crate::proto::v1::flow_service_server::FlowServiceServer;
@@ -36,8 +37,8 @@ use crate::services::{flow::Flows, host::Hosts, ledger::Ledgers, network::Networ
 const MESSAGE_OVERHEAD: usize = 64 * 1024;
 /// An answer may be a page of many results; this is what a client must be ready for.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
-/// What all requests under way may hold in memory: 256 MiB.
-const REQUEST_BYTES: usize = 256 << 20;
+/// A message to one of the services that are open to everybody, bytes.
+const OPEN_MESSAGE: usize = 4 * 1024;
 /// How long open connections may take to end once the host was asked to stop. The whole host stops within two seconds.
 const DRAIN: Duration = Duration::from_millis(1_500);
 
@@ -56,6 +57,11 @@ pub struct RpcOptions {
     pub max_streams: usize,
     /// Connections at once. More wait; silent ones are closed for them.
     pub max_connections: usize,
+    /// Bytes that all requests under way may hold, from the first byte to the answer: more are refused as `overloaded`. Two of the
+    /// largest size are always let in. Where there are users, one of them may have a quarter of it.
+    pub max_request_bytes: usize,
+    /// A request that brings less than 64 KiB in this time, and is not there, has stalled and is given up.
+    pub request_silence: Duration,
     /// How long a call may take, streams apart.
     pub call_timeout: Duration,
     /// How often an idle connection is asked whether it lives.
@@ -73,6 +79,8 @@ impl Default for RpcOptions {
             max_calls: 4_096,
             max_streams: 10_000,
             max_connections: 4_096,
+            max_request_bytes: 256 << 20,
+            request_silence: Duration::from_secs(10),
             call_timeout: Duration::from_secs(60),
             keepalive: Duration::from_secs(30),
             slots_per_host: 500,
@@ -154,11 +162,18 @@ impl Bound {
         let routes = routes(&self.options, Arc::clone(&self.api), shutdown.clone()).await?;
         let most = self.options.max_connections;
         let incoming = accept(self.listener, Connections::new(most));
-        let budget = Budget::new(REQUEST_BYTES.max(self.options.max_message_size.saturating_mul(2)));
+        let largest = self.options.max_message_size.saturating_add(MESSAGE_OVERHEAD);
+        let limits = Limits {
+            requests: self.options.max_calls.saturating_add(self.options.max_streams),
+            bytes: self.options.max_request_bytes.max(largest.saturating_mul(2)),
+            largest,
+        };
+        let meter = MeterLayer { budget: Budget::new(limits), silence: self.options.request_silence };
         let router = Server::builder()
             .layer(MapResponseLayer::new(explain))
-            .layer(MapRequestLayer::new(move |request| budget.meter(request)))
+            .layer(MapResponseLayer::new(keep))
             .layer(AuditLayer(self.api))
+            .layer(meter)
             .layer(LoginLayer(self.logins))
             // A request that does not come to its end is given up; the answer has its own limit.
             .timeout(self.options.call_timeout.saturating_add(DRAIN))
@@ -249,8 +264,8 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
         .add_service(transactions)
         .add_service(notaries)
         .add_service(scaler)
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(health_service.max_decoding_message_size(OPEN_MESSAGE))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(OPEN_MESSAGE))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(OPEN_MESSAGE));
     Ok(routes.routes())
 }

@@ -122,11 +122,18 @@ fn state(row: &PgRow, index: usize) -> Result<FlowState, StoreError> {
     FlowState::of(number).ok_or_else(|| corrupt("flow", format!("state {number}")))
 }
 
+/// The public name of the flow whose row is in the first column.
+fn flow_id(row: &PgRow, index: usize) -> Result<FlowId, StoreError> {
+    const T: &str = "flow";
+    let number: i64 = column(row, 0, T)?;
+    let tag: Vec<u8> = column(row, index, T)?;
+    let id = <[u8; 16]>::try_from(tag).ok().and_then(FlowId::from_bytes);
+    id.filter(|id| id.row().0 == number).ok_or_else(|| corrupt(T, format!("{number}: its id")))
+}
+
 fn flow_record(row: &PgRow) -> Result<FlowRecord, StoreError> {
     const T: &str = "flow";
     let number: i64 = column(row, 0, T)?;
-    let tag: Vec<u8> = column(row, 7, T)?;
-    let id = <[u8; 16]>::try_from(tag).ok().and_then(FlowId::from_bytes);
     Ok(FlowRecord {
         row: FlowRow(number),
         identity: IdentityRow(column(row, 1, T)?),
@@ -135,7 +142,7 @@ fn flow_record(row: &PgRow) -> Result<FlowRecord, StoreError> {
         started: column(row, 4, T)?,
         finished: column(row, 5, T)?,
         expires: column(row, 6, T)?,
-        id: id.filter(|id| id.row().0 == number).ok_or_else(|| corrupt(T, format!("{number}: its id")))?,
+        id: flow_id(row, 7)?,
         name: column(row, 8, T)?,
         user: column(row, 9, T)?,
         client_id: column(row, 10, T)?,
@@ -464,13 +471,19 @@ impl ClientReader for PostgresStore {
         found.map(|row| column(&row, 0, "client").map(FlowRow)).transpose()
     }
 
-    async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError> {
-        let sql = "SELECT c.flow, c.client_id, c.\"user\", coalesce(f.state, e.state)::int8 \
+    async fn clients(
+        &self,
+        identity: IdentityRow,
+        user: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Client>, StoreError> {
+        let sql = "SELECT c.flow, c.client_id, c.\"user\", coalesce(f.state, e.state)::int8, coalesce(f.tag, e.tag) \
                    FROM maxhost.client c LEFT JOIN maxhost.flow f ON f.id = c.flow \
                    LEFT JOIN maxhost.ended e ON e.id = c.flow \
-                   WHERE c.identity = $1 AND ($2::text IS NULL OR c.\"user\" = $2) \
-                   AND coalesce(f.state, e.state) IS NOT NULL ORDER BY c.\"user\", c.client_id";
-        let query = || sqlx::query(sql).bind(identity.0).bind(user);
+                   WHERE c.identity = $1 AND c.\"user\" = $2 AND c.client_id > $3 \
+                   AND coalesce(f.state, e.state) IS NOT NULL ORDER BY c.client_id LIMIT $4";
+        let query = || sqlx::query(sql).bind(identity.0).bind(user).bind(after).bind(i64::from(limit));
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
         let read = |row| {
             Ok(Client {
@@ -478,6 +491,7 @@ impl ClientReader for PostgresStore {
                 client_id: column(row, 1, "client")?,
                 user: column(row, 2, "client")?,
                 state: state(row, 3)?,
+                id: flow_id(row, 4)?,
             })
         };
         rows.iter().map(read).collect()

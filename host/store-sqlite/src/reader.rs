@@ -124,11 +124,18 @@ fn state(row: &SqliteRow, index: usize) -> Result<FlowState, StoreError> {
     FlowState::of(number).ok_or_else(|| corrupt("flow", format!("state {number}")))
 }
 
+/// The public name of the flow whose row is in the first column.
+fn flow_id(row: &SqliteRow, index: usize) -> Result<FlowId, StoreError> {
+    const T: &str = "flow";
+    let number: i64 = column(row, 0, T)?;
+    let tag: Vec<u8> = column(row, index, T)?;
+    let id = <[u8; 16]>::try_from(tag).ok().and_then(FlowId::from_bytes);
+    id.filter(|id| id.row().0 == number).ok_or_else(|| corrupt(T, format!("{number}: its id")))
+}
+
 fn flow_record(row: &SqliteRow) -> Result<FlowRecord, StoreError> {
     const T: &str = "flow";
     let number: i64 = column(row, 0, T)?;
-    let tag: Vec<u8> = column(row, 7, T)?;
-    let id = <[u8; 16]>::try_from(tag).ok().and_then(FlowId::from_bytes);
     Ok(FlowRecord {
         row: FlowRow(number),
         identity: IdentityRow(column(row, 1, T)?),
@@ -137,7 +144,7 @@ fn flow_record(row: &SqliteRow) -> Result<FlowRecord, StoreError> {
         started: column(row, 4, T)?,
         finished: column(row, 5, T)?,
         expires: column(row, 6, T)?,
-        id: id.filter(|id| id.row().0 == number).ok_or_else(|| corrupt(T, format!("{number}: its id")))?,
+        id: flow_id(row, 7)?,
         name: column(row, 8, T)?,
         user: column(row, 9, T)?,
         client_id: column(row, 10, T)?,
@@ -479,18 +486,27 @@ impl ClientReader for SqliteStore {
         found.map(|row| column(&row, 0, "client").map(FlowRow)).transpose()
     }
 
-    async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError> {
-        let sql = "SELECT client.flow, client.client_id, client.user, coalesce(flow.state, ended.state) AS state \
+    async fn clients(
+        &self,
+        identity: IdentityRow,
+        user: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Client>, StoreError> {
+        let sql = "SELECT client.flow, client.client_id, client.user, coalesce(flow.state, ended.state) AS state, \
+                   coalesce(flow.tag, ended.tag) AS tag \
                    FROM client LEFT JOIN flow ON flow.id = client.flow LEFT JOIN ended ON ended.id = client.flow \
-                   WHERE client.identity = ?1 AND (?2 IS NULL OR client.user = ?2) \
-                   AND coalesce(flow.state, ended.state) IS NOT NULL ORDER BY client.user, client.client_id";
-        let rows = sqlx::query(sql).bind(identity.0).bind(user).fetch_all(self.pool()).await.map_err(failed)?;
+                   WHERE client.identity = ?1 AND client.user = ?2 AND client.client_id > ?3 \
+                   AND coalesce(flow.state, ended.state) IS NOT NULL ORDER BY client.client_id LIMIT ?4";
+        let query = sqlx::query(sql).bind(identity.0).bind(user).bind(after).bind(limit);
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
         let read = |row| {
             Ok(Client {
                 flow: FlowRow(column(row, 0, "client")?),
                 client_id: column(row, 1, "client")?,
                 user: column(row, 2, "client")?,
                 state: state(row, 3)?,
+                id: flow_id(row, 4)?,
             })
         };
         rows.iter().map(read).collect()

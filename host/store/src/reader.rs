@@ -107,6 +107,13 @@ pub trait ClientReader: Send + Sync {
     /// The flow that a user's client id names.
     async fn client(&self, identity: IdentityRow, user: &str, client_id: &str) -> Result<Option<FlowRow>, StoreError>;
 
-    /// The client ids of an identity, of one user or of all, by user and in alphabetical order.
-    async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError>;
+    /// The client ids of a user in an identity, in alphabetical order, from the one after `after` on: at most `limit`. Nothing
+    /// is read of their flows but what is told here.
+    async fn clients(
+        &self,
+        identity: IdentityRow,
+        user: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Client>, StoreError>;
 }

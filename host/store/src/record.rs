@@ -189,6 +189,8 @@ pub struct Client {
     pub user: String,
     /// The flow.
     pub flow: FlowRow,
+    /// The flow's public name.
+    pub id: FlowId,
     /// The flow's state.
     pub state: FlowState,
 }

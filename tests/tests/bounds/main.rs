@@ -7,4 +7,5 @@ mod failures;
 mod journal;
 mod memory;
 mod relay;
+mod results;
 mod room;

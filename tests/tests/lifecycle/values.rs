@@ -145,6 +145,18 @@ async fn results_come_out_as_they_are() {
     ] {
         assert_eq!(host.run(ALICE, "produce", json!(odd)).await.result(), shown, "{odd}");
     }
+    // As deep as CBOR may be nested: as JSON as far as its readers go, and as CBOR beyond.
+    let nested = async |lists: usize| {
+        let cbor = [b"\xa1\x66nested".to_vec(), vec![0x81; lists - 1], vec![0x80]].concat();
+        let given = pb::start_flow_request::Arguments::Cbor(cbor);
+        host.try_start(request("reflect", given)).await.unwrap().flow_id
+    };
+    let shown = host.end(&nested(126).await).await.result();
+    assert_eq!(shown.to_string(), format!(r#"{{"nested":{}{}}}"#, "[".repeat(126), "]".repeat(126)));
+    let id = nested(127).await;
+    host.until_state(&id, "completed").await;
+    let shown = network.cli(&["flow", "show", &id]).ok().object();
+    assert!(shown["result"]["cbor"].as_str().unwrap().contains(&"81".repeat(126)), "{shown}");
     // What JSON has no form for comes as CBOR.
     let id = host.start(ALICE, "produce", json!("twice")).await;
     host.until_state(&id, "completed").await;

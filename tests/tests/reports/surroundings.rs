@@ -53,6 +53,9 @@ async fn what_flows_say_and_keys_are_their_owners_whatever_the_umask() {
     let data = network.path("data");
     std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::write(network.path("data/broker.db-old"), "x").unwrap();
+    // Also below the first level, as an earlier version left it.
+    std::fs::create_dir(network.path("data/attachments")).unwrap();
+    std::fs::write(network.path("data/attachments/old"), "x").unwrap();
     let doctor = network.cli(&["doctor"]);
     let private = |answer: &cli::Answer| {
         answer.objects().into_iter().find(|check| check["check"] == "private").unwrap()["ok"].as_bool().unwrap()
@@ -77,4 +80,41 @@ async fn what_flows_say_and_keys_are_their_owners_whatever_the_umask() {
         path.ends_with(".key") || path.ends_with("passphrase") || path.ends_with("vault.toml") || path.contains("vault")
     };
     assert_eq!(open_to_others(&keys).iter().find(secret), None);
+}
+
+/// Runs a command under a umask that lets everybody read.
+fn with_usual_umask(network: &Network, args: &[&str]) -> cli::Answer {
+    let mut command = network.command(args);
+    // SAFETY: umask is safe to call between fork and exec, and touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            libc::umask(0o022);
+            Ok(())
+        })
+    };
+    cli::answer(command, None)
+}
+
+#[test]
+fn an_attachment_that_is_imported_is_its_owners_only() {
+    let network = Network::new();
+    let private = |answer: &cli::Answer| {
+        let found = answer.objects().into_iter().find(|check| check["check"] == "private").unwrap();
+        (found["ok"].as_bool().unwrap(), found["detail"].as_str().unwrap().to_owned())
+    };
+    for path in all_below(&network.path("data")) {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode & 0o700)).unwrap();
+    }
+    let terms = network.path("terms.txt");
+    std::fs::write(&terms, "the terms of a loan").unwrap();
+    let imported = with_usual_umask(&network, &["attachment", "import", terms.to_str().unwrap()]).ok().object();
+    let file = PathBuf::from(imported["file"].as_str().unwrap());
+    assert!(file.is_file(), "{}", file.display());
+    assert_eq!(open_to_others(&network.path("data/attachments")), Vec::<String>::new());
+    assert!(private(&network.cli(&["doctor"])).0);
+    // Doctor looks into the folders below, too.
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let (ok, detail) = private(&network.cli(&["doctor"]));
+    assert!(!ok && detail.contains(&file.display().to_string()), "{detail}");
 }

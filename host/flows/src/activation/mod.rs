@@ -117,7 +117,7 @@ impl Activation {
         let outcome = match (run.stop.take(), outcome) {
             (Some(Stop::Memory { wanted }), _) => return Err(self.starved(run, wanted)),
             (Some(stop), _) => return Ok(self.stopped(run, start, stop).await),
-            (None, Outcome::Returned(value)) => returned(value),
+            (None, Outcome::Returned(value)) => returned(value, self.services.journal.message),
             (None, Outcome::Failed(failure)) => Err(*failure),
             (None, Outcome::Trapped(Trap { kind: TrapKind::Host, message, .. })) => {
                 let trouble = Trouble::Passing(Problem::new(Code::Overloaded, message));
@@ -207,8 +207,12 @@ fn killed() -> FlowError {
     FlowError::new(ErrorKind::Killed, "the flow was killed by an operator")
 }
 
-/// A result is CBOR by the contract with the guest; anything else is a defect of the CorDapp.
-fn returned(value: Vec<u8>) -> Result<Bytes, FlowError> {
+/// A result is CBOR by the contract with the guest, and no larger than a message; anything else is a defect of the CorDapp.
+fn returned(value: Vec<u8>, largest: usize) -> Result<Bytes, FlowError> {
+    if value.len() > largest {
+        let text = format!("the result has {} bytes, a message at most {largest}", value.len());
+        return Err(FlowError::limit("message", text));
+    }
     match maxhost_model::check_cbor(&value) {
         Ok(()) => Ok(Bytes::from(value)),
         Err(error) => Err(FlowError::new(ErrorKind::Unexpected, format!("the flow returned no result: {error}"))),

@@ -99,7 +99,7 @@ impl Activation {
             };
         }
         let outcome = match outcome {
-            Outcome::Returned(value) => returned(value),
+            Outcome::Returned(value) => returned(value, self.services.journal.message),
             Outcome::Failed(failure) => Err(*failure),
             // The host has no instance for the comparison: nothing is known of the flow.
             Outcome::Trapped(Trap { kind: TrapKind::Host, message, .. }) => return Err(trouble(message)),
@@ -125,8 +125,8 @@ fn differs(first: &Result<Bytes, FlowError>, again: &Result<Bytes, FlowError>) -
 
 fn brief(outcome: &Result<Bytes, FlowError>) -> String {
     match outcome {
-        Ok(value) => match maxhost_model::cbor_to_json(value) {
-            Ok(json) => json.to_string().chars().take(200).collect(),
+        Ok(value) => match maxhost_model::cbor_to_json_text(value) {
+            Ok(json) => json.text.chars().take(200).collect(),
             Err(_) => format!("{} bytes", value.len()),
         },
         Err(error) => error.clone().brief().to_string(),

@@ -1,6 +1,7 @@
 //! What the host answers to the outside: flows. Identities and the network are in `queries/network.rs`. Each method asks
 //! `access.rs` whether its caller may.
 
+mod arguments;
 mod attach;
 mod audit;
 mod cluster;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_model::text::is_storable;
-use maxhost_model::{Code, FlowId, FlowRow, Invalid, Problem, cbor_for_schema, json_to_cbor};
+use maxhost_model::{Code, FlowId, FlowRow, Problem};
 use maxhost_store::{ClientOp, FlowFilter as StoreFilter, FlowRecord, FlowState};
 use tokio::sync::oneshot;
 
@@ -39,6 +40,8 @@ const MAX_CLIENT_ID: usize = 512;
 const LIST_PAGE: u32 = 500;
 /// Rows read at once while many of them may not be shown.
 const FILTERED_PAGE: u32 = 50;
+/// Client ids read at once.
+const CLIENT_PAGE: u32 = 1_000;
 /// Most flows on one page.
 const MAX_PAGE: u32 = 10_000;
 
@@ -101,6 +104,11 @@ impl Host {
 
     /// Notes which flow of which identity a request is about, if there is one.
     async fn note_flow(&self, caller: &Caller, id: FlowId) {
+        if let Some(end) = self.parts.outcomes.get(id.row()).filter(|end| end.summary.flow_id == id) {
+            caller.about.flow(&end.summary.flow);
+            caller.about.identity(&end.summary.identity);
+            return;
+        }
         let (owner, flow) = match self.parts.running(id) {
             Some(running) if !running.flow().is_empty() => (running.owner, running.flow().to_owned()),
             // What the database does not tell now is missing in the row of the audit trail, and nowhere else.
@@ -138,31 +146,8 @@ impl Host {
         })
     }
 
-    fn check_arguments(&self, def: &FlowDef, arguments: Arguments) -> ApiResult<Bytes> {
-        let limit = self.parts.journal.message;
-        let refused = |error: Invalid| {
-            Problem::new(Code::ArgumentsInvalid, format!("the arguments of {} are refused: {error}", def.name))
-        };
-        let cbor = match arguments {
-            Arguments::Json(json) => {
-                def.check(&json)?;
-                json_to_cbor(&json).map_err(refused)?
-            }
-            Arguments::Cbor(cbor) => {
-                let json = cbor_for_schema(&cbor).map_err(refused)?;
-                def.check(&json)?;
-                cbor
-            }
-        };
-        if cbor.len() > limit {
-            let text = format!("the arguments of {} have {} bytes, {limit} are allowed", def.name, cbor.len());
-            return Err(Problem::new(Code::MessageTooLarge, text));
-        }
-        Ok(cbor.into())
-    }
-
     /// A flow that this identity can start, and arguments that fit it.
-    fn startable(
+    async fn startable(
         &self,
         caller: &Caller,
         entry: &IdentityEntry,
@@ -176,7 +161,7 @@ impl Host {
         if !def.descriptor.startable {
             return Err(Problem::new(Code::FlowNotStartable, format!("flow {} cannot be started by RPC", def.name)));
         }
-        let arguments = self.check_arguments(&def, arguments)?;
+        let arguments = arguments::check(&def, arguments, self.parts.journal.message).await?;
         Ok((def, arguments))
     }
 
@@ -211,7 +196,7 @@ impl Host {
         }
         access::check_some(caller, Action::StartFlow)?;
         let entry = self.resolve(caller, &identity)?;
-        let (def, arguments) = match self.startable(caller, &entry, &flow, arguments) {
+        let (def, arguments) = match self.startable(caller, &entry, &flow, arguments).await {
             Ok(startable) => startable,
             Err(problem) if problem.code == Code::PermissionDenied => return Err(problem),
             Err(problem) => {
@@ -521,18 +506,24 @@ impl HostApi for Host {
         access::check_some(caller, Action::FinishedClientIds)?;
         let mut finished = Vec::new();
         for entry in self.entries(caller, identity)? {
-            let clients = self.parts.store.clients(entry.row, Some(&caller.user)).await.map_err(Problem::from)?;
-            let ended: Vec<_> = clients.into_iter().filter(|client| !client.state.is_live()).collect();
-            let rows: Vec<FlowRow> = ended.iter().map(|client| client.flow).collect();
-            let records = self.parts.store.flows(&rows).await.map_err(Problem::from)?;
-            for client in ended {
-                let Some(record) = records.iter().find(|record| record.row == client.flow) else { continue };
-                finished.push(FinishedClientId {
+            let mut after = String::new();
+            loop {
+                let page = self.parts.store.clients(entry.row, &caller.user, &after, CLIENT_PAGE);
+                let page = page.await.map_err(Problem::from)?;
+                let is_last = page.len() < CLIENT_PAGE as usize;
+                if let Some(last) = page.last() {
+                    after.clone_from(&last.client_id);
+                }
+                let ended = page.into_iter().filter(|client| !client.state.is_live());
+                finished.extend(ended.map(|client| FinishedClientId {
                     identity: entry.text.to_string(),
                     client_id: client.client_id,
-                    flow_id: record.id,
+                    flow_id: client.id,
                     succeeded: client.state == FlowState::Completed,
-                });
+                }));
+                if is_last {
+                    break;
+                }
             }
         }
         finished.sort_by(|a, b| (&a.identity, &a.client_id).cmp(&(&b.identity, &b.client_id)));

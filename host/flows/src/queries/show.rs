@@ -203,7 +203,7 @@ fn wait_view(wait: &Wait, since_ms: i64, sessions: &[SessionView]) -> WaitingFor
     WaitingFor {
         what: wait.kind.as_str().to_owned(),
         since_ms,
-        until_ms: wait.until.map(|until| until as i64),
+        until_ms: wait.until,
         parties: wait.sessions.iter().filter_map(peer).collect(),
     }
 }

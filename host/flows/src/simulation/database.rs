@@ -333,7 +333,13 @@ impl ClientReader for Database {
         self.read(|tables| tables.client_of(identity, user, client_id)).await
     }
 
-    async fn clients(&self, _identity: IdentityRow, _user: Option<&str>) -> Result<Vec<Client>, StoreError> {
+    async fn clients(
+        &self,
+        _identity: IdentityRow,
+        _user: &str,
+        _after: &str,
+        _limit: u32,
+    ) -> Result<Vec<Client>, StoreError> {
         Ok(Vec::new())
     }
 }

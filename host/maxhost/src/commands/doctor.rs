@@ -147,11 +147,16 @@ fn data_files(config: &Config) -> Check {
         return fine("private", format!("{} will be made, for its owner only", data.display()));
     }
     let mut exposed = Vec::new();
-    if is_exposed(&data) {
-        exposed.push(data.clone());
+    let mut paths = vec![data.clone()];
+    while let Some(path) = paths.pop() {
+        if is_exposed(&path) {
+            exposed.push(path.clone());
+        }
+        // A link is not followed: what it leads to is not part of this folder.
+        if std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+            paths.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
     }
-    let entries = std::fs::read_dir(&data).into_iter().flatten().flatten();
-    exposed.extend(entries.map(|entry| entry.path()).filter(|path| is_exposed(path)));
     match exposed.first() {
         None => fine("private", format!("{} is its owner's only", data.display())),
         Some(first) => wrong(

@@ -83,9 +83,9 @@ fn query(context: &Context, args: VaultQueryArgs) -> Outcome {
 }
 
 fn sum_of(sum: &pb::VaultSum) -> Value {
-    let by: Value = serde_json::from_str(&sum.by).unwrap_or_default();
+    let by = render::parsed(&sum.by);
     let mut object: Map<String, Value> = by.as_object().cloned().unwrap_or_default();
-    object.insert("sum".to_owned(), serde_json::from_str(&sum.sum).unwrap_or_default());
+    object.insert("sum".to_owned(), render::parsed(&sum.sum));
     object.insert("count".to_owned(), sum.count.into());
     Value::Object(object)
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use maxhost_flows::Action;
 use maxhost_flows::api::ledger::Paged;
-use maxhost_flows::api::{Arguments, Caller, FlowDetail, FlowFilter, FlowPhase, HostApi, StartFlow, Started};
+use maxhost_flows::api::{Arguments, Caller, FlowFilter, FlowPhase, HostApi, StartFlow, Started};
 use maxhost_model::{Code, FlowId, Problem};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::conversion::aside;
 use crate::convert::{self, PayloadForm};
 use crate::json;
 use crate::proto::v1 as pb;
@@ -190,8 +191,13 @@ impl Call {
                     }
                 }
                 let Some(id) = self.flow else { return Ok(None) };
-                let shown = convert::flow_detail(api.flow(caller, id).await?, PayloadForm::Json);
-                Ok(shown.flow.filter(has_ended).map(|flow| Value::Object(json::flow(&flow))))
+                let summary = api.flow(caller, id).await?.summary;
+                if summary.result.is_none() && !summary.phase.is_ended() {
+                    return Ok(None);
+                }
+                let bytes = convert::payload_bytes(&summary);
+                let shown = move || Value::Object(json::flow(&convert::flow(summary, PayloadForm::Json)));
+                aside(bytes, shown).await.map(Some)
             }
             What::Get { which, wait } => {
                 let id = match self.flow {
@@ -201,7 +207,12 @@ impl Call {
                 let detail = api.flow(caller, id).await?;
                 let is_over = !wait || detail.summary.phase.is_ended();
                 self.flow = Some(id);
-                Ok(is_over.then(|| of_detail(detail)))
+                if !is_over {
+                    return Ok(None);
+                }
+                let bytes = convert::payload_bytes(&detail.summary);
+                let shown = move || json::flow_detail(&convert::flow_detail(detail, PayloadForm::Json));
+                aside(bytes, shown).await.map(Some)
             }
             What::Kill(which) => {
                 let id = which.find(api, caller).await?;
@@ -228,7 +239,9 @@ impl Call {
             What::Vault(query) => {
                 let (request, form) = vault_request(Some(query.clone()))?;
                 let Paged { items, cursor } = api.vault_query(caller, request).await?;
-                let states: Vec<Value> = items.into_iter().map(|one| json::vault_state(&state(one, form))).collect();
+                let bytes = items.iter().map(|state| state.data.len()).sum();
+                let shown = move || items.into_iter().map(|one| json::vault_state(&state(one, form))).collect();
+                let states: Vec<Value> = aside(bytes, shown).await?;
                 Ok(Some(json!({ "states": states, "cursor": cursor })))
             }
         }
@@ -368,18 +381,9 @@ fn not_in_time(what: &str) -> Problem {
     Problem::new(Code::Timeout, format!("no host has {what} yet"))
 }
 
-fn has_ended(flow: &pb::Flow) -> bool {
-    flow.end.is_some()
-        || matches!(flow.state(), pb::FlowState::Completed | pb::FlowState::Failed | pb::FlowState::Killed)
-}
-
 fn of_started(started: Started) -> Value {
     let Started { flow_id, identity, flow, client_id, new } = started;
     json!({ "flow_id": flow_id.to_string(), "identity": identity, "flow": flow, "client_id": client_id, "new": new })
-}
-
-fn of_detail(detail: FlowDetail) -> Value {
-    json::flow_detail(&convert::flow_detail(detail, PayloadForm::Json))
 }
 
 #[cfg(test)]

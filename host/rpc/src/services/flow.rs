@@ -1,12 +1,13 @@
 //! The service `maxhost.v1.FlowService`.
 
 use futures::{Stream, StreamExt, stream};
-use maxhost_flows::api::{Arguments, Caller, FlowEvents, FlowFilter, StartFlow};
+use maxhost_flows::api::{Arguments, Caller, FlowEvent, FlowEvents, FlowFilter, StartFlow};
 use maxhost_model::{Code, FlowId, Problem};
 use tonic::{Request, Response, Status};
 
 use super::{optional, required};
 use crate::admission::{Admission, Events};
+use crate::conversion::{Conversion, aside};
 use crate::convert::{self, PayloadForm};
 use crate::proto::v1 as pb;
 use crate::proto::v1::flow_service_server::FlowService;
@@ -55,7 +56,16 @@ impl Flows {
     }
 }
 
-fn start_request(request: pb::StartFlowRequest) -> Result<StartFlow, Problem> {
+/// Long JSON is read on a thread that may block.
+async fn start_request(request: pb::StartFlowRequest) -> Result<StartFlow, Problem> {
+    let bytes = match &request.arguments {
+        Some(pb::start_flow_request::Arguments::Json(json)) => json.len(),
+        Some(pb::start_flow_request::Arguments::Cbor(_)) | None => 0,
+    };
+    aside(bytes, move || read_start(request)).await?
+}
+
+fn read_start(request: pb::StartFlowRequest) -> Result<StartFlow, Problem> {
     use pb::start_flow_request::Arguments as Given;
     let identity = required("identity", request.identity)?;
     let flow = required("flow", request.flow)?;
@@ -72,8 +82,22 @@ fn messages(
     events: FlowEvents,
     mut cursor: u64,
     form: PayloadForm,
+    conversion: Conversion,
 ) -> impl Stream<Item = Result<pb::FlowEvent, Problem>> + Send {
-    events.map(move |event| Ok(convert::flow_event(event?, &mut cursor, form)))
+    events.then(move |event| {
+        if let Ok(FlowEvent::Progress { cursor: at, .. }) = &event {
+            cursor = *at;
+        }
+        let (at, conversion) = (cursor, conversion.clone());
+        async move {
+            let event = event?;
+            let bytes = match &event {
+                FlowEvent::Ended { summary } => convert::payload_bytes(summary),
+                FlowEvent::Phase { .. } | FlowEvent::Progress { .. } => 0,
+            };
+            conversion.run(bytes, move || convert::flow_event(event, at, form)).await
+        }
+    })
 }
 
 #[tonic::async_trait]
@@ -85,7 +109,7 @@ impl FlowService for Flows {
         let admitted = self.0.call(&request)?;
         self.0
             .answer(async {
-                let start = start_request(request.into_inner())?;
+                let start = start_request(request.into_inner()).await?;
                 let started = self.0.api.start_flow(&admitted.caller, start).await?;
                 Ok(pb::StartFlowResponse { flow: Some(convert::started(started)) })
             })
@@ -102,12 +126,13 @@ impl FlowService for Flows {
         let request = request.into_inner();
         let opened = self.0.wait(async {
             let form = PayloadForm::of(request.encoding)?;
-            let (started, rest) = self.0.api.start_and_attach(&admitted.caller, start_request(request)?).await?;
+            let start = start_request(request).await?;
+            let (started, rest) = self.0.api.start_and_attach(&admitted.caller, start).await?;
             let first =
                 pb::FlowEvent { cursor: 0, event: Some(pb::flow_event::Event::Started(convert::started(started))) };
             // The flow is durable already: whatever fails from here on is told in the stream, behind its id.
             let rest = match rest {
-                Ok(events) => messages(events, 0, form).boxed(),
+                Ok(events) => messages(events, 0, form, admitted.conversion()).boxed(),
                 Err(problem) => stream::once(async { Err(problem) }).boxed(),
             };
             Ok(stream::once(async { Ok(first) }).chain(rest))
@@ -125,7 +150,7 @@ impl FlowService for Flows {
             let form = PayloadForm::of(request.encoding)?;
             let id = self.select(&admitted.caller, request.selector).await?;
             let events = self.0.api.attach(&admitted.caller, id, request.cursor).await?;
-            Ok(messages(events, request.cursor, form))
+            Ok(messages(events, request.cursor, form, admitted.conversion()))
         });
         let events = opened.await.map_err(to_status)?;
         Ok(self.0.events(admitted, events))
@@ -134,13 +159,14 @@ impl FlowService for Flows {
     async fn get_flow(&self, request: Request<pb::GetFlowRequest>) -> Result<Response<pb::GetFlowResponse>, Status> {
         let admitted = self.0.call(&request)?;
         let request = request.into_inner();
-        self.0
-            .answer(async {
-                let form = PayloadForm::of(request.encoding)?;
-                let id = self.select(&admitted.caller, request.selector).await?;
-                Ok(convert::flow_detail(self.0.api.flow(&admitted.caller, id).await?, form))
-            })
-            .await
+        let answer = self.0.answer(async {
+            let form = PayloadForm::of(request.encoding)?;
+            let id = self.select(&admitted.caller, request.selector).await?;
+            let detail = self.0.api.flow(&admitted.caller, id).await?;
+            let bytes = convert::payload_bytes(&detail.summary);
+            admitted.conversion().run(bytes, move || convert::flow_detail(detail, form)).await
+        });
+        Ok(admitted.large(answer.await?))
     }
 
     async fn list_flows(

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::{optional, required};
 use crate::admission::{Admission, Events};
+use crate::conversion::aside;
 use crate::convert::{PayloadForm, timestamp};
 use crate::proto::v1 as pb;
 use crate::proto::v1::ledger_service_server::LedgerService;
@@ -71,6 +72,11 @@ pub(crate) fn state(state: StateView, form: PayloadForm) -> pb::VaultState {
         lock: state.lock.map(lock),
         encumbered_by: state.encumbered_by,
     }
+}
+
+/// Bytes of the states' data.
+fn data_bytes(states: &[StateView]) -> usize {
+    states.iter().map(|state| state.data.len()).sum()
 }
 
 fn update(change: VaultChange, form: PayloadForm) -> pb::VaultUpdate {
@@ -154,14 +160,17 @@ impl VaultService for Ledgers {
     async fn query(&self, request: Request<pb::VaultQueryRequest>) -> Result<Response<pb::VaultQueryResponse>, Status> {
         let admitted = self.0.call(&request)?;
         let request = request.into_inner();
-        self.0
-            .answer(async {
-                let (request, form) = vault_request(Some(request))?;
-                let Paged { items, cursor } = self.0.api.vault_query(&admitted.caller, request).await?;
+        let answer = self.0.answer(async {
+            let (request, form) = vault_request(Some(request))?;
+            let Paged { items, cursor } = self.0.api.vault_query(&admitted.caller, request).await?;
+            let bytes = data_bytes(&items);
+            let answer = move || {
                 let states = items.into_iter().map(|one| state(one, form)).collect();
-                Ok(pb::VaultQueryResponse { states, cursor })
-            })
-            .await
+                pb::VaultQueryResponse { states, cursor }
+            };
+            admitted.conversion().run(bytes, answer).await
+        });
+        Ok(admitted.large(answer.await?))
     }
 
     async fn count(&self, request: Request<pb::VaultQueryRequest>) -> Result<Response<pb::VaultCountResponse>, Status> {
@@ -201,7 +210,10 @@ impl VaultService for Ledgers {
         let opened = self.0.wait(async {
             let (request, form) = vault_request(query)?;
             let changes = self.0.api.vault_track(&admitted.caller, request, optional(cursor)).await?;
-            Ok(changes.map(move |change| change.map(|change| update(change, form))))
+            Ok(changes.then(move |change| async move {
+                let change = change?;
+                aside(data_bytes(&change.produced), move || update(change, form)).await
+            }))
         });
         let events = opened.await.map_err(to_status)?;
         Ok(self.0.events(admitted, events))
@@ -230,14 +242,15 @@ impl LedgerService for Ledgers {
     ) -> Result<Response<pb::GetTransactionResponse>, Status> {
         let admitted = self.0.call(&request)?;
         let request = request.into_inner();
-        self.0
-            .answer(async {
-                let form = PayloadForm::of(request.encoding)?;
-                let (identity, id) = (required("identity", request.identity)?, required("id", request.id)?);
-                let view = self.0.api.ledger_transaction(&admitted.caller, &identity, &id).await?;
-                Ok(transaction(view, form))
-            })
-            .await
+        let answer = self.0.answer(async {
+            let form = PayloadForm::of(request.encoding)?;
+            let (identity, id) = (required("identity", request.identity)?, required("id", request.id)?);
+            let view = self.0.api.ledger_transaction(&admitted.caller, &identity, &id).await?;
+            let outputs: usize = view.outputs.iter().map(|output| output.data.len()).sum();
+            let commands: usize = view.commands.iter().map(|command| command.value.len()).sum();
+            admitted.conversion().run(outputs + commands, move || transaction(view, form)).await
+        });
+        Ok(admitted.large(answer.await?))
     }
 
     async fn list_transactions(

@@ -3,5 +3,6 @@
 
 mod audit;
 mod edge;
+mod flood;
 mod standard_services;
 mod support;

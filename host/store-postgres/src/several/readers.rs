@@ -188,8 +188,14 @@ impl ClientReader for SeveralDatabases {
         self.of(identity).client(identity, user, client_id).await
     }
 
-    async fn clients(&self, identity: IdentityRow, user: Option<&str>) -> Result<Vec<Client>, StoreError> {
-        self.of(identity).clients(identity, user).await
+    async fn clients(
+        &self,
+        identity: IdentityRow,
+        user: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Client>, StoreError> {
+        self.of(identity).clients(identity, user, after, limit).await
     }
 }
 

@@ -21,8 +21,9 @@ pub async fn a_client_id_names_one_flow_of_its_user<D: Databases>() {
     assert_eq!(w.store.client(alice, "ann", "order-2").await.unwrap(), None);
     assert_eq!(w.conflict(w.alice, remove("ann", "order-1")).await, Conflict::ClientRunning(first));
     w.commit(w.alice, vec![end_kept(first, 9000)]).await.unwrap();
-    let clients = w.store.clients(alice, Some("ann")).await.unwrap();
-    assert_eq!((clients.len(), clients[0].state), (1, FlowState::Completed));
+    let clients = w.store.clients(alice, "ann", "", 10).await.unwrap();
+    let record = w.store.flow(first).await.unwrap().unwrap();
+    assert_eq!((clients.len(), clients[0].state, clients[0].id), (1, FlowState::Completed, record.id));
     w.commit(w.alice, remove("ann", "order-1")).await.unwrap();
     assert_eq!(w.conflict(w.alice, remove("ann", "order-1")).await, Conflict::ClientUnknown);
     assert_eq!(w.store.flow(first).await.unwrap(), None);
@@ -40,13 +41,44 @@ pub async fn two_users_may_use_the_same_client_id<D: Databases>() {
     w.commit(w.alice, vec![start_with_client(ben, "order", "ben"), end_kept(ben, 9_000_000)]).await.unwrap();
     assert_eq!(w.store.client(alice, "ann", "order").await.unwrap(), Some(ann));
     assert_eq!(w.store.client(alice, "ben", "order").await.unwrap(), Some(ben));
-    let all: Vec<_> = w.store.clients(alice, None).await.unwrap().into_iter().map(|c| (c.user, c.flow)).collect();
-    assert_eq!(all, [("ann".to_owned(), ann), ("ben".to_owned(), ben)]);
+    for (user, flow) in [("ann", ann), ("ben", ben)] {
+        let of_user = w.store.clients(alice, user, "", 10).await.unwrap();
+        let of_user: Vec<_> = of_user.iter().map(|client| (client.user.as_str(), client.flow)).collect();
+        assert_eq!(of_user, [(user, flow)]);
+    }
     assert_eq!(w.store.purge(10).await.unwrap(), 1, "that of Ann was to be kept for no time");
     assert_eq!(w.store.client(alice, "ann", "order").await.unwrap(), None);
     assert_eq!(w.store.client(alice, "ben", "order").await.unwrap(), Some(ben), "and takes nothing of Ben's along");
     assert_eq!(w.conflict(w.alice, remove("ann", "order")).await, Conflict::ClientUnknown);
     w.commit(w.alice, remove("ben", "order")).await.unwrap();
+}
+
+pub async fn client_ids_are_read_a_page_at_a_time<D: Databases>() {
+    let w = World::<D>::new().await;
+    // In the order of their bytes; some flows have ended, and some have not.
+    let mut flows = Vec::new();
+    for (number, client_id) in ["B", "a", "a2", "b", "\u{e9}"].into_iter().enumerate() {
+        let flow = w.store.next_flow_row();
+        w.commit(w.alice, vec![start_with_client(flow, client_id, "ann")]).await.unwrap();
+        if number % 2 == 0 {
+            w.commit(w.alice, vec![end_kept(flow, 9_000_000)]).await.unwrap();
+        }
+        flows.push((client_id.to_owned(), flow, number % 2 == 1));
+    }
+    for limit in [1, 2, 5, 100] {
+        let (mut read, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = w.store.clients(w.alice.identity, "ann", &after, limit).await.unwrap();
+            assert!(page.len() <= limit as usize);
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.client_id);
+            for client in page {
+                assert_eq!(client.id.row(), client.flow);
+                read.push((client.client_id, client.flow, client.state.is_live()));
+            }
+        }
+        assert_eq!(read, flows, "pages of {limit}");
+    }
 }
 
 pub async fn a_client_id_given_anew_outlives_the_flow_it_named<D: Databases>() {

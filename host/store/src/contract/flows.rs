@@ -95,7 +95,7 @@ pub async fn what_was_kept_is_forgotten_in_time<D: Databases>() {
     assert_eq!(w.store.purge(2).await.unwrap(), 0);
     let left = w.store.flows(&flows).await.unwrap();
     assert_eq!(left.iter().map(|flow| flow.row).collect::<Vec<_>>(), flows[3..]);
-    assert_eq!(w.store.clients(w.alice.identity, None).await.unwrap().len(), 2);
+    assert_eq!(w.store.clients(w.alice.identity, "ann", "", 10).await.unwrap().len(), 2);
     let w = w.reopen().await;
     assert_eq!(w.store.purge(10).await.unwrap(), 0, "a restart makes nothing old");
     assert_eq!(w.store.flows(&flows).await.unwrap().len(), 2);

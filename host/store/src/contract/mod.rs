@@ -244,6 +244,7 @@ macro_rules! contract_tests {
             a_row_is_never_used_again, a_result_is_read_once }
         $crate::contract_tests! { @family $databases, clients:
             a_client_id_names_one_flow_of_its_user, two_users_may_use_the_same_client_id,
+            client_ids_are_read_a_page_at_a_time,
             a_client_id_given_anew_outlives_the_flow_it_named }
         $crate::contract_tests! { @family $databases, messages:
             a_message_is_kept_once_and_dropped_when_nobody_is_there,
