@@ -358,6 +358,38 @@ async fn what_a_killed_flow_has_left_in_flight_is_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn money_that_another_payment_has_in_flight_is_locked_and_not_missing() {
+    let network = Network::new();
+    // Nobody runs the notary for a while.
+    let manifest = network.path("identities/notary.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+    let host = network.run();
+    issue(&host, 100).await;
+    let first = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
+    host.until(&first, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    let (second, too_much) = tokio::join!(pay(&host, ALICE, BOB, 10), pay(&host, ALICE, BOB, 101));
+    let second = second.failure();
+    assert_eq!(second.exception.as_deref(), Some("cash/locked"), "{second:?}");
+    assert!(second.message.contains("there is enough, but 100 are held by others"), "{second:?}");
+    assert_eq!(too_much.failure().exception.as_deref(), Some("cash/insufficient"));
+    std::fs::write(&manifest, text).unwrap();
+    assert_eq!(host.end(&first).await.state, "completed");
+    pay(&host, ALICE, BOB, 10).await.result();
+    // Of those that come at once none is told that the money is not there: each waits for its change.
+    let ends = join_all((0..5).map(|_| pay(&host, ALICE, BOB, 5))).await;
+    let paid = ends.iter().filter(|end| end.state == "completed").count();
+    assert!(paid > 0, "{ends:?}");
+    for end in ends.iter().filter(|end| end.state != "completed") {
+        assert_eq!(end.failure().exception.as_deref(), Some("cash/locked"), "{ends:?}");
+    }
+    host.until_quiet().await;
+    let paid = 50 + 5 * i64::try_from(paid).unwrap();
+    assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (100 - paid, paid));
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_verified_again_from_what_is_there() {
     let network = Network::new();
     let manifest = network.path("identities/notary.toml");
