@@ -167,6 +167,32 @@ async fn queries_are_answered_without_waking_anybody() {
     assert_eq!(quantities(&page), [10, 20]);
     let cursor = page.last().unwrap()["cursor"].as_str().unwrap().to_owned();
     assert_eq!(quantities(&query(&network, "Alice", &["--cursor", &cursor])), [30, 40]);
+    // What is said again beside a cursor is the same, but for the size of the page.
+    assert_eq!(
+        quantities(&query(&network, "Alice", &["--cursor", &cursor, "--sort", "quantity", "--limit", "1"])),
+        [30]
+    );
+    for other in
+        [["--sort", "quantity:desc"], ["--where", "quantity > 1"], ["--type", "cash/Cash"], ["--status", "consumed"]]
+    {
+        let words = [&["vault", "query", "--identity", "Alice", "--cursor", &cursor][..], &other].concat();
+        network.cli(&words).fails(4, "cursor-invalid");
+    }
+    network.cli(&["vault", "query", "--identity", "Bob", "--cursor", &cursor]).fails(4, "cursor-invalid");
+    for never in ["--cursor=-1", "--cursor=1000000000", "--cursor=nonsense"] {
+        let refused = network.cli(&["vault", "track", "--identity", "Alice", never]).fails(4, "cursor-invalid");
+        assert!(!refused["remedy"].as_str().unwrap().contains("flow"), "{refused}");
+    }
+    // What goes on by itself ends when the time is over that it was given.
+    for endless in [
+        &["vault", "track", "--identity", "Alice"][..],
+        &["identity", "where", "Alice", "--watch"],
+        &["cluster", "status", "--watch"],
+    ] {
+        let ended = network.cli(&[endless, &["--timeout", "1s"]].concat());
+        assert_eq!(ended.exit, 5, "{ended}");
+        assert!(!ended.error()["remedy"].as_str().unwrap().is_empty(), "{ended}");
+    }
     let count = network.cli(&["vault", "query", "--identity", "Alice", "--count"]).ok().object();
     assert_eq!(count["count"], 5);
     let sums = query(&network, "Alice", &["--sum", "quantity", "--by", "currency"]);
@@ -178,6 +204,11 @@ async fn queries_are_answered_without_waking_anybody() {
     network.cli(&["notary", "status", "--identity", "Alice"]).fails(3, "notary-not-here");
     let identity = host.identity("Alice").await.unwrap();
     assert_eq!(identity.state(), maxhost_rpc::proto::v1::IdentityState::Cold);
+    // Nobody runs who sleeps, also on a host that is alone.
+    let found = network.cli(&["identity", "where", "Alice"]).ok().object();
+    assert_eq!((&found["state"], &found["host"], &found["epoch"]), (&json!("cold"), &Value::Null, &Value::Null));
+    let status = network.cli(&["cluster", "status"]).ok().object();
+    assert!(status["identities"]["asleep"].as_u64() >= Some(1), "{status}");
     host.stop();
 }
 

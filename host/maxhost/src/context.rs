@@ -18,6 +18,9 @@ use crate::output::Output;
 /// Environment variable with the password of the user who calls.
 const PASSWORD_VARIABLE: &str = "MAXHOST_PASSWORD";
 
+/// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
+pub const INTERRUPTED: u8 = 130;
+
 /// What every command gets.
 pub struct Context {
     /// The options of every command.
@@ -104,6 +107,28 @@ impl Context {
             .build()
             .map_err(|error| Problem::new(Code::Internal, format!("cannot start: {error}")))?;
         runtime.block_on(work)
+    }
+
+    /// Runs a command that goes on by itself, until it is interrupted or the time that `--timeout` gives is over.
+    ///
+    /// # Errors
+    /// The command's own; `timeout`.
+    pub fn block_on_endless(&self, work: impl Future<Output = Outcome>) -> Outcome {
+        self.block_on(async {
+            tokio::select! {
+                outcome = work => outcome,
+                problem = self.out_of_time() => Err(problem),
+                _ = tokio::signal::ctrl_c() => Ok(INTERRUPTED),
+            }
+        })
+    }
+
+    /// Ends when the time that `--timeout` gives is over: never, if it gives none.
+    async fn out_of_time(&self) -> Problem {
+        let Some(time) = self.global.timeout else { return std::future::pending().await };
+        tokio::time::sleep(time).await;
+        Problem::new(Code::Timeout, "the time that --timeout gives is over")
+            .remedy("give more time, or leave --timeout out to go on until it is interrupted")
     }
 }
 

@@ -124,7 +124,7 @@ codes! {
     FlowHospital = "flow-hospital", Failed, "see the reason in `maxhost flow show`; kill the flow if it cannot be mended";
     MessageTooLarge = "message-too-large", Refused, "send less at once: the network parameters limit the size of a message";
     JournalCorrupt = "journal-corrupt", Failed, "restore the database from a backup, or kill the flow";
-    CursorInvalid = "cursor-invalid", Refused, "attach with the cursor of the last event that the host sent for this flow, or with 0 to be told everything again";
+    CursorInvalid = "cursor-invalid", Refused, "give the cursor that was sent last, for the same question, or begin again without one";
     // The ledger
     QueryInvalid = "query-invalid", Refused, "correct the expression at the position that `details` names; docs/behaviour.md 12.5 has the language";
     TransactionNotFound = "transaction-not-found", NotFound, "list what the identity knows with `maxhost ledger list --identity NAME`";

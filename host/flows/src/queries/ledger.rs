@@ -121,9 +121,11 @@ fn names(participants: BTreeSet<String>, parties: &BTreeMap<String, String>) -> 
     told.into_iter().collect()
 }
 
-fn read(request: &VaultRequest) -> ApiResult<(Query, Option<Cursor>)> {
+/// A query of an identity's vault. A cursor goes on with its own query: what is said beside it has to say the same.
+fn read(entry: &IdentityEntry, request: &VaultRequest) -> ApiResult<(Query, Option<Cursor>)> {
     let request = request.clone();
-    let asked = VaultQuery {
+    let says_status = request.unconsumed || request.consumed;
+    let mut asked = VaultQuery {
         types: request.types,
         unconsumed: request.unconsumed,
         consumed: request.consumed,
@@ -132,7 +134,21 @@ fn read(request: &VaultRequest) -> ApiResult<(Query, Option<Cursor>)> {
         limit: request.limit,
         cursor: request.cursor,
     };
-    read_query(&asked).map_err(refused)
+    let (query, cursor) = read_query(&asked).map_err(refused)?;
+    if let Some(cursor) = &cursor {
+        cursor.check_vault(&entry.text).map_err(refused)?;
+        asked.cursor = None;
+        let (said, _) = read_query(&asked).map_err(refused)?;
+        let said = Query {
+            status: if says_status { said.status } else { query.status },
+            types: if asked.types.is_empty() { query.types.clone() } else { said.types },
+            filter: if asked.filter.is_some() { said.filter } else { query.filter.clone() },
+            sort: if asked.sort.is_some() { said.sort } else { query.sort.clone() },
+            limit: query.limit,
+        };
+        cursor.check(&said).map_err(refused)?;
+    }
+    Ok((query, cursor))
 }
 
 fn json(value: &FieldValue) -> Value {
@@ -245,16 +261,16 @@ impl Host {
 impl LedgerApi for Host {
     async fn vault_query(&self, caller: &Caller, request: VaultRequest) -> ApiResult<Paged<StateView>> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
-        let (query, cursor) = read(&request)?;
+        let (query, cursor) = read(&entry, &request)?;
         let found = page(&*self.parts.store, entry.row, &query, cursor.as_ref(), None, self.ledger_now()).await;
         let found = found.map_err(Problem::from)?;
         let items = state_views(&*self.parts.store, entry.row, found.rows).await?;
-        Ok(Paged { items, cursor: found.cursor.map(|cursor| cursor.to_string()) })
+        Ok(Paged { items, cursor: found.cursor.map(|cursor| cursor.within(&entry.text).to_string()) })
     }
 
     async fn vault_count(&self, caller: &Caller, request: VaultRequest) -> ApiResult<u64> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
-        let (query, _) = read(&request)?;
+        let (query, _) = read(&entry, &request)?;
         let mut count = 0;
         let counted = each(&*self.parts.store, entry.row, &query, None, self.ledger_now(), |_| {
             count += 1;
@@ -272,7 +288,7 @@ impl LedgerApi for Host {
         by: Option<&str>,
     ) -> ApiResult<Vec<SumView>> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
-        let (query, _) = read(&request)?;
+        let (query, _) = read(&entry, &request)?;
         let fields = |text: &str| -> ApiResult<Vec<Field>> {
             Ok(SortKey::parse_list(text).map_err(refused)?.into_iter().map(|key| key.field).collect())
         };
@@ -320,18 +336,12 @@ impl LedgerApi for Host {
         cursor: Option<String>,
     ) -> ApiResult<VaultChanges> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
-        let (query, _) = read(&request)?;
+        let (query, _) = read(&entry, &request)?;
         let store = self.parts.store.clone();
+        let newest = store.newest_change(entry.row).await.map_err(Problem::from)?;
         let (after, first) = match cursor {
-            Some(cursor) => {
-                let after = cursor.parse().map_err(|_| {
-                    Problem::new(Code::CursorInvalid, "this is no cursor of a vault's changes")
-                        .detail("cursor", "cursor")
-                })?;
-                (after, VecDeque::new())
-            }
+            Some(cursor) => (change_after(&entry, &cursor, newest)?, VecDeque::new()),
             None => {
-                let newest = store.newest_change(entry.row).await.map_err(Problem::from)?;
                 let produced = snapshot(&store, &entry, &query, newest, self.ledger_now()).await?;
                 let first =
                     VaultChange { cursor: newest.to_string(), transaction: None, produced, consumed: Vec::new() };
@@ -506,6 +516,23 @@ impl LedgerApi for Host {
             states: counts.states,
             queue: entry.notary.len() as u64,
         })
+    }
+}
+
+/// The change that a feed goes on behind: one that the vault has had.
+fn change_after(entry: &IdentityEntry, cursor: &str, newest: i64) -> ApiResult<i64> {
+    match cursor.parse::<i64>() {
+        Ok(after) if (0..=newest).contains(&after) => Ok(after),
+        Ok(after) => {
+            let text =
+                format!("the cursor says {after}, and the newest change of the vault of {} is {newest}", entry.text);
+            Err(Problem::new(Code::CursorInvalid, text)
+                .detail("cursor", after.to_string())
+                .detail("last", newest.to_string()))
+        }
+        Err(_) => {
+            Err(Problem::new(Code::CursorInvalid, "this is no cursor of a vault's changes").detail("cursor", "cursor"))
+        }
     }
 }
 

@@ -7,9 +7,6 @@ use crate::cli::{StateStatus, VaultCommand, VaultQueryArgs, VaultWhich};
 use crate::context::{Context, Outcome};
 use crate::render;
 
-/// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
-const INTERRUPTED: u8 = 130;
-
 /// Does what was typed.
 pub fn execute(context: &Context, command: VaultCommand) -> Outcome {
     match command {
@@ -93,14 +90,10 @@ fn sum_of(sum: &pb::VaultSum) -> Value {
 fn track(context: &Context, which: VaultWhich, cursor: Option<String>) -> Outcome {
     let client = context.client()?;
     let request = pb::VaultTrackRequest { query: Some(request(which)), cursor };
-    context.block_on(async {
+    context.block_on_endless(async {
         let mut changes = client.track(request).await?;
         loop {
-            let change = tokio::select! {
-                change = client.next_update(&mut changes) => change?,
-                _ = tokio::signal::ctrl_c() => return Ok(INTERRUPTED),
-            };
-            let Some(change) = change else { return Ok(0) };
+            let Some(change) = client.next_update(&mut changes).await? else { return Ok(0) };
             let produced: Vec<Value> = change.produced.iter().map(render::vault_state).collect();
             let object = json!({
                 "produced": produced,
