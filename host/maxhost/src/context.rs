@@ -1,7 +1,7 @@
 //! What every command works with: options, output, configuration, a client.
 
 use std::future::Future;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -148,7 +148,11 @@ fn source(file: PathBuf, listens: bool) -> maxhost_rpc::EndpointSource {
             };
             problem.detail("file", file.display().to_string())
         };
-        let text = std::fs::read_to_string(&file).map_err(|_| missing())?;
+        let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => missing(),
+            _ => files::io_problem(Code::HostUnreachable, "tell where the host listens: read", &file, &error)
+                .remedy("call as the user whose host it is, or name the host with --endpoint"),
+        })?;
         let endpoint = text.trim();
         if endpoint.is_empty() { Err(missing()) } else { Ok(endpoint.to_owned()) }
     })

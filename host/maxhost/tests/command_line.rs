@@ -355,6 +355,40 @@ fn doctor_finds_a_healthy_network_healthy_and_names_what_is_broken() {
     for check in ["manifests", "keys", "passphrase", "cordapps", "database"] {
         assert!(wrong.iter().any(|wrong| wrong == check), "{check}: {}", out(&broken));
     }
+    assert_eq!(code(&broken), "installation-unsound");
+    assert!(
+        err(&maxhost(dir.path(), &["doctor", "--config", "net/maxhost.toml"])).is_empty(),
+        "people have it in lines"
+    );
+}
+
+#[test]
+fn doctor_finds_what_keeps_a_host_from_starting() {
+    let dir = network(&[]);
+    let net = dir.path().join("net");
+    let configuration = std::fs::read_to_string(net.join("maxhost.toml")).unwrap();
+    let finds = |more: &str, check: &str| {
+        std::fs::write(net.join("maxhost.toml"), format!("{configuration}\n{more}\n")).unwrap();
+        let checks = objects(&maxhost(dir.path(), &["doctor", "--json", "--config", "net/maxhost.toml"]));
+        let found = checks.iter().find(|found| found["check"] == check).unwrap_or_else(|| panic!("{more}: {checks:?}"));
+        (found["ok"].as_bool().unwrap(), found["detail"].as_str().unwrap().to_owned())
+    };
+    std::fs::write(net.join("users.toml"), "[[user]]\nname = \"ann\"\npermisions = []\n").unwrap();
+    std::fs::create_dir(net.join("folder")).unwrap();
+    for file in ["users.toml", "none.toml", "folder"] {
+        let (ok, detail) = finds(&format!("[rpc.users]\nfile = \"{file}\""), "users");
+        assert!(!ok && detail.contains(file), "{detail}");
+    }
+    assert!(finds("", "users").0 && finds("", "tls").0);
+    assert!(!finds("[rpc.tls]\ncert = \"none.pem\"\nkey = \"none.key\"", "tls").0);
+    assert!(!finds("[rpc.tls]\ncert = \"users.toml\"\nkey = \"users.toml\"", "tls").0);
+    assert!(!finds("[metrics]\nlisten = \"nowhere\"", "metrics").0);
+    assert!(finds("[metrics]\nlisten = \"127.0.0.1:0\"", "metrics").0);
+    // A lock that cannot be read, as another user's cannot, says nothing about whether a host runs.
+    let _there_was_none = std::fs::remove_file(net.join("data/host.lock"));
+    std::os::unix::fs::symlink("host.lock", net.join("data/host.lock")).unwrap();
+    let (ok, detail) = finds("", "host");
+    assert!(!ok && detail.contains("cannot be read"), "{detail}");
 }
 
 #[test]

@@ -155,6 +155,7 @@ codes! {
     DatabaseUnknown = "database-unknown", Refused, "name the database in [store.databases] of every host's maxhost.toml, and start those hosts again";
     DatabaseUnfit = "database-unfit", Refused, "correct store.url and [store.databases]; docs/operating.md says which databases go together";
     IdentityMoved = "identity-moved", Unavailable, "wait until `maxhost db move` has ended; if it was broken off, run it again";
+    InstallationUnsound = "installation-unsound", Failed, "do what the checks say of which `ok` is false";
     StoreWentBack = "store-went-back", Failed, "find out which copy of the database is the right one, and start the host again on it";
     OwnershipRefused = "ownership-refused", Refused, "give the host the ownership service that its database is used with, and credentials that it accepts";
     BrokerUnavailable = "broker-unavailable", Unavailable, "start the broker, or mend what keeps the host from it; what waits goes on by itself";
