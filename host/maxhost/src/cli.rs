@@ -483,19 +483,19 @@ pub enum NetworkCommand {
 /// `maxhost network update`.
 #[derive(Debug, Args)]
 pub struct UpdateArgs {
-    /// The largest transaction with all it needs, bytes
+    /// The largest transaction with all it needs, bytes: 1 MiB or more
     #[arg(long, value_name = "BYTES")]
     pub max_transaction_size: Option<u64>,
-    /// The largest message between nodes, bytes; hosts take it when they start
+    /// The largest message between nodes, bytes: 64 KiB or more; hosts take it when they start
     #[arg(long, value_name = "BYTES")]
     pub max_message_size: Option<u64>,
-    /// Put an identity onto the list of notaries; its manifest says too that it is one
+    /// Put an identity onto the list of notaries: its name, or a part that fits exactly one; its manifest says too that it is one
     #[arg(long, value_name = "NAME")]
     pub add_notary: Vec<String>,
     /// The notaries that are added validate
     #[arg(long, requires = "add_notary")]
     pub validating: bool,
-    /// Take a notary off the list: what it keeps can only be moved to another one
+    /// Take a notary off the list, by its name or a part that fits exactly one: what it keeps can only be moved to another one
     #[arg(long, value_name = "NAME")]
     pub remove_notary: Vec<String>,
     /// Let states under the whitelist constraint go with this attachment

@@ -35,7 +35,7 @@ use crate::files;
 use crate::foundation::{self, Foundation};
 use folders::Looked;
 use logging::Events;
-pub use logins::{LARGEST_USERS, read as read_users};
+pub use logins::{LARGEST_USERS, parse as parse_users, read as read_users};
 pub use manifests::LARGEST_MANIFEST;
 use manifests::Manifests;
 pub use metrics::bind as bind_metrics;

@@ -322,6 +322,49 @@ fn a_start_whose_answer_got_lost_tells_the_user_what_he_may_do() {
 }
 
 #[test]
+fn notaries_and_identities_may_be_named_by_a_part_and_sizes_have_a_least() {
+    let dir = network(&["--count", "2"]);
+    let call = |words: &[&str]| maxhost(dir.path(), &[words, &["--json", "--config", "net/maxhost.toml"]].concat());
+    let notaries = |output: &Output| {
+        let shown = objects(output).pop().unwrap_or_else(|| panic!("{}", err(output)));
+        shown["notaries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let added = notaries(&call(&["network", "update", "--add-notary", "00002"]));
+    assert!(added.len() == 2 && added[1].contains("Party 00002"), "{added:?}");
+    assert_eq!(notaries(&call(&["network", "update", "--remove-notary", "Party"])), added[..1]);
+    let several = call(&["network", "update", "--add-notary", "Party"]);
+    assert_eq!((exit(&several), code(&several).as_str()), (4, "identity-ambiguous"));
+    assert!(err(&several).contains("Party 00001") && err(&several).contains("Party 00002"), "{}", err(&several));
+    for option in ["--add-notary", "--remove-notary"] {
+        let nobody = call(&["network", "update", option, "Nobody"]);
+        assert_eq!((exit(&nobody), code(&nobody).as_str()), (3, "party-not-found"), "{option}");
+    }
+    for size in ["--max-message-size", "--max-transaction-size"] {
+        for few in ["0", "1", "65535"] {
+            let refused = call(&["network", "update", size, few]);
+            assert_eq!((exit(&refused), code(&refused).as_str()), (4, "arguments-invalid"), "{size} {few}");
+            assert!(err(&refused).contains(size) && err(&refused).contains("bytes or more"), "{}", err(&refused));
+        }
+    }
+
+    let several = call(&["user", "add", "ann", "--permission", "ALL", "--identity", "Party", "--no-password"]);
+    assert_eq!(code(&several), "identity-ambiguous");
+    assert!(err(&several).contains("Party 00001") && err(&several).contains("Party 00002"), "{}", err(&several));
+    let users = dir.path().join("net/users.toml");
+    std::fs::write(&users, "[[user]]\nname = \"ann\"\npermisions = [\"ALL\"]\nidentities = [\"*\"]\n").unwrap();
+    let broken = call(&["user", "list"]);
+    assert_eq!((exit(&broken), code(&broken).as_str()), (4, "user-invalid"));
+    assert!(err(&broken).contains("users.toml:3: ") && err(&broken).contains("'permissions'"), "{}", err(&broken));
+    std::fs::write(&users, "[[user]]\nname = \"ann\nidentities = [\"*\"]\n").unwrap();
+    assert!(err(&call(&["user", "list"])).contains("users.toml:2: "), "{}", err(&call(&["user", "list"])));
+}
+
+#[test]
 fn doctor_finds_a_healthy_network_healthy_and_names_what_is_broken() {
     use std::os::unix::fs::PermissionsExt;
     let dir = network(&[]);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use maxhost_flows::Permission;
 use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
 use maxhost_pki::signing_key_file;
-use maxhost_rpc::{Users, check_name, check_name_for_key, hash_password, key_text};
+use maxhost_rpc::{check_name, check_name_for_key, hash_password, key_text};
 use serde_json::{Value as Json, json};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 use zeroize::Zeroizing;
@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::context::{Context, Outcome};
 use crate::files::{self, io_problem};
 use crate::render;
-use crate::run::LARGEST_USERS;
+use crate::run::{LARGEST_USERS, parse_users};
 
 /// The file of users where the configuration names none.
 const DEFAULT_FILE: &str = "users.toml";
@@ -135,10 +135,7 @@ fn identities(context: &Context, config: &Config, given: &[String]) -> Result<Ve
                 Err(Problem::new(Code::IdentityNotFound, format!("no manifest names an identity like '{text}'"))
                     .detail("identity", text.clone()))
             }
-            (Found::Several(_), _) => {
-                Err(Problem::new(Code::IdentityAmbiguous, format!("'{text}' fits several identities"))
-                    .detail("identity", text.clone()))
-            }
+            (Found::Several(names), _) => Err(manifests::several(text, &names)),
         }
     };
     given.iter().map(whole).collect()
@@ -228,7 +225,7 @@ impl UsersFile {
             Err(error) => return Err(io_problem(Code::FileUnreadable, "read", &path, &error)),
         };
         // A file that a host would refuse is not written to.
-        Users::parse(&text).map_err(|fault| broken(&path, &fault.message))?;
+        parse_users(&path, &text)?;
         let document: DocumentMut =
             text.parse().map_err(|error: toml_edit::TomlError| broken(&path, error.message()))?;
         if document.get("user").is_some_and(|users| !users.is_array_of_tables()) {
