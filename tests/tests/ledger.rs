@@ -399,6 +399,9 @@ async fn money_that_another_payment_has_in_flight_is_locked_and_not_missing() {
     issue(&host, 100).await;
     let first = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
     host.until(&first, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    // What holds it is told where states are shown.
+    let sent = unsettled(&network, "Alice")[0]["id"].clone();
+    assert_eq!(query(&network, "Alice", &[])[0]["in_flight"], sent);
     let (second, too_much) = tokio::join!(pay(&host, ALICE, BOB, 10), pay(&host, ALICE, BOB, 101));
     let second = second.failure();
     assert_eq!(second.exception.as_deref(), Some("cash/locked"), "{second:?}");
@@ -417,6 +420,7 @@ async fn money_that_another_payment_has_in_flight_is_locked_and_not_missing() {
     host.until_quiet().await;
     let paid = 50 + 5 * i64::try_from(paid).unwrap();
     assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (100 - paid, paid));
+    assert!(query(&network, "Alice", &[]).iter().all(|state| state["in_flight"].is_null()));
     host.stop();
 }
 

@@ -59,6 +59,11 @@ pub struct Global {
     pub color: Color,
 }
 
+/// How many are shown at most: none is no answer.
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
 /// A variable that is set and empty is as good as not set.
 fn config_file(given: OsString) -> PathBuf {
     if given.is_empty() { crate::config::FILE_NAME.into() } else { given.into() }
@@ -208,6 +213,7 @@ pub struct AuditListArgs {
     pub since: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
+    #[arg(value_parser = at_least_one())]
     pub limit: u32,
     /// Stands for the option of every command of this name, so that --user can be something else here
     #[arg(id = "user", long = "as-user", value_name = "NAME", hide = true)]
@@ -315,7 +321,7 @@ pub enum IdentityCommand {
     Remove {
         /// Its name, or a part that fits exactly one
         name: String,
-        /// Do not ask
+        /// Do not ask; without a terminal nobody is asked
         #[arg(long)]
         yes: bool,
     },
@@ -391,6 +397,7 @@ pub enum FlowCommand {
         flow: Option<String>,
         /// At most so many
         #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
+        #[arg(value_parser = at_least_one())]
         limit: u32,
     },
     /// Follow a flow to its end

@@ -117,6 +117,18 @@ fn wrong_usage_is_exit_2_in_either_form() {
         let json = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
     }
+    // At most none is no question, wherever it is asked.
+    for words in [
+        &["flow", "list"][..],
+        &["audit", "list"],
+        &["vault", "query", "--identity", "x"],
+        &["vault", "locks", "--identity", "x"],
+        &["ledger", "list", "--identity", "x"],
+        &["ledger", "graph", "x", "--identity", "x"],
+    ] {
+        let none = maxhost(dir.path(), &[words, &["--limit", "0", "--json"]].concat());
+        assert_eq!((exit(&none), code(&none).as_str()), (2, "usage"), "{words:?}");
+    }
     // A number below zero is a wrong value, not an unknown option; as the arguments of a flow it is a number.
     for words in
         [&["init", "x", "--count", "-1"][..], &["flow", "list", "--limit", "-1"], &["status", "--timeout", "-1s"]]
@@ -355,6 +367,10 @@ fn notaries_and_identities_may_be_named_by_a_part_and_sizes_have_a_least() {
     let several = call(&["user", "add", "ann", "--permission", "ALL", "--identity", "Party", "--no-password"]);
     assert_eq!(code(&several), "identity-ambiguous");
     assert!(err(&several).contains("Party 00001") && err(&several).contains("Party 00002"), "{}", err(&several));
+    let local = call(&["user", "add", "local", "--permission", "ALL", "--no-password"]);
+    assert_eq!(code(&local), "user-invalid");
+    let export = call(&["attachment", "export", "00"]);
+    assert_eq!((exit(&export), code(&export).as_str()), (2, "usage"), "bytes are no JSON");
     let users = dir.path().join("net/users.toml");
     std::fs::write(&users, "[[user]]\nname = \"ann\"\npermisions = [\"ALL\"]\nidentities = [\"*\"]\n").unwrap();
     let broken = call(&["user", "list"]);
@@ -403,6 +419,18 @@ fn doctor_finds_a_healthy_network_healthy_and_names_what_is_broken() {
         err(&maxhost(dir.path(), &["doctor", "--config", "net/maxhost.toml"])).is_empty(),
         "people have it in lines"
     );
+}
+
+#[test]
+fn what_is_done_to_a_database_has_the_fields_of_its_commands() {
+    let dir = network(&[]);
+    for command in ["migrate", "migrate", "check"] {
+        let done = maxhost(dir.path(), &["db", command, "--json", "--config", "net/maxhost.toml"]);
+        let told = objects(&done).remove(0);
+        assert_eq!((exit(&done), &told["ok"]), (0, &Value::Bool(true)), "{told}");
+        assert!(told.as_object().unwrap().contains_key("identity") && told["detail"].is_string(), "{told}");
+        assert!(command == "check" || (told["before"].is_u64() && told["after"].is_u64()), "{told}");
+    }
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub struct StateView {
     pub lock: Option<LockView>,
     /// The reference of the state that it can only be spent together with.
     pub encumbered_by: Option<String>,
+    /// The transaction in flight that consumes it if the notary agrees: until then nobody selects it.
+    pub in_flight: Option<String>,
 }
 
 /// Who holds a state.

@@ -86,7 +86,7 @@ async fn state_views(
 }
 
 fn state_view(row: VaultRow, parties: &BTreeMap<String, String>) -> ApiResult<StateView> {
-    let VaultRow { row, state, consumed_by } = row;
+    let VaultRow { row, state, consumed_by, in_flight } = row;
     let state: TransactionState = codec::decode("state", &state).map_err(|error| damaged("a state", &error))?;
     let reference = row.reference.to_string();
     let encumbered_by = state.encumbrance.map(|by| StateRef::new(row.reference.tx, by).to_string());
@@ -105,6 +105,7 @@ fn state_view(row: VaultRow, parties: &BTreeMap<String, String>) -> ApiResult<St
         relevant: row.relevant,
         lock,
         encumbered_by,
+        in_flight: in_flight.map(|by| by.to_string()),
     })
 }
 
@@ -294,7 +295,9 @@ impl LedgerApi for Host {
         };
         let summed = fields(field)?;
         let [summed] = summed.as_slice() else {
-            return Err(Problem::new(Code::QueryInvalid, "one field is summed").detail("field", "sum"));
+            return Err(Problem::new(Code::QueryInvalid, "one field is summed")
+                .remedy("name one field of numbers to sum, and those to group by apart from it")
+                .detail("field", "sum"));
         };
         let by = by.map_or_else(|| Ok(Vec::new()), fields)?;
         let mut groups: BTreeMap<Vec<FieldValue>, (Option<Number>, u64)> = BTreeMap::new();

@@ -22,6 +22,8 @@ use crate::run::{LARGEST_USERS, parse_users};
 
 /// The file of users where the configuration names none.
 const DEFAULT_FILE: &str = "users.toml";
+/// What whoever calls a host without users is called; flows and rows of the audit trail keep it.
+const NOBODY_IN_PARTICULAR: &str = "local";
 /// The head of a new file.
 const HEAD: &str = "# The users of this host, written by `maxhost user`.\n";
 /// Longest line with a password that is read, bytes.
@@ -35,6 +37,9 @@ pub fn execute(context: &Context, command: UserCommand) -> Outcome {
         UserCommand::List => list(context, &file),
         UserCommand::Add { name, permission, identity, no_password } => {
             check_name(&name).map_err(|rule| invalid(&name, &rule))?;
+            if name == NOBODY_IN_PARTICULAR {
+                return Err(invalid(&name, "so whoever calls a host without users is called, in the audit trail too"));
+            }
             if file.find(&name).is_some() {
                 let message = format!("{} has a user '{name}' already", file.path.display());
                 return Err(Problem::new(Code::UserExists, message).detail("user", name));

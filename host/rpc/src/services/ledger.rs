@@ -71,6 +71,7 @@ pub(crate) fn state(state: StateView, form: PayloadForm) -> pb::VaultState {
         relevant: state.relevant,
         lock: state.lock.map(lock),
         encumbered_by: state.encumbered_by,
+        in_flight: state.in_flight,
     }
 }
 

@@ -249,6 +249,8 @@ pub async fn what_is_in_flight_is_not_selected_until_it_is_settled<D: Databases>
     assert!(!world.record(sent(2)).await);
     let kept = world.store.ledger_transaction(world.alice.identity, &id(2)).await.unwrap().unwrap();
     assert_eq!(kept.status, TransactionStatus::InFlight);
+    let shown = world.all(&Query::default()).await;
+    assert_eq!(shown.rows.iter().map(|row| row.in_flight).collect::<Vec<_>>(), [Some(id(2))]);
     // It is there, and held: whoever waits gets it, or what becomes of it.
     match world.claim_amount(claim(flow, 1, 10)).await {
         Err(SelectionFailure::Locked { needed: 10, amount: 10, holders, soonest: None }) => {
