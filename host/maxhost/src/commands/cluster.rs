@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use maxhost_model::{Code, Problem};
+use maxhost_model::Problem;
 use maxhost_ownership_zookeeper::{adopt, replace_database, replace_further_database};
 use maxhost_pki::NetworkMap;
 use maxhost_rpc::Client;
