@@ -223,8 +223,8 @@ fn list(folder: &Path) -> Result<BTreeMap<Box<str>, Stamp>, Problem> {
         };
         // A symbolic link counts as its target, and for itself where that is not there: then it is quarantined. Removed between
         // listing and looking: as if it had not been there.
-        let found = std::fs::metadata(entry.path()).or_else(|_| std::fs::symlink_metadata(entry.path()));
-        let Ok(metadata) = found else { continue };
+        let looked = std::fs::metadata(entry.path()).or_else(|_| std::fs::symlink_metadata(entry.path()));
+        let Ok(metadata) = looked else { continue };
         let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
         found.insert(name.into(), Stamp { modified_ns, size: metadata.len(), inode: metadata.ino() });
     }
