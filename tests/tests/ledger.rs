@@ -167,6 +167,32 @@ async fn queries_are_answered_without_waking_anybody() {
     assert_eq!(quantities(&page), [10, 20]);
     let cursor = page.last().unwrap()["cursor"].as_str().unwrap().to_owned();
     assert_eq!(quantities(&query(&network, "Alice", &["--cursor", &cursor])), [30, 40]);
+    // What is said again beside a cursor is the same, but for the size of the page.
+    assert_eq!(
+        quantities(&query(&network, "Alice", &["--cursor", &cursor, "--sort", "quantity", "--limit", "1"])),
+        [30]
+    );
+    for other in
+        [["--sort", "quantity:desc"], ["--where", "quantity > 1"], ["--type", "cash/Cash"], ["--status", "consumed"]]
+    {
+        let words = [&["vault", "query", "--identity", "Alice", "--cursor", &cursor][..], &other].concat();
+        network.cli(&words).fails(4, "cursor-invalid");
+    }
+    network.cli(&["vault", "query", "--identity", "Bob", "--cursor", &cursor]).fails(4, "cursor-invalid");
+    for never in ["--cursor=-1", "--cursor=1000000000", "--cursor=nonsense"] {
+        let refused = network.cli(&["vault", "track", "--identity", "Alice", never]).fails(4, "cursor-invalid");
+        assert!(!refused["remedy"].as_str().unwrap().contains("flow"), "{refused}");
+    }
+    // What goes on by itself ends when the time is over that it was given.
+    for endless in [
+        &["vault", "track", "--identity", "Alice"][..],
+        &["identity", "where", "Alice", "--watch"],
+        &["cluster", "status", "--watch"],
+    ] {
+        let ended = network.cli(&[endless, &["--timeout", "1s"]].concat());
+        assert_eq!(ended.exit, 5, "{ended}");
+        assert!(!ended.error()["remedy"].as_str().unwrap().is_empty(), "{ended}");
+    }
     let count = network.cli(&["vault", "query", "--identity", "Alice", "--count"]).ok().object();
     assert_eq!(count["count"], 5);
     let sums = query(&network, "Alice", &["--sum", "quantity", "--by", "currency"]);
@@ -178,6 +204,11 @@ async fn queries_are_answered_without_waking_anybody() {
     network.cli(&["notary", "status", "--identity", "Alice"]).fails(3, "notary-not-here");
     let identity = host.identity("Alice").await.unwrap();
     assert_eq!(identity.state(), maxhost_rpc::proto::v1::IdentityState::Cold);
+    // Nobody runs who sleeps, also on a host that is alone.
+    let found = network.cli(&["identity", "where", "Alice"]).ok().object();
+    assert_eq!((&found["state"], &found["host"], &found["epoch"]), (&json!("cold"), &Value::Null, &Value::Null));
+    let status = network.cli(&["cluster", "status"]).ok().object();
+    assert!(status["identities"]["asleep"].as_u64() >= Some(1), "{status}");
     host.stop();
 }
 
@@ -383,6 +414,42 @@ async fn what_a_killed_flow_has_left_in_flight_is_settled() {
         }
     })
     .await;
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_that_another_payment_has_in_flight_is_locked_and_not_missing() {
+    let network = Network::new();
+    // Nobody runs the notary for a while.
+    let manifest = network.path("identities/notary.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+    let host = network.run();
+    issue(&host, 100).await;
+    let first = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
+    host.until(&first, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    // What holds it is told where states are shown.
+    let sent = unsettled(&network, "Alice")[0]["id"].clone();
+    assert_eq!(query(&network, "Alice", &[])[0]["in_flight"], sent);
+    let (second, too_much) = tokio::join!(pay(&host, ALICE, BOB, 10), pay(&host, ALICE, BOB, 101));
+    let second = second.failure();
+    assert_eq!(second.exception.as_deref(), Some("cash/locked"), "{second:?}");
+    assert!(second.message.contains("there is enough, but 100 are held by others"), "{second:?}");
+    assert_eq!(too_much.failure().exception.as_deref(), Some("cash/insufficient"));
+    std::fs::write(&manifest, text).unwrap();
+    assert_eq!(host.end(&first).await.state, "completed");
+    pay(&host, ALICE, BOB, 10).await.result();
+    // Of those that come at once none is told that the money is not there: each waits for its change.
+    let ends = join_all((0..5).map(|_| pay(&host, ALICE, BOB, 5))).await;
+    let paid = ends.iter().filter(|end| end.state == "completed").count();
+    assert!(paid > 0, "{ends:?}");
+    for end in ends.iter().filter(|end| end.state != "completed") {
+        assert_eq!(end.failure().exception.as_deref(), Some("cash/locked"), "{ends:?}");
+    }
+    host.until_quiet().await;
+    let paid = 50 + 5 * i64::try_from(paid).unwrap();
+    assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (100 - paid, paid));
+    assert!(query(&network, "Alice", &[]).iter().all(|state| state["in_flight"].is_null()));
     host.stop();
 }
 

@@ -28,6 +28,10 @@ pub(crate) fn no_flow(id: FlowId) -> Problem {
 /// The flow has never had a label of this number.
 pub(crate) fn cursor_invalid(id: FlowId, cursor: u64, last: u64) -> Problem {
     Problem::new(Code::CursorInvalid, format!("flow {id} has had {last} progress labels, the cursor says {cursor}"))
+        .remedy(
+            "attach with the cursor of the last event that the host sent for this flow, or with 0 to be told everything \
+             again",
+        )
         .detail("flow_id", id.to_string())
         .detail("cursor", cursor.to_string())
         .detail("last", last.to_string())

@@ -336,6 +336,11 @@ impl IdentityEntry {
         }
     }
 
+    /// Nobody runs it here: it sleeps, or is quarantined.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(&*self.state.lock(), EntryState::Cold(_) | EntryState::Quarantined { .. })
+    }
+
     /// Not hosted any more.
     pub fn is_removed(&self) -> bool {
         matches!(&*self.state.lock(), EntryState::Removed)

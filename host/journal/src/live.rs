@@ -35,7 +35,10 @@ impl Machine {
         let failure = (milliseconds > MAX_SLEEP_MS).then(|| {
             FlowError::new(
                 ErrorKind::FlowException,
-                format!("a flow may sleep for {MAX_SLEEP_MS} ms at most, not {milliseconds} ms: use a scheduled state"),
+                format!(
+                    "a flow may sleep for {MAX_SLEEP_MS} ms at most, not {milliseconds} ms: sleep several times, or wait for a \
+                     deadline"
+                ),
             )
         });
         let recorded = failure.as_ref().map(|error| Failure::new(error, None));

@@ -178,6 +178,7 @@ fn old_journals_are_restored_and_replayed() {
     for name in FILES {
         let mut net = Net::new(false);
         let flow = scenario(&mut net, name);
+        net.flows[flow].was_told("use a scheduled state", "sleep several times, or wait for a deadline");
         let now = net.tick();
         let (mut machine, step) = net.flows[flow].replayed(&golden(name), net.limits, now);
         assert_eq!(step, Step::Blocked, "{name}");

@@ -59,6 +59,11 @@ pub struct Global {
     pub color: Color,
 }
 
+/// How many are shown at most: none is no answer.
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
 /// A variable that is set and empty is as good as not set.
 fn config_file(given: OsString) -> PathBuf {
     if given.is_empty() { crate::config::FILE_NAME.into() } else { given.into() }
@@ -208,6 +213,7 @@ pub struct AuditListArgs {
     pub since: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
+    #[arg(value_parser = at_least_one())]
     pub limit: u32,
     /// Stands for the option of every command of this name, so that --user can be something else here
     #[arg(id = "user", long = "as-user", value_name = "NAME", hide = true)]
@@ -320,7 +326,7 @@ pub enum IdentityCommand {
     Remove {
         /// Its name, or a part that fits exactly one
         name: String,
-        /// Do not ask
+        /// Do not ask; without a terminal nobody is asked
         #[arg(long)]
         yes: bool,
     },
@@ -396,6 +402,7 @@ pub enum FlowCommand {
         flow: Option<String>,
         /// At most so many
         #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
+        #[arg(value_parser = at_least_one())]
         limit: u32,
     },
     /// Follow a flow to its end
@@ -488,19 +495,19 @@ pub enum NetworkCommand {
 /// `maxhost network update`.
 #[derive(Debug, Args)]
 pub struct UpdateArgs {
-    /// The largest transaction with all it needs, bytes
+    /// The largest transaction with all it needs, bytes: 1 MiB or more
     #[arg(long, value_name = "BYTES")]
     pub max_transaction_size: Option<u64>,
-    /// The largest message between nodes, bytes; hosts take it when they start
+    /// The largest message between nodes, bytes: 64 KiB or more; hosts take it when they start
     #[arg(long, value_name = "BYTES")]
     pub max_message_size: Option<u64>,
-    /// Put an identity onto the list of notaries; its manifest says too that it is one
+    /// Put an identity onto the list of notaries: its name, or a part that fits exactly one; its manifest says too that it is one
     #[arg(long, value_name = "NAME")]
     pub add_notary: Vec<String>,
     /// The notaries that are added validate
     #[arg(long, requires = "add_notary")]
     pub validating: bool,
-    /// Take a notary off the list: what it keeps can only be moved to another one
+    /// Take a notary off the list, by its name or a part that fits exactly one: what it keeps can only be moved to another one
     #[arg(long, value_name = "NAME")]
     pub remove_notary: Vec<String>,
     /// Let states under the whitelist constraint go with this attachment

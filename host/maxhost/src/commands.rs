@@ -12,6 +12,7 @@ mod cordapp_verify;
 mod db;
 mod db_move;
 mod doctor;
+mod doctor_host;
 mod doctor_manifests;
 mod flow;
 mod identity;

@@ -1,7 +1,7 @@
 //! What every command works with: options, output, configuration, a client.
 
 use std::future::Future;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +17,9 @@ use crate::output::Output;
 
 /// Environment variable with the password of the user who calls.
 const PASSWORD_VARIABLE: &str = "MAXHOST_PASSWORD";
+
+/// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
+pub const INTERRUPTED: u8 = 130;
 
 /// What every command gets.
 pub struct Context {
@@ -105,6 +108,28 @@ impl Context {
             .map_err(|error| Problem::new(Code::Internal, format!("cannot start: {error}")))?;
         runtime.block_on(work)
     }
+
+    /// Runs a command that goes on by itself, until it is interrupted or the time that `--timeout` gives is over.
+    ///
+    /// # Errors
+    /// The command's own; `timeout`.
+    pub fn block_on_endless(&self, work: impl Future<Output = Outcome>) -> Outcome {
+        self.block_on(async {
+            tokio::select! {
+                outcome = work => outcome,
+                problem = self.out_of_time() => Err(problem),
+                _ = tokio::signal::ctrl_c() => Ok(INTERRUPTED),
+            }
+        })
+    }
+
+    /// Ends when the time that `--timeout` gives is over: never, if it gives none.
+    async fn out_of_time(&self) -> Problem {
+        let Some(time) = self.global.timeout else { return std::future::pending().await };
+        tokio::time::sleep(time).await;
+        Problem::new(Code::Timeout, "the time that --timeout gives is over")
+            .remedy("give more time, or leave --timeout out to go on until it is interrupted")
+    }
 }
 
 /// Reads the endpoint that a host wrote down, each time it is asked: a restarted host may have another.
@@ -123,7 +148,11 @@ fn source(file: PathBuf, listens: bool) -> maxhost_rpc::EndpointSource {
             };
             problem.detail("file", file.display().to_string())
         };
-        let text = std::fs::read_to_string(&file).map_err(|_| missing())?;
+        let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => missing(),
+            _ => files::io_problem(Code::HostUnreachable, "tell where the host listens: read", &file, &error)
+                .remedy("call as the user whose host it is, or name the host with --endpoint"),
+        })?;
         let endpoint = text.trim();
         if endpoint.is_empty() { Err(missing()) } else { Ok(endpoint.to_owned()) }
     })

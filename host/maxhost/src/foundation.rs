@@ -236,7 +236,7 @@ async fn enter_databases(
 /// `config-invalid` if this host is alone; the folder is that of another network, or the service cannot be reached.
 pub async fn open_shared_files(config: &Config) -> Result<(SharedFiles, Sharing), Problem> {
     let Some(sharing) = config.sharing()? else {
-        return Err(Problem::new(Code::ConfigInvalid, "this host is alone: ownership.url is not set"));
+        return Err(alone());
     };
     let network = NetworkMap::load(&config.network()).map_err(Problem::from)?;
     let options = ownership_options(config, &sharing, RunId(1));
@@ -244,6 +244,13 @@ pub async fn open_shared_files(config: &Config) -> Result<(SharedFiles, Sharing)
         Ok(files) => Ok((files, sharing)),
         Err(error) => Err(of_ownership(&sharing, error)),
     }
+}
+
+/// What whoever asks for something that only hosts of a cluster have is told.
+pub fn alone() -> Problem {
+    Problem::new(Code::ConfigInvalid, "this host is alone: ownership.url is not set").remedy(
+        "name the ZooKeeper that the hosts share in ownership.url, or with --config the configuration of a host that does",
+    )
 }
 
 /// A failure of the ownership service, with its address.

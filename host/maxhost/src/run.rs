@@ -35,9 +35,10 @@ use crate::files;
 use crate::foundation::{self, Foundation};
 use folders::Looked;
 use logging::Events;
-pub use logins::LARGEST_USERS;
+pub use logins::{LARGEST_USERS, parse as parse_users, read as read_users};
 pub use manifests::LARGEST_MANIFEST;
 use manifests::Manifests;
+pub use metrics::bind as bind_metrics;
 use shared_manifests::Follower;
 
 /// How long the engine may take to stop. The whole host stops within two seconds.

@@ -99,7 +99,8 @@ fn raw(item: &Item) -> Raw {
     }
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
+/// The line of a place in a text, from 1.
+pub fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
 }
 

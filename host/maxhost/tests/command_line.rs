@@ -117,6 +117,18 @@ fn wrong_usage_is_exit_2_in_either_form() {
         let json = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
     }
+    // At most none is no question, wherever it is asked.
+    for words in [
+        &["flow", "list"][..],
+        &["audit", "list"],
+        &["vault", "query", "--identity", "x"],
+        &["vault", "locks", "--identity", "x"],
+        &["ledger", "list", "--identity", "x"],
+        &["ledger", "graph", "x", "--identity", "x"],
+    ] {
+        let none = maxhost(dir.path(), &[words, &["--limit", "0", "--json"]].concat());
+        assert_eq!((exit(&none), code(&none).as_str()), (2, "usage"), "{words:?}");
+    }
     // A number below zero is a wrong value, not an unknown option; as the arguments of a flow it is a number.
     for words in
         [&["init", "x", "--count", "-1"][..], &["flow", "list", "--limit", "-1"], &["status", "--timeout", "-1s"]]
@@ -322,6 +334,53 @@ fn a_start_whose_answer_got_lost_tells_the_user_what_he_may_do() {
 }
 
 #[test]
+fn notaries_and_identities_may_be_named_by_a_part_and_sizes_have_a_least() {
+    let dir = network(&["--count", "2"]);
+    let call = |words: &[&str]| maxhost(dir.path(), &[words, &["--json", "--config", "net/maxhost.toml"]].concat());
+    let notaries = |output: &Output| {
+        let shown = objects(output).pop().unwrap_or_else(|| panic!("{}", err(output)));
+        shown["notaries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let added = notaries(&call(&["network", "update", "--add-notary", "00002"]));
+    assert!(added.len() == 2 && added[1].contains("Party 00002"), "{added:?}");
+    assert_eq!(notaries(&call(&["network", "update", "--remove-notary", "Party"])), added[..1]);
+    let several = call(&["network", "update", "--add-notary", "Party"]);
+    assert_eq!((exit(&several), code(&several).as_str()), (4, "identity-ambiguous"));
+    assert!(err(&several).contains("Party 00001") && err(&several).contains("Party 00002"), "{}", err(&several));
+    for option in ["--add-notary", "--remove-notary"] {
+        let nobody = call(&["network", "update", option, "Nobody"]);
+        assert_eq!((exit(&nobody), code(&nobody).as_str()), (3, "party-not-found"), "{option}");
+    }
+    for size in ["--max-message-size", "--max-transaction-size"] {
+        for few in ["0", "1", "65535"] {
+            let refused = call(&["network", "update", size, few]);
+            assert_eq!((exit(&refused), code(&refused).as_str()), (4, "arguments-invalid"), "{size} {few}");
+            assert!(err(&refused).contains(size) && err(&refused).contains("bytes or more"), "{}", err(&refused));
+        }
+    }
+
+    let several = call(&["user", "add", "ann", "--permission", "ALL", "--identity", "Party", "--no-password"]);
+    assert_eq!(code(&several), "identity-ambiguous");
+    assert!(err(&several).contains("Party 00001") && err(&several).contains("Party 00002"), "{}", err(&several));
+    let local = call(&["user", "add", "local", "--permission", "ALL", "--no-password"]);
+    assert_eq!(code(&local), "user-invalid");
+    let export = call(&["attachment", "export", "00"]);
+    assert_eq!((exit(&export), code(&export).as_str()), (2, "usage"), "bytes are no JSON");
+    let users = dir.path().join("net/users.toml");
+    std::fs::write(&users, "[[user]]\nname = \"ann\"\npermisions = [\"ALL\"]\nidentities = [\"*\"]\n").unwrap();
+    let broken = call(&["user", "list"]);
+    assert_eq!((exit(&broken), code(&broken).as_str()), (4, "user-invalid"));
+    assert!(err(&broken).contains("users.toml:3: ") && err(&broken).contains("'permissions'"), "{}", err(&broken));
+    std::fs::write(&users, "[[user]]\nname = \"ann\nidentities = [\"*\"]\n").unwrap();
+    assert!(err(&call(&["user", "list"])).contains("users.toml:2: "), "{}", err(&call(&["user", "list"])));
+}
+
+#[test]
 fn doctor_finds_a_healthy_network_healthy_and_names_what_is_broken() {
     use std::os::unix::fs::PermissionsExt;
     let dir = network(&[]);
@@ -355,6 +414,52 @@ fn doctor_finds_a_healthy_network_healthy_and_names_what_is_broken() {
     for check in ["manifests", "keys", "passphrase", "cordapps", "database"] {
         assert!(wrong.iter().any(|wrong| wrong == check), "{check}: {}", out(&broken));
     }
+    assert_eq!(code(&broken), "installation-unsound");
+    assert!(
+        err(&maxhost(dir.path(), &["doctor", "--config", "net/maxhost.toml"])).is_empty(),
+        "people have it in lines"
+    );
+}
+
+#[test]
+fn what_is_done_to_a_database_has_the_fields_of_its_commands() {
+    let dir = network(&[]);
+    for command in ["migrate", "migrate", "check"] {
+        let done = maxhost(dir.path(), &["db", command, "--json", "--config", "net/maxhost.toml"]);
+        let told = objects(&done).remove(0);
+        assert_eq!((exit(&done), &told["ok"]), (0, &Value::Bool(true)), "{told}");
+        assert!(told.as_object().unwrap().contains_key("identity") && told["detail"].is_string(), "{told}");
+        assert!(command == "check" || (told["before"].is_u64() && told["after"].is_u64()), "{told}");
+    }
+}
+
+#[test]
+fn doctor_finds_what_keeps_a_host_from_starting() {
+    let dir = network(&[]);
+    let net = dir.path().join("net");
+    let configuration = std::fs::read_to_string(net.join("maxhost.toml")).unwrap();
+    let finds = |more: &str, check: &str| {
+        std::fs::write(net.join("maxhost.toml"), format!("{configuration}\n{more}\n")).unwrap();
+        let checks = objects(&maxhost(dir.path(), &["doctor", "--json", "--config", "net/maxhost.toml"]));
+        let found = checks.iter().find(|found| found["check"] == check).unwrap_or_else(|| panic!("{more}: {checks:?}"));
+        (found["ok"].as_bool().unwrap(), found["detail"].as_str().unwrap().to_owned())
+    };
+    std::fs::write(net.join("users.toml"), "[[user]]\nname = \"ann\"\npermisions = []\n").unwrap();
+    std::fs::create_dir(net.join("folder")).unwrap();
+    for file in ["users.toml", "none.toml", "folder"] {
+        let (ok, detail) = finds(&format!("[rpc.users]\nfile = \"{file}\""), "users");
+        assert!(!ok && detail.contains(file), "{detail}");
+    }
+    assert!(finds("", "users").0 && finds("", "tls").0);
+    assert!(!finds("[rpc.tls]\ncert = \"none.pem\"\nkey = \"none.key\"", "tls").0);
+    assert!(!finds("[rpc.tls]\ncert = \"users.toml\"\nkey = \"users.toml\"", "tls").0);
+    assert!(!finds("[metrics]\nlisten = \"nowhere\"", "metrics").0);
+    assert!(finds("[metrics]\nlisten = \"127.0.0.1:0\"", "metrics").0);
+    // A lock that cannot be read, as another user's cannot, says nothing about whether a host runs.
+    let _there_was_none = std::fs::remove_file(net.join("data/host.lock"));
+    std::os::unix::fs::symlink("host.lock", net.join("data/host.lock")).unwrap();
+    let (ok, detail) = finds("", "host");
+    assert!(!ok && detail.contains("cannot be read"), "{detail}");
 }
 
 #[test]

@@ -126,7 +126,7 @@ codes! {
     FlowHospital = "flow-hospital", Failed, "see the reason in `maxhost flow show`; kill the flow if it cannot be mended";
     MessageTooLarge = "message-too-large", Refused, "send less at once: the network parameters limit the size of a message";
     JournalCorrupt = "journal-corrupt", Failed, "restore the database from a backup, or kill the flow";
-    CursorInvalid = "cursor-invalid", Refused, "attach with the cursor of the last event that the host sent for this flow, or with 0 to be told everything again";
+    CursorInvalid = "cursor-invalid", Refused, "give the cursor that was sent last, for the same question, or begin again without one";
     // The ledger
     QueryInvalid = "query-invalid", Refused, "correct the expression at the position that `details` names; docs/behaviour.md 12.5 has the language";
     TransactionNotFound = "transaction-not-found", NotFound, "list what the identity knows with `maxhost ledger list --identity NAME`";
@@ -157,6 +157,7 @@ codes! {
     DatabaseUnknown = "database-unknown", Refused, "name the database in [store.databases] of every host's maxhost.toml, and start those hosts again";
     DatabaseUnfit = "database-unfit", Refused, "correct store.url and [store.databases]; docs/operating.md says which databases go together";
     IdentityMoved = "identity-moved", Unavailable, "wait until `maxhost db move` has ended; if it was broken off, run it again";
+    InstallationUnsound = "installation-unsound", Failed, "do what the checks say of which `ok` is false";
     StoreWentBack = "store-went-back", Failed, "find out which copy of the database is the right one, and start the host again on it";
     OwnershipRefused = "ownership-refused", Refused, "give the host the ownership service that its database is used with, and credentials that it accepts";
     BrokerUnavailable = "broker-unavailable", Unavailable, "start the broker, or mend what keeps the host from it; what waits goes on by itself";

@@ -51,9 +51,11 @@ pub fn parse_arguments(text: &str) -> Result<Json, Problem> {
                 "" => "the arguments".to_owned(),
                 path => format!("arguments{}", path.replace('/', ".")),
             };
-            Problem::new(Code::ArgumentsInvalid, format!("{place}: {reason}"))
-                .remedy("change the value, or give the arguments as CBOR, which has whole numbers of 128 bits")
-                .detail("path", path)
+            let remedy = match reason.starts_with(HAS_THE_KEY) {
+                true => "say once what is meant: readers differ in which of the two counts",
+                false => "change the value, or give the arguments as CBOR, which has whole numbers of 128 bits",
+            };
+            Problem::new(Code::ArgumentsInvalid, format!("{place}: {reason}")).remedy(remedy).detail("path", path)
         }
         Invalid::Json { line: Some((line, column)), reason, .. } => {
             Problem::new(Code::ArgumentsInvalid, format!("the arguments are not JSON: {reason}"))
@@ -64,6 +66,9 @@ pub fn parse_arguments(text: &str) -> Result<Json, Problem> {
         other => Problem::new(Code::ArgumentsInvalid, other.to_string()),
     })
 }
+
+/// What the reason begins with if an object has a key twice.
+const HAS_THE_KEY: &str = "it has the key";
 
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
@@ -155,7 +160,7 @@ impl<'a> Reader<'a> {
             self.at += 1;
             self.value(JsonPath::Field(&path, &key))?;
             if keys.contains(&key) {
-                return Err(refused(path, format!("it has the key '{}' twice", excerpt(&key))));
+                return Err(refused(path, format!("{HAS_THE_KEY} '{}' twice", excerpt(&key))));
             }
             keys.insert(key);
         }
@@ -342,7 +347,10 @@ mod tests {
         let problem = parse_arguments(r#"{"a": [18446744073709551616]}"#).unwrap_err();
         assert_eq!(problem.details["path"], "/a/0");
         assert!(problem.message.starts_with("arguments.a.0: 18446744073709551616 is a whole number"), "{problem}");
-        assert!(parse_arguments(r#"{"": 1, "": 1}"#).unwrap_err().message.starts_with("the arguments: it has the key"));
+        assert!(problem.remedy.contains("128 bits"), "{}", problem.remedy);
+        let twice = parse_arguments(r#"{"": 1, "": 1}"#).unwrap_err();
+        assert!(twice.message.starts_with("the arguments: it has the key"), "{twice}");
+        assert!(twice.remedy.contains("once"), "{}", twice.remedy);
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -313,8 +314,8 @@ impl DevNetwork {
         }
         let upper = [node.certificate(), self.doorman.certificate()];
         let certificates = pem::encode(&[&[&identity[..], &tls[..]], &upper[..]].concat());
-        files::write_new(&staging.join(CERTIFICATES_FILE), certificates.as_bytes(), files::PUBLIC)?;
-        files::write_new(&staging.join(NAME_FILE), name.as_str().as_bytes(), files::PUBLIC)?;
+        files::write_new(&staging.join(CERTIFICATES_FILE), certificates.as_bytes(), files::PRIVATE)?;
+        files::write_new(&staging.join(NAME_FILE), name.as_str().as_bytes(), files::PRIVATE)?;
 
         let party = Party::new(name.clone(), identity_key.public().clone());
         let chain = [identity, node.certificate().to_vec(), self.doorman.certificate().to_vec()];
@@ -443,6 +444,7 @@ fn lock(layout: &Layout) -> Result<File> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(files::PRIVATE)
         .open(&path)
         .map_err(|error| PkiError::write(&path, error))?;
     match file.try_lock() {
@@ -494,7 +496,7 @@ fn create_authority(layout: &Layout, vault: &KeyVault) -> Result<()> {
         (DOORMAN_CERTIFICATE, doorman.certificate()),
         (PARAMETERS_CERTIFICATE_FILE, &parameters[..]),
     ] {
-        files::write_new(&staging.join(file), pem::encode(&[certificate]).as_bytes(), files::PUBLIC)?;
+        files::write_new(&staging.join(file), pem::encode(&[certificate]).as_bytes(), files::PRIVATE)?;
     }
     files::sync_file_system(&layout.keys())?;
     files::rename(&staging, &layout.authority())?;

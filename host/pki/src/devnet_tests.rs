@@ -67,16 +67,18 @@ fn a_network_is_made_opened_and_used() {
     let parameters = map.parameters();
     assert_eq!((parameters.parameters().notaries.len(), parameters.parameters().epoch), (1, 1));
 
-    for (file, mode) in [
-        ("passphrase", 0o600),
-        ("vault.toml", 0o600),
-        ("alice/identity.key", 0o600),
-        ("alice", 0o700),
-        ("authority/root.key", 0o600),
-    ] {
-        let found = std::fs::metadata(dir.path().join("keys").join(file)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(found, mode, "{file}");
+    let (mut folders, mut seen) = (vec![dir.path().join("keys")], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let found = std::fs::metadata(&path).unwrap();
+            let mode = found.permissions().mode() & 0o777;
+            assert_eq!(mode, if found.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+            seen += 1;
+            folders.extend(found.is_dir().then_some(path));
+        }
     }
+    assert!(seen > 15, "{seen}");
     assert!(!dir.path().join("keys/.new/alice").exists());
 }
 

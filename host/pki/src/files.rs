@@ -11,7 +11,7 @@ use crate::error::{PkiError, Result};
 
 /// Readable by everybody: certificates, signed data.
 pub(crate) const PUBLIC: u32 = 0o644;
-/// Readable by the owner only: keys, passphrases.
+/// Readable by the owner only: keys, passphrases, and whatever lies beside them.
 pub(crate) const PRIVATE: u32 = 0o600;
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {

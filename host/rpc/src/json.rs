@@ -196,6 +196,7 @@ pub fn vault_state(state: &pb::VaultState) -> Value {
         "relevant": state.relevant,
         "lock": state.lock.as_ref().map(|lock| json!({ "holder": lock.holder, "until": time(lock.until) })),
         "encumbered_by": state.encumbered_by,
+        "in_flight": state.in_flight,
     })
 }
 

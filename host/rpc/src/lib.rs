@@ -28,7 +28,7 @@ pub use client::{Client, ClientTls, EndpointSource, FollowFrom, FollowOptions, L
 pub use error::RpcError;
 pub use login::{Credentials, Logins};
 pub use messages::{MessageCounts, MessageOptions, MessageServer};
-pub use server::{Bound, RpcOptions, RpcServer};
+pub use server::{Bound, RpcOptions, RpcServer, can_listen};
 pub use server_tls::{ServerTls, Tls};
 pub use users::{
     CertificateLogins, UserLogins, Users, UsersFault, check_name, check_name_for_key, hash_password, key_text,

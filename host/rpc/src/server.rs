@@ -103,14 +103,27 @@ impl RpcServer {
         api: Arc<dyn HostApi>,
     ) -> Result<Bound, RpcError> {
         let guarded = options.tls.is_some() && logins.is_some();
-        let address = address(&options.listen, guarded).await?;
-        let listener = listen(address).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => RpcError::PortInUse { address },
-            _ => RpcError::Bind { address, source },
-        })?;
+        let (address, listener) = listener(&options.listen, guarded).await?;
         let local_addr = listener.local_addr().map_err(|source| RpcError::Bind { address, source })?;
         Ok(Bound { options, logins, api, listener, local_addr })
     }
+}
+
+/// Whether a server could listen there now; `guarded`: it has TLS and logins. The port is free again afterwards.
+///
+/// # Errors
+/// What [`RpcServer::bind`] would fail with.
+pub async fn can_listen(listen: &str, guarded: bool) -> Result<(), RpcError> {
+    listener(listen, guarded).await.map(drop)
+}
+
+async fn listener(text: &str, guarded: bool) -> Result<(SocketAddr, TcpListener), RpcError> {
+    let address = address(text, guarded).await?;
+    let listener = listen(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => RpcError::PortInUse { address },
+        _ => RpcError::Bind { address, source },
+    })?;
+    Ok((address, listener))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

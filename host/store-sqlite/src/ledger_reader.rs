@@ -30,7 +30,7 @@ const KEYS_AT_ONCE: usize = 500;
 
 /// The columns that [`vault_row`] reads, of a state `s`.
 const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relevant, s.recorded, s.consumed, \
-                       s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until";
+                       s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until, s.in_flight";
 
 /// By linear id: the sign keeps SQLite from going through all states of the type.
 const NEWEST_LINEAR: &str = "SELECT tx, idx FROM vault_state WHERE identity = ?1 AND linear_id = ?2 AND +type = ?3 \
@@ -63,12 +63,10 @@ fn vault_row(row: &SqliteRow, now: Timestamp) -> Result<VaultRow, StoreError> {
         external_ids: Default::default(),
         data: decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?,
     };
-    let consumed_by = column::<Option<Vec<u8>>>(row, 8, STATE)?;
-    Ok(VaultRow {
-        row: query,
-        state: bytes(row, 9, STATE)?,
-        consumed_by: consumed_by.map(|by| hash(STATE, &by)).transpose()?,
-    })
+    let transaction = |index: usize| -> Result<Option<SecureHash>, StoreError> {
+        column::<Option<Vec<u8>>>(row, index, STATE)?.map(|id| hash(STATE, &id)).transpose()
+    };
+    Ok(VaultRow { row: query, state: bytes(row, 9, STATE)?, consumed_by: transaction(8)?, in_flight: transaction(14)? })
 }
 
 /// A transaction from `number, id, status, kind, recorded, signatures, body`.

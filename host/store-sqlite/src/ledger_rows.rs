@@ -64,7 +64,8 @@ fn lease_of(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Lease>> {
 
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     let quantity = row.get::<_, i64>(2)?.unsigned_abs();
-    Ok(Candidate { reference: reference_of(row)?, quantity, lease: lease_of(row, 3)? })
+    let in_flight = row.get::<_, Option<[u8; 32]>>(6)?.map(SecureHash::from_bytes);
+    Ok(Candidate { reference: reference_of(row)?, quantity, lease: lease_of(row, 3)?, in_flight })
 }
 
 fn small(number: u64) -> i64 {

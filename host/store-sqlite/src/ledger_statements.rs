@@ -22,13 +22,16 @@ macro_rules! statements {
 /// A state that can be selected, and is free for a holder (?5) at a time (?6).
 macro_rules! candidates {
     ($rest:literal) => {
-        candidates!(" AND (lock_until IS NULL OR lock_until <= ?6 OR lock_holder = ?5)", $rest)
+        candidates!(
+            " AND in_flight IS NULL AND (lock_until IS NULL OR lock_until <= ?6 OR lock_holder = ?5)",
+            $rest
+        )
     };
     ($free:literal, $rest:literal) => {
         concat!(
-            "SELECT tx, idx, quantity, lock_holder, lock_claim, lock_until FROM vault_state \
+            "SELECT tx, idx, quantity, lock_holder, lock_claim, lock_until, in_flight FROM vault_state \
              WHERE identity = ?1 AND type = ?2 AND token = ?3 AND token IS NOT NULL AND consumed_by IS NULL AND relevant = 1 \
-             AND in_flight IS NULL AND (?4 IS NULL OR issuer = ?4) AND (?7 IS NULL OR notary = ?7)",
+             AND (?4 IS NULL OR issuer = ?4) AND (?7 IS NULL OR notary = ?7)",
             $free,
             $rest
         )

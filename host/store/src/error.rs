@@ -306,6 +306,11 @@ impl From<StoreError> for Problem {
                     _ => Code::LedgerRefused,
                 };
                 let problem = Problem::new(code, refused.message()).detail("rule", refused.code());
+                let problem = match code {
+                    Code::QueryInvalid if !refused.details().contains_key("position") => problem
+                        .remedy("correct what the message names; docs/behaviour.md 12.5 to 12.8 has the language"),
+                    _ => problem,
+                };
                 refused.details().iter().fold(problem, |problem, (key, value)| problem.detail(key, value.as_str()))
             }
             StoreError::Closed => Problem::new(Code::HostStopping, message),

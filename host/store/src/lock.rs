@@ -84,13 +84,19 @@ impl DataLock {
     }
 
     /// Who holds the folder now; `None` if nobody does.
-    #[must_use]
-    pub fn holder(dir: &Path) -> Option<Holder> {
-        let file = File::open(dir.join(FILE)).ok()?;
-        match file.try_lock_shared() {
+    ///
+    /// # Errors
+    /// The lock is there and cannot be read, so it cannot be told: it is another user's, for instance.
+    pub fn holder(dir: &Path) -> std::io::Result<Option<Holder>> {
+        let file = match File::open(dir.join(FILE)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(match file.try_lock_shared() {
             Ok(()) => None,
             Err(_) => Some(read_holder(&file)),
-        }
+        })
     }
 
     /// Whether the lock is still what keeps others out: whoever removes or replaces its file lets another host in. A file
@@ -156,7 +162,7 @@ mod tests {
     #[test]
     fn the_second_is_refused_and_told_who_holds_it() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(DataLock::holder(dir.path()), None);
+        assert_eq!(DataLock::holder(dir.path()).unwrap(), None);
         let mut first = DataLock::acquire(dir.path()).unwrap();
         first.set_endpoint("http://127.0.0.1:7777").unwrap();
         let expected = Holder { pid: Some(std::process::id()), endpoint: Some("http://127.0.0.1:7777".to_owned()) };
@@ -164,9 +170,9 @@ mod tests {
             Err(StoreError::Locked { holder, .. }) => assert_eq!(holder, expected),
             other => panic!("{other:?}"),
         }
-        assert_eq!(DataLock::holder(dir.path()), Some(expected));
+        assert_eq!(DataLock::holder(dir.path()).unwrap(), Some(expected));
         drop(first);
-        assert_eq!(DataLock::holder(dir.path()), None);
+        assert_eq!(DataLock::holder(dir.path()).unwrap(), None);
         DataLock::acquire(dir.path()).unwrap();
     }
 

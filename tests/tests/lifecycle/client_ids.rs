@@ -98,6 +98,24 @@ async fn what_cannot_be_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_id_of_several_identities_is_forgotten_for_the_one_that_is_named() {
+    let network = Network::new();
+    let host = network.run();
+    for (identity, peer) in [(ALICE, BOB), (BOB, ALICE)] {
+        let flow = host.start_as("both", identity, "ping", json!({"peer": peer, "count": 1})).await.unwrap();
+        host.end(&flow.flow_id).await.result();
+    }
+    let refused = network.cli(&["flow", "forget", "both"]).fails(4, "identity-ambiguous");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains(ALICE) && message.contains(BOB), "{message}");
+    assert!(refused["remedy"].as_str().unwrap().contains("--identity"), "{refused}");
+    assert_eq!(network.sql("SELECT count(*) FROM client WHERE client_id = 'both'"), "2", "nothing is forgotten");
+    let _forgotten = network.cli(&["flow", "forget", "both", "--identity", "Bob"]).ok();
+    network.cli(&["flow", "forget", "both", "--identity", "Bob"]).fails(3, "client-id-not-found");
+    let _forgotten = network.cli(&["flow", "forget", "both"]).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_client_id_of_another_user_is_not_shared() {
     let network = Network::new();
     let host = network.run();

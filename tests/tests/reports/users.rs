@@ -31,6 +31,11 @@ fn a_user_may_do_what_his_permissions_say_and_nobody_else_anything() {
     network.as_user("ann", "wrong", &["status"]).fails(4, "unauthenticated");
     network.as_user("nobody", "secret", &["status"]).fails(4, "unauthenticated");
     network.as_user("ann", "secret", &["status"]).fails(4, "permission-denied");
+    // A host that asks who calls is not broken.
+    for doctor in [cli::answer(network.command(&["doctor"]), None), network.as_user("ann", "secret", &["doctor"])] {
+        let host = doctor.objects().into_iter().find(|check| check["check"] == "host").unwrap();
+        assert_eq!(host["ok"], true, "{doctor}");
+    }
     assert_eq!(network.as_user("operator", "boss", &["status"]).ok().object()["identities"]["cold"].as_u64(), Some(4));
 
     let words = start(ALICE);

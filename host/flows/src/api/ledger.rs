@@ -17,7 +17,7 @@ pub struct VaultRequest {
     pub identity: String,
     /// Types, as `cash/Cash`; any if there is none.
     pub types: Vec<String>,
-    /// States that can be spent.
+    /// States that can be spent; also if neither kind is asked for.
     pub unconsumed: bool,
     /// States that cannot.
     pub consumed: bool,
@@ -27,7 +27,8 @@ pub struct VaultRequest {
     pub sort: Option<String>,
     /// How many at most.
     pub limit: Option<u32>,
-    /// Goes on behind a page: the cursor repeats the rest of the query.
+    /// Goes on behind a page: the cursor repeats the rest of the query. What is said again has to be the same, but for the
+    /// size of the page.
     pub cursor: Option<String>,
 }
 
@@ -58,6 +59,8 @@ pub struct StateView {
     pub lock: Option<LockView>,
     /// The reference of the state that it can only be spent together with.
     pub encumbered_by: Option<String>,
+    /// The transaction in flight that consumes it if the notary agrees: until then nobody selects it.
+    pub in_flight: Option<String>,
 }
 
 /// Who holds a state.

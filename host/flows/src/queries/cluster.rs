@@ -145,6 +145,8 @@ impl Host {
     pub(super) fn whereabouts_of(&self, entry: &IdentityEntry) -> Whereabouts {
         let ownership = &self.parts.ownership;
         let owner = match entry.key().map(|key| ownership.owner_of(&key)) {
+            // A host that is alone keeps what it owns: its identities sleep all the same.
+            Some(Ownedness::Owned(_)) if self.parts.membership.is_none() && entry.is_at_rest() => None,
             Some(Ownedness::Owned(owner)) => Some(owner),
             Some(Ownedness::Free | Ownedness::Unknown) | None => None,
         };
@@ -176,10 +178,10 @@ impl Host {
         let mut identities = BTreeMap::from([("owned", 0), ("asleep", 0), ("quarantined", 0)]);
         for entry in self.parts.directory.all() {
             let is_quarantined = matches!(&*entry.state.lock(), EntryState::Quarantined { .. });
-            let word = match entry.key().map(|key| self.parts.ownership.owner_of(&key)) {
-                Some(Ownedness::Owned(_)) => "owned",
-                _ if is_quarantined => "quarantined",
-                _ => "asleep",
+            let word = match self.whereabouts_of(&entry).host {
+                Some(_) => "owned",
+                None if is_quarantined => "quarantined",
+                None => "asleep",
             };
             *identities.entry(word).or_default() += 1;
         }

@@ -86,7 +86,7 @@ async fn state_views(
 }
 
 fn state_view(row: VaultRow, parties: &BTreeMap<String, String>) -> ApiResult<StateView> {
-    let VaultRow { row, state, consumed_by } = row;
+    let VaultRow { row, state, consumed_by, in_flight } = row;
     let state: TransactionState = codec::decode("state", &state).map_err(|error| damaged("a state", &error))?;
     let reference = row.reference.to_string();
     let encumbered_by = state.encumbrance.map(|by| StateRef::new(row.reference.tx, by).to_string());
@@ -105,6 +105,7 @@ fn state_view(row: VaultRow, parties: &BTreeMap<String, String>) -> ApiResult<St
         relevant: row.relevant,
         lock,
         encumbered_by,
+        in_flight: in_flight.map(|by| by.to_string()),
     })
 }
 
@@ -121,9 +122,11 @@ fn names(participants: BTreeSet<String>, parties: &BTreeMap<String, String>) -> 
     told.into_iter().collect()
 }
 
-fn read(request: &VaultRequest) -> ApiResult<(Query, Option<Cursor>)> {
+/// A query of an identity's vault. A cursor goes on with its own query: what is said beside it has to say the same.
+fn read(entry: &IdentityEntry, request: &VaultRequest) -> ApiResult<(Query, Option<Cursor>)> {
     let request = request.clone();
-    let asked = VaultQuery {
+    let says_status = request.unconsumed || request.consumed;
+    let mut asked = VaultQuery {
         types: request.types,
         unconsumed: request.unconsumed,
         consumed: request.consumed,
@@ -132,7 +135,21 @@ fn read(request: &VaultRequest) -> ApiResult<(Query, Option<Cursor>)> {
         limit: request.limit,
         cursor: request.cursor,
     };
-    read_query(&asked).map_err(refused)
+    let (query, cursor) = read_query(&asked).map_err(refused)?;
+    if let Some(cursor) = &cursor {
+        cursor.check_vault(&entry.text).map_err(refused)?;
+        asked.cursor = None;
+        let (said, _) = read_query(&asked).map_err(refused)?;
+        let said = Query {
+            status: if says_status { said.status } else { query.status },
+            types: if asked.types.is_empty() { query.types.clone() } else { said.types },
+            filter: if asked.filter.is_some() { said.filter } else { query.filter.clone() },
+            sort: if asked.sort.is_some() { said.sort } else { query.sort.clone() },
+            limit: query.limit,
+        };
+        cursor.check(&said).map_err(refused)?;
+    }
+    Ok((query, cursor))
 }
 
 fn json(value: &FieldValue) -> Value {
@@ -245,16 +262,16 @@ impl Host {
 impl LedgerApi for Host {
     async fn vault_query(&self, caller: &Caller, request: VaultRequest) -> ApiResult<Paged<StateView>> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
-        let (query, cursor) = read(&request)?;
+        let (query, cursor) = read(&entry, &request)?;
         let found = page(&*self.parts.store, entry.row, &query, cursor.as_ref(), None, self.ledger_now()).await;
         let found = found.map_err(Problem::from)?;
         let items = state_views(&*self.parts.store, entry.row, found.rows).await?;
-        Ok(Paged { items, cursor: found.cursor.map(|cursor| cursor.to_string()) })
+        Ok(Paged { items, cursor: found.cursor.map(|cursor| cursor.within(&entry.text).to_string()) })
     }
 
     async fn vault_count(&self, caller: &Caller, request: VaultRequest) -> ApiResult<u64> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
-        let (query, _) = read(&request)?;
+        let (query, _) = read(&entry, &request)?;
         let mut count = 0;
         let counted = each(&*self.parts.store, entry.row, &query, None, self.ledger_now(), |_| {
             count += 1;
@@ -272,13 +289,15 @@ impl LedgerApi for Host {
         by: Option<&str>,
     ) -> ApiResult<Vec<SumView>> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
-        let (query, _) = read(&request)?;
+        let (query, _) = read(&entry, &request)?;
         let fields = |text: &str| -> ApiResult<Vec<Field>> {
             Ok(SortKey::parse_list(text).map_err(refused)?.into_iter().map(|key| key.field).collect())
         };
         let summed = fields(field)?;
         let [summed] = summed.as_slice() else {
-            return Err(Problem::new(Code::QueryInvalid, "one field is summed").detail("field", "sum"));
+            return Err(Problem::new(Code::QueryInvalid, "one field is summed")
+                .remedy("name one field of numbers to sum, and those to group by apart from it")
+                .detail("field", "sum"));
         };
         let by = by.map_or_else(|| Ok(Vec::new()), fields)?;
         let mut groups: BTreeMap<Vec<FieldValue>, (Option<Number>, u64)> = BTreeMap::new();
@@ -320,18 +339,12 @@ impl LedgerApi for Host {
         cursor: Option<String>,
     ) -> ApiResult<VaultChanges> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
-        let (query, _) = read(&request)?;
+        let (query, _) = read(&entry, &request)?;
         let store = self.parts.store.clone();
+        let newest = store.newest_change(entry.row).await.map_err(Problem::from)?;
         let (after, first) = match cursor {
-            Some(cursor) => {
-                let after = cursor.parse().map_err(|_| {
-                    Problem::new(Code::CursorInvalid, "this is no cursor of a vault's changes")
-                        .detail("cursor", "cursor")
-                })?;
-                (after, VecDeque::new())
-            }
+            Some(cursor) => (change_after(&entry, &cursor, newest)?, VecDeque::new()),
             None => {
-                let newest = store.newest_change(entry.row).await.map_err(Problem::from)?;
                 let produced = snapshot(&store, &entry, &query, newest, self.ledger_now()).await?;
                 let first =
                     VaultChange { cursor: newest.to_string(), transaction: None, produced, consumed: Vec::new() };
@@ -506,6 +519,23 @@ impl LedgerApi for Host {
             states: counts.states,
             queue: entry.notary.len() as u64,
         })
+    }
+}
+
+/// The change that a feed goes on behind: one that the vault has had.
+fn change_after(entry: &IdentityEntry, cursor: &str, newest: i64) -> ApiResult<i64> {
+    match cursor.parse::<i64>() {
+        Ok(after) if (0..=newest).contains(&after) => Ok(after),
+        Ok(after) => {
+            let text =
+                format!("the cursor says {after}, and the newest change of the vault of {} is {newest}", entry.text);
+            Err(Problem::new(Code::CursorInvalid, text)
+                .detail("cursor", after.to_string())
+                .detail("last", newest.to_string()))
+        }
+        Err(_) => {
+            Err(Problem::new(Code::CursorInvalid, "this is no cursor of a vault's changes").detail("cursor", "cursor"))
+        }
     }
 }
 

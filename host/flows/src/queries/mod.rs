@@ -8,6 +8,7 @@ mod cluster;
 mod elsewhere;
 mod examine;
 mod ledger;
+mod naming;
 mod network;
 mod readiness;
 mod show;
@@ -16,11 +17,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use maxhost_model::text::is_storable;
 use maxhost_model::{Code, FlowId, FlowRow, Problem};
 use maxhost_store::{ClientOp, FlowFilter as StoreFilter, FlowRecord, FlowState};
 use tokio::sync::oneshot;
 
+use self::naming::can_be_client_id;
 use crate::access::{self, Action, Subject};
 use crate::api::{
     self, ApiResult, Arguments, Caller, ClusterHost, ClusterStatus, FinishedClientId, FlowDetail, FlowEvents,
@@ -34,8 +35,6 @@ use crate::placement::{CordappSet, FlowDef};
 use crate::registry::IdentityEntry;
 use crate::watchers::Watch;
 
-/// Longest client id, characters (docs/behaviour.md 6.1).
-const MAX_CLIENT_ID: usize = 512;
 /// Rows read at once for a list.
 const LIST_PAGE: u32 = 500;
 /// Rows read at once while many of them may not be shown.
@@ -46,40 +45,6 @@ const CLIENT_PAGE: u32 = 1_000;
 const MAX_PAGE: u32 = 10_000;
 
 impl Host {
-    /// The one identity that a name fits among those that exist for the caller.
-    fn resolve(&self, caller: &Caller, name: &str) -> ApiResult<Arc<IdentityEntry>> {
-        caller.about.identity(name);
-        let entry = self.find_for(caller, name)?;
-        caller.about.identity(&entry.text);
-        Ok(entry)
-    }
-
-    fn find_for(&self, caller: &Caller, name: &str) -> ApiResult<Arc<IdentityEntry>> {
-        let directory = &self.parts.directory;
-        if caller.rights.are_all() {
-            return directory.resolve(name).map_err(|problem| match (problem.code, &self.parts.membership) {
-                // Others may have another copy of its manifest.
-                (Code::IdentityQuarantined, Some(_)) => unusable_here(name, &problem),
-                _ => problem,
-            });
-        }
-        if let Some(entry) = directory.get(name).filter(|entry| caller.rights.see(&entry.text)) {
-            return Ok(entry);
-        }
-        let mut seen = directory.matching(name);
-        seen.retain(|entry| caller.rights.see(&entry.text));
-        match seen.as_slice() {
-            [entry] => Ok(entry.clone()),
-            [] => Err(Problem::new(Code::IdentityNotFound, format!("no identity of this host fits '{name}'"))
-                .detail("identity", name)),
-            several => {
-                let names: Vec<&str> = several.iter().take(10).map(|entry| &*entry.text).collect();
-                let text = format!("'{name}' fits several identities: {}", names.join("; "));
-                Err(Problem::new(Code::IdentityAmbiguous, text).detail("identity", name))
-            }
-        }
-    }
-
     /// Whether the caller may do something with a flow that there is; of one that nobody knows he is told so.
     async fn check_flow(&self, caller: &Caller, action: Action, id: FlowId) -> ApiResult<()> {
         caller.about.flow_id(id);
@@ -275,17 +240,6 @@ impl Host {
         Ok(record.filter(|record| record.id == id))
     }
 
-    fn entries(&self, caller: &Caller, filter: Option<&str>) -> ApiResult<Vec<Arc<IdentityEntry>>> {
-        match filter {
-            Some(name) => Ok(vec![self.resolve(caller, name)?]),
-            None => {
-                let mut all = self.parts.directory.all();
-                all.retain(|entry| caller.rights.see(&entry.text));
-                Ok(all)
-            }
-        }
-    }
-
     async fn list(&self, caller: &Caller, filter: FlowFilter) -> ApiResult<FlowPage> {
         access::check_some(caller, Action::ListFlows)?;
         let may_see = |summary: &FlowSummary, user: Option<&str>| {
@@ -467,39 +421,35 @@ impl HostApi for Host {
 
     async fn remove_client_id(&self, caller: &Caller, identity: Option<&str>, client_id: &str) -> ApiResult<bool> {
         access::check_some(caller, Action::RemoveClientId)?;
-        for entry in self.entries(caller, identity)?.into_iter().filter(|_| can_be_client_id(client_id)) {
-            let found = self.parts.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
-            let Some(row) = found else { continue };
-            let record = self.parts.store.flow(row).await.map_err(Problem::from)?;
-            if let Some(record) = &record {
-                let (identity, flow) = (Some(&*entry.text), Some(record.name.as_str()));
-                let subject = Subject { identity, flow, flow_id: Some(record.id), user: Some(&caller.user) };
-                access::check(caller, Action::RemoveClientId, &subject)?;
-            }
-            if record.as_ref().is_some_and(|record| record.state.is_live()) {
-                let text = format!("the flow of client id '{client_id}' has not ended");
-                return Err(Problem::new(Code::ClientIdRunning, text).detail("client_id", client_id));
-            }
-            // Only the host that holds the identity can write for it, and it may lose it at any moment.
-            let is_here = self.parts.membership.is_none() || entry.is_held() || record.is_none();
-            let forgotten = match is_here {
-                true => {
-                    let remove = ClientOp::Remove { user: caller.user.clone(), client_id: client_id.to_owned() };
-                    let removed = self.parts.store.commit(entry.author(), vec![remove.into()]).await;
-                    removed.map(drop).map_err(Problem::from)
-                }
-                false => Err(not_held(&entry.text)),
-            };
-            match (forgotten, record) {
-                (Err(problem), Some(record)) if self.may_be_done_elsewhere(&entry, &problem) => {
-                    self.forget_elsewhere(caller, &entry, record.id, client_id).await?;
-                }
-                (forgotten, _) => forgotten?,
-            }
-            self.parts.outcomes.forget(row);
-            return Ok(true);
+        let Some((entry, row)) = self.only_use(caller, identity, client_id).await? else { return Ok(false) };
+        let record = self.parts.store.flow(row).await.map_err(Problem::from)?;
+        if let Some(record) = &record {
+            let (identity, flow) = (Some(&*entry.text), Some(record.name.as_str()));
+            let subject = Subject { identity, flow, flow_id: Some(record.id), user: Some(&caller.user) };
+            access::check(caller, Action::RemoveClientId, &subject)?;
         }
-        Ok(false)
+        if record.as_ref().is_some_and(|record| record.state.is_live()) {
+            let text = format!("the flow of client id '{client_id}' has not ended");
+            return Err(Problem::new(Code::ClientIdRunning, text).detail("client_id", client_id));
+        }
+        // Only the host that holds the identity can write for it, and it may lose it at any moment.
+        let is_here = self.parts.membership.is_none() || entry.is_held() || record.is_none();
+        let forgotten = match is_here {
+            true => {
+                let remove = ClientOp::Remove { user: caller.user.clone(), client_id: client_id.to_owned() };
+                let removed = self.parts.store.commit(entry.author(), vec![remove.into()]).await;
+                removed.map(drop).map_err(Problem::from)
+            }
+            false => Err(not_held(&entry.text)),
+        };
+        match (forgotten, record) {
+            (Err(problem), Some(record)) if self.may_be_done_elsewhere(&entry, &problem) => {
+                self.forget_elsewhere(caller, &entry, record.id, client_id).await?;
+            }
+            (forgotten, _) => forgotten?,
+        }
+        self.parts.outcomes.forget(row);
+        Ok(true)
     }
 
     async fn finished_client_ids(&self, caller: &Caller, identity: Option<&str>) -> ApiResult<Vec<FinishedClientId>> {
@@ -629,10 +579,6 @@ impl HostApi for Host {
         access::check(caller, Action::ClusterStatus, &Subject::default())?;
         self.cluster_at_a_glance().await
     }
-}
-
-fn can_be_client_id(text: &str) -> bool {
-    (1..=MAX_CLIENT_ID).contains(&text.chars().count()) && is_storable(text)
 }
 
 fn not_held(identity: &str) -> Problem {

@@ -332,11 +332,11 @@ impl LedgerRows for Tables {
                 && wanted.issuer.is_none_or(|issuer| amount.issuer.as_deref() == Some(issuer))
                 && wanted.notary.is_none_or(|notary| state.content.notary == notary);
             let lease = state.lease.as_ref().map(|held| held.lease.clone());
-            let is_free = is_available(lease.as_ref(), wanted.holder, wanted.now);
-            if !is_meant || !is_spendable(state) || (scope != CandidateScope::Any && !is_free) {
+            let is_free = is_spendable(state) && is_available(lease.as_ref(), wanted.holder, wanted.now);
+            if !is_meant || !is_unspent(state) || (scope != CandidateScope::Any && !is_free) {
                 continue;
             }
-            let candidate = Candidate { reference, quantity: amount.quantity, lease };
+            let candidate = Candidate { reference, quantity: amount.quantity, lease, in_flight: state.in_flight };
             found.push((bucket(amount.quantity), state.number, candidate));
         }
         let least = if let CandidateScope::From(bucket) = scope { bucket } else { 1 };
@@ -481,5 +481,10 @@ impl VaultState {
 
 /// One's own, not consumed, and no input of a transaction in flight.
 fn is_spendable(state: &VaultState) -> bool {
-    state.relevant && state.consumed_by.is_none() && state.in_flight.is_none()
+    is_unspent(state) && state.in_flight.is_none()
+}
+
+/// One's own and not consumed.
+fn is_unspent(state: &VaultState) -> bool {
+    state.relevant && state.consumed_by.is_none()
 }

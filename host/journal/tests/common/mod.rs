@@ -450,6 +450,15 @@ impl Stored {
 }
 
 impl Flow {
+    /// Whoever wrote an old journal was told this where a text says something else now. What was told stays.
+    pub fn was_told(&mut self, before: &str, now: &str) {
+        for event in &mut self.history {
+            if let Event::Call(_, Err(error)) = event {
+                error.message = error.message.replace(now, before);
+            }
+        }
+    }
+
     pub fn stored(&self) -> Stored {
         let (log, inbox) = (self.log.clone(), self.inbox.clone());
         Stored { row: self.row, start: self.start.encode(), log, inbox }

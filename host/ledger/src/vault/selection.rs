@@ -26,6 +26,8 @@ pub struct Candidate {
     pub quantity: u64,
     /// Who holds it.
     pub lease: Option<Lease>,
+    /// The transaction in flight that it is an input of. Nobody may take it until that is settled, not even its holder.
+    pub in_flight: Option<SecureHash>,
 }
 
 /// What is selected for.
@@ -54,16 +56,16 @@ pub enum SelectionFailure {
         have: u128,
     },
     /// There is enough, but others hold too much of it. Try again when they let go.
-    #[error("{needed} are needed; there is enough, but {amount} are held by others, at the longest until {soonest}")]
+    #[error("{needed} are needed; there is enough, but {amount} are held by others, {}", how_long(.soonest.as_ref()))]
     Locked {
         /// How much is needed.
         needed: u64,
         /// How much others hold.
         amount: u128,
-        /// Who they are.
+        /// Who they are: holders of leases, and `transaction ID` of what is in flight and held by nobody else.
         holders: BTreeSet<Holder>,
-        /// When the first of their leases ends, if none of them lets go before.
-        soonest: Timestamp,
+        /// When the first of their leases ends, if none of them lets go before; `None` if all of it is in flight.
+        soonest: Option<Timestamp>,
     },
     /// Others held too much of it for as long as the caller would wait.
     #[error("{needed} are needed, and others held too much of it for {waited_ms} ms")]
@@ -127,11 +129,11 @@ pub fn select(candidates: &[Candidate], need: Need<'_>) -> Result<Vec<StateRef>,
         return Ok(Vec::new());
     }
     let mut free: Vec<&Candidate> = Vec::new();
-    let mut held: Vec<(&Candidate, &Lease)> = Vec::new();
+    let mut held: Vec<Held> = Vec::new();
     for candidate in candidates.iter().filter(|candidate| candidate.quantity > 0) {
-        match &candidate.lease {
-            Some(lease) if !is_available(Some(lease), need.holder, need.now) => held.push((candidate, lease)),
-            _ => free.push(candidate),
+        match Held::of(candidate, need) {
+            Some(by) => held.push(by),
+            None => free.push(candidate),
         }
     }
     let needed = u128::from(need.quantity);
@@ -150,14 +152,41 @@ pub fn select(candidates: &[Candidate], need: Need<'_>) -> Result<Vec<StateRef>,
     Ok(with_dust(taken, &free).into_iter().map(|candidate| candidate.reference).collect())
 }
 
-fn too_little(needed: u64, free: u128, held: &[(&Candidate, &Lease)]) -> SelectionFailure {
-    let amount: u128 = held.iter().map(|(candidate, _)| u128::from(candidate.quantity)).sum();
-    match held.iter().map(|(_, lease)| lease.until).min() {
-        Some(soonest) if free + amount >= u128::from(needed) => {
-            let holders = held.iter().map(|(_, lease)| lease.holder.clone()).collect();
-            SelectionFailure::Locked { needed, amount, holders, soonest }
-        }
-        _ => SelectionFailure::Insufficient { needed, have: free + amount },
+/// A state that cannot be taken now.
+struct Held {
+    quantity: u64,
+    holder: Holder,
+    /// When its lease ends. What is in flight is free when its transaction is settled, however long that takes.
+    until: Option<Timestamp>,
+}
+
+impl Held {
+    /// `None`: it can be taken.
+    fn of(candidate: &Candidate, need: Need<'_>) -> Option<Held> {
+        let others = candidate.lease.as_ref().filter(|lease| !is_available(Some(lease), need.holder, need.now));
+        let (holder, until) = match (&candidate.in_flight, others) {
+            (None, None) => return None,
+            (None, Some(lease)) => (lease.holder.clone(), Some(lease.until)),
+            (Some(_), Some(lease)) => (lease.holder.clone(), None),
+            (Some(id), None) => (format!("transaction {id}"), None),
+        };
+        Some(Held { quantity: candidate.quantity, holder, until })
+    }
+}
+
+fn too_little(needed: u64, free: u128, held: &[Held]) -> SelectionFailure {
+    let amount: u128 = held.iter().map(|by| u128::from(by.quantity)).sum();
+    if free + amount < u128::from(needed) {
+        return SelectionFailure::Insufficient { needed, have: free + amount };
+    }
+    let holders = held.iter().map(|by| by.holder.clone()).collect();
+    SelectionFailure::Locked { needed, amount, holders, soonest: held.iter().filter_map(|by| by.until).min() }
+}
+
+fn how_long(soonest: Option<&Timestamp>) -> String {
+    match soonest {
+        Some(soonest) => format!("at the longest until {soonest}"),
+        None => "by transactions that are not settled yet".to_owned(),
     }
 }
 
@@ -209,7 +238,7 @@ mod tests {
     use crate::fixtures::reference;
 
     fn candidate(number: u32, quantity: u64) -> Candidate {
-        Candidate { reference: reference(number), quantity, lease: None }
+        Candidate { reference: reference(number), quantity, lease: None, in_flight: None }
     }
 
     fn held(number: u32, quantity: u64, holder: &str, until: u64) -> Candidate {
@@ -243,7 +272,7 @@ mod tests {
             needed: 18,
             amount: 25,
             holders: ["a".to_owned(), "b".to_owned()].into(),
-            soonest: Timestamp::from_nanos(50),
+            soonest: Some(Timestamp::from_nanos(50)),
         };
         assert_eq!(select(&candidates, need(18)), Err(locked.clone()));
         assert!(locked.is_transient());
@@ -251,6 +280,24 @@ mod tests {
         assert_eq!(select(&candidates, need(17)).unwrap().len(), 2);
         let own = Need { holder: "b", ..need(37) };
         assert_eq!(sum(&candidates, &select(&candidates, own).unwrap()), 37);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_held() {
+        let id = SecureHash::of(b"sent");
+        let sent = |candidate: Candidate| Candidate { in_flight: Some(id), ..candidate };
+        let candidates =
+            [candidate(1, 10), sent(held(2, 20, "b", 100)), sent(held(3, 5, "me", 100)), sent(candidate(4, 7))];
+        assert_eq!(select(&candidates, need(10)).unwrap(), [reference(1)]);
+        assert_eq!(select(&candidates, need(43)), Err(SelectionFailure::Insufficient { needed: 43, have: 42 }));
+        let (one, transaction) = ("b".to_owned(), format!("transaction {id}"));
+        let locked =
+            SelectionFailure::Locked { needed: 42, amount: 32, holders: [one, transaction].into(), soonest: None };
+        assert_eq!(select(&candidates, need(42)), Err(locked.clone()), "not even what this holder has locked is free");
+        assert!(locked.is_transient());
+        let text =
+            "42 are needed; there is enough, but 32 are held by others, by transactions that are not settled yet";
+        assert_eq!(locked.to_string(), text);
     }
 
     #[test]

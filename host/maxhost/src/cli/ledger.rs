@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::at_least_one;
+
 /// `maxhost vault`.
 #[derive(Debug, Subcommand)]
 pub enum VaultCommand {
@@ -25,6 +27,7 @@ pub enum VaultCommand {
         identity: String,
         /// At most so many
         #[arg(long, value_name = "N", default_value_t = 200)]
+        #[arg(value_parser = at_least_one())]
         limit: u32,
         /// Go on behind a page
         #[arg(long, value_name = "C")]
@@ -60,6 +63,7 @@ pub struct VaultQueryArgs {
     pub sort: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N")]
+    #[arg(value_parser = at_least_one())]
     pub limit: Option<u32>,
     /// Go on behind a page; the cursor repeats the other options
     #[arg(long, value_name = "C")]
@@ -104,6 +108,7 @@ pub enum LedgerCommand {
         identity: String,
         /// At most so many
         #[arg(long, value_name = "N", default_value_t = 200)]
+        #[arg(value_parser = at_least_one())]
         limit: u32,
         /// Go on behind a page
         #[arg(long, value_name = "C")]
@@ -126,6 +131,7 @@ pub enum LedgerCommand {
         identity: String,
         /// At most so many transactions
         #[arg(long, value_name = "N", default_value_t = 1_000)]
+        #[arg(value_parser = at_least_one())]
         limit: u32,
     },
 }

@@ -81,6 +81,10 @@ pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
             object["file"] = target.display().to_string().into();
             context.out.object(&object, || component.id.to_string());
         }
+        AttachmentCommand::Export { file: None, .. } if context.out.is_json() => {
+            let text = "--json: the bytes of an attachment are no JSON, and need a file of their own";
+            return Err(Problem::new(Code::Usage, text).remedy("name it with --file FILE, or leave --json out"));
+        }
         AttachmentCommand::Export { id, file } => {
             let parsed: Option<SecureHash> = id.parse().ok();
             let read = parsed.map_or(Ok(None), |id| data.read(&id));

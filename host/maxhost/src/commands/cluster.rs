@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use maxhost_model::{Code, Problem};
+use maxhost_model::Problem;
 use maxhost_ownership_zookeeper::{adopt, replace_database, replace_further_database};
 use maxhost_pki::NetworkMap;
 use maxhost_rpc::Client;
@@ -16,8 +16,6 @@ use crate::{foundation, render};
 
 /// How often what is watched is looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
-const INTERRUPTED: u8 = 130;
 
 /// Does what was typed.
 pub fn execute(context: &Context, command: ClusterCommand) -> Outcome {
@@ -48,17 +46,17 @@ async fn cluster(client: Client) -> Result<Value, Problem> {
     Ok(render::cluster_status(&client.cluster_status(pb::ClusterStatusRequest {}).await?))
 }
 
-/// Shows something whenever it has changed, until it is interrupted.
+/// Shows something whenever it has changed, until it is interrupted or the time that `--timeout` gives is over.
 ///
 /// # Errors
-/// The first look fails. Later failures are told and it goes on: hosts come and go.
+/// `timeout`; the first look fails. Later failures are told and it goes on: hosts come and go.
 pub fn watch<F: Future<Output = Result<Value, Problem>>>(
     context: &Context,
     look: impl Fn(Client) -> F,
     text: impl Fn(&Value, &Value) -> String,
 ) -> Outcome {
     let client = context.client()?;
-    context.block_on(async {
+    context.block_on_endless(async {
         let (mut shown, mut failed) = (Value::Null, false);
         loop {
             match look(client.clone()).await {
@@ -76,10 +74,7 @@ pub fn watch<F: Future<Output = Result<Value, Problem>>>(
                     }
                 }
             }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                _ = tokio::signal::ctrl_c() => return Ok(INTERRUPTED),
-            }
+            tokio::time::sleep(LOOK).await;
         }
     })
 }
@@ -143,7 +138,7 @@ fn drain(context: &Context, host: String, draining: bool) -> Outcome {
 fn adopt_cluster(context: &Context) -> Outcome {
     let config = context.config()?;
     let Some(sharing) = config.sharing()? else {
-        return Err(Problem::new(Code::ConfigInvalid, "this host is alone: ownership.url is not set"));
+        return Err(foundation::alone());
     };
     let network = NetworkMap::load(&config.network()).map_err(Problem::from)?;
     let id = foundation::cluster_id(&network);

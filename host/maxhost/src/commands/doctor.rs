@@ -9,12 +9,10 @@ use maxhost_model::{Code, NodeInfo, Problem, RunId, SecureHash, Signed};
 use maxhost_ownership_zookeeper::look;
 use maxhost_pki::node_info::verify_node_info;
 use maxhost_pki::{KeyVault, NetworkMap, Passphrase, TrustRoot};
-use maxhost_rpc::proto::v1 as pb;
-use maxhost_store::DataLock;
 use maxhost_store_postgres::PostgresOptions;
 use serde_json::{Value, json};
 
-use super::{cordapp, cordapp_build, doctor_manifests};
+use super::{cordapp, cordapp_build, doctor_host, doctor_manifests};
 use crate::config::cluster::{IdentitySource, Sharing};
 use crate::config::{Config, Database};
 use crate::context::{Context, Outcome};
@@ -75,28 +73,34 @@ pub fn execute(context: &Context) -> Outcome {
         checks.push(disk(config));
         checks.extend(database(context, config));
         checks.extend(shared_servers(context, config));
-        checks.push(host(context, config));
-        checks.push(port(context, config));
+        let looked = doctor_host::look(context, config);
+        checks.extend(looked.into_iter().map(|(check, found)| of(check, found, String::clone)));
     }
     checks.push(maps());
     checks.push(open_files());
     checks.push(wasm_target());
 
-    Ok(show(context, &checks))
+    Ok(show(context, &checks, |value| value))
 }
 
 /// Looks at the database alone; exit code 1 if something is wrong.
 pub fn check_database(context: &Context) -> Outcome {
     let config = context.config()?;
-    Ok(show(context, &database(context, &config)))
+    let checks = database(context, &config);
+    // As the other commands of the database say which identity they are about.
+    let of_all = |mut value: Value| {
+        value["identity"] = Value::Null;
+        value
+    };
+    Ok(show(context, &checks, of_all))
 }
 
-fn show(context: &Context, checks: &[Check]) -> u8 {
+fn show(context: &Context, checks: &[Check], with: impl Fn(Value) -> Value) -> u8 {
     let healthy = checks.iter().all(|check| check.ok);
-    let values: Vec<Value> = checks
-        .iter()
-        .map(|check| json!({"check": check.check, "ok": check.ok, "detail": check.detail, "remedy": check.remedy}))
-        .collect();
+    let value = |check: &Check| {
+        with(json!({"check": check.check, "ok": check.ok, "detail": check.detail, "remedy": check.remedy}))
+    };
+    let values: Vec<Value> = checks.iter().map(value).collect();
     if context.out.is_json() {
         context.out.list(&values, &[], |_| vec![]);
     } else {
@@ -108,7 +112,17 @@ fn show(context: &Context, checks: &[Check]) -> u8 {
             }
         }
     }
-    if healthy { 0 } else { Code::Internal.class().exit_code() }
+    if healthy {
+        return 0;
+    }
+    let names: Vec<&str> = checks.iter().filter(|check| !check.ok).map(|check| check.check).collect();
+    let text = format!("{} of {} checks found something wrong: {}", names.len(), checks.len(), names.join(", "));
+    let found = Problem::new(Code::InstallationUnsound, text);
+    // People have it line by line already.
+    if context.out.is_json() {
+        context.out.problem(&found);
+    }
+    found.class().exit_code()
 }
 
 fn folders(config: &Config) -> Vec<Check> {
@@ -437,47 +451,6 @@ fn hospital(flows: u64) -> Check {
             "see why with `maxhost flow list --state hospital`, and docs/operating.md for what to do",
         ),
     }
-}
-
-fn host(context: &Context, config: &Config) -> Check {
-    let data = config.data();
-    let holder = if data.is_dir() { DataLock::holder(&data) } else { None };
-    let Some(holder) = holder else {
-        return fine("host", "none is running");
-    };
-    if !config.roles().rpc {
-        return fine("host", format!("runs as {holder}; its only role is flows, so it answers no clients"));
-    }
-    let status =
-        context.client().and_then(|client| context.block_on(async move { client.status(pb::StatusRequest {}).await }));
-    match status {
-        Ok(status) => fine("host", format!("{} runs as {holder}", status.version)),
-        Err(problem) => wrong(
-            "host",
-            format!("{holder} holds the data folder, but does not answer: {}", problem.message),
-            problem.remedy,
-        ),
-    }
-}
-
-/// The port is free, or ours.
-fn port(context: &Context, config: &Config) -> Check {
-    if !config.roles().rpc {
-        return fine("port", "none: the only role is flows");
-    }
-    let listen = config.listen();
-    let data = config.data();
-    let ours = data.is_dir() && DataLock::holder(&data).is_some();
-    if ours || listen.ends_with(":0") {
-        return fine("port", listen.to_owned());
-    }
-    let bound = context.block_on(async {
-        let options = config.rpc_options();
-        tokio::net::TcpListener::bind(&options.listen)
-            .await
-            .map_err(|error| Problem::new(Code::PortInUse, format!("cannot listen on {listen}: {error}")))
-    });
-    of("port", bound, |_| listen.to_owned())
 }
 
 fn maps() -> Check {

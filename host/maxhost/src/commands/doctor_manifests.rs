@@ -56,14 +56,25 @@ fn in_folder(folder: &Path) -> Result<Looked, Problem> {
             Err(error) => looked.wrong.push(format!("{}: {error}", path.display())),
             Ok(text) => match manifest::parse(&path, &text) {
                 Err(bad) => looked.wrong.push(bad.problem.message),
-                Ok(spec) if !spec.keys.is_dir() => {
-                    looked.wrong.push(format!("{}: there are no keys in {}", path.display(), spec.keys.display()));
-                }
-                Ok(spec) => looked.specs.push(spec),
+                Ok(spec) => match no_keys(&spec.keys) {
+                    Some(why) => looked.wrong.push(format!("{}: {why}", path.display())),
+                    None => looked.specs.push(spec),
+                },
             },
         }
     }
     Ok(looked)
+}
+
+/// Why a folder cannot be one of keys, if it cannot. Another user's keys are not missing.
+fn no_keys(folder: &Path) -> Option<String> {
+    match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() => None,
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Some(format!("the keys in {} cannot be looked at: {error}", folder.display()))
+        }
+        _ => Some(format!("there are no keys in {}", folder.display())),
+    }
 }
 
 /// Looks at the files that hosts share, not at a host's copy of them.

@@ -10,12 +10,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::cli::{FlowCommand, FlowState, StartArgs};
-use crate::context::{Context, Outcome};
+use crate::context::{Context, INTERRUPTED, Outcome};
 use crate::units::show_size;
 use crate::{files, render};
 
-/// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
-const INTERRUPTED: u8 = 130;
 /// More than any network allows a message to have: whatever is larger is not even read.
 const LARGEST_ARGUMENTS: u64 = 256 << 20;
 /// How many flows are asked for at once.

@@ -211,7 +211,7 @@ pub fn find(context: &Context, config: &Config, query: &str) -> Result<(Place, S
 fn named(context: &Context, config: &Config, stem: &str) -> Result<Option<Place>, Problem> {
     if config.identity_source() == IdentitySource::Folder {
         let file = config.identities_dir().join(format!("{stem}.toml"));
-        return Ok(file.is_file().then_some(Place::File(file)));
+        return Ok(file.symlink_metadata().is_ok_and(|found| !found.is_dir()).then_some(Place::File(file)));
     }
     let Some(file) = FileName::new(Folder::Identities, stem) else { return Ok(None) };
     context.block_on(async {
@@ -219,6 +219,14 @@ fn named(context: &Context, config: &Config, stem: &str) -> Result<Option<Place>
         let found = files.read(&file).await?;
         Ok(found.map(|_| Place::Shared(sharing.address.to_string(), file)))
     })
+}
+
+/// What whoever gave a part of a name is told that fits more than one: which.
+pub fn several(query: &str, names: &[X500Name]) -> Problem {
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(|name| name.as_str()).collect();
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    let message = format!("'{query}' fits several identities: {}{more}", shown.join("; "));
+    Problem::new(Code::IdentityAmbiguous, message).detail("identity", query)
 }
 
 /// The one of these manifests that a part of a name fits.
@@ -231,12 +239,7 @@ pub fn pick(present: Vec<Present>, query: &str) -> Result<Present, Problem> {
     let name = match NameQuery::new(query).pick(present.iter().map(|present| &present.name)) {
         Found::One(name) => name.clone(),
         Found::Nobody => return Err(nobody()),
-        Found::Several(names) => {
-            let shown: Vec<&str> = names.iter().take(SHOWN).map(|name| name.as_str()).collect();
-            let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
-            let message = format!("'{query}' fits several identities: {}{more}", shown.join("; "));
-            return Err(Problem::new(Code::IdentityAmbiguous, message).detail("identity", query));
-        }
+        Found::Several(names) => return Err(several(query, &names)),
     };
     present.into_iter().find(|present| present.name == name).ok_or_else(nobody)
 }

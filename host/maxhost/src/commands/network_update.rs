@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use maxhost_model::{Code, NetworkParameters, NotaryInfo, Party, Problem, SecureHash, X500Name};
+use maxhost_model::{Code, Found, NameQuery, NetworkParameters, NotaryInfo, Party, Problem, SecureHash, X500Name};
+use maxhost_pki::NetworkMap;
 use maxhost_pki::devnet::DevNetwork;
 use maxhost_rpc::Client;
 use maxhost_rpc::proto::v1 as pb;
@@ -10,20 +11,29 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::identity::open_development_network;
+use super::manifests;
 use crate::cli::UpdateArgs;
 use crate::context::{Context, Outcome};
 
 /// How often a running host is asked whether it has taken a change.
 const POLL: Duration = Duration::from_millis(50);
+/// The smallest value that the largest message may have, bytes: what hosts say to each other has to fit.
+const LEAST_MESSAGE: u64 = 64 << 10;
+/// The smallest value that the largest transaction may have, bytes: the code of its contracts counts, and is some hundreds of
+/// kilobytes.
+const LEAST_TRANSACTION: u64 = 1 << 20;
 
 /// Signs the next parameters, and waits until a running host has them in force.
 pub fn execute(context: &Context, args: &UpdateArgs) -> Outcome {
     let config = context.config()?;
+    check_size("--max-message-size", args.max_message_size, LEAST_MESSAGE)?;
+    check_size("--max-transaction-size", args.max_transaction_size, LEAST_TRANSACTION)?;
     let (before, after) = {
         let mut network = open_development_network(&config)?;
+        let parties = NetworkMap::load(&config.network()).map_err(Problem::from)?;
         let missing = || Problem::new(Code::NetworkInvalid, "the network has no parameters yet");
         let before = network.parameters()?.ok_or_else(missing)?;
-        let changed = changed(before.clone().into_value(), args, &mut network)?;
+        let changed = changed(before.clone().into_value(), args, &mut network, &parties)?;
         (before, network.next_parameters(changed)?)
     };
     let hash = after.hash().to_string();
@@ -60,24 +70,29 @@ pub fn execute(context: &Context, args: &UpdateArgs) -> Outcome {
     Ok(0)
 }
 
+/// With less a network could do nothing, not even change its parameters in every host: nobody could be told.
+fn check_size(option: &str, given: Option<u64>, least: u64) -> Result<(), Problem> {
+    let Some(given) = given.filter(|given| *given < least) else { return Ok(()) };
+    let message = format!("{option}: {given} bytes are too few for a network to work with, {least} are the least");
+    Err(Problem::new(Code::ArgumentsInvalid, message).remedy(format!("give {least} bytes or more")))
+}
+
 fn changed(
     mut parameters: NetworkParameters,
     args: &UpdateArgs,
     network: &mut DevNetwork,
+    parties: &NetworkMap,
 ) -> Result<NetworkParameters, Problem> {
     parameters.max_transaction_size = args.max_transaction_size.unwrap_or(parameters.max_transaction_size);
     parameters.max_message_size = args.max_message_size.unwrap_or(parameters.max_message_size);
     for text in &args.remove_notary {
-        let name = name(text)?;
-        let before = parameters.notaries.len();
+        let found = NameQuery::new(text).pick(parameters.notaries.iter().map(|one| &one.party.name));
+        let name = only(text, found, "is not on the list of notaries")?;
         parameters.notaries.retain(|one| one.party.name != name);
-        if parameters.notaries.len() == before {
-            let message = format!("{name} is not on the list of notaries");
-            return Err(Problem::new(Code::PartyNotFound, message).detail("name", name.to_string()));
-        }
     }
     for text in &args.add_notary {
-        let name = name(text)?;
+        let query = NameQuery::new(text);
+        let name = only(text, query.pick(&parties.find(&query)), "is no party of the network")?;
         let party = Party::new(name.clone(), network.find(&name)?.key);
         parameters.notaries.push(NotaryInfo { party, validating: args.validating });
     }
@@ -99,8 +114,13 @@ fn changed(
     Ok(parameters)
 }
 
-fn name(text: &str) -> Result<X500Name, Problem> {
-    X500Name::parse(text).map_err(|error| Problem::new(Code::NameInvalid, error.to_string()).detail("name", text))
+/// The only name that a part of one fits.
+fn only(text: &str, found: Found, otherwise: &str) -> Result<X500Name, Problem> {
+    match found {
+        Found::One(name) => Ok(name),
+        Found::Several(names) => Err(manifests::several(text, &names)),
+        Found::Nobody => Err(Problem::new(Code::PartyNotFound, format!("'{text}' {otherwise}")).detail("name", text)),
+    }
 }
 
 /// `CONTRACT=ATTACHMENT`.

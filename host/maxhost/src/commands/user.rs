@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use maxhost_flows::Permission;
 use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
 use maxhost_pki::signing_key_file;
-use maxhost_rpc::{Users, check_name, check_name_for_key, hash_password, key_text};
+use maxhost_rpc::{check_name, check_name_for_key, hash_password, key_text};
 use serde_json::{Value as Json, json};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 use zeroize::Zeroizing;
@@ -18,10 +18,12 @@ use crate::config::Config;
 use crate::context::{Context, Outcome};
 use crate::files::{self, io_problem};
 use crate::render;
-use crate::run::LARGEST_USERS;
+use crate::run::{LARGEST_USERS, parse_users};
 
 /// The file of users where the configuration names none.
 const DEFAULT_FILE: &str = "users.toml";
+/// What whoever calls a host without users is called; flows and rows of the audit trail keep it.
+const NOBODY_IN_PARTICULAR: &str = "local";
 /// The head of a new file.
 const HEAD: &str = "# The users of this host, written by `maxhost user`.\n";
 /// Longest line with a password that is read, bytes.
@@ -35,6 +37,9 @@ pub fn execute(context: &Context, command: UserCommand) -> Outcome {
         UserCommand::List => list(context, &file),
         UserCommand::Add { name, permission, identity, no_password } => {
             check_name(&name).map_err(|rule| invalid(&name, &rule))?;
+            if name == NOBODY_IN_PARTICULAR {
+                return Err(invalid(&name, "so whoever calls a host without users is called, in the audit trail too"));
+            }
             if file.find(&name).is_some() {
                 let message = format!("{} has a user '{name}' already", file.path.display());
                 return Err(Problem::new(Code::UserExists, message).detail("user", name));
@@ -135,10 +140,7 @@ fn identities(context: &Context, config: &Config, given: &[String]) -> Result<Ve
                 Err(Problem::new(Code::IdentityNotFound, format!("no manifest names an identity like '{text}'"))
                     .detail("identity", text.clone()))
             }
-            (Found::Several(_), _) => {
-                Err(Problem::new(Code::IdentityAmbiguous, format!("'{text}' fits several identities"))
-                    .detail("identity", text.clone()))
-            }
+            (Found::Several(names), _) => Err(manifests::several(text, &names)),
         }
     };
     given.iter().map(whole).collect()
@@ -228,7 +230,7 @@ impl UsersFile {
             Err(error) => return Err(io_problem(Code::FileUnreadable, "read", &path, &error)),
         };
         // A file that a host would refuse is not written to.
-        Users::parse(&text).map_err(|fault| broken(&path, &fault.message))?;
+        parse_users(&path, &text)?;
         let document: DocumentMut =
             text.parse().map_err(|error: toml_edit::TomlError| broken(&path, error.message()))?;
         if document.get("user").is_some_and(|users| !users.is_array_of_tables()) {

@@ -7,8 +7,8 @@ use crate::cli::{StateStatus, VaultCommand, VaultQueryArgs, VaultWhich};
 use crate::context::{Context, Outcome};
 use crate::render;
 
-/// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
-const INTERRUPTED: u8 = 130;
+/// What the answer about a group has besides its fields.
+const FIGURES: [&str; 2] = ["sum", "count"];
 
 /// Does what was typed.
 pub fn execute(context: &Context, command: VaultCommand) -> Outcome {
@@ -52,8 +52,9 @@ fn query(context: &Context, args: VaultQueryArgs) -> Outcome {
         let sums = context.block_on(client.sum(request))?.sums;
         let values: Vec<Value> = sums.iter().map(sum_of).collect();
         context.out.list(&values, &["GROUP", "SUM", "COUNT"], |value| {
-            let group =
-                value.as_object().into_iter().flatten().filter(|(key, _)| !["sum", "count"].contains(&key.as_str()));
+            let all = value["by"].as_object().or_else(|| value.as_object()).into_iter().flatten();
+            let is_in_by = value["by"].is_object();
+            let group = all.filter(|(key, _)| is_in_by || !FIGURES.contains(&key.as_str()));
             let group: Vec<String> = group.map(|(key, value)| format!("{key} = {}", render::plain(value))).collect();
             vec![group.join(", "), render::plain(&value["sum"]), render::plain(&value["count"])]
         });
@@ -67,7 +68,8 @@ fn query(context: &Context, args: VaultQueryArgs) -> Outcome {
         return Ok(0);
     }
     context.out.list(&states, &["REF", "TYPE", "STATUS", "STATE", "LOCK"], |state| {
-        let lock = state["lock"]["holder"].as_str().unwrap_or_default().to_owned();
+        let in_flight = state["in_flight"].as_str().map(|id| format!("in flight: {id}"));
+        let lock = state["lock"]["holder"].as_str().map(str::to_owned).or(in_flight).unwrap_or_default();
         vec![
             render::cell(state, "ref"),
             render::cell(state, "type"),
@@ -82,9 +84,13 @@ fn query(context: &Context, args: VaultQueryArgs) -> Outcome {
     Ok(0)
 }
 
+/// A group with its figures. Where a field of the group is called as a figure is, `by` has the whole group.
 fn sum_of(sum: &pb::VaultSum) -> Value {
     let by = render::parsed(&sum.by);
     let mut object: Map<String, Value> = by.as_object().cloned().unwrap_or_default();
+    if FIGURES.iter().chain(&["by"]).any(|name| object.contains_key(*name)) {
+        object.insert("by".to_owned(), by);
+    }
     object.insert("sum".to_owned(), render::parsed(&sum.sum));
     object.insert("count".to_owned(), sum.count.into());
     Value::Object(object)
@@ -93,14 +99,10 @@ fn sum_of(sum: &pb::VaultSum) -> Value {
 fn track(context: &Context, which: VaultWhich, cursor: Option<String>) -> Outcome {
     let client = context.client()?;
     let request = pb::VaultTrackRequest { query: Some(request(which)), cursor };
-    context.block_on(async {
+    context.block_on_endless(async {
         let mut changes = client.track(request).await?;
         loop {
-            let change = tokio::select! {
-                change = client.next_update(&mut changes) => change?,
-                _ = tokio::signal::ctrl_c() => return Ok(INTERRUPTED),
-            };
-            let Some(change) = change else { return Ok(0) };
+            let Some(change) = client.next_update(&mut changes).await? else { return Ok(0) };
             let produced: Vec<Value> = change.produced.iter().map(render::vault_state).collect();
             let object = json!({
                 "produced": produced,
@@ -139,4 +141,19 @@ fn locks(context: &Context, identity: String, limit: u32, cursor: Option<String>
         context.out.note(&format!("there are more: --cursor {cursor}"));
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_a_group_that_is_called_as_a_figure_is_not_lost() {
+        let sum = |by: &str| sum_of(&pb::VaultSum { by: by.to_owned(), sum: "7".to_owned(), count: 2 });
+        assert_eq!(sum(r#"{"currency":"GBP"}"#), json!({"currency": "GBP", "sum": 7, "count": 2}));
+        let group = json!({"count": 5, "sum": "x", "owner": "Ann"});
+        let shown = json!({"by": group, "count": 2, "sum": 7, "owner": "Ann"});
+        assert_eq!(sum(&group.to_string()), shown);
+        assert_eq!(sum(r#"{"by":1}"#), json!({"by": {"by": 1}, "count": 2, "sum": 7}));
+    }
 }

@@ -7,12 +7,17 @@ use std::time::{Duration, SystemTime};
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{CertificateLogins, Logins, UserLogins, Users};
 use tokio_util::sync::CancellationToken;
+use toml_edit::{Document, Item, Table};
 
 use crate::config::Config;
 use crate::files;
+use crate::strict_toml::{self, Fault};
 
 /// Largest file of users, bytes.
 pub const LARGEST_USERS: u64 = 16 << 20;
+/// What the section of a user is called, and what can stand in it.
+const SECTION: &str = "user";
+const KEYS: [&str; 5] = ["name", "password", "key", "permissions", "identities"];
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -26,12 +31,38 @@ pub(super) type Stamp = Option<(SystemTime, u64, u64)>;
 pub fn read(file: &Path) -> Result<Users, Problem> {
     let text = files::read_text(file, LARGEST_USERS)
         .map_err(|error| files::io_problem(Code::FileUnreadable, "read the users file", file, &error))?;
-    Users::parse(&text).map_err(|fault| {
-        let line = fault.at.map(|at| text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1);
-        let place = line.map_or_else(|| file.display().to_string(), |line| format!("{}:{line}", file.display()));
-        Problem::new(Code::UserInvalid, format!("{place}: {}", fault.message))
-            .detail("file", file.display().to_string())
+    parse(file, &text)
+}
+
+/// The users in the text of a file.
+///
+/// # Errors
+/// `user-invalid` with the line, and for a key that is not known the nearest one.
+pub fn parse(file: &Path, text: &str) -> Result<Users, Problem> {
+    Users::parse(text).map_err(|fault| match unknown_key(text) {
+        Some(fault) => fault.in_file(Code::UserInvalid, file),
+        None => match fault.at.map(|at| strict_toml::line_of(text, at)) {
+            Some(line) => Fault { line, message: fault.message }.in_file(Code::UserInvalid, file),
+            None => Problem::new(Code::UserInvalid, format!("{}: {}", file.display(), fault.message))
+                .detail("file", file.display().to_string()),
+        },
     })
+}
+
+/// The first key of a file of users that is none, if it is TOML at all.
+fn unknown_key(text: &str) -> Option<Fault> {
+    let document = Document::parse(text).ok()?;
+    let fault = |table: &Table, name: &str, known: &[&str]| {
+        let at = table.key(name).and_then(toml_edit::Key::span).map_or(0, |span| span.start);
+        let message = strict_toml::unknown(name, known.iter().map(|&known| known.to_owned()));
+        Fault { line: strict_toml::line_of(text, at), message }
+    };
+    let unknown = |table: &Table, known: &[&str]| {
+        let name = table.iter().map(|(name, _)| name).find(|name| !known.contains(name))?;
+        Some(fault(table, name, known))
+    };
+    let users = document.as_table().get(SECTION).and_then(Item::as_array_of_tables);
+    unknown(document.as_table(), &[SECTION]).or_else(|| users?.iter().find_map(|user| unknown(user, &KEYS)))
 }
 
 /// Who may log in, as the configuration says; changes of the file count within a second, until the host stops.

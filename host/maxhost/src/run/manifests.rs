@@ -221,8 +221,10 @@ fn list(folder: &Path) -> Result<BTreeMap<Box<str>, Stamp>, Problem> {
         let Some(name) = name.to_str().filter(|name| name.ends_with(".toml") && !name.starts_with('.')) else {
             continue;
         };
-        // Removed between listing and looking: as if it had not been there. A symbolic link counts as its target.
-        let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
+        // A symbolic link counts as its target, and for itself where that is not there: then it is quarantined. Removed between
+        // listing and looking: as if it had not been there.
+        let looked = std::fs::metadata(entry.path()).or_else(|_| std::fs::symlink_metadata(entry.path()));
+        let Ok(metadata) = looked else { continue };
         let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
         found.insert(name.into(), Stamp { modified_ns, size: metadata.len(), inode: metadata.ino() });
     }
@@ -319,6 +321,21 @@ mod tests {
                 "quarantine None file-unreadable".to_owned()
             ]
         );
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_quarantined_until_there_is_something() {
+        let (dir, mut manifests) = folder(&[]);
+        std::os::unix::fs::symlink("elsewhere", dir.path().join("a.toml")).unwrap();
+        assert_eq!(shown(&manifests.scan().unwrap()), ["quarantine None file-unreadable"]);
+        assert!(manifests.scan().unwrap().is_empty());
+        put(&dir, "elsewhere", "Alice");
+        assert_eq!(shown(&manifests.scan().unwrap()), ["remove a.toml".to_owned(), format!("put {}", name("Alice"))]);
+        std::fs::remove_file(dir.path().join("elsewhere")).unwrap();
+        let mut told = shown(&manifests.scan().unwrap());
+        // It is looked at once more after a removal.
+        told.dedup();
+        assert_eq!(told, [format!("remove {}", name("Alice")), "quarantine None file-unreadable".to_owned()]);
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub(crate) fn vault_request(request: Option<pb::VaultQueryRequest>) -> Result<(V
     let request = request
         .ok_or_else(|| Problem::new(Code::RequestInvalid, "the field 'query' is missing").detail("field", "query"))?;
     let (unconsumed, consumed) = match pb::StateStatus::try_from(request.status) {
-        Ok(pb::StateStatus::Unspecified | pb::StateStatus::Unconsumed) => (true, false),
+        Ok(pb::StateStatus::Unspecified) => (false, false),
+        Ok(pb::StateStatus::Unconsumed) => (true, false),
         Ok(pb::StateStatus::Consumed) => (false, true),
         Ok(pb::StateStatus::All) => (true, true),
         Err(_) => {
@@ -71,6 +72,7 @@ pub(crate) fn state(state: StateView, form: PayloadForm) -> pb::VaultState {
         relevant: state.relevant,
         lock: state.lock.map(lock),
         encumbered_by: state.encumbered_by,
+        in_flight: state.in_flight,
     }
 }
 

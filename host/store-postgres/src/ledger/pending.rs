@@ -81,7 +81,12 @@ pub(crate) struct State {
 impl State {
     /// Whether its owner can spend it, if nobody else holds it.
     pub(crate) fn can_be_spent(&self) -> bool {
-        self.relevant && self.consumed.is_none() && self.in_flight.is_none()
+        self.is_unspent() && self.in_flight.is_none()
+    }
+
+    /// Whether it is one's own and not consumed. It may be an input of a transaction in flight.
+    pub(crate) fn is_unspent(&self) -> bool {
+        self.relevant && self.consumed.is_none()
     }
 }
 

@@ -36,7 +36,7 @@ const TX: &str = "ledger_tx";
 
 /// The columns that [`vault_row`] reads, of a state `s`.
 const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relevant, s.recorded, s.consumed, \
-                       s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until";
+                       s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until, s.in_flight";
 
 fn hash_at(row: &PgRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
     hash(table, &column::<Vec<u8>>(row, index, table)?)
@@ -65,12 +65,10 @@ fn vault_row(row: &PgRow, now: Timestamp) -> Result<VaultRow, StoreError> {
         external_ids: Default::default(),
         data: decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?,
     };
-    let consumed_by = column::<Option<Vec<u8>>>(row, 8, STATE)?;
-    Ok(VaultRow {
-        row: query,
-        state: bytes(row, 9, STATE)?,
-        consumed_by: consumed_by.map(|by| hash(STATE, &by)).transpose()?,
-    })
+    let transaction = |index: usize| -> Result<Option<SecureHash>, StoreError> {
+        column::<Option<Vec<u8>>>(row, index, STATE)?.map(|id| hash(STATE, &id)).transpose()
+    };
+    Ok(VaultRow { row: query, state: bytes(row, 9, STATE)?, consumed_by: transaction(8)?, in_flight: transaction(14)? })
 }
 
 /// A transaction from `number, id, status, kind, recorded, signatures, body`.
@@ -206,7 +204,7 @@ impl PostgresStore {
              WHERE s.identity = $1 AND s.{change} >= $2 AND s.{change} <= $3 ORDER BY s.{change}, s.tx, s.idx"
         );
         let rows = self.ledger_rows(identity, &sql, values![identity.0, numbers.0, numbers.1]).await?;
-        rows.iter().map(|row| Ok((column(row, 14, STATE)?, vault_row(row, now)?))).collect()
+        rows.iter().map(|row| Ok((column(row, 15, STATE)?, vault_row(row, now)?))).collect()
     }
 }
 

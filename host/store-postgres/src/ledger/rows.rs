@@ -128,8 +128,7 @@ impl PostgresRows {
 fn candidates_condition(b: &mut Builder, wanted: &Wanted<'_>, scope: CandidateScope) -> String {
     let Wanted { type_name, token, issuer, notary, holder, now } = *wanted;
     let mut condition = format!(
-        "s.type = {} AND s.token = {} AND s.token IS NOT NULL AND s.consumed_by IS NULL AND s.relevant = 1 \
-         AND s.in_flight IS NULL",
+        "s.type = {} AND s.token = {} AND s.token IS NOT NULL AND s.consumed_by IS NULL AND s.relevant = 1",
         b.bind(type_name.to_owned()),
         b.bind(token.to_owned()),
     );
@@ -140,7 +139,9 @@ fn candidates_condition(b: &mut Builder, wanted: &Wanted<'_>, scope: CandidateSc
     }
     if scope != CandidateScope::Any {
         let (now, holder) = (b.bind(integer(now)), b.bind(holder.to_owned()));
-        condition += &format!(" AND (s.lock_until IS NULL OR s.lock_until <= {now} OR s.lock_holder = {holder})");
+        condition += &format!(
+            " AND s.in_flight IS NULL AND (s.lock_until IS NULL OR s.lock_until <= {now} OR s.lock_holder = {holder})"
+        );
     }
     condition += &format!(" AND s.bucket >= {}::int2", b.bind(i16::from(least_bucket(scope))));
     condition
@@ -156,14 +157,15 @@ fn least_bucket(scope: CandidateScope) -> u8 {
 
 fn is_candidate(state: &State, wanted: &Wanted<'_>, scope: CandidateScope) -> bool {
     let Some(amount) = &state.amount else { return false };
-    let free = |held: &FlowLease| held.lease.is_over(wanted.now) || held.lease.holder == wanted.holder;
-    state.can_be_spent()
+    let available = |held: &FlowLease| held.lease.is_over(wanted.now) || held.lease.holder == wanted.holder;
+    let is_free = || state.in_flight.is_none() && state.lease.as_ref().is_none_or(available);
+    state.is_unspent()
         && *state.type_name == *wanted.type_name
         && *amount.token == *wanted.token
         && wanted.issuer.is_none_or(|issuer| amount.issuer.as_deref() == Some(issuer))
         && wanted.notary.is_none_or(|notary| *state.notary == *notary)
         && bucket(amount.quantity) >= least_bucket(scope)
-        && (scope == CandidateScope::Any || state.lease.as_ref().is_none_or(free))
+        && (scope == CandidateScope::Any || is_free())
 }
 
 impl LedgerRows for PostgresRows {
@@ -356,7 +358,8 @@ impl LedgerRows for PostgresRows {
             .into_iter()
             .filter_map(|(reference, state)| {
                 let quantity = state.amount?.quantity;
-                Some(Candidate { reference, quantity, lease: state.lease.map(|held| held.lease) })
+                let lease = state.lease.map(|held| held.lease);
+                Some(Candidate { reference, quantity, lease, in_flight: state.in_flight })
             })
             .collect();
         candidates.sort_by_key(|candidate| bucket(candidate.quantity));

@@ -48,6 +48,8 @@ pub struct VaultRow {
     pub state: Bytes,
     /// What has consumed it.
     pub consumed_by: Option<SecureHash>,
+    /// The transaction in flight that it is an input of.
+    pub in_flight: Option<SecureHash>,
 }
 
 /// A type, and the fields that some states of it have together.

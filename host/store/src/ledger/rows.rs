@@ -105,7 +105,7 @@ pub enum CandidateScope {
     Largest,
     /// Free ones, the smallest bucket first.
     Smallest,
-    /// All, held by others or not, the largest bucket first.
+    /// All, held by others or inputs of a transaction in flight or neither, the largest bucket first.
     Any,
 }
 
@@ -115,7 +115,8 @@ fn no_ledgers() -> Fault {
 }
 
 /// Rows of the ledger within a transaction. What a stand-in for a database does not implement it refuses. A candidate, or
-/// a state with a lease, is one's own, not consumed and not an input of a transaction in flight.
+/// a state with a lease, is one's own, not consumed and not an input of a transaction in flight; candidates of
+/// [`CandidateScope::Any`] may be in flight, and say so.
 #[allow(clippy::missing_errors_doc, unused_variables)]
 pub trait LedgerRows {
     /// Whether it keeps ledgers at all. Units with operations on ledgers are refused if not.

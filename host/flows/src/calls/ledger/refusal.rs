@@ -61,7 +61,7 @@ pub(crate) fn selection(failure: &SelectionFailure) -> FlowError {
             details.insert("needed", needed.to_string());
             details.insert("locked", amount.to_string());
             details.insert("holders", holders.iter().take(10).cloned().collect::<Vec<_>>().join(", "));
-            details.insert("soonest", soonest.to_string());
+            details.extend(soonest.map(|soonest| ("soonest", soonest.to_string())));
         }
         SelectionFailure::TimedOut { needed, waited_ms } => {
             details.insert("needed", needed.to_string());

@@ -160,7 +160,7 @@ impl Query {
     /// Where a page ends whose last state this is.
     #[must_use]
     pub fn cursor_after(&self, last: &Row) -> Cursor {
-        Cursor { query: self.written(), limit: self.limit, after: self.place(last) }
+        Cursor { query: self.written(), limit: self.limit, after: self.place(last), vault: None }
     }
 
     /// How two states stand to each other in the order of this query.
@@ -221,6 +221,9 @@ pub struct Cursor {
     query: Written,
     limit: u32,
     after: Place,
+    /// Whose vault the query was about. Cursors of before do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vault: Option<String>,
 }
 
 impl Cursor {
@@ -246,6 +249,26 @@ impl Cursor {
     #[must_use]
     pub fn after(&self) -> (&[Value], StateRef) {
         (&self.after.keys, self.after.reference)
+    }
+
+    /// The same cursor, good for the vault of this identity only.
+    #[must_use]
+    pub fn within(self, vault: &str) -> Cursor {
+        Cursor { vault: Some(vault.to_owned()), ..self }
+    }
+
+    /// Checks that this cursor was made for the vault of this identity, as far as it tells.
+    ///
+    /// # Errors
+    /// [`Rule::CursorInvalid`].
+    pub fn check_vault(&self, vault: &str) -> Result<()> {
+        match &self.vault {
+            Some(other) if other != vault => {
+                let text = format!("this cursor was made for a query of the vault of {}", one_line(other));
+                Err(Refused::new(Rule::CursorInvalid, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks that this cursor was made by this query. The size of the page may be another.

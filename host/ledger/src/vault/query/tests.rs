@@ -251,6 +251,11 @@ fn a_cursor_goes_on_with_its_own_query_only() {
     assert_eq!(page(&larger, &rows, Some(&cursor)).unwrap().rows.len(), 3);
     let other = Query { status: StatusFilter::All, ..query.clone() };
     assert_eq!(page(&other, &rows, Some(&cursor)).unwrap_err().rule(), Rule::CursorInvalid);
+    cursor.check_vault("O=Ann").unwrap();
+    let of_ann: Cursor = cursor.within("O=Ann").to_string().parse().unwrap();
+    of_ann.check_vault("O=Ann").unwrap();
+    assert_eq!(of_ann.check_vault("O=Bob").unwrap_err().rule(), Rule::CursorInvalid);
+    assert_eq!(page(&query, &rows, Some(&of_ann)).unwrap().rows.len(), 2);
     for bad in ["", "!", "AAAA", &"A".repeat(1 << 20)] {
         assert_eq!(bad.parse::<Cursor>().unwrap_err().rule(), Rule::CursorInvalid);
     }
