@@ -364,7 +364,7 @@ async fn with_work(parts: &Parts) -> Option<HashSet<IdentityRow>> {
     loop {
         match parts.store.left_work(parts.now_millis() as i64).await {
             Ok(left) => {
-                let waits = left.into_iter().filter(|left| left.initiations || left.late_confirms);
+                let waits = left.into_iter().filter(|left| left.initiations || left.late_confirms || left.outbox);
                 return Some(waits.map(|left| left.identity).collect());
             }
             Err(error) => tracing::warn!(%error, "what waits for identities cannot be read; tried again"),

@@ -259,7 +259,8 @@ macro_rules! contract_tests {
             what_waits_for_the_broker_is_bounded, a_refused_unit_costs_others_nothing }
         $crate::contract_tests! { @family $databases, reads:
             heads_are_the_newest_of_each_stream, flows_are_listed_newest_first_in_pages,
-            a_list_reads_what_it_shows, the_outbox_is_read_by_destination, no_outbox_page_is_much_larger_than_its_bound,
+            a_list_reads_what_it_shows, the_outbox_is_read_by_destination,
+            the_outbox_is_read_for_senders_that_this_run_holds, no_outbox_page_is_much_larger_than_its_bound,
             readers_see_whole_units }
         $crate::contract_tests! { @family $databases, audit:
             rows_are_read_newest_first_in_pages, rows_are_found_by_user_identity_and_time, a_row_is_there_once,
