@@ -439,7 +439,7 @@ struct Table {
 const JOURNAL: &str = "journal";
 
 /// Tables with what an identity has, beside its ledger. The journal comes before the flows that it is found by.
-const TABLES: [(&str, &str, bool, &str); 8] = [
+const TABLES: [(&str, &str, bool, &str); 9] = [
     (JOURNAL, "", false, ""),
     ("flow", "", false, ""),
     (
@@ -454,6 +454,7 @@ const TABLES: [(&str, &str, bool, &str); 8] = [
     ("client", "", false, ""),
     ("outbox", "identity, destination, message_id, body, kind, session, seq, lived", true, "id"),
     ("processed", "identity, message_id, at", true, ""),
+    ("untaken", "", false, ""),
 ];
 
 /// Tables of a ledger.

@@ -3,7 +3,9 @@
 //! A message is looked at before anything of it is stored ([`check`]): it must be signed by the party in whose name it
 //! comes, be addressed to the owner of the queue, and name a session with the token that only the session's counterparty
 //! has. What fails is refused: told in the log under the target `audit`, and acknowledged, so that it holds up nothing.
-//! What passes is acknowledged when the unit that has it is durable.
+//! What passes is acknowledged when the unit that has it is durable. A message that cannot be taken for a reason that stays,
+//! because the row of its flow is damaged, say, is counted in the database, and after some tries put aside there
+//! ([`InHand::put_aside`]), so that it holds up nothing either.
 //!
 //! Messages are begun with in the order of the queue. One that cannot be taken yet, because its recipient has no room, say, is
 //! tried again when all before it are done ([`Line`]), so the first is the only one that is tried again and again. A command
@@ -17,8 +19,8 @@ use futures::future::BoxFuture;
 use maxhost_broker::{Acks, BrokerError, Delivery, Message, Tag};
 use maxhost_journal::wire::session_token;
 use maxhost_journal::{FrameBatch, Initiation, StartRecord};
-use maxhost_model::{SessionId, X500Name};
-use maxhost_store::{MessageOp, Recipient, StoreError};
+use maxhost_model::{Problem, SessionId, X500Name};
+use maxhost_store::{MessageOp, Recipient, StoreError, UNTAKEN_TRIES, Untaken};
 use tokio::sync::{oneshot, watch};
 
 use super::backoff::Backoff;
@@ -33,6 +35,8 @@ use crate::unit::Unit;
 /// How soon a message that could not be taken is tried again. The time doubles, up to the longest.
 const TRY: Duration = Duration::from_millis(20);
 const LONGEST_TRY: Duration = Duration::from_secs(2);
+/// The shortest pause after trouble that stays.
+const STAYS: Duration = Duration::from_millis(500);
 /// Of so many tries in vain one is told as a warning, the eighth at first.
 const TOLD: u32 = 32;
 
@@ -101,6 +105,18 @@ enum Outcome {
     Later(String),
     /// A command that cannot be carried out now.
     CommandLater(String),
+    /// A message that cannot be taken, for a reason that concerns it alone and stays until a person does something.
+    Never(Problem),
+}
+
+/// What the store says of a message that it does not take.
+fn of_error(error: StoreError) -> Outcome {
+    match error {
+        StoreError::Fenced { .. } => Outcome::NotHeld,
+        StoreError::Corrupt { .. } | StoreError::Conflict(_) | StoreError::Ledger(_) => Outcome::Never(error.into()),
+        // The others pass, or concern every message.
+        _ => Outcome::Later(error.to_string()),
+    }
 }
 
 /// A try that is under way.
@@ -135,11 +151,19 @@ impl InHand {
     ) -> Result<bool, BrokerError> {
         let (mut pause, mut failures) = (Backoff::new(TRY, LONGEST_TRY), 0_u32);
         loop {
+            let mut shortest = Duration::ZERO;
             let (reason, is_command) = match trying.await? {
                 Outcome::Done => return Ok(true),
                 Outcome::NotHeld => return Ok(false),
                 Outcome::Later(reason) => (reason, false),
                 Outcome::CommandLater(reason) => (reason, true),
+                Outcome::Never(problem) => {
+                    if self.put_aside(services, entry, &problem).await {
+                        return self.receipt.clone().ack().await.map(|_| true);
+                    }
+                    shortest = STAYS;
+                    (problem.message, false)
+                }
             };
             if is_command || line.is_first(place) {
                 failures = failures.saturating_add(1);
@@ -161,12 +185,66 @@ impl InHand {
                         "a message cannot be taken from the broker yet"
                     );
                 }
-                tokio::time::sleep(pause.next()).await;
+                tokio::time::sleep(pause.next().max(shortest)).await;
             } else {
                 line.until_first(place).await;
             }
             trying = self.attempt(services, entry).await;
         }
+    }
+
+    /// Counts a message that cannot be taken. True if that was often enough: then the database has it, and it may be
+    /// acknowledged.
+    async fn put_aside(&self, services: &RelayServices, entry: &IdentityEntry, problem: &Problem) -> bool {
+        let Message { id, body } = &self.message;
+        let unverified = Unverified::decode(body.clone());
+        let sender = unverified.iter().flat_map(|message| message.claimed_sender().chars().take(NAME_SHOWN)).collect();
+        let untaken = Untaken {
+            identity: entry.row,
+            message_id: id.0,
+            at: i64::try_from(services.now_millis()).unwrap_or(i64::MAX),
+            sender,
+            reason: crate::trouble::reason(problem),
+            body: body.clone(),
+        };
+        let (identity, sender) = (&*entry.text, untaken.sender.clone());
+        let counted = match services.committer.store.note_untaken(untaken).await {
+            Ok(counted) => counted,
+            Err(error) => {
+                tracing::debug!(identity, message_id = ?id, %error, "a message that cannot be taken was not counted");
+                return false;
+            }
+        };
+        if counted.tries < UNTAKEN_TRIES {
+            return false;
+        }
+        let kept = if counted.is_kept { "kept" } else { "not kept, for want of room" };
+        services.audit.note(AuditEntry {
+            at_ms: i64::try_from(services.now_millis()).unwrap_or(i64::MAX),
+            user: BROKER.to_owned(),
+            action: "message-put-aside",
+            facts: Facts {
+                identity: Some(entry.text.to_string()),
+                detail: Some(format!("{id:?}, {kept}, in the name of {sender}: {}", problem.message)),
+                ..Facts::default()
+            },
+            allowed: false,
+            code: Some(problem.code.to_string()),
+            changes: false,
+        });
+        tracing::error!(
+            target: "audit",
+            event = "message-put-aside",
+            identity,
+            claimed_sender = ?sender,
+            message_id = ?id,
+            is_kept = counted.is_kept,
+            tries = counted.tries,
+            code = %problem.code,
+            reason = problem.message,
+            "a message of the broker cannot be taken and was put aside: see the table untaken of the database"
+        );
+        true
     }
 
     /// Begins a try. The message is checked when this returns, and its unit handed in.
@@ -178,20 +256,8 @@ impl InHand {
                 refusal.audit(services, entry);
                 Box::pin(receipt.ack())
             }
-            Err(Untaken::Later(reason)) => Box::pin(std::future::ready(Ok(Outcome::Later(reason)))),
+            Err(outcome) => Box::pin(std::future::ready(Ok(outcome))),
         }
-    }
-}
-
-/// Why a message could not be looked at.
-enum Untaken {
-    /// Trouble that passes.
-    Later(String),
-}
-
-impl From<StoreError> for Untaken {
-    fn from(error: StoreError) -> Untaken {
-        Untaken::Later(error.to_string())
     }
 }
 
@@ -254,7 +320,7 @@ async fn check(
     services: &RelayServices,
     entry: &IdentityEntry,
     message: Message,
-) -> Result<Result<Accepted, Refusal>, Untaken> {
+) -> Result<Result<Accepted, Refusal>, Outcome> {
     let Message { id, body } = message;
     let mut claimed_sender = String::new();
     let refuse = |claimed_sender: &str, cause, reason: String| {
@@ -276,7 +342,7 @@ async fn check(
     let party = match party {
         Ok(Some(party)) => party,
         Ok(None) => return refuse(from, "unknown-sender", "the sender is not on the network map".to_owned()),
-        Err(Trouble::Passing(problem)) => return Err(Untaken::Later(problem.message)),
+        Err(Trouble::Passing(problem)) => return Err(Outcome::Later(problem.message)),
         Err(Trouble::Permanent(problem)) => return refuse(from, "unknown-sender", problem.message),
     };
     let Some(envelope) = unverified.verify(services.network.trust_root(), &party.owning_key) else {
@@ -299,7 +365,7 @@ async fn check(
         Some(Content::FrameBatch(addressed)) => {
             let session = SessionId(addressed.session);
             let Some(batch) = addressed.batch else { return refuse(from, "unreadable", "it is empty".to_owned()) };
-            if !is_counterparty(services, entry, session, &batch).await? {
+            if !is_counterparty(services, entry, session, &batch).await.map_err(of_error)? {
                 let reason = "it names a session that the sender does not have with this identity".to_owned();
                 return refuse(from, "no-such-session", reason);
             }
@@ -370,8 +436,7 @@ fn write(services: &Arc<RelayServices>, entry: &Arc<IdentityEntry>, accepted: Ac
     Box::pin(async move {
         match result.await.unwrap_or(Err(StoreError::Closed)) {
             Ok(()) | Err(StoreError::Duplicate) => receipt.ack().await,
-            Err(StoreError::Fenced { .. }) => Ok(Outcome::NotHeld),
-            Err(error) => Ok(Outcome::Later(error.to_string())),
+            Err(error) => Ok(of_error(error)),
         }
     })
 }

@@ -249,7 +249,8 @@ macro_rules! contract_tests {
             an_initiation_that_a_failing_unit_took_still_waits,
             what_cannot_be_written_to_its_recipient_is_left_for_the_relay, a_late_confirmation_is_noted_and_answered_once,
             a_broker_message_is_taken_once, the_outbox_keeps_messages_until_the_broker_has_them,
-            notes_of_taken_messages_are_forgotten_in_time, orphaned_outbox_rows_are_removed }
+            notes_of_taken_messages_are_forgotten_in_time, orphaned_outbox_rows_are_removed,
+            a_message_that_cannot_be_taken_is_counted_and_put_aside }
         $crate::contract_tests! { @family $databases, identities:
             the_database_decides_who_may_write, epochs_rise_strictly, a_key_is_recorded_by_the_first_claim,
             claims_succeed_and_fail_alone, an_identity_is_let_go_only_without_work,
