@@ -47,7 +47,7 @@ pub(crate) async fn run(services: Arc<RelayServices>) {
             match queue {
                 Ok(queue) => {
                     if let Some(entry) = entry_of(&services, &queue) {
-                        begin(&services, QueueNotice { entry, errand: QueueErrand::default() });
+                        answer(&services, entry).await;
                     }
                 }
                 Err(error) => {
@@ -63,6 +63,22 @@ pub(crate) async fn run(services: Arc<RelayServices>) {
 /// Whose queue it is, of the identities that have a manifest here.
 fn entry_of(services: &RelayServices, queue: &QueueName) -> Option<Arc<IdentityEntry>> {
     services.committer.directory.by_key(&queue.fingerprint()?)
+}
+
+/// Has somebody serve an identity's queue of which a notice came. A notice is taken away when the next one is asked for, and
+/// until then it is told to another host if this one dies. So where somebody else may have to run the identity this returns when
+/// the demand is durable.
+async fn answer(services: &Arc<RelayServices>, entry: Arc<IdentityEntry>) {
+    let Some((key, _)) = entry.key().zip(services.membership.as_ref()).filter(|_| !entry.is_held()) else {
+        return begin(services, QueueNotice { entry, errand: QueueErrand::default() });
+    };
+    while let Err(error) = services.ownership.demand(key).await {
+        tracing::debug!(identity = %entry.text, %error, "a demand could not be raised; tried again");
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = services.stopping.cancelled() => return,
+        }
+    }
 }
 
 /// Has somebody serve an identity's queue: this host if it holds the identity. If it does not, somebody has to run the
