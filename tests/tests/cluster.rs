@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
+use maxhost_broker::{
+    BacklogNotices, Broker, BrokerError, ClientQueues, Consumer, Credit, EmbeddedBroker, EmbeddedOptions, Holding,
+    Message, QueueName,
+};
 use maxhost_flows::api::{Arguments, Caller, FlowPhase, FlowResult, HostApi, HostState, StartFlow};
 use maxhost_flows::options::ENVELOPE_BYTES;
 use maxhost_flows::{CordappRef, Eviction, Host, HostOptions, IdentitySpec, Passphrase};
@@ -112,6 +115,52 @@ impl Cluster {
             }
         })
         .await
+    }
+}
+
+/// A broker that does not tell which queues hold messages.
+struct Silent(Arc<dyn Broker>);
+
+#[async_trait]
+impl Broker for Silent {
+    async fn send(&self, queue: &QueueName, message: Message, within: Duration) -> Result<(), BrokerError> {
+        self.0.send(queue, message, within).await
+    }
+
+    async fn prepare(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.0.prepare(queue).await
+    }
+
+    async fn consume(&self, queue: &QueueName, credit: Credit) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.0.consume(queue, credit).await
+    }
+
+    async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
+        Err(maxhost_broker::Transient::TimedOut.into())
+    }
+
+    async fn holding(&self, queues: &[QueueName]) -> Result<Vec<Holding>, BrokerError> {
+        self.0.holding(queues).await
+    }
+
+    async fn oldest(&self) -> Result<Option<Duration>, BrokerError> {
+        self.0.oldest().await
+    }
+
+    async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError> {
+        self.0.backlog_notices().await
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.0.max_message_bytes()
+    }
+
+    fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
+        self.0.client_queues()
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
     }
 }
 
@@ -498,4 +547,35 @@ async fn a_host_that_leaves_hands_over_what_it_ran() {
     })
     .await;
     assert!(b.kill_flow(&Caller::local(), spin).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_in_the_database_is_found_though_the_broker_does_not_tell_its_queues() {
+    let mut cluster = Cluster::new().await;
+    cluster.broker = Arc::new(Silent(cluster.broker.clone()));
+    // Alice has an owner by the database, who has died and of whom nobody was told.
+    let alice = cluster.store.register_identities(&[ALICE]).await.unwrap()[0];
+    let token = FencingToken { generation: 1, epoch: 1 };
+    cluster.store.claim(ClaimRequest { identity: alice, token, key_fp: None }).await.unwrap();
+    let _a = cluster.host("a", |_| ()).await;
+    eventually("somebody runs Alice", async || match cluster.owner(ALICE).await.as_deref() {
+        Some("a") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_that_cannot_look_for_work_makes_room_for_one_that_can() {
+    let mut cluster = Cluster::new().await;
+    let broker = cluster.broker.clone();
+    cluster.broker = Arc::new(Silent(broker.clone()));
+    let _a = cluster.host("a", |_| ()).await;
+    cluster.broker = broker;
+    let _b = cluster.host("b", |_| ()).await;
+    eventually("the other host is the scheduler", async || match cluster.onlooker.scheduler().borrow().as_deref() {
+        Some("b") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 }

@@ -20,6 +20,8 @@ pub(crate) struct Membership {
     /// What this host holds may have changed, or the service has to be told again.
     held_changed: Notify,
     sweep: Notify,
+    /// The scheduler cannot look for work: another one may do better.
+    resigns: Notify,
     rung: Mutex<HashSet<SecureHash>>,
     ring: Notify,
     /// This host gives up what it runs and takes nothing more.
@@ -39,6 +41,7 @@ impl Membership {
             schedules,
             held_changed: Notify::new(),
             sweep: Notify::new(),
+            resigns: Notify::new(),
             rung: Mutex::default(),
             ring: Notify::new(),
             draining: AtomicBool::new(false),
@@ -61,6 +64,16 @@ impl Membership {
     /// There may be work for identities that nobody runs.
     pub fn look_for_work(&self) {
         self.sweep.notify_one();
+    }
+
+    /// This host is the scheduler and cannot look for work.
+    pub fn make_room_for_a_scheduler(&self) {
+        self.resigns.notify_one();
+    }
+
+    /// Until that is so.
+    pub async fn until_room_is_made(&self) {
+        self.resigns.notified().await;
     }
 
     /// The identities that were rung for since the last time.

@@ -32,8 +32,14 @@ use crate::registry::IdentityEntry;
 const SWEEP: Duration = Duration::from_secs(30);
 /// Demands that are raised at once.
 const RAISED: usize = 32;
-/// How soon the ownership service is asked again after it did not answer.
+/// How soon the ownership service is asked again after it did not answer, or work is looked for again that could not be. The
+/// latter doubles, up to the time of a sweep.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long the broker may take to tell which queues hold messages.
+const LISTING: Duration = Duration::from_secs(20);
+/// A scheduler that could not look for work so often in a row makes room for another. It does so again at every so many more,
+/// and no more often, because the reason may be one that concerns all hosts.
+const RESIGNS_AT: u32 = 3;
 
 /// Begins to serve demands, until the host stops.
 pub(crate) fn start(parts: &Arc<Parts>) {
@@ -207,6 +213,7 @@ pub(crate) async fn raise_last_demands(parts: &Parts) {
 
 async fn look_for_work(parts: Arc<Parts>) {
     let Some(membership) = &parts.membership else { return };
+    let mut failures = 0_u32;
     // Whether something has happened that this host may not have heard all of. From time to time the scheduler looks.
     let mut is_asked = true;
     loop {
@@ -222,12 +229,16 @@ async fn look_for_work(parts: Arc<Parts>) {
         };
         let pause = match looked.await {
             Ok(()) => {
-                is_asked = false;
+                (is_asked, failures) = (false, 0);
                 SWEEP
             }
             Err(reason) => {
-                tracing::warn!(reason, "work without an owner cannot be looked for; tried again");
-                AGAIN
+                failures = failures.saturating_add(1);
+                tracing::warn!(reason, failures, "work without an owner cannot be looked for; tried again");
+                if failures.is_multiple_of(RESIGNS_AT) && is_scheduler(&parts) {
+                    membership.make_room_for_a_scheduler();
+                }
+                AGAIN.saturating_mul(1 << (failures - 1).min(5)).min(SWEEP)
             }
         };
         tokio::select! {
@@ -243,24 +254,44 @@ fn is_for_this_host(parts: &Parts) -> bool {
     parts.ownership.scheduler().borrow().as_deref().is_none_or(|name| name == parts.ownership.host())
 }
 
-/// Rings for identities that nobody owns and for which there is work: rows that somebody has to look after, a wake-up time
-/// that has come, an owner that has died, or messages in their queue.
+fn is_scheduler(parts: &Parts) -> bool {
+    parts.ownership.scheduler().borrow().as_deref() == Some(parts.ownership.host())
+}
+
+/// Rings for identities that nobody owns and for which there is work, by what the database tells and by what the broker tells:
+/// neither waits for the other.
 async fn ring_for_work(parts: &Parts) -> Result<(), String> {
-    let Some(membership) = &parts.membership else { return Ok(()) };
+    let (rows, queues) = tokio::join!(ring_for_rows(parts), ring_for_queues(parts));
+    rows.and(queues)
+}
+
+/// Rings for identities with rows that somebody has to look after, with a wake-up time that has come, or with an owner that has
+/// died.
+async fn ring_for_rows(parts: &Parts) -> Result<(), String> {
     let now = i64::try_from(parts.now_millis()).unwrap_or(i64::MAX);
     let left = parts.store.left_work(now).await.map_err(|error| error.to_string())?;
     let left: HashSet<_> = left.iter().map(|LeftWork { identity, .. }| *identity).collect();
     let records = parts.store.identities().await.map_err(|error| error.to_string())?;
     let with_work = records.into_iter().filter(|record| record.owner().is_some() || left.contains(&record.row));
-    let waiting = parts.broker.waiting().await.map_err(|error| error.to_string())?;
-    let keys = with_work.filter_map(|record| parts.directory.by_row(record.row)?.key());
-    let queued = waiting.iter().filter_map(|queue| queue.fingerprint());
-    for key in keys.chain(queued.filter(|key| parts.directory.by_key(key).is_some())) {
-        if matches!(parts.ownership.owner_of(&key), Ownedness::Free) {
-            membership.ring(key);
-        }
-    }
+    ring_for_free(parts, with_work.filter_map(|record| parts.directory.by_row(record.row)?.key()));
     Ok(())
+}
+
+/// Rings for identities with messages in their queue.
+async fn ring_for_queues(parts: &Parts) -> Result<(), String> {
+    let listed = tokio::time::timeout(LISTING, parts.broker.waiting()).await;
+    let waiting = listed.map_err(|_| "the broker does not tell its queues".to_owned())?;
+    let waiting = waiting.map_err(|error| error.to_string())?;
+    let queued = waiting.iter().filter_map(|queue| queue.fingerprint());
+    ring_for_free(parts, queued.filter(|key| parts.directory.by_key(key).is_some()));
+    Ok(())
+}
+
+fn ring_for_free(parts: &Parts, keys: impl Iterator<Item = SecureHash>) {
+    let Some(membership) = &parts.membership else { return };
+    for key in keys.filter(|key| matches!(parts.ownership.owner_of(key), Ownedness::Free)) {
+        membership.ring(key);
+    }
 }
 
 /// Serves demands that were told and that nobody has served, for want of room or of the identity's manifest.
