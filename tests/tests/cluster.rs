@@ -34,6 +34,8 @@ struct Cluster {
     store: Store,
     broker: Arc<dyn Broker>,
     realm: Realm,
+    /// How many identities each host runs at most.
+    slots: u32,
     /// Sees what the hosts own, and has no slots.
     onlooker: Arc<dyn Ownership>,
 }
@@ -54,7 +56,7 @@ impl Cluster {
         let broker = EmbeddedBroker::open(broker).await.unwrap();
         let realm = Realm::of_generation(1);
         let onlooker = Arc::new(realm.join("onlooker"));
-        Cluster { network, store, broker: Arc::new(broker), realm, onlooker }
+        Cluster { network, store, broker: Arc::new(broker), realm, slots: 10, onlooker }
     }
 
     async fn host(&self, name: &str, change: impl FnOnce(&mut HostOptions)) -> Arc<Host> {
@@ -77,7 +79,8 @@ impl Cluster {
             ..HostOptions::new(self.network.folder(), Passphrase::new(passphrase))
         };
         change(&mut options);
-        let cluster = maxhost_flows::Cluster { ownership, broker: self.broker.clone(), slots: 10, schedules: true };
+        let (broker, slots) = (self.broker.clone(), self.slots);
+        let cluster = maxhost_flows::Cluster { ownership, broker, slots, schedules: true };
         let host = Host::join(options, self.store.clone(), cluster).await.unwrap();
         let spec = |name: &str, short: &str| IdentitySpec {
             name: name.to_owned(),
@@ -578,4 +581,26 @@ async fn a_scheduler_that_cannot_look_for_work_makes_room_for_one_that_can() {
         other => Err(format!("{other:?}")),
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_opens_no_more_than_it_has_room_for_and_serves_all_in_the_end() {
+    let cluster = Cluster { slots: 1, ..Cluster::new().await };
+    let map = maxhost_pki::NetworkMap::load(&cluster.network.path("network")).unwrap();
+    let _host = cluster.host("a", |options| options.idle_close = Duration::from_millis(200)).await;
+    let mut unseen: Vec<String> = [ALICE, BOB, CAROL].map(str::to_owned).into();
+    for name in &unseen {
+        let party = map.party(&name.parse().unwrap()).unwrap().unwrap();
+        cluster.onlooker.demand(party.party.owning_key.fingerprint()).await.unwrap();
+    }
+    let deadline = Instant::now() + LONG;
+    while !unseen.is_empty() {
+        let records = cluster.store.identities().await.unwrap();
+        let held: Vec<String> =
+            records.into_iter().filter(|record| record.owner().is_some()).map(|record| record.name).collect();
+        assert!(held.len() <= 1, "it has room for one: {held:?}");
+        unseen.retain(|name| !held.contains(name));
+        assert!(Instant::now() < deadline, "{unseen:?} were never run");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

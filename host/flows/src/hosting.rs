@@ -188,7 +188,8 @@ impl Hosting {
         let spec = IdentitySpec { cordapps: self.parts.directory.shared_cordapps(spec.cordapps), ..spec };
         let Some(entry) = self.parts.directory.get(name.as_str()) else {
             let live = self.live.lock().remove(&row).unwrap_or_default();
-            let entry = Arc::new(IdentityEntry::new(row, name, spec, live, claimed.claim));
+            let entry =
+                Arc::new(IdentityEntry::new(row, name, spec, live, claimed.claim, self.parts.directory.held.clone()));
             if let Some(key) = claimed.owned_as {
                 entry.hold(claimed.claim, key, self.parts.ownership.session().borrow().number);
             }

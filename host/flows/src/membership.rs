@@ -96,10 +96,18 @@ impl Membership {
         self.sweep.notified().await;
     }
 
-    /// There was no room for an identity that is wanted: when there is, it is looked for again.
+    /// There was no room for an identity that is wanted: when there is, it is looked for again. However many are declined,
+    /// this is told once.
     pub fn decline(&self) {
+        // There may have come room since it was looked.
+        if !self.declined.swap(true, Ordering::AcqRel) {
+            self.held_changed();
+        }
+    }
+
+    /// As [`Membership::decline`], for whoever looks again himself when what this host holds changes.
+    pub fn note_declined(&self) {
         self.declined.store(true, Ordering::Release);
-        self.held_changed();
     }
 
     /// Whether there was no room for somebody since the last time.

@@ -16,14 +16,17 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use maxhost_model::SecureHash;
 use maxhost_ownership::{Change, Demand, Ownedness, SessionState};
 use maxhost_store::LeftWork;
+use parking_lot::Mutex;
 
 use crate::marks::Mark;
+use crate::membership::Membership;
 use crate::message::IdentityCommand;
 use crate::parts::Parts;
 use crate::registry::IdentityEntry;
@@ -45,10 +48,11 @@ const RESIGNS_AT: u32 = 3;
 pub(crate) fn start(parts: &Arc<Parts>) {
     parts.io.spawn(follow_session(parts.clone()));
     parts.io.spawn(follow_changes(parts.clone()));
-    parts.io.spawn(follow_demands(parts.clone()));
-    parts.io.spawn(offer_slots(parts.clone()));
+    let room = Arc::<Room>::default();
+    parts.io.spawn(follow_demands(parts.clone(), room.clone()));
+    parts.io.spawn(offer_slots(parts.clone(), room.clone()));
     parts.io.spawn(raise_demands(parts.clone()));
-    parts.io.spawn(look_for_work(parts.clone()));
+    parts.io.spawn(look_for_work(parts.clone(), room));
     parts.io.spawn(follow_draining(parts.clone()));
     parts.io.spawn(crate::scheduler::run(parts.clone()));
 }
@@ -115,7 +119,46 @@ async fn follow_changes(parts: Arc<Parts>) {
     }
 }
 
-async fn follow_demands(parts: Arc<Parts>) {
+/// The identities that this host has begun to open because they are wanted: each takes the room of one, though it is not held
+/// yet. So of many that are told at once no more are opened than there is room for.
+#[derive(Default)]
+struct Room {
+    opening: Mutex<Vec<Arc<IdentityEntry>>>,
+    /// How often it was looked for what nobody serves.
+    looks: AtomicUsize,
+}
+
+impl Room {
+    /// How many more there is room for.
+    fn free(&self, parts: &Parts, membership: &Membership) -> usize {
+        Room::left(&mut self.opening.lock(), parts, membership)
+    }
+
+    fn left(opening: &mut Vec<Arc<IdentityEntry>>, parts: &Parts, membership: &Membership) -> usize {
+        let free = membership.free_slots(parts.directory.held.get()) as usize;
+        if opening.len() >= free {
+            opening.retain(|entry| !entry.is_held() && entry.mailbox().is_some());
+        }
+        // An identity that was claimed between the two looks counts twice; then what is held has changed, and it is looked again.
+        free.saturating_sub(opening.len())
+    }
+
+    /// Opens an identity, if there is room. One that is being opened already needs none.
+    fn open(&self, parts: &Parts, membership: &Membership, entry: &Arc<IdentityEntry>) -> bool {
+        let mut opening = self.opening.lock();
+        let is_cold = entry.mailbox().is_none();
+        if is_cold && Room::left(&mut opening, parts, membership) == 0 {
+            return false;
+        }
+        parts.waking.tell(entry, IdentityCommand::Wake);
+        if is_cold {
+            opening.push(entry.clone());
+        }
+        true
+    }
+}
+
+async fn follow_demands(parts: Arc<Parts>, room: Arc<Room>) {
     let mut demands = parts.ownership.demands();
     loop {
         let demand = tokio::select! {
@@ -124,13 +167,13 @@ async fn follow_demands(parts: Arc<Parts>) {
         };
         let Some(Demand { identity, turn }) = demand else { return };
         if let Some(entry) = parts.directory.by_key(&identity) {
-            parts.io.spawn(serve(parts.clone(), entry, identity, turn));
+            parts.io.spawn(serve(parts.clone(), room.clone(), entry, identity, turn));
         }
     }
 }
 
 /// Opens an identity that is wanted, if nobody else has when it is this host's turn.
-async fn serve(parts: Arc<Parts>, entry: Arc<IdentityEntry>, identity: SecureHash, turn: Duration) {
+async fn serve(parts: Arc<Parts>, room: Arc<Room>, entry: Arc<IdentityEntry>, identity: SecureHash, turn: Duration) {
     let until = (parts.clock.monotonic() + turn).max(entry.not_before());
     tokio::select! {
         () = parts.clock.sleep_until(until) => {}
@@ -140,30 +183,26 @@ async fn serve(parts: Arc<Parts>, entry: Arc<IdentityEntry>, identity: SecureHas
     if !matches!(parts.ownership.owner_of(&identity), Ownedness::Free) || entry.is_held() {
         return;
     }
-    match membership.free_slots(held(&parts)) > 0 {
-        true => parts.waking.tell(&entry, IdentityCommand::Wake),
-        false => membership.decline(),
+    if !room.open(&parts, membership, &entry) {
+        membership.decline();
     }
 }
 
-fn held(parts: &Parts) -> u32 {
-    let count = parts.directory.all().iter().filter(|entry| entry.is_held()).count();
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
 /// Tells the service how many more identities this host can run, whenever that changes.
-async fn offer_slots(parts: Arc<Parts>) {
+async fn offer_slots(parts: Arc<Parts>, room: Arc<Room>) {
     let Some(membership) = &parts.membership else { return };
     loop {
-        let free = membership.free_slots(held(&parts));
-        let offered = parts.ownership.offer(free).await;
-        let again = match offered {
-            Ok(()) => {
-                if free > 0 && membership.take_declined() {
-                    membership.look_for_work();
+        let free = membership.free_slots(parts.directory.held.get());
+        let again = match parts.ownership.offer(free).await {
+            Ok(()) if free > 0 && membership.take_declined() => match serve_the_unserved(&parts, &room).await {
+                Ok(()) => Duration::MAX,
+                Err(reason) => {
+                    tracing::debug!(reason, "what nobody serves is not known; asked again");
+                    membership.note_declined();
+                    AGAIN
                 }
-                Duration::MAX
-            }
+            },
+            Ok(()) => Duration::MAX,
             Err(error) => {
                 tracing::debug!(%error, "the ownership service does not know what this host can run; told again");
                 AGAIN
@@ -211,7 +250,7 @@ pub(crate) async fn raise_last_demands(parts: &Parts) {
     }
 }
 
-async fn look_for_work(parts: Arc<Parts>) {
+async fn look_for_work(parts: Arc<Parts>, room: Arc<Room>) {
     let Some(membership) = &parts.membership else { return };
     let mut failures = 0_u32;
     // Whether something has happened that this host may not have heard all of. From time to time the scheduler looks.
@@ -219,7 +258,7 @@ async fn look_for_work(parts: Arc<Parts>) {
     loop {
         let looked = async {
             give_back(&parts).await?;
-            serve_the_unserved(&parts).await?;
+            serve_the_unserved(&parts, &room).await?;
             // Seen now, so that whoever asks later is told since when they wait.
             parts.age_of_initiations().await.map_err(|error| error.to_string())?;
             match is_asked || is_for_this_host(&parts) {
@@ -295,15 +334,28 @@ fn ring_for_free(parts: &Parts, keys: impl Iterator<Item = SecureHash>) {
 }
 
 /// Serves demands that were told and that nobody has served, for want of room or of the identity's manifest.
-async fn serve_the_unserved(parts: &Arc<Parts>) -> Result<(), String> {
-    if parts.membership.as_ref().is_some_and(|membership| membership.takes_nothing()) {
+/// No more are begun with than there is room for; the others wait until what this host holds changes.
+async fn serve_the_unserved(parts: &Arc<Parts>, room: &Arc<Room>) -> Result<(), String> {
+    let Some(membership) = parts.membership.as_ref().filter(|membership| !membership.takes_nothing()) else {
         return Ok(());
-    }
+    };
     let now = parts.clock.monotonic();
-    for identity in parts.ownership.wanted().await.map_err(|error| error.to_string())? {
-        if let Some(entry) = parts.directory.by_key(&identity).filter(|entry| entry.not_before() <= now) {
-            parts.io.spawn(serve(parts.clone(), entry, identity, Duration::ZERO));
+    let mut wanted = parts.ownership.wanted().await.map_err(|error| error.to_string())?;
+    // Each run begins somewhere else, so that hosts do not all try for the same few, and each look, so that all have their turn.
+    let run = usize::try_from(parts.store.run().0).unwrap_or(0);
+    let begin = run.wrapping_add(room.looks.fetch_add(1, Ordering::Relaxed));
+    let begin = begin.checked_rem(wanted.len()).unwrap_or(0);
+    wanted.rotate_left(begin);
+    let mut free = room.free(parts, membership);
+    for identity in wanted {
+        let can_be_opened = |entry: &Arc<IdentityEntry>| entry.not_before() <= now && !entry.is_held();
+        let Some(entry) = parts.directory.by_key(&identity).filter(can_be_opened) else { continue };
+        if free == 0 {
+            membership.note_declined();
+            break;
         }
+        free -= 1;
+        parts.io.spawn(serve(parts.clone(), room.clone(), entry, identity, Duration::ZERO));
     }
     Ok(())
 }
