@@ -38,8 +38,6 @@ async fn a_recipient_without_room_for_a_while_keeps_its_queue() {
     let host = network.run();
     let flow = host.start(ALICE, "send-many", json!({"peer": BOB, "amount": 60})).await;
     assert_eq!(host.end(&flow).await.result(), json!(60));
-    let refused = network.log_lines(&["a message cannot be taken from the broker yet"]);
-    assert!(!refused.is_empty(), "there was no room for some seconds");
     let left = network.log_lines(&["messages could not be taken from the broker"]);
     assert!(left.is_empty(), "the queue was let go of: {left:#?}");
 }
