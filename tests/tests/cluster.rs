@@ -34,6 +34,8 @@ struct Cluster {
     store: Store,
     broker: Arc<dyn Broker>,
     realm: Realm,
+    /// How many identities each host runs at most.
+    slots: u32,
     /// Sees what the hosts own, and has no slots.
     onlooker: Arc<dyn Ownership>,
 }
@@ -54,7 +56,7 @@ impl Cluster {
         let broker = EmbeddedBroker::open(broker).await.unwrap();
         let realm = Realm::of_generation(1);
         let onlooker = Arc::new(realm.join("onlooker"));
-        Cluster { network, store, broker: Arc::new(broker), realm, onlooker }
+        Cluster { network, store, broker: Arc::new(broker), realm, slots: 10, onlooker }
     }
 
     async fn host(&self, name: &str, change: impl FnOnce(&mut HostOptions)) -> Arc<Host> {
@@ -137,6 +139,52 @@ impl Cluster {
             }
         })
         .await
+    }
+}
+
+/// A broker that does not tell which queues hold messages.
+struct Silent(Arc<dyn Broker>);
+
+#[async_trait]
+impl Broker for Silent {
+    async fn send(&self, queue: &QueueName, message: Message, within: Duration) -> Result<(), BrokerError> {
+        self.0.send(queue, message, within).await
+    }
+
+    async fn prepare(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.0.prepare(queue).await
+    }
+
+    async fn consume(&self, queue: &QueueName, credit: Credit) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.0.consume(queue, credit).await
+    }
+
+    async fn waiting(&self) -> Result<Vec<QueueName>, BrokerError> {
+        Err(maxhost_broker::Transient::TimedOut.into())
+    }
+
+    async fn holding(&self, queues: &[QueueName]) -> Result<Vec<Holding>, BrokerError> {
+        self.0.holding(queues).await
+    }
+
+    async fn oldest(&self) -> Result<Option<Duration>, BrokerError> {
+        self.0.oldest().await
+    }
+
+    async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError> {
+        self.0.backlog_notices().await
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.0.max_message_bytes()
+    }
+
+    fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
+        self.0.client_queues()
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
     }
 }
 
@@ -696,4 +744,57 @@ async fn an_identity_that_its_hosts_die_with_is_run_no_more_until_somebody_asks_
     cluster.store.forgive(row, Forgive::Asked).await.unwrap();
     let beat = start(&[&a], ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await;
     assert_eq!(result(&a, beat).await, json!({"beats": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_in_the_database_is_found_though_the_broker_does_not_tell_its_queues() {
+    let mut cluster = Cluster::new().await;
+    cluster.broker = Arc::new(Silent(cluster.broker.clone()));
+    // Alice has an owner by the database, who has died and of whom nobody was told.
+    let alice = cluster.store.register_identities(&[ALICE]).await.unwrap()[0];
+    let token = FencingToken { generation: 1, epoch: 1 };
+    cluster.store.claim(ClaimRequest { identity: alice, token, key_fp: None }).await.unwrap();
+    let _a = cluster.host("a", |_| ()).await;
+    eventually("somebody runs Alice", async || match cluster.owner(ALICE).await.as_deref() {
+        Some("a") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_that_cannot_look_for_work_makes_room_for_one_that_can() {
+    let mut cluster = Cluster::new().await;
+    let broker = cluster.broker.clone();
+    cluster.broker = Arc::new(Silent(broker.clone()));
+    let _a = cluster.host("a", |_| ()).await;
+    cluster.broker = broker;
+    let _b = cluster.host("b", |_| ()).await;
+    eventually("the other host is the scheduler", async || match cluster.onlooker.scheduler().borrow().as_deref() {
+        Some("b") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_opens_no_more_than_it_has_room_for_and_serves_all_in_the_end() {
+    let cluster = Cluster { slots: 1, ..Cluster::new().await };
+    let map = maxhost_pki::NetworkMap::load(&cluster.network.path("network")).unwrap();
+    let _host = cluster.host("a", |options| options.idle_close = Duration::from_millis(200)).await;
+    let mut unseen: Vec<String> = [ALICE, BOB, CAROL].map(str::to_owned).into();
+    for name in &unseen {
+        let party = map.party(&name.parse().unwrap()).unwrap().unwrap();
+        cluster.onlooker.demand(party.party.owning_key.fingerprint()).await.unwrap();
+    }
+    let deadline = Instant::now() + LONG;
+    while !unseen.is_empty() {
+        let records = cluster.store.identities().await.unwrap();
+        let held: Vec<String> =
+            records.into_iter().filter(|record| record.owner().is_some()).map(|record| record.name).collect();
+        assert!(held.len() <= 1, "it has room for one: {held:?}");
+        unseen.retain(|name| !held.contains(name));
+        assert!(Instant::now() < deadline, "{unseen:?} were never run");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -206,7 +206,8 @@ impl Hosting {
         let spec = IdentitySpec { cordapps: self.parts.directory.shared_cordapps(spec.cordapps), ..spec };
         let Some(entry) = self.parts.directory.get(name.as_str()) else {
             let live = self.live.lock().remove(&row).unwrap_or_default();
-            let entry = Arc::new(IdentityEntry::new(row, name, spec, live, claimed.claim));
+            let entry =
+                Arc::new(IdentityEntry::new(row, name, spec, live, claimed.claim, self.parts.directory.held.clone()));
             if let Some(key) = claimed.owned_as {
                 entry.hold(claimed.claim, key, self.parts.ownership.session().borrow().number);
             }
@@ -391,7 +392,7 @@ async fn with_work(parts: &Parts) -> Option<HashSet<IdentityRow>> {
     loop {
         match parts.store.left_work(parts.now_millis() as i64).await {
             Ok(left) => {
-                let waits = left.into_iter().filter(|left| left.initiations || left.late_confirms);
+                let waits = left.into_iter().filter(|left| left.initiations || left.late_confirms || left.outbox);
                 return Some(waits.map(|left| left.identity).collect());
             }
             Err(error) => tracing::warn!(%error, "what waits for identities cannot be read; tried again"),

@@ -23,6 +23,8 @@ pub(crate) struct Membership {
     /// What this host holds may have changed, or the service has to be told again.
     held_changed: Notify,
     sweep: Notify,
+    /// The scheduler cannot look for work: another one may do better.
+    resigns: Notify,
     rung: Mutex<HashSet<SecureHash>>,
     ring: Notify,
     /// This host gives up what it runs and takes nothing more.
@@ -47,6 +49,7 @@ impl Membership {
             session_timeout,
             held_changed: Notify::new(),
             sweep: Notify::new(),
+            resigns: Notify::new(),
             rung: Mutex::default(),
             ring: Notify::new(),
             draining: AtomicBool::new(false),
@@ -78,6 +81,16 @@ impl Membership {
         self.sweep.notify_one();
     }
 
+    /// This host is the scheduler and cannot look for work.
+    pub fn make_room_for_a_scheduler(&self) {
+        self.resigns.notify_one();
+    }
+
+    /// Until that is so.
+    pub async fn until_room_is_made(&self) {
+        self.resigns.notified().await;
+    }
+
     /// The identities that were rung for since the last time.
     pub fn take_rung(&self) -> Vec<SecureHash> {
         self.rung.lock().drain().collect()
@@ -98,10 +111,18 @@ impl Membership {
         self.sweep.notified().await;
     }
 
-    /// There was no room for an identity that is wanted: when there is, it is looked for again.
+    /// There was no room for an identity that is wanted: when there is, it is looked for again. However many are declined,
+    /// this is told once.
     pub fn decline(&self) {
+        // There may have come room since it was looked.
+        if !self.declined.swap(true, Ordering::AcqRel) {
+            self.held_changed();
+        }
+    }
+
+    /// As [`Membership::decline`], for whoever looks again himself when what this host holds changes.
+    pub fn note_declined(&self) {
         self.declined.store(true, Ordering::Release);
-        self.held_changed();
     }
 
     /// Whether there was no room for somebody since the last time.

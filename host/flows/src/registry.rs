@@ -40,6 +40,8 @@ pub(crate) struct IdentityEntry {
     /// The fingerprint of the key under which this process owns it, and the session with the ownership service in which it
     /// does.
     owned_as: Mutex<Option<(SecureHash, u64)>>,
+    /// How many identities this process owns: one for each whose `owned_as` is set.
+    count: HeldCount,
     /// When it is tried again to run it here, after it could not be.
     retry: Mutex<Retry>,
     /// The host that it is to be handed over to when it is let go.
@@ -64,6 +66,16 @@ pub(crate) struct IdentityEntry {
     pub notary: Arc<NotaryQueue>,
     /// The CorDapps that it last had, and the manifest that named them.
     cordapps: Mutex<Option<(Arc<IdentitySpec>, Arc<CordappSet>)>>,
+}
+
+/// How many identities of a directory are held.
+#[derive(Clone, Default)]
+pub(crate) struct HeldCount(Arc<AtomicU32>);
+
+impl HeldCount {
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Something that is under way for an identity and that its actor does not see: a message on its way from the broker into
@@ -131,6 +143,7 @@ impl IdentityEntry {
         spec: IdentitySpec,
         live: Vec<FlowRow>,
         claim: Claim,
+        count: HeldCount,
     ) -> IdentityEntry {
         IdentityEntry {
             row,
@@ -142,6 +155,7 @@ impl IdentityEntry {
             claim: Mutex::new(claim),
             swept: AtomicBool::new(false),
             owned_as: Mutex::new(None),
+            count,
             retry: Mutex::default(),
             moves_to: Mutex::new(None),
             key: Mutex::new(None),
@@ -209,12 +223,19 @@ impl IdentityEntry {
     /// It is claimed in the database, under the key and in the session in which the ownership service gave it.
     pub fn hold(&self, claim: Claim, key: SecureHash, session: u64) {
         *self.claim.lock() = claim;
-        *self.owned_as.lock() = Some((key, session));
+        // Counted under the lock, so that the count is that of the entries that are held.
+        let mut owned_as = self.owned_as.lock();
+        if owned_as.replace((key, session)).is_none() {
+            self.count.0.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// It is not held any more. Returns the key under which it was.
     pub fn release(&self) -> Option<SecureHash> {
-        let (key, _) = self.owned_as.lock().take()?;
+        let mut owned_as = self.owned_as.lock();
+        let (key, _) = owned_as.take()?;
+        self.count.0.fetch_sub(1, Ordering::AcqRel);
+        drop(owned_as);
         // Nobody's: what still comes for it under the claim of before goes another way.
         self.claim.lock().run = NOBODY;
         self.swept.store(false, Ordering::Release);
@@ -369,6 +390,8 @@ pub(crate) struct Directory {
     by_row: DashMap<IdentityRow, Arc<IdentityEntry>>,
     /// Rows by the fingerprint of the identity's key.
     by_key: DashMap<SecureHash, IdentityRow>,
+    /// How many of them are held.
+    pub held: HeldCount,
     /// Names of identities that the database knows and that are not hosted: their flows are still there.
     absent: DashMap<IdentityRow, Arc<str>>,
     /// The CorDapps that the manifest told last names: most manifests name the same, and share one list.
@@ -511,5 +534,45 @@ impl Directory {
                 Err(Problem::new(Code::IdentityAmbiguous, text).detail("identity", query))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use maxhost_store::UNCLAIMED;
+
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_counted_exactly() {
+        let directory = Directory::default();
+        let entry = |number: i64| {
+            let name = format!("O=Party {number}, L=London, C=GB");
+            let spec = IdentitySpec {
+                name: name.clone(),
+                cordapps: Vec::new().into(),
+                keys: Default::default(),
+                limits: Default::default(),
+                notary: None,
+                manifest: Default::default(),
+            };
+            let (row, name) = (IdentityRow(number), X500Name::parse(&name).unwrap());
+            Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, directory.held.clone()))
+        };
+        let (one, other, key) = (entry(1), entry(2), SecureHash::of(b"a key"));
+        one.hold(UNCLAIMED, key, 1);
+        // Claimed anew in another session, it is the same identity.
+        one.hold(UNCLAIMED, key, 2);
+        other.hold(UNCLAIMED, key, 2);
+        assert_eq!(directory.held.get(), 2);
+        assert_eq!(one.release(), Some(key));
+        assert_eq!(one.release(), None);
+        assert!(!one.lose(), "it was let go before");
+        assert_eq!(directory.held.get(), 1);
+        assert!(other.lose() && !other.lose());
+        assert_eq!(directory.held.get(), 0);
+        one.hold(UNCLAIMED, key, 3);
+        assert_eq!(directory.held.get(), 1);
     }
 }

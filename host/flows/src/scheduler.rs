@@ -52,9 +52,7 @@ pub(crate) async fn run(parts: Arc<Parts>) {
                 failed => {
                     let reason = failed.map_or_else(|_| "no answer".to_owned(), |looked| format!("{looked:?}"));
                     tracing::warn!(reason, "the scheduler cannot read the database, and makes room for another");
-                    if let Err(error) = parts.ownership.resign().await {
-                        tracing::debug!(%error, "the scheduler could not resign");
-                    }
+                    resign(&parts).await;
                     (pause, stands_back, was_elected) = (STANDS_BACK, true, false);
                 }
             }
@@ -62,8 +60,24 @@ pub(crate) async fn run(parts: Arc<Parts>) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             changed = known.changed(), if !stands_back => if changed.is_err() { return },
+            () = membership.until_room_is_made(), if elected && !stands_back => {
+                tracing::warn!("the scheduler cannot look for work, and makes room for another");
+                resign(&parts).await;
+                was_elected = false;
+                // Shortly, because the reason may be one that concerns all hosts, and then nobody else does better.
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = parts.stopping.cancelled() => return,
+                }
+            }
             () = parts.stopping.cancelled() => return,
         }
+    }
+}
+
+async fn resign(parts: &Parts) {
+    if let Err(error) = parts.ownership.resign().await {
+        tracing::debug!(%error, "the scheduler could not resign");
     }
 }
 

@@ -18,12 +18,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use maxhost_model::SecureHash;
 use maxhost_ownership::{Change, Demand, Ownedness, SessionState};
 use maxhost_store::LeftWork;
+use parking_lot::Mutex;
 
 use crate::marks::Mark;
 use crate::membership::Membership;
@@ -35,17 +37,24 @@ use crate::registry::IdentityEntry;
 const SWEEP: Duration = Duration::from_secs(30);
 /// Demands that are raised at once.
 const RAISED: usize = 32;
-/// How soon the ownership service is asked again after it did not answer.
+/// How soon the ownership service is asked again after it did not answer, or work is looked for again that could not be. The
+/// latter doubles, up to the time of a sweep.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long the broker may take to tell which queues hold messages.
+const LISTING: Duration = Duration::from_secs(20);
+/// A scheduler that could not look for work so often in a row makes room for another. It does so again at every so many more,
+/// and no more often, because the reason may be one that concerns all hosts.
+const RESIGNS_AT: u32 = 3;
 
 /// Begins to serve demands, until the host stops.
 pub(crate) fn start(parts: &Arc<Parts>) {
     parts.io.spawn(follow_session(parts.clone()));
     parts.io.spawn(follow_changes(parts.clone()));
-    parts.io.spawn(follow_demands(parts.clone()));
-    parts.io.spawn(offer_slots(parts.clone()));
+    let room = Arc::<Room>::default();
+    parts.io.spawn(follow_demands(parts.clone(), room.clone()));
+    parts.io.spawn(offer_slots(parts.clone(), room.clone()));
     parts.io.spawn(raise_demands(parts.clone()));
-    parts.io.spawn(look_for_work(parts.clone()));
+    parts.io.spawn(look_for_work(parts.clone(), room));
     parts.io.spawn(follow_draining(parts.clone()));
     parts.io.spawn(crate::standing_back::follow(parts.clone()));
     parts.io.spawn(crate::scheduler::run(parts.clone()));
@@ -113,7 +122,46 @@ async fn follow_changes(parts: Arc<Parts>) {
     }
 }
 
-async fn follow_demands(parts: Arc<Parts>) {
+/// The identities that this host has begun to open because they are wanted: each takes the room of one, though it is not held
+/// yet. So of many that are told at once no more are opened than there is room for.
+#[derive(Default)]
+struct Room {
+    opening: Mutex<Vec<Arc<IdentityEntry>>>,
+    /// How often it was looked for what nobody serves.
+    looks: AtomicUsize,
+}
+
+impl Room {
+    /// How many more there is room for.
+    fn free(&self, parts: &Parts, membership: &Membership) -> usize {
+        Room::left(&mut self.opening.lock(), parts, membership)
+    }
+
+    fn left(opening: &mut Vec<Arc<IdentityEntry>>, parts: &Parts, membership: &Membership) -> usize {
+        let free = membership.free_slots(parts.directory.held.get()) as usize;
+        if opening.len() >= free {
+            opening.retain(|entry| !entry.is_held() && entry.mailbox().is_some());
+        }
+        // An identity that was claimed between the two looks counts twice; then what is held has changed, and it is looked again.
+        free.saturating_sub(opening.len())
+    }
+
+    /// Opens an identity, if there is room. One that is being opened already needs none.
+    fn open(&self, parts: &Parts, membership: &Membership, entry: &Arc<IdentityEntry>) -> bool {
+        let mut opening = self.opening.lock();
+        let is_cold = entry.mailbox().is_none();
+        if is_cold && Room::left(&mut opening, parts, membership) == 0 {
+            return false;
+        }
+        parts.waking.tell(entry, IdentityCommand::Wake);
+        if is_cold {
+            opening.push(entry.clone());
+        }
+        true
+    }
+}
+
+async fn follow_demands(parts: Arc<Parts>, room: Arc<Room>) {
     let mut demands = parts.ownership.demands();
     loop {
         let demand = tokio::select! {
@@ -122,21 +170,21 @@ async fn follow_demands(parts: Arc<Parts>) {
         };
         let Some(Demand { identity, turn }) = demand else { return };
         if parts.directory.by_key(&identity).is_some() {
-            serve(&parts, identity, turn);
+            serve(&parts, &room, identity, turn);
         }
     }
 }
 
 /// Has an identity that is wanted looked at when it is this host's turn. However often that is told, one task waits for it.
-fn serve(parts: &Arc<Parts>, identity: SecureHash, turn: Duration) {
+fn serve(parts: &Arc<Parts>, room: &Arc<Room>, identity: SecureHash, turn: Duration) {
     let Some(membership) = &parts.membership else { return };
     if membership.turns().tell(identity, parts.clock.monotonic() + turn) {
-        parts.io.spawn(take_turns(parts.clone(), identity));
+        parts.io.spawn(take_turns(parts.clone(), room.clone(), identity));
     }
 }
 
 /// Waits for this host's turns with an identity, and as long as the identity is left to others.
-async fn take_turns(parts: Arc<Parts>, identity: SecureHash) {
+async fn take_turns(parts: Arc<Parts>, room: Arc<Room>, identity: SecureHash) {
     let Some(membership) = &parts.membership else { return };
     while let Some((at, again)) = membership.turns().next(&identity) {
         let Some(entry) = parts.directory.by_key(&identity) else { return membership.turns().forget(&identity) };
@@ -150,7 +198,7 @@ async fn take_turns(parts: Arc<Parts>, identity: SecureHash) {
             continue;
         }
         let is_last = !membership.turns().has_come(identity, at);
-        open_if_free(&parts, membership, &entry, &identity);
+        open_if_free(&parts, &room, membership, &entry, &identity);
         if is_last {
             return;
         }
@@ -158,34 +206,36 @@ async fn take_turns(parts: Arc<Parts>, identity: SecureHash) {
 }
 
 /// Opens an identity that is wanted, unless somebody has it.
-fn open_if_free(parts: &Parts, membership: &Membership, entry: &Arc<IdentityEntry>, identity: &SecureHash) {
+fn open_if_free(
+    parts: &Parts,
+    room: &Room,
+    membership: &Membership,
+    entry: &Arc<IdentityEntry>,
+    identity: &SecureHash,
+) {
     if !matches!(parts.ownership.owner_of(identity), Ownedness::Free) || entry.is_held() {
         return;
     }
-    match membership.free_slots(held(parts)) > 0 {
-        true => parts.waking.tell(entry, IdentityCommand::Wake),
-        false => membership.decline(),
+    if !room.open(parts, membership, entry) {
+        membership.decline();
     }
 }
 
-fn held(parts: &Parts) -> u32 {
-    let count = parts.directory.all().iter().filter(|entry| entry.is_held()).count();
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
 /// Tells the service how many more identities this host can run, whenever that changes.
-async fn offer_slots(parts: Arc<Parts>) {
+async fn offer_slots(parts: Arc<Parts>, room: Arc<Room>) {
     let Some(membership) = &parts.membership else { return };
     loop {
-        let free = membership.free_slots(held(&parts));
-        let offered = parts.ownership.offer(free).await;
-        let again = match offered {
-            Ok(()) => {
-                if free > 0 && membership.take_declined() {
-                    membership.look_for_work();
+        let free = membership.free_slots(parts.directory.held.get());
+        let again = match parts.ownership.offer(free).await {
+            Ok(()) if free > 0 && membership.take_declined() => match serve_the_unserved(&parts, &room).await {
+                Ok(()) => Duration::MAX,
+                Err(reason) => {
+                    tracing::debug!(reason, "what nobody serves is not known; asked again");
+                    membership.note_declined();
+                    AGAIN
                 }
-                Duration::MAX
-            }
+            },
+            Ok(()) => Duration::MAX,
             Err(error) => {
                 tracing::debug!(%error, "the ownership service does not know what this host can run; told again");
                 AGAIN
@@ -233,14 +283,15 @@ pub(crate) async fn raise_last_demands(parts: &Parts) {
     }
 }
 
-async fn look_for_work(parts: Arc<Parts>) {
+async fn look_for_work(parts: Arc<Parts>, room: Arc<Room>) {
     let Some(membership) = &parts.membership else { return };
+    let mut failures = 0_u32;
     // Whether something has happened that this host may not have heard all of. From time to time the scheduler looks.
     let mut is_asked = true;
     loop {
         let looked = async {
             give_back(&parts).await?;
-            serve_the_unserved(&parts).await?;
+            serve_the_unserved(&parts, &room).await?;
             // Seen now, so that whoever asks later is told since when they wait.
             parts.age_of_initiations().await.map_err(|error| error.to_string())?;
             match is_asked || is_for_this_host(&parts) {
@@ -250,12 +301,16 @@ async fn look_for_work(parts: Arc<Parts>) {
         };
         let pause = match looked.await {
             Ok(()) => {
-                is_asked = false;
+                (is_asked, failures) = (false, 0);
                 SWEEP
             }
             Err(reason) => {
-                tracing::warn!(reason, "work without an owner cannot be looked for; tried again");
-                AGAIN
+                failures = failures.saturating_add(1);
+                tracing::warn!(reason, failures, "work without an owner cannot be looked for; tried again");
+                if failures.is_multiple_of(RESIGNS_AT) && is_scheduler(&parts) {
+                    membership.make_room_for_a_scheduler();
+                }
+                AGAIN.saturating_mul(1 << (failures - 1).min(5)).min(SWEEP)
             }
         };
         tokio::select! {
@@ -271,36 +326,71 @@ fn is_for_this_host(parts: &Parts) -> bool {
     parts.ownership.scheduler().borrow().as_deref().is_none_or(|name| name == parts.ownership.host())
 }
 
-/// Rings for identities that nobody owns and for which there is work: rows that somebody has to look after, a wake-up time
-/// that has come, an owner that has died, or messages in their queue.
+fn is_scheduler(parts: &Parts) -> bool {
+    parts.ownership.scheduler().borrow().as_deref() == Some(parts.ownership.host())
+}
+
+/// Rings for identities that nobody owns and for which there is work, by what the database tells and by what the broker tells:
+/// neither waits for the other.
 async fn ring_for_work(parts: &Parts) -> Result<(), String> {
-    let Some(membership) = &parts.membership else { return Ok(()) };
+    let (rows, queues) = tokio::join!(ring_for_rows(parts), ring_for_queues(parts));
+    rows.and(queues)
+}
+
+/// Rings for identities with rows that somebody has to look after, with a wake-up time that has come, or with an owner that has
+/// died.
+async fn ring_for_rows(parts: &Parts) -> Result<(), String> {
     let now = i64::try_from(parts.now_millis()).unwrap_or(i64::MAX);
     let left = parts.store.left_work(now).await.map_err(|error| error.to_string())?;
     let left: HashSet<_> = left.iter().map(|LeftWork { identity, .. }| *identity).collect();
     let records = parts.store.identities().await.map_err(|error| error.to_string())?;
     let with_work = records.into_iter().filter(|record| record.owner().is_some() || left.contains(&record.row));
-    let waiting = parts.broker.waiting().await.map_err(|error| error.to_string())?;
-    let keys = with_work.filter_map(|record| parts.directory.by_row(record.row)?.key());
-    let queued = waiting.iter().filter_map(|queue| queue.fingerprint());
-    for key in keys.chain(queued.filter(|key| parts.directory.by_key(key).is_some())) {
-        if matches!(parts.ownership.owner_of(&key), Ownedness::Free) {
-            membership.ring(key);
-        }
-    }
+    ring_for_free(parts, with_work.filter_map(|record| parts.directory.by_row(record.row)?.key()));
     Ok(())
 }
 
-/// Serves demands that were told and that nobody has served, for want of room or of the identity's manifest.
-async fn serve_the_unserved(parts: &Arc<Parts>) -> Result<(), String> {
-    if parts.membership.as_ref().is_some_and(|membership| membership.takes_nothing()) {
-        return Ok(());
+/// Rings for identities with messages in their queue.
+async fn ring_for_queues(parts: &Parts) -> Result<(), String> {
+    let listed = tokio::time::timeout(LISTING, parts.broker.waiting()).await;
+    let waiting = listed.map_err(|_| "the broker does not tell its queues".to_owned())?;
+    let waiting = waiting.map_err(|error| error.to_string())?;
+    let queued = waiting.iter().filter_map(|queue| queue.fingerprint());
+    ring_for_free(parts, queued.filter(|key| parts.directory.by_key(key).is_some()));
+    Ok(())
+}
+
+fn ring_for_free(parts: &Parts, keys: impl Iterator<Item = SecureHash>) {
+    let Some(membership) = &parts.membership else { return };
+    for key in keys.filter(|key| matches!(parts.ownership.owner_of(key), Ownedness::Free)) {
+        membership.ring(key);
     }
+}
+
+/// Serves demands that were told and that nobody has served, for want of room or of the identity's manifest.
+/// No more are begun with than there is room for; the others wait until what this host holds changes.
+async fn serve_the_unserved(parts: &Arc<Parts>, room: &Arc<Room>) -> Result<(), String> {
+    let Some(membership) = parts.membership.as_ref().filter(|membership| !membership.takes_nothing()) else {
+        return Ok(());
+    };
     let now = parts.clock.monotonic();
-    for identity in parts.ownership.wanted().await.map_err(|error| error.to_string())? {
-        if parts.directory.by_key(&identity).is_some_and(|entry| entry.not_before() <= now) {
-            serve(parts, identity, Duration::ZERO);
+    let mut wanted = parts.ownership.wanted().await.map_err(|error| error.to_string())?;
+    // Each run begins somewhere else, so that hosts do not all try for the same few, and each look, so that all have their turn.
+    let run = usize::try_from(parts.store.run().0).unwrap_or(0);
+    let begin = run.wrapping_add(room.looks.fetch_add(1, Ordering::Relaxed));
+    let begin = begin.checked_rem(wanted.len()).unwrap_or(0);
+    wanted.rotate_left(begin);
+    let mut free = room.free(parts, membership);
+    for identity in wanted {
+        let can_be_opened = |entry: &Arc<IdentityEntry>| entry.not_before() <= now && !entry.is_held();
+        if !parts.directory.by_key(&identity).as_ref().is_some_and(can_be_opened) {
+            continue;
         }
+        if free == 0 {
+            membership.note_declined();
+            break;
+        }
+        free -= 1;
+        serve(parts, room, identity, Duration::ZERO);
     }
     Ok(())
 }

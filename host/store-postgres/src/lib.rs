@@ -34,6 +34,7 @@ mod schema;
 mod session;
 mod several;
 mod undo_map;
+mod untaken;
 mod write;
 
 pub use examine::{Examination, begin_incarnation, examine, migrate};

@@ -455,6 +455,7 @@ const TABLES: [(&str, &str, bool, &str); 9] = [
     ("outbox", "identity, destination, message_id, body, kind, session, seq, lived", true, "id"),
     ("sent", "marker, identity, destination, message_id, body, kind, session, seq, at", true, "number"),
     ("processed", "identity, message_id, at", true, ""),
+    ("untaken", "", false, ""),
 ];
 
 /// Tables of a ledger.

@@ -12,7 +12,7 @@ use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
 use maxhost_store::{
     AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, Forgive, KeptMessages, ResultRead,
-    RunId, SharedComponents, Store, StoreError,
+    RunId, SharedComponents, Store, StoreError, Untaken, UntakenCount,
 };
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -337,6 +337,10 @@ impl Committer for PostgresStore {
 
     async fn note_results_read(&self, reads: Vec<ResultRead>) -> Result<(), StoreError> {
         self.write_results_read(&reads).await
+    }
+
+    async fn note_untaken(&self, untaken: Untaken) -> Result<UntakenCount, StoreError> {
+        self.count_untaken(&untaken).await
     }
 
     async fn append_audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {

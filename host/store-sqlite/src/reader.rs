@@ -9,9 +9,9 @@ use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
 use maxhost_sqlite::kind_of_code;
 use maxhost_store::{
-    Claim, Client, ClientReader, FencingToken, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader,
-    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY, OUTBOX_PAGE_BYTES,
-    OutboxContent, OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
+    Claim, Client, ClientReader, Committer, FencingToken, FlowFilter, FlowReader, FlowRecord, FlowState, Head,
+    IdentityReader, IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY,
+    OUTBOX_PAGE_BYTES, OutboxContent, OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, SqlitePool};
@@ -465,13 +465,15 @@ impl MessageReader for SqliteStore {
         let sql = "SELECT id, identity, destination, message_id, body, kind, session, seq FROM outbox WHERE id IN ( \
                        SELECT id FROM ( \
                            SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS ahead FROM ( \
-                               SELECT id, length(body) AS bytes FROM outbox \
-                               WHERE destination = ?1 AND id > ?2 ORDER BY id LIMIT ?3 \
+                               SELECT outbox.id, length(outbox.body) AS bytes FROM outbox \
+                               WHERE outbox.destination = ?1 AND outbox.id > ?2 \
+                               AND (SELECT owner FROM identity WHERE identity.id = outbox.identity) = ?5 \
+                               ORDER BY outbox.id LIMIT ?3 \
                            ) \
                        ) WHERE ahead < ?4 \
                    ) ORDER BY id";
         let bytes = i64::try_from(OUTBOX_PAGE_BYTES).unwrap_or(i64::MAX);
-        let query = sqlx::query(sql).bind(destination).bind(after).bind(limit).bind(bytes);
+        let query = sqlx::query(sql).bind(destination).bind(after).bind(limit).bind(bytes).bind(self.run().0);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(outbox_row).collect()
     }

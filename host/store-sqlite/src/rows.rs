@@ -10,7 +10,7 @@ use maxhost_sqlite::{SqliteError, Writer};
 use maxhost_store::{
     AuditBounds, AuditClass, AuditRow, Backlog, Claim, End, FencingToken, FlowVersion, HostRows, IdAllocator,
     IdentityRecord, Job, Keep, LeftBehind, NOBODY, NewFlow, Orphan, OutboxContent, Outcome, Quotas, ResultRead, Rows,
-    RunId, StateChange, StoreError, Waiting, rules,
+    RunId, StateChange, StoreError, UNTAKEN_BYTES, UNTAKEN_ROWS, UNTAKEN_TRIES, Untaken, UntakenCount, Waiting, rules,
 };
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
@@ -537,6 +537,19 @@ impl HostRows for SqliteRows<'_> {
 
     fn note_result_read(&mut self, read: &ResultRead) -> Result<(), Fault> {
         self.sql.result_read.execute(params![read.flow.0, read.at]).map(drop).map_err(fault)
+    }
+
+    fn note_untaken(&mut self, untaken: &Untaken) -> Result<UntakenCount, Fault> {
+        let Untaken { identity, message_id, at, sender, reason, body } = untaken;
+        let (id, body) = (&message_id[..], &body[..]);
+        self.sql.count_untaken.execute(params![identity.0, id, at, sender, reason]).map_err(fault)?;
+        let read = |row: &Row<'_>| row.get::<_, i64>(0);
+        let tries = self.sql.untaken_tries.query_row(params![identity.0, id], read).map_err(fault)?.unsigned_abs();
+        let most = i64::try_from(UNTAKEN_BYTES).unwrap_or(i64::MAX);
+        let is_kept = tries >= UNTAKEN_TRIES
+            && self.sql.keep_untaken.execute(params![identity.0, id, body, most]).map_err(fault)? > 0;
+        self.sql.forget_untaken.execute(params![identity.0, UNTAKEN_ROWS]).map_err(fault)?;
+        Ok(UntakenCount { tries, is_kept })
     }
 
     fn add_audit(&mut self, rows: &[AuditRow]) -> Result<(), Fault> {

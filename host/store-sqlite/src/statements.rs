@@ -48,6 +48,15 @@ statements! {
     keep_end = "INSERT INTO ended (id, identity, state, attempts, started, finished, expires, tag, name, user, \
                 client_id, start_body, revision, end_body, labels, forget_at) \
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+    count_untaken = "INSERT INTO untaken (identity, message_id, since, latest, tries, sender, reason) \
+                     VALUES (?1, ?2, ?3, ?3, 1, ?4, ?5) ON CONFLICT (identity, message_id) DO UPDATE SET \
+                     latest = excluded.latest, tries = tries + 1, sender = excluded.sender, reason = excluded.reason";
+    untaken_tries = "SELECT tries FROM untaken WHERE identity = ?1 AND message_id = ?2";
+    keep_untaken = "UPDATE untaken SET body = ?3 WHERE identity = ?1 AND message_id = ?2 AND (SELECT \
+                    coalesce(sum(length(o.body)), 0) FROM untaken o WHERE o.identity = ?1 AND o.message_id <> ?2) \
+                    + length(?3) <= ?4";
+    forget_untaken = "DELETE FROM untaken WHERE identity = ?1 AND message_id IN (SELECT message_id FROM untaken \
+                      WHERE identity = ?1 ORDER BY latest DESC, message_id LIMIT -1 OFFSET ?2)";
     result_read = "UPDATE ended SET result_read = ?2 WHERE id = ?1 AND result_read IS NULL";
     drop_ended = "DELETE FROM ended WHERE id = ?1 AND identity = ?2";
     drop_journal = "DELETE FROM journal WHERE flow = ?1";

@@ -86,7 +86,7 @@ impl AuditRow {
 }
 
 /// Cuts a text to [`AUDIT_TEXT_BYTES`], with a mark at its end. What not every database can hold is replaced.
-fn cut_text(text: &mut String) {
+pub(crate) fn cut_text(text: &mut String) {
     const MARK: char = '\u{2026}';
     if !is_storable(text) {
         *text = text.replace('\0', "\u{fffd}");

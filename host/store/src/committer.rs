@@ -13,7 +13,7 @@ use crate::claim::{ClaimRequest, Forgive};
 use crate::components::SharedComponents;
 use crate::error::StoreError;
 use crate::kept::KeptMessages;
-use crate::record::ResultRead;
+use crate::record::{ResultRead, Untaken, UntakenCount};
 use crate::unit::{CommitUnit, Receipt};
 
 /// Where the answer to a job goes.
@@ -63,6 +63,13 @@ pub enum Job {
         /// Gets their number when it is durable.
         reply: Reply<u64>,
     },
+    /// Counts a message that cannot be taken.
+    Untaken {
+        /// The message.
+        untaken: Box<Untaken>,
+        /// Gets the count when it is durable.
+        reply: Reply<UntakenCount>,
+    },
     /// Adds rows to the audit trail.
     Audit {
         /// The rows.
@@ -81,6 +88,7 @@ impl std::fmt::Debug for Job {
             Job::Forgive { identity, forgive, .. } => write!(f, "Forgive({}, {forgive:?})", identity.0),
             Job::Purge { limit, .. } => write!(f, "Purge({limit})"),
             Job::ResultsRead { reads, .. } => write!(f, "ResultsRead({})", reads.len()),
+            Job::Untaken { untaken, .. } => write!(f, "Untaken({})", untaken.identity.0),
             Job::Audit { rows, .. } => write!(f, "Audit({})", rows.len()),
         }
     }
@@ -97,6 +105,8 @@ pub enum Outcome {
     Claimed(Claimed),
     /// A purge, rows of the audit trail, results that were read, or owners that do not count.
     Count(u64),
+    /// A message that cannot be taken.
+    Untaken(UntakenCount),
 }
 
 impl Job {
@@ -110,6 +120,7 @@ impl Job {
             Job::Claim { requests, .. } => SMALL + requests.len() * std::mem::size_of::<ClaimRequest>(),
             Job::Forgive { .. } | Job::Purge { .. } => SMALL,
             Job::ResultsRead { reads, .. } => SMALL + std::mem::size_of_val(&**reads),
+            Job::Untaken { untaken, .. } => SMALL + untaken.sender.len() + untaken.reason.len() + untaken.body.len(),
             Job::Audit { rows, .. } => SMALL + rows.iter().map(AuditRow::bytes).sum::<usize>(),
         }
     }
@@ -137,6 +148,12 @@ impl Job {
                 let _ = reply.send(outcome.map(|outcome| match outcome {
                     Outcome::Claimed(claimed) => claimed,
                     _ => Vec::new(),
+                }));
+            }
+            Job::Untaken { reply, .. } => {
+                let _ = reply.send(outcome.map(|outcome| match outcome {
+                    Outcome::Untaken(count) => count,
+                    _ => UntakenCount::default(),
                 }));
             }
             Job::Purge { reply, .. }
@@ -283,6 +300,16 @@ pub trait Committer: Send + Sync + 'static {
         let (reply, answer) = oneshot::channel();
         self.hand_in(Job::ResultsRead { reads, reply });
         answer.await.unwrap_or(Err(StoreError::Closed)).map(drop)
+    }
+
+    /// Counts a message that cannot be taken. See [`crate::Store::note_untaken`].
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    async fn note_untaken(&self, untaken: Untaken) -> Result<UntakenCount, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Job::Untaken { untaken: Box::new(untaken), reply });
+        answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Adds rows to the audit trail. See [`crate::Store::append_audit`].

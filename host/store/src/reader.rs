@@ -95,8 +95,10 @@ pub trait MessageReader: Send + Sync {
     /// The places that messages wait to be sent to, from the one after `after` on, in alphabetical order.
     async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError>;
 
-    /// Messages for one place, from the one after `after` on, oldest first: at most `limit`, and none behind
-    /// [`OUTBOX_PAGE_BYTES`] bytes of bodies. Where there are several databases ([`crate::Committer::databases`]), those of
+    /// Messages for one place whose senders this run holds, from the one after `after` on, oldest first: at most `limit`, and
+    /// none behind [`OUTBOX_PAGE_BYTES`] bytes of bodies. A run writes its messages in the order of their numbers, so whoever
+    /// reads on behind the last one that he was given overlooks none, unless the run has claimed their sender since. That is
+    /// not so for messages of other runs, whose numbers may be lower and come later. Where there are several databases ([`crate::Committer::databases`]), those of
     /// one of them: each has numbers of its own, which begin behind [`outbox_begin`].
     async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
 }

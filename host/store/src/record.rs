@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maxhost_model::{Claim, FlowId, FlowRow, IdentityRow, RunId, SessionId};
 
+use crate::audit::cut_text;
 use crate::claim::NOBODY;
 
 /// The state of a flow as the database knows it.
@@ -294,4 +295,47 @@ pub struct ResultRead {
     pub flow: FlowRow,
     /// When it was sent to the client, ms since 1970.
     pub at: i64,
+}
+
+/// How often a message that cannot be taken for a reason that stays is tried before it is put aside.
+pub const UNTAKEN_TRIES: u64 = 5;
+/// Messages that were put aside, or are counted, of one identity; the oldest go.
+pub const UNTAKEN_ROWS: u32 = 1_000;
+/// Bytes that are kept of the messages that were put aside of one identity.
+pub const UNTAKEN_BYTES: u64 = 16 << 20;
+
+/// A message of the broker that cannot be taken for a reason that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untaken {
+    /// In whose queue it is.
+    pub identity: IdentityRow,
+    /// Its id.
+    pub message_id: [u8; 16],
+    /// When it was tried, ms since 1970.
+    pub at: i64,
+    /// In whose name it came.
+    pub sender: String,
+    /// Why it cannot be taken, for people.
+    pub reason: String,
+    /// The message as it is in the queue.
+    pub body: Bytes,
+}
+
+impl Untaken {
+    /// Cuts sender and reason to [`crate::AUDIT_TEXT_BYTES`].
+    #[must_use]
+    pub fn cut(mut self) -> Untaken {
+        cut_text(&mut self.sender);
+        cut_text(&mut self.reason);
+        self
+    }
+}
+
+/// What is known of a message that cannot be taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UntakenCount {
+    /// How often it was tried.
+    pub tries: u64,
+    /// Whether its bytes are kept: from [`UNTAKEN_TRIES`] on, if there is room.
+    pub is_kept: bool,
 }

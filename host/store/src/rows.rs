@@ -11,7 +11,7 @@ use crate::audit::AuditRow;
 use crate::backlog::{Backlog, Waiting};
 use crate::ledger::LedgerRows;
 use crate::op::{Keep, NewFlow};
-use crate::record::{FlowState, FlowVersion, IdentityRecord, OutboxContent, ResultRead};
+use crate::record::{FlowState, FlowVersion, IdentityRecord, OutboxContent, ResultRead, Untaken, UntakenCount};
 
 /// How a flow ends.
 #[derive(Debug, Clone, Copy)]
@@ -173,6 +173,9 @@ pub trait HostRows: Rows {
 
     /// Notes when a client first had the result of an ended flow; it is no error if it is not there any more.
     fn note_result_read(&mut self, read: &ResultRead) -> Result<(), Fault>;
+
+    /// Counts a message that cannot be taken, and keeps it if that was often enough.
+    fn note_untaken(&mut self, untaken: &Untaken) -> Result<UntakenCount, Fault>;
 
     /// Adds rows to the audit trail.
     fn add_audit(&mut self, rows: &[AuditRow]) -> Result<(), Fault>;

@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::ledger::LedgerReader;
 use crate::op::Op;
 use crate::reader::{ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader};
-use crate::record::ResultRead;
+use crate::record::{ResultRead, Untaken, UntakenCount};
 use crate::unit::{CommitUnit, Receipt};
 
 /// A database: one committer, and readers of every family.
@@ -129,6 +129,18 @@ impl Store {
     /// The retriable ones, and [`StoreError::Closed`].
     pub async fn note_results_read(&self, reads: Vec<ResultRead>) -> Result<(), StoreError> {
         self.database.note_results_read(reads).await
+    }
+
+    /// Counts a message of the broker that cannot be taken for a reason that stays, and keeps it from the
+    /// [`crate::UNTAKEN_TRIES`]th time on: then whoever has it may acknowledge it. Of one identity the newest
+    /// [`crate::UNTAKEN_ROWS`] are kept, and [`crate::UNTAKEN_BYTES`] of their bytes; of what comes behind these there are no
+    /// bytes. Durable when this returns. Any host may count: a message that was counted and is taken all the same stays
+    /// counted.
+    ///
+    /// # Errors
+    /// The retriable ones, and [`StoreError::Closed`].
+    pub async fn note_untaken(&self, untaken: Untaken) -> Result<UntakenCount, StoreError> {
+        self.database.note_untaken(untaken.cut()).await
     }
 
     /// Adds rows to the audit trail, all or none. They are durable when this returns.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use maxhost_model::FlowId;
 use maxhost_tests::{ALICE, BOB, CAROL, Host, Network, eventually};
 use prost::Message;
 use serde_json::json;
@@ -271,5 +272,63 @@ async fn a_forged_message_is_refused_told_and_holds_up_nothing() {
     ping(&host, ALICE, BOB).await;
     assert_eq!(host.state(&waiting).await, "suspended");
     assert!(host.kill(&waiting).await);
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_can_never_be_taken_is_put_aside_and_holds_up_nothing() {
+    let network = Network::new().settings(&["flows.always_broker=true", "flows.linger=50ms"]);
+    let host = network.run();
+    ping(&host, ALICE, BOB).await;
+    let kept = host.start_as("kept", BOB, "ping", json!({"peer": ALICE, "count": 1})).await.unwrap();
+    assert_eq!(host.end(&kept.flow_id).await.result(), json!({"rounds": 1}));
+    host.stop();
+    // The row of a flow that has ended is damaged, and Alice has a message for a session of that flow.
+    let flow = kept.flow_id.parse::<FlowId>().unwrap().row();
+    let database = network.database();
+    assert_eq!(database.execute("UPDATE ended SET tag = x'00' WHERE id = ?1", [flow.0]).unwrap(), 1);
+    let envelope = Envelope {
+        to: BOB.to_owned(),
+        initiation: None,
+        frames: Some(Addressed {
+            session: flow.session(0).0,
+            seq: 7,
+            batch: Some(maxhost_journal::FrameBatch {
+                from: ALICE.to_owned(),
+                frames: vec![maxhost_journal::Frame::data(b"\x01".to_vec().into())],
+                token: 0,
+            }),
+        }),
+    };
+    let insert = "INSERT INTO outbox (id, identity, destination, message_id, body) VALUES (1000000, \
+                  (SELECT id FROM identity WHERE name = ?1), ?2, ?3, ?4)";
+    let message_id = id_of(&envelope);
+    database.execute(insert, rusqlite::params![ALICE, BOB, message_id, envelope.encode_to_vec()]).unwrap();
+    database.execute("UPDATE meta SET value = 2000000 WHERE key = 'outbox'", []).unwrap();
+    drop(database);
+
+    let host = network.run();
+    let told = eventually("it is put aside", async || {
+        let rows = network.cli(&["audit", "list", "--user", "(broker)"]).ok().objects();
+        let told: Vec<_> = rows.into_iter().filter(|row| row["action"] == "message-put-aside").collect();
+        if told.is_empty() { Err("not yet".to_owned()) } else { Ok(told) }
+    })
+    .await;
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((&told[0]["code"], &told[0]["identity"]), (&json!("journal-corrupt"), &json!(BOB)), "{told:#?}");
+    let detail = told[0]["detail"].as_str().unwrap();
+    let shown = format!("{:032x}, kept", u128::from_be_bytes(message_id));
+    assert!(detail.starts_with(&shown) && detail.contains(ALICE), "{detail}");
+    let sql = "SELECT tries, sender, reason, length(body) > 0 FROM untaken WHERE message_id = ?1";
+    let row: (i64, String, String, bool) = network
+        .database()
+        .query_row(sql, [&message_id[..]], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .unwrap();
+    assert_eq!((row.0, &*row.1, row.3), (5, ALICE, true));
+    assert!(row.2.contains("journal-corrupt"), "{}", row.2);
+    // Its queue goes on, also what comes behind it.
+    ping(&host, ALICE, BOB).await;
+    ping(&host, BOB, ALICE).await;
+    assert_eq!(network.log_lines(&["message-put-aside"]).len(), 1);
     host.stop();
 }

@@ -30,6 +30,18 @@ async fn a_flow_waits_until_its_recipient_has_room_and_says_so() {
     assert_eq!(host.end(&flow).await.result(), json!(60));
 }
 
+/// The same through the broker: messages wait there, and their queue is served on as soon as there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_without_room_for_a_while_keeps_its_queue() {
+    let network =
+        Network::new().settings(&["flows.always_broker=true", "limits.inbound_messages=20", "flows.shadow_replay=0"]);
+    let host = network.run();
+    let flow = host.start(ALICE, "send-many", json!({"peer": BOB, "amount": 60})).await;
+    assert_eq!(host.end(&flow).await.result(), json!(60));
+    let left = network.log_lines(&["messages could not be taken from the broker"]);
+    assert!(left.is_empty(), "the queue was let go of: {left:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_starts_a_flow_is_told_that_its_recipient_has_no_room() {
     let network = Network::new().settings(&["limits.inbound_messages=4", "flows.idle_close=100ms"]);

@@ -62,6 +62,10 @@ impl Actor {
             }
         }
         refused.into_iter().for_each(|command| command.refuse(problem.clone()));
+        // There is room for another, which was promised to this one.
+        if let Some(membership) = &self.services.membership {
+            membership.held_changed();
+        }
     }
 
     /// Every flow gives up its instance at its next wait; nothing new begins.

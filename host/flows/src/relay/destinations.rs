@@ -1,7 +1,7 @@
 //! Which destination's messages are sent next: in turns, so that none waits for another's backlog, and with pauses for
 //! those whose messages are not taken. No I/O in here.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Where one destination stands.
 #[derive(Debug, Default)]
 struct Destination {
-    /// Rows up to this one were sent, or are of senders that are not owned here.
+    /// Rows up to this one whose senders are held here were sent.
     after: i64,
     /// There may be rows behind that.
     news: bool,
@@ -27,8 +27,6 @@ struct Destination {
     /// In a row.
     failures: u32,
     not_before: Option<Instant>,
-    /// Rows were passed over, so the place must be remembered.
-    passed_over: bool,
     /// It was sent back to the first row while its turn lasted.
     rewound: bool,
 }
@@ -40,8 +38,6 @@ pub(crate) struct Report {
     pub after: i64,
     /// There may be more behind it.
     pub more: bool,
-    /// Rows of senders that are not owned here were passed over.
-    pub passed_over: bool,
     /// Why the batch ended before its end; to be tried again.
     pub failure: Option<String>,
 }
@@ -82,13 +78,12 @@ impl Destinations {
         }
     }
 
-    /// Rows that were passed over may be sent now: each destination is looked at from its first row on.
+    /// Rows of another sender may be sent now: each destination is looked at from its first row on.
     pub fn look_at_all(&mut self) {
         let known: Vec<Arc<str>> = self.known.keys().cloned().collect();
         for destination in known {
             if let Some(entry) = self.known.get_mut(&destination) {
                 entry.after = self.begin;
-                entry.passed_over = false;
                 entry.rewound = entry.active;
             }
             self.news(&destination);
@@ -136,7 +131,6 @@ impl Destinations {
         self.active_failing = self.active_failing.saturating_sub(usize::from(entry.failures > 0));
         if !std::mem::take(&mut entry.rewound) {
             entry.after = report.after;
-            entry.passed_over |= report.passed_over;
         }
         if report.failure.is_some() {
             let pause = FIRST_PAUSE.saturating_mul(1 << entry.failures.min(16)).min(LONGEST_PAUSE);
@@ -147,13 +141,18 @@ impl Destinations {
             entry.failures = 0;
             entry.news |= report.more;
         }
-        let (failures, news, idle) = (entry.failures, entry.news, !entry.passed_over);
+        let (failures, news) = (entry.failures, entry.news);
         if news {
             self.news(&turn.destination);
-        } else if idle {
-            self.known.remove(&turn.destination);
         }
         failures
+    }
+
+    /// These are all the destinations for which there are rows, whoever's they are: of the others nothing is remembered,
+    /// unless there is something to do for them. Until then a place is kept, so that rows of senders that are not held here
+    /// are not read from the first on each time.
+    pub fn keep(&mut self, with_rows: &HashSet<Arc<str>>) {
+        self.known.retain(|name, entry| entry.active || entry.queued || with_rows.contains(name));
     }
 
     #[cfg(test)]
@@ -172,11 +171,11 @@ mod tests {
     }
 
     fn done(after: i64, more: bool) -> Report {
-        Report { after, more, passed_over: false, failure: None }
+        Report { after, more, failure: None }
     }
 
     fn failed(after: i64) -> Report {
-        Report { after, more: true, passed_over: false, failure: Some("no".to_owned()) }
+        Report { after, more: true, failure: Some("no".to_owned()) }
     }
 
     #[test]
@@ -232,6 +231,9 @@ mod tests {
         assert_eq!(destinations.next(now), None);
         let turn = destinations.next(destinations.next_due().unwrap()).unwrap();
         assert_eq!(destinations.report(&turn, &done(9, false), now), 0);
+        destinations.keep(&[name(1)].into());
+        assert_eq!(destinations.len(), 1, "it has rows, which are another host's");
+        destinations.keep(&HashSet::new());
         assert_eq!(destinations.len(), 0, "nothing is remembered of who has nothing");
     }
 
@@ -247,11 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_were_passed_over_are_not_read_again_until_their_sender_is_owned() {
-        let (mut destinations, now) = (Destinations::default(), Instant::now());
+    fn rows_that_were_sent_are_not_read_again_until_another_sender_is_held() {
+        let (mut destinations, now) = (Destinations::behind(3), Instant::now());
         destinations.news(&name(1));
         let turn = destinations.next(now).unwrap();
-        destinations.report(&turn, &Report { passed_over: true, ..done(7, false) }, now);
+        assert_eq!(turn.after, 3);
+        destinations.report(&turn, &done(7, false), now);
         assert_eq!(destinations.next(now), None);
         destinations.news(&name(1));
         let turn = destinations.next(now).unwrap();
@@ -259,10 +262,22 @@ mod tests {
         destinations.look_at_all();
         destinations.report(&turn, &done(9, false), now);
         let turn = destinations.next(now).unwrap();
-        assert_eq!(turn.after, 0);
-        // The sender is owned now, while the turn lasts: what the turn says of its place does not count.
+        assert_eq!(turn.after, 3);
+        // The sender is held now, while the turn lasts: what the turn says of its place does not count.
         destinations.look_at_all();
         destinations.report(&turn, &done(9, false), now);
-        assert_eq!(destinations.next(now).unwrap().after, 0);
+        assert_eq!(destinations.next(now).unwrap().after, 3);
+    }
+
+    #[test]
+    fn a_destination_with_something_to_do_is_kept_though_no_row_was_seen() {
+        let (mut destinations, now) = (Destinations::default(), Instant::now());
+        destinations.news(&name(1));
+        destinations.news(&name(2));
+        let turn = destinations.next(now).unwrap();
+        // The rows were looked for before these came.
+        destinations.keep(&HashSet::new());
+        destinations.report(&turn, &done(5, false), now);
+        assert_eq!(destinations.next(now).unwrap().destination, name(2));
     }
 }

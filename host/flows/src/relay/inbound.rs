@@ -1,9 +1,6 @@
-//! From an identity's queue into the database.
-//!
-//! A message is looked at before anything of it is stored ([`check`]): it must be signed by the party in whose name it
-//! comes, be addressed to the owner of the queue, and name a session with the token that only the session's counterparty
-//! has. What fails is refused: told in the log under the target `audit`, and acknowledged, so that it holds up nothing.
-//! What passes is acknowledged when the unit that has it is durable; several are on their way at once.
+//! Who serves an identity's queue, and for how long. Each message is brought into the database by [`super::taking`]; several
+//! are on their way at once. Where one cannot be taken yet the consumer stays, and takes no more than its credit: a recipient
+//! that has no room for a moment costs that moment and no more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,21 +9,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use maxhost_broker::{Acks, Consumer, Credit, Delivery, Holding, Message, QueueName, Tag};
-use maxhost_journal::wire::session_token;
-use maxhost_journal::{FrameBatch, Initiation, StartRecord};
-use maxhost_model::{SecureHash, SessionId, X500Name};
-use maxhost_store::{MessageOp, Recipient, StoreError};
-use tokio::sync::oneshot;
+use maxhost_broker::{BrokerError, Consumer, Credit, Holding, QueueName};
+use maxhost_model::SecureHash;
 
-use super::{RelayServices, commands};
-use crate::access::Facts;
-use crate::api::audit::AuditEntry;
-use crate::envelope::{Command, Content, Unverified};
+use super::RelayServices;
+use super::backoff::Backoff;
+use super::taking::{InHand, Line, Way};
 use crate::outbox_notices::{QueueErrand, QueueNotice};
 use crate::registry::{Errand, IdentityEntry};
-use crate::trouble::Trouble;
-use crate::unit::Unit;
 
 /// What one identity may have in hand before it is committed.
 const CREDIT: Credit = Credit { messages: 64, bytes: 4 << 20 };
@@ -57,7 +47,7 @@ pub(crate) async fn run(services: Arc<RelayServices>) {
             match queue {
                 Ok(queue) => {
                     if let Some(entry) = entry_of(&services, &queue) {
-                        begin(&services, QueueNotice { entry, errand: QueueErrand::default() });
+                        answer(&services, entry).await;
                     }
                 }
                 Err(error) => {
@@ -73,6 +63,22 @@ pub(crate) async fn run(services: Arc<RelayServices>) {
 /// Whose queue it is, of the identities that have a manifest here.
 fn entry_of(services: &RelayServices, queue: &QueueName) -> Option<Arc<IdentityEntry>> {
     services.committer.directory.by_key(&queue.fingerprint()?)
+}
+
+/// Has somebody serve an identity's queue of which a notice came. A notice is taken away when the next one is asked for, and
+/// until then it is told to another host if this one dies. So where somebody else may have to run the identity this returns when
+/// the demand is durable.
+async fn answer(services: &Arc<RelayServices>, entry: Arc<IdentityEntry>) {
+    let Some((key, _)) = entry.key().zip(services.membership.as_ref()).filter(|_| !entry.is_held()) else {
+        return begin(services, QueueNotice { entry, errand: QueueErrand::default() });
+    };
+    while let Err(error) = services.ownership.demand(key).await {
+        tracing::debug!(identity = %entry.text, %error, "a demand could not be raised; tried again");
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = services.stopping.cancelled() => return,
+        }
+    }
 }
 
 /// Has somebody serve an identity's queue: this host if it holds the identity. If it does not, somebody has to run the
@@ -129,13 +135,13 @@ pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
 /// one does, because a notice of what comes for nobody may reach any host.
 async fn serve(services: Arc<RelayServices>, notice: QueueNotice) {
     let QueueNotice { entry, errand } = notice;
-    let mut pause = RETRY;
+    let mut pause = Backoff::new(RETRY, LONGEST_RETRY);
     // The queue is exclusive: a second server would only wait for the first.
     while !services.stopping.is_cancelled() && !entry.served.swap(true, Ordering::AcqRel) {
-        let result = serve_once(&services, &entry, &errand).await;
+        let result = serve_once(&services, &entry, &errand, &mut pause).await;
         entry.served.store(false, Ordering::Release);
         match result {
-            Ok(Served::All) => pause = RETRY,
+            Ok(Served::All) => pause.reset(),
             // It may be held again since.
             Ok(Served::NotHeld) if entry.is_held() => continue,
             Ok(Served::NotHeld) => {
@@ -145,11 +151,11 @@ async fn serve(services: Arc<RelayServices>, notice: QueueNotice) {
                 }
                 return;
             }
-            Err(Interrupted(reason)) => {
+            Err(error) => {
                 errand.end();
-                tracing::warn!(identity = %entry.text, reason, "messages could not be taken from the broker; tried again");
+                tracing::warn!(identity = %entry.text, %error, "messages could not be taken from the broker; tried again");
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_RETRY),
+                    () = tokio::time::sleep(pause.next()) => {}
                     () = services.stopping.cancelled() => return,
                 }
             }
@@ -173,42 +179,28 @@ enum Served {
     NotHeld,
 }
 
-/// Trouble that passes: the messages stay in the broker.
-struct Interrupted(String);
-
-impl From<maxhost_broker::BrokerError> for Interrupted {
-    fn from(error: maxhost_broker::BrokerError) -> Interrupted {
-        Interrupted(error.to_string())
-    }
-}
-
-impl From<StoreError> for Interrupted {
-    fn from(error: StoreError) -> Interrupted {
-        Interrupted(error.to_string())
-    }
-}
-
 async fn serve_once(
     services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
     errand: &QueueErrand,
-) -> Result<Served, Interrupted> {
+    pause: &mut Backoff,
+) -> Result<Served, BrokerError> {
     let Some(key) = entry.key() else { return Ok(Served::NotHeld) };
     let mut consumer = services.broker.consume(&QueueName::inbound(&key), CREDIT).await?;
-    take_all(services, entry, consumer.as_mut(), errand).await
+    take_all(services, entry, consumer.as_mut(), errand, pause).await
 }
 
-/// A message on its way into the database.
-type Taken = futures::future::BoxFuture<'static, Result<Option<Served>, Interrupted>>;
-
+/// Takes messages until the identity is not held any more. `pause` ends with the first that was taken: whatever kept the queue
+/// from being served before is over.
 async fn take_all(
     services: &Arc<RelayServices>,
     entry: &Arc<IdentityEntry>,
     consumer: &mut dyn Consumer,
     errand: &QueueErrand,
-) -> Result<Served, Interrupted> {
-    let acks = consumer.acks();
-    let mut taken: FuturesOrdered<Taken> = FuturesOrdered::new();
+    pause: &mut Backoff,
+) -> Result<Served, BrokerError> {
+    let (acks, line) = (consumer.acks(), Arc::<Line>::default());
+    let mut taken: FuturesOrdered<Way> = FuturesOrdered::new();
     loop {
         if !entry.is_held() {
             return Ok(Served::NotHeld);
@@ -216,24 +208,18 @@ async fn take_all(
         tokio::select! {
             biased;
             Some(result) = taken.next() => {
-                if let Some(served) = result? {
-                    return Ok(served);
+                if !result? {
+                    return Ok(Served::NotHeld);
                 }
+                line.go_on();
+                pause.reset();
             }
             delivery = consumer.next(), if taken.len() < CREDIT.messages as usize => {
-                let Delivery { tag, message } = delivery?;
+                let delivery = delivery?;
                 let under_way = services.membership.as_ref().map(|_| Errand::of(entry));
                 errand.end();
-                let Some(checked) = check_while_held(services, entry, message).await? else {
-                    return Ok(Served::NotHeld);
-                };
-                match checked {
-                    Ok(accepted) => taken.push_back(take(services, entry, accepted, (tag, acks.clone()), under_way)),
-                    Err(refusal) => {
-                        refusal.audit(services, entry);
-                        acks.ack(tag).await?;
-                    }
-                }
+                let message = InHand::new(delivery, acks.clone(), under_way);
+                taken.push_back(message.begin(services, entry, &line).await);
             }
             () = entry.no_longer_held.notified() => {}
             // There were messages, and somebody else has taken them.
@@ -242,212 +228,4 @@ async fn take_all(
             () = services.stopping.cancelled() => return Ok(Served::NotHeld),
         }
     }
-}
-
-/// A message that was found right.
-struct Accepted {
-    id: [u8; 16],
-    content: Checked,
-}
-
-enum Checked {
-    Initiation(Initiation),
-    Frames { session: SessionId, seq: u32, batch: FrameBatch },
-    Command(Command),
-}
-
-/// Why a message is not taken.
-struct Refusal {
-    /// A word for whoever counts them.
-    cause: &'static str,
-    message: maxhost_broker::MessageId,
-    claimed_sender: String,
-    reason: String,
-}
-
-impl Refusal {
-    fn audit(&self, services: &RelayServices, entry: &IdentityEntry) {
-        services.audit.note(AuditEntry {
-            at_ms: i64::try_from(services.now_millis()).unwrap_or(i64::MAX),
-            user: BROKER.to_owned(),
-            action: "message-refused",
-            facts: Facts {
-                identity: Some(entry.text.to_string()),
-                detail: Some(format!("in the name of {}: {}", self.claimed_sender, self.reason)),
-                ..Facts::default()
-            },
-            allowed: false,
-            code: Some(self.cause.to_owned()),
-            changes: false,
-        });
-        tracing::warn!(
-            target: "audit",
-            event = "message-refused",
-            identity = %entry.text,
-            cause = self.cause,
-            claimed_sender = ?self.claimed_sender,
-            message_id = ?self.message,
-            reason = self.reason,
-            "a message of the broker was refused and nothing of it stored"
-        );
-    }
-}
-
-/// Whose the row of a refused message is: who sent it is not known.
-const BROKER: &str = "(broker)";
-/// Longest part of a claimed name that is logged, characters.
-const NAME_SHOWN: usize = 256;
-
-/// As [`check`]; `None` if the identity is not held any more. To look may take long when the database is away, and whoever
-/// holds the identity next waits for its queue.
-async fn check_while_held(
-    services: &RelayServices,
-    entry: &IdentityEntry,
-    message: Message,
-) -> Result<Option<Result<Accepted, Refusal>>, Interrupted> {
-    let mut checking = std::pin::pin!(check(services, entry, message));
-    loop {
-        tokio::select! {
-            biased;
-            checked = &mut checking => return checked.map(Some),
-            () = entry.no_longer_held.notified() => if !entry.is_held() { return Ok(None) },
-        }
-    }
-}
-
-/// Looks at a message. Stores nothing.
-async fn check(
-    services: &RelayServices,
-    entry: &IdentityEntry,
-    message: Message,
-) -> Result<Result<Accepted, Refusal>, Interrupted> {
-    let Message { id, body } = message;
-    let mut claimed_sender = String::new();
-    let refuse = |claimed_sender: &str, cause, reason: String| {
-        let claimed_sender = claimed_sender.to_owned();
-        Ok(Err(Refusal { cause, message: id, claimed_sender, reason }))
-    };
-    let Some(unverified) = Unverified::decode(body) else {
-        return refuse("", "unreadable", "it is no message of this version of maxhost".to_owned());
-    };
-    claimed_sender.extend(unverified.claimed_sender().chars().take(NAME_SHOWN));
-    let from = &*claimed_sender;
-    if !unverified.is_signed() {
-        return refuse(from, "unsigned", "it has no signature".to_owned());
-    }
-    let party = match X500Name::parse(unverified.claimed_sender()) {
-        Ok(name) if name.as_str() == unverified.claimed_sender() => party(services, &name),
-        _ => return refuse(from, "unknown-sender", "the sender's name is no canonical X.500 name".to_owned()),
-    };
-    let party = match party {
-        Ok(Some(party)) => party,
-        Ok(None) => return refuse(from, "unknown-sender", "the sender is not on the network map".to_owned()),
-        Err(Trouble::Passing(problem)) => return Err(Interrupted(problem.message)),
-        Err(Trouble::Permanent(problem)) => return refuse(from, "unknown-sender", problem.message),
-    };
-    let Some(envelope) = unverified.verify(services.network.trust_root(), &party.owning_key) else {
-        return refuse(from, "forged", "the signature is not the sender's, or not for this network".to_owned());
-    };
-    if envelope.to != *entry.text {
-        let reason = format!("it is addressed to {}", envelope.to.chars().take(NAME_SHOWN).collect::<String>());
-        return refuse(from, "misdirected", reason);
-    }
-    if envelope.message_id() != id.0 {
-        return refuse(from, "wrong-id", "its id is not that of what is in it".to_owned());
-    }
-    let limit = services.message_limit;
-    if envelope.largest_payload() > limit {
-        let reason = format!("it has {} bytes; the network allows {limit}", envelope.largest_payload());
-        return refuse(from, "too-large", reason);
-    }
-    let content = match envelope.content {
-        Some(Content::Initiation(initiation)) => Checked::Initiation(initiation),
-        Some(Content::FrameBatch(addressed)) => {
-            let session = SessionId(addressed.session);
-            let Some(batch) = addressed.batch else { return refuse(from, "unreadable", "it is empty".to_owned()) };
-            if !is_counterparty(services, entry, session, &batch).await? {
-                let reason = "it names a session that the sender does not have with this identity".to_owned();
-                return refuse(from, "no-such-session", reason);
-            }
-            Checked::Frames { session, seq: addressed.seq, batch }
-        }
-        Some(Content::Command(command)) if command.from == *entry.text => Checked::Command(command),
-        Some(Content::Command(_)) => {
-            return refuse(from, "foreign-command", "only the identity itself may ask for this".to_owned());
-        }
-        None => return refuse(from, "unreadable", "it is empty".to_owned()),
-    };
-    Ok(Ok(Accepted { id: id.0, content }))
-}
-
-/// A party as the network map verifies it; one that is not known may have come a moment ago.
-fn party(services: &RelayServices, name: &X500Name) -> Result<Option<maxhost_model::Party>, Trouble> {
-    if let Some(party) = services.parties.party(name)? {
-        return Ok(Some(party));
-    }
-    services.network.refresh().map_err(maxhost_model::Problem::from)?;
-    services.parties.party(name)
-}
-
-/// Whether the sender of a batch, whose signature was found right, is the counterparty of the session it is for. The
-/// numbers of flows that are gone are nobody's: a message for one stores nothing, and the commit tells so, which also
-/// answers a late confirmation.
-async fn is_counterparty(
-    services: &RelayServices,
-    entry: &IdentityEntry,
-    session: SessionId,
-    batch: &FrameBatch,
-) -> Result<bool, Interrupted> {
-    let Some(record) = services.committer.store.flow(session.flow()).await? else { return Ok(true) };
-    if record.identity != entry.row {
-        return Ok(false);
-    }
-    let Ok(start) = StartRecord::decode(&record.start) else { return Ok(false) };
-    Ok(session_token(&start.seed, session.index(), &batch.from) == batch.token)
-}
-
-/// Into the database first, then acknowledged.
-fn take(
-    services: &Arc<RelayServices>,
-    entry: &Arc<IdentityEntry>,
-    accepted: Accepted,
-    (tag, acks): (Tag, Arc<dyn Acks>),
-    under_way: Option<Errand>,
-) -> Taken {
-    let content = match accepted.content {
-        Checked::Command(command) => {
-            let carried = commands::carry_out(services.clone(), entry.clone(), accepted.id, command);
-            return Box::pin(async move {
-                let _under_way = under_way;
-                carried.await.map_err(Interrupted)?;
-                acks.ack(tag).await?;
-                Ok(None)
-            });
-        }
-        content => content,
-    };
-    let author = entry.author();
-    let recipient = Recipient { identity: author.identity, claim: author.claim };
-    let mut unit = Unit::default();
-    unit.op(MessageOp::Arrived { message_id: accepted.id });
-    match content {
-        Checked::Command(_) => {}
-        Checked::Initiation(initiation) => {
-            unit.initiate_under(&services.committer, recipient, entry.clone(), initiation)
-        }
-        Checked::Frames { session, seq, batch } => unit.deliver_under(recipient, entry.clone(), session, seq, batch),
-    }
-    let (told, result) = oneshot::channel();
-    unit.submit(&services.committer, author, move |result| drop(told.send(result)));
-    Box::pin(async move {
-        let _under_way = under_way;
-        match result.await.unwrap_or(Err(StoreError::Closed)) {
-            Ok(()) | Err(StoreError::Duplicate) => {
-                acks.ack(tag).await?;
-                Ok(None)
-            }
-            Err(StoreError::Fenced { .. }) => Ok(Some(Served::NotHeld)),
-            Err(error) => Err(error.into()),
-        }
-    })
 }

@@ -4,12 +4,14 @@
 //! Identities of one database that this host holds need none of this: their messages are written by the sender's own
 //! transaction.
 
+mod backoff;
 pub(crate) mod commands;
 mod destinations;
 pub(crate) mod inbound;
 pub(crate) mod kept;
 pub(crate) mod outbound;
 mod services;
+mod taking;
 
 pub(crate) use self::kept::Kept;
 pub(crate) use self::services::RelayServices;

@@ -1,13 +1,15 @@
 //! From the outbox to the queues of the recipients.
 //!
-//! Only rows of identities that this host holds are sent, each signed by its sender; those of others are passed over until
-//! their sender is held here. Destinations take turns ([`super::destinations`]): a turn is a batch, whose messages are on
+//! Only rows of identities that this host holds are read and sent, each signed by its sender; those of others wait until
+//! their sender is held somewhere. A destination is read on behind the last row that was read: this host writes its rows in
+//! the order of their numbers. Another's row may have a higher number and be there sooner, so it is no place to read on
+//! from. Whenever an identity is claimed all is read from the first row on. Destinations take turns ([`super::destinations`]): a turn is a batch, whose messages are on
 //! their way to the broker at once, and a destination whose messages are not taken pauses, longer each time. A row goes
 //! when the broker has the message, and is kept elsewhere for a while if the broker may lose it ([`super::kept`]). A message
 //! that no broker will ever take is answered at its sender.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -36,7 +38,7 @@ const PIPELINE: usize = 32;
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often all rows are looked at, whatever was noticed.
 const SWEEP: Duration = Duration::from_secs(30);
-/// How often rows that were passed over are looked at again, whatever was noticed.
+/// How often rows that were read and not sent are read again, whatever was noticed.
 const REWIND: Duration = Duration::from_secs(600);
 /// Destinations that are read at once.
 const DESTINATIONS: u32 = 1_000;
@@ -53,7 +55,7 @@ pub(crate) async fn run(services: Arc<RelayServices>, database: usize) {
     let mut turns: JoinSet<Report> = JoinSet::new();
     let mut running: HashMap<tokio::task::Id, Turn> = HashMap::new();
     let mut sweep_at = tokio::time::Instant::now();
-    let mut rewind_at = sweep_at + REWIND;
+    let (mut rewind_at, mut wake_at) = (sweep_at + REWIND, sweep_at);
     loop {
         while let Some(turn) = destinations.next(Instant::now()) {
             let task = turns.spawn(send_batch(services.clone(), turn.clone()));
@@ -93,24 +95,45 @@ pub(crate) async fn run(services: Arc<RelayServices>, database: usize) {
                 tracing::warn!(%error, "the outbox cannot be read; tried again");
             }
         }
+        if services.membership.is_none() && wake_at <= tokio::time::Instant::now() {
+            wake_at = tokio::time::Instant::now() + SWEEP;
+            if let Err(error) = wake_senders(&services).await {
+                tracing::warn!(%error, "whose messages are in the outbox cannot be read; tried again");
+            }
+        }
     }
 }
 
 /// Takes note of every destination for which there are rows.
 async fn sweep(services: &RelayServices, destinations: &mut Destinations) -> Result<(), StoreError> {
-    let mut last: Arc<str> = Arc::from("");
+    let (mut last, mut with_rows): (Arc<str>, HashSet<Arc<str>>) = (Arc::from(""), HashSet::new());
     loop {
         let found = services.committer.store.outbox_destinations(&last, DESTINATIONS).await?;
         found.iter().for_each(|found| destinations.news(&found.destination));
         match found.last() {
             Some(found) => last = found.destination.clone(),
-            None => return Ok(()),
+            None => break,
+        }
+        with_rows.extend(found.into_iter().map(|found| found.destination));
+    }
+    destinations.keep(&with_rows);
+    Ok(())
+}
+
+/// Opens identities that have messages in the outbox and that this host, which is alone, does not hold. Where hosts share
+/// identities, whoever looks for work without an owner rings for them.
+async fn wake_senders(services: &RelayServices) -> Result<(), StoreError> {
+    let now = i64::try_from(services.now_millis()).unwrap_or(i64::MAX);
+    for left in services.committer.store.left_work(now).await?.into_iter().filter(|left| left.outbox) {
+        if let Some(entry) = services.committer.directory.by_row(left.identity).filter(|entry| !entry.is_held()) {
+            services.committer.waking.ring(&entry);
         }
     }
+    Ok(())
 }
 
 fn settle(destinations: &mut Destinations, turn: &Turn, report: Option<Report>) {
-    let defect = || Report { after: turn.after, more: true, passed_over: false, failure: Some("a defect".to_owned()) };
+    let defect = || Report { after: turn.after, more: true, failure: Some("a defect".to_owned()) };
     let report = report.unwrap_or_else(defect);
     let failures = destinations.report(turn, &report, Instant::now());
     let Some(reason) = &report.failure else { return };
@@ -160,7 +183,7 @@ impl Progress {
 
 /// One turn.
 async fn send_batch(services: Arc<RelayServices>, turn: Turn) -> Report {
-    let report = Report { after: turn.after, more: true, passed_over: false, failure: None };
+    let report = Report { after: turn.after, more: true, failure: None };
     let rows = match services.committer.store.outbox_to(&turn.destination, turn.after, BATCH).await {
         Ok(rows) => rows,
         Err(error) => return Report { failure: Some(error.to_string()), ..report },
@@ -171,7 +194,7 @@ async fn send_batch(services: Arc<RelayServices>, turn: Turn) -> Report {
         Err(reason) => return Report { failure: Some(reason), ..report },
     };
     let mut progress = Progress { report, failed_at: None };
-    let messages = with_senders(&services, rows, &mut progress).await;
+    let messages = with_senders(&services, rows).await;
     let batch = Batch {
         services,
         destination: turn.destination,
@@ -190,7 +213,6 @@ async fn send_batch(services: Arc<RelayServices>, turn: Turn) -> Report {
             Err(error @ StoreError::Fenced { .. }) => {
                 batch.services.committer.waking.note_fenced(&error);
                 tracing::debug!(identity = %sender.entry.text, %error, "not held any more: its messages are another host's");
-                progress.report.passed_over = true;
             }
             Err(error) => progress.failed(turn.after + 1, error.to_string()),
         }
@@ -250,11 +272,7 @@ pub(super) async fn open_keys(
 }
 
 /// The rows that this host may send, each with its sender.
-async fn with_senders(
-    services: &Arc<RelayServices>,
-    rows: Vec<OutboxRow>,
-    progress: &mut Progress,
-) -> Vec<(OutboxRow, Sender)> {
+async fn with_senders(services: &Arc<RelayServices>, rows: Vec<OutboxRow>) -> Vec<(OutboxRow, Sender)> {
     let mut senders: HashMap<IdentityRow, Option<Sender>> = HashMap::new();
     let mut messages = Vec::with_capacity(rows.len());
     for row in rows {
@@ -268,10 +286,7 @@ async fn with_senders(
                 unknown.insert(found).clone()
             }
         };
-        match sender {
-            Some(sender) => messages.push((row, sender)),
-            None => progress.report.passed_over = true,
-        }
+        messages.extend(sender.map(|sender| (row, sender)));
     }
     messages
 }
@@ -298,7 +313,7 @@ impl Batch {
                     ops.push(MessageOp::OutboxSent { id: row.id, marker }.into());
                 }
                 Sent::Later(reason) => progress.failed(row.id, reason),
-                Sent::Damaged => progress.report.passed_over = true,
+                Sent::Damaged => {}
                 Sent::Never(error) => {
                     if let Err(reason) = self.answer_sender(&row, &sender, &error).await {
                         progress.failed(row.id, reason);

@@ -6,7 +6,7 @@
 //! be old before it is used. Where the host is killed, what was written stays, what was not told is never told, and what
 //! waited in the queue is gone.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -312,8 +312,13 @@ impl MessageReader for Database {
     }
 
     async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let held = |tables: &Tables| {
+            let held = tables.identity_rows().filter(|record| record.claim.run == tables.run());
+            held.map(|record| record.row).collect()
+        };
+        let held: HashSet<IdentityRow> = self.read(held).await?;
         let mut rows = self.outbox(after, u32::MAX).await?;
-        rows.retain(|row| &*row.destination == destination);
+        rows.retain(|row| &*row.destination == destination && held.contains(&row.identity));
         rows.truncate(limit as usize);
         Ok(rows)
     }

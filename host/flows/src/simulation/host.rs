@@ -119,7 +119,14 @@ pub(super) async fn start(parts: Arc<Parts>, plan: Plan) {
         }
         let rows = live.iter().filter(|flow| flow.identity == record.row).map(|flow| flow.row).collect();
         let name = X500Name::parse(&record.name).unwrap();
-        let entry = Arc::new(IdentityEntry::new(record.row, name, spec(&plan, index), rows, claim));
+        let entry = Arc::new(IdentityEntry::new(
+            record.row,
+            name,
+            spec(&plan, index),
+            rows,
+            claim,
+            parts.directory.held.clone(),
+        ));
         if let Some(key) = owned_as {
             entry.hold(claim, key, 1);
         }

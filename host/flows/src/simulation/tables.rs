@@ -8,7 +8,7 @@ use maxhost_model::{FlowRow, IdentityRow, RunId, SessionId};
 use maxhost_store::{
     AuditRow, Backlog, Claim, End, FlowRecord, FlowState, FlowVersion, HostRows, IdentityRecord, LateConfirm,
     LeftBehind, LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, ResultRead, Rows, StateChange,
-    StoredJournal, UNCLAIMED, Waiting,
+    StoredJournal, UNCLAIMED, Untaken, UntakenCount, Waiting,
 };
 
 use super::ledger_tables::{LEDGER_TABLES, LedgerTables};
@@ -435,6 +435,11 @@ impl HostRows for Tables {
 
     fn note_result_read(&mut self, _read: &ResultRead) -> Answer<()> {
         Ok(())
+    }
+
+    fn note_untaken(&mut self, _untaken: &Untaken) -> Answer<UntakenCount> {
+        // Nothing of a simulation is damaged for good.
+        Ok(UntakenCount::default())
     }
 
     fn add_audit(&mut self, _rows: &[AuditRow]) -> Answer<()> {

@@ -22,7 +22,7 @@ use maxhost_group_commit::{CommitHint, GroupStats};
 use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId};
 use maxhost_store::{
     AuditRow, ClaimRequest, Claimed, CommitQueue, Committer, Conflict, Forgive, Job, KeptMessages, MessageOp, Op,
-    ResultRead, SharedComponents, Store, StoreError, outbox_begin, outbox_database,
+    ResultRead, SharedComponents, Store, StoreError, Untaken, UntakenCount, outbox_begin, outbox_database,
 };
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -380,6 +380,10 @@ impl Committer for SeveralDatabases {
             }
         }
         all(there.into_iter().map(|(place, reads)| self.databases[place].note_results_read(reads))).await.map(drop)
+    }
+
+    async fn note_untaken(&self, untaken: Untaken) -> Result<UntakenCount, StoreError> {
+        self.of(untaken.identity).note_untaken(untaken).await
     }
 
     async fn append_audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {

@@ -205,6 +205,51 @@ async fn an_identity_that_another_run_took_costs_the_others_nothing() {
     second.close().await;
 }
 
+/// Hazard 47: the commit of a row with a lower number is under way while another host's row with a higher one is there. Whoever
+/// reads on behind the last row that he was given must find the lower one later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_of_the_outbox_that_is_written_late_is_not_overlooked() {
+    let database = Database::new().await;
+    let first = PostgresStore::open(database.options()).await.unwrap();
+    let second = PostgresStore::open(database.options()).await.unwrap();
+    let rows = first.register_identities(&["Alice", "Bob"]).await.unwrap();
+    let (alice, bob) = (claim(&first, rows[0], 1).await, claim(&second, rows[1], 1).await);
+    // Alice's messages are numbered and then wait for as long as the gate is there, as if the disk took so long.
+    database.sql(&format!(
+        "CREATE TABLE public.gate (); \
+         CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         WHILE EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'gate') LOOP \
+         PERFORM pg_sleep(0.01); END LOOP; RETURN NULL; END $$; \
+         CREATE TRIGGER wait AFTER INSERT ON maxhost.outbox FOR EACH ROW WHEN (NEW.identity = {}) \
+         EXECUTE FUNCTION public.wait()",
+        alice.identity.0
+    ));
+    let message = |n: u8| MessageOp::Outbox { destination: "x".into(), message_id: [n; 16], body: text("m") }.into();
+    let late = submit(&first, alice, None, vec![message(1)]);
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let numbered =
+        "SELECT last_value FROM pg_sequences WHERE schemaname = 'maxhost' AND sequencename = 'outbox_id_seq'";
+    while database.sql(numbered) != "1" {
+        assert!(Instant::now() < deadline, "Alice's message has no number");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    second.commit(bob, vec![message(2)]).await.unwrap();
+    // A turn of the first host's relay: it reads all that there is.
+    let mut after = 0;
+    while let Some(row) = first.outbox_to("x", after, 10).await.unwrap().pop() {
+        after = row.id;
+    }
+    database.sql("DROP TABLE public.gate");
+    late.await.unwrap().unwrap();
+    let found = first.outbox_to("x", after, 10).await.unwrap();
+    assert_eq!(found.iter().map(|row| row.identity).collect::<Vec<_>>(), [alice.identity]);
+    let others = second.outbox_to("x", 0, 10).await.unwrap();
+    assert_eq!(others.len(), 1);
+    assert!(others[0].identity == bob.identity && found[0].id < others[0].id, "the lower number came later");
+    first.close().await;
+    second.close().await;
+}
+
 /// Hazard 11: two hosts that write for many identities at once, and lose and take some of them, never wait in a circle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hosts_never_wait_for_each_other() {

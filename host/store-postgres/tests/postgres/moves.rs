@@ -12,7 +12,8 @@ use maxhost_store::{
 use maxhost_store_postgres::{Moved, PostgresOptions, PostgresStore, Step, move_identity};
 
 /// What an identity has: tables of the common schema, and of its ledger.
-const TABLES: [&str; 8] = ["flow", "ended", "initiation", "late_confirm", "client", "outbox", "sent", "processed"];
+const TABLES: [&str; 9] =
+    ["flow", "ended", "initiation", "late_confirm", "client", "outbox", "sent", "processed", "untaken"];
 const LEDGER: [&str; 13] = [
     "ledger_tx",
     "ledger_spent",

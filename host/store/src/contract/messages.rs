@@ -1,7 +1,10 @@
 //! Where messages go, and that each is taken once.
 
 use super::*;
-use crate::{ClientOp, Conflict, IdentityOp, OutboxContent, OutboxRow, assert_outcome};
+use crate::{
+    ClientOp, Conflict, IdentityOp, OutboxContent, OutboxRow, UNTAKEN_BYTES, UNTAKEN_TRIES, Untaken, UntakenCount,
+    assert_outcome,
+};
 
 pub async fn a_message_is_kept_once_and_dropped_when_nobody_is_there<D: Databases>() {
     let w = World::<D>::new().await;
@@ -191,4 +194,33 @@ pub async fn orphaned_outbox_rows_are_removed<D: Databases>() {
     assert_eq!(left.iter().map(|row| row.identity).collect::<Vec<_>>(), [w.bob.identity]);
     let nothing = ClientOp::Remove { user: String::new(), client_id: "c".to_owned() };
     assert_eq!(w.conflict(w.bob, vec![nothing.into()]).await, Conflict::ClientUnknown);
+}
+
+pub async fn a_message_that_cannot_be_taken_is_counted_and_put_aside<D: Databases>() {
+    let w = World::<D>::new().await;
+    let (alice, bob) = (w.alice.identity, w.bob.identity);
+    let untaken = |identity, n: u8, body: Bytes| Untaken {
+        identity,
+        message_id: [n; 16],
+        at: 1_000,
+        sender: "Carol".to_owned(),
+        reason: "why, with\0and ".repeat(100),
+        body,
+    };
+    for tries in 1..=UNTAKEN_TRIES + 1 {
+        let counted = w.store.note_untaken(untaken(alice, 1, text("m"))).await.unwrap();
+        assert_eq!(counted, UntakenCount { tries, is_kept: tries >= UNTAKEN_TRIES });
+    }
+    // The bytes of one identity are bounded; another has room of its own, and what is kept stays.
+    let large = Bytes::from(vec![7; usize::try_from(UNTAKEN_BYTES).unwrap()]);
+    for tries in 1..=UNTAKEN_TRIES {
+        let [first, second] = [untaken(alice, 2, large.clone()), untaken(bob, 2, large.clone())];
+        assert_eq!(w.store.note_untaken(first).await.unwrap(), UntakenCount { tries, is_kept: false });
+        let is_kept = tries >= UNTAKEN_TRIES;
+        assert_eq!(w.store.note_untaken(second).await.unwrap(), UntakenCount { tries, is_kept });
+    }
+    // Over a restart it is counted on.
+    let w = w.reopen().await;
+    let counted = w.store.note_untaken(untaken(alice, 1, text("m"))).await.unwrap();
+    assert_eq!(counted, UntakenCount { tries: UNTAKEN_TRIES + 2, is_kept: true });
 }

@@ -252,7 +252,8 @@ macro_rules! contract_tests {
             an_initiation_that_a_failing_unit_took_still_waits,
             what_cannot_be_written_to_its_recipient_is_left_for_the_relay, a_late_confirmation_is_noted_and_answered_once,
             a_broker_message_is_taken_once, the_outbox_keeps_messages_until_the_broker_has_them,
-            notes_of_taken_messages_are_forgotten_in_time, orphaned_outbox_rows_are_removed }
+            notes_of_taken_messages_are_forgotten_in_time, orphaned_outbox_rows_are_removed,
+            a_message_that_cannot_be_taken_is_counted_and_put_aside }
         $crate::contract_tests! { @family $databases, kept:
             what_the_broker_has_is_no_work_that_is_left, what_is_kept_is_forgotten_in_time_and_beyond_a_number,
             what_receivers_have_forgotten_is_not_kept, what_a_lost_broker_had_is_sent_again }
@@ -266,7 +267,8 @@ macro_rules! contract_tests {
             what_waits_for_the_broker_is_bounded, a_refused_unit_costs_others_nothing }
         $crate::contract_tests! { @family $databases, reads:
             heads_are_the_newest_of_each_stream, flows_are_listed_newest_first_in_pages,
-            a_list_reads_what_it_shows, the_outbox_is_read_by_destination, no_outbox_page_is_much_larger_than_its_bound,
+            a_list_reads_what_it_shows, the_outbox_is_read_by_destination,
+            the_outbox_is_read_for_senders_that_this_run_holds, no_outbox_page_is_much_larger_than_its_bound,
             readers_see_whole_units }
         $crate::contract_tests! { @family $databases, audit:
             rows_are_read_newest_first_in_pages, rows_are_found_by_user_identity_and_time, a_row_is_there_once,

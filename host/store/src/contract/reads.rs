@@ -1,7 +1,7 @@
 //! What can be asked.
 
 use super::*;
-use crate::FlowFilter;
+use crate::{FlowFilter, IdentityOp};
 
 pub async fn heads_are_the_newest_of_each_stream<D: Databases>() {
     let w = World::<D>::new().await;
@@ -88,6 +88,24 @@ pub async fn the_outbox_is_read_by_destination<D: Databases>() {
     let rest = w.store.outbox_to("m", rows[1].id, 10).await.unwrap();
     assert_eq!(rest.len(), 1);
     assert!(w.store.outbox_to("m", rest[0].id, 10).await.unwrap().is_empty());
+}
+
+pub async fn the_outbox_is_read_for_senders_that_this_run_holds<D: Databases>() {
+    let w = World::<D>::new().await;
+    let message = |n: u8| MessageOp::Outbox { destination: "m".into(), message_id: [n; 16], body: text("m") }.into();
+    w.commit(w.bob, vec![message(1)]).await.unwrap();
+    w.commit(w.alice, vec![message(2), message(3)]).await.unwrap();
+    let senders = |rows: Vec<crate::OutboxRow>| rows.iter().map(|row| row.identity).collect::<Vec<_>>();
+    let (alice, bob) = (w.alice.identity, w.bob.identity);
+    assert_eq!(senders(w.store.outbox_to("m", 0, 10).await.unwrap()), [bob, alice, alice]);
+    w.commit(w.bob, vec![IdentityOp::Release { wake_at: None, hand_over: true }.into()]).await.unwrap();
+    let rows = w.store.outbox_to("m", 0, 1).await.unwrap();
+    assert_eq!(senders(rows), [alice], "what another has does not count for the limit");
+    assert_eq!(senders(w.store.outbox_to("m", 0, 10).await.unwrap()), [alice, alice]);
+    // The places are told all the same: somebody has to send there.
+    assert_eq!(w.store.outbox_destinations("", 10).await.unwrap().len(), 1);
+    claim(&w.store, bob, 2).await;
+    assert_eq!(senders(w.store.outbox_to("m", 0, 10).await.unwrap()), [bob, alice, alice]);
 }
 
 pub async fn no_outbox_page_is_much_larger_than_its_bound<D: Databases>() {

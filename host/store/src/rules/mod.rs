@@ -61,6 +61,7 @@ pub fn apply<R: HostRows>(rows: &mut R, job: &Job, again: bool) -> Result<Outcom
             }
             Ok(Outcome::Count(reads.len() as u64))
         }
+        Job::Untaken { untaken, .. } => Ok(Outcome::Untaken(rows.note_untaken(untaken)?)),
         Job::Audit { rows: noted, .. } => {
             rows.add_audit(noted)?;
             Ok(Outcome::Count(noted.len() as u64))
