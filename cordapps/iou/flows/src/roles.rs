@@ -163,11 +163,10 @@ mod tests {
             pay.command_to("cash", &CashCommand::Move, [borrower])
                 .command(&Command::Settle { quantity: 40 }, [borrower, lender])
         }
+    }
 
-        fn between(&self, us: &LedgerParty, peer: &LedgerParty) -> Sides {
-            let _ = self;
-            Sides { us: us.clone(), peer: peer.clone() }
-        }
+    fn between(us: &LedgerParty, peer: &LedgerParty) -> Sides {
+        Sides { us: us.clone(), peer: peer.clone() }
     }
 
     fn read(draft: &Draft) -> Proposal<Iou> {
@@ -187,7 +186,7 @@ mod tests {
     fn a_lender_signs_an_issue_to_himself_and_nothing_else() {
         let world = world();
         let World { lender, borrower, other, .. } = &world;
-        let sides = world.between(lender, borrower);
+        let sides = between(lender, borrower);
         let refused = |draft: &Draft| kind(lends(&read(draft), &sides));
         assert_eq!(refused(&world.issue()), None);
         assert_eq!(refused(&world.transfer()).as_deref(), UNEXPECTED);
@@ -199,7 +198,7 @@ mod tests {
         let renamed = world.issue().edit_output::<Iou>(0, |iou| iou.borrower.name = other.name.clone());
         assert_eq!(refused(&renamed).as_deref(), UNEXPECTED);
         // Somebody else's debt, or one of one's own.
-        for sides in [world.between(lender, other), world.between(borrower, lender)] {
+        for sides in [between(lender, other), between(borrower, lender)] {
             assert_eq!(kind(lends(&read(&world.issue()), &sides)).as_deref(), UNEXPECTED);
         }
     }
@@ -208,7 +207,7 @@ mod tests {
     fn a_claim_is_taken_from_whom_it_belongs_to() {
         let world = world();
         let World { lender, borrower, other, .. } = &world;
-        let refused = |draft: &Draft, us, peer| kind(takes_claim(&read(draft), &world.between(us, peer)));
+        let refused = |draft: &Draft, us, peer| kind(takes_claim(&read(draft), &between(us, peer)));
         assert_eq!(refused(&world.transfer(), other, lender), None);
         // The lender is not asked by the borrower to give his claim away.
         assert_eq!(refused(&world.transfer(), lender, borrower).as_deref(), UNEXPECTED);
@@ -223,7 +222,7 @@ mod tests {
     fn a_lender_is_paid_with_money_that_is_not_the_borrowers_debt() {
         let world = world();
         let World { lender, borrower, other, bank, .. } = &world;
-        let sides = world.between(lender, borrower);
+        let sides = between(lender, borrower);
         let refused = |draft: &Draft| kind(is_paid(&read(draft), &sides));
         let settlement = world.settlement();
         assert_eq!(refused(&settlement), None);
@@ -243,6 +242,6 @@ mod tests {
         let own = settlement.fork().input(&world.cash(lender, 5, bank));
         assert_eq!(refused(&own).as_deref(), Some("cash/unexpected-proposal"));
         assert_eq!(refused(&world.transfer()).as_deref(), UNEXPECTED);
-        assert_eq!(kind(is_paid(&read(&settlement), &world.between(other, borrower))).as_deref(), UNEXPECTED);
+        assert_eq!(kind(is_paid(&read(&settlement), &between(other, borrower))).as_deref(), UNEXPECTED);
     }
 }
