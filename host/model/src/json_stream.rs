@@ -66,7 +66,7 @@ impl Writer {
     /// What was written, as the key of an object: a text as it is, and the JSON of all else.
     fn take_key<E: de::Error>(&mut self) -> Result<String, E> {
         let key = match self.out.first() {
-            Some(b'"') => serde_json::from_slice(&self.out).map_err(de::Error::custom)?,
+            Some(b'"') => serde_json::from_slice(&self.out).map_err(E::custom)?,
             _ => String::from_utf8_lossy(&self.out).into_owned(),
         };
         self.out.clear();
@@ -198,12 +198,12 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
         let begin = writer.out.len();
         let (mut entries, mut key_writer) = (Entries::default(), Writer::default());
         while map.next_key_seed(Place { path, writer: &mut key_writer })?.is_some() {
-            let key = key_writer.take_key()?;
+            let key = key_writer.take_key::<A::Error>()?;
             if writer.out.len() > begin {
                 writer.out.push(b',');
             }
             let from = writer.out.len() - begin;
-            writer.text(&key)?;
+            writer.text::<A::Error>(&key)?;
             writer.out.push(b':');
             map.next_value_seed(Place { path: JsonPath::Field(&path, &key), writer: &mut *writer })?;
             let key_from = entries.keys.len();

@@ -138,7 +138,7 @@ async fn a_request_is_one_message() {
 #[tokio::test]
 async fn requests_count_from_their_headers_on() {
     let served = serve(RpcOptions { max_calls: 1, max_streams: 1, ..patient() }).await;
-    let mut unfinished_ones = JoinSet::new();
+    let mut unfinished_ones = JoinSet::<()>::new();
     for _ in 0..2 {
         let channel = channel(&served.endpoint).await;
         unfinished_ones.spawn(async move {
