@@ -439,7 +439,7 @@ struct Table {
 const JOURNAL: &str = "journal";
 
 /// Tables with what an identity has, beside its ledger. The journal comes before the flows that it is found by.
-const TABLES: [(&str, &str, bool, &str); 9] = [
+const TABLES: [(&str, &str, bool, &str); 10] = [
     (JOURNAL, "", false, ""),
     ("flow", "", false, ""),
     (
