@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use maxhost_broker::{
     BacklogNotices, Broker, BrokerError, ClientQueues, Consumer, Credit, EmbeddedBroker, EmbeddedOptions, Holding,
-    Message, QueueName,
+    Markers, Message, QueueName,
 };
 use maxhost_flows::api::{Arguments, Caller, FlowPhase, FlowResult, HostApi, HostState, StartFlow};
 use maxhost_flows::options::ENVELOPE_BYTES;
@@ -76,7 +76,7 @@ impl Cluster {
         ownership: Arc<dyn Ownership>,
         change: impl FnOnce(&mut HostOptions),
     ) -> Arc<Host> {
-        self.begin(name, (ownership, 10), change).await
+        self.begin(name, (ownership, self.slots), change).await
     }
 
     /// What a manifest says of an identity.
@@ -175,12 +175,20 @@ impl Broker for Silent {
         self.0.backlog_notices().await
     }
 
+    fn trouble(&self) -> Option<BrokerError> {
+        self.0.trouble()
+    }
+
     fn max_message_bytes(&self) -> usize {
         self.0.max_message_bytes()
     }
 
     fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
         self.0.client_queues()
+    }
+
+    fn markers(&self) -> Option<Arc<dyn Markers>> {
+        self.0.markers()
     }
 
     async fn close(&self) {
@@ -369,6 +377,10 @@ impl Broker for Lossy {
 
     fn client_queues(&self) -> Option<Arc<dyn ClientQueues>> {
         self.inner.client_queues()
+    }
+
+    fn markers(&self) -> Option<Arc<dyn Markers>> {
+        self.inner.markers()
     }
 
     async fn close(&self) {
@@ -753,7 +765,7 @@ async fn work_in_the_database_is_found_though_the_broker_does_not_tell_its_queue
     // Alice has an owner by the database, who has died and of whom nobody was told.
     let alice = cluster.store.register_identities(&[ALICE]).await.unwrap()[0];
     let token = FencingToken { generation: 1, epoch: 1 };
-    cluster.store.claim(ClaimRequest { identity: alice, token, key_fp: None }).await.unwrap();
+    cluster.store.claim(ClaimRequest { identity: alice, token, key_fp: None, caution: Caution::None }).await.unwrap();
     let _a = cluster.host("a", |_| ()).await;
     eventually("somebody runs Alice", async || match cluster.owner(ALICE).await.as_deref() {
         Some("a") => Ok(()),
