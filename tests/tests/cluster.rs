@@ -710,14 +710,19 @@ async fn trouble_of_one_host_with_an_identity_refuses_nobody_what_another_can_do
     let refused = try_start(&a, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap_err();
     assert_eq!((refused.code, refused.class()), (Code::IdentityUnusableHere, Class::Unavailable), "{refused}");
     assert!(refused.details.contains_key("reason_code") && refused.message.contains("Alice"), "{refused:?}");
-    let long = try_start(&b, ALICE, "beat", json!({"beats": 2, "interval_ms": 600_000})).await.unwrap();
+    let long = try_start(&b, ALICE, "beat", json!({"beats": 2, "interval_ms": 200_000})).await.unwrap();
 
     // Without her CorDapp it can: what is to be killed needs no arguments.
     code_of(IdentitySpec { cordapps: [cordapp("no-such-app")].into(), ..sound }, Code::CordappNotFound).await;
     let refused = try_start(&a, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap_err();
     assert_eq!((refused.code, &*refused.details["reason_code"]), (Code::IdentityUnusableHere, "cordapp-not-found"));
     cluster.until_nobody_owns_anything().await;
-    assert!(a.kill_flow(&Caller::local(), long).await.unwrap(), "the other host has opened her for it");
+    let killed = a.kill_flow(&Caller::local(), long).await.unwrap();
+    assert!(
+        killed,
+        "the other host has opened her for it: {:?}",
+        b.flow(&Caller::local(), long).await.unwrap().summary
+    );
     assert_eq!(b.flow(&Caller::local(), long).await.unwrap().summary.phase, FlowPhase::Killed);
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use maxhost_journal::wire::session_token;
 use maxhost_journal::{Failure, Flush, Frame, FrameBatch, Origin, Outgoing, StartRecord};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
-use maxhost_store::{FlowRecord, MessageOp, StoreError};
+use maxhost_store::{FlowRecord, MessageOp, Store, StoreError};
 use prost::Message as _;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -78,10 +78,12 @@ pub(crate) async fn sweep(
         }
     }
     for rows in rows.chunks(512) {
-        let records = answers.committer.store.flows(rows).await.map_err(Problem::from)?;
+        let (records, _) = readable(&answers.committer.store, rows).await?;
         let waiting: Vec<Waiting> = records.iter().filter_map(initiator_of).collect();
         let initiators: Vec<FlowRow> = waiting.iter().map(|waiting| waiting.initiator.flow()).collect();
-        let initiators = answers.committer.store.flows(&initiators).await.map_err(Problem::from)?;
+        let (initiators, damaged) = readable(&answers.committer.store, &initiators).await?;
+        // Of one that is damaged nobody knows whether it has ended.
+        let waiting = waiting.into_iter().filter(|waiting| !damaged.contains(&waiting.initiator.flow()));
         for Waiting { responder, token, from, initiator: session } in waiting {
             let Some(owner) = answers.committer.directory.get(&from).filter(|owner| owner.is_held()) else { continue };
             // Rows are numbered by database: one of another identity is not the initiator.
@@ -98,6 +100,26 @@ pub(crate) async fn sweep(
         }
     }
     Ok(is_all)
+}
+
+/// The flows of these rows, and the rows that are damaged. They may be another identity's, and keep nobody from being opened.
+async fn readable(store: &Store, rows: &[FlowRow]) -> Result<(Vec<FlowRecord>, Vec<FlowRow>), Problem> {
+    match store.flows(rows).await {
+        Err(StoreError::Corrupt { .. }) => {}
+        read => return read.map(|records| (records, Vec::new())).map_err(Problem::from),
+    }
+    let (mut records, mut damaged) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        match store.flow(*row).await {
+            Ok(record) => records.extend(record),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(flow = row.0, %error, "the row of a flow is damaged");
+                damaged.push(*row);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((records, damaged))
 }
 
 /// Notes that are answered when an identity is opened, at most; the rest follows when it is opened next.

@@ -27,7 +27,10 @@ async fn alice_works(host: &Host) {
 fn rewrite(network: &Network, file: &str, change: impl Fn(&str) -> String) -> String {
     let path = network.path(&format!("identities/{file}.toml"));
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(path, change(&text)).unwrap();
+    // Moved into its place: a host that looked while it is written would see half of it.
+    let beside = network.path(&format!("{file}.toml.new"));
+    fs::write(&beside, change(&text)).unwrap();
+    fs::rename(beside, path).unwrap();
     text
 }
 

@@ -110,31 +110,26 @@ fn settle(input: Settle) -> Result<Refusal> {
     }
 }
 
-/// Buys what is offered, and takes all that the seller has and this identity stands behind along, for one price.
+/// Buys what is offered for one less than the price.
 #[flow(responds_to = "trade/sell")]
-fn takes_all(session: Session) -> Result<()> {
+fn pays_less(session: Session) -> Result<()> {
     let offer: Offer = session.receive()?;
     let Some(offered) = session.receive_states::<Asset>()?.pop() else { bail!("nothing was offered") };
-    let all = Query::of("trade/Asset").find::<Asset>()?;
-    let us: AnyParty = us_on_ledger().into();
-    let sellers: Vec<StateAndRef<Asset>> =
-        all.into_iter().filter(|asset| asset.state.owner == offered.state.owner).collect();
-    ensure!(sellers.len() > 1, "the seller has {} assets", sellers.len());
-    let cash = cash_wallet::spend(&offer.currency, offer.price)?;
-    let mut draft = Draft::spending(&sellers).inputs(&cash);
-    for asset in &sellers {
-        let bought = Asset { owner: us.clone(), ..asset.state.clone() };
-        draft = draft.output(Asset::CONTRACT, <Asset as State>::NAME, &bought)?;
-    }
+    let price = offer.price - 1;
+    let cash = cash_wallet::spend(&offer.currency, price)?;
+    let owner: AnyParty = us_on_ledger().into();
+    let bought = Asset { owner, ..offered.state.clone() };
+    let draft = Draft::spending(std::slice::from_ref(&offered)).inputs(&cash);
+    let draft = draft.output(Asset::CONTRACT, <Asset as State>::NAME, &bought)?;
     let value = TradeCommand::Move.encode().map_err(|error| Error::unexpected(error.to_string()))?;
-    let draft =
-        draft.command(Asset::CONTRACT, TradeCommand::Move.name(), value, [offered.state.owner.key().spki().to_vec()]);
-    let signed = pay_from(draft, &cash, &offered.state.owner, offer.price)?.sign()?;
+    let seller = &offered.state.owner;
+    let draft = draft.command(Asset::CONTRACT, TradeCommand::Move.name(), value, [seller.key().spki().to_vec()]);
+    let signed = pay_from(draft, &cash, seller, price)?.sign()?;
     signed.collect(&[session])?.finalise(&[session]).map(drop)
 }
 
 cordapp! {
     name: "iou",
     version: "6.0.0",
-    flows: [issue, settle, takes_all],
+    flows: [issue, settle, pays_less],
 }
