@@ -32,11 +32,14 @@ fn unexpected(text: &str) -> Error {
     thrown("cash/unexpected-proposal", text)
 }
 
+/// States of one type with where they were made, and cash.
+type Sorted<S> = (Vec<(StateRef, S)>, Vec<Cash>);
+
 /// States of one type and cash, in their order.
 fn sorted<'a, S: State>(
     publisher: Option<&PublicKey>,
     states: impl Iterator<Item = (StateRef, &'a RawState)>,
-) -> Result<(Vec<(StateRef, S)>, Vec<Cash>)> {
+) -> Result<Sorted<S>> {
     let (mut own, mut cash) = (Vec::new(), Vec::new());
     let unreadable = |error: maxhost_contract::CborError| unexpected(&format!("the data of a state: {error}"));
     for (reference, state) in states {
