@@ -21,7 +21,7 @@ mod template;
 
 pub use cli::Answer;
 pub use flows::{End, Failure, eventually};
-pub use host::Host;
+pub use host::{Host, peak};
 pub use network::{Network, is_on_server};
 
 /// The parties of a network that was made without options.

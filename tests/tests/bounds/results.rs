@@ -1,22 +1,13 @@
 //! Results of flows: no larger than a message, and never a tree of values in the host.
 
 use maxhost_rpc::proto::v1 as pb;
-use maxhost_tests::{ALICE, Network};
+use maxhost_tests::{ALICE, Network, peak};
 use serde_json::json;
 
 /// The network's largest message, bytes.
 const LARGEST: usize = 10 << 20;
 /// What lies before the elements of a list of more than 65,535, in CBOR.
 const HEAD: usize = 5;
-
-/// The most memory that a process has had since this was last asked (proc(5), clear_refs and status), bytes.
-fn peak(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-    kib << 10
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_no_larger_than_a_message_and_is_given_as_text() {

@@ -7,7 +7,7 @@ use maxhost_rpc::proto::v1 as pb;
 use maxhost_rpc::proto::v1::flow_service_client::FlowServiceClient;
 use maxhost_rpc::proto::v1::host_service_client::HostServiceClient;
 use maxhost_rpc::status::to_problem;
-use maxhost_tests::{ALICE, BOB, Host, Network};
+use maxhost_tests::{ALICE, BOB, Host, Network, peak};
 use serde_json::json;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint};
@@ -57,15 +57,6 @@ async fn an_encoding_or_a_method_that_is_not_known_gets_the_status_that_grpc_rul
         assert_eq!(refused.code(), GrpcCode::Unimplemented, "{path}: {refused:?}");
         assert_eq!(to_problem(&refused).code, Code::RequestInvalid, "{path}");
     }
-}
-
-/// The most memory that a process has had since this was last asked (proc(5), clear_refs and status), bytes.
-fn peak(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-    kib << 10
 }
 
 #[tokio::test(flavor = "multi_thread")]
