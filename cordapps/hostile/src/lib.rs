@@ -1,7 +1,7 @@
 //! Flows that do what a host must withstand, or that show one of its rules: for tests only.
 //!
 //! [`attachments`]: files that travel with transactions, and such as nobody should take. [`past_parameters`]: network
-//! parameters that nobody should believe. [`pointers`]: states that point to each other. [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
+//! parameters that nobody should believe. [`observing`]: transactions that others look on at. [`pointers`]: states that point to each other. [`isolation`]: state that must not leak. [`abuse`]: what ends the flow that does it, and nothing else. [`bounds`]: what
 //! must not grow.
 //! [`determinism`]: what must be the same on replay. [`errors`]: how errors travel between flows. [`sessions`]: how
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
@@ -22,6 +22,7 @@ pub mod forgery;
 pub mod isolation;
 pub mod money;
 mod moving;
+pub mod observing;
 pub mod past_parameters;
 pub mod pointers;
 pub mod sequences;
@@ -128,6 +129,13 @@ cordapp! {
         moving::move_and_spend,
         moving::takes_moved_payment,
         moving::wary,
+        observing::pay_observed,
+        observing::looks_on,
+        observing::report,
+        observing::is_reported,
+        observing::sketch,
+        observing::sees_sketch,
+        observing::spend_seen,
         attachments::attach,
         attachments::takes_attachment,
         attachments::read_attachment,

@@ -1,7 +1,7 @@
 //! The calls into the host, one to one. Outside a host, where an author's unit tests run, each panics with a hint.
 
 use crate::bindings::maxhost::cordapp::types::{self, Failure, Message};
-use crate::bindings::maxhost::cordapp::{flow, keys, ledger};
+use crate::bindings::maxhost::cordapp::{flow, keys, ledger, recording};
 
 pub use types::LogLevel;
 
@@ -87,6 +87,16 @@ calls! {
     pub(crate) fn share_keys(session: u32, keys: &[&[u8]]) -> Result<(), Failure> = share_keys;
     pub(crate) fn receive_keys(session: u32) -> Result<Vec<keys::Key>, Failure> = receive_keys;
     pub(crate) fn return_signatures(session: u32, transaction: &[u8], keys: &[&[u8]]) -> Result<(), Failure> = return_signatures;
+}
+
+calls! {
+    recording;
+    pub(crate) fn finalise_with(transaction: &[u8], participants: &[u32], observers: &[u32], states: recording::StatesToRecord) -> Result<ledger::Transaction, Failure> = finalise;
+    pub(crate) fn receive_finality_with(session: u32, expected: Option<&str>, states: recording::StatesToRecord) -> Result<ledger::Transaction, Failure> = receive_finality;
+    pub(crate) fn send_transaction(session: u32, transaction: &[u8]) -> Result<(), Failure> = send_transaction;
+    pub(crate) fn send_recorded(session: u32, id: &str) -> Result<(), Failure> = send_recorded;
+    pub(crate) fn receive_transaction(session: u32, states: recording::StatesToRecord) -> Result<ledger::Transaction, Failure> = receive_transaction;
+    pub(crate) fn receive_unrecorded(session: u32) -> Result<ledger::Transaction, Failure> = receive_unrecorded;
 }
 
 #[cfg(not(target_arch = "wasm32"))]

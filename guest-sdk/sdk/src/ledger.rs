@@ -23,6 +23,7 @@ mod attachments;
 mod keys;
 mod notary_change;
 mod pointers;
+mod recording;
 mod tear_off;
 
 use maxhost_cbor::deterministic::{self, Rules};
@@ -41,6 +42,7 @@ pub use attachments::{attach, attachment};
 pub use keys::{Key, fresh_key, who_is};
 pub use notary_change::{NotaryChange, change_notary};
 pub use pointers::resolve;
+pub use recording::StatesToRecord;
 pub use tear_off::{Show, Shown, TearOff};
 
 /// The rules of data on a ledger (`docs/behaviour.md` 10.1 of maxhost): deterministic, no floats.
@@ -206,6 +208,8 @@ pub struct Query {
     state_types: Vec<String>,
     consumed: bool,
     filter: Option<String>,
+    /// What must hold beside it.
+    more: Vec<String>,
     sort: Option<String>,
     limit: Option<u32>,
 }
@@ -245,17 +249,29 @@ impl Query {
         self
     }
 
+    /// All that must hold. The condition of the author comes first, so that a fault in it is found where he wrote it.
+    fn condition(&self) -> Option<String> {
+        let more = self.more.iter().cloned();
+        match &self.filter {
+            None if self.more.is_empty() => None,
+            None => Some(more.collect::<Vec<_>>().join(" and ")),
+            Some(filter) if self.more.is_empty() => Some(filter.clone()),
+            Some(filter) => Some([format!("({filter})")].into_iter().chain(more).collect::<Vec<_>>().join(" and ")),
+        }
+    }
+
     /// What it finds, up to the limit (200 if none is said).
     ///
     /// # Errors
     /// A flow exception of type `ledger/rejected` for a condition that is none.
     pub fn find<T: DeserializeOwned>(&self) -> Result<Vec<StateAndRef<T>>> {
         let types: Vec<&str> = self.state_types.iter().map(String::as_str).collect();
+        let filter = self.condition();
         let page = host::query(wit::VaultQuery {
             state_types: &types,
             unconsumed: true,
             consumed: self.consumed,
-            filter: self.filter.as_deref(),
+            filter: filter.as_deref(),
             sort: self.sort.as_deref(),
             limit: self.limit,
             cursor: None,
@@ -564,6 +580,15 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_states_are_found_is_said_beside_the_condition() {
+        let said = |query: Query| query.condition().unwrap_or_default();
+        assert_eq!(said(Query::of("cash/Cash")), "");
+        assert_eq!(said(Query::of("cash/Cash").own()), "relevant = true");
+        let either = Query::of("trade/Asset").of_others().filter("a = 1 or b = 2").external_id("it's");
+        assert_eq!(said(either), "(a = 1 or b = 2) and relevant = false and \"@external_id\" = 'it''s'");
+    }
 
     #[test]
     fn what_is_made_together_is_encumbered_in_a_circle() -> Result<()> {

@@ -183,7 +183,7 @@ pub fn vault_state(state: &pb::VaultState) -> Value {
         pb::StateStatus::Consumed => "consumed",
         _ => "unconsumed",
     };
-    json!({
+    let mut shown = json!({
         "ref": state.r#ref,
         "type": state.r#type,
         "state": state.state.as_ref().map_or(Value::Null, payload),
@@ -197,7 +197,11 @@ pub fn vault_state(state: &pb::VaultState) -> Value {
         "lock": state.lock.as_ref().map(|lock| json!({ "holder": lock.holder, "until": time(lock.until) })),
         "encumbered_by": state.encumbered_by,
         "in_flight": state.in_flight,
-    })
+    });
+    if let (Some(id), Some(object)) = (&state.external_id, shown.as_object_mut()) {
+        object.insert("external_id".to_owned(), json!(id));
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a flow asks of its identity's ledger, as plain data between WIT and the host.
 
 use crate::party::GuestParty;
+use crate::recording_calls::RecordingCall;
 
 /// A call of the interface `maxhost:cordapp/ledger`.
 #[derive(Debug, Clone)]
@@ -148,6 +149,8 @@ pub enum LedgerCall {
         /// Each as SubjectPublicKeyInfo, DER.
         keys: Vec<Vec<u8>>,
     },
+    /// Gives, gets or finalises a transaction with a choice of what is recorded of it.
+    Recording(RecordingCall),
     /// Keeps a file to be attached.
     Attach {
         /// The file.

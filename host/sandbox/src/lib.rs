@@ -38,6 +38,7 @@ mod machine_code;
 mod outcome;
 mod output;
 mod party;
+mod recording_calls;
 mod sandbox;
 mod state;
 mod thread_time;
@@ -58,6 +59,7 @@ pub use ledger::{
 };
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
 pub use party::GuestParty;
+pub use recording_calls::RecordingCall;
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};
 pub use thread_time::thread_time;
 

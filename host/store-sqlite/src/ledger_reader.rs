@@ -8,12 +8,12 @@ use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
-use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
+use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     Attachment, Having, HeldLock, Indexed, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
-    PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow,
-    VaultRow, VaultShape,
+    PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled,
+    VaultChangeRow, VaultRow, VaultShape,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, QueryBuilder, Sqlite};
@@ -167,17 +167,16 @@ impl LedgerReader for SqliteStore {
         rows.iter().map(transaction).collect()
     }
 
-    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<(SecureHash, Part)>, StoreError> {
-        let sql = "SELECT id, part FROM ledger_tx WHERE identity = ?1 AND status < 2 AND status = 1 \
+    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<Unsettled>, StoreError> {
+        let sql = "SELECT id, part, states FROM ledger_tx WHERE identity = ?1 AND status < 2 AND status = 1 \
                    AND (flow IS NULL OR NOT EXISTS (SELECT 1 FROM flow WHERE flow.id = ledger_tx.flow)) \
                    ORDER BY number LIMIT ?2";
         let rows = sqlx::query(sql).bind(identity.0).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
         let read = |row: &SqliteRow| {
             let part = column::<Option<i64>>(row, 1, TX)?.and_then(Part::of);
-            Ok((
-                blob(row, 0, TX)?,
-                part.ok_or_else(|| StoreError::Corrupt { table: TX, key: "how it is settled".to_owned() })?,
-            ))
+            let states = chosen(column::<Option<i64>>(row, 2, TX)?);
+            let is_told = part.zip(states).ok_or_else(|| corrupt(TX, "how it is settled"));
+            is_told.and_then(|(part, states)| Ok(Unsettled { id: blob(row, 0, TX)?, part, states }))
         };
         rows.iter().map(read).collect()
     }

@@ -93,11 +93,12 @@ impl LedgerRows for SqliteRows<'_> {
         let (id, status, recorded) = (put.id.as_bytes(), status_number(put.status), integer(put.recorded));
         let flow = put.settlement.map(|by| by.flow.0);
         let part = put.settlement.map(|by| by.part.number());
+        let states = put.settlement.map(|by| by.states.number());
         if !new {
-            let changed = params![identity.0, id, status, recorded, put.signatures, flow, part];
+            let changed = params![identity.0, id, status, recorded, put.signatures, flow, part, states];
             return self.ledger.set_transaction.execute(changed).map(|_| ()).map_err(fault);
         }
-        let row = params![identity.0, id, status, put.kind.number(), recorded, put.signatures, flow, part];
+        let row = params![identity.0, id, status, put.kind.number(), recorded, put.signatures, flow, part, states];
         let number: i64 = self.ledger.add_transaction.query_row(row, |row| row.get(0)).map_err(fault)?;
         self.ledger.add_body.execute(params![number, &put.body[..]]).map_err(fault)?;
         for parent in put.parents {
@@ -107,7 +108,7 @@ impl LedgerRows for SqliteRows<'_> {
     }
 
     fn set_settlement(&mut self, identity: IdentityRow, id: &SecureHash, by: Settlement) -> Result<(), Fault> {
-        let row = params![identity.0, id.as_bytes(), by.flow.0, by.part.number()];
+        let row = params![identity.0, id.as_bytes(), by.flow.0, by.part.number(), by.states.number()];
         self.ledger.set_settlement.execute(row).map(|_| ()).map_err(fault)
     }
 

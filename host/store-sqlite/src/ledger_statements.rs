@@ -40,16 +40,17 @@ macro_rules! candidates {
 
 statements! {
     transaction = "SELECT status, signatures FROM ledger_tx WHERE identity = ?1 AND id = ?2";
-    add_transaction = "INSERT INTO ledger_tx (identity, id, status, kind, recorded, signatures, flow, part) \
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+    add_transaction = "INSERT INTO ledger_tx (identity, id, status, kind, recorded, signatures, flow, part, states) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
                        RETURNING number";
     add_body = "INSERT INTO ledger_body (tx, body) VALUES (?1, ?2)";
     add_parent = "INSERT INTO ledger_parent (tx, parent) VALUES (?1, ?2)";
     // It came again: its time is that of becoming part of the ledger, or of its first coming.
     set_transaction = "UPDATE ledger_tx SET recorded = CASE WHEN status < 2 AND ?3 = 2 THEN ?4 ELSE recorded END, status = ?3, \
                        signatures = ?5, flow = CASE WHEN ?3 = 1 THEN coalesce(?6, flow) END, \
-                       part = CASE WHEN ?3 = 1 THEN coalesce(?7, part) END WHERE identity = ?1 AND id = ?2";
-    set_settlement = "UPDATE ledger_tx SET flow = ?3, part = ?4 WHERE identity = ?1 AND id = ?2 AND status = 1";
+                       part = CASE WHEN ?3 = 1 THEN coalesce(?7, part) END, \
+                       states = CASE WHEN ?3 = 1 THEN coalesce(?8, states) END WHERE identity = ?1 AND id = ?2";
+    set_settlement = "UPDATE ledger_tx SET flow = ?3, part = ?4, states = ?5 WHERE identity = ?1 AND id = ?2 AND status = 1";
     drop_transaction = "DELETE FROM ledger_tx WHERE identity = ?1 AND id = ?2 RETURNING number";
     drop_body = "DELETE FROM ledger_body WHERE tx = ?1";
     drop_parents = "DELETE FROM ledger_parent WHERE tx = ?1";
@@ -146,6 +147,7 @@ mod tests {
             include_str!("../migrations/0007_ledger_key.sql"),
             include_str!("../migrations/0009_network_parameters.sql"),
             include_str!("../migrations/0010_vault_order.sql"),
+            include_str!("../migrations/0012_states_to_record.sql"),
         ] {
             conn.execute_batch(migration).unwrap();
         }

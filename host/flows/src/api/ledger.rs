@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use futures::Stream;
+use maxhost_ledger::vault::query::Relevancy;
 use serde_json::Value;
 
 use super::{ApiResult, Caller};
@@ -23,6 +24,10 @@ pub struct VaultRequest {
     pub consumed: bool,
     /// A condition (`docs/behaviour.md` 12.5).
     pub filter: Option<String>,
+    /// Whose states; anybody's if nothing is said, but sums are of one's own.
+    pub relevancy: Option<Relevancy>,
+    /// Only states that have one of these external ids; if there is none, whether they have one or not.
+    pub external_ids: Vec<String>,
     /// How the page is sorted: `FIELD[:desc],…`.
     pub sort: Option<String>,
     /// How many at most.
@@ -55,6 +60,8 @@ pub struct StateView {
     pub participants: Vec<String>,
     /// Whether it is the identity's own.
     pub relevant: bool,
+    /// Its external id, if its contract says that it has one.
+    pub external_id: Option<String>,
     /// Who holds it.
     pub lock: Option<LockView>,
     /// The reference of the state that it can only be spent together with.

@@ -10,7 +10,7 @@ use maxhost_ledger::tx::builder::Pointer;
 use maxhost_ledger::tx::constraint::is_published_by;
 use maxhost_ledger::tx::{ContractAttachment, ContractId, Data, SchemaId, TransactionState};
 use maxhost_ledger::vault::description::StateDescription;
-use maxhost_ledger::vault::query::{Value, fields};
+use maxhost_ledger::vault::query::{EXTERNAL_ID, Value, fields};
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_sandbox::contract::{Attached, ContractComponent, LocalError, StateType, ToVerify, Verdict};
@@ -237,6 +237,9 @@ fn output(
     let mut found = fields(&state.data, times)?;
     found.extend(description.attributes.iter().map(|(name, value)| (name.clone(), value.clone())));
     found.retain(|_, value| *value != Value::Null);
+    // No data of the state's own stand in for what its contract says.
+    found.remove(EXTERNAL_ID);
+    found.extend(description.external_id.as_ref().map(|id| (EXTERNAL_ID.to_owned(), Value::text(id))));
     // What can only be spent together with another state is no money to pay with.
     let amount = description.amount.as_ref().filter(|_| state.encumbrance.is_none()).map(|amount| TokenAmount {
         token: amount.token.clone(),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use maxhost_journal::Origin;
-use maxhost_model::{Problem, SecureHash};
-use maxhost_store::ledger::{LedgerOp, Part, Settlement};
+use maxhost_model::Problem;
+use maxhost_store::ledger::{LedgerOp, Settlement, Unsettled};
 use maxhost_store::{FlowOp, NewFlow};
 
 use super::{Actor, RESCAN};
@@ -31,7 +31,7 @@ impl Actor {
         }
         let found = store.unsettled(self.entry.row, AT_ONCE).await.map_err(Problem::from);
         let begun = found.and_then(|found| {
-            found.iter().try_for_each(|(id, part)| self.settle(opened, *id, *part))?;
+            found.iter().try_for_each(|left| self.settle(opened, *left))?;
             Ok(found.len())
         });
         match begun {
@@ -50,10 +50,11 @@ impl Actor {
         self.rescan_after(RESCAN);
     }
 
-    fn settle(&mut self, opened: &Arc<Opened>, id: SecureHash, part: Part) -> Result<(), Problem> {
+    fn settle(&mut self, opened: &Arc<Opened>, left: Unsettled) -> Result<(), Problem> {
+        let Unsettled { id, part, states } = left;
         let (code, started) = (FlowCode::settle(), self.services.now());
         let origin = Origin::Rpc { user: USER.to_owned() };
-        let (row, flow_id, record) = self.start_record(opened, &code, to_settle(id, part)?, origin, (started, None))?;
+        let (row, flow_id, record) = self.start_record(opened, &code, to_settle(left)?, origin, (started, None))?;
         tracing::info!(identity = %self.entry.text, transaction = %id, %flow_id, "a transaction was left in flight; it is settled");
         let new = NewFlow {
             row,
@@ -64,7 +65,7 @@ impl Actor {
             started: (started / 1_000_000) as i64,
             start: record.encode(),
         };
-        let settlement = Settlement { flow: row, part };
+        let settlement = Settlement { flow: row, part, states };
         let ops = vec![FlowOp::Start(Box::new(new)).into(), LedgerOp::Settle { id, settlement }.into()];
         let unit =
             StartUnit { ops, reply: None, commit_hint: self.services.committer.store.commit_hint_for(self.entry.row) };

@@ -11,24 +11,24 @@ use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::{
     Command, Core as TxCore, NotaryChange, StateAndRef, StateRef, TransactionSignature, TransactionState,
 };
-use maxhost_ledger::vault::query::{Cursor, Field, Number, Query, SortKey, StatusFilter, Value as FieldValue};
+use maxhost_ledger::vault::query::{EXTERNAL_ID, Field, Number, Query, SortKey, StatusFilter, Value as FieldValue};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Code, IdentityRow, Problem, PublicKey, SecureHash};
-use maxhost_sandbox::VaultQuery;
 use maxhost_store::ledger::query::{each, page};
 use maxhost_store::ledger::{HeldLock, LedgerReader, LedgerTransaction, ListTransactions, VaultRow};
 use maxhost_store::{Store, StoreError};
 use serde_json::Value;
 
 use super::examine::{Examining, LedgerOf};
+use super::vault_query::{of_ones_own, read};
 use crate::access::{self, Action, Subject};
 use crate::api::ledger::{
     CommandView, ExaminationView, GraphNode, LedgerApi, LedgerStatus, LockView, NotaryStatus, OutputView, Paged,
     SignatureView, StateView, SumView, TransactionSummary, TransactionView, VaultChange, VaultChanges, VaultRequest,
 };
 use crate::api::{ApiResult, Caller};
-use crate::calls::{kind_of, read_query, trace};
+use crate::calls::{kind_of, trace};
 use crate::host::Host;
 use crate::options::NotaryKind;
 use crate::parts::Parts;
@@ -47,7 +47,7 @@ fn ms(time: Timestamp) -> i64 {
     i64::try_from(time.nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
-fn refused(error: Refused) -> Problem {
+pub(super) fn refused(error: Refused) -> Problem {
     StoreError::Ledger(error).into()
 }
 
@@ -89,6 +89,10 @@ fn state_view(row: VaultRow, parties: &BTreeMap<String, String>) -> ApiResult<St
     let VaultRow { row, state, consumed_by, in_flight } = row;
     let state: TransactionState = codec::decode("state", &state).map_err(|error| damaged("a state", &error))?;
     let reference = row.reference.to_string();
+    let external_id = match row.data.get(EXTERNAL_ID) {
+        Some(FieldValue::Text(id)) => Some(id.clone()),
+        _ => None,
+    };
     let encumbered_by = state.encumbrance.map(|by| StateRef::new(row.reference.tx, by).to_string());
     let lock =
         row.lock.map(|lock| LockView { reference: reference.clone(), holder: lock.holder, until_ms: ms(lock.until) });
@@ -103,6 +107,7 @@ fn state_view(row: VaultRow, parties: &BTreeMap<String, String>) -> ApiResult<St
         notary: row.notary,
         participants: names(row.participants, parties),
         relevant: row.relevant,
+        external_id,
         lock,
         encumbered_by,
         in_flight: in_flight.map(|by| by.to_string()),
@@ -120,36 +125,6 @@ fn names(participants: BTreeSet<String>, parties: &BTreeMap<String, String>) -> 
     named.extend(keys.iter().filter_map(|key| parties.get(key).cloned()));
     let told = if named.is_empty() { keys } else { named };
     told.into_iter().collect()
-}
-
-/// A query of an identity's vault. A cursor goes on with its own query: what is said beside it has to say the same.
-fn read(entry: &IdentityEntry, request: &VaultRequest) -> ApiResult<(Query, Option<Cursor>)> {
-    let request = request.clone();
-    let says_status = request.unconsumed || request.consumed;
-    let mut asked = VaultQuery {
-        types: request.types,
-        unconsumed: request.unconsumed,
-        consumed: request.consumed,
-        filter: request.filter,
-        sort: request.sort,
-        limit: request.limit,
-        cursor: request.cursor,
-    };
-    let (query, cursor) = read_query(&asked).map_err(refused)?;
-    if let Some(cursor) = &cursor {
-        cursor.check_vault(&entry.text).map_err(refused)?;
-        asked.cursor = None;
-        let (said, _) = read_query(&asked).map_err(refused)?;
-        let said = Query {
-            status: if says_status { said.status } else { query.status },
-            types: if asked.types.is_empty() { query.types.clone() } else { said.types },
-            filter: if asked.filter.is_some() { said.filter } else { query.filter.clone() },
-            sort: if asked.sort.is_some() { said.sort } else { query.sort.clone() },
-            limit: query.limit,
-        };
-        cursor.check(&said).map_err(refused)?;
-    }
-    Ok((query, cursor))
 }
 
 fn json(value: &FieldValue) -> Value {
@@ -290,6 +265,7 @@ impl LedgerApi for Host {
     ) -> ApiResult<Vec<SumView>> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
         let (query, _) = read(&entry, &request)?;
+        let query = of_ones_own(query, &request);
         let fields = |text: &str| -> ApiResult<Vec<Field>> {
             Ok(SortKey::parse_list(text).map_err(refused)?.into_iter().map(|key| key.field).collect())
         };

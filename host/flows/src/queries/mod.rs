@@ -12,6 +12,7 @@ mod naming;
 mod network;
 mod readiness;
 mod show;
+mod vault_query;
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
-use maxhost_store::ledger::{Attachment, KnownKey, LedgerReader, LedgerTransaction, Part};
+use maxhost_store::ledger::{Attachment, KnownKey, LedgerReader, LedgerTransaction, Settlement, Unsettled};
 
 use super::database::Database;
 
@@ -27,19 +27,19 @@ impl LedgerReader for Database {
         self.read(|tables| tables.ledger.transactions.rows.get(&key).map(|row| row.transaction(*id))).await
     }
 
-    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<(SecureHash, Part)>, StoreError> {
+    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<Unsettled>, StoreError> {
         let found = self.read(|tables| {
             let mut found = Vec::new();
             for (id, row) in tables.ledger.transactions_of(identity) {
                 let is_settled = row.settlement.is_some_and(|by| tables.live.rows.contains_key(&by.flow));
                 if row.status == TransactionStatus::InFlight && !is_settled {
-                    found.push((id, row.settlement.map(|by| by.part)));
+                    found.push((id, row.settlement));
                 }
             }
             found
         });
-        let known = |(id, part): (SecureHash, Option<Part>)| match part {
-            Some(part) => Ok((id, part)),
+        let known = |(id, settlement): (SecureHash, Option<Settlement>)| match settlement {
+            Some(Settlement { part, states, .. }) => Ok(Unsettled { id, part, states }),
             None => Err(StoreError::Corrupt { table: "ledger_tx", key: "how it is settled".to_owned() }),
         };
         found.await?.into_iter().take(limit as usize).map(known).collect()

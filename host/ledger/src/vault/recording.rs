@@ -21,6 +21,29 @@ pub enum StatesToRecord {
     AllVisible,
 }
 
+impl StatesToRecord {
+    /// As it is stored.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        match self {
+            StatesToRecord::None => 0,
+            StatesToRecord::OnlyRelevant => 1,
+            StatesToRecord::AllVisible => 2,
+        }
+    }
+
+    /// The choice of a number, as it is stored.
+    #[must_use]
+    pub fn of(number: i64) -> Option<StatesToRecord> {
+        match number {
+            0 => Some(StatesToRecord::None),
+            1 => Some(StatesToRecord::OnlyRelevant),
+            2 => Some(StatesToRecord::AllVisible),
+            _ => None,
+        }
+    }
+}
+
 /// What a contract says of a state, as far as recording looks at it.
 #[derive(Debug, Clone, Default)]
 pub struct Described {

@@ -50,6 +50,12 @@ pub struct VaultWhich {
     /// A condition, such as "quantity >= 100 and currency = 'GBP'"
     #[arg(long = "where", value_name = "EXPR", allow_hyphen_values = true)]
     pub filter: Option<String>,
+    /// Whose they are: the identity's own, or those that it only looks at [default: all; sums: relevant]
+    #[arg(long, value_name = "WHOSE", value_enum)]
+    pub relevancy: Option<StateRelevancy>,
+    /// Only those with this external id; may be given several times
+    #[arg(long = "external-id", value_name = "ID")]
+    pub external_ids: Vec<String>,
 }
 
 /// `maxhost vault query`.
@@ -88,6 +94,17 @@ pub enum StateStatus {
     Consumed,
     /// Whether it can or cannot.
     All,
+}
+
+/// Whose a state is, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateRelevancy {
+    /// Anybody's.
+    All,
+    /// The identity's own.
+    Relevant,
+    /// One that it only looks at.
+    NotRelevant,
 }
 
 /// `maxhost ledger`.

@@ -3,7 +3,7 @@
 use maxhost_rpc::proto::v1 as pb;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{StateStatus, VaultCommand, VaultQueryArgs, VaultWhich};
+use crate::cli::{StateRelevancy, StateStatus, VaultCommand, VaultQueryArgs, VaultWhich};
 use crate::context::{Context, Outcome};
 use crate::render;
 
@@ -26,6 +26,12 @@ fn request(which: VaultWhich) -> pb::VaultQueryRequest {
         Some(StateStatus::Consumed) => pb::StateStatus::Consumed,
         Some(StateStatus::All) => pb::StateStatus::All,
     };
+    let relevancy = match which.relevancy {
+        None => pb::StateRelevancy::Unspecified,
+        Some(StateRelevancy::All) => pb::StateRelevancy::All,
+        Some(StateRelevancy::Relevant) => pb::StateRelevancy::Relevant,
+        Some(StateRelevancy::NotRelevant) => pb::StateRelevancy::NotRelevant,
+    };
     pb::VaultQueryRequest {
         identity: which.identity,
         types: which.types,
@@ -35,6 +41,8 @@ fn request(which: VaultWhich) -> pb::VaultQueryRequest {
         limit: None,
         cursor: None,
         encoding: pb::Encoding::Json.into(),
+        relevancy: relevancy.into(),
+        external_ids: which.external_ids,
     }
 }
 

@@ -90,6 +90,9 @@ struct VaultParams {
     sort: Option<String>,
     limit: Option<u32>,
     cursor: Option<String>,
+    relevancy: Option<String>,
+    #[serde(default)]
+    external_ids: Vec<String>,
 }
 
 /// How a request names a flow.
@@ -323,7 +326,8 @@ impl What {
                 What::Identities(filter)
             }
             "QueryVault" => {
-                let VaultParams { identity, types, status, r#where, sort, limit, cursor } = read(method, params)?;
+                let params: VaultParams = read(method, params)?;
+                let VaultParams { identity, types, status, r#where, sort, limit, cursor, .. } = params;
                 let status = match status.as_deref() {
                     None | Some("unconsumed") => pb::StateStatus::Unconsumed,
                     Some("consumed") => pb::StateStatus::Consumed,
@@ -334,8 +338,28 @@ impl What {
                     }
                 };
                 let limit = Some(limit.unwrap_or(DEFAULT_PAGE).min(LARGEST_PAGE));
-                let (status, encoding) = (status.into(), pb::Encoding::Json.into());
-                What::Vault(pb::VaultQueryRequest { identity, types, status, r#where, sort, limit, cursor, encoding })
+                let relevancy = match params.relevancy.as_deref() {
+                    None => pb::StateRelevancy::Unspecified,
+                    Some("all") => pb::StateRelevancy::All,
+                    Some("relevant") => pb::StateRelevancy::Relevant,
+                    Some("not-relevant") => pb::StateRelevancy::NotRelevant,
+                    Some(other) => {
+                        let text = format!("'{other}' is none of all, relevant, not-relevant");
+                        return Err(invalid_param("relevancy", &text));
+                    }
+                };
+                What::Vault(pb::VaultQueryRequest {
+                    identity,
+                    types,
+                    status: status.into(),
+                    r#where,
+                    sort,
+                    limit,
+                    cursor,
+                    encoding: pb::Encoding::Json.into(),
+                    relevancy: relevancy.into(),
+                    external_ids: params.external_ids,
+                })
             }
             other => {
                 let known = "StartFlow, GetFlow, KillFlow, ListFlows, ListIdentities, QueryVault";

@@ -5,6 +5,7 @@ use maxhost_flows::api::ledger::{
     CheckView, ExaminationView, GraphNode, LockView, Paged, StateView, SumView, TransactionSummary, TransactionView,
     VaultChange, VaultRequest,
 };
+use maxhost_ledger::vault::query::Relevancy;
 use maxhost_model::{Code, Problem};
 use tonic::{Request, Response, Status};
 
@@ -46,11 +47,26 @@ pub(crate) fn vault_request(request: Option<pb::VaultQueryRequest>) -> Result<(V
         unconsumed,
         consumed,
         filter: request.r#where,
+        relevancy: relevancy(request.relevancy)?,
+        external_ids: request.external_ids,
         sort: optional(request.sort),
         limit: request.limit,
         cursor: optional(request.cursor),
     };
     Ok((vault, form))
+}
+
+fn relevancy(asked: i32) -> Result<Option<Relevancy>, Problem> {
+    match pb::StateRelevancy::try_from(asked) {
+        Ok(pb::StateRelevancy::Unspecified) => Ok(None),
+        Ok(pb::StateRelevancy::All) => Ok(Some(Relevancy::All)),
+        Ok(pb::StateRelevancy::Relevant) => Ok(Some(Relevancy::Relevant)),
+        Ok(pb::StateRelevancy::NotRelevant) => Ok(Some(Relevancy::NotRelevant)),
+        Err(_) => {
+            let text = format!("relevancy: {asked} is no known value");
+            Err(Problem::new(Code::RequestInvalid, text).detail("field", "relevancy"))
+        }
+    }
 }
 
 fn lock(lock: LockView) -> pb::StateLock {
@@ -70,6 +86,7 @@ pub(crate) fn state(state: StateView, form: PayloadForm) -> pb::VaultState {
         notary: state.notary,
         participants: state.participants,
         relevant: state.relevant,
+        external_id: state.external_id,
         lock: state.lock.map(lock),
         encumbered_by: state.encumbered_by,
         in_flight: state.in_flight,

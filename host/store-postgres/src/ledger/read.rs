@@ -13,7 +13,7 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::locks::Lease;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{Claim, FlowRow, IdentityRow, SecureHash};
-use maxhost_store::ledger::codec::hash;
+use maxhost_store::ledger::codec::{chosen, hash};
 use maxhost_store::ledger::{FlowLease, LedgerOp, Part, Settlement};
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{AssertSqlSafe, Row};
@@ -209,11 +209,12 @@ fn lease_of(row: &PgRow) -> Result<Option<FlowLease>, Fault> {
     Ok(Some(FlowLease { lease, flow: FlowRow(flow.unwrap_or_default()) }))
 }
 
-fn settlement(row: &PgRow, flow: usize, part: usize) -> Result<Option<Settlement>, Fault> {
+fn settlement(row: &PgRow, flow: usize, part: usize, states: usize) -> Result<Option<Settlement>, Fault> {
     let Some(flow) = get::<Option<i64>>(row, flow)? else { return Ok(None) };
     let part = get::<Option<i16>>(row, part)?.and_then(|part| Part::of(part.into()));
-    let part = part.ok_or_else(|| broken("how a transaction is settled"))?;
-    Ok(Some(Settlement { flow: FlowRow(flow), part }))
+    let states = chosen(get::<Option<i16>>(row, states)?.map(i64::from));
+    let (part, states) = part.zip(states).ok_or_else(|| broken("how a transaction is settled"))?;
+    Ok(Some(Settlement { flow: FlowRow(flow), part, states }))
 }
 
 /// Columns of keys: identities, transactions, indices.
@@ -398,7 +399,7 @@ impl Batch {
         for (place, keys) in by_place(self.layout, keys.iter().copied(), |key| key.0) {
             let columns = transaction_columns(&mut b, &keys);
             b.part(format!(
-                "SELECT t.identity, t.id, t.number, t.status, t.recorded, t.signatures, t.flow, t.part \
+                "SELECT t.identity, t.id, t.number, t.status, t.recorded, t.signatures, t.flow, t.part, t.states \
                  FROM unnest({columns}) u (identity, id) \
                  JOIN {place}.ledger_tx t ON t.identity = u.identity AND t.id = u.id"
             ));
@@ -412,7 +413,7 @@ impl Batch {
                 status,
                 recorded: get(row, 4)?,
                 signatures: get(row, 5)?,
-                settlement: settlement(row, 6, 7)?,
+                settlement: settlement(row, 6, 7, 8)?,
             };
             self.read.ledger.transactions.insert((IdentityRow(get(row, 0)?), hash_at(row, 1)?), Some(transaction));
         }

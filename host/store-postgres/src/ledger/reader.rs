@@ -12,12 +12,12 @@ use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
-use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
+use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     Attachment, Having, HeldLock, Indexed, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
-    PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow,
-    VaultRow, VaultShape,
+    PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled,
+    VaultChangeRow, VaultRow, VaultShape,
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments, AssertSqlSafe};
@@ -250,14 +250,16 @@ impl LedgerReader for PostgresStore {
         self.ledger_rows(identity, sql, values).await?.iter().map(transaction).collect()
     }
 
-    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<(SecureHash, Part)>, StoreError> {
-        let sql = "SELECT id, part FROM {place}.ledger_tx t WHERE identity = $1 AND status < 2 AND status = 1 \
+    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<Unsettled>, StoreError> {
+        let sql = "SELECT id, part, states FROM {place}.ledger_tx t WHERE identity = $1 AND status < 2 AND status = 1 \
                    AND (flow IS NULL OR NOT EXISTS (SELECT FROM maxhost.flow WHERE flow.id = t.flow)) \
                    ORDER BY number LIMIT $2";
         let rows = self.ledger_rows(identity, sql, values![identity.0, i64::from(limit)]).await?;
         let read = |row: &PgRow| {
             let part = column::<Option<i16>>(row, 1, TX)?.and_then(|part| Part::of(part.into()));
-            Ok((hash_at(row, 0, TX)?, part.ok_or_else(|| corrupt(TX, "how it is settled"))?))
+            let states = chosen(column::<Option<i16>>(row, 2, TX)?.map(i64::from));
+            let is_told = part.zip(states).ok_or_else(|| corrupt(TX, "how it is settled"));
+            is_told.and_then(|(part, states)| Ok(Unsettled { id: hash_at(row, 0, TX)?, part, states }))
         };
         rows.iter().map(read).collect()
     }

@@ -12,13 +12,14 @@ use crate::ledger::place::Place;
 use crate::options::Layout;
 
 /// The migrations of ledgers by number, as they are run for the schema that is shared.
-const MIGRATIONS: [(i64, &str); 6] = [
+const MIGRATIONS: [(i64, &str); 7] = [
     (3, include_str!("../../migrations/0003_ledger.sql")),
     (KEYS, include_str!("../../migrations/0007_ledger_key.sql")),
     (8, include_str!("../../migrations/0008_reports.sql")),
     (PARAMETERS, include_str!("../../migrations/0009_network_parameters.sql")),
     (SHAPES, include_str!("../../migrations/0010_vault_order.sql")),
     (12, include_str!("../../migrations/0012_vault_linear.sql")),
+    (16, include_str!("../../migrations/0016_states_to_record.sql")),
 ];
 
 /// The version from which on a ledger keeps keys of parties.

@@ -79,7 +79,7 @@ fn transactions(b: &mut Builder, place: Place, rows: Vec<(&TransactionKey, &Touc
         let (name, condition) = b.next();
         b.part(format!(
             "{name} AS (INSERT INTO {place}.ledger_tx (identity, id, number, status, recorded, signatures, flow, part, \
-             kind, body, parents) SELECT * FROM unnest({columns}) WHERE {condition})"
+             states, kind, body, parents) SELECT * FROM unnest({columns}) WHERE {condition})"
         ));
     }
     if !changed.is_empty() {
@@ -87,9 +87,9 @@ fn transactions(b: &mut Builder, place: Place, rows: Vec<(&TransactionKey, &Touc
         let (name, condition) = b.next();
         b.part(format!(
             "{name} AS (UPDATE {place}.ledger_tx t SET number = u.number, status = u.status, recorded = u.recorded, \
-             signatures = u.signatures, flow = u.flow, part = u.part, kind = coalesce(u.kind, t.kind), \
+             signatures = u.signatures, flow = u.flow, part = u.part, states = u.states, kind = coalesce(u.kind, t.kind), \
              body = coalesce(u.body, t.body), parents = coalesce(u.parents, t.parents) FROM unnest({columns}) \
-             u (identity, id, number, status, recorded, signatures, flow, part, kind, body, parents) \
+             u (identity, id, number, status, recorded, signatures, flow, part, states, kind, body, parents) \
              WHERE t.identity = u.identity AND t.id = u.id AND {condition})"
         ));
     }
@@ -101,7 +101,7 @@ fn transaction_columns(b: &mut Builder, rows: &[(&TransactionKey, &TouchedTransa
     }
     let row = || rows.iter().map(|(_, touched)| &touched.row);
     let touched = || rows.iter().map(|(_, touched)| *touched);
-    let part = |part: i64| i16::try_from(part).unwrap_or_default();
+    let small = |number: i64| i16::try_from(number).unwrap_or_default();
     [
         transaction_keys(b, rows),
         b.column("int8", row().map(|row| row.number).collect()),
@@ -111,7 +111,11 @@ fn transaction_columns(b: &mut Builder, rows: &[(&TransactionKey, &TouchedTransa
         b.column("int8", row().map(|row| row.settlement.map(|by| by.flow.0)).collect::<Vec<Option<i64>>>()),
         b.column(
             "int2",
-            row().map(|row| row.settlement.map(|by| part(by.part.number()))).collect::<Vec<Option<i16>>>(),
+            row().map(|row| row.settlement.map(|by| small(by.part.number()))).collect::<Vec<Option<i16>>>(),
+        ),
+        b.column(
+            "int2",
+            row().map(|row| row.settlement.map(|by| small(by.states.number()))).collect::<Vec<Option<i16>>>(),
         ),
         b.column("int2", touched().map(|touched| Some(new(touched)?.kind)).collect::<Vec<Option<i16>>>()),
         b.column("bytea", touched().map(|touched| Some(&new(touched)?.body[..])).collect::<Vec<Option<&[u8]>>>()),

@@ -8,8 +8,8 @@ use maxhost_ledger::vault::query::StatusFilter;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, KnownKey, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
-    Slice, SqlValue, StoredState, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Having, HeldLock, KnownKey, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Slice,
+    SqlValue, StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{LedgerReader, StoreError};
 
@@ -34,7 +34,7 @@ macro_rules! ledger_reader {
 ledger_reader! {
     ledger_transaction(id: &SecureHash) -> Option<LedgerTransaction>;
     ledger_transactions(list: &ListTransactions) -> Vec<LedgerTransaction>;
-    unsettled(limit: u32) -> Vec<(SecureHash, Part)>;
+    unsettled(limit: u32) -> Vec<Unsettled>;
     parents(id: &SecureHash) -> Vec<SecureHash>;
     ledger_statuses(ids: &[SecureHash]) -> Vec<(SecureHash, TransactionStatus)>;
     ledger_bodies(ids: &[SecureHash], bytes: usize) -> Vec<LedgerTransaction>;

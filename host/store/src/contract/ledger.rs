@@ -15,7 +15,8 @@ use super::{Answer, Databases, World, end, hold_the_committer, submit};
 use crate::ledger::query::page;
 use crate::ledger::{
     ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NewParameters, NotaryOp,
-    OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
+    OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind, Unsettled,
+    VaultPage,
 };
 use crate::{Author, Op, StoreError};
 use maxhost_ledger::vault::query::Query;
@@ -82,7 +83,7 @@ pub fn output(number: u32, index: u32) -> StateRef {
 }
 
 impl<D: Databases> World<D> {
-    async fn ledger(&self, author: Author, op: LedgerOp) -> Option<LedgerReceipt> {
+    pub(super) async fn ledger(&self, author: Author, op: LedgerOp) -> Option<LedgerReceipt> {
         self.commit(author, vec![op.into()]).await.unwrap().ledger.pop().map(|(_, answer)| answer)
     }
 
@@ -93,7 +94,7 @@ impl<D: Databases> World<D> {
         }
     }
 
-    async fn claim_amount(&self, claim: ClaimOp) -> Result<Vec<StateRef>, SelectionFailure> {
+    pub(super) async fn claim_amount(&self, claim: ClaimOp) -> Result<Vec<StateRef>, SelectionFailure> {
         match self.ledger(self.alice, LedgerOp::Claim(Box::new(claim))).await {
             Some(LedgerReceipt::Claimed(claimed)) => claimed,
             other => panic!("not claimed: {other:?}"),
@@ -130,11 +131,11 @@ impl<D: Databases> World<D> {
     }
 }
 
-fn holding(flow: FlowRow, claim: u8) -> Holding {
+pub(super) fn holding(flow: FlowRow, claim: u8) -> Holding {
     Holding { flow, holder: format!("flow {}", flow.0), claim: [claim; 16], until: at(1_000) }
 }
 
-fn claim(flow: FlowRow, number: u8, quantity: u64) -> ClaimOp {
+pub(super) fn claim(flow: FlowRow, number: u8, quantity: u64) -> ClaimOp {
     ClaimOp {
         type_name: CASH.to_owned(),
         token: "GBP".to_owned(),
@@ -316,7 +317,7 @@ pub async fn what_is_in_flight_is_somebodys_to_settle<D: Databases>() {
     world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
     let sent = Recording {
         event: TransactionEvent::SentToNotary,
-        settlement: Some(Settlement { flow: one, part: Part::Giving }),
+        settlement: Some(Settlement { flow: one, part: Part::Giving, states: StatesToRecord::AllVisible }),
         ..recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])
     };
     world.record(sent).await;
@@ -327,12 +328,13 @@ pub async fn what_is_in_flight_is_somebodys_to_settle<D: Databases>() {
     world.record(Recording { event, ..recording(2, &[output(1, 0)], Vec::new()) }).await;
     world.commit(world.alice, vec![end(one)]).await.unwrap();
     let world = world.reopen().await;
-    assert_eq!(unsettled(&world).await, [(id(2), Part::Giving)]);
-    let settlement = Settlement { flow: two, part: Part::Asking };
+    let left = |part, states| [Unsettled { id: id(2), part, states }];
+    assert_eq!(unsettled(&world).await, left(Part::Giving, StatesToRecord::AllVisible));
+    let settlement = Settlement { flow: two, part: Part::Asking, states: StatesToRecord::None };
     world.ledger(world.alice, LedgerOp::Settle { id: id(2), settlement }).await;
     assert!(unsettled(&world).await.is_empty());
     world.commit(world.alice, vec![end(two)]).await.unwrap();
-    assert_eq!(unsettled(&world).await, [(id(2), Part::Asking)]);
+    assert_eq!(unsettled(&world).await, left(Part::Asking, StatesToRecord::None));
     assert!(world.record(recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])).await);
     assert!(unsettled(&world).await.is_empty());
 }

@@ -12,6 +12,7 @@ pub mod identities;
 pub mod kept;
 pub mod ledger;
 pub mod messages;
+pub mod observing;
 pub mod queries;
 pub mod quotas;
 pub mod reads;
@@ -303,5 +304,8 @@ macro_rules! ledger_contract_tests {
         $crate::contract_tests! { @family $databases, queries: queries_mean_what_they_say, pages_go_on_over_changes,
             the_longest_criteria_are_answered }
         $crate::contract_tests! { @family $databases, recording: any_order_of_events_keeps_one_verified_row }
+        $crate::contract_tests! { @family $databases, observing:
+            what_is_not_ones_own_is_found_and_neither_selected_nor_locked, a_choice_of_states_grows_and_never_shrinks,
+            what_an_observer_gets_late_comes_in_consumed, states_are_found_by_their_external_id }
     };
 }

@@ -5,12 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::vault::query::Value;
+use maxhost_ledger::vault::recording::StatesToRecord;
 use maxhost_model::{PublicKey, SecureHash, from_cbor, to_cbor};
 use serde::Serialize;
 
 use super::op::{KnownKey, StateContent};
 use super::query::is_indexed;
 use crate::error::StoreError;
+
+/// What a column says that tells which states of a transaction in flight come into the vault: one's own if it tells nothing.
+/// `None` for a number that stands for nothing.
+#[must_use]
+pub fn chosen(states: Option<i64>) -> Option<StatesToRecord> {
+    states.map_or(Some(StatesToRecord::default()), StatesToRecord::of)
+}
 
 fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, Fault> {
     to_cbor(value).map_err(|error| Fault::new(FaultKind::Other, error))

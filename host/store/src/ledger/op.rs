@@ -173,6 +173,8 @@ pub struct Settlement {
     pub flow: FlowRow,
     /// What it does.
     pub part: Part,
+    /// Which of its states come into the vault.
+    pub states: StatesToRecord,
 }
 
 /// A flow as the holder of locks. They end with it.

@@ -9,11 +9,11 @@ use maxhost_ledger::vault::query::StatusFilter;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 
-use super::op::{KnownKey, Part};
+use super::op::KnownKey;
 use super::query::{Having, PageRequest, Slice, SqlValue};
 use super::record::{
-    Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultRow,
-    VaultShape,
+    Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, Unsettled, VaultChangeRow,
+    VaultRow, VaultShape,
 };
 use crate::error::StoreError;
 
@@ -45,7 +45,7 @@ pub trait LedgerReader: Send + Sync {
     }
 
     /// Transactions in flight, at most so many, that no live flow settles, and how each is to be settled.
-    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<(SecureHash, Part)>, StoreError> {
+    async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<Unsettled>, StoreError> {
         Err(StoreError::NoLedgers)
     }
 

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Cursor, Row};
-use maxhost_ledger::vault::recording::TransactionStatus;
+use maxhost_ledger::vault::recording::{StatesToRecord, TransactionStatus};
 use maxhost_model::SecureHash;
 
-use super::op::TransactionKind;
+use super::op::{Part, TransactionKind};
 
 /// A transaction as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,17 @@ pub struct ListTransactions {
     pub status: Option<TransactionStatus>,
     /// At most so many.
     pub limit: u32,
+}
+
+/// A transaction in flight that no flow settles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsettled {
+    /// The transaction.
+    pub id: SecureHash,
+    /// How it is to be settled.
+    pub part: Part,
+    /// Which of its states come into the vault.
+    pub states: StatesToRecord,
 }
 
 /// A state of a vault: what queries know of it, and what it says.

@@ -1,9 +1,8 @@
 //! The calls of guests to the ledger of their identity.
 
-use maxhost_model::SecureHash;
 use maxhost_sandbox::{CallResult, GuestParty, LedgerAnswer, LedgerCall};
 
-use super::refusal;
+use super::observing::transaction_id;
 use super::transactions::Signed;
 use crate::calls::FlowCalls;
 
@@ -43,15 +42,7 @@ impl FlowCalls {
                 self.transaction(signed).await
             }
             LedgerCall::ReceiveFinality { session, expected } => {
-                let expected: Option<SecureHash> = match expected {
-                    Some(text) => Some(text.parse().map_err(|_| {
-                        refusal::argument(format!(
-                            "'{}' is no id of a transaction",
-                            text.chars().take(80).collect::<String>()
-                        ))
-                    })?),
-                    None => None,
-                };
+                let expected = expected.as_deref().map(transaction_id).transpose()?;
                 let signed = self.receive_finality(session, expected).await?;
                 self.transaction(signed).await
             }
@@ -92,6 +83,7 @@ impl FlowCalls {
             LedgerCall::Query(query) => {
                 self.query(query).await.map(|(states, cursor)| LedgerAnswer::Page(states, cursor))
             }
+            LedgerCall::Recording(call) => self.on_recording(call).await,
             LedgerCall::Attach { file } => self.attach(file).await.map(LedgerAnswer::Attached),
             LedgerCall::OpenAttachment { id } => self.open_attachment(&id).await.map(LedgerAnswer::File),
         }

@@ -22,25 +22,55 @@ use crate::calls::FlowCalls;
 use crate::rules::{self, Rule};
 use crate::trouble::Trouble;
 
+/// With whom a transaction is finalised, and what of it comes into the own vault.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finalising<'a> {
+    /// Sessions with those whom it concerns.
+    pub participants: &'a [u32],
+    /// Sessions with those who look on.
+    pub observers: &'a [u32],
+    /// The choice of this identity; each of the others has its own.
+    pub states: StatesToRecord,
+}
+
+impl<'a> Finalising<'a> {
+    /// With nobody who looks on, and as most want it.
+    pub fn among(participants: &'a [u32]) -> Finalising<'a> {
+        Finalising { participants, observers: &[], states: StatesToRecord::default() }
+    }
+}
+
+/// How a step tells what was chosen. What was never a choice before is not told, so that journals of before go on.
+pub(super) fn as_chosen(states: StatesToRecord) -> &'static str {
+    match states {
+        StatesToRecord::None => " without its states",
+        StatesToRecord::OnlyRelevant => "",
+        StatesToRecord::AllVisible => " with all its states",
+    }
+}
+
 impl FlowCalls {
     /// Makes a transaction part of the ledger of everybody whom it concerns. Each of them has a session here.
     pub(crate) async fn finalise(&mut self, bytes: &[u8], sessions: &[u32]) -> CallResult<Signed> {
         let (signed, _) = self.given_ordinary(bytes)?;
-        self.finalise_with(signed, sessions).await
+        self.finalise_with(signed, Finalising::among(sessions)).await
     }
 
-    /// As [`FlowCalls::finalise`], for a transaction of any kind.
-    pub(super) async fn finalise_with(&mut self, signed: Signed, sessions: &[u32]) -> CallResult<Signed> {
-        self.check_sessions(&signed, sessions).await?;
+    /// As [`FlowCalls::finalise`], for a transaction of any kind, with those who only look on, and with a choice of what comes
+    /// into the own vault. Observers get what participants get.
+    pub(super) async fn finalise_with(&mut self, signed: Signed, with: Finalising<'_>) -> CallResult<Signed> {
+        self.check_sessions(&signed, with).await?;
+        let Finalising { participants, observers, states } = with;
+        let sessions = || participants.iter().chain(observers);
         if signed.is_notarised() {
-            self.record(&signed, "finalise", TransactionEvent::Finalised).await?;
-            for session in sessions {
+            self.record_states(&signed, "finalise", TransactionEvent::Finalised, states).await?;
+            for session in sessions() {
                 self.give(*session, &signed).await?;
             }
             return Ok(signed);
         }
-        self.in_flight(&signed, "give to those concerned", Part::Giving).await?;
-        for session in sessions {
+        self.in_flight(&signed, "give to those concerned", Part::Giving, states).await?;
+        for session in sessions() {
             // Whoever does not take it ends the flow here; then the notary was not asked, and the record goes.
             match self.give(*session, &signed).await {
                 Ok(_) => {}
@@ -51,12 +81,12 @@ impl FlowCalls {
                 }
             }
         }
-        self.settle_by(signed.id(), Part::Asking).await?;
+        self.settle_by(signed.id(), Part::Asking, states).await?;
         match self.notarise(&signed).await? {
             NotaryOutcome::Notarised(signatures) => {
                 let whole = signed.plus(signatures.clone()).map_err(|refused| refusal::refused(&refused))?;
-                self.record(&whole, "finalise", TransactionEvent::Finalised).await?;
-                for session in sessions {
+                self.record_states(&whole, "finalise", TransactionEvent::Finalised, states).await?;
+                for session in sessions() {
                     self.tell(*session, &NotaryOutcome::Notarised(signatures.clone())).await?;
                 }
                 Ok(whole)
@@ -65,7 +95,7 @@ impl FlowCalls {
             NotaryOutcome::Refused(error @ NotaryError::General { .. }) => Err(refusal::notary(&error).into()),
             NotaryOutcome::Refused(error) => {
                 self.record(&signed, "take back", TransactionEvent::Refused).await?;
-                for session in sessions {
+                for session in sessions() {
                     self.tell(*session, &NotaryOutcome::Refused(error.clone())).await?;
                 }
                 Err(refusal::notary(&error).into())
@@ -75,29 +105,30 @@ impl FlowCalls {
 
     /// The other side of [`FlowCalls::finalise`]: gets a transaction, and makes it part of the own ledger.
     pub(crate) async fn receive_finality(&mut self, session: u32, id: Option<SecureHash>) -> CallResult<Signed> {
-        self.receive_final(session, id, Expected::Ordinary).await
+        self.receive_final(session, id, Expected::Ordinary, StatesToRecord::default()).await
     }
 
-    /// As [`FlowCalls::receive_finality`], for a transaction of this kind.
+    /// As [`FlowCalls::receive_finality`], for a transaction of this kind, with a choice of what comes into the vault.
     pub(super) async fn receive_final(
         &mut self,
         session: u32,
         id: Option<SecureHash>,
         kind: Expected,
+        states: StatesToRecord,
     ) -> CallResult<Signed> {
         let signed = self.get(session, SignedBy::AllButNotary, kind).await?;
         expected(&signed, id.as_ref())?;
         self.judge_received(&signed).await?;
         if signed.is_notarised() {
-            self.record(&signed, "finalise", TransactionEvent::Finalised).await?;
+            self.record_states(&signed, "finalise", TransactionEvent::Finalised, states).await?;
             self.tell(session, &ToVendor::Done).await?;
             return Ok(signed);
         }
-        self.in_flight(&signed, "await the notary", Part::Awaiting).await?;
+        self.in_flight(&signed, "await the notary", Part::Awaiting, states).await?;
         match self.ask_peer(session, &ToVendor::Done).await? {
             NotaryOutcome::Notarised(signatures) => {
                 let whole = answered(&signed, signatures)?;
-                self.record(&whole, "finalise", TransactionEvent::Finalised).await?;
+                self.record_states(&whole, "finalise", TransactionEvent::Finalised, states).await?;
                 Ok(whole)
             }
             // That it was refused is a peer's word, which nobody has signed. It stays in flight, and what the notary has decided
@@ -108,30 +139,54 @@ impl FlowCalls {
 
     /// Something happened to a transaction: what that changes is written with the entry that says so.
     pub(super) async fn record(&mut self, signed: &Signed, what: &str, event: TransactionEvent) -> CallResult<()> {
+        self.record_states(signed, what, event, StatesToRecord::default()).await
+    }
+
+    /// As [`FlowCalls::record`], with a choice of what comes into the vault.
+    pub(super) async fn record_states(
+        &mut self,
+        signed: &Signed,
+        what: &str,
+        event: TransactionEvent,
+        states: StatesToRecord,
+    ) -> CallResult<()> {
         if event == TransactionEvent::Refused && !rules::holds(Rule::RefusedIsTakenBack) {
             return Ok(());
         }
         let flow = (event == TransactionEvent::Finalised).then(|| self.holding());
-        self.write(signed, what, event, By { flow, settlement: None }).await?;
+        self.write(signed, what, event, states, By { flow, settlement: None }).await?;
         self.flow.note_settled(&signed.id());
         Ok(())
     }
 
     /// A transaction is in flight from now on; this flow settles it while it lives.
-    async fn in_flight(&mut self, signed: &Signed, what: &str, part: Part) -> CallResult<()> {
+    async fn in_flight(
+        &mut self,
+        signed: &Signed,
+        what: &str,
+        part: Part,
+        states: StatesToRecord,
+    ) -> CallResult<()> {
         if !rules::holds(Rule::InFlightIsNoted) {
             return Ok(());
         }
-        let settlement = Some(Settlement { flow: self.flow.row, part });
-        self.write(signed, what, TransactionEvent::SentToNotary, By { flow: None, settlement }).await?;
+        let settlement = Some(Settlement { flow: self.flow.row, part, states });
+        self.write(signed, what, TransactionEvent::SentToNotary, states, By { flow: None, settlement }).await?;
         self.flow.note_in_flight(signed.id());
         Ok(())
     }
 
-    async fn write(&mut self, signed: &Signed, what: &str, event: TransactionEvent, by: By) -> CallResult<()> {
+    async fn write(
+        &mut self,
+        signed: &Signed,
+        what: &str,
+        event: TransactionEvent,
+        states: StatesToRecord,
+        by: By,
+    ) -> CallResult<()> {
         let (environment, signed) = (self.environment(), signed.clone());
-        self.step(&format!("{what} {}", signed.id()), async move {
-            let op = environment.recording(&signed, event, StatesToRecord::OnlyRelevant, by).await?;
+        self.step(&format!("{what}{} {}", as_chosen(states), signed.id()), async move {
+            let op = environment.recording(&signed, event, states, by).await?;
             Ok(op.map(|op| ((), vec![op])).map_err(|refused| refusal::refused(&refused)))
         })
         .await
@@ -143,15 +198,28 @@ impl FlowCalls {
         self.step(&format!("verify {}", signed.id()), async move { judged(&environment, &signed).await }).await
     }
 
-    /// Everybody whom the transaction concerns, and is not this identity, has one of the sessions.
-    async fn check_sessions(&mut self, signed: &Signed, sessions: &[u32]) -> CallResult<()> {
+    /// Everybody whom the transaction concerns, and is not this identity, has one of the sessions with participants. No session
+    /// is with this identity itself, and none is that of a participant and of an observer.
+    async fn check_sessions(&mut self, signed: &Signed, with: Finalising<'_>) -> CallResult<()> {
         let mut peers = BTreeSet::new();
-        for session in sessions {
+        for session in with.participants {
             peers.insert(self.peer_of(*session)?);
         }
+        let mut all = peers.clone();
+        for session in with.observers {
+            all.insert(self.peer_of(*session)?);
+        }
+        let twice = with.observers.iter().find(|session| with.participants.contains(session)).copied();
         let (environment, signed) = (self.environment(), signed.clone());
         let checked: Vec<String> = self
             .step(&format!("verify and see whom {} concerns", signed.id()), async move {
+                if let Some(session) = twice {
+                    let text = format!("the session {session} is that of a participant and that of an observer");
+                    return Ok(Err(refusal::argument(text)));
+                }
+                if all.contains(&environment.us().name.to_string()) {
+                    return Ok(Err(refusal::argument("a transaction is finalised without a session with oneself")));
+                }
                 let concerned = concerned(&environment, &signed).await?;
                 Ok(concerned.map(|names| (names.into_iter().collect(), Vec::new())))
             })
@@ -159,7 +227,8 @@ impl FlowCalls {
         match checked.iter().find(|name| !peers.contains(*name)) {
             None => Ok(()),
             Some(name) => {
-                let text = format!("the transaction concerns {name}, and none of the sessions is with that party");
+                let whose = if with.observers.is_empty() { "sessions" } else { "sessions with participants" };
+                let text = format!("the transaction concerns {name}, and none of the {whose} is with that party");
                 Err(refusal::argument(text).into())
             }
         }

@@ -27,6 +27,7 @@ mod notary;
 mod notary_batches;
 mod notary_change;
 mod notary_client;
+mod observing;
 mod parallel;
 mod past_parameters;
 mod pieces;

@@ -16,6 +16,7 @@ use maxhost_ledger::tx::{
     Core as TxCore, Header, NotaryChange, NotaryChangeContents, SignedTransaction, StateAndRef, StateRef,
     TransactionSignature,
 };
+use maxhost_ledger::vault::recording::StatesToRecord;
 use maxhost_ledger::{Result as LedgerResult, Rule};
 use maxhost_model::network::PLATFORM_VERSION;
 use maxhost_model::{ErrorKind, FlowError, Party, X500Name};
@@ -24,7 +25,7 @@ use maxhost_sandbox::{CallError, CallResult, GuestNotaryChange, GuestState};
 use super::back_chain::{Expected, SignedBy};
 use super::build::UNTIL;
 use super::environment::LedgerEnvironment;
-use super::finality::names_of;
+use super::finality::{Finalising, names_of};
 use super::moved::JudgedChange;
 use super::notary::{NOTHING, SESSION};
 use super::protocol::{Encoded, ToVendor};
@@ -66,7 +67,7 @@ impl FlowCalls {
             signed = self.signed_by(*session, signed).await?;
         }
         // That nobody's signature is missing is seen here, with the rest of what it says.
-        let whole = self.finalise_with(signed, &sessions).await?;
+        let whole = self.finalise_with(signed, Finalising::among(&sessions)).await?;
         let moved = self.moved_states(&whole).await?;
         let at = whole.core().inputs().iter().position(|input| *input == first);
         match at.and_then(|at| moved.into_iter().nth(at)) {
@@ -153,7 +154,7 @@ impl FlowCalls {
             })
             .await?;
         self.tell(session, &ToVendor::Signed(signatures)).await?;
-        self.receive_final(session, Some(signed.id()), Expected::NotaryChange).await
+        self.receive_final(session, Some(signed.id()), Expected::NotaryChange, StatesToRecord::default()).await
     }
 
     /// The states that a change has made, which is part of the ledger.

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use maxhost_journal::{Answer, Call};
 use maxhost_ledger::notary::{MAX_STATES, NotaryError, Outcome, check_notarised, sign_committed};
 use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
-use maxhost_ledger::vault::recording::{TransactionEvent, TransactionStatus};
+use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_model::network::PLATFORM_VERSION;
 use maxhost_model::{Code, ErrorKind, FlowError, Problem, SecureHash, from_cbor, to_cbor};
 use maxhost_sandbox::{CallError, CallResult};
-use maxhost_store::ledger::{DecidedSoFar, LedgerOp, LedgerReceipt, Part, Settlement};
+use maxhost_store::ledger::codec::chosen;
+use maxhost_store::ledger::{DecidedSoFar, LedgerOp, LedgerReceipt, Part, Settlement, Unsettled};
 use serde::{Deserialize, Serialize};
 
 use super::notary::{NOTHING, SESSION};
@@ -37,21 +38,25 @@ const LONGEST_PAUSE_MS: u64 = 300_000;
 struct ToSettle {
     id: SecureHash,
     part: i64,
+    /// Which states come into the vault. A release that knew no choice did not say: one's own.
+    #[serde(default)]
+    states: Option<i64>,
 }
 
 /// The argument of the flow that settles a transaction.
 ///
 /// # Errors
 /// It has no encoding, which is a defect.
-pub(crate) fn to_settle(id: SecureHash, part: Part) -> Result<Bytes, Problem> {
-    let argument = to_cbor(&ToSettle { id, part: part.number() });
+pub(crate) fn to_settle(left: Unsettled) -> Result<Bytes, Problem> {
+    let Unsettled { id, part, states } = left;
+    let argument = to_cbor(&ToSettle { id, part: part.number(), states: Some(states.number()) });
     argument.map(Bytes::from).map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
 impl FlowCalls {
     /// From now on this flow settles a transaction in flight so.
-    pub(super) async fn settle_by(&mut self, id: SecureHash, part: Part) -> CallResult<()> {
-        let settlement = Settlement { flow: self.flow.row, part };
+    pub(super) async fn settle_by(&mut self, id: SecureHash, part: Part, states: StatesToRecord) -> CallResult<()> {
+        let settlement = Settlement { flow: self.flow.row, part, states };
         self.step(&format!("ask the notary for {id}"), async move {
             Ok(Ok(((), vec![LedgerOp::Settle { id, settlement }])))
         })
@@ -61,7 +66,8 @@ impl FlowCalls {
     /// Settles one transaction.
     pub(super) async fn settle(&mut self, argument: &[u8]) -> CallResult<Bytes> {
         let unreadable = |text: String| FlowError::new(ErrorKind::IllegalArgument, text);
-        let ToSettle { id, part } = from_cbor(argument).map_err(|error| unreadable(error.to_string()))?;
+        let ToSettle { id, part, states } = from_cbor(argument).map_err(|error| unreadable(error.to_string()))?;
+        let states = chosen(states).ok_or_else(|| unreadable("it is no choice of states".to_owned()))?;
         let part = Part::of(part).ok_or_else(|| unreadable(format!("{part} is no way to settle a transaction")))?;
         let environment = self.environment();
         let found: Option<Encoded> = self
@@ -78,7 +84,7 @@ impl FlowCalls {
         match self.outcome_of(&signed, part).await? {
             Some(signatures) => {
                 let whole = signed.plus(signatures).map_err(|refused| refusal::refused(&refused))?;
-                self.record(&whole, "finalise", TransactionEvent::Finalised).await?;
+                self.record_states(&whole, "finalise", TransactionEvent::Finalised, states).await?;
             }
             None => self.record(&signed, "take back", TransactionEvent::Refused).await?,
         }

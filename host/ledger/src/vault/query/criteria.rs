@@ -31,7 +31,7 @@ pub enum Builtin {
     Lock,
     /// Contract and type, as `cash/Cash`. Not a name of the language.
     Type,
-    /// Whether it is one's own. Not a name of the language.
+    /// Whether it is one's own.
     Relevant,
     /// The kind of its constraint. Not a name of the language.
     Constraint,
@@ -39,12 +39,13 @@ pub enum Builtin {
 
 impl Builtin {
     /// Those that have a name in the language, with it.
-    pub const NAMED: [(&'static str, Builtin); 5] = [
+    pub const NAMED: [(&'static str, Builtin); 6] = [
         ("ref", Builtin::Ref),
         ("notary", Builtin::Notary),
         ("recorded", Builtin::Recorded),
         ("consumed", Builtin::Consumed),
         ("lock", Builtin::Lock),
+        ("relevant", Builtin::Relevant),
     ];
 
     /// Its name in the language, if it has one.

@@ -10,6 +10,7 @@ mod page;
 mod parser;
 mod print;
 mod value;
+mod whose;
 
 pub use aggregate::{Aggregate, Group, aggregate};
 pub use criteria::{Builtin, CompareOp, Criterion, Field, MAX_DEPTH, MAX_EXPRESSION, MAX_LIST, Operand, Set};
@@ -18,6 +19,7 @@ pub use fields::{MAX_FIELD_BYTES, MAX_FIELDS, fields};
 pub use page::{Cursor, DEFAULT_LIMIT, MAX_LIMIT, MAX_SORT, Page, Query, SortKey, StatusFilter, page};
 pub use parser::parse;
 pub use value::{MAX_SORT_KEY, Number, Value};
+pub use whose::{EXTERNAL_ID, MAX_EXTERNAL_IDS, Relevancy, of_external_ids};
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,127 @@
+//! The interface `maxhost:cordapp/recording`, call by call, handed to the run's host.
+
+use maxhost_ledger::vault::recording::StatesToRecord;
+
+use crate::bindings::{ledger, recording};
+use crate::calls::Reply;
+use crate::ledger::{LedgerAnswer, LedgerCall};
+use crate::ledger_calls::answered;
+use crate::state::RunState;
+
+/// A call of the interface `maxhost:cordapp/recording`.
+#[derive(Debug, Clone)]
+pub enum RecordingCall {
+    /// Makes a transaction part of the ledger of everybody whom it concerns, and of those who only look on.
+    Finalise {
+        /// The transaction.
+        transaction: Vec<u8>,
+        /// With those whom it concerns.
+        participants: Vec<u32>,
+        /// With those who look on.
+        observers: Vec<u32>,
+        /// Which of its states come into the own vault.
+        states: StatesToRecord,
+    },
+    /// Gets a transaction that becomes part of the ledger.
+    ReceiveFinality {
+        /// From here.
+        session: u32,
+        /// Its id, if it is known before.
+        expected: Option<String>,
+        /// Which of its states come into the vault.
+        states: StatesToRecord,
+    },
+    /// Gives a transaction.
+    SendTransaction {
+        /// To whom.
+        session: u32,
+        /// The transaction.
+        transaction: Vec<u8>,
+    },
+    /// Gives a transaction of the ledger.
+    SendRecorded {
+        /// To whom.
+        session: u32,
+        /// Its id, hexadecimal.
+        id: String,
+    },
+    /// Gets a transaction that is complete, and records it.
+    ReceiveTransaction {
+        /// From here.
+        session: u32,
+        /// Which of its states come into the vault.
+        states: StatesToRecord,
+    },
+    /// Gets a transaction that may lack signatures, and does not record it.
+    ReceiveUnrecorded {
+        /// From here.
+        session: u32,
+    },
+}
+
+impl From<recording::StatesToRecord> for StatesToRecord {
+    fn from(states: recording::StatesToRecord) -> StatesToRecord {
+        match states {
+            recording::StatesToRecord::None => StatesToRecord::None,
+            recording::StatesToRecord::OnlyRelevant => StatesToRecord::OnlyRelevant,
+            recording::StatesToRecord::AllVisible => StatesToRecord::AllVisible,
+        }
+    }
+}
+
+impl RunState {
+    /// A call that is answered with a transaction.
+    async fn recorded(&mut self, name: &'static str, call: RecordingCall) -> Reply<ledger::Transaction> {
+        let answer = self.ledger(name, LedgerCall::Recording(call)).await?;
+        answered!(answer, LedgerAnswer::Transaction(transaction) => transaction.into())
+    }
+
+    async fn given(&mut self, name: &'static str, call: RecordingCall) -> Reply<()> {
+        let answer = self.ledger(name, LedgerCall::Recording(call)).await?;
+        answered!(answer, LedgerAnswer::Done => ())
+    }
+}
+
+impl recording::Host for RunState {
+    async fn finalise(
+        &mut self,
+        transaction: Vec<u8>,
+        participants: Vec<u32>,
+        observers: Vec<u32>,
+        states: recording::StatesToRecord,
+    ) -> Reply<ledger::Transaction> {
+        let call = RecordingCall::Finalise { transaction, participants, observers, states: states.into() };
+        self.recorded("finalise", call).await
+    }
+
+    async fn receive_finality(
+        &mut self,
+        session: u32,
+        expected: Option<String>,
+        states: recording::StatesToRecord,
+    ) -> Reply<ledger::Transaction> {
+        let call = RecordingCall::ReceiveFinality { session, expected, states: states.into() };
+        self.recorded("receive-finality", call).await
+    }
+
+    async fn send_transaction(&mut self, session: u32, transaction: Vec<u8>) -> Reply<()> {
+        self.given("send-transaction", RecordingCall::SendTransaction { session, transaction }).await
+    }
+
+    async fn send_recorded(&mut self, session: u32, id: String) -> Reply<()> {
+        self.given("send-recorded", RecordingCall::SendRecorded { session, id }).await
+    }
+
+    async fn receive_transaction(
+        &mut self,
+        session: u32,
+        states: recording::StatesToRecord,
+    ) -> Reply<ledger::Transaction> {
+        let call = RecordingCall::ReceiveTransaction { session, states: states.into() };
+        self.recorded("receive-transaction", call).await
+    }
+
+    async fn receive_unrecorded(&mut self, session: u32) -> Reply<ledger::Transaction> {
+        self.recorded("receive-unrecorded", RecordingCall::ReceiveUnrecorded { session }).await
+    }
+}

@@ -1,0 +1,3 @@
+-- While a transaction is in flight: which of its states come into the vault when it is settled. 0: none; 1: one's own; 2: all.
+-- Nothing stands for one's own.
+ALTER TABLE ledger_tx ADD COLUMN states INTEGER CHECK (states BETWEEN 0 AND 2);
