@@ -1,7 +1,7 @@
 //! What a flow asks of its identity's ledger, as plain data between WIT and the host.
 
 use crate::party::GuestParty;
-use crate::recording_calls::RecordingCall;
+use crate::recording::RecordingCall;
 
 /// A call of the interface `maxhost:cordapp/ledger`.
 #[derive(Debug, Clone)]

@@ -38,6 +38,7 @@ mod machine_code;
 mod outcome;
 mod output;
 mod party;
+mod recording;
 mod recording_calls;
 mod sandbox;
 mod state;
@@ -59,7 +60,7 @@ pub use ledger::{
 };
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
 pub use party::GuestParty;
-pub use recording_calls::RecordingCall;
+pub use recording::RecordingCall;
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};
 pub use thread_time::thread_time;
 

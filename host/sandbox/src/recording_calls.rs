@@ -6,58 +6,8 @@ use crate::bindings::{ledger, recording};
 use crate::calls::Reply;
 use crate::ledger::{LedgerAnswer, LedgerCall};
 use crate::ledger_calls::answered;
+use crate::recording::RecordingCall;
 use crate::state::RunState;
-
-/// A call of the interface `maxhost:cordapp/recording`.
-#[derive(Debug, Clone)]
-pub enum RecordingCall {
-    /// Makes a transaction part of the ledger of everybody whom it concerns, and of those who only look on.
-    Finalise {
-        /// The transaction.
-        transaction: Vec<u8>,
-        /// With those whom it concerns.
-        participants: Vec<u32>,
-        /// With those who look on.
-        observers: Vec<u32>,
-        /// Which of its states come into the own vault.
-        states: StatesToRecord,
-    },
-    /// Gets a transaction that becomes part of the ledger.
-    ReceiveFinality {
-        /// From here.
-        session: u32,
-        /// Its id, if it is known before.
-        expected: Option<String>,
-        /// Which of its states come into the vault.
-        states: StatesToRecord,
-    },
-    /// Gives a transaction.
-    SendTransaction {
-        /// To whom.
-        session: u32,
-        /// The transaction.
-        transaction: Vec<u8>,
-    },
-    /// Gives a transaction of the ledger.
-    SendRecorded {
-        /// To whom.
-        session: u32,
-        /// Its id, hexadecimal.
-        id: String,
-    },
-    /// Gets a transaction that is complete, and records it.
-    ReceiveTransaction {
-        /// From here.
-        session: u32,
-        /// Which of its states come into the vault.
-        states: StatesToRecord,
-    },
-    /// Gets a transaction that may lack signatures, and does not record it.
-    ReceiveUnrecorded {
-        /// From here.
-        session: u32,
-    },
-}
 
 impl From<recording::StatesToRecord> for StatesToRecord {
     fn from(states: recording::StatesToRecord) -> StatesToRecord {

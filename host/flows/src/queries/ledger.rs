@@ -21,7 +21,7 @@ use maxhost_store::{Store, StoreError};
 use serde_json::Value;
 
 use super::examine::{Examining, LedgerOf};
-use super::vault_query::{of_ones_own, read};
+use super::vault_query::{of_ones_own, read, refused};
 use crate::access::{self, Action, Subject};
 use crate::api::ledger::{
     CommandView, ExaminationView, GraphNode, LedgerApi, LedgerStatus, LockView, NotaryStatus, OutputView, Paged,
@@ -45,10 +45,6 @@ const MAX_GROUPS: usize = 100_000;
 
 fn ms(time: Timestamp) -> i64 {
     i64::try_from(time.nanos() / 1_000_000).unwrap_or(i64::MAX)
-}
-
-pub(super) fn refused(error: Refused) -> Problem {
-    StoreError::Ledger(error).into()
 }
 
 fn status(status: TransactionStatus) -> LedgerStatus {

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
+use maxhost_ledger::Refused;
 use maxhost_ledger::vault::query::{Builtin, Criterion, Cursor, Field, Query, Relevancy, of_external_ids};
+use maxhost_model::Problem;
 use maxhost_sandbox::VaultQuery;
+use maxhost_store::StoreError;
 
-use super::ledger::refused;
 use crate::api::ApiResult;
 use crate::api::ledger::VaultRequest;
 use crate::calls::read_query;
 use crate::registry::IdentityEntry;
+
+pub(super) fn refused(error: Refused) -> Problem {
+    StoreError::Ledger(error).into()
+}
 
 /// A query of an identity's vault. A cursor goes on with its own query: what is said beside it has to say the same. Condition,
 /// relevancy and external ids are one thing there: who says one of them again says all.

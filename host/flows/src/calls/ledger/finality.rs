@@ -160,13 +160,7 @@ impl FlowCalls {
     }
 
     /// A transaction is in flight from now on; this flow settles it while it lives.
-    async fn in_flight(
-        &mut self,
-        signed: &Signed,
-        what: &str,
-        part: Part,
-        states: StatesToRecord,
-    ) -> CallResult<()> {
+    async fn in_flight(&mut self, signed: &Signed, what: &str, part: Part, states: StatesToRecord) -> CallResult<()> {
         if !rules::holds(Rule::InFlightIsNoted) {
             return Ok(());
         }

@@ -70,7 +70,9 @@ impl FlowCalls {
                 match environment.stored(&id).await? {
                     Some((TransactionStatus::Verified, signed)) => {
                         let bytes = signed.ordinary().and_then(|_| signed.encode());
-                        Ok(bytes.map(|bytes| (Encoded(bytes), Vec::new())).map_err(|refused| refusal::refused(&refused)))
+                        Ok(bytes
+                            .map(|bytes| (Encoded(bytes), Vec::new()))
+                            .map_err(|refused| refusal::refused(&refused)))
                     }
                     _ => Ok(Err(refusal::argument(format!("the transaction {id} is not part of the ledger")))),
                 }
