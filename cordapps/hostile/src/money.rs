@@ -114,7 +114,8 @@ pub fn lengthen(input: Length) -> Result<Chain> {
     let us: maxhost_contract::AnyParty = on_ledger(&our_identity())?.into();
     let mut last = String::new();
     for _ in 0..input.times {
-        let own = Query::of("cash/Cash").filter(format!("currency = {}", text(&input.currency))).find::<Cash>()?;
+        let own =
+            Query::of("cash/Cash").own().filter(format!("currency = {}", text(&input.currency))).find::<Cash>()?;
         let part = own.iter().map(|state| state.state.quantity).sum::<u64>() / 2;
         let moved = pay_from(Draft::spending(&own), &own, &us, part)?.sign()?.finalise(&[] as &[Session])?;
         last = moved.id().to_owned();

@@ -203,7 +203,7 @@ fn change_notary(input: ChangeNotary) -> Result<Moved> {
     let mut moved = Moved { states: Vec::new(), quantity: 0 };
     // One after the other, as they are found: what is encumbered takes others along, which are not found again.
     loop {
-        let Some(state) = Query::of("cash/Cash").filter(&chosen).limit(1).find::<Cash>()?.pop() else { break };
+        let Some(state) = Query::of("cash/Cash").own().filter(&chosen).limit(1).find::<Cash>()?.pop() else { break };
         progress!("moving {}", state.reference);
         let now = move_to_notary(&state, &to)?;
         moved.quantity += now.state.quantity;

@@ -170,7 +170,7 @@ fn offered(session: &Session, offer: &Offer) -> Result<StateAndRef<Asset>> {
 }
 
 fn own(name: &str) -> Result<StateAndRef<Asset>> {
-    let mut found = Query::of("trade/Asset").filter(format!("name = {}", text(name))).find::<Asset>()?;
+    let mut found = Query::of("trade/Asset").own().filter(format!("name = {}", text(name))).find::<Asset>()?;
     found.pop().ok_or_else(|| thrown("trade/not-found", &format!("there is no asset '{name}' here")))
 }
 

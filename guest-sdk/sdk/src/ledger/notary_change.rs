@@ -18,7 +18,7 @@ use crate::session::Session;
 /// # use maxhost_sdk::ledger::{Query, change_notary};
 /// # #[derive(Serialize, Deserialize)] struct Cash { quantity: u64 }
 /// # fn consolidate(to: &Party) -> Result<()> {
-/// for state in Query::of("cash/Cash").find::<Cash>()? {
+/// for state in Query::of("cash/Cash").own().find::<Cash>()? {
 ///     if state.notary != *to {
 ///         change_notary(&state, to)?;
 ///     }

@@ -203,7 +203,8 @@ impl FlowCalls {
         for session in with.observers {
             all.insert(self.peer_of(*session)?);
         }
-        let twice = with.observers.iter().find(|session| with.participants.contains(session)).copied();
+        let participants: BTreeSet<&u32> = with.participants.iter().collect();
+        let twice = with.observers.iter().find(|session| participants.contains(session)).copied();
         let (environment, signed) = (self.environment(), signed.clone());
         let checked: Vec<String> = self
             .step(&format!("verify and see whom {} concerns", signed.id()), async move {
