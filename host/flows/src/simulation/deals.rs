@@ -36,6 +36,8 @@ pub(crate) enum Manner {
     Plain,
     /// The payee signs it first.
     Signed,
+    /// A third party looks on, and keeps all that it sees.
+    Observed,
 }
 
 impl Deal {
@@ -51,8 +53,14 @@ impl Deal {
                 Deal::PayTwice { to, amount: any(rng), at_once: rng.one_in(2) }
             }
             _ => {
-                let manner = if rng.one_in(3) { Manner::Signed } else { Manner::Plain };
-                Deal::Pay { to: another(rng, identity), amount: any(rng), manner }
+                let is_signed = rng.one_in(3);
+                let (to, amount) = (another(rng, identity), any(rng));
+                let manner = match is_signed {
+                    true => Manner::Signed,
+                    false if amount.quantity.is_multiple_of(3) => Manner::Observed,
+                    false => Manner::Plain,
+                };
+                Deal::Pay { to, amount, manner }
             }
         }
     }

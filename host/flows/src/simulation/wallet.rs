@@ -2,16 +2,17 @@
 //! would make. The money is that of the sample `cash`, judged by its real contract.
 
 use maxhost_ledger::codec;
+use maxhost_ledger::vault::recording::StatesToRecord;
 use maxhost_model::{ErrorKind, FlowError, Party, PublicKey, from_cbor, to_cbor};
 use maxhost_sandbox::{
     AmountWanted, CallResult, DraftCommand, DraftOutput, FlowHost, GuestState, GuestTransaction, LedgerAnswer,
-    LedgerCall, TransactionDraft,
+    LedgerCall, RecordingCall, TransactionDraft,
 };
 use serde::{Deserialize, Serialize};
 
-use super::PARTIES;
 use super::deals::{Amount, CURRENCY, Deal, Manner};
 use super::fixture::fixture;
+use super::{OWNERS, PARTIES};
 use crate::calls::FlowCalls;
 
 /// How long a transaction may be notarised after it was built. Nanoseconds: five minutes.
@@ -28,6 +29,8 @@ enum Part {
     Take,
     /// Sign a transaction, and take it then.
     SignAndTake,
+    /// Take a transaction that becomes final, and keep all its states.
+    Observe,
     /// Look at states.
     Look,
     /// Take states and a transaction that spends them, and make that one final together with whoever gave it.
@@ -118,7 +121,11 @@ impl Wallet<'_> {
                     let collect = LedgerCall::Collect { transaction: signed.bytes, sessions: vec![session] };
                     signed = transaction(self.run.on_ledger(collect).await?);
                 }
-                Ok(vec![self.finalise(&signed, vec![session]).await?])
+                let third = (0..OWNERS).find(|third| ![self.us, to].contains(third));
+                match third.filter(|_| manner == Manner::Observed) {
+                    Some(third) => Ok(vec![self.finalise_observed(&signed, session, third).await?]),
+                    None => Ok(vec![self.finalise(&signed, vec![session]).await?]),
+                }
             }
             Deal::Exit { amount } => {
                 let spent = self.select(amount).await?;
@@ -174,6 +181,11 @@ impl Wallet<'_> {
                 let sign = LedgerCall::ReturnSignature { session: SESSION, transaction: proposed.bytes };
                 self.run.on_ledger(sign).await?;
                 Ok(vec![self.take(Some(proposed.id)).await?])
+            }
+            Part::Observe => {
+                let states = StatesToRecord::AllVisible;
+                let call = RecordingCall::ReceiveFinality { session: SESSION, expected: None, states };
+                Ok(vec![transaction(self.run.on_ledger(LedgerCall::Recording(call)).await?).id])
             }
             Part::Look => {
                 self.run.on_ledger(LedgerCall::ReceiveStates { session: SESSION }).await?;
@@ -245,6 +257,17 @@ impl Wallet<'_> {
     async fn finalise(&mut self, signed: &GuestTransaction, sessions: Vec<u32>) -> CallResult<String> {
         let finalise = LedgerCall::Finalise { transaction: signed.bytes.clone(), sessions };
         Ok(transaction(self.run.on_ledger(finalise).await?).id)
+    }
+
+    async fn finalise_observed(&mut self, signed: &GuestTransaction, payee: u32, third: usize) -> CallResult<String> {
+        let observer = self.open(third, Part::Observe).await?;
+        let call = RecordingCall::Finalise {
+            transaction: signed.bytes.clone(),
+            participants: vec![payee],
+            observers: vec![observer],
+            states: StatesToRecord::OnlyRelevant,
+        };
+        Ok(transaction(self.run.on_ledger(LedgerCall::Recording(call)).await?).id)
     }
 
     async fn give(&mut self, session: u32, states: &[GuestState]) -> CallResult<()> {
