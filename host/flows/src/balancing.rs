@@ -78,9 +78,9 @@ fn decide(parts: &Parts, cluster: &Cluster, balancer: &mut Balancer, (is_tick, e
     let held: Vec<Held> = parts.directory.all().iter().filter_map(|entry| held(entry)).collect();
     let mut groups: HashMap<Arc<str>, Vec<SecureHash>> = HashMap::new();
     for group in held.iter().filter_map(|held| held.rules.apart.as_ref()) {
-        groups.entry(group.clone()).or_insert_with(|| {
-            parts.directory.group(group).iter().filter_map(|entry| entry.key()).collect()
-        });
+        groups
+            .entry(group.clone())
+            .or_insert_with(|| parts.directory.group(group).iter().filter_map(|entry| entry.key()).collect());
     }
     let Cluster { hosts, owners } = cluster;
     let view = View { us: parts.ownership.host(), hosts, owners, held: &held, groups: &groups, even };
@@ -110,7 +110,9 @@ fn give(parts: &Parts, Move { key, to, why }: Move) {
     Counters::add(counter);
     match (&to, why) {
         (Some(host), Why::Share) => tracing::debug!(identity = %entry.text, %host, "handed over: it runs fewer"),
-        (Some(host), Why::Fit) => tracing::info!(identity = %entry.text, %host, "handed over: it suits the identity better"),
+        (Some(host), Why::Fit) => {
+            tracing::info!(identity = %entry.text, %host, "handed over: it suits the identity better")
+        }
         (Some(host), Why::Pin) => tracing::info!(identity = %entry.text, %host, "handed over: it may not run here"),
         (None, _) => tracing::warn!(
             identity = %entry.text,

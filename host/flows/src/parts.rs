@@ -142,7 +142,8 @@ impl Parts {
         let room = GuestRoom { slots, memory: GuestMemory::new(options.memory) };
         let placement = Placement::new(io.clone(), guests);
         let candidates = Arc::new(Candidates::new(directory.clone(), ownership.clone()));
-        let waking = Waking::new(candidates.clone(), directory.clone(), timers.clone(), membership.clone(), counters.clone());
+        let waking =
+            Waking::new(candidates.clone(), directory.clone(), timers.clone(), membership.clone(), counters.clone());
         let waking = Arc::new(waking);
         let committer = Arc::new(Committer {
             store: store.clone(),

@@ -104,9 +104,7 @@ impl Draft {
             }
             ("placement", "only") => value.texts().and_then(hosts).map(|hosts| self.hosts.only = hosts),
             ("placement", "prefer") => value.texts().and_then(hosts).map(|hosts| self.hosts.prefer = hosts),
-            ("placement", "apart") => {
-                value.text().and_then(word).map(|group| self.hosts.apart = Some(group.into()))
-            }
+            ("placement", "apart") => value.text().and_then(word).map(|group| self.hosts.apart = Some(group.into())),
             ("limits" | "placement", "") => Ok(()),
             (section, key) => {
                 let known = KEYS.iter().map(|(section, key)| full(section, key));

@@ -102,8 +102,10 @@ impl State {
 
     /// The hosts that have a session, by name.
     fn live_hosts(&self) -> Vec<HostInfo> {
-        let live =
-            self.hosts.iter().filter(|(_, host)| matches!(host.state(), SessionState::Connected | SessionState::Suspended));
+        let live = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| matches!(host.state(), SessionState::Connected | SessionState::Suspended));
         let info = |(name, host): (&Arc<str>, &Host)| HostInfo {
             name: Arc::clone(name),
             run: host.run,

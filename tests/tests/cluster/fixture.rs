@@ -55,7 +55,15 @@ impl Cluster {
         let broker = EmbeddedBroker::open(broker).await.unwrap();
         let realm = Realm::of_generation(1);
         let onlooker = Arc::new(realm.join("onlooker"));
-        Cluster { network, store, broker: Arc::new(broker), realm, slots: 10, balancing: Balancing::default(), onlooker }
+        Cluster {
+            network,
+            store,
+            broker: Arc::new(broker),
+            realm,
+            slots: 10,
+            balancing: Balancing::default(),
+            onlooker,
+        }
     }
 
     pub async fn host(&self, name: &str, change: impl FnOnce(&mut HostOptions)) -> Arc<Host> {

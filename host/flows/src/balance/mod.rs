@@ -174,7 +174,11 @@ fn is_far_under(owned: u32, share: f64) -> bool {
 
 impl<'a> Plan<'a> {
     /// `None` if this host is not among the hosts, so that it knows nothing of itself.
-    fn new(view: &'a View<'a>, sent: &HashMap<SecureHash, Sent>, is_known: impl Fn(&HostInfo) -> bool) -> Option<Plan<'a>> {
+    fn new(
+        view: &'a View<'a>,
+        sent: &HashMap<SecureHash, Sent>,
+        is_known: impl Fn(&HostInfo) -> bool,
+    ) -> Option<Plan<'a>> {
         let ours = view.hosts.iter().find(|host| *host.name == *view.us)?;
         let mut owned: HashMap<&str, u32> = HashMap::new();
         view.owners.values().for_each(|host| *owned.entry(host).or_default() += 1);
@@ -289,11 +293,15 @@ impl Balancer {
         let runs: HashSet<RunId> =
             view.hosts.iter().filter(|host| host_rules::takes_identities(host)).map(|host| host.run).collect();
         self.seen_since.retain(|run, _| runs.contains(run));
-        runs.iter().for_each(|run| drop(self.seen_since.entry(*run).or_insert(tick)));
+        for run in &runs {
+            self.seen_since.entry(*run).or_insert(tick);
+        }
         self.distrust.retain(|run, _| runs.contains(run));
         let held: HashMap<SecureHash, i64> = view.held.iter().map(|held| (held.key, held.epoch)).collect();
         self.held_since.retain(|key, (epoch, _)| held.get(key) == Some(epoch));
-        held.iter().for_each(|(key, epoch)| drop(self.held_since.entry(*key).or_insert((*epoch, tick))));
+        for (key, epoch) in &held {
+            self.held_since.entry(*key).or_insert((*epoch, tick));
+        }
         let mut arrived = Vec::new();
         self.sent.retain(|key, sent| {
             match view.owners.get(key) {

@@ -131,8 +131,7 @@ impl World {
                 groups.entry(group.clone()).or_default().push(identity.key);
             }
         }
-        let view =
-            View { us: name, hosts: &hosts, owners: &owners, held: &held, groups: &groups, even: self.even };
+        let view = View { us: name, hosts: &hosts, owners: &owners, held: &held, groups: &groups, even: self.even };
         let round = self.round;
         let moves = self.nodes.iter_mut().find(|node| node.name == *name).unwrap().balancer.tick(&view);
         assert!(moves.len() <= 2 * MOST_AT_ONCE as usize + MOST_PINNED, "a few at a time");

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use maxhost_flows::HostRules;
 use maxhost_flows::api::audit::*;
 use maxhost_flows::api::ledger::*;
-use maxhost_flows::HostRules;
 use maxhost_flows::api::*;
 use maxhost_model::{Code, ErrorId, ErrorKind, FlowError, FlowId, FlowRow, Problem};
 use maxhost_rpc::{Client, RpcOptions, RpcServer};
