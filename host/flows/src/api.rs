@@ -20,6 +20,7 @@ use serde_json::Value;
 use self::audit::AuditApi;
 use self::ledger::LedgerApi;
 pub use crate::access::Caller;
+use crate::options::HostRules;
 
 /// The answer of every operation.
 pub type ApiResult<T> = Result<T, Problem>;
@@ -473,6 +474,8 @@ pub struct ClusterHost {
     pub state: HostState,
     /// What it does at all.
     pub roles: Roles,
+    /// Words that manifests may name it by, beside its name.
+    pub labels: Vec<String>,
     /// How many identities it owns.
     pub identities: u64,
     /// How many it may own at once; 0 if it runs no flows.
@@ -492,6 +495,10 @@ pub struct Whereabouts {
     pub epoch: Option<i64>,
     /// What it is doing, as far as this host knows: of one that another host owns it is known that it is active.
     pub phase: IdentityPhase,
+    /// What its manifest says of hosts.
+    pub rules: HostRules,
+    /// Why no host may run it now: its manifest pins it to hosts of which none is there, takes identities and has room.
+    pub unplaced: Option<String>,
 }
 
 /// Whether a part that the hosts share can be used.
@@ -508,8 +515,10 @@ pub struct PartHealth {
 pub struct ClusterStatus {
     /// Its hosts, by name.
     pub hosts: Vec<ClusterHost>,
-    /// Identities: `owned` by a host, `asleep`, and `quarantined` on this host.
+    /// Identities: `owned` by a host, `asleep`, `unplaced`, which no host may run now, and `quarantined` on this host.
     pub identities: BTreeMap<&'static str, u64>,
+    /// Names of those that are unplaced, with the reason; the first [`ClusterStatus::UNPLACED`] of them, by name.
+    pub unplaced: Vec<(String, String)>,
     /// Slots that are wanted, whether a host has given them or not; `None` if that is not known.
     pub demand: Option<u64>,
     /// For how long the message has waited that waits longest; `None` if nothing waits, or that is not known.
@@ -522,6 +531,11 @@ pub struct ClusterStatus {
     pub store: PartHealth,
     /// The ownership service.
     pub ownership: PartHealth,
+}
+
+impl ClusterStatus {
+    /// How many unplaced identities are named.
+    pub const UNPLACED: usize = 10;
 }
 
 /// Everything the edges may ask.

@@ -17,6 +17,12 @@ pub(crate) struct Counters {
     pub hospital: AtomicU64,
     /// Units that the database refused because their identity was another host's by then.
     pub fenced_units: AtomicU64,
+    /// Identities given to another host for the sake of an even share.
+    pub balance_moves: AtomicU64,
+    /// Identities given to another host, or given up, because of what their manifests say of hosts.
+    pub placement_moves: AtomicU64,
+    /// How often it was looked whether some are to be given away.
+    pub balance_ticks: AtomicU64,
 }
 
 impl Counters {

@@ -98,8 +98,8 @@ impl Host {
         .await?;
         let run = store.run();
         let (broker, ownership, membership) = match cluster {
-            Some(Cluster { ownership, broker, slots, schedules, session_timeout }) => {
-                (broker, ownership, Some(Membership::new(slots, schedules, session_timeout)))
+            Some(Cluster { ownership, broker, slots, schedules, session_timeout, balancing }) => {
+                (broker, ownership, Some(Membership::new(slots, schedules, session_timeout, balancing)))
             }
             None => (embedded_broker(&options, &network).await?, embedded_ownership(run), None),
         };

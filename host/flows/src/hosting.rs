@@ -215,7 +215,8 @@ impl Hosting {
             self.parts.events.emit(OperatorEvent::IdentityAdded { identity: entry.text.to_string() });
             return entry;
         };
-        *entry.spec.lock() = Arc::new(spec);
+        let before = std::mem::replace(&mut *entry.spec.lock(), Arc::new(spec));
+        self.look_at_rules(&entry, &before);
         let active = {
             let mut state = entry.state.lock();
             if let EntryState::Quarantined { problem, cold } = &mut *state {
@@ -231,6 +232,16 @@ impl Hosting {
             self.parts.waking.tell(&entry, IdentityCommand::Refresh);
         }
         entry
+    }
+
+    /// If the manifest of an identity says something else of hosts than before, it is looked who should run it now.
+    fn look_at_rules(&self, entry: &IdentityEntry, before: &IdentitySpec) {
+        if entry.spec.lock().hosts == before.hosts {
+            return;
+        }
+        self.parts.directory.note_group(entry);
+        // One that this host may run from now on is looked for with all others that are wanted.
+        self.parts.membership.iter().for_each(|membership| membership.rules_changed());
     }
 
     /// A manifest that names no usable identity: shown, and in nobody's way. If it was the manifest of an identity that

@@ -16,7 +16,10 @@ pub mod api;
 mod arrival;
 mod asked_for;
 mod audit;
+mod balance;
+mod balancing;
 mod calls;
+mod candidates;
 mod clock;
 mod commit_tracker;
 mod committer;
@@ -29,6 +32,7 @@ mod events;
 mod flow_code;
 mod guest_threads;
 mod host;
+mod host_rules;
 mod hosting;
 mod housekeeping;
 mod identity;
@@ -84,5 +88,6 @@ pub use api::HostApi;
 pub use host::Host;
 pub use maxhost_cordapps::CordappRef;
 pub use options::{
-    ATTACHMENTS, Cluster, Eviction, HostOptions, IdentityLimits, IdentitySpec, OperatorEvent, Passphrase,
+    ATTACHMENTS, Balancing, Cluster, Eviction, HostOptions, HostRules, IdentityLimits, IdentitySpec, OperatorEvent,
+    Passphrase,
 };

@@ -9,6 +9,7 @@ use maxhost_model::SecureHash;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::options::Balancing;
 use crate::turns::Turns;
 
 /// A destination that was sent to so long ago is rung for once when its owner goes: he may have gone before he saw the
@@ -20,9 +21,12 @@ pub(crate) struct Membership {
     slots: u32,
     schedules: bool,
     session_timeout: Duration,
+    balancing: Balancing,
     /// What this host holds may have changed, or the service has to be told again.
     held_changed: Notify,
     sweep: Notify,
+    /// A manifest says something else of hosts than before.
+    rules_changed: Notify,
     /// The scheduler cannot look for work: another one may do better.
     resigns: Notify,
     rung: Mutex<HashSet<SecureHash>>,
@@ -42,13 +46,16 @@ pub(crate) struct Membership {
 impl Membership {
     /// Of a host that runs at most so many identities at once; of one that runs none and answers for all, 0. `schedules`:
     /// it may become the scheduler. `session_timeout`: after so long without a sign of life others take over what it owned.
-    pub fn new(slots: u32, schedules: bool, session_timeout: Duration) -> Membership {
+    /// `balancing`: when it gives identities to others.
+    pub fn new(slots: u32, schedules: bool, session_timeout: Duration, balancing: Balancing) -> Membership {
         Membership {
             slots,
             schedules,
             session_timeout,
+            balancing,
             held_changed: Notify::new(),
             sweep: Notify::new(),
+            rules_changed: Notify::new(),
             resigns: Notify::new(),
             rung: Mutex::default(),
             ring: Notify::new(),
@@ -79,6 +86,21 @@ impl Membership {
     /// There may be work for identities that nobody runs.
     pub fn look_for_work(&self) {
         self.sweep.notify_one();
+    }
+
+    /// A manifest says something else of hosts than before.
+    pub fn rules_changed(&self) {
+        self.rules_changed.notify_one();
+    }
+
+    /// Until that is so.
+    pub async fn until_rules_change(&self) {
+        self.rules_changed.notified().await;
+    }
+
+    /// When this host gives identities to others.
+    pub fn balancing(&self) -> Balancing {
+        self.balancing
     }
 
     /// This host is the scheduler and cannot look for work.

@@ -180,6 +180,23 @@ pub struct Cluster {
     pub schedules: bool,
     /// After so long without a sign of life others take over what a host owned.
     pub session_timeout: Duration,
+    /// When this host gives identities to others that suit them better, or that run fewer.
+    pub balancing: Balancing,
+}
+
+/// When a host of several gives identities that it runs to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Balancing {
+    /// Whether it does so for the sake of an even share. What manifests say of hosts holds all the same. Default: yes.
+    pub even: bool,
+    /// How often it looks. Default ten seconds.
+    pub interval: Duration,
+}
+
+impl Default for Balancing {
+    fn default() -> Balancing {
+        Balancing { even: true, interval: Duration::from_secs(10) }
+    }
 }
 
 /// What a message of the broker may have beside the largest message of a flow: names, numbers, a signature, frames that
@@ -214,6 +231,29 @@ pub enum NotaryKind {
     NonValidating,
 }
 
+/// What a manifest says of the hosts that run the identity, where several share it. A host is named by its name or by one of its
+/// labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostRules {
+    /// No other hosts run it, even if none of these is there; empty: any host may.
+    pub only: Arc<[Arc<str>]>,
+    /// These run it as long as one of them is there and has room.
+    pub prefer: Arc<[Arc<str>]>,
+    /// Identities of one group run on different hosts as long as there are enough that have room.
+    pub apart: Option<Arc<str>>,
+}
+
+impl HostRules {
+    /// Hosts or labels that one key of a manifest may name at the most.
+    pub const MOST_NAMES: usize = 64;
+
+    /// Whether the manifest says nothing of hosts.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.only.is_empty() && self.prefer.is_empty() && self.apart.is_none()
+    }
+}
+
 /// One identity, as its manifest describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentitySpec {
@@ -227,6 +267,8 @@ pub struct IdentitySpec {
     pub limits: IdentityLimits,
     /// What it does as a notary, if it is one.
     pub notary: Option<NotaryKind>,
+    /// Which hosts run it, where several share it.
+    pub hosts: HostRules,
     /// The manifest file.
     pub manifest: PathBuf,
 }

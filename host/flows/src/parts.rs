@@ -18,6 +18,7 @@ use crate::admission::{GuestRoom, Slots};
 use crate::asked_for::AskedFor;
 use crate::audit::AuditTrail;
 use crate::calls::{CallServices, Findings};
+use crate::candidates::Candidates;
 use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::contracts::Contracts;
@@ -100,6 +101,8 @@ pub(crate) struct Parts {
     pub io: Spawner,
     pub stopping: CancellationToken,
     pub waking: Arc<Waking>,
+    /// Which host should run an identity.
+    pub candidates: Arc<Candidates>,
     #[cfg(test)]
     pub committer: Arc<Committer>,
     pub outbox: Arc<OutboxNotices>,
@@ -138,7 +141,10 @@ impl Parts {
         let (parties, journal) = (Parties::of(network.clone()), journal_limits(&options, &network));
         let room = GuestRoom { slots, memory: GuestMemory::new(options.memory) };
         let placement = Placement::new(io.clone(), guests);
-        let waking = Arc::new(Waking::new(directory.clone(), timers.clone(), membership.clone(), counters.clone()));
+        let candidates = Arc::new(Candidates::new(directory.clone(), ownership.clone()));
+        let waking =
+            Waking::new(candidates.clone(), directory.clone(), timers.clone(), membership.clone(), counters.clone());
+        let waking = Arc::new(waking);
         let committer = Arc::new(Committer {
             store: store.clone(),
             directory: directory.clone(),
@@ -165,6 +171,7 @@ impl Parts {
             kept: membership.as_ref().and_then(|_| Kept::new(&store, &broker, options.kept)),
             ownership: ownership.clone(),
             membership: membership.clone(),
+            candidates: candidates.clone(),
             network: network.clone(),
             parties: parties.clone(),
             keys: keys.clone(),
@@ -245,6 +252,7 @@ impl Parts {
             io,
             stopping,
             waking,
+            candidates,
             #[cfg(test)]
             committer,
             outbox,

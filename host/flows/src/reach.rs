@@ -127,6 +127,7 @@ mod tests {
             since_ms: 0,
             draining: false,
             roles: Roles::BOTH,
+            labels: Default::default(),
             reach: Some(Reach { missed, stands_back: false }),
         }
     }

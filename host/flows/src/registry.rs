@@ -1,5 +1,6 @@
 //! The identities of this host. A cold one is an entry here and rows in the database, nothing else.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -383,6 +384,33 @@ impl IdentityEntry {
     }
 }
 
+/// Which identities are of one group.
+#[derive(Default)]
+struct Groups {
+    members: HashMap<Arc<str>, HashSet<IdentityRow>>,
+    of: HashMap<IdentityRow, Arc<str>>,
+}
+
+impl Groups {
+    fn put(&mut self, row: IdentityRow, group: Option<Arc<str>>) {
+        if self.of.get(&row) == group.as_ref() {
+            return;
+        }
+        if let Some(before) = self.of.remove(&row)
+            && let Some(members) = self.members.get_mut(&before)
+        {
+            members.remove(&row);
+            if members.is_empty() {
+                self.members.remove(&before);
+            }
+        }
+        if let Some(group) = group {
+            self.members.entry(group.clone()).or_default().insert(row);
+            self.of.insert(row, group);
+        }
+    }
+}
+
 /// All identities of this host, by name.
 #[derive(Default)]
 pub(crate) struct Directory {
@@ -392,6 +420,8 @@ pub(crate) struct Directory {
     by_key: DashMap<SecureHash, IdentityRow>,
     /// How many of them are held.
     pub held: HeldCount,
+    /// The groups whose identities are to run on different hosts, by name, and the group of each that has one.
+    groups: Mutex<Groups>,
     /// Names of identities that the database knows and that are not hosted: their flows are still there.
     absent: DashMap<IdentityRow, Arc<str>>,
     /// The CorDapps that the manifest told last names: most manifests name the same, and share one list.
@@ -447,7 +477,20 @@ impl Directory {
         last.clone()
     }
 
+    /// Takes note of the group that the manifest of an identity names.
+    pub fn note_group(&self, entry: &IdentityEntry) {
+        let group = entry.spec.lock().hosts.apart.clone();
+        self.groups.lock().put(entry.row, group);
+    }
+
+    /// The identities of a group.
+    pub fn group(&self, group: &str) -> Vec<Arc<IdentityEntry>> {
+        let rows: Vec<IdentityRow> = self.groups.lock().members.get(group).into_iter().flatten().copied().collect();
+        rows.into_iter().filter_map(|row| self.by_row(row)).collect()
+    }
+
     pub fn insert(&self, entry: Arc<IdentityEntry>) {
+        self.note_group(&entry);
         self.absent.remove(&entry.row);
         self.by_row.insert(entry.row, entry.clone());
         self.by_name.insert(entry.text.clone(), entry);
@@ -456,6 +499,7 @@ impl Directory {
     pub fn remove(&self, name: &str) -> Option<Arc<IdentityEntry>> {
         let (_, entry) = self.by_name.remove(name)?;
         self.absent.insert(entry.row, entry.text.clone());
+        self.groups.lock().put(entry.row, None);
         self.by_row.remove(&entry.row);
         if let Some(key) = entry.key() {
             self.by_key.remove(&key);
@@ -543,23 +587,49 @@ mod tests {
     use maxhost_store::UNCLAIMED;
 
     use super::*;
+    use crate::options::HostRules;
+
+    fn entry(directory: &Directory, number: i64, hosts: HostRules) -> Arc<IdentityEntry> {
+        let name = format!("O=Party {number}, L=London, C=GB");
+        let spec = IdentitySpec {
+            name: name.clone(),
+            cordapps: Vec::new().into(),
+            keys: Default::default(),
+            limits: Default::default(),
+            notary: None,
+            hosts,
+            manifest: Default::default(),
+        };
+        let (row, name) = (IdentityRow(number), X500Name::parse(&name).unwrap());
+        Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, directory.held.clone()))
+    }
+
+    #[test]
+    fn identities_of_one_group_are_found_until_their_manifests_say_otherwise() {
+        let directory = Directory::default();
+        let of = |group: &str| HostRules { apart: Some(group.into()), ..HostRules::default() };
+        let entries = [of("a"), of("a"), of("b"), HostRules::default()];
+        let entries: Vec<_> = entries.into_iter().zip(1..).map(|(hosts, row)| entry(&directory, row, hosts)).collect();
+        entries.iter().for_each(|entry| directory.insert(entry.clone()));
+        let rows = |group: &str| {
+            let mut rows: Vec<i64> = directory.group(group).iter().map(|entry| entry.row.0).collect();
+            rows.sort_unstable();
+            rows
+        };
+        assert_eq!((rows("a"), rows("b"), rows("c")), (vec![1, 2], vec![3], vec![]));
+        let spec = entries[0].spec.lock().as_ref().clone();
+        *entries[0].spec.lock() = Arc::new(IdentitySpec { hosts: of("b"), ..spec });
+        directory.note_group(&entries[0]);
+        assert_eq!((rows("a"), rows("b")), (vec![2], vec![1, 3]));
+        directory.remove(&entries[2].text);
+        directory.remove(&entries[1].text);
+        assert_eq!((rows("a"), rows("b")), (vec![], vec![1]));
+    }
 
     #[test]
     fn what_is_held_is_counted_exactly() {
         let directory = Directory::default();
-        let entry = |number: i64| {
-            let name = format!("O=Party {number}, L=London, C=GB");
-            let spec = IdentitySpec {
-                name: name.clone(),
-                cordapps: Vec::new().into(),
-                keys: Default::default(),
-                limits: Default::default(),
-                notary: None,
-                manifest: Default::default(),
-            };
-            let (row, name) = (IdentityRow(number), X500Name::parse(&name).unwrap());
-            Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, directory.held.clone()))
-        };
+        let entry = |number| entry(&directory, number, HostRules::default());
         let (one, other, key) = (entry(1), entry(2), SecureHash::of(b"a key"));
         one.hold(UNCLAIMED, key, 1);
         // Claimed anew in another session, it is the same identity.

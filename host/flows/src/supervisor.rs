@@ -12,6 +12,10 @@
 //! A host without slots, an RPC worker, takes part in all of this except that it opens nothing. One of the hosts that answer
 //! clients is the scheduler ([`crate::scheduler`]): it looks for work that nobody was told of, and the others leave that to it.
 //!
+//! What a manifest says of hosts ([`crate::candidates`]) decides as well: a host that may not run an identity opens it for nobody, and
+//! one that suits it less than another leaves it to that one for [`rendezvous::TARGET`]. What is run where it should not be is given
+//! away ([`crate::balancing`]).
+//!
 //! One that alone is cut from the database or the broker stands back until it is not ([`crate::standing_back`]).
 //!
 //! A host that is alone has no membership: it owns whatever its manifests name for as long as it runs.
@@ -23,10 +27,11 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use maxhost_model::SecureHash;
-use maxhost_ownership::{Change, Demand, Ownedness, SessionState};
+use maxhost_ownership::{Change, Demand, Ownedness, SessionState, rendezvous};
 use maxhost_store::LeftWork;
 use parking_lot::Mutex;
 
+use crate::host_rules::Fit;
 use crate::marks::Mark;
 use crate::membership::Membership;
 use crate::message::IdentityCommand;
@@ -58,6 +63,7 @@ pub(crate) fn start(parts: &Arc<Parts>) {
     parts.io.spawn(follow_draining(parts.clone()));
     parts.io.spawn(crate::standing_back::follow(parts.clone()));
     parts.io.spawn(crate::scheduler::run(parts.clone()));
+    parts.io.spawn(crate::balancing::run(parts.clone()));
 }
 
 /// Hands over what this host runs when it is asked to, and takes identities again when that is taken back.
@@ -146,10 +152,20 @@ impl Room {
         free.saturating_sub(opening.len())
     }
 
-    /// Opens an identity, if there is room. One that is being opened already needs none.
-    fn open(&self, parts: &Parts, membership: &Membership, entry: &Arc<IdentityEntry>) -> bool {
+    /// Opens an identity, if there is room. One that is being opened already needs none. `fits` looks whether it suits this host,
+    /// with those in mind that were opened before: no two are opened at the same time.
+    fn open(
+        &self,
+        parts: &Parts,
+        membership: &Membership,
+        entry: &Arc<IdentityEntry>,
+        fits: impl FnOnce() -> bool,
+    ) -> bool {
         let mut opening = self.opening.lock();
         let is_cold = entry.mailbox().is_none();
+        if is_cold && !fits() {
+            return false;
+        }
         if is_cold && Room::left(&mut opening, parts, membership) == 0 {
             return false;
         }
@@ -186,37 +202,53 @@ fn serve(parts: &Arc<Parts>, room: &Arc<Room>, identity: SecureHash, turn: Durat
 /// Waits for this host's turns with an identity, and as long as the identity is left to others.
 async fn take_turns(parts: Arc<Parts>, room: Arc<Room>, identity: SecureHash) {
     let Some(membership) = &parts.membership else { return };
+    // Until then it is left to hosts that suit it better, however often it is told meanwhile.
+    let mut left_until = None;
     while let Some((at, again)) = membership.turns().next(&identity) {
         let Some(entry) = parts.directory.by_key(&identity) else { return membership.turns().forget(&identity) };
-        let until = at.max(entry.not_before());
+        let until = at.max(entry.not_before()).max(left_until.unwrap_or(at));
         tokio::select! {
             () = parts.clock.sleep_until(until) => {}
             () = again.notified() => continue,
             () = parts.stopping.cancelled() => return,
         }
-        if entry.not_before() > parts.clock.monotonic() {
+        let now = parts.clock.monotonic();
+        if entry.not_before() > now {
             continue;
         }
+        let fit = parts.candidates.fit_here(&entry);
+        if fit == Fit::Lesser && left_until.is_none() {
+            left_until = Some(now + rendezvous::TARGET);
+            continue;
+        }
+        let was_left = left_until.take().is_some();
         let is_last = !membership.turns().has_come(identity, at);
-        open_if_free(&parts, &room, membership, &entry, &identity);
+        if fit != Fit::Never {
+            open_if_free(&parts, &room, (membership, was_left), &entry, &identity);
+        }
         if is_last {
             return;
         }
     }
 }
 
-/// Opens an identity that is wanted, unless somebody has it.
+/// Opens an identity that is wanted, unless somebody has it. `was_left`: hosts that suit it better have had the time to take it.
 fn open_if_free(
     parts: &Parts,
     room: &Room,
-    membership: &Membership,
+    (membership, was_left): (&Membership, bool),
     entry: &Arc<IdentityEntry>,
     identity: &SecureHash,
 ) {
     if !matches!(parts.ownership.owner_of(identity), Ownedness::Free) || entry.is_held() {
         return;
     }
-    if !room.open(parts, membership, entry) {
+    let fits = || match parts.candidates.fit_here(entry) {
+        Fit::Best => true,
+        Fit::Lesser => was_left,
+        Fit::Never => false,
+    };
+    if !room.open(parts, membership, entry, fits) {
         membership.decline();
     }
 }
@@ -382,7 +414,9 @@ async fn serve_the_unserved(parts: &Arc<Parts>, room: &Arc<Room>) -> Result<(), 
     let mut free = room.free(parts, membership);
     for identity in wanted {
         let can_be_opened = |entry: &Arc<IdentityEntry>| entry.not_before() <= now && !entry.is_held();
-        if !parts.directory.by_key(&identity).as_ref().is_some_and(can_be_opened) {
+        let may_run_here = |entry: &&Arc<IdentityEntry>| parts.candidates.fit_here(entry) != Fit::Never;
+        let entry = parts.directory.by_key(&identity);
+        if entry.as_ref().filter(|entry| can_be_opened(entry)).filter(may_run_here).is_none() {
             continue;
         }
         if free == 0 {

@@ -7,7 +7,9 @@ use maxhost_model::{Code, Problem};
 use maxhost_store::StoreError;
 use tokio::sync::mpsc;
 
+use crate::candidates::Candidates;
 use crate::counters::Counters;
+use crate::host_rules::Fit;
 use crate::membership::Membership;
 use crate::message::IdentityCommand;
 use crate::offer::{Offer, Runner};
@@ -29,6 +31,7 @@ pub(crate) trait OpensIdentities: Send + Sync {
 /// The way to the identities of one host. A command for an identity that sleeps opens it, if this host may hold it.
 pub(crate) struct Waking {
     opener: OnceLock<Weak<dyn OpensIdentities>>,
+    candidates: Arc<Candidates>,
     directory: Arc<Directory>,
     timers: Arc<Timers>,
     membership: Option<Arc<Membership>>,
@@ -37,12 +40,13 @@ pub(crate) struct Waking {
 
 impl Waking {
     pub fn new(
+        candidates: Arc<Candidates>,
         directory: Arc<Directory>,
         timers: Arc<Timers>,
         membership: Option<Arc<Membership>>,
         counters: Arc<Counters>,
     ) -> Waking {
-        Waking { opener: OnceLock::new(), directory, timers, membership, counters }
+        Waking { opener: OnceLock::new(), candidates, directory, timers, membership, counters }
     }
 
     /// From now on identities that sleep are opened by this one. Only the first counts.
@@ -68,6 +72,13 @@ impl Waking {
         is_another && membership.free_slots(self.directory.running()) == 0
     }
 
+    /// Whether another host should open the identity for a request, because of what its manifest says of hosts. If none does,
+    /// this one is told by the ownership service that it is wanted.
+    fn is_for_another(&self, entry: &IdentityEntry, command: &IdentityCommand) -> bool {
+        let is_asked = self.membership.is_some() && command.is_request();
+        is_asked && !entry.is_held() && entry.mailbox().is_none() && self.candidates.fit_here(entry) != Fit::Best
+    }
+
     /// Puts a command into an identity's mailbox, and opens the identity if it sleeps. What is in the database already is
     /// no reason to open one that this host does not hold: whoever runs it next finds it there.
     pub fn tell(&self, entry: &Arc<IdentityEntry>, command: IdentityCommand) {
@@ -75,6 +86,7 @@ impl Waking {
             return self.ring(entry);
         }
         let has_no_room = self.has_no_room(entry, &command);
+        let is_for_another = self.is_for_another(entry, &command);
         // Only under this lock are commands put in, and only under it does an actor close: so none falls between.
         let mut state = entry.state.lock();
         let refused = match &mut *state {
@@ -99,6 +111,10 @@ impl Waking {
             }
             EntryState::Cold(_) if has_no_room => {
                 let text = format!("identity {} is not opened here: this host has no slot free", entry.text);
+                Some((command, Problem::new(Code::IdentityDraining, text)))
+            }
+            EntryState::Cold(_) if is_for_another => {
+                let text = format!("identity {} is not opened here: other hosts suit its manifest better", entry.text);
                 Some((command, Problem::new(Code::IdentityDraining, text)))
             }
             EntryState::Cold(cold) => match self.opener.get().and_then(Weak::upgrade) {

@@ -157,6 +157,12 @@ keys! {
         |s, raw| { s.cluster.name = cluster::name(text_or_empty(raw)?)?; Ok(()) };
     host.slots = "500", false, "identities that this host may own at once, where they are shared",
         |s, raw| { s.cluster.slots = raw.count(1, 1_000_000)? as u32; Ok(()) };
+    host.labels = "[]", false, "words by which manifests may name this host and others, up to 16",
+        |s, raw| { s.cluster.labels = cluster::labels(raw.texts()?)?; Ok(()) };
+    cluster.balance = "\"on\"", false, "on: this host gives identities to others that run fewer than their share; off: it does so for their manifests only",
+        |s, raw| { s.cluster.balancing.even = cluster::balance(&raw.text()?)?; Ok(()) };
+    cluster.balance_interval = "\"10 s\"", false, "how often it looks whether to; an identity stays for six times as long before it is given away",
+        |s, raw| { s.cluster.balancing.interval = cluster::balance_interval(raw.duration()?)?; Ok(()) };
     ownership.url = "\"\"", false, "the ZooKeeper ensemble by which hosts share identities, zk://SERVER:2181,SERVER:2181/FOLDER; without it the host is alone",
         |s, raw| { s.cluster.ownership.url = optional_text(raw)?; Ok(()) };
     ownership.session_timeout = "\"6 s\"", false, "after so long without a sign of life others take over what a host owned",

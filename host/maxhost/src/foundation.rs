@@ -120,6 +120,7 @@ async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<(Clus
                 slots: sharing.slots,
                 schedules: config.roles().rpc,
                 session_timeout: sharing.session_timeout,
+                balancing: config.balancing(),
             };
             Ok((cluster, files))
         }
@@ -134,6 +135,7 @@ async fn join(config: &Config, sharing: &Sharing, store: &Store) -> Result<(Clus
 pub fn ownership_options(config: &Config, sharing: &Sharing, run: maxhost_model::RunId) -> ZooKeeperOptions {
     ZooKeeperOptions {
         roles: config.roles(),
+        labels: config.host_labels(),
         session_timeout: sharing.session_timeout,
         digest: sharing.digest.clone(),
         tls: sharing.tls.clone(),

@@ -1,15 +1,17 @@
 //! Manifests: one file an identity, `identities/*.toml`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use maxhost_flows::options::{CordappRef, IdentityLimits, IdentitySpec, NotaryKind};
+use maxhost_flows::options::{CordappRef, HostRules, IdentityLimits, IdentitySpec, NotaryKind};
 use maxhost_model::{Code, Problem, X500Name};
 
+use crate::config::cluster::word;
 use crate::strict_toml::{self, Entry, Fault};
 
 /// Every key a manifest may have, with its section.
-const KEYS: [(&str, &str); 8] = [
+const KEYS: [(&str, &str); 11] = [
     ("", "name"),
     ("", "cordapps"),
     ("", "keys"),
@@ -18,6 +20,9 @@ const KEYS: [(&str, &str); 8] = [
     ("limits", "memory"),
     ("limits", "memory_per_flow"),
     ("limits", "cpu_per_run"),
+    ("placement", "only"),
+    ("placement", "prefer"),
+    ("placement", "apart"),
 ];
 
 /// A manifest that cannot be used.
@@ -51,6 +56,7 @@ pub fn parse(file: &Path, text: &str) -> Result<IdentitySpec, BadManifest> {
             keys: file.parent().unwrap_or(Path::new(".")).join(keys),
             limits: draft.limits,
             notary: draft.notary,
+            hosts: draft.hosts,
             manifest: file.to_owned(),
         }),
         (fault, name, _) => {
@@ -68,6 +74,7 @@ struct Draft {
     keys: Option<String>,
     limits: IdentityLimits,
     notary: Option<NotaryKind>,
+    hosts: HostRules,
 }
 
 impl Draft {
@@ -95,7 +102,10 @@ impl Draft {
             ("limits", "cpu_per_run") => {
                 value.duration().and_then(at_least_a_moment).map(|time| self.limits.cpu_per_run = time)
             }
-            ("limits", "") => Ok(()),
+            ("placement", "only") => value.texts().and_then(hosts).map(|hosts| self.hosts.only = hosts),
+            ("placement", "prefer") => value.texts().and_then(hosts).map(|hosts| self.hosts.prefer = hosts),
+            ("placement", "apart") => value.text().and_then(word).map(|group| self.hosts.apart = Some(group.into())),
+            ("limits" | "placement", "") => Ok(()),
             (section, key) => {
                 let known = KEYS.iter().map(|(section, key)| full(section, key));
                 return Err(Fault { line: entry.line, message: strict_toml::unknown(&full(section, key), known) });
@@ -103,6 +113,15 @@ impl Draft {
         };
         let name = full(&entry.section, &entry.key);
         applied.map_err(|message| Fault { line: entry.line, message: format!("{name}: {message}") })
+    }
+}
+
+/// Reads names and labels of hosts. An empty list would let nobody run the identity, or mean nothing.
+fn hosts(texts: Vec<String>) -> Result<Arc<[Arc<str>]>, String> {
+    match texts.len() {
+        0 => Err("the list is empty: name hosts or labels, or leave the key out".to_owned()),
+        1..=HostRules::MOST_NAMES => texts.into_iter().map(|text| word(text).map(Arc::from)).collect(),
+        _ => Err(format!("the list has more than {} names", HostRules::MOST_NAMES)),
     }
 }
 
@@ -172,7 +191,11 @@ pub fn template(name: &str, cordapps: &[String], keys: &str, notary: Option<Nota
          # flows = 500                # running, or suspended with an instance in memory\n\
          # memory = \"1 GiB\"           # of all flows together\n\
          # memory_per_flow = \"64 MiB\"\n\
-         # cpu_per_run = \"2 s\"        # between two waits\n",
+         # cpu_per_run = \"2 s\"        # between two waits\n\
+         # [placement]                # where several hosts share it\n\
+         # only = [\"max-1\"]           # hosts, by name or label: no other one runs it\n\
+         # prefer = [\"max-1\"]         # one of these, while one has room\n\
+         # apart = \"group\"            # not on one host with others of the group\n",
         quoted(name),
         cordapps.join(", "),
         quoted(keys)
@@ -213,6 +236,20 @@ mod tests {
         assert_eq!(parse_text(ALICE).unwrap().limits, IdentityLimits::default());
     }
 
+    #[test]
+    fn a_manifest_names_hosts_by_name_or_label() {
+        let hosts = |text: &str| parse_text(&format!("{ALICE}[placement]\n{text}")).unwrap().hosts;
+        let words = |words: &[&str]| words.iter().map(|word| Arc::from(*word)).collect::<Arc<[Arc<str>]>>();
+        let rules = hosts("only = [\"max-1\", \"hsm\"]\nprefer = [\"max-1\"]\napart = \"signers\"\n");
+        assert_eq!((&rules.only, &rules.prefer), (&words(&["max-1", "hsm"]), &words(&["max-1"])));
+        assert_eq!(rules.apart.as_deref(), Some("signers"));
+        assert!(hosts("").is_empty() && parse_text(ALICE).unwrap().hosts.is_empty());
+        let most = vec!["\"a\""; HostRules::MOST_NAMES].join(",");
+        assert_eq!(hosts(&format!("only = [{most}]")).only.len(), HostRules::MOST_NAMES);
+        let refused = parse_text(&format!("{ALICE}[placement]\nonly = [{most}, \"b\"]\n")).unwrap_err();
+        assert!(refused.problem.message.contains("more than 64 names"), "{}", refused.problem);
+    }
+
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig {
             failure_persistence: None,
@@ -245,6 +282,10 @@ mod tests {
             (format!("{ALICE}[limits]\nflows = 0\n"), "4", "from 1 to"),
             (format!("{ALICE}[limits]\nmemory_per_flow = \"1 B\"\n"), "4", "64 KiB"),
             (format!("{ALICE}[limits]\ncpu_per_run = \"0 s\"\n"), "4", "1 ms"),
+            (format!("{ALICE}[placement]\nonly = []\n"), "4", "the list is empty"),
+            (format!("{ALICE}[placement]\nprefer = [\"max 1\"]\n"), "4", "a name has up to 128"),
+            (format!("{ALICE}[placement]\napart = [\"a\"]\n"), "4", "a text in quotes"),
+            (format!("{ALICE}[placement]\nonyl = [\"a\"]\n"), "4", "did you mean 'placement.only'?"),
             (format!("{ALICE}name = \"O=Twice, L=London, C=GB\"\n"), "3", "duplicate"),
         ] {
             let bad = parse_text(&text).unwrap_err();

@@ -76,6 +76,7 @@ pub fn cluster_host(host: &pb::ClusterHost) -> Value {
         "host": host.name,
         "roles": host.roles,
         "state": state,
+        "labels": host.labels,
         "identities": host.identities,
         "slots": host.slots,
         "since": time(host.since),
@@ -89,6 +90,10 @@ pub fn whereabouts(found: &pb::Whereabouts) -> Value {
         "host": found.host,
         "epoch": found.epoch,
         "state": identity_state(found.state()),
+        "only": found.only,
+        "prefer": found.prefer,
+        "apart": found.apart,
+        "unplaced": found.unplaced,
     })
 }
 
@@ -98,9 +103,13 @@ pub fn cluster_status(status: &pb::ClusterStatusResponse) -> Value {
         let part = part.clone().unwrap_or_default();
         json!({"ok": part.ok, "detail": part.detail})
     };
+    let unplaced = status.unplaced.iter();
+    let unplaced: Vec<Value> =
+        unplaced.map(|unplaced| json!({"identity": unplaced.identity, "reason": unplaced.reason})).collect();
     json!({
         "hosts": status.hosts.iter().map(cluster_host).collect::<Vec<_>>(),
         "identities": status.identities,
+        "unplaced": unplaced,
         "demand": status.demand,
         "oldest_message_ms": status.oldest_message_ms,
         "scheduler": status.scheduler,

@@ -84,6 +84,7 @@ codes! {
     IdentityUnclean = "identity-unclean", Refused, "find out from the logs why its hosts ended, mend that, and run `maxhost identity retry NAME`";
     IdentityUnusableHere = "identity-unusable-here", Unavailable, "ask another host of the cluster, or mend on this one what the message names";
     IdentityDraining = "identity-draining", Unavailable, "the identity is being removed or moved; try again when it is hosted again";
+    IdentityPinned = "identity-pinned", Unavailable, "start one of the hosts that the manifest names in `placement.only`, or name others there; `maxhost identity where NAME` says which are away";
     IdentityExists = "identity-exists", Refused, "choose another name, or use the identity that is there";
     NameInvalid = "name-invalid", Refused, "write an X.500 name such as `O=Alice, L=London, C=GB`";
     PartyNotFound = "party-not-found", NotFound, "list the network's parties with `maxhost network parties`";

@@ -242,6 +242,7 @@ mod tests {
                 since_ms: 0,
                 draining: false,
                 roles: Roles::BOTH,
+                labels: Arc::default(),
                 reach: None,
             }),
         )

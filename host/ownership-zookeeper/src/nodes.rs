@@ -3,7 +3,7 @@
 //! | node | kind | says |
 //! |---|---|---|
 //! | `/cluster` | persistent | which cluster it is, and its generation |
-//! | `/hosts/SESSION` | ephemeral | a host that has a session: name, run, free slots, roles, what it reaches |
+//! | `/hosts/SESSION` | ephemeral | a host that has a session: name, run, free slots, roles, labels, what it reaches |
 //! | `/owners/KEY` | ephemeral | who owns the identity; the node's creation is the epoch of the claim |
 //! | `/demand/KEY` | persistent | somebody wants the identity to run |
 //! | `/databases/0` | persistent | the first database of the cluster, and its latest incarnation and timeline |
@@ -15,6 +15,8 @@
 //! `KEY` is the first half of the fingerprint of the identity's key. It is short because the server writes the names of
 //! all nodes of a session into one record when the session ends, and cannot start again if that is over 1 MiB
 //! (`jute.maxbuffer`): with 32 digits a host may own 20,000 identities. The whole fingerprint is in the data.
+
+use std::sync::Arc;
 
 use maxhost_model::{FencingToken, RunId, SecureHash};
 use maxhost_ownership::{DemandVersion, HostInfo, Owner, Reach, Roles};
@@ -156,6 +158,9 @@ pub(crate) struct HostData {
     /// A host that does not say has both.
     #[serde(default = "both")]
     pub roles: Vec<String>,
+    /// Words that stand for it beside its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// The databases that it has beside the first one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<i64>,
@@ -184,6 +189,7 @@ impl HostData {
             since_ms: stat.ctime,
             draining: false,
             roles,
+            labels: self.labels.into_iter().map(Arc::from).collect(),
             reach: self.missed.map(|missed| Reach { missed, stands_back: self.stands_back }),
         }
     }
@@ -208,9 +214,11 @@ mod tests {
         let before = br#"{"name":"a","run":1,"free_slots":3}"#;
         let host: HostData = decode(before).unwrap();
         assert_eq!((&host.missed, host.stands_back), (&None, false));
-        let told = HostData { missed: Some(vec!["broker".to_owned()]), stands_back: true, ..host };
+        assert!(host.labels.is_empty());
+        let labels = vec!["hsm".to_owned()];
+        let told = HostData { labels, missed: Some(vec!["broker".to_owned()]), stands_back: true, ..host };
         let read: HostData = decode(&encode(&told)).unwrap();
-        assert_eq!((read.missed, read.stands_back), (told.missed, true));
+        assert_eq!((read.missed, read.stands_back, read.labels), (told.missed, true, told.labels));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct ZooKeeperOptions {
     pub run: RunId,
     /// What this host does; others see it.
     pub roles: Roles,
+    /// Words that stand for this host beside its name; others see them.
+    pub labels: Vec<String>,
     /// The databases that this host has beside the first one, by their ids; others see it.
     pub databases: Vec<i64>,
     /// After how long without a sign of life the servers give away what the host owns.
@@ -45,6 +47,7 @@ impl ZooKeeperOptions {
             host: host.into(),
             run,
             roles: Roles::BOTH,
+            labels: Vec::new(),
             databases: Vec::new(),
             session_timeout: SESSION_TIMEOUT,
             digest: None,

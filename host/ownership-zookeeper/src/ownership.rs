@@ -470,6 +470,12 @@ impl Ownership for ZooKeeperOwnership {
         Ok(self.shared.board.lock().hosts())
     }
 
+    fn known_hosts(&self) -> Option<Vec<HostInfo>> {
+        self.link().ok()?;
+        let board = self.shared.board.lock();
+        board.complete.then(|| board.hosts())
+    }
+
     async fn set_draining(&self, host: &str, draining: bool) -> Result<bool, OwnershipError> {
         let link = self.link()?;
         let persistent = create_options(&self.shared.options, CreateMode::Persistent);

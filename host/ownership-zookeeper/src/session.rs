@@ -172,6 +172,7 @@ impl Shared {
             run: self.options.run,
             free_slots: self.slots.load(Ordering::Acquire),
             roles: self.options.roles.names().into_iter().map(str::to_owned).collect(),
+            labels: self.options.labels.clone(),
             databases: self.options.databases.clone(),
             missed: reach.map(|reach| reach.missed),
             stands_back,

@@ -525,6 +525,8 @@ async fn hosts_are_listed(subject: &dyn Subject) {
     assert_ne!(one.run(), two.run());
     assert_eq!(found(&one).roles, Roles::BOTH);
     assert_eq!(found(&one).reach, None, "it has not told");
+    let known = two.known_hosts().unwrap();
+    assert!(known.iter().any(|info| *info.name == *one.host() && info.free_slots == 7), "{known:?}");
     for (missed, stands_back) in [(vec!["broker".to_owned()], true), (Vec::new(), false)] {
         let reach = Reach { missed, stands_back };
         in_time(one.tell_reach(reach.clone())).await.unwrap();
@@ -533,6 +535,7 @@ async fn hosts_are_listed(subject: &dyn Subject) {
         assert_eq!((told.reach.as_ref(), told.free_slots), (Some(&reach), 7));
     }
     in_time(one.close()).await;
+    assert_eq!(one.known_hosts(), None, "who has left knows of nobody");
     in_time(async {
         while two.hosts().await.unwrap().iter().any(|info| *info.name == *one.host()) {
             tokio::time::sleep(Duration::from_millis(10)).await;

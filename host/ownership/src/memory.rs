@@ -68,6 +68,7 @@ struct Host {
     cuts: u64,
     /// When it joined, in milliseconds since 1970.
     since_ms: i64,
+    labels: Arc<[Arc<str>]>,
     reach: Option<Reach>,
 }
 
@@ -97,6 +98,28 @@ impl State {
         } else {
             self.tellings.withdraw(&identity);
         }
+    }
+
+    /// The hosts that have a session, by name.
+    fn live_hosts(&self) -> Vec<HostInfo> {
+        let live = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| matches!(host.state(), SessionState::Connected | SessionState::Suspended));
+        let info = |(name, host): (&Arc<str>, &Host)| HostInfo {
+            name: Arc::clone(name),
+            run: host.run,
+            free_slots: host.slots,
+            since_ms: host.since_ms,
+            draining: self.draining.get(name).is_some_and(|draining| *draining.borrow()),
+            // Hosts of one process have both.
+            roles: Roles::BOTH,
+            labels: Arc::clone(&host.labels),
+            reach: host.reach.clone(),
+        };
+        let mut hosts: Vec<HostInfo> = live.map(info).collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts
     }
 
     /// Whether `host` owns the identity.
@@ -157,9 +180,17 @@ impl Realm {
         let receiver = session.subscribe();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let joined = Host { session, run, slots: 0, round: 0, cuts: 0, since_ms, reach: None };
+        let joined = Host { session, run, slots: 0, round: 0, cuts: 0, since_ms, labels: Arc::default(), reach: None };
         self.shared.state.lock().hosts.insert(Arc::clone(&name), joined);
         MemoryOwnership { realm: self.clone(), host: name, run, session: receiver }
+    }
+
+    /// Gives a host that has joined these labels.
+    pub fn label(&self, host: &str, labels: &[&str]) {
+        if let Some(host) = self.shared.state.lock().hosts.get_mut(host) {
+            host.labels = labels.iter().map(|label| Arc::from(*label)).collect();
+        }
+        self.changed();
     }
 
     /// Cuts a host's connection; what it owns stays its own.
@@ -443,24 +474,12 @@ impl Ownership for MemoryOwnership {
 
     async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError> {
         self.check()?;
-        let state = self.state();
-        let live = state
-            .hosts
-            .iter()
-            .filter(|(_, host)| matches!(host.state(), SessionState::Connected | SessionState::Suspended));
-        let info = |(name, host): (&Arc<str>, &Host)| HostInfo {
-            name: Arc::clone(name),
-            run: host.run,
-            free_slots: host.slots,
-            since_ms: host.since_ms,
-            draining: state.draining.get(name).is_some_and(|draining| *draining.borrow()),
-            // Hosts of one process have both.
-            roles: Roles::BOTH,
-            reach: host.reach.clone(),
-        };
-        let mut hosts: Vec<HostInfo> = live.map(info).collect();
-        hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(hosts)
+        Ok(self.state().live_hosts())
+    }
+
+    fn known_hosts(&self) -> Option<Vec<HostInfo>> {
+        self.check().ok()?;
+        Some(self.state().live_hosts())
     }
 
     async fn set_draining(&self, host: &str, draining: bool) -> Result<bool, OwnershipError> {

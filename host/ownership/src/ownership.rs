@@ -112,6 +112,8 @@ pub struct HostInfo {
     pub draining: bool,
     /// What it does.
     pub roles: Roles,
+    /// Words that stand for it beside its name, by which manifests may name several hosts at once.
+    pub labels: Arc<[Arc<str>]>,
     /// What it reaches; `None` if it has not told.
     pub reach: Option<Reach>,
 }
@@ -218,6 +220,10 @@ pub trait Ownership: Send + Sync + 'static {
     /// # Errors
     /// Transient and permanent ones.
     async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError>;
+
+    /// The same from this host's own copy, without waiting: it may be behind. `None` if there is no copy, because the service is
+    /// not connected.
+    fn known_hosts(&self) -> Option<Vec<HostInfo>>;
 
     /// Asks the host of this name to give up what it owns and to take nothing more, or to take identities again. The wish
     /// stays until it is taken back, also while the host is away. True if the host was not asked for the same before; after a

@@ -1,5 +1,7 @@
 //! The engine's answers as protobuf messages.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use maxhost_flows::api;
 use maxhost_flows::api::{FlowPhase, FlowResult, IdentityPhase};
@@ -272,13 +274,24 @@ pub(crate) fn cluster_host(host: api::ClusterHost) -> pb::ClusterHost {
         roles: host.roles.names().into_iter().map(str::to_owned).collect(),
         identities: host.identities,
         slots: host.slots,
+        labels: host.labels,
         since: is_there.then(|| timestamp(host.since_ms)),
     }
 }
 
 pub(crate) fn whereabouts(found: api::Whereabouts) -> pb::Whereabouts {
-    let api::Whereabouts { identity, host, epoch, phase } = found;
-    pb::Whereabouts { identity, host, epoch, state: identity_state(phase).into() }
+    let api::Whereabouts { identity, host, epoch, phase, rules, unplaced } = found;
+    let words = |words: &[Arc<str>]| words.iter().map(ToString::to_string).collect();
+    pb::Whereabouts {
+        identity,
+        host,
+        epoch,
+        state: identity_state(phase).into(),
+        only: words(&rules.only),
+        prefer: words(&rules.prefer),
+        apart: rules.apart.map(|group| group.to_string()),
+        unplaced,
+    }
 }
 
 pub(crate) fn cluster_status(status: api::ClusterStatus) -> pb::ClusterStatusResponse {
@@ -289,6 +302,11 @@ pub(crate) fn cluster_status(status: api::ClusterStatus) -> pb::ClusterStatusRes
         demand: status.demand,
         oldest_message_ms: status.oldest_message.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         scheduler: status.scheduler,
+        unplaced: status
+            .unplaced
+            .into_iter()
+            .map(|(identity, reason)| pb::UnplacedIdentity { identity, reason })
+            .collect(),
         broker: part(status.broker),
         store: part(status.store),
         ownership: part(status.ownership),

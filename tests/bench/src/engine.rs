@@ -109,6 +109,7 @@ async fn start(installation: &Installation) -> Outcome<Arc<Host>> {
         keys: root.join(format!("keys/party-{number:05}")),
         limits: IdentityLimits::default(),
         notary: None,
+        hosts: Default::default(),
         manifest: root.join(format!("identities/party-{number:05}.toml")),
     });
     let broken = host.put_identities(specs.collect()).await.map_err(|problem| problem.to_string())?;

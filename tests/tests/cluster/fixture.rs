@@ -12,7 +12,7 @@ use maxhost_broker::{
 };
 use maxhost_flows::api::{Arguments, Caller, FlowResult, HostApi, StartFlow};
 use maxhost_flows::options::ENVELOPE_BYTES;
-use maxhost_flows::{CordappRef, Host, HostOptions, IdentitySpec, Passphrase};
+use maxhost_flows::{Balancing, CordappRef, Host, HostOptions, IdentitySpec, Passphrase};
 use maxhost_model::{Claim, Code, FencingToken, FlowId, Problem, RunId, SecureHash, cbor_to_json};
 use maxhost_ownership::{
     Changes, DemandVersion, Demands, HostInfo, MemoryOwnership, Ownedness, Owner, Ownership, OwnershipError, Reach,
@@ -33,6 +33,8 @@ pub struct Cluster {
     pub realm: Realm,
     /// How many identities each host runs at most.
     pub slots: u32,
+    /// When they give identities to each other.
+    pub balancing: Balancing,
     /// Sees what the hosts own, and has no slots.
     pub onlooker: Arc<dyn Ownership>,
 }
@@ -53,7 +55,15 @@ impl Cluster {
         let broker = EmbeddedBroker::open(broker).await.unwrap();
         let realm = Realm::of_generation(1);
         let onlooker = Arc::new(realm.join("onlooker"));
-        Cluster { network, store, broker: Arc::new(broker), realm, slots: 10, onlooker }
+        Cluster {
+            network,
+            store,
+            broker: Arc::new(broker),
+            realm,
+            slots: 10,
+            balancing: Balancing::default(),
+            onlooker,
+        }
     }
 
     pub async fn host(&self, name: &str, change: impl FnOnce(&mut HostOptions)) -> Arc<Host> {
@@ -84,6 +94,7 @@ impl Cluster {
             keys: self.network.path(&format!("keys/{short}")),
             limits: Default::default(),
             notary: None,
+            hosts: Default::default(),
             manifest: self.network.path(&format!("identities/{short}.toml")),
         }
     }
@@ -105,7 +116,8 @@ impl Cluster {
         change(&mut options);
         let session_timeout = Duration::from_secs(6);
         let broker = self.broker.clone();
-        let cluster = maxhost_flows::Cluster { ownership, broker, slots, schedules: true, session_timeout };
+        let balancing = self.balancing;
+        let cluster = maxhost_flows::Cluster { ownership, broker, slots, schedules: true, session_timeout, balancing };
         let host = Host::join(options, self.store.clone(), cluster).await.unwrap();
         let specs = [(ALICE, "alice"), (BOB, "bob"), (CAROL, "carol")];
         let specs = specs.map(|(name, short)| self.spec(name, short)).into();
@@ -299,6 +311,10 @@ impl Ownership for Gate {
 
     async fn hosts(&self) -> Result<Vec<HostInfo>, OwnershipError> {
         self.inner.hosts().await
+    }
+
+    fn known_hosts(&self) -> Option<Vec<HostInfo>> {
+        self.inner.known_hosts()
     }
 
     async fn set_draining(&self, host: &str, draining: bool) -> Result<bool, OwnershipError> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fixture;
+mod placement;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

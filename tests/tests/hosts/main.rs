@@ -6,6 +6,7 @@ mod cluster;
 mod cut_off;
 mod databases;
 mod messages;
+mod placement;
 mod rabbitmq;
 mod roles;
 mod scheduler;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::api::{ApiResult, ClusterHost, ClusterStatus, HostState, IdentityPhase, PartHealth, Roles, Whereabouts};
 use crate::host::Host;
+use crate::host_rules;
 use crate::registry::{EntryState, IdentityEntry};
 use crate::relay::commands::{self, Asked, Sent};
 
@@ -52,7 +53,8 @@ impl Host {
             (false, false) => HostState::Up,
         };
         let name = host.name.to_string();
-        ClusterHost { name, state, roles: host.roles, identities, slots, since_ms: host.since_ms }
+        let labels = host.labels.iter().map(ToString::to_string).collect();
+        ClusterHost { name, state, roles: host.roles, labels, identities, slots, since_ms: host.since_ms }
     }
 
     pub(super) async fn ask_to_drain(&self, host: &str, draining: bool) -> ApiResult<ClusterHost> {
@@ -71,6 +73,7 @@ impl Host {
                 name: host.to_owned(),
                 state: HostState::Away,
                 roles: Roles { flows: false, rpc: false },
+                labels: Vec::new(),
                 identities: 0,
                 slots: 0,
                 since_ms: 0,
@@ -102,8 +105,12 @@ impl Host {
         if found.host.as_deref() == Some(to) {
             return Ok(found);
         }
+        let rules = entry.spec.lock().hosts.clone();
+        let known = self.parts.ownership.known_hosts().unwrap_or_default();
+        let is_forbidden = known.iter().any(|host| *host.name == *to && !host_rules::may_run(&rules, host));
         let refused = match target {
             ClusterHost { roles: Roles { flows: false, .. }, .. } => Some("runs no flows: it answers clients only"),
+            _ if is_forbidden => Some("is none of those that the identity's manifest names in placement.only"),
             ClusterHost { state: HostState::Draining, .. } => Some("gives up what it runs and takes nothing"),
             ClusterHost { state: HostState::Suspended, .. } => Some("does not reach all that hosts share"),
             ClusterHost { identities, slots, .. } if identities >= slots => Some("has no slot free"),
@@ -159,7 +166,15 @@ impl Host {
             host: owner.as_ref().map(|owner| owner.host.to_string()),
             epoch: owner.map(|owner| owner.token.epoch),
             phase,
+            rules: entry.spec.lock().hosts.clone(),
+            unplaced: self.unplaced(entry),
         }
+    }
+
+    /// Why no host may run an identity now. A host that is alone runs all.
+    fn unplaced(&self, entry: &IdentityEntry) -> Option<String> {
+        self.parts.membership.as_ref()?;
+        self.parts.candidates.unplaced(entry).map(|unplaced| unplaced.reason)
     }
 
     pub(super) fn all_whereabouts(&self) -> Vec<Whereabouts> {
@@ -175,20 +190,29 @@ impl Host {
             Ok(hosts) => (self.ownership_health(), hosts),
             Err(problem) => (PartHealth { ok: false, detail: problem.message }, Vec::new()),
         };
-        let mut identities = BTreeMap::from([("owned", 0), ("asleep", 0), ("quarantined", 0)]);
+        let mut identities = BTreeMap::from([("owned", 0), ("asleep", 0), ("unplaced", 0), ("quarantined", 0)]);
+        let mut unplaced = Vec::new();
         for entry in self.parts.directory.all() {
             let is_quarantined = matches!(&*entry.state.lock(), EntryState::Quarantined { .. });
-            let word = match self.whereabouts_of(&entry).host {
-                Some(_) => "owned",
-                None if is_quarantined => "quarantined",
-                None => "asleep",
+            let found = self.whereabouts_of(&entry);
+            let word = match (found.host, found.unplaced) {
+                (Some(_), _) => "owned",
+                (None, _) if is_quarantined => "quarantined",
+                (None, Some(reason)) => {
+                    unplaced.push((found.identity, reason));
+                    "unplaced"
+                }
+                (None, None) => "asleep",
             };
             *identities.entry(word).or_default() += 1;
         }
+        unplaced.sort();
+        unplaced.truncate(ClusterStatus::UNPLACED);
         let scheduler = self.parts.ownership.scheduler().borrow().as_deref().map(str::to_owned);
         Ok(ClusterStatus {
             hosts,
             identities,
+            unplaced,
             demand: demand.ok(),
             oldest_message: self.oldest_message().await.ok().flatten(),
             scheduler,

@@ -199,7 +199,8 @@ impl Looking {
         let deaths = self.deaths(parts).await.filter(|deaths| *deaths >= DEATHS_LAST);
         let unclean =
             deaths.map(|deaths| format!("; {deaths} hosts in a row died that had the identity, and none takes it"));
-        let why = [here, trouble, unclean].into_iter().flatten().collect::<String>();
+        let unplaced = parts.candidates.unplaced(&self.entry).map(|unplaced| format!("; {}", unplaced.reason));
+        let why = [here, trouble, unclean, unplaced].into_iter().flatten().collect::<String>();
         let look = format!("look at it with `maxhost flow show {id}`; a start with a client id can be repeated");
         let remedy = match deaths {
             Some(_) => format!("{look}; hosts try the identity again after `maxhost identity retry`"),

@@ -38,7 +38,7 @@ pub(crate) enum Sent {
 /// Puts a command into an identity's queue.
 ///
 /// # Errors
-/// It is certainly not there: this host cannot open the keys of the identity, there is no connection to the broker, or the
+/// It is certainly not there: no host that may run the identity is there (`identity-pinned`), this host cannot open the keys of the identity, there is no connection to the broker, or the
 /// broker has refused it.
 pub(crate) async fn send(
     services: &Arc<RelayServices>,
@@ -52,6 +52,11 @@ pub(crate) async fn send(
         let text = format!("the network does not know identity {}", entry.text);
         return Err(Problem::new(Code::IdentityDraining, text));
     };
+    if let Err(problem) = services.candidates.check_placed(entry) {
+        // Whoever may run it finds it wanted when he comes.
+        services.membership.iter().for_each(|membership| membership.ring(key));
+        return Err(problem);
+    }
     let keys = open_keys(services, entry).await.map_err(|problem| unusable_here(&entry.text, &problem))?;
     let none = Command { from: entry.text.to_string(), ..Command::default() };
     let of = |flow: FlowId| Command { flow_id: flow.to_bytes().to_vec().into(), ..none.clone() };

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kept::Kept;
 use crate::audit::AuditTrail;
+use crate::candidates::Candidates;
 use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::keys::IdentityKeys;
@@ -28,6 +29,8 @@ pub(crate) struct RelayServices {
     pub kept: Option<Arc<Kept>>,
     pub ownership: Arc<dyn Ownership>,
     pub membership: Option<Arc<Membership>>,
+    /// Which host should run an identity.
+    pub candidates: Arc<Candidates>,
     pub network: Arc<NetworkMap>,
     pub parties: Parties,
     pub keys: Arc<dyn IdentityKeys>,

@@ -151,6 +151,7 @@ fn spec(plan: &Plan, index: usize) -> IdentitySpec {
             Some(_) => Some(NotaryKind::NonValidating),
             None => None,
         },
+        hosts: Default::default(),
         manifest: PathBuf::new(),
     }
 }

@@ -96,6 +96,9 @@ fn text(status: &Value) -> String {
     let counts = status["identities"].as_object().into_iter().flatten();
     let counts: Vec<String> = counts.map(|(word, count)| format!("{count} {word}")).collect();
     lines.push(format!("identities  {}", counts.join(", ")));
+    for unplaced in status["unplaced"].as_array().into_iter().flatten() {
+        lines.push(format!("unplaced    {}: {}", render::cell(unplaced, "identity"), render::cell(unplaced, "reason")));
+    }
     lines.push(format!("demand      {}", render::cell(status, "demand")));
     let oldest = match status["oldest_message_ms"].as_u64() {
         Some(ms) => format!("waits for {:.1} s", ms as f64 / 1000.0),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maxhost_broker_amqp::ManagementAddress;
-use maxhost_flows::options::KeptBounds;
+use maxhost_flows::options::{Balancing, KeptBounds};
 use maxhost_model::{Code, Problem};
 use maxhost_ownership::Roles;
 use maxhost_ownership_zookeeper::{Address, Digest, SESSION_TIMEOUT, Tls};
@@ -27,8 +27,12 @@ pub const MANIFESTS: &str = "identities";
 pub const KEYS: &str = "keys";
 /// The largest file of a password, bytes.
 const LARGEST_PASSWORD: u64 = 4096;
-/// The longest name of a host, characters.
+/// The longest name of a host, and label, characters.
 const LONGEST_NAME: usize = 128;
+/// Labels of a host at the most: each host tells all others its own.
+const MOST_LABELS: usize = 16;
+/// How often it is looked whether identities are to be given to other hosts.
+const BALANCE_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 /// ZooKeeper bounds sessions by its tick; what is shorter gives identities away at every hiccup.
 const SESSION_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
 
@@ -62,6 +66,8 @@ pub enum IdentitySource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ClusterSettings {
     pub name: Option<String>,
+    pub labels: Vec<String>,
+    pub balancing: Balancing,
     pub slots: u32,
     pub ownership: Server,
     pub session_timeout: Duration,
@@ -74,6 +80,8 @@ impl Default for ClusterSettings {
     fn default() -> ClusterSettings {
         ClusterSettings {
             name: None,
+            labels: Vec::new(),
+            balancing: Balancing::default(),
             slots: 500,
             ownership: Server::default(),
             session_timeout: SESSION_TIMEOUT,
@@ -121,11 +129,43 @@ pub struct Sharing {
 
 /// An empty text is none.
 pub(super) fn name(text: String) -> Result<Option<String>, String> {
+    if text.is_empty() { Ok(None) } else { word(text).map(Some) }
+}
+
+/// The name of a host, a label, or a group of identities.
+///
+/// # Errors
+/// In words, for whoever wrote it.
+pub fn word(text: String) -> Result<String, String> {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     match text.len() {
-        0 => Ok(None),
-        1..=LONGEST_NAME if text.chars().all(is_good) => Ok(Some(text)),
+        1..=LONGEST_NAME if text.chars().all(is_good) => Ok(text),
         _ => Err(format!("a name has up to {LONGEST_NAME} letters, digits, '-', '_', '.' and ':'")),
+    }
+}
+
+/// Labels of a host; from the environment separated by commas.
+pub(super) fn labels(texts: Vec<String>) -> Result<Vec<String>, String> {
+    let texts = texts.into_iter().filter(|text| !text.is_empty());
+    let labels = texts.map(word).collect::<Result<Vec<_>, _>>()?;
+    match labels.len() <= MOST_LABELS {
+        true => Ok(labels),
+        false => Err(format!("a host has up to {MOST_LABELS} labels")),
+    }
+}
+
+pub(super) fn balance(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(format!("'{other}' is none of on, off")),
+    }
+}
+
+pub(super) fn balance_interval(time: Duration) -> Result<Duration, String> {
+    match BALANCE_INTERVALS.contains(&time) {
+        true => Ok(time),
+        false => Err("it is looked every 100 ms to every hour".to_owned()),
     }
 }
 
@@ -201,6 +241,16 @@ impl Config {
     /// How many identities a host that runs flows may own at once.
     pub fn slots_per_host(&self) -> u32 {
         self.settings.cluster.slots
+    }
+
+    /// The labels of this host, by which manifests may name it.
+    pub fn host_labels(&self) -> Vec<String> {
+        self.settings.cluster.labels.clone()
+    }
+
+    /// When this host gives identities to others.
+    pub fn balancing(&self) -> Balancing {
+        self.settings.cluster.balancing
     }
 
     /// Where manifests come from, and the keys that they name.

@@ -54,6 +54,9 @@ fn wrong_values_name_the_key() {
         ("[store]\nlayout = \"both\"\n", "schemas, shared"),
         ("[cordapps]\ndir = \"\"\n", "expected a text"),
         ("[outbox]\nkeep = \"25 h\"\n", "24 h at most"),
+        ("[host]\nlabels = [\"a b\"]\n", "a name has up to 128"),
+        ("[cluster]\nbalance = \"maybe\"\n", "none of on, off"),
+        ("[cluster]\nbalance_interval = \"1 ms\"\n", "every 100 ms"),
     ] {
         let problem = parse(text).unwrap_err();
         assert!(problem.message.contains(word), "{text}: {problem}");

@@ -295,6 +295,7 @@ fn is_passing(code: Code) -> bool {
             | Code::HostStopping
             | Code::IdentityUnusableHere
             | Code::IdentityDraining
+            | Code::IdentityPinned
             | Code::IdentityMoved
     )
 }

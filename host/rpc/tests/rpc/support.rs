@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use maxhost_flows::HostRules;
 use maxhost_flows::api::audit::*;
 use maxhost_flows::api::ledger::*;
 use maxhost_flows::api::*;
@@ -341,11 +342,14 @@ impl HostApi for FakeHost {
     }
 
     async fn whereabouts(&self, _: &Caller, name: Option<&str>) -> ApiResult<Vec<Whereabouts>> {
+        let rules = HostRules { only: ["max-9".into()].into(), apart: Some("signers".into()), ..HostRules::default() };
         let found = |identity: &str, host: Option<&str>| Whereabouts {
             identity: identity.to_owned(),
             host: host.map(str::to_owned),
             epoch: host.map(|_| 7),
             phase: if host.is_some() { IdentityPhase::Active } else { IdentityPhase::Cold },
+            rules: rules.clone(),
+            unplaced: host.is_none().then(|| "max-9 is away".to_owned()),
         };
         match name {
             None => Ok(vec![found(ALICE, Some("max-1")), found("O=Bob, L=New York, C=US", None)]),
@@ -356,7 +360,8 @@ impl HostApi for FakeHost {
 
     async fn move_identity(&self, _: &Caller, identity: &str, host: &str) -> ApiResult<Whereabouts> {
         let (epoch, phase) = (Some(8), IdentityPhase::Active);
-        Ok(Whereabouts { identity: identity.to_owned(), host: Some(host.to_owned()), epoch, phase })
+        let (rules, unplaced) = (HostRules::default(), None);
+        Ok(Whereabouts { identity: identity.to_owned(), host: Some(host.to_owned()), epoch, phase, rules, unplaced })
     }
 
     async fn demand(&self, _: &Caller) -> ApiResult<u64> {
@@ -367,7 +372,8 @@ impl HostApi for FakeHost {
         let part = |ok| PartHealth { ok, detail: "so".to_owned() };
         Ok(ClusterStatus {
             hosts: self.hosts(caller).await?,
-            identities: BTreeMap::from([("owned", 1), ("asleep", 1)]),
+            identities: BTreeMap::from([("owned", 1), ("unplaced", 1)]),
+            unplaced: vec![("O=Bob, L=New York, C=US".to_owned(), "max-9 is away".to_owned())],
             demand: None,
             oldest_message: Some(Duration::from_millis(2_500)),
             scheduler: Some("max-1".to_owned()),
@@ -379,7 +385,8 @@ impl HostApi for FakeHost {
 }
 
 fn cluster_host(name: &str, state: HostState) -> ClusterHost {
-    ClusterHost { name: name.to_owned(), state, roles: Roles::BOTH, identities: 1, slots: 500, since_ms: 1_500 }
+    let (name, labels) = (name.to_owned(), vec!["hsm".to_owned()]);
+    ClusterHost { name, state, roles: Roles::BOTH, labels, identities: 1, slots: 500, since_ms: 1_500 }
 }
 
 pub fn party(number: usize) -> PartyView {
