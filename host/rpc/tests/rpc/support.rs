@@ -74,6 +74,8 @@ pub struct FakeHost {
     pub stuck: AtomicBool,
     /// Limits of the last `list_flows`.
     pub limits: Mutex<Vec<u32>>,
+    /// Imports that were announced.
+    pub announced: AtomicUsize,
     /// Files that were imported, by id.
     pub imported: Mutex<BTreeMap<String, bytes::Bytes>>,
     /// What was noted for the audit trail.
@@ -162,6 +164,7 @@ impl AttachmentApi for FakeHost {
 
     async fn may_import(&self, caller: &Caller, import: &ImportAttachment) -> ApiResult<()> {
         caller.about.identity(&import.identity);
+        self.announced.fetch_add(1, Ordering::SeqCst);
         match import.bytes {
             ..10_000_000 => Ok(()),
             bytes => Err(Problem::new(Code::AttachmentTooLarge, format!("{bytes} bytes are too many"))),
