@@ -60,7 +60,10 @@ async fn what_a_client_imports_is_there_for_flows_and_the_identity_sleeps_on() {
         let id = SecureHash::of(&bytes).to_string();
         let new = import(&network, ALICE, "terms", &bytes).ok().object();
         assert_eq!((new["id"].as_str(), &new["new"], &new["bytes"]), (Some(&*id), &json!(true), &json!(700_000)));
-        assert_eq!((&new["source"], &new["code_hash"], &new["signers"]), (&json!("rpc:local"), &Value::Null, &json!([])));
+        assert_eq!(
+            (&new["source"], &new["code_hash"], &new["signers"]),
+            (&json!("rpc:local"), &Value::Null, &json!([]))
+        );
         assert_eq!(import(&network, ALICE, "terms", &bytes).ok().object()["new"], json!(false), "it is there");
         let empty = import(&network, ALICE, "empty", b"").ok().object();
 
@@ -174,9 +177,8 @@ async fn permissions_and_bounds_hold_and_the_trail_tells() {
         let words = ["attachment", "import", file.to_str().unwrap(), "--identity", identity];
         network.as_user(user, "secret", &words)
     };
-    let list = |user: &str, identity: &str| {
-        network.as_user(user, "secret", &["attachment", "list", "--identity", identity])
-    };
+    let list =
+        |user: &str, identity: &str| network.as_user(user, "secret", &["attachment", "list", "--identity", identity]);
     import("ann", "Alice", &terms).fails(4, "permission-denied");
     assert!(list("ann", "Alice").ok().objects().is_empty());
     import("ben", "Bob", &terms).fails(3, "identity-not-found");

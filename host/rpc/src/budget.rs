@@ -176,7 +176,9 @@ impl Budget {
     pub(crate) fn admit(&self, path: &str) -> Result<Share, Problem> {
         let kind = Kind::of(path);
         let (most, what) = match kind {
-            Kind::Call | Kind::Import => (self.0.limits.requests, "requests at once (limits.rpc_calls, limits.rpc_streams)"),
+            Kind::Call | Kind::Import => {
+                (self.0.limits.requests, "requests at once (limits.rpc_calls, limits.rpc_streams)")
+            }
             Kind::Probe => (OPEN_AT_ONCE, "probes at once"),
             Kind::Watch | Kind::Reflection => (OPEN_AT_ONCE, "streams of health and reflection"),
         };

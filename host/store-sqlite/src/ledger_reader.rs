@@ -404,7 +404,7 @@ impl LedgerReader for SqliteStore {
         list: &ListAttachments,
     ) -> Result<Vec<KeptAttachment>, StoreError> {
         const T: &str = "attachment";
-        let sql = "SELECT id, uploader, at, length(body), substr(body, 1, 4) FROM attachment WHERE identity = ?1 \
+        let sql = "SELECT id, uploader, at, length(body), coalesce(substr(body, 1, 4), x'') FROM attachment WHERE identity = ?1 \
                    AND id > ?2 AND (?3 IS NULL OR id = ?3) ORDER BY id LIMIT ?4";
         let query = sqlx::query(sql)
             .bind(identity.0)

@@ -147,7 +147,8 @@ async fn attachments_come_and_go_through_any_worker(one: &Host, two: &Host) {
     let message = |part| pb::ImportAttachmentRequest { part: Some(part) };
     let parts = || {
         let first = message(pb::import_attachment_request::Part::File(announced.clone()));
-        let chunks = file.chunks(200_000).map(|chunk| message(pb::import_attachment_request::Part::Chunk(chunk.to_vec())));
+        let chunks =
+            file.chunks(200_000).map(|chunk| message(pb::import_attachment_request::Part::Chunk(chunk.to_vec())));
         futures::stream::iter(std::iter::once(first).chain(chunks).collect::<Vec<_>>())
     };
     assert!(one.client().import_attachment(parts()).await.unwrap().new);

@@ -159,10 +159,13 @@ impl Contracts for EngineContracts {
         if !is_contract(file) {
             let message = "the file begins like WebAssembly and is no contract: flows are not attached to transactions, \
                            and neither is what is damaged";
-            return Err(Problem::new(Code::ComponentInvalid, message).remedy("import a file of `maxhost cordapp build` \
-                 whose name ends in .contract.wasm"));
+            return Err(Problem::new(Code::ComponentInvalid, message).remedy(
+                "import a file of `maxhost cordapp build` \
+                 whose name ends in .contract.wasm",
+            ));
         }
-        let signed = SignedCode::read(file).map_err(|refused| Problem::new(Code::ComponentSignatures, refused.message()))?;
+        let signed =
+            SignedCode::read(file).map_err(|refused| Problem::new(Code::ComponentSignatures, refused.message()))?;
         if !self.is_vouched_for(&signed, whitelist) {
             return Err(StoreError::Ledger(untrusted(&signed, "a client")).into());
         }

@@ -133,7 +133,8 @@ impl Host {
         if id_of(&kept.body).await? == *id {
             return Ok(Some(kept.body));
         }
-        let text = format!("the attachment {id} of {} is not what it was: its row in the database is damaged", entry.text);
+        let text =
+            format!("the attachment {id} of {} is not what it was: its row in the database is damaged", entry.text);
         Err(Problem::new(Code::JournalCorrupt, text)
             .remedy("restore the database from a backup")
             .detail("attachment", id.to_string()))

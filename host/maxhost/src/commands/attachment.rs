@@ -86,7 +86,9 @@ pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
             object["file"] = target.display().to_string().into();
             context.out.object(&object, || component.id.to_string());
         }
-        AttachmentCommand::Export { file: None, .. } if context.out.is_json() => return Err(ledger_attachment::needs_file()),
+        AttachmentCommand::Export { file: None, .. } if context.out.is_json() => {
+            return Err(ledger_attachment::needs_file());
+        }
         AttachmentCommand::Export { id, file, .. } => {
             let parsed: Option<SecureHash> = id.parse().ok();
             let read = parsed.map_or(Ok(None), |id| data.read(&id));

@@ -72,7 +72,8 @@ pub fn execute(context: &Context, asked: Asked) -> Outcome {
             }
         }
         Asked::Show { identity, id } => {
-            let answer = context.block_on(context.client()?.get_attachment(pb::GetAttachmentRequest { identity, id }))?;
+            let answer =
+                context.block_on(context.client()?.get_attachment(pb::GetAttachmentRequest { identity, id }))?;
             let object = attachment(&answer.attachment.unwrap_or_default());
             context.out.object(&object, || render::lines(&object));
         }
@@ -225,7 +226,8 @@ async fn received(
     }
     shown.finish_and_clear();
     if bytes.len() as u64 != about.bytes || SecureHash::of(&bytes).to_string() != about.id {
-        let text = format!("{} bytes came for the attachment {}, and they are not those of its id", bytes.len(), about.id);
+        let text =
+            format!("{} bytes came for the attachment {}, and they are not those of its id", bytes.len(), about.id);
         return Err(broken(text));
     }
     Ok((about, bytes))

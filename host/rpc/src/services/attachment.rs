@@ -59,7 +59,8 @@ impl Imports {
         let mut under_way = self.0.lock();
         let (all, own) = (under_way.values().sum::<usize>(), under_way.get(user).copied().unwrap_or_default());
         if all >= IMPORTS || own >= IMPORTS_OF_ONE {
-            let text = format!("the host takes no more than {IMPORTS} imports at once, and {IMPORTS_OF_ONE} of one user");
+            let text =
+                format!("the host takes no more than {IMPORTS} imports at once, and {IMPORTS_OF_ONE} of one user");
             return Err(Problem::new(Code::Overloaded, text));
         }
         under_way.insert(user.to_owned(), own + 1);

@@ -87,7 +87,8 @@ async fn a_file_comes_and_goes_whole() {
             cursor: cursor.map(str::to_owned),
         })
     };
-    let ids = |page: &pb::ListAttachmentsResponse| page.attachments.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
+    let ids =
+        |page: &pb::ListAttachmentsResponse| page.attachments.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
     let first = list(3, None).await.unwrap();
     assert_eq!((ids(&first), first.cursor.as_deref()), (vec!["aa".into(), "bb".into(), "cc".into()], Some("cc")));
     let last = list(3, Some("cc")).await.unwrap();

@@ -493,8 +493,7 @@ impl LedgerReader for PostgresStore {
         let sql = "SELECT id, uploader, at, octet_length(body)::int8, substr(body, 1, 4) FROM {place}.attachment \
                    WHERE identity = $1 AND id > $2 AND ($3::bytea IS NULL OR id = $3) ORDER BY id LIMIT $4";
         let after = list.after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
-        let values =
-            values![identity.0, after, list.only.map(|id| id.as_bytes().to_vec()), i64::from(list.limit)];
+        let values = values![identity.0, after, list.only.map(|id| id.as_bytes().to_vec()), i64::from(list.limit)];
         let read = |row: &PgRow| {
             let size = column::<i64>(row, 3, T)?.unsigned_abs();
             let (uploader, at) = (column(row, 1, T)?, time(column(row, 2, T)?));
