@@ -1,7 +1,7 @@
 //! The calls into the host, one to one. Outside a host, where an author's unit tests run, each panics with a hint.
 
 use crate::bindings::maxhost::cordapp::types::{self, Failure, Message};
-use crate::bindings::maxhost::cordapp::{flow, keys, ledger};
+use crate::bindings::maxhost::cordapp::{flow, keys, ledger, ledger_waits};
 
 pub use types::LogLevel;
 
@@ -87,6 +87,12 @@ calls! {
     pub(crate) fn share_keys(session: u32, keys: &[&[u8]]) -> Result<(), Failure> = share_keys;
     pub(crate) fn receive_keys(session: u32) -> Result<Vec<keys::Key>, Failure> = receive_keys;
     pub(crate) fn return_signatures(session: u32, transaction: &[u8], keys: &[&[u8]]) -> Result<(), Failure> = return_signatures;
+}
+
+calls! {
+    ledger_waits;
+    pub(crate) fn until_committed(id: &str, deadline: Option<u64>) -> Result<Option<ledger::Transaction>, Failure> = until_committed;
+    pub(crate) fn until_consumed(references: &[&str], deadline: Option<u64>) -> Result<bool, Failure> = until_consumed;
 }
 
 #[cfg(not(target_arch = "wasm32"))]

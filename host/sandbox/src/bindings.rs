@@ -24,6 +24,7 @@ wasmtime::component::bindgen!({
 pub(crate) use maxhost::cordapp::flow;
 pub(crate) use maxhost::cordapp::keys;
 pub(crate) use maxhost::cordapp::ledger;
+pub(crate) use maxhost::cordapp::ledger_waits;
 pub(crate) use maxhost::cordapp::types;
 
 impl From<FlowError> for types::Failure {

@@ -36,6 +36,8 @@ pub(crate) enum Manner {
     Plain,
     /// The payee signs it first.
     Signed,
+    /// Another flow of the payee waits until it is part of the ledger.
+    Awaited,
 }
 
 impl Deal {
@@ -51,7 +53,11 @@ impl Deal {
                 Deal::PayTwice { to, amount: any(rng), at_once: rng.one_in(2) }
             }
             _ => {
-                let manner = if rng.one_in(3) { Manner::Signed } else { Manner::Plain };
+                let manner = match rng.below(6) {
+                    0 | 1 => Manner::Signed,
+                    2 | 3 => Manner::Awaited,
+                    _ => Manner::Plain,
+                };
                 Deal::Pay { to: another(rng, identity), amount: any(rng), manner }
             }
         }
