@@ -6,6 +6,8 @@
 mod parameters;
 #[path = "ledger/pointers.rs"]
 mod pointers;
+#[path = "ledger/waits.rs"]
+mod waits;
 
 use futures::future::join_all;
 use maxhost_model::Code;

@@ -7,7 +7,7 @@
 //! sessions behave. [`sequences`]: that every message comes once, and in order. [`sizes`]: that it comes whatever its
 //! size. [`money`]: what somebody tries with money. [`forgery`]: transactions that nobody should accept.
 //! [`false_outcomes`]: what nobody should believe that a notary has said. [`false_keys`]: statements about keys that nobody should believe. [`texts`]: what an author may write. [`values`]: values at
-//! the edges of JSON and CBOR.
+//! the edges of JSON and CBOR. [`waits`]: waiting for the ledger.
 
 use maxhost_sdk::prelude::*;
 
@@ -30,6 +30,7 @@ pub mod sessions;
 pub mod sizes;
 pub mod texts;
 pub mod values;
+pub mod waits;
 
 /// A flow's only argument: with whom.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -167,5 +168,9 @@ cordapp! {
         sizes::find,
         values::reflect,
         values::produce,
+        waits::await_commit,
+        waits::beside_a_commit,
+        waits::await_consumption,
+        waits::beside_a_consumption,
     ]
 }

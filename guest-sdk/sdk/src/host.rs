@@ -1,7 +1,7 @@
 //! The calls into the host, one to one. Outside a host, where an author's unit tests run, each panics with a hint.
 
 use crate::bindings::maxhost::cordapp::types::{self, Failure, Message};
-use crate::bindings::maxhost::cordapp::{flow, keys, ledger, recording};
+use crate::bindings::maxhost::cordapp::{flow, keys, ledger, ledger_waits, recording};
 
 pub use types::LogLevel;
 
@@ -97,6 +97,12 @@ calls! {
     pub(crate) fn send_recorded(session: u32, id: &str) -> Result<(), Failure> = send_recorded;
     pub(crate) fn receive_transaction(session: u32, states: recording::StatesToRecord) -> Result<ledger::Transaction, Failure> = receive_transaction;
     pub(crate) fn receive_unrecorded(session: u32) -> Result<ledger::Transaction, Failure> = receive_unrecorded;
+}
+
+calls! {
+    ledger_waits;
+    pub(crate) fn until_committed(id: &str, deadline: Option<u64>) -> Result<Option<ledger::Transaction>, Failure> = until_committed;
+    pub(crate) fn until_consumed(references: &[&str], deadline: Option<u64>) -> Result<bool, Failure> = until_consumed;
 }
 
 #[cfg(not(target_arch = "wasm32"))]

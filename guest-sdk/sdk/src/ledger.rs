@@ -20,11 +20,13 @@
 //! ```
 
 mod attachments;
+mod conflicts;
 mod keys;
 mod notary_change;
 mod pointers;
 mod recording;
 mod tear_off;
+mod waits;
 
 use maxhost_cbor::deterministic::{self, Rules};
 use maxhost_cbor::{Limits, from_slice_within};
@@ -39,11 +41,13 @@ use crate::time::Timestamp;
 use crate::{cbor, host};
 
 pub use attachments::{attach, attachment};
+pub use conflicts::{Conflict, ConflictKind, ConflictingState, Repeat, with_referenced_states};
 pub use keys::{Key, fresh_key, who_is};
 pub use notary_change::{NotaryChange, change_notary};
 pub use pointers::resolve;
 pub use recording::StatesToRecord;
 pub use tear_off::{Show, Shown, TearOff};
+pub use waits::{wait_for_ledger_commit, wait_for_state_consumption};
 
 /// The rules of data on a ledger (`docs/behaviour.md` 10.1 of maxhost): deterministic, no floats.
 const RULES: Rules = Rules { floats: false, limits: Limits { depth: 64, size: 64 << 20 } };

@@ -161,7 +161,8 @@ pub struct FlowSummary {
 pub struct WaitingFor {
     /// `receive`, `receive-all`, `wait-any`, `sleep`, `flow-info`, `confirmation`; `slot`: room in its identity;
     /// `instance`: room in the host; `memory`: memory for its guest; `recipient`: room for what it sends to the party that
-    /// is named; `broker`: room for what it sends through the broker.
+    /// is named; `broker`: room for what it sends through the broker; `ledger-commit`: a transaction that becomes part of the
+    /// ledger; `state-consumption`: states that are consumed.
     pub what: String,
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,
@@ -169,6 +170,8 @@ pub struct WaitingFor {
     pub until_ms: Option<u64>,
     /// Names of the parties it waits for.
     pub parties: Vec<String>,
+    /// The transaction that it waits for; or the first state, and how many more.
+    pub awaited: Option<String>,
 }
 
 /// One session of a flow.

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use maxhost_model::IdentityRow;
 use maxhost_store::Store;
 
 use crate::counters::Counters;
+use crate::ledger_waits::{LedgerWaits, Recorded};
+use crate::message::IdentityCommand;
 use crate::outbox_notices::OutboxNotices;
 use crate::registry::Directory;
 use crate::router::Router;
+use crate::rules::{Rule, holds};
 use crate::waking::Waking;
 use crate::watchers::Watchers;
 
@@ -20,6 +24,22 @@ pub(crate) struct Committer {
     pub outbox: Arc<OutboxNotices>,
     pub watchers: Arc<Watchers>,
     pub counters: Arc<Counters>,
+    pub ledger_waits: LedgerWaits,
     /// Messages between identities of this host go through the broker too.
     pub always_broker: bool,
+}
+
+impl Committer {
+    /// A unit of this identity is written: its flows that wait for what it has recorded look into the ledger.
+    pub fn tell_waiting(&self, identity: IdentityRow, recorded: &Recorded) {
+        if recorded.is_empty() || !holds(Rule::RecordedIsTold) {
+            return;
+        }
+        for row in self.ledger_waits.waiting_for(identity, recorded) {
+            let is_told = self.router.flows.get(row).is_some_and(|flow| flow.stir());
+            if let (false, Some(entry)) = (is_told, self.directory.by_row(identity)) {
+                self.waking.tell(&entry, IdentityCommand::News(row));
+            }
+        }
+    }
 }

@@ -29,6 +29,8 @@ struct Queue<T> {
     missed: bool,
     /// What was kept of it.
     remains: Vec<T>,
+    /// Something that the flow waits for may have come about outside of its inbox.
+    stirred: bool,
     closed: bool,
 }
 
@@ -41,12 +43,14 @@ pub(crate) struct Rest<T> {
     pub missed: bool,
     /// What was kept of that.
     pub remains: Vec<T>,
+    /// It was told to look at what it waits for, and has not looked since.
+    pub stirred: bool,
 }
 
 impl<T> Rest<T> {
     /// Whether the flow has to look into the database.
     pub fn is_news(&self) -> bool {
-        self.missed || !self.unread.is_empty()
+        self.missed || self.stirred || !self.unread.is_empty()
     }
 }
 
@@ -58,7 +62,8 @@ pub(crate) struct Inbox<T> {
 
 impl<T> Inbox<T> {
     pub fn new() -> Inbox<T> {
-        let queue = Queue { items: Vec::new(), bytes: 0, missed: false, remains: Vec::new(), closed: false };
+        let (items, remains) = (Vec::new(), Vec::new());
+        let queue = Queue { items, bytes: 0, missed: false, remains, stirred: false, closed: false };
         Inbox { queue: Mutex::new(queue) }
     }
 
@@ -108,6 +113,23 @@ impl<T> Inbox<T> {
         queue.remains.clear();
     }
 
+    /// What the flow waits for outside of its inbox may have come about. False if the inbox is closed: then nobody looks.
+    pub fn stir(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.stirred |= !queue.closed;
+        !queue.closed
+    }
+
+    /// Whether the flow was told to look at what it waits for, and has not begun to.
+    pub fn is_stirred(&self) -> bool {
+        self.queue.lock().stirred
+    }
+
+    /// The flow is about to look at what it waits for: what has come about so far it will see.
+    pub fn forget_stirred(&self) {
+        self.queue.lock().stirred = false;
+    }
+
     pub fn is_closed(&self) -> bool {
         self.queue.lock().closed
     }
@@ -121,6 +143,7 @@ impl<T> Inbox<T> {
             unread: std::mem::take(&mut queue.items),
             missed: std::mem::take(&mut queue.missed),
             remains: std::mem::take(&mut queue.remains),
+            stirred: std::mem::take(&mut queue.stirred),
         }
     }
 }
@@ -174,6 +197,18 @@ mod tests {
         assert_eq!(inbox.push(5, 1, Kept::NotYet, keep), Err(5));
         let rest = inbox.close();
         assert_eq!((rest.unread, rest.missed, rest.remains), (vec![1], true, vec![-4]));
+    }
+
+    #[test]
+    fn a_flow_that_was_stirred_looks_or_learns_of_it_when_it_leaves() {
+        let inbox = Inbox::<i32>::new();
+        assert!(!inbox.is_stirred() && inbox.stir() && inbox.is_stirred());
+        inbox.forget_stirred();
+        assert!(!inbox.is_stirred() && inbox.stir());
+        let rest = inbox.close();
+        assert!(rest.stirred && rest.is_news());
+        assert!(!inbox.stir(), "whoever comes later has to bring the flow back");
+        assert!(!inbox.close().is_news());
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod identity;
 mod inbox;
 mod keys;
 mod late_confirm;
+mod ledger_waits;
 mod marks;
 mod membership;
 mod memory;

@@ -29,6 +29,7 @@ use crate::guest_threads::GuestThreads;
 use crate::identity::IdentityServices;
 use crate::keys::IdentityKeys;
 use crate::late_confirm::LateConfirms;
+use crate::ledger_waits::LedgerWaits;
 use crate::membership::Membership;
 use crate::memory::GuestMemory;
 use crate::oldest::FirstSeen;
@@ -155,6 +156,7 @@ impl Parts {
             outbox: outbox.clone(),
             watchers: watchers.clone(),
             counters: counters.clone(),
+            ledger_waits: LedgerWaits::default(),
             always_broker: options.always_broker,
         });
         let late_confirms = Arc::new(LateConfirms {

@@ -26,6 +26,8 @@ pub(crate) enum Rule {
     WhatIsInFlightIsSettled,
     /// What its notary has refused is taken back.
     RefusedIsTakenBack,
+    /// Flows that wait for the ledger are told of what is recorded.
+    RecordedIsTold,
 }
 
 /// Whether the rule is kept.

@@ -167,6 +167,25 @@ impl RunningFlow {
         self.inbox.has_missed() && holds(Rule::WhatWasMissedIsRead)
     }
 
+    /// What the flow waits for in the ledger may have come about. False if it is not in memory any more.
+    pub fn stir(&self) -> bool {
+        let stirred = self.inbox.stir();
+        if stirred {
+            self.notify.notify_one();
+        }
+        stirred
+    }
+
+    /// Whether it was told to look into the ledger, and has not begun to.
+    pub fn is_stirred(&self) -> bool {
+        self.inbox.is_stirred()
+    }
+
+    /// The run is about to look into the ledger.
+    pub fn looks_into_ledger(&self) {
+        self.inbox.forget_stirred();
+    }
+
     /// The run is about to read its journal.
     pub fn reads_journal(&self) {
         self.inbox.forget_missed();

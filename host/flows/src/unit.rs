@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::committer::Committer;
 use crate::counters::Counters;
 use crate::envelope::Envelope;
+use crate::ledger_waits::Recorded;
 use crate::registry::IdentityEntry;
 use crate::router::{Copy, Route, RoutedMessage};
 use crate::running_flow::RunningFlow;
@@ -184,6 +185,7 @@ impl Unit {
             _ => SmallVec::new(),
         };
         let written = committer.clone();
+        let recorded = Recorded::by(&ops);
         let done = Box::new(move |result: Result<Receipt, StoreError>| match result {
             Ok(receipt) => {
                 // The recipients first: others may be waiting for what they will do.
@@ -191,6 +193,7 @@ impl Unit {
                 if !to_broker.is_empty() {
                     written.outbox.added(to_broker);
                 }
+                written.tell_waiting(author.identity, &recorded);
                 then(Ok(()));
             }
             Err(error) => {

@@ -55,6 +55,16 @@ pub enum Call {
     FlowInfo(u32),
     /// Waits for so long, milliseconds.
     Sleep(u64),
+    /// Waits for something that is found outside of the journal, in the ledger: whoever asks looks for it whenever the call
+    /// blocks, and tells [`crate::Machine::found`].
+    Await {
+        /// [`WaitKind::LedgerCommit`] or [`WaitKind::StateConsumption`].
+        kind: WaitKind,
+        /// What is waited for, in words that tell it from anything else.
+        what: String,
+        /// Until when.
+        deadline: Option<Millis>,
+    },
 }
 
 /// The answer to a call.
@@ -72,6 +82,8 @@ pub enum Answer {
     Messages(Vec<Bytes>),
     /// The session that is ready, or none: the deadline passed.
     Ready(Option<u32>),
+    /// What was waited for, or nothing: the deadline passed.
+    Found(Option<Bytes>),
     /// What the peer told.
     FlowInfo {
         /// Version of its flow.
@@ -102,6 +114,17 @@ pub struct Wait {
     pub sessions: Vec<u32>,
     /// Until when at the latest.
     pub until: Option<Millis>,
+    /// What of the ledger it waits for, if that is what it does.
+    pub awaited: Option<Awaited>,
+}
+
+/// What of the ledger a flow waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// The transaction, or the first of the states. Opaque here.
+    pub first: String,
+    /// So many states besides.
+    pub more: u32,
 }
 
 /// Which call waits.
@@ -119,9 +142,19 @@ pub enum WaitKind {
     Sleep,
     /// The flow has ended but for the confirmation of sessions it opened (docs/behaviour.md 4.7).
     Confirmation,
+    /// The flow waits until a transaction is part of the ledger.
+    LedgerCommit,
+    /// The flow waits until states are consumed.
+    StateConsumption,
 }
 
 impl WaitKind {
+    /// Whether what is waited for is found in the ledger.
+    #[must_use]
+    pub fn is_of_ledger(self) -> bool {
+        matches!(self, WaitKind::LedgerCommit | WaitKind::StateConsumption)
+    }
+
     /// The stable word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -132,6 +165,8 @@ impl WaitKind {
             WaitKind::FlowInfo => "flow-info",
             WaitKind::Sleep => "sleep",
             WaitKind::Confirmation => "confirmation",
+            WaitKind::LedgerCommit => "ledger-commit",
+            WaitKind::StateConsumption => "state-consumption",
         }
     }
 }

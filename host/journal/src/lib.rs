@@ -11,6 +11,7 @@
 //!
 //! Specification: sections 1.1, 1.4 and 2 of the node specification; `docs/architecture.md` tells the life of one flow.
 
+mod awaiting;
 pub mod call;
 mod deliver;
 mod finish;
@@ -23,7 +24,7 @@ mod restore;
 pub mod session;
 pub mod wire;
 
-pub use call::{Answer, Call, Divergence, Step, Wait, WaitKind};
+pub use call::{Answer, Awaited, Call, Divergence, Step, Wait, WaitKind};
 pub use deliver::Delivery;
 pub use labels::LatestLabels;
 pub use machine::{Flush, Limits, MAX_LABEL, MAX_SLEEP_MS, Machine, Outgoing};

@@ -14,7 +14,7 @@ use crate::{Nanos, to_millis};
 const PARCEL_BYTES: usize = 256 * 1024;
 
 /// A failure, and the session whose end, error or rejection it tells.
-type Failed = (FlowError, Option<u32>);
+pub(crate) type Failed = (FlowError, Option<u32>);
 
 impl Machine {
     pub(crate) fn open(&mut self, protocol: String, version: u32, party: String) -> Step {
@@ -193,7 +193,7 @@ impl Machine {
     }
 
     /// Tells the flow of a failure: the record for the log, and the end of the session it is about.
-    fn failure(&mut self, (error, session): &Failed) -> Box<Failure> {
+    pub(crate) fn failure(&mut self, (error, session): &Failed) -> Box<Failure> {
         if let Some(session) = session {
             self.tell_over(*session);
         }
@@ -214,6 +214,7 @@ impl Machine {
             Blocking::WaitAny { sessions, deadline } => self.try_wait_any(sessions, *deadline, now),
             Blocking::FlowInfo(session) => self.try_flow_info(*session, now),
             Blocking::Sleep { until, .. } => self.try_wake(*until, now),
+            Blocking::Await(awaiting) => self.try_awaiting(awaiting, now),
             // Resumed by itself: it has no entry in the log.
             Blocking::Finish { .. } => None,
         };

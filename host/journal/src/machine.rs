@@ -10,7 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::Nanos;
-use crate::call::{Answer, Call, Divergence, Step, Wait, WaitKind};
+use crate::awaiting::Awaiting;
+use crate::call::{Answer, Awaited, Call, Divergence, Step, Wait, WaitKind};
 use crate::labels::LatestLabels;
 use crate::record::{Entry, Failure, Item, Origin, Refused, Seen, Segment, StartRecord, WaitRecord};
 use crate::session::{Session, SessionState, SessionSummary};
@@ -105,6 +106,8 @@ pub(crate) enum Blocking {
         from: u64,
         until: u64,
     },
+    /// For something that is found outside of the journal.
+    Await(Awaiting),
     /// The result waits for confirmations; the number is for an error that comes instead.
     Finish {
         value: Bytes,
@@ -251,6 +254,7 @@ impl Machine {
             Call::FlowInfo(session) => self.block(Blocking::FlowInfo(session), now),
             Call::Close(sessions) => Step::Done(self.close(sessions).map(|()| Answer::Done)),
             Call::Sleep(milliseconds) => self.sleep(milliseconds, now),
+            Call::Await { kind, what, deadline } => self.begin_awaiting(Awaiting::new(kind, what, deadline)),
         })
     }
 
@@ -277,12 +281,13 @@ impl Machine {
             Blocking::WaitAny { sessions, deadline } => (WaitKind::WaitAny, sessions.clone(), *deadline),
             Blocking::FlowInfo(session) => (WaitKind::FlowInfo, vec![*session], None),
             Blocking::Sleep { until, .. } => (WaitKind::Sleep, Vec::new(), Some(*until)),
+            Blocking::Await(awaiting) => return Some(self.awaits(awaiting)),
             Blocking::Finish { .. } => match self.initiating() {
                 sessions if sessions.is_empty() => return None,
                 sessions => (WaitKind::Confirmation, sessions, None),
             },
         };
-        Some(Wait { kind, sessions, until })
+        Some(Wait { kind, sessions, until, awaited: None })
     }
 
     /// Until when the open call waits at the latest, milliseconds since 1970.
@@ -290,6 +295,7 @@ impl Machine {
     pub fn wait_until(&self) -> Option<u64> {
         match self.blocking.as_ref()? {
             Blocking::WaitAny { deadline, .. } => *deadline,
+            Blocking::Await(awaiting) => awaiting.deadline,
             Blocking::Sleep { until, .. } => Some(*until),
             _ => None,
         }
@@ -484,6 +490,12 @@ impl Machine {
         let used = self.bytes + self.pending_bytes as u64;
         let text = || format!("the flow's journal has {used} bytes, the limit is {}", self.limits.bytes);
         (!self.is_replaying() && used >= self.limits.bytes).then(|| FlowError::limit("journal", text()))
+    }
+
+    /// What an earlier life of the flow was about to look for in the ledger, if it waited in this very call.
+    pub(crate) fn stored_awaited(&self, kind: WaitKind, until: Option<u64>) -> Option<Awaited> {
+        let stored = self.stored_wait.as_ref().filter(|_| self.pending.is_empty());
+        stored.filter(|wait| (wait.kind, wait.until) == (kind, until))?.awaited.clone()
     }
 
     /// Logs a new answer, to a call of this life or to the one that was open when an earlier life ended.

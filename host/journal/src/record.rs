@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use maxhost_model::{ErrorId, ErrorKind, FlowError};
 use prost::Message;
 
-use crate::call::{Wait, WaitKind};
+use crate::call::{Awaited, Wait, WaitKind};
 use crate::wire::Initiation;
 
 const VERSION: u8 = 1;
@@ -275,6 +275,11 @@ pub(crate) struct WaitRecord {
     pub sessions: Vec<u32>,
     #[prost(uint64, optional, tag = "3")]
     pub until: Option<u64>,
+    /// What of the ledger is waited for, and how many states besides.
+    #[prost(string, optional, tag = "4")]
+    pub awaited: Option<String>,
+    #[prost(uint32, tag = "5")]
+    pub more: u32,
 }
 
 impl WaitRecord {
@@ -286,8 +291,14 @@ impl WaitRecord {
             WaitKind::FlowInfo => 4,
             WaitKind::Sleep => 5,
             WaitKind::Confirmation => 6,
+            WaitKind::LedgerCommit => 7,
+            WaitKind::StateConsumption => 8,
         };
-        WaitRecord { kind, sessions: wait.sessions.clone(), until: wait.until }
+        let (awaited, more) = match &wait.awaited {
+            Some(awaited) => (Some(awaited.first.clone()), awaited.more),
+            None => (None, 0),
+        };
+        WaitRecord { kind, sessions: wait.sessions.clone(), until: wait.until, awaited, more }
     }
 
     pub fn to_wait(&self) -> Option<Wait> {
@@ -298,15 +309,18 @@ impl WaitRecord {
             4 => WaitKind::FlowInfo,
             5 => WaitKind::Sleep,
             6 => WaitKind::Confirmation,
+            7 => WaitKind::LedgerCommit,
+            8 => WaitKind::StateConsumption,
             _ => return None,
         };
-        Some(Wait { kind, sessions: self.sessions.clone(), until: self.until })
+        let awaited = self.awaited.clone().map(|first| Awaited { first, more: self.more });
+        Some(Wait { kind, sessions: self.sessions.clone(), until: self.until, awaited })
     }
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
-    #[prost(oneof = "Entry", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Entry", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub entry: Option<Entry>,
 }
 
@@ -341,6 +355,8 @@ pub(crate) enum Entry {
     Confirmed(Confirmed),
     #[prost(message, tag = "13")]
     Noted(Noted),
+    #[prost(message, tag = "14")]
+    Found(Found),
 }
 
 impl Entry {
@@ -494,6 +510,22 @@ pub(crate) struct Noted {
     pub question: String,
     #[prost(bytes = "bytes", tag = "2")]
     pub answer: Bytes,
+}
+
+/// The end of a wait for something outside of the journal: what was found, or nothing at the deadline, or the error that came
+/// instead.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Found {
+    #[prost(string, tag = "1")]
+    pub what: String,
+    #[prost(uint64, optional, tag = "2")]
+    pub deadline: Option<u64>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub answer: Option<Bytes>,
+    #[prost(message, optional, boxed, tag = "4")]
+    pub failure: Option<Box<Failure>>,
+    #[prost(fixed64, tag = "5")]
+    pub at: u64,
 }
 
 /// A flow's error as it is stored: one that was told to a guest, or the one a flow ended in.

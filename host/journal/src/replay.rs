@@ -49,6 +49,7 @@ pub(crate) fn describe(entry: &Entry) -> String {
         Entry::Initiated(session) => format!("initiation of session {session}"),
         Entry::Confirmed(entry) => format!("confirmation of session {}", entry.session),
         Entry::Noted(entry) => format!("ask {}", entry.question),
+        Entry::Found(entry) => crate::awaiting::describe(&entry.what, entry.deadline),
     }
 }
 
@@ -65,6 +66,7 @@ fn describe_call(call: &Call) -> String {
         Call::Close(sessions) => format!("close sessions {sessions:?}"),
         Call::FlowInfo(session) => format!("flow info of session {session}"),
         Call::Sleep(milliseconds) => format!("sleep {milliseconds} ms"),
+        Call::Await { what, deadline, .. } => crate::awaiting::describe(what, *deadline),
     }
 }
 
@@ -166,6 +168,12 @@ impl Machine {
                         self.continue_replayed(call, sleep, now)
                     }
                 };
+            }
+            (Call::Await { what, deadline, .. }, Entry::Found(entry))
+                if (what, deadline) == (&entry.what, &entry.deadline) =>
+            {
+                self.advance(entry.at);
+                Step::Done(outcome(entry.failure, Answer::Found(entry.answer)))
             }
             (_, entry) => return Err(self.divergence(&entry, describe_call(&call))),
         };

@@ -125,6 +125,11 @@ impl Machine {
                 let sent = session.confirm(confirmed).len();
                 session.next_out += sent as u32;
             }
+            Entry::Found(found) => {
+                if let Some(failure) = &found.failure {
+                    self.fold_failure(failure, arrived)?;
+                }
+            }
             Entry::Refused(_) | Entry::SleepBegun(_) | Entry::Woke(_) | Entry::Noted(_) => {}
         }
         Ok(())

@@ -12,19 +12,20 @@ use std::path::PathBuf;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use common::*;
-use maxhost_journal::{Call, FrameBatch, Limits, Segment, StartRecord, Step};
+use maxhost_journal::{Awaited, Call, FrameBatch, Limits, Segment, StartRecord, Step, WaitKind};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, SessionId};
 use prost::Message;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-const FILES: [&str; 4] = ["initiator", "responder", "finishing", "begun"];
+const FILES: [&str; 5] = ["initiator", "responder", "finishing", "begun", "awaiting"];
 
 /// The flow behind each file. What it does here is what it must be told again from the file.
 fn scenario(net: &mut Net, name: &str) -> usize {
     match name {
         "initiator" => initiator(net),
         "responder" => responder(net),
+        "awaiting" => awaiting(net),
         "finishing" => {
             let a = net.start("A");
             net.session(a, "B");
@@ -114,6 +115,36 @@ fn responder(net: &mut Net) -> usize {
     net.gets(b);
     net.blocks(b, Call::Sleep(60_000));
     b
+}
+
+/// Every end of a wait for the ledger.
+fn awaiting(net: &mut Net) -> usize {
+    let wait = |kind: WaitKind, what: &str, deadline: Option<u64>| {
+        let what = what.to_owned();
+        Call::Await { kind, what, deadline }
+    };
+    let a = net.start("A");
+    net.session(a, "B");
+    net.ok(a, send(0, "hello"));
+    net.flush(a);
+    let b = net.respond();
+    net.blocks(a, wait(WaitKind::LedgerCommit, "transaction ab", None));
+    net.flows[a].machine.awaits_next(Awaited { first: "ab".to_owned(), more: 0 });
+    net.still_blocked(a);
+    net.flush(a);
+    net.found(a, "the transaction");
+    let deadline = net.now / 1_000_000 + 5;
+    net.blocks(a, wait(WaitKind::StateConsumption, "the consumption of 3 states", Some(deadline)));
+    net.flows[a].machine.awaits_next(Awaited { first: "ab:1".to_owned(), more: 2 });
+    net.still_blocked(a);
+    net.flush(a);
+    net.now += 6_000_000;
+    net.gets(a);
+    net.blocks(a, wait(WaitKind::LedgerCommit, "transaction cd", None));
+    net.finish(b, Err(business("no")));
+    net.gets_error(a);
+    net.blocks(a, Call::Sleep(60_000));
+    a
 }
 
 fn path(name: &str) -> PathBuf {

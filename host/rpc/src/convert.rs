@@ -145,6 +145,7 @@ pub(crate) fn flow_detail(detail: api::FlowDetail, form: PayloadForm) -> pb::Get
             since: Some(timestamp(waiting.since_ms)),
             until: waiting.until_ms.map(deadline),
             parties: waiting.parties,
+            awaited: waiting.awaited,
         }),
         sessions: detail
             .sessions

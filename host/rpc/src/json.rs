@@ -124,6 +124,7 @@ pub fn flow_detail(detail: &pb::GetFlowResponse) -> Value {
             "since": time(waiting.since),
             "until": time(waiting.until),
             "parties": waiting.parties,
+            "awaited": waiting.awaited,
         })
     });
     let sessions: Vec<Value> = detail

@@ -24,7 +24,7 @@ wasmtime::component::bindgen!({
 pub(crate) use maxhost::cordapp::flow;
 pub(crate) use maxhost::cordapp::keys;
 pub(crate) use maxhost::cordapp::ledger;
-pub(crate) use maxhost::cordapp::recording;
+pub(crate) use maxhost::cordapp::{ledger_waits, recording};
 pub(crate) use maxhost::cordapp::types;
 
 impl From<FlowError> for types::Failure {

@@ -161,6 +161,20 @@ pub enum LedgerCall {
         /// Its id, hexadecimal.
         id: String,
     },
+    /// Waits until a transaction is part of the ledger.
+    AwaitCommit {
+        /// Its id, hexadecimal.
+        id: String,
+        /// Until when, milliseconds since 1970.
+        deadline: Option<u64>,
+    },
+    /// Waits until states are consumed, all of them.
+    AwaitConsumption {
+        /// References of the states, `ID:INDEX`.
+        references: Vec<String>,
+        /// Until when, milliseconds since 1970.
+        deadline: Option<u64>,
+    },
 }
 
 /// The answer to a [`LedgerCall`].
@@ -186,6 +200,10 @@ pub enum LedgerAnswer {
     Keys(Vec<GuestKey>),
     /// A party that was asked for, if it is known.
     Party(Option<GuestParty>),
+    /// A transaction that was waited for, unless the deadline came first.
+    MaybeTransaction(Option<GuestTransaction>),
+    /// Whether what was waited for came before the deadline.
+    Reached(bool),
 }
 
 /// A change of notary as its participants see it.

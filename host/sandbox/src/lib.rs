@@ -44,6 +44,7 @@ mod sandbox;
 mod state;
 mod thread_time;
 mod ticker;
+mod waiting_calls;
 mod wasi;
 
 use std::time::Duration;

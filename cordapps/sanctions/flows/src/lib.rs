@@ -5,7 +5,7 @@ use cash_wallet::{
     PartyName, finalise_cash, find, is, notary, on_ledger, pay_from, quantity, receive_cash, spend, thrown,
 };
 use maxhost_contract::{CommandSet, LinearId, State};
-use maxhost_sdk::ledger::{Draft, Query, StateAndRef, our_key, text};
+use maxhost_sdk::ledger::{Draft, Query, Repeat, StateAndRef, our_key, text};
 use maxhost_sdk::prelude::*;
 use sanctions_contract::{Command, Receipt, SanctionsList};
 
@@ -30,6 +30,22 @@ pub struct Pay {
     pub currency: String,
     /// Whose list it follows.
     pub authority: PartyName,
+}
+
+/// A payment by the list that the payer knows.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct PayFollowing {
+    /// The payment.
+    pub payment: Pay,
+    /// How long to wait to be told of the list that has replaced it, milliseconds.
+    pub patience_ms: u64,
+}
+
+/// Whom the authority tells of its list.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Tell {
+    /// Those who pay by it.
+    pub followers: Vec<PartyName>,
 }
 
 /// A list that was published.
@@ -87,6 +103,57 @@ fn publish(input: Publish) -> Result<Published> {
 /// refuses the payment, and it is made again by the new one.
 #[flow(startable, version = 2)]
 fn pay(input: Pay) -> Result<Done> {
+    let Payment { to, authority, receipt, spent } = prepare(&input)?;
+    let mut attempt = 1;
+    loop {
+        match pay_by(&list_of(&authority)?, &receipt, &spent, &to) {
+            Err(error) if is(&error, "notary/conflict") && attempt < ATTEMPTS => attempt += 1,
+            other => return other,
+        }
+    }
+}
+
+/// Pays by the newest list that this identity knows, without asking the authority for it. If that has changed its list, the
+/// notary refuses the payment; it is made again when the authority has told this identity.
+#[flow(startable)]
+fn pay_following(input: PayFollowing) -> Result<Done> {
+    let Payment { to, authority, receipt, spent } = prepare(&input.payment)?;
+    let patience = Duration::from_millis(input.patience_ms);
+    Repeat::new(ATTEMPTS, patience).with_referenced_states(|| {
+        let list = match list_by(&authority)? {
+            Some(list) => list,
+            None => list_of(&authority)?,
+        };
+        progress!("pays by {}", list.reference);
+        pay_by(&list, &receipt, &spent, &to)
+    })
+}
+
+/// Tells those who pay by the list of this identity which it is.
+#[flow(startable)]
+fn tell(input: Tell) -> Result<()> {
+    let Some(list) = own_list()? else { return Err(thrown("sanctions/no-list", "this party keeps no list")) };
+    for follower in &input.followers {
+        initiate(&find(follower)?)?.send_states(std::slice::from_ref(&list))?;
+    }
+    Ok(())
+}
+
+/// Learns of a list: with it comes what it has replaced.
+#[flow(responds_to = "tell")]
+fn is_told(session: Session) -> Result<()> {
+    session.receive_states::<SanctionsList>().map(drop)
+}
+
+/// A payment that is to be made.
+struct Payment {
+    to: Party,
+    authority: Party,
+    receipt: Receipt,
+    spent: Vec<StateAndRef<Cash>>,
+}
+
+fn prepare(input: &Pay) -> Result<Payment> {
     let quantity = quantity(input.quantity)?;
     let (us, to, authority) = (our_identity(), find(&input.to)?, find(&input.authority)?);
     ensure!(to != us, FlowException::new("nobody pays himself").of_type("sanctions/to-oneself"));
@@ -98,13 +165,7 @@ fn pay(input: Pay) -> Result<Done> {
         authority: on_ledger(&authority)?,
     };
     let spent = spend(&input.currency, quantity)?;
-    let mut attempt = 1;
-    loop {
-        match pay_by(&list_of(&authority)?, &receipt, &spent, &to) {
-            Err(error) if is(&error, "notary/conflict") && attempt < ATTEMPTS => attempt += 1,
-            other => return other,
-        }
-    }
+    Ok(Payment { to, authority, receipt, spent })
 }
 
 fn pay_by(
@@ -132,6 +193,16 @@ fn pay_by(
 /// Gives the own list, or takes a payment.
 #[flow(responds_to = "pay", version = 2)]
 fn takes_part(session: Session) -> Result<()> {
+    take_part(session)
+}
+
+/// As `takes_part`.
+#[flow(responds_to = "pay-following")]
+fn takes_part_following(session: Session) -> Result<()> {
+    take_part(session)
+}
+
+fn take_part(session: Session) -> Result<()> {
     match session.receive()? {
         Asked::List => match own_list()? {
             Some(list) => session.send_states(&[list]),
@@ -156,10 +227,15 @@ fn list_of(authority: &Party) -> Result<StateAndRef<SanctionsList>> {
     }
 }
 
-/// The list that this identity keeps. Those that its payments have followed are in the vault too.
+/// The list that this identity keeps.
 fn own_list() -> Result<Option<StateAndRef<SanctionsList>>> {
-    let ours = format!("authority = {}", text(our_identity().name()));
-    Ok(Query::of("sanctions/SanctionsList").filter(ours).find::<SanctionsList>()?.pop())
+    list_by(&our_identity())
+}
+
+/// The newest list of an authority that is in the vault: the own one, or one that a payment has followed.
+fn list_by(authority: &Party) -> Result<Option<StateAndRef<SanctionsList>>> {
+    let theirs = format!("authority = {}", text(authority.name()));
+    Ok(Query::of("sanctions/SanctionsList").filter(theirs).find::<SanctionsList>()?.pop())
 }
 
 fn command(draft: Draft, command: &Command) -> Result<Draft> {
@@ -167,4 +243,4 @@ fn command(draft: Draft, command: &Command) -> Result<Draft> {
     Ok(draft.command(SanctionsList::CONTRACT, command.name(), value, [our_key()]))
 }
 
-cordapp! { flows: [publish, pay, takes_part] }
+cordapp! { flows: [publish, pay, takes_part, pay_following, takes_part_following, tell, is_told] }

@@ -23,7 +23,7 @@ use crate::commit_tracker::CommitTracker;
 use crate::inbox::{Inbox, Kept, MAX_QUEUED_BYTES};
 use crate::signals::{Signal, Signals};
 use crate::speculation::Speculation;
-use crate::sync::{Arc, AtomicU8, Notify, Ordering};
+use crate::sync::{Arc, AtomicU8, Mutex, Notify, Ordering};
 
 /// What one run and the threads around it share.
 struct Run {
@@ -144,6 +144,50 @@ pub fn nothing_is_lost_when_an_inbox_closes() {
         assert!(seen.contains(&0));
         assert_eq!(seen.contains(&1) || rest.missed, pushed, "it is given back to whom it was not taken from");
     });
+}
+
+/// What a run waits for in the ledger is seen, whatever comes first: its look, the record, or the end of the run.
+///
+/// The run is noted as one that waits, looks into the ledger, and waits or gives up its instance. The committer writes the
+/// record, and tells the run if it is noted, or has it brought back if it is gone.
+pub fn what_is_waited_for_in_the_ledger_is_seen() {
+    for leaves in [false, true] {
+        loom::model(move || {
+            struct World {
+                run: Arc<Run>,
+                noted: Mutex<bool>,
+                recorded: Mutex<bool>,
+            }
+            let world = Arc::new(World { run: Run::new(), noted: Mutex::new(false), recorded: Mutex::new(false) });
+            let committer = {
+                let world = world.clone();
+                thread::spawn(move || {
+                    *world.recorded.lock() = true;
+                    let noted = *world.noted.lock();
+                    let is_told = noted && world.run.inbox.stir();
+                    if is_told {
+                        world.run.notify.wake();
+                    }
+                    noted && !is_told
+                })
+            };
+            let look = || {
+                world.run.inbox.forget_stirred();
+                *world.noted.lock() = true;
+                *world.recorded.lock()
+            };
+            let mut seen = look();
+            while !seen && !leaves {
+                while !world.run.inbox.is_stirred() {
+                    world.run.notify.wait();
+                }
+                seen = look();
+            }
+            let rest = world.run.inbox.close();
+            let Ok(is_brought_back) = committer.join() else { panic!("a thread failed") };
+            assert!(seen || rest.is_news() || is_brought_back, "a flow waits for what is there");
+        });
+    }
 }
 
 /// A message that runs ahead reaches its recipient whatever comes first: its copy, its commit, or the end of the

@@ -24,3 +24,8 @@ fn nothing_is_lost_when_an_inbox_closes() {
 fn a_message_that_runs_ahead_reaches_its_recipient() {
     maxhost_flows_loom::a_message_that_runs_ahead_reaches_its_recipient();
 }
+
+#[test]
+fn what_is_waited_for_in_the_ledger_is_seen() {
+    maxhost_flows_loom::what_is_waited_for_in_the_ledger_is_seen();
+}

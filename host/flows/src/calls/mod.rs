@@ -138,8 +138,20 @@ impl FlowCalls {
         Err(CallError::Stop)
     }
 
-    /// Takes a call to its answer. A run may be put away at any call.
+    /// Takes a call to its answer.
     pub(crate) async fn ask(&mut self, call: Call) -> CallResult<Answer> {
+        let mut step = self.begin(call)?;
+        loop {
+            if let Some(answer) = self.answer_of(step)? {
+                return Ok(answer);
+            }
+            self.suspend().await?;
+            step = self.resume();
+        }
+    }
+
+    /// Begins a call. A run may be put away at any.
+    pub(crate) fn begin(&mut self, call: Call) -> CallResult<Step> {
         self.check_signals()?;
         if self.shadow && !self.machine.is_replaying() {
             return self.stop(Stop::Diverged(Divergence {
@@ -152,24 +164,24 @@ impl FlowCalls {
         let is_replayed = self.machine.is_replaying();
         self.waited |= is_replayed;
         let time = self.time();
-        let mut step = match self.machine.begin(call, time) {
+        let step = match self.machine.begin(call, time) {
             Ok(step) => step,
             Err(divergence) => return self.stop(Stop::Diverged(divergence)),
         };
         self.got_on |= !is_replayed;
-        loop {
-            match step {
-                Step::Done(Ok(answer)) => return Ok(answer),
-                Step::Done(Err(error)) => {
-                    self.log_received(&error);
-                    return Err(CallError::from(error));
-                }
-                Step::Over(error) => return self.stop(Stop::Over(error)),
-                Step::Blocked => {
-                    self.suspend().await?;
-                    step = self.resume();
-                }
+        Ok(step)
+    }
+
+    /// The answer to the open call, if it has one.
+    pub(crate) fn answer_of(&mut self, step: Step) -> CallResult<Option<Answer>> {
+        match step {
+            Step::Done(Ok(answer)) => Ok(Some(answer)),
+            Step::Done(Err(error)) => {
+                self.log_received(&error);
+                Err(CallError::from(error))
             }
+            Step::Over(error) => self.stop(Stop::Over(error)),
+            Step::Blocked => Ok(None),
         }
     }
 

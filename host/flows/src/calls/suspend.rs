@@ -166,7 +166,7 @@ impl FlowCalls {
         };
         loop {
             self.check_signals()?;
-            if self.absorb() {
+            if self.absorb() || (self.machine.is_awaiting() && self.flow.is_stirred()) {
                 return Ok(());
             }
             let now = clock.monotonic();

@@ -134,6 +134,7 @@ impl Actor {
 
     /// Refuses what nobody will do any more, and tells that the identity is closed.
     fn closed(&mut self, removed: bool) {
+        self.services.committer.ledger_waits.forget_all(self.entry.row);
         let problem = self.why_closed();
         while let Ok(command) = self.commands.try_recv() {
             command.refuse(problem.clone());

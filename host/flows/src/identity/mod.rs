@@ -4,6 +4,7 @@
 //! What it has to do is told by commands and by marks ([`crate::marks`]); before it sleeps it has looked at both.
 
 mod closing;
+mod ledger_waits;
 mod opening;
 mod services;
 mod settling;
@@ -138,6 +139,8 @@ impl Actor {
 
     /// Opens the identity and serves it until it sleeps again.
     pub async fn run(mut self) {
+        // Of an actor before this one. Nothing of the identity is in memory now.
+        self.services.committer.ledger_waits.forget_all(self.entry.row);
         let opened = match self.open().await {
             Ok(opened) => Arc::new(opened),
             Err(NotOpened::Elsewhere(problem)) => return self.leave_to_owner(&problem),
@@ -442,6 +445,7 @@ impl Actor {
     }
 
     fn forget(&mut self, row: FlowRow) {
+        self.services.committer.ledger_waits.forget(self.entry.row, row);
         let Some(slot) = self.flows.remove(row) else { return };
         if let Some(client) = &slot.client {
             self.clients.remove(client);

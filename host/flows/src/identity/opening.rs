@@ -10,6 +10,7 @@ use maxhost_store::{Caution, Claim, ClaimRequest, Conflict, DEATHS_LAST, FlowFil
 
 use super::table::{FlowTable, SlotState};
 use super::{Actor, RESCAN};
+use crate::ledger_waits::Watched;
 use crate::opened::{NotaryRun, Opened};
 use crate::options::NotaryKind;
 use crate::retry::Pause;
@@ -182,6 +183,7 @@ impl Actor {
     /// Finds out which cold flows have something to do, and when the others want to be woken.
     async fn look_at_cold(&mut self) -> Result<(), Problem> {
         for rows in self.flows.cold().chunks(512) {
+            let mut waiting = Vec::new();
             for head in self.services.committer.store.heads(rows).await.map_err(Problem::from)? {
                 let row = head.flow;
                 if !self.flows.get(row).is_some_and(|slot| matches!(slot.state(), SlotState::Cold { .. })) {
@@ -189,14 +191,17 @@ impl Actor {
                 }
                 match wake_time(&head) {
                     WakeTime::Now => self.flows.enqueue(row),
-                    WakeTime::At(until) => {
-                        // One that is over has an alarm that rings at once.
-                        let at = self.services.deadlines.moment(&*self.services.clock, row, until, None);
-                        self.flows.set(row, SlotState::Cold { until: Some(at) });
+                    WakeTime::Later { until, watched } => {
+                        if let Some(until) = until {
+                            // One that is over has an alarm that rings at once.
+                            let at = self.services.deadlines.moment(&*self.services.clock, row, until, None);
+                            self.flows.set(row, SlotState::Cold { until: Some(at) });
+                        }
+                        waiting.extend(watched.map(|watched| (row, watched)));
                     }
-                    WakeTime::OnNews => {}
                 }
             }
+            self.look_into_ledger(&waiting).await?;
         }
         Ok(())
     }
@@ -216,8 +221,11 @@ impl Actor {
 
 enum WakeTime {
     Now,
-    At(Millis),
-    OnNews,
+    /// When there is news of it: a message, the time, or what it waits for in the ledger.
+    Later {
+        until: Option<Millis>,
+        watched: Option<Watched>,
+    },
 }
 
 /// Whether a flow that is not in memory has something to do, told from the newest of its journal.
@@ -228,5 +236,11 @@ fn wake_time(head: &Head) -> WakeTime {
     if head.inbox.iter().any(|(session, seq)| segment.is_news(session.index(), *seq)) {
         return WakeTime::Now;
     }
-    wait.until.map_or(WakeTime::OnNews, WakeTime::At)
+    let watched = match wait.awaited.map(|awaited| awaited.first.parse()) {
+        Some(Ok(watched)) => Some(watched),
+        Some(Err(())) => return WakeTime::Now,
+        None if wait.kind.is_of_ledger() => return WakeTime::Now,
+        None => None,
+    };
+    WakeTime::Later { until: wait.until, watched }
 }

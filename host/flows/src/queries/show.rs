@@ -204,17 +204,22 @@ fn wait_view(wait: &Wait, since_ms: i64, sessions: &[SessionView]) -> WaitingFor
         what: wait.kind.as_str().to_owned(),
         since_ms,
         until_ms: wait.until,
-        parties: wait.sessions.iter().filter_map(peer).collect(),
+        // Of its peers a flow that waits for the ledger waits for none, though it hears of their errors.
+        parties: if wait.kind.is_of_ledger() { Vec::new() } else { wait.sessions.iter().filter_map(peer).collect() },
+        awaited: wait.awaited.as_ref().map(|awaited| match awaited.more {
+            0 => awaited.first.clone(),
+            more => format!("{} and {more} more", awaited.first),
+        }),
     }
 }
 
 fn waits_for_room(what: &str, since_ms: i64) -> WaitingFor {
-    WaitingFor { what: what.to_owned(), since_ms, until_ms: None, parties: Vec::new() }
+    WaitingFor { what: what.to_owned(), since_ms, until_ms: None, parties: Vec::new(), awaited: None }
 }
 
 fn waits_to_send(room: &RoomWait) -> WaitingFor {
     let parties = room.party.iter().map(ToString::to_string).collect();
-    WaitingFor { what: room.what.to_owned(), since_ms: room.since as i64, until_ms: None, parties }
+    WaitingFor { what: room.what.to_owned(), since_ms: room.since as i64, until_ms: None, parties, awaited: None }
 }
 
 fn session_view(session: maxhost_journal::SessionSummary) -> SessionView {

@@ -38,6 +38,8 @@ pub(crate) enum Manner {
     Signed,
     /// A third party looks on, and keeps all that it sees.
     Observed,
+    /// Another flow of the payee waits until it is part of the ledger.
+    Awaited,
 }
 
 impl Deal {
@@ -53,14 +55,13 @@ impl Deal {
                 Deal::PayTwice { to, amount: any(rng), at_once: rng.one_in(2) }
             }
             _ => {
-                let is_signed = rng.one_in(3);
-                let (to, amount) = (another(rng, identity), any(rng));
-                let manner = match is_signed {
-                    true => Manner::Signed,
-                    false if amount.quantity.is_multiple_of(3) => Manner::Observed,
-                    false => Manner::Plain,
+                let manner = match rng.below(6) {
+                    0 | 1 => Manner::Signed,
+                    2 => Manner::Awaited,
+                    3 => Manner::Observed,
+                    _ => Manner::Plain,
                 };
-                Deal::Pay { to, amount, manner }
+                Deal::Pay { to: another(rng, identity), amount: any(rng), manner }
             }
         }
     }

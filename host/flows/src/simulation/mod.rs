@@ -330,7 +330,7 @@ fn every_rule_is_needed() {
 
 #[test]
 fn every_rule_of_money_is_needed() {
-    let rules = [Rule::InFlightIsNoted, Rule::WhatIsInFlightIsSettled, Rule::RefusedIsTakenBack];
+    let rules = [Rule::InFlightIsNoted, Rule::WhatIsInFlightIsSettled, Rule::RefusedIsTakenBack, Rule::RecordedIsTold];
     let promises =
         [Broken::LocksOutliveFlows, Broken::ForgetfulNotary, Broken::NotarysClockGoesBack, Broken::FailedCommitStays];
     for broken in rules.map(Broken::Host).into_iter().chain(promises) {

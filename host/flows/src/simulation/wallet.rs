@@ -35,6 +35,8 @@ enum Part {
     Look,
     /// Take states and a transaction that spends them, and make that one final together with whoever gave it.
     Finalise,
+    /// Wait until a transaction that is notarised is part of the own ledger, and what it spends is consumed there.
+    Await { id: String, spent: Vec<String> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,10 +124,15 @@ impl Wallet<'_> {
                     signed = transaction(self.run.on_ledger(collect).await?);
                 }
                 let third = (0..OWNERS).find(|third| ![self.us, to].contains(third));
-                match third.filter(|_| manner == Manner::Observed) {
-                    Some(third) => Ok(vec![self.finalise_observed(&signed, session, third).await?]),
-                    None => Ok(vec![self.finalise(&signed, vec![session]).await?]),
+                let id = match third.filter(|_| manner == Manner::Observed) {
+                    Some(third) => self.finalise_observed(&signed, session, third).await?,
+                    None => self.finalise(&signed, vec![session]).await?,
+                };
+                if manner == Manner::Awaited {
+                    let spent = spent.into_iter().map(|state| state.reference).collect();
+                    self.open(to, Part::Await { id: id.clone(), spent }).await?;
                 }
+                Ok(vec![id])
             }
             Deal::Exit { amount } => {
                 let spent = self.select(amount).await?;
@@ -199,6 +206,15 @@ impl Wallet<'_> {
                 let session = self.open_with(&giver, Part::Take).await?;
                 let finalise = LedgerCall::Finalise { transaction: bytes, sessions: vec![session] };
                 Ok(vec![transaction(self.run.on_ledger(finalise).await?).id])
+            }
+            Part::Await { id, spent } => {
+                let consumed = LedgerCall::AwaitConsumption { references: spent, deadline: None };
+                self.run.on_ledger(consumed).await?;
+                let committed = LedgerCall::AwaitCommit { id, deadline: None };
+                match self.run.on_ledger(committed).await? {
+                    LedgerAnswer::MaybeTransaction(Some(found)) => Ok(vec![found.id]),
+                    other => panic!("a transaction was waited for, and the answer is {other:?}"),
+                }
             }
         }
     }

@@ -595,7 +595,11 @@ impl<'a> World<'a> {
             WaitKind::Receive => wait.sessions.iter().all(lacks),
             WaitKind::ReceiveAll => wait.sessions.iter().any(lacks),
             WaitKind::WaitAny => wait.until.is_none() && wait.sessions.iter().all(lacks),
-            WaitKind::FlowInfo | WaitKind::Sleep | WaitKind::Confirmation => false,
+            WaitKind::FlowInfo
+            | WaitKind::Sleep
+            | WaitKind::Confirmation
+            | WaitKind::LedgerCommit
+            | WaitKind::StateConsumption => false,
         };
         assert!(justified, "{at:?} is stuck: {wait:?}");
     }

@@ -292,6 +292,7 @@ impl HostApi for FakeHost {
                 since_ms: 1_000,
                 until_ms: None,
                 parties: vec!["O=Bob, L=New York, C=US".to_owned()],
+                awaited: None,
             }),
             sessions: vec![SessionView { peer: "O=Bob".to_owned(), state: "initiated".to_owned(), unread: 2 }],
             more_sessions: 0,

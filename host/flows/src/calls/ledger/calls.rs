@@ -86,6 +86,12 @@ impl FlowCalls {
             LedgerCall::Recording(call) => self.on_recording(call).await,
             LedgerCall::Attach { file } => self.attach(file).await.map(LedgerAnswer::Attached),
             LedgerCall::OpenAttachment { id } => self.open_attachment(&id).await.map(LedgerAnswer::File),
+            LedgerCall::AwaitCommit { id, deadline } => {
+                self.await_commit(&id, deadline).await.map(LedgerAnswer::MaybeTransaction)
+            }
+            LedgerCall::AwaitConsumption { references, deadline } => {
+                self.await_consumption(&references, deadline).await.map(LedgerAnswer::Reached)
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 //! ```
 
 mod attachments;
+mod awaiting;
 mod back_chain;
 mod build;
 mod calls;

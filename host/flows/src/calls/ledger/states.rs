@@ -277,7 +277,7 @@ fn checked(wanted: AmountWanted) -> Result<AmountWanted, FlowError> {
     Ok(AmountWanted { type_name, ..wanted })
 }
 
-fn parsed(references: &[String]) -> Result<Vec<StateRef>, FlowError> {
+pub(super) fn parsed(references: &[String]) -> Result<Vec<StateRef>, FlowError> {
     let parsed: LedgerResult<Vec<StateRef>> = references.iter().map(|text| text.parse()).collect();
     parsed.map_err(|refused| refusal::refused(&refused))
 }
