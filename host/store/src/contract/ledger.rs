@@ -15,7 +15,7 @@ use super::{Answer, Databases, World, end, hold_the_committer, submit};
 use crate::ledger::query::page;
 use crate::ledger::{
     ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NewParameters, NotaryOp,
-    OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind, VaultPage,
+    OutputState, Recording, Reservation, StateContent, TokenAmount, TransactionKind, VaultPage,
 };
 use crate::{Author, Op, StoreError};
 use maxhost_ledger::vault::query::Query;
@@ -82,7 +82,7 @@ pub fn output(number: u32, index: u32) -> StateRef {
 }
 
 impl<D: Databases> World<D> {
-    async fn ledger(&self, author: Author, op: LedgerOp) -> Option<LedgerReceipt> {
+    pub(super) async fn ledger(&self, author: Author, op: LedgerOp) -> Option<LedgerReceipt> {
         self.commit(author, vec![op.into()]).await.unwrap().ledger.pop().map(|(_, answer)| answer)
     }
 
@@ -93,7 +93,7 @@ impl<D: Databases> World<D> {
         }
     }
 
-    async fn claim_amount(&self, claim: ClaimOp) -> Result<Vec<StateRef>, SelectionFailure> {
+    pub(super) async fn claim_amount(&self, claim: ClaimOp) -> Result<Vec<StateRef>, SelectionFailure> {
         match self.ledger(self.alice, LedgerOp::Claim(Box::new(claim))).await {
             Some(LedgerReceipt::Claimed(claimed)) => claimed,
             other => panic!("not claimed: {other:?}"),
@@ -120,7 +120,7 @@ impl<D: Databases> World<D> {
         }
     }
 
-    async fn unconsumed(&self) -> BTreeSet<StateRef> {
+    pub(super) async fn unconsumed(&self) -> BTreeSet<StateRef> {
         let page = self.all(&Query::default()).await;
         page.rows.iter().map(|row| row.row.reference).collect()
     }
@@ -130,11 +130,11 @@ impl<D: Databases> World<D> {
     }
 }
 
-fn holding(flow: FlowRow, claim: u8) -> Holding {
+pub(super) fn holding(flow: FlowRow, claim: u8) -> Holding {
     Holding { flow, holder: format!("flow {}", flow.0), claim: [claim; 16], until: at(1_000) }
 }
 
-fn claim(flow: FlowRow, number: u8, quantity: u64) -> ClaimOp {
+pub(super) fn claim(flow: FlowRow, number: u8, quantity: u64) -> ClaimOp {
     ClaimOp {
         type_name: CASH.to_owned(),
         token: "GBP".to_owned(),
@@ -274,67 +274,6 @@ pub async fn changes_are_told_in_their_order<D: Databases>() {
     let query = Query::default();
     let then = page(&**store, alice, &query, None, Some(changes[0].number), at(0)).await.unwrap();
     assert_eq!(then.rows.iter().map(|row| row.row.reference).collect::<Vec<_>>(), [output(1, 0)]);
-}
-
-pub async fn what_is_in_flight_is_not_selected_until_it_is_settled<D: Databases>() {
-    let world = World::<D>::new().await;
-    let flow = world.start(world.alice).await;
-    world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
-    let sent = |number| {
-        let event = TransactionEvent::SentToNotary;
-        Recording { event, ..recording(number, &[output(1, 0)], vec![cash(10, "GBP", 1)]) }
-    };
-    assert!(!world.record(sent(2)).await);
-    let kept = world.store.ledger_transaction(world.alice.identity, &id(2)).await.unwrap().unwrap();
-    assert_eq!(kept.status, TransactionStatus::InFlight);
-    let shown = world.all(&Query::default()).await;
-    assert_eq!(shown.rows.iter().map(|row| row.in_flight).collect::<Vec<_>>(), [Some(id(2))]);
-    // It is there, and held: whoever waits gets it, or what becomes of it.
-    match world.claim_amount(claim(flow, 1, 10)).await {
-        Err(SelectionFailure::Locked { needed: 10, amount: 10, holders, soonest: None }) => {
-            assert_eq!(holders, [format!("transaction {}", id(2))].into());
-        }
-        other => panic!("{other:?}"),
-    }
-    let more = world.claim_amount(claim(flow, 1, 11)).await;
-    assert_eq!(more, Err(SelectionFailure::Insufficient { needed: 11, have: 10 }));
-    assert_eq!(world.unconsumed().await, [output(1, 0)].into(), "it is not consumed yet");
-    world.record(Recording { event: TransactionEvent::Refused, ..sent(2) }).await;
-    assert!(world.store.ledger_transaction(world.alice.identity, &id(2)).await.unwrap().is_none());
-    assert_eq!(world.claim_amount(claim(flow, 1, 10)).await.unwrap(), [output(1, 0)]);
-    world.record(sent(3)).await;
-    assert!(world.record(recording(3, &[output(1, 0)], vec![cash(10, "GBP", 1)])).await);
-    world.record(Recording { event: TransactionEvent::Refused, ..sent(3) }).await;
-    let kept = world.store.ledger_transaction(world.alice.identity, &id(3)).await.unwrap().unwrap();
-    assert_eq!(kept.status, TransactionStatus::Verified, "verified is for ever");
-    assert_eq!(world.unconsumed().await, [output(3, 0)].into());
-}
-
-pub async fn what_is_in_flight_is_somebodys_to_settle<D: Databases>() {
-    let world = World::<D>::new().await;
-    let (one, two) = (world.start(world.alice).await, world.start(world.alice).await);
-    world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
-    let sent = Recording {
-        event: TransactionEvent::SentToNotary,
-        settlement: Some(Settlement { flow: one, part: Part::Giving }),
-        ..recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])
-    };
-    world.record(sent).await;
-    let unsettled = async |world: &World<D>| world.store.unsettled(world.alice.identity, 9).await.unwrap();
-    assert!(unsettled(&world).await.is_empty(), "its flow lives");
-    // A chain that it is a part of brings it once more.
-    let event = TransactionEvent::Downloaded;
-    world.record(Recording { event, ..recording(2, &[output(1, 0)], Vec::new()) }).await;
-    world.commit(world.alice, vec![end(one)]).await.unwrap();
-    let world = world.reopen().await;
-    assert_eq!(unsettled(&world).await, [(id(2), Part::Giving)]);
-    let settlement = Settlement { flow: two, part: Part::Asking };
-    world.ledger(world.alice, LedgerOp::Settle { id: id(2), settlement }).await;
-    assert!(unsettled(&world).await.is_empty());
-    world.commit(world.alice, vec![end(two)]).await.unwrap();
-    assert_eq!(unsettled(&world).await, [(id(2), Part::Asking)]);
-    assert!(world.record(recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])).await);
-    assert!(unsettled(&world).await.is_empty());
 }
 
 pub async fn a_claim_is_repeatable_and_ends_with_its_flow<D: Databases>() {
