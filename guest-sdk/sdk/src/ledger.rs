@@ -422,7 +422,7 @@ impl Draft {
         self
     }
 
-    /// It may be notarised from then on.
+    /// It may be notarised from then on, for 24 hours if no end is said.
     #[must_use]
     pub fn from(mut self, time: Timestamp) -> Draft {
         self.from = Some(time);

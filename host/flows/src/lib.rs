@@ -29,6 +29,7 @@ mod deadlines;
 mod envelope;
 mod error;
 mod events;
+mod fair_queue;
 mod flow_code;
 mod guest_threads;
 mod host;

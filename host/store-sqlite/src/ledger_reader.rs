@@ -11,7 +11,7 @@ use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, QueryBuilder, Sqlite};
@@ -64,7 +64,10 @@ fn vault_row(row: &SqliteRow, now: Timestamp) -> Result<VaultRow, StoreError> {
     let transaction = |index: usize| -> Result<Option<SecureHash>, StoreError> {
         column::<Option<Vec<u8>>>(row, index, STATE)?.map(|id| hash(STATE, &id)).transpose()
     };
-    Ok(VaultRow { row: query, state: bytes(row, 9, STATE)?, consumed_by: transaction(8)?, in_flight: transaction(14)? })
+    let in_flight = InFlight::from_column(column::<Option<Vec<u8>>>(row, 14, STATE)?.as_deref())
+        .ok_or_else(|| corrupt(STATE, "transactions in flight".to_owned()))?;
+    let in_flight = in_flight.first();
+    Ok(VaultRow { row: query, state: bytes(row, 9, STATE)?, consumed_by: transaction(8)?, in_flight })
 }
 
 /// A transaction from `number, id, status, kind, recorded, signatures, body`.

@@ -13,7 +13,7 @@ use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields, shape};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, KnownKey, LedgerRows, NewAttachment, NewParameters, NewState, Settlement,
+    CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, NewAttachment, NewParameters, NewState, Settlement,
     TransactionPut, TransactionState, Wanted,
 };
 use rusqlite::{OptionalExtension, Row, params};
@@ -62,14 +62,39 @@ fn lease_of(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Lease>> {
     Ok(Some(Lease { holder, claim: row.get(first + 1)?, until: time(row.get(first + 2)?) }))
 }
 
+fn in_flight_of(row: &Row<'_>, index: usize) -> rusqlite::Result<InFlight> {
+    let column: Option<Vec<u8>> = row.get(index)?;
+    InFlight::from_column(column.as_deref()).ok_or_else(|| {
+        let text = "the transactions in flight of a state are damaged";
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Blob, text.into())
+    })
+}
+
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     let quantity = row.get::<_, i64>(2)?.unsigned_abs();
-    let in_flight = row.get::<_, Option<[u8; 32]>>(6)?.map(SecureHash::from_bytes);
+    let in_flight = in_flight_of(row, 6)?.first();
     Ok(Candidate { reference: reference_of(row)?, quantity, lease: lease_of(row, 3)?, in_flight })
 }
 
 fn small(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl SqliteRows<'_> {
+    /// Changes which transactions in flight have a state as an input, if any has.
+    fn change_in_flight(
+        &mut self,
+        identity: IdentityRow,
+        state: &StateRef,
+        change: impl FnOnce(&mut InFlight),
+    ) -> Result<(), Fault> {
+        let key = params![identity.0, state.tx.as_bytes(), state.index];
+        let found = self.ledger.in_flight.query_row(key, |row| in_flight_of(row, 0)).optional().map_err(fault)?;
+        let Some(mut marks) = found else { return Ok(()) };
+        change(&mut marks);
+        let row = params![identity.0, state.tx.as_bytes(), state.index, marks.column()];
+        self.ledger.put_in_flight.execute(row).map(|_| ()).map_err(fault)
+    }
 }
 
 impl LedgerRows for SqliteRows<'_> {
@@ -118,7 +143,6 @@ impl LedgerRows for SqliteRows<'_> {
         let number: i64 = number;
         self.ledger.drop_body.execute([number]).map_err(fault)?;
         self.ledger.drop_parents.execute([number]).map_err(fault)?;
-        self.ledger.clear_in_flight.execute(params![identity.0, id.as_bytes()]).map_err(fault)?;
         Ok(())
     }
 
@@ -198,7 +222,19 @@ impl LedgerRows for SqliteRows<'_> {
     fn set_in_flight(&mut self, identity: IdentityRow, states: &[StateRef], by: &SecureHash) -> Result<(), Fault> {
         for state in states {
             let row = params![identity.0, state.tx.as_bytes(), state.index, by.as_bytes()];
-            self.ledger.set_in_flight.execute(row).map_err(fault)?;
+            if self.ledger.set_in_flight.execute(row).map_err(fault)? == 0 {
+                self.change_in_flight(identity, state, |marks| marks.add(by))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn clear_in_flight(&mut self, identity: IdentityRow, states: &[StateRef], by: &SecureHash) -> Result<(), Fault> {
+        for state in states {
+            let row = params![identity.0, state.tx.as_bytes(), state.index, by.as_bytes()];
+            if self.ledger.clear_in_flight.execute(row).map_err(fault)? == 0 {
+                self.change_in_flight(identity, state, |marks| marks.remove(by))?;
+            }
         }
         Ok(())
     }

@@ -67,8 +67,12 @@ statements! {
     consume = "UPDATE vault_state SET consumed = ?5, consumed_by = ?4, change_out = ?6, in_flight = NULL, lock_holder = NULL, \
                lock_claim = NULL, lock_until = NULL, lock_flow = NULL WHERE identity = ?1 AND tx = ?2 AND idx = ?3";
     add_spent = "INSERT OR IGNORE INTO ledger_spent (identity, tx, idx, consumed_by) VALUES (?1, ?2, ?3, ?4)";
-    set_in_flight = "UPDATE vault_state SET in_flight = ?4 WHERE identity = ?1 AND tx = ?2 AND idx = ?3 AND consumed_by IS NULL";
-    clear_in_flight = "UPDATE vault_state SET in_flight = NULL WHERE identity = ?1 AND in_flight = ?2";
+    // As long as one transaction in flight has the state, its id is all that the column has.
+    set_in_flight = "UPDATE vault_state SET in_flight = ?4 WHERE identity = ?1 AND tx = ?2 AND idx = ?3 AND consumed_by IS NULL \
+                     AND in_flight IS NULL";
+    clear_in_flight = "UPDATE vault_state SET in_flight = NULL WHERE identity = ?1 AND tx = ?2 AND idx = ?3 AND in_flight = ?4";
+    in_flight = "SELECT in_flight FROM vault_state WHERE identity = ?1 AND tx = ?2 AND idx = ?3 AND in_flight IS NOT NULL";
+    put_in_flight = "UPDATE vault_state SET in_flight = ?4 WHERE identity = ?1 AND tx = ?2 AND idx = ?3";
 
     from_bucket = candidates!(" AND bucket >= ?8 ORDER BY bucket LIMIT ?9");
     largest = candidates!(" AND bucket >= ?8 ORDER BY bucket DESC LIMIT ?9");

@@ -122,6 +122,48 @@ async fn what_is_with_a_notary_that_leaves_the_list_is_settled() {
     host.stop();
 }
 
+/// The notary sees a transaction for the first time, and for the first time any of its parameters, when the network has changed them
+/// twice: it gets them from whoever asks. So does whoever gets the money afterwards.
+async fn asked_after_two_updates(mode: &str, validating: bool) {
+    let network = Network::with_two_notaries(validating).setting(mode);
+    // Nobody runs the notary for a while.
+    let manifest = network.path("identities/notary.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+    let host = network.run();
+    issue(&host, 100).await;
+    let id = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
+    host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    for size in ["5000000", "6000000"] {
+        update(&network, &["--max-transaction-size", size]);
+    }
+    assert_eq!(in_force(&network).0, 3);
+    std::fs::write(&manifest, text).unwrap();
+    host.end(&id).await.result();
+    host.until_quiet().await;
+    assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (60, 40), "{mode}");
+    pay(&host, BOB, CAROL, 30).await.result();
+    host.until_quiet().await;
+    assert_eq!(all_good(&network, "Carol"), 3, "{mode}");
+    if !maxhost_tests::is_on_server() {
+        // Those of the first payment and those of the second; not those between.
+        assert_eq!((kept(&network, NOTARY), kept(&network, CAROL)), ("2".to_owned(), "2".to_owned()), "{mode}");
+    }
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notary_asks_for_parameters_that_it_does_not_know() {
+    asked_after_two_updates("flows.evict=never", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notary_asks_for_parameters_that_it_does_not_know_from_flows_that_are_put_away() {
+    asked_after_two_updates("flows.evict=every-wait", false).await;
+    asked_after_two_updates("flows.evict=random:5", true).await;
+}
+
 /// Sends Bob a transaction under parameters that he does not know, with something for them; gives the code of his refusal.
 async fn refusal(host: &Host, hash: &SecureHash, given: &[u8], bytes: Option<u64>) -> String {
     let asked = json!({"peer": "Bob", "hash": hash.to_string(), "given": given, "bytes": bytes});

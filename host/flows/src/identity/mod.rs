@@ -10,6 +10,7 @@ mod services;
 mod settling;
 mod starting;
 mod table;
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use self::opening::NotOpened;
 pub(crate) use self::services::IdentityServices;
 use self::table::{FlowTable, KillReply, SlotState};
+use self::waiting::WaitingInitiations;
 use crate::activation::{Activation, ActivationStart};
 use crate::clock::Moment;
 use crate::counters::Counters;
@@ -84,8 +86,10 @@ pub(crate) struct Actor {
     damaged: HashSet<i64>,
     /// How often initiations in a row could not be answered for want of something that passes.
     troubles: u32,
-    /// There may be initiations in the database that no command tells of.
+    /// There may be initiations in the database that are not known here.
     initiations_wait: bool,
+    /// Initiations in the database that wait for room.
+    waiting: WaitingInitiations,
     /// There may be news for flows in the database that no command tells of.
     news_wait: bool,
     rescan_at: Option<Moment>,
@@ -125,6 +129,7 @@ impl Actor {
             damaged: HashSet::new(),
             troubles: 0,
             initiations_wait: true,
+            waiting: WaitingInitiations::default(),
             news_wait: false,
             rescan_at: None,
             crowded: false,
@@ -255,6 +260,7 @@ impl Actor {
             && self.rescan_at.is_none()
             && !self.flows.is_any_kill_pending()
             && self.in_hand.is_empty()
+            && self.waiting.is_empty()
             && self.unwritten.is_empty()
             && !self.entry.has_errands()
     }
@@ -505,7 +511,7 @@ impl Actor {
         if self.crowded {
             self.initiations_first = !self.initiations_first;
         }
-        if self.initiations_first && self.initiations_wait && self.flows.hot() < opened.limits.flows {
+        if self.initiations_first && self.do_initiations_wait() && self.flows.hot() < opened.limits.flows {
             self.take_initiations(opened).await;
         }
         while self.flows.hot() < opened.limits.flows
@@ -517,14 +523,18 @@ impl Actor {
                 self.spawn(opened, running, ActivationStart::Stored);
             }
         }
-        if self.initiations_wait && self.flows.hot() < opened.limits.flows {
+        if self.do_initiations_wait() && self.flows.hot() < opened.limits.flows {
             self.take_initiations(opened).await;
         }
     }
 
+    fn do_initiations_wait(&self) -> bool {
+        self.initiations_wait || !self.waiting.is_empty()
+    }
+
     /// Whether something has to do and finds no room, because the identity has as many flows in memory as it may.
     fn lacks_room(&self, limit: u32) -> bool {
-        !self.draining && self.flows.hot() >= limit && (self.flows.is_anything_ready() || self.initiations_wait)
+        !self.draining && self.flows.hot() >= limit && (self.flows.is_anything_ready() || self.do_initiations_wait())
     }
 
     /// A flow that waits gives up its instance for one that has something to do: one at a time, and as long as somebody

@@ -29,6 +29,8 @@ use crate::watchers::Watch;
 
 /// Initiations read from the database at once.
 const READ_AHEAD: u32 = 256;
+/// So many are read with one that is read again.
+const READ_AGAIN: u32 = 32;
 
 impl Actor {
     pub(super) fn start(&mut self, opened: &Arc<Opened>, command: StartCommand) {
@@ -122,6 +124,10 @@ impl Actor {
     ) {
         let running = RunningFlow::of_new(row, self.entry.row);
         running.set_name(id, code.name(), client.as_ref().map(|(_, client_id)| client_id.clone()));
+        let caller = match &record.origin {
+            Origin::Peer(initiation) => initiation.from.as_str().into(),
+            Origin::Rpc { .. } => Arc::default(),
+        };
         if self.flows.hot() >= opened.limits.flows {
             let mut first = Unit::default();
             unit.ops.into_iter().for_each(|op| first.op(op));
@@ -130,7 +136,7 @@ impl Actor {
             first.flush(&self.services.committer, row, machine.flush(self.services.now()));
             let reply = unit.reply;
             let (answers, entry) = (self.answers.clone(), self.entry.clone());
-            self.flows.insert(row, SlotState::Cold { until: None }, client);
+            self.flows.insert(row, SlotState::Cold { until: None }, client, caller);
             // It is brought back from the database, so not before it is there.
             self.unwritten.insert(row);
             first.submit_for(&self.services.committer, opened.author(), &running, move |result| {
@@ -140,7 +146,7 @@ impl Actor {
             });
             return;
         }
-        self.flows.insert(row, SlotState::Hot { running: running.clone(), news: false }, client);
+        self.flows.insert(row, SlotState::Hot { running: running.clone(), news: false }, client, caller);
         self.spawn(opened, running, ActivationStart::New { start: Box::new(record), code, unit });
     }
 
@@ -180,12 +186,15 @@ impl Actor {
         if self.in_hand.contains(&id) {
             return offer.into_iter().for_each(Offer::take);
         }
-        if self.initiations_wait || self.draining {
-            // Found in the database in its turn.
+        if self.draining {
+            // Found in the database by the next owner.
             return;
         }
-        if self.flows.hot() >= opened.limits.flows {
-            self.initiations_wait = true;
+        if self.initiations_wait || !self.waiting.is_empty() || self.flows.hot() >= opened.limits.flows {
+            // One that is offered is not written yet, and may never be.
+            if offer.is_none() {
+                self.waiting.add(id, initiation);
+            }
             return;
         }
         self.respond(opened, id, initiation);
@@ -301,39 +310,88 @@ impl Actor {
         });
     }
 
-    /// Takes initiations from the database, in order, until none is left or there is no room.
+    /// Takes initiations in the turns of their peers, until none is left or there is no room.
     pub(super) async fn take_initiations(&mut self, opened: &Arc<Opened>) {
-        let mut last = 0;
         loop {
-            let rows = match self.services.committer.store.initiations(self.entry.row, last, READ_AHEAD).await {
-                Ok(rows) => rows,
-                Err(error) => {
-                    tracing::warn!(identity = %self.entry.text, %error, "waiting sessions cannot be read; tried again");
-                    // Until then new ones are taken as they come.
-                    self.initiations_wait = false;
-                    return self.rescan_after(RESCAN);
+            if self.initiations_wait && !self.look_for_initiations().await {
+                return;
+            }
+            while self.flows.hot() < opened.limits.flows
+                && let Some((id, is_at_hand)) = self.waiting.whose_turn()
+            {
+                if !is_at_hand && !self.read_initiation(id).await {
+                    return;
                 }
-            };
+                if let Some((id, initiation)) = self.waiting.take()
+                    && !self.in_hand.contains(&id)
+                {
+                    self.respond(opened, id, initiation);
+                }
+            }
+            self.initiations_wait |= self.waiting.wants_more();
+            if !self.initiations_wait || self.flows.hot() >= opened.limits.flows {
+                return;
+            }
+        }
+    }
+
+    /// Finds out which initiations wait in the database, and whose they are. False if it cannot be read.
+    async fn look_for_initiations(&mut self) -> bool {
+        let mut last = 0;
+        // What a command tells from here on is noted as it comes.
+        self.initiations_wait = false;
+        loop {
+            let Some(rows) = self.read_initiations(last, READ_AHEAD).await else { return false };
             let complete = rows.len() < READ_AHEAD as usize;
             for (id, body) in rows {
                 last = id;
                 if self.in_hand.contains(&id) || self.damaged.contains(&id) {
                     continue;
                 }
-                if self.flows.hot() >= opened.limits.flows {
-                    return;
-                }
-                match Initiation::decode(body) {
-                    Ok(initiation) => self.respond(opened, id, initiation),
-                    Err(error) => {
-                        tracing::error!(identity = %self.entry.text, id, %error, "an initiation is damaged");
-                        self.damaged.insert(id);
-                    }
+                if let Some(initiation) = self.decode_initiation(id, body)
+                    && !self.waiting.add(id, initiation)
+                {
+                    return true;
                 }
             }
             if complete {
+                return true;
+            }
+        }
+    }
+
+    /// Reads an initiation again, with those behind it. It is at hand then, unless it has gone. False if it cannot be read.
+    async fn read_initiation(&mut self, id: i64) -> bool {
+        let Some(rows) = self.read_initiations(id.saturating_sub(1), READ_AGAIN).await else { return false };
+        for (id, body) in rows {
+            if let Some(initiation) = self.decode_initiation(id, body) {
+                self.waiting.keep(id, initiation);
+            }
+        }
+        true
+    }
+
+    async fn read_initiations(&mut self, after: i64, limit: u32) -> Option<Vec<(i64, Bytes)>> {
+        match self.services.committer.store.initiations(self.entry.row, after, limit).await {
+            Ok(rows) => Some(rows),
+            Err(error) => {
+                tracing::warn!(identity = %self.entry.text, %error, "waiting sessions cannot be read; tried again");
+                // Until then new ones are taken as they come.
                 self.initiations_wait = false;
-                return;
+                self.rescan_after(RESCAN);
+                None
+            }
+        }
+    }
+
+    fn decode_initiation(&mut self, id: i64, body: Bytes) -> Option<Initiation> {
+        match Initiation::decode(body) {
+            Ok(initiation) => Some(initiation),
+            Err(error) => {
+                if self.damaged.insert(id) {
+                    tracing::error!(identity = %self.entry.text, id, %error, "an initiation is damaged");
+                }
+                None
             }
         }
     }

@@ -1,12 +1,13 @@
 //! The live flows of an open identity: which are in memory, which wait for what, and which have something to do.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use maxhost_model::{FlowRow, Problem};
 use tokio::sync::oneshot;
 
 use crate::clock::Moment;
+use crate::fair_queue::FairQueue;
 use crate::running_flow::RunningFlow;
 use crate::status::RoomWait;
 
@@ -48,6 +49,8 @@ pub(super) struct FlowSlot {
     pub no_room: Option<RoomWait>,
     /// The user that started it under a client id, and that client id.
     pub client: Option<(String, String)>,
+    /// Who opened the session that it answers, as far as is known here; nobody, if it was started otherwise.
+    caller: Arc<str>,
     /// The initiation that it answers, until its first activation is over.
     pub initiation: Option<i64>,
     pub kills: Vec<KillReply>,
@@ -56,7 +59,7 @@ pub(super) struct FlowSlot {
 }
 
 impl FlowSlot {
-    fn new(state: SlotState, client: Option<(String, String)>) -> FlowSlot {
+    fn new(state: SlotState, client: Option<(String, String)>, caller: Arc<str>) -> FlowSlot {
         FlowSlot {
             state,
             attempts: 0,
@@ -64,6 +67,7 @@ impl FlowSlot {
             defects: 0,
             no_room: None,
             client,
+            caller,
             initiation: None,
             kills: Vec::new(),
             kill_pending: false,
@@ -89,8 +93,8 @@ impl FlowSlot {
 pub(super) struct FlowTable {
     flows: BTreeMap<FlowRow, FlowSlot>,
     alarms: BTreeSet<(Moment, FlowRow)>,
-    /// Flows that have something to do and wait for room, in order.
-    ready: VecDeque<FlowRow>,
+    /// Flows that have something to do and wait for room. Those who opened their sessions take turns.
+    ready: FairQueue<FlowRow>,
     queued: HashSet<FlowRow>,
     hot: u32,
 }
@@ -105,15 +109,15 @@ impl FlowTable {
                 true => SlotState::Hospital,
                 false => SlotState::Cold { until: None },
             };
-            table.flows.insert(*row, FlowSlot::new(state, None));
+            table.flows.insert(*row, FlowSlot::new(state, None, Arc::default()));
         }
         table
     }
 
-    pub fn insert(&mut self, row: FlowRow, state: SlotState, client: Option<(String, String)>) {
+    pub fn insert(&mut self, row: FlowRow, state: SlotState, client: Option<(String, String)>, caller: Arc<str>) {
         // What was there before is not counted any more.
         self.remove(row);
-        self.flows.insert(row, FlowSlot::new(SlotState::Cold { until: None }, client));
+        self.flows.insert(row, FlowSlot::new(SlotState::Cold { until: None }, client, caller));
         self.set(row, state);
     }
 
@@ -193,7 +197,8 @@ impl FlowTable {
     /// The flow has something to do.
     pub fn enqueue(&mut self, row: FlowRow) {
         if self.queued.insert(row) {
-            self.ready.push_back(row);
+            let caller = self.flows.get(&row).map(|slot| slot.caller.clone()).unwrap_or_default();
+            self.ready.push(&caller, 1, row);
         }
     }
 
@@ -203,7 +208,7 @@ impl FlowTable {
 
     /// The next flow that has something to do.
     pub fn next_ready(&mut self) -> Option<FlowRow> {
-        let row = self.ready.pop_front()?;
+        let (_, row) = self.ready.pop()?;
         self.queued.remove(&row);
         Some(row)
     }
@@ -264,7 +269,7 @@ mod tests {
         assert_eq!((table.next_alarm(), table.hot()), (Some(at(5)), 1));
         table.set(B, hot(B));
         assert_eq!(table.hot(), 1, "the same flow");
-        table.insert(B, hot(B), None);
+        table.insert(B, hot(B), None, Arc::default());
         assert_eq!(table.hot(), 1, "the same row");
         assert!(table.remove(B).is_some_and(|slot| slot.state.alarm().is_none()));
         assert!(table.remove(A).is_some());
@@ -282,6 +287,19 @@ mod tests {
         table.fire(at(5));
         assert_eq!((table.next_ready(), table.next_ready()), (Some(A), None));
         assert_eq!(table.next_alarm(), None);
+    }
+
+    #[test]
+    fn flows_come_back_in_the_turns_of_those_who_opened_their_sessions() {
+        let mut table = FlowTable::default();
+        let callers = ["flooding", "flooding", "flooding", "", "single", "flooding", ""];
+        for (row, caller) in (1..).map(FlowRow).zip(callers) {
+            table.insert(row, SlotState::Cold { until: None }, None, caller.into());
+            table.news(row);
+        }
+        table.news(FlowRow(2));
+        let order: Vec<i64> = std::iter::from_fn(|| table.next_ready()).map(|row| row.0).collect();
+        assert_eq!(order, [1, 4, 5, 2, 7, 3, 6]);
     }
 
     #[test]

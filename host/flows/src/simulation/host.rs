@@ -27,6 +27,7 @@ use crate::clock::tests::VirtualClock;
 use crate::guest_threads::GuestThreads;
 use crate::keys::IdentityKeys;
 use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
+use crate::notary_queue::NotaryQueue;
 use crate::options::{CordappRef, HostOptions, IdentityLimits, IdentitySpec, NotaryKind};
 use crate::parts::{Foundations, Parts};
 use crate::registry::IdentityEntry;
@@ -119,14 +120,12 @@ pub(super) async fn start(parts: Arc<Parts>, plan: Plan) {
         }
         let rows = live.iter().filter(|flow| flow.identity == record.row).map(|flow| flow.row).collect();
         let name = X500Name::parse(&record.name).unwrap();
-        let entry = Arc::new(IdentityEntry::new(
-            record.row,
-            name,
-            spec(&plan, index),
-            rows,
-            claim,
-            parts.directory.held.clone(),
-        ));
+        let held = parts.directory.held.clone();
+        let mut entry = IdentityEntry::new(record.row, name, spec(&plan, index), rows, claim, held);
+        if let Some(of_caller) = plan.notary_room {
+            entry.notary = Arc::new(NotaryQueue::of_little_room(of_caller));
+        }
+        let entry = Arc::new(entry);
         if let Some(key) = owned_as {
             entry.hold(claim, key, 1);
         }

@@ -105,7 +105,7 @@ impl Ledgers<'_> {
                 let end = audit.ended.get(&held.flow);
                 return Err(format!("{reference} of {} is still held by flow {} ({end:?})", owner.0, held.flow.0));
             }
-            if let Some(by) = state.in_flight {
+            if let Some(by) = state.in_flight.first() {
                 return Err(format!("{reference} of {} is still an input of {by}, in flight", owner.0));
             }
         }

@@ -15,8 +15,8 @@ use maxhost_ledger::vault::recording::{Kept, Known, TransactionStatus};
 use maxhost_ledger::vault::selection::{Candidate, bucket};
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, KnownKey, LedgerRows, LedgerTransaction, NewAttachment, NewParameters, NewState,
-    Settlement, StateContent, TransactionKind, TransactionPut, TransactionState, Wanted,
+    CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, LedgerTransaction, NewAttachment, NewParameters,
+    NewState, Settlement, StateContent, TransactionKind, TransactionPut, TransactionState, Wanted,
 };
 
 use super::table::Table;
@@ -62,7 +62,7 @@ pub(super) struct VaultState {
     pub content: StateContent,
     pub relevant: bool,
     pub consumed_by: Option<SecureHash>,
-    pub in_flight: Option<SecureHash>,
+    pub in_flight: InFlight,
     pub lease: Option<FlowLease>,
 }
 
@@ -247,10 +247,6 @@ impl LedgerRows for Tables {
 
     fn remove_transaction(&mut self, identity: IdentityRow, id: &SecureHash) -> Answer<()> {
         self.ledger.transactions.take(&(identity, *id));
-        self.ledger.change_states(
-            |(owner, _), state| *owner == identity && state.in_flight == Some(*id),
-            |state| state.in_flight = None,
-        );
         Ok(())
     }
 
@@ -281,7 +277,7 @@ impl LedgerRows for Tables {
             content: state.content.clone(),
             relevant: state.relevant,
             consumed_by: state.consumed_by,
-            in_flight: None,
+            in_flight: InFlight::default(),
             lease: state.lease.clone(),
         };
         if !self.ledger.states.add((identity, state.reference), row) {
@@ -300,7 +296,7 @@ impl LedgerRows for Tables {
     ) -> Answer<()> {
         self.ledger.change_states(
             |key, _| *key == (identity, *state),
-            |state| (state.consumed_by, state.in_flight, state.lease) = (Some(*by), None, None),
+            |state| (state.consumed_by, state.in_flight, state.lease) = (Some(*by), InFlight::default(), None),
         );
         Ok(())
     }
@@ -313,7 +309,15 @@ impl LedgerRows for Tables {
     fn set_in_flight(&mut self, identity: IdentityRow, states: &[StateRef], by: &SecureHash) -> Answer<()> {
         self.ledger.change_states(
             |(owner, key), state| *owner == identity && states.contains(key) && state.consumed_by.is_none(),
-            |state| state.in_flight = Some(*by),
+            |state| state.in_flight.add(by),
+        );
+        Ok(())
+    }
+
+    fn clear_in_flight(&mut self, identity: IdentityRow, states: &[StateRef], by: &SecureHash) -> Answer<()> {
+        self.ledger.change_states(
+            |(owner, key), _| *owner == identity && states.contains(key),
+            |state| state.in_flight.remove(by),
         );
         Ok(())
     }
@@ -337,7 +341,8 @@ impl LedgerRows for Tables {
             if !is_meant || !is_unspent(state) || (scope != CandidateScope::Any && !is_free) {
                 continue;
             }
-            let candidate = Candidate { reference, quantity: amount.quantity, lease, in_flight: state.in_flight };
+            let candidate =
+                Candidate { reference, quantity: amount.quantity, lease, in_flight: state.in_flight.first() };
             found.push((bucket(amount.quantity), state.number, candidate));
         }
         let least = if let CandidateScope::From(bucket) = scope { bucket } else { 1 };
@@ -482,7 +487,7 @@ impl VaultState {
 
 /// One's own, not consumed, and no input of a transaction in flight.
 fn is_spendable(state: &VaultState) -> bool {
-    is_unspent(state) && state.in_flight.is_none()
+    is_unspent(state) && state.in_flight.is_empty()
 }
 
 /// One's own and not consumed.

@@ -119,6 +119,7 @@ struct MoneyTally {
     conflicts: u64,
     other_refusals: u64,
     settled: u64,
+    turned_away: u64,
 }
 
 impl Tally {
@@ -147,9 +148,9 @@ impl Tally {
         ]
     }
 
-    fn fields_of_money(&mut self) -> [&mut u64; 5] {
-        let MoneyTally { final_results, notarised, conflicts, other_refusals, settled } = &mut self.money;
-        [final_results, notarised, conflicts, other_refusals, settled]
+    fn fields_of_money(&mut self) -> [&mut u64; 6] {
+        let MoneyTally { final_results, notarised, conflicts, other_refusals, settled, turned_away } = &mut self.money;
+        [final_results, notarised, conflicts, other_refusals, settled, turned_away]
     }
 
     fn add(&mut self, mut other: Tally) {

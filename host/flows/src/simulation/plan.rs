@@ -100,6 +100,8 @@ pub(crate) struct Plan {
     pub clock_jumps: bool,
     /// Steps of the world at which a flow is killed that is drawn from those that live.
     pub kills: Vec<usize>,
+    /// A notary has room for so many requests of one caller, and for two in a batch.
+    pub notary_room: Option<usize>,
 }
 
 impl Plan {
@@ -167,7 +169,8 @@ impl Plan {
             false => (0..rng.between(1, 3)).map(|_| rng.below(2_000)).collect(),
         };
         kills.sort_unstable();
-        Plan { identities: PARTIES.len(), mute: false, roots, crashes, kills, memory: 1 << 20, ..plan }
+        let notary_room = rng.one_in(3).then(|| rng.between(1, 2));
+        Plan { identities: PARTIES.len(), mute: false, roots, crashes, kills, memory: 1 << 20, notary_room, ..plan }
     }
 
     /// A world of talks.
@@ -201,6 +204,7 @@ impl Plan {
             crashes,
             clock_jumps: rng.one_in(3),
             kills: Vec::new(),
+            notary_room: None,
         }
     }
 }

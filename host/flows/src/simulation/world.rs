@@ -243,6 +243,8 @@ impl World {
         self.tally.crashes = self.crashes as u64;
         self.tally.through_broker = self.around.broker.taken();
         self.tally.of(self.around.faults.counts());
+        let entries = super::PARTIES.iter().filter_map(|name| self.life.parts.directory.get(name));
+        self.tally.money.turned_away += entries.map(|entry| entry.notary.turned_away()).sum::<u64>();
         self.life.parts.stopping.cancel();
         self.around.executor.clear();
     }

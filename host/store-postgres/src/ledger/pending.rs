@@ -7,7 +7,7 @@ use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::{FlowLease, KnownKey, NewAttachment, NewParameters, Settlement};
+use maxhost_store::ledger::{FlowLease, InFlight, KnownKey, NewAttachment, NewParameters, Settlement};
 
 use crate::undo_map::UndoMap;
 
@@ -72,7 +72,7 @@ pub(crate) struct State {
     pub amount: Option<Amount>,
     pub relevant: bool,
     pub consumed: Option<Consumed>,
-    pub in_flight: Option<SecureHash>,
+    pub in_flight: InFlight,
     pub lease: Option<FlowLease>,
     /// It came in this batch.
     pub new: Option<Arc<NewState>>,
@@ -81,7 +81,7 @@ pub(crate) struct State {
 impl State {
     /// Whether its owner can spend it, if nobody else holds it.
     pub(crate) fn can_be_spent(&self) -> bool {
-        self.is_unspent() && self.in_flight.is_none()
+        self.is_unspent() && self.in_flight.is_empty()
     }
 
     /// Whether it is one's own and not consumed. It may be an input of a transaction in flight.

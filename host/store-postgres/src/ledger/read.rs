@@ -14,7 +14,7 @@ use maxhost_ledger::vault::locks::Lease;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{Claim, FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{chosen, hash};
-use maxhost_store::ledger::{FlowLease, LedgerOp, Part, Settlement};
+use maxhost_store::ledger::{FlowLease, InFlight, LedgerOp, Part, Settlement};
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{AssertSqlSafe, Row};
 
@@ -193,7 +193,8 @@ pub(crate) fn state_of(row: &PgRow) -> Result<(StateKey, State), Fault> {
         amount,
         relevant: get::<i16>(row, 9)? != 0,
         consumed,
-        in_flight: some_hash(row, 13)?,
+        in_flight: InFlight::from_column(get::<Option<Vec<u8>>>(row, 13)?.as_deref())
+            .ok_or_else(|| broken("the transactions in flight of a state are damaged"))?,
         lease: lease_of(row)?,
         new: None,
     };

@@ -15,7 +15,7 @@ use maxhost_store::LedgerRows;
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, KnownKey, NewAttachment, NewParameters, NewState, Settlement, TransactionPut,
+    CandidateScope, FlowLease, InFlight, KnownKey, NewAttachment, NewParameters, NewState, Settlement, TransactionPut,
     TransactionState, Wanted,
 };
 
@@ -158,7 +158,7 @@ fn least_bucket(scope: CandidateScope) -> u8 {
 fn is_candidate(state: &State, wanted: &Wanted<'_>, scope: CandidateScope) -> bool {
     let Some(amount) = &state.amount else { return false };
     let available = |held: &FlowLease| held.lease.is_over(wanted.now) || held.lease.holder == wanted.holder;
-    let is_free = || state.in_flight.is_none() && state.lease.as_ref().is_none_or(available);
+    let is_free = || state.in_flight.is_empty() && state.lease.as_ref().is_none_or(available);
     state.is_unspent()
         && *state.type_name == *wanted.type_name
         && *amount.token == *wanted.token
@@ -242,12 +242,6 @@ impl LedgerRows for PostgresRows {
         let stored = self.batch.pending.ledger.transactions.get(&key).is_none_or(|touched| touched.stored);
         let gone = TouchedTransaction { row, stored, gone: true, new: None };
         self.batch.pending.ledger.transactions.put(key, gone);
-        let mut b = Builder::new();
-        let condition = format!("s.in_flight = {}", b.bind(id.as_bytes().to_vec()));
-        let freed = self.find(identity, b, &condition, true, |state| state.in_flight == Some(*id))?;
-        for (reference, _) in freed {
-            self.change_state((identity, reference), |state| state.in_flight = None)?;
-        }
         Ok(())
     }
 
@@ -297,7 +291,7 @@ impl LedgerRows for PostgresRows {
             amount,
             relevant: state.relevant,
             consumed: state.consumed_by.map(consumed),
-            in_flight: None,
+            in_flight: InFlight::default(),
             lease: state.lease.clone(),
             new: Some(Arc::new(new)),
         };
@@ -315,7 +309,7 @@ impl LedgerRows for PostgresRows {
     ) -> Result<(), Fault> {
         self.change_state((identity, *state), |state| {
             state.consumed = Some(Consumed { by: *by, at: integer(at), change });
-            (state.in_flight, state.lease) = (None, None);
+            (state.in_flight, state.lease) = (InFlight::default(), None);
         })
     }
 
@@ -331,9 +325,16 @@ impl LedgerRows for PostgresRows {
         for state in states {
             self.change_state((identity, *state), |state| {
                 if state.consumed.is_none() {
-                    state.in_flight = Some(*by);
+                    state.in_flight.add(by);
                 }
             })?;
+        }
+        Ok(())
+    }
+
+    fn clear_in_flight(&mut self, identity: IdentityRow, states: &[StateRef], by: &SecureHash) -> Result<(), Fault> {
+        for state in states {
+            self.change_state((identity, *state), |state| state.in_flight.remove(by))?;
         }
         Ok(())
     }
@@ -359,7 +360,7 @@ impl LedgerRows for PostgresRows {
             .filter_map(|(reference, state)| {
                 let quantity = state.amount?.quantity;
                 let lease = state.lease.map(|held| held.lease);
-                Some(Candidate { reference, quantity, lease, in_flight: state.in_flight })
+                Some(Candidate { reference, quantity, lease, in_flight: state.in_flight.first() })
             })
             .collect();
         candidates.sort_by_key(|candidate| bucket(candidate.quantity));

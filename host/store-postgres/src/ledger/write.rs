@@ -132,8 +132,7 @@ fn changing_columns(b: &mut Builder, rows: &[(&StateKey, &State)]) -> String {
     }
     let consumers: Vec<Option<&[u8]>> =
         states().map(|state| state.consumed.as_ref().map(|consumed| &consumed.by.as_bytes()[..])).collect();
-    let in_flight: Vec<Option<&[u8]>> =
-        states().map(|state| state.in_flight.as_ref().map(|by| &by.as_bytes()[..])).collect();
+    let in_flight: Vec<Option<Vec<u8>>> = states().map(|state| state.in_flight.column()).collect();
     [
         b.column(
             "int8",

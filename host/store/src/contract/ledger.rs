@@ -15,8 +15,7 @@ use super::{Answer, Databases, World, end, hold_the_committer, submit};
 use crate::ledger::query::page;
 use crate::ledger::{
     ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, ListTransactions, NewParameters, NotaryOp,
-    OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind, Unsettled,
-    VaultPage,
+    OutputState, Recording, Reservation, StateContent, TokenAmount, TransactionKind, VaultPage,
 };
 use crate::{Author, Op, StoreError};
 use maxhost_ledger::vault::query::Query;
@@ -121,7 +120,7 @@ impl<D: Databases> World<D> {
         }
     }
 
-    async fn unconsumed(&self) -> BTreeSet<StateRef> {
+    pub(super) async fn unconsumed(&self) -> BTreeSet<StateRef> {
         let page = self.all(&Query::default()).await;
         page.rows.iter().map(|row| row.row.reference).collect()
     }
@@ -275,68 +274,6 @@ pub async fn changes_are_told_in_their_order<D: Databases>() {
     let query = Query::default();
     let then = page(&**store, alice, &query, None, Some(changes[0].number), at(0)).await.unwrap();
     assert_eq!(then.rows.iter().map(|row| row.row.reference).collect::<Vec<_>>(), [output(1, 0)]);
-}
-
-pub async fn what_is_in_flight_is_not_selected_until_it_is_settled<D: Databases>() {
-    let world = World::<D>::new().await;
-    let flow = world.start(world.alice).await;
-    world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
-    let sent = |number| {
-        let event = TransactionEvent::SentToNotary;
-        Recording { event, ..recording(number, &[output(1, 0)], vec![cash(10, "GBP", 1)]) }
-    };
-    assert!(!world.record(sent(2)).await);
-    let kept = world.store.ledger_transaction(world.alice.identity, &id(2)).await.unwrap().unwrap();
-    assert_eq!(kept.status, TransactionStatus::InFlight);
-    let shown = world.all(&Query::default()).await;
-    assert_eq!(shown.rows.iter().map(|row| row.in_flight).collect::<Vec<_>>(), [Some(id(2))]);
-    // It is there, and held: whoever waits gets it, or what becomes of it.
-    match world.claim_amount(claim(flow, 1, 10)).await {
-        Err(SelectionFailure::Locked { needed: 10, amount: 10, holders, soonest: None }) => {
-            assert_eq!(holders, [format!("transaction {}", id(2))].into());
-        }
-        other => panic!("{other:?}"),
-    }
-    let more = world.claim_amount(claim(flow, 1, 11)).await;
-    assert_eq!(more, Err(SelectionFailure::Insufficient { needed: 11, have: 10 }));
-    assert_eq!(world.unconsumed().await, [output(1, 0)].into(), "it is not consumed yet");
-    world.record(Recording { event: TransactionEvent::Refused, ..sent(2) }).await;
-    assert!(world.store.ledger_transaction(world.alice.identity, &id(2)).await.unwrap().is_none());
-    assert_eq!(world.claim_amount(claim(flow, 1, 10)).await.unwrap(), [output(1, 0)]);
-    world.record(sent(3)).await;
-    assert!(world.record(recording(3, &[output(1, 0)], vec![cash(10, "GBP", 1)])).await);
-    world.record(Recording { event: TransactionEvent::Refused, ..sent(3) }).await;
-    let kept = world.store.ledger_transaction(world.alice.identity, &id(3)).await.unwrap().unwrap();
-    assert_eq!(kept.status, TransactionStatus::Verified, "verified is for ever");
-    assert_eq!(world.unconsumed().await, [output(3, 0)].into());
-}
-
-pub async fn what_is_in_flight_is_somebodys_to_settle<D: Databases>() {
-    let world = World::<D>::new().await;
-    let (one, two) = (world.start(world.alice).await, world.start(world.alice).await);
-    world.record(recording(1, &[], vec![cash(10, "GBP", 1)])).await;
-    let sent = Recording {
-        event: TransactionEvent::SentToNotary,
-        settlement: Some(Settlement { flow: one, part: Part::Giving, states: StatesToRecord::AllVisible }),
-        ..recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])
-    };
-    world.record(sent).await;
-    let unsettled = async |world: &World<D>| world.store.unsettled(world.alice.identity, 9).await.unwrap();
-    assert!(unsettled(&world).await.is_empty(), "its flow lives");
-    // A chain that it is a part of brings it once more.
-    let event = TransactionEvent::Downloaded;
-    world.record(Recording { event, ..recording(2, &[output(1, 0)], Vec::new()) }).await;
-    world.commit(world.alice, vec![end(one)]).await.unwrap();
-    let world = world.reopen().await;
-    let left = |part, states| [Unsettled { id: id(2), part, states }];
-    assert_eq!(unsettled(&world).await, left(Part::Giving, StatesToRecord::AllVisible));
-    let settlement = Settlement { flow: two, part: Part::Asking, states: StatesToRecord::None };
-    world.ledger(world.alice, LedgerOp::Settle { id: id(2), settlement }).await;
-    assert!(unsettled(&world).await.is_empty());
-    world.commit(world.alice, vec![end(two)]).await.unwrap();
-    assert_eq!(unsettled(&world).await, left(Part::Asking, StatesToRecord::None));
-    assert!(world.record(recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])).await);
-    assert!(unsettled(&world).await.is_empty());
 }
 
 pub async fn a_claim_is_repeatable_and_ends_with_its_flow<D: Databases>() {

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod clients;
 pub mod flows;
 pub mod identities;
+pub mod in_flight;
 pub mod kept;
 pub mod ledger;
 pub mod messages;
@@ -295,8 +296,7 @@ macro_rules! ledger_contract_tests {
     ($databases:ty) => {
         $crate::contract_tests! { @family $databases, ledger:
         a_recorded_transaction_changes_the_vault_once, what_is_looked_at_is_kept_once, order_and_repetition_make_no_difference,
-        changes_are_told_in_their_order, what_is_in_flight_is_not_selected_until_it_is_settled,
-        what_is_in_flight_is_somebodys_to_settle, a_claim_is_repeatable_and_ends_with_its_flow,
+        changes_are_told_in_their_order, a_claim_is_repeatable_and_ends_with_its_flow,
         what_cannot_be_spent_by_itself_is_not_selected, states_are_reserved_together_or_not_at_all,
         what_a_flow_makes_it_holds_from_the_start, the_newest_of_a_linear_id_is_found, a_notary_commits_each_state_once,
         a_unit_that_fails_leaves_nothing_in_the_ledger, units_of_one_batch_see_each_other, a_key_is_kept_with_whose_it_is,
@@ -304,6 +304,8 @@ macro_rules! ledger_contract_tests {
         a_chain_is_read_in_pieces_and_what_is_unverified_is_forgotten }
         $crate::contract_tests! { @family $databases, attachments: what_clients_import_is_kept_once_and_bounded,
             imports_of_one_moment_are_counted_in_turn, attachments_are_listed_in_pages }
+        $crate::contract_tests! { @family $databases, in_flight: what_is_in_flight_is_not_selected_until_it_is_settled,
+            what_is_in_flight_twice_is_free_when_both_are_settled, what_is_in_flight_is_somebodys_to_settle }
         $crate::contract_tests! { @family $databases, queries: queries_mean_what_they_say, pages_go_on_over_changes,
             the_longest_criteria_are_answered }
         $crate::contract_tests! { @family $databases, recording: any_order_of_events_keeps_one_verified_row }

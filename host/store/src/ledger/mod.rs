@@ -4,6 +4,7 @@
 //! the crate `maxhost-ledger`. What is read is in [`LedgerReader`].
 
 pub mod codec;
+mod in_flight;
 mod notary;
 mod op;
 pub mod query;
@@ -13,6 +14,7 @@ mod rows;
 pub(crate) mod rules;
 mod selecting;
 
+pub use in_flight::InFlight;
 pub use op::{
     ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters, NotaryOp,
     OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,

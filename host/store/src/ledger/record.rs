@@ -59,7 +59,7 @@ pub struct VaultRow {
     pub state: Bytes,
     /// What has consumed it.
     pub consumed_by: Option<SecureHash>,
-    /// The transaction in flight that it is an input of.
+    /// The transaction in flight that it is an input of: of several, the first.
     pub in_flight: Option<SecureHash>,
 }
 

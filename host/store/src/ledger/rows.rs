@@ -143,7 +143,7 @@ pub trait LedgerRows {
         Err(no_ledgers())
     }
 
-    /// Removes a transaction that never became part of the ledger, and frees what it had in flight.
+    /// Removes a transaction that never became part of the ledger.
     fn remove_transaction(&mut self, identity: IdentityRow, id: &SecureHash) -> Result<(), Fault> {
         Err(no_ledgers())
     }
@@ -180,8 +180,14 @@ pub trait LedgerRows {
         Err(no_ledgers())
     }
 
-    /// States of the vault are inputs of a transaction in flight: nobody selects them until it is settled.
+    /// States of the vault are inputs of a transaction in flight: nobody selects them until it is settled, and any other that has
+    /// noted the same before ([`crate::ledger::InFlight`]).
     fn set_in_flight(&mut self, identity: IdentityRow, states: &[StateRef], by: &SecureHash) -> Result<(), Fault> {
+        Err(no_ledgers())
+    }
+
+    /// States are no inputs of this transaction in flight any more.
+    fn clear_in_flight(&mut self, identity: IdentityRow, states: &[StateRef], by: &SecureHash) -> Result<(), Fault> {
         Err(no_ledgers())
     }
 

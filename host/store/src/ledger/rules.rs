@@ -92,6 +92,7 @@ fn record<R: LedgerRows>(rows: &mut R, identity: IdentityRow, recording: &Record
     let Some(row) = row else {
         if !new {
             rows.remove_transaction(identity, &recording.id)?;
+            rows.clear_in_flight(identity, &recording.inputs, &recording.id)?;
         }
         return Ok(false);
     };

@@ -17,7 +17,8 @@ use super::transactions::{Fresh, Signed};
 use crate::calls::FlowCalls;
 use crate::trouble::Trouble;
 
-/// How long after it was built a transaction may be notarised, unless its author says otherwise. Decided at the notary.
+/// How long after it was built, or after its window begins, a transaction may be notarised, unless its author says otherwise.
+/// Decided at the notary.
 pub(super) const UNTIL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// Bytes of a salt.
 const SALT: usize = 32;
@@ -132,6 +133,21 @@ fn or_refused<T>(result: LedgerResult<T>) -> Built<T> {
     result.map_err(|refused| refusal::refused(&refused))
 }
 
+/// The time-window of a transaction whose author wants these ends: one that needs a window has an end in any case, `until` or later.
+/// Without one it would be in flight for ever at those who have it, if the notary was asked too early and never again.
+fn window(
+    (from, end): (Option<Timestamp>, Option<Timestamp>),
+    until: Timestamp,
+    is_needed: bool,
+) -> LedgerResult<Option<TimeWindow>> {
+    Ok(match (from, end) {
+        (Some(from), Some(end)) => Some(TimeWindow::between(from, end)?),
+        (Some(from), None) => Some(TimeWindow::between(from, until.max(from.plus(UNTIL)))?),
+        (None, Some(end)) => Some(TimeWindow::until_only(end)),
+        (None, None) => is_needed.then(|| TimeWindow::until_only(until)),
+    })
+}
+
 impl Drafted<'_> {
     fn builder(
         &self,
@@ -164,16 +180,10 @@ impl Drafted<'_> {
             let (value, signers) = self.command(command)?;
             or_refused(builder.command(value, signers))?;
         }
-        let window = match (draft.from, draft.until) {
-            (Some(from), Some(until)) => {
-                Some(or_refused(TimeWindow::between(Timestamp::from_nanos(from), Timestamp::from_nanos(until)))?)
-            }
-            (Some(from), None) => Some(TimeWindow::from_only(Timestamp::from_nanos(from))),
-            (None, Some(until)) => Some(TimeWindow::until_only(Timestamp::from_nanos(until))),
-            // What consumes nothing needs no notary, so it gets no window either.
-            (None, None) if builder.inputs().is_empty() && builder.references().is_empty() => None,
-            (None, None) => Some(TimeWindow::until_only(until)),
-        };
+        // What consumes nothing needs no notary, so it gets no window unless its author wants one.
+        let is_needed = !builder.inputs().is_empty() || !builder.references().is_empty();
+        let at = |nanos: Option<u64>| nanos.map(Timestamp::from_nanos);
+        let window = or_refused(window((at(draft.from), at(draft.until)), until, is_needed))?;
         if let Some(window) = window {
             or_refused(builder.time_window(window))?;
         }
@@ -240,5 +250,27 @@ impl Drafted<'_> {
         };
         let signers = command.signers.iter().map(key).collect::<Built<Vec<PublicKey>>>()?;
         Ok((value, signers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_a_notary_has_to_decide_comes_to_an_end() {
+        let [early, until, late] = [1_000, 2_000, 3_000].map(Timestamp::from_nanos);
+        let built = |from, end| window((from, end), until, true).unwrap().unwrap();
+        assert_eq!(built(None, None), TimeWindow::until_only(until));
+        assert_eq!(built(None, Some(late)), TimeWindow::until_only(late));
+        assert_eq!(built(Some(early), Some(late)), TimeWindow::between(early, late).unwrap());
+        // A beginning alone: a day after it, whether it is over or ahead.
+        assert_eq!(built(Some(early), None), TimeWindow::between(early, early.plus(UNTIL)).unwrap());
+        let tomorrow = until.plus(UNTIL);
+        assert_eq!(window((Some(early), None), tomorrow, true).unwrap(), TimeWindow::between(early, tomorrow).ok());
+        assert_eq!(window((None, None), until, false).unwrap(), None);
+        assert!(window((Some(late), Some(early)), until, true).is_err());
+        assert!(window((Some(Timestamp::from_nanos(u64::MAX)), None), until, true).is_err(), "there is no later");
     }
 }

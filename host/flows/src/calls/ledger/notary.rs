@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use maxhost_journal::Call;
+use maxhost_ledger::Rule;
 use maxhost_ledger::notary::{NotaryError, NotaryPayload, NotaryRequest, NotaryService, Parameters, check_request};
 use maxhost_ledger::tx::{Core, LedgerRules, NotaryRole};
 use maxhost_model::{FlowError, Party, SecureHash, X500Name};
@@ -10,18 +12,23 @@ use maxhost_sandbox::{CallError, CallResult, Outcome};
 
 use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
-use super::notary_batches::decide_in_batch;
-use super::protocol::{Encoded, FromVendor, NotaryAnswer, ToVendor};
+use super::notary_batches::{InBatch, decide_in_batch};
+use super::protocol::{Encoded, FromVendor, NotaryAnswer, ToVendor, WantedPiece};
 use super::refusal;
 use super::transactions::Signed;
 use super::vending::expected;
 use crate::calls::FlowCalls;
 use crate::flow_code::NativeKind;
+use crate::notary_queue::milliseconds;
 use crate::parameters::KnownParameters;
 use crate::trouble::Trouble;
 
 /// The session that a responder is given.
 pub(super) const SESSION: u32 = 0;
+
+/// The first pause before a request for which there was no room is handed in again, and the longest, milliseconds.
+const FIRST_PAUSE_MS: u64 = 250;
+const LONGEST_PAUSE_MS: u64 = 10_000;
 
 /// CBOR of nothing: the result of a responder.
 pub(super) const NOTHING: &[u8] = &[0xf6];
@@ -50,11 +57,12 @@ impl FlowCalls {
     }
 
     /// Whoever will wait for long is told.
-    async fn tell_wait(&mut self) -> CallResult<()> {
-        let opened = self.opened.clone();
+    async fn tell_wait(&mut self, caller: &str, states: usize) -> CallResult<()> {
+        let (opened, caller) = (self.opened.clone(), caller.to_owned());
         let wait: Option<u64> = self
             .step("look how many wait", async move {
-                Ok(Ok((opened.notary.as_ref().and_then(|notary| notary.queue.wait_ms()), Vec::new())))
+                let queue = opened.notary.as_ref().map(|notary| &notary.queue);
+                Ok(Ok((queue.and_then(|queue| queue.wait_ms(&caller, states)), Vec::new())))
             })
             .await?;
         match wait {
@@ -90,19 +98,41 @@ impl FlowCalls {
             };
             if let Some(error) = refused {
                 self.tell(SESSION, &ToVendor::Done).await?;
-                let code = error.exception.clone().unwrap_or_default();
-                let error = NotaryError::TransactionInvalid { code, message: error.message };
-                return Ok(NotaryAnswer::Refused(error));
+                return Ok(NotaryAnswer::Refused(invalid(*error)));
             }
             self.tell(SESSION, &ToVendor::Done).await?;
         }
-        self.tell_wait().await?;
-        let (environment, caller) = (self.environment(), caller.to_owned());
+        self.tell_wait(caller, states_of(&request.payload)).await?;
+        let (mut pause, mut is_told) = (FIRST_PAUSE_MS, false);
+        loop {
+            match self.notarise_or_wait(caller, &request).await? {
+                NotaryAnswer::Wait(milliseconds) => {
+                    if !is_told {
+                        is_told = true;
+                        self.tell(SESSION, &NotaryAnswer::Wait(milliseconds)).await?;
+                    }
+                    self.ask(Call::Sleep(pause)).await?;
+                    pause = (pause * 2).min(LONGEST_PAUSE_MS);
+                }
+                NotaryAnswer::FetchParameters(wanted) => {
+                    if let Some(refused) = self.fetch_parameters(wanted.of, wanted.id).await? {
+                        return Ok(NotaryAnswer::Refused(refused));
+                    }
+                }
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    /// Decides a request, if there is room for it and the parameters that it names are known: else the answer is that its caller
+    /// waits, or that it has to give them.
+    async fn notarise_or_wait(&mut self, caller: &str, request: &NotaryRequest) -> CallResult<NotaryAnswer> {
+        let environment = self.environment();
         self.step(&format!("notarise {}", request.payload.id()), async move {
             let Some(notary) = environment.opened.notary.clone() else {
                 return Err(Trouble::defect("the identity stopped being a notary"));
             };
-            let party = match known_party(&environment, &caller)? {
+            let party = match known_party(&environment, caller)? {
                 Ok(party) => party,
                 Err(error) => return Ok(Err(error)),
             };
@@ -114,18 +144,26 @@ impl FlowCalls {
                 Some(hash) => environment.known_parameters(hash).await?,
                 None => None,
             };
-            let checked = check_request(&request, &party.owning_key, service, &NamedParameters(known), |_| Ok(()));
-            let answer = match checked {
-                Err(error) => NotaryAnswer::Refused(error),
-                Ok(checked) => {
+            let is_known = known.is_some();
+            let checked = check_request(request, &party.owning_key, service, &NamedParameters(known), |_| Ok(()));
+            let answer = match (checked, named) {
+                // Nothing is wrong with it that can be told without them.
+                (Err(NotaryError::TransactionInvalid { code, .. }), Some(hash))
+                    if !is_known && code == Rule::ParametersUnknown.as_str() =>
+                {
+                    NotaryAnswer::FetchParameters(WantedPiece { of: request.payload.id(), id: hash, from: 0 })
+                }
+                (Err(error), _) => NotaryAnswer::Refused(error),
+                (Ok(checked), named) => {
                     let role = if notary.validating { NotaryRole::Validated } else { NotaryRole::Uniqueness };
                     // What it signs may come again when other parameters are in force.
                     let kept = environment.parameters_to_keep(named.as_ref()).await?;
                     let decided =
                         decide_in_batch(&notary.queue, environment.clone(), role, caller, checked, kept).await?;
                     match decided {
-                        Ok(signature) => NotaryAnswer::Signed(vec![signature]),
-                        Err(error) => NotaryAnswer::Refused(error),
+                        InBatch::Decided(Ok(signature)) => NotaryAnswer::Signed(vec![signature]),
+                        InBatch::Decided(Err(error)) => NotaryAnswer::Refused(error),
+                        InBatch::NoRoom(wait) => NotaryAnswer::Wait(milliseconds(wait)),
                     }
                 }
             };
@@ -134,12 +172,36 @@ impl FlowCalls {
         .await
     }
 
+    /// Gets the network parameters of a transaction from whoever asks to have it notarised. Gives why it is refused, if they are
+    /// not to be had.
+    async fn fetch_parameters(&mut self, of: SecureHash, hash: SecureHash) -> CallResult<Option<NotaryError>> {
+        let ask = |wanted| NotaryAnswer::FetchParameters(wanted);
+        match self.get_parameters_by(SESSION, &[(of, hash)], ask).await {
+            Ok(()) => Ok(None),
+            Err(CallError::Failure(error)) if error.peer.is_none() => Ok(Some(invalid(*error))),
+            Err(other) => Err(other),
+        }
+    }
+
     /// A notary that validates verifies the transaction, and all that it comes from.
     async fn validate(&mut self, request: &NotaryRequest) -> CallResult<()> {
         let id = request.payload.id();
         let signed: Signed = self.get(SESSION, SignedBy::AllButNotary, Expected::Any).await?;
         expected(&signed, Some(&id))?;
         self.judge_received(&signed).await
+    }
+}
+
+/// What refuses a request whose transaction was looked at, and failed.
+fn invalid(error: FlowError) -> NotaryError {
+    NotaryError::TransactionInvalid { code: refusal::code_of(&error), message: error.message }
+}
+
+/// How many states a request names.
+fn states_of(payload: &NotaryPayload) -> usize {
+    match payload {
+        NotaryPayload::Full(signed) => signed.core().inputs().len() + signed.core().references().len(),
+        NotaryPayload::Filtered(filtered) => filtered.contents().inputs.len() + filtered.contents().references.len(),
     }
 }
 

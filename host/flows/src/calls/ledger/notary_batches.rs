@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use maxhost_ledger::notary::{NotaryError, UniquenessRequest, Verdict, sign_committed};
 use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
@@ -12,24 +12,41 @@ use maxhost_store::ledger::{LedgerOp, LedgerReceipt, NewParameters, NotaryOp};
 use tokio::sync::oneshot;
 
 use super::environment::LedgerEnvironment;
-use crate::notary_queue::{Decided, NotaryQueue, WaitingRequest};
+use crate::notary_queue::{Added, Decided, NotaryQueue, WaitingRequest};
 use crate::trouble::Trouble;
 
+/// What came of a request.
+pub(super) enum InBatch {
+    /// It is decided.
+    Decided(Result<TransactionSignature, NotaryError>),
+    /// There is no room for it. It may be asked for again after so long.
+    NoRoom(Duration),
+}
+
 /// Decides a request together with those that wait. `parameters`: those that it was checked by, unless they are kept.
+///
+/// # Errors
+/// The batch was not committed. It may be asked for again.
 pub(super) async fn decide_in_batch(
     queue: &Arc<NotaryQueue>,
     environment: LedgerEnvironment,
     role: NotaryRole,
-    caller: String,
+    caller: &str,
     request: UniquenessRequest,
     parameters: Option<NewParameters>,
-) -> Decided {
+) -> Result<InBatch, Trouble> {
     let (answer, decided) = oneshot::channel();
-    if queue.add(WaitingRequest { caller, request, parameters, answer })? {
-        let (queue, io) = (queue.clone(), environment.services.io.clone());
-        io.spawn(async move { work(&queue, &environment, role).await });
+    match queue.add(WaitingRequest { caller: caller.into(), request, parameters, answer }) {
+        Added::NoRoom(wait) => return Ok(InBatch::NoRoom(wait)),
+        Added::Waits => {}
+        Added::First => {
+            let (queue, io) = (queue.clone(), environment.services.io.clone());
+            io.spawn(async move { work(&queue, &environment, role).await });
+        }
     }
-    decided.await.unwrap_or_else(|_| Err(Trouble::Passing(Problem::new(Code::HostStopping, "the notary stopped"))))
+    let stopped = |_| Err(Trouble::Passing(Problem::new(Code::HostStopping, "the notary stopped")));
+    let decided: Decided = decided.await.unwrap_or_else(stopped);
+    decided.map(InBatch::Decided)
 }
 
 /// Decides batch after batch until nothing waits.
@@ -39,15 +56,16 @@ async fn work(queue: &NotaryQueue, environment: &LedgerEnvironment, role: Notary
         if batch.is_empty() {
             return;
         }
-        let began = Instant::now();
+        let clock = &environment.services.clock;
+        let began = clock.monotonic();
         let states = batch.iter().map(WaitingRequest::states).sum();
         decide(environment, role, batch).await;
-        queue.measure(states, began.elapsed());
+        queue.measure(states, clock.monotonic().since(began));
     }
 }
 
 async fn decide(environment: &LedgerEnvironment, role: NotaryRole, batch: Vec<WaitingRequest>) {
-    let requests = batch.iter().map(|waiting| (waiting.caller.clone(), waiting.request.clone())).collect();
+    let requests = batch.iter().map(|waiting| (waiting.caller.to_string(), waiting.request.clone())).collect();
     let parameters: BTreeMap<SecureHash, &NewParameters> =
         batch.iter().filter_map(|waiting| waiting.parameters.as_ref()).map(|one| (one.hash, one)).collect();
     let keep = parameters.into_values().map(|one| LedgerOp::KeepParameters(Box::new(one.clone())));

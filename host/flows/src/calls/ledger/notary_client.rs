@@ -9,9 +9,11 @@ use maxhost_model::Party;
 use maxhost_sandbox::CallResult;
 
 use super::environment::LedgerEnvironment;
-use super::protocol::{Encoded, NotaryAnswer, NotaryOutcome, ToVendor};
+use super::pieces::Asked;
+use super::protocol::{Encoded, FromVendor, NotaryAnswer, NotaryOutcome, ToVendor};
 use super::refusal;
 use super::transactions::Signed;
+use super::vending::Vended;
 use crate::calls::{FlowCalls, Stop};
 use crate::flow_code::NOTARISE;
 use crate::trouble::Trouble;
@@ -20,8 +22,10 @@ use crate::trouble::Trouble;
 const VERSION: u32 = 1;
 /// How often a notary with trouble of its own is asked again.
 const ATTEMPTS: u32 = 5;
-/// How long is waited before that, milliseconds.
+/// How long is waited before that, milliseconds, unless the notary has said how long it will take.
 const PAUSE_MS: u64 = 500;
+/// It is asked again after so long in any case, milliseconds.
+const LONGEST_PAUSE_MS: u64 = 300_000;
 
 impl FlowCalls {
     /// Asks the transaction's notary. What it answers is checked.
@@ -39,29 +43,34 @@ impl FlowCalls {
             .and_then(|payload| NotaryRequest::sign(payload, &environment.signer())?.encode())
             .map_err(|refused| refusal::refused(&refused))?;
         for attempt in 1.. {
-            match self.ask_notary(&notary.name.to_string(), signed, gets_chain, &request).await? {
+            let (answer, wait) = self.ask_notary(&notary.name.to_string(), signed, gets_chain, &request).await?;
+            match answer {
                 NotaryAnswer::Signed(signatures) => {
                     let checked = check_notarised(&signed.id(), &notary.owning_key, window, &signatures);
                     checked.map_err(|refused| refusal::refused(&refused))?;
                     return Ok(NotaryOutcome::Notarised(signatures));
                 }
                 NotaryAnswer::Refused(NotaryError::General { .. }) if attempt < ATTEMPTS => {
-                    self.ask(Call::Sleep(PAUSE_MS)).await?;
+                    self.ask(Call::Sleep(wait.clamp(PAUSE_MS, LONGEST_PAUSE_MS))).await?;
                 }
                 NotaryAnswer::Refused(error) => return Ok(NotaryOutcome::Refused(error)),
-                NotaryAnswer::Wait(_) => return Err(refusal::protocol("the notary answered with a wait").into()),
+                NotaryAnswer::Wait(_) | NotaryAnswer::FetchParameters(_) => {
+                    return Err(refusal::protocol("the notary gave no answer").into());
+                }
             }
         }
         Err(refusal::protocol("the notary was asked too often").into())
     }
 
+    /// Asks a notary once. What it says, and how long it said last that this would take, milliseconds. However long that is, it is
+    /// waited for: the request is in its database, and whoever waits leaves memory.
     async fn ask_notary(
         &mut self,
         name: &str,
         signed: &Signed,
         gets_chain: bool,
         request: &[u8],
-    ) -> CallResult<NotaryAnswer> {
+    ) -> CallResult<(NotaryAnswer, u64)> {
         let call = Call::OpenSession { protocol: NOTARISE.to_owned(), version: VERSION, party: name.to_owned() };
         let session = match self.ask_local(call).await? {
             Answer::Session(session) => session,
@@ -75,12 +84,20 @@ impl FlowCalls {
                 _ => return Err(refusal::protocol("the notary does not keep to its protocol").into()),
             }
         }
+        let mut wait = 0;
         loop {
             match self.hear(session).await? {
                 NotaryAnswer::Wait(milliseconds) => {
-                    tracing::info!(flow_id = %self.flow.id(), notary = name, milliseconds, "the notary is busy");
+                    wait = milliseconds;
+                    if !self.machine.is_replaying() {
+                        tracing::info!(flow_id = %self.flow.id(), notary = name, milliseconds, "the notary is busy");
+                    }
                 }
-                answer => return Ok(answer),
+                NotaryAnswer::FetchParameters(wanted) => {
+                    let piece = self.vend_piece(&Vended::default(), signed, Asked::Parameters, &wanted).await?;
+                    self.tell(session, &FromVendor::Piece(piece)).await?;
+                }
+                answer => return Ok((answer, wait)),
             }
         }
     }

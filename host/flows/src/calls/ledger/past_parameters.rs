@@ -12,6 +12,7 @@ use maxhost_model::SecureHash;
 use maxhost_pki::parameters::MAX_PARAMETERS_SIZE;
 use maxhost_sandbox::CallResult;
 use maxhost_store::ledger::{LedgerOp, NewParameters};
+use serde::Serialize;
 
 use super::environment::LedgerEnvironment;
 use super::protocol::{ToVendor, WantedPiece};
@@ -107,9 +108,19 @@ impl FlowCalls {
         session: u32,
         lacking: &[(SecureHash, SecureHash)],
     ) -> CallResult<()> {
+        self.get_parameters_by(session, lacking, ToVendor::FetchParameters).await
+    }
+
+    /// As [`FlowCalls::get_parameters`], with the message of a protocol that asks for a piece.
+    pub(super) async fn get_parameters_by<M: Serialize>(
+        &mut self,
+        session: u32,
+        lacking: &[(SecureHash, SecureHash)],
+        ask: impl Fn(WantedPiece) -> M,
+    ) -> CallResult<()> {
         for (of, hash) in lacking {
             let (of, hash) = (*of, *hash);
-            let ask = |from| ToVendor::FetchParameters(WantedPiece { of, id: hash, from });
+            let ask = |from| ask(WantedPiece { of, id: hash, from });
             let proof = self.get_pieces(session, ask, MAX_PARAMETERS_SIZE as u64).await?.map_err(|size| {
                 let message = format!("the network parameters {hash} have {size} bytes with what proves them");
                 let refused = Refused::new(Rule::TooLarge, message).of(of).detail("bytes", size);

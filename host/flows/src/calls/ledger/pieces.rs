@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attachments::LackingAttachment;
 use super::environment::LedgerEnvironment;
-use super::protocol::{FromVendor, Piece, ToVendor, WantedPiece};
+use super::protocol::{FromVendor, Piece, WantedPiece};
 use super::refusal;
 use super::transactions::Signed;
 use super::vending::{Vended, not_to_be_had};
@@ -83,10 +83,10 @@ impl FlowCalls {
     }
 
     /// A file, piece by piece; or its size, if it has `most` bytes or more: then nothing more of it is asked for.
-    pub(super) async fn get_pieces(
+    pub(super) async fn get_pieces<M: Serialize>(
         &mut self,
         session: u32,
-        ask: impl Fn(u64) -> ToVendor,
+        ask: impl Fn(u64) -> M,
         most: u64,
     ) -> CallResult<Result<Vec<u8>, u64>> {
         let mut file = Vec::new();

@@ -82,7 +82,7 @@ pub(crate) struct Wanted {
 }
 
 /// A piece of an attachment of a transaction, or of the network parameters that it names.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WantedPiece {
     /// The transaction: one of those that were given, or said to be here, in the last message about transactions.
@@ -133,6 +133,8 @@ pub(crate) enum Decided {
 pub(crate) enum NotaryAnswer {
     /// Many wait: it will take about so long, milliseconds.
     Wait(u64),
+    /// It does not know the network parameters that the transaction names: the caller gives a piece of them, as [`FromVendor::Piece`].
+    FetchParameters(WantedPiece),
     /// Its signatures.
     Signed(Vec<TransactionSignature>),
     /// Why it does not sign.

@@ -7,8 +7,8 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::locks::NotAvailable;
 use maxhost_ledger::vault::selection::SelectionFailure;
 use maxhost_ledger::{Refused, Rule};
-use maxhost_model::{ErrorKind, FlowError, to_cbor};
-use serde::Serialize;
+use maxhost_model::{ErrorKind, FlowError, from_cbor, to_cbor};
+use serde::{Deserialize, Serialize};
 
 /// So many conflicting states go with an exception, so that its data are not left out for their size: those that are inputs
 /// first.
@@ -75,6 +75,16 @@ pub(crate) fn refused(refused: &Refused) -> FlowError {
         refused.details().iter().map(|(key, value)| (*key, value.clone())).collect();
     details.extend(refused.transaction().map(|id| ("transaction", id.to_string())));
     exception(kind, refused.message().to_owned(), refused.code(), details)
+}
+
+/// The code of the rule that an exception of this file is about; the type of any other.
+pub(crate) fn code_of(error: &FlowError) -> String {
+    #[derive(Deserialize)]
+    struct Told {
+        code: String,
+    }
+    let told = error.data.as_deref().and_then(|data| from_cbor::<Told>(data).ok());
+    told.map(|told| told.code).or_else(|| error.exception.clone()).unwrap_or_default()
 }
 
 /// A notary refuses a transaction.
@@ -175,5 +185,14 @@ mod tests {
         let Told { conflicts: ToldConflicts { states, more } } = from_cbor(&data).expect("it can be read");
         assert_eq!((states.len(), more), (MAX_CONFLICTS, 9_003 - MAX_CONFLICTS));
         assert_eq!(states.iter().filter(|state| state.kind == ConflictKind::Input).count(), 3);
+    }
+
+    #[test]
+    fn the_code_of_a_rule_is_found_in_its_exception() {
+        let unknown = Refused::new(Rule::ParametersUnknown, "they are not known").detail("parameters", "none");
+        assert_eq!(code_of(&refused(&unknown)), "parameters-unknown");
+        assert_eq!(code_of(&protocol("nothing came")), "protocol");
+        let other = FlowError { exception: Some("cash/locked".to_owned()), ..argument("nothing") };
+        assert_eq!((code_of(&other), code_of(&argument("nothing"))), ("cash/locked".to_owned(), String::new()));
     }
 }
