@@ -1,6 +1,7 @@
 //! The requests that wait for a notary, and how long they will.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use maxhost_ledger::notary::{NotaryError, UniquenessRequest, WaitEstimate};
@@ -69,11 +70,11 @@ impl NotaryQueue {
         Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Adds a request. True: nobody decides what waits, and whoever is told so has to.
+    /// Adds a request. If nobody decides what waits, whoever adds has to.
     ///
     /// # Errors
     /// Too many wait.
-    pub fn add(&self, waiting: WaitingRequest) -> Result<bool, Trouble> {
+    pub fn add(self: &Arc<NotaryQueue>, waiting: WaitingRequest) -> Result<Option<Deciding>, Trouble> {
         let mut state = self.state.lock();
         if state.waiting.len() >= MAX_WAITING {
             let text = format!("{MAX_WAITING} requests wait for this notary");
@@ -81,12 +82,31 @@ impl NotaryQueue {
         }
         state.states += waiting.states();
         state.waiting.push_back(waiting);
-        Ok(!std::mem::replace(&mut state.deciding, true))
+        let begins = !std::mem::replace(&mut state.deciding, true);
+        Ok(begins.then(|| Deciding { queue: self.clone(), is_over: false }))
+    }
+
+    /// So many states were decided in so long.
+    pub fn measure(&self, states: usize, took: Duration) {
+        self.state.lock().estimate.measure(states, took);
+    }
+}
+
+/// Deciding what waits: one at a time does. However it ends, whoever comes next begins anew.
+pub(crate) struct Deciding {
+    queue: Arc<NotaryQueue>,
+    is_over: bool,
+}
+
+impl Deciding {
+    /// The requests.
+    pub fn queue(&self) -> &NotaryQueue {
+        &self.queue
     }
 
     /// The next batch; if it is empty, whoever comes next begins anew.
-    pub fn take(&self) -> Vec<WaitingRequest> {
-        let mut state = self.state.lock();
+    pub fn take(&mut self) -> Vec<WaitingRequest> {
+        let mut state = self.queue.state.lock();
         let (mut batch, mut states) = (Vec::new(), 0);
         while let Some(waiting) = state.waiting.front() {
             let more = waiting.states();
@@ -98,11 +118,53 @@ impl NotaryQueue {
         }
         state.states = state.states.saturating_sub(states);
         state.deciding = !batch.is_empty();
+        self.is_over = batch.is_empty();
         batch
     }
+}
 
-    /// So many states were decided in so long.
-    pub fn measure(&self, states: usize, took: Duration) {
-        self.state.lock().estimate.measure(states, took);
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        // Once it is over, somebody else may have begun.
+        if !self.is_over {
+            self.queue.state.lock().deciding = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use maxhost_model::SecureHash;
+
+    use super::*;
+
+    fn request() -> WaitingRequest {
+        let id = SecureHash::of(b"transaction");
+        let request = UniquenessRequest { id, inputs: Vec::new(), references: Vec::new(), window: None };
+        WaitingRequest { caller: "O=Alice".to_owned(), request, parameters: None, answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn whoever_comes_behind_one_that_has_panicked_decides_what_waits() {
+        let queue = Arc::new(NotaryQueue::default());
+        let deciding = queue.add(request()).unwrap().unwrap();
+        assert!(queue.add(request()).unwrap().is_none(), "one decides");
+        let defect = catch_unwind(AssertUnwindSafe(move || {
+            let _deciding = deciding;
+            panic!("on purpose");
+        }));
+        assert!(defect.is_err());
+        let mut next = queue.add(request()).unwrap().unwrap();
+        assert_eq!(next.take().len(), 3);
+        assert_eq!(next.take().len(), 0);
+        let another = queue.add(request()).unwrap();
+        drop(next);
+        assert!(
+            another.is_some() && queue.add(request()).unwrap().is_none(),
+            "one that is over takes nothing from the next"
+        );
     }
 }

@@ -50,8 +50,8 @@ pub(crate) struct IdentityEntry {
     key: Mutex<Option<SecureHash>>,
     /// Its keys, while somebody uses them.
     keys: Mutex<Weak<OpenIdentity>>,
-    /// Somebody takes its messages from the broker.
-    pub served: AtomicBool,
+    /// Somebody takes its messages from the broker ([`Serving`]).
+    served: AtomicBool,
     /// Tells whoever takes its messages that it may be held no longer.
     pub no_longer_held: Notify,
     /// What is under way for it outside of its actor ([`Errand`]).
@@ -96,6 +96,22 @@ impl Drop for Errand {
             // Its actor may have nothing else to do.
             self.0.marks.set(Mark::Answered);
         }
+    }
+}
+
+/// Taking an identity's messages from the broker: one at a time does. However it ends, another may begin.
+pub(crate) struct Serving(Arc<IdentityEntry>);
+
+impl Serving {
+    /// `None` if somebody does already.
+    pub fn begin(entry: &Arc<IdentityEntry>) -> Option<Serving> {
+        (!entry.served.swap(true, Ordering::AcqRel)).then(|| Serving(entry.clone()))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.served.store(false, Ordering::Release);
     }
 }
 
@@ -539,28 +555,42 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use maxhost_store::UNCLAIMED;
 
     use super::*;
 
+    fn entry(directory: &Directory, number: i64) -> Arc<IdentityEntry> {
+        let name = format!("O=Party {number}, L=London, C=GB");
+        let spec = IdentitySpec {
+            name: name.clone(),
+            cordapps: Vec::new().into(),
+            keys: Default::default(),
+            limits: Default::default(),
+            notary: None,
+            manifest: Default::default(),
+        };
+        let (row, name) = (IdentityRow(number), X500Name::parse(&name).unwrap());
+        Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, directory.held.clone()))
+    }
+
+    #[test]
+    fn messages_are_taken_by_another_when_whoever_took_them_has_panicked() {
+        let alice = entry(&Directory::default(), 1);
+        let serving = Serving::begin(&alice);
+        assert!(serving.is_some() && Serving::begin(&alice).is_none(), "one does");
+        let defect = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _serving = serving;
+            panic!("on purpose");
+        }));
+        assert!(defect.is_err() && Serving::begin(&alice).is_some());
+        assert!(Serving::begin(&alice).is_some(), "it ended at once");
+    }
+
     #[test]
     fn what_is_held_is_counted_exactly() {
         let directory = Directory::default();
-        let entry = |number: i64| {
-            let name = format!("O=Party {number}, L=London, C=GB");
-            let spec = IdentitySpec {
-                name: name.clone(),
-                cordapps: Vec::new().into(),
-                keys: Default::default(),
-                limits: Default::default(),
-                notary: None,
-                manifest: Default::default(),
-            };
-            let (row, name) = (IdentityRow(number), X500Name::parse(&name).unwrap());
-            Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, directory.held.clone()))
-        };
-        let (one, other, key) = (entry(1), entry(2), SecureHash::of(b"a key"));
+        let (one, other, key) = (entry(&directory, 1), entry(&directory, 2), SecureHash::of(b"a key"));
         one.hold(UNCLAIMED, key, 1);
         // Claimed anew in another session, it is the same identity.
         one.hold(UNCLAIMED, key, 2);

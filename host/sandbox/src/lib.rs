@@ -37,6 +37,7 @@ mod ledger_calls;
 mod machine_code;
 mod outcome;
 mod output;
+mod pace;
 mod party;
 mod sandbox;
 mod state;
@@ -57,6 +58,7 @@ pub use ledger::{
     LedgerAnswer, LedgerCall, ShownParts, TransactionDraft, VaultQuery,
 };
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
+pub use pace::{in_turns, pace};
 pub use party::GuestParty;
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};
 pub use thread_time::thread_time;

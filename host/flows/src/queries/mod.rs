@@ -12,6 +12,8 @@ mod naming;
 mod network;
 mod readiness;
 mod show;
+mod state_views;
+mod track;
 
 use std::sync::Arc;
 

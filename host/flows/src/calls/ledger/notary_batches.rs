@@ -1,9 +1,11 @@
 //! A notary's requests in batches: what waits is decided in one commit, and signed with one signature.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::FutureExt;
 use maxhost_ledger::notary::{NotaryError, UniquenessRequest, Verdict, sign_committed};
 use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
 use maxhost_model::network::PLATFORM_VERSION;
@@ -12,7 +14,7 @@ use maxhost_store::ledger::{LedgerOp, LedgerReceipt, NewParameters, NotaryOp};
 use tokio::sync::oneshot;
 
 use super::environment::LedgerEnvironment;
-use crate::notary_queue::{Decided, NotaryQueue, WaitingRequest};
+use crate::notary_queue::{Decided, Deciding, NotaryQueue, WaitingRequest};
 use crate::trouble::Trouble;
 
 /// Decides a request together with those that wait. `parameters`: those that it was checked by, unless they are kept.
@@ -25,24 +27,28 @@ pub(super) async fn decide_in_batch(
     parameters: Option<NewParameters>,
 ) -> Decided {
     let (answer, decided) = oneshot::channel();
-    if queue.add(WaitingRequest { caller, request, parameters, answer })? {
-        let (queue, io) = (queue.clone(), environment.services.io.clone());
-        io.spawn(async move { work(&queue, &environment, role).await });
+    if let Some(deciding) = queue.add(WaitingRequest { caller, request, parameters, answer })? {
+        let io = environment.services.io.clone();
+        io.spawn(async move { work(deciding, &environment, role).await });
     }
     decided.await.unwrap_or_else(|_| Err(Trouble::Passing(Problem::new(Code::HostStopping, "the notary stopped"))))
 }
 
-/// Decides batch after batch until nothing waits.
-async fn work(queue: &NotaryQueue, environment: &LedgerEnvironment, role: NotaryRole) {
+/// Decides batch after batch until nothing waits. A batch that meets a defect is not decided: whoever waits for it is told, and
+/// asks again.
+async fn work(mut deciding: Deciding, environment: &LedgerEnvironment, role: NotaryRole) {
     loop {
-        let batch = queue.take();
+        let batch = deciding.take();
         if batch.is_empty() {
             return;
         }
         let began = Instant::now();
         let states = batch.iter().map(WaitingRequest::states).sum();
-        decide(environment, role, batch).await;
-        queue.measure(states, began.elapsed());
+        if AssertUnwindSafe(decide(environment, role, batch)).catch_unwind().await.is_err() {
+            tracing::error!("a notary's batch met a defect of the host");
+            continue;
+        }
+        deciding.queue().measure(states, began.elapsed());
     }
 }
 
