@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use maxhost_model::IdentityRow;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::memory::GuestMemory;
+use crate::memory::{Grant, GuestMemory};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
@@ -16,11 +17,49 @@ pub(crate) struct Slots {
     total: u32,
 }
 
-/// What guests need room for: instances, and memory. Clones are one and the same.
+/// What guests need room for: instances, memory, and the journals that they are brought back from. Clones are one and the same.
 #[derive(Clone)]
 pub(crate) struct GuestRoom {
     pub slots: Slots,
     pub memory: GuestMemory,
+    pub journals: JournalRoom,
+}
+
+/// A journal of so many bytes at most needs no room.
+pub(crate) const SMALL_JOURNAL: u64 = 256 << 10;
+/// Bytes of the larger ones that are in memory at once, and of one identity. One that is larger is alone.
+const JOURNALS: u64 = 256 << 20;
+const JOURNALS_OF_ONE: u64 = 128 << 20;
+/// The same of flows that are brought back to be ended.
+const ENDED_JOURNALS: u64 = 128 << 20;
+
+/// Room for journals, from when they are read until they are replayed: identities have it in turn, as they have memory.
+#[derive(Clone)]
+pub(crate) struct JournalRoom {
+    replayed: GuestMemory,
+    /// Who is to end does not wait for those that are replayed.
+    ended: GuestMemory,
+}
+
+impl JournalRoom {
+    pub fn new() -> JournalRoom {
+        JournalRoom { replayed: GuestMemory::new(JOURNALS), ended: GuestMemory::new(ENDED_JOURNALS) }
+    }
+
+    /// Waits for room for a journal of so many bytes, of a flow that is to go on, or to end.
+    pub async fn take(&self, owner: IdentityRow, bytes: u64, is_ending: bool) -> Grant {
+        let memory = if is_ending { &self.ended } else { &self.replayed };
+        let mut grant = memory.grant(owner, JOURNALS_OF_ONE);
+        // Never refused: it is no more than there can be.
+        grant.reserve(bytes.min(memory.most(JOURNALS_OF_ONE))).await;
+        grant
+    }
+
+    /// Room for a journal of a flow that need not be replayed, if there is some.
+    pub fn try_take(&self, owner: IdentityRow, bytes: u64) -> Option<Grant> {
+        let mut grant = self.replayed.grant(owner, JOURNALS_OF_ONE);
+        grant.try_grow(bytes.min(self.replayed.most(JOURNALS_OF_ONE))).then_some(grant)
+    }
 }
 
 /// The right to one instance.
@@ -133,5 +172,22 @@ mod tests {
         assert!(newcomer.now_or_never().is_some_and(|slot| slot.is_none()));
         drop(held);
         assert!(slots.try_take().is_none());
+    }
+
+    #[test]
+    fn journals_of_one_identity_leave_room_for_those_of_others_and_for_flows_that_end() {
+        let (room, carol, alice) = (JournalRoom::new(), IdentityRow(1), IdentityRow(2));
+        let takes = |owner, is_ending| Box::pin(room.take(owner, 64 << 20, is_ending));
+        let (first, second) = (takes(carol, false).now_or_never(), takes(carol, false).now_or_never());
+        assert!(first.is_some() && second.is_some());
+        let mut third = takes(carol, false);
+        assert!((&mut third).now_or_never().is_none(), "it waits for its identity's own");
+        assert!(takes(alice, false).now_or_never().is_some(), "and holds up nobody else");
+        assert!(takes(carol, true).now_or_never().is_some(), "nor who is to end");
+        assert!(room.try_take(carol, 1).is_none());
+        drop(first);
+        assert!((&mut third).now_or_never().is_some());
+        drop((second, third));
+        assert!(Box::pin(room.take(carol, u64::MAX, false)).now_or_never().is_some(), "one that is too large is alone");
     }
 }

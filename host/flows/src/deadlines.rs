@@ -76,6 +76,11 @@ impl Deadlines {
         self.by_flow.remove(&flow);
     }
 
+    /// These flows are not this host's any more. If they become so again, their deadlines are reckoned anew.
+    pub fn forget_all(&self, flows: impl IntoIterator<Item = FlowRow>) {
+        flows.into_iter().for_each(|flow| self.forget(flow));
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.by_flow.len()

@@ -248,7 +248,7 @@ fn serve(shared: &Arc<Shared>, io: &Handle) {
 
 /// The kernel prefers other threads to this one: those that wake have the processor soon, and this one has less of it while
 /// others want it. Where it does not allow that, this one is like the others.
-fn step_back() {
+pub(crate) fn step_back() {
     // SAFETY: the call takes a number and touches no memory. On Linux it is about the calling thread alone.
     unsafe { libc::nice(LOWER) };
     #[cfg(target_os = "linux")]

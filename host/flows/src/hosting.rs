@@ -15,6 +15,7 @@ use crate::api::IdentityPhase;
 use crate::message::IdentityCommand;
 use crate::options::{IdentitySpec, OperatorEvent};
 use crate::parts::Parts;
+use crate::readmission::{KeyStamp, Readmission};
 use crate::registry::{AfterLeaving, ColdState, EntryState, IdentityEntry};
 use crate::spawner::blocking;
 
@@ -420,6 +421,7 @@ async fn with_work(parts: &Parts) -> Option<HashSet<IdentityRow>> {
 /// was wrong is mended, for whoever mends keys or components need not touch the manifest.
 async fn readmit(hosting: Weak<Hosting>, returned: Arc<Notify>) {
     let mut look_at = tokio::time::Instant::now() + READMISSION;
+    let mut readmission = Readmission::default();
     loop {
         let look = tokio::select! {
             () = tokio::time::sleep_until(look_at) => true,
@@ -441,27 +443,38 @@ async fn readmit(hosting: Weak<Hosting>, returned: Arc<Notify>) {
         }
         look_at = tokio::time::Instant::now() + READMISSION;
         let all = hosting.parts.directory.all();
-        let quarantined: Vec<_> = all.into_iter().filter(|entry| entry.problem().is_some()).collect();
-        let refused = hosting.refused_by_the_database(&quarantined).await;
-        for entry in quarantined.into_iter().filter(|entry| !refused.contains(&entry.row)) {
-            let (hosting, spec) = (hosting.clone(), entry.spec.lock().as_ref().clone());
-            let name = entry.name.clone();
-            let mended = blocking(move || match hosting.unusable(&spec) {
+        let quarantined: HashMap<IdentityRow, _> =
+            all.into_iter().filter(|entry| entry.problem().is_some()).map(|entry| (entry.row, entry)).collect();
+        let turn = readmission.turn(quarantined.keys().copied().collect());
+        let turn: Vec<_> = turn.iter().filter_map(|row| quarantined.get(row).cloned()).collect();
+        let refused = hosting.refused_by_the_database(&turn).await;
+        for entry in turn.into_iter().filter(|entry| !refused.contains(&entry.row)) {
+            let (looking, spec) = (hosting.clone(), entry.spec.lock().as_ref().clone());
+            // What else it lacks is known without its keys.
+            let looked = blocking(move || match looking.unusable(&spec) {
                 Some(problem) => Err(problem),
-                None => {
-                    let (vault, trust) = (&hosting.parts.vault, hosting.parts.network.trust_root());
-                    let now = std::time::SystemTime::now();
-                    maxhost_pki::OpenIdentity::open(vault, &spec.keys, &name, trust, now).map_err(Problem::from)?;
-                    Ok(hosting)
-                }
+                None => Ok((KeyStamp::of(&spec.keys), spec)),
             });
-            if let Ok(hosting) = mended.await {
-                let spec = entry.spec.lock().as_ref().clone();
-                tracing::info!(identity = %entry.text, "mended: out of quarantine");
-                // Whoever is refused is told of there.
-                if let Err(problem) = hosting.put_identities(vec![spec]).await {
-                    tracing::warn!(identity = %entry.text, %problem, "cannot be hosted yet");
-                }
+            let Ok((stamp, spec)) = looked.await else { continue };
+            if !readmission.is_due(entry.row, stamp, hosting.parts.clock.monotonic()) {
+                continue;
+            }
+            let (opening, name, keys) = (hosting.clone(), entry.name.clone(), spec.keys.clone());
+            let opened = blocking(move || {
+                let (vault, trust) = (&opening.parts.vault, opening.parts.network.trust_root());
+                let now = std::time::SystemTime::now();
+                maxhost_pki::OpenIdentity::open(vault, &keys, &name, trust, now).map(drop).map_err(Problem::from)
+            });
+            let is_usable = opened.await.is_ok();
+            // Also if they are: what quarantines it again need not be its keys.
+            readmission.failed(entry.row, stamp, hosting.parts.clock.monotonic());
+            if !is_usable {
+                continue;
+            }
+            tracing::info!(identity = %entry.text, "mended: out of quarantine");
+            // Whoever is refused is told of there.
+            if let Err(problem) = hosting.put_identities(vec![spec]).await {
+                tracing::warn!(identity = %entry.text, %problem, "cannot be hosted yet");
             }
         }
     }

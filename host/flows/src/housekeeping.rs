@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use maxhost_cordapps::{Catalogue, KEEP_UNNAMED};
 use maxhost_journal::StartRecord;
 use maxhost_model::{Code, FlowRow, Problem};
-use maxhost_store::Store;
+use maxhost_store::{Store, each_start};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +27,6 @@ const PURGE_EVERY: Duration = Duration::from_secs(5);
 const CLEAN_EVERY: Duration = Duration::from_secs(600);
 /// How long after a change of the installed components they are looked at.
 const SETTLING: Duration = Duration::from_secs(1);
-/// Start records read at once.
-const STARTS: usize = 256;
 
 /// Forgets ended flows when their time is over, until the host stops.
 pub(crate) async fn purge(store: Store, stopping: CancellationToken) {
@@ -109,13 +108,12 @@ async fn named_by_live_flows(store: &Store) -> Result<HashSet<[u8; 32]>, Problem
     let live = store.live_flows().await.map_err(Problem::from)?;
     let rows: Vec<FlowRow> = live.iter().map(|flow| flow.row).collect();
     let mut named = HashSet::new();
-    for rows in rows.chunks(STARTS) {
-        for record in store.flows(rows).await.map_err(Problem::from)? {
-            if let Ok(start) = StartRecord::decode(&record.start) {
-                named.insert(start.component);
-            }
+    let name = |_, start: Bytes| {
+        if let Ok(start) = StartRecord::decode(&start) {
+            named.insert(start.component);
         }
-    }
+    };
+    each_start(&**store, &rows, name).await.map_err(Problem::from)?;
     Ok(named)
 }
 

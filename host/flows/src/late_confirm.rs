@@ -7,12 +7,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use maxhost_journal::wire::session_token;
 use maxhost_journal::{Failure, Flush, Frame, FrameBatch, Origin, Outgoing, StartRecord};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, Problem, SessionId};
-use maxhost_store::{FlowRecord, MessageOp, Store, StoreError};
+use maxhost_store::{FlowRecord, LateConfirm, MessageOp, Store, StoreError, each_start, is_last_page};
 use prost::Message as _;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrival::{Arrival, confirmation};
@@ -33,13 +34,16 @@ pub(crate) struct LateConfirms {
     pub io: Spawner,
     pub clock: Arc<dyn Clock>,
     pub stopping: CancellationToken,
+    /// Whoever tells a responder reads what the initiator had sent, and keeps it until it is written: [`AT_ONCE`] do.
+    pub room: Arc<Semaphore>,
 }
+
+/// So many responders are told at once: each may have two of the network's largest messages in memory.
+pub(crate) const AT_ONCE: usize = 4;
 
 impl AnswersLateConfirms for LateConfirms {
     fn answer(&self, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch, noted: bool) {
-        if let Some(confirm) = confirmation(batch).filter(|_| holds(Rule::LateConfirmationsAreAnswered)) {
-            let (party, confirmed, token) = (batch.from.as_str().into(), SessionId(confirm.session), confirm.token);
-            let word = Word { dead: session, party, confirmed, token, noted };
+        if let Some(word) = Word::of(session, batch, noted) {
             self.io.spawn(tell(self.clone(), owner.clone(), word));
         }
     }
@@ -60,26 +64,18 @@ impl LateConfirms {
 /// After a start of the host: finds the responders of an identity whose initiator, on this host too, has ended without
 /// a word to them, because the host was killed between the two.
 ///
-/// True if that was all; false if there may be more notes, for which it is to be called again when the identity is opened next.
-///
 /// # Errors
 /// The database cannot be read.
-pub(crate) async fn sweep(
-    answers: &LateConfirms,
-    entry: &Arc<IdentityEntry>,
-    rows: &[FlowRow],
-) -> Result<bool, Problem> {
-    let notes = answers.committer.store.late_confirms(entry.row, NOTES).await.map_err(Problem::from)?;
-    let is_all = notes.len() < NOTES as usize;
-    for note in notes {
-        match FrameBatch::decode(note.body) {
-            Ok(batch) => answers.answer(entry, note.session, &batch, true),
-            Err(error) => tracing::error!(identity = %entry.text, %error, "a late confirmation is damaged"),
-        }
+pub(crate) async fn sweep(answers: &LateConfirms, entry: &Arc<IdentityEntry>, rows: &[FlowRow]) -> Result<(), Problem> {
+    let notes = Notes::read(&answers.committer.store, entry, None).await.map_err(Problem::from)?;
+    for (session, batch) in notes.readable(entry) {
+        answers.answer(entry, session, &batch, true);
     }
-    for rows in rows.chunks(512) {
-        let (records, _) = readable(&answers.committer.store, rows).await?;
-        let waiting: Vec<Waiting> = records.iter().filter_map(initiator_of).collect();
+    if let Some(after) = notes.next {
+        answers.io.spawn(answer_the_rest(answers.clone(), entry.clone(), after));
+    }
+    for rows in rows.chunks(FLOWS) {
+        let waiting = responders(&answers.committer.store, rows).await?;
         let initiators: Vec<FlowRow> = waiting.iter().map(|waiting| waiting.initiator.flow()).collect();
         let (initiators, damaged) = readable(&answers.committer.store, &initiators).await?;
         // Of one that is damaged nobody knows whether it has ended.
@@ -99,7 +95,86 @@ pub(crate) async fn sweep(
             }
         }
     }
-    Ok(is_all)
+    Ok(())
+}
+
+/// Notes that are read at once, at most.
+const NOTES: u32 = 256;
+/// Flows that are looked at together.
+const FLOWS: usize = 512;
+
+/// A page of what is noted.
+struct Notes {
+    found: Vec<LateConfirm>,
+    /// Behind which note there may be more.
+    next: Option<SessionId>,
+}
+
+impl Notes {
+    async fn read(store: &Store, entry: &IdentityEntry, after: Option<SessionId>) -> Result<Notes, StoreError> {
+        let found = store.late_confirms(entry.row, after, NOTES).await?;
+        let is_last = is_last_page(NOTES, found.iter().map(|note| note.body.len()));
+        let next = found.last().filter(|_| !is_last).map(|last| last.session);
+        Ok(Notes { found, next })
+    }
+
+    fn readable<'a>(&'a self, entry: &'a IdentityEntry) -> impl Iterator<Item = (SessionId, FrameBatch)> + 'a {
+        self.found.iter().filter_map(|note| match FrameBatch::decode(note.body.clone()) {
+            Ok(batch) => Some((note.session, batch)),
+            Err(error) => {
+                tracing::error!(identity = %entry.text, %error, "a late confirmation is damaged");
+                None
+            }
+        })
+    }
+}
+
+/// Answers what is noted behind the first page, one responder after the other and a page at a time. One that cannot be told now
+/// is tried again beside the others.
+async fn answer_the_rest(answers: LateConfirms, entry: Arc<IdentityEntry>, after: SessionId) {
+    let _under_way = Errand::of(&entry);
+    let (mut after, mut tries) = (Some(after), 0);
+    while after.is_some() && entry.is_held() && !answers.stopping.is_cancelled() {
+        let notes = match Notes::read(&answers.committer.store, &entry, after).await {
+            Ok(notes) => notes,
+            Err(error) => {
+                tracing::warn!(identity = %entry.text, %error, "late confirmations cannot be read; tried again");
+                let again = answers.clock.monotonic() + backoff(tries);
+                tries += 1;
+                tokio::select! {
+                    biased;
+                    () = answers.stopping.cancelled() => return,
+                    () = answers.clock.sleep_until(again) => continue,
+                }
+            }
+        };
+        for (session, batch) in notes.readable(&entry) {
+            let Some(word) = Word::of(session, &batch, true) else { continue };
+            if try_to_tell(&answers, &entry, &word).await.is_err_and(|error| error.is_retriable()) {
+                answers.io.spawn(tell(answers.clone(), entry.clone(), word));
+            }
+        }
+        (after, tries) = (notes.next, 0);
+    }
+}
+
+/// Those of these flows that were started by a peer.
+async fn responders(store: &Store, rows: &[FlowRow]) -> Result<Vec<Waiting>, Problem> {
+    let mut waiting = Vec::new();
+    match each_start(&**store, rows, |row, start| waiting.extend(initiator_of(row, &start))).await {
+        Err(StoreError::Corrupt { .. }) => waiting.clear(),
+        read => return read.map(|()| waiting).map_err(Problem::from),
+    }
+    for row in rows {
+        match store.starts(&[*row]).await {
+            Ok(found) => waiting.extend(found.iter().filter_map(|(row, start)| initiator_of(*row, start))),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(flow = row.0, %error, "the row of a flow is damaged");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(waiting)
 }
 
 /// The flows of these rows, and the rows that are damaged. They may be another identity's, and keep nobody from being opened.
@@ -122,9 +197,6 @@ async fn readable(store: &Store, rows: &[FlowRow]) -> Result<(Vec<FlowRecord>, V
     Ok((records, damaged))
 }
 
-/// Notes that are answered when an identity is opened, at most; the rest follows when it is opened next.
-const NOTES: u32 = 1_000;
-
 /// A responder and its initiator.
 struct Waiting {
     responder: SessionId,
@@ -134,11 +206,11 @@ struct Waiting {
     initiator: SessionId,
 }
 
-fn initiator_of(record: &FlowRecord) -> Option<Waiting> {
-    let start = StartRecord::decode(&record.start).ok()?;
+fn initiator_of(row: FlowRow, start: &Bytes) -> Option<Waiting> {
+    let start = StartRecord::decode(start).ok()?;
     match start.origin {
         Origin::Peer(initiation) => Some(Waiting {
-            responder: record.row.session(0),
+            responder: row.session(0),
             token: session_token(&start.seed, 0, &initiation.from),
             initiator: SessionId(initiation.from_session),
             from: initiation.from,
@@ -158,6 +230,15 @@ struct Word {
     token: u64,
     /// The database notes that the confirmation is to be answered.
     noted: bool,
+}
+
+impl Word {
+    /// What answers a confirmation that came for this session, if it is one.
+    fn of(session: SessionId, batch: &FrameBatch, noted: bool) -> Option<Word> {
+        let confirm = confirmation(batch).filter(|_| holds(Rule::LateConfirmationsAreAnswered))?;
+        let (party, confirmed, token) = (batch.from.as_str().into(), SessionId(confirm.session), confirm.token);
+        Some(Word { dead: session, party, confirmed, token, noted })
+    }
 }
 
 /// Tells a responder how its initiator has ended. Tried again until it is written, because the responder waits for it.
@@ -181,6 +262,7 @@ async fn tell(answers: LateConfirms, owner: Arc<IdentityEntry>, word: Word) {
 }
 
 async fn try_to_tell(answers: &LateConfirms, owner: &Arc<IdentityEntry>, word: &Word) -> Result<(), StoreError> {
+    let _room = answers.room.acquire().await.map_err(|_| StoreError::Closed)?;
     let author = owner.author();
     let Word { dead, ref party, confirmed, token, noted } = *word;
     let record = answers.committer.store.flow(dead.flow()).await?.filter(|record| record.identity == owner.row);

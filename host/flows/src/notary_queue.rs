@@ -229,6 +229,40 @@ impl NotaryQueue {
     }
 }
 
+/// Deciding what waits: one at a time does, whom [`Added::First`] told to. However it ends, whoever comes next begins anew.
+pub(crate) struct Deciding {
+    queue: Arc<NotaryQueue>,
+    is_over: bool,
+}
+
+impl Deciding {
+    /// Begins to decide what waits in a queue.
+    pub fn begin(queue: Arc<NotaryQueue>) -> Deciding {
+        Deciding { queue, is_over: false }
+    }
+
+    /// The requests.
+    pub fn queue(&self) -> &NotaryQueue {
+        &self.queue
+    }
+
+    /// The next batch; if it is empty, this is over.
+    pub fn take(&mut self) -> Vec<WaitingRequest> {
+        let batch = self.queue.take();
+        self.is_over = batch.is_empty();
+        batch
+    }
+}
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        // Once it is over, somebody else may have begun.
+        if !self.is_over {
+            self.queue.state.lock().deciding = false;
+        }
+    }
+}
+
 /// For a message that tells how long it will take.
 pub(crate) fn milliseconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
@@ -237,6 +271,8 @@ pub(crate) fn milliseconds(wait: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::panic)]
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use bytes::Bytes;
     use maxhost_ledger::notary::{Outcome, Plan, Rows, WAIT_THRESHOLD, plan_batch};
     use maxhost_ledger::time::Timestamp;
@@ -351,6 +387,25 @@ mod tests {
         assert_eq!(queue.wait_ms("single", 1_000), Some(40_000), "and as many as it asks for itself");
         while !queue.take().is_empty() {}
         assert_eq!(queue.wait_ms("flooding", 1), None);
+    }
+
+    #[test]
+    fn whoever_comes_behind_one_that_has_panicked_decides_what_waits() {
+        let queue = Arc::new(NotaryQueue::default());
+        assert_eq!(queue.add(request("a", 1, 1)), Added::First);
+        let deciding = Deciding::begin(queue.clone());
+        assert_eq!(queue.add(request("a", 2, 1)), Added::Waits, "one decides");
+        let defect = catch_unwind(AssertUnwindSafe(move || {
+            let _deciding = deciding;
+            panic!("on purpose");
+        }));
+        assert!(defect.is_err());
+        assert_eq!(queue.add(request("a", 3, 1)), Added::First);
+        let mut next = Deciding::begin(queue.clone());
+        assert_eq!((next.take().len(), next.take().len()), (3, 0));
+        assert_eq!(queue.add(request("a", 4, 1)), Added::First);
+        drop(next);
+        assert_eq!(queue.add(request("a", 5, 1)), Added::Waits, "one that is over takes nothing from the next");
     }
 
     struct Nothing;

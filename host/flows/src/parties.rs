@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use maxhost_model::{Party, X500Name};
 use maxhost_pki::{NetworkMap, VerifiedParty};
+use maxhost_sandbox::pace;
 
 use crate::trouble::Trouble;
 
@@ -28,10 +29,12 @@ impl Parties {
         }
     }
 
-    /// The verified parties whose name fits, sorted by name. Blocking.
+    /// The verified parties whose name fits, sorted by name. Blocking; where work is done in turns, others go first between two
+    /// of them.
     pub fn matching(&self, fits: impl Fn(&X500Name) -> bool) -> Vec<VerifiedParty> {
-        self.0.matching(fits, |name, error| {
+        let left_out = |name: &X500Name, error| {
             tracing::warn!(%name, %error, "a party is not on the map: what its node published does not verify");
-        })
+        };
+        self.0.matching(fits, left_out, pace)
     }
 }

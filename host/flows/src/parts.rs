@@ -9,12 +9,12 @@ use maxhost_journal::{Limits, Millis};
 use maxhost_ownership::Ownership;
 use maxhost_pki::{KeyVault, NetworkMap};
 use maxhost_store::{Store, StoreError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::activation::{ActivationServices, GuestCode};
-use crate::admission::{GuestRoom, Slots};
+use crate::admission::{GuestRoom, JournalRoom, Slots};
 use crate::asked_for::AskedFor;
 use crate::audit::AuditTrail;
 use crate::calls::{CallServices, Findings};
@@ -28,7 +28,7 @@ use crate::events::OperatorEvents;
 use crate::guest_threads::GuestThreads;
 use crate::identity::IdentityServices;
 use crate::keys::IdentityKeys;
-use crate::late_confirm::LateConfirms;
+use crate::late_confirm::{AT_ONCE, LateConfirms};
 use crate::ledger_waits::LedgerWaits;
 use crate::membership::Membership;
 use crate::memory::GuestMemory;
@@ -142,7 +142,7 @@ impl Parts {
         let parameters = Arc::new(parameters);
         let (events, stopping) = (OperatorEvents::new(EVENTS), CancellationToken::new());
         let (parties, journal) = (Parties::of(network.clone()), journal_limits(&options, &network));
-        let room = GuestRoom { slots, memory: GuestMemory::new(options.memory) };
+        let room = GuestRoom { slots, memory: GuestMemory::new(options.memory), journals: JournalRoom::new() };
         let placement = Placement::new(io.clone(), guests);
         let candidates = Arc::new(Candidates::new(directory.clone(), ownership.clone()));
         let waking =
@@ -164,6 +164,7 @@ impl Parts {
             io: io.clone(),
             clock: clock.clone(),
             stopping: stopping.clone(),
+            room: Arc::new(Semaphore::new(AT_ONCE)),
         });
         let answers: Arc<dyn AnswersLateConfirms> = late_confirms.clone();
         committer.router.set_late_confirms(Arc::downgrade(&answers));
@@ -195,6 +196,7 @@ impl Parts {
             contracts: contracts.clone(),
             findings: Findings::new(),
             io: io.clone(),
+            placement: placement.clone(),
             room: room.clone(),
             eviction: options.eviction,
             log_lines: options.log_lines,
@@ -213,6 +215,7 @@ impl Parts {
         });
         let identities = Arc::new(IdentityServices {
             activation,
+            audit: audit.clone(),
             committer: committer.clone(),
             clock: clock.clone(),
             deadlines: deadlines.clone(),

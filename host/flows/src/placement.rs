@@ -19,11 +19,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use futures::future::BoxFuture;
 use maxhost_model::IdentityRow;
+use maxhost_sandbox::contract::ContractEngine;
 use maxhost_sandbox::thread_time;
 
+use crate::guest_jobs::GuestJobs;
 use crate::guest_threads::GuestThreads;
 use crate::spawner::Spawner;
+use crate::trouble::Trouble;
 
 /// So long a run may work at a stretch and still count as one that only talks. No run is told by it in tests, which must
 /// not depend on how busy the machine is.
@@ -275,12 +279,38 @@ pub(crate) struct Placement {
     /// Threads for everything but guests that compute.
     io: Spawner,
     guests: Arc<GuestThreads>,
+    jobs: Arc<GuestJobs>,
     share: Arc<IoShare>,
 }
 
+/// Instances of contracts that are left to whoever does not take turns: clients, and code that is being loaded.
+const SPARE_SLOTS: u32 = 2;
+
 impl Placement {
     pub fn new(io: Spawner, guests: Arc<GuestThreads>) -> Placement {
-        Placement { io, guests, share: Arc::default() }
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        // A job that has the turn must not wait for an instance of one that waits for a turn.
+        let most = ContractEngine::usual_slots().saturating_sub(SPARE_SLOTS) as usize;
+        let jobs = GuestJobs::new(guests.clone(), most, threads.min(most / 2));
+        Placement { io, guests, jobs, share: Arc::default() }
+    }
+
+    /// Does work that a flow of this identity wants and that blocks, in the turns of the threads for guests. It calls
+    /// [`maxhost_sandbox::pace`] now and then.
+    ///
+    /// # Errors
+    /// The work has panicked, which is a defect.
+    pub fn work<R: Send + 'static>(
+        &self,
+        owner: IdentityRow,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> BoxFuture<'static, Result<R, Trouble>> {
+        #[cfg(test)]
+        if self.io.executor().is_some() {
+            return self.io.blocking(work);
+        }
+        let jobs = self.jobs.clone();
+        Box::pin(async move { jobs.run(owner, work).await })
     }
 
     /// Whether this identity has computed so much on the threads for I/O that its next runs belong elsewhere.

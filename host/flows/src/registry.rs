@@ -51,8 +51,8 @@ pub(crate) struct IdentityEntry {
     key: Mutex<Option<SecureHash>>,
     /// Its keys, while somebody uses them.
     keys: Mutex<Weak<OpenIdentity>>,
-    /// Somebody takes its messages from the broker.
-    pub served: AtomicBool,
+    /// Somebody takes its messages from the broker ([`Serving`]).
+    served: AtomicBool,
     /// Tells whoever takes its messages that it may be held no longer.
     pub no_longer_held: Notify,
     /// What is under way for it outside of its actor ([`Errand`]).
@@ -97,6 +97,22 @@ impl Drop for Errand {
             // Its actor may have nothing else to do.
             self.0.marks.set(Mark::Answered);
         }
+    }
+}
+
+/// Taking an identity's messages from the broker: one at a time does. However it ends, another may begin.
+pub(crate) struct Serving(Arc<IdentityEntry>);
+
+impl Serving {
+    /// `None` if somebody does already.
+    pub fn begin(entry: &Arc<IdentityEntry>) -> Option<Serving> {
+        (!entry.served.swap(true, Ordering::AcqRel)).then(|| Serving(entry.clone()))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.served.store(false, Ordering::Release);
     }
 }
 
@@ -583,7 +599,7 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use maxhost_store::UNCLAIMED;
 
     use super::*;
@@ -602,6 +618,19 @@ mod tests {
         };
         let (row, name) = (IdentityRow(number), X500Name::parse(&name).unwrap());
         Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, directory.held.clone()))
+    }
+
+    #[test]
+    fn messages_are_taken_by_another_when_whoever_took_them_has_panicked() {
+        let alice = entry(&Directory::default(), 1, HostRules::default());
+        let serving = Serving::begin(&alice);
+        assert!(serving.is_some() && Serving::begin(&alice).is_none(), "one does");
+        let defect = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _serving = serving;
+            panic!("on purpose");
+        }));
+        assert!(defect.is_err() && Serving::begin(&alice).is_some());
+        assert!(Serving::begin(&alice).is_some(), "it ended at once");
     }
 
     #[test]

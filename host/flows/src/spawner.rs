@@ -2,11 +2,8 @@
 
 use std::future::Future;
 
-use futures::future::BoxFuture;
 use maxhost_model::{Code, Problem};
 use tokio::runtime::Handle;
-
-use crate::trouble::Trouble;
 
 /// Starts tasks. Clones start them at the same place.
 #[derive(Clone)]
@@ -40,29 +37,17 @@ impl Spawner {
         }
     }
 
-    /// Begins work that blocks, on a thread that may, and gives what it comes to. A simulation has no such threads: there
-    /// the work is done at once.
-    ///
-    /// # Errors
-    /// The work has panicked, which is a defect.
+    /// Does work that blocks. A simulation has no threads for it: there the work is done at once.
+    #[cfg(test)]
     pub fn blocking<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
-    ) -> BoxFuture<'static, Result<R, Trouble>> {
-        match &self.0 {
-            Kind::Runtime(runtime) => {
-                let begun = runtime.spawn_blocking(work);
-                Box::pin(async move { begun.await.map_err(|error| Trouble::defect(error.to_string())) })
-            }
-            #[cfg(test)]
-            Kind::Simulated(_) => {
-                let done = work();
-                Box::pin(async move {
-                    crate::simulation::pause().await;
-                    Ok(done)
-                })
-            }
-        }
+    ) -> futures::future::BoxFuture<'static, Result<R, crate::trouble::Trouble>> {
+        let done = work();
+        Box::pin(async move {
+            crate::simulation::pause().await;
+            Ok(done)
+        })
     }
 
     /// The executor, in a simulation.

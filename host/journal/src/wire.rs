@@ -37,6 +37,25 @@ pub struct Initiation {
     pub from_token: u64,
 }
 
+/// The key of [`Initiation::from_token`] as it is encoded.
+const TOKEN_KEY: u8 = 7 << 3 | 1;
+
+impl Initiation {
+    /// As much as can be read of an initiation that cannot be read whole: what stands before the damage, and the token, which
+    /// stands at the end. `None` if it does not tell whom to answer.
+    #[must_use]
+    pub fn of_damaged(body: &[u8]) -> Option<Initiation> {
+        let mut read = Initiation::default();
+        drop(read.merge(body));
+        if read.from_token == 0
+            && let Some((_, [TOKEN_KEY, token @ ..])) = body.split_last_chunk::<9>()
+        {
+            read.from_token = u64::from_le_bytes(*token);
+        }
+        (!read.from.is_empty() && read.from_session != 0).then_some(read)
+    }
+}
+
 /// What the counterparty of a session has to name beside the session's number. Numbers rise and can be guessed; a message
 /// of another host is stored only with the token of the session that it is for and of the party that signed it. So nobody
 /// but the counterparty can take a place in the inbox, not even who has read the token on its way. It is drawn from the
@@ -275,5 +294,34 @@ impl PeerError {
                 )
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_damaged_initiation_it_is_known_whom_to_answer() {
+        let whole = Initiation {
+            from: "O=Alice, L=London, C=GB".into(),
+            from_session: 4711,
+            protocol: "a/b".into(),
+            version: 1,
+            app: "a".into(),
+            payload: Some(Bytes::from(vec![7; 300])),
+            from_token: 0x0102_0304_0506_0708,
+        };
+        let mut body = whole.encode_to_vec();
+        // The length of the payload.
+        let place = body.iter().position(|byte| *byte == 6 << 3 | 2).unwrap_or(0) + 2;
+        body[place] = 0x7f;
+        assert!(Initiation::decode(&body[..]).is_err());
+        let read = Initiation::of_damaged(&body).map(|read| (read.from, read.from_session, read.from_token));
+        assert_eq!(read, Some((whole.from.clone(), 4711, whole.from_token)));
+        let cut = Initiation::of_damaged(&whole.encode_to_vec()[..200]);
+        assert_eq!(cut.map(|read| (read.from, read.from_token)), Some((whole.from.clone(), 0)), "the token is gone");
+        assert_eq!(Initiation::of_damaged(&whole.encode_to_vec()[..10]), None);
+        assert_eq!(Initiation::of_damaged(b"nonsense"), None);
     }
 }

@@ -302,7 +302,7 @@ fn the_index_only_saves_time() {
     let folder = dir.path().join("network");
     let index = folder.join("parties");
     let listed = |map: &NetworkMap| -> Vec<(X500Name, PublicKey)> {
-        let all = map.matching(|_| true, |name, error| panic!("{name}: {error}"));
+        let all = map.matching(|_| true, |name, error| panic!("{name}: {error}"), || ());
         all.into_iter().map(|verified| (verified.party.name, verified.party.owning_key)).collect()
     };
     let expected = listed(&NetworkMap::load(&folder).unwrap());
@@ -338,11 +338,13 @@ fn who_asks_for_parties_gets_verified_ones_only() {
     files::replace(&node_info(&folder, &name("Alice")), &forged, files::PUBLIC).unwrap();
     let map = NetworkMap::load(&folder).unwrap();
     let mut left_out = Vec::new();
-    let found = map.matching(|_| true, |name, _| left_out.push(name.clone()));
+    let mut between = 0;
+    let found = map.matching(|_| true, |name, _| left_out.push(name.clone()), || between += 1);
+    assert_eq!(between, 3, "others may go first before each");
     let found: Vec<&X500Name> = found.iter().map(|verified| &verified.party.name).collect();
     assert_eq!(found, [&name("Bob"), &name("Notary")]);
     assert_eq!(left_out, [name("Alice")]);
-    let some = map.matching(|name| name.as_str().contains("Bob"), |name, _| panic!("{name}"));
+    let some = map.matching(|name| name.as_str().contains("Bob"), |name, _| panic!("{name}"), || ());
     assert_eq!(some.len(), 1);
 }
 

@@ -5,11 +5,12 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
     Claim, Client, ClientReader, FencingToken, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader,
-    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY, OUTBOX_PAGE_BYTES,
-    OutboxContent, OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
+    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY, OutboxContent,
+    OutboxDestination, OutboxRow, PAGE_BYTES, RunId, SizedJournal, StoreError, StoredJournal,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgRow, Postgres};
@@ -79,6 +80,37 @@ macro_rules! leap {
             " t WHERE t.identity > leap.identity) FROM ",
             $name,
             " leap WHERE leap.identity IS NOT NULL"
+        )
+    };
+}
+
+/// The rows of a page by their keys, each behind fewer than `$4` bytes of bodies: lengths first, because the server tells them
+/// without reading the bodies. `$1` is the identity, `$2` the key before the page, `$3` the most rows.
+macro_rules! page_of {
+    ($table:literal, $key:literal) => {
+        concat!(
+            "SELECT ",
+            $key,
+            ", body FROM maxhost.",
+            $table,
+            " WHERE identity = $1 AND ",
+            $key,
+            " IN (SELECT ",
+            $key,
+            " FROM (SELECT ",
+            $key,
+            ", sum(bytes) OVER (ORDER BY ",
+            $key,
+            ") - bytes AS ahead FROM (SELECT ",
+            $key,
+            ", octet_length(body) AS bytes FROM maxhost.",
+            $table,
+            " WHERE identity = $1 AND ",
+            $key,
+            " > $2 ORDER BY ",
+            $key,
+            " LIMIT $3) page) lengths WHERE ahead < $4) ORDER BY ",
+            $key
         )
     };
 }
@@ -169,6 +201,11 @@ fn session(flow: FlowRow, stream: i64) -> Result<Option<SessionId>, StoreError> 
 /// Which of the rows asked for this is about.
 fn place(row: &PgRow) -> Result<usize, StoreError> {
     sequence(row, 0, "journal").map(|place| place as usize)
+}
+
+/// [`PAGE_BYTES`] as a parameter.
+fn page_bytes() -> i64 {
+    i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX)
 }
 
 /// Rows as an array.
@@ -282,10 +319,24 @@ impl FlowReader for PostgresStore {
     }
 
     async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
-        let sql = concat!(flows!("id = ANY($1)"), " ORDER BY id");
+        let sql = concat!(flows!("''::bytea", "NULL::bytea", "NULL::bytea", "", "id = ANY($1)"), " ORDER BY id");
         let ids = ids(rows);
         let found = persist!(sqlx::query(sql).bind(&ids).fetch_all(&self.pool)).map_err(failed)?;
         found.iter().map(flow_record).collect()
+    }
+
+    async fn starts(&self, rows: &[FlowRow]) -> Result<Vec<(FlowRow, Bytes)>, StoreError> {
+        // Lengths first: the server tells them without reading the bodies.
+        let sql = "WITH page AS MATERIALIZED (SELECT id FROM ( \
+                   SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS ahead FROM ( \
+                   SELECT id, octet_length(start_body) AS bytes FROM maxhost.flow WHERE id = ANY($1) \
+                   UNION ALL SELECT id, octet_length(start_body) FROM maxhost.ended WHERE id = ANY($1)) asked) lengths \
+                   WHERE ahead < $2) \
+                   SELECT f.id, f.start_body FROM page JOIN maxhost.flow f ON f.id = page.id \
+                   UNION ALL SELECT e.id, e.start_body FROM page JOIN maxhost.ended e ON e.id = page.id ORDER BY id";
+        let ids = ids(rows);
+        let found = persist!(sqlx::query(sql).bind(&ids).bind(page_bytes()).fetch_all(&self.pool)).map_err(failed)?;
+        found.iter().map(|row| Ok((FlowRow(column(row, 0, "flow")?), bytes(row, 1, "flow")?))).collect()
     }
 
     async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
@@ -325,6 +376,13 @@ impl FlowReader for PostgresStore {
 #[async_trait]
 impl JournalReader for PostgresStore {
     async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError> {
+        match self.journal_within(row, u64::MAX).await? {
+            Some(SizedJournal::Whole(journal)) => Ok(Some(*journal)),
+            Some(SizedJournal::Larger(_)) | None => Ok(None),
+        }
+    }
+
+    async fn journal_within(&self, row: FlowRow, most: u64) -> Result<Option<SizedJournal>, StoreError> {
         // One statement, so that the flow and its journal are of one moment. The first row is the flow.
         let sql = concat!(
             flows!(
@@ -337,7 +395,23 @@ impl JournalReader for PostgresStore {
             " UNION ALL SELECT flow, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
              NULL, NULL, stream::int8, seq, body FROM maxhost.journal WHERE flow = $1 ORDER BY stream NULLS FIRST, seq"
         );
-        let rows = persist!(sqlx::query(sql).bind(row.0).fetch_all(&self.pool)).map_err(failed)?;
+        let read = async || {
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            let mut read = sqlx::query(sql).bind(row.0).fetch(&self.pool);
+            while bytes <= most
+                && let Some(row) = read.try_next().await?
+            {
+                bytes += row.try_get::<Option<&[u8]>, _>(19)?.map_or(0, <[u8]>::len) as u64;
+                rows.push(row);
+            }
+            Ok::<_, sqlx::Error>((rows, bytes))
+        };
+        let (rows, bytes_read) = persist!(read()).map_err(failed)?;
+        if bytes_read > most {
+            let sql = "SELECT coalesce(sum(octet_length(body)), 0)::int8 FROM maxhost.journal WHERE flow = $1";
+            let size: i64 = persist!(sqlx::query_scalar(sql).bind(row.0).fetch_one(&self.pool)).map_err(failed)?;
+            return Ok(Some(SizedJournal::Larger(size.unsigned_abs().max(bytes_read))));
+        }
         let Some((flow, entries)) = rows.split_first() else { return Ok(None) };
         if column::<Option<i64>>(flow, 17, "journal")?.is_some() {
             return Err(corrupt("journal", format!("{}: its flow is not there", row.0)));
@@ -350,26 +424,40 @@ impl JournalReader for PostgresStore {
                 Some(session) => journal.inbox.push((session, seq, body)),
             }
         }
-        Ok(Some(journal))
+        Ok(Some(SizedJournal::Whole(Box::new(journal))))
     }
 
     async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError> {
-        let sql = "SELECT a.place, -1::int8 AS stream, j.seq, j.body \
-                   FROM unnest($1::int8[]) WITH ORDINALITY a (flow, place) CROSS JOIN LATERAL \
-                   (SELECT seq, body FROM maxhost.journal WHERE flow = a.flow AND stream = -1 ORDER BY seq DESC LIMIT 1) j \
+        // Lengths first: the server tells them without reading the bodies. A row without a stream says how far the page goes.
+        let sql = "WITH last AS MATERIALIZED ( \
+                       SELECT a.flow, a.place, j.seq, coalesce(j.bytes, 0) AS bytes \
+                       FROM unnest($1::int8[]) WITH ORDINALITY a (flow, place) LEFT JOIN LATERAL \
+                       (SELECT seq, octet_length(body) AS bytes FROM maxhost.journal WHERE flow = a.flow AND stream = -1 \
+                        ORDER BY seq DESC LIMIT 1) j ON true), \
+                   page AS MATERIALIZED (SELECT flow, place, seq FROM \
+                       (SELECT flow, place, seq, sum(bytes) OVER (ORDER BY place) - bytes AS ahead FROM last) lengths \
+                       WHERE ahead < $2) \
+                   SELECT max(place) AS place, NULL::int8 AS stream, NULL::int8 AS seq, NULL::bytea AS body FROM page \
                    UNION ALL \
-                   SELECT a.place, j.stream::int8, max(j.seq), NULL \
-                   FROM unnest($1::int8[]) WITH ORDINALITY a (flow, place) \
-                   JOIN maxhost.journal j ON j.flow = a.flow AND j.stream >= 0 \
-                   GROUP BY a.place, j.stream ORDER BY place, stream";
+                   SELECT p.place, -1, j.seq, j.body FROM page p \
+                   JOIN maxhost.journal j ON j.flow = p.flow AND j.stream = -1 AND j.seq = p.seq \
+                   UNION ALL \
+                   SELECT p.place, j.stream::int8, max(j.seq), NULL FROM page p \
+                   JOIN maxhost.journal j ON j.flow = p.flow AND j.stream >= 0 \
+                   GROUP BY p.place, j.stream ORDER BY place, stream";
         let ids = ids(rows);
-        let found = persist!(sqlx::query(sql).bind(&ids).fetch_all(&self.pool)).map_err(failed)?;
+        let found = persist!(sqlx::query(sql).bind(&ids).bind(page_bytes()).fetch_all(&self.pool)).map_err(failed)?;
         let mut heads: Vec<Head> = rows.iter().map(|&flow| Head { flow, last: None, inbox: Vec::new() }).collect();
         for row in &found {
+            let Some(stream) = column::<Option<i64>>(row, 1, "journal")? else {
+                let end = column::<Option<i64>>(row, 0, "journal")?.and_then(|end| usize::try_from(end).ok());
+                heads.truncate(end.unwrap_or(0));
+                continue;
+            };
             // Places count from 1.
             let Some(head) = place(row)?.checked_sub(1).and_then(|place| heads.get_mut(place)) else { continue };
             let seq = sequence(row, 2, "journal")?;
-            match session(head.flow, column(row, 1, "journal")?)? {
+            match session(head.flow, stream)? {
                 None => head.last = Some((seq, bytes(row, 3, "journal")?)),
                 Some(session) => head.inbox.push((session, seq)),
             }
@@ -386,8 +474,8 @@ impl MessageReader for PostgresStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Bytes)>, StoreError> {
-        let sql = "SELECT id, body FROM maxhost.initiation WHERE identity = $1 AND id > $2 ORDER BY id LIMIT $3";
-        let query = || sqlx::query(sql).bind(identity.0).bind(after).bind(i64::from(limit));
+        let sql = page_of!("initiation", "id");
+        let query = || sqlx::query(sql).bind(identity.0).bind(after).bind(i64::from(limit)).bind(page_bytes());
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
         rows.iter().map(|row| Ok((column(row, 0, "initiation")?, bytes(row, 1, "initiation")?))).collect()
     }
@@ -404,9 +492,15 @@ impl MessageReader for PostgresStore {
         rows.iter().map(read).collect()
     }
 
-    async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
-        let sql = "SELECT session, body FROM maxhost.late_confirm WHERE identity = $1 ORDER BY session LIMIT $2";
-        let query = || sqlx::query(sql).bind(identity.0).bind(i64::from(limit));
+    async fn late_confirms(
+        &self,
+        identity: IdentityRow,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<LateConfirm>, StoreError> {
+        let sql = page_of!("late_confirm", "session");
+        let after = after.map_or(i64::MIN, |session| session.0);
+        let query = || sqlx::query(sql).bind(identity.0).bind(after).bind(i64::from(limit)).bind(page_bytes());
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
         let read = |row| {
             let session = SessionId(column(row, 0, "late_confirm")?);
@@ -416,8 +510,12 @@ impl MessageReader for PostgresStore {
     }
 
     async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let sql = outbox!("id > $1 ORDER BY id LIMIT $2");
-        let query = || sqlx::query(sql).bind(after).bind(i64::from(limit));
+        let sql = outbox!(
+            "id IN (SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS ahead FROM \
+             (SELECT id, octet_length(body) AS bytes FROM maxhost.outbox WHERE id > $1 ORDER BY id LIMIT $2) page) lengths \
+             WHERE ahead < $3) ORDER BY id"
+        );
+        let query = || sqlx::query(sql).bind(after).bind(i64::from(limit)).bind(page_bytes());
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
         rows.iter().map(outbox_row).collect()
     }
@@ -457,7 +555,7 @@ impl MessageReader for PostgresStore {
              AND (SELECT i.owner FROM maxhost.identity i WHERE i.id = o.identity) = $5 \
              ORDER BY o.id LIMIT $3) page) lengths WHERE ahead < $4) ORDER BY id"
         );
-        let (bytes, run) = (i64::try_from(OUTBOX_PAGE_BYTES).unwrap_or(i64::MAX), self.run.0);
+        let (bytes, run) = (page_bytes(), self.run.0);
         let query = || sqlx::query(sql).bind(destination).bind(after).bind(i64::from(limit)).bind(bytes).bind(run);
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
         rows.iter().map(outbox_row).collect()

@@ -2,17 +2,18 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     Attachment, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
+use maxhost_store::{PAGE_BYTES, StoreError};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, QueryBuilder, Sqlite};
 
@@ -157,7 +158,7 @@ impl LedgerReader for SqliteStore {
         identity: IdentityRow,
         list: &ListTransactions,
     ) -> Result<Vec<LedgerTransaction>, StoreError> {
-        let sql = "SELECT number, id, status, kind, recorded, signatures, NULL FROM ledger_tx WHERE identity = ?1 \
+        let sql = "SELECT number, id, status, kind, recorded, x'', NULL FROM ledger_tx WHERE identity = ?1 \
                    AND number < ?2 AND (?3 IS NULL OR status = ?3) ORDER BY number DESC LIMIT ?4";
         let query = sqlx::query(sql)
             .bind(identity.0)
@@ -293,9 +294,18 @@ impl LedgerReader for SqliteStore {
         let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, SqlDialect::sqlite());
         let sql = format!("SELECT {COLUMNS} FROM {sql}");
         let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
-        // Statements differ from query to query: kept, they would only fill the cache.
-        let rows = query.persistent(false).fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| vault_row(row, request.now)).collect()
+        // Statements differ from query to query: kept, they would only fill the cache. Rows are read one by one, because only
+        // then it is clear how large they are.
+        let mut rows = query.persistent(false).fetch(self.pool());
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while bytes < PAGE_BYTES
+            && let Some(row) = rows.try_next().await.map_err(failed)?
+        {
+            let row = vault_row(&row, request.now)?;
+            bytes += row.bytes();
+            found.push(row);
+        }
+        Ok(found)
     }
 
     async fn count_of(&self, identity: IdentityRow, having: &Having, most: u32) -> Result<u32, StoreError> {
@@ -353,16 +363,21 @@ impl LedgerReader for SqliteStore {
             "SELECT number, tx, at FROM vault_change WHERE identity = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
         let query = sqlx::query(sql).bind(identity.0).bind(after).bind(limit);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        let mut changes = Vec::with_capacity(rows.len());
+        let (mut changes, mut bytes) = (Vec::with_capacity(rows.len()), 0);
         for row in &rows {
+            if bytes >= PAGE_BYTES {
+                break;
+            }
             let number: i64 = column(row, 0, T)?;
-            changes.push(VaultChangeRow {
+            let change = VaultChangeRow {
                 number,
                 transaction: blob(row, 1, T)?,
                 at: time(column(row, 2, T)?),
                 produced: self.states_of_change(identity, "change_in", number, now).await?,
                 consumed: self.states_of_change(identity, "change_out", number, now).await?,
-            });
+            };
+            bytes += change.produced.iter().chain(&change.consumed).map(VaultRow::bytes).sum::<usize>();
+            changes.push(change);
         }
         Ok(changes)
     }

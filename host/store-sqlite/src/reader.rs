@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowId, FlowRow, IdentityRow, SessionId};
 use maxhost_sqlite::kind_of_code;
 use maxhost_store::{
     Claim, Client, ClientReader, Committer, FencingToken, FlowFilter, FlowReader, FlowRecord, FlowState, Head,
     IdentityReader, IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, NOBODY,
-    OUTBOX_PAGE_BYTES, OutboxContent, OutboxDestination, OutboxRow, RunId, StoreError, StoredJournal,
+    OutboxContent, OutboxDestination, OutboxRow, PAGE_BYTES, RunId, SizedJournal, StoreError, StoredJournal,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, SqlitePool};
 
 use crate::SqliteStore;
+
+/// So many rows a connection has read before somebody takes them.
+const ROWS_AHEAD: usize = 16;
 
 /// The pool.
 pub(crate) struct Reader {
@@ -30,6 +34,7 @@ impl Reader {
             .busy_timeout(Duration::from_secs(5))
             .pragma("query_only", "ON")
             .pragma("cache_size", "-2048")
+            .row_buffer_size(ROWS_AHEAD)
             .thread_name(|number| format!("reader-{number}"));
         let pool = SqlitePoolOptions::new()
             .max_connections(readers.max(1))
@@ -173,6 +178,11 @@ fn place(row: &SqliteRow) -> Result<usize, StoreError> {
     sequence(row, 0, "journal").map(|place| place as usize)
 }
 
+/// [`PAGE_BYTES`] as a parameter.
+fn page_bytes() -> i64 {
+    i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX)
+}
+
 /// Rows as SQL can take any number of them.
 fn json(rows: &[FlowRow]) -> String {
     let numbers: Vec<String> = rows.iter().map(|row| row.0.to_string()).collect();
@@ -295,9 +305,25 @@ impl FlowReader for SqliteStore {
     }
 
     async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
-        let sql = concat!(flows!("id IN (SELECT value FROM json_each(?1))"), " ORDER BY id");
+        let sql = concat!(flows!("x''", "NULL", "NULL", "id IN (SELECT value FROM json_each(?1))"), " ORDER BY id");
         let found = sqlx::query(sql).bind(json(rows)).fetch_all(self.pool()).await.map_err(failed)?;
         found.iter().map(flow_record).collect()
+    }
+
+    async fn starts(&self, rows: &[FlowRow]) -> Result<Vec<(FlowRow, Bytes)>, StoreError> {
+        // Lengths first: SQLite tells them without reading the bodies.
+        let sql = "WITH page AS MATERIALIZED (SELECT id FROM ( \
+                       SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS ahead FROM ( \
+                           SELECT id, length(start_body) AS bytes FROM flow WHERE id IN (SELECT value FROM json_each(?1)) \
+                           UNION ALL \
+                           SELECT id, length(start_body) FROM ended WHERE id IN (SELECT value FROM json_each(?1)) \
+                       ) \
+                   ) WHERE ahead < ?2) \
+                   SELECT id, start_body FROM flow WHERE id IN page \
+                   UNION ALL SELECT id, start_body FROM ended WHERE id IN page ORDER BY id";
+        let found =
+            sqlx::query(sql).bind(json(rows)).bind(page_bytes()).fetch_all(self.pool()).await.map_err(failed)?;
+        found.iter().map(|row| Ok((FlowRow(column(row, 0, "flow")?), bytes(row, 1, "flow")?))).collect()
     }
 
     async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
@@ -332,29 +358,64 @@ impl FlowReader for SqliteStore {
 #[async_trait]
 impl JournalReader for SqliteStore {
     async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError> {
+        match self.journal_within(row, u64::MAX).await? {
+            Some(SizedJournal::Whole(journal)) => Ok(Some(*journal)),
+            Some(SizedJournal::Larger(_)) | None => Ok(None),
+        }
+    }
+
+    async fn journal_within(&self, row: FlowRow, most: u64) -> Result<Option<SizedJournal>, StoreError> {
         let mut snapshot = self.pool().begin().await.map_err(failed)?;
         let found = sqlx::query(flows!("id = ?1")).bind(row.0).fetch_optional(&mut *snapshot).await.map_err(failed)?;
         let Some(found) = found else { return Ok(None) };
-        let rows = sqlx::query("SELECT stream, seq, body FROM journal WHERE flow = ?1 ORDER BY stream, seq")
-            .bind(row.0)
-            .fetch_all(&mut *snapshot)
-            .await
-            .map_err(failed)?;
-        snapshot.commit().await.map_err(failed)?;
         let mut journal = StoredJournal { record: flow_record(&found)?, log: Vec::new(), inbox: Vec::new() };
-        for entry in &rows {
-            let (seq, body) = (sequence(entry, 1, "journal")?, bytes(entry, 2, "journal")?);
-            match session(row, column(entry, 0, "journal")?)? {
-                None => journal.log.push((seq, body)),
-                Some(session) => journal.inbox.push((session, seq, body)),
+        let mut read = 0;
+        {
+            let sql = "SELECT stream, seq, body FROM journal WHERE flow = ?1 ORDER BY stream, seq";
+            let mut entries = sqlx::query(sql).bind(row.0).fetch(&mut *snapshot);
+            while read <= most
+                && let Some(entry) = entries.try_next().await.map_err(failed)?
+            {
+                let (seq, body) = (sequence(&entry, 1, "journal")?, bytes(&entry, 2, "journal")?);
+                read += body.len() as u64;
+                match session(row, column(&entry, 0, "journal")?)? {
+                    None => journal.log.push((seq, body)),
+                    Some(session) => journal.inbox.push((session, seq, body)),
+                }
             }
         }
-        Ok(Some(journal))
+        if read > most {
+            let sql = "SELECT sum(length(body)) FROM journal WHERE flow = ?1";
+            let size = sqlx::query(sql).bind(row.0).fetch_one(&mut *snapshot).await.map_err(failed)?;
+            snapshot.commit().await.map_err(failed)?;
+            return Ok(Some(SizedJournal::Larger(column::<i64>(&size, 0, "journal")?.unsigned_abs())));
+        }
+        snapshot.commit().await.map_err(failed)?;
+        Ok(Some(SizedJournal::Whole(Box::new(journal))))
     }
 
     async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError> {
-        let asked = json(rows);
         let mut snapshot = self.pool().begin().await.map_err(failed)?;
+        // Lengths first: SQLite tells them without reading the bodies.
+        let lengths = sqlx::query(
+            "SELECT asked.key, length(journal.body) FROM json_each(?1) AS asked CROSS JOIN journal \
+             ON journal.flow = asked.value AND journal.stream = -1 AND journal.seq = \
+             (SELECT seq FROM journal WHERE flow = asked.value AND stream = -1 ORDER BY seq DESC LIMIT 1) ORDER BY asked.key",
+        )
+        .bind(json(rows))
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(failed)?;
+        let (mut ahead, mut page) = (0, rows.len());
+        for row in &lengths {
+            if ahead >= page_bytes() {
+                page = place(row)?;
+                break;
+            }
+            ahead += column::<i64>(row, 1, "journal")?;
+        }
+        let rows = rows.get(..page).unwrap_or(rows);
+        let asked = json(rows);
         let last = sqlx::query(
             "SELECT asked.key, journal.seq, journal.body FROM json_each(?1) AS asked CROSS JOIN journal \
              ON journal.flow = asked.value AND journal.stream = -1 AND journal.seq = \
@@ -399,9 +460,16 @@ impl MessageReader for SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Bytes)>, StoreError> {
-        let sql = "SELECT id, body FROM initiation WHERE identity = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
-        let rows =
-            sqlx::query(sql).bind(identity.0).bind(after).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
+        let sql = "SELECT id, body FROM initiation WHERE identity = ?1 AND id IN ( \
+                       SELECT id FROM ( \
+                           SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS ahead FROM ( \
+                               SELECT id, length(body) AS bytes FROM initiation WHERE identity = ?1 AND id > ?2 \
+                               ORDER BY id LIMIT ?3 \
+                           ) \
+                       ) WHERE ahead < ?4 \
+                   ) ORDER BY id";
+        let query = sqlx::query(sql).bind(identity.0).bind(after).bind(limit).bind(page_bytes());
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(|row| Ok((column(row, 0, "initiation")?, bytes(row, 1, "initiation")?))).collect()
     }
 
@@ -419,9 +487,23 @@ impl MessageReader for SqliteStore {
         rows.iter().map(read).collect()
     }
 
-    async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
-        let sql = "SELECT session, body FROM late_confirm WHERE identity = ?1 ORDER BY session LIMIT ?2";
-        let rows = sqlx::query(sql).bind(identity.0).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
+    async fn late_confirms(
+        &self,
+        identity: IdentityRow,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<LateConfirm>, StoreError> {
+        let sql = "SELECT session, body FROM late_confirm WHERE identity = ?1 AND session IN ( \
+                       SELECT session FROM ( \
+                           SELECT session, sum(bytes) OVER (ORDER BY session) - bytes AS ahead FROM ( \
+                               SELECT session, length(body) AS bytes FROM late_confirm \
+                               WHERE identity = ?1 AND session > ?2 ORDER BY session LIMIT ?3 \
+                           ) \
+                       ) WHERE ahead < ?4 \
+                   ) ORDER BY session";
+        let after = after.map_or(i64::MIN, |session| session.0);
+        let query = sqlx::query(sql).bind(identity.0).bind(after).bind(limit).bind(page_bytes());
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
         let read = |row| {
             let session = SessionId(column(row, 0, "late_confirm")?);
             Ok(LateConfirm { session, body: bytes(row, 1, "late_confirm")? })
@@ -430,9 +512,15 @@ impl MessageReader for SqliteStore {
     }
 
     async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let sql = "SELECT id, identity, destination, message_id, body, kind, session, seq FROM outbox WHERE id > ?1 \
-                   ORDER BY id LIMIT ?2";
-        let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
+        let sql = "SELECT id, identity, destination, message_id, body, kind, session, seq FROM outbox WHERE id IN ( \
+                       SELECT id FROM ( \
+                           SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS ahead FROM ( \
+                               SELECT id, length(body) AS bytes FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2 \
+                           ) \
+                       ) WHERE ahead < ?3 \
+                   ) ORDER BY id";
+        let query = sqlx::query(sql).bind(after).bind(limit).bind(page_bytes());
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(outbox_row).collect()
     }
 
@@ -472,8 +560,7 @@ impl MessageReader for SqliteStore {
                            ) \
                        ) WHERE ahead < ?4 \
                    ) ORDER BY id";
-        let bytes = i64::try_from(OUTBOX_PAGE_BYTES).unwrap_or(i64::MAX);
-        let query = sqlx::query(sql).bind(destination).bind(after).bind(limit).bind(bytes).bind(self.run().0);
+        let query = sqlx::query(sql).bind(destination).bind(after).bind(limit).bind(page_bytes()).bind(self.run().0);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(outbox_row).collect()
     }

@@ -46,13 +46,13 @@ pub use maxhost_group_commit::{Bounds, CommitHint, GroupStats, TimingView};
 pub use maxhost_model::{Claim, FencingToken, RunId};
 pub use op::{ClientOp, FlowOp, IdentityOp, Keep, MessageOp, NewFlow, Op};
 pub use reader::{
-    ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader, OUTBOX_PAGE_BYTES, outbox_begin,
-    outbox_database,
+    ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader, PAGE_BYTES, each_start, is_last_page,
+    outbox_begin, outbox_database,
 };
 pub use record::{
     Client, FlowFilter, FlowRecord, FlowState, FlowVersion, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,
-    OutboxContent, OutboxDestination, OutboxRow, ResultRead, StoredJournal, UNTAKEN_BYTES, UNTAKEN_ROWS, UNTAKEN_TRIES,
-    Untaken, UntakenCount,
+    OutboxContent, OutboxDestination, OutboxRow, ResultRead, SizedJournal, StoredJournal, UNTAKEN_BYTES, UNTAKEN_ROWS,
+    UNTAKEN_TRIES, Untaken, UntakenCount,
 };
 pub use rows::{End, HostRows, LeftBehind, Orphan, Rows, StateChange};
 pub use store::{Database, Store};

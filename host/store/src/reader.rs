@@ -6,12 +6,12 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use maxhost_model::{FlowRow, IdentityRow};
+use maxhost_model::{FlowRow, IdentityRow, SessionId};
 
 use crate::error::StoreError;
 use crate::record::{
     Client, FlowFilter, FlowRecord, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow, OutboxDestination,
-    OutboxRow, StoredJournal,
+    OutboxRow, SizedJournal, StoredJournal,
 };
 
 /// Below its place among the databases, a number of the outbox has so many bits.
@@ -29,8 +29,48 @@ pub fn outbox_database(number: i64) -> usize {
     usize::try_from(number >> OUTBOX_BITS).unwrap_or(0)
 }
 
-/// Bytes of messages after which [`MessageReader::outbox_to`] reads no further one.
-pub const OUTBOX_PAGE_BYTES: usize = 4 << 20;
+/// Bytes of bodies after which a page has no further row. A row is there if those before it on the page have fewer: so a page has
+/// one row at least, and is larger than this by one row at most.
+pub const PAGE_BYTES: usize = 4 << 20;
+
+/// Whether nothing comes behind a page that was read with this limit: it has room left, in rows and in bytes. `bodies`: how
+/// many bytes each of its rows has.
+pub fn is_last_page(limit: u32, bodies: impl IntoIterator<Item = usize>) -> bool {
+    let (mut rows, mut bytes) = (0_usize, 0_usize);
+    for body in bodies {
+        rows += 1;
+        bytes = bytes.saturating_add(body);
+    }
+    rows < limit as usize && bytes < PAGE_BYTES
+}
+
+/// Flows whose start records are asked for at once.
+const STARTS_AT_ONCE: usize = 512;
+
+/// Gives the start record of each of these flows that is there, by row, a page at a time.
+///
+/// # Errors
+/// Those of the reader.
+pub async fn each_start(
+    reader: &(impl FlowReader + ?Sized),
+    rows: &[FlowRow],
+    mut give: impl FnMut(FlowRow, Bytes) + Send,
+) -> Result<(), StoreError> {
+    let mut rows = rows.to_vec();
+    rows.sort_unstable();
+    let mut left = &rows[..];
+    while !left.is_empty() {
+        let (asked, rest) = left.split_at(left.len().min(STARTS_AT_ONCE));
+        let page = reader.starts(asked).await?;
+        let is_last = is_last_page(u32::MAX, page.iter().map(|(_, start)| start.len()));
+        left = match page.last() {
+            Some((last, _)) if !is_last => &left[left.partition_point(|row| row <= last)..],
+            _ => rest,
+        };
+        page.into_iter().for_each(|(row, start)| give(row, start));
+    }
+    Ok(())
+}
 
 /// Reads identities.
 #[async_trait]
@@ -55,8 +95,12 @@ pub trait FlowReader: Send + Sync {
     /// One flow.
     async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError>;
 
-    /// Those of these flows that are there, by row.
+    /// Those of these flows that are there, by row, without start records, end records and labels.
     async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError>;
+
+    /// The start records of those of these flows that are there, by row: none behind [`PAGE_BYTES`] bytes of them.
+    /// [`each_start`] reads them all.
+    async fn starts(&self, rows: &[FlowRow]) -> Result<Vec<(FlowRow, Bytes)>, StoreError>;
 
     /// Flows, newest first, a page at a time. Start records and labels are left out, and so are end records over the
     /// size that the filter names.
@@ -69,24 +113,37 @@ pub trait JournalReader: Send + Sync {
     /// A flow with its log and its inbox, all of one moment.
     async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError>;
 
-    /// The heads of these flows' journals, in the order asked for.
+    /// As [`JournalReader::journal`], if log and inbox have at most `most` bytes. Of a larger one it is told how many it has, and
+    /// little more than `most` of them is read.
+    async fn journal_within(&self, row: FlowRow, most: u64) -> Result<Option<SizedJournal>, StoreError>;
+
+    /// The heads of the first of these flows' journals, in the order asked for: none behind [`PAGE_BYTES`] bytes of segments,
+    /// and one at least. The others are asked for again.
     async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError>;
 }
 
 /// Reads messages.
 #[async_trait]
 pub trait MessageReader: Send + Sync {
-    /// The initiations that wait for an identity, from the one after `after` on, oldest first.
+    /// The initiations that wait for an identity, from the one after `after` on, oldest first: at most `limit`, and none behind
+    /// [`PAGE_BYTES`] bytes of bodies.
     async fn initiations(&self, identity: IdentityRow, after: i64, limit: u32)
     -> Result<Vec<(i64, Bytes)>, StoreError>;
 
     /// The identities for which initiations wait, by row, each with the number of the first. A number is never used twice.
     async fn first_initiations(&self) -> Result<Vec<(IdentityRow, i64)>, StoreError>;
 
-    /// Confirmations that came for flows of an identity that had ended, by session.
-    async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError>;
+    /// Confirmations that came for flows of an identity that had ended, by session, from the one after `after` on: at most
+    /// `limit`, and none behind [`PAGE_BYTES`] bytes of bodies.
+    async fn late_confirms(
+        &self,
+        identity: IdentityRow,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<LateConfirm>, StoreError>;
 
-    /// Messages for the broker, from the one after `after` on, oldest first.
+    /// Messages for the broker, from the one after `after` on, oldest first: at most `limit`, and none behind [`PAGE_BYTES`]
+    /// bytes of bodies.
     async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
 
     /// For how long the oldest message has waited for the broker, ms of the time that hosts have run; `None` if none does.
@@ -96,7 +153,7 @@ pub trait MessageReader: Send + Sync {
     async fn outbox_destinations(&self, after: &str, limit: u32) -> Result<Vec<OutboxDestination>, StoreError>;
 
     /// Messages for one place whose senders this run holds, from the one after `after` on, oldest first: at most `limit`, and
-    /// none behind [`OUTBOX_PAGE_BYTES`] bytes of bodies. A run writes its messages in the order of their numbers, so whoever
+    /// none behind [`PAGE_BYTES`] bytes of bodies. A run writes its messages in the order of their numbers, so whoever
     /// reads on behind the last one that he was given overlooks none, unless the run has claimed their sender since. That is
     /// not so for messages of other runs, whose numbers may be lower and come later. Where there are several databases ([`crate::Committer::databases`]), those of
     /// one of them: each has numbers of its own, which begin behind [`outbox_begin`].

@@ -170,6 +170,15 @@ impl StoredJournal {
     }
 }
 
+/// A journal that is not to be larger than it may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SizedJournal {
+    /// It is not.
+    Whole(Box<StoredJournal>),
+    /// It is: log and inbox have so many bytes.
+    Larger(u64),
+}
+
 /// The newest of a flow's journal: enough to tell whether something waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {

@@ -62,3 +62,37 @@ async fn spinning_flows_leave_others_their_pace() {
         assert!(beside < most, "{flow}: {alone:?} alone, {beside:?} beside {count} flows");
     }
 }
+
+/// Issues of money by Alice while others do what they do: the time of the median.
+async fn pace_of_issues(host: &Host) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        host.run(ALICE, "cash/issue", json!({"quantity": 1, "currency": "GBP"})).await.result();
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_that_verify_leave_others_their_pace() {
+    let network = Network::new().settings(&["flows.shadow_replay=0"]).limits("carol", "flows = 1000");
+    let host = network.run();
+    pace_of_issues(&host).await;
+    let alone = pace_of_issues(&host).await;
+    // Each has Carol run a contract that computes until its fuel is used up, half a second.
+    let looping = json!({"peer": CAROL, "how": "looping-contract"});
+    let looping = join_all((0..60).map(|_| host.start(BOB, "hostile/bad-transaction", looping.clone()))).await;
+    let beside = pace_of_issues(&host).await;
+    let mut ended = 0;
+    for flow in &looping {
+        ended += u32::from(host.state(flow).await == "completed");
+    }
+    assert!(ended < 60, "they were all done before");
+    // Without turns by identity an issue waits until contracts of all the others have run.
+    let most = (alone * 10).max(Duration::from_millis(1_500));
+    assert!(beside < most, "{alone:?} alone, {beside:?} beside 60 flows, of which {ended} were done");
+    join_all(looping.iter().map(|flow| host.kill(flow))).await;
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+}

@@ -15,6 +15,8 @@ mod client_ids;
 mod clocks;
 #[path = "../crash.rs"]
 mod crash;
+#[path = "../delivery/damaged.rs"]
+mod damaged;
 #[path = "../isolation.rs"]
 mod isolation;
 #[path = "../ledger.rs"]

@@ -10,3 +10,4 @@ mod outputs;
 mod requests;
 mod surroundings;
 mod users;
+mod vault_feed;

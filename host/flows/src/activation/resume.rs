@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use maxhost_journal::{JournalError, Machine, StartRecord};
 use maxhost_model::{Code, FlowError, Problem};
-use maxhost_store::{FlowState, StoreError, StoredJournal};
+use maxhost_store::{FlowState, SizedJournal, StoreError, StoredJournal};
 
 use super::{Activation, Starved, killed};
-use crate::admission::Slot;
+use crate::admission::{SMALL_JOURNAL, Slot};
 use crate::calls::FlowCalls;
 use crate::counters::Counters;
 use crate::flow_code::{FlowCode, NO_COMPONENT};
@@ -97,13 +97,33 @@ impl Activation {
         end: Option<FlowError>,
         memory: Option<Grant>,
     ) -> Result<ActivationOutcome, Starved> {
-        let slot = if end.is_some() { None } else { self.slot().await };
-        let end = end.or_else(|| self.flow.is_signalled(Signal::Kill).then(killed));
+        let mut slot = if end.is_some() { None } else { self.slot().await };
+        let mut end = end.or_else(|| self.flow.is_signalled(Signal::Kill).then(killed));
         if slot.is_none() && end.is_none() {
             return Ok(ActivationOutcome::Again);
         }
         self.flow.reads_journal();
-        let journal = match self.services.store().journal(self.flow.row).await {
+        let (row, mut journal_room) = (self.flow.row, None);
+        let read = match self.services.store().journal_within(row, SMALL_JOURNAL).await {
+            Ok(Some(SizedJournal::Larger(bytes))) => {
+                // Who waits for room has no instance.
+                drop(slot.take());
+                journal_room = self.journal_room(bytes, &mut end).await;
+                if journal_room.is_some() && end.is_none() {
+                    slot = self.slot().await;
+                    end = end.or_else(|| self.flow.is_signalled(Signal::Kill).then(killed));
+                }
+                if journal_room.is_none() || (slot.is_none() && end.is_none()) {
+                    return Ok(ActivationOutcome::Again);
+                }
+                self.flow.reads_journal();
+                self.services.store().journal(row).await
+            }
+            Ok(Some(SizedJournal::Whole(journal))) => Ok(Some(*journal)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let journal = match read {
             Ok(Some(journal)) => Arc::new(journal),
             Ok(None) => return Ok(ActivationOutcome::Ended),
             Err(error @ StoreError::Corrupt { .. }) => {
@@ -141,7 +161,10 @@ impl Activation {
             unit.submit_for(self.services.committer(), self.opened.author(), &self.flow, |_| {});
         }
         Counters::add(&self.services.counters().replays);
+        // What the machine needs of it, it has.
+        drop(journal);
         let mut run = self.run(code, machine, &start, None);
+        run.journal_room = journal_room;
         if let Some(memory) = memory {
             run.memory = memory;
         }
@@ -151,6 +174,25 @@ impl Activation {
         };
         drop(slot);
         outcome
+    }
+
+    /// Waits for room for the flow's journal; a flow that is killed meanwhile is to end. `None`: it is to be looked at again.
+    async fn journal_room(&self, bytes: u64, end: &mut Option<FlowError>) -> Option<Grant> {
+        let journals = &self.services.calls.room.journals;
+        if end.is_none() {
+            self.flow.show_lack(Some((Lack::Memory, self.services.calls.now_millis())));
+            let room = tokio::select! {
+                biased;
+                room = journals.take(self.flow.owner, bytes, false) => Some(room),
+                () = self.signalled() => None,
+            };
+            self.flow.show_lack(None);
+            if room.is_some() || !self.flow.is_signalled(Signal::Kill) {
+                return room;
+            }
+            *end = Some(killed());
+        }
+        Some(journals.take(self.flow.owner, bytes, true).await)
     }
 
     /// The machine as the journal left it. Not begun anew even if nothing is in it yet: what a start sends was written
@@ -169,9 +211,9 @@ impl Activation {
         if folds_at_once(journal) {
             return fold();
         }
-        tokio::task::spawn_blocking(fold).await.unwrap_or_else(|error| {
+        self.services.placement.work(self.flow.owner, fold).await.unwrap_or_else(|trouble| {
             let what = "of the flow".to_owned();
-            Err(JournalError::Corrupt { what, reason: format!("it could not be read: {error}") })
+            Err(JournalError::Corrupt { what, reason: format!("it could not be read: {}", trouble.problem()) })
         })
     }
 

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use maxhost_journal::{Answer, Flush, StartRecord, Step};
 use maxhost_model::{Code, FlowError, Problem};
 use maxhost_sandbox::{Outcome, Trap, TrapKind};
+use maxhost_store::SizedJournal;
 
 use super::{Activation, returned};
+use crate::admission::SMALL_JOURNAL;
 use crate::calls::{FlowCalls, Stop};
 use crate::counters::Counters;
 use crate::flow_code::FlowCode;
@@ -84,12 +86,25 @@ impl Activation {
 
     async fn replay_again(&self, start: &StartRecord, code: &FlowCode) -> Result<Result<Bytes, FlowError>, Stop> {
         let trouble = |text: String| Stop::Trouble(Trouble::Permanent(Problem::new(Code::JournalCorrupt, text)));
-        let journal = self.services.store().journal(self.flow.row).await.map_err(|error| trouble(error.to_string()))?;
-        let journal = journal.ok_or_else(|| trouble("no journal".to_owned()))?;
+        let mut room = None;
+        let read = match self.services.store().journal_within(self.flow.row, SMALL_JOURNAL).await {
+            Ok(Some(SizedJournal::Larger(bytes))) => {
+                room = self.services.calls.room.journals.try_take(self.flow.owner, bytes);
+                if room.is_none() {
+                    return Err(Stop::Evicted);
+                }
+                self.services.store().journal(self.flow.row).await
+            }
+            Ok(Some(SizedJournal::Whole(journal))) => Ok(Some(*journal)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let journal =
+            read.map_err(|error| trouble(error.to_string()))?.ok_or_else(|| trouble("no journal".to_owned()))?;
         let restored = self.restore(start.clone(), &Arc::new(journal)).await;
         let (machine, start) = restored.map_err(|error| trouble(error.to_string()))?;
         let mut run = self.run(code.clone(), machine, &start, None);
-        run.shadow = true;
+        (run.shadow, run.journal_room) = (true, room);
         let (mut run, outcome) = self.services.code.run(code, run, &start, &self.parameters(&start)).await;
         run.memory.give_back();
         if let Some(stop) = run.stop.take() {

@@ -101,13 +101,15 @@ pub struct SumView {
     pub count: u64,
 }
 
-/// A change of a vault, or what was there before the first.
+/// A change of a vault, or a part of what was there before the first.
 #[derive(Debug, Clone)]
 pub struct VaultChange {
     /// Where to resume behind it.
     pub cursor: String,
-    /// The transaction; `None` for the snapshot.
+    /// The transaction; `None` for what was there.
     pub transaction: Option<String>,
+    /// More of what was there follows.
+    pub more: bool,
     /// States that came in.
     pub produced: Vec<StateView>,
     /// References of states that were consumed.
@@ -277,7 +279,7 @@ pub trait LedgerApi: Send + Sync + 'static {
         field: &str,
         by: Option<&str>,
     ) -> ApiResult<Vec<SumView>>;
-    /// What a query finds now, and what changes after it; behind a cursor, only that.
+    /// What a query finds now, in parts of bounded size, and what changes after it; behind a cursor, only what is behind it.
     async fn vault_track(
         &self,
         caller: &Caller,

@@ -71,6 +71,8 @@ pub(crate) struct FlowCalls {
     pub shadow: bool,
     /// What the guest's memory takes.
     pub memory: Grant,
+    /// What the journal takes until the flow is where it was.
+    pub journal_room: Option<Grant>,
     /// The identity's key when the flow started; flows of older releases did not note it.
     owning_key: Option<Bytes>,
     /// Attempts of other flows whose messages were read and may not be written yet.
@@ -109,6 +111,7 @@ impl FlowCalls {
         let has_deadline = services.deadlines.has(flow.row);
         FlowCalls {
             memory: services.room.memory.grant(opened.entry.row, opened.limits.memory),
+            journal_room: None,
             services,
             opened,
             flow,
@@ -169,6 +172,9 @@ impl FlowCalls {
             Err(divergence) => return self.stop(Stop::Diverged(divergence)),
         };
         self.got_on |= !is_replayed;
+        if !is_replayed {
+            self.journal_room = None;
+        }
         Ok(step)
     }
 

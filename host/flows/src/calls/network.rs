@@ -68,11 +68,22 @@ impl FlowCalls {
     pub(super) async fn find_parties(&mut self, query: String, exact: bool) -> CallResult<Vec<GuestParty>> {
         let found = match self.machine.is_replaying() || self.shadow {
             true => Ok(Vec::new()),
-            false => verified_parties(self.services.parties.clone(), query.clone(), exact).await,
+            false => self.verified_parties(query.clone(), exact).await,
         };
         let found: CallResult<Vec<NotedParty>> = self.note(&format!("parties {exact}"), &query, |_| found);
         self.keep_pace().await?;
         Ok(found?.into_iter().map(NotedParty::guest).collect())
+    }
+
+    /// Asks the network. To verify the certificates of all that fit may take seconds: it is done in the identity's turns.
+    async fn verified_parties(&self, query: String, exact: bool) -> Result<Vec<NotedParty>, Trouble> {
+        let parties = self.services.parties.clone();
+        let look = move || {
+            let fits = |name: &X500Name| maxhost_model::name_query::has_component(name, &query, exact);
+            let noted = |party: Party| NotedParty::new(&party.name, party.owning_key.spki());
+            parties.matching(fits).into_iter().map(|verified| noted(verified.party)).collect()
+        };
+        self.services.placement.work(self.opened.entry.row, look).await
     }
 
     pub(super) fn party_of_session(&mut self, session: u32) -> CallResult<GuestParty> {
@@ -136,16 +147,6 @@ impl FlowCalls {
             },
         }
     }
-}
-
-/// Asks the network. To verify the certificates of all that fit may take seconds: a thread for what blocks does it.
-async fn verified_parties(parties: Parties, query: String, exact: bool) -> Result<Vec<NotedParty>, Trouble> {
-    let look = move || {
-        let fits = |name: &X500Name| maxhost_model::name_query::has_component(name, &query, exact);
-        let noted = |party: Party| NotedParty::new(&party.name, party.owning_key.spki());
-        parties.matching(fits).into_iter().map(|verified| noted(verified.party)).collect()
-    };
-    tokio::task::spawn_blocking(look).await.map_err(|error| Trouble::defect(error.to_string()))
 }
 
 /// A question as the journal keeps it.

@@ -14,6 +14,7 @@ use crate::deadlines::Deadlines;
 use crate::options::Eviction;
 use crate::parameters::ParametersOfNetwork;
 use crate::parties::Parties;
+use crate::placement::Placement;
 use crate::spawner::Spawner;
 
 /// The shared parts of the host that the calls of each flow are given. All flows have the same ones.
@@ -27,6 +28,7 @@ pub(crate) struct CallServices {
     pub contracts: Arc<dyn Contracts>,
     pub findings: Findings,
     pub io: Spawner,
+    pub placement: Placement,
     pub room: GuestRoom,
     /// When the instance of a flow that waits is dropped.
     pub eviction: Eviction,

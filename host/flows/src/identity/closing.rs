@@ -77,6 +77,11 @@ impl Actor {
         self.flows.iter().filter_map(|(_, slot)| slot.running()).for_each(|running| running.signal(Signal::Evict));
     }
 
+    /// The identity is not this host's any more: another one looks after its flows.
+    fn forget_deadlines(&self) {
+        self.services.deadlines.forget_all(self.flows.iter().map(|(row, _)| row));
+    }
+
     fn cold_state(&self) -> ColdState {
         ColdState {
             live: self.flows.iter().map(|(row, _)| row).collect(),
@@ -110,6 +115,9 @@ impl Actor {
         let removed = self.is_removed();
         *state = if removed { EntryState::Removed } else { EntryState::Cold(cold) };
         drop(state);
+        if removed {
+            self.forget_deadlines();
+        }
         self.commands.close();
         self.closed(removed);
         true
@@ -183,6 +191,7 @@ impl Actor {
             Err(error) => return self.stay(&error),
         }
         self.entry.release();
+        self.forget_deadlines();
         let is_wanted = self.draining || self.has_come();
         let told = self.end_ownership(key, seen, is_wanted).await;
         self.close_released();
@@ -291,6 +300,7 @@ impl Actor {
 
     /// It was claimed, and could not be opened: another host may do better.
     async fn release_unopened(&self, pause: Pause) -> bool {
+        self.forget_deadlines();
         let Some(key) = self.entry.release() else { return true };
         self.entry.put_off(self.services.clock.monotonic(), pause);
         self.forgive(Forgive::Survived);
@@ -306,6 +316,7 @@ impl Actor {
     /// The identity is not this host's any more: its runs give up, and nothing of it is kept or tried again.
     pub(super) async fn give_up(mut self) {
         end_runs(&self.services, &self.entry).await;
+        self.forget_deadlines();
         self.entry.put_off(self.services.clock.monotonic(), Pause::Longer);
         if self.services.membership.is_some() {
             self.forgive(Forgive::Survived);

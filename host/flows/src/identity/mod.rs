@@ -82,8 +82,6 @@ pub(crate) struct Actor {
     answers: Arc<Mutex<Vec<Answer>>>,
     /// Flows whose start is on its way to the database: nothing of them can be read yet.
     unwritten: HashSet<FlowRow>,
-    /// Initiations that cannot be read; each is logged once while the identity is awake.
-    damaged: HashSet<i64>,
     /// How often initiations in a row could not be answered for want of something that passes.
     troubles: u32,
     /// There may be initiations in the database that are not known here.
@@ -126,7 +124,6 @@ impl Actor {
             in_hand: HashSet::new(),
             answers: Arc::default(),
             unwritten: HashSet::new(),
-            damaged: HashSet::new(),
             troubles: 0,
             initiations_wait: true,
             waiting: WaitingInitiations::default(),

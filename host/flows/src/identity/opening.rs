@@ -18,6 +18,9 @@ use crate::retry::Pause;
 /// Flows that are read at once.
 const FLOWS_AT_ONCE: u32 = 1_000;
 
+/// Flows whose newest segments are asked for at once.
+const HEADS_AT_ONCE: usize = 512;
+
 /// Why an identity was not opened.
 #[derive(Debug)]
 pub(super) enum NotOpened {
@@ -59,8 +62,8 @@ impl Actor {
         let first = !self.entry.swept.load(Ordering::Acquire);
         if first {
             let rows: Vec<FlowRow> = self.flows.iter().map(|(row, _)| row).collect();
-            let is_all = crate::late_confirm::sweep(&self.services.late_confirms, &self.entry, &rows).await?;
-            self.entry.swept.store(is_all, Ordering::Release);
+            crate::late_confirm::sweep(&self.services.late_confirms, &self.entry, &rows).await?;
+            self.entry.swept.store(true, Ordering::Release);
         }
         self.look_at_cold().await?;
         let notary = spec
@@ -182,9 +185,23 @@ impl Actor {
 
     /// Finds out which cold flows have something to do, and when the others want to be woken.
     async fn look_at_cold(&mut self) -> Result<(), Problem> {
-        for rows in self.flows.cold().chunks(512) {
+        let cold = self.flows.cold();
+        let mut left = &cold[..];
+        while !left.is_empty() {
+            let asked = &left[..left.len().min(HEADS_AT_ONCE)];
+            let heads = self.services.committer.store.heads(asked).await.map_err(Problem::from)?;
+            // Those behind a page are asked for again. It has one at least.
+            left = match left.get(heads.len()..) {
+                Some(rest) if rest.len() < left.len() => rest,
+                _ => {
+                    return Err(Problem::new(
+                        Code::Internal,
+                        "the database told nothing of flows that it was asked for",
+                    ));
+                }
+            };
             let mut waiting = Vec::new();
-            for head in self.services.committer.store.heads(rows).await.map_err(Problem::from)? {
+            for head in heads {
                 let row = head.flow;
                 if !self.flows.get(row).is_some_and(|slot| matches!(slot.state(), SlotState::Cold { .. })) {
                     continue;

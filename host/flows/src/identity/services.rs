@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Actor;
 use crate::activation::ActivationServices;
+use crate::audit::AuditTrail;
 use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::deadlines::Deadlines;
@@ -28,6 +29,7 @@ use crate::waking::OpensIdentities;
 /// The shared parts of the host that the actor of each identity is given. All actors have the same ones.
 pub(crate) struct IdentityServices {
     pub activation: Arc<ActivationServices>,
+    pub audit: Arc<AuditTrail>,
     pub committer: Arc<Committer>,
     pub clock: Arc<dyn Clock>,
     pub deadlines: Arc<Deadlines>,

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use maxhost_journal::{Frame, FrameBatch, Initiation, Machine, Origin, Outgoing, StartRecord};
-use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId};
-use maxhost_store::{FlowOp, MessageOp, NewFlow};
+use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, cut_text};
+use maxhost_store::{AUDIT_TEXT_BYTES, FlowOp, MessageOp, NewFlow, UNTAKEN_TRIES, Untaken, is_last_page};
 use prost::Message;
 use tokio::sync::oneshot;
 
 use super::table::SlotState;
 use super::{Actor, Answer, RESCAN, RunningClient};
+use crate::access::Facts;
 use crate::activation::ActivationStart;
+use crate::api::audit::AuditEntry;
 use crate::calls::StartUnit;
 use crate::counters::Counters;
 use crate::flow_code::FlowCode;
@@ -31,6 +33,8 @@ use crate::watchers::Watch;
 const READ_AHEAD: u32 = 256;
 /// So many are read with one that is read again.
 const READ_AGAIN: u32 = 32;
+/// Whose the row of the audit trail is that tells of a damaged initiation.
+const DATABASE: &str = "(database)";
 
 impl Actor {
     pub(super) fn start(&mut self, opened: &Arc<Opened>, command: StartCommand) {
@@ -280,8 +284,13 @@ impl Actor {
 
     /// Nobody answers this protocol here (docs/behaviour.md 5.3): the initiator is told, once however often the initiation is seen.
     fn reject(&mut self, opened: &Arc<Opened>, id: i64, initiation: &Initiation) {
+        let text = cut_text(format!("{} is not registered", initiation.protocol), 1024);
+        self.reject_with(opened, id, initiation, text);
+    }
+
+    /// Takes an initiation that nobody will respond to, and tells the initiator why.
+    fn reject_with(&mut self, opened: &Arc<Opened>, id: i64, initiation: &Initiation, text: String) {
         let error_id = new_error_id();
-        let text = maxhost_model::cut_text(format!("{} is not registered", initiation.protocol), 1024);
         tracing::info!(identity = %self.entry.text, from = initiation.from, %error_id, "rejected a session: {text}");
         let mut unit = Unit::default();
         unit.op(MessageOp::TakeInitiation { id });
@@ -299,11 +308,16 @@ impl Actor {
             &self.services.committer,
             maxhost_journal::Flush { outgoing: vec![outgoing], ..Default::default() },
         );
+        self.take_without_responder(opened, id, unit);
+    }
+
+    /// Hands in the unit that takes an initiation. It is tried again until it is written.
+    fn take_without_responder(&mut self, opened: &Arc<Opened>, id: i64, unit: Unit) {
         self.in_hand.insert(id);
         let (answers, entry) = (self.answers.clone(), self.entry.clone());
         unit.submit(&self.services.committer, opened.author(), move |result| {
             if let Err(error) = &result {
-                tracing::warn!(identity = %entry.text, %error_id, %error, "a rejection was not written");
+                tracing::warn!(identity = %entry.text, %error, "an initiation could not be taken; it is tried again");
             }
             answers.lock().push(Answer::Rejection { id, written: result.is_ok() });
             entry.marks.set(Mark::Answered);
@@ -313,13 +327,13 @@ impl Actor {
     /// Takes initiations in the turns of their peers, until none is left or there is no room.
     pub(super) async fn take_initiations(&mut self, opened: &Arc<Opened>) {
         loop {
-            if self.initiations_wait && !self.look_for_initiations().await {
+            if self.initiations_wait && !self.look_for_initiations(opened).await {
                 return;
             }
             while self.flows.hot() < opened.limits.flows
                 && let Some((id, is_at_hand)) = self.waiting.whose_turn()
             {
-                if !is_at_hand && !self.read_initiation(id).await {
+                if !is_at_hand && !self.read_initiation(opened, id).await {
                     return;
                 }
                 if let Some((id, initiation)) = self.waiting.take()
@@ -336,19 +350,19 @@ impl Actor {
     }
 
     /// Finds out which initiations wait in the database, and whose they are. False if it cannot be read.
-    async fn look_for_initiations(&mut self) -> bool {
+    async fn look_for_initiations(&mut self, opened: &Arc<Opened>) -> bool {
         let mut last = 0;
         // What a command tells from here on is noted as it comes.
         self.initiations_wait = false;
         loop {
             let Some(rows) = self.read_initiations(last, READ_AHEAD).await else { return false };
-            let complete = rows.len() < READ_AHEAD as usize;
+            let complete = is_last_page(READ_AHEAD, rows.iter().map(|(_, body)| body.len()));
             for (id, body) in rows {
                 last = id;
-                if self.in_hand.contains(&id) || self.damaged.contains(&id) {
+                if self.in_hand.contains(&id) {
                     continue;
                 }
-                if let Some(initiation) = self.decode_initiation(id, body)
+                if let Some(initiation) = self.decode_initiation(opened, id, body).await
                     && !self.waiting.add(id, initiation)
                 {
                     return true;
@@ -361,10 +375,13 @@ impl Actor {
     }
 
     /// Reads an initiation again, with those behind it. It is at hand then, unless it has gone. False if it cannot be read.
-    async fn read_initiation(&mut self, id: i64) -> bool {
+    async fn read_initiation(&mut self, opened: &Arc<Opened>, id: i64) -> bool {
         let Some(rows) = self.read_initiations(id.saturating_sub(1), READ_AGAIN).await else { return false };
         for (id, body) in rows {
-            if let Some(initiation) = self.decode_initiation(id, body) {
+            if self.in_hand.contains(&id) {
+                continue;
+            }
+            if let Some(initiation) = self.decode_initiation(opened, id, body).await {
                 self.waiting.keep(id, initiation);
             }
         }
@@ -384,14 +401,69 @@ impl Actor {
         }
     }
 
-    fn decode_initiation(&mut self, id: i64, body: Bytes) -> Option<Initiation> {
-        match Initiation::decode(body) {
+    /// One that cannot be read is put aside, and gone then.
+    async fn decode_initiation(&mut self, opened: &Arc<Opened>, id: i64, body: Bytes) -> Option<Initiation> {
+        match Initiation::decode(body.clone()) {
             Ok(initiation) => Some(initiation),
             Err(error) => {
-                if self.damaged.insert(id) {
-                    tracing::error!(identity = %self.entry.text, id, %error, "an initiation is damaged");
-                }
+                self.put_aside(opened, id, body, &error).await;
                 None
+            }
+        }
+    }
+
+    /// An initiation cannot be read. It is kept where people find it, taken from what waits, and its initiator is told, if it
+    /// shows who that is.
+    async fn put_aside(&mut self, opened: &Arc<Opened>, id: i64, body: Bytes, error: &prost::DecodeError) {
+        let sender = Initiation::of_damaged(&body);
+        let from = sender.as_ref().map_or_else(String::new, |sender| cut_text(sender.from.clone(), AUDIT_TEXT_BYTES));
+        let reason = format!("the row of initiation {id} is damaged: {error}");
+        let mut message_id = [0; 16];
+        message_id.copy_from_slice(&blake3::hash(&[b"initiation", &id.to_be_bytes()[..]].concat()).as_bytes()[..16]);
+        let at = i64::try_from(self.services.now_millis()).unwrap_or(i64::MAX);
+        let untaken =
+            Untaken { identity: self.entry.row, message_id, at, sender: from.clone(), reason: reason.clone(), body };
+        // What is damaged stays damaged, so it is not tried so often: each count is one try.
+        for _ in 0..UNTAKEN_TRIES {
+            match self.services.committer.store.note_untaken(untaken.clone()).await {
+                Ok(counted) if counted.tries < UNTAKEN_TRIES => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(identity = %self.entry.text, %error, "a damaged initiation cannot be put aside; tried again");
+                    return self.rescan_after(RESCAN);
+                }
+            }
+        }
+        self.services.audit.note(AuditEntry {
+            at_ms: at,
+            user: DATABASE.to_owned(),
+            action: "message-put-aside",
+            facts: Facts {
+                identity: Some(self.entry.text.to_string()),
+                detail: Some(format!("from {from}: {reason}")),
+                ..Facts::default()
+            },
+            allowed: false,
+            code: Some("unreadable".to_owned()),
+            changes: false,
+        });
+        tracing::error!(
+            target: "audit",
+            event = "message-put-aside",
+            identity = %self.entry.text,
+            sender = ?from,
+            reason,
+            "an initiation is damaged and was put aside"
+        );
+        match sender {
+            Some(sender) => {
+                let text = "the initiation of this session was damaged in the database of its recipient".to_owned();
+                self.reject_with(opened, id, &sender, text);
+            }
+            None => {
+                let mut unit = Unit::default();
+                unit.op(MessageOp::TakeInitiation { id });
+                self.take_without_responder(opened, id, unit);
             }
         }
     }

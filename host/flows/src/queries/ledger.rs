@@ -2,50 +2,40 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream;
 use maxhost_ledger::codec;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::{
     Command, Core as TxCore, NotaryChange, StateAndRef, StateRef, TransactionSignature, TransactionState,
 };
-use maxhost_ledger::vault::query::{EXTERNAL_ID, Field, Number, Query, SortKey, StatusFilter, Value as FieldValue};
+use maxhost_ledger::vault::query::{Field, Number, Query, SortKey, Value as FieldValue};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_ledger::{Refused, Rule};
-use maxhost_model::{Code, IdentityRow, Problem, PublicKey, SecureHash};
+use maxhost_model::{Code, Problem, PublicKey, SecureHash};
 use maxhost_store::ledger::query::{each, page};
-use maxhost_store::ledger::{HeldLock, LedgerReader, LedgerTransaction, ListTransactions, VaultRow};
-use maxhost_store::{Store, StoreError};
+use maxhost_store::ledger::{HeldLock, LedgerTransaction, ListTransactions, VaultRow};
 use serde_json::Value;
 
 use super::examine::{Examining, LedgerOf};
+use super::state_views::{damaged, ms, state_views};
+use super::track::track;
 use super::vault_query::{of_ones_own, read, refused};
 use crate::access::{self, Action, Subject};
 use crate::api::ledger::{
     CommandView, ExaminationView, GraphNode, LedgerApi, LedgerStatus, LockView, NotaryStatus, OutputView, Paged,
-    SignatureView, StateView, SumView, TransactionSummary, TransactionView, VaultChange, VaultChanges, VaultRequest,
+    SignatureView, StateView, SumView, TransactionSummary, TransactionView, VaultChanges, VaultRequest,
 };
 use crate::api::{ApiResult, Caller};
 use crate::calls::{kind_of, trace};
 use crate::host::Host;
 use crate::options::NotaryKind;
-use crate::parts::Parts;
 use crate::registry::IdentityEntry;
 
 /// The most that is listed at once.
 const MAX_PAGE: u32 = 10_000;
-/// So many changes of a vault are read at once.
-const CHANGES: u32 = 256;
-/// How often a feed looks for changes.
-const LOOK: Duration = Duration::from_millis(200);
 /// The most groups of a sum.
 const MAX_GROUPS: usize = 100_000;
-
-pub(super) fn ms(time: Timestamp) -> i64 {
-    i64::try_from(time.nanos() / 1_000_000).unwrap_or(i64::MAX)
-}
 
 fn status(status: TransactionStatus) -> LedgerStatus {
     match status {
@@ -53,74 +43,6 @@ fn status(status: TransactionStatus) -> LedgerStatus {
         TransactionStatus::InFlight => LedgerStatus::InFlight,
         TransactionStatus::Verified => LedgerStatus::Verified,
     }
-}
-
-fn damaged(what: &str, error: &Refused) -> Problem {
-    Problem::new(Code::JournalCorrupt, format!("{what} cannot be read: {error}"))
-}
-
-/// States as clients see them. A participant without a name has that of the party whose key it is known to be.
-async fn state_views(
-    reader: &(impl LedgerReader + ?Sized),
-    identity: IdentityRow,
-    rows: Vec<VaultRow>,
-) -> ApiResult<Vec<StateView>> {
-    // With each name comes the fingerprint of its key; those that come alone may be known.
-    let hides_somebody = |row: &&VaultRow| {
-        let named = row.row.participants.iter().filter(|one| is_name(one)).count();
-        row.row.participants.len() > 2 * named
-    };
-    let keys = rows.iter().filter(hides_somebody).flat_map(|row| &row.row.participants);
-    let keys: BTreeSet<SecureHash> = keys.filter_map(|one| one.parse().ok()).collect();
-    let mut parties = BTreeMap::new();
-    if !keys.is_empty() {
-        let keys: Vec<SecureHash> = keys.into_iter().collect();
-        let known = reader.known_keys(identity, &keys).await.map_err(Problem::from)?;
-        parties.extend(known.into_iter().map(|known| (known.key.fingerprint().to_string(), known.party)));
-    }
-    rows.into_iter().map(|row| state_view(row, &parties)).collect()
-}
-
-fn state_view(row: VaultRow, parties: &BTreeMap<String, String>) -> ApiResult<StateView> {
-    let VaultRow { row, state, consumed_by, in_flight } = row;
-    let state: TransactionState = codec::decode("state", &state).map_err(|error| damaged("a state", &error))?;
-    let reference = row.reference.to_string();
-    let external_id = match row.data.get(EXTERNAL_ID) {
-        Some(FieldValue::Text(id)) => Some(id.clone()),
-        _ => None,
-    };
-    let encumbered_by = state.encumbrance.map(|by| StateRef::new(row.reference.tx, by).to_string());
-    let lock =
-        row.lock.map(|lock| LockView { reference: reference.clone(), holder: lock.holder, until_ms: ms(lock.until) });
-    Ok(StateView {
-        reference,
-        type_name: row.type_name,
-        data: state.data.bytes().to_vec(),
-        is_consumed: row.consumed.is_some(),
-        recorded_ms: ms(row.recorded),
-        consumed_ms: row.consumed.map(ms),
-        consumed_by: consumed_by.map(|by| by.to_string()),
-        notary: row.notary,
-        participants: names(row.participants, parties),
-        relevant: row.relevant,
-        external_id,
-        lock,
-        encumbered_by,
-        in_flight: in_flight.map(|by| by.to_string()),
-    })
-}
-
-fn is_name(participant: &str) -> bool {
-    participant.contains('=')
-}
-
-/// The names of participants; where there is none, the fingerprints of their keys.
-fn names(participants: BTreeSet<String>, parties: &BTreeMap<String, String>) -> Vec<String> {
-    let (mut named, keys): (BTreeSet<String>, BTreeSet<String>) =
-        participants.into_iter().partition(|one| is_name(one));
-    named.extend(keys.iter().filter_map(|key| parties.get(key).cloned()));
-    let told = if named.is_empty() { keys } else { named };
-    told.into_iter().collect()
 }
 
 fn json(value: &FieldValue) -> Value {
@@ -312,24 +234,7 @@ impl LedgerApi for Host {
     ) -> ApiResult<VaultChanges> {
         let entry = self.ledger_of(caller, Action::QueryVault, &request.identity)?;
         let (query, _) = read(&entry, &request)?;
-        let store = self.parts.store.clone();
-        let newest = store.newest_change(entry.row).await.map_err(Problem::from)?;
-        let (after, first) = match cursor {
-            Some(cursor) => (change_after(&entry, &cursor, newest)?, VecDeque::new()),
-            None => {
-                let produced = snapshot(&store, &entry, &query, newest, self.ledger_now()).await?;
-                let first =
-                    VaultChange { cursor: newest.to_string(), transaction: None, produced, consumed: Vec::new() };
-                (newest, VecDeque::from([first]))
-            }
-        };
-        // Consumed states are told too, by the same condition.
-        let query = Query { status: StatusFilter::All, ..query };
-        let feed = Feed { parts: self.parts.clone(), entry, query, after, ready: first };
-        Ok(Box::pin(stream::unfold(feed, |mut feed| async move {
-            let change = feed.next().await?;
-            Some((change, feed))
-        })))
+        Ok(Box::pin(track(self.parts.clone(), entry, query, cursor).await?))
     }
 
     async fn vault_locks(
@@ -491,96 +396,5 @@ impl LedgerApi for Host {
             states: counts.states,
             queue: entry.notary.len() as u64,
         })
-    }
-}
-
-/// The change that a feed goes on behind: one that the vault has had.
-fn change_after(entry: &IdentityEntry, cursor: &str, newest: i64) -> ApiResult<i64> {
-    match cursor.parse::<i64>() {
-        Ok(after) if (0..=newest).contains(&after) => Ok(after),
-        Ok(after) => {
-            let text =
-                format!("the cursor says {after}, and the newest change of the vault of {} is {newest}", entry.text);
-            Err(Problem::new(Code::CursorInvalid, text)
-                .detail("cursor", after.to_string())
-                .detail("last", newest.to_string()))
-        }
-        Err(_) => {
-            Err(Problem::new(Code::CursorInvalid, "this is no cursor of a vault's changes").detail("cursor", "cursor"))
-        }
-    }
-}
-
-async fn snapshot(
-    store: &Store,
-    entry: &IdentityEntry,
-    query: &Query,
-    change: i64,
-    now: Timestamp,
-) -> ApiResult<Vec<StateView>> {
-    let mut rows = Vec::new();
-    let read = each(&**store, entry.row, query, Some(change), now, |row| {
-        rows.push(row);
-        Ok(())
-    });
-    read.await.map_err(Problem::from)?;
-    state_views(&**store, entry.row, rows).await
-}
-
-/// Where a feed of changes stands.
-struct Feed {
-    parts: Arc<Parts>,
-    entry: Arc<IdentityEntry>,
-    query: Query,
-    after: i64,
-    ready: VecDeque<VaultChange>,
-}
-
-impl Feed {
-    /// The next change that the query finds something of; `None` at the end of the host.
-    async fn next(&mut self) -> Option<ApiResult<VaultChange>> {
-        loop {
-            if let Some(change) = self.ready.pop_front() {
-                return Some(Ok(change));
-            }
-            if self.parts.stopping.is_cancelled() {
-                return None;
-            }
-            match self.read().await {
-                Ok(true) => {}
-                Ok(false) => {
-                    tokio::select! {
-                        () = tokio::time::sleep(LOOK) => {}
-                        () = self.parts.stopping.cancelled() => return None,
-                    }
-                }
-                Err(problem) => return Some(Err(problem)),
-            }
-        }
-    }
-
-    /// Whether there were changes.
-    async fn read(&mut self) -> ApiResult<bool> {
-        let now = Timestamp::from_nanos(self.parts.clock.wall());
-        let changes = self.parts.store.vault_changes(self.entry.row, self.after, CHANGES, now).await;
-        let changes = changes.map_err(Problem::from)?;
-        let any = !changes.is_empty();
-        for change in changes {
-            self.after = change.number;
-            let found = |row: &VaultRow| self.query.finds(&row.row);
-            let produced: Vec<VaultRow> = change.produced.into_iter().filter(&found).collect();
-            let produced = state_views(&*self.parts.store, self.entry.row, produced).await?;
-            let consumed: Vec<String> =
-                change.consumed.iter().filter(|row| found(row)).map(|row| row.row.reference.to_string()).collect();
-            if !produced.is_empty() || !consumed.is_empty() {
-                self.ready.push_back(VaultChange {
-                    cursor: change.number.to_string(),
-                    transaction: Some(change.transaction.to_string()),
-                    produced,
-                    consumed,
-                });
-            }
-        }
-        Ok(any)
     }
 }

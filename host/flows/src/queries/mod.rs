@@ -13,6 +13,8 @@ mod naming;
 mod network;
 mod readiness;
 mod show;
+mod state_views;
+mod track;
 mod vault_query;
 
 use std::sync::Arc;

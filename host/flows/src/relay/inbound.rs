@@ -3,12 +3,12 @@
 //! that has no room for a moment costs that moment and no more.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use maxhost_broker::{BrokerError, Consumer, Credit, Holding, QueueName};
 use maxhost_model::SecureHash;
 
@@ -16,7 +16,7 @@ use super::RelayServices;
 use super::backoff::Backoff;
 use super::taking::{InHand, Line, Way};
 use crate::outbox_notices::{QueueErrand, QueueNotice};
-use crate::registry::{Errand, IdentityEntry};
+use crate::registry::{Errand, IdentityEntry, Serving};
 
 /// What one identity may have in hand before it is committed.
 const CREDIT: Credit = Credit { messages: 64, bytes: 4 << 20 };
@@ -137,9 +137,21 @@ async fn serve(services: Arc<RelayServices>, notice: QueueNotice) {
     let QueueNotice { entry, errand } = notice;
     let mut pause = Backoff::new(RETRY, LONGEST_RETRY);
     // The queue is exclusive: a second server would only wait for the first.
-    while !services.stopping.is_cancelled() && !entry.served.swap(true, Ordering::AcqRel) {
-        let result = serve_once(&services, &entry, &errand, &mut pause).await;
-        entry.served.store(false, Ordering::Release);
+    while !services.stopping.is_cancelled()
+        && let Some(serving) = Serving::begin(&entry)
+    {
+        let result = AssertUnwindSafe(serve_once(&services, &entry, &errand, &mut pause)).catch_unwind().await;
+        drop(serving);
+        let Ok(result) = result else {
+            // What was in hand is in the queue again.
+            errand.end();
+            tracing::error!(identity = %entry.text, "taking messages from the broker met a defect of the host; tried again");
+            tokio::select! {
+                () = tokio::time::sleep(pause.next()) => {}
+                () = services.stopping.cancelled() => return,
+            }
+            continue;
+        };
         match result {
             Ok(Served::All) => pause.reset(),
             // It may be held again since.

@@ -13,12 +13,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_group_commit::{Failure, Taken};
-use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId};
+use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId, SessionId};
 use maxhost_store::rules::apply;
 use maxhost_store::{
     AuditFilter, AuditPlace, AuditReader, AuditRow, Bounds, Client, ClientReader, CommitQueue, Committer, FlowFilter,
     FlowReader, FlowRecord, Head, IdentityReader, IdentityRecord, Job, JournalReader, LateConfirm, LeftWork, LiveFlow,
-    MessageReader, OutboxDestination, OutboxRow, Outcome, Rows, StoreError, StoredJournal,
+    MessageReader, OutboxDestination, OutboxRow, Outcome, Rows, SizedJournal, StoreError, StoredJournal,
 };
 use parking_lot::Mutex;
 
@@ -253,7 +253,13 @@ impl FlowReader for Database {
     }
 
     async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
-        self.read(|tables| rows.iter().filter_map(|row| tables.flow(*row)).collect()).await
+        let without_bodies = |record| FlowRecord { start: Bytes::new(), end: None, labels: None, ..record };
+        self.read(|tables| rows.iter().filter_map(|row| tables.flow(*row).map(without_bodies)).collect()).await
+    }
+
+    async fn starts(&self, rows: &[FlowRow]) -> Result<Vec<(FlowRow, Bytes)>, StoreError> {
+        let start = |record: FlowRecord| (record.row, record.start);
+        self.read(|tables| rows.iter().filter_map(|row| tables.flow(*row).map(start)).collect()).await
     }
 
     async fn list_flows(&self, _filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
@@ -265,6 +271,10 @@ impl FlowReader for Database {
 impl JournalReader for Database {
     async fn journal(&self, row: FlowRow) -> Result<Option<StoredJournal>, StoreError> {
         self.read(|tables| tables.journal(row)).await
+    }
+
+    async fn journal_within(&self, row: FlowRow, _most: u64) -> Result<Option<SizedJournal>, StoreError> {
+        Ok(self.journal(row).await?.map(|journal| SizedJournal::Whole(Box::new(journal))))
     }
 
     async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError> {
@@ -296,8 +306,15 @@ impl MessageReader for Database {
         Ok(None)
     }
 
-    async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
-        self.read(|tables| tables.late_confirms_of(identity).take(limit as usize).collect()).await
+    async fn late_confirms(
+        &self,
+        identity: IdentityRow,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<LateConfirm>, StoreError> {
+        let is_behind = |confirm: &LateConfirm| after.is_none_or(|after| confirm.session > after);
+        let limit = limit as usize;
+        self.read(|tables| tables.late_confirms_of(identity).filter(is_behind).take(limit).collect()).await
     }
 
     async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {

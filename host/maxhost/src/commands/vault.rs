@@ -112,12 +112,15 @@ fn track(context: &Context, which: VaultWhich, cursor: Option<String>) -> Outcom
         loop {
             let Some(change) = client.next_update(&mut changes).await? else { return Ok(0) };
             let produced: Vec<Value> = change.produced.iter().map(render::vault_state).collect();
-            let object = json!({
+            let mut object = json!({
                 "produced": produced,
                 "consumed": change.consumed,
                 "cursor": change.cursor,
                 "transaction": change.transaction,
             });
+            if change.more {
+                object["more"] = true.into();
+            }
             context.out.object(&object, || {
                 let came = produced.iter().map(|state| {
                     format!("+ {} {} {}", render::cell(state, "ref"), render::cell(state, "type"), state["state"])

@@ -104,6 +104,7 @@ fn update(change: VaultChange, form: PayloadForm) -> pb::VaultUpdate {
         transaction: change.transaction,
         produced: change.produced.into_iter().map(|one| state(one, form)).collect(),
         consumed: change.consumed,
+        more: change.more,
     }
 }
 

@@ -144,9 +144,14 @@ impl ContractEngine {
     /// # Errors
     /// [`SandboxError::CacheFolder`], [`SandboxError::Engine`].
     pub fn new(cache_dir: Option<&Path>) -> Result<ContractEngine, SandboxError> {
+        ContractEngine::with(cache_dir, ContractEngine::usual_slots(), &EngineSettings::default())
+    }
+
+    /// How many contracts an engine runs at once, unless it is told otherwise. Whoever wants more to run waits.
+    #[must_use]
+    pub fn usual_slots() -> u32 {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let slots = u32::try_from(threads).unwrap_or(16).saturating_mul(SLOTS_PER_THREAD).clamp(8, 64);
-        ContractEngine::with(cache_dir, slots, &EngineSettings::default())
+        u32::try_from(threads).unwrap_or(16).saturating_mul(SLOTS_PER_THREAD).clamp(8, 64)
     }
 
     /// With settings that must make no difference to any verdict.

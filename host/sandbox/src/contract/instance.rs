@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use maxhost_model::cut_text;
-use wasmtime::{Engine, ResourceLimiter, Store, Trap};
+use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use super::verdict::{ContractFault, LocalError};
 use crate::error::chain;
+use crate::pace::pace;
 
 /// Fuel for making an instance: a module without a start function and with bounded data needs next to none.
 const INSTANTIATION_FUEL: u64 = 50_000_000;
 /// What a contract may hand out in one call, in bytes and elements.
 const RESULT_FUEL: usize = 4 << 20;
-/// How long a call may take, in ticks of the engine, whatever its fuel; beyond it is this host's trouble.
-const TICKS: u64 = 400;
+/// How long a call may take, in ticks of the engine, whatever its fuel; beyond it is this host's trouble. Ticks in which others
+/// went first ([`pace`]) do not count.
+const TICKS: u32 = 4_000;
 /// How long a tick is.
-pub(super) const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(5);
 /// The longest message of a fault, bytes.
 const MAX_MESSAGE: usize = 1_024;
 /// The most entries of a table.
@@ -92,7 +94,16 @@ impl<E> Instance<E> {
         let mut store = Store::try_new(engine, Budget { memory, granted: 0, peak: 0 })?;
         store.limiter(|budget| budget);
         store.set_hostcall_fuel(RESULT_FUEL);
-        store.set_epoch_deadline(TICKS);
+        let mut ticks = 0;
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| {
+            ticks += 1;
+            if ticks > TICKS {
+                return Ok(UpdateDeadline::Interrupt);
+            }
+            pace();
+            Ok(UpdateDeadline::Continue(1))
+        });
         store.set_fuel(INSTANTIATION_FUEL)?;
         let exports = at_once(instantiate(&mut store))?;
         store.set_fuel(fuel)?;
@@ -141,7 +152,7 @@ pub(super) fn end_of(error: &wasmtime::Error, name: &str) -> CallEnd {
         Some(Trap::OutOfFuel) => return CallEnd::OutOfFuel,
         Some(Trap::StackOverflow) => return CallEnd::Local(LocalError::Stack { contract }),
         Some(Trap::Interrupt) => {
-            let limit = TICK.saturating_mul(u32::try_from(TICKS).unwrap_or(u32::MAX));
+            let limit = TICK.saturating_mul(TICKS);
             let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             return CallEnd::Local(LocalError::Time { contract, limit_ms });
         }

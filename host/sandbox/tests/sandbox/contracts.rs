@@ -1,6 +1,9 @@
 //! The engine of contracts over code made by hand.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use maxhost_ledger::Rule;
 use maxhost_ledger::attachment;
@@ -169,6 +172,23 @@ fn a_contract_that_loops_or_grows_ends_by_the_limits_of_the_network() {
     poor.limits.fuel = 1_000;
     let verification = verify_with(engine(), &issue(&["accept"], |_| ()), &[], &poor).unwrap();
     assert_eq!(verification.verdict, Verdict::OutOfFuel { contract: contract("accept"), limit: 1_000 });
+}
+
+#[test]
+fn a_contract_that_computes_lets_others_go_first_and_its_verdict_is_the_same() {
+    let mut rich = rules();
+    rich.limits.fuel = 400_000_000;
+    let judge = || verify_with(engine(), &issue(&["loop"], |_| ()), &[], &rich).unwrap().verdict;
+    let count = Rc::new(Cell::new(0));
+    let counts = count.clone();
+    // However long the others take.
+    let between = move || {
+        counts.set(counts.get() + 1);
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let verdict = maxhost_sandbox::in_turns(Rc::new(between), judge);
+    assert_eq!(verdict, Verdict::OutOfFuel { contract: contract("loop"), limit: 400_000_000 });
+    assert!(count.get() >= 5, "{} times", count.get());
 }
 
 #[test]

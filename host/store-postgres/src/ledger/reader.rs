@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::rules::Rule;
 use maxhost_ledger::time::Timestamp;
@@ -11,14 +12,14 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     Attachment, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
+use maxhost_store::{PAGE_BYTES, StoreError};
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments, AssertSqlSafe};
+use sqlx::{Arguments, AssertSqlSafe, Row};
 
 use crate::error::failed;
 use crate::ledger::place::Place;
@@ -35,6 +36,8 @@ const TX: &str = "ledger_tx";
 /// The columns that [`vault_row`] reads, of a state `s`.
 const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relevant, s.recorded, s.consumed, \
                        s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until, s.in_flight";
+/// Which of them is the state.
+const STATE_COLUMN: usize = 9;
 
 fn hash_at(row: &PgRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
     hash(table, &column::<Vec<u8>>(row, index, table)?)
@@ -167,11 +170,34 @@ impl PostgresStore {
         sql: &str,
         arguments: PgArguments,
     ) -> Result<Vec<PgRow>, StoreError> {
+        self.rows_within(version, identity, sql, arguments, None).await
+    }
+
+    /// As [`PostgresStore::rows_since`]. If the column of a body is named, no row comes behind [`PAGE_BYTES`] bytes of bodies.
+    async fn rows_within(
+        &self,
+        version: i64,
+        identity: IdentityRow,
+        sql: &str,
+        arguments: PgArguments,
+        body: Option<usize>,
+    ) -> Result<Vec<PgRow>, StoreError> {
         let sql = sql.replace("{place}", &Place::of(self.layout, identity).to_string());
         // Kept statements of many schemas would only fill the memory of the connections.
         let kept = self.layout == Layout::Shared;
         let query = || sqlx::query_with(AssertSqlSafe(sql.clone()), arguments.clone()).persistent(kept);
-        match persist!(query().fetch_all(&self.pool)) {
+        let read = async || {
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            let mut read = query().fetch(&self.pool);
+            while bytes < PAGE_BYTES
+                && let Some(row) = read.try_next().await?
+            {
+                bytes += body.map_or(Ok(0), |body| row.try_get::<&[u8], _>(body).map(<[u8]>::len))?;
+                rows.push(row);
+            }
+            Ok::<_, sqlx::Error>(rows)
+        };
+        match persist!(read()) {
             Err(sqlx::Error::Database(error))
                 if error.code().is_some_and(|code| matches!(&*code, "42P01" | "3F000")) =>
             {
@@ -179,7 +205,7 @@ impl PostgresStore {
                     return Ok(Vec::new());
                 }
                 // Another host has made it between the two looks.
-                persist!(query().fetch_all(&self.pool)).map_err(failed)
+                persist!(read()).map_err(failed)
             }
             rows => rows.map_err(failed),
         }
@@ -239,7 +265,7 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         list: &ListTransactions,
     ) -> Result<Vec<LedgerTransaction>, StoreError> {
-        let sql = "SELECT number, id, status, kind, recorded, signatures, NULL::bytea FROM {place}.ledger_tx \
+        let sql = "SELECT number, id, status, kind, recorded, ''::bytea, NULL::bytea FROM {place}.ledger_tx \
                    WHERE identity = $1 AND number < $2 AND ($3::int2 IS NULL OR status = $3) \
                    ORDER BY number DESC LIMIT $4";
         let values = values![
@@ -383,7 +409,7 @@ impl LedgerReader for PostgresStore {
     ) -> Result<Vec<VaultRow>, StoreError> {
         let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, self.dialect(identity));
         let sql = format!("SELECT {COLUMNS} FROM {sql}");
-        let rows = self.ledger_rows(identity, &sql, arguments(values)?).await?;
+        let rows = self.rows_within(1, identity, &sql, arguments(values)?, Some(STATE_COLUMN)).await?;
         rows.iter().map(|row| vault_row(row, request.now)).collect()
     }
 
@@ -440,9 +466,17 @@ impl LedgerReader for PostgresStore {
         now: Timestamp,
     ) -> Result<Vec<VaultChangeRow>, StoreError> {
         const T: &str = "vault_change";
-        let sql = "SELECT number, tx, at FROM {place}.vault_change WHERE identity = $1 AND number > $2 \
-                   ORDER BY number LIMIT $3";
-        let rows = self.ledger_rows(identity, sql, values![identity.0, after, i64::from(limit)]).await?;
+        // Lengths first: the server tells them without reading the states.
+        let sql = "SELECT number, tx, at FROM (SELECT number, tx, at, sum(bytes) OVER (ORDER BY number) - bytes AS ahead FROM ( \
+                       SELECT c.number, c.tx, c.at, \
+                           (SELECT coalesce(sum(octet_length(s.state)), 0) FROM {place}.vault_state s \
+                            WHERE s.identity = c.identity AND s.change_in = c.number) \
+                           + (SELECT coalesce(sum(octet_length(s.state)), 0) FROM {place}.vault_state s \
+                            WHERE s.identity = c.identity AND s.change_out = c.number) AS bytes \
+                       FROM {place}.vault_change c WHERE c.identity = $1 AND c.number > $2 ORDER BY c.number LIMIT $3 \
+                   ) page) lengths WHERE ahead < $4 ORDER BY number";
+        let bytes = i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX);
+        let rows = self.ledger_rows(identity, sql, values![identity.0, after, i64::from(limit), bytes]).await?;
         let numbers = match (rows.first(), rows.last()) {
             (Some(first), Some(last)) => (column(first, 0, T)?, column(last, 0, T)?),
             _ => return Ok(Vec::new()),

@@ -173,8 +173,12 @@ impl SeveralDatabases {
     /// These flows by where they are; those that are nowhere are left out.
     async fn by_place(&self, rows: &[FlowRow]) -> Result<BTreeMap<usize, Vec<FlowRow>>, StoreError> {
         let mut places: BTreeMap<usize, Vec<FlowRow>> = BTreeMap::new();
-        for (row, place) in self.locate(rows).await? {
-            places.entry(place).or_default().push(row);
+        let mut located = self.locate(rows).await?;
+        // In the order asked for, each once.
+        for row in rows {
+            if let Some(place) = located.remove(row) {
+                places.entry(place).or_default().push(*row);
+            }
         }
         Ok(places)
     }

@@ -1,14 +1,14 @@
 //! Reads over several databases. Of what is left in a database that its identity has left nothing is seen.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use maxhost_model::{FlowRow, IdentityRow};
+use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
     AuditFilter, AuditPlace, AuditReader, AuditRow, Client, ClientReader, FlowFilter, FlowReader, FlowRecord, Head,
     IdentityReader, IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination,
-    OutboxRow, StoreError, StoredJournal, outbox_begin, outbox_database,
+    OutboxRow, SizedJournal, StoreError, StoredJournal, is_last_page, outbox_begin, outbox_database,
 };
 
 use super::{SeveralDatabases, all};
@@ -90,6 +90,22 @@ impl FlowReader for SeveralDatabases {
         Ok(records)
     }
 
+    async fn starts(&self, rows: &[FlowRow]) -> Result<Vec<(FlowRow, Bytes)>, StoreError> {
+        let (mut starts, mut end) = (Vec::with_capacity(rows.len()), None);
+        for (place, rows) in self.by_place(rows).await? {
+            let page = self.databases[place].starts(&rows).await?;
+            let is_last = is_last_page(u32::MAX, page.iter().map(|(_, start)| start.len()));
+            // Where one database has more, nothing behind is told of the others either.
+            if let Some((last, _)) = page.last().filter(|_| !is_last) {
+                end = Some(end.map_or(*last, |end: FlowRow| end.min(*last)));
+            }
+            starts.extend(page);
+        }
+        starts.retain(|(row, _)| end.is_none_or(|end| *row <= end));
+        starts.sort_unstable_by_key(|(row, _)| *row);
+        Ok(starts)
+    }
+
     async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
         if let Some(identity) = filter.identity {
             return self.of(identity).list_flows(filter).await;
@@ -110,13 +126,23 @@ impl JournalReader for SeveralDatabases {
         }
     }
 
+    async fn journal_within(&self, row: FlowRow, most: u64) -> Result<Option<SizedJournal>, StoreError> {
+        match self.locate(&[row]).await?.get(&row) {
+            Some(place) => self.databases[*place].journal_within(row, most).await,
+            None => Ok(None),
+        }
+    }
+
     async fn heads(&self, rows: &[FlowRow]) -> Result<Vec<Head>, StoreError> {
-        let mut found = HashMap::with_capacity(rows.len());
+        let (mut found, mut left) = (HashMap::with_capacity(rows.len()), HashSet::new());
         for (place, rows) in self.by_place(rows).await? {
-            found.extend(self.databases[place].heads(&rows).await?.into_iter().map(|head| (head.flow, head)));
+            let heads = self.databases[place].heads(&rows).await?;
+            left.extend(rows.into_iter().skip(heads.len()));
+            found.extend(heads.into_iter().map(|head| (head.flow, head)));
         }
         let nothing = |flow| Head { flow, last: None, inbox: Vec::new() };
-        Ok(rows.iter().map(|row| found.remove(row).unwrap_or_else(|| nothing(*row))).collect())
+        let told = rows.iter().take_while(|row| !left.contains(row));
+        Ok(told.map(|row| found.get(row).cloned().unwrap_or_else(|| nothing(*row))).collect())
     }
 }
 
@@ -138,8 +164,13 @@ impl MessageReader for SeveralDatabases {
         Ok(first)
     }
 
-    async fn late_confirms(&self, identity: IdentityRow, limit: u32) -> Result<Vec<LateConfirm>, StoreError> {
-        self.of(identity).late_confirms(identity, limit).await
+    async fn late_confirms(
+        &self,
+        identity: IdentityRow,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<LateConfirm>, StoreError> {
+        self.of(identity).late_confirms(identity, after, limit).await
     }
 
     async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
@@ -148,7 +179,11 @@ impl MessageReader for SeveralDatabases {
             let begin = outbox_begin(place);
             let room = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
             let found = self.databases[place].outbox((after - begin).max(0), room).await?;
+            let is_last = is_last_page(room, found.iter().map(|row| row.content.body().len()));
             rows.extend(found.into_iter().map(|row| OutboxRow { id: row.id + begin, ..row }));
+            if !is_last {
+                break;
+            }
         }
         Ok(rows)
     }

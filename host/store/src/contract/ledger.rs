@@ -171,6 +171,8 @@ pub async fn a_recorded_transaction_changes_the_vault_once<D: Databases>() {
     assert_eq!(shown, [(output(2, 1), &b"6 GBP"[..], false), (output(1, 0), &b"10 GBP"[..], true)]);
     let listed = store.ledger_transactions(alice, &ListTransactions { limit: 9, ..Default::default() }).await.unwrap();
     assert_eq!(listed.iter().map(|tx| tx.id).collect::<Vec<_>>(), [id(2), id(1)], "newest first");
+    assert!(listed.iter().all(|tx| tx.signatures.is_empty() && tx.body.is_none()), "a list reads what it shows");
+    assert!(!store.ledger_transaction(alice, &id(1)).await.unwrap().unwrap().signatures.is_empty());
     let before = ListTransactions { before: Some(listed[0].number), limit: 9, status: None };
     assert_eq!(store.ledger_transactions(alice, &before).await.unwrap()[0].id, id(1));
     assert!(store.ledger_transaction(world.bob.identity, &id(1)).await.unwrap().is_none(), "another's ledger");

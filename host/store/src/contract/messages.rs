@@ -119,13 +119,13 @@ pub async fn a_late_confirmation_is_noted_and_answered_once<D: Databases>() {
     assert_eq!(w.commit(w.alice, confirm(ended)).await.unwrap().undelivered[..], [0]);
     assert_eq!(w.commit(w.alice, confirm(ended)).await.unwrap().undelivered[..], [0], "a duplicate");
     assert!(w.commit(w.alice, confirm(other)).await.unwrap().undelivered.is_empty());
-    let noted = w.store.late_confirms(w.bob.identity, 10).await.unwrap();
+    let noted = w.store.late_confirms(w.bob.identity, None, 10).await.unwrap();
     assert_eq!((noted.len(), noted[0].session, &noted[0].body), (1, ended.session(1), &text("confirm")));
     let answer = || vec![MessageOp::AnswerLateConfirm { session: ended.session(1) }.into()];
     assert_eq!(w.conflict(w.alice, answer()).await, Conflict::LateConfirmGone(ended.session(1)));
     w.commit(w.bob, answer()).await.unwrap();
     assert_eq!(w.conflict(w.bob, answer()).await, Conflict::LateConfirmGone(ended.session(1)));
-    assert!(w.store.late_confirms(w.bob.identity, 10).await.unwrap().is_empty());
+    assert!(w.store.late_confirms(w.bob.identity, None, 10).await.unwrap().is_empty());
 }
 
 pub async fn a_broker_message_is_taken_once<D: Databases>() {

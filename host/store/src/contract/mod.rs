@@ -272,6 +272,8 @@ macro_rules! contract_tests {
             heads_are_the_newest_of_each_stream, flows_are_listed_newest_first_in_pages,
             a_list_reads_what_it_shows, the_outbox_is_read_by_destination,
             the_outbox_is_read_for_senders_that_this_run_holds, no_outbox_page_is_much_larger_than_its_bound,
+            what_waits_is_read_in_pages_of_bounded_bytes, flows_are_read_in_pages_of_bounded_bytes,
+            of_a_journal_that_is_too_large_only_its_size_is_told,
             readers_see_whole_units }
         $crate::contract_tests! { @family $databases, audit:
             rows_are_read_newest_first_in_pages, rows_are_found_by_user_identity_and_time, a_row_is_there_once,
@@ -307,6 +309,7 @@ macro_rules! ledger_contract_tests {
         $crate::contract_tests! { @family $databases, in_flight: what_is_in_flight_is_not_selected_until_it_is_settled,
             what_is_in_flight_twice_is_free_when_both_are_settled, what_is_in_flight_is_somebodys_to_settle }
         $crate::contract_tests! { @family $databases, queries: queries_mean_what_they_say, pages_go_on_over_changes,
+            pages_of_large_states_are_bounded_in_bytes,
             the_longest_criteria_are_answered }
         $crate::contract_tests! { @family $databases, recording: any_order_of_events_keeps_one_verified_row }
         $crate::contract_tests! { @family $databases, observing:

@@ -1,6 +1,6 @@
 //! Queries of a vault, against the meaning of their criteria on random data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use maxhost_ledger::tx::StateRef;
@@ -213,6 +213,77 @@ pub async fn pages_go_on_over_changes<D: Databases>() {
     let last = page(&*world.store, world.alice.identity, &query, second.cursor.as_ref(), None, at(0)).await.unwrap();
     assert_eq!(shown(&last), [output(3, 0), output(2, 0), output(1, 0)]);
     assert_eq!(last.cursor, None);
+}
+
+/// However large states are, no page is much larger than its bound, and pages together have them all.
+pub async fn pages_of_large_states_are_bounded_in_bytes<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (alice, large) = (world.alice.identity, Bytes::from(vec![7; crate::PAGE_BYTES / 2]));
+    for number in 1..=7 {
+        let small = cash(u64::from(number) * 10, "GBP", 1);
+        let content = StateContent { state: large.clone(), ..small.content };
+        world.record(recording(number, &[], vec![OutputState { content, ..small }])).await;
+    }
+    let by = |field: Field| vec![SortKey { field, descending: false }];
+    let few = Criterion::Compare {
+        left: Operand::Field(Field::Data("currency".to_owned())),
+        op: CompareOp::Equal,
+        right: Operand::Literal(Value::Text("GBP".to_owned())),
+    };
+    let queries = [
+        Query::default(),
+        Query { filter: few, ..Query::default() },
+        Query { sort: by(Field::Data("quantity".to_owned())), ..Query::default() },
+        Query { sort: by(Field::Builtin(Builtin::Recorded)), ..Query::default() },
+        // The database does not sort by this.
+        Query { sort: by(Field::Builtin(Builtin::Lock)), ..Query::default() },
+    ];
+    for query in queries {
+        for effort in [Effort::default(), EFFORTS[0]] {
+            let (mut sizes, mut seen, mut cursor) = (Vec::new(), HashSet::new(), None);
+            loop {
+                let found =
+                    page_with(&*world.store, alice, &query, cursor.as_ref(), (None, at(9)), effort).await.unwrap();
+                sizes.push(found.rows.len());
+                seen.extend(found.rows.iter().map(|row| row.row.reference));
+                cursor = found.cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!((sizes, seen.len()), (vec![2, 2, 2, 1], 7), "{query:?}");
+        }
+        let mut all = 0;
+        each(&*world.store, alice, &query, None, at(9), |_| {
+            all += 1;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(all, 7);
+    }
+    // A part of what was there at a moment goes on behind any reference, whatever has changed since.
+    let whole = Query { limit: 100, ..Query::default() };
+    let then = world.store.newest_change(alice).await.unwrap();
+    world.record(recording(9, &[output(1, 0), output(5, 0)], vec![cash(1, "GBP", 1)])).await;
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let found = page(&*world.store, alice, &whole, cursor.as_ref(), Some(then), at(9)).await.unwrap();
+        seen.extend(found.rows.iter().map(|row| row.row.reference));
+        let Some(end) = found.cursor else { break };
+        cursor = whole.cursor_behind(end.after().1);
+        assert_eq!(cursor, Some(end), "a reference is all that a cursor says");
+    }
+    let mut then: Vec<StateRef> = (1..=7).map(|number| output(number, 0)).collect();
+    then.sort_unstable();
+    assert_eq!(seen, then);
+
+    let changes = world.store.vault_changes(alice, 0, 100, at(9)).await.unwrap();
+    assert_eq!(changes.len(), 2);
+    let after = changes[1].number;
+    let rest = world.store.vault_changes(alice, after, 100, at(9)).await.unwrap();
+    assert_eq!((rest.len(), rest[0].number), (2, after + 1));
+    assert_eq!(world.store.vault_changes(alice, after, 1, at(9)).await.unwrap().len(), 1);
 }
 
 /// A list and a chain of alternatives may be as long as the language lets them be.

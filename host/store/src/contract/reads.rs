@@ -110,7 +110,7 @@ pub async fn the_outbox_is_read_for_senders_that_this_run_holds<D: Databases>() 
 
 pub async fn no_outbox_page_is_much_larger_than_its_bound<D: Databases>() {
     let w = World::<D>::new().await;
-    let large = bytes::Bytes::from(vec![7; crate::OUTBOX_PAGE_BYTES / 2]);
+    let large = bytes::Bytes::from(vec![7; crate::PAGE_BYTES / 2]);
     for n in 0..4 {
         let op = MessageOp::Outbox { destination: "m".into(), message_id: [n; 16], body: large.clone() };
         w.commit(w.alice, vec![op.into()]).await.unwrap();
@@ -123,10 +123,113 @@ pub async fn no_outbox_page_is_much_larger_than_its_bound<D: Databases>() {
     let op = MessageOp::Outbox {
         destination: "x".into(),
         message_id: [9; 16],
-        body: bytes::Bytes::from(vec![7; crate::OUTBOX_PAGE_BYTES + 1]),
+        body: bytes::Bytes::from(vec![7; crate::PAGE_BYTES + 1]),
     };
     w.commit(w.alice, vec![op.into()]).await.unwrap();
     assert_eq!(w.store.outbox_to("x", 0, 10).await.unwrap().len(), 1);
+}
+
+/// Half of what a page has, so that a page has two.
+fn half_a_page() -> Bytes {
+    Bytes::from(vec![7; crate::PAGE_BYTES / 2])
+}
+
+pub async fn what_waits_is_read_in_pages_of_bounded_bytes<D: Databases>() {
+    let w = World::<D>::new().await;
+    let (alice, body) = (w.alice.identity, half_a_page());
+    let ended = w.start(w.alice).await;
+    w.commit(w.alice, vec![end(ended)]).await.unwrap();
+    let ids: Vec<i64> = (0..5).map(|_| w.store.next_initiation()).collect();
+    for (n, id) in ids.iter().enumerate() {
+        let (to, session, body) = (to(w.alice), ended.session(n as u16), body.clone());
+        let initiate = MessageOp::Initiate { to, id: *id, body: body.clone() };
+        let confirm = MessageOp::Deliver { to, session, seq: 0, body, confirms: true };
+        w.commit(w.bob, vec![initiate.into(), confirm.into()]).await.unwrap();
+    }
+    let initiations = |after| {
+        let read = w.store.initiations(alice, after, 10);
+        async move { read.await.unwrap().into_iter().map(|(id, _)| id).collect::<Vec<_>>() }
+    };
+    assert_eq!(initiations(0).await, ids[..2]);
+    assert_eq!(initiations(ids[1]).await, ids[2..4]);
+    assert_eq!(initiations(ids[3]).await, ids[4..]);
+    assert_eq!(w.store.initiations(alice, 0, 1).await.unwrap().len(), 1, "and of a bounded number");
+
+    let confirms = |after| {
+        let read = w.store.late_confirms(alice, after, 10);
+        async move { read.await.unwrap().into_iter().map(|confirm| confirm.session.index()).collect::<Vec<_>>() }
+    };
+    assert_eq!(confirms(None).await, [0, 1]);
+    assert_eq!(confirms(Some(ended.session(1))).await, [2, 3]);
+    assert_eq!(confirms(Some(ended.session(3))).await, [4]);
+
+    for n in 0..3 {
+        let op = MessageOp::Outbox { destination: "m".into(), message_id: [n; 16], body: body.clone() };
+        w.commit(w.alice, vec![op.into()]).await.unwrap();
+    }
+    let sent = w.store.outbox(0, 10).await.unwrap();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(w.store.outbox(sent[1].id, 10).await.unwrap().len(), 1);
+}
+
+pub async fn flows_are_read_in_pages_of_bounded_bytes<D: Databases>() {
+    let w = World::<D>::new().await;
+    let mut rows = Vec::new();
+    for n in 0..5 {
+        let row = w.store.next_flow_row();
+        let new = NewFlow { start: half_a_page(), ..new_flow(row) };
+        let mut ops = vec![FlowOp::Start(Box::new(new)).into()];
+        match n {
+            // An ended one and a silent one among them.
+            1 => ops.push(end_kept(row, 9_000_000)),
+            2 => {}
+            _ => ops.push(FlowOp::AppendLog { flow: row, seq: 3, body: half_a_page() }.into()),
+        }
+        ops.push(deliver(to(w.alice), row.session(0), n));
+        w.commit(w.alice, ops).await.unwrap();
+        rows.push(row);
+    }
+    let plain = w.store.flows(&rows).await.unwrap();
+    assert_eq!(plain.iter().map(|flow| flow.row).collect::<Vec<_>>(), rows);
+    assert!(plain.iter().all(|flow| flow.start.is_empty() && flow.end.is_none() && flow.labels.is_none()));
+
+    let starts = w.store.starts(&rows).await.unwrap();
+    assert_eq!(starts.iter().map(|(row, start)| (*row, start.len())).collect::<Vec<_>>(), {
+        rows[..2].iter().map(|row| (*row, crate::PAGE_BYTES / 2)).collect::<Vec<_>>()
+    });
+    let mut asked: Vec<FlowRow> = rows.iter().rev().copied().collect();
+    asked.push(FlowRow(99_999));
+    let mut all = Vec::new();
+    crate::each_start(&*w.store, &asked, |row, _| all.push(row)).await.unwrap();
+    assert_eq!(all, rows, "all of them, each once");
+
+    let asked = [rows[2], rows[0], FlowRow(99_999), rows[3], rows[4], rows[2]];
+    let heads = w.store.heads(&asked).await.unwrap();
+    assert_eq!(heads.iter().map(|head| head.flow).collect::<Vec<_>>(), asked[..4]);
+    assert_eq!(heads[0].inbox, [(rows[2].session(0), 2)]);
+    assert_eq!(heads[3].last.as_ref().map(|(seq, body)| (*seq, body.len())), Some((3, crate::PAGE_BYTES / 2)));
+    let rest = w.store.heads(&asked[4..]).await.unwrap();
+    assert_eq!((rest.len(), rest[0].flow, rest[0].last.is_some(), rest[1].last.is_none()), (2, rows[4], true, true));
+}
+
+pub async fn of_a_journal_that_is_too_large_only_its_size_is_told<D: Databases>() {
+    let w = World::<D>::new().await;
+    let flow = w.start(w.alice).await;
+    let mut ops: Vec<Op> = (0..3).map(|seq| log(flow, seq)).collect();
+    ops.extend((0..4).map(|seq| deliver(to(w.alice), flow.session(0), seq)));
+    w.commit(w.alice, ops).await.unwrap();
+    let size = 3 * "log 0".len() as u64 + 4 * "message 0".len() as u64;
+    let whole = w.store.journal(flow).await.unwrap().unwrap();
+    assert_eq!((whole.log.len(), whole.inbox.len()), (3, 4));
+    let within = |most| {
+        let read = w.store.journal_within(flow, most);
+        async move { read.await.unwrap() }
+    };
+    assert_eq!(within(size).await, Some(crate::SizedJournal::Whole(Box::new(whole))));
+    for most in [0, 1, size / 2, size - 1] {
+        assert_eq!(within(most).await, Some(crate::SizedJournal::Larger(size)), "of {most}");
+    }
+    assert_eq!(w.store.journal_within(FlowRow(99_999), size).await.unwrap(), None);
 }
 
 pub async fn readers_see_whole_units<D: Databases>() {

@@ -28,6 +28,7 @@ use maxhost_model::IdentityRow;
 use super::reader::LedgerReader;
 use super::record::{VaultPage, VaultRow};
 use crate::error::StoreError;
+use crate::reader::{PAGE_BYTES, is_last_page};
 pub use narrow::Having;
 use narrow::{Condition, narrow};
 pub use slice::{Alike, Indexed, Slice};
@@ -78,7 +79,7 @@ fn is_sorted_by_database(query: &Query) -> bool {
 pub fn is_indexed(name: &str) -> bool {
     !name.contains('.')
 }
-/// A page of what a query finds, behind a cursor: full unless it is the last.
+/// A page of what a query finds, behind a cursor: full, in states or in bytes ([`PAGE_BYTES`]), unless it is the last.
 ///
 /// # Errors
 /// [`StoreError::Ledger`] for a query beyond its bounds or the cursor of another; those of the reader.
@@ -203,9 +204,21 @@ fn finds(query: &Query, row: &Row, as_of: Option<i64>) -> bool {
     }
 }
 
+/// How many of these states fit a page: at most so many, and none behind [`PAGE_BYTES`] bytes.
+fn fitting(rows: &[VaultRow], most: usize) -> usize {
+    let mut ahead = 0_usize;
+    let fits = |row: &&VaultRow| {
+        let fits = ahead < PAGE_BYTES;
+        ahead = ahead.saturating_add(row.bytes());
+        fits
+    };
+    rows.iter().take(most).take_while(fits).count()
+}
+
 fn cut(query: &Query, mut rows: Vec<VaultRow>) -> VaultPage {
-    let more = rows.len() > query.limit as usize;
-    rows.truncate(query.limit as usize);
+    let fitting = fitting(&rows, query.limit as usize);
+    let more = rows.len() > fitting;
+    rows.truncate(fitting);
     let cursor = rows.last().filter(|_| more).map(|last| query.cursor_after(&last.row));
     VaultPage { rows, cursor }
 }
@@ -221,14 +234,17 @@ async fn sorted_here(
 ) -> Result<VaultPage, StoreError> {
     let unsorted = Query { sort: Vec::new(), ..query.clone() };
     let keep = query.limit as usize + 1;
-    let mut rows: Vec<VaultRow> = Vec::new();
+    let (mut rows, mut bytes): (Vec<VaultRow>, usize) = (Vec::new(), 0);
     each(reader, identity, &unsorted, as_of, now, |row| {
         if cursor.is_none_or(|cursor| query.is_behind(&row.row, cursor)) {
+            bytes = bytes.saturating_add(row.bytes());
             rows.push(row);
         }
-        if rows.len() >= keep.saturating_mul(2) {
+        if rows.len() >= keep.saturating_mul(2) || bytes >= 2 * PAGE_BYTES {
             rows.sort_by(|one, other| query.compare(&one.row, &other.row));
-            rows.truncate(keep);
+            // One more than fits, so that it is clear whether there is another page.
+            rows.truncate(fitting(&rows, keep - 1) + 1);
+            bytes = rows.iter().map(VaultRow::bytes).sum();
         }
         Ok(())
     })
@@ -258,7 +274,7 @@ pub async fn each(
         let request =
             PageRequest { query: &query, after: after_last, as_of, now, limit: MOST_READ, types, alike: &[], source };
         let read = reader.vault_candidates(identity, &request).await?;
-        let last = read.len() < MOST_READ as usize;
+        let last = is_last_page(MOST_READ, read.iter().map(VaultRow::bytes));
         after = read.last().map(|row| query.cursor_after(&row.row));
         for row in read {
             if finds(&query, &row.row, as_of) {

@@ -34,7 +34,7 @@ pub trait LedgerReader: Send + Sync {
         Err(StoreError::NoLedgers)
     }
 
-    /// Transactions without their bytes, newest first.
+    /// Transactions without their bytes and their signatures, newest first.
     async fn ledger_transactions(
         &self,
         identity: IdentityRow,
@@ -113,8 +113,8 @@ pub trait LedgerReader: Send + Sync {
         Err(StoreError::NoLedgers)
     }
 
-    /// States that the request's SQL lets through, in its order, at most its number of them: a superset of what the query
-    /// finds. [`crate::ledger::query::page`] makes pages of them.
+    /// States that the request's SQL lets through, in its order, at most its number of them, and none behind
+    /// [`crate::PAGE_BYTES`] bytes of states: a superset of what the query finds. [`crate::ledger::query::page`] makes pages of them.
     async fn vault_candidates(
         &self,
         identity: IdentityRow,
@@ -161,7 +161,8 @@ pub trait LedgerReader: Send + Sync {
         Err(StoreError::NoLedgers)
     }
 
-    /// Changes of a vault behind this one, oldest first. `now`: leases that are over are none.
+    /// Changes of a vault behind this one, oldest first: at most `limit`, and none behind [`crate::PAGE_BYTES`] bytes of
+    /// states. `now`: leases that are over are none.
     async fn vault_changes(
         &self,
         identity: IdentityRow,

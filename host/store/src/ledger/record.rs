@@ -22,9 +22,9 @@ pub struct LedgerTransaction {
     pub kind: TransactionKind,
     /// When it came, or became part of the ledger.
     pub recorded: Timestamp,
-    /// Its signatures, encoded.
+    /// Its signatures, encoded; a list leaves them out.
     pub signatures: Vec<u8>,
-    /// Its bytes; `None` if they are gone.
+    /// Its bytes; `None` if they are gone, and in a list.
     pub body: Option<Bytes>,
 }
 
@@ -61,6 +61,14 @@ pub struct VaultRow {
     pub consumed_by: Option<SecureHash>,
     /// The transaction in flight that it is an input of: of several, the first.
     pub in_flight: Option<SecureHash>,
+}
+
+impl VaultRow {
+    /// Bytes that it counts for on a page.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.state.len()
+    }
 }
 
 /// A type, and the fields that some states of it have together.

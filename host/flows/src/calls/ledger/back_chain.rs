@@ -390,7 +390,7 @@ async fn taken(
         return Ok(Err(refusal::refused(&not_given(top, &asked))));
     }
     let network = environment.network();
-    let read = in_parallel(&environment.services.io, fetched, move |bytes: Encoded| -> LedgerResult<Signed> {
+    let read = in_parallel(environment, fetched, move |bytes: Encoded| -> LedgerResult<Signed> {
         let signed = Signed::decode(&bytes.0)?;
         signed.core().header().check_network(&network).map_err(|refused| refused.of(signed.id()))?;
         Ok(signed)
@@ -420,8 +420,7 @@ async fn taken(
     came.retain(|signed| !known.contains(&signed.id()));
     // Whoever is asked might give what nobody has signed: it would stand in the way of what is given right.
     let checked =
-        in_parallel(&environment.services.io, came, |signed: Signed| SignedBy::All.check(&signed).map(|()| signed))
-            .await?;
+        in_parallel(environment, came, |signed: Signed| SignedBy::All.check(&signed).map(|()| signed)).await?;
     let came: Vec<Signed> = match checked.into_iter().collect::<LedgerResult<_>>() {
         Ok(came) => came,
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
@@ -459,7 +458,7 @@ async fn walked(environment: &LedgerEnvironment, ids: &[SecureHash]) -> Result<T
     let ancestors = store.ledger_ancestors(identity, ids, most).await.map_err(failed)?;
     let mut found = environment.bodies(&ancestors, BODIES).await?;
     found.retain(|found| found.status == TransactionStatus::Unverified);
-    let read = in_parallel(&environment.services.io, found, |found| read(&found)).await?;
+    let read = in_parallel(environment, found, |found| read(&found)).await?;
     let here: Vec<Signed> = read.into_iter().collect::<Result<_, Trouble>>()?;
     let lacking = environment.lacking(&here).await?;
     Ok(Taken { links: here.iter().map(link).collect(), lacking, some_known: false })
@@ -489,10 +488,8 @@ impl Batch<'_> {
             true => Vec::new(),
             false => self.environment.bodies(&stored, BODIES).await?,
         };
-        let stored = in_parallel(&self.environment.services.io, stored, |found| {
-            read(&found).map(|signed| (signed, found.status))
-        })
-        .await?;
+        let stored =
+            in_parallel(&self.environment, stored, |found| read(&found).map(|signed| (signed, found.status))).await?;
         let mut found = BTreeMap::new();
         for stored in stored {
             let (signed, status) = stored?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use maxhost_ledger::Rule;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::time::Timestamp;
@@ -22,6 +23,14 @@ pub(crate) struct LedgerEnvironment {
 }
 
 impl LedgerEnvironment {
+    /// Does work that takes long, on the account of the identity: see [`crate::placement::Placement::work`].
+    pub fn work<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> BoxFuture<'static, Result<R, Trouble>> {
+        self.services.placement.work(self.opened.entry.row, work)
+    }
+
     /// SHA-256 of the root certificate of the network.
     pub fn network(&self) -> SecureHash {
         SecureHash::of(self.services.network.trust_root().der())

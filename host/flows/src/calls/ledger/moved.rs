@@ -159,7 +159,7 @@ impl LedgerEnvironment {
             return Ok(Ok(outputs));
         }
         let contracts = self.services.contracts.clone();
-        let described = self.services.io.blocking(move || {
+        let described = self.work(move || {
             let describe = |(state, attachments): (TransactionState, Vec<_>)| contracts.describe(&state, &attachments);
             with_code.into_iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
         });

@@ -1,9 +1,11 @@
 //! A notary's requests in batches: what waits is decided in one commit, and signed with one signature.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use maxhost_ledger::notary::{NotaryError, UniquenessRequest, Verdict, sign_committed};
 use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
 use maxhost_model::network::PLATFORM_VERSION;
@@ -12,7 +14,7 @@ use maxhost_store::ledger::{LedgerOp, LedgerReceipt, NewParameters, NotaryOp};
 use tokio::sync::oneshot;
 
 use super::environment::LedgerEnvironment;
-use crate::notary_queue::{Added, Decided, NotaryQueue, WaitingRequest};
+use crate::notary_queue::{Added, Decided, Deciding, NotaryQueue, WaitingRequest};
 use crate::trouble::Trouble;
 
 /// What came of a request.
@@ -40,8 +42,8 @@ pub(super) async fn decide_in_batch(
         Added::NoRoom(wait) => return Ok(InBatch::NoRoom(wait)),
         Added::Waits => {}
         Added::First => {
-            let (queue, io) = (queue.clone(), environment.services.io.clone());
-            io.spawn(async move { work(&queue, &environment, role).await });
+            let (deciding, io) = (Deciding::begin(queue.clone()), environment.services.io.clone());
+            io.spawn(async move { work(deciding, &environment, role).await });
         }
     }
     let stopped = |_| Err(Trouble::Passing(Problem::new(Code::HostStopping, "the notary stopped")));
@@ -49,18 +51,22 @@ pub(super) async fn decide_in_batch(
     decided.map(InBatch::Decided)
 }
 
-/// Decides batch after batch until nothing waits.
-async fn work(queue: &NotaryQueue, environment: &LedgerEnvironment, role: NotaryRole) {
+/// Decides batch after batch until nothing waits. A batch that meets a defect is not decided: whoever waits for it is told, and
+/// asks again.
+async fn work(mut deciding: Deciding, environment: &LedgerEnvironment, role: NotaryRole) {
     loop {
-        let batch = queue.take();
+        let batch = deciding.take();
         if batch.is_empty() {
             return;
         }
         let clock = &environment.services.clock;
         let began = clock.monotonic();
         let states = batch.iter().map(WaitingRequest::states).sum();
-        decide(environment, role, batch).await;
-        queue.measure(states, clock.monotonic().since(began));
+        if AssertUnwindSafe(decide(environment, role, batch)).catch_unwind().await.is_err() {
+            tracing::error!("a notary's batch met a defect of the host");
+            continue;
+        }
+        deciding.queue().measure(states, clock.monotonic().since(began));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Work that takes processors, on all of them.
 
-use crate::spawner::Spawner;
+use super::environment::LedgerEnvironment;
+use crate::guest_jobs::each_in_turns;
 use crate::trouble::Trouble;
 
 /// So few are done where they are asked for: reading one, or checking its signatures, takes some 100 µs.
@@ -8,7 +9,7 @@ const FEW: usize = 2;
 
 /// As [`on_all`], for work that never takes long.
 pub(super) async fn in_parallel<T, R>(
-    io: &Spawner,
+    environment: &LedgerEnvironment,
     things: Vec<T>,
     work: impl Fn(T) -> R + Send + Sync + Clone + 'static,
 ) -> Result<Vec<R>, Trouble>
@@ -19,12 +20,12 @@ where
     if things.len() <= FEW {
         return Ok(things.into_iter().map(work).collect());
     }
-    on_all(io, things, work).await
+    on_all(environment, things, work).await
 }
 
-/// Does the same with each of many things, on threads that may block, and gives the answers in their order.
+/// Does the same with each of many things, in the turns of the identity, and gives the answers in their order.
 pub(super) async fn on_all<T, R>(
-    io: &Spawner,
+    environment: &LedgerEnvironment,
     things: Vec<T>,
     work: impl Fn(T) -> R + Send + Sync + Clone + 'static,
 ) -> Result<Vec<R>, Trouble>
@@ -42,11 +43,8 @@ where
             break;
         }
         let work = work.clone();
-        parts.push(io.blocking(move || part.into_iter().map(work).collect::<Vec<R>>()));
+        parts.push(environment.work(move || each_in_turns(part, work)));
     }
-    let mut done = Vec::new();
-    for part in parts {
-        done.extend(part.await?);
-    }
-    Ok(done)
+    let done = futures::future::try_join_all(parts).await?;
+    Ok(done.into_iter().flatten().collect())
 }

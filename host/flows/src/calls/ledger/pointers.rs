@@ -104,7 +104,7 @@ impl LedgerEnvironment {
             return Ok(Ok(Vec::new()));
         }
         let (contract, type_name, data) = (contract.clone(), type_name.to_owned(), data.clone());
-        let told = self.services.io.blocking(move || contracts.pointers(&contract, &type_name, &data));
+        let told = self.work(move || contracts.pointers(&contract, &type_name, &data));
         told.await?.map_err(Trouble::Passing)
     }
 

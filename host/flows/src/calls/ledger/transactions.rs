@@ -286,7 +286,7 @@ impl LedgerEnvironment {
             return Ok(Ok(resolved));
         }
         let (contracts, wire, given) = (self.services.contracts.clone(), wire.clone(), resolved.clone());
-        let judged = self.services.io.blocking(move || -> Result<Result<_, Refused>, Problem> {
+        let judged = self.work(move || -> Result<Result<_, Refused>, Problem> {
             let Resolved { inputs, references } = &given;
             let attachments = &attachments;
             let rules = &parameters.rules;
@@ -347,7 +347,7 @@ impl LedgerEnvironment {
             }
         }
         let contracts = self.services.contracts.clone();
-        let judged = on_all(&self.services.io, given, move |(wire, parameters, resolved, attachments, found)| {
+        let judged = on_all(self, given, move |(wire, parameters, resolved, attachments, found)| {
             if let Some(outputs) = found {
                 return Ok(Ok(outputs));
             }
@@ -391,7 +391,7 @@ impl LedgerEnvironment {
             return Ok(Ok(outputs));
         }
         let (contracts, wire) = (self.services.contracts.clone(), wire.clone());
-        let described = self.services.io.blocking(move || outputs(&*contracts, &wire, &attachments));
+        let described = self.work(move || outputs(&*contracts, &wire, &attachments));
         let described = described.await?.map_err(Trouble::Passing)?;
         if let Ok(outputs) = &described {
             self.services.findings.describe(id, outputs.clone());
@@ -418,7 +418,7 @@ impl LedgerEnvironment {
             Err(refused) => return Ok(Err(refused.of(id))),
         };
         let contracts = self.services.contracts.clone();
-        let described = self.services.io.blocking(move || {
+        let described = self.work(move || {
             let describe = |input: &StateAndRef| contracts.describe(&input.state, &attachments);
             inputs.iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
         });
@@ -440,7 +440,7 @@ impl LedgerEnvironment {
             return Ok(BTreeMap::new());
         };
         let contracts = self.services.contracts.clone();
-        let described = self.services.io.blocking(move || {
+        let described = self.work(move || {
             let mut found = BTreeMap::new();
             for StateAndRef { state, reference } in references {
                 if let Ok(output) = contracts.describe(&state, &attachments)? {

@@ -163,6 +163,13 @@ impl Query {
         Cursor { query: self.written(), limit: self.limit, after: self.place(last), vault: None }
     }
 
+    /// Where a page ends whose last state has this reference, if the states are in no other order than that of references.
+    #[must_use]
+    pub fn cursor_behind(&self, reference: StateRef) -> Option<Cursor> {
+        let after = Place { keys: Vec::new(), reference };
+        self.sort.is_empty().then(|| Cursor { query: self.written(), limit: self.limit, after, vault: None })
+    }
+
     /// How two states stand to each other in the order of this query.
     #[must_use]
     pub fn compare(&self, one: &Row, other: &Row) -> Ordering {

@@ -20,6 +20,7 @@ use super::{Effort, LEAST_READ, MOST_READ, finds};
 use crate::error::StoreError;
 use crate::ledger::reader::LedgerReader;
 use crate::ledger::record::{VaultRow, VaultShape};
+use crate::reader::{PAGE_BYTES, is_last_page};
 
 /// So many shapes of states are told apart at most; of a vault with more, every type may have states that lack a field.
 pub(super) const MOST_SHAPES: u32 = 1_024;
@@ -36,6 +37,8 @@ pub(super) struct Search<'a, R: ?Sized> {
     pub wanted: usize,
     /// What was found, in the order of the query.
     pub rows: Vec<VaultRow>,
+    /// Bytes of all of it but the last.
+    ahead: usize,
     shapes: Option<Vec<VaultShape>>,
 }
 
@@ -75,11 +78,19 @@ impl<'a, R: LedgerReader + ?Sized> Search<'a, R> {
         effort: Effort,
     ) -> Search<'a, R> {
         let wanted = query.limit as usize + 1;
-        Search { reader, identity, query, as_of, now, effort, wanted, rows: Vec::new(), shapes: None }
+        Search { reader, identity, query, as_of, now, effort, wanted, rows: Vec::new(), ahead: 0, shapes: None }
     }
 
+    /// One more than the page has is known, so that it is clear whether there is another.
     fn is_full(&self) -> bool {
-        self.rows.len() >= self.wanted
+        self.rows.len() >= self.wanted || self.ahead >= PAGE_BYTES
+    }
+
+    fn add(&mut self, row: VaultRow) {
+        if let Some(last) = self.rows.last() {
+            self.ahead = self.ahead.saturating_add(last.bytes());
+        }
+        self.rows.push(row);
     }
 
     /// Reads states from where they are looked for, until the page is full or there are no more.
@@ -96,9 +107,11 @@ impl<'a, R: LedgerReader + ?Sized> Search<'a, R> {
             let (types, alike) = (part.types, part.alike);
             let request = PageRequest { query, after: after.as_ref(), as_of, now, limit, types, alike, source };
             let read = self.reader.vault_candidates(self.identity, &request).await?;
-            let last = u32::try_from(read.len()).unwrap_or(u32::MAX) < limit;
+            let last = is_last_page(limit, read.iter().map(VaultRow::bytes));
             after = read.last().filter(|_| !last).map(|row| query.cursor_after(&row.row));
-            self.rows.extend(read.into_iter().filter(|row| finds(query, &row.row, as_of)));
+            for row in read.into_iter().filter(|row| finds(query, &row.row, as_of)) {
+                self.add(row);
+            }
             if last {
                 break;
             }
