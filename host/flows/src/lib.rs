@@ -32,6 +32,7 @@ mod host;
 mod hosting;
 mod housekeeping;
 mod identity;
+mod in_hospital;
 mod inbox;
 mod keys;
 mod late_confirm;
