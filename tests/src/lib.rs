@@ -6,6 +6,8 @@
 
 // A harness that cannot do what a test asks fails the test there and then.
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub mod bent_clock;
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub mod cli;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub mod contracts;

@@ -127,7 +127,9 @@ pub trait Consumer: Send {
 /// Notices that a queue has messages and nobody consumes it.
 ///
 /// A notice is a hint. There is at least one after a message was put into a queue without a consumer, or after the
-/// consumer left messages behind; it may come for nothing, and it is lost with the listener that took it.
+/// consumer left messages behind, and it may come for nothing. It is taken away when its listener asks for the next one: a
+/// broker that other processes listen to tells it to another if the listener is gone before. In this process it is lost with
+/// the listener.
 #[async_trait]
 pub trait BacklogNotices: Send {
     /// The next queue that somebody should consume. Giving up waiting loses nothing.

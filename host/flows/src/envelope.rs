@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use maxhost_journal::wire::FrameKind;
 use maxhost_journal::{Frame, FrameBatch, Initiation, Outgoing};
-use maxhost_model::{PublicKey, SecureHash};
+use maxhost_model::{FencingToken, PublicKey, SecureHash};
 use maxhost_pki::{OpenIdentity, PkiError, TrustRoot};
 use maxhost_store::{OutboxContent, OutboxRow};
 use prost::Message;
@@ -55,6 +55,31 @@ pub(crate) struct Command {
     /// The identity is to be handed over to the host of this name. There is no flow then.
     #[prost(string, optional, tag = "5")]
     pub move_to: Option<String>,
+    /// Whose affair it is to hand the identity over: the owner with this claim, and no other. A host of an earlier version does
+    /// not say.
+    #[prost(message, optional, tag = "6")]
+    pub move_from: Option<OwnersClaim>,
+}
+
+/// The claim of an owner of an identity.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct OwnersClaim {
+    #[prost(int64, tag = "1")]
+    pub generation: i64,
+    #[prost(int64, tag = "2")]
+    pub epoch: i64,
+}
+
+impl From<OwnersClaim> for FencingToken {
+    fn from(OwnersClaim { generation, epoch }: OwnersClaim) -> FencingToken {
+        FencingToken { generation, epoch }
+    }
+}
+
+impl From<FencingToken> for OwnersClaim {
+    fn from(FencingToken { generation, epoch }: FencingToken) -> OwnersClaim {
+        OwnersClaim { generation, epoch }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -302,6 +327,7 @@ mod tests {
                 start,
                 forget: None,
                 move_to: None,
+                move_from: None,
             };
             ids.push(Envelope { to: "B".to_owned(), content: Some(Content::Command(command)) }.message_id());
         }

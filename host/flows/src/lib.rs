@@ -38,6 +38,7 @@ mod host_rules;
 mod hosting;
 mod housekeeping;
 mod identity;
+mod in_hospital;
 mod inbox;
 mod keys;
 mod late_confirm;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use maxhost_cordapps::{Catalogue, CordappRef};
-use maxhost_model::{Code, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
+use maxhost_model::{Code, FencingToken, FlowRow, IdentityRow, NameQuery, Problem, SecureHash, X500Name};
 use maxhost_pki::OpenIdentity;
 use maxhost_store::{Author, Claim, NOBODY, Recipient};
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::api::IdentityPhase;
 use crate::clock::Moment;
+use crate::in_hospital::InHospital;
 use crate::marks::{Mark, Marks};
 use crate::message::IdentityCommand;
 use crate::notary_queue::NotaryQueue;
@@ -47,6 +48,8 @@ pub(crate) struct IdentityEntry {
     retry: Mutex<Retry>,
     /// The host that it is to be handed over to when it is let go.
     moves_to: Mutex<Option<String>>,
+    /// What it has in hospital that this host could not go on with.
+    pub in_hospital: InHospital,
     /// The fingerprint of its key, once it is known.
     key: Mutex<Option<SecureHash>>,
     /// Its keys, while somebody uses them.
@@ -175,6 +178,7 @@ impl IdentityEntry {
             count,
             retry: Mutex::default(),
             moves_to: Mutex::new(None),
+            in_hospital: InHospital::default(),
             key: Mutex::new(None),
             keys: Mutex::new(Weak::new()),
             served: AtomicBool::new(false),
@@ -291,10 +295,17 @@ impl IdentityEntry {
         true
     }
 
-    /// Hands it over to the host of this name, as soon as its flows have given up.
-    pub fn move_to(&self, host: String) {
-        *self.moves_to.lock() = Some(host);
-        self.marks.set(Mark::Drain);
+    /// Hands it over to the host of this name, as soon as its flows have given up. False if it is not held, or not under the
+    /// claim `from`: then nothing is left to whoever holds it next.
+    pub fn move_to(&self, host: String, from: Option<FencingToken>) -> bool {
+        // What is said under the lock is taken by the actor that lets it go.
+        let owned_as = self.owned_as.lock();
+        let is_meant = owned_as.is_some() && from.is_none_or(|from| from == self.claim.lock().token);
+        if is_meant {
+            *self.moves_to.lock() = Some(host);
+            self.marks.set(Mark::Drain);
+        }
+        is_meant
     }
 
     /// The host that it is to be handed over to, once.
@@ -618,6 +629,25 @@ mod tests {
         };
         let (row, name) = (IdentityRow(number), X500Name::parse(&name).unwrap());
         Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, directory.held.clone()))
+    }
+
+    #[test]
+    fn an_owner_is_moved_under_the_claim_that_was_meant_and_leaves_nothing_to_the_next() {
+        let of = |epoch| FencingToken { generation: 1, epoch };
+        let (directory, key) = (Directory::default(), SecureHash::of(b"a key"));
+        let entry = entry(&directory, 1);
+        let moved = |epoch| (entry.move_to("b".to_owned(), epoch), entry.marks.take_all().has(Mark::Drain));
+        entry.hold(Claim { token: of(7), ..UNCLAIMED }, key, 1);
+        assert_eq!((moved(Some(of(6))), entry.take_target()), ((false, false), None));
+        assert_eq!((moved(Some(of(7))), entry.take_target()), ((true, true), Some("b".to_owned())));
+        assert_eq!(
+            (moved(None), entry.take_target()),
+            ((true, true), Some("b".to_owned())),
+            "an earlier version has asked"
+        );
+        // It is being let go: what comes now comes too late.
+        entry.release();
+        assert_eq!((moved(Some(of(7))), entry.take_target()), ((false, false), None));
     }
 
     #[test]

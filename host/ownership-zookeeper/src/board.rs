@@ -162,7 +162,7 @@ impl Board {
     /// The next demand for a host that was told everything up to `told`, and its number.
     pub fn next_demand(&self, host: &str, told: u64) -> Option<(u64, Demand)> {
         let (number, identity) = self.tellings.after(told)?;
-        let target = self.wishes.get(&Key::of(&identity)).and_then(|wish| wish.data.target.as_deref());
+        let target = self.wishes.get(&Key::of(&identity)).and_then(|wish| wish.data.target());
         let weights = self.hosts.values().map(|info| (&*info.name, info.free_slots));
         let turn = rendezvous::turn(&identity, host, weights, target)?;
         Some((number, Demand { identity, turn }))
@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn wish(bumps: i64) -> Found {
-        let data = DemandData { identity: alice(), target: None };
+        let data = DemandData::new(alice());
         Found::Wish(Key::of(&alice()), Some(Wish { data, version: DemandVersion { created: 1, bumps } }))
     }
 

@@ -108,12 +108,11 @@ pub(crate) async fn read(client: &Client, nodes: Vec<Node>, generation: i64) -> 
                 )
             }
             Node::Demand(key) => {
-                let wish = data.and_then(nodes::decode::<DemandData>).zip(stat);
-                Found::Wish(
-                    key,
-                    wish.filter(|(data, _)| Key::of(&data.identity) == key)
-                        .map(|(data, stat)| Wish { data, version: nodes::demand_version(stat) }),
-                )
+                let wish = data.zip(stat).and_then(|(data, stat)| {
+                    let data = DemandData::of_node(data, stat).filter(|data| Key::of(&data.identity) == key)?;
+                    Some(Wish { data, version: nodes::demand_version(stat) })
+                });
+                Found::Wish(key, wish)
             }
             Node::Host(name) => {
                 let host = data.and_then(nodes::decode::<HostData>).zip(stat);

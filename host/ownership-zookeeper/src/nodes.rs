@@ -143,7 +143,36 @@ pub(crate) struct SchedulerData {
 pub(crate) struct DemandData {
     pub identity: SecureHash,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
+    target: Option<String>,
+    /// The transaction that made the node for which the target was named. A demand that was deleted and made anew counts its
+    /// versions from 0 again, so whoever raises it by an old copy may write what the former one said, and the server cannot
+    /// tell the two apart. A host of an earlier version does not say this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target_of: Option<i64>,
+}
+
+impl DemandData {
+    pub fn new(identity: SecureHash) -> DemandData {
+        DemandData { identity, target: None, target_of: None }
+    }
+
+    /// The host of this name is to serve it, or nobody in particular. `demand` is the present one.
+    pub fn with_target(self, target: Option<&str>, demand: DemandVersion) -> DemandData {
+        let target_of = target.map(|_| demand.created);
+        DemandData { target: target.map(str::to_owned), target_of, ..self }
+    }
+
+    /// What a node says. A target that was named for another demand, which is gone, is none.
+    pub fn of_node(data: &[u8], stat: &Stat) -> Option<DemandData> {
+        let data: DemandData = decode(data)?;
+        let is_of_this = data.target_of.is_none_or(|made| made == stat.czxid);
+        let target = data.target.as_deref().filter(|_| is_of_this).map(str::to_owned);
+        Some(DemandData::new(data.identity).with_target(target.as_deref(), demand_version(stat)))
+    }
+
+    pub fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
 }
 
 pub(crate) fn demand_version(stat: &Stat) -> DemandVersion {
@@ -219,6 +248,42 @@ mod tests {
         let told = HostData { labels, missed: Some(vec!["broker".to_owned()]), stands_back: true, ..host };
         let read: HostData = decode(&encode(&told)).unwrap();
         assert_eq!((read.missed, read.stands_back, read.labels), (told.missed, true, told.labels));
+    }
+
+    #[test]
+    fn a_target_is_that_of_the_demand_for_which_it_was_named() {
+        let stat = |czxid| Stat { czxid, ..stat() };
+        let alice = DemandData::new(SecureHash::of(b"Alice"));
+        let named = encode(&alice.clone().with_target(Some("b"), demand_version(&stat(7))));
+        let read = DemandData::of_node(&named, &stat(7)).unwrap();
+        assert_eq!((read.target(), encode(&read)), (Some("b"), named.clone()));
+        // The same bytes in a node that was made later.
+        let read = DemandData::of_node(&named, &stat(9)).unwrap();
+        assert_eq!((read.target(), encode(&read)), (None, encode(&alice)));
+        // An earlier version names no demand. Whoever raises that one by what it read does.
+        let before = encode(&DemandData { target_of: None, ..read_as(&named) });
+        let read = DemandData::of_node(&before, &stat(9)).unwrap();
+        assert_eq!((read.target(), read.target_of), (Some("b"), Some(9)));
+    }
+
+    fn read_as(data: &[u8]) -> DemandData {
+        decode(data).unwrap()
+    }
+
+    fn stat() -> Stat {
+        Stat {
+            czxid: 0,
+            mzxid: 0,
+            ctime: 0,
+            mtime: 0,
+            version: 0,
+            cversion: 0,
+            aversion: 0,
+            ephemeral_owner: 0,
+            data_length: 0,
+            num_children: 0,
+            pzxid: 0,
+        }
     }
 
     #[test]

@@ -178,21 +178,9 @@ impl ZooKeeperOwnership {
         }
     }
 
-    /// Makes a demand as `data` says, whatever it said before.
-    async fn set_demand(&self, link: &Link, data: &DemandData) -> Result<(), OwnershipError> {
-        let path = Key::of(&data.identity).demand_path();
-        for _ in 0..ATTEMPTS {
-            if self.make_demand(link, data).await?
-                || self.call(link, found(link.client.set_data(&path, &nodes::encode(data), None))).await?.is_some()
-            {
-                return Ok(());
-            }
-        }
-        Err(Transient::unavailable("the demand came and went").into())
-    }
-
     /// Raises the demand that there is, or makes one without a target. What the demand says stays: it is written under the
-    /// version that it was read with, because an owner may name a target at any moment.
+    /// version that it was read with, because an owner may name a target at any moment. If the copy is of a former demand, which
+    /// had that version, too, what is written names that one, so its target is taken for none ([`DemandData::of_node`]).
     async fn raise_demand(&self, link: &Link, identity: &SecureHash) -> Result<(), OwnershipError> {
         let path = Key::of(identity).demand_path();
         // What this host was told of it may be old, and costs nothing.
@@ -200,7 +188,7 @@ impl ZooKeeperOwnership {
         let mut is_of_now = false;
         for _ in 0..ATTEMPTS {
             let Some((data, version)) = seen else {
-                if self.make_demand(link, &DemandData { identity: *identity, target: None }).await? {
+                if self.make_demand(link, &DemandData::new(*identity)).await? {
                     return Ok(());
                 }
                 (seen, is_of_now) = (self.read_demand(link, identity).await?, true);
@@ -233,8 +221,7 @@ impl ZooKeeperOwnership {
         let path = Key::of(identity).demand_path();
         let answer = self.call(link, found(link.client.get_data(&path))).await?;
         Ok(answer.map(|(data, stat)| {
-            let data = nodes::decode(&data).unwrap_or(DemandData { identity: *identity, target: None });
-            (data, stat.version)
+            (DemandData::of_node(&data, &stat).unwrap_or_else(|| DemandData::new(*identity)), stat.version)
         }))
     }
 }
@@ -325,7 +312,7 @@ impl Ownership for ZooKeeperOwnership {
     async fn claim(&self, identity: SecureHash, stored: FencingToken) -> Result<Claim, OwnershipError> {
         let link = self.link()?;
         let (key, options) = (Key::of(&identity), &self.shared.options);
-        let demand = nodes::encode(&DemandData { identity, target: None });
+        let demand = nodes::encode(&DemandData::new(identity));
         let owner = nodes::encode(&OwnerData { identity, host: options.host.clone(), run: options.run });
         let (demand_path, owner_path) = (key.demand_path(), key.owner_path());
         for _ in 0..ATTEMPTS {
@@ -381,14 +368,21 @@ impl Ownership for ZooKeeperOwnership {
 
     async fn hand_over(&self, identity: SecureHash, target: Option<&str>) -> Result<bool, OwnershipError> {
         let link = self.link()?;
-        let Held::Ours { .. } = self.owner(&link, &identity).await? else { return Ok(false) };
-        let data = DemandData { identity, target: target.map(str::to_owned) };
+        let (held, version) = tokio::join!(self.owner(&link, &identity), self.version(&link, &identity));
+        let (Held::Ours { .. }, mut version) = (held?, version?) else { return Ok(false) };
         for _ in 0..ATTEMPTS {
-            match self.let_go(&link, &identity, DemandEnd::Becomes(data.clone())).await? {
+            let Some(present) = version else {
+                // It was removed by hand.
+                self.make_demand(&link, &DemandData::new(identity)).await?;
+                version = self.version(&link, &identity).await?;
+                continue;
+            };
+            // Nobody else ends a demand while this session owns the identity, so the present one is the one that is written.
+            let data = DemandData::new(identity).with_target(target, present);
+            match self.let_go(&link, &identity, DemandEnd::Becomes(data)).await? {
                 LetGo::Done => return Ok(true),
                 LetGo::NotOwner => return Ok(false),
-                // It was removed by hand.
-                LetGo::DemandDiffers => self.set_demand(&link, &data).await?,
+                LetGo::DemandDiffers => version = self.version(&link, &identity).await?,
             }
         }
         Err(Transient::unavailable("the demand came and went").into())

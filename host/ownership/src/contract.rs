@@ -57,6 +57,7 @@ pub async fn run_all(subject: &dyn Subject) {
         a_demand_for_what_is_owned_waits_for_the_owner_to_go,
         a_hand_over_keeps_the_demand_and_names_a_target,
         whoever_raises_a_demand_meanwhile_takes_no_target_away,
+        a_demand_made_anew_has_no_target_of_the_former_one,
         hosts_are_listed,
         a_host_is_asked_to_drain_and_knows_it,
         one_host_is_the_scheduler,
@@ -512,6 +513,31 @@ async fn whoever_raises_a_demand_meanwhile_takes_no_target_away(subject: &dyn Su
         assert!(turn >= TARGET, "the target is forgotten, it is the turn of another after {turn:?}");
         claim_soon(&two, identity).await;
         sleep(&two, identity).await;
+    }
+}
+
+async fn a_demand_made_anew_has_no_target_of_the_former_one(subject: &dyn Subject) {
+    let (one, two, three, identity) = (join(subject).await, join(subject).await, join(subject).await, identity());
+    in_time(two.offer(10)).await.unwrap();
+    in_time(three.offer(10)).await.unwrap();
+    for _ in 0..10 {
+        claim_soon(&one, identity).await;
+        assert!(in_time(one.hand_over(identity, Some(two.host()))).await.unwrap());
+        claim_soon(&two, identity).await;
+        let seen = in_time(two.demand_version(identity)).await.unwrap();
+        // Those who raise the demand know the one that ends at this moment, whose target is `two`.
+        let (slept, by_one, by_three) =
+            in_time(async { tokio::join!(two.sleep(identity, seen), one.demand(identity), three.demand(identity)) })
+                .await;
+        assert!(by_one.is_ok() && by_three.is_ok());
+        if slept.unwrap() == Slept::Asleep {
+            // Whoever has read all owners has seen all that was there then.
+            in_time(three.owners()).await.unwrap();
+            let turn = asked(&mut *three.demands(), identity).await.turn;
+            assert!(turn < TARGET, "the target of a former demand has its turn before others, who wait for {turn:?}");
+        }
+        claim_soon(&three, identity).await;
+        sleep(&three, identity).await;
     }
 }
 

@@ -249,6 +249,16 @@ mod tests {
         assert!(matches!(ok("postgres://max@127.0.0.1/ledger?sslmod=disable"), Err(AddressError::Invalid(_))));
     }
 
+    /// A host that hangs in the middle of a transaction would otherwise keep the server from cleaning up behind all others.
+    #[test]
+    fn the_server_ends_every_transaction_that_is_left_open() {
+        let options = PostgresOptions::new("postgres://max@127.0.0.1/ledger", None).unwrap();
+        for (options, limit) in [(options.reading(), "10s"), (options.committing(), "2s")] {
+            let set = options.get_options().unwrap();
+            assert!(set.contains(&format!("-c idle_in_transaction_session_timeout={limit}")), "{set}");
+        }
+    }
+
     #[test]
     fn a_password_is_read_from_its_file_and_not_shown() {
         let dir = tempfile::tempdir().unwrap();

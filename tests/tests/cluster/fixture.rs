@@ -1,8 +1,8 @@
 //! Two hosts in one process, and services that fail when a test says so.
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,9 +22,9 @@ use maxhost_store::{IdentityRecord, Store};
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
 use serde_json::Value;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
-const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 
 pub struct Cluster {
     pub network: Network,
@@ -212,9 +212,13 @@ pub struct Gate {
     pub sleeps: Semaphore,
     /// Rings when such a call waits.
     pub asleep: Notify,
+    /// The same of a call that hands an identity over.
+    pub hand_overs: Semaphore,
+    pub handing: Notify,
     /// So many calls of each kind are carried out, or not, and answered with an error.
     pub lost_claims: AtomicU32,
     pub lost_sleeps: AtomicU32,
+    pub lost_demands: AtomicU32,
 }
 
 impl Gate {
@@ -223,8 +227,11 @@ impl Gate {
             inner,
             sleeps: Semaphore::new(1),
             asleep: Notify::new(),
+            hand_overs: Semaphore::new(1),
+            handing: Notify::new(),
             lost_claims: AtomicU32::new(0),
             lost_sleeps: AtomicU32::new(0),
+            lost_demands: AtomicU32::new(0),
         }
     }
 
@@ -266,6 +273,8 @@ impl Ownership for Gate {
     }
 
     async fn hand_over(&self, identity: SecureHash, target: Option<&str>) -> Result<bool, OwnershipError> {
+        self.handing.notify_one();
+        let _permit = self.hand_overs.acquire().await;
         self.inner.hand_over(identity, target).await
     }
 
@@ -286,6 +295,9 @@ impl Ownership for Gate {
     }
 
     async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError> {
+        if Gate::is_lost(&self.lost_demands) {
+            return Err(Transient::unavailable("the request is lost").into());
+        }
         self.inner.demand(identity).await
     }
 
@@ -342,16 +354,66 @@ impl Ownership for Gate {
     }
 }
 
-/// A broker of which a test loses answers.
+/// A broker that loses what a test says, and notes what it is given.
 pub struct Lossy {
     pub inner: Arc<dyn Broker>,
     /// So many messages are taken, and their senders are told that it did not answer.
     pub lost: AtomicU32,
+    /// So many messages are not taken, and their senders are told the same.
+    pub swallowed: AtomicU32,
+    /// Each message is taken twice.
+    pub doubles: AtomicBool,
+    /// The messages that were taken.
+    pub taken: Mutex<Vec<(QueueName, Message)>>,
+    /// What the next who listens for notices is given in place of those of the broker.
+    pub bell: Mutex<Option<Bell>>,
+}
+
+impl Lossy {
+    pub fn new(inner: Arc<dyn Broker>) -> Lossy {
+        Lossy {
+            inner,
+            lost: AtomicU32::new(0),
+            swallowed: AtomicU32::new(0),
+            doubles: AtomicBool::new(false),
+            taken: Mutex::default(),
+            bell: Mutex::default(),
+        }
+    }
+}
+
+/// A notice of one queue. Whoever asks for the next one has it taken away.
+pub struct Bell {
+    pub queue: Option<QueueName>,
+    pub onlooker: Arc<dyn Ownership>,
+    pub identity: SecureHash,
+    /// Told whether the identity was wanted when the notice was taken away.
+    pub was_wanted: Option<oneshot::Sender<bool>>,
+}
+
+#[async_trait]
+impl BacklogNotices for Bell {
+    async fn next(&mut self) -> Result<QueueName, BrokerError> {
+        if let Some(queue) = self.queue.take() {
+            return Ok(queue);
+        }
+        if let Some(told) = self.was_wanted.take() {
+            told.send(self.onlooker.demand_version(self.identity).await.unwrap().is_some()).unwrap();
+        }
+        std::future::pending().await
+    }
 }
 
 #[async_trait]
 impl Broker for Lossy {
     async fn send(&self, queue: &QueueName, message: Message, within: Duration) -> Result<(), BrokerError> {
+        if Gate::is_lost(&self.swallowed) {
+            return Err(maxhost_broker::Transient::TimedOut.into());
+        }
+        self.taken.lock().unwrap().push((queue.clone(), message.clone()));
+        if self.doubles.load(Ordering::Acquire) {
+            self.inner.send(queue, message.clone(), within).await?;
+        }
         let sent = self.inner.send(queue, message, within).await;
         if Gate::is_lost(&self.lost) { Err(maxhost_broker::Transient::TimedOut.into()) } else { sent }
     }
@@ -377,7 +439,11 @@ impl Broker for Lossy {
     }
 
     async fn backlog_notices(&self) -> Result<Box<dyn BacklogNotices>, BrokerError> {
-        self.inner.backlog_notices().await
+        let bell = self.bell.lock().unwrap().take();
+        match bell {
+            Some(bell) => Ok(Box::new(bell)),
+            None => self.inner.backlog_notices().await,
+        }
     }
 
     fn trouble(&self) -> Option<BrokerError> {

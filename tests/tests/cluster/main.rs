@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fixture;
+mod moves;
 mod placement;
+mod told_twice;
+mod unreadable;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -18,8 +21,6 @@ use maxhost_tests::{ALICE, BOB, CAROL, eventually};
 use serde_json::json;
 
 use crate::fixture::*;
-
-const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn identities_of_two_hosts_talk_through_the_broker() {
@@ -323,7 +324,7 @@ async fn trouble_of_one_host_with_an_identity_refuses_nobody_what_another_can_do
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_whose_command_was_not_confirmed_is_looked_for_all_the_same() {
     let cluster = Cluster::new().await;
-    let lossy = Arc::new(Lossy { inner: cluster.broker.clone(), lost: AtomicU32::new(0) });
+    let lossy = Arc::new(Lossy::new(cluster.broker.clone()));
     let cluster = Cluster { broker: lossy.clone(), ..cluster };
     let (a, b) = (cluster.host("a", |_| ()).await, cluster.host("b", |_| ()).await);
     let beat = try_start(&b, BOB, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();

@@ -343,6 +343,50 @@ fn files_that_the_architecture_names_exist() {
     assert_eq!(missing, Vec::<&str>::new());
 }
 
+/// All Rust files below a folder, by their paths.
+fn sources(folder: &Path, found: &mut BTreeMap<String, String>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.insert(path.display().to_string(), std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_hazard_of_the_cluster_names_tests_that_there_are() {
+    let text = read("docs/cluster.md");
+    let (_, hazards) = sections(&text, 2).into_iter().find(|(title, _)| title == "Hazards").unwrap();
+    let mut files = BTreeMap::new();
+    ["host", "tests"].iter().for_each(|folder| sources(&root().join(folder), &mut files));
+    let is_there = |name: &str| {
+        let is_variant = name.starts_with(char::is_uppercase);
+        let (function, variant) = (format!("fn {name}"), format!("    {name},\n"));
+        let is_named = |text: &String| if is_variant { text.contains(&variant) } else { text.contains(&function) };
+        if name.ends_with(".rs") {
+            files.keys().any(|path| path.ends_with(&format!("/{name}")))
+        } else {
+            files.values().any(is_named)
+        }
+    };
+    let mut numbers = BTreeSet::new();
+    for row in hazards.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| #")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let &[number, hazard, rule, tests] = &*cells else { panic!("{row}") };
+        assert!(numbers.insert(number.parse::<u32>().unwrap()), "{number} is there twice");
+        assert!(!hazard.is_empty() && !rule.is_empty(), "{row}");
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test would find hazard {number}: {hazard}");
+        for name in names {
+            assert!(is_there(name), "hazard {number}: there is no {name}");
+        }
+    }
+    let last = u32::try_from(numbers.len()).unwrap();
+    assert_eq!(numbers, (1..=last).collect());
+}
+
 #[test]
 fn every_event_of_a_running_host_is_listed() {
     let source = read("host/flows/src/options.rs");

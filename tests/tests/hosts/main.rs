@@ -2,6 +2,7 @@
 //! real Artemis broker or RabbitMQ, on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod clocks;
 mod cluster;
 mod cut_off;
 mod databases;

@@ -141,4 +141,5 @@ async fn a_host_that_is_stopped_within_a_commit_is_waited_for_or_loses_it() {
     assert_eq!(sql(&cluster, out_of_order), "0");
     assert_ne!(sql(&cluster, "SELECT count(*) FROM test.written"), "0");
     drop((a, b));
+    crate::clocks::a_host_whose_clock_goes_wrong_leaves_to_others_what_it_does_not_have(&servers).await;
 }

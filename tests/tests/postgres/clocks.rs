@@ -1,26 +1,8 @@
-//! Hosts whose clock is not the database server's. The clock is bent by libfaketime, for the host alone.
+//! Hosts whose clock is not the database server's.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use maxhost_tests::bent_clock::bend;
 use maxhost_tests::{ALICE, BOB, Host, Network, eventually};
 use serde_json::json;
-
-fn library() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").expect("libraries").flatten().map(|entry| entry.path());
-    let library = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|file| file.exists());
-    library.expect("libfaketime, which deploy/prerequisites.sh installs")
-}
-
-/// Has the program's clock differ from this machine's by what the file says, which may change.
-fn bend(command: &mut Command, shift: &Path) {
-    command
-        .env("LD_PRELOAD", library())
-        .env("FAKETIME_TIMESTAMP_FILE", shift)
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-        .env("NO_FAKE_STAT", "1");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_whose_clock_is_wrong_does_not_start_and_one_that_runs_says_so() {

@@ -383,6 +383,36 @@ async fn large_messages_survive_consumers_that_leave_in_the_middle_of_one() {
 }
 
 #[tokio::test]
+async fn a_notice_stays_until_who_took_it_asks_for_the_next() {
+    if Artemis::is_missing() {
+        return;
+    }
+    let artemis = artemis().await;
+    // Nobody looks for himself, so a notice is all that tells of a message.
+    let options = || AmqpOptions { sweep: Duration::from_secs(3_600), ..artemis.options() };
+    let (dies, lives) = (open(options()).await, open(options()).await);
+    let queue = queue("with one notice");
+    send(&lives, &queue, message(0)).await;
+    let mut first = dies.backlog_notices().await.unwrap();
+    in_time("the notice comes", async { while first.next().await.unwrap() != queue {} }).await;
+    // Whoever has taken it is gone before he has done anything about it.
+    dies.close().await;
+    drop(first);
+    let mut second = lives.backlog_notices().await.unwrap();
+    in_time("it comes to another", async { while second.next().await.unwrap() != queue {} }).await;
+    // He has, and asks for the next, which there is none of.
+    let asks = async { while second.next().await.unwrap() != queue {} };
+    assert!(tokio::time::timeout(A_WHILE, asks).await.is_err(), "it was told twice");
+    drop(second);
+    let mut third = lives.backlog_notices().await.unwrap();
+    let comes = async { while third.next().await.unwrap() != queue {} };
+    assert!(tokio::time::timeout(A_WHILE, comes).await.is_err(), "it was not taken away");
+    let mut consumer = lives.consume(&queue, CREDIT).await.unwrap();
+    receive(&mut *consumer, 0..1).await;
+    lives.close().await;
+}
+
+#[tokio::test]
 async fn what_no_notice_came_for_is_found_by_looking() {
     if Artemis::is_missing() {
         return;

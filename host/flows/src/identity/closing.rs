@@ -227,6 +227,7 @@ impl Actor {
     /// Closes an identity that was let go. Whoever came while it was has it opened anew, by whichever host is first.
     fn close_released(&mut self) {
         let removed = self.is_removed();
+        self.entry.in_hospital.leave(self.flows.held());
         let mut came = Vec::new();
         let is_behind = {
             let mut state = self.entry.state.lock();
@@ -316,6 +317,7 @@ impl Actor {
     /// The identity is not this host's any more: its runs give up, and nothing of it is kept or tried again.
     pub(super) async fn give_up(mut self) {
         end_runs(&self.services, &self.entry).await;
+        self.entry.in_hospital.leave(self.flows.held());
         self.forget_deadlines();
         self.entry.put_off(self.services.clock.monotonic(), Pause::Longer);
         if self.services.membership.is_some() {

@@ -178,7 +178,7 @@ impl Actor {
             held.extend(flows.iter().filter(|flow| flow.state == FlowState::Hospital).map(|flow| flow.row));
             match flows.last() {
                 Some(last) if flows.len() >= FLOWS_AT_ONCE as usize => filter.before = Some(last.row),
-                _ => return Ok(FlowTable::new(&live, &held)),
+                _ => return Ok(FlowTable::new(&live, &self.entry.in_hospital.known_of(&held))),
             }
         }
     }

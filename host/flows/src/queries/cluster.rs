@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use maxhost_model::{Code, Problem, SecureHash};
+use maxhost_model::{Code, FencingToken, Problem, SecureHash};
 use maxhost_ownership::{HostInfo, Ownedness, SessionState};
 use tokio::time::Instant;
 
@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a hand-over to a host may take, and how often it is looked whether it has it.
 const MOVE: Duration = Duration::from_secs(20);
 const MOVE_LOOK: Duration = Duration::from_millis(50);
-/// After so long its owner is asked again: the one that was asked may have died before it had let the identity go.
+/// After so long the same owner is asked again, because what he was asked may be lost. Who owns the identity after him is asked
+/// at once.
 const MOVE_AGAIN: Duration = Duration::from_secs(5);
 
 impl Host {
@@ -122,13 +123,11 @@ impl Host {
                 .detail("host", to));
         }
         let deadline = Instant::now() + MOVE;
-        let mut asked_again = Instant::now();
+        let mut asked = None;
         loop {
-            if Instant::now() >= asked_again {
-                // One that was not confirmed is followed by another.
-                let (Sent::Taken | Sent::Unknown(_)) =
-                    commands::send(&self.parts.relay, entry, Asked::Move(to.to_owned())).await?;
-                asked_again = Instant::now() + MOVE_AGAIN;
+            let owner = self.ownedness_of(entry);
+            if !matches!(&owner, Ownedness::Owned(owner) if *owner.host == *to) {
+                asked = self.ask_to_move(entry, to, &owner, asked).await?;
             }
             let found = self.whereabouts_of(entry);
             match &found.host {
@@ -149,13 +148,49 @@ impl Host {
         }
     }
 
+    /// Asks the owner of an identity to hand it over, unless he was asked a moment ago; has it run by somebody if nobody owns
+    /// it, because only an owner can be asked. Returns who was asked last, and when.
+    ///
+    /// # Errors
+    /// The owner cannot be asked from this host.
+    async fn ask_to_move(
+        &self,
+        entry: &Arc<IdentityEntry>,
+        to: &str,
+        owner: &Ownedness,
+        last: Option<(Option<FencingToken>, Instant)>,
+    ) -> ApiResult<Option<(Option<FencingToken>, Instant)>> {
+        let from = match owner {
+            Ownedness::Owned(owner) => Some(owner.token),
+            Ownedness::Free => None,
+            Ownedness::Unknown => return Ok(last),
+        };
+        if last.is_some_and(|(asked, at)| asked == from && at.elapsed() < MOVE_AGAIN) {
+            return Ok(last);
+        }
+        match (from, entry.key()) {
+            (Some(from), _) => {
+                let asked = Asked::Move { to: to.to_owned(), from };
+                // One that was not confirmed is followed by another.
+                let (Sent::Taken | Sent::Unknown(_)) = commands::send(&self.parts.relay, entry, asked).await?;
+            }
+            (None, Some(key)) => self.parts.relay.is_sent_to(key),
+            (None, None) => {}
+        }
+        Ok(Some((from, Instant::now())))
+    }
+
+    fn ownedness_of(&self, entry: &IdentityEntry) -> Ownedness {
+        entry.key().map_or(Ownedness::Unknown, |key| self.parts.ownership.owner_of(&key))
+    }
+
     pub(super) fn whereabouts_of(&self, entry: &IdentityEntry) -> Whereabouts {
         let ownership = &self.parts.ownership;
-        let owner = match entry.key().map(|key| ownership.owner_of(&key)) {
+        let owner = match self.ownedness_of(entry) {
             // A host that is alone keeps what it owns: its identities sleep all the same.
-            Some(Ownedness::Owned(_)) if self.parts.membership.is_none() && entry.is_at_rest() => None,
-            Some(Ownedness::Owned(owner)) => Some(owner),
-            Some(Ownedness::Free | Ownedness::Unknown) | None => None,
+            Ownedness::Owned(_) if self.parts.membership.is_none() && entry.is_at_rest() => None,
+            Ownedness::Owned(owner) => Some(owner),
+            Ownedness::Free | Ownedness::Unknown => None,
         };
         let phase = match &owner {
             Some(owner) if *owner.host != *ownership.host() => IdentityPhase::Active,

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use maxhost_broker::{BrokerError, Message, MessageId, QueueName, Transient};
-use maxhost_model::{Class, Code, FlowId, Problem};
+use maxhost_model::{Class, Code, FencingToken, FlowId, Problem};
 use maxhost_store::ClientOp;
 use tokio::sync::oneshot;
 
 use super::RelayServices;
 use super::outbound::{SEND_TIMEOUT, open_keys};
-use crate::envelope::{AskedForget, AskedStart, Command, Content, Envelope};
+use crate::envelope::{AskedForget, AskedStart, Command, Content, Envelope, OwnersClaim};
 use crate::error::{unanswered, unusable_here};
 use crate::message::{Durable, Given, IdentityCommand, RemoteStart, SharedFailure, StartFailure};
 use crate::registry::IdentityEntry;
@@ -22,8 +22,11 @@ pub(crate) enum Asked {
     Kill(FlowId),
     /// A flow that has ended and has a client id is to be forgotten.
     Forget(FlowId, AskedForget),
-    /// The identity is to be handed over to the host of this name.
-    Move(String),
+    /// The identity is to be handed over to the host of this name, by the owner with this claim.
+    Move {
+        to: String,
+        from: FencingToken,
+    },
 }
 
 /// What became of a command that the broker was given.
@@ -64,7 +67,7 @@ pub(crate) async fn send(
         Asked::Start(flow, start) => Command { start: Some(start), ..of(flow) },
         Asked::Kill(flow) => of(flow),
         Asked::Forget(flow, forget) => Command { forget: Some(forget), ..of(flow) },
-        Asked::Move(host) => Command { move_to: Some(host), ..none },
+        Asked::Move { to, from } => Command { move_to: Some(to), move_from: Some(from.into()), ..none },
     };
     let envelope = Envelope { to: entry.text.to_string(), content: Some(Content::Command(command)) };
     let id = MessageId(envelope.message_id());
@@ -97,11 +100,7 @@ pub(super) async fn carry_out(
     command: Command,
 ) -> Result<(), String> {
     if let Some(host) = command.move_to {
-        // It comes again at the host that it was handed over to if its acknowledgement was lost.
-        if *host != *services.ownership.host() {
-            tracing::info!(identity = %entry.text, host, "asked to hand the identity over");
-            entry.move_to(host);
-        }
+        hand_over(&services, &entry, host, command.move_from);
         return Ok(());
     }
     let id = <[u8; 16]>::try_from(&*command.flow_id).ok().and_then(FlowId::from_bytes);
@@ -122,6 +121,16 @@ pub(super) async fn carry_out(
             Ok(())
         }
         Ok(()) => Ok(()),
+    }
+}
+
+/// Has the identity handed over. A command that was repeated, or whose acknowledgement was lost, comes again at a later owner:
+/// he is not the one who was asked, and somebody may have wanted the identity to be where it is by then.
+fn hand_over(services: &RelayServices, entry: &IdentityEntry, host: String, from: Option<OwnersClaim>) {
+    let is_here = *host == *services.ownership.host();
+    match !is_here && entry.move_to(host.clone(), from.map(FencingToken::from)) {
+        true => tracing::info!(identity = %entry.text, host, "asked to hand the identity over"),
+        false => tracing::debug!(identity = %entry.text, host, is_here, "a former owner was asked to hand it over"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use maxhost_model::{FencingToken, Lineage, SecureHash};
+use maxhost_ownership::rendezvous::TARGET;
 use maxhost_ownership::{Change, Lost, Ownedness, Ownership, OwnershipError, Permanent, SessionState, Slept};
 use maxhost_ownership_zookeeper::test_servers::Ensemble;
 use maxhost_ownership_zookeeper::{
@@ -292,6 +293,45 @@ async fn a_cluster_has_one_database_which_never_goes_back() {
     replace_database(&options, lineage(other, 0, 0)).await.unwrap();
     enter_database(&options, lineage(other, 0, 1)).await.unwrap();
     assert!(enter_database(&options, lineage(first, 2, 3)).await.is_err());
+}
+
+/// A demand that is deleted and made anew has the versions of the former one again, so a host whose copy is old may write what
+/// the former one said under a version that fits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demand_raised_by_a_copy_of_a_former_one_has_no_target() {
+    let cluster = Cluster::of(Ensemble::start(1).await).await;
+    let (one, two, three) = (cluster.host("one").await, cluster.host("two").await, cluster.host("three").await);
+    soon(async || two.offer(10).await).await.unwrap();
+    soon(async || three.offer(10).await).await.unwrap();
+    let alice = identity("Alice");
+    let servers = format!("{}{}", cluster.ensemble.client_address(0), cluster.folder);
+    let client = zookeeper_client::Client::connector().connect(&servers).await.unwrap();
+    let path = format!("/demand/{}", hex::encode(&alice.as_bytes()[..16]));
+    claim(&one, "Alice").await;
+    assert!(soon(async || one.hand_over(alice, Some("two")).await).await.unwrap());
+    let (former, stat) = client.get_data(&path).await.unwrap();
+    assert!(String::from_utf8_lossy(&former).contains("two"));
+
+    // The one named takes her, and lets her sleep; later she is wanted again, as often as before.
+    claim(&two, "Alice").await;
+    let seen = soon(async || two.demand_version(alice).await).await.unwrap();
+    assert_eq!(soon(async || two.sleep(alice, seen).await).await.unwrap(), Slept::Asleep);
+    for _ in 0..=stat.version {
+        soon(async || one.demand(alice).await).await.unwrap();
+    }
+    let (anew, present) = client.get_data(&path).await.unwrap();
+    assert_eq!(present.version, stat.version);
+    // What a host writes that knows the former demand only.
+    client.set_data(&path, &former, Some(stat.version)).await.unwrap();
+    until("nobody has precedence", async || {
+        soon(async || three.owners().await).await.unwrap();
+        let demand = tokio::time::timeout(Duration::from_secs(60), three.demands().next()).await.unwrap().unwrap();
+        demand.identity == alice && demand.turn < TARGET
+    })
+    .await;
+    // Whoever raises it by what he has read of it writes what is true.
+    soon(async || three.demand(alice).await).await.unwrap();
+    assert_eq!(client.get_data(&path).await.unwrap().0, anew);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

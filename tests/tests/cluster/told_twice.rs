@@ -1,0 +1,82 @@
+//! What is told more than once: notices of the broker, and commands.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::StreamExt;
+use maxhost_broker::QueueName;
+use maxhost_flows::api::{Arguments, Caller, FlowEvent, HostApi, StartFlow};
+use maxhost_store::FlowFilter;
+use maxhost_tests::{ALICE, BOB, eventually};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::fixture::*;
+
+/// Hazard 38: whoever takes a notice and dies before the demand is durable has it told to another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_of_the_broker_is_taken_away_when_the_demand_is_durable() {
+    let mut cluster = Cluster::new().await;
+    let map = maxhost_pki::NetworkMap::load(&cluster.network.path("network")).unwrap();
+    let alice = map.party(&ALICE.parse().unwrap()).unwrap().unwrap().party.owning_key.fingerprint();
+    let (told, was_wanted) = oneshot::channel();
+    let lossy = Lossy::new(cluster.broker.clone());
+    *lossy.bell.lock().unwrap() = Some(Bell {
+        queue: Some(QueueName::inbound(&alice)),
+        onlooker: cluster.onlooker.clone(),
+        identity: alice,
+        was_wanted: Some(told),
+    });
+    cluster.broker = Arc::new(lossy);
+    let gate = Arc::new(Gate::open(cluster.realm.join_as("a", cluster.store.run())));
+    // The ownership service does not take it at first.
+    gate.lost_demands.store(2, Ordering::Release);
+    let _a = cluster.host_with("a", gate.clone(), |_| ()).await;
+    let was_wanted = tokio::time::timeout(LONG, was_wanted).await.unwrap().unwrap();
+    assert!(was_wanted, "the notice was taken away before anybody knew that Alice is wanted");
+    assert_eq!(gate.lost_demands.load(Ordering::Acquire), 0);
+    eventually("somebody runs Alice", async || match cluster.owner(ALICE).await.as_deref() {
+        Some("a") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+/// Hazards 13 and 15: a command that comes again is carried out once and answered, and so is who asks another host for what
+/// became of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_come_twice_start_one_flow_and_are_answered_by_any_host() {
+    let mut cluster = Cluster::new().await;
+    let lossy = Arc::new(Lossy::new(cluster.broker.clone()));
+    cluster.broker = lossy.clone();
+    let (a, b) = (cluster.host("a", |_| ()).await, cluster.host("b", |_| ()).await);
+    let first = try_start(&b, BOB, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    assert_eq!(result(&b, first).await, json!({"beats": 1}));
+    assert_eq!(cluster.owner(BOB).await.as_deref(), Some("b"));
+    lossy.doubles.store(true, Ordering::Release);
+    let mut flows = vec![first];
+    for client_id in [None, Some("once".to_owned())] {
+        let arguments = Arguments::Json(json!({"beats": 3, "interval_ms": 20}));
+        let request = StartFlow { identity: BOB.to_owned(), flow: "beat".to_owned(), arguments, client_id };
+        let started = a.start_flow(&Caller::local(), request).await.unwrap();
+        assert!(started.new);
+        flows.push(started.flow_id);
+    }
+    for (flow, beats) in flows.iter().zip([1, 3, 3]) {
+        assert_eq!(result(&a, *flow).await, json!({ "beats": beats }));
+        // The labels outlive the journal, and every host has them.
+        let events: Vec<_> = a.attach(&Caller::local(), *flow, 0).await.unwrap().collect().await;
+        let labels = events.iter().filter(|event| matches!(event, Ok(FlowEvent::Progress { .. }))).count();
+        assert_eq!(labels, beats, "{events:?}");
+    }
+    // Carried out in the order of the queue, so when one that is sent later is done nothing of these is left to do.
+    let last = try_start(&a, BOB, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    assert_eq!(result(&a, last).await, json!({"beats": 1}));
+    flows.push(last);
+    let mut listed: Vec<_> =
+        cluster.store.list_flows(&FlowFilter::default()).await.unwrap().iter().map(|flow| flow.id).collect();
+    listed.sort();
+    flows.sort();
+    assert_eq!(listed, flows);
+    assert!(lossy.taken.lock().unwrap().len() >= 3);
+}
