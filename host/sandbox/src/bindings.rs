@@ -24,8 +24,8 @@ wasmtime::component::bindgen!({
 pub(crate) use maxhost::cordapp::flow;
 pub(crate) use maxhost::cordapp::keys;
 pub(crate) use maxhost::cordapp::ledger;
-pub(crate) use maxhost::cordapp::{ledger_waits, recording};
 pub(crate) use maxhost::cordapp::types;
+pub(crate) use maxhost::cordapp::{ledger_waits, recording};
 
 impl From<FlowError> for types::Failure {
     fn from(error: FlowError) -> types::Failure {

@@ -15,7 +15,9 @@ use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction,
+    ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue,
+    StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{PAGE_BYTES, StoreError};
 use sqlx::postgres::{PgArguments, PgRow};

@@ -8,7 +8,8 @@ use maxhost_ledger::vault::query::StatusFilter;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, KeptAttachment, KnownKey, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts, PageRequest, Slice, SqlValue, StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Having, HeldLock, KeptAttachment, KnownKey, LedgerTransaction, ListAttachments, ListTransactions,
+    NotaryCounts, PageRequest, Slice, SqlValue, StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{LedgerReader, StoreError};
 

@@ -12,7 +12,8 @@ use maxhost_model::{IdentityRow, SecureHash};
 use super::op::KnownKey;
 use super::query::{Having, PageRequest, Slice, SqlValue};
 use super::record::{
-    Attachment, HeldLock, KeptAttachment, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts, StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, HeldLock, KeptAttachment, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts,
+    StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use crate::error::StoreError;
 
