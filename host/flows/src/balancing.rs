@@ -120,7 +120,10 @@ fn give(parts: &Parts, Move { key, to, why }: Move) {
         ),
     }
     match to {
-        Some(host) => entry.move_to(host.to_string()),
+        Some(host) => {
+            let from = entry.claim.lock().token;
+            entry.move_to(host.to_string(), Some(from));
+        }
         None => entry.marks.set(Mark::Drain),
     }
 }

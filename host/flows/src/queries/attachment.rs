@@ -12,7 +12,7 @@ use maxhost_sandbox::is_contract;
 use maxhost_store::ledger::{IMPORTED_BY, Imported, KeptAttachment, ListAttachments, NewAttachment};
 use tokio::sync::Semaphore;
 
-use super::ledger::ms;
+use super::state_views::ms;
 use crate::access::Action;
 use crate::api::attachment::{AttachmentApi, AttachmentView, CodeView, ImportAttachment};
 use crate::api::ledger::Paged;

@@ -9,10 +9,11 @@ use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::{
     Command, Core as TxCore, NotaryChange, StateAndRef, StateRef, TransactionSignature, TransactionState,
 };
-use maxhost_ledger::vault::query::{Field, Number, Query, SortKey, Value as FieldValue};
+use maxhost_ledger::vault::query::{Field, Number, SortKey, Value as FieldValue};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Code, Problem, PublicKey, SecureHash};
+use maxhost_store::StoreError;
 use maxhost_store::ledger::query::{each, page};
 use maxhost_store::ledger::{HeldLock, LedgerTransaction, ListTransactions, VaultRow};
 use serde_json::Value;
