@@ -113,8 +113,7 @@ async fn whoever_records_a_transaction_chooses_for_himself() {
         terms["states"] = json!("all-visible");
         let paid = pay(&host, terms).await;
         host.until_quiet().await;
-        assert_eq!(cash(&network, "Bob"), [], "{mode}");
-        assert_eq!(cash(&network, "Carol"), [], "{mode}");
+        assert_eq!((cash(&network, "Bob"), cash(&network, "Carol")), (vec![], vec![]), "{mode}");
         assert_eq!(cash(&network, "Alice"), [(40, false, false), (60, true, false), (100, true, true)], "{mode}");
         assert_eq!(sum(&network, "Alice", &[]), 60, "{mode}");
         for identity in ["Bob", "Carol"] {
