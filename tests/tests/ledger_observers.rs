@@ -76,7 +76,7 @@ async fn an_observer_sees_states_that_are_not_its_own_and_what_becomes_of_them()
         assert_eq!(count(&network, "Carol", &["--relevancy", "not-relevant", "--where", "quantity > 50"]), 1, "{mode}");
         let seen = host.run(CAROL, "hostile/spend-seen", json!("GBP")).await.result();
         let expected = json!({
-            "of_others": 100, "own": 0, "locked": "vault/locked", "selected": "cash/insufficient", "spent": "ledger/rejected",
+            "of_others": 100, "own": 0, "locked": "vault/locked", "selected": "cash/insufficient", "spent": "ledger/missing-signatures",
         });
         assert_eq!(seen, expected, "{mode}");
 
@@ -113,8 +113,7 @@ async fn whoever_records_a_transaction_chooses_for_himself() {
         terms["states"] = json!("all-visible");
         let paid = pay(&host, terms).await;
         host.until_quiet().await;
-        assert_eq!(cash(&network, "Bob"), [], "{mode}");
-        assert_eq!(cash(&network, "Carol"), [], "{mode}");
+        assert_eq!((cash(&network, "Bob"), cash(&network, "Carol")), (vec![], vec![]), "{mode}");
         assert_eq!(cash(&network, "Alice"), [(40, false, false), (60, true, false), (100, true, true)], "{mode}");
         assert_eq!(sum(&network, "Alice", &[]), 60, "{mode}");
         for identity in ["Bob", "Carol"] {
@@ -156,7 +155,7 @@ async fn observers_are_no_participants_and_participants_no_observers() {
     // What is not complete is not recorded by anybody: looked at, it leaves what it comes from.
     let sketch = |as_complete: bool| json!({"to": BOB, "quantity": 40, "currency": "GBP", "as_complete": as_complete});
     let refused = host.run(ALICE, "hostile/sketch", sketch(true)).await.failure();
-    assert_eq!(refused.exception.as_deref(), Some("ledger/rejected"), "{refused:?}");
+    assert_eq!(refused.exception.as_deref(), Some("ledger/missing-signatures"), "{refused:?}");
     let shown = host.run(ALICE, "hostile/sketch", sketch(false)).await.result()["tx"].clone();
     let unknown = report(&host, shown.as_str().unwrap(), CAROL, "all-visible").await.failure();
     assert_eq!(unknown.kind, "illegal-argument", "{unknown:?}");

@@ -107,7 +107,8 @@ impl Session {
     /// Gets a transaction that has all signatures, verifies it with all that it comes from, and makes it part of the ledger.
     ///
     /// # Errors
-    /// A flow exception of type `ledger/rejected`; what the peer sends instead.
+    /// A flow exception of type `ledger/rejected`, or `ledger/missing-signatures` if it is not complete; what the peer sends
+    /// instead.
     pub fn receive_transaction(&self, states: StatesToRecord) -> Result<Transaction> {
         Ok(Transaction(host::receive_transaction(self.0, states.into())?))
     }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use futures::Stream;
-use maxhost_ledger::vault::query::Relevancy;
+pub use maxhost_ledger::vault::query::Relevancy;
 use serde_json::Value;
 
 use super::{ApiResult, Caller};

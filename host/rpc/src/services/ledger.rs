@@ -2,10 +2,9 @@
 
 use futures::StreamExt;
 use maxhost_flows::api::ledger::{
-    CheckView, ExaminationView, GraphNode, LockView, Paged, StateView, SumView, TransactionSummary, TransactionView,
-    VaultChange, VaultRequest,
+    CheckView, ExaminationView, GraphNode, LockView, Paged, Relevancy, StateView, SumView, TransactionSummary,
+    TransactionView, VaultChange, VaultRequest,
 };
-use maxhost_ledger::vault::query::Relevancy;
 use maxhost_model::{Code, Problem};
 use tonic::{Request, Response, Status};
 
