@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "maxhost/v1/common.proto",
     "maxhost/v1/flow.proto",
     "maxhost/v1/network.proto",
     "maxhost/v1/host.proto",
     "maxhost/v1/ledger.proto",
+    "maxhost/v1/attachment.proto",
     "externalscaler/externalscaler.proto",
 ];
 

@@ -152,6 +152,10 @@ actions! {
     QueryVault, false;
     /// See transactions, and what a notary has done.
     ReadLedger, false;
+    /// See the attachments of an identity, and read them.
+    ReadAttachments, false;
+    /// Have a file kept for an identity, so that its flows can attach it.
+    ImportAttachment, false;
     /// See the host at a glance.
     Status, false;
     /// List the hosts of the cluster.
@@ -172,8 +176,8 @@ impl Action {
     /// Whether it changes something.
     #[must_use]
     pub fn changes(self) -> bool {
-        use Action::{KillFlow, MoveIdentity, RemoveClientId, SetDraining, StartFlow};
-        matches!(self, StartFlow | KillFlow | RemoveClientId | SetDraining | MoveIdentity)
+        use Action::{ImportAttachment, KillFlow, MoveIdentity, RemoveClientId, SetDraining, StartFlow};
+        matches!(self, StartFlow | KillFlow | RemoveClientId | SetDraining | MoveIdentity | ImportAttachment)
     }
 
     /// Whoever may start a flow may do this with the flows of that kind that he started.

@@ -3,6 +3,7 @@
 //! [`HostApi`] is a trait because the gRPC edge will also serve from a process of its own, which reaches the engine
 //! through the broker; until then [`crate::Host`] is the one implementation.
 
+pub mod attachment;
 pub mod audit;
 pub mod ledger;
 
@@ -17,6 +18,7 @@ use maxhost_model::{FlowError, FlowId, Problem};
 pub use maxhost_ownership::Roles;
 use serde_json::Value;
 
+use self::attachment::AttachmentApi;
 use self::audit::AuditApi;
 use self::ledger::LedgerApi;
 pub use crate::access::Caller;
@@ -526,7 +528,7 @@ pub struct ClusterStatus {
 
 /// Everything the edges may ask.
 #[async_trait]
-pub trait HostApi: LedgerApi + AuditApi {
+pub trait HostApi: LedgerApi + AttachmentApi + AuditApi {
     /// Starts a flow; durable on return.
     async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started>;
     /// Starts a flow, durable on return, and gives its events from the first one on, or why those cannot be had.

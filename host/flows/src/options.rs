@@ -7,6 +7,7 @@ use std::time::Duration;
 use maxhost_broker::Broker;
 pub use maxhost_cordapps::CordappRef;
 use maxhost_ownership::Ownership;
+pub use maxhost_store::ledger::ImportBounds;
 use zeroize::Zeroizing;
 
 /// When a suspended flow's instance is dropped.
@@ -87,6 +88,8 @@ pub struct HostOptions {
     pub log_bytes: u64,
     /// How much of what the broker has confirmed is kept, where hosts share a broker on the network.
     pub kept: KeptBounds,
+    /// How much of what clients import is kept for each identity. Default 10,000 attachments and 1 GiB.
+    pub imports: ImportBounds,
     /// Threads for guests that compute. Default: one a core.
     pub guest_threads: usize,
     /// Messages between identities of this host go through the broker too, instead of the sender's own transaction.
@@ -120,6 +123,7 @@ impl HostOptions {
             log_lines: 10_000,
             log_bytes: 4 << 20,
             kept: KeptBounds::default(),
+            imports: ImportBounds { attachments: 10_000, bytes: 1 << 30 },
             guest_threads: std::thread::available_parallelism().map_or(2, usize::from),
             always_broker: false,
             development: false,

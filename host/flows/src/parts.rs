@@ -31,7 +31,7 @@ use crate::late_confirm::LateConfirms;
 use crate::membership::Membership;
 use crate::memory::GuestMemory;
 use crate::oldest::FirstSeen;
-use crate::options::HostOptions;
+use crate::options::{HostOptions, ImportBounds};
 use crate::outbox_notices::{OutboxNotices, QueueNotices};
 use crate::outcomes::RecentOutcomes;
 use crate::parameters::ParametersOfNetwork;
@@ -74,6 +74,8 @@ pub(crate) struct Foundations {
 
 /// What a host has, for its services and for who asks from outside. Everybody else is given what he needs.
 pub(crate) struct Parts {
+    /// How much of what clients import is kept for each identity.
+    pub imports: ImportBounds,
     pub store: Store,
     pub audit: Arc<AuditTrail>,
     pub results_read: Arc<ResultsRead>,
@@ -221,6 +223,7 @@ impl Parts {
         waking.set_opener(Arc::downgrade(&opener));
         let components_changed = Arc::default();
         Parts {
+            imports: options.imports,
             store,
             audit,
             results_read: Arc::default(),

@@ -19,6 +19,7 @@ mod identity;
 mod identity_publish;
 mod init;
 mod ledger;
+mod ledger_attachment;
 mod manifests;
 mod network;
 mod network_update;

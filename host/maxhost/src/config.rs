@@ -14,7 +14,7 @@ pub use self::databases::NamedDatabase;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maxhost_flows::options::{Eviction, HostOptions, KeptBounds, Passphrase};
+use maxhost_flows::options::{Eviction, HostOptions, ImportBounds, KeptBounds, Passphrase};
 use maxhost_model::{Code, Problem};
 use maxhost_ownership::Roles;
 use maxhost_rpc::{MessageOptions, RpcOptions};
@@ -85,6 +85,7 @@ struct Settings {
     log_bytes: u64,
     quotas: Quotas,
     kept: KeptBounds,
+    imports: ImportBounds,
     audit: AuditBounds,
     guest_threads: usize,
     rpc_calls: usize,
@@ -235,6 +236,10 @@ keys! {
         |s, raw| { s.quotas.outbound.bytes = raw.size()?; Ok(()) };
     limits.outbound_messages = "100000", false, "the same in messages",
         |s, raw| { s.quotas.outbound.messages = raw.count(1, 100_000_000)?; Ok(()) };
+    limits.imported_attachments = "10000", false, "attachments that clients import, kept for each identity",
+        |s, raw| { s.imports.attachments = raw.count(0, 100_000)?; Ok(()) };
+    limits.imported_bytes = "\"1 GiB\"", false, "the same in bytes",
+        |s, raw| { s.imports.bytes = raw.size()?; Ok(()) };
     limits.guest_threads = "0", false, "threads for flows that compute; 0: one a core",
         |s, raw| { s.guest_threads = raw.count(0, 1_024)? as usize; Ok(()) };
     limits.rpc_calls = "4096", false, "gRPC calls at once",
@@ -289,6 +294,7 @@ impl Settings {
             log_bytes: defaults.log_bytes,
             quotas: Quotas::default(),
             kept: KeptBounds::default(),
+            imports: defaults.imports,
             audit: AuditBounds::default(),
             guest_threads: 0,
             rpc_calls: rpc.max_calls,
@@ -518,6 +524,7 @@ impl Config {
             log_lines: settings.log_lines,
             log_bytes: settings.log_bytes,
             kept: settings.kept,
+            imports: settings.imports,
             guest_threads: if settings.guest_threads == 0 { defaults.guest_threads } else { settings.guest_threads },
             always_broker: settings.always_broker,
             // Only a development network has the keys of its authorities here.

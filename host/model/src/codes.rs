@@ -109,6 +109,8 @@ codes! {
     CordappBuildFailed = "cordapp-build-failed", Failed, "read the compiler's message above";
     CordappIncompatible = "cordapp-incompatible", Refused, "mend what the message lists, or publish it as another contract or CorDapp";
     AttachmentNotFound = "attachment-not-found", NotFound, "import the file with `maxhost attachment import`, or ask for another id";
+    AttachmentTooLarge = "attachment-too-large", Refused, "attach less: the network parameters limit a transaction with all that it needs";
+    AttachmentsFull = "attachments-full", Refused, "import no more than flows need; the operator can raise the limit that the message names";
     CordappConflict = "cordapp-conflict", Refused, "let only one CorDapp of an identity answer a protocol";
     // Flows
     FlowNotFound = "flow-not-found", NotFound, "list flows with `maxhost flow list`; a finished flow is forgotten after the retention time";

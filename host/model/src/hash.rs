@@ -21,6 +21,18 @@ impl SecureHash {
         SecureHash(Sha256::digest(bytes).into())
     }
 
+    /// The hash of these pieces, one behind the other.
+    ///
+    /// # Errors
+    /// The first that comes in place of a piece.
+    pub fn of_pieces<E>(pieces: impl IntoIterator<Item = Result<Vec<u8>, E>>) -> Result<SecureHash, E> {
+        let mut hasher = Sha256::new();
+        for piece in pieces {
+            hasher.update(piece?);
+        }
+        Ok(SecureHash(hasher.finalize().into()))
+    }
+
     /// A hash that was computed elsewhere.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> SecureHash {

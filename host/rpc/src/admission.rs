@@ -13,7 +13,7 @@ use maxhost_model::{Code, Problem};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::budget::Share;
 use crate::conversion::Conversion;
@@ -83,7 +83,21 @@ impl Admission {
         self.admit(request, &self.streams, "attached streams (limits.rpc_streams)")
     }
 
+    /// Admits a call whose request is a stream of messages, and that ends with one answer.
+    pub(crate) fn receiving<T>(&self, request: &Request<Streaming<T>>) -> Result<Admitted, Status> {
+        self.enter(request, &self.calls, "calls at once (limits.rpc_calls)")
+    }
+
     fn admit<T: Message>(&self, request: &Request<T>, room: &Arc<Semaphore>, what: &str) -> Result<Admitted, Status> {
+        let admitted = self.enter(request, room, what)?;
+        if let Some(share) = admitted.share.as_ref().filter(|share| share.is_packed()) {
+            // What was counted on the way is small; this is what lies in memory now.
+            share.take(request.get_ref().encoded_len()).map_err(to_status)?;
+        }
+        Ok(admitted)
+    }
+
+    fn enter<T>(&self, request: &Request<T>, room: &Arc<Semaphore>, what: &str) -> Result<Admitted, Status> {
         if self.shutdown.is_cancelled() {
             return Err(to_status(stopping()));
         }
@@ -91,10 +105,6 @@ impl Admission {
         match Arc::clone(room).try_acquire_owned() {
             Ok(permit) => {
                 let share = request.extensions().get::<Arc<Share>>().cloned();
-                if let Some(share) = share.as_ref().filter(|share| share.is_packed()) {
-                    // What was counted on the way is small; this is what lies in memory now.
-                    share.take(request.get_ref().encoded_len()).map_err(to_status)?;
-                }
                 Ok(Admitted { caller, _permit: permit, share })
             }
             Err(_) => Err(to_status(Problem::new(Code::Overloaded, format!("the host serves no more {what}")))),

@@ -18,6 +18,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use crate::budget::IMPORT;
 use crate::status::to_problem;
 
 /// Who calls without showing who he is. No user can be called so.
@@ -61,6 +62,10 @@ pub(crate) const METHODS: &[(&str, Action)] = &[
     ("/maxhost.v1.LedgerService/Examine", Action::ReadLedger),
     ("/maxhost.v1.LedgerService/Graph", Action::ReadLedger),
     ("/maxhost.v1.NotaryService/Status", Action::ReadLedger),
+    ("/maxhost.v1.AttachmentService/ListAttachments", Action::ReadAttachments),
+    ("/maxhost.v1.AttachmentService/GetAttachment", Action::ReadAttachments),
+    ("/maxhost.v1.AttachmentService/ExportAttachment", Action::ReadAttachments),
+    (IMPORT, Action::ImportAttachment),
     ("/externalscaler.ExternalScaler/IsActive", Action::ClusterStatus),
     ("/externalscaler.ExternalScaler/StreamIsActive", Action::ClusterStatus),
     ("/externalscaler.ExternalScaler/GetMetricSpec", Action::ClusterStatus),

@@ -20,6 +20,8 @@ const HEALTH: &str = "/grpc.health.v1.";
 const REFLECTION: &str = "/grpc.reflection.";
 /// The one method of theirs beside reflection that answers with a stream, and without end.
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
+/// The one method of the host whose request is more than one message.
+pub(crate) const IMPORT: &str = "/maxhost.v1.AttachmentService/ImportAttachment";
 /// Probes at once, and as many streams of such services; and what one address or user may have of them.
 const OPEN_AT_ONCE: usize = 256;
 const OPEN_OF_ONE: usize = OPEN_AT_ONCE / 4;
@@ -35,6 +37,8 @@ const CALLERS: usize = 1_024;
 pub(crate) enum Kind {
     /// A method of the host, which needs a login where there are users.
     Call,
+    /// One whose request is a stream of messages.
+    Import,
     /// Whether the host serves.
     Probe,
     /// The same, from now on.
@@ -47,6 +51,7 @@ impl Kind {
     pub(crate) fn of(path: &str) -> Kind {
         match path {
             WATCH => Kind::Watch,
+            IMPORT => Kind::Import,
             _ if path.starts_with(HEALTH) => Kind::Probe,
             _ if path.starts_with(REFLECTION) => Kind::Reflection,
             _ => Kind::Call,
@@ -55,7 +60,7 @@ impl Kind {
 
     /// Whether everybody may ask so.
     pub(crate) fn is_open(self) -> bool {
-        self != Kind::Call
+        !matches!(self, Kind::Call | Kind::Import)
     }
 }
 
@@ -91,7 +96,7 @@ struct Taken {
 impl Taken {
     fn count(&self, kind: Kind) -> &AtomicUsize {
         match kind {
-            Kind::Call => &self.calls,
+            Kind::Call | Kind::Import => &self.calls,
             Kind::Probe => &self.probes,
             Kind::Watch | Kind::Reflection => &self.streams,
         }
@@ -171,7 +176,9 @@ impl Budget {
     pub(crate) fn admit(&self, path: &str) -> Result<Share, Problem> {
         let kind = Kind::of(path);
         let (most, what) = match kind {
-            Kind::Call => (self.0.limits.requests, "requests at once (limits.rpc_calls, limits.rpc_streams)"),
+            Kind::Call | Kind::Import => {
+                (self.0.limits.requests, "requests at once (limits.rpc_calls, limits.rpc_streams)")
+            }
             Kind::Probe => (OPEN_AT_ONCE, "probes at once"),
             Kind::Watch | Kind::Reflection => (OPEN_AT_ONCE, "streams of health and reflection"),
         };

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use maxhost_model::{Code, Problem};
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use crate::proto::v1 as pb;
+use crate::proto::v1::attachment_service_client::AttachmentServiceClient;
 use crate::proto::v1::flow_service_client::FlowServiceClient;
 use crate::proto::v1::host_service_client::HostServiceClient;
 use crate::proto::v1::ledger_service_client::LedgerServiceClient;
@@ -173,6 +175,10 @@ impl Client {
         list_transactions(ledgers, ListTransactionsRequest) -> ListTransactionsResponse;
         /// What a transaction comes from.
         graph(ledgers, LedgerGraphRequest) -> LedgerGraphResponse;
+        /// A page of attachments.
+        list_attachments(attachments, ListAttachmentsRequest) -> ListAttachmentsResponse;
+        /// One attachment.
+        get_attachment(attachments, GetAttachmentRequest) -> GetAttachmentResponse;
         /// Parties of the network.
         parties(network, PartiesRequest) -> PartiesResponse;
         /// What a party published about its node.
@@ -217,7 +223,7 @@ impl Client {
     pub fn track(&self, request: pb::VaultTrackRequest) -> BoxFuture<'_, Result<Streaming<pb::VaultUpdate>, Problem>> {
         Box::pin(async move {
             let channel = self.connect().await?;
-            let answer = vaults(channel).track(Request::new(request)).await;
+            let answer = vaults(channel).track(self.logged_in(request)).await;
             self.answer(answer)
         })
     }
@@ -231,6 +237,44 @@ impl Client {
         stream: &mut Streaming<pb::VaultUpdate>,
     ) -> Result<Option<pb::VaultUpdate>, Problem> {
         stream.message().await.map_err(|status| to_problem(&status))
+    }
+
+    /// Brings a file, in the messages of this stream. Without a limit of time, as it takes as long as the file is large.
+    ///
+    /// # Errors
+    /// What the host answers; `host-unreachable` if it does not.
+    pub fn import_attachment(
+        &self,
+        parts: impl Stream<Item = pb::ImportAttachmentRequest> + Send + 'static,
+    ) -> BoxFuture<'_, Result<pb::ImportAttachmentResponse, Problem>> {
+        Box::pin(async move {
+            let channel = self.connect().await?;
+            let answer = attachments(channel).import_attachment(self.logged_in(parts)).await;
+            self.answer(answer)
+        })
+    }
+
+    /// The file of an attachment in pieces, behind a message that says what it is.
+    ///
+    /// # Errors
+    /// What the host answers; `host-unreachable` if it does not.
+    pub fn export_attachment(
+        &self,
+        request: pb::ExportAttachmentRequest,
+    ) -> BoxFuture<'_, Result<Streaming<pb::ExportAttachmentResponse>, Problem>> {
+        Box::pin(async move {
+            let channel = self.connect().await?;
+            let answer = attachments(channel).export_attachment(self.logged_in(request)).await;
+            self.answer(answer)
+        })
+    }
+
+    /// The next message of a stream; `None` at its end.
+    ///
+    /// # Errors
+    /// What the host answers.
+    pub async fn next_part<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Problem> {
+        stream.message().await.map_err(|status| self.problem(&status))
     }
 
     /// A connection that stands: the one there is, or a new one.
@@ -327,6 +371,10 @@ fn ledgers(channel: Channel) -> LedgerServiceClient<Channel> {
 
 fn notaries(channel: Channel) -> NotaryServiceClient<Channel> {
     NotaryServiceClient::new(channel)
+}
+
+fn attachments(channel: Channel) -> AttachmentServiceClient<Channel> {
+    AttachmentServiceClient::new(channel)
 }
 
 fn flows(channel: Channel) -> FlowServiceClient<Channel> {

@@ -53,6 +53,14 @@ impl Conversion {
         Ok(converted)
     }
 
+    /// Counts bytes of an answer that is sent as it is.
+    ///
+    /// # Errors
+    /// `overloaded` if answers hold as much as they may.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Problem> {
+        if bytes <= AT_ONCE { Ok(()) } else { self.take(bytes) }
+    }
+
     fn take(&self, bytes: usize) -> Result<(), Problem> {
         self.0.as_ref().map_or(Ok(()), |share| share.take_answer(bytes))
     }

@@ -42,7 +42,11 @@ fn is_about_compression(status: &Status) -> bool {
     ["compressed", "compression", "decompressing"].iter().any(|word| status.message().contains(word))
 }
 
-fn problem_of(status: &Status) -> Option<Problem> {
+/// What a bare status of the transport layer says, if it is one of those that callers can do something about.
+pub(crate) fn problem_of(status: &Status) -> Option<Problem> {
+    if status.metadata().contains_key(CODE_KEY) {
+        return None;
+    }
     let text = status.message();
     match status.code() {
         GrpcCode::OutOfRange if text.contains("message length too large") => {

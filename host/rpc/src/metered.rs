@@ -86,6 +86,7 @@ impl MeterLayer {
     fn metered(&self, request: http::Request<Body>, share: &Arc<Share>) -> http::Request<Body> {
         let (is_single, silence) = match share.kind() {
             Kind::Reflection => (false, THINKING),
+            Kind::Import => (false, self.silence),
             Kind::Call | Kind::Probe | Kind::Watch => (true, self.silence),
         };
         let (mut parts, body) = request.into_parts();
@@ -99,7 +100,7 @@ impl MeterLayer {
 
 /// What has come of a request.
 struct Came {
-    /// Whether it is a request of one message, as all are but those of reflection.
+    /// Whether it is a request of one message, as all are but imports and those of reflection.
     is_single: bool,
     /// Its first bytes.
     prefix: [u8; PREFIX],

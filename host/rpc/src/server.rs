@@ -24,6 +24,7 @@ use crate::login::{LoginLayer, Logins};
 use crate::metered::{MeterLayer, keep};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::externalscaler::external_scaler_server::ExternalScalerServer;
+use crate::proto::v1::attachment_service_server::AttachmentServiceServer;
 use crate::proto::v1::flow_service_server::FlowServiceServer;
 use crate::proto::v1::host_service_server::HostServiceServer;
 use crate::proto::v1::ledger_service_server::LedgerServiceServer;
@@ -31,6 +32,7 @@ use crate::proto::v1::network_service_server::NetworkServiceServer;
 use crate::proto::v1::notary_service_server::NotaryServiceServer;
 use crate::proto::v1::vault_service_server::VaultServiceServer;
 use crate::server_tls::{ServerTls, secured};
+use crate::services::attachment::{Attachments, LARGEST_CHUNK};
 use crate::services::{flow::Flows, host::Hosts, ledger::Ledgers, network::Network, scaler::Scaler};
 
 /// What a message may have beside its payload: names, ids, error details.
@@ -235,6 +237,10 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
         .max_encoding_message_size(LARGEST_ANSWER)
         .accept_compressed(CompressionEncoding::Gzip);
     let notaries = NotaryServiceServer::new(ledgers).max_decoding_message_size(MESSAGE_OVERHEAD);
+    // What comes in pieces is not compressed, so that what is counted on the way is what lies in memory.
+    let attachments = AttachmentServiceServer::new(Attachments::new(admission.clone()))
+        .max_decoding_message_size(LARGEST_CHUNK + MESSAGE_OVERHEAD)
+        .max_encoding_message_size(LARGEST_ANSWER);
     let scaler = Scaler { admission: admission.clone(), slots_per_host: options.slots_per_host };
     let scaler = ExternalScalerServer::new(scaler).max_decoding_message_size(MESSAGE_OVERHEAD);
     let hosts = HostServiceServer::new(Hosts(admission))
@@ -249,6 +255,7 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
     health.set_serving::<VaultServiceServer<Ledgers>>().await;
     health.set_serving::<LedgerServiceServer<Ledgers>>().await;
     health.set_serving::<NotaryServiceServer<Ledgers>>().await;
+    health.set_serving::<AttachmentServiceServer<Attachments>>().await;
     health.set_serving::<ExternalScalerServer<Scaler>>().await;
     tokio::spawn(async move {
         shutdown.cancelled().await;
@@ -259,6 +266,7 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
         health.set_not_serving::<VaultServiceServer<Ledgers>>().await;
         health.set_not_serving::<LedgerServiceServer<Ledgers>>().await;
         health.set_not_serving::<NotaryServiceServer<Ledgers>>().await;
+        health.set_not_serving::<AttachmentServiceServer<Attachments>>().await;
         health.set_not_serving::<ExternalScalerServer<Scaler>>().await;
     });
 
@@ -276,6 +284,7 @@ async fn routes(options: &RpcOptions, api: Arc<dyn HostApi>, shutdown: Cancellat
         .add_service(vaults)
         .add_service(transactions)
         .add_service(notaries)
+        .add_service(attachments)
         .add_service(scaler)
         .add_service(health_service.max_decoding_message_size(OPEN_MESSAGE))
         .add_service(reflection().build_v1()?.max_decoding_message_size(OPEN_MESSAGE))

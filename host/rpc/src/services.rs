@@ -1,5 +1,6 @@
 //! The services: each turns requests into calls of the engine.
 
+pub(crate) mod attachment;
 pub(crate) mod flow;
 pub(crate) mod host;
 pub(crate) mod ledger;

@@ -18,6 +18,7 @@ mod components;
 mod durability;
 mod error;
 mod examine;
+mod imports;
 mod kept;
 mod known;
 mod ledger;

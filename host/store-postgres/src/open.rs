@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, Lineage};
+use maxhost_store::ledger::{ImportBounds, Imported, NewAttachment};
 use maxhost_store::{
     AuditBounds, AuditRow, Backlog, ClaimRequest, Claimed, CommitQueue, Committer, Forgive, KeptMessages, ResultRead,
     RunId, SharedComponents, Store, StoreError, Untaken, UntakenCount,
@@ -341,6 +342,15 @@ impl Committer for PostgresStore {
 
     async fn note_untaken(&self, untaken: Untaken) -> Result<UntakenCount, StoreError> {
         self.count_untaken(&untaken).await
+    }
+
+    async fn import_attachment(
+        &self,
+        identity: IdentityRow,
+        attachment: NewAttachment,
+        bounds: ImportBounds,
+    ) -> Result<Imported, StoreError> {
+        self.keep_import(identity, &attachment, bounds).await
     }
 
     async fn append_audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {

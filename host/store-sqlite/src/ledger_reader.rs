@@ -11,9 +11,9 @@ use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, Indexed, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
-    PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow,
-    VaultRow, VaultShape,
+    Attachment, Having, HeldLock, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction, ListAttachments,
+    ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState,
+    TransactionKind, VaultChangeRow, VaultRow, VaultShape,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, QueryBuilder, Sqlite};
@@ -398,10 +398,26 @@ impl LedgerReader for SqliteStore {
         found.as_ref().map(read).transpose()
     }
 
-    async fn attachments(&self, identity: IdentityRow) -> Result<Vec<SecureHash>, StoreError> {
-        let sql = "SELECT id FROM attachment WHERE identity = ?1 ORDER BY id";
-        let rows = sqlx::query(sql).bind(identity.0).fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| blob(row, 0, "attachment")).collect()
+    async fn attachments(
+        &self,
+        identity: IdentityRow,
+        list: &ListAttachments,
+    ) -> Result<Vec<KeptAttachment>, StoreError> {
+        const T: &str = "attachment";
+        let sql = "SELECT id, uploader, at, length(body), coalesce(substr(body, 1, 4), x'') FROM attachment WHERE identity = ?1 \
+                   AND id > ?2 AND (?3 IS NULL OR id = ?3) ORDER BY id LIMIT ?4";
+        let query = sqlx::query(sql)
+            .bind(identity.0)
+            .bind(list.after.map_or_else(Vec::new, |id| id.as_bytes().to_vec()))
+            .bind(list.only.map(|id| id.as_bytes().to_vec()))
+            .bind(list.limit);
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let size = column::<i64>(row, 3, T)?.unsigned_abs();
+            let (uploader, at) = (column(row, 1, T)?, time(column(row, 2, T)?));
+            Ok(KeptAttachment { id: blob(row, 0, T)?, uploader, at, size, begins: bytes(row, 4, T)? })
+        };
+        rows.iter().map(read).collect()
     }
 
     async fn kept_parameters(&self, identity: IdentityRow, hash: &SecureHash) -> Result<Option<Bytes>, StoreError> {

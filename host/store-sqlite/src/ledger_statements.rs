@@ -98,6 +98,8 @@ statements! {
     count_batch = "UPDATE notary SET committed = committed + ?2, conflicts = conflicts + ?3, states = states + ?4 \
                    WHERE identity = ?1";
     add_attachment = "INSERT OR IGNORE INTO attachment (identity, id, uploader, at, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+    imports = "SELECT EXISTS (SELECT 1 FROM attachment WHERE identity = ?1 AND id = ?2), count(*), \
+               coalesce(sum(length(body)), 0) FROM attachment WHERE identity = ?1 AND substr(uploader, 1, 4) = 'rpc:'";
     add_parameters = "INSERT OR IGNORE INTO network_parameters (identity, hash, at, body) VALUES (?1, ?2, ?3, ?4)";
     add_key = "INSERT OR IGNORE INTO ledger_key (identity, id, key, party, nonce, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 }

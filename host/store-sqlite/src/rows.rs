@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use maxhost_group_commit::{Failure, Fault};
-use maxhost_model::{FlowRow, IdentityRow, SessionId};
+use maxhost_model::{FlowRow, IdentityRow, SecureHash, SessionId};
 use maxhost_sqlite::{SqliteError, Writer};
+use maxhost_store::ledger::Imports;
 use maxhost_store::{
     AuditBounds, AuditClass, AuditRow, Backlog, Claim, End, FencingToken, FlowVersion, HostRows, IdAllocator,
     IdentityRecord, Job, Keep, LeftBehind, NOBODY, NewFlow, Orphan, OutboxContent, Outcome, Quotas, ResultRead, Rows,
@@ -550,6 +551,14 @@ impl HostRows for SqliteRows<'_> {
             && self.sql.keep_untaken.execute(params![identity.0, id, body, most]).map_err(fault)? > 0;
         self.sql.forget_untaken.execute(params![identity.0, UNTAKEN_ROWS]).map_err(fault)?;
         Ok(UntakenCount { tries, is_kept })
+    }
+
+    fn imports(&mut self, identity: IdentityRow, id: &SecureHash) -> Result<Imports, Fault> {
+        let read = |row: &Row<'_>| {
+            let (attachments, bytes) = (row.get::<_, i64>(1)?.unsigned_abs(), row.get::<_, i64>(2)?.unsigned_abs());
+            Ok(Imports { has: row.get(0)?, attachments, bytes })
+        };
+        self.ledger.imports.query_row(params![identity.0, id.as_bytes()], read).map_err(fault)
     }
 
     fn add_audit(&mut self, rows: &[AuditRow]) -> Result<(), Fault> {

@@ -13,6 +13,7 @@ use crate::claim::{ClaimRequest, Forgive};
 use crate::components::SharedComponents;
 use crate::error::StoreError;
 use crate::kept::KeptMessages;
+use crate::ledger::{ImportBounds, Imported, NewAttachment};
 use crate::record::{ResultRead, Untaken, UntakenCount};
 use crate::unit::{CommitUnit, Receipt};
 
@@ -70,6 +71,17 @@ pub enum Job {
         /// Gets the count when it is durable.
         reply: Reply<UntakenCount>,
     },
+    /// Keeps an attachment that a client imports.
+    Import {
+        /// For whom.
+        identity: IdentityRow,
+        /// The attachment.
+        attachment: Box<NewAttachment>,
+        /// How much may be kept.
+        bounds: ImportBounds,
+        /// Gets what became of it when it is durable.
+        reply: Reply<Imported>,
+    },
     /// Adds rows to the audit trail.
     Audit {
         /// The rows.
@@ -89,6 +101,7 @@ impl std::fmt::Debug for Job {
             Job::Purge { limit, .. } => write!(f, "Purge({limit})"),
             Job::ResultsRead { reads, .. } => write!(f, "ResultsRead({})", reads.len()),
             Job::Untaken { untaken, .. } => write!(f, "Untaken({})", untaken.identity.0),
+            Job::Import { identity, attachment, .. } => write!(f, "Import({}, {})", identity.0, attachment.id),
             Job::Audit { rows, .. } => write!(f, "Audit({})", rows.len()),
         }
     }
@@ -107,6 +120,8 @@ pub enum Outcome {
     Count(u64),
     /// A message that cannot be taken.
     Untaken(UntakenCount),
+    /// An attachment of a client.
+    Imported(Imported),
 }
 
 impl Job {
@@ -121,6 +136,7 @@ impl Job {
             Job::Forgive { .. } | Job::Purge { .. } => SMALL,
             Job::ResultsRead { reads, .. } => SMALL + std::mem::size_of_val(&**reads),
             Job::Untaken { untaken, .. } => SMALL + untaken.sender.len() + untaken.reason.len() + untaken.body.len(),
+            Job::Import { attachment, .. } => SMALL + attachment.uploader.len() + attachment.body.len(),
             Job::Audit { rows, .. } => SMALL + rows.iter().map(AuditRow::bytes).sum::<usize>(),
         }
     }
@@ -154,6 +170,12 @@ impl Job {
                 let _ = reply.send(outcome.map(|outcome| match outcome {
                     Outcome::Untaken(count) => count,
                     _ => UntakenCount::default(),
+                }));
+            }
+            Job::Import { reply, .. } => {
+                let _ = reply.send(outcome.and_then(|outcome| match outcome {
+                    Outcome::Imported(imported) => Ok(imported),
+                    _ => Err(StoreError::Closed),
                 }));
             }
             Job::Purge { reply, .. }
@@ -309,6 +331,21 @@ pub trait Committer: Send + Sync + 'static {
     async fn note_untaken(&self, untaken: Untaken) -> Result<UntakenCount, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.hand_in(Job::Untaken { untaken: Box::new(untaken), reply });
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Keeps an attachment that a client imports. See [`crate::Store::import_attachment`].
+    ///
+    /// # Errors
+    /// See there.
+    async fn import_attachment(
+        &self,
+        identity: IdentityRow,
+        attachment: NewAttachment,
+        bounds: ImportBounds,
+    ) -> Result<Imported, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Job::Import { identity, attachment: Box::new(attachment), bounds, reply });
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 

@@ -5,11 +5,11 @@
 
 use bytes::Bytes;
 use maxhost_group_commit::Fault;
-use maxhost_model::{Claim, FlowRow, IdentityRow, RunId, SessionId};
+use maxhost_model::{Claim, FlowRow, IdentityRow, RunId, SecureHash, SessionId};
 
 use crate::audit::AuditRow;
 use crate::backlog::{Backlog, Waiting};
-use crate::ledger::LedgerRows;
+use crate::ledger::{Imports, LedgerRows};
 use crate::op::{Keep, NewFlow};
 use crate::record::{FlowState, FlowVersion, IdentityRecord, OutboxContent, ResultRead, Untaken, UntakenCount};
 
@@ -176,6 +176,9 @@ pub trait HostRows: Rows {
 
     /// Counts a message that cannot be taken, and keeps it if that was often enough.
     fn note_untaken(&mut self, untaken: &Untaken) -> Result<UntakenCount, Fault>;
+
+    /// What of the attachments is there that clients have imported, and whether this one is.
+    fn imports(&mut self, identity: IdentityRow, id: &SecureHash) -> Result<Imports, Fault>;
 
     /// Adds rows to the audit trail.
     fn add_audit(&mut self, rows: &[AuditRow]) -> Result<(), Fault>;

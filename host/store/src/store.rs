@@ -12,7 +12,7 @@ use crate::audit::{AuditReader, AuditRow};
 use crate::claim::{Author, ClaimRequest, Forgive};
 use crate::committer::{Claimed, Committer, Job};
 use crate::error::StoreError;
-use crate::ledger::LedgerReader;
+use crate::ledger::{ImportBounds, Imported, LedgerReader, NewAttachment};
 use crate::op::Op;
 use crate::reader::{ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader};
 use crate::record::{ResultRead, Untaken, UntakenCount};
@@ -141,6 +141,22 @@ impl Store {
     /// The retriable ones, and [`StoreError::Closed`].
     pub async fn note_untaken(&self, untaken: Untaken) -> Result<UntakenCount, StoreError> {
         self.database.note_untaken(untaken.cut()).await
+    }
+
+    /// Keeps an attachment that a client imports, unless it is there or clients have imported as much as may be kept.
+    /// Durable when this returns. Any host may do so, whoever runs the identity: what is kept under an id never changes, so
+    /// it does not matter who comes first. What is asked again because its answer was lost may be told to be known.
+    ///
+    /// # Errors
+    /// [`crate::Conflict::IdentityUnknown`], [`crate::Conflict::IdentityMoved`], the retriable ones, and
+    /// [`StoreError::Closed`].
+    pub async fn import_attachment(
+        &self,
+        identity: IdentityRow,
+        attachment: NewAttachment,
+        bounds: ImportBounds,
+    ) -> Result<Imported, StoreError> {
+        self.database.import_attachment(identity, attachment, bounds).await
     }
 
     /// Adds rows to the audit trail, all or none. They are durable when this returns.

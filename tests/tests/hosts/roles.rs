@@ -5,11 +5,11 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use maxhost_broker_amqp::test_servers::Artemis;
-use maxhost_model::Code;
+use maxhost_model::{Code, SecureHash};
 use maxhost_rpc::proto::externalscaler as scaler;
 use maxhost_rpc::proto::externalscaler::external_scaler_client::ExternalScalerClient;
 use maxhost_rpc::proto::v1 as pb;
-use maxhost_tests::{ALICE, BOB, End, Host, Network, cli, eventually, flows};
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, cli, eventually, flows};
 use serde_json::{Value, json};
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -136,6 +136,38 @@ fn one_role_alone_is_refused_where_nothing_is_shared() {
     assert!(refused.fails(4, "config-invalid")["message"].as_str().unwrap().contains("none of flows, rpc"));
 }
 
+/// What one worker has taken another gives, and the identity sleeps.
+async fn attachments_come_and_go_through_any_worker(one: &Host, two: &Host) {
+    let file: Vec<u8> = (0..600_000_u32).map(|at| (at % 251) as u8).collect();
+    let announced = pb::ImportedFile {
+        identity: CAROL.to_owned(),
+        id: SecureHash::of(&file).to_string(),
+        bytes: file.len() as u64,
+    };
+    let message = |part| pb::ImportAttachmentRequest { part: Some(part) };
+    let parts = || {
+        let first = message(pb::import_attachment_request::Part::File(announced.clone()));
+        let chunks =
+            file.chunks(200_000).map(|chunk| message(pb::import_attachment_request::Part::Chunk(chunk.to_vec())));
+        futures::stream::iter(std::iter::once(first).chain(chunks).collect::<Vec<_>>())
+    };
+    assert!(one.client().import_attachment(parts()).await.unwrap().new);
+    assert!(!two.client().import_attachment(parts()).await.unwrap().new, "it is there");
+    let list = pb::ListAttachmentsRequest { identity: CAROL.to_owned(), ..pb::ListAttachmentsRequest::default() };
+    let listed = two.client().list_attachments(list).await.unwrap().attachments;
+    let [listed] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!((&listed.id, listed.bytes, listed.source.as_str()), (&announced.id, announced.bytes, "rpc:local"));
+    let request = pb::ExportAttachmentRequest { identity: CAROL.to_owned(), id: announced.id.clone() };
+    let mut stream = two.client().export_attachment(request).await.unwrap();
+    let mut exported = Vec::new();
+    while let Some(message) = two.client().next_part(&mut stream).await.unwrap() {
+        if let Some(pb::export_attachment_response::Part::Chunk(chunk)) = message.part {
+            exported.extend(chunk);
+        }
+    }
+    assert!(exported == file, "{} bytes came", exported.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_answer_for_all_identities_while_hosts_come_and_go() {
     if Artemis::is_missing() {
@@ -228,6 +260,7 @@ async fn until_quiet_again(servers: &Servers) -> (Host, Autoscaler) {
     assert!(!one.client().remove_client_id(forget).await.unwrap().removed);
 
     until_oldest(&cluster, ("rpc-2", &two), false).await;
+    attachments_come_and_go_through_any_worker(&one, &two).await;
     // Asked for without an identity that wakes for it.
     assert!(cluster.ask("rpc-2", &["network", "parties"]).len() >= 3);
     assert_eq!(cluster.ask("rpc-1", &["identity", "show", "Carol"])[0]["state"], "cold");

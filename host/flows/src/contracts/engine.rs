@@ -14,9 +14,11 @@ use maxhost_ledger::vault::query::{Value, fields};
 use maxhost_ledger::{Refused, Rule};
 use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_sandbox::contract::{Attached, ContractComponent, LocalError, StateType, ToVerify, Verdict};
+use maxhost_sandbox::is_contract;
+use maxhost_store::StoreError;
 use maxhost_store::ledger::{OutputState, StateContent, TokenAmount};
 
-use super::{Contracts, Examined, ToJudge, Whitelist};
+use super::{Contracts, Examined, ToJudge, Whitelist, is_code};
 
 /// The contracts that are installed on a host.
 pub(crate) struct EngineContracts {
@@ -82,6 +84,16 @@ impl EngineContracts {
     }
 }
 
+/// Code that was brought by this, and that nothing vouches for.
+fn untrusted(signed: &SignedCode, brought_by: &str) -> Refused {
+    let message = format!(
+        "the contract code {} came from {brought_by}, and nobody who has signed an installed contract has signed it: \
+         get the file from whoever publishes it, check it, and import it with `maxhost attachment import`",
+        signed.id
+    );
+    Refused::new(Rule::AttachmentUntrusted, message).detail("attachment", signed.id)
+}
+
 /// Trouble of this host passes: another attempt may find an instance.
 fn local(error: &LocalError) -> Problem {
     Problem::new(Code::Overloaded, error.to_string())
@@ -127,12 +139,7 @@ impl Contracts for EngineContracts {
             Err(refused) => return Ok(Err(refused)),
         };
         if !self.is_vouched_for(&signed, whitelist) {
-            let message = format!(
-                "the contract code {} came from a peer, and nobody who has signed an installed contract has signed it: \
-                 get the file from whoever publishes it, check it, and import it with `maxhost attachment import`",
-                signed.id
-            );
-            return Ok(Err(Refused::new(Rule::AttachmentUntrusted, message).detail("attachment", signed.id)));
+            return Ok(Err(untrusted(&signed, "a peer")));
         }
         let trusted = self.installed.all().iter().any(|one| one.code_hash == signed.code_hash);
         Ok(match self.installed.engine().load(file) {
@@ -143,6 +150,26 @@ impl Contracts for EngineContracts {
                 Err(Refused::new(Rule::AttachmentInvalid, message).detail("attachment", signed.id))
             }
         })
+    }
+
+    fn check_import(&self, file: &[u8], whitelist: &Whitelist) -> Result<(), Problem> {
+        if !is_code(file) {
+            return Ok(());
+        }
+        if !is_contract(file) {
+            let message = "the file begins like WebAssembly and is no contract: flows are not attached to transactions, \
+                           and neither is what is damaged";
+            return Err(Problem::new(Code::ComponentInvalid, message).remedy(
+                "import a file of `maxhost cordapp build` \
+                 whose name ends in .contract.wasm",
+            ));
+        }
+        let signed =
+            SignedCode::read(file).map_err(|refused| Problem::new(Code::ComponentSignatures, refused.message()))?;
+        if !self.is_vouched_for(&signed, whitelist) {
+            return Err(StoreError::Ledger(untrusted(&signed, "a client")).into());
+        }
+        self.installed.engine().load(file).map(drop).map_err(Problem::from)
     }
 
     fn schema(&self, contract: &ContractId, type_name: &str) -> Option<SchemaId> {

@@ -79,6 +79,14 @@ pub(crate) trait Contracts: Send + Sync {
     /// Trouble of this host.
     fn admit(&self, file: &[u8], whitelist: &Whitelist) -> Result<Result<Attached, Refused>, Problem>;
 
+    /// Whether a file may be kept that a client of an identity brings. Data may. Code must be a sound contract, and something
+    /// must vouch for it, as for that of a peer.
+    ///
+    /// # Errors
+    /// `component-invalid` and its like, as whoever installs the file is told; `ledger-refused` if nothing vouches for it;
+    /// trouble of this host.
+    fn check_import(&self, file: &[u8], whitelist: &Whitelist) -> Result<(), Problem>;
+
     /// What an output of this contract and type names as its schema, by the newest installed code.
     fn schema(&self, contract: &ContractId, type_name: &str) -> Option<SchemaId>;
 

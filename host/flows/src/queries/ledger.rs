@@ -43,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The most groups of a sum.
 const MAX_GROUPS: usize = 100_000;
 
-fn ms(time: Timestamp) -> i64 {
+pub(super) fn ms(time: Timestamp) -> i64 {
     i64::try_from(time.nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
@@ -205,13 +205,13 @@ fn summary(transaction: &LedgerTransaction) -> TransactionSummary {
 }
 
 impl Host {
-    fn ledger_of(&self, caller: &Caller, action: Action, name: &str) -> ApiResult<Arc<IdentityEntry>> {
+    pub(super) fn ledger_of(&self, caller: &Caller, action: Action, name: &str) -> ApiResult<Arc<IdentityEntry>> {
         let entry = self.resolve(caller, name)?;
         access::check(caller, action, &Subject { identity: Some(&entry.text), ..Subject::default() })?;
         Ok(entry)
     }
 
-    fn ledger_now(&self) -> Timestamp {
+    pub(super) fn ledger_now(&self) -> Timestamp {
         Timestamp::from_nanos(self.parts.clock.wall())
     }
 

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod attach;
+mod attachment;
 mod audit;
 mod cluster;
 mod elsewhere;

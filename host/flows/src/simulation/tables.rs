@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use maxhost_model::{FlowRow, IdentityRow, RunId, SessionId};
+use maxhost_model::{FlowRow, IdentityRow, RunId, SecureHash, SessionId};
+use maxhost_store::ledger::Imports;
 use maxhost_store::{
     AuditRow, Backlog, Claim, End, FlowRecord, FlowState, FlowVersion, HostRows, IdentityRecord, LateConfirm,
     LeftBehind, LeftWork, NOBODY, NewFlow, Orphan, OutboxContent, OutboxRow, Quotas, ResultRead, Rows, StateChange,
@@ -440,6 +441,11 @@ impl HostRows for Tables {
     fn note_untaken(&mut self, _untaken: &Untaken) -> Answer<UntakenCount> {
         // Nothing of a simulation is damaged for good.
         Ok(UntakenCount::default())
+    }
+
+    fn imports(&mut self, _identity: IdentityRow, _id: &SecureHash) -> Answer<Imports> {
+        // No client of a simulation imports anything.
+        Ok(Imports::default())
     }
 
     fn add_audit(&mut self, _rows: &[AuditRow]) -> Answer<()> {

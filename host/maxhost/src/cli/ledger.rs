@@ -139,17 +139,36 @@ pub enum LedgerCommand {
 /// `maxhost attachment`.
 #[derive(Debug, Subcommand)]
 pub enum AttachmentCommand {
-    /// List what this host has: contract code that is installed, and files of data
-    List,
+    /// List what this host has: contract code that is installed, and files of data; with --identity what the ledger of an
+    /// identity has, asked of the host that runs
+    List {
+        /// Of this identity
+        #[arg(long, value_name = "NAME")]
+        identity: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 200, requires = "identity")]
+        #[arg(value_parser = at_least_one())]
+        limit: u32,
+        /// Go on behind a page
+        #[arg(long, value_name = "C", requires = "identity")]
+        cursor: Option<String>,
+    },
     /// Show one: of code its contracts, types and commands
     Show {
         /// Its id, as transactions name it
         id: String,
+        /// As this identity has it, asked of the host that runs
+        #[arg(long, value_name = "NAME")]
+        identity: Option<String>,
     },
-    /// Add a file: contract code is installed, as `cordapp install` does, and trusted; anything else is data
+    /// Add a file: contract code is installed, as `cordapp install` does, and trusted; anything else is data. With --identity
+    /// the file is sent to the host that runs, and kept in the ledger of the identity
     Import {
         /// The file
         file: PathBuf,
+        /// For this identity
+        #[arg(long, value_name = "NAME")]
+        identity: Option<String>,
     },
     /// Write one to a file, or to standard output
     Export {
@@ -158,6 +177,9 @@ pub enum AttachmentCommand {
         /// The file
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// As this identity has it, asked of the host that runs
+        #[arg(long, value_name = "NAME")]
+        identity: Option<String>,
     },
 }
 

@@ -1,5 +1,5 @@
 //! `maxhost attachment`: what of a host can be attached to transactions, which name it by its id: contract code that is
-//! installed, and files of data.
+//! installed, and files of data. What the ledger of an identity has is in [`super::ledger_attachment`].
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::cordapp::{Inspected, inspect_any};
 use super::cordapp_contract;
+use super::ledger_attachment;
 use crate::cli::AttachmentCommand;
 use crate::context::{Context, Outcome};
 use crate::files::io_problem;
@@ -30,11 +31,15 @@ struct Installed {
 
 /// Does what was typed.
 pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
+    let command = match ledger_attachment::of_identity(command) {
+        Ok(asked) => return ledger_attachment::execute(context, asked),
+        Err(command) => command,
+    };
     let config = context.config()?;
     let (folder, code) = (config.cordapps(), config.code());
     let data = DataFiles::new(config.attachments());
     match command {
-        AttachmentCommand::List => {
+        AttachmentCommand::List { .. } => {
             let mut listed: Vec<Value> = installed(&folder, &code)?.iter().map(|one| summary(&one.component)).collect();
             let files = data.list().map_err(|error| unreadable(&config.attachments(), &error))?;
             listed.extend(files.iter().map(|(id, size)| of_data(id, *size)));
@@ -49,7 +54,7 @@ pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
                 ]
             });
         }
-        AttachmentCommand::Show { id } => {
+        AttachmentCommand::Show { id, .. } => {
             if let Some((id, size)) = id.parse().ok().and_then(|id| data.size(&id).map(|size| (id, size))) {
                 let object = of_data(&id, size);
                 context.out.object(&object, || format!("{id}\ndata, {size} bytes"));
@@ -60,7 +65,7 @@ pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
             object["file"] = found.file.display().to_string().into();
             context.out.object(&object, || cordapp_contract::text(&found.component));
         }
-        AttachmentCommand::Import { file } => {
+        AttachmentCommand::Import { file, .. } => {
             let bytes = std::fs::read(&file).map_err(|error| unreadable(&file, &error))?;
             if !bytes.starts_with(MAGIC) {
                 let added = data.add(&bytes);
@@ -82,10 +87,9 @@ pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
             context.out.object(&object, || component.id.to_string());
         }
         AttachmentCommand::Export { file: None, .. } if context.out.is_json() => {
-            let text = "--json: the bytes of an attachment are no JSON, and need a file of their own";
-            return Err(Problem::new(Code::Usage, text).remedy("name it with --file FILE, or leave --json out"));
+            return Err(ledger_attachment::needs_file());
         }
-        AttachmentCommand::Export { id, file } => {
+        AttachmentCommand::Export { id, file, .. } => {
             let parsed: Option<SecureHash> = id.parse().ok();
             let read = parsed.map_or(Ok(None), |id| data.read(&id));
             let read = read.map_err(|error| unreadable(&config.attachments(), &error))?;

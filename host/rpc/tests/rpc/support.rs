@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use maxhost_flows::api::attachment::*;
 use maxhost_flows::api::audit::*;
 use maxhost_flows::api::ledger::*;
 use maxhost_flows::api::*;
@@ -73,6 +74,10 @@ pub struct FakeHost {
     pub stuck: AtomicBool,
     /// Limits of the last `list_flows`.
     pub limits: Mutex<Vec<u32>>,
+    /// Imports that were announced.
+    pub announced: AtomicUsize,
+    /// Files that were imported, by id.
+    pub imported: Mutex<BTreeMap<String, bytes::Bytes>>,
     /// What was noted for the audit trail.
     pub noted: Mutex<Vec<AuditEntry>>,
 }
@@ -127,6 +132,62 @@ impl LedgerApi for FakeHost {
     async fn notary_status(&self, _: &Caller, _: &str) -> ApiResult<NotaryStatus> {
         no_ledgers()
     }
+}
+
+#[async_trait]
+impl AttachmentApi for FakeHost {
+    async fn attachments(
+        &self,
+        caller: &Caller,
+        identity: &str,
+        cursor: Option<String>,
+        limit: u32,
+    ) -> ApiResult<Paged<AttachmentView>> {
+        caller.about.identity(identity);
+        let imported = self.imported.lock();
+        let behind = |id: &String| cursor.as_ref().is_none_or(|cursor| id > cursor);
+        let found: Vec<_> = imported.iter().filter(|(id, _)| behind(id)).collect();
+        let items: Vec<_> = found.iter().take(limit as usize).map(|(id, file)| view(id, file)).collect();
+        let cursor = items.last().filter(|_| found.len() > items.len()).map(|last| last.id.clone());
+        Ok(Paged { items, cursor })
+    }
+
+    async fn attachment(&self, _: &Caller, _: &str, id: &str) -> ApiResult<AttachmentView> {
+        let imported = self.imported.lock();
+        let found = imported.get(id).map(|file| view(id, file));
+        found.ok_or_else(|| Problem::new(Code::AttachmentNotFound, format!("there is no attachment {id}")))
+    }
+
+    async fn attachment_file(&self, _: &Caller, _: &str, id: &str) -> ApiResult<bytes::Bytes> {
+        Ok(self.imported.lock()[id].clone())
+    }
+
+    async fn may_import(&self, caller: &Caller, import: &ImportAttachment) -> ApiResult<()> {
+        caller.about.identity(&import.identity);
+        self.announced.fetch_add(1, Ordering::SeqCst);
+        match import.bytes {
+            ..10_000_000 => Ok(()),
+            bytes => Err(Problem::new(Code::AttachmentTooLarge, format!("{bytes} bytes are too many"))),
+        }
+    }
+
+    async fn import_attachment(
+        &self,
+        _: &Caller,
+        import: &ImportAttachment,
+        file: bytes::Bytes,
+    ) -> ApiResult<(AttachmentView, bool)> {
+        if import.bytes != file.len() as u64 {
+            return Err(Problem::new(Code::RequestInvalid, "not what was announced"));
+        }
+        let new = self.imported.lock().insert(import.id.clone(), file.clone()).is_none();
+        Ok((view(&import.id, &file), new))
+    }
+}
+
+fn view(id: &str, file: &[u8]) -> AttachmentView {
+    let (bytes, source) = (file.len() as u64, "rpc:local".to_owned());
+    AttachmentView { id: id.to_owned(), code: None, bytes, source, kept_ms: Some(1_500) }
 }
 
 #[async_trait]

@@ -15,9 +15,9 @@ use maxhost_store::StoreError;
 use maxhost_store::ledger::codec::{decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, Indexed, KnownKey, LedgerReader, LedgerTransaction, ListTransactions, NotaryCounts,
-    PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, VaultChangeRow,
-    VaultRow, VaultShape,
+    Attachment, Having, HeldLock, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction, ListAttachments,
+    ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState,
+    TransactionKind, VaultChangeRow, VaultRow, VaultShape,
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments, AssertSqlSafe};
@@ -484,10 +484,22 @@ impl LedgerReader for PostgresStore {
         rows.first().map(read).transpose()
     }
 
-    async fn attachments(&self, identity: IdentityRow) -> Result<Vec<SecureHash>, StoreError> {
-        let sql = "SELECT id FROM {place}.attachment WHERE identity = $1 ORDER BY id";
-        let rows = self.ledger_rows(identity, sql, values![identity.0]).await?;
-        rows.iter().map(|row| hash_at(row, 0, "attachment")).collect()
+    async fn attachments(
+        &self,
+        identity: IdentityRow,
+        list: &ListAttachments,
+    ) -> Result<Vec<KeptAttachment>, StoreError> {
+        const T: &str = "attachment";
+        let sql = "SELECT id, uploader, at, octet_length(body)::int8, substr(body, 1, 4) FROM {place}.attachment \
+                   WHERE identity = $1 AND id > $2 AND ($3::bytea IS NULL OR id = $3) ORDER BY id LIMIT $4";
+        let after = list.after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+        let values = values![identity.0, after, list.only.map(|id| id.as_bytes().to_vec()), i64::from(list.limit)];
+        let read = |row: &PgRow| {
+            let size = column::<i64>(row, 3, T)?.unsigned_abs();
+            let (uploader, at) = (column(row, 1, T)?, time(column(row, 2, T)?));
+            Ok(KeptAttachment { id: hash_at(row, 0, T)?, uploader, at, size, begins: bytes(row, 4, T)? })
+        };
+        self.ledger_rows(identity, sql, values).await?.iter().map(read).collect()
     }
 
     async fn kept_parameters(&self, identity: IdentityRow, hash: &SecureHash) -> Result<Option<Bytes>, StoreError> {

@@ -8,8 +8,8 @@ use maxhost_ledger::vault::query::StatusFilter;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, KnownKey, LedgerTransaction, ListTransactions, NotaryCounts, PageRequest, Part,
-    Slice, SqlValue, StoredState, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Having, HeldLock, KeptAttachment, KnownKey, LedgerTransaction, ListAttachments, ListTransactions,
+    NotaryCounts, PageRequest, Part, Slice, SqlValue, StoredState, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{LedgerReader, StoreError};
 
@@ -52,7 +52,7 @@ ledger_reader! {
     vault_changes(after: i64, limit: u32, now: Timestamp) -> Vec<VaultChangeRow>;
     locks(after: Option<StateRef>, limit: u32, now: Timestamp) -> Vec<HeldLock>;
     attachment(id: &SecureHash) -> Option<Attachment>;
-    attachments() -> Vec<SecureHash>;
+    attachments(list: &ListAttachments) -> Vec<KeptAttachment>;
     kept_parameters(hash: &SecureHash) -> Option<Bytes>;
     known_keys(fingerprints: &[SecureHash]) -> Vec<KnownKey>;
     notary_counts() -> Option<NotaryCounts>;

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use maxhost_group_commit::{CommitHint, GroupStats};
 use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId};
+use maxhost_store::ledger::{ImportBounds, Imported, NewAttachment};
 use maxhost_store::{
     AuditRow, ClaimRequest, Claimed, CommitQueue, Committer, Conflict, Forgive, Job, KeptMessages, MessageOp, Op,
     ResultRead, SharedComponents, Store, StoreError, Untaken, UntakenCount, outbox_begin, outbox_database,
@@ -384,6 +385,15 @@ impl Committer for SeveralDatabases {
 
     async fn note_untaken(&self, untaken: Untaken) -> Result<UntakenCount, StoreError> {
         self.of(untaken.identity).note_untaken(untaken).await
+    }
+
+    async fn import_attachment(
+        &self,
+        identity: IdentityRow,
+        attachment: NewAttachment,
+        bounds: ImportBounds,
+    ) -> Result<Imported, StoreError> {
+        self.of(identity).import_attachment(identity, attachment, bounds).await
     }
 
     async fn append_audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 //! do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod attachments;
 pub mod audit;
 pub mod clients;
 pub mod flows;
@@ -300,6 +301,8 @@ macro_rules! ledger_contract_tests {
         a_unit_that_fails_leaves_nothing_in_the_ledger, units_of_one_batch_see_each_other, a_key_is_kept_with_whose_it_is,
         network_parameters_are_kept_for_an_identity,
         a_chain_is_read_in_pieces_and_what_is_unverified_is_forgotten }
+        $crate::contract_tests! { @family $databases, attachments: what_clients_import_is_kept_once_and_bounded,
+            imports_of_one_moment_are_counted_in_turn, attachments_are_listed_in_pages }
         $crate::contract_tests! { @family $databases, queries: queries_mean_what_they_say, pages_go_on_over_changes,
             the_longest_criteria_are_answered }
         $crate::contract_tests! { @family $databases, recording: any_order_of_events_keeps_one_verified_row }

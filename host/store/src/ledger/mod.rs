@@ -20,7 +20,7 @@ pub use op::{
 pub use query::{Alike, Having, Indexed, PageRequest, Slice, Source, SqlCriteria, SqlDialect, SqlValue};
 pub use reader::LedgerReader;
 pub use record::{
-    Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultPage,
-    VaultRow, VaultShape,
+    Attachment, HeldLock, IMPORTED_BY, ImportBounds, Imported, Imports, KeptAttachment, LedgerTransaction,
+    ListAttachments, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultPage, VaultRow, VaultShape,
 };
 pub use rows::{CandidateScope, FlowLease, LedgerRows, NewState, TransactionPut, TransactionState, Wanted};

@@ -277,7 +277,7 @@ pub struct NewAttachment {
     pub id: SecureHash,
     /// The file.
     pub body: Bytes,
-    /// Where it came from: `local`, or `p2p:` and a name.
+    /// Where it came from: `local`, `p2p:` and the name of a peer, or `rpc:` and the name of a user.
     pub uploader: String,
     /// The time.
     pub at: Timestamp,

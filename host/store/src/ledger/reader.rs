@@ -12,8 +12,8 @@ use maxhost_model::{IdentityRow, SecureHash};
 use super::op::{KnownKey, Part};
 use super::query::{Having, PageRequest, Slice, SqlValue};
 use super::record::{
-    Attachment, HeldLock, LedgerTransaction, ListTransactions, NotaryCounts, StoredState, VaultChangeRow, VaultRow,
-    VaultShape,
+    Attachment, HeldLock, KeptAttachment, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts,
+    StoredState, VaultChangeRow, VaultRow, VaultShape,
 };
 use crate::error::StoreError;
 
@@ -189,8 +189,12 @@ pub trait LedgerReader: Send + Sync {
         Err(StoreError::NoLedgers)
     }
 
-    /// The ids of the attachments of an identity, in their order.
-    async fn attachments(&self, identity: IdentityRow) -> Result<Vec<SecureHash>, StoreError> {
+    /// Attachments of an identity without their bytes, by id.
+    async fn attachments(
+        &self,
+        identity: IdentityRow,
+        list: &ListAttachments,
+    ) -> Result<Vec<KeptAttachment>, StoreError> {
         Err(StoreError::NoLedgers)
     }
 

@@ -128,6 +128,79 @@ pub struct Attachment {
     pub body: Bytes,
 }
 
+/// Which attachments are listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ListAttachments {
+    /// Only those with an id behind this one.
+    pub after: Option<SecureHash>,
+    /// Only this one.
+    pub only: Option<SecureHash>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// An attachment in a list, without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptAttachment {
+    /// SHA-256 of the file.
+    pub id: SecureHash,
+    /// Where it came from.
+    pub uploader: String,
+    /// When it was kept.
+    pub at: Timestamp,
+    /// The size of the file, bytes.
+    pub size: u64,
+    /// The first bytes of the file, four at most: they tell code from data.
+    pub begins: Bytes,
+}
+
+/// What the uploader of an attachment begins with that a client has imported. The name of the user stands behind it.
+pub const IMPORTED_BY: &str = "rpc:";
+
+/// How much of what clients have imported is kept for one identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportBounds {
+    /// Attachments.
+    pub attachments: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// What of the attachments that clients have imported is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imports {
+    /// Whether the one that was asked about is there, wherever it came from.
+    pub has: bool,
+    /// How many clients have imported.
+    pub attachments: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+/// What became of an import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Imported {
+    /// It is kept now.
+    New,
+    /// It was there, and stays as it was.
+    Known,
+    /// There is no room for it.
+    NoRoom(Imports),
+}
+
+impl Imports {
+    /// What becomes of one more attachment of so many bytes, if so much may be kept. It was imported if it is
+    /// [`Imported::New`].
+    #[must_use]
+    pub fn decide(self, size: u64, bounds: ImportBounds) -> Imported {
+        if self.has {
+            return Imported::Known;
+        }
+        let fits = self.attachments < bounds.attachments && self.bytes.saturating_add(size) <= bounds.bytes;
+        if fits { Imported::New } else { Imported::NoRoom(self) }
+    }
+}
+
 /// What a notary has done since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NotaryCounts {

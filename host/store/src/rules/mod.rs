@@ -3,6 +3,7 @@
 mod clients;
 mod flows;
 mod identities;
+mod imports;
 mod messages;
 
 use maxhost_group_commit::{Failure, Fault, FaultKind};
@@ -62,6 +63,9 @@ pub fn apply<R: HostRows>(rows: &mut R, job: &Job, again: bool) -> Result<Outcom
             Ok(Outcome::Count(reads.len() as u64))
         }
         Job::Untaken { untaken, .. } => Ok(Outcome::Untaken(rows.note_untaken(untaken)?)),
+        Job::Import { identity, attachment, bounds, .. } => {
+            imports::import(rows, *identity, attachment, *bounds).map(Outcome::Imported)
+        }
         Job::Audit { rows: noted, .. } => {
             rows.add_audit(noted)?;
             Ok(Outcome::Count(noted.len() as u64))
