@@ -229,20 +229,22 @@ impl World {
 
 #[test]
 fn a_host_that_joins_takes_its_share_and_then_nothing_moves() {
-    for (hosts, identities, slots) in [(1, 60, 500), (3, 300, 500), (9, 900, 200), (30, 3_000, 120)] {
-        for seed in 0..5 {
+    for (hosts, identities, slots) in [(1, 60, 500), (3, 300, 500), (9, 900, 200), (16, 1_280, 120)] {
+        for seed in 0..3 {
             let mut world = World::new(seed, identities);
             (0..hosts).for_each(|number| world.join(&format!("max-{number}"), slots));
             // As the order by which hosts take what is wanted has it: about as many each.
             world.rounds(30);
             world.is_still("before");
             world.join("new", slots);
-            world.rounds(150);
+            // What all lack then, not only the new one: others have come to fewer than a share by chance.
             let share = identities / (hosts + 1);
+            let lacking: usize = world.loads().iter().map(|load| share.saturating_sub(*load as usize)).sum();
+            world.rounds(150);
             let (loads, moved) = (world.loads(), world.moved());
             let theirs = loads[hosts] as usize;
             assert!((share * 9 / 10..=share * 11 / 10).contains(&theirs), "{hosts}: {theirs} of {share}, {loads:?}");
-            assert!(moved <= theirs + theirs / 5 + 2, "{moved} moves for {theirs}, seed {seed}");
+            assert!(moved <= lacking + lacking / 5 + 2, "{moved} moves for {lacking}, seed {seed}");
             world.is_still("after");
         }
     }
@@ -426,5 +428,5 @@ fn any_world(seed: u64) {
 
 #[test]
 fn whatever_joins_and_leaves_the_cluster_comes_to_rest() {
-    (0..60).for_each(any_world);
+    (0..25).for_each(any_world);
 }
