@@ -10,7 +10,6 @@ use futures::Stream;
 use futures::stream::BoxStream;
 use maxhost_flows::api::{Caller, HostApi};
 use maxhost_model::{Code, Problem};
-use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status};
@@ -74,16 +73,16 @@ impl Admission {
     }
 
     /// Admits a call that ends with one answer.
-    pub(crate) fn call<T: Message>(&self, request: &Request<T>) -> Result<Admitted, Status> {
+    pub(crate) fn call<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         self.admit(request, &self.calls, "calls at once (limits.rpc_calls)")
     }
 
     /// Admits a call that answers with a stream.
-    pub(crate) fn stream<T: Message>(&self, request: &Request<T>) -> Result<Admitted, Status> {
+    pub(crate) fn stream<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         self.admit(request, &self.streams, "attached streams (limits.rpc_streams)")
     }
 
-    fn admit<T: Message>(&self, request: &Request<T>, room: &Arc<Semaphore>, what: &str) -> Result<Admitted, Status> {
+    fn admit<T>(&self, request: &Request<T>, room: &Arc<Semaphore>, what: &str) -> Result<Admitted, Status> {
         if self.shutdown.is_cancelled() {
             return Err(to_status(stopping()));
         }
@@ -91,10 +90,6 @@ impl Admission {
         match Arc::clone(room).try_acquire_owned() {
             Ok(permit) => {
                 let share = request.extensions().get::<Arc<Share>>().cloned();
-                if let Some(share) = share.as_ref().filter(|share| share.is_packed()) {
-                    // What was counted on the way is small; this is what lies in memory now.
-                    share.take(request.get_ref().encoded_len()).map_err(to_status)?;
-                }
                 Ok(Admitted { caller, _permit: permit, share })
             }
             Err(_) => Err(to_status(Problem::new(Code::Overloaded, format!("the host serves no more {what}")))),
