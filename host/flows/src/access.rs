@@ -38,6 +38,8 @@ pub struct Facts {
     pub flow_id: Option<FlowId>,
     /// What else: a host, a party, a transaction.
     pub detail: Option<String>,
+    /// The id of the token with which he has logged in.
+    pub token: Option<String>,
 }
 
 impl About {
@@ -283,13 +285,15 @@ pub struct Rights {
     permissions: Vec<Permission>,
     /// Canonical names, or patterns of them; `None`: all.
     identities: Option<Vec<Pattern>>,
+    /// What these must not exceed.
+    within: Option<Arc<Rights>>,
 }
 
 impl Rights {
     /// The rights of a caller who may do everything.
     #[must_use]
     pub fn all() -> Rights {
-        Rights { permissions: vec![Permission { action: None, flow: None }], identities: None }
+        Rights { permissions: vec![Permission { action: None, flow: None }], identities: None, within: None }
     }
 
     /// These permissions with these identities: X.500 names, or patterns of them with `*`.
@@ -299,34 +303,51 @@ impl Rights {
             Pattern(X500Name::parse(name).map_or_else(|_| name.clone(), |canonical| canonical.to_string()))
         };
         let all = identities.iter().any(|name| name == "*");
-        Rights { permissions, identities: (!all).then(|| identities.iter().map(pattern).collect()) }
+        Rights { permissions, identities: (!all).then(|| identities.iter().map(pattern).collect()), within: None }
+    }
+
+    /// Those of these rights that others have as well.
+    #[must_use]
+    pub fn within(self, others: Arc<Rights>) -> Rights {
+        Rights { within: Some(others), ..self }
+    }
+
+    /// Whether these rights, and those that they must not exceed, are all so.
+    fn all_are(&self, so: impl Fn(&Rights) -> bool) -> bool {
+        let mut next = Some(self);
+        while let Some(rights) = next {
+            if !so(rights) {
+                return false;
+            }
+            next = rights.within.as_deref();
+        }
+        true
     }
 
     /// Whether there is nothing that is refused.
     #[must_use]
     pub fn are_all(&self) -> bool {
-        self.identities.is_none() && self.permissions.iter().any(|p| p.action.is_none() && p.flow.is_none())
+        self.all_are(|r| r.identities.is_none() && r.permissions.iter().any(|p| p.action.is_none() && p.flow.is_none()))
     }
 
     /// Whether every identity exists for the user.
     #[must_use]
     pub fn see_all(&self) -> bool {
-        self.identities.is_none()
+        self.all_are(|rights| rights.identities.is_none())
     }
 
     /// Whether an identity exists for the user.
     #[must_use]
     pub fn see(&self, identity: &str) -> bool {
-        self.identities.as_ref().is_none_or(|known| known.iter().any(|pattern| pattern.matches(identity)))
+        let sees = |known: &Vec<Pattern>| known.iter().any(|pattern| pattern.matches(identity));
+        self.all_are(|rights| rights.identities.as_ref().is_none_or(sees))
     }
 
     /// Whether some flow could be named with which this is allowed.
     fn allow_some(&self, action: Action) -> bool {
-        self.permissions.iter().any(|permission| {
-            permission
-                .action
-                .is_none_or(|allowed| allowed == action || allowed == Action::StartFlow && action.comes_with_starting())
-        })
+        let allows =
+            |allowed: Action| allowed == action || allowed == Action::StartFlow && action.comes_with_starting();
+        self.all_are(|rights| rights.permissions.iter().any(|permission| permission.action.is_none_or(allows)))
     }
 
     /// Whether this is allowed with what it is about. `user` is who asks.
@@ -335,9 +356,12 @@ impl Rights {
         if subject.identity.is_some_and(|identity| !self.see(identity)) {
             return false;
         }
-        let may = |action| self.permissions.iter().any(|permission| permission.covers(action, subject.flow));
         let own = subject.user == Some(user) || action == Action::RegisteredFlows;
-        may(action) || own && subject.flow.is_some() && action.comes_with_starting() && may(Action::StartFlow)
+        let comes_with_starting = own && subject.flow.is_some() && action.comes_with_starting();
+        self.all_are(|rights| {
+            let may = |action| rights.permissions.iter().any(|permission| permission.covers(action, subject.flow));
+            may(action) || comes_with_starting && may(Action::StartFlow)
+        })
     }
 }
 
@@ -458,6 +482,32 @@ mod tests {
         assert!(!mine.allow("ann", Action::KillFlow, &of(ALICE, "iou/issue", "ann")));
         assert!(mine.allow_some(Action::ListFlows) && !mine.allow_some(Action::Parties));
         assert!(!mine.are_all() && Rights::all().are_all());
+    }
+
+    #[test]
+    fn what_is_within_other_rights_never_exceeds_them() {
+        let ann = Arc::new(rights(&["StartFlow.iou/*", "QueryVault"], &["O=Alice*"]));
+        let narrow = rights(&["StartFlow.iou/issue", "Status"], &["*"]).within(ann.clone());
+        assert!(narrow.allow("ann", Action::StartFlow, &of(ALICE, "iou/issue", "ann")));
+        assert!(narrow.allow("ann", Action::KillFlow, &of(ALICE, "iou/issue", "ann")), "his own flow of that kind");
+        for (action, subject) in [
+            (Action::StartFlow, of(ALICE, "iou/settle", "ann")),
+            (Action::KillFlow, of(ALICE, "iou/settle", "ann")),
+            (Action::StartFlow, of(BOB, "iou/issue", "ann")),
+            (Action::QueryVault, Subject { identity: Some(ALICE), ..Subject::default() }),
+            (Action::Status, Subject::default()),
+        ] {
+            assert!(!narrow.allow("ann", action, &subject), "{action:?}");
+        }
+        assert!(!narrow.allow_some(Action::QueryVault) && !narrow.allow_some(Action::Status));
+        assert!(narrow.see(ALICE) && !narrow.see(BOB) && !narrow.see_all() && !narrow.are_all());
+        // Nothing is said: they are the same.
+        let same = Rights::all().within(ann.clone());
+        assert!(same.allow("ann", Action::QueryVault, &Subject { identity: Some(ALICE), ..Subject::default() }));
+        assert!(!same.see(BOB) && !same.are_all());
+        assert!(Rights::all().within(Arc::new(Rights::all())).are_all());
+        let one_identity = rights(&["ALL"], &["O=Bob*"]).within(Arc::new(Rights::all()));
+        assert!(one_identity.see(BOB) && !one_identity.see(ALICE) && !one_identity.are_all());
     }
 
     #[test]

@@ -42,13 +42,13 @@ const GAP: &str = "audit-gap";
 struct Kind {
     user: String,
     action: String,
-    facts: [Option<String>; 4],
+    facts: [Option<String>; 5],
     code: Option<String>,
 }
 
 impl Kind {
     fn of(row: &AuditRow) -> Kind {
-        let facts = [&row.identity, &row.flow, &row.flow_id, &row.detail].map(Clone::clone);
+        let facts = [&row.identity, &row.flow, &row.flow_id, &row.detail, &row.token].map(Clone::clone);
         Kind { user: row.user.clone(), action: row.action.clone(), facts, code: row.code.clone() }
     }
 }
@@ -160,7 +160,7 @@ impl AuditTrail {
     /// Notes something. Never waits.
     pub fn note(&self, entry: AuditEntry) {
         let AuditEntry { at_ms: at, user, action, facts, allowed, code, changes } = entry;
-        let Facts { identity, flow, flow_id, detail } = facts;
+        let Facts { identity, flow, flow_id, detail, token } = facts;
         let class = if changes && allowed { AuditClass::Change } else { AuditClass::Look };
         let row = AuditRow {
             seq: 0,
@@ -173,6 +173,7 @@ impl AuditTrail {
             flow,
             flow_id: flow_id.map(|id| id.to_string()),
             detail,
+            token,
             allowed,
             code,
             count: 1,
@@ -216,6 +217,7 @@ impl AuditTrail {
             flow: None,
             flow_id: None,
             detail: Some("so many calls have no row".to_owned()),
+            token: None,
             allowed: true,
             code: None,
             count,

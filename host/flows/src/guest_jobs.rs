@@ -413,12 +413,15 @@ mod tests {
         let guests = Arc::new(GuestThreads::start(1, &Handle::current()).unwrap());
         let jobs = GuestJobs::new(guests.clone(), 2, 2);
         let (begun, has_begun) = oneshot::channel();
-        let job = jobs.run(CAROL, move || {
-            let _ = begun.send(());
-            work_for(TURN * 10);
-            7
+        let of_carol = jobs.clone();
+        let job = tokio::spawn(async move {
+            let work = move || {
+                let _ = begun.send(());
+                work_for(TURN * 10);
+                7
+            };
+            of_carol.run(CAROL, work).await
         });
-        let job = tokio::spawn(async move { job.await });
         has_begun.await.unwrap();
         guests.stop();
         assert_eq!(tokio::time::timeout(Duration::from_secs(60), job).await.unwrap().unwrap().unwrap(), 7);

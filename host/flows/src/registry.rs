@@ -82,6 +82,15 @@ impl HeldCount {
     }
 }
 
+/// The actor of an identity, which is counted for as long as this lives.
+pub(crate) struct CountedActor(Arc<AtomicU32>);
+
+impl Drop for CountedActor {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Something that is under way for an identity and that its actor does not see: a message on its way from the broker into
 /// the database, a queue that nobody has looked into yet, a word to a responder. An identity that is let go meanwhile
 /// would have it refused, and would be wanted again at once, so it stays until there is none.
@@ -140,6 +149,7 @@ pub(crate) enum EntryState {
         open: bool,
         /// It is being let go.
         draining: bool,
+        _actor: CountedActor,
     },
     /// It cannot be hosted.
     Quarantined { problem: Box<Problem>, cold: ColdState },
@@ -449,6 +459,8 @@ pub(crate) struct Directory {
     pub held: HeldCount,
     /// The groups whose identities are to run on different hosts, by name, and the group of each that has one.
     groups: Mutex<Groups>,
+    /// How many of them have an actor.
+    actors: Arc<AtomicU32>,
     /// Names of identities that the database knows and that are not hosted: their flows are still there.
     absent: DashMap<IdentityRow, Arc<str>>,
     /// The CorDapps that the manifest told last names: most manifests name the same, and share one list.
@@ -538,13 +550,16 @@ impl Directory {
         self.by_name.len()
     }
 
-    /// How many of them this host runs, or is about to.
+    /// How many of them this host runs, or is about to. An identity that is held has an actor and the other way round, but for
+    /// the time in which it is opened or let go, so the larger of the two numbers counts.
     pub fn running(&self) -> u32 {
-        let runs =
-            |entry: &&Arc<IdentityEntry>| entry.is_held() || matches!(&*entry.state.lock(), EntryState::Active { .. });
-        // Of a copy, so that nobody who has an entry's lock and asks for another entry waits for this.
-        let count = self.all().iter().filter(runs).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
+        self.held.get().max(self.actors.load(Ordering::Acquire))
+    }
+
+    /// Counts the actor of one of them.
+    pub fn count_actor(&self) -> CountedActor {
+        self.actors.fetch_add(1, Ordering::AcqRel);
+        CountedActor(self.actors.clone())
     }
 
     /// All of them, in no order.
@@ -635,7 +650,7 @@ mod tests {
     fn an_owner_is_moved_under_the_claim_that_was_meant_and_leaves_nothing_to_the_next() {
         let of = |epoch| FencingToken { generation: 1, epoch };
         let (directory, key) = (Directory::default(), SecureHash::of(b"a key"));
-        let entry = entry(&directory, 1);
+        let entry = entry(&directory, 1, HostRules::default());
         let moved = |epoch| (entry.move_to("b".to_owned(), epoch), entry.marks.take_all().has(Mark::Drain));
         entry.hold(Claim { token: of(7), ..UNCLAIMED }, key, 1);
         assert_eq!((moved(Some(of(6))), entry.take_target()), ((false, false), None));
@@ -703,5 +718,24 @@ mod tests {
         assert_eq!(directory.held.get(), 0);
         one.hold(UNCLAIMED, key, 3);
         assert_eq!(directory.held.get(), 1);
+        // One that is being opened takes a place before it is held, and the same one afterwards.
+        let active = |entry: &IdentityEntry| {
+            let (mailbox, _commands) = mpsc::channel(1);
+            let _actor = directory.count_actor();
+            *entry.state.lock() = EntryState::Active { mailbox, open: false, draining: false, _actor };
+        };
+        active(&one);
+        assert_eq!(directory.running(), 1);
+        active(&other);
+        assert_eq!((directory.held.get(), directory.running()), (1, 2));
+        other.hold(UNCLAIMED, key, 4);
+        assert_eq!(directory.running(), 2);
+        *one.state.lock() = EntryState::Cold(ColdState::default());
+        assert_eq!(directory.running(), 2, "it is held yet");
+        one.release();
+        assert_eq!(directory.running(), 1);
+        other.release();
+        *other.state.lock() = EntryState::Removed;
+        assert_eq!(directory.running(), 0);
     }
 }

@@ -149,7 +149,7 @@ impl Waking {
         let _ = mailbox.try_send(first);
         self.timers.clear(entry.row);
         opener.clone().open(entry, cold, mailbox.clone(), commands);
-        EntryState::Active { mailbox, open: false, draining: false }
+        EntryState::Active { mailbox, open: false, draining: false, _actor: self.directory.count_actor() }
     }
 
     /// Offers an initiation that is not written yet to an identity that is open. An identity that is not, or has no
@@ -160,7 +160,7 @@ impl Waking {
             IdentityCommand::Initiation { id, initiation: Box::new(initiation), offer: Some(Offer::new(runner)) };
         // As in `tell`.
         let refused = match &*entry.state.lock() {
-            EntryState::Active { mailbox, open: true, draining: false } => {
+            EntryState::Active { mailbox, open: true, draining: false, .. } => {
                 mailbox.try_send(command).err().map(mpsc::error::TrySendError::into_inner)
             }
             _ => Some(command),

@@ -45,6 +45,9 @@ pub struct Global {
     /// Who calls, where the host has users; the password comes from MAXHOST_PASSWORD, or is asked for
     #[arg(long, global = true, value_name = "NAME", env = "MAXHOST_USER")]
     pub user: Option<String>,
+    /// Who calls, in place of a user and a password: a file with a token that `maxhost token new` has made
+    #[arg(long, global = true, value_name = "FILE", env = "MAXHOST_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
     /// The authorities that the host's certificate must come from, PEM; without it, the file rpc.tls.cert
     #[arg(long, global = true, value_name = "FILE", env = "MAXHOST_CA")]
     pub ca: Option<PathBuf>,
@@ -129,6 +132,9 @@ pub enum Command {
     /// Users of the gRPC port
     #[command(subcommand)]
     User(UserCommand),
+    /// Tokens, with which programs log in as users
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Who did what, or was refused it
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -558,6 +564,58 @@ pub enum UserCommand {
         #[arg(long)]
         remove: bool,
     },
+}
+
+/// `maxhost token`.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token of a user, which is shown this once
+    New(TokenNewArgs),
+    /// List the tokens, without what makes them secret
+    List(TokenListArgs),
+    /// Let a token let nobody in any more
+    Revoke {
+        /// Its id: what stands between the first two underscores of it
+        id: String,
+    },
+}
+
+/// `maxhost token new`.
+#[derive(Debug, Args)]
+pub struct TokenNewArgs {
+    /// Whose token it is
+    #[arg(id = "of_user", long = "user", value_name = "NAME")]
+    pub of_user: String,
+    /// For how long it counts: 3660d at most
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "90d", allow_hyphen_values = true)]
+    pub expires: Duration,
+    /// What it lets its holder do, of what the user may: ACTION, ACTION.cordapp/flow with *, or ALL; may be given several times;
+    /// all of it if none is given
+    #[arg(long, value_name = "P")]
+    pub permission: Vec<String>,
+    /// With which of the user's identities: its name, a part that fits exactly one, or a pattern with *; all if none is given
+    #[arg(long, value_name = "N")]
+    pub identity: Vec<String>,
+    /// What it is for, for the list
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// Write it into this file, which is made for it, and do not show it
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Stands for the option of every command of this name, so that --user can be something else here
+    #[arg(id = "user", long = "as-user", value_name = "NAME", hide = true)]
+    pub caller: Option<String>,
+}
+
+/// `maxhost token list`.
+#[derive(Debug, Args)]
+pub struct TokenListArgs {
+    /// Only of this user
+    #[arg(id = "of_user", long = "user", value_name = "NAME")]
+    pub of_user: Option<String>,
+    /// Stands for the option of every command of this name, so that --user can be something else here
+    #[arg(id = "user", long = "as-user", value_name = "NAME", hide = true)]
+    pub caller: Option<String>,
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ mod network_update;
 mod notary;
 mod shared_identity;
 mod status;
+pub mod token;
 pub mod user;
+mod users_file;
 mod vault;
 
 use clap::CommandFactory;
@@ -54,6 +56,7 @@ pub fn execute(context: &Context, command: Command) -> Outcome {
         Command::Attachment(command) => attachment::execute(context, command),
         Command::Network(command) => network::execute(context, command),
         Command::User(command) => user::execute(context, command),
+        Command::Token(command) => token::execute(context, command),
         Command::Audit(command) => audit::execute(context, command),
         Command::Db(command) => db::execute(context, command),
         Command::Doctor => doctor::execute(context),

@@ -10,7 +10,7 @@ use maxhost_rpc::{Client, ClientTls, Login};
 use zeroize::Zeroizing;
 
 use crate::cli::Global;
-use crate::commands::user;
+use crate::commands::{token, user};
 use crate::config::{Config, LARGEST_PEM};
 use crate::files;
 use crate::output::Output;
@@ -79,8 +79,15 @@ impl Context {
             _ => None,
         };
         let client = client.with_tls(ClientTls { authorities, identity });
-        match self.global.user.clone().filter(|user| !user.is_empty()) {
-            Some(user) => {
+        let user = self.global.user.clone().filter(|user| !user.is_empty());
+        match (given(&self.global.token_file), user) {
+            (Some(file), None) => client.with_token(&token::read(&file)?),
+            (Some(_), Some(user)) => {
+                let text = format!("both a token and user {user} are named, and only one of them can call");
+                Err(Problem::new(Code::Usage, text)
+                    .remedy("leave out --token-file and MAXHOST_TOKEN_FILE, or --user and MAXHOST_USER"))
+            }
+            (None, Some(user)) => {
                 let password = match std::env::var(PASSWORD_VARIABLE) {
                     Ok(password) => Zeroizing::new(password),
                     Err(_) if std::io::stdin().is_terminal() => user::ask(&format!("password of {user}: "))?,
@@ -93,7 +100,7 @@ impl Context {
                 };
                 client.with_login(&Login { user, password })
             }
-            None => Ok(client),
+            (None, None) => Ok(client),
         }
     }
 

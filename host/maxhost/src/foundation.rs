@@ -13,7 +13,7 @@ use maxhost_ownership_zookeeper::{
 };
 use maxhost_pki::NetworkMap;
 use maxhost_store::{AuditClass, AuditRow, Store};
-use maxhost_store_postgres::PostgresStore;
+use maxhost_store_postgres::{PostgresOptions, PostgresStore};
 use maxhost_store_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::config::cluster::{BrokerAccess, IdentitySource, Sharing};
@@ -45,7 +45,9 @@ pub struct Foundation {
 pub async fn open(config: &Config) -> Result<Foundation, Problem> {
     // Looked at before anything is opened.
     let sharing = config.sharing()?;
-    let store = open_store(config).await?;
+    // What a host reaches is told to others, by those that run flows (docs/cluster.md, rule 29).
+    let tells_others = sharing.is_some() && config.roles().flows;
+    let store = open_database(config, tells_others).await?;
     let Some(sharing) = sharing else { return Ok(Foundation { store, cluster: None, files: None }) };
     match join(config, &sharing, &store).await {
         Ok((cluster, files)) => Ok(Foundation { store, cluster: Some(cluster), files }),
@@ -61,6 +63,10 @@ pub async fn open(config: &Config) -> Result<Foundation, Problem> {
 /// # Errors
 /// It cannot be opened.
 pub async fn open_store(config: &Config) -> Result<Store, Problem> {
+    open_database(config, false).await
+}
+
+async fn open_database(config: &Config, asks_each_second: bool) -> Result<Store, Problem> {
     match config.database() {
         Database::File(path) => {
             let (quotas, audit) = (config.quotas(), config.audit());
@@ -68,7 +74,9 @@ pub async fn open_store(config: &Config) -> Result<Store, Problem> {
         }
         Database::Server(_) => {
             let databases = config.databases_on_servers()?;
-            PostgresStore::open_all(databases.into_iter().map(|database| database.options).collect()).await
+            let mut options: Vec<PostgresOptions> = databases.into_iter().map(|database| database.options).collect();
+            options.iter_mut().for_each(|options| options.asks_each_second = asks_each_second);
+            PostgresStore::open_all(options).await
         }
     }
     .map_err(Problem::from)
@@ -100,6 +108,7 @@ pub async fn note_act(
         flow: None,
         flow_id: None,
         detail: Some(detail),
+        token: None,
         allowed: true,
         code: None,
         count: 1,

@@ -137,8 +137,13 @@ codes! {
     LedgerRefused = "ledger-refused", Refused, "`details.rule` names the rule of docs/behaviour.md that refuses it";
     // Configuration and the host
     PermissionDenied = "permission-denied", Refused, "ask the operator of the host for the permission that the message names";
-    Unauthenticated = "unauthenticated", Refused, "log in: MAXHOST_USER and MAXHOST_PASSWORD, --user, or a certificate with --cert and --key";
+    Unauthenticated = "unauthenticated", Refused, "log in: MAXHOST_USER and MAXHOST_PASSWORD, --user, --token-file, or a certificate with --cert and --key";
     LoginDelayed = "login-delayed", Unavailable, "wait for the time that the message names; the operator can give a new password with `maxhost user passwd`";
+    TokenUnknown = "token-unknown", Refused, "ask the operator of the host for a token: `maxhost token new` makes one";
+    TokenExpired = "token-expired", Refused, "ask the operator of the host for another token: `maxhost token new` makes one";
+    TokenRevoked = "token-revoked", Refused, "ask the operator of the host why, or for another token: `maxhost token new` makes one";
+    TokenNotFound = "token-not-found", NotFound, "list the tokens with `maxhost token list`";
+    TokenInvalid = "token-invalid", Refused, "correct what the message names; docs/access.md says what tokens are";
     UserNotFound = "user-not-found", NotFound, "list the users with `maxhost user list`";
     UserExists = "user-exists", Refused, "choose another name, or remove the user first";
     UserInvalid = "user-invalid", Refused, "correct what the message names; docs/access.md says what names, passwords and permissions are";

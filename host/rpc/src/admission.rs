@@ -10,7 +10,6 @@ use futures::Stream;
 use futures::stream::BoxStream;
 use maxhost_flows::api::{Caller, HostApi};
 use maxhost_model::{Code, Problem};
-use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status, Streaming};
@@ -74,30 +73,21 @@ impl Admission {
     }
 
     /// Admits a call that ends with one answer.
-    pub(crate) fn call<T: Message>(&self, request: &Request<T>) -> Result<Admitted, Status> {
+    pub(crate) fn call<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         self.admit(request, &self.calls, "calls at once (limits.rpc_calls)")
     }
 
     /// Admits a call that answers with a stream.
-    pub(crate) fn stream<T: Message>(&self, request: &Request<T>) -> Result<Admitted, Status> {
+    pub(crate) fn stream<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         self.admit(request, &self.streams, "attached streams (limits.rpc_streams)")
     }
 
     /// Admits a call whose request is a stream of messages, and that ends with one answer.
     pub(crate) fn receiving<T>(&self, request: &Request<Streaming<T>>) -> Result<Admitted, Status> {
-        self.enter(request, &self.calls, "calls at once (limits.rpc_calls)")
+        self.admit(request, &self.calls, "calls at once (limits.rpc_calls)")
     }
 
-    fn admit<T: Message>(&self, request: &Request<T>, room: &Arc<Semaphore>, what: &str) -> Result<Admitted, Status> {
-        let admitted = self.enter(request, room, what)?;
-        if let Some(share) = admitted.share.as_ref().filter(|share| share.is_packed()) {
-            // What was counted on the way is small; this is what lies in memory now.
-            share.take(request.get_ref().encoded_len()).map_err(to_status)?;
-        }
-        Ok(admitted)
-    }
-
-    fn enter<T>(&self, request: &Request<T>, room: &Arc<Semaphore>, what: &str) -> Result<Admitted, Status> {
+    fn admit<T>(&self, request: &Request<T>, room: &Arc<Semaphore>, what: &str) -> Result<Admitted, Status> {
         if self.shutdown.is_cancelled() {
             return Err(to_status(stopping()));
         }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use maxhost_flows::Action;
 use maxhost_flows::api::audit::AuditEntry;
 use maxhost_flows::api::{Caller, HostApi};
+use maxhost_flows::{Action, Facts};
 use maxhost_model::{Class, Code};
 use parking_lot::Mutex;
 use tonic::Status;
@@ -80,6 +80,8 @@ pub(crate) struct Whose(Mutex<Known>);
 struct Known {
     /// Whom the request names.
     named: Option<String>,
+    /// The id of the token that it shows.
+    token: Option<String>,
     /// Who it is.
     caller: Option<Caller>,
 }
@@ -88,6 +90,11 @@ impl Whose {
     /// The request names this user; whether it is of him is not known.
     pub(crate) fn is_named(&self, user: &str) {
         self.0.lock().named = Some(user.to_owned());
+    }
+
+    /// The request shows the token with this id; whether the rest of it is right is not known.
+    pub(crate) fn shows_token(&self, id: &str) {
+        self.0.lock().token = Some(id.to_owned());
     }
 
     /// The request is of this caller.
@@ -158,14 +165,15 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let Known { named, caller } = std::mem::take(&mut *self.whose.0.lock());
+        let Known { named, token, caller } = std::mem::take(&mut *self.whose.0.lock());
         let code = self.answered.flatten();
-        let is_login = matches!(code, Some(Code::Unauthenticated | Code::LoginDelayed));
+        let is_login = code.is_some_and(is_of_a_login) && (named.is_some() || token.is_some());
         // Of probes and what is no method only wrong logins are of interest.
-        if self.action.is_none() && !(is_login && named.is_some()) {
+        if self.action.is_none() && !is_login {
             return;
         }
-        let facts = caller.as_ref().map(|caller| caller.about.facts()).unwrap_or_default();
+        let about = caller.as_ref().map(|caller| caller.about.facts()).unwrap_or_default();
+        let facts = Facts { token, ..about };
         let sees_all = caller.as_ref().is_some_and(|caller| caller.rights.are_all());
         let user = caller.map(|caller| caller.user).or(named).unwrap_or_else(|| NOBODY.to_owned());
         self.api.note(AuditEntry {
@@ -186,9 +194,16 @@ impl Drop for Open {
 /// Whether a code says that the caller may not do so. To a user who does not see everything, what is not his does not exist.
 fn is_refusal(code: Code, sees_all: bool) -> bool {
     match code {
-        Code::PermissionDenied | Code::Unauthenticated | Code::LoginDelayed | Code::ClientIdForeign => true,
+        Code::PermissionDenied | Code::ClientIdForeign => true,
+        code if is_of_a_login(code) => true,
         code => !sees_all && code.class() == Class::NotFound,
     }
+}
+
+/// Whether a code says that a login was refused.
+fn is_of_a_login(code: Code) -> bool {
+    use Code::{LoginDelayed, TokenExpired, TokenRevoked, TokenUnknown, Unauthenticated};
+    matches!(code, Unauthenticated | LoginDelayed | TokenUnknown | TokenExpired | TokenRevoked)
 }
 
 type Answer<E> = Pin<Box<dyn Future<Output = Result<http::Response<Body>, E>> + Send>>;

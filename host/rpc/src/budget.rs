@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::Extensions;
@@ -157,8 +157,6 @@ pub(crate) struct Share {
     owner: OnceLock<Arc<Taken>>,
     bytes: AtomicUsize,
     answer: AtomicUsize,
-    /// Whether its message is compressed, so that it is larger than what has come.
-    is_packed: AtomicBool,
     /// Keeps its connection from being taken for a silent one.
     busy: OnceLock<Busy>,
 }
@@ -167,6 +165,11 @@ impl Budget {
     pub(crate) fn new(limits: Limits) -> Budget {
         let callers = Mutex::new(Callers { taken: HashMap::new(), full: CALLERS });
         Budget(Arc::new(All { limits, taken: Taken::default(), callers }))
+    }
+
+    /// Bytes of the largest request.
+    pub(crate) fn largest(&self) -> usize {
+        self.0.limits.largest
     }
 
     /// Lets a request in whose headers have come.
@@ -191,7 +194,6 @@ impl Budget {
             owner: OnceLock::new(),
             bytes: AtomicUsize::new(0),
             answer: AtomicUsize::new(0),
-            is_packed: AtomicBool::new(false),
             busy: OnceLock::new(),
         })
     }
@@ -235,16 +237,6 @@ impl Share {
         if let Some(line) = line_of(extensions) {
             let _already = self.busy.set(line.begin());
         }
-    }
-
-    /// The message is compressed.
-    pub(crate) fn is_packed_from_now(&self) {
-        self.is_packed.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the message was compressed.
-    pub(crate) fn is_packed(&self) -> bool {
-        self.is_packed.load(Ordering::Relaxed)
     }
 
     /// Counts more bytes of the request.

@@ -27,6 +27,7 @@ use crate::proto::v1::network_service_client::NetworkServiceClient;
 use crate::proto::v1::notary_service_client::NotaryServiceClient;
 use crate::proto::v1::vault_service_client::VaultServiceClient;
 use crate::status::to_problem;
+use crate::tokens::TokenText;
 
 pub use follow::{FollowFrom, FollowOptions, Observation};
 
@@ -114,10 +115,16 @@ impl Client {
     /// `request-invalid` if the name cannot be sent.
     pub fn with_login(mut self, login: &Login) -> Result<Client, Problem> {
         let header = crate::login::header(&login.user, &login.password);
-        let mut value = MetadataValue::try_from(header.as_str())
-            .map_err(|_| Problem::new(Code::RequestInvalid, "the user's name or password cannot be sent"))?;
-        value.set_sensitive(true);
-        self.login = Some(value);
+        self.login = Some(sensitive(&header)?);
+        Ok(self)
+    }
+
+    /// Shows a token with each call.
+    ///
+    /// # Errors
+    /// `request-invalid` if it cannot be sent.
+    pub fn with_token(mut self, token: &TokenText) -> Result<Client, Problem> {
+        self.login = Some(sensitive(&crate::login::token_header(token))?);
         Ok(self)
     }
 
@@ -296,7 +303,7 @@ impl Client {
         if self.login.is_some() && !secure && !is_loopback(&url) {
             return Err(Problem::new(
                 Code::Usage,
-                format!("a password would cross the network in clear to {endpoint}"),
+                format!("a password or a token would cross the network in clear to {endpoint}"),
             )
             .remedy("write the endpoint as https://host:port"));
         }
@@ -346,6 +353,14 @@ impl Client {
         }
         problem
     }
+}
+
+/// A header that is not shown and not kept in tables of headers.
+fn sensitive(header: &str) -> Result<MetadataValue<Ascii>, Problem> {
+    let mut value = MetadataValue::try_from(header)
+        .map_err(|_| Problem::new(Code::RequestInvalid, "the user's name or password cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The start was sent, and nobody can tell whether it arrived: says what may be done.

@@ -245,6 +245,7 @@ pub(crate) fn audit_row(row: api::audit::AuditView) -> pb::AuditRow {
         flow: row.flow,
         flow_id: row.flow_id,
         detail: row.detail,
+        token: row.token,
         allowed: row.allowed,
         code: row.code,
         count: row.count,

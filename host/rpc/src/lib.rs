@@ -10,6 +10,7 @@ mod conversion;
 mod convert;
 mod error;
 mod explain;
+mod inflate;
 mod login;
 mod messages;
 mod metered;
@@ -17,6 +18,8 @@ mod peer;
 mod server;
 mod server_tls;
 mod services;
+mod tokens;
+mod user_logins;
 mod users;
 
 pub mod client;
@@ -26,10 +29,10 @@ pub mod status;
 
 pub use client::{Client, ClientTls, EndpointSource, FollowFrom, FollowOptions, Login, Observation};
 pub use error::RpcError;
-pub use login::{Credentials, Logins};
+pub use login::{Credentials, Logins, Refused};
 pub use messages::{MessageCounts, MessageOptions, MessageServer};
 pub use server::{Bound, RpcOptions, RpcServer, can_listen};
 pub use server_tls::{ServerTls, Tls};
-pub use users::{
-    CertificateLogins, UserLogins, Users, UsersFault, check_name, check_name_for_key, hash_password, key_text,
-};
+pub use tokens::{TokenText, check_note};
+pub use user_logins::{CertificateLogins, UserLogins};
+pub use users::{Users, UsersFault, check_name, check_name_for_key, hash_password, key_text};

@@ -1,7 +1,7 @@
 //! Who calls: each request is given its [`Caller`] before it reaches a service.
 //!
 //! A host without users listens on loopback only, and whoever reaches it there is the local user. With users, a caller shows a
-//! name and a password (HTTP's basic authentication, RFC 7617), or the certificate of his connection.
+//! name and a password (HTTP's basic authentication, RFC 7617), a token (RFC 6750), or the certificate of his connection.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -26,6 +26,7 @@ use crate::budget::{Kind, Owner, Share};
 use crate::connections::{Line, line_of};
 use crate::peer;
 use crate::status::to_status;
+use crate::tokens::TokenText;
 
 /// Longest header with a name and a password, bytes.
 const LONGEST_HEADER: usize = 2_048;
@@ -40,6 +41,8 @@ pub enum Credentials {
         /// The password. It is wiped when it is dropped.
         password: Zeroizing<String>,
     },
+    /// A token.
+    Token(TokenText),
     /// The common name of the verified certificate of his connection.
     Certificate {
         /// The name.
@@ -48,12 +51,28 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// Whom they name.
-    fn user(&self) -> &str {
+    /// Notes whom they name. Nothing of it is known to be true.
+    fn are_shown(&self, whose: &Whose) {
         match self {
-            Credentials::Password { user, .. } => user,
-            Credentials::Certificate { common_name } => common_name,
+            Credentials::Password { user, .. } => whose.is_named(user),
+            Credentials::Token(token) => whose.shows_token(token.id()),
+            Credentials::Certificate { common_name } => whose.is_named(common_name),
         }
+    }
+}
+
+/// Why somebody is not let in.
+#[derive(Debug)]
+pub struct Refused {
+    /// What he is told.
+    pub problem: Problem,
+    /// Who he is, if that is known all the same.
+    pub user: Option<String>,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Refused {
+        Refused { problem, user: None }
     }
 }
 
@@ -63,8 +82,9 @@ pub trait Logins: Send + Sync + 'static {
     /// The user with these credentials, who calls from this address.
     ///
     /// # Errors
-    /// `unauthenticated` if there is no such user or the password is another; `login-delayed` after too many wrong ones.
-    async fn login(&self, credentials: Credentials, from: IpAddr) -> Result<Caller, Problem>;
+    /// `unauthenticated` if there is no such user or the password is another; `token-unknown`, `token-expired`, `token-revoked`;
+    /// `login-delayed` after too many wrong ones.
+    async fn login(&self, credentials: Credentials, from: IpAddr) -> Result<Caller, Refused>;
 
     /// The user of this name, if the signature is that of his key over these bytes.
     ///
@@ -127,7 +147,7 @@ where
             Err(problem) => return Either::Right(refused(problem)),
         };
         if let Some(whose) = whose(&request) {
-            whose.is_named(credentials.user());
+            credentials.are_shown(&whose);
         }
         let logins = Arc::clone(logins);
         // The service that was polled ready does the work; the copy takes its place.
@@ -147,7 +167,12 @@ where
                         Ok(to_status(problem).into_http())
                     }
                 },
-                Err(problem) => Ok(to_status(problem).into_http()),
+                Err(Refused { problem, user }) => {
+                    if let (Some(whose), Some(user)) = (whose(&request), user) {
+                        whose.is_named(&user);
+                    }
+                    Ok(to_status(problem).into_http())
+                }
             }
         }))
     }
@@ -185,19 +210,18 @@ fn put(request: &mut http::Request<Body>, caller: Caller) {
     if let Some(share) = share(request) {
         share.keeps_busy(request.extensions());
     }
+    // Nobody behind the login has a use for it.
+    request.headers_mut().remove(AUTHORIZATION);
     request.extensions_mut().insert(caller);
 }
 
-/// What the caller shows, and where he calls from. A password is stronger than a certificate: it is a user who calls, by way of
-/// a program.
+/// What the caller shows, and where he calls from. A password or a token is stronger than a certificate: it is a user who calls, by
+/// way of a program.
 fn shown(request: &http::Request<Body>) -> Result<Option<(Credentials, IpAddr)>, Problem> {
     let secured = request.extensions().get::<TlsConnectInfo<Arc<Line>>>();
     let Some(from) = line_of(request.extensions()).map(|line| line.from()) else { return Ok(None) };
     if let Some(header) = request.headers().get(AUTHORIZATION) {
-        let credentials = basic(header.as_bytes()).ok_or_else(|| {
-            Problem::new(Code::Unauthenticated, "the header 'authorization' is not 'Basic' with a name and a password")
-        })?;
-        return Ok(Some((credentials, from)));
+        return Ok(Some((credentials(header.as_bytes())?, from)));
     }
     if Kind::of(request.uri().path()).is_open() {
         return Ok(None);
@@ -209,15 +233,26 @@ fn shown(request: &http::Request<Body>) -> Result<Option<(Credentials, IpAddr)>,
     Ok(Some((Credentials::Certificate { common_name }, from)))
 }
 
-fn basic(header: &[u8]) -> Option<Credentials> {
-    if header.len() > LONGEST_HEADER {
-        return None;
+/// What the header says, which is told by its first word.
+fn credentials(header: &[u8]) -> Result<Credentials, Problem> {
+    if let Some(text) = behind(b"bearer ", header) {
+        let token = std::str::from_utf8(text).ok().and_then(TokenText::parse).map(Credentials::Token);
+        return token.ok_or_else(|| Problem::new(Code::TokenUnknown, "what follows 'Bearer' is no token of maxhost"));
     }
-    let (scheme, encoded) = header.split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return None;
-    }
-    let decoded = Zeroizing::new(STANDARD.decode(encoded.trim_ascii()).ok()?);
+    behind(b"basic ", header).and_then(basic).ok_or_else(|| {
+        let text = "the header 'authorization' is neither 'Basic' with a name and a password nor 'Bearer' with a token";
+        Problem::new(Code::Unauthenticated, text)
+    })
+}
+
+/// What follows a word, whatever the case of its letters.
+fn behind<'a>(word: &[u8], header: &'a [u8]) -> Option<&'a [u8]> {
+    let (first, rest) = header.split_at_checked(word.len())?;
+    (header.len() <= LONGEST_HEADER && first.eq_ignore_ascii_case(word)).then(|| rest.trim_ascii())
+}
+
+fn basic(encoded: &[u8]) -> Option<Credentials> {
+    let decoded = Zeroizing::new(STANDARD.decode(encoded).ok()?);
     let (user, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
     Some(Credentials::Password { user: user.to_owned(), password: Zeroizing::new(password.to_owned()) })
 }
@@ -234,6 +269,11 @@ pub(crate) fn header(user: &str, password: &str) -> Zeroizing<String> {
     Zeroizing::new(format!("Basic {}", STANDARD.encode(plain.as_bytes())))
 }
 
+/// The value of the header that shows a token.
+pub(crate) fn token_header(token: &TokenText) -> Zeroizing<String> {
+    Zeroizing::new(format!("Bearer {}", token.expose()))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -241,8 +281,8 @@ mod tests {
 
     #[test]
     fn a_name_and_a_password_are_read_from_the_header() {
-        let read = |header: &str| match basic(header.as_bytes()) {
-            Some(Credentials::Password { user, password }) => Some((user, password.to_string())),
+        let read = |header: &str| match credentials(header.as_bytes()) {
+            Ok(Credentials::Password { user, password }) => Some((user, password.to_string())),
             _ => None,
         };
         assert_eq!(read(&header("ann", "a:b\u{e9}")), Some(("ann".to_owned(), "a:b\u{e9}".to_owned())));
@@ -252,5 +292,23 @@ mod tests {
         assert_eq!(read("Basic YQ=="), None, "no colon");
         assert_eq!(read(&format!("Basic {}", "A".repeat(LONGEST_HEADER))), None);
         assert_eq!(read("\u{e9}\u{e9}\u{e9}"), None);
+    }
+
+    #[test]
+    fn a_token_is_read_from_the_header() {
+        let token = TokenText::random();
+        let read = |header: &str| match credentials(header.as_bytes()) {
+            Ok(Credentials::Token(read)) => Ok(read.expose() == token.expose()),
+            Ok(_) => Ok(false),
+            Err(problem) => Err(problem.code),
+        };
+        assert_eq!(read(&token_header(&token)), Ok(true));
+        assert_eq!(read(&format!("bearer   {} ", token.expose())), Ok(true));
+        for wrong in ["Bearer ", "Bearer x", "bearer \u{e9}", &format!("Bearer {}", "A".repeat(1_000))] {
+            assert_eq!(read(wrong), Err(Code::TokenUnknown), "{wrong}");
+        }
+        for wrong in ["", "Bearer", &format!("Bearer{}", token.expose()), &format!("Bearer {}", "A".repeat(9_000))] {
+            assert_eq!(read(wrong), Err(Code::Unauthenticated), "{wrong}");
+        }
     }
 }

@@ -16,12 +16,15 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::budget::{Budget, Kind, Share};
+use crate::inflate::{ENCODING, GZIP, Inflated, PREFIX};
 use crate::status::to_status;
 
 /// What a request has to bring in the time after which it counts as stalled, bytes.
 const LEAST: usize = 64 << 10;
-/// What lies before a message: whether it is compressed, and how long it is (gRPC over HTTP/2, "Length-Prefixed-Message").
-const PREFIX: usize = 5;
+/// What a message may have beside its payload: names, ids, error details. Bytes.
+pub(crate) const MESSAGE_OVERHEAD: usize = 64 * 1024;
+/// Paths of the methods that take payloads.
+const TAKES_PAYLOADS: &str = "/maxhost.v1.FlowService/";
 /// How long tools may think between two questions about the host's methods.
 const THINKING: Duration = Duration::from_secs(60);
 
@@ -83,6 +86,11 @@ where
 }
 
 impl MeterLayer {
+    /// Bytes of the largest message that a method takes.
+    fn largest(&self, path: &str) -> usize {
+        if path.starts_with(TAKES_PAYLOADS) { self.budget.largest() } else { MESSAGE_OVERHEAD }
+    }
+
     fn metered(&self, request: http::Request<Body>, share: &Arc<Share>) -> http::Request<Body> {
         let (is_single, silence) = match share.kind() {
             Kind::Reflection => (false, THINKING),
@@ -91,10 +99,14 @@ impl MeterLayer {
         };
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(Arc::clone(share));
-        let share = Arc::clone(share);
         let came = Came { is_single, prefix: [0; PREFIX], bytes: 0 };
-        let body = Metered { body, share, came, silence, stall: None, lately: 0 };
-        http::Request::from_parts(parts, Body::new(body))
+        let metered = Metered { body, share: Arc::clone(share), came, silence, stall: None, lately: 0 };
+        let is_gzip = parts.headers.get(ENCODING).is_some_and(|encoding| encoding.as_bytes() == GZIP);
+        let body = match is_gzip && share.kind() == Kind::Call {
+            true => Body::new(Inflated::new(metered, Arc::clone(share), self.largest(parts.uri.path()))),
+            false => Body::new(metered),
+        };
+        http::Request::from_parts(parts, body)
     }
 }
 
@@ -108,30 +120,29 @@ struct Came {
 }
 
 impl Came {
-    /// Notes more bytes. True once, when it is known that the message is compressed.
+    /// Notes more bytes.
     ///
     /// # Errors
     /// There is more behind the message.
-    fn note(&mut self, data: &[u8]) -> Result<bool, Problem> {
+    fn note(&mut self, data: &[u8]) -> Result<(), Problem> {
         let before = self.bytes;
         self.bytes += data.len() as u64;
         if !self.is_single {
-            return Ok(false);
+            return Ok(());
         }
-        let has_prefix = before >= PREFIX as u64;
-        if !has_prefix {
+        if before < PREFIX as u64 {
             let missing = self.prefix.iter_mut().skip(usize::try_from(before).unwrap_or(PREFIX));
             missing.zip(data).for_each(|(place, byte)| *place = *byte);
         }
         if self.bytes < PREFIX as u64 {
-            return Ok(false);
+            return Ok(());
         }
-        let [flag, length @ ..] = self.prefix;
+        let [_, length @ ..] = self.prefix;
         if self.bytes > PREFIX as u64 + u64::from(u32::from_be_bytes(length)) {
             let text = "more came than one message, and the method takes one";
             return Err(Problem::new(Code::RequestInvalid, text));
         }
-        Ok(!has_prefix && flag != 0)
+        Ok(())
     }
 }
 
@@ -151,10 +162,7 @@ impl Metered {
     fn count(&mut self, data: &[u8]) -> Result<(), Problem> {
         self.lately = self.lately.saturating_add(data.len());
         self.share.take(data.len())?;
-        if self.came.note(data)? {
-            self.share.is_packed_from_now();
-        }
-        Ok(())
+        self.came.note(data)
     }
 
     /// Ready when too little has come for too long.
@@ -246,22 +254,12 @@ mod tests {
         for cut in 1..=message.len() {
             let mut came = Came { is_single: true, prefix: [0; PREFIX], bytes: 0 };
             for part in message.chunks(cut) {
-                assert!(!came.note(part).unwrap(), "it is not compressed");
+                came.note(part).unwrap();
             }
             assert!(came.note(b"").is_ok());
             assert_eq!(came.note(b"x").unwrap_err().code, Code::RequestInvalid);
         }
         let mut several = Came { is_single: false, prefix: [0; PREFIX], bytes: 0 };
         assert!(several.note(&message).is_ok() && several.note(&message).is_ok());
-    }
-
-    #[test]
-    fn it_is_told_once_that_a_message_is_compressed() {
-        let message = [&[1, 0, 0, 0, 3][..], b"abc"].concat();
-        for cut in 1..=message.len() {
-            let mut came = Came { is_single: true, prefix: [0; PREFIX], bytes: 0 };
-            let told = message.chunks(cut).filter(|part| came.note(part).unwrap()).count();
-            assert_eq!(told, 1, "in parts of {cut}");
-        }
     }
 }

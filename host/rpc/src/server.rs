@@ -21,7 +21,7 @@ use crate::connections::{BACKLOG, Connections, accept};
 use crate::error::RpcError;
 use crate::explain::explain;
 use crate::login::{LoginLayer, Logins};
-use crate::metered::{MeterLayer, keep};
+use crate::metered::{MESSAGE_OVERHEAD, MeterLayer, keep};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::externalscaler::external_scaler_server::ExternalScalerServer;
 use crate::proto::v1::attachment_service_server::AttachmentServiceServer;
@@ -35,8 +35,6 @@ use crate::server_tls::{ServerTls, secured};
 use crate::services::attachment::{Attachments, LARGEST_CHUNK};
 use crate::services::{flow::Flows, host::Hosts, ledger::Ledgers, network::Network, scaler::Scaler};
 
-/// What a message may have beside its payload: names, ids, error details.
-const MESSAGE_OVERHEAD: usize = 64 * 1024;
 /// An answer may be a page of many results; this is what a client must be ready for.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 /// A message to one of the services that are open to everybody, bytes.

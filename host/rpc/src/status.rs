@@ -30,7 +30,9 @@ pub fn grpc_code(code: Code) -> GrpcCode {
     match code {
         Code::IdentityExists | Code::UserExists | Code::DirectoryInUse => GrpcCode::AlreadyExists,
         Code::ClientIdForeign | Code::PermissionDenied => GrpcCode::PermissionDenied,
-        Code::Unauthenticated => GrpcCode::Unauthenticated,
+        Code::Unauthenticated | Code::TokenUnknown | Code::TokenExpired | Code::TokenRevoked => {
+            GrpcCode::Unauthenticated
+        }
         Code::LoginDelayed => GrpcCode::ResourceExhausted,
         Code::MessageTooLarge | Code::Overloaded | Code::DiskFull => GrpcCode::ResourceExhausted,
         Code::CursorInvalid => GrpcCode::OutOfRange,

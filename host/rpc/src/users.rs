@@ -1,50 +1,24 @@
-//! The users of a host: a file of names, hashes of passwords, permissions and identities; and logging in.
-//!
-//! Hashing a password takes tens of milliseconds and mebibytes on purpose, so a login that was right is remembered for a while
-//! (by a keyed hash, with a key that never leaves the process), and wrong ones are counted: by name and by address, after some
-//! that are free each further one must wait longer.
+//! The users of a host: a file of names, hashes of passwords, permissions and identities, and of their tokens.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::password_hash::{PasswordHash, PasswordHasher, SaltString};
 use argon2::{Argon2, Params};
-use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use maxhost_flows::api::Caller;
 use maxhost_flows::{Permission, Rights};
-use maxhost_model::{Code, KeyAlgorithm, Problem, PublicKey};
-use parking_lot::{Mutex, RwLock};
+use maxhost_model::{KeyAlgorithm, PublicKey};
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::login::{Credentials, Logins};
+use crate::tokens::{Token, TokenEntry};
 
-/// How long a login that was right is remembered. Another password, or a user who is gone, counts at once all the same.
-const REMEMBERED: Duration = Duration::from_secs(600);
-/// Most logins that are remembered, and most names and addresses whose wrong ones are counted.
-const MOST_REMEMBERED: usize = 4_096;
-/// Wrong logins that cost no delay: of one name, and from one address.
-const FREE_BY_NAME: u32 = 3;
-const FREE_BY_ADDRESS: u32 = 10;
-/// The first delay, which doubles with each further wrong login, and the longest.
-const FIRST_DELAY: Duration = Duration::from_secs(1);
-const LONGEST_DELAY: Duration = Duration::from_secs(300);
-/// After so long without a wrong login all is forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(900);
-/// Passwords that are hashed at once, so that a flood of logins takes neither all memory nor all cores.
-const HASHED_AT_ONCE: usize = 2;
-/// Logins that may wait for being hashed.
-const WAITING: usize = 64;
 /// What hashing costs: RFC 9106 §4 recommends 64 MiB, three passes and four lanes where memory is scarce; a host hashes beside
 /// its work and remembers, 19 MiB and two passes are the least that OWASP names.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 /// Longest password, bytes.
-const LONGEST_PASSWORD: usize = 1_024;
+pub(crate) const LONGEST_PASSWORD: usize = 1_024;
 /// Longest name, characters.
 const LONGEST_NAME: usize = 64;
 /// What a key in the file begins with.
@@ -56,15 +30,18 @@ pub struct User {
     /// The name he logs in with.
     pub name: String,
     /// The hash of his password in PHC form; without one only a certificate of his name lets him in.
-    hash: Option<String>,
+    pub(crate) hash: Option<String>,
     /// The key that signs his messages; without one he can send none.
-    key: Option<PublicKey>,
-    rights: Arc<Rights>,
+    pub(crate) key: Option<PublicKey>,
+    pub(crate) rights: Arc<Rights>,
 }
 
-/// All users of a host.
+/// All users of a host, and their tokens.
 #[derive(Clone, Default)]
-pub struct Users(HashMap<String, User>);
+pub struct Users {
+    users: HashMap<String, User>,
+    tokens: HashMap<String, Token>,
+}
 
 /// Why a file of users cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +57,8 @@ pub struct UsersFault {
 struct File {
     #[serde(default)]
     user: Vec<Entry>,
+    #[serde(default)]
+    token: Vec<TokenEntry>,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +120,7 @@ pub fn hash_password(password: &str) -> Result<String, String> {
     Ok(hasher()?.hash_password(password.as_bytes(), &salt).map_err(|error| error.to_string())?.to_string())
 }
 
-fn hasher() -> Result<Argon2<'static>, String> {
+pub(crate) fn hasher() -> Result<Argon2<'static>, String> {
     let params = Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| error.to_string())?;
     Ok(Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params))
 }
@@ -156,7 +135,7 @@ impl Users {
             at: error.span().map(|span| span.start),
             message: error.message().to_owned(),
         })?;
-        let mut users = HashMap::new();
+        let mut users: HashMap<String, User> = HashMap::new();
         for entry in file.user {
             let fault = |message: String| UsersFault { at: None, message: format!("user '{}': {message}", entry.name) };
             check_name(&entry.name).map_err(fault)?;
@@ -180,316 +159,39 @@ impl Users {
                 return Err(fault("is there twice".to_owned()));
             }
         }
-        Ok(Users(users))
+        let mut tokens = HashMap::new();
+        for entry in file.token {
+            let fault = |message: String| UsersFault { at: None, message: format!("token '{}': {message}", entry.id) };
+            // That its user is gone makes it of no use, and the file of none: or he could go on for as long as it is broken.
+            let rights = users.get(&entry.user).map(|user| &user.rights);
+            let token = Token::read(&entry, rights).map_err(fault)?;
+            if tokens.insert(entry.id.clone(), token).is_some() {
+                return Err(fault("is there twice".to_owned()));
+            }
+        }
+        Ok(Users { users, tokens })
+    }
+
+    /// The user of this name.
+    pub(crate) fn user(&self, name: &str) -> Option<&User> {
+        self.users.get(name)
+    }
+
+    /// The token with this id.
+    pub(crate) fn token(&self, id: &str) -> Option<&Token> {
+        self.tokens.get(id)
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.users.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// Lets the users of a file in.
-pub struct UserLogins {
-    users: RwLock<Arc<Users>>,
-    /// Key of the hashes of logins that are remembered.
-    key: [u8; 32],
-    /// When a login was right: by the keyed hash of name, password and stored hash.
-    known: Mutex<HashMap<[u8; 32], Instant>>,
-    wrong: Mutex<HashMap<Subject, Wrong>>,
-    hashing: Arc<Semaphore>,
-    waiting: Semaphore,
-    /// What time it is; tests have a clock of their own.
-    now: Box<dyn Fn() -> Instant + Send + Sync>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Subject {
-    Name(String),
-    Address(IpAddr),
-}
-
-#[derive(Clone, Copy)]
-struct Wrong {
-    times: u32,
-    last: Instant,
-}
-
-/// A try that is counted as wrong until it is known to be right.
-struct Counted {
-    subject: Subject,
-    at: Instant,
-    /// When the one before it was counted.
-    before: Option<Instant>,
-}
-
-impl Subject {
-    fn free(&self) -> u32 {
-        match self {
-            Subject::Name(_) => FREE_BY_NAME,
-            Subject::Address(_) => FREE_BY_ADDRESS,
-        }
-    }
-}
-
-impl Wrong {
-    /// Until when the next try has to wait.
-    fn until(&self, free: u32) -> Instant {
-        match self.times.checked_sub(free) {
-            None => self.last,
-            Some(beyond) => {
-                let delay = FIRST_DELAY.saturating_mul(1_u32.checked_shl(beyond).unwrap_or(u32::MAX));
-                self.last + delay.min(LONGEST_DELAY)
-            }
-        }
-    }
-}
-
-impl UserLogins {
-    /// Lets these users in.
-    #[must_use]
-    pub fn new(users: Users) -> UserLogins {
-        UserLogins::with_clock(users, Box::new(Instant::now))
-    }
-
-    fn with_clock(users: Users, now: Box<dyn Fn() -> Instant + Send + Sync>) -> UserLogins {
-        let mut key = [0; 32];
-        rand::fill(&mut key);
-        UserLogins {
-            users: RwLock::new(Arc::new(users)),
-            key,
-            known: Mutex::default(),
-            wrong: Mutex::default(),
-            hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
-            waiting: Semaphore::new(WAITING),
-            now,
-        }
-    }
-
-    /// Lets these in from now on, and nobody else. Streams that are open go on.
-    pub fn replace(&self, users: Users) {
-        *self.users.write() = Arc::new(users);
-    }
-
-    fn user(&self, name: &str) -> Option<User> {
-        self.users.read().0.get(name).cloned()
-    }
-
-    async fn by_password(&self, name: String, password: &str, from: IpAddr) -> Result<Caller, Problem> {
-        let user = self.user(&name);
-        // An unknown name costs what a known one does, so that names cannot be told apart by time.
-        let hash = user.as_ref().and_then(|user| user.hash.clone());
-        let print = hash.as_deref().map(|hash| self.print(&name, password, hash));
-        let known = || user.as_ref().filter(|_| print.is_some_and(|print| self.is_known(&print))).map(caller);
-        if let Some(caller) = known() {
-            return Ok(caller);
-        }
-        // An oversized name is no user's; it is not kept.
-        let mut subjects = vec![Subject::Address(from)];
-        if check_name(&name).is_ok() {
-            subjects.push(Subject::Name(name));
-        }
-        self.may_try(&subjects)?;
-        let turn = self.turn_to_hash().await?;
-        // Another login with the same password may have been found right meanwhile.
-        if let Some(caller) = known() {
-            return Ok(caller);
-        }
-        let counted = self.count(subjects)?;
-        // The turn is kept until it is known what the try counts as, or those that come next would see it as a wrong one.
-        let (right, _turn) = verify(password, hash, turn).await?;
-        match user.filter(|_| right) {
-            Some(user) => {
-                self.take_back(counted);
-                if let Some(print) = print {
-                    let now = (self.now)();
-                    remember(&mut self.known.lock(), print, now, |at| now.duration_since(*at) < REMEMBERED);
-                }
-                Ok(caller(&user))
-            }
-            None => Err(Problem::new(Code::Unauthenticated, "there is no such user, or the password is another")),
-        }
-    }
-
-    /// What a right login is remembered by. The stored hash is part of it: a new password makes all that is remembered void.
-    fn print(&self, name: &str, password: &str, hash: &str) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        for part in [name, password, hash] {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-        }
-        *hasher.finalize().as_bytes()
-    }
-
-    fn is_known(&self, print: &[u8; 32]) -> bool {
-        let now = (self.now)();
-        self.known.lock().get(print).is_some_and(|at| now.duration_since(*at) < REMEMBERED)
-    }
-
-    fn may_try(&self, subjects: &[Subject]) -> Result<(), Problem> {
-        delay(&self.wrong.lock(), subjects, (self.now)())
-    }
-
-    /// Counts a try as wrong before its password is looked at, so that of many tries at once none passes a delay that those
-    /// before it have earned, and one that is given up stays counted. A right one is taken back.
-    fn count(&self, subjects: Vec<Subject>) -> Result<Vec<Counted>, Problem> {
-        let now = (self.now)();
-        let mut wrong = self.wrong.lock();
-        delay(&wrong, &subjects, now)?;
-        let counted = subjects.into_iter().map(|subject| {
-            let before = wrong.get(&subject).filter(|was| now.duration_since(was.last) < FORGOTTEN).copied();
-            let times = before.map_or(0, |was| was.times).saturating_add(1);
-            remember(&mut wrong, subject.clone(), Wrong { times, last: now }, |was| {
-                now.duration_since(was.last) < FORGOTTEN
-            });
-            Counted { subject, at: now, before: before.map(|was| was.last) }
-        });
-        Ok(counted.collect())
-    }
-
-    /// The try was right: nothing under the user's name counts any more. Others from his address may have guessed at other
-    /// names, so of the address only this try is forgotten.
-    fn take_back(&self, counted: Vec<Counted>) {
-        let mut wrong = self.wrong.lock();
-        for Counted { subject, at, before } in counted {
-            let Some(was) = wrong.get_mut(&subject) else { continue };
-            was.times = was.times.saturating_sub(1);
-            match (&subject, before) {
-                (Subject::Address(_), Some(before)) if was.last == at => was.last = before,
-                (Subject::Address(_), _) if was.times > 0 => (),
-                _ => drop(wrong.remove(&subject)),
-            }
-        }
-    }
-
-    /// Few passwords are hashed at once, and not many wait for it.
-    async fn turn_to_hash(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let overloaded = || Problem::new(Code::Overloaded, "too many logins at once");
-        let _waiting = self.waiting.try_acquire().map_err(|_| overloaded())?;
-        Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| overloaded())
-    }
-}
-
-/// Refuses a try that comes too soon after wrong ones.
-fn delay(wrong: &HashMap<Subject, Wrong>, subjects: &[Subject], now: Instant) -> Result<(), Problem> {
-    let until = subjects.iter().filter_map(|subject| Some(wrong.get(subject)?.until(subject.free()))).max();
-    match until {
-        Some(until) if until > now => {
-            let wait = until - now;
-            Err(Problem::new(
-                Code::LoginDelayed,
-                format!("too many wrong logins: try again in {} s", wait.as_secs() + 1),
-            )
-            .detail("retry_after_ms", wait.as_millis().to_string()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether the password has this hash. A thread that may block finds out, and has the turn until then, also if nobody waits
-/// for the answer any more. Gives the turn back. What can be nobody's password is refused at once, whoever is named: nothing is
-/// hashed for an unknown name then, so nothing may be for a known one.
-async fn verify(
-    password: &str,
-    hash: Option<String>,
-    turn: OwnedSemaphorePermit,
-) -> Result<(bool, OwnedSemaphorePermit), Problem> {
-    if password.is_empty() || password.len() > LONGEST_PASSWORD {
-        return Ok((false, turn));
-    }
-    let password = zeroize::Zeroizing::new(password.to_owned());
-    let verified = tokio::task::spawn_blocking(move || {
-        let right = match hash.as_deref().map(PasswordHash::new) {
-            Some(Ok(hash)) => Argon2::default().verify_password(password.as_bytes(), &hash).is_ok(),
-            _ => {
-                let _as_long = hash_password(&password);
-                false
-            }
-        };
-        (right, turn)
-    });
-    verified.await.map_err(|error| Problem::new(Code::Internal, format!("a login was not checked: {error}")))
-}
-
-fn caller(user: &User) -> Caller {
-    Caller::new(user.name.clone(), Arc::clone(&user.rights))
-}
-
-/// Keeps an entry, and no more than there is room for: those that count no longer go first, then any.
-fn remember<K: Clone + Eq + std::hash::Hash, V>(
-    map: &mut HashMap<K, V>,
-    key: K,
-    value: V,
-    counts: impl Fn(&V) -> bool,
-) {
-    if map.len() >= MOST_REMEMBERED && !map.contains_key(&key) {
-        map.retain(|_, value| counts(value));
-        if map.len() >= MOST_REMEMBERED
-            && let Some(any) = map.keys().next().cloned()
-        {
-            map.remove(&any);
-        }
-    }
-    map.insert(key, value);
-}
-
-#[async_trait]
-impl Logins for UserLogins {
-    async fn login(&self, credentials: Credentials, from: IpAddr) -> Result<Caller, Problem> {
-        match credentials {
-            Credentials::Password { user, password } => self.by_password(user, &password, from).await,
-            Credentials::Certificate { common_name } => match self.user(&common_name) {
-                Some(user) => Ok(caller(&user)),
-                None => Err(Problem::new(
-                    Code::Unauthenticated,
-                    format!("the certificate is of '{common_name}', and no user is called so"),
-                )),
-            },
-        }
-    }
-
-    fn signed(&self, user: &str, bytes: &[u8], signature: &[u8]) -> Result<Caller, Problem> {
-        let known = self
-            .user(user)
-            .filter(|user| user.key.as_ref().is_some_and(|key| maxhost_pki::verify(key, bytes, signature)));
-        known.as_ref().map(caller).ok_or_else(|| {
-            Problem::new(Code::Unauthenticated, "there is no such user with a key, or the signature is not of that key")
-                .remedy("sign what docs/messages.md says with the key that `maxhost user key` has made for the user")
-        })
-    }
-
-    fn has_key(&self, user: &str) -> bool {
-        self.user(user).is_some_and(|user| user.key.is_some())
-    }
-}
-
-/// Lets in whoever has a certificate of the authority that the host trusts; he may do everything. For hosts without a file of
-/// users.
-pub struct CertificateLogins;
-
-#[async_trait]
-impl Logins for CertificateLogins {
-    async fn login(&self, credentials: Credentials, _: IpAddr) -> Result<Caller, Problem> {
-        match credentials {
-            Credentials::Certificate { common_name } => Ok(Caller::new(common_name, Arc::new(Rights::all()))),
-            Credentials::Password { .. } => {
-                Err(Problem::new(Code::Unauthenticated, "this host has no users with passwords (rpc.users)"))
-            }
-        }
-    }
-
-    fn signed(&self, _: &str, _: &[u8], _: &[u8]) -> Result<Caller, Problem> {
-        Err(Problem::new(Code::Unauthenticated, "this host has no users with keys (rpc.users)"))
-    }
-
-    fn has_key(&self, _: &str) -> bool {
-        false
+        self.users.is_empty()
     }
 }
 
@@ -497,110 +199,6 @@ impl Logins for CertificateLogins {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    fn logins(password: &str) -> UserLogins {
-        logins_by_a_clock(password).0
-    }
-
-    /// Time stands still but for what a test adds to it.
-    fn logins_by_a_clock(password: &str) -> (UserLogins, Arc<Mutex<Instant>>) {
-        let clock = Arc::new(Mutex::new(Instant::now()));
-        let told = Arc::clone(&clock);
-        let hash = hash_password(password).unwrap();
-        let text = format!(
-            "[[user]]\nname = \"ann\"\npassword = \"{hash}\"\npermissions = [\"StartFlow.iou/*\"]\nidentities = [\"*\"]\n"
-        );
-        let logins = UserLogins::with_clock(Users::parse(&text).unwrap(), Box::new(move || *told.lock()));
-        (logins, clock)
-    }
-
-    async fn try_login(logins: &UserLogins, user: &str, password: &str) -> Result<Caller, Code> {
-        let password = zeroize::Zeroizing::new(password.to_owned());
-        let credentials = Credentials::Password { user: user.to_owned(), password };
-        logins.login(credentials, HERE).await.map_err(|problem| problem.code)
-    }
-
-    #[tokio::test]
-    async fn wrong_logins_wait_longer_and_longer_and_right_ones_are_remembered() {
-        let (logins, clock) = logins_by_a_clock("secret");
-        assert_eq!(try_login(&logins, "ann", "secret").await.unwrap().user, "ann");
-        for _ in 0..3 {
-            assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::Unauthenticated);
-        }
-        assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::LoginDelayed);
-        assert!(try_login(&logins, "ann", "secret").await.is_ok(), "who is known is not held up by others");
-        *clock.lock() += FIRST_DELAY;
-        assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::Unauthenticated);
-        *clock.lock() += FIRST_DELAY;
-        assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::LoginDelayed, "the delay doubles");
-        *clock.lock() += FORGOTTEN;
-        assert_eq!(try_login(&logins, "ann", "wrong").await.unwrap_err(), Code::Unauthenticated);
-    }
-
-    #[tokio::test]
-    async fn an_address_that_tries_many_names_is_held_up_too() {
-        let logins = logins("secret");
-        for name in 0..10 {
-            assert_eq!(try_login(&logins, &format!("u{name}"), "x").await.unwrap_err(), Code::Unauthenticated);
-        }
-        assert_eq!(try_login(&logins, "u10", "x").await.unwrap_err(), Code::LoginDelayed);
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn of_many_wrong_logins_at_once_only_those_that_are_free_are_looked_at() {
-        let logins = logins("secret");
-        let tries = (0..40).map(|number| {
-            let logins = &logins;
-            async move { try_login(logins, "ann", &format!("guess {number}")).await.unwrap_err() }
-        });
-        let answers = futures::future::join_all(tries).await;
-        let looked_at = answers.iter().filter(|code| **code == Code::Unauthenticated).count();
-        assert_eq!(looked_at, FREE_BY_NAME as usize, "{answers:?}");
-        assert!(answers.iter().all(|code| [Code::Unauthenticated, Code::LoginDelayed].contains(code)), "{answers:?}");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn many_right_logins_at_once_are_all_let_in() {
-        let logins = logins("secret");
-        let tries = (0..40).map(|_| try_login(&logins, "ann", "secret"));
-        for answer in futures::future::join_all(tries).await {
-            assert_eq!(answer.unwrap().user, "ann");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_right_login_does_not_free_those_who_guess_from_the_same_address() {
-        let logins = logins("secret");
-        for name in 0..9 {
-            assert_eq!(try_login(&logins, &format!("u{name}"), "x").await.unwrap_err(), Code::Unauthenticated);
-        }
-        assert!(try_login(&logins, "ann", "secret").await.is_ok());
-        assert_eq!(try_login(&logins, "u9", "x").await.unwrap_err(), Code::Unauthenticated);
-        assert_eq!(try_login(&logins, "u10", "x").await.unwrap_err(), Code::LoginDelayed);
-    }
-
-    #[tokio::test]
-    async fn a_change_of_the_users_counts_at_once() {
-        let logins = logins("secret");
-        assert!(try_login(&logins, "ann", "secret").await.is_ok());
-        logins.replace(Users::default());
-        assert_eq!(try_login(&logins, "ann", "secret").await.unwrap_err(), Code::Unauthenticated);
-    }
-
-    #[tokio::test]
-    async fn an_empty_password_is_looked_at_for_nobody() {
-        // `maxhost user` makes no such hash. Who has it all the same shows whether the password was looked at.
-        let salt = SaltString::encode_b64(&[7; 16]).unwrap();
-        let hash = hasher().unwrap().hash_password(b"", &salt).unwrap();
-        let text =
-            format!("[[user]]\nname = \"ann\"\npassword = \"{hash}\"\npermissions = [\"ALL\"]\nidentities = [\"*\"]\n");
-        let logins = UserLogins::new(Users::parse(&text).unwrap());
-        for name in ["ann", "bob"] {
-            assert_eq!(try_login(&logins, name, "").await.unwrap_err(), Code::Unauthenticated, "{name}");
-        }
-    }
 
     #[test]
     fn what_is_wrong_in_a_file_is_told() {
@@ -612,5 +210,26 @@ mod tests {
         assert!(fault(&user.replace("ALL", "Fly")).message.contains("Fly"));
         assert!(fault(&user.replace("name", "password = \"plain\"\nname")).message.contains("no hash"));
         assert_eq!(Users::parse(user).unwrap().len(), 1);
+
+        let token = format!(
+            "[[token]]\nid = \"0123456789abcdef\"\nuser = \"a\"\nhash = \"sha256:{}\"\ncreated = \"2026-01-01T00:00:00Z\"\n\
+             expires = \"2026-04-01T00:00:00Z\"\npermissions = [\"Status\"]\n",
+            "0".repeat(64)
+        );
+        let with = |token: &str| Users::parse(&format!("{user}{token}")).map(|users| users.tokens.len());
+        assert_eq!((with(&token), with(&token.replace("\"a\"", "\"gone\""))), (Ok(1), Ok(1)));
+        for (was, is, told) in [
+            ("0123456789abcdef", "0123", "its id is none"),
+            ("sha256:00", "sha256:0", "the hash is none"),
+            ("2026-04-01T00:00:00Z", "soon", "expires: 'soon' is no time"),
+            ("2026-01-01T00:00:00Z", "", "created: '' is no time"),
+            ("Status", "Fly", "Fly"),
+            ("permissions", "revoked = \"yes\"\npermissions", "revoked: 'yes' is no time"),
+            ("permissions", "secret = \"x\"\npermissions", "secret"),
+        ] {
+            let fault = with(&token.replacen(was, is, 1)).unwrap_err();
+            assert!(fault.message.contains(told), "{is}: {}", fault.message);
+        }
+        assert!(with(&format!("{token}{token}")).unwrap_err().message.contains("twice"));
     }
 }

@@ -53,11 +53,12 @@ impl PostgresStore {
         let texts = |text: fn(&AuditRow) -> Option<&str>| rows.iter().map(|row| text(row)).collect::<Vec<_>>();
         sqlx::query(
             "INSERT INTO maxhost.audit (class, number, run, seq, lived, at, host, \"user\", action, identity, flow, \
-             flow_id, detail, allowed, code, count) \
+             flow_id, detail, allowed, code, count, token) \
              SELECT $1::int2, $2 + u.place - 1, $3, u.seq, $4, u.at, u.host, u.who, u.action, u.identity, u.flow, \
-             u.flow_id, u.detail, u.allowed, u.code, u.count FROM unnest($5::int8[], $6::int8[], $7::text[], $8::text[], \
-             $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::text[], $16::int8[]) \
-             WITH ORDINALITY u (seq, at, host, who, action, identity, flow, flow_id, detail, allowed, code, count, place) \
+             u.flow_id, u.detail, u.allowed, u.code, u.count, u.token FROM unnest($5::int8[], $6::int8[], $7::text[], $8::text[], \
+             $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::text[], $16::int8[], \
+             $17::text[]) WITH ORDINALITY \
+             u (seq, at, host, who, action, identity, flow, flow_id, detail, allowed, code, count, token, place) \
              ON CONFLICT (run, seq) DO NOTHING",
         )
         .bind(class as i64 as i16)
@@ -76,6 +77,7 @@ impl PostgresStore {
         .bind(rows.iter().map(|row| row.allowed).collect::<Vec<_>>())
         .bind(texts(|row| row.code.as_deref()))
         .bind(rows.iter().map(|row| row.count).collect::<Vec<_>>())
+        .bind(texts(|row| row.token.as_deref()))
         .execute(conn)
         .await
         .map(drop)
@@ -118,7 +120,7 @@ impl PostgresStore {
         let before = filter.before.map_or(NEWEST, |place| (place.at, place.class as i64, place.number));
         sqlx::query(
             "SELECT number, class::int8, at, seq, host, \"user\", action, identity, flow, flow_id, detail, allowed, code, \
-             count FROM maxhost.audit WHERE (at, class, number) < ($1, $2, $3) AND at >= $4 \
+             count, token FROM maxhost.audit WHERE (at, class, number) < ($1, $2, $3) AND at >= $4 \
              AND ($5::text IS NULL OR \"user\" = $5) AND ($6::text IS NULL OR identity = $6) \
              ORDER BY at DESC, class DESC, number DESC LIMIT $7",
         )
@@ -160,6 +162,7 @@ fn audit_row(row: &PgRow) -> Result<(AuditPlace, AuditRow), StoreError> {
             allowed: row.try_get(11)?,
             code: row.try_get(12)?,
             count: row.try_get(13)?,
+            token: row.try_get(14)?,
         };
         Ok((row.try_get(0)?, row.try_get(1)?, read))
     };

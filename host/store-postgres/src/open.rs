@@ -76,7 +76,7 @@ pub struct PostgresStore {
     numbers_task: Option<AbortHandle>,
     watch_task: AbortHandle,
     answers: Arc<Answers>,
-    asking_task: AbortHandle,
+    asking_task: Option<AbortHandle>,
     stopping: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -91,7 +91,7 @@ impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.numbers_task.iter().for_each(AbortHandle::abort);
         self.watch_task.abort();
-        self.asking_task.abort();
+        self.asking_task.iter().for_each(AbortHandle::abort);
         self.claiming_task.abort();
         // The thread commits what waits and ends; nobody is left to wait for it.
         self.stopping.store(true, Ordering::Release);
@@ -163,7 +163,8 @@ impl PostgresStore {
         let watching = watch(pool.clone(), Arc::clone(&clock), place.clone(), options.look_every, risks);
         let watch_task = tokio::spawn(watching).abort_handle();
         let answers = Arc::new(Answers::new());
-        let asking_task = tokio::spawn(answers::ask(options.reading(), Arc::clone(&answers))).abort_handle();
+        let asking = || tokio::spawn(answers::ask(options.reading(), Arc::clone(&answers))).abort_handle();
+        let asking_task = options.asks_each_second.then(asking);
 
         let queue = CommitQueue::new(options.bounds.clone());
         let (claims, stopping) = (Claims::default(), Arc::new(AtomicBool::new(false)));
@@ -301,7 +302,8 @@ impl Committer for PostgresStore {
     }
 
     fn last_answers(&self) -> Vec<(String, Instant)> {
-        vec![("store".to_owned(), self.answers.last())]
+        // One that is not asked may have had nothing to answer.
+        self.asking_task.iter().map(|_| ("store".to_owned(), self.answers.last())).collect()
     }
 
     fn components(&self) -> Option<&dyn SharedComponents> {
@@ -361,7 +363,7 @@ impl Committer for PostgresStore {
         self.stopping.store(true, Ordering::Release);
         self.numbers_task.iter().for_each(AbortHandle::abort);
         self.watch_task.abort();
-        self.asking_task.abort();
+        self.asking_task.iter().for_each(AbortHandle::abort);
         self.claiming_task.abort();
         self.queue.jobs.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use maxhost_group_commit::Bounds;
-use maxhost_store::{AuditBounds, Quotas};
+use maxhost_store::{AuditBounds, PROCESSED_RETENTION, Quotas};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -71,6 +71,9 @@ pub struct PostgresOptions {
     pub processed_retention: Duration,
     /// Whether a server is used that could lose what it has confirmed.
     pub allow_loss: bool,
+    /// Whether the server is asked each second whether it answers, so that it can be told when it did
+    /// ([`maxhost_store::Committer::last_answers`]). Only a host that shares identities with others has a use for that.
+    pub asks_each_second: bool,
     /// How far the clock of this machine may be from the server's, to either side.
     pub max_clock_offset: Duration,
     /// How often it is looked whether one of both has become so.
@@ -140,8 +143,9 @@ impl PostgresOptions {
             layout: Layout::default(),
             bounds: Bounds::default(),
             quotas: Quotas::default(),
-            processed_retention: Duration::from_secs(7 * 24 * 3600),
+            processed_retention: PROCESSED_RETENTION,
             allow_loss: false,
+            asks_each_second: true,
             max_clock_offset: Duration::from_secs(5),
             look_every: Duration::from_secs(10),
             audit: AuditBounds::default(),

@@ -571,6 +571,18 @@ impl ClientReader for PostgresStore {
         found.map(|row| column(&row, 0, "client").map(FlowRow)).transpose()
     }
 
+    async fn client_uses(&self, user: &str, client_id: &str) -> Result<Vec<(IdentityRow, FlowRow)>, StoreError> {
+        // The limit keeps the key being looked up for each identity: the table may be much larger than there are identities.
+        let sql = "SELECT i.id, c.flow FROM maxhost.identity i CROSS JOIN LATERAL (SELECT flow FROM maxhost.client \
+                   WHERE identity = i.id AND \"user\" = $1 AND client_id = $2 LIMIT 1) c ORDER BY i.id";
+        let query = || sqlx::query(sql).bind(user).bind(client_id);
+        let found = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
+        let read = |row: &PgRow| -> Result<_, StoreError> {
+            Ok((IdentityRow(column(row, 0, "client")?), FlowRow(column(row, 1, "client")?)))
+        };
+        found.iter().map(read).collect()
+    }
+
     async fn clients(
         &self,
         identity: IdentityRow,

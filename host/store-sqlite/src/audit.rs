@@ -14,7 +14,7 @@ const NEWEST: (i64, i64, i64) = (i64::MAX, i64::MAX, i64::MAX);
 impl AuditReader for SqliteStore {
     async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPlace, AuditRow)>, StoreError> {
         let sql = "SELECT number, class, at, seq, host, user, action, identity, flow, flow_id, detail, allowed, code, \
-                   count FROM audit WHERE (at, class, number) < (?1, ?2, ?3) AND at >= ?4 \
+                   count, token FROM audit WHERE (at, class, number) < (?1, ?2, ?3) AND at >= ?4 \
                    AND (?5 IS NULL OR user = ?5) AND (?6 IS NULL OR identity = ?6) \
                    ORDER BY at DESC, class DESC, number DESC LIMIT ?7";
         let before = filter.before.map_or(NEWEST, |place| (place.at, place.class as i64, place.number));
@@ -51,6 +51,7 @@ fn audit_row(row: &SqliteRow) -> Result<(AuditPlace, AuditRow), StoreError> {
         allowed: column(row, 11, TABLE)?,
         code: column(row, 12, TABLE)?,
         count: column(row, 13, TABLE)?,
+        token: column(row, 14, TABLE)?,
     };
     Ok((AuditPlace { at, class, number }, read))
 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use maxhost_group_commit::{Bounds, Fault, FaultKind};
 use maxhost_model::{FlowRow, Lineage};
 use maxhost_sqlite::{Tuning, WalLimits};
-use maxhost_store::{AuditBounds, CommitQueue, Committer, Quotas, RunId, Store, StoreError};
+use maxhost_store::{AuditBounds, CommitQueue, Committer, PROCESSED_RETENTION, Quotas, RunId, Store, StoreError};
 use tokio::sync::oneshot;
 
 use crate::reader::Reader;
@@ -55,7 +55,7 @@ impl SqliteOptions {
             max_bytes: None,
             bounds: Bounds::default(),
             quotas: Quotas::default(),
-            processed_retention: Duration::from_secs(7 * 24 * 3600),
+            processed_retention: PROCESSED_RETENTION,
             audit: AuditBounds::default(),
         }
     }

@@ -575,6 +575,17 @@ impl ClientReader for SqliteStore {
         found.map(|row| column(&row, 0, "client").map(FlowRow)).transpose()
     }
 
+    async fn client_uses(&self, user: &str, client_id: &str) -> Result<Vec<(IdentityRow, FlowRow)>, StoreError> {
+        // Of a cross join the left table is the outer one: the key of the right one is looked up for each identity.
+        let sql = "SELECT client.identity, client.flow FROM identity CROSS JOIN client ON client.identity = identity.id \
+                   AND client.user = ?1 AND client.client_id = ?2 ORDER BY identity.id";
+        let found = sqlx::query(sql).bind(user).bind(client_id).fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| -> Result<_, StoreError> {
+            Ok((IdentityRow(column(row, 0, "client")?), FlowRow(column(row, 1, "client")?)))
+        };
+        found.iter().map(read).collect()
+    }
+
     async fn clients(
         &self,
         identity: IdentityRow,

@@ -582,7 +582,8 @@ impl HostRows for SqliteRows<'_> {
                     row.detail,
                     row.allowed,
                     row.code,
-                    row.count
+                    row.count,
+                    row.token
                 ];
                 // One that is there already leaves no gap in the numbers.
                 number += self.sql.add_audit.execute(values).map_err(fault)? as i64;

@@ -89,8 +89,8 @@ statements! {
 
     newest_audit = "SELECT max(number) FROM audit WHERE class = ?1";
     add_audit = "INSERT OR IGNORE INTO audit (class, number, run, seq, lived, at, host, user, action, identity, flow, \
-                 flow_id, detail, allowed, code, count) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+                 flow_id, detail, allowed, code, count, token) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
     forget_audit = "DELETE FROM audit WHERE class = ?1 AND number IN (SELECT number FROM (\
                     SELECT number, lived FROM audit WHERE class = ?1 ORDER BY number LIMIT ?4) \
                     WHERE lived <= ?2 OR number <= ?3)";

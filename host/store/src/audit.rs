@@ -56,6 +56,8 @@ pub struct AuditRow {
     pub flow_id: Option<String>,
     /// What else it was about: a host, a party, a transaction.
     pub detail: Option<String>,
+    /// The id of the token that was shown.
+    pub token: Option<String>,
     /// Whether he may do so.
     pub allowed: bool,
     /// The code with which it failed or was refused.
@@ -70,7 +72,8 @@ impl AuditRow {
     pub fn cut(mut self) -> AuditRow {
         cut_text(&mut self.user);
         cut_text(&mut self.action);
-        for text in [&mut self.identity, &mut self.flow, &mut self.flow_id, &mut self.detail, &mut self.code] {
+        let AuditRow { identity, flow, flow_id, detail, token, code, .. } = &mut self;
+        for text in [identity, flow, flow_id, detail, token, code] {
             text.iter_mut().for_each(cut_text);
         }
         self
@@ -79,7 +82,7 @@ impl AuditRow {
     /// Bytes it holds in memory, about.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let optional = [&self.identity, &self.flow, &self.flow_id, &self.detail, &self.code];
+        let optional = [&self.identity, &self.flow, &self.flow_id, &self.detail, &self.token, &self.code];
         let texts = optional.into_iter().flatten().map(String::len).sum::<usize>();
         std::mem::size_of::<AuditRow>() + self.user.len() + self.action.len() + texts
     }

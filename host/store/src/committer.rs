@@ -248,7 +248,8 @@ pub trait Committer: Send + Sync + 'static {
     }
 
     /// When the server of each database behind this name answered last, by a name of the database that is the same on all
-    /// hosts. One that answers is asked at least every second. None of a database that is in this process.
+    /// hosts. One that answers is asked at least every second. None of a database that is in this process, or that is not asked
+    /// because nobody has a use for it.
     fn last_answers(&self) -> Vec<(String, Instant)> {
         Vec::new()
     }

@@ -51,8 +51,8 @@ pub use reader::{
 };
 pub use record::{
     Client, FlowFilter, FlowRecord, FlowState, FlowVersion, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,
-    OutboxContent, OutboxDestination, OutboxRow, ResultRead, SizedJournal, StoredJournal, UNTAKEN_BYTES, UNTAKEN_ROWS,
-    UNTAKEN_TRIES, Untaken, UntakenCount,
+    OutboxContent, OutboxDestination, OutboxRow, PROCESSED_RETENTION, ResultRead, SizedJournal, StoredJournal,
+    UNTAKEN_BYTES, UNTAKEN_ROWS, UNTAKEN_TRIES, Untaken, UntakenCount,
 };
 pub use rows::{End, HostRows, LeftBehind, Orphan, Rows, StateChange};
 pub use store::{Database, Store};

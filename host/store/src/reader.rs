@@ -166,6 +166,10 @@ pub trait ClientReader: Send + Sync {
     /// The flow that a user's client id names.
     async fn client(&self, identity: IdentityRow, user: &str, client_id: &str) -> Result<Option<FlowRow>, StoreError>;
 
+    /// The identities for which a user has used a client id, with the flows that it names there; in the order of the
+    /// identities. One question, however many identities there are.
+    async fn client_uses(&self, user: &str, client_id: &str) -> Result<Vec<(IdentityRow, FlowRow)>, StoreError>;
+
     /// The client ids of a user in an identity, in alphabetical order, from the one after `after` on: at most `limit`. Nothing
     /// is read of their flows but what is told here.
     async fn clients(

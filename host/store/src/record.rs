@@ -1,6 +1,7 @@
 //! What is read from the database.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use maxhost_model::{Claim, FlowId, FlowRow, IdentityRow, RunId, SessionId};
@@ -305,6 +306,9 @@ pub struct ResultRead {
     /// When it was sent to the client, ms since 1970.
     pub at: i64,
 }
+
+/// How long it is remembered that a broker's message was taken, in the time that hosts run, unless a database is told otherwise.
+pub const PROCESSED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// How often a message that cannot be taken for a reason that stays is tried before it is put aside.
 pub const UNTAKEN_TRIES: u64 = 5;

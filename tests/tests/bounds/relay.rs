@@ -106,6 +106,33 @@ struct Envelope {
     initiation: Option<Initiation>,
     #[prost(message, optional, tag = "3")]
     frames: Option<Addressed>,
+    #[prost(message, optional, tag = "4")]
+    command: Option<Command>,
+}
+
+/// What one host asks of another that runs the identity.
+#[derive(Clone, PartialEq, Message)]
+struct Command {
+    #[prost(string, tag = "1")]
+    from: String,
+    #[prost(bytes = "vec", tag = "2")]
+    flow_id: Vec<u8>,
+    #[prost(message, optional, tag = "3")]
+    start: Option<AskedStart>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AskedStart {
+    #[prost(string, tag = "1")]
+    flow: String,
+    #[prost(bytes = "vec", tag = "2")]
+    arguments: Vec<u8>,
+    #[prost(string, tag = "3")]
+    user: String,
+    #[prost(string, optional, tag = "4")]
+    client_id: Option<String>,
+    #[prost(uint64, tag = "5")]
+    expires: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -149,17 +176,22 @@ fn put_into_all_queues(network: &Network, messages: &[([u8; 16], Vec<u8>)]) {
 
 /// Signs as Carol, who is a member of the network like any other.
 fn signed_by_carol(network: &Network, envelope: &Envelope) -> Vec<u8> {
+    signed_by(network, CAROL, "carol", envelope)
+}
+
+/// Signs as an identity whose keys are in this folder.
+fn signed_by(network: &Network, name: &str, folder: &str, envelope: &Envelope) -> Vec<u8> {
     let passphrase = fs::read_to_string(network.path("keys/passphrase")).unwrap();
     let passphrase = maxhost_pki::Passphrase::new(passphrase.trim_end()).unwrap();
     let vault = maxhost_pki::KeyVault::unlock(&network.path("keys"), &passphrase).unwrap();
     let map = maxhost_pki::NetworkMap::load(&network.path("network")).unwrap();
-    let (name, now) = (CAROL.parse().unwrap(), std::time::SystemTime::now());
-    let keys = network.path("keys/carol");
-    let carol = maxhost_pki::OpenIdentity::open(&vault, &keys, &name, map.trust_root(), now).unwrap();
+    let (name, now) = (name.parse().unwrap(), std::time::SystemTime::now());
+    let keys = network.path(&format!("keys/{folder}"));
+    let signer = maxhost_pki::OpenIdentity::open(&vault, &keys, &name, map.trust_root(), now).unwrap();
     let envelope = envelope.encode_to_vec();
     let network_id = maxhost_model::SecureHash::of(map.trust_root().der());
     let signed = [&b"maxhost message 1"[..], network_id.as_bytes(), blake3::hash(&envelope).as_bytes()].concat();
-    Sealed { envelope, signature: carol.sign(&signed).unwrap() }.encode_to_vec()
+    Sealed { envelope, signature: signer.sign(&signed).unwrap() }.encode_to_vec()
 }
 
 /// The id of a message for a session.
@@ -215,12 +247,11 @@ async fn a_forged_message_is_refused_told_and_holds_up_nothing() {
             protocol: "ping-pong/ping".to_owned(),
             version: 1,
         }),
-        frames: None,
+        ..Envelope::default()
     };
     // The next frame that Bob would send, for the session that can be guessed.
     let frame = |from: &str| Envelope {
         to: ALICE.to_owned(),
-        initiation: None,
         frames: Some(Addressed {
             session: from_session,
             seq: 1,
@@ -230,6 +261,7 @@ async fn a_forged_message_is_refused_told_and_holds_up_nothing() {
                 token: 0,
             }),
         }),
+        ..Envelope::default()
     };
     let sealed = |envelope: &Envelope, signature: Vec<u8>| {
         Sealed { envelope: envelope.encode_to_vec(), signature }.encode_to_vec()
@@ -289,7 +321,6 @@ async fn a_message_that_can_never_be_taken_is_put_aside_and_holds_up_nothing() {
     assert_eq!(database.execute("UPDATE ended SET tag = x'00' WHERE id = ?1", [flow.0]).unwrap(), 1);
     let envelope = Envelope {
         to: BOB.to_owned(),
-        initiation: None,
         frames: Some(Addressed {
             session: flow.session(0).0,
             seq: 7,
@@ -299,6 +330,7 @@ async fn a_message_that_can_never_be_taken_is_put_aside_and_holds_up_nothing() {
                 token: 0,
             }),
         }),
+        ..Envelope::default()
     };
     let insert = "INSERT INTO outbox (id, identity, destination, message_id, body) VALUES (1000000, \
                   (SELECT id FROM identity WHERE name = ?1), ?2, ?3, ?4)";
@@ -330,5 +362,81 @@ async fn a_message_that_can_never_be_taken_is_put_aside_and_holds_up_nothing() {
     ping(&host, ALICE, BOB).await;
     ping(&host, BOB, ALICE).await;
     assert_eq!(network.log_lines(&["message-put-aside"]).len(), 1);
+    host.stop();
+}
+
+/// A start of Alice that another of her hosts has asked for, as it lies in her queue: the id of the message, and the message.
+fn asked_start(network: &Network, client_id: &str, row: i64, asked: Duration) -> ([u8; 16], Vec<u8>) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let arguments = maxhost_cbor::to_vec(&json!({"beats": 1, "interval_ms": 1})).unwrap();
+    let start = AskedStart {
+        flow: "heartbeat/beat".to_owned(),
+        arguments,
+        user: "local".to_owned(),
+        client_id: Some(client_id.to_owned()),
+        expires: (now - asked).as_millis() as u64,
+    };
+    let flow_id = FlowId::new(maxhost_model::FlowRow(row), 7).to_bytes().to_vec();
+    let mut id = blake3::Hasher::new();
+    for text in [ALICE, ALICE] {
+        id.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    }
+    id.update(b"start").update(&flow_id);
+    let command = Command { from: ALICE.to_owned(), flow_id, start: Some(start) };
+    let envelope = Envelope { to: ALICE.to_owned(), command: Some(command), ..Envelope::default() };
+    (id.finalize().as_bytes()[..16].try_into().unwrap(), signed_by(network, ALICE, "alice", &envelope))
+}
+
+/// Whoever has the broker can keep a copy of what was in it, and put it there again when nobody remembers it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_start_begins_nothing_once_it_may_be_forgotten_that_it_was_taken() {
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    let network = Network::new().settings(&["flows.always_broker=true", "flows.linger=50ms"]);
+    let host = network.run();
+    ping(&host, ALICE, BOB).await;
+    host.stop();
+    let last: i64 = network
+        .database()
+        .query_row("SELECT max(id) FROM (SELECT id FROM flow UNION ALL SELECT id FROM ended)", [], |row| row.get(0))
+        .unwrap();
+    // In Bob's queue they are refused as well: they are not for him.
+    let [old, late] = [("old", 1, DAY * 6 + DAY / 24), ("late", 2, DAY * 5)]
+        .map(|(client_id, number, asked)| asked_start(&network, client_id, last + number, asked));
+    put_into_all_queues(&network, &[old, late.clone()]);
+    let host = network.run();
+    eventually("all but one are refused", async || match network.log_lines(&["message-refused"]).len() {
+        3 => Ok(()),
+        refused => Err(format!("{refused} of 3")),
+    })
+    .await;
+    assert_eq!(network.log_lines(&["message-refused", "cause=\"expired\""]).len(), 1);
+    let started = async || {
+        let flows = host.flows(Some(ALICE), Some("beat")).await;
+        flows.into_iter().filter_map(|flow| flow.client_id).collect::<Vec<String>>()
+    };
+    eventually("the other is started", async || match started().await {
+        flows if flows == ["late"] => Ok(()),
+        flows => Err(format!("{flows:?}")),
+    })
+    .await;
+    let trail = network.cli(&["audit", "list", "--user", "(broker)"]).ok().objects();
+    assert!(trail.iter().any(|row| row["code"] == "expired" && row["identity"] == ALICE), "{trail:#?}");
+    // While it is remembered that it was taken, a copy of it begins nothing, also when its flow is forgotten.
+    eventually("it has ended and is forgotten", async || match network.cli(&["flow", "forget", "late"]) {
+        answer if answer.exit == 0 => Ok(()),
+        answer => Err(answer.to_string()),
+    })
+    .await;
+    assert!(started().await.is_empty());
+    host.stop();
+    put_into_all_queues(&network, &[late]);
+    let host = network.run();
+    eventually("it is refused at Bob's", async || match network.log_lines(&["message-refused"]).len() {
+        4 => Ok(()),
+        refused => Err(format!("{refused} of 4")),
+    })
+    .await;
+    ping(&host, BOB, ALICE).await;
+    assert!(host.flows(Some(ALICE), Some("beat")).await.is_empty());
     host.stop();
 }

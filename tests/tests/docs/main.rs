@@ -455,7 +455,9 @@ fn the_page_of_ledgers_can_be_followed() {
 
 #[test]
 fn the_page_of_users_can_be_followed() {
-    assert!(follow("docs/access.md").1 > 6);
+    let (reader, commands) = follow("docs/access.md");
+    assert!(commands > 6);
+    run_python(&reader, "docs/access.md", "status.py");
 }
 
 #[test]
@@ -467,19 +469,24 @@ fn the_page_of_errors_can_be_followed() {
 fn the_rpc_guide_can_be_followed_and_its_python_client_works() {
     let (reader, commands) = follow("docs/rpc.md");
     assert!(commands > 3);
+    run_python(&reader, "docs/rpc.md", "client.py");
+}
+
+/// Runs the client that a page shows, and compares what it prints.
+fn run_python(reader: &Reader, page: &str, client: &str) {
     let Some(python) = python() else {
-        eprintln!("SKIPPED: the Python client of docs/rpc.md, for want of a Python with grpcio");
+        eprintln!("SKIPPED: the Python client of {page}, for want of a Python with grpcio");
         return;
     };
     let output = std::process::Command::new(python)
-        .arg("client.py")
+        .arg(client)
         .current_dir(reader.folder())
         .env("MAXHOST_PROTO", root().join("host/rpc/proto"))
         .output()
         .unwrap();
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{shown}\n{}", String::from_utf8_lossy(&output.stderr));
-    let text = read("docs/rpc.md");
+    let text = read(page);
     let expected =
         blocks(&text).into_iter().find(|block| block.words.iter().any(|word| word == "python-output")).unwrap();
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();

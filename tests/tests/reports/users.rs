@@ -57,6 +57,136 @@ fn a_user_may_do_what_his_permissions_say_and_nobody_else_anything() {
     drop(host);
 }
 
+/// What a command answers to whoever has the token in this file.
+fn with_token(network: &Network, file: &str, words: &[&str]) -> cli::Answer {
+    let mut command = network.command(words);
+    command.env("MAXHOST_TOKEN_FILE", network.path(file));
+    cli::answer(command, None)
+}
+
+fn is_refused(answer: &cli::Answer, code: &str) -> bool {
+    answer.exit != 0 && answer.error()["code"] == code
+}
+
+/// Makes a token; gives its id and keeps it in a file.
+fn token(network: &Network, file: &str, words: &[&str]) -> String {
+    let path = network.path(file).display().to_string();
+    let made = network.cli(&[&["token", "new", "--file", &path], words].concat()).ok().object();
+    assert!(made["token"].is_null() && made["state"] == "valid", "{made}");
+    let mode = fs::metadata(&path).map(|file| std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777);
+    assert_eq!(mode.unwrap(), 0o600);
+    made["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_token_is_its_user_as_far_as_it_reaches_until_it_is_revoked() {
+    let network = Network::new().setting("rpc.users.file=users.toml");
+    network.add_user("ann", "secret", &["--permission", "StartFlow.ping-pong/*", "--permission", "Status"]);
+    network.add_user("operator", "boss", &["--permission", "ALL"]);
+    // Shown once, kept nowhere.
+    let shown = network.cli(&["token", "new", "--user", "ann", "--note", "by hand"]).ok().object();
+    let secret = shown["token"].as_str().unwrap().to_owned();
+    assert!(secret.starts_with(&format!("mht_{}_", shown["id"].as_str().unwrap())), "{shown}");
+    fs::write(network.path("by-hand"), format!("{secret}\n")).unwrap();
+    let narrow =
+        token(&network, "narrow", &["--user", "ann", "--permission", "StartFlow.*/ping", "--identity", "Alice"]);
+    let short = token(&network, "short", &["--user", "ann", "--expires", "1s"]);
+    let gone = token(&network, "gone", &["--user", "operator", "--expires", "3660d"]);
+    let mut command = network.run_command();
+    command.env("MAXHOST_LOG", "debug,h2=trace,hyper=trace,tonic=trace,tower=trace,maxhost_rpc=trace");
+    let host = Host::up(command, network.folder());
+
+    assert_eq!(with_token(&network, "by-hand", &["status"]).ok().object()["identities"]["cold"].as_u64(), Some(4));
+    let words = start(ALICE);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let started = with_token(&network, "narrow", &words).ok().object();
+    assert_eq!(started["result"], json!({"rounds": 2}));
+    // What the token does not reach, though its user may.
+    with_token(&network, "narrow", &["status"]).fails(4, "permission-denied");
+    let words = start(BOB);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    with_token(&network, "narrow", &words).fails(3, "identity-not-found");
+    // What its user may not, whatever the token says.
+    with_token(&network, "by-hand", &["audit", "list"]).fails(4, "permission-denied");
+    // What he started belongs to her, by whatever she logs in with.
+    let flow = started["flow_id"].as_str().unwrap();
+    assert_eq!(network.as_user("ann", "secret", &["flow", "show", flow]).ok().object()["flow_id"], flow);
+
+    until("its time is over", || is_refused(&with_token(&network, "short", &["status"]), "token-expired"));
+    let forged = format!("mht_{}_{}", shown["id"].as_str().unwrap(), "0".repeat(64));
+    fs::write(network.path("forged"), forged).unwrap();
+    with_token(&network, "forged", &["status"]).fails(4, "token-unknown");
+    fs::write(network.path("none"), "secret\n").unwrap();
+    with_token(&network, "none", &["status"]).fails(4, "token-invalid");
+    with_token(&network, "nowhere", &["status"]).fails(3, "file-not-found");
+    let mut both = network.command(&["status", "--user", "ann"]);
+    both.env("MAXHOST_TOKEN_FILE", network.path("by-hand"));
+    cli::answer(both, None).fails(2, "usage");
+
+    // Within a second, while the host runs.
+    assert_eq!(network.cli(&["token", "revoke", &narrow]).ok().object()["state"], "revoked");
+    until("it is revoked", || is_refused(&with_token(&network, "narrow", &["status"]), "token-revoked"));
+    let listed = network.cli(&["token", "list"]).ok();
+    assert!(!listed.to_string().contains("sha256"), "no hash is shown: {listed}");
+    let states: Vec<_> = listed.objects().iter().map(|token| (token["id"].clone(), token["state"].clone())).collect();
+    let known =
+        [(shown["id"].clone(), json!("valid")), (json!(narrow), json!("revoked")), (json!(short), json!("expired"))];
+    assert_eq!(states[..3], known);
+    // With its user his tokens go, and they are not those of the next one who is called so.
+    let _user = network.cli(&["user", "remove", "operator"]).ok();
+    network.add_user("operator", "boss", &["--permission", "ALL"]);
+    until("his token is gone", || is_refused(&with_token(&network, "gone", &["status"]), "token-unknown"));
+    let ours = network.cli(&["token", "list", "--user", "operator"]).ok().objects();
+    assert!(ours.is_empty(), "{gone}: {ours:?}");
+
+    let rows = network.as_user("operator", "boss", &["audit", "list"]).ok().objects();
+    let has = |token: &str, user: &str, code: Option<&str>| {
+        rows.iter().any(|row| row["token"] == token && row["user"] == user && row["code"].as_str() == code)
+    };
+    assert!(has(shown["id"].as_str().unwrap(), "ann", None), "{rows:#?}");
+    assert!(has(shown["id"].as_str().unwrap(), "(nobody)", Some("token-unknown")), "{rows:#?}");
+    assert!(has(&narrow, "ann", Some("token-revoked")) && has(&short, "ann", Some("token-expired")), "{rows:#?}");
+    drop(host);
+    // However much is logged, no secret is.
+    let log = fs::read_to_string(network.path("host.log")).unwrap();
+    let users = fs::read_to_string(network.path("users.toml")).unwrap();
+    for text in [secret, fs::read_to_string(network.path("narrow")).unwrap()] {
+        let part = &text.trim()[21..53];
+        assert!(!log.contains(part) && !users.contains(part) && !format!("{rows:?}").contains(part));
+    }
+    assert!(log.contains("TRACE"), "the log has all there is");
+}
+
+#[test]
+fn what_a_token_cannot_be_is_refused_and_changes_nothing() {
+    let network = Network::new().setting("rpc.users.file=users.toml");
+    network.add_user("ann", "secret", &["--permission", "Status"]);
+    let before = fs::read_to_string(network.path("users.toml")).unwrap();
+    let there = network.path("maxhost.toml").display().to_string();
+    for (words, exit, code) in [
+        (vec!["token", "new", "--user", "zoe"], 3, "user-not-found"),
+        (vec!["token", "new", "--user", "ann", "--permission", "Fly"], 4, "token-invalid"),
+        (vec!["token", "new", "--user", "ann", "--identity", "Nobody"], 3, "identity-not-found"),
+        (vec!["token", "new", "--user", "ann", "--expires", "0s"], 4, "token-invalid"),
+        (vec!["token", "new", "--user", "ann", "--expires", "3661d"], 4, "token-invalid"),
+        (vec!["token", "new", "--user", "ann", "--note", &"x".repeat(129)], 4, "token-invalid"),
+        (vec!["token", "new", "--user", "ann", "--file", &there], 4, "token-invalid"),
+        (vec!["token", "new"], 2, "usage"),
+        (vec!["token", "revoke", "0123456789abcdef"], 3, "token-not-found"),
+    ] {
+        network.cli(&words).fails(exit, code);
+        assert_eq!(fs::read_to_string(network.path("users.toml")).unwrap(), before, "{words:?}");
+    }
+    // One user has no more than a hundred that count.
+    for _ in 0..100 {
+        let _token = network.cli(&["token", "new", "--user", "ann"]).ok();
+    }
+    network.cli(&["token", "new", "--user", "ann"]).fails(4, "token-invalid");
+    let first = network.cli(&["token", "list"]).ok().objects()[0]["id"].as_str().unwrap().to_owned();
+    let _revoked = network.cli(&["token", "revoke", &first]).ok();
+    let _token = network.cli(&["token", "new", "--user", "ann"]).ok();
+}
+
 fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !done() {

@@ -59,6 +59,8 @@ pub struct AuditView {
     pub flow_id: Option<String>,
     /// What else it was about.
     pub detail: Option<String>,
+    /// The id of the token that was shown.
+    pub token: Option<String>,
     /// Whether he may do so.
     pub allowed: bool,
     /// The code with which it failed or was refused.

@@ -100,6 +100,7 @@ fn view(row: AuditRow) -> AuditView {
         flow: row.flow,
         flow_id: row.flow_id,
         detail: row.detail,
+        token: row.token,
         allowed: row.allowed,
         code: row.code,
         count: row.count.unsigned_abs(),

@@ -1,9 +1,10 @@
 //! What names stand for, among what exists for the caller: identities, and client ids.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use maxhost_model::text::is_storable;
-use maxhost_model::{Code, FlowRow, Problem};
+use maxhost_model::{Code, FlowRow, IdentityRow, Problem};
 
 use crate::api::{ApiResult, Caller};
 use crate::error::unusable_here;
@@ -72,11 +73,16 @@ impl Host {
         if !can_be_client_id(client_id) {
             return Ok(None);
         }
-        let mut uses = Vec::new();
-        for entry in entries {
-            let found = self.parts.store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
-            uses.extend(found.map(|row| (entry, row)));
-        }
+        let store = &self.parts.store;
+        let found: HashMap<IdentityRow, FlowRow> = match &*entries {
+            [entry] => {
+                let found = store.client(entry.row, &caller.user, client_id).await.map_err(Problem::from)?;
+                found.map(|flow| (entry.row, flow)).into_iter().collect()
+            }
+            _ => store.client_uses(&caller.user, client_id).await.map_err(Problem::from)?.into_iter().collect(),
+        };
+        let of = |entry: Arc<IdentityEntry>| found.get(&entry.row).map(|flow| (entry.clone(), *flow));
+        let mut uses: Vec<(Arc<IdentityEntry>, FlowRow)> = entries.into_iter().filter_map(of).collect();
         if uses.len() > 1 {
             let names: Vec<&str> = uses.iter().take(10).map(|(entry, _)| &*entry.text).collect();
             let more = if uses.len() > 10 { format!(" and {} more", uses.len() - 10) } else { String::new() };

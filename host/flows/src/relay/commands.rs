@@ -2,10 +2,11 @@
 //! somebody runs it for them if nobody does. Whoever has sent one finds in the database what became of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use maxhost_broker::{BrokerError, Message, MessageId, QueueName, Transient};
 use maxhost_model::{Class, Code, FencingToken, FlowId, Problem};
-use maxhost_store::ClientOp;
+use maxhost_store::{ClientOp, PROCESSED_RETENTION};
 use tokio::sync::oneshot;
 
 use super::RelayServices;
@@ -14,6 +15,11 @@ use crate::envelope::{AskedForget, AskedStart, Command, Content, Envelope, Owner
 use crate::error::{unanswered, unusable_here};
 use crate::message::{Durable, Given, IdentityCommand, RemoteStart, SharedFailure, StartFailure};
 use crate::registry::IdentityEntry;
+
+/// A start with a client id that was asked for longer ago begins nothing: its flow may be forgotten by now with its client id, and
+/// soon it is not remembered any more that the command was taken, so that a copy of it, from whoever has the broker, would start
+/// the flow once more. A day is left for clocks that differ.
+const STALE: Duration = Duration::from_secs(PROCESSED_RETENTION.as_secs() - 24 * 3_600);
 
 /// What is to be done.
 pub(crate) enum Asked {
@@ -87,6 +93,13 @@ pub(crate) async fn send(
 /// Whether a message may be in its queue though this is what the broker answered.
 fn may_be_taken(error: &BrokerError) -> bool {
     matches!(error, BrokerError::Transient(Transient::TimedOut | Transient::Unavailable(_)))
+}
+
+/// Whether a command asks for a start that was wanted too long ago.
+pub(super) fn is_stale(command: &Command, now_millis: u64) -> bool {
+    let stale = u64::try_from(STALE.as_millis()).unwrap_or(u64::MAX);
+    let is_past = |start: &AskedStart| now_millis > start.expires.saturating_add(stale);
+    command.start.as_ref().is_some_and(|start| start.client_id.is_some() && is_past(start))
 }
 
 /// Does what a command asks for. Returns when it is durable, or can never be done.
@@ -185,5 +198,28 @@ async fn carry_out_start(
             Ok(_) => Ok(()),
             Err(_) => Err(unanswered(&services.stopping)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_with_a_client_id_goes_stale_before_it_is_forgotten_that_it_was_taken() {
+        const DAY: u64 = 24 * 3_600_000;
+        let start = |client_id: Option<&str>| {
+            let client_id = client_id.map(str::to_owned);
+            Command {
+                start: Some(AskedStart { client_id, expires: DAY, ..AskedStart::default() }),
+                ..Command::default()
+            }
+        };
+        assert!(STALE < PROCESSED_RETENTION);
+        assert!(!is_stale(&start(Some("a")), 7 * DAY) && is_stale(&start(Some("a")), 7 * DAY + 1));
+        // Without a client id nobody waits for it after that moment; a kill changes nothing when it comes again.
+        assert!(!is_stale(&start(None), 9 * DAY) && !is_stale(&Command::default(), 9 * DAY));
+        let far = AskedStart { client_id: Some("a".to_owned()), expires: u64::MAX, ..AskedStart::default() };
+        assert!(!is_stale(&Command { start: Some(far), ..Command::default() }, 9 * DAY));
     }
 }

@@ -388,7 +388,13 @@ async fn check(
             }
             Checked::Frames { session, seq: addressed.seq, batch }
         }
-        Some(Content::Command(command)) if command.from == *entry.text => Checked::Command(command),
+        Some(Content::Command(command)) if command.from == *entry.text => {
+            if commands::is_stale(&command, services.now_millis()) {
+                let reason = "it asks for a start that was wanted too long ago".to_owned();
+                return refuse(from, "expired", reason);
+            }
+            Checked::Command(command)
+        }
         Some(Content::Command(_)) => {
             return refuse(from, "foreign-command", "only the identity itself may ask for this".to_owned());
         }

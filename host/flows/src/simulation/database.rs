@@ -355,6 +355,10 @@ impl ClientReader for Database {
         self.read(|tables| tables.client_of(identity, user, client_id)).await
     }
 
+    async fn client_uses(&self, _user: &str, _client_id: &str) -> Result<Vec<(IdentityRow, FlowRow)>, StoreError> {
+        Ok(Vec::new())
+    }
+
     async fn clients(
         &self,
         _identity: IdentityRow,

@@ -68,6 +68,7 @@ fn row(row: &pb::AuditRow) -> Value {
         "flow": row.flow,
         "flow_id": row.flow_id,
         "detail": row.detail,
+        "token": row.token,
         "allowed": row.allowed,
         "code": row.code,
         "count": row.count,

@@ -54,7 +54,7 @@ fn host(context: &Context, config: &Config, holder: Option<Holder>) -> Result<St
     match status {
         Ok(status) => Ok(format!("{} runs as {holder}", status.version)),
         // It does answer: it wants to know who asks, or that is not this user's to know.
-        Err(problem) if matches!(problem.code, Code::Unauthenticated | Code::PermissionDenied | Code::LoginDelayed) => {
+        Err(problem) if wants_to_know_who_asks(problem.code) => {
             Ok(format!("runs as {holder}; it answers, and does not tell more: {}", problem.message))
         }
         Err(problem) => {
@@ -62,6 +62,11 @@ fn host(context: &Context, config: &Config, holder: Option<Holder>) -> Result<St
             Err(Problem { message, ..problem })
         }
     }
+}
+
+fn wants_to_know_who_asks(code: Code) -> bool {
+    use Code::{LoginDelayed, PermissionDenied, TokenExpired, TokenRevoked, TokenUnknown, Unauthenticated};
+    matches!(code, Unauthenticated | PermissionDenied | LoginDelayed | TokenUnknown | TokenExpired | TokenRevoked)
 }
 
 /// Who may log in: a host does not start with a file that it cannot use.

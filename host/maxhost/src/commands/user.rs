@@ -2,30 +2,26 @@
 //! within a second.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use maxhost_flows::Permission;
 use maxhost_model::{Code, Found, NameQuery, Problem, X500Name};
 use maxhost_pki::signing_key_file;
 use maxhost_rpc::{check_name, check_name_for_key, hash_password, key_text};
-use serde_json::{Value as Json, json};
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+use serde_json::Value as Json;
+use toml_edit::value;
 use zeroize::Zeroizing;
 
 use super::manifests;
+use super::users_file::UsersFile;
 use crate::cli::UserCommand;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
-use crate::files::{self, io_problem};
+use crate::files::io_problem;
 use crate::render;
-use crate::run::{LARGEST_USERS, parse_users};
 
-/// The file of users where the configuration names none.
-const DEFAULT_FILE: &str = "users.toml";
 /// What whoever calls a host without users is called; flows and rows of the audit trail keep it.
 const NOBODY_IN_PARTICULAR: &str = "local";
-/// The head of a new file.
-const HEAD: &str = "# The users of this host, written by `maxhost user`.\n";
 /// Longest line with a password that is read, bytes.
 const LONGEST_LINE: u64 = 4_096;
 
@@ -49,6 +45,8 @@ pub fn execute(context: &Context, command: UserCommand) -> Outcome {
             }
             let identities = identities(context, &config, &identity)?;
             let hash = if no_password { None } else { Some(new_password(context, &name)?) };
+            // Of a user of this name who was removed by hand.
+            file.remove_tokens(|token| token.user() == name);
             file.add(&name, hash, &permission, &identities);
             file.save()?;
             show(context, &file, &name)
@@ -93,6 +91,8 @@ pub fn execute(context: &Context, command: UserCommand) -> Outcome {
             if let Some(users) = file.users_mut() {
                 users.remove(at);
             }
+            // Or whoever is called so next would have them.
+            file.remove_tokens(|token| token.user() == name);
             file.save()?;
             context.out.object(&user, || format!("{name} may log in no more"));
             Ok(0)
@@ -123,7 +123,10 @@ fn show(context: &Context, file: &UsersFile, name: &str) -> Outcome {
 }
 
 /// The identities that a user has: patterns as they are, parts of names as the names that they fit. None given: all.
-fn identities(context: &Context, config: &Config, given: &[String]) -> Result<Vec<String>, Problem> {
+///
+/// # Errors
+/// `identity-not-found`, `identity-ambiguous`.
+pub(super) fn identities(context: &Context, config: &Config, given: &[String]) -> Result<Vec<String>, Problem> {
     if given.is_empty() {
         return Ok(vec!["*".to_owned()]);
     }
@@ -210,95 +213,4 @@ impl Drop for NoEcho {
             unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSAFLUSH, &raw const *before) };
         }
     }
-}
-
-/// The file of users as it stands, comments and all.
-struct UsersFile {
-    path: PathBuf,
-    document: DocumentMut,
-}
-
-impl UsersFile {
-    fn open(context: &Context, config: &Config) -> Result<UsersFile, Problem> {
-        let path = config.users_file().unwrap_or_else(|| {
-            context.out.note("the configuration names no file of users, so that nobody has to log in yet: set [rpc.users] file = \"users.toml\"");
-            config.root().join(DEFAULT_FILE)
-        });
-        let text = match files::read_text(&path, LARGEST_USERS) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEAD.to_owned(),
-            Err(error) => return Err(io_problem(Code::FileUnreadable, "read", &path, &error)),
-        };
-        // A file that a host would refuse is not written to.
-        parse_users(&path, &text)?;
-        let document: DocumentMut =
-            text.parse().map_err(|error: toml_edit::TomlError| broken(&path, error.message()))?;
-        if document.get("user").is_some_and(|users| !users.is_array_of_tables()) {
-            return Err(broken(&path, "write each user as a section [[user]], so that this command can change it"));
-        }
-        Ok(UsersFile { path, document })
-    }
-
-    fn users(&self) -> Option<&ArrayOfTables> {
-        self.document.get("user").and_then(Item::as_array_of_tables)
-    }
-
-    fn users_mut(&mut self) -> Option<&mut ArrayOfTables> {
-        let made = || Item::ArrayOfTables(ArrayOfTables::new());
-        self.document.entry("user").or_insert_with(made).as_array_of_tables_mut()
-    }
-
-    fn len(&self) -> usize {
-        self.users().map_or(0, ArrayOfTables::len)
-    }
-
-    fn find(&self, name: &str) -> Option<usize> {
-        self.users()?.iter().position(|user| user.get("name").and_then(Item::as_str) == Some(name))
-    }
-
-    fn user_mut(&mut self, name: &str) -> Option<&mut Table> {
-        let at = self.find(name)?;
-        self.users_mut()?.get_mut(at)
-    }
-
-    fn nobody(&self, name: &str) -> Problem {
-        Problem::new(Code::UserNotFound, format!("{} has no user '{name}'", self.path.display())).detail("user", name)
-    }
-
-    /// A user as programs see him: without the hash.
-    fn json(&self, at: usize) -> Json {
-        let Some(user) = self.users().and_then(|users| users.get(at)) else { return Json::Null };
-        let texts = |field: &str| -> Vec<String> {
-            let texts = user.get(field).and_then(Item::as_array);
-            texts.into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
-        };
-        json!({
-            "name": user.get("name").and_then(Item::as_str),
-            "permissions": texts("permissions"),
-            "identities": texts("identities"),
-            "password": user.contains_key("password"),
-            "key": user.contains_key("key"),
-        })
-    }
-
-    fn add(&mut self, name: &str, hash: Option<String>, permissions: &[String], identities: &[String]) {
-        let mut user = Table::new();
-        user["name"] = value(name);
-        if let Some(hash) = hash {
-            user["password"] = value(hash);
-        }
-        user["permissions"] = value(permissions.iter().collect::<Array>());
-        user["identities"] = value(identities.iter().collect::<Array>());
-        if let Some(users) = self.users_mut() {
-            users.push(user);
-        }
-    }
-
-    fn save(&self) -> Result<(), Problem> {
-        files::write_private(&self.path, self.document.to_string().as_bytes())
-    }
-}
-
-fn broken(path: &Path, message: &str) -> Problem {
-    Problem::new(Code::UserInvalid, format!("{}: {message}", path.display())).detail("file", path.display().to_string())
 }

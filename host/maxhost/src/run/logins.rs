@@ -15,9 +15,12 @@ use crate::strict_toml::{self, Fault};
 
 /// Largest file of users, bytes.
 pub const LARGEST_USERS: u64 = 16 << 20;
-/// What the section of a user is called, and what can stand in it.
-const SECTION: &str = "user";
-const KEYS: [&str; 5] = ["name", "password", "key", "permissions", "identities"];
+/// What the sections of users and of tokens are called, and what can stand in them.
+const SECTIONS: [&str; 2] = ["user", "token"];
+const KEYS: [&[&str]; 2] = [
+    &["name", "password", "key", "permissions", "identities"],
+    &["id", "user", "hash", "created", "expires", "revoked", "note", "permissions", "identities"],
+];
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -61,8 +64,11 @@ fn unknown_key(text: &str) -> Option<Fault> {
         let name = table.iter().map(|(name, _)| name).find(|name| !known.contains(name))?;
         Some(fault(table, name, known))
     };
-    let users = document.as_table().get(SECTION).and_then(Item::as_array_of_tables);
-    unknown(document.as_table(), &[SECTION]).or_else(|| users?.iter().find_map(|user| unknown(user, &KEYS)))
+    let in_section = |(name, keys): (&&str, &&[&str])| {
+        let sections = document.as_table().get(name).and_then(Item::as_array_of_tables)?;
+        sections.iter().find_map(|section| unknown(section, keys))
+    };
+    unknown(document.as_table(), &SECTIONS).or_else(|| SECTIONS.iter().zip(&KEYS).find_map(in_section))
 }
 
 /// Who may log in, as the configuration says; changes of the file count within a second, until the host stops.

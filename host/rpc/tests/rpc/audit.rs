@@ -10,7 +10,7 @@ use maxhost_flows::api::audit::AuditEntry;
 use maxhost_model::Code;
 use maxhost_rpc::proto::FILE_DESCRIPTOR_SET;
 use maxhost_rpc::proto::v1 as pb;
-use maxhost_rpc::{Client, Login, RpcServer, UserLogins, Users, hash_password};
+use maxhost_rpc::{Client, Login, RpcServer, TokenText, UserLogins, Users, hash_password, status};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
@@ -146,4 +146,77 @@ async fn logins_that_are_refused_are_noted_without_the_password() {
     grpc.unary(request, path, ProstCodec::<(), ()>::default()).await.unwrap_err();
     let entry = host.noted.lock().remove(0);
     assert_eq!((entry.user.as_str(), entry.action, entry.allowed), ("bob", "Login", false));
+}
+
+/// A section of the file of users.
+fn section(token: &TokenText, user: &str, more: &str) -> String {
+    format!(
+        "[[token]]\nid = \"{}\"\nuser = \"{user}\"\nhash = \"{}\"\ncreated = \"2020-01-01T00:00:00Z\"\n{more}\n",
+        token.id(),
+        token.hash_text()
+    )
+}
+
+#[tokio::test]
+async fn a_row_says_which_token_was_shown_and_nothing_of_its_secret() {
+    let [valid, expired, revoked, unknown] = [(); 4].map(|()| TokenText::random());
+    let far = "expires = \"2999-01-01T00:00:00Z\"";
+    let file = [
+        "[[user]]\nname = \"ann\"\npermissions = [\"Status\"]\nidentities = [\"*\"]\n".to_owned(),
+        section(&valid, "ann", far),
+        section(&expired, "ann", "expires = \"2020-01-02T00:00:00Z\""),
+        section(&revoked, "ann", &format!("{far}\nrevoked = \"2020-01-02T00:00:00Z\"")),
+    ];
+    let logins = Arc::new(UserLogins::new(Users::parse(&file.concat()).unwrap()));
+    let host = Arc::new(FakeHost::default());
+    let bound = RpcServer::bind(options(), Some(logins), Arc::clone(&host) as Arc<dyn HostApi>).await.unwrap();
+    let endpoint = format!("http://{}", bound.local_addr());
+    tokio::spawn(bound.serve(CancellationToken::new()));
+    let ask = async |token: &TokenText| {
+        let client = Client::at(endpoint.clone(), Duration::from_secs(10)).with_token(token).unwrap();
+        assert!(!format!("{client:?}").contains(&token.expose()[21..]));
+        client.status(pb::StatusRequest {}).await.map(drop)
+    };
+    assert_eq!(ask(&valid).await, Ok(()));
+    for (token, code) in
+        [(&expired, Code::TokenExpired), (&revoked, Code::TokenRevoked), (&unknown, Code::TokenUnknown)]
+    {
+        let refused = ask(token).await.unwrap_err();
+        assert_eq!(refused.code, code, "{refused}");
+        assert_eq!(status::grpc_code(code), tonic::Code::Unauthenticated);
+    }
+    let noted: Vec<AuditEntry> = host.noted.lock().drain(..).collect();
+    let told: Vec<_> = noted
+        .iter()
+        .map(|e| (e.user.as_str(), e.action, e.allowed, e.code.as_deref(), e.facts.token.as_deref()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("ann", "Status", true, None, Some(valid.id())),
+            ("ann", "Status", false, Some("token-expired"), Some(expired.id())),
+            ("ann", "Status", false, Some("token-revoked"), Some(revoked.id())),
+            ("(nobody)", "Status", false, Some("token-unknown"), Some(unknown.id())),
+        ]
+    );
+    let shown = format!("{noted:?}");
+    assert!([valid, expired, revoked, unknown].iter().all(|token| !shown.contains(&token.expose()[21..])));
+
+    // Of a header that is no token nothing is kept, and one that is tried on a probe is noted.
+    let channel = Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
+    let call = async |path: &str, header: String| {
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let mut request = Request::new(());
+        request.metadata_mut().insert("authorization", header.parse().unwrap());
+        let path = path.parse().unwrap();
+        let refused = grpc.unary(request, path, ProstCodec::<(), ()>::default()).await.unwrap_err();
+        (status::to_problem(&refused).code, host.noted.lock().remove(0))
+    };
+    let (code, entry) = call("/maxhost.v1.HostService/Status", "Bearer of-another-make".to_owned()).await;
+    assert_eq!((code, entry.user.as_str(), entry.facts.token), (Code::TokenUnknown, "(nobody)", None));
+    let guess = TokenText::random();
+    let (code, entry) = call("/grpc.health.v1.Health/Check", format!("bearer {}", guess.expose())).await;
+    assert_eq!((code, entry.action, entry.allowed), (Code::TokenUnknown, "Login", false));
+    assert_eq!(entry.facts.token.as_deref(), Some(guess.id()));
 }

@@ -223,6 +223,13 @@ impl ClientReader for SeveralDatabases {
         self.of(identity).client(identity, user, client_id).await
     }
 
+    async fn client_uses(&self, user: &str, client_id: &str) -> Result<Vec<(IdentityRow, FlowRow)>, StoreError> {
+        let found = all(self.databases.iter().map(|database| database.client_uses(user, client_id))).await?;
+        let mut uses = self.at_home(found, |(identity, _)| *identity);
+        uses.sort_unstable();
+        Ok(uses)
+    }
+
     async fn clients(
         &self,
         identity: IdentityRow,

@@ -156,6 +156,33 @@ async fn commits_wait_for_a_server_that_hangs() {
     store.close().await;
 }
 
+/// A host that is alone has nobody to tell whether the server answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_asked_each_second_only_where_somebody_wants_to_know() {
+    // How many connections have asked nothing but whether the server is there.
+    const ASKED: &str =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'SELECT 1'";
+    let (alone, shared) = (Database::new().await, Database::new().await);
+    let mut options = alone.options();
+    options.asks_each_second = false;
+    let (store, alice, flow) = world(options).await;
+    let (among_others, _, _) = world(shared.options()).await;
+    let asks = async {
+        while shared.sql(ASKED) != "1" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asks).await.unwrap();
+    assert_eq!(among_others.last_answers().len(), 1);
+    // The one that does not ask was opened before.
+    assert_eq!(alone.sql(ASKED), "0");
+    assert!(store.last_answers().is_empty(), "nobody takes what was not asked for an answer that is missing");
+    store.commit(alice, step(flow, 0)).await.unwrap();
+    all_is_there(&store, flow, 1).await;
+    store.close().await;
+    among_others.close().await;
+}
+
 /// Hazard 30: a server that comes back without what it had committed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_went_back_is_noticed_and_left_alone() {

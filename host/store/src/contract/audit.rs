@@ -15,6 +15,7 @@ fn row(seq: i64, class: AuditClass) -> AuditRow {
         flow: Some("ping-pong/ping".to_owned()),
         flow_id: Some("some-id".to_owned()),
         detail: None,
+        token: None,
         allowed: true,
         code: None,
         count: 1,
@@ -46,6 +47,7 @@ pub async fn rows_are_read_newest_first_in_pages<D: Databases>() {
         flow: None,
         flow_id: None,
         detail: Some("max-2".to_owned()),
+        token: Some("5f0c93b1a2d44e07".to_owned()),
         count: 7,
         ..row(3, AuditClass::Look)
     };

@@ -33,6 +33,28 @@ pub async fn a_client_id_names_one_flow_of_its_user<D: Databases>() {
     assert_eq!(w.store.client(alice, "ann", "order-1").await.unwrap(), None, "not kept: the client id is free again");
 }
 
+pub async fn the_uses_of_a_client_id_are_found_over_all_identities<D: Databases>() {
+    let w = World::<D>::new().await;
+    let [of_alice, of_bob, of_ben, other] = [(); 4].map(|()| w.store.next_flow_row());
+    w.commit(w.bob, vec![start_with_client(of_bob, "order", "ann")]).await.unwrap();
+    w.commit(w.alice, vec![start_with_client(of_alice, "order", "ann")]).await.unwrap();
+    w.commit(w.alice, vec![start_with_client(of_ben, "order", "ben")]).await.unwrap();
+    w.commit(w.bob, vec![start_with_client(other, "other", "ann")]).await.unwrap();
+    let uses = async |user: &str, client_id: &str| w.store.client_uses(user, client_id).await.unwrap();
+    let mut both = [(w.alice.identity, of_alice), (w.bob.identity, of_bob)];
+    both.sort_unstable();
+    assert_eq!(uses("ann", "order").await, both);
+    assert_eq!(uses("ben", "order").await, [(w.alice.identity, of_ben)]);
+    assert_eq!(uses("ann", "other").await, [(w.bob.identity, other)]);
+    for (user, client_id) in [("ben", "other"), ("zoe", "order"), ("ann", "order-1"), ("", "")] {
+        assert_eq!(uses(user, client_id).await, [], "{user} {client_id}");
+    }
+    w.commit(w.alice, vec![end_kept(of_alice, 9_000)]).await.unwrap();
+    assert_eq!(uses("ann", "order").await, both, "an end keeps it");
+    w.commit(w.alice, remove("ann", "order")).await.unwrap();
+    assert_eq!(uses("ann", "order").await, [(w.bob.identity, of_bob)]);
+}
+
 pub async fn two_users_may_use_the_same_client_id<D: Databases>() {
     let w = World::<D>::new().await;
     let [ann, ben] = [(); 2].map(|()| w.store.next_flow_row());

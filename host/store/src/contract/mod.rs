@@ -49,7 +49,7 @@ impl Default for Settings {
         Settings {
             bounds: Bounds::default(),
             quotas: Quotas::default(),
-            processed_retention: Duration::from_secs(7 * 24 * 3600),
+            processed_retention: crate::PROCESSED_RETENTION,
             audit: AuditBounds::default(),
         }
     }
@@ -246,7 +246,8 @@ macro_rules! contract_tests {
             a_change_that_was_decided_on_an_older_version_is_refused, what_was_kept_is_forgotten_in_time,
             a_row_is_never_used_again, a_result_is_read_once }
         $crate::contract_tests! { @family $databases, clients:
-            a_client_id_names_one_flow_of_its_user, two_users_may_use_the_same_client_id,
+            a_client_id_names_one_flow_of_its_user, the_uses_of_a_client_id_are_found_over_all_identities,
+            two_users_may_use_the_same_client_id,
             client_ids_are_read_a_page_at_a_time,
             a_client_id_given_anew_outlives_the_flow_it_named }
         $crate::contract_tests! { @family $databases, messages:
