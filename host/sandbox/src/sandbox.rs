@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, Linker};
 
-use crate::bindings::{flow, keys, ledger};
+use crate::bindings::{flow, keys, ledger, ledger_waits};
 use crate::code_cache::CodeCache;
 use crate::component::FlowComponent;
 use crate::component_shape::ComponentShape;
@@ -216,6 +216,7 @@ fn link(component: &Component) -> Result<Linked, SandboxError> {
     flow::add_to_linker::<RunState, HasSelf<RunState>>(&mut linker, |state| state)
         .and_then(|()| ledger::add_to_linker::<RunState, HasSelf<RunState>>(&mut linker, |state| state))
         .and_then(|()| keys::add_to_linker::<RunState, HasSelf<RunState>>(&mut linker, |state| state))
+        .and_then(|()| ledger_waits::add_to_linker::<RunState, HasSelf<RunState>>(&mut linker, |state| state))
         .and_then(|()| wasi::add_to_linker(&mut linker))
         .map_err(|error| SandboxError::engine("cannot link", error))?;
     let wrong = |error| SandboxError::WrongWorld { world: "flows", reason: chain(&error) };
