@@ -55,10 +55,9 @@ async fn payment_in_flight(network: &Network, host: &Host, quantity: i64) -> (St
 async fn a_flow_that_waits_for_the_ledger_is_told_by_whoever_records() {
     for mode in MODES {
         let network = sleepy(mode);
+        let notary = Away::notary(&network);
         let host = network.run();
         let issued = issue(&host, 100).await;
-        host.until_quiet().await;
-        let notary = Away::notary(&network);
         let (_, tx) = payment_in_flight(&network, &host, 40).await;
         let (state, made) = (format!("{issued}:0"), format!("{tx}:0"));
         // Two of whoever is paid, of whoever pays one for the transaction and one for the states that it consumes.
@@ -103,10 +102,9 @@ async fn a_flow_that_waits_for_the_ledger_is_told_by_whoever_records() {
 async fn a_wait_for_the_ledger_survives_the_host() {
     for mode in MODES {
         let network = sleepy(mode);
+        let notary = Away::notary(&network);
         let host = network.run();
         let issued = issue(&host, 100).await;
-        host.until_quiet().await;
-        let notary = Away::notary(&network);
         let (_, tx) = payment_in_flight(&network, &host, 40).await;
         let waiting = [await_commit(&host, BOB, &tx).await, await_commit(&host, ALICE, &tx).await];
         let consumption = await_consumption(&host, ALICE, &[&format!("{issued}:0")]).await;
