@@ -147,7 +147,7 @@ mod tests {
             include_str!("../migrations/0007_ledger_key.sql"),
             include_str!("../migrations/0009_network_parameters.sql"),
             include_str!("../migrations/0010_vault_order.sql"),
-            include_str!("../migrations/0012_states_to_record.sql"),
+            include_str!("../migrations/0013_states_to_record.sql"),
         ] {
             conn.execute_batch(migration).unwrap();
         }

@@ -19,7 +19,7 @@ const MIGRATIONS: [(i64, &str); 7] = [
     (PARAMETERS, include_str!("../../migrations/0009_network_parameters.sql")),
     (SHAPES, include_str!("../../migrations/0010_vault_order.sql")),
     (12, include_str!("../../migrations/0012_vault_linear.sql")),
-    (16, include_str!("../../migrations/0016_states_to_record.sql")),
+    (17, include_str!("../../migrations/0017_states_to_record.sql")),
 ];
 
 /// The version from which on a ledger keeps keys of parties.
