@@ -92,10 +92,13 @@ fn held(entry: &Arc<IdentityEntry>) -> Option<Held> {
     let key = entry.held_as()?;
     // One without an actor is not in order, and somebody is looking after that.
     entry.mailbox()?;
+    // One lock after the other, never two at once.
+    let epoch = entry.claim.lock().token.epoch;
+    let rules = entry.spec.lock().hosts.clone();
     Some(Held {
         key,
-        epoch: entry.claim.lock().token.epoch,
-        rules: entry.spec.lock().hosts.clone(),
+        epoch,
+        rules,
         live_flows: entry.live_flows.load(std::sync::atomic::Ordering::Relaxed),
         is_leaving: entry.phase() == IdentityPhase::Draining,
     })

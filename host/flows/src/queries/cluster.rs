@@ -196,12 +196,14 @@ impl Host {
             Some(owner) if *owner.host != *ownership.host() => IdentityPhase::Active,
             _ => entry.phase(),
         };
+        // Before the answer is made, in which the lock would be held while the manifest is looked at again.
+        let rules = entry.spec.lock().hosts.clone();
         Whereabouts {
             identity: entry.text.to_string(),
             host: owner.as_ref().map(|owner| owner.host.to_string()),
             epoch: owner.map(|owner| owner.token.epoch),
             phase,
-            rules: entry.spec.lock().hosts.clone(),
+            rules,
             unplaced: self.unplaced(entry),
         }
     }
