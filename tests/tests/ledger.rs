@@ -28,8 +28,18 @@ async fn pay(host: &Host, from: &str, to: &str, quantity: i64) -> End {
 
 /// How much GBP an identity has, as its vault adds it up.
 fn money(network: &Network, identity: &str) -> i64 {
-    let answer =
-        network.cli(&["vault", "query", "--identity", identity, "--sum", "quantity", "--where", "currency = 'GBP'"]);
+    let answer = network.cli(&[
+        "vault",
+        "query",
+        "--identity",
+        identity,
+        "--type",
+        "cash/Cash",
+        "--sum",
+        "quantity",
+        "--where",
+        "currency = 'GBP'",
+    ]);
     answer.ok().object()["sum"].as_i64().unwrap_or(0)
 }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use maxhost_model::{Code, Problem};
 use maxhost_ownership::{Ownedness, Ownership};
 
+use crate::directory::Directory;
 use crate::host_rules::{self, Fit, Unplaced};
 use crate::options::HostRules;
-use crate::registry::{Directory, IdentityEntry};
+use crate::registry::IdentityEntry;
 
 /// The hosts that may run the identities of a directory.
 pub(crate) struct Candidates {

@@ -6,10 +6,10 @@ use maxhost_model::IdentityRow;
 use maxhost_store::Store;
 
 use crate::counters::Counters;
+use crate::directory::Directory;
 use crate::ledger_waits::{LedgerWaits, Recorded};
 use crate::message::IdentityCommand;
 use crate::outbox_notices::OutboxNotices;
-use crate::registry::Directory;
 use crate::router::Router;
 use crate::rules::{Rule, holds};
 use crate::waking::Waking;

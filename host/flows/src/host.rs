@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use maxhost_broker::{Broker, EmbeddedBroker, EmbeddedOptions};
@@ -41,6 +42,8 @@ pub struct Host {
     pub(crate) started: Instant,
     pub(crate) network_changes: broadcast::Sender<NetworkChange>,
     hosting: Arc<Hosting>,
+    /// Whether notices of the broker are answered.
+    listens: AtomicBool,
 }
 
 impl std::fmt::Debug for Host {
@@ -145,14 +148,14 @@ impl Host {
         for database in 0..parts.store.databases() {
             parts.io.spawn(crate::relay::outbound::run(parts.relay.clone(), database));
         }
-        parts.io.spawn(crate::relay::inbound::run(parts.relay.clone()));
         parts.io.spawn(crate::relay::inbound::look_for_held(parts.relay.clone()));
         if parts.membership.is_some() {
             crate::supervisor::start(&parts);
         }
         let hosting = Hosting::start(parts.clone(), live);
         let network_changes = broadcast::Sender::new(EVENTS);
-        Ok(Arc::new(Host { parts, started: Instant::now(), network_changes, hosting }))
+        let listens = AtomicBool::new(false);
+        Ok(Arc::new(Host { parts, started: Instant::now(), network_changes, hosting, listens }))
     }
 
     /// What operators care about from now on, and, for who asks first, what has happened to flows before.
@@ -178,7 +181,12 @@ impl Host {
     /// # Errors
     /// Only if the database fails: then none was taken in.
     pub async fn put_identities(&self, specs: Vec<IdentitySpec>) -> Result<Vec<(IdentitySpec, Problem)>, Problem> {
-        self.hosting.put_identities(specs).await
+        let problems = self.hosting.put_identities(specs).await?;
+        // A notice of the broker is given to one host, and one for an identity that is not known yet would be lost.
+        if !self.listens.swap(true, Ordering::AcqRel) {
+            self.parts.io.spawn(crate::relay::inbound::run(self.parts.relay.clone()));
+        }
+        Ok(problems)
     }
 
     /// A manifest that names no usable identity: shown, and in nobody's way. If it was the manifest of an identity that

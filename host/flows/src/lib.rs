@@ -26,6 +26,7 @@ mod committer;
 mod contracts;
 mod counters;
 mod deadlines;
+mod directory;
 mod envelope;
 mod error;
 mod events;

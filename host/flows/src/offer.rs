@@ -38,6 +38,12 @@ impl Offer {
     pub fn take(mut self) {
         self.taken = true;
     }
+
+    /// It is not taken now. True if it is written already: then nobody brings it again.
+    pub fn decline(mut self) -> bool {
+        self.taken = true;
+        self.runner.speculation.decline()
+    }
 }
 
 impl Drop for Offer {
@@ -65,6 +71,9 @@ mod tests {
         let speculation = Speculation::default();
         drop(Offer::new(runner(&speculation)));
         assert!(speculation.written());
+        let speculation = Speculation::default();
+        assert!(!Offer::new(runner(&speculation)).decline() && speculation.written());
+        assert!(Offer::new(runner(&speculation)).decline(), "it is written, and nobody brings it again");
     }
 
     #[test]

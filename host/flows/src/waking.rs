@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 
 use crate::candidates::Candidates;
 use crate::counters::Counters;
+use crate::directory::Directory;
 use crate::host_rules::Fit;
 use crate::membership::Membership;
 use crate::message::IdentityCommand;
 use crate::offer::{Offer, Runner};
-use crate::registry::{ColdState, Directory, EntryState, IdentityEntry, MAILBOX};
+use crate::registry::{ColdState, EntryState, IdentityEntry, MAILBOX};
 use crate::timers::Timers;
 
 /// Whoever makes an identity's actor.

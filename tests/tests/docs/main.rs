@@ -245,6 +245,7 @@ fn every_answer_that_a_guest_can_get_is_listed_with_where_it_comes_from() {
     calls.extend(functions(&interface("ledger")));
     calls.extend(functions(&interface("keys")));
     calls.extend(functions(&interface("recording")));
+    calls.extend(functions(&interface("ledger-waits")));
     calls.extend(functions(world));
 
     // As the host defines them: `cli::terminal_stdin::add_to_linker` is `cli/terminal-stdin`.

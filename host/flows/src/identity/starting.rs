@@ -195,8 +195,8 @@ impl Actor {
             return;
         }
         if self.initiations_wait || !self.waiting.is_empty() || self.flows.hot() >= opened.limits.flows {
-            // One that is offered is not written yet, and may never be.
-            if offer.is_none() {
+            // One that is not written yet may never be; whoever learns that it is brings it again.
+            if offer.is_none_or(Offer::decline) {
                 self.waiting.add(id, initiation);
             }
             return;
