@@ -75,7 +75,7 @@ async fn look(parts: &Parts) -> Result<Cluster, String> {
 }
 
 fn decide(parts: &Parts, cluster: &Cluster, balancer: &mut Balancer, (is_tick, even): (bool, bool)) -> Vec<Move> {
-    let held: Vec<Held> = parts.directory.all().iter().filter_map(|entry| held(entry)).collect();
+    let held: Vec<Held> = parts.directory.all().iter().filter_map(held).collect();
     let mut groups: HashMap<Arc<str>, Vec<SecureHash>> = HashMap::new();
     for group in held.iter().filter_map(|held| held.rules.apart.as_ref()) {
         groups

@@ -110,6 +110,7 @@ pub(crate) fn unplaced(rules: &HostRules, hosts: &[HostInfo]) -> Option<Unplaced
 
 #[cfg(test)]
 pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
     use maxhost_model::RunId;

@@ -40,7 +40,7 @@ impl TokenText {
         let (mut id, mut secret) = ([0_u8; ID_BYTES], Zeroizing::new([0_u8; SECRET_BYTES]));
         rand::fill(&mut id);
         rand::fill(&mut *secret);
-        let secret = Zeroizing::new(hex::encode(&*secret));
+        let secret = Zeroizing::new(hex::encode(secret.as_slice()));
         TokenText(Zeroizing::new(format!("{HEAD}{}_{}", hex::encode(id), *secret)))
     }
 

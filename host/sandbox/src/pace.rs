@@ -30,7 +30,7 @@ pub fn pace() {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use std::cell::Cell;
 
     use super::*;

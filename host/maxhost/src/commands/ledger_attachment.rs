@@ -235,7 +235,7 @@ async fn received(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use futures::StreamExt;
 
     use super::*;

@@ -489,7 +489,7 @@ impl Batch<'_> {
             false => self.environment.bodies(&stored, BODIES).await?,
         };
         let stored =
-            in_parallel(&self.environment, stored, |found| read(&found).map(|signed| (signed, found.status))).await?;
+            in_parallel(self.environment, stored, |found| read(&found).map(|signed| (signed, found.status))).await?;
         let mut found = BTreeMap::new();
         for stored in stored {
             let (signed, status) = stored?;

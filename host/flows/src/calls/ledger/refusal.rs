@@ -150,6 +150,7 @@ pub(crate) fn locked(missing: &NotAvailable) -> FlowError {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
     use maxhost_model::{MAX_FAILURE_DATA, SecureHash, from_cbor};
     use serde::Deserialize;
 
