@@ -8,7 +8,7 @@ use maxhost_sdk::prelude::*;
 /// Somebody who gets a transaction.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Recipient {
-    /// Who.
+    /// The party that it is done with.
     pub party: PartyName,
     /// What it keeps of the states: `none`, `only-relevant` or `all-visible`. It is told, and does so.
     pub states: String,

@@ -28,9 +28,9 @@ pub struct AwaitConsumption {
 /// What a peer does while the flow waits.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Beside {
-    /// Who.
+    /// The party that it is done with.
     pub peer: Party,
-    /// What.
+    /// What is tried.
     pub act: Act,
 }
 

@@ -179,7 +179,7 @@ pub const IMPORTED_BY: &str = "rpc:";
 /// How much of what clients have imported is kept for one identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImportBounds {
-    /// Attachments.
+    /// How many attachments its clients have imported.
     pub attachments: u64,
     /// Bytes of them.
     pub bytes: u64,
