@@ -2,13 +2,15 @@
 //! and signatures that are checked, journals that are folded. It takes its turns on the threads for guests, on the account
 //! of the identity whose flow wants it, so that an identity whose flows verify is to others as one whose flows compute.
 //!
-//! Each job is done on a worker of its own, which computes only while it has a turn: a thread for guests hands over its own
-//! turn, and waits meanwhile, so no more threads compute than there are threads for guests. A turn lasts for [`TURN`] and as
+//! Each job is done on a worker of its own, which computes only while it has a turn. One that no run waits for is lent to it at
+//! once; otherwise a thread for guests hands over its own, and waits meanwhile. So no more threads compute than there are
+//! threads for guests. A turn lasts for [`TURN`] and as
 //! long as the job takes from one call of [`maxhost_sandbox::pace`] to the next.
 //!
 //! What has begun stays in memory until it is done, so few jobs are begun at once, fewer of one identity, and identities
 //! take turns in beginning ([`JobQueue`]). The others wait: each is waited for by a flow that is in memory.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -23,7 +25,7 @@ use maxhost_sandbox::{in_turns, pace};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use crate::guest_threads::{GuestThreads, step_back};
+use crate::guest_threads::{GuestThreads, LentTurn, step_back};
 use crate::trouble::Trouble;
 
 /// How long a job goes on before it lets others go first.
@@ -191,15 +193,80 @@ impl GuestJobs {
             };
             self.see_to_workers(&mut state);
             drop(state);
-            let gate = Arc::new(Gate::default());
-            self.guests.spawn(owner, Turn(gate.clone()));
-            let done = std::panic::catch_unwind(AssertUnwindSafe(|| gate.run(job)));
+            let done = std::panic::catch_unwind(AssertUnwindSafe(|| Turns::of(&self.guests, owner).run(job)));
             if done.is_err() {
                 tracing::error!(?owner, "work that a flow wanted panicked: this is a defect of the host");
             }
             state = self.state.lock();
             state.queue.over(owner);
         }
+    }
+}
+
+/// The turns of one job, as its worker has them.
+struct Turns {
+    guests: Arc<GuestThreads>,
+    owner: IdentityRow,
+    gate: Arc<Gate>,
+    /// Since when it has this turn.
+    begun: Cell<Instant>,
+    /// The turn, if it is lent.
+    lent: Cell<Option<LentTurn>>,
+    /// It has its turns from a thread for guests from now on.
+    handed_over: Cell<bool>,
+}
+
+impl Turns {
+    fn of(guests: &Arc<GuestThreads>, owner: IdentityRow) -> Turns {
+        Turns {
+            guests: guests.clone(),
+            owner,
+            gate: Arc::default(),
+            begun: Cell::new(Instant::now()),
+            lent: Cell::new(None),
+            handed_over: Cell::new(false),
+        }
+    }
+
+    /// Does the job.
+    fn run(self, job: Job) {
+        struct Over(Arc<Gate>);
+        impl Drop for Over {
+            fn drop(&mut self) {
+                self.0.set(Stage::Over);
+            }
+        }
+        let _over = Over(self.gate.clone());
+        self.next();
+        let between = move || {
+            if self.begun.get().elapsed() >= TURN {
+                self.next();
+            }
+        };
+        in_turns(Rc::new(between), job);
+    }
+
+    /// Gives its turn back, if it has one, and waits for the next.
+    fn next(&self) {
+        if self.handed_over.get() {
+            self.gate.give_back();
+            self.gate.until_turn();
+        } else {
+            // Whoever waits for the turn that is given back goes first.
+            drop(self.lent.take());
+            match self.guests.lend(self.owner) {
+                Some(turn) => self.lent.set(Some(turn)),
+                None => self.have_handed_over(),
+            }
+        }
+        self.begun.set(Instant::now());
+    }
+
+    /// Stands in for a run among the others until the job is over.
+    fn have_handed_over(&self) {
+        self.handed_over.set(true);
+        self.guests.spawn(self.owner, Turn(self.gate.clone()));
+        self.gate.until_turn();
     }
 }
 
@@ -224,27 +291,6 @@ enum Stage {
 }
 
 impl Gate {
-    /// Does the job, in turns.
-    fn run(self: &Arc<Gate>, job: Job) {
-        struct Over<'a>(&'a Gate);
-        impl Drop for Over<'_> {
-            fn drop(&mut self) {
-                self.0.set(Stage::Over);
-            }
-        }
-        let _over = Over(self);
-        self.until_turn();
-        let (gate, begun) = (self.clone(), std::cell::Cell::new(Instant::now()));
-        let between = move || {
-            if begun.get().elapsed() >= TURN {
-                gate.give_back();
-                gate.until_turn();
-                begun.set(Instant::now());
-            }
-        };
-        in_turns(Rc::new(between), job);
-    }
-
     fn set(&self, stage: Stage) {
         *self.stage.lock() = stage;
         self.changed.notify_all();

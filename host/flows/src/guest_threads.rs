@@ -5,6 +5,9 @@
 //! no difference to an identity whether another one computes with one flow or with a thousand. Time that an identity does
 //! not use is not saved up beyond [`CREDIT`]: a bucket of tokens that is filled at the pace of the others.
 //!
+//! A turn that no run waits for is lent to work on another thread ([`GuestThreads::lend`]), which need not wait for one of
+//! these threads to hand its own over. No more runs and borrowers compute at once than there are threads.
+//!
 //! The threads run at a lower priority than those for I/O, so that a full host still answers.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -56,6 +59,10 @@ struct State {
     next_task: u64,
     /// With so many, those that were dropped by whoever could have woken them are let go.
     sweep_at: usize,
+    /// How many may compute at once, how many runs are being polled, and how many turns are lent.
+    threads: usize,
+    polled: usize,
+    lent: usize,
     stopped: bool,
 }
 
@@ -64,7 +71,7 @@ struct Account {
     /// The processor time that it has had, nanoseconds.
     had: u64,
     queue: VecDeque<Arc<Task>>,
-    /// Runs of it that are being polled.
+    /// Runs of it that are being polled, and turns that are lent to it.
     polled: u32,
 }
 
@@ -86,9 +93,11 @@ struct Task {
 impl GuestThreads {
     /// Starts so many threads. Timers of what they poll are those of `io`.
     pub fn start(count: usize, io: &Handle) -> Result<GuestThreads, Problem> {
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new() });
+        let count = count.max(1);
+        let state = State { threads: count, ..State::default() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
         let threads = GuestThreads { shared: shared.clone() };
-        for _ in 0..count.max(1) {
+        for _ in 0..count {
             let (shared, io) = (shared.clone(), io.clone());
             std::thread::Builder::new()
                 .name("guest".to_owned())
@@ -129,6 +138,17 @@ impl GuestThreads {
         self.shared.work.notify_one();
     }
 
+    /// A turn for work on another thread, on the account of this identity, if there is one that no run waits for. Whoever has it
+    /// gives it back after [`TURN`], so that no run that comes meanwhile waits for longer than for another run.
+    pub fn lend(&self, owner: IdentityRow) -> Option<LentTurn> {
+        let mut state = self.shared.state.lock();
+        if state.stopped || !state.order.is_empty() || !state.has_room() {
+            return None;
+        }
+        state.lend(owner);
+        Some(LentTurn { shared: self.shared.clone(), owner, begun: Instant::now() })
+    }
+
     /// Ends the threads. What they were given is dropped.
     pub fn stop(&self) {
         let (accounts, tasks) = {
@@ -154,6 +174,27 @@ impl Drop for GuestThreads {
     }
 }
 
+/// A turn of the threads for guests that another thread has. Dropped, it is given back.
+pub(crate) struct LentTurn {
+    shared: Arc<Shared>,
+    owner: IdentityRow,
+    begun: Instant,
+}
+
+impl Drop for LentTurn {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.lent -= 1;
+        state.charge(self.owner, self.begun.elapsed());
+        let wanted = !state.order.is_empty();
+        drop(state);
+        // A thread that found no room for a run waits for this.
+        if wanted {
+            self.shared.work.notify_one();
+        }
+    }
+}
+
 impl Shared {
     fn enqueue(&self, task: Arc<Task>) {
         let mut state = self.state.lock();
@@ -176,6 +217,19 @@ impl State {
             self.order.insert((account.had, owner));
         }
         account.queue.push_back(task);
+    }
+
+    fn has_room(&self) -> bool {
+        self.polled + self.lent < self.threads
+    }
+
+    /// As [`State::take`], without a run.
+    fn lend(&mut self, owner: IdentityRow) {
+        self.lent += 1;
+        let least = self.clock.saturating_sub(CREDIT.as_nanos() as u64);
+        let account = self.accounts.entry(owner).or_default();
+        account.polled += 1;
+        account.had = account.had.max(least) + TURN.as_nanos() as u64;
     }
 
     /// The next run in turn. Its identity is charged for a turn at once, or every thread would take one of the same.
@@ -220,11 +274,16 @@ fn serve(shared: &Arc<Shared>, io: &Handle) {
     let _context = io.enter();
     let mut state = shared.state.lock();
     while !state.stopped {
+        if !state.has_room() {
+            shared.work.wait(&mut state);
+            continue;
+        }
         let Some(task) = state.take() else {
             state.forget_idle();
             shared.work.wait(&mut state);
             continue;
         };
+        state.polled += 1;
         if state.accounts.len() > IDLE_ACCOUNTS {
             state.forget_idle();
         }
@@ -232,6 +291,7 @@ fn serve(shared: &Arc<Shared>, io: &Handle) {
         let begun = Instant::now();
         let again = task.poll();
         state = shared.state.lock();
+        state.polled -= 1;
         if state.stopped {
             drop(state);
             *task.work.lock() = None;
@@ -392,6 +452,41 @@ mod tests {
             between[100] <= 2 * THREADS as u64,
             "others had so many turns from one of its own to the next: {between:?}"
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_turn_is_lent_when_there_is_one_and_a_run_that_comes_has_the_next() {
+        let threads = GuestThreads::start(1, &Handle::current()).unwrap();
+        let lent = threads.lend(IdentityRow(1)).unwrap();
+        assert!(threads.lend(IdentityRow(2)).is_none(), "there is one thread");
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (ends, end) = std::sync::mpsc::channel::<()>();
+        threads.spawn(IdentityRow(2), async move {
+            begun.send(()).unwrap();
+            let _ = end.recv();
+        });
+        assert!(has_begun.recv_timeout(Duration::from_millis(50)).is_err(), "two would compute on one thread");
+        drop(lent);
+        has_begun.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(threads.lend(IdentityRow(1)).is_none(), "a run computes");
+        ends.send(()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while threads.lend(IdentityRow(1)).is_none() {
+            assert!(Instant::now() < deadline, "the turn of a run that is over is nobody's");
+            std::thread::yield_now();
+        }
+        threads.stop();
+        assert!(threads.lend(IdentityRow(1)).is_none());
+    }
+
+    #[test]
+    fn who_had_a_turn_lent_is_charged_for_it() {
+        let mut state = State { threads: 2, ..State::default() };
+        state.lend(IdentityRow(1));
+        state.charge(IdentityRow(1), TURN * 2);
+        state.enqueue(task(1));
+        state.enqueue(task(2));
+        assert_eq!(state.take().unwrap().owner, IdentityRow(2));
     }
 
     #[test]
