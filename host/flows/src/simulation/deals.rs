@@ -5,6 +5,9 @@ use super::{NOTARIES, OWNERS};
 
 /// The currency of all money.
 pub(super) const CURRENCY: &str = "GBP";
+/// How long a crowd waits for all of its flows. Time passes in a world only when nothing else can happen, so however long
+/// this is, they go on together. Milliseconds.
+const CROWD_WAITS: u64 = 1_000;
 
 /// One thing that a flow does with money.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +22,8 @@ pub(crate) enum Deal {
     Show { to: usize, amount: Amount },
     /// It pays two others with the same money.
     PayTwice { to: [usize; 2], amount: Amount, at_once: bool },
+    /// It does nothing for so long, milliseconds.
+    Rest { time: u64 },
 }
 
 /// Money of one issuer that one notary keeps.
@@ -66,6 +71,20 @@ impl Deal {
         }
     }
 
+    /// What one of a crowd does: it makes money for itself, waits until all others of the crowd have too, and pays with it, always
+    /// under the same notary.
+    pub fn of_crowd(rng: &Rng, identity: usize, notary: usize) -> Vec<Deal> {
+        let issue = Deal::Issue { quantity: rng.between(20, 100) as u64, to: identity, notary };
+        let payment = |_| {
+            let amount = Amount { quantity: rng.between(1, 20) as u64, issuer: identity, notary };
+            match rng.one_in(2) {
+                true => Deal::Exit { amount },
+                false => Deal::Pay { to: another(rng, identity), amount, manner: Manner::Plain },
+            }
+        };
+        [issue, Deal::Rest { time: CROWD_WAITS }].into_iter().chain((0..2).map(payment)).collect()
+    }
+
     /// Money is made.
     pub fn issue(rng: &Rng, identity: usize) -> Deal {
         let to = if rng.one_in(3) { another(rng, identity) } else { identity };
@@ -73,7 +92,7 @@ impl Deal {
     }
 }
 
-fn notary(rng: &Rng) -> usize {
+pub(super) fn notary(rng: &Rng) -> usize {
     OWNERS + rng.below(NOTARIES)
 }
 

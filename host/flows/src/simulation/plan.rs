@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maxhost_model::{ErrorKind, FlowError};
 
-use super::deals::Deal;
+use super::deals::{self, Deal};
 use super::rng::Rng;
 use super::{OWNERS, PARTIES};
 use crate::options::Eviction;
@@ -100,7 +100,7 @@ pub(crate) struct Plan {
     pub clock_jumps: bool,
     /// Steps of the world at which a flow is killed that is drawn from those that live.
     pub kills: Vec<usize>,
-    /// A notary has room for so many requests of one caller, and for two in a batch.
+    /// A notary has room for so many requests of one caller, and for two in a batch; one identity has more at once.
     pub notary_room: Option<usize>,
 }
 
@@ -170,7 +170,32 @@ impl Plan {
         };
         kills.sort_unstable();
         let notary_room = rng.one_in(3).then(|| rng.between(1, 2));
-        Plan { identities: PARTIES.len(), mute: false, roots, crashes, kills, memory: 1 << 20, notary_room, ..plan }
+        let plan = Plan {
+            identities: PARTIES.len(),
+            mute: false,
+            roots,
+            crashes,
+            kills,
+            memory: 1 << 20,
+            notary_room,
+            ..plan
+        };
+        if notary_room.is_some() { plan.with_crowd(rng, calm) } else { plan }
+    }
+
+    /// Several more flows of one identity ask one notary at once. Nothing but the notary's room is scarce.
+    fn with_crowd(mut self, rng: &Rng, calm: bool) -> Plan {
+        let (identity, notary) = (rng.below(OWNERS), deals::notary(rng));
+        let one = |_| Root {
+            identity,
+            talks: Vec::new(),
+            deals: Deal::of_crowd(rng, identity, notary),
+            named: rng.one_in(2),
+            fails_after: None,
+            killed_after: (!calm && rng.one_in(12)).then(|| rng.below(3_000)),
+        };
+        self.roots.extend((0..rng.between(4, 6)).map(one));
+        Plan { slots: 100, flows: 100, ..self }
     }
 
     /// A world of talks.

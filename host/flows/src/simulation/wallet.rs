@@ -156,6 +156,7 @@ impl Wallet<'_> {
                 Ok(Vec::new())
             }
             Deal::PayTwice { to, amount, at_once } => self.pay_twice(to, amount, at_once).await,
+            Deal::Rest { time } => self.run.sleep(time).await.map(|()| Vec::new()),
         }
     }
 
