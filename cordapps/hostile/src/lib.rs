@@ -130,6 +130,8 @@ cordapp! {
         moving::move_and_spend,
         moving::takes_moved_payment,
         moving::wary,
+        moving::move_observed,
+        moving::looks_on_at_move,
         observing::pay_observed,
         observing::looks_on,
         observing::report,

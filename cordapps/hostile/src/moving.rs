@@ -3,10 +3,13 @@
 use cash_contract::Cash;
 use cash_wallet::{PartyName, find, on_ledger, pay_from};
 use iou_contract::Iou;
-use maxhost_sdk::ledger::{Draft, Query, StateAndRef, change_notary, text};
+use maxhost_sdk::ledger::{
+    Draft, Query, StateAndRef, StatesToRecord, change_notary, change_notary_observed, change_notary_with, text,
+};
 use maxhost_sdk::prelude::*;
 
 use crate::money::Ended;
+use crate::observing::{Recipient, choice, told};
 
 /// Money that is to be paid at one notary and to be kept by another.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -86,4 +89,52 @@ pub fn wary(session: Session) -> Result<()> {
         );
     }
     session.accept_notary_change(&change)
+}
+
+/// A change of notary that others look on at.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct MoveObserved {
+    /// Where the state was made: `TXID:INDEX`.
+    pub reference: String,
+    /// Who is to keep it.
+    pub notary: String,
+    /// Who looks on.
+    pub observers: Vec<Recipient>,
+    /// What whoever moves it keeps of the states; its own if nothing is said.
+    pub states: Option<String>,
+    /// What is done wrong: `twice` or `oneself`.
+    pub wrong: Option<String>,
+}
+
+/// Has another notary keep a state while others look on; where the state is then.
+#[flow(startable)]
+pub fn move_observed(input: MoveObserved) -> Result<String> {
+    let notary = Party::from_name(input.notary.as_str());
+    let state = StateAndRef { reference: input.reference, state: serde::de::IgnoredAny, notary: notary.clone() };
+    let mut observers = input.observers.iter().map(told).collect::<Result<Vec<Session>>>()?;
+    match input.wrong.as_deref() {
+        Some("twice") => observers.extend(observers.first().copied()),
+        Some("oneself") => observers.push(initiate(&our_identity())?),
+        _ => {}
+    }
+    let moved = match input.states.as_deref() {
+        Some(states) => change_notary_with(&state, &notary, &observers, choice(states)?)?,
+        None => change_notary_observed(&state, &notary, &observers)?,
+    };
+    Ok(moved.reference)
+}
+
+/// Looks on at a change of notary and keeps what it is told to keep. Told `refuse`, it does not take the change; told
+/// `as-payment`, it takes it for a payment.
+#[flow(responds_to = "move-observed")]
+pub fn looks_on_at_move(session: Session) -> Result<()> {
+    let states: String = session.receive()?;
+    ensure!(states != "refuse", FlowException::new("this is not looked at").of_type("hostile/looks-away"));
+    if states == "as-payment" {
+        return session.receive_finality_with(StatesToRecord::AllVisible).map(drop);
+    }
+    let change = session.observe_notary_change(choice(&states)?)?;
+    info!("{} moves from {} to {}", change.id(), change.notary().name(), change.new_notary().name());
+    ensure!(change.state_types().next().is_some(), "a change of notary without states");
+    Ok(())
 }

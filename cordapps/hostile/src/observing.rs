@@ -44,7 +44,7 @@ impl Done {
     }
 }
 
-fn choice(word: &str) -> Result<StatesToRecord> {
+pub(crate) fn choice(word: &str) -> Result<StatesToRecord> {
     Ok(match word {
         "none" => StatesToRecord::None,
         "only-relevant" => StatesToRecord::OnlyRelevant,
@@ -53,7 +53,7 @@ fn choice(word: &str) -> Result<StatesToRecord> {
     })
 }
 
-fn told(recipient: &Recipient) -> Result<Session> {
+pub(crate) fn told(recipient: &Recipient) -> Result<Session> {
     let session = initiate(&find(&recipient.party)?)?;
     session.send(&recipient.states)?;
     Ok(session)

@@ -97,6 +97,8 @@ calls! {
     pub(crate) fn send_recorded(session: u32, id: &str) -> Result<(), Failure> = send_recorded;
     pub(crate) fn receive_transaction(session: u32, states: recording::StatesToRecord) -> Result<ledger::Transaction, Failure> = receive_transaction;
     pub(crate) fn receive_unrecorded(session: u32) -> Result<ledger::Transaction, Failure> = receive_unrecorded;
+    pub(crate) fn change_notary_with(reference: &str, notary: &str, observers: &[u32], states: recording::StatesToRecord) -> Result<ledger::VaultState, Failure> = change_notary;
+    pub(crate) fn observe_notary_change(session: u32, states: recording::StatesToRecord) -> Result<ledger::NotaryChange, Failure> = observe_notary_change;
 }
 
 calls! {

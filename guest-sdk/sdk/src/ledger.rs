@@ -43,7 +43,7 @@ use crate::{cbor, host};
 pub use attachments::{attach, attachment};
 pub use conflicts::{Conflict, ConflictKind, ConflictingState, Repeat, with_referenced_states};
 pub use keys::{Key, fresh_key, who_is};
-pub use notary_change::{NotaryChange, change_notary};
+pub use notary_change::{NotaryChange, change_notary, change_notary_observed, change_notary_with};
 pub use pointers::resolve;
 pub use recording::StatesToRecord;
 pub use tear_off::{Show, Shown, TearOff};

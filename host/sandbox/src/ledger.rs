@@ -206,7 +206,7 @@ pub enum LedgerAnswer {
     Reached(bool),
 }
 
-/// A change of notary as its participants see it.
+/// A change of notary as its participants and observers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestNotaryChange {
     /// Its id.

@@ -73,7 +73,7 @@ pub(crate) fn unanswered<T>(error: CallError) -> Reply<T> {
 }
 
 /// The one state that a call asks for.
-fn one_state(answer: CallResult<LedgerAnswer>) -> Reply<ledger::VaultState> {
+pub(crate) fn one_state(answer: CallResult<LedgerAnswer>) -> Reply<ledger::VaultState> {
     match answer {
         Ok(LedgerAnswer::States(mut states)) => match (states.pop(), states.is_empty()) {
             (Some(state), true) => Ok(Ok(state.into())),

@@ -51,4 +51,22 @@ pub enum RecordingCall {
         /// From here.
         session: u32,
     },
+    /// Has another notary keep a state, with all that it can only be spent together with, while others look on.
+    ChangeNotary {
+        /// The state's reference, `ID:INDEX`.
+        reference: String,
+        /// The name of the notary that is to keep it.
+        notary: String,
+        /// With those who look on.
+        observers: Vec<u32>,
+        /// Which of the states that it makes come into the own vault.
+        states: StatesToRecord,
+    },
+    /// Gets a change of notary that becomes part of the ledger, and is not to be signed.
+    ObserveNotaryChange {
+        /// From here.
+        session: u32,
+        /// Which of the states that it makes come into the vault.
+        states: StatesToRecord,
+    },
 }

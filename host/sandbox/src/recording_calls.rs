@@ -5,7 +5,7 @@ use maxhost_ledger::vault::recording::StatesToRecord;
 use crate::bindings::{ledger, recording};
 use crate::calls::Reply;
 use crate::ledger::{LedgerAnswer, LedgerCall};
-use crate::ledger_calls::answered;
+use crate::ledger_calls::{answered, one_state};
 use crate::recording::RecordingCall;
 use crate::state::RunState;
 
@@ -73,5 +73,26 @@ impl recording::Host for RunState {
 
     async fn receive_unrecorded(&mut self, session: u32) -> Reply<ledger::Transaction> {
         self.recorded("receive-unrecorded", RecordingCall::ReceiveUnrecorded { session }).await
+    }
+
+    async fn change_notary(
+        &mut self,
+        reference: String,
+        notary: String,
+        observers: Vec<u32>,
+        states: recording::StatesToRecord,
+    ) -> Reply<ledger::VaultState> {
+        let call = RecordingCall::ChangeNotary { reference, notary, observers, states: states.into() };
+        one_state(self.ledger("change-notary", LedgerCall::Recording(call)).await?)
+    }
+
+    async fn observe_notary_change(
+        &mut self,
+        session: u32,
+        states: recording::StatesToRecord,
+    ) -> Reply<ledger::NotaryChange> {
+        let call = RecordingCall::ObserveNotaryChange { session, states: states.into() };
+        let answer = self.ledger("observe-notary-change", LedgerCall::Recording(call)).await?;
+        answered!(answer, LedgerAnswer::NotaryChange(change) => change.into())
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::{StateAndRef, read_all};
+use super::{StateAndRef, StatesToRecord, numbers, read_all};
 use crate::bindings::maxhost::cordapp::ledger as wit;
 use crate::error::Result;
 use crate::host;
@@ -35,7 +35,42 @@ pub fn change_notary<T: DeserializeOwned>(state: &StateAndRef<T>, notary: &Party
     StateAndRef::read(host::change_notary(&state.reference, notary.name())?)
 }
 
-/// A change of notary that another participant proposes.
+/// As [`change_notary`], while others look on, whom the state does not concern: when every participant has signed they get the
+/// change with all that it comes from, and each runs [`Session::observe_notary_change`]. One who does not take it ends the change.
+///
+/// ```no_run
+/// # use maxhost_sdk::prelude::*;
+/// # use maxhost_sdk::ledger::{StateAndRef, change_notary_observed};
+/// # fn reported(debt: &StateAndRef<u64>, to: &Party, supervisor: Session) -> Result<()> {
+/// let debt = change_notary_observed(debt, to, &[supervisor])?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// As there; `IllegalArgument` if a session is given twice, or is one with this identity itself.
+pub fn change_notary_observed<T: DeserializeOwned>(
+    state: &StateAndRef<T>,
+    notary: &Party,
+    observers: &[impl AsRef<Session>],
+) -> Result<StateAndRef<T>> {
+    change_notary_with(state, notary, observers, StatesToRecord::default())
+}
+
+/// As [`change_notary_observed`], with a choice of what comes into this identity's own vault.
+///
+/// # Errors
+/// As there.
+pub fn change_notary_with<T: DeserializeOwned>(
+    state: &StateAndRef<T>,
+    notary: &Party,
+    observers: &[impl AsRef<Session>],
+    states: StatesToRecord,
+) -> Result<StateAndRef<T>> {
+    let observers = numbers(observers);
+    StateAndRef::read(host::change_notary_with(&state.reference, notary.name(), &observers, states.into())?)
+}
+
+/// A change of notary that another participant proposes, or at which this identity looks on.
 #[derive(Debug, Clone)]
 pub struct NotaryChange(wit::NotaryChange);
 
@@ -90,5 +125,15 @@ impl Session {
     pub fn accept_notary_change(&self, change: &NotaryChange) -> Result<()> {
         host::accept_notary_change(self.0, &change.0.bytes)?;
         Ok(())
+    }
+
+    /// Gets a change of notary at which this identity looks on, verifies it with all that it comes from, and makes it part of
+    /// the ledger when the old notary has notarised it. `states` says which of the states that it makes come into the vault,
+    /// and is this identity's to say. The other side runs [`change_notary_observed`].
+    ///
+    /// # Errors
+    /// A flow exception of type `ledger/rejected`, or of the old notary; what the peer sends instead.
+    pub fn observe_notary_change(&self, states: StatesToRecord) -> Result<NotaryChange> {
+        Ok(NotaryChange(host::observe_notary_change(self.0, states.into())?))
     }
 }

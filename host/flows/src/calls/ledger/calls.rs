@@ -2,6 +2,7 @@
 
 use maxhost_sandbox::{CallResult, GuestParty, LedgerAnswer, LedgerCall};
 
+use super::notary_change::LookingOn;
 use super::observing::transaction_id;
 use super::transactions::Signed;
 use crate::calls::FlowCalls;
@@ -56,9 +57,10 @@ impl FlowCalls {
             LedgerCall::Resolve(pointer) => {
                 self.resolve_pointer(pointer).await.map(|state| LedgerAnswer::States(vec![state]))
             }
-            LedgerCall::ChangeNotary { reference, notary } => {
-                self.change_notary(reference, notary).await.map(|state| LedgerAnswer::States(vec![state]))
-            }
+            LedgerCall::ChangeNotary { reference, notary } => self
+                .change_notary(reference, notary, LookingOn::default())
+                .await
+                .map(|state| LedgerAnswer::States(vec![state])),
             LedgerCall::ReceiveNotaryChange { session } => {
                 self.receive_notary_change(session).await.map(LedgerAnswer::NotaryChange)
             }

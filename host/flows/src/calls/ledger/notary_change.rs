@@ -4,6 +4,7 @@
 //! A participant answers with a flow of the platform, unless one of its CorDapps has a responder of its own for the protocol:
 //! then that decides.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,9 +41,24 @@ use crate::trouble::Trouble;
 /// The version of the protocol.
 const VERSION: u32 = 1;
 
+/// Who looks on at a change of notary, and what of it comes into the own vault.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LookingOn<'a> {
+    /// Sessions with observers. They get the change once every participant has signed.
+    pub observers: &'a [u32],
+    /// The choice of this identity; each of the others has its own.
+    pub states: StatesToRecord,
+}
+
 impl FlowCalls {
     /// Has another notary keep a state, with all that it can only be spent together with. Gives the state as it is then.
-    pub(crate) async fn change_notary(&mut self, reference: String, to: String) -> CallResult<GuestState> {
+    pub(super) async fn change_notary(
+        &mut self,
+        reference: String,
+        to: String,
+        looking_on: LookingOn<'_>,
+    ) -> CallResult<GuestState> {
+        self.check_observers(looking_on.observers)?;
         let first: StateRef = reference.parse().map_err(|refused| refusal::refused(&refused))?;
         let until = Timestamp::from_nanos(self.machine.now()).plus(UNTIL);
         let environment = self.environment();
@@ -67,13 +83,29 @@ impl FlowCalls {
             signed = self.signed_by(*session, signed).await?;
         }
         // That nobody's signature is missing is seen here, with the rest of what it says.
-        let whole = self.finalise_with(signed, Finalising::among(&sessions)).await?;
+        let LookingOn { observers, states } = looking_on;
+        let whole = self.finalise_with(signed, Finalising { participants: &sessions, observers, states }).await?;
         let moved = self.moved_states(&whole).await?;
         let at = whole.core().inputs().iter().position(|input| *input == first);
         match at.and_then(|at| moved.into_iter().nth(at)) {
             Some(state) => Ok(state),
             None => Err(unknown(&first).into()),
         }
+    }
+
+    /// Sessions of observers are those of others, and each is given once. It is seen before anybody is asked to sign.
+    fn check_observers(&self, observers: &[u32]) -> CallResult<()> {
+        let us = self.environment().us().name.to_string();
+        let mut seen = BTreeSet::new();
+        for session in observers {
+            if self.peer_of(*session)? == us {
+                return Err(refusal::argument("a change of notary is observed without a session with oneself").into());
+            }
+            if !seen.insert(session) {
+                return Err(refusal::argument(format!("the session {session} of an observer is given twice")).into());
+            }
+        }
+        Ok(())
     }
 
     /// Asks a participant to sign. A refusal is told as one, with who refuses.
@@ -99,6 +131,11 @@ impl FlowCalls {
     /// judged with all that it comes from.
     pub(crate) async fn receive_notary_change(&mut self, session: u32) -> CallResult<GuestNotaryChange> {
         let signed = self.proposed_change(session).await?;
+        self.shown_change(&signed).await
+    }
+
+    /// A change as guests see it, with its states as they are before.
+    pub(super) async fn shown_change(&mut self, signed: &Signed) -> CallResult<GuestNotaryChange> {
         let (environment, given) = (self.environment(), signed.clone());
         let states: Vec<Noted> = self
             .step(&format!("show {}", signed.id()), async move {

@@ -6,10 +6,11 @@
 
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_model::{FlowError, SecureHash};
-use maxhost_sandbox::{CallResult, LedgerAnswer, RecordingCall};
+use maxhost_sandbox::{CallResult, GuestNotaryChange, LedgerAnswer, RecordingCall};
 
 use super::back_chain::{Expected, SignedBy};
 use super::finality::{Finalising, as_chosen};
+use super::notary_change::LookingOn;
 use super::protocol::{Encoded, ToVendor};
 use super::refusal;
 use super::transactions::{By, Fresh, Signed};
@@ -50,8 +51,22 @@ impl FlowCalls {
                 self.tell(session, &ToVendor::Done).await?;
                 signed
             }
+            RecordingCall::ChangeNotary { reference, notary, observers, states } => {
+                let with = LookingOn { observers: &observers, states };
+                let moved = self.change_notary(reference, notary, with).await?;
+                return Ok(LedgerAnswer::States(vec![moved]));
+            }
+            RecordingCall::ObserveNotaryChange { session, states } => {
+                return self.observe_notary_change(session, states).await.map(LedgerAnswer::NotaryChange);
+            }
         };
         self.shown(signed).await.map(LedgerAnswer::Transaction)
+    }
+
+    /// The side of an observer of a change of notary: it signs nothing, and records what it chooses.
+    async fn observe_notary_change(&mut self, session: u32, states: StatesToRecord) -> CallResult<GuestNotaryChange> {
+        let signed = self.receive_final(session, None, Expected::NotaryChange, states).await?;
+        self.shown_change(&signed).await
     }
 
     /// Gives a transaction with all that it comes from.
