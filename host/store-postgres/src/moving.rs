@@ -467,7 +467,7 @@ const LEDGER_TABLES: [(&str, &str, bool, &str); 13] = [
     ("vault_field", "", false, ""),
     ("notary_state", "", false, ""),
     ("notary_tx", "", false, ""),
-    ("notary_request", "identity, id, caller, states, batch, at", false, "number"),
+    ("notary_request", "identity, id, caller, states, batch, at, answered, conflicting, conflicts", false, "number"),
     ("notary", "", false, ""),
     ("attachment", "", false, ""),
     ("ledger_key", "", false, ""),

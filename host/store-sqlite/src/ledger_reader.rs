@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use maxhost_ledger::notary::{BatchStamp, Outcome};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
@@ -11,9 +12,10 @@ use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction,
-    ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue,
-    StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Consumption, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader,
+    LedgerTransaction, ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, Part,
+    RequestPage, RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled,
+    VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{PAGE_BYTES, StoreError};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -469,6 +471,42 @@ impl LedgerReader for SqliteStore {
             }
         }
         Ok(found)
+    }
+
+    async fn notary_requests(&self, identity: IdentityRow, list: &ListRequests) -> Result<RequestPage, StoreError> {
+        self.read_requests(identity, list).await
+    }
+
+    async fn notary_requests_of(
+        &self,
+        identity: IdentityRow,
+        id: &SecureHash,
+        limit: u32,
+    ) -> Result<Vec<(RequestPlace, LoggedRequest)>, StoreError> {
+        self.read_requests_of(identity, id, limit).await
+    }
+
+    async fn notary_outcome(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Outcome>, StoreError> {
+        self.read_outcome(identity, id).await
+    }
+
+    async fn notary_consumed(
+        &self,
+        identity: IdentityRow,
+        states: &[StateRef],
+    ) -> Result<Vec<Consumption>, StoreError> {
+        const T: &str = "notary_state";
+        let sql = "SELECT s.tx, s.idx, s.consumed_by, t.batch, t.at FROM json_each(?2) AS asked CROSS JOIN notary_state s \
+                   ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 \
+                   LEFT JOIN notary_tx t ON t.identity = s.identity AND t.id = s.consumed_by ORDER BY asked.key";
+        let query = sqlx::query(sql).bind(identity.0).bind(json(states));
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let batch = column::<Option<i64>>(row, 3, T)?.zip(column::<Option<i64>>(row, 4, T)?);
+            let stamp = batch.map(|(batch, at)| BatchStamp { batch: batch.unsigned_abs(), at: time(at) });
+            Ok(Consumption { reference: reference(row, T)?, consumed_by: blob(row, 2, T)?, stamp })
+        };
+        rows.iter().map(read).collect()
     }
 
     async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {

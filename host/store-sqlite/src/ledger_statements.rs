@@ -99,7 +99,8 @@ statements! {
     outcome = "SELECT batch, at FROM notary_tx WHERE identity = ?1 AND id = ?2";
     add_consumed = "INSERT INTO notary_state (identity, tx, idx, consumed_by) VALUES (?1, ?2, ?3, ?4)";
     add_outcome = "INSERT OR REPLACE INTO notary_tx (identity, id, batch, at) VALUES (?1, ?2, ?3, ?4)";
-    log_request = "INSERT INTO notary_request (identity, id, caller, states, batch, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    log_request = "INSERT INTO notary_request (identity, id, caller, states, batch, at, answered, conflicting, conflicts) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     count_batch = "UPDATE notary SET committed = committed + ?2, conflicts = conflicts + ?3, states = states + ?4 \
                    WHERE identity = ?1";
     add_attachment = "INSERT OR IGNORE INTO attachment (identity, id, uploader, at, body) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -154,6 +155,7 @@ mod tests {
             include_str!("../migrations/0009_network_parameters.sql"),
             include_str!("../migrations/0010_vault_order.sql"),
             include_str!("../migrations/0012_states_to_record.sql"),
+            include_str!("../migrations/0014_request_log.sql"),
         ] {
             conn.execute_batch(migration).unwrap();
         }

@@ -1,4 +1,4 @@
-//! `maxhost.v1.VaultService`, `maxhost.v1.LedgerService` and `maxhost.v1.NotaryService`.
+//! `maxhost.v1.VaultService` and `maxhost.v1.LedgerService`.
 
 use futures::StreamExt;
 use maxhost_flows::api::ledger::{
@@ -14,7 +14,6 @@ use crate::conversion::aside;
 use crate::convert::{PayloadForm, timestamp};
 use crate::proto::v1 as pb;
 use crate::proto::v1::ledger_service_server::LedgerService;
-use crate::proto::v1::notary_service_server::NotaryService;
 use crate::proto::v1::vault_service_server::VaultService;
 use crate::status::to_status;
 
@@ -319,30 +318,6 @@ impl LedgerService for Ledgers {
                     parents: one.parents,
                 };
                 Ok(pb::LedgerGraphResponse { nodes: nodes.into_iter().map(node).collect() })
-            })
-            .await
-    }
-}
-
-#[tonic::async_trait]
-impl NotaryService for Ledgers {
-    async fn status(
-        &self,
-        request: Request<pb::NotaryStatusRequest>,
-    ) -> Result<Response<pb::NotaryStatusResponse>, Status> {
-        let admitted = self.0.call(&request)?;
-        let request = request.into_inner();
-        self.0
-            .answer(async {
-                let identity = required("identity", request.identity)?;
-                let status = self.0.api.notary_status(&admitted.caller, &identity).await?;
-                Ok(pb::NotaryStatusResponse {
-                    validating: status.validating,
-                    committed: status.committed,
-                    conflicts: status.conflicts,
-                    states: status.states,
-                    queue: status.queue,
-                })
             })
             .await
     }

@@ -7,7 +7,7 @@ use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::{FlowLease, InFlight, KnownKey, NewAttachment, NewParameters, Settlement};
+use maxhost_store::ledger::{FlowLease, InFlight, KnownKey, LoggedRequest, NewAttachment, NewParameters, Settlement};
 
 use crate::undo_map::UndoMap;
 
@@ -111,16 +111,6 @@ pub(crate) struct Change {
     pub at: i64,
 }
 
-/// A request to a notary, as it is logged.
-#[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub id: SecureHash,
-    pub caller: Arc<str>,
-    pub states: i64,
-    pub batch: i64,
-    pub at: i64,
-}
-
 /// The newest batch of a notary, and what it has decided in all.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Notary {
@@ -142,7 +132,7 @@ pub(crate) struct LedgerPending {
     pub consumers: UndoMap<StateKey, SecureHash>,
     pub outcomes: UndoMap<TransactionKey, Outcome>,
     /// By their order.
-    pub requests: UndoMap<(IdentityRow, u64), Request>,
+    pub requests: UndoMap<(IdentityRow, u64), LoggedRequest>,
     requests_next: u64,
     pub attachments: UndoMap<TransactionKey, NewAttachment>,
     /// By their hash.
@@ -204,7 +194,7 @@ impl LedgerPending {
         self.states.range((identity, first)..=(identity, last)).map(|((_, reference), state)| (*reference, state))
     }
 
-    pub(crate) fn push_request(&mut self, identity: IdentityRow, request: Request) {
+    pub(crate) fn push_request(&mut self, identity: IdentityRow, request: LoggedRequest) {
         self.requests.put((identity, self.requests_next), request);
         self.requests_next += 1;
     }

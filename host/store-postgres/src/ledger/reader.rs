@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use maxhost_ledger::notary::{BatchStamp, Outcome};
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::rules::Rule;
 use maxhost_ledger::time::Timestamp;
@@ -15,9 +16,10 @@ use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction,
-    ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue,
-    StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Consumption, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader,
+    LedgerTransaction, ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, Part,
+    RequestPage, RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled,
+    VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{PAGE_BYTES, StoreError};
 use sqlx::postgres::{PgArguments, PgRow};
@@ -41,7 +43,7 @@ const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relev
 /// Which of them is the state.
 const STATE_COLUMN: usize = 9;
 
-fn hash_at(row: &PgRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
+pub(super) fn hash_at(row: &PgRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
     hash(table, &column::<Vec<u8>>(row, index, table)?)
 }
 
@@ -92,7 +94,7 @@ fn transaction(row: &PgRow) -> Result<LedgerTransaction, StoreError> {
     })
 }
 
-fn add<'a, T>(arguments: &mut PgArguments, value: T) -> Result<(), StoreError>
+pub(super) fn add<'a, T>(arguments: &mut PgArguments, value: T) -> Result<(), StoreError>
 where
     T: sqlx::Encode<'a, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {
@@ -130,15 +132,6 @@ fn columns_of(ids: &[SecureHash]) -> Vec<Vec<u8>> {
     ids.iter().map(|id| id.as_bytes().to_vec()).collect()
 }
 
-/// Arguments for a statement, in their order.
-macro_rules! values {
-    ($($value:expr),* $(,)?) => {{
-        let mut arguments = PgArguments::default();
-        $(add(&mut arguments, $value)?;)*
-        arguments
-    }};
-}
-
 impl PostgresStore {
     fn dialect(&self, identity: IdentityRow) -> SqlDialect {
         SqlDialect::postgres(&Place::of(self.layout, identity).to_string())
@@ -163,9 +156,9 @@ impl PostgresStore {
         self.rows_since(1, identity, sql, arguments).await
     }
 
-    /// As [`PostgresStore::ledger_rows`], of tables that ledgers have since a version: in one of an older version there are
-    /// none.
-    async fn rows_since(
+    /// As [`PostgresStore::ledger_rows`], of tables or columns that ledgers have since a version: in one of an older version
+    /// there are none.
+    pub(super) async fn rows_since(
         &self,
         version: i64,
         identity: IdentityRow,
@@ -201,7 +194,7 @@ impl PostgresStore {
         };
         match persist!(read()) {
             Err(sqlx::Error::Database(error))
-                if error.code().is_some_and(|code| matches!(&*code, "42P01" | "3F000")) =>
+                if error.code().is_some_and(|code| matches!(&*code, "42P01" | "42703" | "3F000")) =>
             {
                 if !self.has_ledger(identity, version).await? {
                     return Ok(Vec::new());
@@ -565,6 +558,43 @@ impl LedgerReader for PostgresStore {
         let read = |row: &PgRow| {
             let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
             known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn notary_requests(&self, identity: IdentityRow, list: &ListRequests) -> Result<RequestPage, StoreError> {
+        self.read_requests(identity, list).await
+    }
+
+    async fn notary_requests_of(
+        &self,
+        identity: IdentityRow,
+        id: &SecureHash,
+        limit: u32,
+    ) -> Result<Vec<(RequestPlace, LoggedRequest)>, StoreError> {
+        self.read_requests_of(identity, id, limit).await
+    }
+
+    async fn notary_outcome(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Outcome>, StoreError> {
+        self.read_outcome(identity, id).await
+    }
+
+    async fn notary_consumed(
+        &self,
+        identity: IdentityRow,
+        states: &[StateRef],
+    ) -> Result<Vec<Consumption>, StoreError> {
+        const T: &str = "notary_state";
+        let sql = "SELECT s.tx, s.idx, s.consumed_by, t.batch, t.at \
+                   FROM unnest($2::bytea[], $3::int8[]) WITH ORDINALITY u (tx, idx, place) \
+                   JOIN {place}.notary_state s ON s.identity = $1 AND s.tx = u.tx AND s.idx = u.idx \
+                   LEFT JOIN {place}.notary_tx t ON t.identity = s.identity AND t.id = s.consumed_by ORDER BY u.place";
+        let (transactions, indices) = references(states);
+        let rows = self.ledger_rows(identity, sql, values![identity.0, transactions, indices]).await?;
+        let read = |row: &PgRow| {
+            let batch = column::<Option<i64>>(row, 3, T)?.zip(column::<Option<i64>>(row, 4, T)?);
+            let stamp = batch.map(|(batch, at)| BatchStamp { batch: batch.unsigned_abs(), at: time(at) });
+            Ok(Consumption { reference: reference(row, T)?, consumed_by: hash_at(row, 2, T)?, stamp })
         };
         rows.iter().map(read).collect()
     }

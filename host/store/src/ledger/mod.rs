@@ -10,6 +10,7 @@ mod op;
 pub mod query;
 mod reader;
 mod record;
+mod requests;
 mod rows;
 pub(crate) mod rules;
 mod selecting;
@@ -25,5 +26,9 @@ pub use record::{
     Attachment, HeldLock, IMPORTED_BY, ImportBounds, Imported, Imports, KeptAttachment, LedgerTransaction,
     ListAttachments, ListTransactions, NotaryCounts, StoredState, Unsettled, VaultChangeRow, VaultPage, VaultRow,
     VaultShape,
+};
+pub use requests::{
+    Answered, Conflicting, Consumption, LOGGED_CONFLICTS, LOOKED_AT, ListRequests, LoggedRequest, RequestPage,
+    RequestPlace, decode_conflicts,
 };
 pub use rows::{CandidateScope, FlowLease, LedgerRows, NewState, TransactionPut, TransactionState, Wanted};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use maxhost_group_commit::{Fault, FaultKind};
-use maxhost_ledger::notary::{BatchStamp, Outcome, UniquenessRequest};
+use maxhost_ledger::notary::{BatchStamp, Outcome};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::locks::{ClaimId, Lease};
@@ -13,6 +13,7 @@ use maxhost_ledger::vault::selection::Candidate;
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 
 use super::op::{Holding, KnownKey, NewAttachment, NewParameters, Settlement, StateContent, TransactionKind};
+use super::requests::LoggedRequest;
 
 /// How far a transaction has come, and its signatures.
 #[derive(Debug, Clone)]
@@ -276,14 +277,8 @@ pub trait LedgerRows {
         Err(no_ledgers())
     }
 
-    /// Logs a request, and in which batch it was decided.
-    fn log_request(
-        &mut self,
-        identity: IdentityRow,
-        caller: &str,
-        request: &UniquenessRequest,
-        stamp: BatchStamp,
-    ) -> Result<(), Fault> {
+    /// Logs a request with what was decided about it.
+    fn log_request(&mut self, identity: IdentityRow, request: &LoggedRequest) -> Result<(), Fault> {
         Err(no_ledgers())
     }
 
