@@ -41,6 +41,14 @@ async fn a_notary_shows_what_it_has_decided_and_sleeps_on() {
         issue(&host, 100).await;
         let first = double_spend(&host).await;
         host.until_quiet().await;
+        // Whoever was told of the second asks the notary what became of it.
+        eventually("nothing is left of the second", async || {
+            let listed = network.cli(&["ledger", "list", "--identity", "Carol"]).ok().objects();
+            let left = listed.iter().filter(|one| one["status"] != "verified").count();
+            if left == 0 { Ok(()) } else { Err(format!("{listed:?}")) }
+        })
+        .await;
+        host.until_quiet().await;
         until_cold(&network).await;
 
         let conflicts = requests(&network, &["--outcome", "conflict"]);
