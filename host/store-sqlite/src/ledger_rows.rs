@@ -13,8 +13,8 @@ use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields, shape};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Answered, CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, LoggedRequest, NewAttachment, NewParameters,
-    NewState, Settlement, TransactionPut, TransactionState, Wanted,
+    Answered, AssignedKey, CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, LoggedRequest, NewAttachment,
+    NewParameters, NewState, Settlement, TransactionPut, TransactionState, Wanted,
 };
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -399,6 +399,12 @@ impl LedgerRows for SqliteRows<'_> {
         let NewParameters { hash, body, at } = parameters;
         let row = params![identity.0, hash.as_bytes(), integer(*at), &body[..]];
         self.ledger.add_parameters.execute(row).map(|_| ()).map_err(fault)
+    }
+
+    fn assign_key(&mut self, identity: IdentityRow, assigned: &AssignedKey) -> Result<(), Fault> {
+        let AssignedKey { id, external_id, at } = assigned;
+        let row = params![identity.0, id.as_bytes(), external_id, integer(*at)];
+        self.ledger.assign_key.execute(row).map(|_| ()).map_err(fault)
     }
 
     fn add_key(&mut self, identity: IdentityRow, known: &KnownKey) -> Result<(), Fault> {

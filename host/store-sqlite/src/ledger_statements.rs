@@ -107,6 +107,7 @@ statements! {
     imports = "SELECT EXISTS (SELECT 1 FROM attachment WHERE identity = ?1 AND id = ?2), count(*), \
                coalesce(sum(length(body)), 0) FROM attachment WHERE identity = ?1 AND substr(uploader, 1, 4) = 'rpc:'";
     add_parameters = "INSERT OR IGNORE INTO network_parameters (identity, hash, at, body) VALUES (?1, ?2, ?3, ?4)";
+    assign_key = "INSERT OR IGNORE INTO key_external_id (identity, id, external_id, at) VALUES (?1, ?2, ?3, ?4)";
     add_key = "INSERT OR IGNORE INTO ledger_key (identity, id, key, party, nonce, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 }
 
@@ -155,7 +156,7 @@ mod tests {
             include_str!("../migrations/0009_network_parameters.sql"),
             include_str!("../migrations/0010_vault_order.sql"),
             include_str!("../migrations/0012_states_to_record.sql"),
-            include_str!("../migrations/0014_request_log.sql"),
+            include_str!("../migrations/0014_log_and_key_ids.sql"),
         ] {
             conn.execute_batch(migration).unwrap();
         }

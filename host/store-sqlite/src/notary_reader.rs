@@ -140,7 +140,7 @@ mod tests {
     fn no_read_of_the_log_goes_through_all_of_it() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(include_str!("../migrations/0004_ledger.sql")).unwrap();
-        conn.execute_batch(include_str!("../migrations/0014_request_log.sql")).unwrap();
+        conn.execute_batch(include_str!("../migrations/0014_log_and_key_ids.sql")).unwrap();
         let steps = |sql: &str| -> Vec<String> {
             let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             for number in 1..=statement.parameter_count() {

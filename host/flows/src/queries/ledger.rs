@@ -19,7 +19,6 @@ use maxhost_store::ledger::{HeldLock, LedgerTransaction, ListTransactions, Vault
 use serde_json::Value;
 
 use super::examine::{Examining, LedgerOf};
-use super::notary::kind_of_notary;
 use super::state_views::{damaged, ms, state_views};
 use super::track::track;
 use super::vault_query::{of_ones_own, read, refused};
@@ -73,6 +72,15 @@ pub(super) fn parse_id(id: &str) -> ApiResult<SecureHash> {
     id.parse().map_err(|_| {
         let shown: String = id.chars().take(80).collect();
         Problem::new(Code::TransactionNotFound, format!("'{shown}' is no id of a transaction"))
+    })
+}
+
+/// Which kind of notary an identity is.
+pub(super) fn kind_of_notary(entry: &IdentityEntry) -> ApiResult<NotaryKind> {
+    let kind = entry.spec.lock().notary;
+    kind.ok_or_else(|| {
+        let text = format!("{} is no notary", entry.text);
+        Problem::new(Code::NotaryNotHere, text).detail("identity", entry.text.to_string())
     })
 }
 

@@ -11,7 +11,7 @@ use maxhost_model::text::is_storable;
 use maxhost_model::{Code, Problem, X500Name};
 use maxhost_store::ledger::{Conflicting, Consumption, LOOKED_AT, ListRequests, LoggedRequest, RequestPlace};
 
-use super::ledger::parse_id;
+use super::ledger::{kind_of_notary, parse_id};
 use super::state_views::ms;
 use crate::access::Action;
 use crate::api::ledger::Paged;
@@ -20,7 +20,6 @@ use crate::api::notary::{
 };
 use crate::api::{ApiResult, Caller};
 use crate::host::Host;
-use crate::options::NotaryKind;
 use crate::registry::IdentityEntry;
 
 /// Requests of a page when no number is named, and the most that there may be. Each has 1 KiB at most.
@@ -30,15 +29,6 @@ const MAX_PAGE: u32 = 1_000;
 const OF_ONE: u32 = 100;
 /// The most states that are asked about at once.
 const MAX_STATES: usize = 100;
-
-/// Which kind of notary an identity is.
-pub(super) fn kind_of_notary(entry: &IdentityEntry) -> ApiResult<NotaryKind> {
-    let kind = entry.spec.lock().notary;
-    kind.ok_or_else(|| {
-        let text = format!("{} is no notary", entry.text);
-        Problem::new(Code::NotaryNotHere, text).detail("identity", entry.text.to_string())
-    })
-}
 
 fn cursor(place: RequestPlace) -> String {
     format!("{}.{}", place.at, place.number)

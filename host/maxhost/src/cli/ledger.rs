@@ -56,6 +56,9 @@ pub struct VaultWhich {
     /// Only those with this external id; may be given several times
     #[arg(long = "external-id", value_name = "ID")]
     pub external_ids: Vec<String>,
+    /// Only those with a key that the identity has made for this external id, such as an account; may be given several times
+    #[arg(long = "key-external-id", value_name = "ID")]
+    pub key_external_ids: Vec<String>,
 }
 
 /// `maxhost vault query`.

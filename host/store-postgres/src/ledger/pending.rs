@@ -7,7 +7,9 @@ use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::{FlowLease, InFlight, KnownKey, LoggedRequest, NewAttachment, NewParameters, Settlement};
+use maxhost_store::ledger::{
+    AssignedKey, FlowLease, InFlight, KnownKey, LoggedRequest, NewAttachment, NewParameters, Settlement,
+};
 
 use crate::undo_map::UndoMap;
 
@@ -139,6 +141,8 @@ pub(crate) struct LedgerPending {
     pub parameters: UndoMap<TransactionKey, NewParameters>,
     /// By the fingerprint of the key.
     pub keys: UndoMap<TransactionKey, KnownKey>,
+    /// By the fingerprint of the key.
+    pub assigned: UndoMap<TransactionKey, AssignedKey>,
 }
 
 macro_rules! each {
@@ -154,6 +158,7 @@ macro_rules! each {
         $pending.attachments.$method();
         $pending.parameters.$method();
         $pending.keys.$method();
+        $pending.assigned.$method();
     }};
 }
 
@@ -185,6 +190,7 @@ impl LedgerPending {
             && self.attachments.is_empty()
             && self.parameters.is_empty()
             && self.keys.is_empty()
+            && self.assigned.is_empty()
     }
 
     /// The states of an identity that are changed.

@@ -13,7 +13,9 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
+use maxhost_store::ledger::codec::{
+    chosen, decode_fields, decode_participants, hash, known_key, take_key_external_ids,
+};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     Attachment, Consumption, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader,
@@ -28,7 +30,7 @@ use sqlx::{Arguments, AssertSqlSafe, Row};
 use crate::error::failed;
 use crate::ledger::place::Place;
 use crate::ledger::read::{status_number, status_of, time};
-use crate::ledger::tables::{KEYS, PARAMETERS, SHAPES};
+use crate::ledger::tables::{KEY_IDS, KEYS, PARAMETERS, SHAPES};
 use crate::open::PostgresStore;
 use crate::options::Layout;
 use crate::persist::persist;
@@ -56,6 +58,7 @@ fn vault_row(row: &PgRow, now: Timestamp) -> Result<VaultRow, StoreError> {
     let holder: Option<String> = column(row, 12, STATE)?;
     let until = column::<Option<i64>>(row, 13, STATE)?.map(time);
     let lock = holder.zip(until).filter(|(_, until)| *until > now);
+    let mut data = decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?;
     let query = QueryRow {
         reference: reference(row, STATE)?,
         type_name: column(row, 2, STATE)?,
@@ -67,8 +70,8 @@ fn vault_row(row: &PgRow, now: Timestamp) -> Result<VaultRow, StoreError> {
         relevant: column::<i16>(row, 5, STATE)? != 0,
         constraint: column(row, 4, STATE)?,
         participants: decode_participants(&column::<Vec<u8>>(row, 10, STATE)?)?,
-        external_ids: Default::default(),
-        data: decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?,
+        external_ids: take_key_external_ids(&mut data),
+        data,
     };
     let transaction = |index: usize| -> Result<Option<SecureHash>, StoreError> {
         column::<Option<Vec<u8>>>(row, index, STATE)?.map(|id| hash(STATE, &id)).transpose()
@@ -555,6 +558,39 @@ impl LedgerReader for PostgresStore {
             "SELECT key, party, nonce, at FROM {place}.ledger_key WHERE identity = $1 AND id = ANY($2) ORDER BY id";
         // A ledger of an older version, whose identity has not been claimed since, knows no keys.
         let rows = self.rows_since(KEYS, identity, sql, values![identity.0, ids]).await?;
+        let read = |row: &PgRow| {
+            let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
+            known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn key_external_ids(
+        &self,
+        identity: IdentityRow,
+        fingerprints: &[SecureHash],
+    ) -> Result<Vec<(SecureHash, String)>, StoreError> {
+        const T: &str = "key_external_id";
+        let sql = "SELECT id, external_id FROM {place}.key_external_id WHERE identity = $1 AND id = ANY($2)";
+        // In a ledger of an older version, whose identity has not been claimed since, no key has one.
+        let rows = self.rows_since(KEY_IDS, identity, sql, values![identity.0, columns_of(fingerprints)]).await?;
+        rows.iter().map(|row| Ok((hash_at(row, 0, T)?, column(row, 1, T)?))).collect()
+    }
+
+    async fn keys_of_external_id(
+        &self,
+        identity: IdentityRow,
+        external_id: &str,
+        after: Option<SecureHash>,
+        limit: u32,
+    ) -> Result<Vec<KnownKey>, StoreError> {
+        const T: &str = "ledger_key";
+        let sql = "SELECT k.key, k.party, k.nonce, k.at FROM {place}.key_external_id e \
+                   JOIN {place}.ledger_key k ON k.identity = e.identity AND k.id = e.id \
+                   WHERE e.identity = $1 AND e.external_id = $2 AND e.id > $3 ORDER BY e.id LIMIT $4";
+        let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+        let values = values![identity.0, external_id.to_owned(), after, i64::from(limit)];
+        let rows = self.rows_since(KEY_IDS, identity, sql, values).await?;
         let read = |row: &PgRow| {
             let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
             known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))

@@ -15,8 +15,8 @@ use maxhost_store::LedgerRows;
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, InFlight, KnownKey, LoggedRequest, NewAttachment, NewParameters, NewState, Settlement,
-    TransactionPut, TransactionState, Wanted,
+    AssignedKey, CandidateScope, FlowLease, InFlight, KnownKey, LoggedRequest, NewAttachment, NewParameters, NewState,
+    Settlement, TransactionPut, TransactionState, Wanted,
 };
 
 use crate::committer::PostgresRows;
@@ -521,6 +521,15 @@ impl LedgerRows for PostgresRows {
         let key = (identity, parameters.hash);
         if self.batch.pending.ledger.parameters.get(&key).is_none() {
             self.batch.pending.ledger.parameters.put(key, parameters.clone());
+        }
+        Ok(())
+    }
+
+    fn assign_key(&mut self, identity: IdentityRow, assigned: &AssignedKey) -> Result<(), Fault> {
+        self.batch.check_open(identity)?;
+        let id = (identity, assigned.id);
+        if self.batch.pending.ledger.assigned.get(&id).is_none() {
+            self.batch.pending.ledger.assigned.put(id, assigned.clone());
         }
         Ok(())
     }

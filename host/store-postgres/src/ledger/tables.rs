@@ -20,7 +20,7 @@ const MIGRATIONS: [(i64, &str); 8] = [
     (SHAPES, include_str!("../../migrations/0010_vault_order.sql")),
     (12, include_str!("../../migrations/0012_vault_linear.sql")),
     (16, include_str!("../../migrations/0016_states_to_record.sql")),
-    (REQUESTS, include_str!("../../migrations/0018_request_log.sql")),
+    (REQUESTS, include_str!("../../migrations/0018_log_and_key_ids.sql")),
 ];
 
 /// The version from which on a ledger keeps keys of parties.
@@ -34,6 +34,9 @@ pub(crate) const SHAPES: i64 = 10;
 
 /// The version from which on the log of a notary has what was answered.
 pub(crate) const REQUESTS: i64 = 18;
+
+/// The version from which on keys have external ids.
+pub(crate) const KEY_IDS: i64 = 18;
 
 /// The newest version of a ledger's tables.
 pub(crate) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

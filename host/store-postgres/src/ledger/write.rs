@@ -52,6 +52,7 @@ pub(crate) fn ledger_parts(b: &mut Builder, pending: &LedgerPending, layout: Lay
     attachments(b, pending, layout);
     parameters(b, pending, layout);
     keys(b, pending, layout);
+    assigned(b, pending, layout);
 }
 
 fn identities<K, V>(b: &mut Builder, rows: &Rows<'_, K, V>) -> String {
@@ -428,6 +429,22 @@ fn keys(b: &mut Builder, pending: &LedgerPending, layout: Layout) {
         let (name, condition) = b.next();
         b.part(format!(
             "{name} AS (INSERT INTO {place}.ledger_key (identity, id, key, party, nonce, at) \
+             SELECT * FROM unnest({columns}) WHERE {condition} ON CONFLICT DO NOTHING)"
+        ));
+    }
+}
+
+fn assigned(b: &mut Builder, pending: &LedgerPending, layout: Layout) {
+    for (place, rows) in by_place(layout, pending.assigned.iter(), |(key, _)| key.0) {
+        let columns = [
+            transaction_keys(b, &rows),
+            b.column("text", rows.iter().map(|(_, assigned)| assigned.external_id.as_str()).collect::<Vec<&str>>()),
+            b.column("int8", rows.iter().map(|(_, assigned)| integer(assigned.at)).collect()),
+        ]
+        .join(", ");
+        let (name, condition) = b.next();
+        b.part(format!(
+            "{name} AS (INSERT INTO {place}.key_external_id (identity, id, external_id, at) \
              SELECT * FROM unnest({columns}) WHERE {condition} ON CONFLICT DO NOTHING)"
         ));
     }

@@ -57,6 +57,8 @@ ledger_reader! {
     attachments(list: &ListAttachments) -> Vec<KeptAttachment>;
     kept_parameters(hash: &SecureHash) -> Option<Bytes>;
     known_keys(fingerprints: &[SecureHash]) -> Vec<KnownKey>;
+    key_external_ids(fingerprints: &[SecureHash]) -> Vec<(SecureHash, String)>;
+    keys_of_external_id(external_id: &str, after: Option<SecureHash>, limit: u32) -> Vec<KnownKey>;
     notary_requests(list: &ListRequests) -> RequestPage;
     notary_requests_of(id: &SecureHash, limit: u32) -> Vec<(RequestPlace, LoggedRequest)>;
     notary_outcome(id: &SecureHash) -> Option<Outcome>;

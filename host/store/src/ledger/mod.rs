@@ -17,8 +17,8 @@ mod selecting;
 
 pub use in_flight::InFlight;
 pub use op::{
-    ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters, NotaryOp,
-    OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
+    AssignedKey, ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters,
+    NotaryOp, OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
 };
 pub use query::{Alike, Having, Indexed, PageRequest, Slice, Source, SqlCriteria, SqlDialect, SqlValue};
 pub use reader::LedgerReader;

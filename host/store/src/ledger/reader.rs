@@ -215,6 +215,26 @@ pub trait LedgerReader: Send + Sync {
         Err(StoreError::NoLedgers)
     }
 
+    /// The external ids of those of the keys with these fingerprints that have one, in any order.
+    async fn key_external_ids(
+        &self,
+        identity: IdentityRow,
+        fingerprints: &[SecureHash],
+    ) -> Result<Vec<(SecureHash, String)>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// The keys that have an external id, by fingerprint, behind this one, at most so many.
+    async fn keys_of_external_id(
+        &self,
+        identity: IdentityRow,
+        external_id: &str,
+        after: Option<SecureHash>,
+        limit: u32,
+    ) -> Result<Vec<KnownKey>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
     /// Requests that a notary has decided, newest first.
     async fn notary_requests(&self, identity: IdentityRow, list: &ListRequests) -> Result<RequestPage, StoreError> {
         Err(StoreError::NoLedgers)

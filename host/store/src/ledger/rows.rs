@@ -12,7 +12,9 @@ use maxhost_ledger::vault::recording::{Known, TransactionStatus};
 use maxhost_ledger::vault::selection::Candidate;
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 
-use super::op::{Holding, KnownKey, NewAttachment, NewParameters, Settlement, StateContent, TransactionKind};
+use super::op::{
+    AssignedKey, Holding, KnownKey, NewAttachment, NewParameters, Settlement, StateContent, TransactionKind,
+};
 use super::requests::LoggedRequest;
 
 /// How far a transaction has come, and its signatures.
@@ -294,6 +296,11 @@ pub trait LedgerRows {
 
     /// Keeps network parameters, unless they are there.
     fn add_parameters(&mut self, identity: IdentityRow, parameters: &NewParameters) -> Result<(), Fault> {
+        Err(no_ledgers())
+    }
+
+    /// Keeps which external id a key has, unless it has one.
+    fn assign_key(&mut self, identity: IdentityRow, assigned: &AssignedKey) -> Result<(), Fault> {
         Err(no_ledgers())
     }
 

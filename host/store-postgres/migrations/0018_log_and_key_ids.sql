@@ -9,3 +9,14 @@ ALTER TABLE maxhost.notary_request ADD COLUMN conflicts bytea;
 CREATE INDEX notary_request_at ON maxhost.notary_request (identity, at, number);
 CREATE INDEX notary_request_id ON maxhost.notary_request (identity, id, at, number)
     WHERE answered IS DISTINCT FROM 0;
+
+-- The external ids of keys that an identity has made for them.
+CREATE TABLE maxhost.key_external_id (
+    identity    bigint NOT NULL,
+    -- SHA-256 of the key.
+    id          bytea NOT NULL,
+    external_id text NOT NULL,
+    at          bigint NOT NULL,
+    PRIMARY KEY (identity, id)
+);
+CREATE INDEX key_external_id_keys ON maxhost.key_external_id (identity, external_id, id);
