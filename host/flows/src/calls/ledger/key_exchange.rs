@@ -219,7 +219,8 @@ impl FlowCalls {
         };
         let external_id = match (chosen, asked) {
             (Some(chosen), Some(asked)) if chosen != asked => {
-                let text = format!("a key for the external id '{asked}' was asked for, and '{chosen}' is given");
+                // The peer hears this, and is not told for what the key would have been.
+                let text = format!("a key for the external id '{asked}' was asked for, and none for it is given here");
                 return Err(refusal::protocol(text).into());
             }
             (chosen, asked) => chosen.or(asked),
