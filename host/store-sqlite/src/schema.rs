@@ -161,6 +161,27 @@ mod tests {
         assert_eq!(text("PRAGMA integrity_check"), "ok");
     }
 
+    #[tokio::test]
+    async fn requests_that_an_older_version_has_logged_are_kept_without_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut conn = SqliteConnection::connect_with(&options).await.unwrap();
+        MIGRATIONS.run_to(13, &mut conn).await.unwrap();
+        conn.close().await.unwrap();
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(
+            "INSERT INTO notary_request (identity, id, caller, states, batch, at) VALUES (7, x'aa', 'O=Alice', 2, 3, 9)",
+        )
+        .unwrap();
+        migrate(&path).await.unwrap();
+        let sql = "SELECT group_concat(concat_ws(' ', number, identity, hex(id), caller, states, batch, at, \
+                   answered IS NULL, conflicting IS NULL, conflicts IS NULL)) \
+                   FROM notary_request INDEXED BY notary_request_id WHERE identity = 7 AND id = x'aa' AND answered IS NOT 0";
+        let found: String = conn.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, "1 7 AA O=Alice 2 3 9 1 1 1");
+    }
+
     #[test]
     fn the_version_is_that_of_the_last_migration() {
         assert_eq!(MIGRATIONS.iter().map(|migration| migration.version).max(), Some(SCHEMA_VERSION));

@@ -149,7 +149,7 @@ pub fn decode_conflicts(bytes: Option<&[u8]>) -> Result<Vec<Conflicting>, StoreE
     let corrupt = || StoreError::Corrupt { table: "notary_request", key: "its conflicts".to_owned() };
     let Some(bytes) = bytes else { return Ok(Vec::new()) };
     let (version, bytes) = bytes.split_first().ok_or_else(corrupt)?;
-    if *version != VERSION || bytes.len() % CONFLICT != 0 {
+    if *version != VERSION || !bytes.len().is_multiple_of(CONFLICT) {
         return Err(corrupt());
     }
     let conflict = |bytes: &[u8]| {
