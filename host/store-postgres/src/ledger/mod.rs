@@ -12,6 +12,7 @@ macro_rules! values {
     }};
 }
 
+mod key_reader;
 mod notary_reader;
 pub(crate) mod pending;
 pub(crate) mod place;

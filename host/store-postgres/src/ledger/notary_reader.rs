@@ -1,13 +1,16 @@
 //! Reads of what a notary has decided.
 
 use maxhost_ledger::notary::{BatchStamp, Outcome};
+use maxhost_ledger::tx::StateRef;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
-use maxhost_store::ledger::{Answered, ListRequests, LoggedRequest, RequestPage, RequestPlace, decode_conflicts};
+use maxhost_store::ledger::{
+    Answered, Consumption, ListRequests, LoggedRequest, RequestPage, RequestPlace, decode_conflicts,
+};
 use sqlx::postgres::{PgArguments, PgRow};
 
 use crate::ledger::read::time;
-use crate::ledger::reader::{add, hash_at};
+use crate::ledger::reader::{add, hash_at, reference, references};
 use crate::ledger::tables::REQUESTS;
 use crate::open::PostgresStore;
 use crate::reader::{column, corrupt};
@@ -102,5 +105,25 @@ impl PostgresStore {
             Some(batch) => Outcome::Committed(BatchStamp { batch: batch.unsigned_abs(), at }),
             None => Outcome::TooLate(at),
         }))
+    }
+
+    pub(super) async fn read_consumed(
+        &self,
+        identity: IdentityRow,
+        states: &[StateRef],
+    ) -> Result<Vec<Consumption>, StoreError> {
+        const T: &str = "notary_state";
+        let sql = "SELECT s.tx, s.idx, s.consumed_by, t.batch, t.at \
+                   FROM unnest($2::bytea[], $3::int8[]) WITH ORDINALITY u (tx, idx, place) \
+                   JOIN {place}.notary_state s ON s.identity = $1 AND s.tx = u.tx AND s.idx = u.idx \
+                   LEFT JOIN {place}.notary_tx t ON t.identity = s.identity AND t.id = s.consumed_by ORDER BY u.place";
+        let (transactions, indices) = references(states);
+        let rows = self.rows_since(1, identity, sql, values![identity.0, transactions, indices]).await?;
+        let read = |row: &PgRow| {
+            let batch = column::<Option<i64>>(row, 3, T)?.zip(column::<Option<i64>>(row, 4, T)?);
+            let stamp = batch.map(|(batch, at)| BatchStamp { batch: batch.unsigned_abs(), at: time(at) });
+            Ok(Consumption { reference: reference(row, T)?, consumed_by: hash_at(row, 2, T)?, stamp })
+        };
+        rows.iter().map(read).collect()
     }
 }

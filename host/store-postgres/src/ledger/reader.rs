@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use maxhost_ledger::notary::{BatchStamp, Outcome};
+use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::rules::Rule;
 use maxhost_ledger::time::Timestamp;
@@ -30,7 +30,7 @@ use sqlx::{Arguments, AssertSqlSafe, Row};
 use crate::error::failed;
 use crate::ledger::place::Place;
 use crate::ledger::read::{status_number, status_of, time};
-use crate::ledger::tables::{KEY_IDS, KEYS, PARAMETERS, SHAPES};
+use crate::ledger::tables::{KEYS, PARAMETERS, SHAPES};
 use crate::open::PostgresStore;
 use crate::options::Layout;
 use crate::persist::persist;
@@ -49,7 +49,7 @@ pub(super) fn hash_at(row: &PgRow, index: usize, table: &'static str) -> Result<
     hash(table, &column::<Vec<u8>>(row, index, table)?)
 }
 
-fn reference(row: &PgRow, table: &'static str) -> Result<StateRef, StoreError> {
+pub(super) fn reference(row: &PgRow, table: &'static str) -> Result<StateRef, StoreError> {
     Ok(StateRef::new(hash_at(row, 0, table)?, sequence(row, 1, table)?))
 }
 
@@ -123,7 +123,7 @@ fn arguments(values: Vec<SqlValue>) -> Result<PgArguments, StoreError> {
 }
 
 /// States as columns: transactions, and their indices.
-fn references(states: &[StateRef]) -> (Vec<Vec<u8>>, Vec<i64>) {
+pub(super) fn references(states: &[StateRef]) -> (Vec<Vec<u8>>, Vec<i64>) {
     (
         states.iter().map(|state| state.tx.as_bytes().to_vec()).collect(),
         states.iter().map(|state| i64::from(state.index)).collect(),
@@ -131,7 +131,7 @@ fn references(states: &[StateRef]) -> (Vec<Vec<u8>>, Vec<i64>) {
 }
 
 /// Ids as a column.
-fn columns_of(ids: &[SecureHash]) -> Vec<Vec<u8>> {
+pub(super) fn columns_of(ids: &[SecureHash]) -> Vec<Vec<u8>> {
     ids.iter().map(|id| id.as_bytes().to_vec()).collect()
 }
 
@@ -570,11 +570,7 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         fingerprints: &[SecureHash],
     ) -> Result<Vec<(SecureHash, String)>, StoreError> {
-        const T: &str = "key_external_id";
-        let sql = "SELECT id, external_id FROM {place}.key_external_id WHERE identity = $1 AND id = ANY($2)";
-        // In a ledger of an older version, whose identity has not been claimed since, no key has one.
-        let rows = self.rows_since(KEY_IDS, identity, sql, values![identity.0, columns_of(fingerprints)]).await?;
-        rows.iter().map(|row| Ok((hash_at(row, 0, T)?, column(row, 1, T)?))).collect()
+        self.read_key_external_ids(identity, fingerprints).await
     }
 
     async fn keys_of_external_id(
@@ -584,18 +580,7 @@ impl LedgerReader for PostgresStore {
         after: Option<SecureHash>,
         limit: u32,
     ) -> Result<Vec<KnownKey>, StoreError> {
-        const T: &str = "ledger_key";
-        let sql = "SELECT k.key, k.party, k.nonce, k.at FROM {place}.key_external_id e \
-                   JOIN {place}.ledger_key k ON k.identity = e.identity AND k.id = e.id \
-                   WHERE e.identity = $1 AND e.external_id = $2 AND e.id > $3 ORDER BY e.id LIMIT $4";
-        let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
-        let values = values![identity.0, external_id.to_owned(), after, i64::from(limit)];
-        let rows = self.rows_since(KEY_IDS, identity, sql, values).await?;
-        let read = |row: &PgRow| {
-            let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
-            known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
-        };
-        rows.iter().map(read).collect()
+        self.read_keys_of(identity, external_id, after, limit).await
     }
 
     async fn notary_requests(&self, identity: IdentityRow, list: &ListRequests) -> Result<RequestPage, StoreError> {
@@ -620,19 +605,7 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         states: &[StateRef],
     ) -> Result<Vec<Consumption>, StoreError> {
-        const T: &str = "notary_state";
-        let sql = "SELECT s.tx, s.idx, s.consumed_by, t.batch, t.at \
-                   FROM unnest($2::bytea[], $3::int8[]) WITH ORDINALITY u (tx, idx, place) \
-                   JOIN {place}.notary_state s ON s.identity = $1 AND s.tx = u.tx AND s.idx = u.idx \
-                   LEFT JOIN {place}.notary_tx t ON t.identity = s.identity AND t.id = s.consumed_by ORDER BY u.place";
-        let (transactions, indices) = references(states);
-        let rows = self.ledger_rows(identity, sql, values![identity.0, transactions, indices]).await?;
-        let read = |row: &PgRow| {
-            let batch = column::<Option<i64>>(row, 3, T)?.zip(column::<Option<i64>>(row, 4, T)?);
-            let stamp = batch.map(|(batch, at)| BatchStamp { batch: batch.unsigned_abs(), at: time(at) });
-            Ok(Consumption { reference: reference(row, T)?, consumed_by: hash_at(row, 2, T)?, stamp })
-        };
-        rows.iter().map(read).collect()
+        self.read_consumed(identity, states).await
     }
 
     async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {
