@@ -162,3 +162,21 @@ async fn an_external_id_that_no_key_can_have_makes_no_key() {
     assert_eq!(network.cli(&["vault", "locks", "--identity", "Alice"]).ok().objects(), Vec::<Value>::new());
     host.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_another_account_than_is_given_gets_no_key() {
+    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:3"] {
+        let network = Network::new().setting(mode);
+        let host = network.run();
+        for of_another in [false, true] {
+            let asked = json!({"peer": "Bob", "of_another": of_another});
+            let failure = host.run(ALICE, "hostile/ask-for-account", asked).await.failure();
+            assert_eq!(failure.exception.as_deref(), Some("ledger/protocol"), "{mode}: {failure:?}");
+            assert!(!failure.message.contains("of-nobody"), "nobody else is told for what keys are: {failure:?}");
+        }
+        for name in ["of-somebody", "of-nobody"] {
+            assert_eq!(account(&host, BOB, name).await["keys"], 0, "{mode}");
+        }
+        host.stop();
+    }
+}
