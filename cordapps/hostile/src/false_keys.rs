@@ -176,3 +176,31 @@ pub fn is_told_keys(session: Session) -> Result<()> {
         Err(_) => Ok(()),
     }
 }
+
+/// A wish for a key of an account that the other side does not give.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct AskForAccount {
+    /// Who is asked.
+    pub peer: PartyName,
+    /// Whether it gives keys for an account of its own choice, and not for none.
+    pub of_another: bool,
+}
+
+/// Asks for a key of an account, and gets none.
+#[flow(startable)]
+pub fn ask_for_account(input: AskForAccount) -> Result<()> {
+    let session = initiate(&find(&input.peer)?)?;
+    session.send(&input.of_another)?;
+    session.request_key_for("of-somebody")?;
+    bail!("a key came for an account that was not asked for")
+}
+
+/// Gives keys for one account, or for none.
+#[flow(responds_to = "ask-for-account")]
+pub fn gives_no_account(session: Session) -> Result<()> {
+    let of_another: bool = session.receive()?;
+    match of_another {
+        true => session.provide_key_for("of-nobody").map(drop),
+        false => session.provide_key().map(drop),
+    }
+}

@@ -159,6 +159,8 @@ cordapp! {
         false_keys::believes_no_false_key,
         false_keys::tell_keys,
         false_keys::is_told_keys,
+        false_keys::ask_for_account,
+        false_keys::gives_no_account,
         sequences::sequence,
         sequences::counts,
         texts::say,

@@ -84,6 +84,11 @@ calls! {
     pub(crate) fn party_of_key(key: &[u8]) -> Result<Option<types::Party>, Failure> = party_of_key;
     pub(crate) fn request_key(session: u32) -> Result<keys::Key, Failure> = request_key;
     pub(crate) fn provide_key(session: u32) -> Result<keys::Key, Failure> = provide_key;
+    pub(crate) fn fresh_key_for(external_id: &str) -> Result<keys::Key, Failure> = fresh_key_for;
+    pub(crate) fn external_id_of_key(key: &[u8]) -> Result<Option<String>, Failure> = external_id_of_key;
+    pub(crate) fn keys_of_external_id(external_id: &str, after: Option<&str>) -> Result<Vec<keys::Key>, Failure> = keys_of_external_id;
+    pub(crate) fn request_key_for(session: u32, external_id: &str) -> Result<keys::Key, Failure> = request_key_for;
+    pub(crate) fn provide_key_for(session: u32, external_id: Option<&str>) -> Result<keys::ProvidedKey, Failure> = provide_key_for;
     pub(crate) fn share_keys(session: u32, keys: &[&[u8]]) -> Result<(), Failure> = share_keys;
     pub(crate) fn receive_keys(session: u32) -> Result<Vec<keys::Key>, Failure> = receive_keys;
     pub(crate) fn return_signatures(session: u32, transaction: &[u8], keys: &[&[u8]]) -> Result<(), Failure> = return_signatures;

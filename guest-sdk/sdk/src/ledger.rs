@@ -42,7 +42,7 @@ use crate::{cbor, host};
 
 pub use attachments::{attach, attachment};
 pub use conflicts::{Conflict, ConflictKind, ConflictingState, Repeat, with_referenced_states};
-pub use keys::{Key, fresh_key, who_is};
+pub use keys::{Key, external_id_of, fresh_key, fresh_key_for, keys_of, who_is};
 pub use notary_change::{NotaryChange, change_notary, change_notary_observed, change_notary_with};
 pub use pointers::resolve;
 pub use recording::StatesToRecord;
@@ -590,6 +590,8 @@ mod tests {
         let said = |query: Query| query.condition().unwrap_or_default();
         assert_eq!(said(Query::of("cash/Cash")), "");
         assert_eq!(said(Query::of("cash/Cash").own()), "relevant = true");
+        let account = Query::of("cash/Cash").key_external_id("it's");
+        assert_eq!(said(account), "\"@key_external_id\" = 'it''s'");
         let either = Query::of("trade/Asset").of_others().filter("a = 1 or b = 2").external_id("it's");
         assert_eq!(said(either), "(a = 1 or b = 2) and relevant = false and \"@external_id\" = 'it''s'");
     }

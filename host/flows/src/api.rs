@@ -6,6 +6,7 @@
 pub mod attachment;
 pub mod audit;
 pub mod ledger;
+pub mod notary;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use self::attachment::AttachmentApi;
 use self::audit::AuditApi;
 use self::ledger::LedgerApi;
+use self::notary::NotaryApi;
 pub use crate::access::Caller;
 use crate::options::HostRules;
 
@@ -545,7 +547,7 @@ impl ClusterStatus {
 
 /// Everything the edges may ask.
 #[async_trait]
-pub trait HostApi: LedgerApi + AttachmentApi + AuditApi {
+pub trait HostApi: LedgerApi + NotaryApi + AttachmentApi + AuditApi {
     /// Starts a flow; durable on return.
     async fn start_flow(&self, caller: &Caller, request: StartFlow) -> ApiResult<Started>;
     /// Starts a flow, durable on return, and gives its events from the first one on, or why those cannot be had.

@@ -182,6 +182,12 @@ impl Client {
         list_transactions(ledgers, ListTransactionsRequest) -> ListTransactionsResponse;
         /// What a transaction comes from.
         graph(ledgers, LedgerGraphRequest) -> LedgerGraphResponse;
+        /// A page of the requests that a notary has decided.
+        list_requests(notaries, ListNotaryRequestsRequest) -> ListNotaryRequestsResponse;
+        /// What a notary knows of a transaction.
+        get_request(notaries, GetNotaryRequestRequest) -> GetNotaryRequestResponse;
+        /// Which transactions have consumed states.
+        consumption(notaries, NotaryConsumptionRequest) -> NotaryConsumptionResponse;
         /// A page of attachments.
         list_attachments(attachments, ListAttachmentsRequest) -> ListAttachmentsResponse;
         /// One attachment.

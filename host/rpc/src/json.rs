@@ -202,6 +202,9 @@ pub fn vault_state(state: &pb::VaultState) -> Value {
     if let (Some(id), Some(object)) = (&state.external_id, shown.as_object_mut()) {
         object.insert("external_id".to_owned(), json!(id));
     }
+    if let (false, Some(object)) = (state.key_external_ids.is_empty(), shown.as_object_mut()) {
+        object.insert("key_external_ids".to_owned(), json!(state.key_external_ids));
+    }
     shown
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod flow;
 pub(crate) mod host;
 pub(crate) mod ledger;
 pub(crate) mod network;
+pub(crate) mod notary;
 pub(crate) mod scaler;
 
 use maxhost_model::{Code, Problem};

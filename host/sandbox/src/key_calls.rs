@@ -32,6 +32,33 @@ impl keys::Host for RunState {
         self.one_key("fresh-key", LedgerCall::FreshKey).await
     }
 
+    async fn fresh_key_for(&mut self, external_id: String) -> Reply<keys::Key> {
+        self.one_key("fresh-key-for", LedgerCall::FreshKeyFor { external_id }).await
+    }
+
+    async fn external_id_of_key(&mut self, key: Vec<u8>) -> Reply<Option<String>> {
+        let answer = self.ledger("external-id-of-key", LedgerCall::ExternalIdOfKey { key }).await?;
+        answered!(answer, LedgerAnswer::ExternalId(id) => id)
+    }
+
+    async fn keys_of_external_id(&mut self, external_id: String, after: Option<String>) -> Reply<Vec<keys::Key>> {
+        let call = LedgerCall::KeysOfExternalId { external_id, after };
+        let answer = self.ledger("keys-of-external-id", call).await?;
+        answered!(answer, LedgerAnswer::Keys(keys) => keys.into_iter().map(Into::into).collect::<Vec<_>>())
+    }
+
+    async fn request_key_for(&mut self, session: u32, external_id: String) -> Reply<keys::Key> {
+        self.one_key("request-key-for", LedgerCall::RequestKeyFor { session, external_id }).await
+    }
+
+    async fn provide_key_for(&mut self, session: u32, external_id: Option<String>) -> Reply<keys::ProvidedKey> {
+        let answer = self.ledger("provide-key-for", LedgerCall::ProvideKeyFor { session, external_id }).await?;
+        answered!(answer, LedgerAnswer::ProvidedKey { key, external_id } => keys::ProvidedKey {
+            key: key.into(),
+            external_id,
+        })
+    }
+
     async fn party_of_key(&mut self, key: Vec<u8>) -> Reply<Option<types::Party>> {
         let answer = self.ledger("party-of-key", LedgerCall::PartyOfKey { key }).await?;
         answered!(answer, LedgerAnswer::Party(party) => party.map(Into::into))

@@ -113,6 +113,37 @@ pub enum LedgerCall {
     },
     /// Makes a key of the identity's own.
     FreshKey,
+    /// Makes a key of the identity's own for what is known by an external id.
+    FreshKeyFor {
+        /// The external id.
+        external_id: String,
+    },
+    /// The external id for which a key was made.
+    ExternalIdOfKey {
+        /// SubjectPublicKeyInfo, DER.
+        key: Vec<u8>,
+    },
+    /// The keys that were made for an external id.
+    KeysOfExternalId {
+        /// The external id.
+        external_id: String,
+        /// Only those behind this fingerprint, hexadecimal.
+        after: Option<String>,
+    },
+    /// Asks for a new key for what the other side knows by an external id.
+    RequestKeyFor {
+        /// The session with whoever is asked.
+        session: u32,
+        /// The external id.
+        external_id: String,
+    },
+    /// Makes a key for an external id and gives it.
+    ProvideKeyFor {
+        /// The session with whoever gets it.
+        session: u32,
+        /// The external id; `None`: that which is asked for.
+        external_id: Option<String>,
+    },
     /// Whose key this is.
     PartyOfKey {
         /// SubjectPublicKeyInfo, DER.
@@ -182,6 +213,15 @@ pub enum LedgerCall {
 pub enum LedgerAnswer {
     /// The call is done, and there is nothing to tell.
     Done,
+    /// The external id of a key, if it has one.
+    ExternalId(Option<String>),
+    /// A key that was given, and the external id that it has.
+    ProvidedKey {
+        /// The key.
+        key: GuestKey,
+        /// The external id.
+        external_id: Option<String>,
+    },
     /// Parties that were asked for.
     Parties(Vec<GuestParty>),
     /// A transaction.

@@ -459,7 +459,7 @@ const TABLES: [(&str, &str, bool, &str); 10] = [
 ];
 
 /// Tables of a ledger.
-const LEDGER_TABLES: [(&str, &str, bool, &str); 13] = [
+const LEDGER_TABLES: [(&str, &str, bool, &str); 14] = [
     ("ledger_tx", "", false, ""),
     ("ledger_spent", "", false, ""),
     ("vault_change", "", false, ""),
@@ -467,10 +467,11 @@ const LEDGER_TABLES: [(&str, &str, bool, &str); 13] = [
     ("vault_field", "", false, ""),
     ("notary_state", "", false, ""),
     ("notary_tx", "", false, ""),
-    ("notary_request", "identity, id, caller, states, batch, at", false, "number"),
+    ("notary_request", "identity, id, caller, states, batch, at, answered, conflicting, conflicts", false, "number"),
     ("notary", "", false, ""),
     ("attachment", "", false, ""),
     ("ledger_key", "", false, ""),
+    ("key_external_id", "", false, ""),
     ("network_parameters", "", false, ""),
     ("vault_shape", "", false, ""),
 ];

@@ -3,17 +3,21 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use maxhost_ledger::notary::{BatchStamp, Outcome};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
+use maxhost_store::ledger::codec::{
+    chosen, decode_fields, decode_participants, hash, known_key, take_key_external_ids,
+};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction,
-    ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue,
-    StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Consumption, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader,
+    LedgerTransaction, ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, Part,
+    RequestPage, RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled,
+    VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{PAGE_BYTES, StoreError};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -50,6 +54,7 @@ fn vault_row(row: &SqliteRow, now: Timestamp) -> Result<VaultRow, StoreError> {
     let holder: Option<String> = column(row, 12, STATE)?;
     let until = column::<Option<i64>>(row, 13, STATE)?.map(time);
     let lock = holder.zip(until).filter(|(_, until)| *until > now);
+    let mut data = decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?;
     let query = QueryRow {
         reference: reference(row, STATE)?,
         type_name: column(row, 2, STATE)?,
@@ -61,8 +66,8 @@ fn vault_row(row: &SqliteRow, now: Timestamp) -> Result<VaultRow, StoreError> {
         relevant: column(row, 5, STATE)?,
         constraint: column(row, 4, STATE)?,
         participants: decode_participants(&column::<Vec<u8>>(row, 10, STATE)?)?,
-        external_ids: Default::default(),
-        data: decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?,
+        external_ids: take_key_external_ids(&mut data),
+        data,
     };
     let transaction = |index: usize| -> Result<Option<SecureHash>, StoreError> {
         column::<Option<Vec<u8>>>(row, index, STATE)?.map(|id| hash(STATE, &id)).transpose()
@@ -469,6 +474,76 @@ impl LedgerReader for SqliteStore {
             }
         }
         Ok(found)
+    }
+
+    async fn key_external_ids(
+        &self,
+        identity: IdentityRow,
+        fingerprints: &[SecureHash],
+    ) -> Result<Vec<(SecureHash, String)>, StoreError> {
+        const T: &str = "key_external_id";
+        let sql = "SELECT e.id, e.external_id FROM json_each(?2) AS asked CROSS JOIN key_external_id e \
+                   ON e.identity = ?1 AND e.id = unhex(asked.value)";
+        let query = sqlx::query(sql).bind(identity.0).bind(json_ids(fingerprints));
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((blob(row, 0, T)?, column(row, 1, T)?))).collect()
+    }
+
+    async fn keys_of_external_id(
+        &self,
+        identity: IdentityRow,
+        external_id: &str,
+        after: Option<SecureHash>,
+        limit: u32,
+    ) -> Result<Vec<KnownKey>, StoreError> {
+        const T: &str = "ledger_key";
+        let sql = "SELECT k.key, k.party, k.nonce, k.at FROM key_external_id e CROSS JOIN ledger_key k \
+                   ON k.identity = e.identity AND k.id = e.id \
+                   WHERE e.identity = ?1 AND e.external_id = ?2 AND e.id > ?3 ORDER BY e.id LIMIT ?4";
+        let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+        let query = sqlx::query(sql).bind(identity.0).bind(external_id).bind(after).bind(limit);
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
+            known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn notary_requests(&self, identity: IdentityRow, list: &ListRequests) -> Result<RequestPage, StoreError> {
+        self.read_requests(identity, list).await
+    }
+
+    async fn notary_requests_of(
+        &self,
+        identity: IdentityRow,
+        id: &SecureHash,
+        limit: u32,
+    ) -> Result<Vec<(RequestPlace, LoggedRequest)>, StoreError> {
+        self.read_requests_of(identity, id, limit).await
+    }
+
+    async fn notary_outcome(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Outcome>, StoreError> {
+        self.read_outcome(identity, id).await
+    }
+
+    async fn notary_consumed(
+        &self,
+        identity: IdentityRow,
+        states: &[StateRef],
+    ) -> Result<Vec<Consumption>, StoreError> {
+        const T: &str = "notary_state";
+        let sql = "SELECT s.tx, s.idx, s.consumed_by, t.batch, t.at FROM json_each(?2) AS asked CROSS JOIN notary_state s \
+                   ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 \
+                   LEFT JOIN notary_tx t ON t.identity = s.identity AND t.id = s.consumed_by ORDER BY asked.key";
+        let query = sqlx::query(sql).bind(identity.0).bind(json(states));
+        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let batch = column::<Option<i64>>(row, 3, T)?.zip(column::<Option<i64>>(row, 4, T)?);
+            let stamp = batch.map(|(batch, at)| BatchStamp { batch: batch.unsigned_abs(), at: time(at) });
+            Ok(Consumption { reference: reference(row, T)?, consumed_by: blob(row, 2, T)?, stamp })
+        };
+        rows.iter().map(read).collect()
     }
 
     async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {

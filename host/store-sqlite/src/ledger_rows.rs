@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use maxhost_group_commit::{Fault, FaultKind};
-use maxhost_ledger::notary::{BatchStamp, Outcome, UniquenessRequest};
+use maxhost_ledger::notary::{BatchStamp, Outcome};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::locks::{ClaimId, Lease};
@@ -13,8 +13,8 @@ use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields, shape};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, NewAttachment, NewParameters, NewState, Settlement,
-    TransactionPut, TransactionState, Wanted,
+    Answered, AssignedKey, CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, LoggedRequest, NewAttachment,
+    NewParameters, NewState, Settlement, TransactionPut, TransactionState, Wanted,
 };
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -366,16 +366,22 @@ impl LedgerRows for SqliteRows<'_> {
         self.ledger.add_outcome.execute(row).map(|_| ()).map_err(fault)
     }
 
-    fn log_request(
-        &mut self,
-        identity: IdentityRow,
-        caller: &str,
-        request: &UniquenessRequest,
-        stamp: BatchStamp,
-    ) -> Result<(), Fault> {
-        let states = small((request.inputs.len() + request.references.len()) as u64);
-        let (id, batch, at) = (request.id.as_bytes(), small(stamp.batch), integer(stamp.at));
-        self.ledger.log_request.execute(params![identity.0, id, caller, states, batch, at]).map(|_| ()).map_err(fault)
+    fn log_request(&mut self, identity: IdentityRow, request: &LoggedRequest) -> Result<(), Fault> {
+        let LoggedRequest { id, caller, states, stamp, answered, conflicting, conflicts: _ } = request;
+        let answered = answered.map(Answered::number);
+        let conflicting = (*conflicting > 0).then(|| small(*conflicting));
+        let row = params![
+            identity.0,
+            id.as_bytes(),
+            caller,
+            small(*states),
+            small(stamp.batch),
+            integer(stamp.at),
+            answered,
+            conflicting,
+            request.encoded_conflicts(),
+        ];
+        self.ledger.log_request.execute(row).map(|_| ()).map_err(fault)
     }
 
     fn count_batch(&mut self, identity: IdentityRow, committed: u64, conflicts: u64, states: u64) -> Result<(), Fault> {
@@ -393,6 +399,12 @@ impl LedgerRows for SqliteRows<'_> {
         let NewParameters { hash, body, at } = parameters;
         let row = params![identity.0, hash.as_bytes(), integer(*at), &body[..]];
         self.ledger.add_parameters.execute(row).map(|_| ()).map_err(fault)
+    }
+
+    fn assign_key(&mut self, identity: IdentityRow, assigned: &AssignedKey) -> Result<(), Fault> {
+        let AssignedKey { id, external_id, at } = assigned;
+        let row = params![identity.0, id.as_bytes(), external_id, integer(*at)];
+        self.ledger.assign_key.execute(row).map(|_| ()).map_err(fault)
     }
 
     fn add_key(&mut self, identity: IdentityRow, known: &KnownKey) -> Result<(), Fault> {

@@ -99,13 +99,15 @@ statements! {
     outcome = "SELECT batch, at FROM notary_tx WHERE identity = ?1 AND id = ?2";
     add_consumed = "INSERT INTO notary_state (identity, tx, idx, consumed_by) VALUES (?1, ?2, ?3, ?4)";
     add_outcome = "INSERT OR REPLACE INTO notary_tx (identity, id, batch, at) VALUES (?1, ?2, ?3, ?4)";
-    log_request = "INSERT INTO notary_request (identity, id, caller, states, batch, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    log_request = "INSERT INTO notary_request (identity, id, caller, states, batch, at, answered, conflicting, conflicts) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     count_batch = "UPDATE notary SET committed = committed + ?2, conflicts = conflicts + ?3, states = states + ?4 \
                    WHERE identity = ?1";
     add_attachment = "INSERT OR IGNORE INTO attachment (identity, id, uploader, at, body) VALUES (?1, ?2, ?3, ?4, ?5)";
     imports = "SELECT EXISTS (SELECT 1 FROM attachment WHERE identity = ?1 AND id = ?2), count(*), \
                coalesce(sum(length(body)), 0) FROM attachment WHERE identity = ?1 AND substr(uploader, 1, 4) = 'rpc:'";
     add_parameters = "INSERT OR IGNORE INTO network_parameters (identity, hash, at, body) VALUES (?1, ?2, ?3, ?4)";
+    assign_key = "INSERT OR IGNORE INTO key_external_id (identity, id, external_id, at) VALUES (?1, ?2, ?3, ?4)";
     add_key = "INSERT OR IGNORE INTO ledger_key (identity, id, key, party, nonce, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 }
 
@@ -154,6 +156,7 @@ mod tests {
             include_str!("../migrations/0009_network_parameters.sql"),
             include_str!("../migrations/0010_vault_order.sql"),
             include_str!("../migrations/0012_states_to_record.sql"),
+            include_str!("../migrations/0014_log_and_key_ids.sql"),
         ] {
             conn.execute_batch(migration).unwrap();
         }

@@ -10,6 +10,7 @@ mod examine;
 mod ledger_reader;
 mod ledger_rows;
 mod ledger_statements;
+mod notary_reader;
 mod open;
 mod reader;
 mod rows;

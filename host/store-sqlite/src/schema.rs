@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use crate::reader::fault_of;
 
 /// The newest version of the schema that this build knows: the number of its last migration.
-pub const SCHEMA_VERSION: i64 = 13;
+pub const SCHEMA_VERSION: i64 = 14;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -159,6 +159,27 @@ mod tests {
                      hex(tag), name, user, client_id, hex(start_body), hex(end_body))) FROM ended";
         assert_eq!(text(ended), "2 7 4 0 11 12 13 02 a/b me mine BB CC");
         assert_eq!(text("PRAGMA integrity_check"), "ok");
+    }
+
+    #[tokio::test]
+    async fn requests_that_an_older_version_has_logged_are_kept_without_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut conn = SqliteConnection::connect_with(&options).await.unwrap();
+        MIGRATIONS.run_to(13, &mut conn).await.unwrap();
+        conn.close().await.unwrap();
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(
+            "INSERT INTO notary_request (identity, id, caller, states, batch, at) VALUES (7, x'aa', 'O=Alice', 2, 3, 9)",
+        )
+        .unwrap();
+        migrate(&path).await.unwrap();
+        let sql = "SELECT group_concat(concat_ws(' ', number, identity, hex(id), caller, states, batch, at, \
+                   answered IS NULL, conflicting IS NULL, conflicts IS NULL)) \
+                   FROM notary_request INDEXED BY notary_request_id WHERE identity = 7 AND id = x'aa' AND answered IS NOT 0";
+        let found: String = conn.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, "1 7 AA O=Alice 2 3 9 1 1 1");
     }
 
     #[test]

@@ -19,6 +19,8 @@ mod crash;
 mod damaged;
 #[path = "../isolation.rs"]
 mod isolation;
+#[path = "../key_accounts.rs"]
+mod key_accounts;
 #[path = "../ledger.rs"]
 mod ledger;
 #[path = "../ledger_keys.rs"]
@@ -29,4 +31,6 @@ mod modes;
 mod money;
 #[path = "../notary_change.rs"]
 mod notary_change;
+#[path = "../notary_log.rs"]
+mod notary_log;
 mod server;

@@ -1,5 +1,7 @@
 //! Cash: the issuer makes it, owners pass it on, the issuer takes it back.
 
+mod accounts;
+
 use cash_contract::{Cash, Command};
 use cash_wallet::{
     PartyName, command, finalise_cash, find, in_cash, is, notary, of_one_notary, on_ledger, pay_from, pay_unnamed_from,
@@ -41,6 +43,9 @@ pub struct Pay {
     /// Whether the payee is a new key on the ledger, and not a name; so is whoever pays, for what is left.
     #[serde(default)]
     pub anonymous: bool,
+    /// The payee's account: he makes the new key for it. Whoever names one pays anonymously.
+    #[serde(default)]
+    pub account: Option<String>,
 }
 
 /// Cash that is to be taken back.
@@ -121,8 +126,8 @@ fn pay(input: Pay) -> Result<Done> {
     ensure!(to != us, FlowException::new("nobody pays himself").of_type("cash/to-oneself"));
     progress!("selecting");
     let spent = spend(&input.currency, quantity)?;
-    if input.anonymous {
-        return pay_unnamed(&to, &spent, quantity);
+    if input.anonymous || input.account.is_some() {
+        return pay_unnamed(&to, input.account.as_deref(), &spent, quantity);
     }
     progress!("signing");
     let draft = pay_from(Draft::spending(&spent), &spent, &on_ledger(&to)?.into(), quantity)?;
@@ -140,20 +145,23 @@ fn accept_payment(session: Session) -> Result<()> {
 
 /// Pays a key that the payee makes for this payment.
 #[flow(initiating, version = 2)]
-fn pay_unnamed(to: &Party, spent: &[StateAndRef<Cash>], quantity: u64) -> Result<Done> {
+fn pay_unnamed(to: &Party, account: Option<&str>, spent: &[StateAndRef<Cash>], quantity: u64) -> Result<Done> {
     progress!("asking for a key");
     let session = initiate(to)?;
-    let payee = session.request_key()?;
+    let payee = match account {
+        Some(account) => session.request_key_for(account)?,
+        None => session.request_key()?,
+    };
     progress!("signing");
     let signed = pay_unnamed_from(Draft::spending(spent), spent, &payee.party(), quantity)?.sign()?;
     progress!("finalising");
     Ok(Done::of(&finalise_cash(&signed, &[session])?))
 }
 
-/// Takes a payment to a key that it makes.
+/// Takes a payment to a key that it makes, for an account of its own if the payer names one.
 #[flow(responds_to = "pay-unnamed", version = 2)]
 fn accept_unnamed_payment(session: Session) -> Result<()> {
-    session.provide_key()?;
+    session.provide_key_as_asked()?;
     receive_cash(&session).map(drop)
 }
 
@@ -219,4 +227,17 @@ fn change_notary(input: ChangeNotary) -> Result<Moved> {
     Ok(moved)
 }
 
-cordapp! { flows: [change_notary, issue, accept_issue, pay, accept_payment, pay_unnamed, accept_unnamed_payment, exit] }
+cordapp! {
+    flows: [
+        accounts::account,
+        accounts::assign,
+        change_notary,
+        issue,
+        accept_issue,
+        pay,
+        accept_payment,
+        pay_unnamed,
+        accept_unnamed_payment,
+        exit,
+    ]
+}

@@ -58,6 +58,41 @@ pub fn fresh_key() -> Result<Key> {
     Ok(Key::of(host::fresh_key()?))
 }
 
+/// As [`fresh_key`], for what is known outside by this external id, such as a customer's account: 1 to 512 bytes, without a NUL
+/// character. The identity keeps it with the key for ever and tells no other party; states that have the key are found with
+/// [`Query::key_external_id`](super::Query::key_external_id).
+///
+/// # Errors
+/// `IllegalArgument` for what is no such id; a limit of the flow.
+pub fn fresh_key_for(external_id: &str) -> Result<Key> {
+    Ok(Key::of(host::fresh_key_for(external_id)?))
+}
+
+/// The external id for which this identity has made a key; `None` if it has made it for none, or has not made it.
+///
+/// # Errors
+/// `IllegalArgument` for what is no key.
+pub fn external_id_of(key: &impl HasKey) -> Result<Option<String>> {
+    Ok(host::external_id_of_key(key.key().spki())?)
+}
+
+/// The keys that this identity has made for an external id, in the order of their fingerprints. They are asked for 500 at a
+/// time, and each answer counts for the flow's journal.
+///
+/// # Errors
+/// `IllegalArgument` for what is no such id; a limit of the flow.
+pub fn keys_of(external_id: &str) -> Result<Vec<Key>> {
+    let mut keys: Vec<Key> = Vec::new();
+    loop {
+        let after = keys.last().map(|key| key.fingerprint().to_owned());
+        let more = host::keys_of_external_id(external_id, after.as_deref())?;
+        if more.is_empty() {
+            return Ok(keys);
+        }
+        keys.extend(more.into_iter().map(Key::of));
+    }
+}
+
 /// Who a party of a state is: itself if it is named, else whoever has told this identity that the key is its own, which may be
 /// this identity. `None` if nobody has.
 ///
@@ -90,6 +125,33 @@ impl Session {
     /// What the peer sends instead of a request.
     pub fn provide_key(&self) -> Result<Key> {
         Ok(Key::of(host::provide_key(self.0)?))
+    }
+
+    /// As [`Session::request_key`], for what the other side knows by this external id; it runs [`Session::provide_key_for`] or
+    /// [`Session::provide_key_as_asked`].
+    ///
+    /// # Errors
+    /// As [`Session::request_key`]; `IllegalArgument` for what is no external id.
+    pub fn request_key_for(&self, external_id: &str) -> Result<Key> {
+        Ok(Key::of(host::request_key_for(self.0, external_id)?))
+    }
+
+    /// As [`Session::provide_key`], for this external id. Whoever asks for another one is refused.
+    ///
+    /// # Errors
+    /// What the peer sends instead of such a request; `IllegalArgument` for what is no external id.
+    pub fn provide_key_for(&self, external_id: &str) -> Result<Key> {
+        Ok(Key::of(host::provide_key_for(self.0, Some(external_id))?.key))
+    }
+
+    /// As [`Session::provide_key`], for the external id that the other side asks for, if it asks for any; gives it, too. Who may
+    /// have keys for what, the flow decides before: the peer may name anything.
+    ///
+    /// # Errors
+    /// What the peer sends instead of a request.
+    pub fn provide_key_as_asked(&self) -> Result<(Key, Option<String>)> {
+        let provided = host::provide_key_for(self.0, None)?;
+        Ok((Key::of(provided.key), provided.external_id))
     }
 
     /// Tells the other side, which runs [`Session::receive_keys`], that these keys of states are this identity's own.

@@ -135,6 +135,12 @@ impl Query {
         self.and("relevant = false")
     }
 
+    /// Only states that have a key which this identity has made for this external id ([`super::fresh_key_for`]).
+    #[must_use]
+    pub fn key_external_id(self, id: &str) -> Query {
+        self.and(&format!("\"@key_external_id\" = {}", text(id)))
+    }
+
     /// Only states with this external id.
     #[must_use]
     pub fn external_id(self, id: &str) -> Query {

@@ -28,6 +28,8 @@ pub struct VaultRequest {
     pub relevancy: Option<Relevancy>,
     /// Only states that have one of these external ids; if there is none, whether they have one or not.
     pub external_ids: Vec<String>,
+    /// Only states that have a key which the identity has made for one of these external ids; if there is none, any.
+    pub key_external_ids: Vec<String>,
     /// How the page is sorted: `FIELD[:desc],…`.
     pub sort: Option<String>,
     /// How many at most.
@@ -62,6 +64,8 @@ pub struct StateView {
     pub relevant: bool,
     /// Its external id, if its contract says that it has one.
     pub external_id: Option<String>,
+    /// The external ids for which the identity has made keys of it.
+    pub key_external_ids: Vec<String>,
     /// Who holds it.
     pub lock: Option<LockView>,
     /// The reference of the state that it can only be spent together with.

@@ -16,6 +16,7 @@ use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_sandbox::contract::{Attached, ContractComponent, LocalError, StateType, ToVerify, Verdict};
 use maxhost_sandbox::is_contract;
 use maxhost_store::StoreError;
+use maxhost_store::ledger::query::KEY_EXTERNAL_IDS;
 use maxhost_store::ledger::{OutputState, StateContent, TokenAmount};
 
 use super::{Contracts, Examined, ToJudge, Whitelist, is_code};
@@ -266,6 +267,7 @@ fn output(
     found.retain(|_, value| *value != Value::Null);
     // No data of the state's own stand in for what its contract says.
     found.remove(EXTERNAL_ID);
+    found.remove(KEY_EXTERNAL_IDS);
     found.extend(description.external_id.as_ref().map(|id| (EXTERNAL_ID.to_owned(), Value::text(id))));
     // What can only be spent together with another state is no money to pay with.
     let amount = description.amount.as_ref().filter(|_| state.encumbrance.is_none()).map(|amount| TokenAmount {

@@ -68,10 +68,19 @@ fn field_name(field: &Field) -> String {
     }
 }
 
-fn parse_id(id: &str) -> ApiResult<SecureHash> {
+pub(super) fn parse_id(id: &str) -> ApiResult<SecureHash> {
     id.parse().map_err(|_| {
         let shown: String = id.chars().take(80).collect();
         Problem::new(Code::TransactionNotFound, format!("'{shown}' is no id of a transaction"))
+    })
+}
+
+/// Which kind of notary an identity is.
+pub(super) fn kind_of_notary(entry: &IdentityEntry) -> ApiResult<NotaryKind> {
+    let kind = entry.spec.lock().notary;
+    kind.ok_or_else(|| {
+        let text = format!("{} is no notary", entry.text);
+        Problem::new(Code::NotaryNotHere, text).detail("identity", entry.text.to_string())
     })
 }
 
@@ -384,11 +393,7 @@ impl LedgerApi for Host {
 
     async fn notary_status(&self, caller: &Caller, identity: &str) -> ApiResult<NotaryStatus> {
         let entry = self.ledger_of(caller, Action::ReadLedger, identity)?;
-        let kind = entry.spec.lock().notary;
-        let Some(kind) = kind else {
-            let text = format!("{} is no notary", entry.text);
-            return Err(Problem::new(Code::NotaryNotHere, text).detail("identity", entry.text.to_string()));
-        };
+        let kind = kind_of_notary(&entry)?;
         let counts = self.parts.store.notary_counts(entry.row).await.map_err(Problem::from)?.unwrap_or_default();
         Ok(NotaryStatus {
             validating: kind == NotaryKind::Validating,

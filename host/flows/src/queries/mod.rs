@@ -11,6 +11,7 @@ mod examine;
 mod ledger;
 mod naming;
 mod network;
+mod notary;
 mod readiness;
 mod show;
 mod state_views;

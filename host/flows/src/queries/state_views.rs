@@ -67,6 +67,7 @@ fn state_view(row: VaultRow, parties: &BTreeMap<String, String>) -> ApiResult<St
         participants: names(row.participants, parties),
         relevant: row.relevant,
         external_id,
+        key_external_ids: row.external_ids.into_iter().collect(),
         lock,
         encumbered_by,
         in_flight: in_flight.map(|by| by.to_string()),

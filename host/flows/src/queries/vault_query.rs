@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use maxhost_ledger::Refused;
-use maxhost_ledger::vault::query::{Builtin, Criterion, Cursor, Field, Query, Relevancy, of_external_ids};
+use maxhost_ledger::vault::query::{
+    Builtin, Criterion, Cursor, Field, Query, Relevancy, of_external_ids, of_key_external_ids,
+};
 use maxhost_model::Problem;
 use maxhost_sandbox::VaultQuery;
 use maxhost_store::StoreError;
@@ -54,7 +56,8 @@ pub(super) fn read(entry: &Arc<IdentityEntry>, request: &VaultRequest) -> ApiRes
 fn more(request: &VaultRequest) -> ApiResult<Vec<Criterion>> {
     let relevancy = request.relevancy.and_then(Relevancy::criterion);
     let external = of_external_ids(&request.external_ids).map_err(refused)?;
-    Ok(relevancy.into_iter().chain(external).collect())
+    let of_keys = of_key_external_ids(&request.key_external_ids).map_err(refused)?;
+    Ok(relevancy.into_iter().chain(external).chain(of_keys).collect())
 }
 
 fn with(query: Query, more: Vec<Criterion>) -> Query {

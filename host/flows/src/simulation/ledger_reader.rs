@@ -119,6 +119,15 @@ impl LedgerReader for Database {
         self.read(|tables| tables.ledger.parameters.rows.get(&key).cloned()).await
     }
 
+    async fn key_external_ids(
+        &self,
+        _identity: IdentityRow,
+        _fingerprints: &[SecureHash],
+    ) -> Result<Vec<(SecureHash, String)>, StoreError> {
+        // No simulated flow asks for a key with an external id.
+        Ok(Vec::new())
+    }
+
     async fn known_keys(
         &self,
         identity: IdentityRow,

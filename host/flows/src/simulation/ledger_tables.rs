@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use maxhost_ledger::notary::{BatchStamp, Outcome, UniquenessRequest};
+use maxhost_ledger::notary::{BatchStamp, Outcome};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::locks::{ClaimId, Lease, is_available};
@@ -15,8 +15,8 @@ use maxhost_ledger::vault::recording::{Kept, Known, TransactionStatus};
 use maxhost_ledger::vault::selection::{Candidate, bucket};
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, LedgerTransaction, NewAttachment, NewParameters,
-    NewState, Settlement, StateContent, TransactionKind, TransactionPut, TransactionState, Wanted,
+    CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, LedgerTransaction, LoggedRequest, NewAttachment,
+    NewParameters, NewState, Settlement, StateContent, TransactionKind, TransactionPut, TransactionState, Wanted,
 };
 
 use super::table::Table;
@@ -448,13 +448,7 @@ impl LedgerRows for Tables {
         Ok(())
     }
 
-    fn log_request(
-        &mut self,
-        _identity: IdentityRow,
-        _caller: &str,
-        _request: &UniquenessRequest,
-        _stamp: BatchStamp,
-    ) -> Answer<()> {
+    fn log_request(&mut self, _identity: IdentityRow, _request: &LoggedRequest) -> Answer<()> {
         // Nobody looks at the log of a simulated notary.
         Ok(())
     }

@@ -56,6 +56,9 @@ pub struct VaultWhich {
     /// Only those with this external id; may be given several times
     #[arg(long = "external-id", value_name = "ID")]
     pub external_ids: Vec<String>,
+    /// Only those with a key that the identity has made for this external id, such as an account; may be given several times
+    #[arg(long = "key-external-id", value_name = "ID")]
+    pub key_external_ids: Vec<String>,
 }
 
 /// `maxhost vault query`.
@@ -209,4 +212,65 @@ pub enum NotaryCommand {
         #[arg(long, value_name = "NAME")]
         identity: String,
     },
+    /// List the requests that a notary has decided, newest first
+    Requests(NotaryRequestsArgs),
+    /// Show what a notary has decided about a transaction, and the requests about it
+    Show {
+        /// The id of the transaction
+        id: String,
+        /// The notary
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+    },
+    /// Show which transactions have consumed states, and when
+    Consumed {
+        /// The states
+        #[arg(required = true, value_name = "TXID:INDEX")]
+        states: Vec<String>,
+        /// The notary
+        #[arg(long, value_name = "NAME")]
+        identity: String,
+    },
+}
+
+/// `maxhost notary requests`.
+#[derive(Debug, Args)]
+pub struct NotaryRequestsArgs {
+    /// The notary
+    #[arg(long, value_name = "NAME")]
+    pub identity: String,
+    /// Only those of this caller: its full name
+    #[arg(long, value_name = "NAME")]
+    pub caller: Option<String>,
+    /// Only those that were answered so
+    #[arg(long, value_name = "OUTCOME", value_enum)]
+    pub outcome: Option<NotaryOutcome>,
+    /// Only those that were decided then or later: a time, or how long ago
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only those that were decided before: a time, or how long ago
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(value_parser = at_least_one())]
+    pub limit: u32,
+    /// Go on behind a page
+    #[arg(long, value_name = "C")]
+    pub cursor: Option<String>,
+}
+
+/// What a notary has answered, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NotaryOutcome {
+    /// The transaction was committed.
+    Committed,
+    /// It had been committed before.
+    Repeated,
+    /// A state was consumed by another transaction.
+    Conflict,
+    /// Its time-window was over.
+    TooLate,
+    /// Its time-window had not begun.
+    TooEarly,
 }

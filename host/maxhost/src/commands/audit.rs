@@ -23,7 +23,7 @@ pub fn execute(context: &Context, command: AuditCommand) -> Outcome {
 }
 
 fn list(context: &Context, args: AuditListArgs) -> Outcome {
-    let since = args.since.as_deref().map(since).transpose()?;
+    let since = args.since.as_deref().map(|text| time_or_ago("--since", text)).transpose()?;
     let AuditListArgs { of_user: user, identity, limit, .. } = args;
     let request = pb::ListAuditRequest { user, identity, since, limit: 0, cursor: None };
     let client = context.client()?;
@@ -75,12 +75,12 @@ fn row(row: &pb::AuditRow) -> Value {
     })
 }
 
-/// A time: RFC 3339, or so long ago.
-fn since(text: &str) -> Result<prost_types::Timestamp, Problem> {
+/// A time that an option has: RFC 3339, or so long ago.
+pub(super) fn time_or_ago(option: &str, text: &str) -> Result<prost_types::Timestamp, Problem> {
     let ago = |time: std::time::Duration| Timestamp::now().checked_sub(time).ok();
     let at = text.parse::<Timestamp>().ok().or_else(|| units::duration(text).ok().and_then(ago));
     let at = at.ok_or_else(|| {
-        Problem::new(Code::Usage, format!("--since: '{text}' is neither a time nor how long ago it was"))
+        Problem::new(Code::Usage, format!("{option}: '{text}' is neither a time nor how long ago it was"))
             .remedy("write a time such as 2026-01-31T12:00:00Z, or how long ago, such as 1h or 30m")
     })?;
     let whole_ms = at.as_millisecond();
@@ -94,6 +94,10 @@ fn since(text: &str) -> Result<prost_types::Timestamp, Problem> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    fn since(text: &str) -> Result<prost_types::Timestamp, Problem> {
+        time_or_ago("--since", text)
+    }
 
     #[test]
     fn a_time_is_written_in_either_way() {

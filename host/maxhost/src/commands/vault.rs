@@ -43,6 +43,7 @@ fn request(which: VaultWhich) -> pb::VaultQueryRequest {
         encoding: pb::Encoding::Json.into(),
         relevancy: relevancy.into(),
         external_ids: which.external_ids,
+        key_external_ids: which.key_external_ids,
     }
 }
 

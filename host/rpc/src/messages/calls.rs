@@ -93,6 +93,8 @@ struct VaultParams {
     relevancy: Option<String>,
     #[serde(default)]
     external_ids: Vec<String>,
+    #[serde(default)]
+    key_external_ids: Vec<String>,
 }
 
 /// How a request names a flow.
@@ -359,6 +361,7 @@ impl What {
                     encoding: pb::Encoding::Json.into(),
                     relevancy: relevancy.into(),
                     external_ids: params.external_ids,
+                    key_external_ids: params.key_external_ids,
                 })
             }
             other => {

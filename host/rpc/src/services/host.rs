@@ -138,6 +138,11 @@ impl HostService for Hosts {
 
 /// Milliseconds since 1970 of a time that a request names.
 fn since(at: &prost_types::Timestamp) -> Result<i64, Problem> {
+    whole_ms("since", at)
+}
+
+/// A time of a field, ms since 1970.
+pub(super) fn whole_ms(field: &str, at: &prost_types::Timestamp) -> Result<i64, Problem> {
     let ms = at.seconds.checked_mul(1_000).and_then(|ms| ms.checked_add(i64::from(at.nanos / 1_000_000)));
-    ms.ok_or_else(|| Problem::new(Code::RequestInvalid, "since: it is no time").detail("field", "since"))
+    ms.ok_or_else(|| Problem::new(Code::RequestInvalid, format!("{field}: it is no time")).detail("field", field))
 }

@@ -1,4 +1,4 @@
-//! `maxhost.v1.VaultService`, `maxhost.v1.LedgerService` and `maxhost.v1.NotaryService`.
+//! `maxhost.v1.VaultService` and `maxhost.v1.LedgerService`.
 
 use futures::StreamExt;
 use maxhost_flows::api::ledger::{
@@ -14,7 +14,6 @@ use crate::conversion::aside;
 use crate::convert::{PayloadForm, timestamp};
 use crate::proto::v1 as pb;
 use crate::proto::v1::ledger_service_server::LedgerService;
-use crate::proto::v1::notary_service_server::NotaryService;
 use crate::proto::v1::vault_service_server::VaultService;
 use crate::status::to_status;
 
@@ -48,6 +47,7 @@ pub(crate) fn vault_request(request: Option<pb::VaultQueryRequest>) -> Result<(V
         filter: request.r#where,
         relevancy: relevancy(request.relevancy)?,
         external_ids: request.external_ids,
+        key_external_ids: request.key_external_ids,
         sort: optional(request.sort),
         limit: request.limit,
         cursor: optional(request.cursor),
@@ -86,6 +86,7 @@ pub(crate) fn state(state: StateView, form: PayloadForm) -> pb::VaultState {
         participants: state.participants,
         relevant: state.relevant,
         external_id: state.external_id,
+        key_external_ids: state.key_external_ids,
         lock: state.lock.map(lock),
         encumbered_by: state.encumbered_by,
         in_flight: state.in_flight,
@@ -319,30 +320,6 @@ impl LedgerService for Ledgers {
                     parents: one.parents,
                 };
                 Ok(pb::LedgerGraphResponse { nodes: nodes.into_iter().map(node).collect() })
-            })
-            .await
-    }
-}
-
-#[tonic::async_trait]
-impl NotaryService for Ledgers {
-    async fn status(
-        &self,
-        request: Request<pb::NotaryStatusRequest>,
-    ) -> Result<Response<pb::NotaryStatusResponse>, Status> {
-        let admitted = self.0.call(&request)?;
-        let request = request.into_inner();
-        self.0
-            .answer(async {
-                let identity = required("identity", request.identity)?;
-                let status = self.0.api.notary_status(&admitted.caller, &identity).await?;
-                Ok(pb::NotaryStatusResponse {
-                    validating: status.validating,
-                    committed: status.committed,
-                    conflicts: status.conflicts,
-                    states: status.states,
-                    queue: status.queue,
-                })
             })
             .await
     }

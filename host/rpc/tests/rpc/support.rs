@@ -12,6 +12,7 @@ use maxhost_flows::HostRules;
 use maxhost_flows::api::attachment::*;
 use maxhost_flows::api::audit::*;
 use maxhost_flows::api::ledger::*;
+use maxhost_flows::api::notary::*;
 use maxhost_flows::api::*;
 use maxhost_model::{Code, ErrorId, ErrorKind, FlowError, FlowId, FlowRow, Problem};
 use maxhost_rpc::{Client, RpcOptions, RpcServer};
@@ -131,6 +132,19 @@ impl LedgerApi for FakeHost {
         no_ledgers()
     }
     async fn notary_status(&self, _: &Caller, _: &str) -> ApiResult<NotaryStatus> {
+        no_ledgers()
+    }
+}
+
+#[async_trait]
+impl NotaryApi for FakeHost {
+    async fn notary_requests(&self, _: &Caller, _: RequestsQuery) -> ApiResult<Paged<RequestView>> {
+        no_ledgers()
+    }
+    async fn notary_transaction(&self, _: &Caller, _: &str, _: &str) -> ApiResult<NotarisedView> {
+        no_ledgers()
+    }
+    async fn notary_consumption(&self, _: &Caller, _: &str, _: &[String]) -> ApiResult<Vec<ConsumptionView>> {
         no_ledgers()
     }
 }

@@ -7,7 +7,9 @@ use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::{FlowLease, InFlight, KnownKey, NewAttachment, NewParameters, Settlement};
+use maxhost_store::ledger::{
+    AssignedKey, FlowLease, InFlight, KnownKey, LoggedRequest, NewAttachment, NewParameters, Settlement,
+};
 
 use crate::undo_map::UndoMap;
 
@@ -111,16 +113,6 @@ pub(crate) struct Change {
     pub at: i64,
 }
 
-/// A request to a notary, as it is logged.
-#[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub id: SecureHash,
-    pub caller: Arc<str>,
-    pub states: i64,
-    pub batch: i64,
-    pub at: i64,
-}
-
 /// The newest batch of a notary, and what it has decided in all.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Notary {
@@ -142,13 +134,15 @@ pub(crate) struct LedgerPending {
     pub consumers: UndoMap<StateKey, SecureHash>,
     pub outcomes: UndoMap<TransactionKey, Outcome>,
     /// By their order.
-    pub requests: UndoMap<(IdentityRow, u64), Request>,
+    pub requests: UndoMap<(IdentityRow, u64), LoggedRequest>,
     requests_next: u64,
     pub attachments: UndoMap<TransactionKey, NewAttachment>,
     /// By their hash.
     pub parameters: UndoMap<TransactionKey, NewParameters>,
     /// By the fingerprint of the key.
     pub keys: UndoMap<TransactionKey, KnownKey>,
+    /// By the fingerprint of the key.
+    pub assigned: UndoMap<TransactionKey, AssignedKey>,
 }
 
 macro_rules! each {
@@ -164,6 +158,7 @@ macro_rules! each {
         $pending.attachments.$method();
         $pending.parameters.$method();
         $pending.keys.$method();
+        $pending.assigned.$method();
     }};
 }
 
@@ -195,6 +190,7 @@ impl LedgerPending {
             && self.attachments.is_empty()
             && self.parameters.is_empty()
             && self.keys.is_empty()
+            && self.assigned.is_empty()
     }
 
     /// The states of an identity that are changed.
@@ -204,7 +200,7 @@ impl LedgerPending {
         self.states.range((identity, first)..=(identity, last)).map(|((_, reference), state)| (*reference, state))
     }
 
-    pub(crate) fn push_request(&mut self, identity: IdentityRow, request: Request) {
+    pub(crate) fn push_request(&mut self, identity: IdentityRow, request: LoggedRequest) {
         self.requests.put((identity, self.requests_next), request);
         self.requests_next += 1;
     }

@@ -118,6 +118,7 @@ impl LedgerWants {
             | LedgerOp::Release { states: None, .. }
             | LedgerOp::Attach(_)
             | LedgerOp::KeepParameters(_)
+            | LedgerOp::AssignKey(_)
             | LedgerOp::AddKey(_) => {}
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::rules::Rule;
 use maxhost_ledger::time::Timestamp;
@@ -12,12 +13,15 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::codec::{chosen, decode_fields, decode_participants, hash, known_key};
+use maxhost_store::ledger::codec::{
+    chosen, decode_fields, decode_participants, hash, known_key, take_key_external_ids,
+};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction,
-    ListAttachments, ListTransactions, NotaryCounts, PageRequest, Part, Slice, SqlCriteria, SqlDialect, SqlValue,
-    StoredState, TransactionKind, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Consumption, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader,
+    LedgerTransaction, ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, Part,
+    RequestPage, RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled,
+    VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{PAGE_BYTES, StoreError};
 use sqlx::postgres::{PgArguments, PgRow};
@@ -41,11 +45,11 @@ const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relev
 /// Which of them is the state.
 const STATE_COLUMN: usize = 9;
 
-fn hash_at(row: &PgRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
+pub(super) fn hash_at(row: &PgRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
     hash(table, &column::<Vec<u8>>(row, index, table)?)
 }
 
-fn reference(row: &PgRow, table: &'static str) -> Result<StateRef, StoreError> {
+pub(super) fn reference(row: &PgRow, table: &'static str) -> Result<StateRef, StoreError> {
     Ok(StateRef::new(hash_at(row, 0, table)?, sequence(row, 1, table)?))
 }
 
@@ -54,6 +58,7 @@ fn vault_row(row: &PgRow, now: Timestamp) -> Result<VaultRow, StoreError> {
     let holder: Option<String> = column(row, 12, STATE)?;
     let until = column::<Option<i64>>(row, 13, STATE)?.map(time);
     let lock = holder.zip(until).filter(|(_, until)| *until > now);
+    let mut data = decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?;
     let query = QueryRow {
         reference: reference(row, STATE)?,
         type_name: column(row, 2, STATE)?,
@@ -65,8 +70,8 @@ fn vault_row(row: &PgRow, now: Timestamp) -> Result<VaultRow, StoreError> {
         relevant: column::<i16>(row, 5, STATE)? != 0,
         constraint: column(row, 4, STATE)?,
         participants: decode_participants(&column::<Vec<u8>>(row, 10, STATE)?)?,
-        external_ids: Default::default(),
-        data: decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?,
+        external_ids: take_key_external_ids(&mut data),
+        data,
     };
     let transaction = |index: usize| -> Result<Option<SecureHash>, StoreError> {
         column::<Option<Vec<u8>>>(row, index, STATE)?.map(|id| hash(STATE, &id)).transpose()
@@ -92,7 +97,7 @@ fn transaction(row: &PgRow) -> Result<LedgerTransaction, StoreError> {
     })
 }
 
-fn add<'a, T>(arguments: &mut PgArguments, value: T) -> Result<(), StoreError>
+pub(super) fn add<'a, T>(arguments: &mut PgArguments, value: T) -> Result<(), StoreError>
 where
     T: sqlx::Encode<'a, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {
@@ -118,7 +123,7 @@ fn arguments(values: Vec<SqlValue>) -> Result<PgArguments, StoreError> {
 }
 
 /// States as columns: transactions, and their indices.
-fn references(states: &[StateRef]) -> (Vec<Vec<u8>>, Vec<i64>) {
+pub(super) fn references(states: &[StateRef]) -> (Vec<Vec<u8>>, Vec<i64>) {
     (
         states.iter().map(|state| state.tx.as_bytes().to_vec()).collect(),
         states.iter().map(|state| i64::from(state.index)).collect(),
@@ -126,17 +131,8 @@ fn references(states: &[StateRef]) -> (Vec<Vec<u8>>, Vec<i64>) {
 }
 
 /// Ids as a column.
-fn columns_of(ids: &[SecureHash]) -> Vec<Vec<u8>> {
+pub(super) fn columns_of(ids: &[SecureHash]) -> Vec<Vec<u8>> {
     ids.iter().map(|id| id.as_bytes().to_vec()).collect()
-}
-
-/// Arguments for a statement, in their order.
-macro_rules! values {
-    ($($value:expr),* $(,)?) => {{
-        let mut arguments = PgArguments::default();
-        $(add(&mut arguments, $value)?;)*
-        arguments
-    }};
 }
 
 impl PostgresStore {
@@ -163,9 +159,9 @@ impl PostgresStore {
         self.rows_since(1, identity, sql, arguments).await
     }
 
-    /// As [`PostgresStore::ledger_rows`], of tables that ledgers have since a version: in one of an older version there are
-    /// none.
-    async fn rows_since(
+    /// As [`PostgresStore::ledger_rows`], of tables or columns that ledgers have since a version: in one of an older version
+    /// there are none.
+    pub(super) async fn rows_since(
         &self,
         version: i64,
         identity: IdentityRow,
@@ -201,7 +197,7 @@ impl PostgresStore {
         };
         match persist!(read()) {
             Err(sqlx::Error::Database(error))
-                if error.code().is_some_and(|code| matches!(&*code, "42P01" | "3F000")) =>
+                if error.code().is_some_and(|code| matches!(&*code, "42P01" | "42703" | "3F000")) =>
             {
                 if !self.has_ledger(identity, version).await? {
                     return Ok(Vec::new());
@@ -567,6 +563,49 @@ impl LedgerReader for PostgresStore {
             known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
         };
         rows.iter().map(read).collect()
+    }
+
+    async fn key_external_ids(
+        &self,
+        identity: IdentityRow,
+        fingerprints: &[SecureHash],
+    ) -> Result<Vec<(SecureHash, String)>, StoreError> {
+        self.read_key_external_ids(identity, fingerprints).await
+    }
+
+    async fn keys_of_external_id(
+        &self,
+        identity: IdentityRow,
+        external_id: &str,
+        after: Option<SecureHash>,
+        limit: u32,
+    ) -> Result<Vec<KnownKey>, StoreError> {
+        self.read_keys_of(identity, external_id, after, limit).await
+    }
+
+    async fn notary_requests(&self, identity: IdentityRow, list: &ListRequests) -> Result<RequestPage, StoreError> {
+        self.read_requests(identity, list).await
+    }
+
+    async fn notary_requests_of(
+        &self,
+        identity: IdentityRow,
+        id: &SecureHash,
+        limit: u32,
+    ) -> Result<Vec<(RequestPlace, LoggedRequest)>, StoreError> {
+        self.read_requests_of(identity, id, limit).await
+    }
+
+    async fn notary_outcome(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Outcome>, StoreError> {
+        self.read_outcome(identity, id).await
+    }
+
+    async fn notary_consumed(
+        &self,
+        identity: IdentityRow,
+        states: &[StateRef],
+    ) -> Result<Vec<Consumption>, StoreError> {
+        self.read_consumed(identity, states).await
     }
 
     async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {

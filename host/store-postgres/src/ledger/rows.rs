@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use maxhost_group_commit::Fault;
-use maxhost_ledger::notary::{BatchStamp, Outcome, UniquenessRequest};
+use maxhost_ledger::notary::{BatchStamp, Outcome};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::locks::{ClaimId, Lease};
@@ -15,13 +15,13 @@ use maxhost_store::LedgerRows;
 use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    CandidateScope, FlowLease, InFlight, KnownKey, NewAttachment, NewParameters, NewState, Settlement, TransactionPut,
-    TransactionState, Wanted,
+    AssignedKey, CandidateScope, FlowLease, InFlight, KnownKey, LoggedRequest, NewAttachment, NewParameters, NewState,
+    Settlement, TransactionPut, TransactionState, Wanted,
 };
 
 use crate::committer::PostgresRows;
 use crate::ledger::pending::{
-    Amount, Change, Consumed, NewState as NewRow, NewTransaction, Notary, Request, State, StateKey, TouchedTransaction,
+    Amount, Change, Consumed, NewState as NewRow, NewTransaction, Notary, State, StateKey, TouchedTransaction,
     Transaction, TransactionKey,
 };
 use crate::ledger::place::Place;
@@ -490,17 +490,8 @@ impl LedgerRows for PostgresRows {
         Ok(())
     }
 
-    fn log_request(
-        &mut self,
-        identity: IdentityRow,
-        caller: &str,
-        request: &UniquenessRequest,
-        stamp: BatchStamp,
-    ) -> Result<(), Fault> {
-        let states = small((request.inputs.len() + request.references.len()) as u64);
-        let (batch, at) = (small(stamp.batch), integer(stamp.at));
-        let request = Request { id: request.id, caller: caller.into(), states, batch, at };
-        self.batch.pending.ledger.push_request(identity, request);
+    fn log_request(&mut self, identity: IdentityRow, request: &LoggedRequest) -> Result<(), Fault> {
+        self.batch.pending.ledger.push_request(identity, request.clone());
         Ok(())
     }
 
@@ -530,6 +521,15 @@ impl LedgerRows for PostgresRows {
         let key = (identity, parameters.hash);
         if self.batch.pending.ledger.parameters.get(&key).is_none() {
             self.batch.pending.ledger.parameters.put(key, parameters.clone());
+        }
+        Ok(())
+    }
+
+    fn assign_key(&mut self, identity: IdentityRow, assigned: &AssignedKey) -> Result<(), Fault> {
+        self.batch.check_open(identity)?;
+        let id = (identity, assigned.id);
+        if self.batch.pending.ledger.assigned.get(&id).is_none() {
+            self.batch.pending.ledger.assigned.put(id, assigned.clone());
         }
         Ok(())
     }

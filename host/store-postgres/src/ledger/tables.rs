@@ -12,7 +12,7 @@ use crate::ledger::place::Place;
 use crate::options::Layout;
 
 /// The migrations of ledgers by number, as they are run for the schema that is shared.
-const MIGRATIONS: [(i64, &str); 7] = [
+const MIGRATIONS: [(i64, &str); 8] = [
     (3, include_str!("../../migrations/0003_ledger.sql")),
     (KEYS, include_str!("../../migrations/0007_ledger_key.sql")),
     (8, include_str!("../../migrations/0008_reports.sql")),
@@ -20,6 +20,7 @@ const MIGRATIONS: [(i64, &str); 7] = [
     (SHAPES, include_str!("../../migrations/0010_vault_order.sql")),
     (12, include_str!("../../migrations/0012_vault_linear.sql")),
     (16, include_str!("../../migrations/0016_states_to_record.sql")),
+    (REQUESTS, include_str!("../../migrations/0018_log_and_key_ids.sql")),
 ];
 
 /// The version from which on a ledger keeps keys of parties.
@@ -30,6 +31,12 @@ pub(crate) const PARAMETERS: i64 = 9;
 
 /// The version from which on a ledger knows which fields the states of a type have.
 pub(crate) const SHAPES: i64 = 10;
+
+/// The version from which on the log of a notary has what was answered.
+pub(crate) const REQUESTS: i64 = 18;
+
+/// The version from which on keys have external ids.
+pub(crate) const KEY_IDS: i64 = 18;
 
 /// The newest version of a ledger's tables.
 pub(crate) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

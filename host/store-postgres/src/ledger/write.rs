@@ -6,6 +6,7 @@ use std::sync::Arc;
 use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::vault::selection::bucket;
 use maxhost_model::{IdentityRow, SecureHash};
+use maxhost_store::ledger::LoggedRequest;
 use maxhost_store::ledger::codec::shape;
 use maxhost_store::ledger::query::integer;
 
@@ -17,6 +18,20 @@ use crate::ledger::read::status_number;
 use crate::options::Layout;
 use crate::undo_map::UndoMap;
 use crate::write::Builder;
+
+fn small(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// What was answered to a request, as it is stored.
+fn answered(request: &LoggedRequest) -> Option<i16> {
+    request.answered.and_then(|answered| i16::try_from(answered.number()).ok())
+}
+
+/// How many states kept its transaction from being committed, as it is stored.
+fn conflicting(request: &LoggedRequest) -> Option<i64> {
+    (request.conflicting > 0).then(|| small(request.conflicting))
+}
 
 type Rows<'p, K, V> = Vec<(&'p (IdentityRow, K), &'p V)>;
 
@@ -37,6 +52,7 @@ pub(crate) fn ledger_parts(b: &mut Builder, pending: &LedgerPending, layout: Lay
     attachments(b, pending, layout);
     parameters(b, pending, layout);
     keys(b, pending, layout);
+    assigned(b, pending, layout);
 }
 
 fn identities<K, V>(b: &mut Builder, rows: &Rows<'_, K, V>) -> String {
@@ -344,16 +360,23 @@ fn notaries(b: &mut Builder, pending: &LedgerPending, layout: Layout) {
         let columns = [
             identities(b, &rows),
             b.column("bytea", rows.iter().map(|(_, request)| &request.id.as_bytes()[..]).collect::<Vec<&[u8]>>()),
-            b.column("text", rows.iter().map(|(_, request)| &*request.caller).collect::<Vec<&str>>()),
-            b.column("int8", rows.iter().map(|(_, request)| request.states).collect()),
-            b.column("int8", rows.iter().map(|(_, request)| request.batch).collect()),
-            b.column("int8", rows.iter().map(|(_, request)| request.at).collect()),
+            b.column("text", rows.iter().map(|(_, request)| request.caller.as_str()).collect::<Vec<&str>>()),
+            b.column("int8", rows.iter().map(|(_, request)| small(request.states)).collect()),
+            b.column("int8", rows.iter().map(|(_, request)| small(request.stamp.batch)).collect()),
+            b.column("int8", rows.iter().map(|(_, request)| integer(request.stamp.at)).collect()),
+            b.column("int2", rows.iter().map(|(_, request)| answered(request)).collect::<Vec<Option<i16>>>()),
+            b.column("int8", rows.iter().map(|(_, request)| conflicting(request)).collect::<Vec<Option<i64>>>()),
+            b.column(
+                "bytea",
+                rows.iter().map(|(_, request)| request.encoded_conflicts()).collect::<Vec<Option<Vec<u8>>>>(),
+            ),
         ]
         .join(", ");
         let (name, condition) = b.next();
         b.part(format!(
-            "{name} AS (INSERT INTO {place}.notary_request (identity, id, caller, states, batch, at) \
-             SELECT u.a, u.b, u.c, u.d, u.e, u.f FROM unnest({columns}) WITH ORDINALITY u (a, b, c, d, e, f, place) \
+            "{name} AS (INSERT INTO {place}.notary_request (identity, id, caller, states, batch, at, answered, conflicting, conflicts) \
+             SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i \
+             FROM unnest({columns}) WITH ORDINALITY u (a, b, c, d, e, f, g, h, i, place) \
              WHERE {condition} ORDER BY u.place)"
         ));
     }
@@ -406,6 +429,22 @@ fn keys(b: &mut Builder, pending: &LedgerPending, layout: Layout) {
         let (name, condition) = b.next();
         b.part(format!(
             "{name} AS (INSERT INTO {place}.ledger_key (identity, id, key, party, nonce, at) \
+             SELECT * FROM unnest({columns}) WHERE {condition} ON CONFLICT DO NOTHING)"
+        ));
+    }
+}
+
+fn assigned(b: &mut Builder, pending: &LedgerPending, layout: Layout) {
+    for (place, rows) in by_place(layout, pending.assigned.iter(), |(key, _)| key.0) {
+        let columns = [
+            transaction_keys(b, &rows),
+            b.column("text", rows.iter().map(|(_, assigned)| assigned.external_id.as_str()).collect::<Vec<&str>>()),
+            b.column("int8", rows.iter().map(|(_, assigned)| integer(assigned.at)).collect()),
+        ]
+        .join(", ");
+        let (name, condition) = b.next();
+        b.part(format!(
+            "{name} AS (INSERT INTO {place}.key_external_id (identity, id, external_id, at) \
              SELECT * FROM unnest({columns}) WHERE {condition} ON CONFLICT DO NOTHING)"
         ));
     }

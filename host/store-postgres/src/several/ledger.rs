@@ -2,14 +2,16 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::StatusFilter;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::{
-    Attachment, Having, HeldLock, KeptAttachment, KnownKey, LedgerTransaction, ListAttachments, ListTransactions,
-    NotaryCounts, PageRequest, Slice, SqlValue, StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Consumption, Having, HeldLock, KeptAttachment, KnownKey, LedgerTransaction, ListAttachments,
+    ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, RequestPage, RequestPlace, Slice,
+    SqlValue, StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{LedgerReader, StoreError};
 
@@ -55,6 +57,12 @@ ledger_reader! {
     attachments(list: &ListAttachments) -> Vec<KeptAttachment>;
     kept_parameters(hash: &SecureHash) -> Option<Bytes>;
     known_keys(fingerprints: &[SecureHash]) -> Vec<KnownKey>;
+    key_external_ids(fingerprints: &[SecureHash]) -> Vec<(SecureHash, String)>;
+    keys_of_external_id(external_id: &str, after: Option<SecureHash>, limit: u32) -> Vec<KnownKey>;
+    notary_requests(list: &ListRequests) -> RequestPage;
+    notary_requests_of(id: &SecureHash, limit: u32) -> Vec<(RequestPlace, LoggedRequest)>;
+    notary_outcome(id: &SecureHash) -> Option<Outcome>;
+    notary_consumed(states: &[StateRef]) -> Vec<Consumption>;
     notary_counts() -> Option<NotaryCounts>;
 }
 

@@ -14,7 +14,7 @@ use maxhost_store_postgres::{Moved, PostgresOptions, PostgresStore, Step, move_i
 /// What an identity has: tables of the common schema, and of its ledger.
 const TABLES: [&str; 9] =
     ["flow", "ended", "initiation", "late_confirm", "client", "outbox", "sent", "processed", "untaken"];
-const LEDGER: [&str; 13] = [
+const LEDGER: [&str; 14] = [
     "ledger_tx",
     "ledger_spent",
     "vault_change",
@@ -26,6 +26,7 @@ const LEDGER: [&str; 13] = [
     "notary",
     "attachment",
     "ledger_key",
+    "key_external_id",
     "network_parameters",
     "vault_shape",
 ];

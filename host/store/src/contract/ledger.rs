@@ -100,7 +100,7 @@ impl<D: Databases> World<D> {
         }
     }
 
-    async fn notarise(&self, now: u64, requests: &[UniquenessRequest]) -> Vec<Verdict> {
+    pub(super) async fn notarise(&self, now: u64, requests: &[UniquenessRequest]) -> Vec<Verdict> {
         let requests = requests.iter().map(|request| ("O=Caller".to_owned(), request.clone())).collect();
         match self.ledger(self.bob, LedgerOp::Notarise(Box::new(NotaryOp { requests, at: at(now) }))).await {
             Some(LedgerReceipt::Notarised(verdicts)) => verdicts,

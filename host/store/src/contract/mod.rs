@@ -12,8 +12,10 @@ pub mod flows;
 pub mod identities;
 pub mod in_flight;
 pub mod kept;
+pub mod key_ids;
 pub mod ledger;
 pub mod messages;
+pub mod notary;
 pub mod observing;
 pub mod queries;
 pub mod quotas;
@@ -312,6 +314,10 @@ macro_rules! ledger_contract_tests {
         $crate::contract_tests! { @family $databases, queries: queries_mean_what_they_say, pages_go_on_over_changes,
             pages_of_large_states_are_bounded_in_bytes,
             the_longest_criteria_are_answered }
+        $crate::contract_tests! { @family $databases, key_ids: a_key_has_one_external_id_for_ever,
+            states_are_found_by_the_external_ids_of_their_keys }
+        $crate::contract_tests! { @family $databases, notary: requests_are_read_newest_first_with_what_was_answered,
+            a_log_is_searched_in_bounded_steps, what_was_consumed_is_told_with_its_consumer }
         $crate::contract_tests! { @family $databases, recording: any_order_of_events_keeps_one_verified_row }
         $crate::contract_tests! { @family $databases, observing:
             what_is_not_ones_own_is_found_and_neither_selected_nor_locked, a_choice_of_states_grows_and_never_shrinks,

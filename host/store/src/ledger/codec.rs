@@ -10,7 +10,7 @@ use maxhost_model::{PublicKey, SecureHash, from_cbor, to_cbor};
 use serde::Serialize;
 
 use super::op::{KnownKey, StateContent};
-use super::query::is_indexed;
+use super::query::{KEY_EXTERNAL_IDS, is_indexed};
 use crate::error::StoreError;
 
 /// What a column says that tells which states of a transaction in flight come into the vault: one's own if it tells nothing.
@@ -56,15 +56,47 @@ pub fn decode_fields(bytes: &[u8]) -> Result<BTreeMap<String, Value>, StoreError
     from_cbor(bytes).map_err(|error| corrupt(&error.to_string()))
 }
 
-/// The fields that get rows of their own, as names and sort keys.
+/// The rows that the index of fields has of a state, as names and sort keys: one for each field that has rows of its own, and one
+/// for each external id of its keys.
 pub fn indexed_fields(content: &StateContent) -> impl Iterator<Item = (&str, Vec<u8>)> {
     let fields = content.fields.iter().filter(|(name, value)| is_indexed(name) && **value != Value::Null);
-    fields.map(|(name, value)| (name.as_str(), value.sort_key()))
+    let keys: BTreeSet<Vec<u8>> =
+        key_external_ids(&content.fields).iter().map(|id| Value::text(id).sort_key()).collect();
+    let keys = keys.into_iter().map(|key| (KEY_EXTERNAL_IDS, key));
+    fields.map(|(name, value)| (name.as_str(), value.sort_key())).chain(keys)
+}
+
+/// Sets the external ids of a state's keys, whatever its data say.
+///
+/// # Errors
+/// They have no encoding, which is a defect.
+pub fn set_key_external_ids(fields: &mut BTreeMap<String, Value>, ids: &BTreeSet<String>) -> Result<(), Fault> {
+    fields.remove(KEY_EXTERNAL_IDS);
+    if ids.is_empty() {
+        return Ok(());
+    }
+    fields.insert(KEY_EXTERNAL_IDS.to_owned(), Value::Bytes(encoded(ids)?));
+    Ok(())
+}
+
+/// The external ids of a state's keys. What is no list of texts is none that was set.
+fn key_external_ids(fields: &BTreeMap<String, Value>) -> BTreeSet<String> {
+    match fields.get(KEY_EXTERNAL_IDS) {
+        Some(Value::Bytes(list)) => from_cbor(list).unwrap_or_default(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Takes the external ids of a state's keys from its fields.
+pub fn take_key_external_ids(fields: &mut BTreeMap<String, Value>) -> BTreeSet<String> {
+    let ids = key_external_ids(fields);
+    fields.remove(KEY_EXTERNAL_IDS);
+    ids
 }
 
 /// The names of fields that get rows of their own, in their order, each with a dot behind it, which no such name has.
 pub fn shape<'n>(fields: impl Iterator<Item = &'n str>) -> String {
-    fields.fold(String::new(), |shape, name| shape + name + ".")
+    fields.filter(|name| is_indexed(name)).fold(String::new(), |shape, name| shape + name + ".")
 }
 
 /// A hash of a column.

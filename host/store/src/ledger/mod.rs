@@ -10,14 +10,15 @@ mod op;
 pub mod query;
 mod reader;
 mod record;
+mod requests;
 mod rows;
 pub(crate) mod rules;
 mod selecting;
 
 pub use in_flight::InFlight;
 pub use op::{
-    ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters, NotaryOp,
-    OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
+    AssignedKey, ClaimOp, DecidedSoFar, Holding, KnownKey, LedgerOp, LedgerReceipt, NewAttachment, NewParameters,
+    NotaryOp, OutputState, Part, Recording, Reservation, Settlement, StateContent, TokenAmount, TransactionKind,
 };
 pub use query::{Alike, Having, Indexed, PageRequest, Slice, Source, SqlCriteria, SqlDialect, SqlValue};
 pub use reader::LedgerReader;
@@ -25,5 +26,9 @@ pub use record::{
     Attachment, HeldLock, IMPORTED_BY, ImportBounds, Imported, Imports, KeptAttachment, LedgerTransaction,
     ListAttachments, ListTransactions, NotaryCounts, StoredState, Unsettled, VaultChangeRow, VaultPage, VaultRow,
     VaultShape,
+};
+pub use requests::{
+    Answered, Conflicting, Consumption, LOGGED_CONFLICTS, LOOKED_AT, ListRequests, LoggedRequest, RequestPage,
+    RequestPlace, decode_conflicts,
 };
 pub use rows::{CandidateScope, FlowLease, LedgerRows, NewState, TransactionPut, TransactionState, Wanted};

@@ -9,6 +9,7 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_model::{IdentityRow, SecureHash};
 
 use super::op::{DecidedSoFar, NotaryOp};
+use super::requests::LoggedRequest;
 use super::rows::LedgerRows;
 use crate::rules::Failed;
 
@@ -55,8 +56,8 @@ pub(super) fn decide<R: LedgerRows>(
     let stamp = rows.next_batch(identity, batch.at)?;
     let requests: Vec<UniquenessRequest> = batch.requests.iter().map(|(_, request)| request.clone()).collect();
     let plan = plan_batch(&requests, stamp, &mut Committed { rows: &mut *rows, identity })?;
-    for (caller, request) in &batch.requests {
-        rows.log_request(identity, caller, request, stamp)?;
+    for ((caller, request), verdict) in batch.requests.iter().zip(&plan.verdicts) {
+        rows.log_request(identity, &LoggedRequest::new(caller, request, stamp, verdict))?;
     }
     for (state, by) in &plan.consumed {
         rows.add_consumed(identity, state, by)?;

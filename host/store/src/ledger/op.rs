@@ -62,6 +62,8 @@ pub enum LedgerOp {
     Attach(Box<NewAttachment>),
     /// Keeps whose a key is. What is kept of a key stays as it is.
     AddKey(Box<KnownKey>),
+    /// Keeps which external id a key of the identity's own has. What is kept of a key stays as it is.
+    AssignKey(Box<AssignedKey>),
     /// Keeps network parameters, so that transactions that name them can be judged when others are in force. Those that are
     /// there stay as they are.
     KeepParameters(Box<NewParameters>),
@@ -309,6 +311,17 @@ pub struct KnownKey {
     pub at: Timestamp,
 }
 
+/// Which external id a key has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignedKey {
+    /// The fingerprint of the key.
+    pub id: SecureHash,
+    /// The external id.
+    pub external_id: String,
+    /// Since when.
+    pub at: Timestamp,
+}
+
 /// What a notary says that it has decided about a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecidedSoFar {
@@ -360,6 +373,7 @@ impl LedgerOp {
             LedgerOp::Attach(attachment) => STATE + attachment.body.len(),
             LedgerOp::KeepParameters(parameters) => STATE + parameters.body.len(),
             LedgerOp::AddKey(known) => STATE + known.key.spki().len() + known.party.len(),
+            LedgerOp::AssignKey(assigned) => STATE + assigned.external_id.len(),
             LedgerOp::Forget(ids) => STATE + 64 * ids.len(),
         }
     }

@@ -65,6 +65,10 @@ impl Default for Effort {
     }
 }
 
+/// Under this name the fields of a state have the external ids of its keys, in CBOR, and the index of fields has a row
+/// for each of them. It is no name that a query or an order can look at: there it would be one value.
+pub const KEY_EXTERNAL_IDS: &str = "@key.@external_ids";
+
 /// Whether the database can sort by this: leases end without anybody writing it, a reference as a text has no column, and
 /// parts of parties have no rows.
 fn is_sorted_by_database(query: &Query) -> bool {

@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::StatusFilter;
@@ -15,6 +16,7 @@ use super::record::{
     Attachment, HeldLock, KeptAttachment, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts,
     StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
+use super::requests::{Consumption, ListRequests, LoggedRequest, RequestPage, RequestPlace};
 use crate::error::StoreError;
 
 /// Reads ledgers. Every database keeps them; a stand-in for one refuses what it does not implement with
@@ -210,6 +212,55 @@ pub trait LedgerReader: Send + Sync {
         identity: IdentityRow,
         fingerprints: &[SecureHash],
     ) -> Result<Vec<KnownKey>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// The external ids of those of the keys with these fingerprints that have one, in any order.
+    async fn key_external_ids(
+        &self,
+        identity: IdentityRow,
+        fingerprints: &[SecureHash],
+    ) -> Result<Vec<(SecureHash, String)>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// The keys that have an external id, by fingerprint, behind this one, at most so many.
+    async fn keys_of_external_id(
+        &self,
+        identity: IdentityRow,
+        external_id: &str,
+        after: Option<SecureHash>,
+        limit: u32,
+    ) -> Result<Vec<KnownKey>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// Requests that a notary has decided, newest first.
+    async fn notary_requests(&self, identity: IdentityRow, list: &ListRequests) -> Result<RequestPage, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// Requests that a notary has decided about one transaction, newest first, at most so many.
+    async fn notary_requests_of(
+        &self,
+        identity: IdentityRow,
+        id: &SecureHash,
+        limit: u32,
+    ) -> Result<Vec<(RequestPlace, LoggedRequest)>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// What a notary has decided for ever about a transaction.
+    async fn notary_outcome(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Outcome>, StoreError> {
+        Err(StoreError::NoLedgers)
+    }
+
+    /// Of these states those that a notary has committed as consumed, in their order here.
+    async fn notary_consumed(
+        &self,
+        identity: IdentityRow,
+        states: &[StateRef],
+    ) -> Result<Vec<Consumption>, StoreError> {
         Err(StoreError::NoLedgers)
     }
 

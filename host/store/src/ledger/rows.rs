@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use maxhost_group_commit::{Fault, FaultKind};
-use maxhost_ledger::notary::{BatchStamp, Outcome, UniquenessRequest};
+use maxhost_ledger::notary::{BatchStamp, Outcome};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::locks::{ClaimId, Lease};
@@ -12,7 +12,10 @@ use maxhost_ledger::vault::recording::{Known, TransactionStatus};
 use maxhost_ledger::vault::selection::Candidate;
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 
-use super::op::{Holding, KnownKey, NewAttachment, NewParameters, Settlement, StateContent, TransactionKind};
+use super::op::{
+    AssignedKey, Holding, KnownKey, NewAttachment, NewParameters, Settlement, StateContent, TransactionKind,
+};
+use super::requests::LoggedRequest;
 
 /// How far a transaction has come, and its signatures.
 #[derive(Debug, Clone)]
@@ -276,14 +279,8 @@ pub trait LedgerRows {
         Err(no_ledgers())
     }
 
-    /// Logs a request, and in which batch it was decided.
-    fn log_request(
-        &mut self,
-        identity: IdentityRow,
-        caller: &str,
-        request: &UniquenessRequest,
-        stamp: BatchStamp,
-    ) -> Result<(), Fault> {
+    /// Logs a request with what was decided about it.
+    fn log_request(&mut self, identity: IdentityRow, request: &LoggedRequest) -> Result<(), Fault> {
         Err(no_ledgers())
     }
 
@@ -299,6 +296,11 @@ pub trait LedgerRows {
 
     /// Keeps network parameters, unless they are there.
     fn add_parameters(&mut self, identity: IdentityRow, parameters: &NewParameters) -> Result<(), Fault> {
+        Err(no_ledgers())
+    }
+
+    /// Keeps which external id a key has, unless it has one.
+    fn assign_key(&mut self, identity: IdentityRow, assigned: &AssignedKey) -> Result<(), Fault> {
         Err(no_ledgers())
     }
 

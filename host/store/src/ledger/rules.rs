@@ -57,6 +57,10 @@ pub(crate) fn apply<R: LedgerRows>(
             rows.add_key(identity, known)?;
             Ok(None)
         }
+        LedgerOp::AssignKey(assigned) => {
+            rows.assign_key(identity, assigned)?;
+            Ok(None)
+        }
         LedgerOp::KeepParameters(parameters) => {
             rows.add_parameters(identity, parameters)?;
             Ok(None)

@@ -68,6 +68,20 @@ impl FlowCalls {
                 self.accept_notary_change(session, &change).await.map(LedgerAnswer::States)
             }
             LedgerCall::FreshKey => self.fresh_key().await.map(|key| LedgerAnswer::Keys(vec![key])),
+            LedgerCall::FreshKeyFor { external_id } => {
+                self.fresh_key_for(external_id).await.map(|key| LedgerAnswer::Keys(vec![key]))
+            }
+            LedgerCall::ExternalIdOfKey { key } => self.external_id_of_key(&key).await.map(LedgerAnswer::ExternalId),
+            LedgerCall::KeysOfExternalId { external_id, after } => {
+                self.keys_of_external_id(external_id, after).await.map(LedgerAnswer::Keys)
+            }
+            LedgerCall::RequestKeyFor { session, external_id } => {
+                self.request_key_for(session, external_id).await.map(|key| LedgerAnswer::Keys(vec![key]))
+            }
+            LedgerCall::ProvideKeyFor { session, external_id } => self
+                .provide_key_for(session, external_id)
+                .await
+                .map(|(key, external_id)| LedgerAnswer::ProvidedKey { key, external_id }),
             LedgerCall::PartyOfKey { key } => self.party_of_key(&key).await.map(LedgerAnswer::Party),
             LedgerCall::RequestKey { session } => {
                 self.request_key(session).await.map(|key| LedgerAnswer::Keys(vec![key]))

@@ -18,12 +18,14 @@ use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::Signer;
 use maxhost_ledger::tx::TransactionSignature;
 use maxhost_ledger::tx::signature::sign;
+use maxhost_ledger::vault::query::check_key_external_id;
 use maxhost_model::network::PLATFORM_VERSION;
 use maxhost_model::{FlowError, PublicKey, X500Name};
 use maxhost_sandbox::{CallResult, GuestKey};
 use maxhost_store::ledger::{KnownKey, LedgerOp};
 
 use super::environment::LedgerEnvironment;
+use super::key_ids::given_external_id;
 use super::keys::{OwnSigner, given_key, guest_key};
 use super::protocol::{Encoded, ToKeyOwner, ToVendor};
 use super::refusal;
@@ -156,7 +158,19 @@ impl FlowCalls {
     /// Asks the other side of a session for a new key of its own.
     pub(crate) async fn request_key(&mut self, session: u32) -> CallResult<GuestKey> {
         let challenge = self.drawn();
-        let stated: Vec<Encoded> = self.ask_peer(session, &ToKeyOwner::NewKey(Encoded(challenge.to_vec()))).await?;
+        self.ask_for_key(session, challenge, &ToKeyOwner::NewKey(Encoded(challenge.to_vec()))).await
+    }
+
+    /// As [`FlowCalls::request_key`], for what the other side knows by an external id.
+    pub(crate) async fn request_key_for(&mut self, session: u32, external_id: String) -> CallResult<GuestKey> {
+        let external_id = given_external_id(external_id)?;
+        let challenge = self.drawn();
+        let request = ToKeyOwner::NewKeyFor { challenge: Encoded(challenge.to_vec()), external_id };
+        self.ask_for_key(session, challenge, &request).await
+    }
+
+    async fn ask_for_key(&mut self, session: u32, challenge: Challenge, request: &ToKeyOwner) -> CallResult<GuestKey> {
+        let stated: Vec<Encoded> = self.ask_peer(session, request).await?;
         if stated.len() != 1 {
             return Err(refusal::protocol(format!("{} keys came, and one was asked for", stated.len())).into());
         }
@@ -170,12 +184,67 @@ impl FlowCalls {
     /// The other side of [`FlowCalls::request_key`]: makes a key and gives it.
     pub(crate) async fn provide_key(&mut self, session: u32) -> CallResult<GuestKey> {
         let (nonce, peer) = (self.drawn(), name_of(&self.peer_of(session)?)?);
-        let ToKeyOwner::NewKey(challenge) = self.hear(session).await? else {
-            return Err(refusal::protocol("a request for a new key was expected").into());
+        let challenge = match self.hear(session).await? {
+            ToKeyOwner::NewKey(challenge) => challenge,
+            ToKeyOwner::NewKeyFor { .. } => {
+                let text = "a new key for an external id was asked for: 'provide-key-for' makes one";
+                return Err(refusal::protocol(text).into());
+            }
+            ToKeyOwner::SharedKeys(_) => {
+                return Err(refusal::protocol("a request for a new key was expected").into());
+            }
         };
+        self.give_key(session, nonce, peer, challenge, None).await
+    }
+
+    /// The other side of [`FlowCalls::request_key_for`], and of [`FlowCalls::request_key`]: makes a key for an external id, and
+    /// gives it. `None`: for the one that is asked for, if there is one. Whoever asks for another is refused. Gives the external
+    /// id that the key has.
+    pub(crate) async fn provide_key_for(
+        &mut self,
+        session: u32,
+        external_id: Option<String>,
+    ) -> CallResult<(GuestKey, Option<String>)> {
+        let chosen = external_id.map(given_external_id).transpose()?;
+        let (nonce, peer) = (self.drawn(), name_of(&self.peer_of(session)?)?);
+        let (challenge, asked) = match self.hear(session).await? {
+            ToKeyOwner::NewKey(challenge) => (challenge, None),
+            ToKeyOwner::NewKeyFor { challenge, external_id } => match check_key_external_id(&external_id) {
+                Ok(()) => (challenge, Some(external_id)),
+                Err(wrong) => return Err(refusal::protocol(wrong).into()),
+            },
+            ToKeyOwner::SharedKeys(_) => {
+                return Err(refusal::protocol("a request for a new key was expected").into());
+            }
+        };
+        let external_id = match (chosen, asked) {
+            (Some(chosen), Some(asked)) if chosen != asked => {
+                // The peer hears this, and is not told for what the key would have been.
+                let text = format!("a key for the external id '{asked}' was asked for, and none for it is given here");
+                return Err(refusal::protocol(text).into());
+            }
+            (chosen, asked) => chosen.or(asked),
+        };
+        let key = self.give_key(session, nonce, peer, challenge, external_id.clone()).await?;
+        Ok((key, external_id))
+    }
+
+    /// Makes a key from a nonce, and gives it to whoever has asked with this challenge.
+    async fn give_key(
+        &mut self,
+        session: u32,
+        nonce: [u8; 32],
+        peer: X500Name,
+        challenge: Encoded,
+        external_id: Option<String>,
+    ) -> CallResult<GuestKey> {
         let (challenge, environment) = (challenge_of(challenge)?, self.environment());
+        let what = match &external_id {
+            None => format!("make a key for {peer}"),
+            Some(id) => format!("make a key for {peer} and the external id '{id}'"),
+        };
         let (key, stated): (Encoded, Encoded) = self
-            .step(&format!("make a key for {peer}"), async move {
+            .step(&what, async move {
                 let signer = OwnSigner::Fresh(Box::new(environment.own_key(&nonce)?));
                 let key = signer.key().clone();
                 let stated = match environment.statement_on(&signer, &peer, challenge) {
@@ -183,7 +252,9 @@ impl FlowCalls {
                     Err(refused) => return Ok(Err(refusal::refused(&refused))),
                 };
                 let spki = Encoded(key.spki().to_vec());
-                Ok(Ok(((spki, stated), vec![environment.to_keep(key, nonce)])))
+                let assigned = external_id.map(|id| environment.to_assign(&key, id));
+                let ops = std::iter::once(environment.to_keep(key, nonce)).chain(assigned).collect();
+                Ok(Ok(((spki, stated), ops)))
             })
             .await?;
         self.tell(session, &[stated]).await?;

@@ -22,6 +22,7 @@ mod environment;
 mod finality;
 mod findings;
 mod key_exchange;
+mod key_ids;
 mod keys;
 mod moved;
 mod notary;

@@ -65,6 +65,13 @@ pub(crate) enum ToVendor {
 pub(crate) enum ToKeyOwner {
     /// Makes a key that nobody has seen, and gives it.
     NewKey(Encoded),
+    /// As a new key, for what the asked party knows by an external id.
+    NewKeyFor {
+        /// As that of a new key.
+        challenge: Encoded,
+        /// The external id.
+        external_id: String,
+    },
     /// Tells of keys that are in use.
     SharedKeys(Encoded),
 }

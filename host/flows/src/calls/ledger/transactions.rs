@@ -151,7 +151,9 @@ impl LedgerEnvironment {
     pub async fn owned(&self, core: &TxCore, outputs: &[OutputState], fresh: &Fresh) -> Result<Owned, Trouble> {
         let parameters = self.parameters_to_keep(core.parameters()).await?;
         let looked_at = self.describe_references(core, fresh).await?;
-        Ok(Owned { own_keys: self.own_keys(outputs).await?, outputs: outputs.to_vec(), looked_at, parameters })
+        let own_keys = self.own_keys(outputs).await?;
+        let outputs = self.with_key_external_ids(outputs, &own_keys).await?;
+        Ok(Owned { own_keys, outputs, looked_at, parameters })
     }
 
     /// A transaction that is part of the identity's ledger, with its signatures.

@@ -120,7 +120,7 @@ impl CompareOp {
 pub enum Set {
     /// The names of its participants, and the fingerprints of their keys.
     Participants,
-    /// External ids of the accounts that its keys belong to.
+    /// The external ids of its keys, as far as the identity has made them.
     ExternalIds,
 }
 

@@ -49,7 +49,7 @@ pub struct Row {
     pub constraint: String,
     /// The names of its participants, and the fingerprints of their keys.
     pub participants: BTreeSet<String>,
-    /// External ids of the accounts that its keys belong to.
+    /// The external ids of its keys, as far as the identity has made them.
     pub external_ids: BTreeSet<String>,
     /// The fields of its data, parts of parts joined by points.
     pub data: BTreeMap<String, Value>,

@@ -19,7 +19,10 @@ pub use fields::{MAX_FIELD_BYTES, MAX_FIELDS, fields};
 pub use page::{Cursor, DEFAULT_LIMIT, MAX_LIMIT, MAX_SORT, Page, Query, SortKey, StatusFilter, page};
 pub use parser::parse;
 pub use value::{MAX_SORT_KEY, Number, Value};
-pub use whose::{EXTERNAL_ID, MAX_EXTERNAL_IDS, Relevancy, of_external_ids};
+pub use whose::{
+    EXTERNAL_ID, KEY_EXTERNAL_ID, MAX_EXTERNAL_ID, MAX_EXTERNAL_IDS, Relevancy, check_key_external_id, of_external_ids,
+    of_key_external_ids,
+};
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@
 use super::criteria::{Builtin, CompareOp, Criterion, Field, MAX_DEPTH, MAX_EXPRESSION, MAX_LIST, Operand};
 use super::lexer::{Placed, Token, refuse, tokens};
 use super::value::Value;
+use super::whose::of_keys;
 use crate::refused::{Refused, Result};
 use crate::time::Timestamp;
 
@@ -154,7 +155,8 @@ impl Parser {
 
     fn primary(&mut self) -> Result<Criterion> {
         if !matches!(self.peek(), Token::Sign("(")) {
-            return self.comparison();
+            let position = self.position();
+            return of_keys(self.comparison()?).map_err(|message| refuse(position, message));
         }
         self.enter()?;
         self.at += 1;

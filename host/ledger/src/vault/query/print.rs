@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use super::criteria::{Criterion, Field, Operand};
+use super::criteria::{Criterion, Field, Operand, Set};
 use super::parser::KEYWORDS;
 use super::value::Value;
+use super::whose::KEY_EXTERNAL_ID;
 use crate::time::Timestamp;
 
 /// How tightly a condition holds together; what holds less tightly than its surroundings is put in parentheses.
@@ -86,6 +87,14 @@ fn write_leaf(leaf: &Criterion, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "{value} {}{word} {}", not(*negated), quoted(pattern, '\''))
         }
         Criterion::IsNull { value, negated } => write!(f, "{value} is {}null", not(*negated)),
+        Criterion::HasAny { set: Set::ExternalIds, of } if !of.is_empty() => {
+            write!(f, "{} in (", quoted(KEY_EXTERNAL_ID, '"'))?;
+            for (index, id) in of.iter().enumerate() {
+                let comma = if index == 0 { "" } else { ", " };
+                write!(f, "{comma}{}", quoted(id, '\''))?;
+            }
+            f.write_str(")")
+        }
         Criterion::HasAny { set, of } => write!(f, "has_any({set:?}, {of:?})"),
         Criterion::IsExactly { set, these } => write!(f, "is_exactly({set:?}, {these:?})"),
         Criterion::All(_) | Criterion::Any(_) | Criterion::Not(_) => Ok(()),

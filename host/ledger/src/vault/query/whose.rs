@@ -2,7 +2,9 @@
 
 use maxhost_model::text::is_storable;
 
-use super::criteria::{Builtin, CompareOp, Criterion, Field, Operand};
+use std::collections::BTreeSet;
+
+use super::criteria::{Builtin, CompareOp, Criterion, Field, Operand, Set};
 use super::value::Value;
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
@@ -11,11 +13,15 @@ use crate::rules::Rule;
 /// double quotes.
 pub const EXTERNAL_ID: &str = "@external_id";
 
+/// What stands in the language, in double quotes, for the external ids of the keys that a state has: `=`, `!=` and `in`, with
+/// texts.
+pub const KEY_EXTERNAL_ID: &str = "@key_external_id";
+
 /// The most external ids that a query names.
 pub const MAX_EXTERNAL_IDS: usize = 100;
 
-/// The longest external id that a query names, bytes. No state has a longer one.
-const MAX_EXTERNAL_ID: usize = 512;
+/// The longest external id of a state or of a key, bytes.
+pub const MAX_EXTERNAL_ID: usize = 512;
 
 /// Whose states are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +74,66 @@ pub fn of_external_ids(ids: &[String]) -> Result<Option<Criterion>> {
     }))
 }
 
+/// Checks the external id of a key: a text of 1 to [`MAX_EXTERNAL_ID`] bytes without a NUL character.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_key_external_id(id: &str) -> std::result::Result<(), String> {
+    if id.is_empty() || id.len() > MAX_EXTERNAL_ID {
+        return Err(format!("the external id of a key has 1 to {MAX_EXTERNAL_ID} bytes, not {}", id.len()));
+    }
+    if is_storable(id) { Ok(()) } else { Err("the external id of a key has no NUL character".to_owned()) }
+}
+
+/// What holds for states that have a key with one of these external ids; `None` if none is named.
+///
+/// # Errors
+/// [`Rule::QueryInvalid`] for more than [`MAX_EXTERNAL_IDS`], and for one that no key can have.
+pub fn of_key_external_ids(ids: &[String]) -> Result<Option<Criterion>> {
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let refuse = |message: String| Err(Refused::new(Rule::QueryInvalid, message).detail("field", "key_external_ids"));
+    if ids.len() > MAX_EXTERNAL_IDS {
+        return refuse(format!("a query names at most {MAX_EXTERNAL_IDS} external ids of keys, not {}", ids.len()));
+    }
+    if let Some(wrong) = ids.iter().find_map(|id| check_key_external_id(id).err()) {
+        return refuse(wrong);
+    }
+    Ok(Some(Criterion::HasAny { set: Set::ExternalIds, of: ids.iter().cloned().collect() }))
+}
+
+/// What a comparison with [`KEY_EXTERNAL_ID`] means; of any other it is itself.
+///
+/// # Errors
+/// In words, what cannot be said of it.
+pub(super) fn of_keys(criterion: Criterion) -> std::result::Result<Criterion, &'static str> {
+    let is = |operand: &Operand| matches!(operand, Operand::Field(Field::Data(name)) if name == KEY_EXTERNAL_ID);
+    let unclear = "external ids of keys are compared with '=', '!=' and 'in', to texts";
+    let texts = |list: &[Operand]| -> std::result::Result<BTreeSet<String>, &'static str> {
+        let text = |one: &Operand| match one {
+            Operand::Literal(Value::Text(text)) => Ok(text.clone()),
+            _ => Err(unclear),
+        };
+        list.iter().map(text).collect()
+    };
+    let has = |of: BTreeSet<String>, negated: bool| {
+        let has = Criterion::HasAny { set: Set::ExternalIds, of };
+        if negated { Criterion::Not(Box::new(has)) } else { has }
+    };
+    match &criterion {
+        Criterion::Compare { left, op: CompareOp::Equal, right } if is(left) => {
+            Ok(has(texts(std::slice::from_ref(right))?, false))
+        }
+        Criterion::Compare { left, op: CompareOp::NotEqual, right } if is(left) => {
+            Ok(has(texts(std::slice::from_ref(right))?, true))
+        }
+        Criterion::In { value, list, negated } if is(value) => Ok(has(texts(list)?, *negated)),
+        other if other.mentions(&Field::Data(KEY_EXTERNAL_ID.to_owned())) => Err(unclear),
+        _ => Ok(criterion),
+    }
+}
+
 impl Criterion {
     /// This, and that too. What is joined is not nested deeper than it need be.
     #[must_use]
@@ -118,6 +184,31 @@ mod tests {
         }
         assert_eq!(Relevancy::NotRelevant.criterion().unwrap(), parse("relevant = false").unwrap());
         assert_eq!(Relevancy::All.criterion(), None);
+    }
+
+    #[test]
+    fn external_ids_of_keys_are_a_set_and_read_as_they_are_written() {
+        let of = |ids: &[&str]| of_key_external_ids(&ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
+        let both = of(&["b'", "a"]).unwrap().unwrap();
+        assert_eq!(both.to_string(), "\"@key_external_id\" in ('a', 'b''')");
+        assert_eq!(parse(&both.to_string()).unwrap(), both);
+        assert_eq!(parse("\"@key_external_id\" = 'a'").unwrap(), of(&["a"]).unwrap().unwrap());
+        for text in
+            ["\"@key_external_id\" != 'a'", "\"@key_external_id\" not in ('a')", "not \"@key_external_id\" = 'a'"]
+        {
+            let criterion = parse(text).unwrap();
+            assert_eq!(criterion, Criterion::Not(Box::new(of(&["a"]).unwrap().unwrap())), "{text}");
+            assert_eq!(parse(&criterion.to_string()).unwrap(), criterion);
+        }
+        for text in ["< 'a'", "is null", "like 'a%'", "= 1", "= a", "in ('a', 1)", "between 'a' and 'b'"] {
+            let refused = parse(&format!("\"@key_external_id\" {text}")).unwrap_err();
+            assert_eq!(refused.rule(), Rule::QueryInvalid, "{text}");
+        }
+        for ids in [&["".to_owned()][..], &["x".repeat(MAX_EXTERNAL_ID + 1)], &["a\0".to_owned()]] {
+            assert_eq!(of_key_external_ids(ids).unwrap_err().rule(), Rule::QueryInvalid);
+        }
+        assert!(of_key_external_ids(&vec!["a".to_owned(); MAX_EXTERNAL_IDS + 1]).is_err());
+        assert_eq!(of(&[]).unwrap(), None);
     }
 
     #[test]

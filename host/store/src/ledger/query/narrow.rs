@@ -1,8 +1,9 @@
 //! What criteria say of the rows of a database: conditions that hold wherever the criteria are true.
 
 use maxhost_ledger::tx::StateRef;
-use maxhost_ledger::vault::query::{Builtin, CompareOp, Criterion, Field, Operand, Query, Value};
+use maxhost_ledger::vault::query::{Builtin, CompareOp, Criterion, Field, Operand, Query, Set, Value};
 
+use super::KEY_EXTERNAL_IDS;
 use super::sql_value::{SqlValue, integer};
 
 /// Ranges of one field that are cut with each other at most.
@@ -64,7 +65,8 @@ impl Having {
     /// many, or exclude each other, which a database finds out by itself.
     fn and(&self, other: &Having) -> Option<Having> {
         match (self, other) {
-            (Having::Field(one), Having::Field(other)) if one.name == other.name => {
+            // A state may have several external ids, so what is said of two is not said of one value.
+            (Having::Field(one), Having::Field(other)) if one.name == other.name && one.name != KEY_EXTERNAL_IDS => {
                 cut(one, other).map(|ranges| Having::Field(FieldRanges { name: one.name.clone(), ranges }))
             }
             (Having::Recorded { from, to }, Having::Recorded { from: other_from, to: other_to }) => {
@@ -157,6 +159,18 @@ fn narrow_to(criterion: &Criterion, wanted: bool) -> Option<Narrowed> {
             };
             let parts: Option<Vec<Condition>> = list.iter().map(one).collect();
             parts.filter(|parts| !parts.is_empty()).and_then(any_of).map(Narrowed)
+        }
+        // Nothing can be told of what has none of them.
+        Criterion::HasAny { set: Set::ExternalIds, of } if wanted && !of.is_empty() => {
+            let ranges = of.iter().map(|id| range(CompareOp::Equal, &Value::text(id)));
+            let mut found: Vec<Range> = Vec::new();
+            for range in ranges {
+                if !found.contains(&range) {
+                    found.push(range);
+                }
+            }
+            let name = KEY_EXTERNAL_IDS.to_owned();
+            Some(Narrowed(Condition::Having(Having::Field(FieldRanges { name, ranges: found }))))
         }
         _ => None,
     }
