@@ -10,6 +10,7 @@ use maxhost_pki::NetworkMap;
 use tokio_util::sync::CancellationToken;
 
 use super::kept::Kept;
+use super::counterparties::Counterparties;
 use crate::audit::AuditTrail;
 use crate::candidates::Candidates;
 use crate::clock::Clock;
@@ -40,6 +41,8 @@ pub(crate) struct RelayServices {
     pub message_limit: usize,
     pub clock: Arc<dyn Clock>,
     pub io: Spawner,
+    /// Whose sessions are whose.
+    pub counterparties: Counterparties,
     pub stopping: CancellationToken,
 }
 
