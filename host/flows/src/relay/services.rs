@@ -1,6 +1,7 @@
 //! What the way through the broker needs of the host.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use maxhost_broker::{Broker, QueueName};
 use maxhost_journal::Millis;
@@ -20,6 +21,9 @@ use crate::membership::Membership;
 use crate::outbox_notices::QueueNotices;
 use crate::parties::Parties;
 use crate::spawner::Spawner;
+
+/// An identity that was rung for is mostly opened within this time.
+const OPENED_WITHIN: Duration = Duration::from_millis(100);
 
 /// The shared parts of the host that both ways of the relay are given.
 pub(crate) struct RelayServices {
@@ -69,25 +73,42 @@ impl RelayServices {
     }
 
     /// A message for an identity of the cluster is on its way to the broker: if nobody owns the identity, somebody may open it
-    /// meanwhile. A hint that saves time; [`RelayServices::sent_to`] is what makes sure of it.
-    ///
-    /// The queue is there before anybody is rung for, because two hosts that make a new queue at the same time might disturb
-    /// each other.
-    pub fn is_sent_to(&self, identity: SecureHash) {
+    /// meanwhile. A hint that saves time; [`RelayServices::sent_to`] is what makes sure of it. True if it was given.
+    pub fn is_sent_to(&self, identity: SecureHash) -> bool {
         if self.membership.is_none() || self.is_owned(&identity) {
-            return;
+            return false;
         }
         let (broker, ownership) = (self.broker.clone(), self.ownership.clone());
         self.io.spawn(async move {
-            if let Err(error) = broker.prepare(&QueueName::inbound(&identity)).await {
+            let queue = QueueName::inbound(&identity);
+            let (prepared, demanded) = tokio::join!(broker.prepare(&queue), ownership.demand(identity));
+            if let Err(error) = prepared {
                 // Whoever sends the message is told.
                 return tracing::debug!(%identity, %error, "a queue could not be made sure of");
             }
-            if let Err(error) = ownership.demand(identity).await {
+            if let Err(error) = demanded {
                 tracing::debug!(%identity, %error, "a demand could not be raised ahead");
             }
         });
     }
+        true
+    }
+
+    /// As [`RelayServices::sent_to`], for a message that was told ahead. Somebody is opening its recipient, so there may be an owner in
+    /// a moment, and the demand need not be raised once more. Returns at once. The broker might as well have confirmed the
+    /// message only when it is looked.
+    pub fn sent_to_soon(self: &Arc<Self>, identity: SecureHash) {
+        let Some(membership) = &self.membership else { return };
+        // From now on, so that an owner who goes before it is looked is heard of.
+        membership.note_sent(identity);
+        let services = self.clone();
+        self.io.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(OPENED_WITHIN) => {}
+                () = services.stopping.cancelled() => {}
+            }
+            services.sent_to(identity).await;
+        });
 
     /// Milliseconds since 1970 UTC.
     pub fn now_millis(&self) -> Millis {
