@@ -177,7 +177,7 @@ async fn carry_out_start(
     start: AskedStart,
 ) -> Result<(), Problem> {
     let AskedStart { flow, arguments, user, client_id, expires } = start;
-    if client_id.is_none() && services.now_millis() > expires {
+    if client_id.is_none() && services.shared_millis() > expires {
         tracing::debug!(identity = %entry.text, id = %given.id, "nobody waits any more for a flow that was asked for");
         return Ok(());
     }

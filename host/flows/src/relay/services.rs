@@ -10,8 +10,8 @@ use maxhost_ownership::{Ownedness, Ownership};
 use maxhost_pki::NetworkMap;
 use tokio_util::sync::CancellationToken;
 
-use super::kept::Kept;
 use super::counterparties::Counterparties;
+use super::kept::Kept;
 use crate::audit::AuditTrail;
 use crate::candidates::Candidates;
 use crate::clock::Clock;
@@ -41,12 +41,12 @@ pub(crate) struct RelayServices {
     pub keys: Arc<dyn IdentityKeys>,
     /// Whose queues are to be looked into.
     pub queues: Arc<QueueNotices>,
+    /// Whose sessions are whose.
+    pub counterparties: Counterparties,
     /// Bytes of the largest message of a flow.
     pub message_limit: usize,
     pub clock: Arc<dyn Clock>,
     pub io: Spawner,
-    /// Whose sessions are whose.
-    pub counterparties: Counterparties,
     pub stopping: CancellationToken,
 }
 
@@ -79,18 +79,18 @@ impl RelayServices {
             return false;
         }
         let (broker, ownership) = (self.broker.clone(), self.ownership.clone());
+        // Neither waits for the other. Whoever opens the identity makes sure of its queue, too, and is not disturbed by this.
         self.io.spawn(async move {
             let queue = QueueName::inbound(&identity);
             let (prepared, demanded) = tokio::join!(broker.prepare(&queue), ownership.demand(identity));
             if let Err(error) = prepared {
                 // Whoever sends the message is told.
-                return tracing::debug!(%identity, %error, "a queue could not be made sure of");
+                tracing::debug!(%identity, %error, "a queue could not be made sure of");
             }
             if let Err(error) = demanded {
                 tracing::debug!(%identity, %error, "a demand could not be raised ahead");
             }
         });
-    }
         true
     }
 
@@ -109,10 +109,17 @@ impl RelayServices {
             }
             services.sent_to(identity).await;
         });
+    }
 
     /// Milliseconds since 1970 UTC.
     pub fn now_millis(&self) -> Millis {
         crate::clock::wall_millis(&*self.clock)
+    }
+
+    /// The time of the database's server, in milliseconds since 1970: what a host tells another one counts by that, because the
+    /// clocks of machines differ. Where it is not known, the time of this machine.
+    pub fn shared_millis(&self) -> Millis {
+        crate::clock::shared_millis(&self.committer.store, &*self.clock)
     }
 
     /// Whether somebody owns an identity, as far as this host knows.

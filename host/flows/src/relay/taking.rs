@@ -388,7 +388,7 @@ async fn check(
             Checked::Frames { session, seq: addressed.seq, batch }
         }
         Some(Content::Command(command)) if command.from == *entry.text => {
-            if commands::is_stale(&command, services.now_millis()) {
+            if commands::is_stale(&command, services.shared_millis()) {
                 let reason = "it asks for a start that was wanted too long ago".to_owned();
                 return refuse(from, "expired", reason);
             }
