@@ -65,7 +65,7 @@ impl AmqpBroker {
             closed.send_replace(true);
         }
         let (consuming, queues, send_link) = result?;
-        let notice_sender = Arc::new(NoticeSender::new(queues.management.lag()));
+        let notice_sender = Arc::new(NoticeSender::new(queues.management.lag(), options.notice_after));
         tokio::spawn(Arc::clone(&notice_sender).run(Arc::clone(&queues), Arc::clone(&send_link), closed.subscribe()));
         let (budget, oldest) = (Arc::default(), Oldest::default());
         Ok(AmqpBroker {

@@ -33,6 +33,8 @@ pub(crate) struct NoticeSender {
     woken: Notify,
     /// What the broker tells of consumers and messages may be so old.
     lag: Duration,
+    /// A queue of which nothing is known is asked about so long after a message was put into it.
+    after: Duration,
 }
 
 /// Queues that may need a notice, and those that were asked about lately.
@@ -49,9 +51,9 @@ struct Quiet {
 }
 
 impl NoticeSender {
-    /// Puts notices by way of a broker that tells what was true so long ago.
-    pub fn new(lag: Duration) -> NoticeSender {
-        NoticeSender { marked: Mutex::default(), woken: Notify::new(), lag }
+    /// Puts notices by way of a broker that tells what was true `lag` ago, and not sooner than `after` a message was sent.
+    pub fn new(lag: Duration, after: Duration) -> NoticeSender {
+        NoticeSender { marked: Mutex::default(), woken: Notify::new(), lag, after }
     }
 
     /// A message was put into this queue.
@@ -59,7 +61,7 @@ impl NoticeSender {
         // Most of the time it is marked already.
         let mut marked = self.marked.lock();
         if marked.queues.get(queue) != Some(&Since::Sent) {
-            marked.queues.insert(queue.clone(), Since::Sent);
+            marked.sent(queue, self.after, Instant::now());
             self.woken.notify_one();
         }
     }
@@ -119,6 +121,14 @@ impl Marked {
         (due, next.unwrap_or(now + Duration::from_secs(3600)))
     }
 
+    /// A message was put into a queue. One of which nothing is known is given some time, in which whoever was rung for may come.
+    fn sent(&mut self, name: &QueueName, after: Duration, now: Instant) {
+        self.queues.insert(name.clone(), Since::Sent);
+        if !after.is_zero() {
+            self.quiet.entry(name.clone()).or_insert(Quiet { until: now + after, pause: SHORTEST_PAUSE / 2 });
+        }
+    }
+
     /// A consumer has left a queue: it is asked about at once, or when the broker has noticed.
     fn left(&mut self, name: QueueName, lag: Duration, now: Instant) {
         match lag.is_zero() {
@@ -161,5 +171,33 @@ async fn notify(queues: &Queues, send_link: &SendLink, name: &QueueName, since: 
             Err(unavailable(reason))
         }
         Err(NotSent::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maxhost_model::SecureHash;
+
+    use super::*;
+
+    #[test]
+    fn whoever_was_rung_for_has_time_to_come_and_one_who_leaves_is_asked_about_at_once() {
+        let (mut marked, now) = (Marked::default(), Instant::now());
+        let queue = QueueName::inbound(&SecureHash::of(b"alice"));
+        let after = Duration::from_secs(1);
+        marked.sent(&queue, after, now);
+        assert_eq!(marked.take(now), (vec![], now + after));
+        // A message more makes it no later.
+        marked.sent(&queue, after, now + after / 2);
+        assert_eq!(marked.take(now + after).0, [(queue.clone(), Since::Sent)]);
+        marked.asked(queue.clone(), Since::Sent, Ok(false), Duration::ZERO);
+        assert_eq!(marked.quiet[&queue].pause, SHORTEST_PAUSE);
+        marked.sent(&queue, after, now + after);
+        marked.left(queue.clone(), Duration::ZERO, now + after);
+        assert_eq!(marked.take(now + after).0.len(), 1);
+        // Where nobody is rung for it is asked at once.
+        let other = QueueName::inbound(&SecureHash::of(b"bob"));
+        marked.sent(&other, Duration::ZERO, now);
+        assert_eq!(marked.take(now).0, [(other, Since::Sent)]);
     }
 }

@@ -34,6 +34,10 @@ pub struct AmqpOptions {
     pub receiving_bytes: usize,
     /// How often a listener for notices looks which queues hold messages, for what no notice came for.
     pub sweep: Duration,
+    /// For so long after a message was put into a queue of which nothing is known it is not asked whether somebody consumes it, and so
+    /// no notice is put. For hosts that raise the demand for a recipient themselves: he is being opened meanwhile, and a notice
+    /// would have somebody raise the demand once more. Zero: it is asked at once.
+    pub notice_after: Duration,
 }
 
 impl AmqpOptions {
@@ -51,6 +55,7 @@ impl AmqpOptions {
             sending_bytes: 64 << 20,
             receiving_bytes: 64 << 20,
             sweep: Duration::from_secs(10),
+            notice_after: Duration::ZERO,
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
 use maxhost_journal::{Millis, Nanos};
+use maxhost_store::Store;
 
 /// A point of the monotonic clock: the time since the clock was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -48,6 +49,12 @@ pub(crate) trait Clock: Send + Sync + 'static {
 /// Milliseconds since 1970 UTC.
 pub(crate) fn wall_millis(clock: &dyn Clock) -> Millis {
     maxhost_journal::to_millis(clock.wall())
+}
+
+/// The time of the database's server, in milliseconds since 1970, which is the same for all hosts that use it; of a database in this
+/// process, or as long as it is not known, the time of this machine.
+pub(crate) fn shared_millis(store: &Store, clock: &dyn Clock) -> Millis {
+    store.server_millis().and_then(|millis| Millis::try_from(millis).ok()).unwrap_or_else(|| wall_millis(clock))
 }
 
 /// The clocks of the machine. Sleeps on tokio's timer.

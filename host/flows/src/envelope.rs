@@ -103,7 +103,8 @@ pub(crate) struct AskedStart {
     pub user: String,
     #[prost(string, optional, tag = "4")]
     pub client_id: Option<String>,
-    /// Without a client id nobody waits for it after this moment, in milliseconds since 1970: it is not started any more. With one it
+    /// Without a client id nobody waits for it after this moment, in milliseconds since 1970 by the clock of the database's server
+    /// (a host of an earlier version goes by its own): it is not started any more. With one it
     /// is started some days later at the latest ([`crate::relay::commands`]).
     #[prost(uint64, tag = "5")]
     pub expires: u64,

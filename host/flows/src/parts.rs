@@ -40,7 +40,7 @@ use crate::outcomes::RecentOutcomes;
 use crate::parameters::ParametersOfNetwork;
 use crate::parties::Parties;
 use crate::placement::{CpuProfile, Placement};
-use crate::relay::{Kept, RelayServices};
+use crate::relay::{Counterparties, Kept, RelayServices};
 use crate::results_read::ResultsRead;
 use crate::router::{AnswersLateConfirms, Router};
 use crate::running_flow::RunningFlows;
@@ -181,6 +181,7 @@ impl Parts {
             parties: parties.clone(),
             keys: keys.clone(),
             queues: queues.clone(),
+            counterparties: Counterparties::new(),
             message_limit: journal.message,
             clock: clock.clone(),
             io: io.clone(),

@@ -31,6 +31,7 @@ use maxhost_ownership::{Change, Demand, Ownedness, SessionState, rendezvous};
 use maxhost_store::LeftWork;
 use parking_lot::Mutex;
 
+use crate::clock::Moment;
 use crate::host_rules::Fit;
 use crate::marks::Mark;
 use crate::membership::Membership;
@@ -42,6 +43,8 @@ use crate::registry::IdentityEntry;
 const SWEEP: Duration = Duration::from_secs(30);
 /// Demands that are raised at once.
 const RAISED: usize = 32;
+/// Tellings of how many more identities this host can run are so far apart at least.
+const OFFERS_APART: Duration = Duration::from_millis(50);
 /// How soon the ownership service is asked again after it did not answer, or work is looked for again that could not be. The
 /// latter doubles, up to the time of a sweep.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -253,11 +256,26 @@ fn open_if_free(
     }
 }
 
-/// Tells the service how many more identities this host can run, whenever that changes.
+/// Tells the service how many more identities this host can run, whenever that changes. Each telling is written down by the service
+/// and read by all hosts, so while many identities come or go it is told only now and then; at once, if there is no room any more, or
+/// there is some again.
 async fn offer_slots(parts: Arc<Parts>, room: Arc<Room>) {
     let Some(membership) = &parts.membership else { return };
+    let mut told: Option<(u32, Moment)> = None;
     loop {
         let free = membership.free_slots(parts.directory.held.get());
+        if let Some((before, at)) = told
+            && (before == 0) == (free == 0)
+            && parts.clock.monotonic() < at + OFFERS_APART
+        {
+            tokio::select! {
+                () = parts.clock.sleep_until(at + OFFERS_APART) => told = None,
+                () = membership.until_held_changes() => {}
+                () = parts.stopping.cancelled() => return,
+            }
+            continue;
+        }
+        told = Some((free, parts.clock.monotonic()));
         let again = match parts.ownership.offer(free).await {
             Ok(()) if free > 0 && membership.take_declined() => match serve_the_unserved(&parts, &room).await {
                 Ok(()) => Duration::MAX,

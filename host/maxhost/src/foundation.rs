@@ -2,6 +2,7 @@
 //! and the broker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use maxhost_broker::Broker;
 use maxhost_broker_amqp::{AmqpBroker, AmqpOptions, Credentials};
@@ -271,6 +272,9 @@ pub fn of_ownership(sharing: &Sharing, error: OwnershipError) -> Problem {
     Problem { message, ..problem }
 }
 
+/// Whoever sends a message raises the demand for its recipient, who is opened within this time unless something is wrong.
+const NOTICE_AFTER: Duration = Duration::from_secs(1);
+
 /// Connects to the broker, for messages of up to so many bytes.
 ///
 /// # Errors
@@ -280,6 +284,7 @@ pub async fn open_broker(sharing: &Sharing, largest: usize) -> Result<Arc<dyn Br
     let mut options = AmqpOptions::new(address.clone());
     options.max_message_bytes = largest;
     options.session_timeout = Some(sharing.session_timeout);
+    options.notice_after = NOTICE_AFTER;
     if let (Some(user), Some(password)) = (&address.user, password) {
         options.credentials = Some(Credentials::new(user.clone(), password.as_str()));
     }

@@ -169,14 +169,27 @@ impl Board {
     }
 }
 
-/// Nodes of which it is known only that they changed. Several changes of one node count once, so this is bounded by the
-/// number of nodes however fast events come.
+/// A node that is to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It has changed, and has to be read.
+    Read(Node),
+    /// The last that happened to it is that it was deleted, so there is nothing to read.
+    Gone(Node),
+}
+
+/// Nodes that have changed, each with whether its last change was its end. Several changes of one node count once, so this is
+/// bounded by the number of nodes however fast events come.
 #[derive(Debug, Default)]
-pub(crate) struct Dirty(HashSet<Node>);
+pub(crate) struct Dirty(HashMap<Node, bool>);
 
 impl Dirty {
-    pub fn mark(&mut self, path: &str) {
-        self.0.extend(Node::parse(path));
+    /// Something has happened to the node of this path: it was deleted, or something else. Events of a node come in the order of
+    /// what happened, and before any answer that shows it.
+    pub fn mark(&mut self, path: &str, is_gone: bool) {
+        if let Some(node) = Node::parse(path) {
+            self.0.insert(node, is_gone);
+        }
     }
 
     pub fn clear(&mut self) {
@@ -188,22 +201,33 @@ impl Dirty {
     }
 
     /// Some of them, at most so many, which is two or more. Owners come before all others, so that a demand is not told
-    /// that a claim, already known, has served. Each is followed by its demand: letting an identity go may end the demand
-    /// in the same transaction, whose events come one by one, and a demand that has ended must not be told in between.
-    pub fn take(&mut self, most: usize) -> Vec<Node> {
-        let owner = |node: &Node| match node {
-            Node::Owner(key) => Some(*key),
+    /// that a claim, already known, has served. One that has gone is followed by its demand: letting an identity go may end the
+    /// demand in the same transaction, whose events come one by one, and a demand that has ended must not be told in between. Of an
+    /// identity that somebody owns the demand is looked at only if something has happened to it.
+    pub fn take(&mut self, most: usize) -> Vec<Look> {
+        let owner = |(node, is_gone): (&Node, &bool)| match node {
+            Node::Owner(key) => Some((*key, *is_gone)),
             Node::Demand(_) | Node::Host(_) | Node::Draining(_) | Node::Scheduler => None,
         };
-        let owners = self.0.iter().filter_map(owner).take(most / 2);
-        let mut taken: Vec<Node> = owners.flat_map(|key| [Node::Owner(key), Node::Demand(key)]).collect();
-        if taken.is_empty() {
-            taken.extend(self.0.iter().take(most).cloned());
+        let owners: Vec<(Key, bool)> = self.0.iter().filter_map(owner).take(most / 2).collect();
+        let mut taken = Vec::with_capacity(most.min(self.0.len() + owners.len()));
+        for (key, is_gone) in &owners {
+            taken.extend(self.look_at(Node::Owner(*key)));
+            let demand = Node::Demand(*key);
+            match self.look_at(demand.clone()) {
+                None if *is_gone => taken.push(Look::Read(demand)),
+                look => taken.extend(look),
+            }
         }
-        for node in &taken {
-            self.0.remove(node);
+        if taken.is_empty() {
+            let others: Vec<Node> = self.0.keys().take(most).cloned().collect();
+            taken.extend(others.into_iter().filter_map(|node| self.look_at(node)));
         }
         taken
+    }
+
+    fn look_at(&mut self, node: Node) -> Option<Look> {
+        self.0.remove(&node).map(|is_gone| if is_gone { Look::Gone(node) } else { Look::Read(node) })
     }
 }
 
@@ -286,24 +310,40 @@ mod tests {
         let mut dirty = Dirty::default();
         let (key, other) = (Key::of(&alice()), Key::of(&SecureHash::of(b"Bob")));
         for _ in 0..1000 {
-            dirty.mark(&key.demand_path());
-            dirty.mark(&key.owner_path());
-            dirty.mark(&other.demand_path());
-            dirty.mark("/cluster");
+            dirty.mark(&key.demand_path(), false);
+            dirty.mark(&key.owner_path(), false);
+            dirty.mark(&other.demand_path(), false);
+            dirty.mark("/cluster", false);
         }
-        assert_eq!(dirty.take(10), [Node::Owner(key), Node::Demand(key)]);
-        assert_eq!(dirty.take(10), [Node::Demand(other)]);
+        let read = |nodes: &[Node]| nodes.iter().cloned().map(Look::Read).collect::<Vec<_>>();
+        assert_eq!(dirty.take(10), read(&[Node::Owner(key), Node::Demand(key)]));
+        assert_eq!(dirty.take(10), read(&[Node::Demand(other)]));
         assert!(dirty.is_empty());
     }
 
     #[test]
-    fn an_owner_is_read_together_with_its_demand() {
+    fn what_is_gone_is_not_read_unless_it_is_there_again() {
+        let mut dirty = Dirty::default();
+        let key = Key::of(&alice());
+        dirty.mark(&key.owner_path(), false);
+        dirty.mark(&key.owner_path(), true);
+        dirty.mark(&key.demand_path(), true);
+        assert_eq!(dirty.take(10), [Look::Gone(Node::Owner(key)), Look::Gone(Node::Demand(key))]);
+        dirty.mark(&key.owner_path(), true);
+        dirty.mark(&key.owner_path(), false);
+        // Nothing has happened to the demand of one that is owned.
+        assert_eq!(dirty.take(10), [Look::Read(Node::Owner(key))]);
+        assert!(dirty.is_empty());
+    }
+
+    #[test]
+    fn an_owner_that_has_gone_is_followed_by_its_demand() {
         let mut dirty = Dirty::default();
         let key = Key::of(&alice());
         // Of the two events of letting it go, the second has not come yet.
-        dirty.mark(&key.owner_path());
-        assert_eq!(dirty.take(10), [Node::Owner(key), Node::Demand(key)]);
-        // Both are read as gone, and put under one lock.
+        dirty.mark(&key.owner_path(), true);
+        assert_eq!(dirty.take(10), [Look::Gone(Node::Owner(key)), Look::Read(Node::Demand(key))]);
+        // Both are found to be gone, and put under one lock.
         let (mut board, mut changes) = (Board::default(), Vec::new());
         board.replace(vec![wish(0), owned(Some(owner(5))), host()]);
         board.put(owned(None), &mut changes);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use maxhost_ownership::{OwnershipError, Permanent, Transient};
-use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, SessionInfo, TlsOptions};
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, SessionInfo, Stat, TlsOptions};
 
-use crate::board::{Found, Wish};
+use crate::board::{Found, Look, Wish};
 use crate::error::of_call;
 use crate::nodes::{self, DEMAND, DRAINING, DemandData, HOSTS, HostData, Key, Node, OWNERS, OwnerData, SchedulerData};
 use crate::options::ZooKeeperOptions;
@@ -89,42 +89,66 @@ pub(crate) async fn cluster(client: &Client, limit: Duration) -> Result<nodes::C
     }
 }
 
-/// Reads nodes, many at once. Those that are not there are found to be nothing.
-pub(crate) async fn read(client: &Client, nodes: Vec<Node>, generation: i64) -> Result<Vec<Found>, Error> {
-    let read_one = |node: Node| async move {
-        let answer = match client.get_data(&node.path()).await {
-            Err(Error::NoNode) => None,
-            answer => Some(answer?),
-        };
-        let (data, stat) = answer.as_ref().map(|(data, stat)| (&data[..], stat)).unzip();
-        Ok::<Found, Error>(match node {
-            Node::Owner(key) => {
-                let owner = data.and_then(nodes::decode::<OwnerData>).zip(stat);
-                Found::Owner(
-                    key,
-                    owner
-                        .filter(|(data, _)| Key::of(&data.identity) == key)
-                        .map(|(data, stat)| data.owner(generation, stat)),
-                )
+/// Looks at nodes, many at once. Those that are not there are found to be nothing. Where an owner that was thought to be there is
+/// not, its demand is read too: the two may have ended together.
+pub(crate) async fn look(client: &Client, looks: Vec<Look>, generation: i64) -> Result<Vec<Found>, Error> {
+    let look_at = |look: Look| async move {
+        match look {
+            Look::Gone(node) => Ok([Some(found(node, None, generation)), None]),
+            Look::Read(node) => {
+                let owned = read_one(client, node, generation).await?;
+                let demand = match &owned {
+                    Found::Owner(key, None) => Some(read_one(client, Node::Demand(*key), generation).await?),
+                    _ => None,
+                };
+                Ok::<_, Error>([Some(owned), demand])
             }
-            Node::Demand(key) => {
-                let wish = data.zip(stat).and_then(|(data, stat)| {
-                    let data = DemandData::of_node(data, stat).filter(|data| Key::of(&data.identity) == key)?;
-                    Some(Wish { data, version: nodes::demand_version(stat) })
-                });
-                Found::Wish(key, wish)
-            }
-            Node::Host(name) => {
-                let host = data.and_then(nodes::decode::<HostData>).zip(stat);
-                Found::Host(name, host.map(|(data, stat)| data.info(stat)))
-            }
-            Node::Draining(name) => Found::Draining(name, data.is_some()),
-            Node::Scheduler => {
-                Found::Scheduler(data.and_then(nodes::decode::<SchedulerData>).map(|scheduler| scheduler.host))
-            }
-        })
+        }
     };
-    stream::iter(nodes.into_iter().map(read_one)).buffer_unordered(READS).try_collect().await
+    let looking = stream::iter(looks.into_iter().map(look_at)).buffer_unordered(READS);
+    let all: Vec<[Option<Found>; 2]> = looking.try_collect().await?;
+    Ok(all.into_iter().flatten().flatten().collect())
+}
+
+/// Reads nodes, many at once. Those that are not there are found to be nothing.
+async fn read(client: &Client, nodes: Vec<Node>, generation: i64) -> Result<Vec<Found>, Error> {
+    let reading = nodes.into_iter().map(|node| read_one(client, node, generation));
+    stream::iter(reading).buffer_unordered(READS).try_collect().await
+}
+
+async fn read_one(client: &Client, node: Node, generation: i64) -> Result<Found, Error> {
+    let answer = match client.get_data(&node.path()).await {
+        Err(Error::NoNode) => None,
+        answer => Some(answer?),
+    };
+    Ok(found(node, answer.as_ref().map(|(data, stat)| (&data[..], stat)), generation))
+}
+
+/// What a node says; nothing if it is not there.
+fn found(node: Node, content: Option<(&[u8], &Stat)>, generation: i64) -> Found {
+    let (data, stat) = content.unzip();
+    match node {
+        Node::Owner(key) => {
+            let owner = data.and_then(nodes::decode::<OwnerData>).zip(stat);
+            let owner = owner.filter(|(data, _)| Key::of(&data.identity) == key);
+            Found::Owner(key, owner.map(|(data, stat)| data.owner(generation, stat)))
+        }
+        Node::Demand(key) => {
+            let wish = data.zip(stat).and_then(|(data, stat)| {
+                let data = DemandData::of_node(data, stat).filter(|data| Key::of(&data.identity) == key)?;
+                Some(Wish { data, version: nodes::demand_version(stat) })
+            });
+            Found::Wish(key, wish)
+        }
+        Node::Host(name) => {
+            let host = data.and_then(nodes::decode::<HostData>).zip(stat);
+            Found::Host(name, host.map(|(data, stat)| data.info(stat)))
+        }
+        Node::Draining(name) => Found::Draining(name, data.is_some()),
+        Node::Scheduler => {
+            Found::Scheduler(data.and_then(nodes::decode::<SchedulerData>).map(|scheduler| scheduler.host))
+        }
+    }
 }
 
 /// Reads everything that a host keeps a copy of.

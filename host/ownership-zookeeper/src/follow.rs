@@ -1,7 +1,8 @@
 //! Following what happens in the cluster: one recursive watch a host, however many identities there are.
 //!
-//! An event says only that a node changed. Marks of changed nodes are collected, and the nodes are read in bundles, so
-//! a storm of events costs memory for the nodes that there are and not for the events. Events that fall into a time
+//! An event says only that a node changed, or that it was deleted. Marks of changed nodes are collected, and the nodes are read in
+//! bundles, so a storm of events costs memory for the nodes that there are and not for the events. What was deleted is not read:
+//! all hosts follow all identities, so each read less is one less for each host. Events that fall into a time
 //! without a connection are lost (ZOOKEEPER-4698), so everything is read again after each. The watch is set anew before
 //! that, because the library (0.11.2) does not give persistent watches to the server that it connects to.
 
@@ -13,7 +14,7 @@ use zookeeper_client as zk;
 use zookeeper_client::{AddWatchMode, EventType, PersistentWatcher};
 
 use crate::board::Dirty;
-use crate::client::{read, read_all, within};
+use crate::client::{look, read_all, within};
 use crate::session::{Link, Shared};
 
 /// Nodes that are read in one bundle.
@@ -48,7 +49,7 @@ pub(crate) async fn follow(
                 }
                 _ => {
                     shared.file_marks.mark(&event.path);
-                    dirty.mark(&event.path);
+                    dirty.mark(&event.path, event.event_type == EventType::NodeDeleted);
                 }
             },
             () = std::future::ready(()), if connected && !complete => {
@@ -71,8 +72,8 @@ pub(crate) async fn follow(
                 }
             }
             () = std::future::ready(()), if connected && !dirty.is_empty() => {
-                let nodes = dirty.take(BUNDLE);
-                match within(link.patience(), read(&link.client, nodes, shared.cluster.generation)).await {
+                let looks = dirty.take(BUNDLE);
+                match within(link.patience(), look(&link.client, looks, shared.cluster.generation)).await {
                     Ok(found) => {
                         let mut changes = Vec::new();
                         {

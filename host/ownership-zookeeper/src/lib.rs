@@ -14,6 +14,7 @@ mod file_marks;
 mod files;
 mod follow;
 mod former;
+mod listeners;
 mod nodes;
 mod options;
 mod ownership;

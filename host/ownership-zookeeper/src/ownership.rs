@@ -10,22 +10,25 @@ use futures::future::BoxFuture;
 use maxhost_model::{Claim, FencingToken, RunId, SecureHash};
 use maxhost_ownership::protocol::{ClaimDecision, Held, SleepPlan, decide_claim, plan_sleep};
 use maxhost_ownership::{
-    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Lost, Ownedness, Owner, Ownership, OwnershipError,
-    Permanent, Reach, Session, SessionState, Slept, Transient,
+    Changes, DemandVersion, Demands, HostInfo, Lost, Ownedness, Owner, Ownership, OwnershipError, Permanent, Reach,
+    Session, SessionState, Slept, Transient,
 };
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use zookeeper_client::{CreateMode, Error, MultiWriteError};
 
 use crate::client::{cluster, connect, create_options, within};
 use crate::error::of_call;
 use crate::file_feed::FileFeed;
 use crate::former;
+use crate::listeners::{ZooKeeperChanges, ZooKeeperDemands};
 use crate::nodes::{self, DemandData, HostData, Key, Node, OwnerData, SchedulerData};
 use crate::options::ZooKeeperOptions;
 use crate::session::{Link, Shared, begin, run};
 
 /// How often a call is begun anew when nodes come and go under it.
 const ATTEMPTS: usize = 8;
+/// A check that a node is there, whatever its version.
+const ANY_VERSION: i32 = -1;
 /// How often it is looked whether a former run of this host is gone.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -93,6 +96,68 @@ impl ZooKeeperOwnership {
         FencingToken { generation: self.shared.cluster.generation, epoch: created }
     }
 
+    /// Whether this session surely owns an identity: it has made the node and not asked for its end, and nobody deletes the node of
+    /// another session. The transaction by which it is let go checks that the session is there. A copy that says otherwise is
+    /// believed, so that what somebody removed by hand is looked at.
+    fn is_ours(&self, link: &Link, identity: &SecureHash) -> bool {
+        let is_made = link.made.lock().contains(&Key::of(identity));
+        let board = self.shared.board.lock();
+        is_made && board.owner(identity).is_none_or(|owner| *owner.host == *self.shared.options.host)
+    }
+
+    /// Asks for the owner's node where the copy knows a demand: one transaction looks that the demand is there and makes the node,
+    /// which is cheaper than a demand that is made in vain. Sent when this is called.
+    fn make_owner<'a>(
+        &'a self,
+        link: &'a Link,
+        (demand_path, owner_path): (&'a str, &'a str),
+        owner: &'a [u8],
+    ) -> BoxFuture<'a, Result<Made, OwnershipError>> {
+        let mut writer = link.client.new_multi_writer();
+        let ephemeral = create_options(&self.shared.options, CreateMode::Ephemeral);
+        let prepared = writer
+            .add_check_version(demand_path, ANY_VERSION)
+            .and_then(|()| writer.add_create(owner_path, owner, &ephemeral));
+        let committed = prepared.map(|()| writer.commit());
+        Box::pin(async move {
+            let committed = committed.map_err(of_call)?;
+            match self.call(link, async { Ok(committed.await) }).await? {
+                Ok(_) => Ok(Made::Now),
+                Err(MultiWriteError::OperationFailed { index: 0, .. }) => Ok(Made::NoDemand),
+                Err(MultiWriteError::OperationFailed { source: Error::NodeExists, .. }) => Ok(Made::Before),
+                Err(MultiWriteError::OperationFailed { source, .. } | MultiWriteError::RequestFailed { source }) => {
+                    Err(of_call(source))
+                }
+            }
+        })
+    }
+
+    /// The same where it knows none: the demand is made, unless there is one, and then the node. Both are sent when this is called,
+    /// one behind the other, and carried out in this order.
+    fn make_demand_and_owner<'a>(
+        &'a self,
+        link: &'a Link,
+        identity: &SecureHash,
+        (demand_path, owner_path): (&'a str, &'a str),
+        owner: &'a [u8],
+    ) -> BoxFuture<'a, Result<Made, OwnershipError>> {
+        let options = &self.shared.options;
+        let demand = nodes::encode(&DemandData::new(*identity));
+        let persistent = create_options(options, CreateMode::Persistent);
+        let demanded = made(link.client.create(demand_path, &demand, &persistent));
+        let created = made(link.client.create(owner_path, owner, &create_options(options, CreateMode::Ephemeral)));
+        Box::pin(async move {
+            let (demanded, created) = tokio::join!(self.call(link, demanded), self.call(link, created));
+            demanded?;
+            match created {
+                Ok(true) => Ok(Made::Now),
+                Err(error @ (OwnershipError::Permanent(_) | OwnershipError::Lost(_))) => Err(error),
+                // The read decides.
+                Ok(false) | Err(_) => Ok(Made::Before),
+            }
+        })
+    }
+
     /// Who holds the node of an identity.
     async fn owner(&self, link: &Link, identity: &SecureHash) -> Result<Held, OwnershipError> {
         let path = Key::of(identity).owner_path();
@@ -120,9 +185,11 @@ impl ZooKeeperOwnership {
     /// checked in the same transaction, so that nothing of a session that is over is carried out.
     async fn let_go(&self, link: &Link, identity: &SecureHash, demand: DemandEnd) -> Result<LetGo, OwnershipError> {
         let key = Key::of(identity);
+        // Whatever becomes of it: from here on the node may be gone.
+        link.made.lock().remove(&key);
         let mut writer = link.client.new_multi_writer();
         let prepared = (|| -> Result<(), Error> {
-            writer.add_check_version(&nodes::host_path(link.client.session_id()), -1)?;
+            writer.add_check_version(&nodes::host_path(link.client.session_id()), ANY_VERSION)?;
             writer.add_delete(&key.owner_path(), None)?;
             match &demand {
                 DemandEnd::Stays => Ok(()),
@@ -148,17 +215,21 @@ impl ZooKeeperOwnership {
         }
     }
 
-    /// Writes what this host tells of itself. The next session tells it too, so an answer that was lost costs nothing.
+    /// Writes what this host tells of itself, unless that is what this session has told last. The next session tells it too, so an
+    /// answer that was lost costs nothing.
     async fn tell(&self, link: &Link) -> Result<(), OwnershipError> {
         let path = nodes::host_path(link.client.session_id());
         let data;
-        let written = {
+        let (number, written) = {
             // The request is on its way when it is made, before it is waited for.
             let _order = self.shared.telling.lock();
             data = self.shared.host_data();
-            link.client.set_data(&path, &data, None)
+            let Some(number) = link.told.lock().begin(&data) else { return Ok(()) };
+            (number, link.client.set_data(&path, &data, None))
         };
-        self.call(link, written).await.map(drop)
+        self.call(link, written).await?;
+        link.told.lock().is_confirmed(number, data);
+        Ok(())
     }
 
     /// The copy, brought up to everything that the service had when this was called.
@@ -224,6 +295,16 @@ impl ZooKeeperOwnership {
             (DemandData::of_node(&data, &stat).unwrap_or_else(|| DemandData::new(*identity)), stat.version)
         }))
     }
+}
+
+/// What came of asking for the owner's node.
+enum Made {
+    /// It was made.
+    Now,
+    /// It was there, or the answer was lost.
+    Before,
+    /// There is no demand, and nothing was done.
+    NoDemand,
 }
 
 /// What becomes of a demand when its identity is let go.
@@ -312,24 +393,30 @@ impl Ownership for ZooKeeperOwnership {
     async fn claim(&self, identity: SecureHash, stored: FencingToken) -> Result<Claim, OwnershipError> {
         let link = self.link()?;
         let (key, options) = (Key::of(&identity), &self.shared.options);
-        let demand = nodes::encode(&DemandData::new(identity));
         let owner = nodes::encode(&OwnerData { identity, host: options.host.clone(), run: options.run });
         let (demand_path, owner_path) = (key.demand_path(), key.owner_path());
+        let paths = (demand_path.as_str(), owner_path.as_str());
+        // A copy that is behind costs one more attempt.
+        let mut is_demanded = self.shared.board.lock().wish(&identity).is_some();
         for _ in 0..ATTEMPTS {
             // Sent one behind the other and carried out in this order. Only the read decides: a creation whose answer
             // was lost may have happened, and what exists may be another's.
-            let demanded =
-                made(link.client.create(&demand_path, &demand, &create_options(options, CreateMode::Persistent)));
-            let created =
-                made(link.client.create(&owner_path, &owner, &create_options(options, CreateMode::Ephemeral)));
-            let held = self.owner(&link, &identity);
-            let (demanded, created, held) = tokio::join!(self.call(&link, demanded), self.call(&link, created), held);
-            demanded?;
-            if let Err(error @ (OwnershipError::Permanent(_) | OwnershipError::Lost(_))) = created {
-                return Err(error);
-            }
-            match decide_claim(held?, created.unwrap_or(false), stored) {
-                ClaimDecision::Granted(token) => return Ok(Claim { token, run: options.run }),
+            let asked = match std::mem::take(&mut is_demanded) {
+                true => self.make_owner(&link, paths, &owner),
+                false => self.make_demand_and_owner(&link, &identity, paths, &owner),
+            };
+            let (asked, held) = tokio::join!(asked, self.owner(&link, &identity));
+            let is_new = match asked? {
+                Made::Now => true,
+                Made::Before => false,
+                // Whoever owns an identity has a demand for it, so it is made first.
+                Made::NoDemand => continue,
+            };
+            match decide_claim(held?, is_new, stored) {
+                ClaimDecision::Granted(token) => {
+                    link.made.lock().insert(key);
+                    return Ok(Claim { token, run: options.run });
+                }
                 ClaimDecision::Owned(owner) => return Err(Lost::Owned(owner).into()),
                 ClaimDecision::Again => {}
                 ClaimDecision::Behind(offered) => {
@@ -348,8 +435,14 @@ impl Ownership for ZooKeeperOwnership {
 
     async fn sleep(&self, identity: SecureHash, seen: Option<DemandVersion>) -> Result<Slept, OwnershipError> {
         let link = self.link()?;
-        let Held::Ours { .. } = self.owner(&link, &identity).await? else { return Ok(Slept::NotOwner) };
-        let plan = plan_sleep(self.version(&link, &identity).await?, seen);
+        let present = if self.is_ours(&link, &identity) {
+            self.version(&link, &identity).await?
+        } else {
+            let (held, present) = tokio::join!(self.owner(&link, &identity), self.version(&link, &identity));
+            let Held::Ours { .. } = held? else { return Ok(Slept::NotOwner) };
+            present?
+        };
+        let plan = plan_sleep(present, seen);
         let (end, done) = match plan {
             SleepPlan::EndDemand(version) => (DemandEnd::EndsAt(version), Slept::Asleep),
             SleepPlan::KeepDemand { wanted: true } => (DemandEnd::Stays, Slept::Wanted),
@@ -368,6 +461,15 @@ impl Ownership for ZooKeeperOwnership {
 
     async fn hand_over(&self, identity: SecureHash, target: Option<&str>) -> Result<bool, OwnershipError> {
         let link = self.link()?;
+        // A demand without a target does not say which demand it is of, so nothing need be read.
+        if target.is_none() && self.is_ours(&link, &identity) {
+            match self.let_go(&link, &identity, DemandEnd::Becomes(DemandData::new(identity))).await? {
+                LetGo::Done => return Ok(true),
+                LetGo::NotOwner => return Ok(false),
+                // It was removed by hand, and is made below.
+                LetGo::DemandDiffers => {}
+            }
+        }
         let (held, version) = tokio::join!(self.owner(&link, &identity), self.version(&link, &identity));
         let (Held::Ours { .. }, mut version) = (held?, version?) else { return Ok(false) };
         for _ in 0..ATTEMPTS {
@@ -407,10 +509,7 @@ impl Ownership for ZooKeeperOwnership {
     }
 
     fn changes(&self) -> Box<dyn Changes> {
-        Box::new(ZooKeeperChanges {
-            changes: self.shared.changes.subscribe(),
-            session: self.shared.session.subscribe(),
-        })
+        Box::new(ZooKeeperChanges::of(&self.shared))
     }
 
     fn session(&self) -> watch::Receiver<Session> {
@@ -423,12 +522,7 @@ impl Ownership for ZooKeeperOwnership {
     }
 
     fn demands(&self) -> Box<dyn Demands> {
-        Box::new(ZooKeeperDemands {
-            shared: Arc::clone(&self.shared),
-            version: self.shared.version.subscribe(),
-            round: None,
-            told: 0,
-        })
+        Box::new(ZooKeeperDemands::of(&self.shared))
     }
 
     async fn wanted(&self) -> Result<Vec<SecureHash>, OwnershipError> {
@@ -512,7 +606,7 @@ impl Ownership for ZooKeeperOwnership {
         // The node is this session's for as long as the session is there.
         let mut writer = link.client.new_multi_writer();
         writer
-            .add_check_version(&nodes::host_path(link.client.session_id()), -1)
+            .add_check_version(&nodes::host_path(link.client.session_id()), ANY_VERSION)
             .and_then(|()| writer.add_delete(nodes::SCHEDULER, None))
             .map_err(of_call)?;
         let committed = writer.commit();
@@ -533,65 +627,5 @@ impl Ownership for ZooKeeperOwnership {
         self.shared.closing.send_replace(true);
         let closed = |session: &Session| session.state == SessionState::Closed;
         let _ = self.shared.session.subscribe().wait_for(closed).await;
-    }
-}
-
-struct ZooKeeperChanges {
-    changes: broadcast::Receiver<Change>,
-    session: watch::Receiver<Session>,
-}
-
-#[async_trait]
-impl Changes for ZooKeeperChanges {
-    async fn next(&mut self) -> Option<Change> {
-        tokio::select! {
-            biased;
-            _ = self.session.wait_for(|session| session.state == SessionState::Closed) => None,
-            change = self.changes.recv() => match change {
-                Ok(change) => Some(change),
-                Err(broadcast::error::RecvError::Lagged(_)) => Some(Change::Missed),
-                Err(broadcast::error::RecvError::Closed) => None,
-            }
-        }
-    }
-}
-
-struct ZooKeeperDemands {
-    shared: Arc<Shared>,
-    version: watch::Receiver<u64>,
-    round: Option<u64>,
-    /// The number of the last telling that was given out in this round.
-    told: u64,
-}
-
-impl ZooKeeperDemands {
-    fn find(&mut self) -> Option<Demand> {
-        if self.shared.slots.load(Ordering::Acquire) == 0 || self.shared.link().is_err() {
-            return None;
-        }
-        let board = self.shared.board.lock();
-        if self.round != Some(board.round) {
-            (self.round, self.told) = (Some(board.round), 0);
-        }
-        let (number, demand) = board.next_demand(&self.shared.options.host, self.told)?;
-        self.told = number;
-        Some(demand)
-    }
-}
-
-#[async_trait]
-impl Demands for ZooKeeperDemands {
-    async fn next(&mut self) -> Option<Demand> {
-        loop {
-            // Seen before the look, so that what changes after the look wakes us.
-            self.version.borrow_and_update();
-            if self.shared.session.borrow().state == SessionState::Closed {
-                return None;
-            }
-            if let Some(demand) = self.find() {
-                return Some(demand);
-            }
-            self.version.changed().await.ok()?;
-        }
     }
 }

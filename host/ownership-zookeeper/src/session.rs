@@ -7,6 +7,7 @@
 //! passed since then. That is best effort, because the process may be paused between looking at the clock and writing:
 //! the fence in the database is the guarantee.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::client::{cluster, connect, create_options, read_all, within};
 use crate::error::of_call;
 use crate::file_marks::FileMarks;
 use crate::former;
-use crate::nodes::{self, Cluster, HostData};
+use crate::nodes::{self, Cluster, HostData, Key};
 use crate::options::ZooKeeperOptions;
 
 /// The session is lost by our own clock when this part of its timeout is left.
@@ -74,6 +75,37 @@ pub(crate) struct Link {
     alive_until: Mutex<Instant>,
     /// Asks the follower of events to answer when it has taken in all that came before.
     pub barriers: mpsc::Sender<oneshot::Sender<()>>,
+    /// The owners' nodes that this session has made and not asked to delete: as many as it owns identities.
+    pub made: Mutex<HashSet<Key>>,
+    /// What the host has told of itself in this session.
+    pub told: Mutex<Told>,
+}
+
+/// What a session has told last, as far as that was confirmed.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    begun: u64,
+    last: Option<Vec<u8>>,
+}
+
+impl Told {
+    /// This is about to be sent; `None` if it need not be. The session carries requests out in the order in which they were sent,
+    /// so what was sent last is what is told, once it is confirmed.
+    pub fn begin(&mut self, data: &[u8]) -> Option<u64> {
+        if self.last.as_deref() == Some(data) {
+            return None;
+        }
+        self.begun += 1;
+        self.last = None;
+        Some(self.begun)
+    }
+
+    /// What was sent under this number is told.
+    pub fn is_confirmed(&mut self, number: u64, data: Vec<u8>) {
+        if self.begun == number {
+            self.last = Some(data);
+        }
+    }
 }
 
 /// A session that has begun, with what follows its events.
@@ -213,7 +245,8 @@ pub(crate) async fn begin(shared: &Shared, former: Option<SessionInfo>) -> Resul
     let (barrier, barriers) = mpsc::channel(64);
     let number = shared.session.borrow().number + 1;
     let alive_until = Mutex::new(sent + timeout.mul_f64(1.0 - MARGIN));
-    let link = Arc::new(Link { client, number, timeout, alive_until, barriers: barrier });
+    let told = Mutex::new(Told { begun: 0, last: Some(data) });
+    let link = Arc::new(Link { client, number, timeout, alive_until, barriers: barrier, made: Mutex::default(), told });
     // Reading may have taken long: what counts is that the session is alive now.
     let sent = Instant::now();
     within(timeout, link.client.sync("/")).await?;
@@ -366,5 +399,24 @@ async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_told_last_is_not_told_again() {
+        let mut told = Told::default();
+        let first = told.begin(b"one").unwrap();
+        let second = told.begin(b"one").unwrap();
+        told.is_confirmed(first, b"one".to_vec());
+        assert!(told.last.is_none(), "another is on its way, and says who knows what");
+        told.is_confirmed(second, b"one".to_vec());
+        assert_eq!(told.begin(b"one"), None);
+        // One that gets no answer may have been carried out.
+        assert!(told.begin(b"two").is_some() && told.begin(b"one").is_some());
     }
 }

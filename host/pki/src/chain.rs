@@ -1,9 +1,13 @@
 //! Verifying chains of certificates up to the network's root (docs/behaviour.md 8.2).
 
+use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use maxhost_model::{PublicKey, X500Name};
+use maxhost_model::{PublicKey, SecureHash, X500Name};
+use parking_lot::Mutex;
 
 use crate::certificates::CertificateFields;
 use crate::error::{PkiError, Result};
@@ -15,11 +19,53 @@ use crate::roles::CertRole;
 /// Longer chains are refused unread: root, intermediate, doorman, node CA, identity, confidential identity, and room.
 const MAX_CHAIN: usize = 8;
 
+/// Signatures that are remembered; with more than that all are checked again.
+const REMEMBERED: usize = 8_192;
+
 /// The root certificate of a network: what everything is trusted by.
 #[derive(Debug, Clone)]
 pub struct TrustRoot {
     der: Vec<u8>,
     fields: CertificateFields,
+    seen: Arc<Signatures>,
+}
+
+/// Signatures of certificates that were found right. Whether a signature is right depends on nothing but the key and what is signed, so
+/// it is so for ever; all else about a certificate, its validity above all, is looked at each time. The upper certificates of a
+/// network are the same in every chain, and an identity's own are looked at each time that it is opened. What is wrong is not
+/// remembered.
+#[derive(Default)]
+struct Signatures(Mutex<HashSet<SecureHash>>);
+
+impl fmt::Debug for Signatures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signatures").finish_non_exhaustive()
+    }
+}
+
+impl Signatures {
+    /// Whether a certificate is signed with this key.
+    fn is_signed_by(&self, certificate: &CertificateFields, key: &PublicKey) -> bool {
+        // Each part with its length before it, so that no two certificates come to the same bytes.
+        let parts = [key.spki(), &certificate.signed_part, &certificate.signature];
+        let text: Vec<u8> = parts
+            .iter()
+            .flat_map(|part| (part.len() as u64).to_be_bytes().into_iter().chain(part.iter().copied()))
+            .collect();
+        let signature = SecureHash::of(&text);
+        if certificate.signature_algorithm == key.algorithm() && self.0.lock().contains(&signature) {
+            return true;
+        }
+        let is_right = is_signed_by(certificate, key);
+        if is_right {
+            let mut seen = self.0.lock();
+            if seen.len() >= REMEMBERED {
+                seen.clear();
+            }
+            seen.insert(signature);
+        }
+        is_right
+    }
 }
 
 impl TrustRoot {
@@ -39,7 +85,7 @@ impl TrustRoot {
         if fields.issuer != fields.subject || !is_signed_by(&fields, &fields.key) {
             return refuse("is not signed by itself");
         }
-        Ok(TrustRoot { der, fields })
+        Ok(TrustRoot { der, fields, seen: Arc::default() })
     }
 
     /// The only certificate in a PEM file.
@@ -120,7 +166,7 @@ pub fn verify_chain<C: AsRef<[u8]>>(
     for (depth, certificate) in fields.iter().enumerate() {
         let issuer = fields.get(depth + 1).unwrap_or(&trust.fields);
         check_validity(certificate, now)?;
-        check_issuer(certificate, issuer, depth)?;
+        check_issuer(certificate, issuer, depth, &trust.seen)?;
         not_after = not_after.min(certificate.not_after);
     }
     Ok(VerifiedIdentity {
@@ -142,7 +188,12 @@ fn check_validity(certificate: &CertificateFields, now: i64) -> Result<()> {
 }
 
 /// `depth` is the number of certificates beneath the issuer's, less the last one of the chain.
-fn check_issuer(certificate: &CertificateFields, issuer: &CertificateFields, depth: usize) -> Result<()> {
+fn check_issuer(
+    certificate: &CertificateFields,
+    issuer: &CertificateFields,
+    depth: usize,
+    seen: &Signatures,
+) -> Result<()> {
     let refuse = |reason: String| Err(PkiError::certificate(certificate.describe(), reason));
     let Some(authority) = issuer.authority else {
         return refuse(format!("is issued by {}, which is no certificate authority", issuer.describe()));
@@ -164,7 +215,7 @@ fn check_issuer(certificate: &CertificateFields, issuer: &CertificateFields, dep
         }
         _ => {}
     }
-    if !is_signed_by(certificate, &issuer.key) {
+    if !seen.is_signed_by(certificate, &issuer.key) {
         return refuse(format!("is not signed by {}", issuer.describe()));
     }
     Ok(())
@@ -385,6 +436,38 @@ mod tests {
             let chain = [&altered[..], n.node.certificate(), n.doorman.certificate()];
             assert!(verify_chain(&chain, &n.trust, CertRole::LegalIdentity, n.at).is_err(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_signature_that_was_right_once_lets_nothing_else_pass() {
+        let n = network();
+        let legal = n.node.issue(&name("Alice"), CertRole::LegalIdentity, &ed25519(), n.at).unwrap();
+        let chain = |leaf: &[u8]| [leaf.to_vec(), n.node.certificate().to_vec(), n.doorman.certificate().to_vec()];
+        verify_chain(&chain(&legal), &n.trust, CertRole::LegalIdentity, n.at).unwrap();
+        assert_eq!(n.trust.seen.0.lock().len(), 3);
+        // The same ones again, also for a root that was cloned.
+        verify_chain(&chain(&legal), &n.trust.clone(), CertRole::LegalIdentity, n.at).unwrap();
+        assert_eq!(n.trust.seen.0.lock().len(), 3);
+        let late = n.at + 21 * YEAR;
+        assert!(verify_chain(&chain(&legal), &n.trust, CertRole::LegalIdentity, late).is_err(), "it has expired since");
+        for at in [legal.len() - 1, legal.len() / 2] {
+            let mut altered = legal.clone();
+            altered[at] ^= 1;
+            assert!(verify_chain(&chain(&altered), &n.trust, CertRole::LegalIdentity, n.at).is_err());
+        }
+        let other = network();
+        assert!(verify_chain(&chain(&legal), &other.trust, CertRole::LegalIdentity, n.at).is_err());
+        assert_eq!(n.trust.seen.0.lock().len(), 3, "what is wrong is not remembered");
+    }
+
+    #[test]
+    fn what_is_remembered_of_signatures_is_bounded() {
+        let n = network();
+        n.trust.seen.0.lock().extend((0..REMEMBERED).map(|number| SecureHash::of(&number.to_be_bytes())));
+        let legal = n.node.issue(&name("Alice"), CertRole::LegalIdentity, &ed25519(), n.at).unwrap();
+        let chain = [&legal[..], n.node.certificate(), n.doorman.certificate()];
+        verify_chain(&chain, &n.trust, CertRole::LegalIdentity, n.at).unwrap();
+        assert_eq!(n.trust.seen.0.lock().len(), 3);
     }
 
     #[test]

@@ -232,8 +232,8 @@ async fn watch(pool: PgPool, clock: Arc<HostClock>, place: String, every: Durati
             Ok::<_, sqlx::Error>((clock::measure(&mut conn).await?, durability::risks(&mut conn).await?))
         };
         // That the server is away is said by the committer.
-        let Ok((offset, risks)) = looked.await else { continue };
-        clock.note(offset);
+        let Ok((measured, risks)) = looked.await else { continue };
+        clock.note(measured);
         durability::tell(&place, &known, &risks);
         known = risks;
     }
@@ -304,6 +304,10 @@ impl Committer for PostgresStore {
     fn last_answers(&self) -> Vec<(String, Instant)> {
         // One that is not asked may have had nothing to answer.
         self.asking_task.iter().map(|_| ("store".to_owned(), self.answers.last())).collect()
+    }
+
+    fn server_millis(&self) -> Option<i64> {
+        self.clock.server_millis()
     }
 
     fn components(&self) -> Option<&dyn SharedComponents> {

@@ -254,6 +254,13 @@ pub trait Committer: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The time of the first database's server, in milliseconds since 1970: as it was measured last, and as it has gone on since by this
+    /// machine's monotonic clock. So neither a wall clock that is wrong nor one that is set moves it. `None` for a database that
+    /// is in this process.
+    fn server_millis(&self) -> Option<i64> {
+        None
+    }
+
     /// The components that hosts share by this database; `None` for one that no two hosts use.
     fn components(&self) -> Option<&dyn SharedComponents> {
         None

@@ -80,3 +80,17 @@ async fn commands_that_come_twice_start_one_flow_and_are_answered_by_any_host() 
     assert_eq!(listed, flows);
     assert!(lossy.taken.lock().unwrap().len() >= 3);
 }
+
+/// Rule 12: that a command is told ahead makes nothing sure.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_recipient_could_not_be_told_ahead_is_rung_for_all_the_same() {
+    let cluster = Cluster::new().await;
+    let gate = Arc::new(Gate::open(cluster.realm.join_as("a", cluster.store.run())));
+    let worker = cluster.begin("a", (gate.clone(), 0), |_| ()).await;
+    let b = cluster.host("b", |_| ()).await;
+    gate.lost_demands.store(1, Ordering::Release);
+    let beat = try_start(&worker, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    assert_eq!(gate.lost_demands.load(Ordering::Acquire), 0, "the first demand was lost");
+    assert_eq!(result(&b, beat).await, json!({"beats": 1}));
+    assert_eq!(cluster.owner(ALICE).await.as_deref(), Some("b"));
+}

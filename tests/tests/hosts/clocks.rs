@@ -33,6 +33,13 @@ pub async fn a_host_whose_clock_goes_wrong_leaves_to_others_what_it_does_not_hav
         assert_eq!(result(&a, &flow).await, json!({"beats": 2}));
         assert_eq!(cluster.owner("max-b", &identity).as_deref(), Some("max-b"), "{identity}");
     }
+    // Far behind: the time for which it waits counts by a clock that all share, so what it asks of others is not over before it
+    // has come there.
+    fs::write(&shift, "-60s").unwrap();
+    for identity in [BOB, CAROL] {
+        let flow = start(&[&a], identity, "beat", json!({"beats": 2, "interval_ms": 50})).await;
+        assert_eq!(result(&b, &flow).await, json!({"beats": 2}));
+    }
     let here = start(&[&a], ALICE, "beat", json!({"beats": 2, "interval_ms": 50})).await;
     assert_eq!(result(&b, &here).await, json!({"beats": 2}));
     assert_eq!(cluster.owner("max-b", "Alice").as_deref(), Some("max-a"), "what it has goes on");

@@ -13,6 +13,7 @@ mod roles;
 mod scheduler;
 mod shared_manifests;
 mod stopped;
+mod tokens;
 mod wiped;
 
 use maxhost_broker_amqp::test_servers::Artemis;
@@ -214,6 +215,7 @@ async fn a_flow_goes_on_at_a_host_that_has_never_had_its_code() {
     assert!(cluster.folder("max-d").join(format!("data/components/{old}.wasm")).is_file());
     drop(d);
     databases::an_identity_moves_to_another_database_while_its_hosts_run(&servers).await;
+    tokens::a_token_counts_at_every_worker_whichever_host_runs_what_it_starts(&servers).await;
     cut_off::a_host_that_alone_is_cut_from_database_or_broker_gives_its_identities_up(&servers).await;
     rabbitmq::hosts_share_identities_over_rabbitmq(&servers).await;
     wiped::what_waited_in_a_broker_that_is_wiped_comes_all_the_same(&servers).await;

@@ -174,7 +174,9 @@ impl Host {
                 // One that was not confirmed is followed by another.
                 let (Sent::Taken | Sent::Unknown(_)) = commands::send(&self.parts.relay, entry, asked).await?;
             }
-            (None, Some(key)) => self.parts.relay.is_sent_to(key),
+            (None, Some(key)) => {
+                self.parts.relay.is_sent_to(key);
+            }
             (None, None) => {}
         }
         Ok(Some((from, Instant::now())))

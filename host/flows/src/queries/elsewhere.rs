@@ -76,7 +76,8 @@ impl Host {
             arguments,
             user: caller.user.clone(),
             client_id: client_id.clone(),
-            expires: self.parts.now_millis().saturating_add(patience),
+            // By the time that the host which is asked goes by, too.
+            expires: self.parts.relay.shared_millis().saturating_add(patience),
         };
         let what = "was asked for, and it is not known whether a host has started it or will";
         let mut looking = Looking::begin(entry, id, what);

@@ -80,13 +80,16 @@ pub(crate) async fn send(
     let body = envelope.seal(services.network.trust_root(), &keys).map_err(Problem::from)?;
     let queue = QueueName::inbound(&key);
     // Somebody opens the identity while the broker takes the message. That it is in the queue is told when it is.
-    services.is_sent_to(key);
+    let is_told_ahead = services.is_sent_to(key);
     let sent = match services.broker.send(&queue, Message { id, body }, SEND_TIMEOUT).await {
         Ok(()) => Sent::Taken,
         Err(error) if may_be_taken(&error) => Sent::Unknown(error.into()),
         Err(error) => return Err(error.into()),
     };
-    services.sent_to(key).await;
+    match is_told_ahead {
+        true => services.sent_to_soon(key),
+        false => services.sent_to(key).await,
+    }
     Ok(sent)
 }
 
@@ -174,7 +177,7 @@ async fn carry_out_start(
     start: AskedStart,
 ) -> Result<(), Problem> {
     let AskedStart { flow, arguments, user, client_id, expires } = start;
-    if client_id.is_none() && services.now_millis() > expires {
+    if client_id.is_none() && services.shared_millis() > expires {
         tracing::debug!(identity = %entry.text, id = %given.id, "nobody waits any more for a flow that was asked for");
         return Ok(());
     }

@@ -6,6 +6,7 @@
 
 mod backoff;
 pub(crate) mod commands;
+mod counterparties;
 mod destinations;
 pub(crate) mod inbound;
 pub(crate) mod kept;
@@ -13,5 +14,6 @@ pub(crate) mod outbound;
 mod services;
 mod taking;
 
+pub(crate) use self::counterparties::Counterparties;
 pub(crate) use self::kept::Kept;
 pub(crate) use self::services::RelayServices;

@@ -19,7 +19,7 @@ use maxhost_broker::{BrokerError, Message, MessageId, Permanent, QueueName};
 use maxhost_journal::{Frame, FrameBatch};
 use maxhost_model::{Code, ErrorKind, FlowError, IdentityRow, Problem, SecureHash, SessionId, X500Name};
 use maxhost_pki::OpenIdentity;
-use maxhost_store::{MessageOp, Op, OutboxRow, Recipient, StoreError, outbox_begin};
+use maxhost_store::{MessageOp, Op, OutboxRow, Recipient, StoreError, is_last_page, outbox_begin};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -188,7 +188,10 @@ async fn send_batch(services: Arc<RelayServices>, turn: Turn) -> Report {
         Ok(rows) => rows,
         Err(error) => return Report { failure: Some(error.to_string()), ..report },
     };
-    let Some(last) = rows.last().map(|row| row.id) else { return Report { more: false, ..report } };
+    // What is committed after this read is noticed, and gives the destination another turn.
+    let more = !is_last_page(BATCH, rows.iter().map(|row| row.content.body().len()));
+    let report = Report { more, ..report };
+    let Some(last) = rows.last().map(|row| row.id) else { return report };
     let key = match destination_key(&services, &turn.destination) {
         Ok(key) => key,
         Err(reason) => return Report { failure: Some(reason), ..report },

@@ -1,6 +1,7 @@
 //! What the way through the broker needs of the host.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use maxhost_broker::{Broker, QueueName};
 use maxhost_journal::Millis;
@@ -9,6 +10,7 @@ use maxhost_ownership::{Ownedness, Ownership};
 use maxhost_pki::NetworkMap;
 use tokio_util::sync::CancellationToken;
 
+use super::counterparties::Counterparties;
 use super::kept::Kept;
 use crate::audit::AuditTrail;
 use crate::candidates::Candidates;
@@ -19,6 +21,9 @@ use crate::membership::Membership;
 use crate::outbox_notices::QueueNotices;
 use crate::parties::Parties;
 use crate::spawner::Spawner;
+
+/// An identity that was rung for is mostly opened within this time.
+const OPENED_WITHIN: Duration = Duration::from_millis(100);
 
 /// The shared parts of the host that both ways of the relay are given.
 pub(crate) struct RelayServices {
@@ -36,6 +41,8 @@ pub(crate) struct RelayServices {
     pub keys: Arc<dyn IdentityKeys>,
     /// Whose queues are to be looked into.
     pub queues: Arc<QueueNotices>,
+    /// Whose sessions are whose.
+    pub counterparties: Counterparties,
     /// Bytes of the largest message of a flow.
     pub message_limit: usize,
     pub clock: Arc<dyn Clock>,
@@ -66,29 +73,53 @@ impl RelayServices {
     }
 
     /// A message for an identity of the cluster is on its way to the broker: if nobody owns the identity, somebody may open it
-    /// meanwhile. A hint that saves time; [`RelayServices::sent_to`] is what makes sure of it.
-    ///
-    /// The queue is there before anybody is rung for, because two hosts that make a new queue at the same time might disturb
-    /// each other.
-    pub fn is_sent_to(&self, identity: SecureHash) {
+    /// meanwhile. A hint that saves time; [`RelayServices::sent_to`] is what makes sure of it. True if it was given.
+    pub fn is_sent_to(&self, identity: SecureHash) -> bool {
         if self.membership.is_none() || self.is_owned(&identity) {
-            return;
+            return false;
         }
         let (broker, ownership) = (self.broker.clone(), self.ownership.clone());
+        // Neither waits for the other. Whoever opens the identity makes sure of its queue, too, and is not disturbed by this.
         self.io.spawn(async move {
-            if let Err(error) = broker.prepare(&QueueName::inbound(&identity)).await {
+            let queue = QueueName::inbound(&identity);
+            let (prepared, demanded) = tokio::join!(broker.prepare(&queue), ownership.demand(identity));
+            if let Err(error) = prepared {
                 // Whoever sends the message is told.
-                return tracing::debug!(%identity, %error, "a queue could not be made sure of");
+                tracing::debug!(%identity, %error, "a queue could not be made sure of");
             }
-            if let Err(error) = ownership.demand(identity).await {
+            if let Err(error) = demanded {
                 tracing::debug!(%identity, %error, "a demand could not be raised ahead");
             }
+        });
+        true
+    }
+
+    /// As [`RelayServices::sent_to`], for a message that was told ahead. Somebody is opening its recipient, so there may be an owner in
+    /// a moment, and the demand need not be raised once more. Returns at once. The broker might as well have confirmed the
+    /// message only when it is looked.
+    pub fn sent_to_soon(self: &Arc<Self>, identity: SecureHash) {
+        let Some(membership) = &self.membership else { return };
+        // From now on, so that an owner who goes before it is looked is heard of.
+        membership.note_sent(identity);
+        let services = self.clone();
+        self.io.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(OPENED_WITHIN) => {}
+                () = services.stopping.cancelled() => {}
+            }
+            services.sent_to(identity).await;
         });
     }
 
     /// Milliseconds since 1970 UTC.
     pub fn now_millis(&self) -> Millis {
         crate::clock::wall_millis(&*self.clock)
+    }
+
+    /// The time of the database's server, in milliseconds since 1970: what a host tells another one counts by that, because the
+    /// clocks of machines differ. Where it is not known, the time of this machine.
+    pub fn shared_millis(&self) -> Millis {
+        crate::clock::shared_millis(&self.committer.store, &*self.clock)
     }
 
     /// Whether somebody owns an identity, as far as this host knows.

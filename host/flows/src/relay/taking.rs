@@ -17,8 +17,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use maxhost_broker::{Acks, BrokerError, Delivery, Message, Tag};
-use maxhost_journal::wire::session_token;
-use maxhost_journal::{FrameBatch, Initiation, StartRecord};
+use maxhost_journal::{FrameBatch, Initiation};
 use maxhost_model::{Problem, SessionId, X500Name};
 use maxhost_store::{MessageOp, Recipient, StoreError, UNTAKEN_TRIES, Untaken};
 use tokio::sync::{oneshot, watch};
@@ -389,7 +388,7 @@ async fn check(
             Checked::Frames { session, seq: addressed.seq, batch }
         }
         Some(Content::Command(command)) if command.from == *entry.text => {
-            if commands::is_stale(&command, services.now_millis()) {
+            if commands::is_stale(&command, services.shared_millis()) {
                 let reason = "it asks for a start that was wanted too long ago".to_owned();
                 return refuse(from, "expired", reason);
             }
@@ -421,12 +420,11 @@ async fn is_counterparty(
     session: SessionId,
     batch: &FrameBatch,
 ) -> Result<bool, StoreError> {
-    let Some(record) = services.committer.store.flow(session.flow()).await? else { return Ok(true) };
-    if record.identity != entry.row {
-        return Ok(false);
+    if let Some(is_counterparty) = services.counterparties.knows(entry.row, session, batch) {
+        return Ok(is_counterparty);
     }
-    let Ok(start) = StartRecord::decode(&record.start) else { return Ok(false) };
-    Ok(session_token(&start.seed, session.index(), &batch.from) == batch.token)
+    let Some(record) = services.committer.store.flow(session.flow()).await? else { return Ok(true) };
+    Ok(services.counterparties.learn(&record, entry.row, session, batch))
 }
 
 /// Into the database first, then acknowledged.

@@ -148,8 +148,18 @@ impl Host {
     }
 
     fn ask(&self, id: usize, around: &mut Surroundings<'_>) -> Result<Phase, Refused> {
-        self.write(Write::CreateDemand(id), around)?;
-        let created = self.write(Write::CreateOwner(id), around)?;
+        // It has seen a demand, which may be gone: then it makes one.
+        let at_once = match around.random.percent(50) {
+            true => self.write(Write::CreateOwnerIfWanted(id), around)?,
+            false => Some(Err(Refused::NoNode)),
+        };
+        let created = match at_once {
+            Some(Err(Refused::NoNode)) => {
+                self.write(Write::CreateDemand(id), around)?;
+                self.write(Write::CreateOwner(id), around)?
+            }
+            answer => answer,
+        };
         if created.is_none() && around.broken == Broken::ClaimForgotten {
             return Ok(Phase::Idle);
         }

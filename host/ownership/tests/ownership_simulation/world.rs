@@ -64,6 +64,8 @@ pub struct Nodes {
 pub enum Write {
     CreateDemand(usize),
     CreateOwner(usize),
+    /// The same, if there is a demand, in one transaction.
+    CreateOwnerIfWanted(usize),
     RaiseDemand(usize),
     DeleteDemand(usize),
     /// Deletes the owner's node and, if a version is given, the demand at that version.
@@ -183,8 +185,11 @@ impl Service {
         match write {
             Write::CreateDemand(id) if nodes.demands[id].is_some() => return Err(Refused::Exists),
             Write::CreateDemand(id) => nodes.demands[id] = Some(DemandVersion { created: zxid, bumps: 0 }),
-            Write::CreateOwner(id) if nodes.owners[id].is_some() => return Err(Refused::Exists),
-            Write::CreateOwner(id) => nodes.owners[id] = Some((session, zxid)),
+            Write::CreateOwnerIfWanted(id) if nodes.demands[id].is_none() => return Err(Refused::NoNode),
+            Write::CreateOwner(id) | Write::CreateOwnerIfWanted(id) if nodes.owners[id].is_some() => {
+                return Err(Refused::Exists);
+            }
+            Write::CreateOwner(id) | Write::CreateOwnerIfWanted(id) => nodes.owners[id] = Some((session, zxid)),
             Write::RaiseDemand(id) => {
                 let demand = nodes.demands[id].get_or_insert(DemandVersion { created: zxid, bumps: -1 });
                 demand.bumps += 1;

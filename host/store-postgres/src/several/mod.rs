@@ -321,6 +321,10 @@ impl Committer for SeveralDatabases {
         all
     }
 
+    fn server_millis(&self) -> Option<i64> {
+        self.first().server_millis()
+    }
+
     fn components(&self) -> Option<&dyn SharedComponents> {
         self.first().components()
     }

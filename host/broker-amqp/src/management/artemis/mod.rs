@@ -3,6 +3,8 @@
 mod checks;
 mod questions;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use maxhost_broker::{BrokerError, QueueName};
 use serde_json::{Value, json};
@@ -15,6 +17,8 @@ use crate::error::{refused, unavailable};
 
 /// Queues that are listed at once: a page of all queues of a large broker has taken more memory than it had.
 const PAGE: usize = 100;
+/// When it is looked for a queue that could not be made, each so long after the look before it.
+const MADE_BY_ANOTHER: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(100)];
 /// Chooses the messages that Artemis keeps in files of their own, which are those of `amqpMinLargeMessageSize` (100 KiB) and
 /// more: for them alone it tells the size 0.
 const KEPT_IN_FILES: &str = "AMQSize < 1";
@@ -40,11 +44,16 @@ impl Artemis {
         let made = match answer {
             Ok(Value::String(made)) => serde_json::from_str::<Value>(&made).map_err(unavailable)?,
             Ok(other) => return Err(refused(format!("what it says of queue {name} is not understood: {other}"))),
-            // Another host may have made it at the same time.
-            Err(reason) => match self.found(name).await {
-                Ok(found) => return check(name, &wanted, &found),
-                Err(_) => return Err(refused(format!("it does not make the queue {name}: {reason}"))),
-            },
+            // Another host may be making it at this moment: then it is there in a moment, too.
+            Err(reason) => {
+                for pause in MADE_BY_ANOTHER {
+                    tokio::time::sleep(pause).await;
+                    if let Ok(found) = self.found(name).await {
+                        return check(name, &wanted, &found);
+                    }
+                }
+                return Err(refused(format!("it does not make the queue {name}: {reason}")));
+            }
         };
         // A queue that was there already has not been looked at: what is told of it is what was asked for, without a number.
         let made = if made["id"].is_null() { self.found(name).await? } else { made };
