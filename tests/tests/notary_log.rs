@@ -162,8 +162,8 @@ async fn only_who_may_see_the_notarys_ledger_is_told_and_the_trail_says_so() {
     let ask = |user: &str, words: &[&str]| {
         network.as_user(user, "secret", &[&["notary"][..], words, &["--identity", "Notary"]].concat())
     };
-    ask("ned", &["requests"]).ok();
-    ask("ned", &["consumed", &state]).ok();
+    let _ = ask("ned", &["requests"]).ok();
+    let _ = ask("ned", &["consumed", &state]).ok();
     ask("ned", &["show", &id]).fails(3, "transaction-not-found");
     for words in [&["requests"][..], &["show", &id], &["consumed", &state]] {
         ask("ann", words).fails(3, "identity-not-found");
