@@ -22,7 +22,7 @@ use crate::api::{ApiResult, Caller};
 use crate::host::Host;
 use crate::registry::IdentityEntry;
 
-/// Requests of a page when no number is named, and the most that there may be. Each has 1 KiB at most.
+/// Requests of a page when no number is named, and the most that there may be. Each has 2 KiB at most, most of which is a name.
 const PAGE: u32 = 200;
 const MAX_PAGE: u32 = 1_000;
 /// The most requests that are shown of one transaction.

@@ -63,7 +63,7 @@ pub async fn a_key_has_one_external_id_for_ever<D: Databases>() {
     assert_eq!(keys(&world, world.alice, "one", None, 9).await, ones, "in the order of fingerprints");
     assert_eq!(keys(&world, world.alice, "one", None, 1).await, ones[..1]);
     assert_eq!(keys(&world, world.alice, "one", Some(ones[0]), 9).await, ones[1..]);
-    assert_eq!(keys(&world, world.alice, "nobody", None, 9).await, []);
+    assert!(keys(&world, world.alice, "nobody", None, 9).await.is_empty());
     assert_eq!(keys(&world, world.bob, "one", None, 9).await, [key(14).fingerprint()]);
 }
 
@@ -96,7 +96,7 @@ pub async fn states_are_found_by_the_external_ids_of_their_keys<D: Databases>() 
     assert_eq!(found(ids(&["one"]), StatusFilter::All).await, [output(1, 0), output(1, 1)].into());
     assert_eq!(found(ids(&["one", "two"]), unconsumed).await, [output(1, 1), output(2, 0)].into());
     assert_eq!(found(ids(&["one"]).and(ids(&["two"])), unconsumed).await, [output(1, 1)].into(), "it has both");
-    assert_eq!(found(ids(&["nobody"]), unconsumed).await, [].into());
+    assert!(found(ids(&["nobody"]), unconsumed).await.is_empty());
     assert_eq!(found(ids(&[&long]), unconsumed).await, [output(1, 3)].into());
     let not_one = parse("not \"@key_external_id\" = 'one'").unwrap();
     assert_eq!(found(not_one, unconsumed).await, [output(1, 2), output(1, 3), output(1, 4), output(2, 0)].into());

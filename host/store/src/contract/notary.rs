@@ -83,7 +83,7 @@ pub async fn requests_are_read_newest_first_with_what_was_answered<D: Databases>
     assert_eq!(world.answers(&ListRequests { caller: Some("O=Other".to_owned()), ..all() }).await, newest);
     assert_eq!(world.answers(&ListRequests { from: Some(at(20)), ..all() }).await, newest);
     assert_eq!(world.answers(&ListRequests { from: Some(at(20)), until: Some(at(55)), ..all() }).await, newest[1..]);
-    assert_eq!(world.answers(&ListRequests { until: Some(at(10)), ..all() }).await, []);
+    assert!(world.answers(&ListRequests { until: Some(at(10)), ..all() }).await.is_empty());
     let nobody = ListRequests { caller: Some("O=Nobody".to_owned()), ..all() };
     assert_eq!(world.logged(&nobody).await, (Vec::new(), false));
 
@@ -96,7 +96,7 @@ pub async fn requests_are_read_newest_first_with_what_was_answered<D: Databases>
     assert_eq!(of(4, 1).await, [(3, Answered::Committed)]);
     assert_eq!(of(1, 9).await.len(), 3);
     assert_eq!(of(2, 9).await, [(1, Answered::Conflict)]);
-    assert_eq!(of(9, 9).await, []);
+    assert!(of(9, 9).await.is_empty());
     let outcome = async |number: u32| store.notary_outcome(world.bob.identity, &id(number)).await.unwrap();
     assert_eq!(outcome(1).await, Some(Outcome::Committed(stamp)));
     assert_eq!(outcome(2).await, None, "what conflicts is not kept by itself");
