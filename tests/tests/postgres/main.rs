@@ -8,25 +8,33 @@ mod attach;
 mod attempts;
 #[path = "../reports/audit.rs"]
 mod audit;
-#[path = "../chain.rs"]
+#[path = "../ledger/cash.rs"]
+mod cash;
+#[path = "../ledger/chain.rs"]
 mod chain;
 #[path = "../lifecycle/client_ids.rs"]
 mod client_ids;
 mod clocks;
 #[path = "../crash.rs"]
 mod crash;
-#[path = "../delivery/damaged.rs"]
+#[path = "../flows/damaged.rs"]
 mod damaged;
-#[path = "../isolation.rs"]
+#[path = "../flows/isolation.rs"]
 mod isolation;
-#[path = "../ledger.rs"]
-mod ledger;
-#[path = "../ledger_keys.rs"]
-mod ledger_keys;
-#[path = "../modes.rs"]
+#[path = "../ledger/keys.rs"]
+mod keys;
+#[path = "../flows/modes.rs"]
 mod modes;
-#[path = "../money.rs"]
+#[path = "../ledger/money.rs"]
 mod money;
-#[path = "../notary_change.rs"]
+#[path = "../ledger/notary_change.rs"]
 mod notary_change;
+#[path = "../ledger/parameters.rs"]
+mod parameters;
+#[path = "../ledger/pointers.rs"]
+mod pointers;
 mod server;
+#[path = "../ledger/turns.rs"]
+mod turns;
+#[path = "../ledger/waits.rs"]
+mod waits;
