@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build host guests test test-others demo demo-cluster chaos bench bench-cluster fuzz fmt lint prerequisites clean
+.PHONY: build host guests test test-others demo demo-cluster chaos bench bench-cluster fuzz fmt lint formatting clippy-host clippy-guests \
+	prerequisites clean
 
 ROOT := $(CURDIR)
 GUEST_TARGET := wasm32-wasip2
@@ -51,14 +52,15 @@ guests: prerequisites
 	@ls -l target/cordapps | awk 'NR > 1 { print "   " $$9 ", " $$5 " bytes" }'
 
 ## test: everything: all suites of host, SDK and samples, Python clients, formatting, lints
-test: build lint
-	$(call STEP,tests of the host and all others beside them)
-	@$(HOST_ENV) tests/programs.py '$(BESIDE) test-others'
+test: prerequisites formatting build
+	$(call STEP,tests of the host; all others and the lints beside them)
+	@$(HOST_ENV) tests/programs.py '$(BESIDE) test-others' 'nice -n 19 $(BESIDE) clippy-host'
 	$(call STEP,examples in comments)
 	@$(HOST_ENV) cargo test --release --workspace --doc
 	@echo; echo "everything passed"
 
-# They leave the host's own tests half of the machine, because most of those wait most of the time.
+# They leave the host's own tests half of the machine, because most of those wait most of the time. The host's lints take what is
+# left. Those of SDK and samples come last here: they compile into the same folder as the tests, and one of the two would wait.
 test-others:
 	$(call STEP,tests of the guest SDK)
 	@$(GUEST_ENV) cargo test --manifest-path guest-sdk/Cargo.toml
@@ -66,10 +68,9 @@ test-others:
 	@$(GUEST_ENV) cargo test --manifest-path cordapps/Cargo.toml
 	$(call STEP,a client in Python)
 	@tests/python/run.sh
-	$(call STEP,a client in Python that sends messages)
-	@$(HOST_ENV) tests/python-messages/run.sh
 	$(call STEP,the Helm chart)
 	@tests/helm/run.sh
+	@$(BESIDE) clippy-guests
 
 ## demo: a network, a host, flows over gRPC, kill -9 in the middle, and the same flows finish
 demo: build
@@ -111,14 +112,21 @@ fmt:
 	@cargo fmt --all --manifest-path cordapps/Cargo.toml
 
 ## lint: formatting and clippy, as the tests want them
-lint:
+lint: formatting clippy-host clippy-guests
+
+formatting:
 	$(call STEP,formatting)
 	@cargo fmt --all -- --check
 	@cargo fmt --all --manifest-path guest-sdk/Cargo.toml -- --check
 	@cargo fmt --all --manifest-path cordapps/Cargo.toml -- --check
-	$(call STEP,clippy)
+
+clippy-host:
+	$(call STEP,clippy of the host)
 	@$(HOST_ENV) cargo clippy --release --workspace --all-targets -- -D warnings
 	@$(HOST_ENV) cargo clippy --release --target $(GUEST_TARGET) -p maxhost-ledger -- -D warnings
+
+clippy-guests:
+	$(call STEP,clippy of SDK and samples)
 	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path guest-sdk/Cargo.toml -- -D warnings
 	@$(GUEST_ENV) cargo clippy --all-targets --manifest-path cordapps/Cargo.toml -- -D warnings
 

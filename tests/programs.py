@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # Those that take longest begin first. All others follow by name; a new one need not be told here.
-LONGEST = ["docs", "hosts", "maxhost-tests/postgres", "crash", "chaos", "lifecycle", "reports", "notary_change", "amqp"]
+LONGEST = ["docs", "hosts", "maxhost-tests/postgres", "amqp", "maxhost-tests/ledger", "lifecycle", "crash", "chaos", "reports"]
 # The first two measure memory, processor time or the pace of flows; the third builds what the tests of a sample build, too.
 ALONE = ["bounds", "hostile", "contracts"]
 # So many programs at once; and so many tests of each, on each processor, because most tests wait most of the time.
@@ -33,7 +33,7 @@ LONGEST_RUN = 3600
 
 def programs():
     """Asks cargo, which compiles what is not there yet: (name, folder of its package, executable) of each."""
-    # Not the examples: none is a test, and the lints have compiled them.
+    # Not the examples: none is a test, and the lints compile them.
     words = ["cargo", "test", "--release", "--workspace", "--tests", "--no-run"]
     words += ["--message-format", "json-render-diagnostics"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as cargo:

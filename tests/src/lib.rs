@@ -17,6 +17,8 @@ pub mod flows;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub mod host;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub mod ledger;
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub mod network;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod template;
@@ -36,3 +38,6 @@ pub const CAROL: &str = "O=Carol, L=Paris, C=FR";
 pub const NOTARY: &str = "O=Notary, L=Zurich, C=CH";
 /// The second notary of a network that has two.
 pub const SECOND_NOTARY: &str = "O=Second Notary, L=Basel, C=CH";
+
+/// The ways in which a host puts flows away that wait: never, at each wait, and at random. Flows do not notice.
+pub const MODES: [&str; 3] = ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"];

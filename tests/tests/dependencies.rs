@@ -209,3 +209,22 @@ fn examples_in_comments_are_run() {
         assert!(!is_run || examples > 0, "{name} has no examples: say `doctest = false` in its manifest");
     }
 }
+
+/// Otherwise a crate without tests of its own is compiled once more, and linked to a program that runs none.
+#[test]
+fn crates_are_compiled_for_tests_of_their_own_if_they_have_some() {
+    const OTHERS: [&str; 4] = ["test", "example", "bench", "custom-build"];
+    let workspaces = ["Cargo.toml", "guest-sdk/Cargo.toml", "cordapps/Cargo.toml"].map(metadata_of);
+    let packages = workspaces.iter().flat_map(|metadata| metadata["packages"].as_array().unwrap());
+    for package in packages.filter(|package| package["source"].is_null()) {
+        let targets = package["targets"].as_array().unwrap().iter();
+        let is_other = |target: &Value| OTHERS.contains(&target["kind"][0].as_str().unwrap());
+        let is_run = targets.filter(|target| !is_other(target)).any(|target| target["test"] == true);
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let text = sources(&manifest.with_file_name("src"));
+        let has_tests = ["#[test]", "#[tokio::test"].iter().any(|attribute| text.contains(attribute));
+        let name = &package["name"];
+        assert!(is_run || !has_tests, "{name} has tests in src/, and `test = false`");
+        assert!(!is_run || has_tests, "{name} has no tests in src/: say `test = false` of its targets in its manifest");
+    }
+}

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use cash_contract::{Cash, Command as CashCommand};
-use cash_wallet::{PartyName, command, find, notary, on_ledger, pay_from};
+use cash_wallet::{PartyName, command, find, notary, on_ledger, payment_of};
 use maxhost_contract::{AnyParty, State};
 use maxhost_ledger::codec;
 use maxhost_ledger::keys::{Scheme, SigningKey};
@@ -95,7 +95,7 @@ fn paid(peer: &Party) -> Result<(Transaction, Transaction)> {
     let issue = command(made, &CashCommand::Issue, [our_key()])?.sign()?.finalise(&[] as &[Session])?;
     let spent = [StateAndRef { reference: format!("{}:0", issue.id()), state: cash, notary }];
     let payee = AnyParty::anonymous(on_ledger(peer)?.owning_key);
-    let payment = pay_from(Draft::spending(&spent), &spent, &payee, QUANTITY)?.sign()?;
+    let payment = payment_of(&spent, &payee, QUANTITY)?.sign()?;
     Ok((issue, payment))
 }
 

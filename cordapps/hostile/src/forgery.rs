@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cash_contract::{Cash, Command as CashCommand};
-use cash_wallet::{PartyName, command, find, notary, on_ledger, outputs, pay_from, spend};
+use cash_wallet::{PartyName, command, find, notary, on_ledger, outputs, payment_of, spend};
 use hostile_contract::{Command as WorkCommand, Work};
 use maxhost_contract::{AnyParty, CommandSet, Hash, PublicKey as KeyOnLedger, State};
 use maxhost_ledger::codec;
@@ -226,7 +226,7 @@ fn forged(how: How, peer: &Party) -> Result<Forged> {
 fn paid(to: &AnyParty) -> Result<Transaction> {
     let Some(own) = Query::of("cash/Cash").limit(1).find::<Cash>()?.pop() else { return issued(to) };
     let spent = spend(&own.state.currency, LITTLE)?;
-    pay_from(Draft::spending(&spent), &spent, to, LITTLE)?.sign()
+    payment_of(&spent, to, LITTLE)?.sign()
 }
 
 /// A little money that this identity owes.

@@ -1,7 +1,7 @@
 //! What somebody tries with money that he has.
 
 use cash_contract::{Cash, Command};
-use cash_wallet::{PartyName, command, find, notary, on_ledger, pay_from, quantity, spend, us_on_ledger};
+use cash_wallet::{PartyName, command, find, notary, on_ledger, pay_from, payment_of, quantity, spend, us_on_ledger};
 use escrow_contract::{Command as EscrowCommand, Escrow};
 use maxhost_contract::{CommandSet, Party as LedgerParty, State};
 use maxhost_sdk::ledger::{AmountOf, Draft, Query, lock_together, our_key, select, text};
@@ -42,7 +42,7 @@ pub fn double_spend(input: DoubleSpend) -> Result<Attempts> {
     let quantity = quantity(input.quantity)?;
     let (to, other) = (find(&input.to.0)?, find(&input.to.1)?);
     let spent = spend(&input.currency, quantity)?;
-    let pay = |to: &Party| pay_from(Draft::spending(&spent), &spent, &on_ledger(to)?.into(), quantity)?.sign();
+    let pay = |to: &Party| payment_of(&spent, &on_ledger(to)?.into(), quantity)?.sign();
     let (first, second) = (pay(&to)?, pay(&other)?);
     let first = first.finalise(&[initiate(&to)?])?;
     let second = match second.finalise(&[initiate(&other)?]) {
@@ -117,7 +117,7 @@ pub fn lengthen(input: Length) -> Result<Chain> {
         let own =
             Query::of("cash/Cash").own().filter(format!("currency = {}", text(&input.currency))).find::<Cash>()?;
         let part = own.iter().map(|state| state.state.quantity).sum::<u64>() / 2;
-        let moved = pay_from(Draft::spending(&own), &own, &us, part)?.sign()?.finalise(&[] as &[Session])?;
+        let moved = payment_of(&own, &us, part)?.sign()?.finalise(&[] as &[Session])?;
         last = moved.id().to_owned();
     }
     Ok(Chain { tx: last })

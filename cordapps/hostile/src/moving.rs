@@ -1,10 +1,10 @@
 //! What somebody tries with states whose notary changes.
 
 use cash_contract::Cash;
-use cash_wallet::{PartyName, find, on_ledger, pay_from};
+use cash_wallet::{PartyName, find, on_ledger, payment_of};
 use iou_contract::Iou;
 use maxhost_sdk::ledger::{
-    Draft, Query, StateAndRef, StatesToRecord, change_notary, change_notary_observed, change_notary_with, text,
+    Query, StateAndRef, StatesToRecord, change_notary, change_notary_observed, change_notary_with, text,
 };
 use maxhost_sdk::prelude::*;
 
@@ -60,7 +60,7 @@ pub fn move_and_spend(input: MoveAndSpend) -> Result<Ended> {
     let filter = format!("currency = {}", text(&input.currency));
     let spent = Query::of("cash/Cash").filter(filter).limit(1).find::<Cash>()?;
     let Some(state) = spent.first() else { bail!("there is nothing to spend") };
-    let paid = pay_from(Draft::spending(&spent), &spent, &on_ledger(&to)?.into(), state.state.quantity)?.sign()?;
+    let paid = payment_of(&spent, &on_ledger(&to)?.into(), state.state.quantity)?.sign()?;
     change_notary(state, &notary)?;
     match paid.finalise(&[initiate(&to)?]) {
         Ok(_) => Ok(Ended { kind: "completed".to_owned(), exception: None }),

@@ -1,8 +1,8 @@
 //! Transactions that others look on at: each says what it keeps of them, and somebody tries to make more of it.
 
 use cash_contract::Cash;
-use cash_wallet::{PartyName, find, on_ledger, pay_from, quantity, spend, us_on_ledger};
-use maxhost_sdk::ledger::{Draft, Query, StateAndRef, StatesToRecord, Transaction, lock};
+use cash_wallet::{Done, PartyName, find, on_ledger, payment_of, quantity, spend, us_on_ledger};
+use maxhost_sdk::ledger::{Query, StateAndRef, StatesToRecord, lock};
 use maxhost_sdk::prelude::*;
 
 /// Somebody who gets a transaction.
@@ -31,19 +31,6 @@ pub struct Observed {
     pub wrong: Option<String>,
 }
 
-/// The transaction.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct Done {
-    /// Its id.
-    pub tx: String,
-}
-
-impl Done {
-    fn of(transaction: &Transaction) -> Done {
-        Done { tx: transaction.id().to_owned() }
-    }
-}
-
 pub(crate) fn choice(word: &str) -> Result<StatesToRecord> {
     Ok(match word {
         "none" => StatesToRecord::None,
@@ -65,7 +52,7 @@ pub fn pay_observed(input: Observed) -> Result<Done> {
     let quantity = quantity(input.quantity)?;
     let spent = spend(&input.currency, quantity)?;
     let payee = on_ledger(&find(&input.to.party)?)?.into();
-    let signed = pay_from(Draft::spending(&spent), &spent, &payee, quantity)?.sign()?;
+    let signed = payment_of(&spent, &payee, quantity)?.sign()?;
     let mut participants = vec![told(&input.to)?];
     let mut observers = input.observers.iter().map(told).collect::<Result<Vec<Session>>>()?;
     match input.wrong.as_deref() {
@@ -125,7 +112,7 @@ pub struct Sketch {
 pub fn sketch(input: Sketch) -> Result<Done> {
     let (quantity, to) = (quantity(input.quantity)?, find(&input.to)?);
     let spent = spend(&input.currency, quantity)?;
-    let signed = pay_from(Draft::spending(&spent), &spent, &on_ledger(&to)?.into(), quantity)?.sign()?;
+    let signed = payment_of(&spent, &on_ledger(&to)?.into(), quantity)?.sign()?;
     let session = initiate(&to)?;
     session.send(&input.as_complete)?;
     session.send_transaction(&signed)?;
@@ -177,7 +164,7 @@ pub fn spend_seen(currency: String) -> Result<Seen> {
     let own = Query::of("cash/Cash").own().find::<Cash>()?;
     let references: Vec<&str> = of_others.iter().map(|state| state.reference.as_str()).collect();
     let to_us = us_on_ledger();
-    let paid = pay_from(Draft::spending(&of_others), &of_others, &(&to_us).into(), sum(&of_others));
+    let paid = payment_of(&of_others, &(&to_us).into(), sum(&of_others));
     Ok(Seen {
         of_others: sum(&of_others),
         own: sum(&own),

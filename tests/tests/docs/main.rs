@@ -409,8 +409,9 @@ fn the_readme_can_be_followed() {
     assert!(follow("README.md").1 > 3);
 }
 
+/// It builds CorDapps and takes longest, so it has a name that comes first: tests begin in the order of their names.
 #[test]
-fn the_tutorial_for_cordapp_authors_can_be_followed() {
+fn a_tutorial_for_cordapp_authors_can_be_followed() {
     // What an earlier run has built may be compiled code, but no component: its reader has none yet.
     let _ = std::fs::remove_dir_all(root().join("target/docs/target/cordapps"));
     assert!(follow("docs/cordapps.md").1 > 10);

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::markdown::{Block, blocks};
 
-/// A first build of a CorDapp compiles its dependencies.
-const PATIENCE: Duration = Duration::from_secs(900);
+/// A first build of a CorDapp compiles its dependencies, and waits while tests of the samples compile theirs in the same folders.
+const PATIENCE: Duration = Duration::from_secs(1_800);
+/// What cargo makes for tests, for components, and for itself while it makes components: folders of a target folder.
+const COMPILED: [&str; 3] = ["debug", "wasm32-wasip2", "release"];
 /// In an expected line: any text. On a line of its own: any lines.
 const ANYTHING: &str = "…";
 
@@ -100,15 +102,27 @@ impl Reader {
         std::fs::write(path, &block.text).unwrap();
     }
 
-    /// A crate that the reader has made builds where the last run of this test has built it.
+    /// A crate that the reader has made builds where the last run of this test has built it, and takes what it depends on from
+    /// where the samples have it compiled: the same packages, for the same target and with the same profile. Components are in
+    /// neither place: the reader finds his own only.
     fn share_target(&mut self, scratch: &Path) {
         let here = PathBuf::from(self.ask("pwd").0.concat());
         let target = here.join("target");
-        if here.join("Cargo.toml").exists() && !target.exists() {
-            let shared = scratch.join("target");
-            std::fs::create_dir_all(&shared).unwrap();
-            std::os::unix::fs::symlink(shared, target).unwrap();
+        if !here.join("Cargo.toml").exists() || target.exists() {
+            return;
         }
+        let (shared, samples) = (scratch.join("target"), scratch.with_file_name("guests"));
+        std::fs::create_dir_all(&shared).unwrap();
+        for name in COMPILED {
+            let (compiled, link) = (samples.join(name), shared.join(name));
+            if !link.is_symlink() {
+                // An earlier version of this test had folders here.
+                let _absent = std::fs::remove_dir_all(&link);
+                std::fs::create_dir_all(&compiled).unwrap();
+                std::os::unix::fs::symlink(compiled, link).unwrap();
+            }
+        }
+        std::os::unix::fs::symlink(shared, target).unwrap();
     }
 
     fn step(&mut self, page: &str, line: usize, step: &Step) {

@@ -4,12 +4,9 @@
 use maxhost_model::SecureHash;
 use maxhost_pki::parameters::read_parameters;
 use maxhost_pki::{DevNetwork, ProvenParameters, TrustRoot, devnet};
-use maxhost_tests::{ALICE, BOB, CAROL, Host, Network, eventually};
+use maxhost_tests::ledger::{Away, issue, money, pay, start_paying, transactions, verified_again};
+use maxhost_tests::{ALICE, BOB, CAROL, Host, NOTARY, Network, eventually};
 use serde_json::{Value, json};
-
-use super::{issue, money, pay};
-
-const NOTARY: &str = "O=Notary, L=Zurich, C=CH";
 
 /// The epochs of the parameters that an identity's ledger keeps, oldest first.
 fn kept(network: &Network, identity: &str) -> String {
@@ -33,10 +30,10 @@ fn update(network: &Network, words: &[&str]) -> Value {
 
 /// Whether each transaction that an identity has is good by all that it has.
 fn all_good(network: &Network, identity: &str) -> usize {
-    let listed = network.cli(&["ledger", "list", "--identity", identity]).ok().objects();
+    let listed = transactions(network, identity);
     for one in &listed {
         let id = one["id"].as_str().unwrap();
-        let examined = network.cli(&["ledger", "why-invalid", id, "--identity", identity]).ok().object();
+        let examined = verified_again(network, id, identity);
         assert_eq!(examined["valid"], true, "{identity}: {examined}");
     }
     listed.len()
@@ -101,16 +98,13 @@ async fn what_is_with_a_notary_that_leaves_the_list_is_settled() {
     host.until_quiet().await;
     host.stop();
     // Nobody runs the notary for a while.
-    let manifest = network.path("identities/notary.toml");
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::remove_file(&manifest).unwrap();
+    let notary = Away::notary(&network);
     let host = network.run();
-    let id = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
-    host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    let id = start_paying(&host, BOB, 40).await;
     assert_eq!(update(&network, &["--remove-notary", NOTARY])["notaries"], json!([]));
     assert!(host.kill(&id).await);
     host.end(&id).await;
-    std::fs::write(&manifest, text).unwrap();
+    notary.comes_back();
     eventually("both have settled it", async || {
         let both = (money(&network, "Alice"), money(&network, "Bob"));
         if both == (50, 50) { Ok(()) } else { Err(format!("{both:?}")) }
@@ -127,18 +121,15 @@ async fn what_is_with_a_notary_that_leaves_the_list_is_settled() {
 async fn asked_after_two_updates(mode: &str, validating: bool) {
     let network = Network::with_two_notaries(validating).setting(mode);
     // Nobody runs the notary for a while.
-    let manifest = network.path("identities/notary.toml");
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::remove_file(&manifest).unwrap();
+    let notary = Away::notary(&network);
     let host = network.run();
     issue(&host, 100).await;
-    let id = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
-    host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    let id = start_paying(&host, BOB, 40).await;
     for size in ["5000000", "6000000"] {
         update(&network, &["--max-transaction-size", size]);
     }
     assert_eq!(in_force(&network).0, 3);
-    std::fs::write(&manifest, text).unwrap();
+    notary.comes_back();
     host.end(&id).await.result();
     host.until_quiet().await;
     assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (60, 40), "{mode}");
@@ -214,7 +205,7 @@ async fn nobody_makes_up_parameters_of_the_past() {
     // What the operator has signed is believed whoever gives it; the transaction is refused for what it says itself.
     assert_eq!(refusal(&host, &hash, former.proof(), None).await, "contract-rejected");
     host.until_quiet().await;
-    assert!(network.cli(&["ledger", "list", "--identity", "Bob"]).ok().objects().is_empty());
+    assert!(transactions(&network, "Bob").is_empty());
     if !maxhost_tests::is_on_server() {
         assert_eq!(kept(&network, BOB), "1");
     }

@@ -1,9 +1,8 @@
 //! States that point to others: what they point to is looked at by the transactions that make them, the newest of it.
 
-use maxhost_tests::{ALICE, BOB, End, Host, Network};
+use maxhost_tests::ledger::{query, show};
+use maxhost_tests::{ALICE, BOB, End, Host, MODES, Network};
 use serde_json::{Value, json};
-
-use super::query;
 
 async fn put(host: &Host, terms: Value) -> End {
     host.run(ALICE, "hostile/put", terms).await
@@ -31,7 +30,7 @@ fn sorted(references: &Value) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_states_point_to_is_looked_at_with_all_that_it_points_to() {
-    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:5"] {
+    for mode in MODES {
         let network = Network::new().setting(mode);
         let host = network.run();
         let (first, first_version) = new_post(&host, &[]).await;
@@ -48,7 +47,7 @@ async fn what_states_point_to_is_looked_at_with_all_that_it_points_to() {
         // Bob has judged what he has recorded, with what it looks at.
         let tx = text(&third["reference"]);
         let tx = tx.split(':').next().unwrap();
-        let shown = network.cli(&["ledger", "show", tx, "--identity", "Bob"]).ok().object();
+        let shown = show(&network, tx, "Bob");
         assert_eq!((&shown["status"], sorted(&shown["references"])), (&json!("verified"), expected), "{mode}: {shown}");
         // A circle: what is consumed in the transaction is not looked at besides.
         let circle = put(&host, json!({"id": first, "to": [second]})).await.result();

@@ -1,10 +1,9 @@
 //! Whoever asks a notary for very much does not keep others from it.
 
 use futures::future::join_all;
+use maxhost_tests::ledger::{issue, money, payment, until_asks_notary};
 use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
 use serde_json::json;
-
-use super::{issue, money};
 
 /// So many payments of one identity wait for the notary when another asks for one.
 const FLOOD: i64 = 40;
@@ -34,8 +33,8 @@ async fn one_among_many(mode: &str) {
     std::fs::write(&manifest, broken.join("\n")).unwrap();
     let host = network.run();
     let start = async |from: &str| {
-        let id = host.start(from, "cash/pay", json!({"to": CAROL, "quantity": 10, "currency": "GBP"})).await;
-        host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+        let id = host.start(from, "cash/pay", payment(CAROL, 10)).await;
+        until_asks_notary(&host, &id).await;
         id
     };
     let mut flows = join_all((0..FLOOD).map(|_| start(ALICE))).await;

@@ -1,38 +1,14 @@
 //! Flows that wait for the ledger, and are told by other flows of their identity; and payments that are repeated because a
 //! state that they only looked at was consumed.
 
-use std::path::PathBuf;
-
 use maxhost_rpc::proto::v1 as pb;
-use maxhost_tests::{ALICE, BOB, CAROL, Host, Network, eventually};
+use maxhost_tests::ledger::{Away, issue, money, pay, query, start_paying, unsettled};
+use maxhost_tests::{ALICE, BOB, CAROL, Host, MODES, Network, eventually};
 use serde_json::{Value, json};
-
-use super::{issue, money, query, unsettled};
-
-const MODES: [&str; 3] = ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:11"];
 
 /// A network whose identities sleep as soon as they can.
 fn sleepy(mode: &str) -> Network {
     Network::new().settings(&[mode, "flows.idle_close=50 ms"])
-}
-
-/// The notary's manifest, taken away: nobody runs it until it is put back.
-struct Away {
-    manifest: PathBuf,
-    text: String,
-}
-
-impl Away {
-    fn notary(network: &Network) -> Away {
-        let manifest = network.path("identities/notary.toml");
-        let text = std::fs::read_to_string(&manifest).unwrap();
-        std::fs::remove_file(&manifest).unwrap();
-        Away { manifest, text }
-    }
-
-    fn comes_back(self) {
-        std::fs::write(self.manifest, self.text).unwrap();
-    }
 }
 
 async fn await_commit(host: &Host, who: &str, tx: &str) -> String {
@@ -45,8 +21,7 @@ async fn await_consumption(host: &Host, who: &str, states: &[&str]) -> String {
 
 /// A payment of Alice to Bob that waits for the notary: its flow, and its transaction, which neither has in its ledger yet.
 async fn payment_in_flight(network: &Network, host: &Host, quantity: i64) -> (String, String) {
-    let flow = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": quantity, "currency": "GBP"})).await;
-    host.until(&flow, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    let flow = start_paying(host, BOB, quantity).await;
     let tx = unsettled(network, "Alice")[0]["id"].as_str().unwrap().to_owned();
     (flow, tx)
 }
@@ -87,7 +62,7 @@ async fn a_flow_that_waits_for_the_ledger_is_told_by_whoever_records() {
             shown.waiting_for.as_ref().and_then(|waiting| waiting.awaited.as_ref()).is_some_and(|next| *next == made)
         })
         .await;
-        host.run(BOB, "cash/pay", json!({"to": CAROL, "quantity": 40, "currency": "GBP"})).await.result();
+        pay(&host, BOB, CAROL, 40).await.result();
         assert_eq!(host.end(&later).await.result(), json!(true), "{mode}");
         // What is there already is not waited for.
         let (now, none) = (json!({"tx": tx, "patience_ms": 0}), json!({"states": [state, made], "patience_ms": 0}));

@@ -2,35 +2,43 @@
 //! server only. All of it in a program of its own, whose networks have their databases on a server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../ledger/accounts.rs"]
+mod accounts;
 #[path = "../lifecycle/attach.rs"]
 mod attach;
 #[path = "../lifecycle/attempts.rs"]
 mod attempts;
 #[path = "../reports/audit.rs"]
 mod audit;
-#[path = "../chain.rs"]
+#[path = "../ledger/cash.rs"]
+mod cash;
+#[path = "../ledger/chain.rs"]
 mod chain;
 #[path = "../lifecycle/client_ids.rs"]
 mod client_ids;
 mod clocks;
 #[path = "../crash.rs"]
 mod crash;
-#[path = "../delivery/damaged.rs"]
+#[path = "../flows/damaged.rs"]
 mod damaged;
-#[path = "../isolation.rs"]
+#[path = "../flows/isolation.rs"]
 mod isolation;
-#[path = "../key_accounts.rs"]
-mod key_accounts;
-#[path = "../ledger.rs"]
-mod ledger;
-#[path = "../ledger_keys.rs"]
-mod ledger_keys;
-#[path = "../modes.rs"]
+#[path = "../ledger/keys.rs"]
+mod keys;
+#[path = "../flows/modes.rs"]
 mod modes;
-#[path = "../money.rs"]
+#[path = "../ledger/money.rs"]
 mod money;
-#[path = "../notary_change.rs"]
+#[path = "../ledger/notary_change.rs"]
 mod notary_change;
-#[path = "../notary_log.rs"]
+#[path = "../ledger/notary_log.rs"]
 mod notary_log;
+#[path = "../ledger/parameters.rs"]
+mod parameters;
+#[path = "../ledger/pointers.rs"]
+mod pointers;
 mod server;
+#[path = "../ledger/turns.rs"]
+mod turns;
+#[path = "../ledger/waits.rs"]
+mod waits;

@@ -3,15 +3,11 @@
 use std::collections::BTreeSet;
 
 use maxhost_rpc::proto::v1 as pb;
+use maxhost_tests::ledger::issue;
 use maxhost_tests::{ALICE, Host, Network};
-use serde_json::json;
 
 /// States that are put beside the one that Alice has.
 const COPIES: usize = 2_500;
-
-async fn issue(host: &Host, quantity: i64) {
-    host.run(ALICE, "cash/issue", json!({"quantity": quantity, "currency": "GBP"})).await.result();
-}
 
 /// Puts copies of the state of Alice's vault beside it.
 fn fill(network: &Network) {

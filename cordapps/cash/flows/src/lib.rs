@@ -4,12 +4,12 @@ mod accounts;
 
 use cash_contract::{Cash, Command};
 use cash_wallet::{
-    PartyName, command, finalise_cash, find, in_cash, is, notary, of_one_notary, on_ledger, pay_from, pay_unnamed_from,
-    quantity, receive_cash, spend, thrown,
+    Done, PartyName, command, finalise_cash, find, in_cash, is, notary, of_one_notary, on_ledger, pay_unnamed_from,
+    payment_of, quantity, receive_cash, spend, thrown,
 };
 use maxhost_contract::{HasKey, State};
 use maxhost_sdk::ledger::{
-    AmountOf, Draft, Query, StateAndRef, Transaction, change_notary as move_to_notary, our_key, select, text,
+    AmountOf, Draft, Query, StateAndRef, change_notary as move_to_notary, our_key, select, text,
 };
 use maxhost_sdk::prelude::*;
 
@@ -82,19 +82,6 @@ pub struct Moved {
     pub quantity: u64,
 }
 
-/// The transaction that did it.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct Done {
-    /// Its id.
-    pub tx: String,
-}
-
-impl Done {
-    fn of(transaction: &Transaction) -> Done {
-        Done { tx: transaction.id().to_owned() }
-    }
-}
-
 /// Makes cash that this identity owes.
 #[flow(startable, version = 2)]
 fn issue(input: Issue) -> Result<Done> {
@@ -130,7 +117,7 @@ fn pay(input: Pay) -> Result<Done> {
         return pay_unnamed(&to, input.account.as_deref(), &spent, quantity);
     }
     progress!("signing");
-    let draft = pay_from(Draft::spending(&spent), &spent, &on_ledger(&to)?.into(), quantity)?;
+    let draft = payment_of(&spent, &on_ledger(&to)?.into(), quantity)?;
     let signed = draft.sign()?;
     progress!("finalising");
     let session = initiate(&to)?;

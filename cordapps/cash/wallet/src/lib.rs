@@ -11,7 +11,7 @@ mod selecting;
 
 use cash_contract::{Cash, Command};
 use maxhost_contract::{AnyParty, CommandSet, HasKey, Party as LedgerParty, State};
-use maxhost_sdk::ledger::{Draft, StateAndRef, fresh_key, key_of, notaries, our_key};
+use maxhost_sdk::ledger::{Draft, StateAndRef, Transaction, fresh_key, key_of, notaries, our_key};
 use maxhost_sdk::prelude::*;
 
 pub use issuers::Issuers;
@@ -21,6 +21,21 @@ pub use selecting::{amount, in_cash, of_one_notary, spend, spend_such};
 
 /// The most that one amount of cash can be: 63 bits.
 const MAX_QUANTITY: u64 = i64::MAX as u64;
+
+/// What a flow ends with that has made a transaction.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Done {
+    /// The id of the transaction.
+    pub tx: String,
+}
+
+impl Done {
+    /// This transaction was made.
+    #[must_use]
+    pub fn of(transaction: &Transaction) -> Done {
+        Done { tx: transaction.id().to_owned() }
+    }
+}
 
 /// An exception of this type.
 pub fn thrown(kind: &str, message: &str) -> Error {
@@ -174,4 +189,12 @@ pub fn pay_unnamed_from(draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty
 pub fn pay_from(draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Result<Draft> {
     let Payment { paid, change } = payment(spent, to, quantity);
     moved(outputs(outputs(draft, &paid)?, &change)?, spent)
+}
+
+/// A draft that spends this cash and nothing else, and pays so much of it to somebody: see [`pay_from`].
+///
+/// # Errors
+/// As [`command`].
+pub fn payment_of(spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Result<Draft> {
+    pay_from(Draft::spending(spent), spent, to, quantity)
 }

@@ -2,7 +2,7 @@
 //! to be the issuer.
 
 use cash_contract::{Cash, Command};
-use cash_wallet::{PartyName, command, find, notary, pay_from, show_cash, us_on_ledger};
+use cash_wallet::{PartyName, command, find, notary, payment_of, show_cash, us_on_ledger};
 use maxhost_contract::{Party as LedgerParty, State};
 use maxhost_sdk::ledger::{Draft, StateAndRef, Transaction, our_key};
 use maxhost_sdk::prelude::*;
@@ -32,7 +32,7 @@ fn payment(to: &LedgerParty, issuer: LedgerParty) -> Result<Transaction> {
     let made = Draft::new(&notary).output(Cash::CONTRACT, Cash::NAME, &cash)?;
     let made = command(made, &Command::Issue, [our_key()])?.sign()?.finalise(&[] as &[Session])?;
     let spent = [StateAndRef { reference: format!("{}:0", made.id()), state: cash, notary }];
-    pay_from(Draft::spending(&spent), &spent, &to.into(), 10)?.sign()
+    payment_of(&spent, &to.into(), 10)?.sign()
 }
 
 /// Pays with money of which somebody else is said to be the issuer.

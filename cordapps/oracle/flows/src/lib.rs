@@ -1,8 +1,10 @@
 //! An oracle: it publishes values, tells them, and signs for one in a transaction of which it sees nothing else.
 
-use cash_wallet::{PartyName, finalise_cash, find, notary, on_ledger, pay_from, quantity, receive_cash, spend, thrown};
+use cash_wallet::{
+    Done, PartyName, finalise_cash, find, notary, on_ledger, payment_of, quantity, receive_cash, spend, thrown,
+};
 use maxhost_contract::{CommandSet, State};
-use maxhost_sdk::ledger::{Draft, Query, Show, Transaction, key_of, our_key, text};
+use maxhost_sdk::ledger::{Draft, Query, Show, key_of, our_key, text};
 use maxhost_sdk::prelude::*;
 use oracle_contract::{Command, Fact, LONGEST, Payment};
 
@@ -69,19 +71,6 @@ pub enum Shown {
     Nothing,
     /// The commands of all, and the states.
     All,
-}
-
-/// A transaction that was made.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct Done {
-    /// Its id.
-    pub tx: String,
-}
-
-impl Done {
-    fn of(transaction: &Transaction) -> Done {
-        Done { tx: transaction.id().to_owned() }
-    }
 }
 
 /// What somebody wants of the other side.
@@ -162,7 +151,7 @@ fn pay(input: Pay) -> Result<Done> {
 
 fn drafted(payment: &Payment, due: u64, oracle: &[u8]) -> Result<Draft> {
     let spent = spend(&payment.currency, due)?;
-    let draft = pay_from(Draft::spending(&spent), &spent, &(&payment.payee).into(), due)?;
+    let draft = payment_of(&spent, &(&payment.payee).into(), due)?;
     let draft = command(draft.output(Payment::CONTRACT, <Payment as State>::NAME, payment)?, &Command::Pay, our_key())?;
     let (name, date, value) = (payment.name.clone(), payment.date.clone(), payment.value);
     command(draft, &Command::Fix { name, date, value }, oracle.to_vec())

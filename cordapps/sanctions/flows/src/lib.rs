@@ -2,7 +2,7 @@
 
 use cash_contract::Cash;
 use cash_wallet::{
-    PartyName, finalise_cash, find, is, notary, on_ledger, pay_from, quantity, receive_cash, spend, thrown,
+    Done, PartyName, finalise_cash, find, is, notary, on_ledger, pay_from, quantity, receive_cash, spend, thrown,
 };
 use maxhost_contract::{CommandSet, LinearId, State};
 use maxhost_sdk::ledger::{Draft, Query, Repeat, StateAndRef, our_key, text};
@@ -55,13 +55,6 @@ pub struct Published {
     pub tx: String,
     /// Id of the list.
     pub id: String,
-}
-
-/// A payment that was made.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct Done {
-    /// Id of the transaction.
-    pub tx: String,
 }
 
 /// What the other side is asked for.
@@ -187,7 +180,7 @@ fn pay_by(
     let signed = command(draft, &Command::Pay)?.sign()?;
     let session = initiate(to)?;
     session.send(&Asked::Payment)?;
-    Ok(Done { tx: finalise_cash(&signed, &[session])?.id().to_owned() })
+    Ok(Done::of(&finalise_cash(&signed, &[session])?))
 }
 
 /// Gives the own list, or takes a payment.

@@ -3,8 +3,8 @@
 mod terms;
 
 use cash_wallet::{
-    Issuers, PartyName, Proposal, amount, find, in_cash, notary, of_one_notary, on_ledger, pay_from, pay_unnamed_from,
-    quantity, thrown,
+    Done, Issuers, PartyName, Proposal, amount, find, in_cash, notary, of_one_notary, on_ledger, pay_from,
+    pay_unnamed_from, quantity, thrown,
 };
 use maxhost_contract::{AnyParty, CommandSet, HasKey, LinearId, PublicKey, State};
 use maxhost_sdk::ledger::{Draft, Query, StateAndRef, our_key, text};
@@ -48,13 +48,6 @@ pub struct Made {
     pub tx: String,
     /// Id of the asset.
     pub id: String,
-}
-
-/// The transaction that did it.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct Done {
-    /// Its id.
-    pub tx: String,
 }
 
 /// What a buyer is offered.
@@ -117,7 +110,7 @@ fn sell(input: Sell) -> Result<Done> {
     Issuers::new().check(terms::sold(&proposal, &asset, &wanted, &own_keys)?)?;
     session.sign_as(&proposed, &[owner])?;
     let sold = session.receive_finality_of(proposed.id())?;
-    Ok(Done { tx: sold.id().to_owned() })
+    Ok(Done::of(&sold))
 }
 
 /// Buys what is offered, if it is the seller's and there is enough cash.

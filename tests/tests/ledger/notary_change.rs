@@ -1,24 +1,14 @@
 //! States whose notary changes: what becomes of them, whoever has a part in them, and what is refused.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 
 use futures::future::join_all;
-use maxhost_tests::{ALICE, BOB, CAROL, End, Host, NOTARY, Network, SECOND_NOTARY, eventually};
+use maxhost_tests::ledger::{
+    Away, issue_at, locks, notary_status, pay, query, show, signers, transactions, unsettled, until_asks_notary,
+    verified_again,
+};
+use maxhost_tests::{ALICE, BOB, CAROL, Host, MODES, NOTARY, Network, SECOND_NOTARY, eventually};
 use serde_json::{Value, json};
-
-async fn issue(host: &Host, quantity: i64, notary: &str) {
-    let terms = json!({"quantity": quantity, "currency": "GBP", "notary": notary});
-    host.run(ALICE, "cash/issue", terms).await.result();
-}
-
-async fn pay(host: &Host, from: &str, to: &str, quantity: i64) -> End {
-    host.run(from, "cash/pay", json!({"to": to, "quantity": quantity, "currency": "GBP"})).await
-}
-
-fn query(network: &Network, identity: &str, more: &[&str]) -> Vec<Value> {
-    network.cli(&[&["vault", "query", "--identity", identity][..], more].concat()).ok().objects()
-}
 
 /// The amounts of cash that an identity can spend, with who keeps them, the smallest first.
 fn cash(network: &Network, identity: &str) -> Vec<(i64, String)> {
@@ -39,9 +29,7 @@ async fn until_has(network: &Network, identity: &str, wanted: &[(i64, &str)]) {
 
 /// The transactions of an identity that are not verified, and what it holds locked.
 fn left_over(network: &Network, identity: &str) -> Vec<Value> {
-    let listed = network.cli(&["ledger", "list", "--identity", identity]).ok().objects().into_iter();
-    let unsettled = listed.filter(|one| one["status"] != "verified");
-    unsettled.chain(network.cli(&["vault", "locks", "--identity", identity]).ok().objects()).collect()
+    [unsettled(network, identity), locks(network, identity)].concat()
 }
 
 fn nothing_is_left(network: &Network) {
@@ -51,7 +39,7 @@ fn nothing_is_left(network: &Network) {
 }
 
 fn committed(network: &Network, notary: &str) -> (i64, i64) {
-    let status = network.cli(&["notary", "status", "--identity", notary]).ok().object();
+    let status = notary_status(network, notary);
     (status["committed"].as_i64().unwrap(), status["conflicts"].as_i64().unwrap())
 }
 
@@ -72,7 +60,7 @@ fn without_hostile(network: &Network, identities: &[&str]) {
 async fn cash_moves(mode: &str, validating: bool) {
     let network = Network::with_two_notaries(validating).setting(mode);
     let host = network.run();
-    issue(&host, 100, NOTARY).await;
+    issue_at(&host, 100, NOTARY).await;
     let before = query(&network, "Alice", &[])[0]["ref"].clone();
     let terms = json!({"to": SECOND_NOTARY, "currency": "GBP", "from": NOTARY});
     let moved = host.run(ALICE, "cash/change-notary", terms.clone()).await.result();
@@ -91,7 +79,7 @@ async fn cash_moves(mode: &str, validating: bool) {
     until_has(&network, BOB, &[(40, SECOND_NOTARY)]).await;
     pay(&host, BOB, CAROL, 10).await.result();
     until_has(&network, CAROL, &[(10, SECOND_NOTARY)]).await;
-    let shown = network.cli(&["ledger", "show", change, "--identity", "Carol"]).ok().object();
+    let shown = show(&network, change, "Carol");
     assert_eq!(
         (&shown["status"], &shown["notary"], &shown["new_notary"], &shown["inputs"]),
         (&json!("verified"), &json!(NOTARY), &json!(SECOND_NOTARY), &json!([before])),
@@ -99,13 +87,13 @@ async fn cash_moves(mode: &str, validating: bool) {
     );
     let output = &shown["outputs"][0];
     assert_eq!((&output["notary"], &output["state"]["quantity"]), (&json!(SECOND_NOTARY), &json!(100)));
-    let by: Vec<&str> = shown["signatures"].as_array().unwrap().iter().map(|one| one["by"].as_str().unwrap()).collect();
+    let by = signers(&shown);
     assert_eq!(by, [ALICE, NOTARY]);
-    let of_carol = network.cli(&["ledger", "list", "--identity", "Carol"]).ok().objects();
+    let of_carol = transactions(&network, "Carol");
     assert_eq!(of_carol.len(), 4, "an issue, a change of notary and two payments: {of_carol:?}");
     for one in of_carol {
         let id = one["id"].as_str().unwrap();
-        let examined = network.cli(&["ledger", "why-invalid", id, "--identity", "Carol"]).ok().object();
+        let examined = verified_again(&network, id, "Carol");
         assert_eq!(examined["valid"], true, "{mode}: {examined}");
     }
     assert_eq!((committed(&network, NOTARY), committed(&network, SECOND_NOTARY)), ((1, 0), (2, 0)));
@@ -116,7 +104,7 @@ async fn cash_moves(mode: &str, validating: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cash_moves_to_another_notary_and_is_spent_there_however_flows_are_put_away() {
-    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"] {
+    for mode in MODES {
         cash_moves(mode, false).await;
     }
 }
@@ -162,9 +150,8 @@ async fn a_debt_moves_when_both_sides_sign_and_goes_on_as_before() {
         assert_eq!(moved["id"], id, "{mode}");
         until_kept_by(&network, &[ALICE, BOB], SECOND_NOTARY).await;
         let change = moved["state"].as_str().unwrap().split(':').next().unwrap();
-        let shown = network.cli(&["ledger", "show", change, "--identity", "Alice"]).ok().object();
-        let by: Vec<&str> =
-            shown["signatures"].as_array().unwrap().iter().map(|one| one["by"].as_str().unwrap()).collect();
+        let shown = show(&network, change, "Alice");
+        let by = signers(&shown);
         assert_eq!(by, [BOB, ALICE, NOTARY], "{mode}");
         let answered = if of_the_platform { "maxhost/change-notary" } else { "hostile/wary" };
         assert_eq!(host.flows(Some(ALICE), Some(answered)).await.len(), 1, "{mode}");
@@ -175,7 +162,7 @@ async fn a_debt_moves_when_both_sides_sign_and_goes_on_as_before() {
         // And back again, on the other's wish.
         host.run(CAROL, "iou/change-notary", json!({"id": id, "to": NOTARY})).await.result();
         until_kept_by(&network, &[BOB, CAROL], NOTARY).await;
-        issue(&host, 80, NOTARY).await;
+        issue_at(&host, 80, NOTARY).await;
         pay(&host, ALICE, BOB, 80).await.result();
         until_has(&network, BOB, &[(80, NOTARY)]).await;
         host.run(BOB, "iou/settle", json!({"id": id, "quantity": 50})).await.result();
@@ -191,7 +178,7 @@ async fn states_that_belong_together_move_together() {
     for validating in [false, true] {
         let network = Network::with_two_notaries(validating);
         let host = network.run();
-        issue(&host, 100, NOTARY).await;
+        issue_at(&host, 100, NOTARY).await;
         let terms = json!({"seller": "Bob", "quantity": 70, "currency": "GBP", "until": "2099-01-01T00:00:00Z"});
         let escrow = host.run(ALICE, "escrow/lock", terms).await.result();
         host.until_quiet().await;
@@ -225,7 +212,7 @@ async fn states_that_belong_together_move_together() {
 async fn what_has_moved_is_not_spent_at_the_old_notary() {
     let network = Network::with_two_notaries(false);
     let host = network.run();
-    issue(&host, 100, NOTARY).await;
+    issue_at(&host, 100, NOTARY).await;
     let terms = json!({"to": BOB, "notary": SECOND_NOTARY, "currency": "GBP"});
     let ended = host.run(ALICE, "hostile/move-and-spend", terms).await.result();
     assert_eq!(ended, json!({"kind": "flow-exception", "exception": "notary/conflict"}));
@@ -245,7 +232,7 @@ async fn what_has_moved_is_not_spent_at_the_old_notary() {
 async fn changes_that_are_not_to_be_have_their_own_codes_and_leave_no_trace() {
     let network = Network::with_two_notaries(false);
     let host = network.run();
-    issue(&host, 100, NOTARY).await;
+    issue_at(&host, 100, NOTARY).await;
     let first = query(&network, "Alice", &[])[0]["ref"].as_str().unwrap().to_owned();
     let ask = async |who: &str, reference: &str, notary: &str| -> Value {
         host.run(who, "hostile/move-state", json!({"reference": reference, "notary": notary})).await.result()
@@ -284,8 +271,8 @@ async fn changes_that_are_not_to_be_have_their_own_codes_and_leave_no_trace() {
 async fn a_payment_is_of_one_notary() {
     let network = Network::with_two_notaries(false);
     let host = network.run();
-    issue(&host, 60, NOTARY).await;
-    issue(&host, 100, SECOND_NOTARY).await;
+    issue_at(&host, 60, NOTARY).await;
+    issue_at(&host, 100, SECOND_NOTARY).await;
     let refused = pay(&host, ALICE, BOB, 110).await.failure();
     assert_eq!(refused.exception.as_deref(), Some("cash/several-notaries"), "{refused:?}");
     assert_eq!(pay(&host, ALICE, BOB, 161).await.failure().exception.as_deref(), Some("cash/insufficient"));
@@ -304,19 +291,17 @@ async fn a_payment_is_of_one_notary() {
 async fn what_a_killed_change_has_left_in_flight_is_settled() {
     let network = Network::with_two_notaries(false);
     // Nobody runs the old notary for a while.
-    let manifest = network.path("identities/notary.toml");
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::remove_file(&manifest).unwrap();
+    let notary = Away::notary(&network);
     let host = network.run();
     let id = debt(&host, 50).await;
     let flow = host.start(BOB, "iou/change-notary", json!({"id": id, "to": SECOND_NOTARY})).await;
-    host.until(&flow, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    until_asks_notary(&host, &flow).await;
     let statuses =
         |identity: &str| left_over(&network, identity).iter().map(|one| one["status"].clone()).collect::<Vec<_>>();
     assert_eq!(statuses("Alice"), ["in-flight"], "everybody has it before the notary is asked");
     assert!(host.kill(&flow).await);
     host.end(&flow).await;
-    std::fs::write(&manifest, text).unwrap();
+    notary.comes_back();
     until_kept_by(&network, &[ALICE, BOB], SECOND_NOTARY).await;
     host.until_quiet().await;
     nothing_is_left(&network);
@@ -327,7 +312,7 @@ async fn what_a_killed_change_has_left_in_flight_is_settled() {
 async fn no_crash_loses_what_moves() {
     let network = Network::with_two_notaries(false);
     let host = network.run();
-    join_all((0..6).map(|_| issue(&host, 10, NOTARY))).await;
+    join_all((0..6).map(|_| issue_at(&host, 10, NOTARY))).await;
     let ids = join_all((0..4).map(|_| debt(&host, 50))).await;
     host.kill_9();
     for round in 0..3 {

@@ -1,5 +1,4 @@
 //! A replay sees what the first run saw; a flow that does something else is parked, with both shown.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashSet;
 use std::path::PathBuf;

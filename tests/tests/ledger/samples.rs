@@ -1,34 +1,12 @@
 //! Sample CorDapps that show one feature of the ledger each: states that are only looked at, states that can only be spent
 //! together, and signatures of those who see a part of a transaction only.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maxhost_ledger::time::Timestamp;
-use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};
+use maxhost_tests::ledger::{issue, locks, money, notary_status, pay, query, show, signers, transactions, until_has};
+use maxhost_tests::{ALICE, BOB, CAROL, End, Network, eventually};
 use serde_json::{Value, json};
-
-async fn issue(host: &Host, quantity: i64) {
-    host.run(ALICE, "cash/issue", json!({"quantity": quantity, "currency": "GBP"})).await.result();
-}
-
-fn query(network: &Network, identity: &str, more: &[&str]) -> Vec<Value> {
-    network.cli(&[&["vault", "query", "--identity", identity][..], more].concat()).ok().objects()
-}
-
-/// How much GBP an identity has.
-fn money(network: &Network, identity: &str) -> i64 {
-    let words = ["vault", "query", "--identity", identity, "--sum", "quantity", "--type", "cash/Cash"];
-    network.cli(&words).ok().object()["sum"].as_i64().unwrap_or(0)
-}
-
-async fn until_has(network: &Network, identity: &str, quantity: i64) {
-    eventually("the money arrives", async || {
-        let has = money(network, identity);
-        if has == quantity { Ok(()) } else { Err(format!("{identity} has {has} in place of {quantity}")) }
-    })
-    .await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_that_names_a_sanctioned_party_is_refused() {
@@ -104,9 +82,7 @@ async fn money_in_escrow(mode: &str) {
     let references: Vec<&Value> = escrows.iter().map(|escrow| &escrow["ref"]).collect();
     let expected = [(json!(20), Value::Null), (json!(30), references[0].clone()), (json!(50), references[1].clone())];
     assert_eq!(cash, expected, "{mode}");
-    let pay = async |quantity: i64| -> End {
-        host.run(ALICE, "cash/pay", json!({"to": BOB, "quantity": quantity, "currency": "GBP"})).await
-    };
+    let pay = async |quantity: i64| -> End { pay(&host, ALICE, BOB, quantity).await };
     assert_eq!(pay(21).await.failure().exception.as_deref(), Some("cash/insufficient"), "{mode}");
     assert_eq!(lock(21, from_now(FAR)).await.failure().exception.as_deref(), Some("cash/insufficient"), "{mode}");
     pay(20).await.result();
@@ -138,10 +114,7 @@ async fn money_in_escrow(mode: &str) {
     host.until_quiet().await;
     for identity in ["Alice", "Bob"] {
         assert!(query(&network, identity, &["--type", "escrow/Escrow"]).is_empty(), "{identity}, {mode}");
-        assert!(
-            network.cli(&["vault", "locks", "--identity", identity]).ok().objects().is_empty(),
-            "{identity}, {mode}"
-        );
+        assert!(locks(&network, identity).is_empty(), "{identity}, {mode}");
     }
     assert_eq!((money(&network, "Alice"), encumbrances(&network, "Bob", "cash/Cash").len()), (0, 3), "{mode}");
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
@@ -198,7 +171,7 @@ async fn whoever_takes_part_in_what_is_consumed_gets_the_transaction() {
     assert_eq!(unseen.kind, "illegal-argument", "{unseen:?}");
     assert!(unseen.message.contains(BOB), "{unseen:?}");
     host.until_quiet().await;
-    let status = network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
+    let status = notary_status(&network, "Notary");
     assert_eq!(status["committed"], 1, "it was not asked");
     assert_eq!(query(&network, "Bob", &["--type", "escrow/Escrow"]).len(), 1);
     host.run(ALICE, "escrow/release", json!({"id": escrow["id"]})).await.result();
@@ -242,16 +215,15 @@ async fn value_of_an_oracle(mode: &str) {
     until_has(&network, "Bob", 105).await;
     host.until_quiet().await;
     assert_eq!((money(&network, "Alice"), money(&network, "Carol")), (895, 0), "{mode}");
-    assert!(network.cli(&["vault", "locks", "--identity", "Alice"]).ok().objects().is_empty(), "{mode}");
+    assert!(locks(&network, "Alice").is_empty(), "{mode}");
     let payments = query(&network, "Bob", &["--type", "oracle/Payment"]);
     assert_eq!((payments.len(), &payments[0]["state"]["value"]), (1, &json!(52_500)), "{mode}");
-    let shown = network.cli(&["ledger", "show", tx, "--identity", "Bob"]).ok().object();
-    let signed = shown["signatures"].as_array().unwrap().iter().any(|one| one["by"] == json!(CAROL));
-    assert!(signed, "{shown}, {mode}");
+    let shown = show(&network, tx, "Bob");
+    assert!(signers(&shown).contains(&json!(CAROL)), "{shown}, {mode}");
     // Carol has what she has published. The payment, the money and what it comes from she has not.
     let all = query(&network, "Carol", &["--status", "all"]);
     assert_eq!(all.iter().map(|state| &state["type"]).collect::<Vec<_>>(), ["oracle/Fact"], "{mode}");
-    let known = network.cli(&["ledger", "list", "--identity", "Carol"]).ok().objects();
+    let known = transactions(&network, "Carol");
     assert_eq!(known.iter().map(|one| &one["id"]).collect::<Vec<_>>(), [&published["tx"]], "{mode}");
     network.cli(&["ledger", "show", tx, "--identity", "Carol"]).fails(3, "transaction-not-found");
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);

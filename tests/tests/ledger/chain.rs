@@ -1,6 +1,5 @@
 //! What a transaction comes from, and what is attached to it: long back-chains that are got in pieces, by several flows at
 //! once, and over crashes; and files that travel.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,22 +7,16 @@ use std::time::Duration;
 use futures::future::join_all;
 use maxhost_ledger::keys::{Scheme, SigningKey};
 use maxhost_model::SecureHash;
-use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};
+use maxhost_tests::ledger::{issue, pay, payment, query, show, tx, verified_again};
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, MODES, Network, eventually};
 use serde_json::{Value, json};
-
-const MODES: [&str; 3] = ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"];
 /// Transactions that are made behind the issue: more than come in one message, and than are kept in memory.
 const LENGTH: usize = 300;
 
 /// Alice's money has gone through her own hands so many times.
 async fn lengthen(host: &Host, times: usize) -> String {
-    host.run(ALICE, "cash/issue", json!({"quantity": 1000, "currency": "GBP"})).await.result();
-    let end = host.run(ALICE, "hostile/lengthen", json!({"currency": "GBP", "times": times})).await;
-    end.result()["tx"].as_str().unwrap().to_owned()
-}
-
-async fn pay(host: &Host, to: &str, quantity: i64) -> End {
-    host.run(ALICE, "cash/pay", json!({"to": to, "quantity": quantity, "currency": "GBP"})).await
+    issue(host, 1000).await;
+    tx(&host.run(ALICE, "hostile/lengthen", json!({"currency": "GBP", "times": times})).await)
 }
 
 /// All transactions of an identity, page by page.
@@ -69,7 +62,7 @@ async fn a_long_chain_arrives_whole_however_flows_are_put_away() {
         lengthen(&host, LENGTH).await;
         host.stop();
         let host = network.run_with(&["--set", mode]);
-        pay(&host, BOB, 10).await.result();
+        pay(&host, ALICE, BOB, 10).await.result();
         settled(&network, &host, "Bob", LENGTH + 2).await;
         host.stop();
     }
@@ -80,13 +73,10 @@ async fn flows_that_need_the_same_chain_do_not_get_in_each_others_way() {
     let network = Network::new();
     let host = network.run();
     lengthen(&host, LENGTH).await;
-    pay(&host, CAROL, 400).await.result();
+    pay(&host, ALICE, CAROL, 400).await.result();
     settled(&network, &host, "Carol", LENGTH + 2).await;
     // Bob gets from two what comes from one chain.
-    let ends = join_all([ALICE, CAROL].map(|payer| {
-        let payment = json!({"to": BOB, "quantity": 10, "currency": "GBP"});
-        host.run(payer, "cash/pay", payment)
-    }));
+    let ends = join_all([ALICE, CAROL].map(|payer| pay(&host, payer, BOB, 10)));
     ends.await.iter().for_each(|end| drop(end.result()));
     settled(&network, &host, "Bob", LENGTH + 4).await;
     host.stop();
@@ -97,7 +87,7 @@ async fn a_chain_goes_on_where_a_killed_host_has_left_it() {
     let network = Network::new();
     let host = network.run();
     lengthen(&host, LENGTH).await;
-    let id = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 10, "currency": "GBP"})).await;
+    let id = host.start(ALICE, "cash/pay", payment(BOB, 10)).await;
     let mut host = host;
     for wait in [20, 50, 90, 140, 200] {
         tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -130,13 +120,11 @@ async fn a_file_travels_with_its_transaction_however_flows_are_put_away() {
         assert_eq!(found(host.run(CAROL, "hostile/read-attachment", which.clone()).await), None);
         // Whoever gets what comes of it gets it from Bob.
         host.until_quiet().await;
-        let paid = json!({"to": "Carol", "quantity": 1, "currency": "GBP"});
-        host.run(BOB, "cash/pay", paid).await.result();
+        pay(&host, BOB, "Carol", 1).await.result();
         assert_eq!(found(host.run(CAROL, "hostile/read-attachment", which).await), Some(1_300_000));
-        let shown = network.cli(&["ledger", "show", sent["tx"].as_str().unwrap(), "--identity", "Carol"]).ok().object();
+        let shown = show(&network, sent["tx"].as_str().unwrap(), "Carol");
         assert!(shown["attachments"].as_array().unwrap().contains(&sent["attachment"]), "{shown}");
-        let why = network.cli(&["ledger", "why-invalid", sent["tx"].as_str().unwrap(), "--identity", "Carol"]);
-        assert_eq!(why.ok().object()["valid"], true);
+        assert_eq!(verified_again(&network, sent["tx"].as_str().unwrap(), "Carol")["valid"], true);
         assert_eq!(host.until_quiet().await.flows["hospital"], 0);
         host.stop();
     }
@@ -161,7 +149,7 @@ async fn bad_attachments_are_refused_and_leave_nothing() {
     host.until_quiet().await;
     for identity in ["Alice", "Bob"] {
         assert!(verified(&network, identity).is_empty(), "{identity}");
-        let states = network.cli(&["vault", "query", "--identity", identity, "--status", "all"]).ok().objects();
+        let states = query(&network, identity, &["--status", "all"]);
         assert!(states.is_empty(), "{identity}: {states:?}");
     }
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
@@ -204,7 +192,7 @@ fn files_that_are_no_code_are_imported_listed_and_exported() {
 async fn code_of_a_peer_is_run_if_its_signer_is_known() {
     let network = Network::new();
     let host = network.run();
-    let issued = host.run(ALICE, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await.result();
+    let issued = issue(&host, 100).await;
     let installed = network.path("cordapps/cash-0.1.0.contract.wasm");
     let old = std::fs::read(&installed).unwrap();
     let id = SecureHash::of(&old).to_string();
@@ -216,11 +204,10 @@ async fn code_of_a_peer_is_run_if_its_signer_is_known() {
     std::fs::write(&installed, maxhost_ledger::attachment::sign(&old, &key).unwrap()).unwrap();
     let host = network.run();
     assert!(network.cli(&["attachment", "list"]).ok().objects().iter().all(|one| one["id"] != id.as_str()));
-    pay(&host, BOB, 40).await.result();
+    pay(&host, ALICE, BOB, 40).await.result();
     settled(&network, &host, "Bob", 2).await;
-    let tx = issued["tx"].as_str().unwrap();
-    let shown = network.cli(&["ledger", "show", tx, "--identity", "Bob"]).ok().object();
+    let shown = show(&network, &issued, "Bob");
     assert_eq!(shown["attachments"], json!([id]));
-    assert_eq!(network.cli(&["ledger", "why-invalid", tx, "--identity", "Bob"]).ok().object()["valid"], true);
+    assert_eq!(verified_again(&network, &issued, "Bob")["valid"], true);
     host.stop();
 }

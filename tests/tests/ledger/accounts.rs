@@ -1,13 +1,9 @@
 //! Keys that are made for an external id, such as a customer's account: which keys an account has, which account a key, what is
 //! under them, and that no crash loses any of it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use maxhost_tests::ledger::{issue, query};
 use maxhost_tests::{ALICE, BOB, CAROL, Host, Network, eventually};
 use serde_json::{Value, json};
-
-async fn issue(host: &Host, quantity: i64) {
-    host.run(ALICE, "cash/issue", json!({"quantity": quantity, "currency": "GBP"})).await.result();
-}
 
 async fn assign(host: &Host, account: &str, quantity: i64) {
     let arguments = json!({"account": account, "quantity": quantity, "currency": "GBP"});
@@ -21,10 +17,6 @@ fn payment(to: &str, account: Option<&str>, quantity: i64) -> Value {
 /// What an account has, as a flow of its identity is told.
 async fn account(host: &Host, identity: &str, account: &str) -> Value {
     host.run(identity, "cash/account", json!({ "account": account })).await.result()
-}
-
-fn query(network: &Network, identity: &str, more: &[&str]) -> Vec<Value> {
-    network.cli(&[&["vault", "query", "--identity", identity][..], more].concat()).ok().objects()
 }
 
 /// The amounts under keys of these accounts, in order.

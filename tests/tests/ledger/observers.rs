@@ -1,34 +1,25 @@
 //! Observers: who gets a transaction that does not concern him, what each keeps of it by its own choice, and what nobody can do
 //! with states that are not his own.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};
+use maxhost_tests::ledger::{
+    Away, issue, locks, pay, query, show, transactions, tx, until_asks_notary, verified_again,
+};
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, MODES, Network, eventually};
 use serde_json::{Value, json};
 
-const MODES: [&str; 3] = ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"];
-
-async fn issue(host: &Host, quantity: i64) {
-    host.run(ALICE, "cash/issue", json!({"quantity": quantity, "currency": "GBP"})).await.result();
-}
-
 /// A payment from Alice to Bob, with what each keeps of it.
-fn payment(quantity: i64, payee: &str, observers: &[(&str, &str)]) -> Value {
+fn observed(quantity: i64, payee: &str, observers: &[(&str, &str)]) -> Value {
     let recipient = |party: &str, states: &str| json!({"party": party, "states": states});
     let observers: Vec<Value> = observers.iter().map(|(party, states)| recipient(party, states)).collect();
     json!({"to": recipient(BOB, payee), "quantity": quantity, "currency": "GBP", "observers": observers})
 }
 
-async fn pay(host: &Host, terms: Value) -> String {
-    let end = host.run(ALICE, "hostile/pay-observed", terms).await;
-    end.result()["tx"].as_str().unwrap().to_owned()
+async fn pay_observed(host: &Host, terms: Value) -> String {
+    tx(&host.run(ALICE, "hostile/pay-observed", terms).await)
 }
 
 async fn report(host: &Host, tx: &str, to: &str, states: &str) -> End {
     host.run(ALICE, "hostile/report", json!({"to": {"party": to, "states": states}, "tx": tx})).await
-}
-
-fn query(network: &Network, identity: &str, more: &[&str]) -> Vec<Value> {
-    network.cli(&[&["vault", "query", "--identity", identity][..], more].concat()).ok().objects()
 }
 
 /// The cash of a vault: how much each state is, whether it is the identity's own, and whether it is consumed.
@@ -44,13 +35,11 @@ fn cash(network: &Network, identity: &str) -> Vec<(i64, bool, bool)> {
 }
 
 fn sum(network: &Network, identity: &str, more: &[&str]) -> Value {
-    let words = [&["vault", "query", "--identity", identity, "--sum", "quantity"][..], more].concat();
-    network.cli(&words).ok().object()["sum"].clone()
+    query(network, identity, &[&["--sum", "quantity"][..], more].concat())[0]["sum"].clone()
 }
 
 fn count(network: &Network, identity: &str, more: &[&str]) -> Value {
-    let words = [&["vault", "query", "--identity", identity, "--count"][..], more].concat();
-    network.cli(&words).ok().object()["count"].clone()
+    query(network, identity, &[&["--count"][..], more].concat())[0]["count"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +48,7 @@ async fn an_observer_sees_states_that_are_not_its_own_and_what_becomes_of_them()
         let network = Network::new().setting(mode);
         let host = network.run();
         issue(&host, 100).await;
-        pay(&host, payment(40, "only-relevant", &[(CAROL, "all-visible")])).await;
+        pay_observed(&host, observed(40, "only-relevant", &[(CAROL, "all-visible")])).await;
         host.until_quiet().await;
         assert_eq!(cash(&network, "Carol"), [(40, false, false), (60, false, false)], "{mode}");
         assert_eq!(cash(&network, "Bob"), [(40, true, false)], "{mode}");
@@ -81,7 +70,7 @@ async fn an_observer_sees_states_that_are_not_its_own_and_what_becomes_of_them()
         assert_eq!(seen, expected, "{mode}");
 
         // The next payment consumes what she has seen, whatever she keeps of it.
-        let next = pay(&host, payment(10, "only-relevant", &[(CAROL, "only-relevant")])).await;
+        let next = pay_observed(&host, observed(10, "only-relevant", &[(CAROL, "only-relevant")])).await;
         host.until_quiet().await;
         let after = vec![(40, false, false), (60, false, true)];
         assert_eq!(cash(&network, "Carol"), after, "{mode}");
@@ -92,10 +81,10 @@ async fn an_observer_sees_states_that_are_not_its_own_and_what_becomes_of_them()
             assert_eq!(cash(&network, "Carol"), all, "{states}, {mode}");
         }
         assert_eq!(cash(&network, "Bob"), [(10, true, false), (40, true, false)], "{mode}");
-        let valid = network.cli(&["ledger", "why-invalid", &next, "--identity", "Carol"]).ok().object();
+        let valid = verified_again(&network, &next, "Carol");
         assert_eq!(valid["valid"], true, "{mode}");
         for identity in ["Alice", "Bob", "Carol"] {
-            assert!(network.cli(&["vault", "locks", "--identity", identity]).ok().objects().is_empty(), "{mode}");
+            assert!(locks(&network, identity).is_empty(), "{mode}");
         }
         assert_eq!(host.until_quiet().await.flows["hospital"], 0);
         host.stop();
@@ -109,21 +98,21 @@ async fn whoever_records_a_transaction_chooses_for_himself() {
         let host = network.run();
         issue(&host, 100).await;
         // The payee keeps nothing, one who is told by the payer as an observer keeps his own, and the payer keeps all.
-        let mut terms = payment(40, "none", &[(CAROL, "only-relevant")]);
+        let mut terms = observed(40, "none", &[(CAROL, "only-relevant")]);
         terms["states"] = json!("all-visible");
-        let paid = pay(&host, terms).await;
+        let paid = pay_observed(&host, terms).await;
         host.until_quiet().await;
         assert_eq!((cash(&network, "Bob"), cash(&network, "Carol")), (vec![], vec![]), "{mode}");
         assert_eq!(cash(&network, "Alice"), [(40, false, false), (60, true, false), (100, true, true)], "{mode}");
         assert_eq!(sum(&network, "Alice", &[]), 60, "{mode}");
         for identity in ["Bob", "Carol"] {
-            let shown = network.cli(&["ledger", "show", &paid, "--identity", identity]).ok().object();
+            let shown = show(&network, &paid, identity);
             assert_eq!(shown["status"], "verified", "{identity}, {mode}");
         }
         // Bob wants his money after all, and can spend it.
         report(&host, &paid, BOB, "only-relevant").await.result();
         assert_eq!(cash(&network, "Bob"), [(40, true, false)], "{mode}");
-        host.run(BOB, "cash/pay", json!({"to": CAROL, "quantity": 15, "currency": "GBP"})).await.result();
+        pay(&host, BOB, CAROL, 15).await.result();
         host.until_quiet().await;
         assert_eq!(cash(&network, "Bob"), [(25, true, false), (40, true, true)], "{mode}");
         assert_eq!(cash(&network, "Carol"), [(15, true, false)], "{mode}");
@@ -146,7 +135,7 @@ async fn observers_are_no_participants_and_participants_no_observers() {
         ("twice", "is that of a participant and that of an observer"),
         ("oneself", "without a session with oneself"),
     ] {
-        let mut terms = payment(40, "only-relevant", &[(CAROL, "all-visible")]);
+        let mut terms = observed(40, "only-relevant", &[(CAROL, "all-visible")]);
         terms["wrong"] = json!(wrong);
         let refused = host.run(ALICE, "hostile/pay-observed", terms).await.failure();
         assert_eq!(refused.kind, "illegal-argument", "{refused:?}");
@@ -161,10 +150,10 @@ async fn observers_are_no_participants_and_participants_no_observers() {
     assert_eq!(unknown.kind, "illegal-argument", "{unknown:?}");
     host.until_quiet().await;
     assert_eq!((cash(&network, "Bob"), cash(&network, "Carol")), (vec![], vec![]));
-    let known = network.cli(&["ledger", "list", "--identity", "Bob"]).ok().objects();
+    let known = transactions(&network, "Bob");
     assert_eq!(known.len(), 1, "where the money comes from: {known:?}");
     // Nothing is in flight, and nothing held.
-    host.run(ALICE, "cash/pay", json!({"to": BOB, "quantity": 100, "currency": "GBP"})).await.result();
+    pay(&host, ALICE, BOB, 100).await.result();
     host.until_quiet().await;
     assert_eq!(cash(&network, "Bob"), [(100, true, false)]);
     host.stop();
@@ -175,18 +164,16 @@ async fn observers_are_no_participants_and_participants_no_observers() {
 async fn what_is_settled_for_a_killed_flow_keeps_its_choice() {
     let network = Network::new();
     // Nobody runs the notary for a while.
-    let manifest = network.path("identities/notary.toml");
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::remove_file(&manifest).unwrap();
+    let notary = Away::notary(&network);
     let host = network.run();
     issue(&host, 100).await;
-    let mut terms = payment(40, "none", &[(CAROL, "all-visible")]);
+    let mut terms = observed(40, "none", &[(CAROL, "all-visible")]);
     terms["states"] = json!("all-visible");
     let id = host.start(ALICE, "hostile/pay-observed", terms).await;
-    host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    until_asks_notary(&host, &id).await;
     assert!(host.kill(&id).await);
     host.end(&id).await;
-    std::fs::write(&manifest, text).unwrap();
+    notary.comes_back();
     let expected = [
         ("Alice", vec![(40, false, false), (60, true, false), (100, true, true)]),
         ("Bob", vec![]),
@@ -194,7 +181,7 @@ async fn what_is_settled_for_a_killed_flow_keeps_its_choice() {
     ];
     for (identity, expected) in expected {
         eventually("it is settled", async || {
-            let listed = network.cli(&["ledger", "list", "--identity", identity]).ok().objects();
+            let listed = transactions(&network, identity);
             let left: Vec<&Value> = listed.iter().filter(|one| one["status"] != "verified").collect();
             let has = cash(&network, identity);
             if left.is_empty() && listed.len() == 2 && has == expected {

@@ -1,6 +1,5 @@
 //! Attachments through gRPC: what an identity has is listed, shown, taken and brought while it sleeps, and nothing is half
 //! there. The command line is the client.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +11,8 @@ use maxhost_model::SecureHash;
 use maxhost_rpc::proto::v1 as pb;
 use maxhost_rpc::proto::v1::import_attachment_request::Part;
 use maxhost_tests::cli::{Answer, cordapps};
-use maxhost_tests::{ALICE, BOB, Host, Network};
+use maxhost_tests::{ALICE, BOB, Host, MODES, Network};
 use serde_json::{Value, json};
-
-const MODES: [&str; 3] = ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"];
 
 fn of(network: &Network, identity: &str, words: &[&str]) -> Answer {
     network.cli(&[&["attachment"][..], words, &["--identity", identity]].concat())

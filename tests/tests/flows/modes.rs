@@ -4,7 +4,6 @@
 //! it has ended (`shadow_replay = 1.0`), but for one mode, because a flow that is compared ends later than others do;
 //! messages take the direct way or the one through the broker. What a flow ends with must be what is expected, and the
 //! same in all modes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 

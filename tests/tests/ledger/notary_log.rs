@@ -1,17 +1,11 @@
 //! What a notary tells of the requests that it has decided: through gRPC and the command line, to whoever may see its ledger,
 //! and without being woken.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use maxhost_model::Code;
 use maxhost_rpc::proto::v1 as pb;
-use maxhost_tests::{ALICE, BOB, CAROL, Host, Network, eventually};
+use maxhost_tests::ledger::issue;
+use maxhost_tests::{ALICE, BOB, CAROL, Host, NOTARY, Network, eventually};
 use serde_json::{Value, json};
-
-const NOTARY: &str = "O=Notary, L=Zurich, C=CH";
-
-async fn issue(host: &Host, quantity: i64) {
-    host.run(ALICE, "cash/issue", json!({"quantity": quantity, "currency": "GBP"})).await.result();
-}
 
 /// The same money for two: one transaction is committed, the other is refused for ever.
 async fn double_spend(host: &Host) -> String {

@@ -3,7 +3,6 @@
 //!
 //! `MAXHOST_MONEY_SEED` repeats the draws of an earlier run (the order of events on a busy machine is not repeatable, so
 //! the same seed is a similar run), `MAXHOST_MONEY_KILLS` sets how often the host is killed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +13,13 @@ use maxhost_model::{Code, Problem};
 use maxhost_rpc::proto::v1 as pb;
 use maxhost_rpc::{Client, EndpointSource, FollowFrom, FollowOptions};
 use maxhost_tests::flows::request;
-use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};
+use maxhost_tests::ledger::{locks, money_in, schema};
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, NOTARY, Network, eventually};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 const PARTIES: [&str; 3] = [ALICE, BOB, CAROL];
-const NOTARY: &str = "O=Notary, L=Zurich, C=CH";
 /// Flows of each party that are under way at once.
 const LANES: usize = 3;
 /// Over how many kills a flow may take to end.
@@ -246,14 +245,6 @@ fn up(network: &Network, settings: &[String]) -> Host {
     tokio::task::block_in_place(|| Host::up(command, network.folder()))
 }
 
-/// Where the ledger of an identity lies, as the prefix of a table.
-fn schema(network: &Network, identity: &str) -> String {
-    match network.server() {
-        None => String::new(),
-        Some(_) => format!("maxhost_i{}.", network.sql(&format!("SELECT id FROM identity WHERE name = '{identity}'"))),
-    }
-}
-
 /// Lines of a report, each of a text.
 fn report(network: &Network, identity: &str, text: &str, from: &str) -> Vec<String> {
     let schema = schema(network, identity);
@@ -299,20 +290,13 @@ fn look_at_the_vaults(network: &Network) {
     }
 }
 
-/// How much of a currency a party has, as its vault says.
-fn money(network: &Network, party: &str, currency: &str) -> i64 {
-    let filter = format!("currency = '{currency}'");
-    let answer = network.cli(&["vault", "query", "--identity", party, "--sum", "quantity", "--where", &filter]);
-    answer.ok().object()["sum"].as_i64().unwrap_or(0)
-}
-
 /// The vaults of all, who may be asleep, have together what was issued and not taken back.
 async fn count_the_money(network: &Network, bank: &Bank) {
     let expected = bank.books.lock().unwrap().total.clone();
     for (currency, total) in expected {
         // A payee records a moment after the payer.
         eventually("the money is all there", async || {
-            let each = PARTIES.map(|party| money(network, party, currency));
+            let each = PARTIES.map(|party| money_in(network, party, currency));
             match each.iter().sum::<i64>() == total {
                 true => Ok(()),
                 false => Err(format!("{each:?} {currency} are not {total}")),
@@ -378,7 +362,7 @@ async fn no_money_is_made_or_lost_whatever_is_paid_and_whenever_the_host_is_kill
     let quiet = Instant::now();
     assert_eq!((status.flows["hospital"], status.flows["killed"]), (0, 0), "{status:?}");
     eventually("nothing is locked", async || {
-        let locks = PARTIES.map(|party| network.cli(&["vault", "locks", "--identity", party]).ok().objects());
+        let locks = PARTIES.map(|party| locks(&network, party));
         match locks.iter().all(Vec::is_empty) {
             true => Ok(()),
             false if quiet.elapsed() > UNLOCKED => panic!("still locked: {locks:?}"),

@@ -1,44 +1,21 @@
 //! Keys of parties that states do not name: money that is paid to a key, and who can tell whose it is; that no crash loses a
 //! key that money is under; and statements about keys that nobody should believe.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::future::join_all;
 use maxhost_model::SecureHash;
 use maxhost_tests::flows::with;
-use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};
+use maxhost_tests::ledger::{issue, locks, money, query, show, signers, tx, until_has};
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, MODES, Network, eventually};
 use serde_json::{Value, json};
-
-async fn issue(host: &Host, quantity: i64) {
-    host.run(ALICE, "cash/issue", json!({"quantity": quantity, "currency": "GBP"})).await.result();
-}
 
 fn terms(to: &str, quantity: i64, anonymous: bool) -> Value {
     json!({"to": to, "quantity": quantity, "currency": "GBP", "anonymous": anonymous})
 }
 
 async fn pay(host: &Host, from: &str, terms: Value) -> String {
-    host.run(from, "cash/pay", terms).await.result()["tx"].as_str().unwrap().to_owned()
-}
-
-fn query(network: &Network, identity: &str, more: &[&str]) -> Vec<Value> {
-    network.cli(&[&["vault", "query", "--identity", identity][..], more].concat()).ok().objects()
-}
-
-/// How much GBP an identity has, as its vault adds it up.
-fn money(network: &Network, identity: &str) -> i64 {
-    network.cli(&["vault", "query", "--identity", identity, "--sum", "quantity"]).ok().object()["sum"]
-        .as_i64()
-        .unwrap_or(0)
-}
-
-async fn until_has(network: &Network, identity: &str, quantity: i64) {
-    eventually("the money arrives", async || {
-        let has = money(network, identity);
-        if has == quantity { Ok(()) } else { Err(format!("{identity} has {has} in place of {quantity}")) }
-    })
-    .await;
+    tx(&host.run(from, "cash/pay", terms).await)
 }
 
 /// The fingerprint of the owner of a state that does not name it.
@@ -47,15 +24,6 @@ fn fingerprint(state: &Value) -> String {
     assert_eq!(owner["name"], Value::Null, "{state}");
     let key = BASE64_STANDARD.decode(owner["owning_key"].as_str().unwrap()).unwrap();
     SecureHash::of(&key).to_string()
-}
-
-fn shown(network: &Network, tx: &str, identity: &str) -> Value {
-    network.cli(&["ledger", "show", tx, "--identity", identity]).ok().object()
-}
-
-/// Who has signed a transaction, as far as it says.
-fn signers(shown: &Value) -> Vec<Value> {
-    shown["signatures"].as_array().unwrap().iter().map(|one| one["by"].clone()).collect()
 }
 
 /// Money goes from Alice to a key of Bob's, from there to Carol by name, and back to a key of Alice's, who takes all of hers
@@ -85,11 +53,11 @@ async fn money_under_keys(mode: &str) {
     host.until_quiet().await;
     // Carol has both transactions. Nothing in them says who Bob is: neither the states nor who has signed.
     for tx in [&paid, &passed_on] {
-        let seen = shown(&network, tx, "Carol");
+        let seen = show(&network, tx, "Carol");
         assert_eq!(seen["status"], json!("verified"), "{mode}");
         assert!(!seen.to_string().contains("O=Bob"), "{mode}: {seen}");
     }
-    assert!(signers(&shown(&network, &paid, "Carol")).contains(&json!(ALICE)), "{mode}");
+    assert!(signers(&show(&network, &paid, "Carol")).contains(&json!(ALICE)), "{mode}");
     // Bob's change stays under the key, which he alone knows as his.
     assert_eq!((owned("Bob", &of_bob).len(), money(&network, "Bob")), (1, 250), "{mode}");
 
@@ -104,7 +72,7 @@ async fn money_under_keys(mode: &str) {
     let refused = host.run(ALICE, "cash/pay", terms("Bob", 1, true)).await;
     assert_eq!(refused.failure().exception.as_deref(), Some("cash/insufficient"), "{mode}");
     for identity in ["Alice", "Bob", "Carol"] {
-        assert!(network.cli(&["vault", "locks", "--identity", identity]).ok().objects().is_empty(), "{mode}");
+        assert!(locks(&network, identity).is_empty(), "{mode}");
     }
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
     host.stop();
@@ -135,13 +103,10 @@ async fn trade_between_keys(mode: &str) {
     host.run(ALICE, "trade/issue", json!({"asset": "bond-1"})).await.result();
     let sell = async |from: &str, to: &str, price: i64| {
         let terms = json!({"buyer": to, "asset": "bond-1", "price": price, "currency": "GBP", "anonymous": true});
-        host.run(from, "trade/sell", terms).await.result()["tx"].as_str().unwrap().to_owned()
+        tx(&host.run(from, "trade/sell", terms).await)
     };
     let assets = |identity: &str| query(&network, identity, &["--type", "trade/Asset"]);
-    let cash = |identity: &str| {
-        let words = ["vault", "query", "--identity", identity, "--type", "cash/Cash", "--sum", "quantity"];
-        network.cli(&words).ok().object()["sum"].as_i64().unwrap_or(0)
-    };
+    let cash = |identity: &str| money(&network, identity);
     sell(ALICE, "Bob", 300).await;
     host.until_quiet().await;
     eventually("the asset is Bob's", async || {
@@ -155,9 +120,9 @@ async fn trade_between_keys(mode: &str) {
     let back = sell(BOB, "Alice", 100).await;
     host.until_quiet().await;
     assert_eq!((cash("Alice"), cash("Bob"), assets("Alice").len(), assets("Bob").len()), (200, 300, 1, 0), "{mode}");
-    let by = signers(&shown(&network, &back, "Alice"));
+    let by = signers(&show(&network, &back, "Alice"));
     assert!(by.contains(&json!(BOB)), "{mode}: Alice knows the key as Bob's: {by:?}");
-    let text = shown(&network, &back, "Alice")["outputs"].to_string();
+    let text = show(&network, &back, "Alice")["outputs"].to_string();
     assert!(!text.contains("O=Bob"), "{mode}: {text}");
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
     host.stop();
@@ -165,7 +130,7 @@ async fn trade_between_keys(mode: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_asset_is_sold_for_cash_between_keys() {
-    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"] {
+    for mode in MODES {
         trade_between_keys(mode).await;
     }
 }
@@ -232,14 +197,14 @@ async fn false_keys(mode: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_not_ones_own_is_not_believed() {
-    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"] {
+    for mode in MODES {
         false_keys(mode).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_told_of_a_key_knows_whose_it_is_and_nobody_else_does() {
-    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"] {
+    for mode in MODES {
         let network = Network::new().setting(mode);
         let host = network.run();
         let told = host.run(ALICE, "hostile/tell-keys", with(BOB)).await.result();

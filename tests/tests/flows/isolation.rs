@@ -1,5 +1,4 @@
 //! No leakage: whatever runs beside it, a flow sees only its own memory.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use futures::future::join_all;
 use maxhost_tests::{Host, Network};

@@ -1,59 +1,23 @@
 //! Cash between Alice and Bob over a notary: issuing, paying and taking back, what vaults and ledgers show of it, and that
 //! no crash makes or loses money.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-#[path = "ledger/parameters.rs"]
-mod parameters;
-#[path = "ledger/pointers.rs"]
-mod pointers;
-#[path = "ledger/turns.rs"]
-mod turns;
-#[path = "ledger/waits.rs"]
-mod waits;
 
 use futures::future::join_all;
 use maxhost_model::Code;
 use maxhost_rpc::proto::v1 as pb;
-use maxhost_tests::{ALICE, BOB, CAROL, End, Host, Network, eventually};
+use maxhost_tests::ledger::{
+    Away, issue, locks, money, notary_status, pay, payment, query, schema, show, signers, start_paying, transactions,
+    tx, unsettled, verified_again,
+};
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, MODES, NOTARY, Network, eventually};
 use serde_json::{Value, json};
-
-async fn issue(host: &Host, quantity: i64) -> String {
-    let end = host.run(ALICE, "cash/issue", json!({"quantity": quantity, "currency": "GBP"})).await;
-    end.result()["tx"].as_str().unwrap().to_owned()
-}
-
-async fn pay(host: &Host, from: &str, to: &str, quantity: i64) -> End {
-    host.run(from, "cash/pay", json!({"to": to, "quantity": quantity, "currency": "GBP"})).await
-}
-
-/// How much GBP an identity has, as its vault adds it up.
-fn money(network: &Network, identity: &str) -> i64 {
-    let answer = network.cli(&[
-        "vault",
-        "query",
-        "--identity",
-        identity,
-        "--type",
-        "cash/Cash",
-        "--sum",
-        "quantity",
-        "--where",
-        "currency = 'GBP'",
-    ]);
-    answer.ok().object()["sum"].as_i64().unwrap_or(0)
-}
-
-fn query(network: &Network, identity: &str, more: &[&str]) -> Vec<Value> {
-    network.cli(&[&["vault", "query", "--identity", identity][..], more].concat()).ok().objects()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cash_is_issued_paid_and_taken_back_however_flows_are_put_away() {
-    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:3"] {
+    for mode in MODES {
         let network = Network::new().setting(mode);
         let host = network.run();
         let issued = issue(&host, 1000).await;
-        let paid = pay(&host, ALICE, "Bob", 400).await.result()["tx"].as_str().unwrap().to_owned();
+        let paid = tx(&pay(&host, ALICE, "Bob", 400).await);
         host.until_quiet().await;
         assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (600, 400), "{mode}");
         let states = query(&network, "Bob", &[]);
@@ -67,25 +31,24 @@ async fn cash_is_issued_paid_and_taken_back_however_flows_are_put_away() {
         assert_eq!(state["lock"], Value::Null);
         // Whoever gets money has all that it comes from.
         let ids = |identity: &str| -> Vec<String> {
-            let listed = network.cli(&["ledger", "list", "--identity", identity]).ok().objects();
+            let listed = transactions(&network, identity);
             listed.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
         };
         let (mut of_bob, mut both) = (ids("Bob"), vec![issued.clone(), paid.clone()]);
         of_bob.sort();
         both.sort();
         assert_eq!(of_bob, both);
-        let shown = network.cli(&["ledger", "show", &paid, "--identity", "Bob"]).ok().object();
+        let shown = show(&network, &paid, "Bob");
         assert_eq!((&shown["status"], shown["inputs"].as_array().unwrap().len()), (&json!("verified"), 1));
-        let by: Vec<&str> =
-            shown["signatures"].as_array().unwrap().iter().map(|one| one["by"].as_str().unwrap()).collect();
-        assert!(by.contains(&ALICE) && by.contains(&"O=Notary, L=Zurich, C=CH"), "{by:?}");
+        let by = signers(&shown);
+        assert!(by.contains(&json!(ALICE)) && by.contains(&json!(NOTARY)), "{by:?}");
         let graph = network.cli(&["ledger", "graph", &paid, "--identity", "Bob"]).ok().objects();
         assert_eq!(graph.iter().map(|node| node["depth"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1]);
         let exit = host.run(ALICE, "cash/exit", json!({"quantity": 100, "currency": "GBP"})).await;
         exit.result();
         host.until_quiet().await;
         assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (500, 400));
-        let status = network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
+        let status = notary_status(&network, "Notary");
         assert_eq!((&status["committed"], &status["conflicts"]), (&json!(2), &json!(0)), "an issue needs no notary");
         assert_eq!(host.until_quiet().await.flows["hospital"], 0);
         host.stop();
@@ -110,8 +73,8 @@ async fn what_cannot_be_paid_is_refused_and_leaves_no_trace() {
     assert_eq!(kind(bad), "ledger/rejected");
     host.until_quiet().await;
     assert_eq!((money(&network, "Alice"), money(&network, "Bob")), (60, 40));
-    assert_eq!(network.cli(&["ledger", "list", "--identity", "Alice"]).ok().objects().len(), 2);
-    assert!(network.cli(&["vault", "locks", "--identity", "Alice"]).ok().objects().is_empty());
+    assert_eq!(transactions(&network, "Alice").len(), 2);
+    assert!(locks(&network, "Alice").is_empty());
     host.stop();
 }
 
@@ -266,16 +229,16 @@ async fn no_crash_makes_or_loses_money() {
     let host = network.run();
     join_all((0..10).map(|_| issue(&host, 100))).await;
     host.kill_9();
-    for round in 0..3 {
+    for (round, middle) in (0..).zip([40, 80, 120]) {
         let host = network.run();
         let pays = (0..10).map(|number| {
             let (from, to) = if (number + round) % 3 == 0 { (BOB, ALICE) } else { (ALICE, BOB) };
-            let arguments = json!({"to": to, "quantity": 7 + number, "currency": "GBP"});
+            let arguments = payment(to, 7 + number);
             async { host.start(from, "cash/pay", arguments).await }
         });
         join_all(pays).await;
         // In the middle of whatever they do.
-        tokio::time::sleep(std::time::Duration::from_millis(40 * (round + 1))).await;
+        tokio::time::sleep(std::time::Duration::from_millis(middle)).await;
         host.kill_9();
     }
     let host = network.run();
@@ -285,26 +248,17 @@ async fn no_crash_makes_or_loses_money() {
         if alice + bob == 1000 { Ok(()) } else { Err(format!("Alice has {alice}, Bob has {bob}")) }
     })
     .await;
-    let transactions = |identity: &str| network.cli(&["ledger", "list", "--identity", identity]).ok().objects();
     for identity in ["Alice", "Bob"] {
-        let unsettled: Vec<Value> =
-            transactions(identity).into_iter().filter(|one| one["status"] != "verified").collect();
-        assert_eq!(unsettled, Vec::<Value>::new(), "{identity}");
-        assert!(network.cli(&["vault", "locks", "--identity", identity]).ok().objects().is_empty());
+        assert_eq!(unsettled(&network, identity), Vec::<Value>::new(), "{identity}");
+        assert!(locks(&network, identity).is_empty());
     }
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
     host.stop();
 }
 
-/// The transactions of an identity that are not verified.
-fn unsettled(network: &Network, identity: &str) -> Vec<Value> {
-    let listed = network.cli(&["ledger", "list", "--identity", identity]).ok().objects();
-    listed.into_iter().filter(|one| one["status"] != "verified").collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_asset_is_sold_for_cash_in_one_transaction() {
-    for mode in ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:5"] {
+    for mode in MODES {
         let network = Network::new().setting(mode);
         let host = network.run();
         issue(&host, 1000).await;
@@ -321,7 +275,7 @@ async fn an_asset_is_sold_for_cash_in_one_transaction() {
             if (assets("Alice"), assets("Bob")) == (0, 1) { Ok(()) } else { Err("not yet".to_owned()) }
         })
         .await;
-        let shown = network.cli(&["ledger", "show", &sold, "--identity", "Alice"]).ok().object();
+        let shown = show(&network, &sold, "Alice");
         assert_eq!(
             (&shown["status"], shown["signatures"].as_array().unwrap().len()),
             (&json!("verified"), 3),
@@ -370,7 +324,7 @@ async fn the_same_money_is_not_spent_twice() {
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await;
-    let status = network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
+    let status = notary_status(&network, "Notary");
     assert_eq!((&status["committed"], &status["conflicts"]), (&json!(1), &json!(1)));
     host.stop();
 }
@@ -378,21 +332,19 @@ async fn the_same_money_is_not_spent_twice() {
 /// What it signs as a party is no notarisation: that its money is spent once is decided as for anybody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notary_that_pays_asks_itself_as_anybody_does() {
-    const NOTARY: &str = "O=Notary, L=Zurich, C=CH";
     let network = Network::new();
     let host = network.run();
     host.run(NOTARY, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await.result();
-    let paid = pay(&host, NOTARY, ALICE, 40).await.result()["tx"].as_str().unwrap().to_owned();
+    let paid = tx(&pay(&host, NOTARY, ALICE, 40).await);
     host.until_quiet().await;
     let has = |identity: &str| money(&network, identity);
     assert_eq!((has("Notary"), has("Alice")), (60, 40));
-    let committed = || network.cli(&["notary", "status", "--identity", "Notary"]).ok().object()["committed"].clone();
+    let committed = || notary_status(&network, "Notary")["committed"].clone();
     assert_eq!(committed(), 1);
     // It has signed twice: for its money, and for the commit.
-    let shown = network.cli(&["ledger", "show", &paid, "--identity", "Alice"]).ok().object();
-    let by: Vec<&Value> = shown["signatures"].as_array().unwrap().iter().map(|one| &one["by"]).collect();
-    assert_eq!(by, [NOTARY, NOTARY]);
-    assert_eq!(network.cli(&["ledger", "why-invalid", &paid, "--identity", "Alice"]).ok().object()["valid"], true);
+    let shown = show(&network, &paid, "Alice");
+    assert_eq!(signers(&shown), [NOTARY, NOTARY]);
+    assert_eq!(verified_again(&network, &paid, "Alice")["valid"], true);
     pay(&host, ALICE, BOB, 40).await.result();
     host.until_quiet().await;
     assert_eq!((has("Alice"), has("Bob"), committed()), (0, 40, json!(2)));
@@ -404,20 +356,17 @@ async fn a_notary_that_pays_asks_itself_as_anybody_does() {
 async fn what_a_killed_flow_has_left_in_flight_is_settled() {
     let network = Network::new();
     // Nobody runs the notary for a while.
-    let manifest = network.path("identities/notary.toml");
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::remove_file(&manifest).unwrap();
+    let notary = Away::notary(&network);
     let host = network.run();
     issue(&host, 100).await;
-    let id = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
+    let id = start_paying(&host, BOB, 40).await;
     let statuses =
         |identity: &str| unsettled(&network, identity).iter().map(|one| one["status"].clone()).collect::<Vec<_>>();
-    host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
     assert_eq!(statuses("Bob"), ["in-flight"], "everybody has it before the notary is asked");
     assert!(host.kill(&id).await);
     host.end(&id).await;
     assert_eq!(statuses("Alice"), ["in-flight"]);
-    std::fs::write(&manifest, text).unwrap();
+    notary.comes_back();
     eventually("both have settled it", async || {
         let money = (money(&network, "Alice"), money(&network, "Bob"));
         let left = (unsettled(&network, "Alice"), unsettled(&network, "Bob"));
@@ -435,13 +384,10 @@ async fn what_a_killed_flow_has_left_in_flight_is_settled() {
 async fn money_that_another_payment_has_in_flight_is_locked_and_not_missing() {
     let network = Network::new();
     // Nobody runs the notary for a while.
-    let manifest = network.path("identities/notary.toml");
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::remove_file(&manifest).unwrap();
+    let notary = Away::notary(&network);
     let host = network.run();
     issue(&host, 100).await;
-    let first = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
-    host.until(&first, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    let first = start_paying(&host, BOB, 40).await;
     // What holds it is told where states are shown.
     let sent = unsettled(&network, "Alice")[0]["id"].clone();
     assert_eq!(query(&network, "Alice", &[])[0]["in_flight"], sent);
@@ -450,7 +396,7 @@ async fn money_that_another_payment_has_in_flight_is_locked_and_not_missing() {
     assert_eq!(second.exception.as_deref(), Some("cash/locked"), "{second:?}");
     assert!(second.message.contains("there is enough, but 100 are held by others"), "{second:?}");
     assert_eq!(too_much.failure().exception.as_deref(), Some("cash/insufficient"));
-    std::fs::write(&manifest, text).unwrap();
+    notary.comes_back();
     assert_eq!(host.end(&first).await.state, "completed");
     pay(&host, ALICE, BOB, 10).await.result();
     // Of those that come at once none is told that the money is not there: each waits for its change.
@@ -470,9 +416,7 @@ async fn money_that_another_payment_has_in_flight_is_locked_and_not_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_verified_again_from_what_is_there() {
     let network = Network::new();
-    let manifest = network.path("identities/notary.toml");
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::remove_file(&manifest).unwrap();
+    let notary = Away::notary(&network);
     let host = network.run();
     let issued = issue(&host, 100).await;
     let why = |identity: &str, id: &str| network.cli(&["ledger", "why-invalid", id, "--identity", identity]);
@@ -490,13 +434,12 @@ async fn a_transaction_is_verified_again_from_what_is_there() {
     why("Alice", "nonsense").fails(3, "transaction-not-found");
 
     // Nobody runs the notary: what waits for it lacks its signature, and nothing else.
-    let id = host.start(ALICE, "cash/pay", json!({"to": BOB, "quantity": 40, "currency": "GBP"})).await;
-    host.until(&id, |shown| format!("{:?}", shown.waiting_for).contains("Notary")).await;
+    let id = start_paying(&host, BOB, 40).await;
     let waiting = unsettled(&network, "Bob")[0]["id"].as_str().unwrap().to_owned();
     let examined = why("Bob", &waiting).ok().object();
-    let signer = json!(["signer", "O=Notary, L=Zurich, C=CH", "signature-missing"]);
+    let signer = json!(["signer", NOTARY, "signature-missing"]);
     assert_eq!((&examined["valid"], wrong(&examined)), (&json!(false), vec![signer]), "{examined}");
-    std::fs::write(&manifest, text).unwrap();
+    notary.comes_back();
     assert_eq!(host.end(&id).await.state, "completed");
     host.until_quiet().await;
     assert_eq!(why("Bob", &waiting).ok().object()["valid"], true);
@@ -514,20 +457,12 @@ async fn a_transaction_is_verified_again_from_what_is_there() {
     host.stop();
 }
 
-/// Where an identity's ledger lies, as the prefix of a table.
-fn schema(network: &Network, identity: &str) -> String {
-    match network.server() {
-        None => String::new(),
-        Some(_) => format!("maxhost_i{}.", network.sql(&format!("SELECT id FROM identity WHERE name = '{identity}'"))),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_read_views_and_need_no_host() {
     let network = Network::new();
     let host = network.run();
     let issued = issue(&host, 1000).await;
-    let paid = pay(&host, ALICE, BOB, 400).await.result()["tx"].as_str().unwrap().to_owned();
+    let paid = tx(&pay(&host, ALICE, BOB, 400).await);
     host.until_quiet().await;
     host.stop();
     let of = |identity: &str, sql: &str| {
@@ -544,7 +479,7 @@ async fn reports_read_views_and_need_no_host() {
     let status = format!("SELECT status FROM report_transaction WHERE identity = '{BOB}' AND id = '{paid}'");
     assert_eq!(of(BOB, &status), "verified");
     let verdict = format!("SELECT verdict FROM report_notarised WHERE id = '{paid}'");
-    assert_eq!(of("O=Notary, L=Zurich, C=CH", &verdict), "committed");
+    assert_eq!(of(NOTARY, &verdict), "committed");
     // A time is of this century, whatever the database.
     let recorded = of(ALICE, &format!("SELECT recorded FROM report_transaction WHERE id = '{issued}'"));
     assert!(recorded.starts_with("20"), "{recorded}");

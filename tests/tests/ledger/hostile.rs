@@ -1,9 +1,9 @@
 //! What is wrong with a transaction is found by whoever gets it: each kind of bad transaction has a code of its own, and
 //! leaves nothing behind on either side.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 
+use maxhost_tests::ledger::{issue, locks, notary_status, pay, query, show, transactions};
 use maxhost_tests::{ALICE, BOB, CAROL, Network, cli, eventually};
 use serde_json::{Value, json};
 
@@ -23,8 +23,7 @@ const BAD: [(&str, &str); 10] = [
 
 /// All that an identity has: its vault, its transactions, its locks.
 fn everything(network: &Network, identity: &str) -> [Vec<Value>; 3] {
-    let ask = |words: &[&str]| network.cli(&[words, &["--identity", identity]].concat()).ok().objects();
-    [ask(&["vault", "query", "--status", "all"]), ask(&["ledger", "list"]), ask(&["vault", "locks"])]
+    [query(network, identity, &["--status", "all"]), transactions(network, identity), locks(network, identity)]
 }
 
 /// An identity without anything.
@@ -45,12 +44,12 @@ async fn each_bad_transaction_is_refused_with_a_code_of_its_own_and_leaves_nothi
     for identity in ["Alice", "Bob"] {
         assert_eq!(everything(&network, identity), nothing(), "{identity}");
     }
-    host.run(ALICE, "cash/issue", json!({"quantity": 1000, "currency": "GBP"})).await.result();
+    issue(&host, 1000).await;
     host.run(ALICE, "cash/issue", json!({"quantity": 7, "currency": "EUR", "to": BOB})).await.result();
     host.until_quiet().await;
     let before = (everything(&network, "Alice"), everything(&network, "Bob"));
-    let committed = |network: &Network| network.cli(&["notary", "status", "--identity", "Notary"]).ok().object();
-    let asked = committed(&network);
+    let committed = || notary_status(&network, "Notary");
+    let asked = committed();
     for (how, code) in BAD {
         assert_eq!(bad(how).await, json!({ "refused": code }), "{how}");
     }
@@ -60,9 +59,9 @@ async fn each_bad_transaction_is_refused_with_a_code_of_its_own_and_leaves_nothi
         if after == before { Ok(()) } else { Err(format!("{before:?} before, {after:?} after")) }
     })
     .await;
-    assert_eq!(committed(&network), asked, "the notary learned of nothing");
+    assert_eq!(committed(), asked, "the notary learned of nothing");
     // The money that was in the bad payments is spent as if nothing had been.
-    host.run(ALICE, "cash/pay", json!({"to": BOB, "quantity": 1000, "currency": "GBP"})).await.result();
+    pay(&host, ALICE, BOB, 1000).await.result();
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
     host.stop();
 }
@@ -71,7 +70,7 @@ async fn each_bad_transaction_is_refused_with_a_code_of_its_own_and_leaves_nothi
 async fn a_bad_transaction_is_refused_however_flows_are_put_away() {
     let network = Network::new().setting("flows.evict=every-wait");
     let host = network.run();
-    host.run(ALICE, "cash/issue", json!({"quantity": 10, "currency": "GBP"})).await.result();
+    issue(&host, 10).await;
     for (how, code) in [("tampered-output", "back-chain-tampered"), ("forged-signature", "signature-invalid")] {
         let end = host.run(ALICE, "hostile/bad-transaction", json!({"peer": "Bob", "how": how})).await;
         assert_eq!(end.result(), json!({ "refused": code }), "{how}");
@@ -95,7 +94,7 @@ async fn money_that_is_spent_without_what_encumbers_it_is_refused() {
     assert_eq!((states, transactions.len(), locks), (Vec::new(), 1, Vec::new()));
     let shown = |transaction: &Value| {
         let id = transaction["id"].as_str().unwrap();
-        network.cli(&["ledger", "show", id, "--identity", "Bob"]).ok().object()
+        show(&network, id, "Bob")
     };
     let issue = shown(&transactions[0]);
     assert_eq!((&issue["status"], issue["inputs"].as_array().unwrap().len()), (&json!("verified"), 0));
@@ -115,11 +114,11 @@ async fn whoever_tells_something_false_of_the_notary_takes_no_money_from_anybody
         let end = host.run(ALICE, "hostile/false-outcome", json!({"peer": "Bob", "how": how})).await;
         assert_eq!(end.result(), json!({ "refused": code }), "{how}");
         eventually("Bob has settled it", async || {
-            let spendable = network.cli(&["vault", "query", "--identity", "Bob"]).ok().objects();
+            let spendable = query(&network, "Bob", &[]);
             if spendable.len() == 1 { Ok(()) } else { Err(format!("{how}: {:?}", everything(&network, "Bob"))) }
         })
         .await;
-        host.run(BOB, "cash/pay", json!({"to": CAROL, "quantity": 5, "currency": "GBP"})).await.result();
+        pay(&host, BOB, CAROL, 5).await.result();
         host.until_quiet().await;
         let [states, transactions, _] = everything(&network, "Carol");
         assert_eq!((states.len(), transactions.len()), (count, 3 * count), "{how}");
@@ -145,16 +144,11 @@ fn install_false(network: &Network, name: &str, identity: &str) {
     }
 }
 
-/// The states that an identity can spend.
-fn states(network: &Network, identity: &str) -> Vec<Value> {
-    network.cli(&["vault", "query", "--identity", identity]).ok().objects()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_is_given_for_what_was_agreed_and_for_nothing_else() {
     let network = Network::new();
     let host = network.run();
-    host.run(ALICE, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await.result();
+    issue(&host, 100).await;
     let terms = json!({"lender": ALICE, "quantity": 50, "currency": "GBP"});
     let id = host.run(BOB, "iou/issue", terms).await.result()["id"].clone();
     for asset in ["bond-1", "bond-2"] {
@@ -171,7 +165,7 @@ async fn a_signature_is_given_for_what_was_agreed_and_for_nothing_else() {
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replace(", \"trade\"", "")).unwrap();
     let host = network.run();
-    let before = states(&network, "Alice");
+    let before = query(&network, "Alice", &[]);
     assert_eq!(before.len(), 4, "a debt, two bonds and money: {before:?}");
     // Alice is asked to lend, and what she is given to sign gives her claim to Carol.
     let claimed = host.run(BOB, "iou/issue", json!({"id": id, "to": "Carol"})).await.result();
@@ -187,7 +181,7 @@ async fn a_signature_is_given_for_what_was_agreed_and_for_nothing_else() {
     let failure = host.run(ALICE, "trade/sell", terms).await.failure();
     assert_eq!(failure.exception.as_deref(), Some("trade/price"), "{failure:?}");
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
-    assert_eq!(states(&network, "Alice"), before);
+    assert_eq!(query(&network, "Alice", &[]), before);
     host.stop();
 }
 
@@ -203,26 +197,24 @@ async fn money_in_the_name_of_another_is_neither_taken_nor_spent() {
         assert_eq!(paid, json!({ "refused": refused }));
     }
     host.until_quiet().await;
-    assert_eq!(states(&network, "Bob"), Vec::<Value>::new());
+    assert_eq!(query(&network, "Bob", &[]), Vec::<Value>::new());
     // Whoever takes it without a look can do nothing with it.
     let terms = json!({"to": ALICE, "issuer": ALICE, "quantity": 50, "currency": "GBP"});
     host.run(CAROL, "hostile/counterfeit", terms).await.result();
     host.until_quiet().await;
-    let pay = async |quantity: i64| {
-        host.run(ALICE, "cash/pay", json!({"to": BOB, "quantity": quantity, "currency": "GBP"})).await
-    };
+    let pay = async |quantity: i64| pay(&host, ALICE, BOB, quantity).await;
     let exit =
         async |quantity: i64| host.run(ALICE, "cash/exit", json!({"quantity": quantity, "currency": "GBP"})).await;
     assert_eq!(exit(1).await.failure().exception.as_deref(), Some("cash/not-issuer"));
     assert_eq!(pay(1).await.failure().exception.as_deref(), Some("cash/insufficient"));
     // Nor does it stand in the way of good money.
-    host.run(ALICE, "cash/issue", json!({"quantity": 100, "currency": "GBP"})).await.result();
+    issue(&host, 100).await;
     pay(30).await.result();
     exit(70).await.result();
     assert_eq!(pay(1).await.failure().exception.as_deref(), Some("cash/insufficient"));
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
     let quantities = |identity: &str| -> Vec<Value> {
-        states(&network, identity).into_iter().map(|state| state["state"]["quantity"].clone()).collect()
+        query(&network, identity, &[]).into_iter().map(|state| state["state"]["quantity"].clone()).collect()
     };
     assert_eq!((quantities("Alice"), quantities("Bob")), (vec![json!(50)], vec![json!(30)]));
     host.stop();

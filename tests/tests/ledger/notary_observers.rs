@@ -1,15 +1,8 @@
 //! Changes of notary that others look on at: what each keeps of them by its own choice, and what ends them before anybody is asked.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use maxhost_tests::{ALICE, BOB, CAROL, Host, NOTARY, Network, SECOND_NOTARY, eventually};
+use maxhost_tests::ledger::{issue_at, query};
+use maxhost_tests::{ALICE, BOB, CAROL, Host, MODES, NOTARY, Network, SECOND_NOTARY, eventually};
 use serde_json::{Value, json};
-
-const MODES: [&str; 3] = ["flows.evict=never", "flows.evict=every-wait", "flows.evict=random:7"];
-
-async fn issue(host: &Host, quantity: i64) {
-    let terms = json!({"quantity": quantity, "currency": "GBP", "notary": NOTARY});
-    host.run(ALICE, "cash/issue", terms).await.result();
-}
 
 fn observers(of: &[(&str, &str)]) -> Value {
     of.iter().map(|(party, states)| json!({"party": party, "states": states})).collect()
@@ -26,10 +19,6 @@ async fn moved(host: &Host, who: &str, terms: Value) -> String {
 
 fn transaction_of(reference: &str) -> String {
     reference.split(':').next().unwrap().to_owned()
-}
-
-fn query(network: &Network, identity: &str, more: &[&str]) -> Vec<Value> {
-    network.cli(&[&["vault", "query", "--identity", identity][..], more].concat()).ok().objects()
 }
 
 /// The states of a type: where each is, who keeps it, whether it is the identity's own, and whether it is consumed.
@@ -87,7 +76,7 @@ async fn observers_of_a_change_of_notary_have_it_with_its_chain_and_keep_what_th
     for mode in MODES {
         let network = Network::with_two_notaries(false).setting(mode);
         let host = network.run();
-        issue(&host, 100).await;
+        issue_at(&host, 100, NOTARY).await;
         let first = query(&network, "Alice", &[])[0]["ref"].as_str().unwrap().to_owned();
         let looking = [(CAROL, "all-visible"), (BOB, "only-relevant")];
         let second = moved(&host, ALICE, terms(&first, SECOND_NOTARY, &looking)).await;
@@ -177,7 +166,7 @@ async fn participants_sign_and_observers_do_not() {
 async fn what_an_observer_does_not_take_moves_nothing() {
     let network = Network::with_two_notaries(false);
     let host = network.run();
-    issue(&host, 100).await;
+    issue_at(&host, 100, NOTARY).await;
     let first = query(&network, "Alice", &[])[0]["ref"].as_str().unwrap().to_owned();
     for (wrong, text) in [("twice", "is given twice"), ("oneself", "without a session with oneself")] {
         let mut asked = terms(&first, SECOND_NOTARY, &[(CAROL, "all-visible")]);
@@ -219,7 +208,7 @@ async fn what_is_settled_for_a_killed_change_keeps_the_choice_of_each() {
     let text = std::fs::read_to_string(&manifest).unwrap();
     std::fs::remove_file(&manifest).unwrap();
     let host = network.run();
-    issue(&host, 100).await;
+    issue_at(&host, 100, NOTARY).await;
     let first = query(&network, "Alice", &[])[0]["ref"].as_str().unwrap().to_owned();
     let mut asked = terms(&first, SECOND_NOTARY, &[(BOB, "none"), (CAROL, "all-visible")]);
     asked["states"] = json!("none");

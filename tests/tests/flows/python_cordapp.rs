@@ -1,6 +1,5 @@
 //! A CorDapp that was made of Python by componentize-py (`tests/python-cordapp`) is a CorDapp like any other. The one that
 //! `docs/python.md` shows is built and run by the tests of the documentation.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
