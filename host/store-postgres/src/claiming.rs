@@ -13,11 +13,11 @@ use sqlx::postgres::PgPool;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::batch::Claims;
+use crate::columns::identity_record;
 use crate::error::failed;
 use crate::ledger::tables;
 use crate::options::Layout;
 use crate::persist::{ANSWER, persist};
-use crate::reader::identity_record;
 
 /// Claims that wait for their turn; whoever has more waits to ask.
 pub(crate) const WAITING: usize = 256;

@@ -13,6 +13,7 @@ mod batch;
 mod beside;
 mod claiming;
 mod clock;
+mod columns;
 mod committer;
 mod components;
 mod durability;

@@ -11,10 +11,10 @@ use maxhost_store::{
 use sqlx::Row;
 
 use crate::batch::{Found, client_key};
+use crate::columns::identity_record;
 use crate::committer::PostgresRows;
 use crate::numbers::Kind;
 use crate::pending::{Change, Confirmed, Ending, LOG, Outgoing, Touched};
-use crate::reader::identity_record;
 
 impl PostgresRows {
     /// Makes a live flow of an identity that is held one that can be changed. False if there is none.

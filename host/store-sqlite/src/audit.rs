@@ -5,7 +5,8 @@ use maxhost_store::{AuditClass, AuditFilter, AuditPlace, AuditReader, AuditRow, 
 use sqlx::sqlite::SqliteRow;
 
 use crate::SqliteStore;
-use crate::reader::{column, corrupt, failed};
+use crate::columns::{column, corrupt};
+use crate::reader::failed;
 
 /// Above all places that there are.
 const NEWEST: (i64, i64, i64) = (i64::MAX, i64::MAX, i64::MAX);

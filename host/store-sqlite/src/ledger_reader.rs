@@ -24,8 +24,9 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, QueryBuilder, Sqlite};
 
 use crate::SqliteStore;
+use crate::columns::{bytes, column, corrupt, sequence};
 use crate::ledger_rows::{status_number, status_of, time};
-use crate::reader::{bytes, column, corrupt, failed, sequence};
+use crate::reader::failed;
 
 const STATE: &str = "vault_state";
 const TX: &str = "ledger_tx";

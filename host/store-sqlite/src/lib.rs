@@ -6,6 +6,7 @@
 //! Layer 2.
 
 mod audit;
+mod columns;
 mod examine;
 mod ledger_reader;
 mod ledger_rows;

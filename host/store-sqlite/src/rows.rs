@@ -1,24 +1,26 @@
 //! The rows of one SQLite file within a transaction, for the rules of the store.
 
+mod backlog;
+mod ends;
+mod host;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use maxhost_group_commit::{Failure, Fault};
-use maxhost_model::{FlowRow, IdentityRow, SecureHash, SessionId};
+use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_sqlite::{SqliteError, Writer};
-use maxhost_store::ledger::Imports;
 use maxhost_store::{
-    AuditBounds, AuditClass, AuditRow, Backlog, Claim, End, FencingToken, FlowVersion, HostRows, IdAllocator,
-    IdentityRecord, Job, Keep, LeftBehind, NOBODY, NewFlow, Orphan, OutboxContent, Outcome, Quotas, ResultRead, Rows,
-    RunId, StateChange, StoreError, UNTAKEN_BYTES, UNTAKEN_ROWS, UNTAKEN_TRIES, Untaken, UntakenCount, Waiting, rules,
+    AuditBounds, Backlog, Claim, End, FencingToken, FlowVersion, IdAllocator, IdentityRecord, Job, LeftBehind, NOBODY,
+    NewFlow, OutboxContent, Outcome, Quotas, Rows, RunId, StateChange, StoreError, Waiting, rules,
 };
-use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
+use self::backlog::load_backlog;
 use crate::ledger_statements::LedgerStatements;
 use crate::statements::Statements;
-use crate::write_buffer::{self, BufferedFlow, LOG, WriteBuffer};
+use crate::write_buffer::{self, LOG, WriteBuffer};
 
 /// How often the time that hosts have run is noted, ms.
 const LIVED_EVERY: i64 = 60_000;
@@ -68,9 +70,6 @@ pub(crate) struct Numbers {
     /// The time that hosts had run when this run began, ms, and when that was.
     pub lived: (i64, Instant),
 }
-
-/// What the row of a live flow says: attempts, started, tag, name, user, client id, start record, revision.
-type LiveRow<'r> = [ValueRef<'r>; 8];
 
 impl<'c> SqliteRows<'c> {
     /// Begins a run.
@@ -142,146 +141,6 @@ impl<'c> SqliteRows<'c> {
         }
         Ok(())
     }
-
-    /// Keeps what is to be kept of a flow that is not live any more, or frees its client id.
-    fn keep_or_forget(
-        keep_end: &mut Statement<'_>,
-        remove_client: &mut Statement<'_>,
-        lived: i64,
-        (identity, flow): (IdentityRow, FlowRow),
-        end: &End<'_>,
-        live: LiveRow<'_>,
-    ) -> Result<(), SqliteError> {
-        let (user, client_id) = (live[4], live[5]);
-        let [attempts, started, tag, name, user_column, client_column, start, revision] =
-            live.map(ToSqlOutput::Borrowed);
-        match end.keep {
-            Some(Keep { expires, end: body, labels }) => {
-                let (state, labels) = (end.state as i64, labels.as_ref().map(|labels| &labels[..]));
-                let forget_at = lived.saturating_add(expires.saturating_sub(end.finished).max(0));
-                keep_end.execute(params![
-                    flow.0,
-                    identity.0,
-                    state,
-                    attempts,
-                    started,
-                    end.finished,
-                    expires,
-                    tag,
-                    name,
-                    user_column,
-                    client_column,
-                    start,
-                    revision,
-                    &body[..],
-                    labels,
-                    forget_at
-                ])?;
-            }
-            None if client_id == ValueRef::Null => {}
-            None => {
-                let user = if user == ValueRef::Null { ValueRef::Text(b"") } else { user };
-                remove_client.execute(params![identity.0, ToSqlOutput::Borrowed(user), client_column])?;
-            }
-        }
-        Ok(())
-    }
-
-    fn end_stored(&mut self, identity: IdentityRow, flow: FlowRow, end: &End<'_>) -> Result<bool, SqliteError> {
-        let lived = self.lived.now();
-        let mut live = self.sql.drop_flow.query(params![flow.0, identity.0])?;
-        let Some(row) = live.next()? else { return Ok(false) };
-        let mut columns: LiveRow<'_> = [ValueRef::Null; 8];
-        for (index, column) in columns.iter_mut().enumerate() {
-            *column = row.get_ref(index)?;
-        }
-        let of = (identity, flow);
-        Self::keep_or_forget(&mut self.sql.keep_end, &mut self.sql.remove_client, lived, of, end, columns)?;
-        // A statement that is not read to its end has not ended, and would keep the transaction from committing.
-        while live.next()?.is_some() {}
-        drop(live);
-        self.sql.drop_journal.execute([flow.0])?;
-        Ok(true)
-    }
-
-    fn end_buffered(
-        &mut self,
-        identity: IdentityRow,
-        flow: FlowRow,
-        end: &End<'_>,
-        buffered: &BufferedFlow,
-    ) -> Result<(), SqliteError> {
-        let BufferedFlow { new, attempts, revision, .. } = buffered;
-        let tag = new.id.to_bytes();
-        let columns = [
-            ValueRef::Integer((*attempts).into()),
-            ValueRef::Integer(new.started),
-            ValueRef::Blob(&tag),
-            ValueRef::from(&*new.name),
-            new.user.as_deref().into(),
-            new.client_id.as_deref().into(),
-            ValueRef::Blob(&new.start),
-            ValueRef::Integer((*revision).into()),
-        ];
-        let lived = self.lived.now();
-        let of = (identity, flow);
-        Self::keep_or_forget(&mut self.sql.keep_end, &mut self.sql.remove_client, lived, of, end, columns)
-    }
-
-    fn expire_rows(&mut self, limit: u32) -> Result<u64, SqliteError> {
-        let lived = self.lived.now();
-        self.sql.set_meta.execute(params!["lived", lived])?;
-        self.lived.noted = lived;
-        type Expired = (i64, i64, Option<String>, Option<String>);
-        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-        let expired: Vec<Expired> =
-            self.sql.expire.query_map(params![lived, limit], read)?.collect::<Result<_, _>>()?;
-        for (flow, identity, user, client_id) in &expired {
-            if let Some(client_id) = client_id {
-                // Only while it names this flow: it may have been given to another one since.
-                let user = user.as_deref().unwrap_or_default();
-                self.sql.remove_client_of.execute(params![identity, user, client_id, flow])?;
-            }
-        }
-        Ok(expired.len() as u64)
-    }
-}
-
-/// Counts what waits, from the tables.
-fn load_backlog(conn: &Connection, quotas: Quotas) -> Result<Backlog, SqliteError> {
-    let mut backlog = Backlog::new(quotas);
-    let mut count = |sql: &str, load: &mut dyn FnMut(&mut Backlog, &Row<'_>) -> rusqlite::Result<()>| {
-        let mut statement = conn.prepare(sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            load(&mut backlog, row)?;
-        }
-        Ok::<(), rusqlite::Error>(())
-    };
-    let number = |row: &Row<'_>, index: usize| row.get::<_, i64>(index).map(i64::unsigned_abs);
-    for table in ["initiation", "late_confirm"] {
-        let sql = format!("SELECT identity, count(*), sum(length(body)) FROM {table} GROUP BY identity");
-        count(&sql, &mut |backlog, row| {
-            backlog.load_initiations(IdentityRow(row.get(0)?), number(row, 1)?, number(row, 2)?);
-            Ok(())
-        })?;
-    }
-    count("SELECT identity, count(*), sum(length(body)) FROM outbox GROUP BY identity", &mut |backlog, row| {
-        backlog.load_outbox(IdentityRow(row.get(0)?), number(row, 1)?, number(row, 2)?);
-        Ok(())
-    })?;
-    let flows = "SELECT id, identity, waiting_messages, waiting_bytes FROM flow WHERE waiting_messages > 0";
-    count(flows, &mut |backlog, row| {
-        let (flow, identity) = (FlowRow(row.get(0)?), IdentityRow(row.get(1)?));
-        backlog.load_flow(identity, flow, number(row, 2)?, number(row, 3)?);
-        Ok(())
-    })?;
-    let holders = "SELECT DISTINCT lock_flow FROM vault_state WHERE lock_flow IS NOT NULL";
-    count(holders, &mut |backlog, row| {
-        backlog.load_holder(FlowRow(row.get(0)?));
-        Ok(())
-    })?;
-    Ok(backlog)
 }
 
 /// A claim, from its three columns.
@@ -493,123 +352,6 @@ impl Rows for SqliteRows<'_> {
 
     fn remove_client(&mut self, identity: IdentityRow, user: &str, client_id: &str) -> Result<(), Fault> {
         self.sql.remove_client.execute(params![identity.0, user, client_id]).map(drop).map_err(fault)
-    }
-}
-
-impl HostRows for SqliteRows<'_> {
-    fn add_identity(&mut self, name: &str) -> Result<IdentityRow, Fault> {
-        self.sql.add_identity.execute([name]).map_err(fault)?;
-        let read = |row: &Row<'_>| Ok((IdentityRow(row.get(0)?), claim(row, 1)?));
-        let (row, claim) = self.sql.find_identity.query_row([name], read).map_err(fault)?;
-        self.claims.insert(row, claim);
-        Ok(row)
-    }
-
-    fn set_claim(&mut self, identity: IdentityRow, claim: Claim, key_fp: Option<&[u8; 32]>) -> Result<(), Fault> {
-        let key_fp = key_fp.map(|key_fp| &key_fp[..]);
-        let row = params![identity.0, claim.token.generation, claim.token.epoch, claim.run.0, key_fp];
-        self.sql.set_claim.execute(row).map_err(fault)?;
-        self.claims.insert(identity, claim);
-        Ok(())
-    }
-
-    fn set_unclean(&mut self, identity: IdentityRow, unclean: u32) -> Result<(), Fault> {
-        self.sql.set_unclean.execute(params![identity.0, unclean]).map(drop).map_err(fault)
-    }
-
-    fn expire(&mut self, limit: u32) -> Result<u64, Fault> {
-        Ok(self.expire_rows(limit)?)
-    }
-
-    fn forget_processed(&mut self, limit: u32) -> Result<u64, Fault> {
-        let before = self.lived.now().saturating_sub(self.processed_retention);
-        let gone = self.sql.forget_processed.execute(params![before, limit]).map_err(fault)?;
-        Ok(gone as u64)
-    }
-
-    fn drop_orphans(&mut self, limit: u32) -> Result<Vec<Orphan>, Fault> {
-        let before = self.lived.now().saturating_sub(self.processed_retention);
-        let read = |row: &Row<'_>| {
-            Ok(Orphan { identity: IdentityRow(row.get(0)?), bytes: row.get::<_, i64>(1)?.unsigned_abs() })
-        };
-        let rows = self.sql.drop_orphans.query_map(params![before, limit, self.run.0], read).map_err(fault)?;
-        rows.collect::<Result<_, _>>().map_err(fault)
-    }
-
-    fn note_result_read(&mut self, read: &ResultRead) -> Result<(), Fault> {
-        self.sql.result_read.execute(params![read.flow.0, read.at]).map(drop).map_err(fault)
-    }
-
-    fn note_untaken(&mut self, untaken: &Untaken) -> Result<UntakenCount, Fault> {
-        let Untaken { identity, message_id, at, sender, reason, body } = untaken;
-        let (id, body) = (&message_id[..], &body[..]);
-        self.sql.count_untaken.execute(params![identity.0, id, at, sender, reason]).map_err(fault)?;
-        let read = |row: &Row<'_>| row.get::<_, i64>(0);
-        let tries = self.sql.untaken_tries.query_row(params![identity.0, id], read).map_err(fault)?.unsigned_abs();
-        let most = i64::try_from(UNTAKEN_BYTES).unwrap_or(i64::MAX);
-        let is_kept = tries >= UNTAKEN_TRIES
-            && self.sql.keep_untaken.execute(params![identity.0, id, body, most]).map_err(fault)? > 0;
-        self.sql.forget_untaken.execute(params![identity.0, UNTAKEN_ROWS]).map_err(fault)?;
-        Ok(UntakenCount { tries, is_kept })
-    }
-
-    fn imports(&mut self, identity: IdentityRow, id: &SecureHash) -> Result<Imports, Fault> {
-        let read = |row: &Row<'_>| {
-            let (attachments, bytes) = (row.get::<_, i64>(1)?.unsigned_abs(), row.get::<_, i64>(2)?.unsigned_abs());
-            Ok(Imports { has: row.get(0)?, attachments, bytes })
-        };
-        self.ledger.imports.query_row(params![identity.0, id.as_bytes()], read).map_err(fault)
-    }
-
-    fn add_audit(&mut self, rows: &[AuditRow]) -> Result<(), Fault> {
-        let lived = self.lived.now();
-        for class in AuditClass::ALL {
-            let mut number = self.newest_audit(class)?;
-            for row in rows.iter().filter(|row| row.class == class) {
-                let values = params![
-                    class as i64,
-                    number + 1,
-                    self.run.0,
-                    row.seq,
-                    lived,
-                    row.at,
-                    &*row.host,
-                    row.user,
-                    row.action,
-                    row.identity,
-                    row.flow,
-                    row.flow_id,
-                    row.detail,
-                    row.allowed,
-                    row.code,
-                    row.count,
-                    row.token
-                ];
-                // One that is there already leaves no gap in the numbers.
-                number += self.sql.add_audit.execute(values).map_err(fault)? as i64;
-            }
-        }
-        Ok(())
-    }
-
-    fn forget_audit(&mut self, limit: u32) -> Result<u64, Fault> {
-        let keep = i64::try_from(self.audit.keep.as_millis()).unwrap_or(i64::MAX);
-        let old = self.lived.now().saturating_sub(keep);
-        let mut gone = 0;
-        for class in AuditClass::ALL {
-            let most = i64::try_from(self.audit.rows).unwrap_or(i64::MAX);
-            let above = self.newest_audit(class)?.saturating_sub(most);
-            gone += self.sql.forget_audit.execute(params![class as i64, old, above, limit]).map_err(fault)? as u64;
-        }
-        Ok(gone)
-    }
-}
-
-impl SqliteRows<'_> {
-    /// The highest number of a row of the audit trail; 0 if there is none.
-    fn newest_audit(&mut self, class: AuditClass) -> Result<i64, Fault> {
-        let newest: Option<i64> = self.sql.newest_audit.query_row([class as i64], |row| row.get(0)).map_err(fault)?;
-        Ok(newest.unwrap_or(0))
     }
 }
 

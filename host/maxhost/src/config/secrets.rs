@@ -6,7 +6,8 @@ use maxhost_flows::options::Passphrase;
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::Tls;
 
-use super::{Config, LARGEST_PEM, PASSPHRASE_VARIABLE, Settings};
+use super::keys::Settings;
+use super::{Config, LARGEST_PEM, PASSPHRASE_VARIABLE};
 use crate::files;
 
 impl Config {

@@ -1,5 +1,10 @@
 //! What the configuration takes and refuses.
 #![allow(clippy::unwrap_used, clippy::panic)]
+use std::time::Duration;
+
+use maxhost_store_postgres::Layout;
+
+use super::keys::KEYS;
 use super::*;
 
 fn parse(text: &str) -> Result<Config, Problem> {

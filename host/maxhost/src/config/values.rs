@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use maxhost_ownership::Roles;
 use maxhost_store_postgres::Layout;
 
-use super::Evict;
+use super::keys::Evict;
 use crate::strict_toml::Raw;
 
 pub(super) fn memory(raw: &Raw) -> Result<Option<u64>, String> {

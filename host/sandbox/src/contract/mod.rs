@@ -22,12 +22,16 @@ mod engine;
 mod fuel;
 mod instance;
 mod profile;
+mod settings;
 mod slots;
+mod to_verify;
 mod verdict;
 
 pub use component::ContractComponent;
 pub use descriptor::{AttributeKind, AttributeType, ContractDescriptor, ContractType, FaultType, StateType};
-pub use engine::{Attached, ContractEngine, EngineSettings, ToVerify};
+pub use engine::ContractEngine;
 pub use fuel::operator_cost_hash;
 pub use profile::check_profile;
+pub use settings::EngineSettings;
+pub use to_verify::{Attached, ToVerify};
 pub use verdict::{ContractFault, LocalError, Usage, Verdict, Verification};

@@ -27,6 +27,7 @@ use maxhost_store::{PAGE_BYTES, StoreError};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments, AssertSqlSafe, Row};
 
+use crate::columns::{bytes, column, corrupt, sequence};
 use crate::error::failed;
 use crate::ledger::place::Place;
 use crate::ledger::read::{status_number, status_of, time};
@@ -34,7 +35,6 @@ use crate::ledger::tables::{KEYS, PARAMETERS, SHAPES};
 use crate::open::PostgresStore;
 use crate::options::Layout;
 use crate::persist::persist;
-use crate::reader::{bytes, column, corrupt, sequence};
 
 const STATE: &str = "vault_state";
 const TX: &str = "ledger_tx";
