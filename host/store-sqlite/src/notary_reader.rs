@@ -9,7 +9,8 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::SqliteStore;
 use crate::ledger_rows::time;
-use crate::reader::{column, corrupt, failed};
+use crate::columns::{column, corrupt};
+use crate::reader::failed;
 
 const TABLE: &str = "notary_request";
 

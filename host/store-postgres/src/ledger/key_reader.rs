@@ -10,7 +10,7 @@ use crate::ledger::read::time;
 use crate::ledger::reader::{add, columns_of, hash_at};
 use crate::ledger::tables::KEY_IDS;
 use crate::open::PostgresStore;
-use crate::reader::column;
+use crate::columns::column;
 
 impl PostgresStore {
     pub(super) async fn read_key_external_ids(

@@ -13,7 +13,7 @@ use crate::ledger::read::time;
 use crate::ledger::reader::{add, hash_at, reference, references};
 use crate::ledger::tables::REQUESTS;
 use crate::open::PostgresStore;
-use crate::reader::{column, corrupt};
+use crate::columns::{column, corrupt};
 
 const TABLE: &str = "notary_request";
 
