@@ -22,6 +22,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::login::{Credentials, Logins, Refused};
+use crate::looks::{Looks, UsersSource};
 use crate::tokens::TokenText;
 use crate::users::{LONGEST_PASSWORD, User, Users, check_name, hash_password};
 
@@ -51,6 +52,7 @@ pub struct UserLogins {
     wrong: Mutex<HashMap<Subject, Wrong>>,
     hashing: Arc<Semaphore>,
     waiting: Semaphore,
+    looks: Looks,
     clock: Clock,
 }
 
@@ -58,6 +60,12 @@ pub struct UserLogins {
 struct Clock {
     now: Box<dyn Fn() -> Instant + Send + Sync>,
     wall: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Clock {
+    fn of_system() -> Clock {
+        Clock { now: Box::new(Instant::now), wall: Box::new(Timestamp::now) }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -70,6 +78,14 @@ enum Subject {
 struct Wrong {
     times: u32,
     last: Instant,
+}
+
+/// A password that is tried.
+struct Tried {
+    /// The user of the name that was shown with it.
+    user: Option<User>,
+    /// What it is remembered by if it is right; `None` if it cannot be.
+    print: Option<[u8; 32]>,
 }
 
 /// A try that is counted as wrong until it is known to be right.
@@ -106,7 +122,13 @@ impl UserLogins {
     /// Lets these users in.
     #[must_use]
     pub fn new(users: Users) -> UserLogins {
-        UserLogins::with_clock(users, Clock { now: Box::new(Instant::now), wall: Box::new(Timestamp::now) })
+        UserLogins::with_clock(users, Clock::of_system())
+    }
+
+    /// The same, and looks for changes at their source before it refuses somebody whom it does not know.
+    #[must_use]
+    pub fn of_source(users: Users, source: Arc<dyn UsersSource>) -> UserLogins {
+        UserLogins { looks: Looks::new(Some(source)), ..UserLogins::new(users) }
     }
 
     fn with_clock(users: Users, clock: Clock) -> UserLogins {
@@ -119,6 +141,7 @@ impl UserLogins {
             wrong: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
             waiting: Semaphore::new(WAITING),
+            looks: Looks::new(None),
             clock,
         }
     }
@@ -133,26 +156,26 @@ impl UserLogins {
     }
 
     async fn by_password(&self, name: String, password: &str, from: IpAddr) -> Result<Caller, Problem> {
-        let user = self.user(&name);
-        // An unknown name costs what a known one does, so that names cannot be told apart by time.
-        let hash = user.as_ref().and_then(|user| user.hash.clone());
-        let print = hash.as_deref().map(|hash| self.print(&name, password, hash));
-        let known = || user.as_ref().filter(|_| print.is_some_and(|print| self.is_known(&print))).map(caller);
-        if let Some(caller) = known() {
+        if let Some(caller) = self.remembered(&self.tried(&name, password)) {
             return Ok(caller);
         }
         // An oversized name is no user's; it is not kept.
         let mut subjects = vec![Subject::Address(from)];
         if check_name(&name).is_ok() {
-            subjects.push(Subject::Name(name));
+            subjects.push(Subject::Name(name.clone()));
         }
         self.may_try(&subjects)?;
+        // An unknown name costs what a known one does, here and below, so that names cannot be told apart by time.
+        self.looks.look().await;
+        let tried = self.tried(&name, password);
         let turn = self.turn_to_hash().await?;
         // Another login with the same password may have been found right meanwhile.
-        if let Some(caller) = known() {
+        if let Some(caller) = self.remembered(&tried) {
             return Ok(caller);
         }
         let counted = self.count(subjects)?;
+        let Tried { user, print } = tried;
+        let hash = user.as_ref().and_then(|user| user.hash.clone());
         // The turn is kept until it is known what the try counts as, or those that come next would see it as a wrong one.
         let (right, _turn) = verify(password, hash, turn).await?;
         match user.filter(|_| right) {
@@ -168,28 +191,62 @@ impl UserLogins {
         }
     }
 
+    fn tried(&self, name: &str, password: &str) -> Tried {
+        let user = self.user(name);
+        let hash = user.as_ref().and_then(|user| user.hash.as_deref());
+        let print = hash.map(|hash| self.print(name, password, hash));
+        Tried { user, print }
+    }
+
+    /// The user of a password that was found right before.
+    fn remembered(&self, tried: &Tried) -> Option<Caller> {
+        let is_known = tried.print.is_some_and(|print| self.is_known(&print));
+        tried.user.as_ref().filter(|_| is_known).map(caller)
+    }
+
     /// Whoever shows the whole of a token is told what is wrong with it, and held up by nobody. All others are told the same.
-    fn by_token(&self, shown: &TokenText, from: IpAddr) -> Result<Caller, Refused> {
+    async fn by_token(&self, shown: &TokenText, from: IpAddr) -> Result<Caller, Refused> {
+        if let Some(told) = self.of_holder(shown) {
+            return told;
+        }
+        self.may_try(&[Subject::Address(from)])?;
+        self.looks.look().await;
+        if let Some(told) = self.of_holder(shown) {
+            return told;
+        }
+        self.count(vec![Subject::Address(from)])?;
+        Err(Problem::new(Code::TokenUnknown, "there is no such token").into())
+    }
+
+    /// What the holder of a token is told; `None` if this is the whole of none.
+    fn of_holder(&self, shown: &TokenText) -> Option<Result<Caller, Refused>> {
         let users = Arc::clone(&self.users.read());
         let token = users.token(shown.id());
         // An id that nobody has costs what a known one does.
         let kept = token.map_or(&[0; 32], |token| &token.digest);
         let is_right = kept[..].ct_eq(&shown.digest()[..]);
-        let Some(token) = token.filter(|_| bool::from(is_right)) else {
-            self.count(vec![Subject::Address(from)])?;
-            return Err(Problem::new(Code::TokenUnknown, "there is no such token").into());
-        };
+        let token = token.filter(|_| bool::from(is_right))?;
         let id = shown.id();
         let problem = match &token.rights {
             Some(rights) if !token.is_revoked && (self.clock.wall)() < token.expires => {
-                return Ok(Caller::new(token.user.clone(), Arc::clone(rights)));
+                return Some(Ok(Caller::new(token.user.clone(), Arc::clone(rights))));
             }
             Some(_) if !token.is_revoked => {
                 Problem::new(Code::TokenExpired, format!("token {id} has expired at {}", token.expires))
             }
             Some(_) | None => Problem::new(Code::TokenRevoked, format!("token {id} was revoked")),
         };
-        Err(Refused { problem: problem.detail("token", id), user: Some(token.user.clone()) })
+        Some(Err(Refused { problem: problem.detail("token", id), user: Some(token.user.clone()) }))
+    }
+
+    async fn by_certificate(&self, common_name: &str) -> Result<Caller, Refused> {
+        if self.user(common_name).is_none() {
+            self.looks.look().await;
+        }
+        self.user(common_name).as_ref().map(caller).ok_or_else(|| {
+            let text = format!("the certificate is of '{common_name}', and no user is called so");
+            Problem::new(Code::Unauthenticated, text).into()
+        })
     }
 
     /// What a right login is remembered by. The stored hash is part of it: a new password makes all that is remembered void.
@@ -318,14 +375,8 @@ impl Logins for UserLogins {
     async fn login(&self, credentials: Credentials, from: IpAddr) -> Result<Caller, Refused> {
         match credentials {
             Credentials::Password { user, password } => Ok(self.by_password(user, &password, from).await?),
-            Credentials::Token(token) => self.by_token(&token, from),
-            Credentials::Certificate { common_name } => match self.user(&common_name) {
-                Some(user) => Ok(caller(&user)),
-                None => {
-                    let text = format!("the certificate is of '{common_name}', and no user is called so");
-                    Err(Problem::new(Code::Unauthenticated, text).into())
-                }
-            },
+            Credentials::Token(token) => self.by_token(&token, from).await,
+            Credentials::Certificate { common_name } => self.by_certificate(&common_name).await,
         }
     }
 

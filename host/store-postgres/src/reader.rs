@@ -137,6 +137,20 @@ fn ids(rows: &[FlowRow]) -> Vec<i64> {
     rows.iter().map(|row| row.0).collect()
 }
 
+/// How many flows a row counts.
+fn count(row: &PgRow, index: usize) -> Result<u64, StoreError> {
+    column::<i64>(row, index, "flow").map(i64::unsigned_abs)
+}
+
+impl PostgresStore {
+    /// How many flows that have not ended each identity has in each state.
+    pub(crate) async fn live_states_of_each(&self) -> Result<Vec<(IdentityRow, FlowState, u64)>, StoreError> {
+        let sql = "SELECT identity, state::int8, count(*)::int8 FROM maxhost.flow GROUP BY 1, 2";
+        let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
+        rows.iter().map(|row| Ok((IdentityRow(column(row, 0, "flow")?), state(row, 1)?, count(row, 2)?))).collect()
+    }
+}
+
 #[async_trait]
 impl IdentityReader for PostgresStore {
     async fn identities(&self) -> Result<Vec<IdentityRecord>, StoreError> {
@@ -200,6 +214,20 @@ impl FlowReader for PostgresStore {
             Ok(LiveFlow { row: number, identity, state: state(row, 2)? })
         };
         rows.iter().map(read).collect()
+    }
+
+    async fn live_counts(&self, identities: &[IdentityRow]) -> Result<Vec<(IdentityRow, u64)>, StoreError> {
+        let sql = "SELECT identity, count(*)::int8 FROM maxhost.flow WHERE identity = ANY($1) \
+                   GROUP BY identity ORDER BY identity";
+        let asked: Vec<i64> = identities.iter().map(|identity| identity.0).collect();
+        let rows = persist!(sqlx::query(sql).bind(&asked).fetch_all(&self.pool)).map_err(failed)?;
+        rows.iter().map(|row| Ok((IdentityRow(column(row, 0, "flow")?), count(row, 1)?))).collect()
+    }
+
+    async fn live_states(&self) -> Result<Vec<(FlowState, u64)>, StoreError> {
+        let sql = "SELECT state::int8, count(*)::int8 FROM maxhost.flow GROUP BY 1 ORDER BY 1";
+        let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
+        rows.iter().map(|row| Ok((state(row, 0)?, count(row, 1)?))).collect()
     }
 
     async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {

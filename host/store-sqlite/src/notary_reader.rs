@@ -8,8 +8,8 @@ use maxhost_store::ledger::{Answered, ListRequests, LoggedRequest, RequestPage, 
 use sqlx::sqlite::SqliteRow;
 
 use crate::SqliteStore;
-use crate::ledger_rows::time;
 use crate::columns::{column, corrupt};
+use crate::ledger_rows::time;
 use crate::reader::failed;
 
 const TABLE: &str = "notary_request";

@@ -108,9 +108,19 @@ fn page_bytes() -> i64 {
 }
 
 /// Rows as SQL can take any number of them.
-fn json(rows: &[FlowRow]) -> String {
-    let numbers: Vec<String> = rows.iter().map(|row| row.0.to_string()).collect();
+fn json(rows: impl IntoIterator<Item = i64>) -> String {
+    let numbers: Vec<String> = rows.into_iter().map(|row| row.to_string()).collect();
     format!("[{}]", numbers.join(","))
+}
+
+/// Rows of flows, for [`json`].
+fn numbers(rows: &[FlowRow]) -> impl Iterator<Item = i64> {
+    rows.iter().map(|row| row.0)
+}
+
+/// How many flows a row counts.
+fn count(row: &SqliteRow, index: usize) -> Result<u64, StoreError> {
+    column::<i64>(row, index, "flow").map(i64::unsigned_abs)
 }
 
 impl SqliteStore {
@@ -188,6 +198,20 @@ impl FlowReader for SqliteStore {
             .collect()
     }
 
+    async fn live_counts(&self, identities: &[IdentityRow]) -> Result<Vec<(IdentityRow, u64)>, StoreError> {
+        let sql = "SELECT identity, count(*) FROM flow WHERE identity IN (SELECT value FROM json_each(?1)) \
+                   GROUP BY identity ORDER BY identity";
+        let asked = json(identities.iter().map(|identity| identity.0));
+        let rows = sqlx::query(sql).bind(asked).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((IdentityRow(column(row, 0, "flow")?), count(row, 1)?))).collect()
+    }
+
+    async fn live_states(&self) -> Result<Vec<(FlowState, u64)>, StoreError> {
+        let sql = "SELECT state, count(*) FROM flow GROUP BY state ORDER BY state";
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((state(row, 0)?, count(row, 1)?))).collect()
+    }
+
     async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {
         let found = sqlx::query(flows!("id = ?1")).bind(row.0).fetch_optional(self.pool()).await.map_err(failed)?;
         found.as_ref().map(flow_record).transpose()
@@ -195,7 +219,7 @@ impl FlowReader for SqliteStore {
 
     async fn flows(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
         let sql = concat!(flows!("x''", "NULL", "NULL", "id IN (SELECT value FROM json_each(?1))"), " ORDER BY id");
-        let found = sqlx::query(sql).bind(json(rows)).fetch_all(self.pool()).await.map_err(failed)?;
+        let found = sqlx::query(sql).bind(json(numbers(rows))).fetch_all(self.pool()).await.map_err(failed)?;
         found.iter().map(flow_record).collect()
     }
 
@@ -210,8 +234,12 @@ impl FlowReader for SqliteStore {
                    ) WHERE ahead < ?2) \
                    SELECT id, start_body FROM flow WHERE id IN page \
                    UNION ALL SELECT id, start_body FROM ended WHERE id IN page ORDER BY id";
-        let found =
-            sqlx::query(sql).bind(json(rows)).bind(page_bytes()).fetch_all(self.pool()).await.map_err(failed)?;
+        let found = sqlx::query(sql)
+            .bind(json(numbers(rows)))
+            .bind(page_bytes())
+            .fetch_all(self.pool())
+            .await
+            .map_err(failed)?;
         found.iter().map(|row| Ok((FlowRow(column(row, 0, "flow")?), bytes(row, 1, "flow")?))).collect()
     }
 
@@ -291,7 +319,7 @@ impl JournalReader for SqliteStore {
              ON journal.flow = asked.value AND journal.stream = -1 AND journal.seq = \
              (SELECT seq FROM journal WHERE flow = asked.value AND stream = -1 ORDER BY seq DESC LIMIT 1) ORDER BY asked.key",
         )
-        .bind(json(rows))
+        .bind(json(numbers(rows)))
         .fetch_all(&mut *snapshot)
         .await
         .map_err(failed)?;
@@ -304,7 +332,7 @@ impl JournalReader for SqliteStore {
             ahead += column::<i64>(row, 1, "journal")?;
         }
         let rows = rows.get(..page).unwrap_or(rows);
-        let asked = json(rows);
+        let asked = json(numbers(rows));
         let last = sqlx::query(
             "SELECT asked.key, journal.seq, journal.body FROM json_each(?1) AS asked CROSS JOIN journal \
              ON journal.flow = asked.value AND journal.stream = -1 AND journal.seq = \

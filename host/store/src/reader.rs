@@ -10,8 +10,8 @@ use maxhost_model::{FlowRow, IdentityRow, SessionId};
 
 use crate::error::StoreError;
 use crate::record::{
-    Client, FlowFilter, FlowRecord, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow, OutboxDestination,
-    OutboxRow, SizedJournal, StoredJournal,
+    Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,
+    OutboxDestination, OutboxRow, SizedJournal, StoredJournal,
 };
 
 /// Below its place among the databases, a number of the outbox has so many bits.
@@ -91,6 +91,14 @@ pub trait IdentityReader: Send + Sync {
 pub trait FlowReader: Send + Sync {
     /// All flows that have not ended, by row: what a host reads once when it starts.
     async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError>;
+
+    /// How many flows that have not ended each of these identities has, by identity; those that have none are left out. The
+    /// database counts, and no row of a flow is given.
+    async fn live_counts(&self, identities: &[IdentityRow]) -> Result<Vec<(IdentityRow, u64)>, StoreError>;
+
+    /// How many flows that have not ended are in each state, by state; a state that no flow is in is left out. The database
+    /// counts, as in [`FlowReader::live_counts`].
+    async fn live_states(&self) -> Result<Vec<(FlowState, u64)>, StoreError>;
 
     /// One flow.
     async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError>;

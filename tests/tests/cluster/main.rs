@@ -54,6 +54,36 @@ async fn identities_of_two_hosts_talk_through_the_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_host_counts_the_live_flows_of_all_identities() {
+    let cluster = Cluster::new().await;
+    let (a, b) = (cluster.host("a", |_| ()).await, cluster.host("b", |_| ()).await);
+    let caller = Caller::local();
+    let mut beats = Vec::new();
+    for name in [ALICE, ALICE, CAROL] {
+        beats.push(try_start(&a, name, "beat", json!({"beats": 2, "interval_ms": 600_000})).await.unwrap());
+    }
+    let count = async |expected: [u64; 3]| {
+        for host in [&a, &b] {
+            eventually("its live flows are counted", async || {
+                let shown = host.identities(&caller, None).await.map_err(|problem| problem.to_string())?;
+                let of = |name: &str| shown.iter().find(|shown| shown.name == name).map_or(99, |shown| shown.flows);
+                let flows = [ALICE, BOB, CAROL].map(of);
+                let one = host.identity(&caller, ALICE).await.map_err(|problem| problem.to_string())?.flows;
+                let all = host.status(&caller).await.map_err(|problem| problem.to_string())?.flows;
+                match (flows, one, all["suspended"]) == (expected, expected[0], expected.iter().sum()) {
+                    true => Ok(()),
+                    false => Err(format!("{flows:?} {one} {all:?}")),
+                }
+            })
+            .await;
+        }
+    };
+    count([2, 0, 1]).await;
+    assert!(a.kill_flow(&caller, beats[0]).await.unwrap());
+    count([1, 0, 1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_lost_host_ran_goes_on_elsewhere() {
     let cluster = Cluster::new().await;
     let (a, b) = (cluster.host("a", |_| ()).await, cluster.host("b", |_| ()).await);

@@ -38,19 +38,18 @@ impl From<&FlowDef> for FlowType {
 }
 
 impl Host {
-    /// `live` has the live flows of each identity where other hosts may run it.
+    /// `live`: see [`Host::live_of_sleepers`].
     fn identity_view(&self, entry: &IdentityEntry, live: Option<&HashMap<IdentityRow, u64>>) -> IdentityView {
         let spec = entry.spec.lock().clone();
         let cordapps = entry.cordapps(&self.parts.catalogue);
         let cordapps = cordapps.map(|set| set.cordapps.iter().map(|cordapp| cordapp_view(cordapp)).collect());
-        let in_database = live.map(|live| live.get(&entry.row).copied().unwrap_or(0));
-        let flows = match &*entry.state.lock() {
-            EntryState::Cold(_) | EntryState::Quarantined { .. } if in_database.is_some() => {
-                in_database.unwrap_or_default()
-            }
-            EntryState::Cold(cold) | EntryState::Quarantined { cold, .. } => cold.live.len() as u64,
-            EntryState::Active { .. } => entry.live_flows.load(Ordering::Relaxed),
-            EntryState::Removed => 0,
+        let of_actor = || entry.live_flows.load(Ordering::Relaxed);
+        let flows = match (&*entry.state.lock(), live) {
+            (EntryState::Removed, _) => 0,
+            (EntryState::Active { .. }, _) => of_actor(),
+            // One that has lost its actor since the database was asked has what the actor knew.
+            (_, Some(live)) => live.get(&entry.row).copied().unwrap_or_else(of_actor),
+            (EntryState::Cold(cold) | EntryState::Quarantined { cold, .. }, None) => cold.live.len() as u64,
         };
         IdentityView {
             name: entry.text.to_string(),
@@ -62,26 +61,30 @@ impl Host {
         }
     }
 
-    /// The live flows of each identity, where other hosts may run it: what they do is known from the database only.
-    async fn live_of_all(&self) -> ApiResult<Option<HashMap<IdentityRow, u64>>> {
+    /// How many live flows those of these identities have that have no actor here, where other hosts may run them: what those do
+    /// is known from the database only. `None` of a host that is alone.
+    async fn live_of_sleepers(&self, entries: &[Arc<IdentityEntry>]) -> ApiResult<Option<HashMap<IdentityRow, u64>>> {
         if self.parts.membership.is_none() {
             return Ok(None);
         }
-        let mut live = HashMap::new();
-        for flow in self.parts.store.live_flows().await.map_err(Problem::from)? {
-            *live.entry(flow.identity).or_default() += 1;
+        let asked: Vec<IdentityRow> =
+            entries.iter().filter(|entry| entry.mailbox().is_none()).map(|entry| entry.row).collect();
+        let mut live: HashMap<IdentityRow, u64> = asked.iter().map(|row| (*row, 0)).collect();
+        if !asked.is_empty() {
+            live.extend(self.parts.store.live_counts(&asked).await.map_err(Problem::from)?);
         }
         Ok(Some(live))
     }
 
     pub(super) async fn identity_views(&self, filter: Option<&str>) -> ApiResult<Vec<IdentityView>> {
-        let live = self.live_of_all().await?;
-        let view = |entry: &Arc<IdentityEntry>| self.identity_view(entry, live.as_ref());
         let directory = &self.parts.directory;
-        let mut views: Vec<IdentityView> = match filter {
-            Some(query) => directory.matching(query).iter().map(view).collect(),
-            None => directory.all().iter().map(view).collect(),
+        let entries = match filter {
+            Some(query) => directory.matching(query),
+            None => directory.all(),
         };
+        let live = self.live_of_sleepers(&entries).await?;
+        let mut views: Vec<IdentityView> =
+            entries.iter().map(|entry| self.identity_view(entry, live.as_ref())).collect();
         for broken in directory.broken.iter() {
             let (name, problem) = broken.value();
             let shown = name.clone().unwrap_or_else(|| file_name(broken.key()));
@@ -95,7 +98,10 @@ impl Host {
 
     pub(super) async fn one_identity(&self, name: &str) -> ApiResult<IdentityView> {
         let problem = match self.parts.directory.resolve(name) {
-            Ok(entry) => return Ok(self.identity_view(&entry, self.live_of_all().await?.as_ref())),
+            Ok(entry) => {
+                let live = self.live_of_sleepers(std::slice::from_ref(&entry)).await?;
+                return Ok(self.identity_view(&entry, live.as_ref()));
+            }
             Err(problem) => problem,
         };
         let is_named = |file: &str, known: &Option<String>| {
@@ -206,15 +212,15 @@ impl Host {
         }
         *identities.entry(IdentityPhase::Quarantined.as_str()).or_default() += parts.directory.broken.len() as u64;
         let mut flows: BTreeMap<&'static str, u64> = FlowPhase::ALL.iter().map(|phase| (phase.as_str(), 0)).collect();
-        let live = parts.store.live_flows().await.map_err(Problem::from)?;
+        let live = parts.store.live_states().await.map_err(Problem::from)?;
         let running = parts.flows.count(|flow| !flow.is_waiting());
-        for flow in &live {
-            let phase = match flow.state {
+        for (state, count) in live {
+            let phase = match state {
                 FlowState::Paused => FlowPhase::Paused,
                 FlowState::Hospital => FlowPhase::Hospital,
                 _ => FlowPhase::Suspended,
             };
-            *flows.entry(phase.as_str()).or_default() += 1;
+            *flows.entry(phase.as_str()).or_default() += count;
         }
         let suspended = flows.entry(FlowPhase::Suspended.as_str()).or_default();
         *suspended = suspended.saturating_sub(running);

@@ -6,7 +6,7 @@
 //! be old before it is used. Where the host is killed, what was written stays, what was not told is never told, and what
 //! waited in the queue is gone.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use maxhost_model::{FlowRow, IdentityRow, Lineage, RunId, SessionId};
 use maxhost_store::rules::apply;
 use maxhost_store::{
     AuditFilter, AuditPlace, AuditReader, AuditRow, Bounds, Client, ClientReader, CommitQueue, Committer, FlowFilter,
-    FlowReader, FlowRecord, Head, IdentityReader, IdentityRecord, Job, JournalReader, LateConfirm, LeftWork, LiveFlow,
-    MessageReader, OutboxDestination, OutboxRow, Outcome, Rows, SizedJournal, StoreError, StoredJournal,
+    FlowReader, FlowRecord, FlowState, Head, IdentityReader, IdentityRecord, Job, JournalReader, LateConfirm, LeftWork,
+    LiveFlow, MessageReader, OutboxDestination, OutboxRow, Outcome, Rows, SizedJournal, StoreError, StoredJournal,
 };
 use parking_lot::Mutex;
 
@@ -246,6 +246,28 @@ impl FlowReader for Database {
     async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError> {
         let live = |record: &FlowRecord| LiveFlow { row: record.row, identity: record.identity, state: record.state };
         self.read(|tables| tables.live_rows().map(live).collect()).await
+    }
+
+    async fn live_counts(&self, identities: &[IdentityRow]) -> Result<Vec<(IdentityRow, u64)>, StoreError> {
+        let count = |tables: &Tables| {
+            let mut counts: BTreeMap<IdentityRow, u64> = BTreeMap::new();
+            for flow in tables.live_rows().filter(|flow| identities.contains(&flow.identity)) {
+                *counts.entry(flow.identity).or_default() += 1;
+            }
+            counts.into_iter().collect()
+        };
+        self.read(count).await
+    }
+
+    async fn live_states(&self) -> Result<Vec<(FlowState, u64)>, StoreError> {
+        let count = |tables: &Tables| {
+            let mut counts: BTreeMap<i64, (FlowState, u64)> = BTreeMap::new();
+            for flow in tables.live_rows() {
+                counts.entry(flow.state as i64).or_insert((flow.state, 0)).1 += 1;
+            }
+            counts.into_values().collect()
+        };
+        self.read(count).await
     }
 
     async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {

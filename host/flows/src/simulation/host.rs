@@ -26,15 +26,19 @@ use crate::admission::Slots;
 use crate::clock::tests::VirtualClock;
 use crate::guest_threads::GuestThreads;
 use crate::keys::IdentityKeys;
+use crate::membership::Membership;
 use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
 use crate::notary_queue::NotaryQueue;
-use crate::options::{CordappRef, HostOptions, IdentityLimits, IdentitySpec, NotaryKind};
+use crate::options::{Balancing, CordappRef, HostOptions, IdentityLimits, IdentitySpec, NotaryKind};
 use crate::parts::{Foundations, Parts};
 use crate::registry::IdentityEntry;
 use crate::spawner::Spawner;
 
 /// How soon something that was refused is asked for again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// Identities that a host that shares them runs at once, and how long the ownership service waits for a sign of life of it.
+const SLOTS: u32 = 100;
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is around a host, and outlives it.
 pub(super) struct Surroundings {
@@ -76,7 +80,7 @@ pub(super) fn parts(plan: &Plan, around: &Surroundings, database: &Database) -> 
         store: Store::new(database.clone()),
         broker: fixture.broker.clone(),
         ownership: Arc::new(MemoryOwnership::embedded("this host", database.run())),
-        membership: None,
+        membership: plan.shares.then(|| Membership::new(SLOTS, false, SESSION_TIMEOUT, Balancing::default())),
         catalogue: fixture.catalogue.clone(),
         contracts: fixture.contracts.clone(),
         network: fixture.network.clone(),

@@ -6,11 +6,11 @@ use maxhost_store::ledger::KnownKey;
 use maxhost_store::ledger::codec::known_key;
 use sqlx::postgres::{PgArguments, PgRow};
 
+use crate::columns::column;
 use crate::ledger::read::time;
 use crate::ledger::reader::{add, columns_of, hash_at};
 use crate::ledger::tables::KEY_IDS;
 use crate::open::PostgresStore;
-use crate::columns::column;
 
 impl PostgresStore {
     pub(super) async fn read_key_external_ids(

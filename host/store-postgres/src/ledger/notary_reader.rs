@@ -9,11 +9,11 @@ use maxhost_store::ledger::{
 };
 use sqlx::postgres::{PgArguments, PgRow};
 
+use crate::columns::{column, corrupt};
 use crate::ledger::read::time;
 use crate::ledger::reader::{add, hash_at, reference, references};
 use crate::ledger::tables::REQUESTS;
 use crate::open::PostgresStore;
-use crate::columns::{column, corrupt};
 
 const TABLE: &str = "notary_request";
 

@@ -1,14 +1,14 @@
 //! Reads over several databases. Of what is left in a database that its identity has left nothing is seen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
-    AuditFilter, AuditPlace, AuditReader, AuditRow, Client, ClientReader, FlowFilter, FlowReader, FlowRecord, Head,
-    IdentityReader, IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination,
-    OutboxRow, SizedJournal, StoreError, StoredJournal, is_last_page, outbox_begin, outbox_database,
+    AuditFilter, AuditPlace, AuditReader, AuditRow, Client, ClientReader, FlowFilter, FlowReader, FlowRecord,
+    FlowState, Head, IdentityReader, IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader,
+    OutboxDestination, OutboxRow, SizedJournal, StoreError, StoredJournal, is_last_page, outbox_begin, outbox_database,
 };
 
 use super::{SeveralDatabases, all};
@@ -72,6 +72,26 @@ impl FlowReader for SeveralDatabases {
         let mut flows = self.at_home(found, |flow| flow.identity);
         flows.sort_unstable_by_key(|flow| flow.row);
         Ok(flows)
+    }
+
+    async fn live_counts(&self, identities: &[IdentityRow]) -> Result<Vec<(IdentityRow, u64)>, StoreError> {
+        let mut of_place: HashMap<usize, Vec<IdentityRow>> = HashMap::new();
+        for identity in identities {
+            of_place.entry(self.place(*identity)).or_default().push(*identity);
+        }
+        let counts = of_place.iter().map(|(place, identities)| self.databases[*place].live_counts(identities));
+        let mut counts = all(counts).await?.concat();
+        counts.sort_unstable();
+        Ok(counts)
+    }
+
+    async fn live_states(&self) -> Result<Vec<(FlowState, u64)>, StoreError> {
+        let found = all(self.databases.iter().map(|database| database.live_states_of_each())).await?;
+        let mut states: BTreeMap<i64, (FlowState, u64)> = BTreeMap::new();
+        for (_, state, flows) in self.at_home(found, |(identity, ..)| *identity) {
+            states.entry(state as i64).or_insert((state, 0)).1 += flows;
+        }
+        Ok(states.into_values().collect())
     }
 
     async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {

@@ -6,7 +6,7 @@ use maxhost_ledger::notary::UniquenessRequest;
 use maxhost_model::IdentityRow;
 use maxhost_store::ledger::{LedgerOp, NotaryOp};
 use maxhost_store::{
-    Caution, ClaimRequest, Conflict, FencingToken, FlowFilter, MessageOp, OutboxContent, Store, StoreError,
+    Caution, ClaimRequest, Conflict, FencingToken, FlowFilter, FlowState, MessageOp, OutboxContent, Store, StoreError,
     outbox_begin,
 };
 use maxhost_store_postgres::{Moved, PostgresOptions, PostgresStore, Step, move_identity};
@@ -174,6 +174,9 @@ async fn an_identity_takes_all_it_has_to_another_database_however_often_it_is_br
     assert_eq!(listed.iter().map(|flow| flow.row).collect::<Vec<_>>(), [bobs, ended]);
     let live: Vec<_> = store.live_flows().await.unwrap().iter().map(|flow| flow.row).collect();
     assert_eq!(live, [lives, bobs]);
+    // What it has left behind is counted no more.
+    assert_eq!(store.live_counts(&rows).await.unwrap(), [(rows[0], 1), (rows[1], 1)]);
+    assert_eq!(store.live_states().await.unwrap(), [(FlowState::Live, 2)]);
     assert_eq!(store.newest_change(rows[0]).await.unwrap(), 1);
     assert_eq!(store.initiations(rows[0], 0, 10).await.unwrap().len(), 1);
     let again = store.commit(alice, vec![MessageOp::Arrived { message_id: [9; 16] }.into()]).await;

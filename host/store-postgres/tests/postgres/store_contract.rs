@@ -58,7 +58,7 @@ mod first_of_two {
     // What is read over all databases, and what names outbox rows; the rest goes to the one as it is.
     maxhost_store::contract_tests! { @family Two, reads:
     heads_are_the_newest_of_each_stream, flows_are_listed_newest_first_in_pages, a_list_reads_what_it_shows,
-    the_outbox_is_read_by_destination, the_outbox_is_read_for_senders_that_this_run_holds }
+    live_flows_are_counted_by_identity_and_by_state, the_outbox_is_read_by_destination, the_outbox_is_read_for_senders_that_this_run_holds }
     maxhost_store::contract_tests! { @family Two, messages:
     the_outbox_keeps_messages_until_the_broker_has_them, a_message_that_cannot_be_taken_is_counted_and_put_aside }
     maxhost_store::contract_tests! { @family Two, kept:

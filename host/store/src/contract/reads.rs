@@ -69,6 +69,30 @@ pub async fn a_list_reads_what_it_shows<D: Databases>() {
     assert_eq!((whole.start.len(), whole.end.map(|end| end.len())), (100_000, Some(100_000)));
 }
 
+pub async fn live_flows_are_counted_by_identity_and_by_state<D: Databases>() {
+    let w = World::<D>::new().await;
+    let (alice, bob) = (w.alice.identity, w.bob.identity);
+    assert!(w.store.live_counts(&[alice, bob]).await.unwrap().is_empty());
+    assert!(w.store.live_states().await.unwrap().is_empty());
+    let mut alices = Vec::new();
+    for _ in 0..5 {
+        alices.push(w.start(w.alice).await);
+    }
+    let bobs = w.start(w.bob).await;
+    w.commit(w.alice, vec![set(alices[0], FlowState::Hospital), set(alices[1], FlowState::Paused)]).await.unwrap();
+    w.commit(w.bob, vec![set(bobs, FlowState::Hospital)]).await.unwrap();
+    w.commit(w.alice, vec![end_kept(alices[2], 9_000_000)]).await.unwrap();
+    // As many as are asked for, in whatever order, and nobody else.
+    assert_eq!(w.store.live_counts(&[bob, IdentityRow(99_999), alice]).await.unwrap(), [(alice, 4), (bob, 1)]);
+    assert_eq!(w.store.live_counts(&[bob]).await.unwrap(), [(bob, 1)]);
+    assert!(w.store.live_counts(&[]).await.unwrap().is_empty());
+    let mut states = w.store.live_states().await.unwrap();
+    states.sort_by_key(|(state, _)| format!("{state:?}"));
+    assert_eq!(states, [(FlowState::Hospital, 2), (FlowState::Live, 2), (FlowState::Paused, 1)]);
+    w.commit(w.bob, vec![end(bobs)]).await.unwrap();
+    assert_eq!(w.store.live_counts(&[alice, bob]).await.unwrap(), [(alice, 4)]);
+}
+
 pub async fn the_outbox_is_read_by_destination<D: Databases>() {
     let w = World::<D>::new().await;
     let message = |n: usize| {
