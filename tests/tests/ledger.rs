@@ -6,6 +6,8 @@
 mod parameters;
 #[path = "ledger/pointers.rs"]
 mod pointers;
+#[path = "ledger/successors.rs"]
+mod successors;
 #[path = "ledger/turns.rs"]
 mod turns;
 #[path = "ledger/waits.rs"]
