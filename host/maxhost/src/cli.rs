@@ -402,6 +402,12 @@ pub struct UpdateArgs {
     /// Take an attachment off the whitelist
     #[arg(long, value_name = "CONTRACT=ATTACHMENT")]
     pub unlist: Vec<String>,
+    /// Let a publisher's new key stand for an old one: each is a file with a key in PEM, or a contract that the key alone has signed
+    #[arg(long, value_name = "OLD=NEW")]
+    pub succeed: Vec<String>,
+    /// Take away the succession in which a key is, given as for --succeed
+    #[arg(long, value_name = "KEY")]
+    pub unsucceed: Vec<String>,
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod manifests;
 mod network;
 mod network_update;
 mod notary;
+mod publisher_succession;
 mod shared_identity;
 mod status;
 pub mod token;

@@ -39,7 +39,7 @@ pub fn parameters(parameters: &pb::NetworkParametersResponse) -> Value {
         .iter()
         .map(|notary| json!({"name": notary.name, "validating": notary.validating}))
         .collect();
-    json!({
+    let mut shown = json!({
         "minimum_platform_version": parameters.minimum_platform_version,
         "notaries": notaries,
         "max_message_size": parameters.max_message_size,
@@ -47,7 +47,12 @@ pub fn parameters(parameters: &pb::NetworkParametersResponse) -> Value {
         "modified": time(parameters.modified),
         "epoch": parameters.epoch,
         "hash": parameters.hash,
-    })
+    });
+    if !parameters.publisher_successions.is_empty() {
+        let successions: Vec<&Vec<String>> = parameters.publisher_successions.iter().map(|one| &one.keys).collect();
+        shown["publisher_successions"] = json!(successions);
+    }
+    shown
 }
 
 /// The host at a glance.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::hash::SecureHash;
 use crate::invalid::Invalid;
 use crate::octets;
-use crate::party::{Party, PublicKey};
+use crate::party::{KeyAlgorithm, Party, PublicKey};
 use crate::x500::X500Name;
 
 /// The platform version that this host implements: that of Corda 4.12.
@@ -21,6 +21,9 @@ pub const DEFAULT_MAX_TRANSACTION_SIZE: u64 = 10 * 1024 * 1024;
 
 /// After how long a silent node may be taken off the map: 30 days.
 pub const DEFAULT_EVENT_HORIZON_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// The most keys that the successions of publishers' keys have in all.
+pub const MAX_SUCCESSION_KEYS: usize = 1_000;
 
 /// An identity with what proves it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +125,10 @@ pub struct NetworkParameters {
     /// The same for confidential identities, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidential_identity_minimum_backup_interval_ms: Option<u64>,
+    /// Successions: for each publisher whose key was replaced its keys, oldest first. Each may stand for those before it. Without
+    /// any nothing is written, so parameters of before keep their bytes and their hash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publisher_successions: Vec<Vec<PublicKey>>,
 }
 
 impl NetworkParameters {
@@ -140,6 +147,7 @@ impl NetworkParameters {
             package_ownership: BTreeMap::new(),
             recovery_maximum_backup_interval_ms: None,
             confidential_identity_minimum_backup_interval_ms: None,
+            publisher_successions: Vec::new(),
         }
     }
 
@@ -159,7 +167,8 @@ impl NetworkParameters {
             }
         }
         self.validate_notaries()?;
-        self.validate_packages()
+        self.validate_packages()?;
+        self.validate_successions()
     }
 
     fn validate_notaries(&self) -> Result<(), Invalid> {
@@ -188,6 +197,29 @@ impl NetworkParameters {
         Ok(())
     }
 
+    /// A key in two successions, or twice in one, would have two successors, or itself as one.
+    fn validate_successions(&self) -> Result<(), Invalid> {
+        let refuse = |reason: String| Err(Invalid::Parameters { field: "publisher_successions", reason });
+        let mut seen: BTreeSet<&PublicKey> = BTreeSet::new();
+        for succession in &self.publisher_successions {
+            if succession.len() < 2 {
+                return refuse("a succession has two keys or more".to_owned());
+            }
+            for key in succession {
+                if key.algorithm() == KeyAlgorithm::Composite {
+                    return refuse(format!("{key} is a composite key: its parts have successors, and it has none"));
+                }
+                if !seen.insert(key) {
+                    return refuse(format!("the key {key} is given twice"));
+                }
+            }
+        }
+        if seen.len() > MAX_SUCCESSION_KEYS {
+            return refuse(format!("{} keys are given, and {MAX_SUCCESSION_KEYS} are allowed", seen.len()));
+        }
+        Ok(())
+    }
+
     /// Whether this party is a notary of the network.
     #[must_use]
     pub fn is_notary(&self, party: &Party) -> bool {
@@ -208,7 +240,6 @@ fn is_package_name(name: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::party::KeyAlgorithm;
     use crate::signed::{Encoded, Signed};
     use crate::{from_cbor, to_cbor};
 
@@ -257,6 +288,91 @@ mod tests {
         apart.package_ownership.insert("com.exam".into(), key(3));
         apart.package_ownership.insert("com.example".into(), key(4));
         apart.validate().unwrap();
+    }
+
+    #[test]
+    fn successions_of_publishers_are_checked() {
+        let with = |successions: Vec<Vec<PublicKey>>| {
+            let parameters = NetworkParameters { publisher_successions: successions, ..parameters() };
+            parameters.validate().map_err(|invalid| invalid.to_string())
+        };
+        with(vec![vec![key(3), key(4), key(5)], vec![key(6), key(7)]]).unwrap();
+        let refused = |successions| with(successions).unwrap_err();
+        assert!(refused(vec![vec![key(3), key(4)], vec![key(4), key(5)]]).contains("twice"), "in two lists");
+        assert!(refused(vec![vec![key(3), key(4), key(3)]]).contains("twice"), "its own successor");
+        assert!(refused(vec![vec![key(3)]]).contains("two keys or more"));
+        assert!(refused(vec![vec![]]).contains("two keys or more"));
+        let composite = PublicKey::from_raw(KeyAlgorithm::Composite, &[0x30, 0x00]).unwrap();
+        assert!(refused(vec![vec![key(3), composite]]).contains("composite"));
+
+        let many = |count: usize| -> Vec<PublicKey> {
+            let raw = |number: usize| {
+                let mut raw = [0; 32];
+                raw[..8].copy_from_slice(&u64::try_from(number).unwrap().to_be_bytes());
+                raw
+            };
+            (0..count).map(|number| PublicKey::from_raw(KeyAlgorithm::Ed25519, &raw(number)).unwrap()).collect()
+        };
+        with(vec![many(MAX_SUCCESSION_KEYS)]).unwrap();
+        assert!(refused(vec![many(MAX_SUCCESSION_KEYS + 1)]).contains("are allowed"));
+    }
+
+    /// What parameters had before there were successions, as it was written then.
+    #[derive(Serialize, Deserialize)]
+    struct Before {
+        minimum_platform_version: u32,
+        notaries: Vec<NotaryInfo>,
+        max_message_size: u64,
+        max_transaction_size: u64,
+        modified_time_ms: u64,
+        epoch: u32,
+        whitelisted_contract_implementations: BTreeMap<String, Vec<SecureHash>>,
+        event_horizon_ms: u64,
+        package_ownership: BTreeMap<String, PublicKey>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovery_maximum_backup_interval_ms: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confidential_identity_minimum_backup_interval_ms: Option<u64>,
+    }
+
+    #[test]
+    fn parameters_without_successions_have_the_bytes_and_the_hash_of_before() {
+        let NetworkParameters {
+            minimum_platform_version,
+            notaries,
+            max_message_size,
+            max_transaction_size,
+            modified_time_ms,
+            epoch,
+            whitelisted_contract_implementations,
+            event_horizon_ms,
+            package_ownership,
+            ..
+        } = parameters();
+        let before = to_cbor(&Before {
+            minimum_platform_version,
+            notaries,
+            max_message_size,
+            max_transaction_size,
+            modified_time_ms,
+            epoch,
+            whitelisted_contract_implementations,
+            event_horizon_ms,
+            package_ownership,
+            recovery_maximum_backup_interval_ms: Some(1),
+            confidential_identity_minimum_backup_interval_ms: None,
+        })
+        .unwrap();
+        let read = Encoded::<NetworkParameters>::decode(&before).unwrap();
+        assert_eq!(read.publisher_successions, Vec::<Vec<PublicKey>>::new());
+        let again = Encoded::new(read.clone().into_value()).unwrap();
+        assert_eq!((again.bytes(), again.hash()), (&before[..], SecureHash::of(&before)));
+
+        let succession = vec![vec![key(3), key(4)]];
+        let with = NetworkParameters { publisher_successions: succession, ..read.into_value() };
+        let encoded = Encoded::new(with.clone()).unwrap();
+        assert_ne!(encoded.hash(), again.hash());
+        assert_eq!(*Encoded::<NetworkParameters>::decode(encoded.bytes()).unwrap(), with);
     }
 
     #[test]

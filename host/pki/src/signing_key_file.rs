@@ -6,7 +6,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use maxhost_model::KeyAlgorithm;
+use maxhost_model::{KeyAlgorithm, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::error::{PkiError, Result};
@@ -15,6 +15,8 @@ use crate::keys::PrivateKey;
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
+const BEGIN_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----";
+const END_PUBLIC: &str = "-----END PUBLIC KEY-----";
 /// What a key of the first version begins with: a sequence of 46 bytes, version 0.
 const FIRST_VERSION: &[u8] = &[0x30, 0x2e, 0x02, 0x01, 0x00];
 /// The algorithm Ed25519, and the heads of the octet strings with the seed.
@@ -74,6 +76,25 @@ pub fn read(path: &Path) -> Result<PrivateKey> {
     PrivateKey::from_pkcs8(KeyAlgorithm::Ed25519, Zeroizing::new(der)).ok_or_else(|| refuse("it is no Ed25519 key"))
 }
 
+/// Reads the public half of a key: from a file as [`read`] takes it, or from one that holds nothing else, PEM of
+/// `SubjectPublicKeyInfo` (RFC 7468, section 13), as `openssl pkey -pubout` writes it.
+///
+/// # Errors
+/// [`PkiError::Key`] if it holds neither; those of [`read`]; if it cannot be read.
+pub fn read_public(path: &Path) -> Result<PublicKey> {
+    let refuse = |reason: &str| PkiError::Key { path: path.to_owned(), reason: reason.to_owned() };
+    let text = Zeroizing::new(files::read(path)?);
+    let inner = std::str::from_utf8(&text)
+        .ok()
+        .and_then(|text| text.split_once(BEGIN_PUBLIC))
+        .and_then(|(_, rest)| rest.split_once(END_PUBLIC))
+        .map(|(inner, _)| inner);
+    let Some(inner) = inner else { return Ok(read(path)?.public().clone()) };
+    let base64: String = inner.split_whitespace().collect();
+    let der = STANDARD.decode(base64).map_err(|_| refuse("its base 64 is malformed"))?;
+    PublicKey::from_spki(&der).map_err(|error| refuse(&error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -117,5 +138,23 @@ mod tests {
             write(bad, 0o600);
             assert!(matches!(read(&path), Err(PkiError::Key { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_public_half_is_read_from_either_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (private, public) = (folder.path().join("developer.pem"), folder.path().join("public.pem"));
+        let key = create(&private).unwrap();
+        assert_eq!(read_public(&private).unwrap(), *key.public());
+        let text = format!("{BEGIN_PUBLIC}\n{}\n{END_PUBLIC}\n", STANDARD.encode(key.public().spki()));
+        std::fs::write(&public, &text).unwrap();
+        // It is no secret: whoever may read it may.
+        std::fs::set_permissions(&public, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(read_public(&public).unwrap(), *key.public());
+        for damaged in [text.replace("MC", "!!"), text.replace("MC", "AA"), "a key".to_owned(), String::new()] {
+            std::fs::write(&public, damaged).unwrap();
+            assert!(matches!(read_public(&public), Err(PkiError::Key { .. })));
+        }
+        assert!(read_public(&folder.path().join("none")).is_err());
     }
 }

@@ -223,6 +223,11 @@ pub(crate) fn parameters(parameters: api::ParametersView) -> pb::NetworkParamete
         modified: Some(timestamp(parameters.modified_ms)),
         epoch: parameters.epoch,
         hash: parameters.hash,
+        publisher_successions: parameters
+            .publisher_successions
+            .into_iter()
+            .map(|keys| pb::PublisherSuccession { keys })
+            .collect(),
     }
 }
 

@@ -16,5 +16,6 @@ mod observers;
 mod parameters;
 mod pointers;
 mod samples;
+mod successors;
 mod turns;
 mod waits;

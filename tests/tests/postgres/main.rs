@@ -38,6 +38,8 @@ mod parameters;
 #[path = "../ledger/pointers.rs"]
 mod pointers;
 mod server;
+#[path = "../ledger/successors.rs"]
+mod successors;
 #[path = "../ledger/turns.rs"]
 mod turns;
 #[path = "../ledger/waits.rs"]

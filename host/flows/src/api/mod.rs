@@ -397,6 +397,8 @@ pub struct ParametersView {
     pub epoch: u32,
     /// SHA-256 of the signed bytes, hex.
     pub hash: String,
+    /// For each publisher whose key was replaced the fingerprints of its keys, oldest first.
+    pub publisher_successions: Vec<Vec<String>>,
 }
 
 /// A node as the network knows it.

@@ -145,7 +145,7 @@ impl ParametersOfNetwork {
 
     fn remember(&self, proven: &ProvenParameters) -> Result<Arc<KnownParameters>, Trouble> {
         let parameters = proven.parameters();
-        let rules = LedgerRules::of(parameters, Vec::new(), self.development)
+        let rules = LedgerRules::of(parameters, self.development)
             .map_err(|refused| Trouble::Permanent(Problem::new(Code::NetworkInvalid, refused.to_string())))?;
         let (hash, epoch, notaries) = (proven.hash(), parameters.epoch, parameters.notaries.clone());
         let known = Arc::new(KnownParameters { hash, epoch, rules, notaries });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use maxhost_ledger::attachment::SignedCode;
+use maxhost_ledger::tx::LedgerRules;
 use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_sandbox::contract::{Attached, ContractComponent};
 use maxhost_sandbox::is_contract;
@@ -17,8 +18,9 @@ use crate::access::Action;
 use crate::api::attachment::{AttachmentApi, AttachmentView, CodeView, ImportAttachment};
 use crate::api::ledger::Paged;
 use crate::api::{ApiResult, Caller};
-use crate::contracts::{Contracts, Whitelist, is_code};
+use crate::contracts::{Contracts, Trusting, is_code};
 use crate::host::Host;
+use crate::parameters::KnownParameters;
 use crate::registry::IdentityEntry;
 
 /// The most that is listed at once.
@@ -75,8 +77,9 @@ fn code_view(component: &ContractComponent) -> CodeView {
 }
 
 /// What a file of code is. Code is run only if something vouches for it, also to ask its name.
-fn look(contracts: &dyn Contracts, file: &[u8], whitelist: &Whitelist) -> ApiResult<Option<CodeView>> {
-    if let Ok(Attached::Code { component, .. }) = contracts.admit(file, whitelist)? {
+fn look(contracts: &dyn Contracts, file: &[u8], rules: &LedgerRules) -> ApiResult<Option<CodeView>> {
+    let trusting = Trusting { named: rules, in_force: rules };
+    if let Ok(Attached::Code { component, .. }) = contracts.admit(file, trusting)? {
         return Ok(Some(code_view(&component)));
     }
     let signed = SignedCode::read(file).ok();
@@ -111,9 +114,9 @@ fn imported_by(user: &str) -> String {
 }
 
 impl Host {
-    fn whitelist(&self) -> ApiResult<Whitelist> {
-        let known = self.parts.parameters.in_force().map_err(|trouble| trouble.problem().clone())?;
-        Ok(known.rules.whitelist.clone())
+    /// The parameters in force, by which code is trusted that comes from a client.
+    fn in_force(&self) -> ApiResult<Arc<KnownParameters>> {
+        self.parts.parameters.in_force().map_err(|trouble| trouble.problem().clone())
     }
 
     /// What a file says of itself that is kept.
@@ -121,8 +124,8 @@ impl Host {
         if !is_code(&file) {
             return Ok(None);
         }
-        let (contracts, whitelist) = (self.parts.contracts.clone(), self.whitelist()?);
-        in_turn(move || look(&*contracts, &file, &whitelist)).await
+        let (contracts, known) = (self.parts.contracts.clone(), self.in_force()?);
+        in_turn(move || look(&*contracts, &file, &known.rules)).await
     }
 
     /// The file in the ledger of an identity, which is what its id says.
@@ -291,8 +294,9 @@ impl AttachmentApi for Host {
             return Err(Problem::new(Code::Overloaded, "more commits wait than the disk takes"));
         }
         if is_code(&file) {
-            let (contracts, whitelist, file) = (self.parts.contracts.clone(), self.whitelist()?, file.clone());
-            in_turn(move || contracts.check_import(&file, &whitelist)).await?;
+            let (contracts, known, file) = (self.parts.contracts.clone(), self.in_force()?, file.clone());
+            let check = move || contracts.check_import(&file, Trusting { named: &known.rules, in_force: &known.rules });
+            in_turn(check).await?;
         }
         let bounds = self.parts.imports;
         let at = self.ledger_now();

@@ -16,7 +16,7 @@ use maxhost_sandbox::contract::Attached;
 use crate::api::ApiResult;
 use crate::api::ledger::CheckView;
 use crate::calls::{Traced, Transactions, kind_of, trace};
-use crate::contracts::{Examined, ToJudge, is_code};
+use crate::contracts::{Examined, ToJudge, Trusting, is_code};
 use crate::parameters::KnownParameters;
 use crate::parts::Parts;
 use crate::trouble::Trouble;
@@ -201,7 +201,8 @@ impl Examining<'_> {
         for (_, Traced { state, attachments }) in inputs {
             let Some(attachments) = self.attachments(attachments, &mut checks).await? else { continue };
             let (contracts, contract, state) = (self.parts.contracts.clone(), state.contract.clone(), state.clone());
-            let described = tokio::task::spawn_blocking(move || contracts.describe(&state, &attachments));
+            let rules = rules.clone();
+            let described = tokio::task::spawn_blocking(move || contracts.describe(&state, &attachments, &rules));
             let described = described.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))??;
             let described = described.map(|output| participants.extend(output.described.participants));
             if described.is_err() {
@@ -260,9 +261,12 @@ impl Examining<'_> {
             Some(hash) => self.known(hash).await?,
             None => None,
         };
-        let trusted = named.map_or_else(|| self.parts.parameters.in_force().map_err(problem_of), Ok)?;
+        let in_force = self.parts.parameters.in_force().map_err(problem_of)?;
+        let named = named.unwrap_or_else(|| in_force.clone());
         let contracts = self.parts.contracts.clone();
-        let admitted = tokio::task::spawn_blocking(move || contracts.admit(&kept.body, &trusted.rules.whitelist));
+        let admitted = tokio::task::spawn_blocking(move || {
+            contracts.admit(&kept.body, Trusting { named: &named.rules, in_force: &in_force.rules })
+        });
         admitted.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))?
     }
 

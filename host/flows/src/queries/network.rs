@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use maxhost_model::{Code, IdentityRow, NameQuery, Problem, X500Name, name_query};
+use maxhost_model::{Code, IdentityRow, NameQuery, Problem, PublicKey, X500Name, name_query};
 use maxhost_pki::VerifiedParty;
 use maxhost_store::FlowState;
 use tokio::sync::broadcast;
@@ -18,6 +18,11 @@ use crate::host::Host;
 use crate::parts::Parts;
 use crate::placement::{CpuProfile, FlowDef};
 use crate::registry::{EntryState, IdentityEntry};
+
+/// Keys as people compare them.
+fn fingerprints(keys: &[PublicKey]) -> Vec<String> {
+    keys.iter().map(ToString::to_string).collect()
+}
 
 fn cordapp_view(cordapp: &maxhost_cordapps::Cordapp<CpuProfile>) -> CordappView {
     CordappView { name: cordapp.name().to_owned(), version: cordapp.version().to_owned(), hash: cordapp.hash.clone() }
@@ -200,6 +205,7 @@ impl Host {
             modified_ms: i64::try_from(encoded.modified_time_ms).unwrap_or(i64::MAX),
             epoch: encoded.epoch,
             hash: proven.hash().to_string(),
+            publisher_successions: encoded.publisher_successions.iter().map(|keys| fingerprints(keys)).collect(),
         }
     }
 

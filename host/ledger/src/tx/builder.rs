@@ -231,10 +231,12 @@ impl TransactionBuilder {
         let mut whole = self.clone();
         whole.follow(pointers)?;
         let mut attachments = whole.attachments.clone();
-        for contract in whole.contracts() {
-            attachments.insert(whole.attachment_of(contract, with)?.id);
+        let contracts = whole.contracts();
+        for contract in &contracts {
+            attachments.insert(whole.attachment_of(contract, &contracts, with)?.id);
         }
-        let outputs = whole.outputs.iter().map(|draft| whole.finish(draft, with)).collect::<Result<_>>()?;
+        let finish = |draft| whole.finish(draft, &contracts, with);
+        let outputs = whole.outputs.iter().map(finish).collect::<Result<_>>()?;
         let references_of = |states: &[StateAndRef]| states.iter().map(|state| state.reference).collect();
         let contents = Contents {
             header: Header::current(with.network),
@@ -280,10 +282,19 @@ impl TransactionBuilder {
         states.chain(self.outputs.iter().map(|output| &output.contract)).collect()
     }
 
-    /// The attachment that the author has chosen for a contract, or the newest that is installed.
-    fn attachment_of<'a>(&self, contract: &ContractId, with: BuildWith<'a>) -> Result<&'a ContractAttachment> {
-        let holding: Vec<&ContractAttachment> =
-            with.installed.iter().filter(|attachment| holds(attachment, contract, with.rules)).collect();
+    /// The attachment that the author has chosen for a contract, or the newest that is installed. It is the same one for all
+    /// of `contracts` that name keys of one publisher: they are one contract.
+    fn attachment_of<'a>(
+        &self,
+        contract: &ContractId,
+        contracts: &BTreeSet<&ContractId>,
+        with: BuildWith<'a>,
+    ) -> Result<&'a ContractAttachment> {
+        let same: Vec<&&ContractId> =
+            contracts.iter().filter(|other| with.rules.is_same_contract(other, contract)).collect();
+        let holds_all =
+            |attachment: &&ContractAttachment| same.iter().all(|contract| holds(attachment, contract, with.rules));
+        let holding: Vec<&ContractAttachment> = with.installed.iter().filter(holds_all).collect();
         let chosen: Vec<&&ContractAttachment> =
             holding.iter().filter(|attachment| self.attachments.contains(&attachment.id)).collect();
         if let [one, other, ..] = chosen.as_slice() {
@@ -297,12 +308,18 @@ impl TransactionBuilder {
         })
     }
 
-    fn finish(&self, draft: &OutputDraft, with: BuildWith<'_>) -> Result<TransactionState> {
-        let attachment = self.attachment_of(&draft.contract, with)?;
+    fn finish(
+        &self,
+        draft: &OutputDraft,
+        contracts: &BTreeSet<&ContractId>,
+        with: BuildWith<'_>,
+    ) -> Result<TransactionState> {
+        let attachment = self.attachment_of(&draft.contract, contracts, with)?;
         let constraint = match &draft.constraint {
             Some(chosen) => chosen.clone(),
             None => {
-                let own = self.inputs.iter().filter(|input| input.state.contract == draft.contract);
+                let is_own = |input: &&StateAndRef| with.rules.is_same_contract(&input.state.contract, &draft.contract);
+                let own = self.inputs.iter().filter(is_own);
                 let inputs: Vec<&Constraint> = own.map(|input| &input.state.constraint).collect();
                 automatic(&draft.contract, &inputs, attachment, with.rules)?
             }
@@ -381,6 +398,34 @@ mod tests {
         assert_eq!(wire.contents().attachments, [attachment().id], "the newest");
         let resolved = Resolved { inputs: &[input(1)], references: &[], attachments: &[attachment()] };
         assert_eq!(verify(&wire, resolved, &network(), &ledger_rules()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn states_of_both_keys_of_a_publisher_are_spent_together() {
+        let rules = LedgerRules { rotations: vec![vec![key(PUBLISHER_KEY), key(9)]], ..ledger_rules() };
+        let newer = ContractAttachment { id: network(), signers: [key(9)].into(), ..attachment() };
+        // Code of the older key that is newer by its version does not hold what the newer key has made.
+        let older = ContractAttachment { version: 2, ..attachment() };
+        let mut of_successor = input(2);
+        of_successor.state.contract.publisher = Some(key(9));
+        of_successor.state.constraint = Constraint::Signature(key(9));
+        let mut builder = TransactionBuilder::new(None);
+        builder.input(input(1)).unwrap();
+        builder.input(of_successor.clone()).unwrap();
+        builder.output(draft(3)).unwrap();
+        builder.command(command(&[1]).value, vec![key(1)]).unwrap();
+        let with = BuildWith {
+            network: network(),
+            parameters: parameters_hash(),
+            rules: &rules,
+            installed: &[older, newer.clone()],
+        };
+        let wire = builder.build(with, &(), salt()).unwrap();
+        assert_eq!(wire.contents().attachments, [newer.id]);
+        assert_eq!(wire.contents().outputs[0].constraint, Constraint::Signature(key(9)), "of the successor");
+        let resolved = Resolved { inputs: &[input(1), of_successor], references: &[], attachments: &[newer] };
+        let run = verify(&wire, resolved, &network(), &rules).unwrap();
+        assert_eq!(run.iter().map(|one| &one.contract).collect::<Vec<_>>(), [&contract()], "one contract, once");
     }
 
     #[test]

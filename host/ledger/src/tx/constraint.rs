@@ -71,22 +71,18 @@ pub struct LedgerRules {
 }
 
 impl LedgerRules {
-    /// What the parameters say; rotations and the two permissions are given besides.
+    /// What the parameters say; whether the network is one for development is said besides.
     ///
     /// # Errors
     /// As [`LedgerRules::check_rotations`].
-    pub fn of(
-        parameters: &NetworkParameters,
-        rotations: Vec<Vec<PublicKey>>,
-        development: bool,
-    ) -> Result<LedgerRules> {
+    pub fn of(parameters: &NetworkParameters, development: bool) -> Result<LedgerRules> {
         let listed = &parameters.whitelisted_contract_implementations;
         let whitelist = listed.iter().map(|(name, ids)| (name.clone(), ids.iter().copied().collect())).collect();
         let rules = LedgerRules {
             max_transaction_size: parameters.max_transaction_size,
             notaries: parameters.notaries.iter().map(|notary| notary.party.clone()).collect(),
             whitelist,
-            rotations,
+            rotations: parameters.publisher_successions.clone(),
             development,
             migrate_hash: false,
             limits: ContractLimits::V1,
@@ -114,6 +110,24 @@ impl LedgerRules {
     fn first_of<'a>(&'a self, key: &'a PublicKey) -> &'a PublicKey {
         let list = self.rotations.iter().find(|list| list.contains(key));
         list.and_then(|list| list.first()).unwrap_or(key)
+    }
+
+    /// The contract that stands for all that name keys of one publisher: its publisher's first key in place of a successor. So
+    /// states that were made before and after a key was replaced are states of one contract.
+    #[must_use]
+    pub fn canonical(&self, contract: &ContractId) -> ContractId {
+        let publisher = contract.publisher.as_ref().map(|key| self.first_of(key).clone());
+        ContractId { publisher, name: contract.name.clone() }
+    }
+
+    /// Whether two contracts differ by nothing but which of its publisher's keys they name.
+    #[must_use]
+    pub fn is_same_contract(&self, one: &ContractId, other: &ContractId) -> bool {
+        let publishers = || match (&one.publisher, &other.publisher) {
+            (Some(one), Some(other)) => self.first_of(one) == self.first_of(other),
+            _ => false,
+        };
+        one == other || (one.name == other.name && publishers())
     }
 
     /// Whether two keys are the same but for rotation, also of the parts of composite keys.
@@ -145,19 +159,16 @@ pub fn holds(attachment: &ContractAttachment, contract: &ContractId, rules: &Led
     if !attachment.contracts.contains(contract.name.as_str()) {
         return false;
     }
-    match &contract.publisher {
-        None => attachment.signers.is_empty(),
-        Some(publisher) => signed_by(attachment, publisher, rules),
-    }
+    is_published_by(&attachment.signers, contract, rules)
 }
 
-/// Whether these signers of a file have published this contract. Successors of a key are not looked for: for who has to tell
-/// files apart that hold contracts of one name.
+/// Whether these signers of a file have published this contract, or are successors of who has: for who has to tell files apart
+/// that hold contracts of one name.
 #[must_use]
-pub fn is_published_by(signers: &BTreeSet<PublicKey>, contract: &ContractId) -> bool {
+pub fn is_published_by(signers: &BTreeSet<PublicKey>, contract: &ContractId, rules: &LedgerRules) -> bool {
     match &contract.publisher {
         None => signers.is_empty(),
-        Some(publisher) => is_fulfilled_by(publisher, &signers.iter().collect()),
+        Some(publisher) => signed_by(signers, publisher, rules),
     }
 }
 
@@ -196,7 +207,7 @@ pub fn check_satisfied(
         Constraint::Whitelist => {
             rules.whitelist.get(contract.name.as_str()).is_some_and(|listed| listed.contains(&attachment.id))
         }
-        Constraint::Signature(key) => signed_by(attachment, key, rules),
+        Constraint::Signature(key) => signed_by(&attachment.signers, key, rules),
     };
     if satisfied {
         return Ok(());
@@ -213,14 +224,18 @@ pub fn check_satisfied(
 
 /// Whether the signers of an attachment fulfil a key, when each of them may stand for those before it in its rotation
 /// list. A key that has been replaced does not stand for its successors: it may have been replaced because it was stolen.
-fn signed_by(attachment: &ContractAttachment, key: &PublicKey, rules: &LedgerRules) -> bool {
-    let mut signers: BTreeSet<&PublicKey> = attachment.signers.iter().collect();
-    for list in &rules.rotations {
-        let last = list.iter().rposition(|key| attachment.signers.contains(key));
-        let earlier = last.and_then(|last| list.get(..last)).unwrap_or(&[]);
-        signers.extend(earlier.iter().filter(|key| key.algorithm() != KeyAlgorithm::Composite));
+fn signed_by(signers: &BTreeSet<PublicKey>, key: &PublicKey, rules: &LedgerRules) -> bool {
+    let mut standing: BTreeSet<&PublicKey> = signers.iter().collect();
+    // Most are, and the lists may be long.
+    if is_fulfilled_by(key, &standing) {
+        return true;
     }
-    is_fulfilled_by(key, &signers)
+    for list in &rules.rotations {
+        let last = list.iter().rposition(|key| signers.contains(key));
+        let earlier = last.and_then(|last| list.get(..last)).unwrap_or(&[]);
+        standing.extend(earlier.iter().filter(|key| key.algorithm() != KeyAlgorithm::Composite));
+    }
+    is_fulfilled_by(key, &standing)
 }
 
 /// Whether an output may have a constraint, given that of an input of the same contract.
@@ -273,6 +288,7 @@ pub fn automatic(
     if inputs.iter().all(|constraint| constraint == first) {
         return match first {
             Constraint::Whitelist if !attachment.signers.is_empty() => all_signers(contract, attachment, rules),
+            Constraint::Signature(key) => Ok(renewed(key, contract, attachment, rules)),
             same => Ok((*same).clone()),
         };
     }
@@ -298,7 +314,16 @@ pub fn automatic(
     if attachment.signers.is_empty() {
         return Err(refuse("an input asks for a signature, and the attachment has none"));
     }
-    Ok(Constraint::Signature(key.clone()))
+    Ok(renewed(key, contract, attachment, rules))
+}
+
+/// The signature constraint of a state whose inputs have this key: that of the attachment's signers, if they are the key's
+/// successors, so that what goes on does not ask for a key that was replaced; else the same.
+fn renewed(key: &PublicKey, contract: &ContractId, attachment: &ContractAttachment, rules: &LedgerRules) -> Constraint {
+    match all_signers(contract, attachment, rules) {
+        Ok(Constraint::Signature(newer)) if rules.equivalent(key, &newer) => Constraint::Signature(newer),
+        _ => Constraint::Signature(key.clone()),
+    }
 }
 
 /// The constraint of a state that is made anew: all signers of the attachment, else the whitelist, else its hash.
@@ -314,6 +339,8 @@ fn all_signers(contract: &ContractId, attachment: &ContractAttachment, rules: &L
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::strategy::Strategy;
+
     use super::*;
     use crate::fixtures::{PUBLISHER_KEY, attachment, contract, key, ledger_rules};
     use crate::keys::WeightedKey;
@@ -334,10 +361,13 @@ mod tests {
     #[test]
     fn files_with_contracts_of_one_name_are_told_apart() {
         let (published, unsigned) = (contract(), ContractId { publisher: None, ..contract() });
-        assert!(is_published_by(&[key(PUBLISHER_KEY)].into(), &published));
-        assert!(!is_published_by(&[key(1)].into(), &published));
-        assert!(is_published_by(&BTreeSet::new(), &unsigned));
-        assert!(!is_published_by(&[key(PUBLISHER_KEY)].into(), &unsigned));
+        let rules = LedgerRules { rotations: vec![vec![key(PUBLISHER_KEY), key(2)]], ..ledger_rules() };
+        assert!(is_published_by(&[key(PUBLISHER_KEY)].into(), &published, &rules));
+        assert!(is_published_by(&[key(2)].into(), &published, &rules), "a successor has");
+        assert!(!is_published_by(&[key(2)].into(), &published, &ledger_rules()));
+        assert!(!is_published_by(&[key(1)].into(), &published, &rules));
+        assert!(is_published_by(&BTreeSet::new(), &unsigned, &rules));
+        assert!(!is_published_by(&[key(PUBLISHER_KEY)].into(), &unsigned, &rules));
     }
 
     #[test]
@@ -410,6 +440,94 @@ mod tests {
         let unsigned = ContractId { publisher: None, ..contract() };
         assert!(!holds(&attachment, &unsigned, &rules));
         assert!(holds(&ContractAttachment { signers: BTreeSet::new(), ..attachment }, &unsigned, &rules));
+    }
+
+    #[test]
+    fn what_goes_on_asks_for_the_successor_that_has_signed() {
+        let rules = LedgerRules { rotations: vec![vec![key(1), key(2), key(3)]], ..ledger_rules() };
+        let by =
+            |keys: &[u8]| ContractAttachment { signers: keys.iter().map(|byte| key(*byte)).collect(), ..attachment() };
+        let choose = |inputs: &[&Constraint], signers: &[u8]| automatic(&contract(), inputs, &by(signers), &rules).ok();
+        assert_eq!(choose(&[&signature(1)], &[2]), Some(signature(2)));
+        assert_eq!(choose(&[&signature(1), &signature(2)], &[3]), Some(signature(3)), "of both");
+        assert_eq!(choose(&[&signature(2), &signature(1)], &[2]), Some(signature(2)), "whichever is first");
+        // Who signs with others too does not bind the state to them.
+        assert_eq!(choose(&[&signature(1)], &[2, 9]), Some(signature(1)));
+        assert_eq!(choose(&[&signature(9)], &[2]), Some(signature(9)), "of another publisher");
+        let parts = Constraint::Signature(composite(&[1, 9]));
+        assert_eq!(choose(&[&parts], &[2, 9]), Some(Constraint::Signature(composite(&[2, 9]))));
+    }
+
+    #[test]
+    fn contracts_of_one_publisher_are_one_contract() {
+        let rules = LedgerRules { rotations: vec![vec![key(1), key(2), key(3)]], ..ledger_rules() };
+        let by = |byte| ContractId { publisher: Some(key(byte)), ..contract() };
+        let unsigned = ContractId { publisher: None, ..contract() };
+        for one in [1, 2, 3] {
+            assert_eq!(rules.canonical(&by(one)), by(1));
+            assert!([1, 2, 3].iter().all(|other| rules.is_same_contract(&by(one), &by(*other))));
+            assert!(!rules.is_same_contract(&by(one), &by(4)) && !rules.is_same_contract(&by(one), &unsigned));
+        }
+        assert_eq!((rules.canonical(&by(4)), rules.canonical(&unsigned)), (by(4), unsigned.clone()));
+        assert!(rules.is_same_contract(&unsigned, &unsigned));
+        let named = ContractId { name: crate::tx::Name::new("other").unwrap(), ..by(1) };
+        assert!(!rules.is_same_contract(&by(1), &named));
+    }
+
+    /// A plain key by its number, or a composite of two.
+    fn of_shape((one, other): (u8, Option<u8>)) -> PublicKey {
+        match other {
+            Some(other) if other != one => composite(&[one, other]),
+            _ => key(one),
+        }
+    }
+
+    /// Lists of some of the keys 0 to 9, each in one of them at most.
+    fn lists(order: &[u8], ends: &[usize]) -> Vec<Vec<PublicKey>> {
+        let mut left = order;
+        let mut lists = Vec::new();
+        for end in ends {
+            let (list, rest) = left.split_at((*end).min(left.len()));
+            lists.push(list.iter().map(|byte| key(*byte)).collect());
+            left = rest;
+        }
+        lists.into_iter().filter(|list: &Vec<PublicKey>| list.len() > 1).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn succession_is_an_equivalence_and_stands_in_one_direction_only(
+            order in proptest::sample::subsequence((0..10_u8).collect::<Vec<_>>(), 0..=10).prop_shuffle(),
+            ends in proptest::collection::vec(2..5_usize, 0..4),
+            shapes in proptest::array::uniform3((0..10_u8, proptest::option::of(0..10_u8))),
+        ) {
+            let rules = LedgerRules { rotations: lists(&order, &ends), ..ledger_rules() };
+            rules.check_rotations().unwrap();
+            let [a, b, c] = shapes.map(of_shape);
+            proptest::prop_assert!(rules.equivalent(&a, &a));
+            proptest::prop_assert_eq!(rules.equivalent(&a, &b), rules.equivalent(&b, &a));
+            proptest::prop_assert!(!rules.equivalent(&a, &b) || !rules.equivalent(&b, &c) || rules.equivalent(&a, &c));
+            // A state goes from one key to the other as it comes back.
+            let (from, to) = (Constraint::Signature(a.clone()), Constraint::Signature(b.clone()));
+            let attachment = attachment();
+            proptest::prop_assert_eq!(
+                may_follow(&from, &to, &attachment, &rules),
+                may_follow(&to, &from, &attachment, &rules)
+            );
+            // Of two different plain keys one may stand for the other, never each for each, and only in one list.
+            let stands = |signer: &PublicKey, key: &PublicKey| signed_by(&[signer.clone()].into(), key, &rules);
+            let plain = |key: &PublicKey| key.algorithm() != KeyAlgorithm::Composite;
+            if plain(&a) && plain(&b) && a != b {
+                proptest::prop_assert_eq!(stands(&a, &b) != stands(&b, &a), rules.equivalent(&a, &b));
+                proptest::prop_assert!(!(stands(&a, &b) && stands(&b, &a)));
+                let of = |key: &PublicKey| ContractId { publisher: Some(key.clone()), ..contract() };
+                proptest::prop_assert_eq!(rules.is_same_contract(&of(&a), &of(&b)), rules.equivalent(&a, &b));
+                proptest::prop_assert_eq!(
+                    rules.canonical(&of(&a)) == rules.canonical(&of(&b)),
+                    rules.is_same_contract(&of(&a), &of(&b))
+                );
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use maxhost_model::{Party, PublicKey, SecureHash};
 use serde::{Deserialize, Serialize};
 
+use super::constraint::LedgerRules;
 use super::state::{CommandValue, StateAndRef, StateRef, TransactionState};
 use super::wire::WireTransaction;
 use crate::codec;
@@ -55,19 +56,29 @@ pub struct LedgerCommand {
 }
 
 impl LedgerTransaction {
-    /// A transaction with its resolved states, which must be those that it names, in that order.
+    /// A transaction with its resolved states, which must be those that it names, in that order. Contracts are named as
+    /// [`LedgerRules::canonical`] has it: code tells its own states by their publisher, and need not know of successors.
     #[must_use]
-    pub fn new(wire: &WireTransaction, inputs: &[StateAndRef], references: &[StateAndRef]) -> LedgerTransaction {
+    pub fn new(
+        wire: &WireTransaction,
+        inputs: &[StateAndRef],
+        references: &[StateAndRef],
+        rules: &LedgerRules,
+    ) -> LedgerTransaction {
         let contents = wire.contents();
-        let with_ref = |state: &StateAndRef| LedgerState { reference: state.reference, state: state.state.clone() };
+        let canonical =
+            |state: &TransactionState| TransactionState { contract: rules.canonical(&state.contract), ..state.clone() };
+        let with_ref = |state: &StateAndRef| LedgerState { reference: state.reference, state: canonical(&state.state) };
+        let command_of =
+            |command: &CommandValue| CommandValue { contract: rules.canonical(&command.contract), ..command.clone() };
         let commands = contents.commands.iter();
         LedgerTransaction {
             id: wire.id(),
             inputs: inputs.iter().map(with_ref).collect(),
             references: references.iter().map(with_ref).collect(),
-            outputs: contents.outputs.clone(),
+            outputs: contents.outputs.iter().map(canonical).collect(),
             commands: commands
-                .map(|one| LedgerCommand { command: one.value.clone(), signers: one.signers.clone() })
+                .map(|one| LedgerCommand { command: command_of(&one.value), signers: one.signers.clone() })
                 .collect(),
             attachments: contents.attachments.clone(),
             notary: contents.notary.clone(),
@@ -89,13 +100,13 @@ impl LedgerTransaction {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::fixtures::{contents, reference, state, wire};
+    use crate::fixtures::{contents, ledger_rules, reference, state, wire};
 
     #[test]
     fn contracts_see_what_the_transaction_says_and_what_it_names() {
         let wire = wire(&contents());
         let input = StateAndRef { state: state(1), reference: reference(1) };
-        let seen = LedgerTransaction::new(&wire, std::slice::from_ref(&input), &[]);
+        let seen = LedgerTransaction::new(&wire, std::slice::from_ref(&input), &[], &ledger_rules());
         assert_eq!((seen.id, seen.inputs.len(), seen.outputs.len()), (wire.id(), 1, 1));
         assert_eq!(seen.inputs[0].state, input.state);
         assert_eq!(seen.commands[0].signers, wire.contents().commands[0].signers);

@@ -27,7 +27,7 @@ pub struct Resolved<'a> {
 /// A contract that must verify the transaction, and the attachment whose code does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToRun {
-    /// The contract.
+    /// The contract, as [`LedgerRules::canonical`] has it.
     pub contract: ContractId,
     /// The id of the attachment.
     pub attachment: SecureHash,
@@ -66,8 +66,10 @@ fn check(
     encumbrance::check_outputs(&contents.outputs)?;
     let in_use = attachments_in_use(wire, resolved, rules)?;
     check_constraints(wire, resolved, rules, &in_use)?;
-    check_versions(wire, resolved, &in_use)?;
-    contracts_to_run(wire, resolved, &in_use)
+    let taking_part = taking_part(&in_use, rules);
+    check_transitions(wire, resolved, rules, &taking_part)?;
+    check_versions(wire, resolved, rules, &in_use, &taking_part)?;
+    contracts_to_run(wire, resolved, rules, &taking_part)
 }
 
 fn check_resolved(what: &'static str, named: &[StateRef], given: &[StateAndRef]) -> Result<()> {
@@ -171,9 +173,28 @@ fn check_constraints(
             constraint::check_satisfied(&state.constraint, &state.contract, attachment, rules)?;
         }
     }
-    for (contract, attachment) in in_use.iter().filter(|(_, attachment)| !attachment.no_propagation) {
-        let from = distinct_constraints(resolved.inputs.iter().map(|input| &input.state), contract);
-        let to = distinct_constraints(wire.contents().outputs.iter(), contract);
+    Ok(())
+}
+
+/// The contracts that take part, each once, whichever keys of its publisher the states name, with their attachments. States that
+/// name different keys of one publisher have the same attachment: that of the later key holds the contract for the earlier, too,
+/// and nothing else may.
+fn taking_part<'a>(
+    in_use: &BTreeMap<&ContractId, &'a ContractAttachment>,
+    rules: &LedgerRules,
+) -> BTreeMap<ContractId, &'a ContractAttachment> {
+    in_use.iter().map(|(contract, attachment)| (rules.canonical(contract), *attachment)).collect()
+}
+
+fn check_transitions(
+    wire: &WireTransaction,
+    resolved: Resolved<'_>,
+    rules: &LedgerRules,
+    taking_part: &BTreeMap<ContractId, &ContractAttachment>,
+) -> Result<()> {
+    for (contract, attachment) in taking_part.iter().filter(|(_, attachment)| !attachment.no_propagation) {
+        let from = distinct_constraints(resolved.inputs.iter().map(|input| &input.state), contract, rules);
+        let to = distinct_constraints(wire.contents().outputs.iter(), contract, rules);
         for (input, output) in from.iter().flat_map(|input| to.iter().map(move |output| (*input, *output))) {
             if !constraint::may_follow(input, output, attachment, rules) {
                 let message = format!(
@@ -191,9 +212,10 @@ fn check_constraints(
 fn distinct_constraints<'a>(
     states: impl Iterator<Item = &'a TransactionState>,
     contract: &ContractId,
+    rules: &LedgerRules,
 ) -> Vec<&'a Constraint> {
     let mut found: Vec<&Constraint> = Vec::new();
-    for state in states.filter(|state| state.contract == *contract) {
+    for state in states.filter(|state| rules.is_same_contract(&state.contract, contract)) {
         if !found.contains(&&state.constraint) {
             found.push(&state.constraint);
         }
@@ -205,7 +227,9 @@ fn distinct_constraints<'a>(
 fn check_versions(
     wire: &WireTransaction,
     resolved: Resolved<'_>,
+    rules: &LedgerRules,
     in_use: &BTreeMap<&ContractId, &ContractAttachment>,
+    taking_part: &BTreeMap<ContractId, &ContractAttachment>,
 ) -> Result<()> {
     for (index, output) in (0_u32..).zip(&wire.contents().outputs) {
         let Some(attachment) = in_use.get(&output.contract) else { continue };
@@ -217,9 +241,10 @@ fn check_versions(
             return Err(Refused::new(Rule::CodeVersionWrong, message).detail("index", index));
         }
     }
-    for (contract, attachment) in in_use {
-        let made = wire.contents().outputs.iter().any(|output| output.contract == **contract);
-        let newest = resolved.inputs.iter().filter(|input| input.state.contract == **contract);
+    for (contract, attachment) in taking_part {
+        let is_of = |state: &TransactionState| rules.is_same_contract(&state.contract, contract);
+        let made = wire.contents().outputs.iter().any(is_of);
+        let newest = resolved.inputs.iter().filter(|input| is_of(&input.state));
         let newest = newest.map(|input| input.state.code_version).max();
         if let Some(newest) = newest.filter(|newest| made && *newest > attachment.version) {
             let message = format!(
@@ -236,19 +261,22 @@ fn check_versions(
 fn contracts_to_run(
     wire: &WireTransaction,
     resolved: Resolved<'_>,
-    in_use: &BTreeMap<&ContractId, &ContractAttachment>,
+    rules: &LedgerRules,
+    taking_part: &BTreeMap<ContractId, &ContractAttachment>,
 ) -> Result<Vec<ToRun>> {
     let inputs = resolved.inputs.iter().map(|input| &input.state.contract);
     let outputs = wire.contents().outputs.iter().map(|output| &output.contract);
-    let running: BTreeSet<&ContractId> = inputs.chain(outputs).collect();
+    let named: BTreeSet<&ContractId> = inputs.chain(outputs).collect();
+    let running: BTreeSet<ContractId> = named.into_iter().map(|contract| rules.canonical(contract)).collect();
     for (index, command) in (0_u32..).zip(&wire.contents().commands) {
-        if !running.contains(&command.value.contract) {
+        if !running.contains(&rules.canonical(&command.value.contract)) {
             let message = format!("command {index} is for {}, of which no state takes part", command.value.contract);
             return Err(Refused::new(Rule::CommandForeign, message).detail("command", index));
         }
     }
-    let with_code = |contract: &ContractId| {
-        in_use.get(contract).map(|attachment| ToRun { contract: contract.clone(), attachment: attachment.id })
+    let with_code = |contract: ContractId| {
+        let attachment = taking_part.get(&contract)?.id;
+        Some(ToRun { contract, attachment })
     };
     Ok(running.into_iter().filter_map(with_code).collect())
 }
@@ -274,7 +302,8 @@ mod tests {
 
     use super::*;
     use crate::fixtures::{
-        attachment, command, contents, contract, key, ledger_rules, network, notary, party, reference, state, wire,
+        PUBLISHER_KEY, attachment, command, contents, contract, key, ledger_rules, network, notary, party, reference,
+        state, wire,
     };
     use crate::tx::Contents;
 
@@ -369,6 +398,71 @@ mod tests {
             c.attachments.push(unrelated.clone());
         })
         .unwrap();
+    }
+
+    #[test]
+    fn a_state_goes_on_under_code_that_a_successor_has_signed() {
+        let successor = |c: &mut Case| {
+            c.rules.rotations = vec![vec![key(PUBLISHER_KEY), key(9)]];
+            c.attachments[0].signers = [key(9)].into();
+        };
+        let by = |byte| Constraint::Signature(key(byte));
+        // The input and the output name the older key: the contract is called as before.
+        assert_eq!(outcome(successor).unwrap(), [ToRun { contract: contract(), attachment: attachment().id }]);
+        // Whatever the output names, it is one contract, which runs once and sees both sides.
+        let renamed = |c: &mut Case| {
+            successor(c);
+            c.contents.outputs[0].contract.publisher = Some(key(9));
+            c.contents.outputs[0].constraint = by(9);
+        };
+        assert_eq!(outcome(renamed).unwrap(), [ToRun { contract: contract(), attachment: attachment().id }]);
+        let commanded = |c: &mut Case| {
+            renamed(c);
+            c.contents.commands[0].value.contract.publisher = Some(key(9));
+        };
+        assert_eq!(outcome(commanded).unwrap().len(), 1);
+        // So the rules from input to output hold for it too.
+        let unbound = |c: &mut Case| {
+            renamed(c);
+            c.rules.development = true;
+            c.contents.outputs[0].constraint = Constraint::AlwaysAccept;
+        };
+        assert_eq!(rule(unbound), Rule::ConstraintTransition);
+        let downgraded = |c: &mut Case| {
+            renamed(c);
+            c.inputs[0].state.code_version = 2;
+        };
+        assert_eq!(rule(downgraded), Rule::VersionDowngrade);
+
+        // Without the succession, or with a key in the place of its successor, there is no such contract.
+        let unknown = |c: &mut Case| {
+            successor(c);
+            c.rules.rotations.clear();
+        };
+        assert_eq!(rule(unknown), Rule::AttachmentMissing);
+        let replaced = |c: &mut Case| {
+            successor(c);
+            c.rules.rotations = vec![vec![key(9), key(PUBLISHER_KEY)]];
+        };
+        assert_eq!(rule(replaced), Rule::AttachmentMissing);
+        let older_code = |c: &mut Case| {
+            c.rules.rotations = vec![vec![key(PUBLISHER_KEY), key(9)]];
+            c.inputs[0].state.constraint = by(9);
+        };
+        assert_eq!(rule(older_code), Rule::ConstraintUnsatisfied);
+        let made_by_older = |c: &mut Case| {
+            c.rules.rotations = vec![vec![key(PUBLISHER_KEY), key(9)]];
+            c.contents.outputs[0].contract.publisher = Some(key(9));
+        };
+        assert_eq!(rule(made_by_older), Rule::AttachmentMissing);
+        // Code of both keys in one transaction: it would not be said which of them judges.
+        let both = |c: &mut Case| {
+            successor(c);
+            let older = ContractAttachment { id: network(), ..attachment() };
+            c.contents.attachments.push(older.id);
+            c.attachments.push(older);
+        };
+        assert_eq!(rule(both), Rule::AttachmentConflict);
     }
 
     #[test]

@@ -148,7 +148,7 @@ fn inspect_flows(wasm: &[u8], code: Option<&Path>) -> Result<Inspection, Problem
 }
 
 /// The bytes of a component.
-fn read(file: &Path) -> Result<Vec<u8>, Problem> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Problem> {
     let read = files::read_at_most(file, LARGEST_COMPONENT)
         .map_err(|error| io_problem(Code::FileUnreadable, "read", file, &error))?;
     read.ok_or_else(|| {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::identity::open_development_network;
-use super::manifests;
+use super::{manifests, publisher_succession};
 use crate::cli::UpdateArgs;
 use crate::context::{Context, Outcome};
 
@@ -110,6 +110,13 @@ fn changed(
             ids.retain(|one| *one != id);
         }
         whitelist.retain(|_, ids| !ids.is_empty());
+    }
+    // Those that go make room for those that come.
+    for text in &args.unsucceed {
+        publisher_succession::unsucceed(&mut parameters, text)?;
+    }
+    for text in &args.succeed {
+        publisher_succession::succeed(&mut parameters, text)?;
     }
     Ok(parameters)
 }

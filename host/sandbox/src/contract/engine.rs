@@ -183,7 +183,7 @@ impl ContractEngine {
             Ok(run) => run,
             Err(error) => return refused(error),
         };
-        let transaction = LedgerTransaction::new(given.wire, given.inputs, given.references);
+        let transaction = LedgerTransaction::new(given.wire, given.inputs, given.references, given.rules);
         let bytes = match transaction.encode() {
             Ok(bytes) => bytes,
             Err(error) => return refused(error),
@@ -207,7 +207,7 @@ impl ContractEngine {
     pub fn verify_each(&self, given: ToVerify<'_>) -> Result<Vec<(Option<ContractId>, Verdict)>, LocalError> {
         let attachments: Vec<_> = given.attachments.iter().map(Attached::attachment).collect();
         let resolved = Resolved { inputs: given.inputs, references: given.references, attachments: &attachments };
-        let transaction = LedgerTransaction::new(given.wire, given.inputs, given.references);
+        let transaction = LedgerTransaction::new(given.wire, given.inputs, given.references, given.rules);
         let ready = verify_by_rules(given.wire, resolved, given.network, given.rules)
             .and_then(|run| transaction.encode().map(|bytes| (run, bytes)));
         let (run, bytes) = match ready {

@@ -19,7 +19,7 @@ use super::protocol::{ToVendor, WantedPiece};
 use super::refusal;
 use super::transactions::{Signed, failed};
 use crate::calls::FlowCalls;
-use crate::contracts::is_code;
+use crate::contracts::{Trusting, is_code};
 use crate::trouble::Trouble;
 
 /// The most attachments that are got for the transactions of one message.
@@ -95,7 +95,7 @@ impl LedgerEnvironment {
     }
 
     /// What a file is that has this id. Code is loaded if it is trusted, for which the parameters count that its transaction
-    /// names; those in force, if it has none that are known.
+    /// names; those in force, if it has none that are known. Of successors of keys those in force tell too.
     async fn admitted(
         &self,
         id: &SecureHash,
@@ -105,12 +105,12 @@ impl LedgerEnvironment {
         if !is_code(&file) {
             return Ok(Ok(Attached::Data { id: *id, size: file.len() as u64 }));
         }
-        let named = match parameters {
-            Some(hash) => self.known_parameters(hash).await?,
-            None => None,
-        };
-        let (contracts, known) = (self.services.contracts.clone(), named.map_or_else(|| self.in_force(), Ok)?);
-        let admitted = tokio::task::spawn_blocking(move || contracts.admit(&file, &known.rules.whitelist)).await;
+        let (named, in_force) = (self.named_or_in_force(parameters).await?, self.in_force()?);
+        let contracts = self.services.contracts.clone();
+        let admitted = tokio::task::spawn_blocking(move || {
+            contracts.admit(&file, Trusting { named: &named.rules, in_force: &in_force.rules })
+        })
+        .await;
         admitted.map_err(|error| Trouble::defect(error.to_string()))?.map_err(Trouble::from)
     }
 

@@ -2,7 +2,9 @@
 
 use maxhost_ledger::time::{TimeWindow, Timestamp};
 use maxhost_ledger::tx::builder::{BuildWith, OutputDraft, TransactionBuilder};
-use maxhost_ledger::tx::{CommandValue, ContractAttachment, ContractId, Data, Name, Salt, StateAndRef, StateRef};
+use maxhost_ledger::tx::{
+    CommandValue, ContractAttachment, ContractId, Data, LedgerRules, Name, Salt, StateAndRef, StateRef,
+};
 use maxhost_ledger::{Refused, Result as LedgerResult, Rule};
 use maxhost_model::{FlowError, Party, PublicKey, X500Name};
 use maxhost_sandbox::{CallResult, DraftCommand, DraftOutput, TransactionDraft};
@@ -74,7 +76,7 @@ async fn built(
         };
     let parameters = environment.in_force()?;
     let installed = environment.services.contracts.installed();
-    let drafted = Drafted { environment, installed: &installed, inputs: &inputs };
+    let drafted = Drafted { environment, installed: &installed, inputs: &inputs, rules: &parameters.rules };
     let mut outputs = match drafted.outputs(draft) {
         Ok(outputs) => outputs,
         Err(error) => return Ok(Err(error)),
@@ -125,6 +127,8 @@ struct Drafted<'a> {
     environment: &'a LedgerEnvironment,
     installed: &'a [ContractAttachment],
     inputs: &'a [StateAndRef],
+    /// What the parameters say under which it is built.
+    rules: &'a LedgerRules,
 }
 
 type Built<T> = Result<T, FlowError>;
@@ -219,7 +223,8 @@ impl Drafted<'_> {
 
     fn output(&self, output: &DraftOutput) -> Built<OutputDraft> {
         let contract = self.contract(&output.contract)?;
-        let schema = self.environment.services.contracts.schema(&contract, &output.type_name).ok_or_else(|| {
+        let contracts = &self.environment.services.contracts;
+        let schema = contracts.schema(&contract, &output.type_name, self.rules).ok_or_else(|| {
             let message = format!("the contract '{}' has no type '{}'", output.contract, output.type_name);
             refusal::argument(message)
         })?;

@@ -158,9 +158,12 @@ impl LedgerEnvironment {
         if let Some(outputs) = self.services.findings.outputs(&id) {
             return Ok(Ok(outputs));
         }
+        let parameters = self.named_or_in_force(Some(&change.contents().parameters)).await?;
         let contracts = self.services.contracts.clone();
         let described = self.work(move || {
-            let describe = |(state, attachments): (TransactionState, Vec<_>)| contracts.describe(&state, &attachments);
+            let rules = &parameters.rules;
+            let describe =
+                |(state, attachments): (TransactionState, Vec<_>)| contracts.describe(&state, &attachments, rules);
             with_code.into_iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
         });
         let described = match described.await?.map_err(Trouble::Passing)? {

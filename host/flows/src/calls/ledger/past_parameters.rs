@@ -28,6 +28,15 @@ impl LedgerEnvironment {
         self.services.parameters.of(self.opened.entry.row, hash).await
     }
 
+    /// Those with this hash; those in force, if none is given or they are not known.
+    pub async fn named_or_in_force(&self, hash: Option<&SecureHash>) -> Result<Arc<KnownParameters>, Trouble> {
+        let named = match hash {
+            Some(hash) => self.known_parameters(hash).await?,
+            None => None,
+        };
+        named.map_or_else(|| self.in_force(), Ok)
+    }
+
     /// The parameters that a transaction names.
     pub async fn parameters_of(
         &self,

@@ -99,12 +99,12 @@ impl LedgerEnvironment {
         type_name: &str,
         data: &Data,
     ) -> Result<LedgerResult<Vec<Pointer>>, Trouble> {
-        let contracts = self.services.contracts.clone();
-        if !contracts.has_pointers(contract, type_name) {
+        let (contracts, parameters) = (self.services.contracts.clone(), self.in_force()?);
+        if !contracts.has_pointers(contract, type_name, &parameters.rules) {
             return Ok(Ok(Vec::new()));
         }
         let (contract, type_name, data) = (contract.clone(), type_name.to_owned(), data.clone());
-        let told = self.work(move || contracts.pointers(&contract, &type_name, &data));
+        let told = self.work(move || contracts.pointers(&contract, &type_name, &data, &parameters.rules));
         told.await?.map_err(Trouble::Passing)
     }
 

@@ -8,7 +8,8 @@ use maxhost_ledger::codec;
 use maxhost_ledger::notary::check_final;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{
-    Core as TxCore, Kind, NotaryChange, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
+    Core as TxCore, Kind, LedgerRules, NotaryChange, SignedTransaction, StateAndRef, StateRef, TransactionSignature,
+    WireTransaction,
 };
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_ledger::{Result as LedgerResult, Rule};
@@ -294,7 +295,7 @@ impl LedgerEnvironment {
             let rules = &parameters.rules;
             let given = ToJudge { wire: &wire, inputs, references, attachments, network: &network, rules };
             match contracts.judge(given)? {
-                Ok(()) => outputs(&*contracts, &wire, attachments),
+                Ok(()) => outputs(&*contracts, &wire, attachments, rules),
                 Err(refused) => Ok(Err(refused)),
             }
         });
@@ -356,7 +357,7 @@ impl LedgerEnvironment {
             let Resolved { inputs, references } = &resolved;
             let (network, rules, attachments) = (&network, &parameters.rules, &attachments);
             match contracts.judge(ToJudge { wire: &wire, inputs, references, attachments, network, rules })? {
-                Ok(()) => outputs(&*contracts, &wire, attachments),
+                Ok(()) => outputs(&*contracts, &wire, attachments, rules),
                 Err(refused) => Ok(Err(refused)),
             }
         });
@@ -392,8 +393,9 @@ impl LedgerEnvironment {
         if let Some(outputs) = self.services.findings.outputs(&id) {
             return Ok(Ok(outputs));
         }
+        let parameters = self.named_or_in_force(wire.contents().parameters.as_ref()).await?;
         let (contracts, wire) = (self.services.contracts.clone(), wire.clone());
-        let described = self.work(move || outputs(&*contracts, &wire, &attachments));
+        let described = self.work(move || outputs(&*contracts, &wire, &attachments, &parameters.rules));
         let described = described.await?.map_err(Trouble::Passing)?;
         if let Ok(outputs) = &described {
             self.services.findings.describe(id, outputs.clone());
@@ -419,9 +421,10 @@ impl LedgerEnvironment {
             Ok(attachments) => attachments,
             Err(refused) => return Ok(Err(refused.of(id))),
         };
+        let parameters = self.named_or_in_force(wire.contents().parameters.as_ref()).await?;
         let contracts = self.services.contracts.clone();
         let described = self.work(move || {
-            let describe = |input: &StateAndRef| contracts.describe(&input.state, &attachments);
+            let describe = |input: &StateAndRef| contracts.describe(&input.state, &attachments, &parameters.rules);
             inputs.iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
         });
         Ok(described.await?.map_err(Trouble::Passing)?.map_err(|refused| refused.of(id)))
@@ -441,11 +444,12 @@ impl LedgerEnvironment {
         let Ok(attachments) = self.attached(core.attachments(), core.parameters()).await? else {
             return Ok(BTreeMap::new());
         };
+        let parameters = self.named_or_in_force(core.parameters()).await?;
         let contracts = self.services.contracts.clone();
         let described = self.work(move || {
             let mut found = BTreeMap::new();
             for StateAndRef { state, reference } in references {
-                if let Ok(output) = contracts.describe(&state, &attachments)? {
+                if let Ok(output) = contracts.describe(&state, &attachments, &parameters.rules)? {
                     found.insert(reference, output.content);
                 }
             }
@@ -534,10 +538,11 @@ fn outputs(
     contracts: &dyn Contracts,
     wire: &WireTransaction,
     attachments: &[Attached],
+    rules: &LedgerRules,
 ) -> Result<Result<Arc<[OutputState]>, Refused>, Problem> {
     let mut described = Vec::with_capacity(wire.contents().outputs.len());
     for output in &wire.contents().outputs {
-        match contracts.describe(output, attachments)? {
+        match contracts.describe(output, attachments, rules)? {
             Ok(output) => described.push(output),
             Err(refused) => return Ok(Err(refused.of(wire.id()))),
         }

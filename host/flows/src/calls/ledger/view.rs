@@ -2,7 +2,9 @@
 
 use maxhost_ledger::codec;
 use maxhost_ledger::time::TimeWindow;
-use maxhost_ledger::tx::{CommandValue, StateAndRef, StateRef, TransactionState, WireTransaction};
+use maxhost_ledger::tx::{
+    CommandValue, LedgerRules, LedgerTransaction, StateAndRef, StateRef, TransactionState, WireTransaction,
+};
 use maxhost_ledger::{Refused, Result as LedgerResult};
 use maxhost_model::{Party, PublicKey, SecureHash};
 use maxhost_sandbox::{CallResult, GuestTransaction};
@@ -40,8 +42,12 @@ pub(super) struct CommandView<'a> {
     pub signers: &'a [PublicKey],
 }
 
-/// The bytes of a transaction's view.
-fn encode(wire: &WireTransaction, resolved: &Resolved) -> LedgerResult<Vec<u8>> {
+/// The bytes of a transaction's view. Without successors of publishers' keys every contract is called as the transaction calls
+/// it, and nothing has to be copied.
+fn encode(wire: &WireTransaction, resolved: &Resolved, rules: &LedgerRules) -> LedgerResult<Vec<u8>> {
+    if !rules.rotations.is_empty() {
+        return LedgerTransaction::new(wire, &resolved.inputs, &resolved.references, rules).encode();
+    }
     let contents = wire.contents();
     fn view(state: &StateAndRef) -> StateView<'_> {
         StateView { reference: state.reference, state: &state.state }
@@ -73,7 +79,10 @@ impl FlowCalls {
         let view: Encoded = self
             .step(&format!("show {}", signed.id()), async move {
                 let shown = match environment.resolve(&wire, &Fresh::new()).await? {
-                    Ok(resolved) => encode(&wire, &resolved),
+                    Ok(resolved) => {
+                        let parameters = environment.named_or_in_force(wire.contents().parameters.as_ref()).await?;
+                        encode(&wire, &resolved, &parameters.rules)
+                    }
                     Err(refused) => Err::<Vec<u8>, Refused>(refused),
                 };
                 Ok(shown.map(|view| (Encoded(view), Vec::new())).map_err(|refused| refusal::refused(&refused)))

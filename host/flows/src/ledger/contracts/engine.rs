@@ -8,18 +8,18 @@ use maxhost_ledger::attachment::SignedCode;
 use maxhost_ledger::codec;
 use maxhost_ledger::tx::builder::Pointer;
 use maxhost_ledger::tx::constraint::is_published_by;
-use maxhost_ledger::tx::{ContractAttachment, ContractId, Data, SchemaId, TransactionState};
+use maxhost_ledger::tx::{ContractAttachment, ContractId, Data, LedgerRules, SchemaId, TransactionState};
 use maxhost_ledger::vault::description::StateDescription;
 use maxhost_ledger::vault::query::{EXTERNAL_ID, Value, fields};
 use maxhost_ledger::{Refused, Rule};
-use maxhost_model::{Code, Problem, SecureHash};
+use maxhost_model::{Code, Problem, PublicKey, SecureHash};
 use maxhost_sandbox::contract::{Attached, ContractComponent, LocalError, StateType, ToVerify, Verdict};
 use maxhost_sandbox::is_contract;
 use maxhost_store::StoreError;
 use maxhost_store::ledger::query::KEY_EXTERNAL_IDS;
 use maxhost_store::ledger::{OutputState, StateContent, TokenAmount};
 
-use super::{Contracts, Examined, ToJudge, Whitelist, is_code};
+use super::{Contracts, Examined, ToJudge, Trusting, is_code};
 
 /// The contracts that are installed on a host.
 pub(crate) struct EngineContracts {
@@ -43,13 +43,10 @@ impl EngineContracts {
     }
 
     /// The newest code that holds a contract.
-    fn newest(&self, contract: &ContractId) -> Option<Arc<ContractComponent>> {
+    fn newest(&self, contract: &ContractId, rules: &LedgerRules) -> Option<Arc<ContractComponent>> {
         let holds = |component: &Arc<ContractComponent>| {
-            let signed = match &contract.publisher {
-                Some(publisher) => component.signers.contains(publisher),
-                None => component.signers.is_empty(),
-            };
-            signed && component.descriptor.contract(contract.name.as_str()).is_some()
+            is_published_by(&component.signers, contract, rules)
+                && component.descriptor.contract(contract.name.as_str()).is_some()
         };
         let found = self.installed.all().into_iter().filter(holds);
         found.max_by_key(|component| (component.descriptor.code_version, component.id))
@@ -76,12 +73,16 @@ impl EngineContracts {
     }
 
     /// Whether something vouches for code that came from a peer.
-    fn is_vouched_for(&self, signed: &SignedCode, whitelist: &Whitelist) -> bool {
+    fn is_vouched_for(&self, signed: &SignedCode, Trusting { named, in_force }: Trusting<'_>) -> bool {
         let installed = self.installed.all();
-        let vouches = |one: &Arc<ContractComponent>| {
-            one.code_hash == signed.code_hash || !one.signers.is_disjoint(&signed.signers)
+        let is_same = |one: &PublicKey, other: &PublicKey| {
+            one == other || in_force.equivalent(one, other) || named.equivalent(one, other)
         };
-        installed.iter().any(vouches) || whitelist.values().any(|listed| listed.contains(&signed.id))
+        let vouches = |one: &Arc<ContractComponent>| {
+            let has_signed = |key: &PublicKey| signed.signers.iter().any(|signer| is_same(key, signer));
+            one.code_hash == signed.code_hash || one.signers.iter().any(has_signed)
+        };
+        installed.iter().any(vouches) || named.whitelist.values().any(|listed| listed.contains(&signed.id))
     }
 }
 
@@ -134,12 +135,12 @@ impl Contracts for EngineContracts {
         }
     }
 
-    fn admit(&self, file: &[u8], whitelist: &Whitelist) -> Result<Result<Attached, Refused>, Problem> {
+    fn admit(&self, file: &[u8], trusting: Trusting<'_>) -> Result<Result<Attached, Refused>, Problem> {
         let signed = match SignedCode::read(file) {
             Ok(signed) => signed,
             Err(refused) => return Ok(Err(refused)),
         };
-        if !self.is_vouched_for(&signed, whitelist) {
+        if !self.is_vouched_for(&signed, trusting) {
             return Ok(Err(untrusted(&signed, "a peer")));
         }
         let trusted = self.installed.all().iter().any(|one| one.code_hash == signed.code_hash);
@@ -153,7 +154,7 @@ impl Contracts for EngineContracts {
         })
     }
 
-    fn check_import(&self, file: &[u8], whitelist: &Whitelist) -> Result<(), Problem> {
+    fn check_import(&self, file: &[u8], trusting: Trusting<'_>) -> Result<(), Problem> {
         if !is_code(file) {
             return Ok(());
         }
@@ -167,20 +168,20 @@ impl Contracts for EngineContracts {
         }
         let signed =
             SignedCode::read(file).map_err(|refused| Problem::new(Code::ComponentSignatures, refused.message()))?;
-        if !self.is_vouched_for(&signed, whitelist) {
+        if !self.is_vouched_for(&signed, trusting) {
             return Err(StoreError::Ledger(untrusted(&signed, "a client")).into());
         }
         self.installed.engine().load(file).map(drop).map_err(Problem::from)
     }
 
-    fn schema(&self, contract: &ContractId, type_name: &str) -> Option<SchemaId> {
-        let component = self.newest(contract)?;
+    fn schema(&self, contract: &ContractId, type_name: &str, rules: &LedgerRules) -> Option<SchemaId> {
+        let component = self.newest(contract, rules)?;
         let of = component.descriptor.contract(contract.name.as_str())?.state(type_name)?;
         Some(of.schema_id())
     }
 
-    fn has_pointers(&self, contract: &ContractId, type_name: &str) -> bool {
-        self.newest(contract).is_some_and(|component| {
+    fn has_pointers(&self, contract: &ContractId, type_name: &str, rules: &LedgerRules) -> bool {
+        self.newest(contract, rules).is_some_and(|component| {
             let types = component.descriptor.contract(contract.name.as_str());
             types.and_then(|types| types.state(type_name)).is_some_and(StateType::has_pointers)
         })
@@ -191,8 +192,9 @@ impl Contracts for EngineContracts {
         contract: &ContractId,
         type_name: &str,
         data: &Data,
+        rules: &LedgerRules,
     ) -> Result<Result<Vec<Pointer>, Refused>, Problem> {
-        let Some(component) = self.newest(contract) else { return Ok(Ok(Vec::new())) };
+        let Some(component) = self.newest(contract, rules) else { return Ok(Ok(Vec::new())) };
         let name = contract.name.as_str();
         let told =
             self.installed.engine().pointers(&component, name, type_name, data).map_err(|error| local(&error))?;
@@ -222,12 +224,14 @@ impl Contracts for EngineContracts {
         &self,
         state: &TransactionState,
         attachments: &[Attached],
+        rules: &LedgerRules,
     ) -> Result<Result<OutputState, Refused>, Problem> {
         let name = state.contract.name.as_str();
         let codes = attachments.iter().filter_map(Attached::component);
         let named: Vec<_> = codes.filter(|code| code.descriptor.contract(name).is_some()).collect();
         // Several publishers may have a contract of this name in one transaction.
-        let holding = named.iter().find(|code| is_published_by(&code.signers, &state.contract)).or(named.first());
+        let holding =
+            named.iter().find(|code| is_published_by(&code.signers, &state.contract, rules)).or(named.first());
         let Some(holding) = holding else {
             let message = format!("no attachment holds the contract {}", state.contract);
             return Ok(Err(Refused::new(Rule::AttachmentMissing, message).detail("contract", name)));

@@ -2,8 +2,6 @@
 
 mod engine;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use maxhost_ledger::Refused;
 use maxhost_ledger::tx::builder::Pointer;
 use maxhost_ledger::tx::{
@@ -41,8 +39,14 @@ pub(crate) struct Examined {
     pub refused: Option<Refused>,
 }
 
-/// For each contract the attachments that the network parameters list.
-pub(crate) type Whitelist = BTreeMap<String, BTreeSet<SecureHash>>;
+/// By what network parameters code is trusted that came from somebody.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trusting<'a> {
+    /// Those that its transaction names; those in force, if it has none that are known.
+    pub named: &'a LedgerRules,
+    /// Those in force: they know successors of keys that signed code of a transaction of before.
+    pub in_force: &'a LedgerRules,
+}
 
 /// Whether a file is WebAssembly, and so could be run. Anything else is data.
 pub(crate) fn is_code(file: &[u8]) -> bool {
@@ -72,12 +76,12 @@ pub(crate) trait Contracts: Send + Sync {
     fn file(&self, id: &SecureHash) -> Result<Option<Vec<u8>>, Problem>;
 
     /// Contract code that came from a peer, loaded if something vouches for it (`docs/behaviour.md` 10.22): it is the code of
-    /// an installed file under other signatures, or it is signed by a key that has signed an installed file, or the network
-    /// parameters list it.
+    /// an installed file under other signatures, or it is signed by a key that has signed an installed file, or by one that was
+    /// replaced by such a key or has replaced it, or the network parameters list it.
     ///
     /// # Errors
     /// Trouble of this host.
-    fn admit(&self, file: &[u8], whitelist: &Whitelist) -> Result<Result<Attached, Refused>, Problem>;
+    fn admit(&self, file: &[u8], trusting: Trusting<'_>) -> Result<Result<Attached, Refused>, Problem>;
 
     /// Whether a file may be kept that a client of an identity brings. Data may. Code must be a sound contract, and something
     /// must vouch for it, as for that of a peer.
@@ -85,13 +89,14 @@ pub(crate) trait Contracts: Send + Sync {
     /// # Errors
     /// `component-invalid` and its like, as whoever installs the file is told; `ledger-refused` if nothing vouches for it;
     /// trouble of this host.
-    fn check_import(&self, file: &[u8], whitelist: &Whitelist) -> Result<(), Problem>;
+    fn check_import(&self, file: &[u8], trusting: Trusting<'_>) -> Result<(), Problem>;
 
-    /// What an output of this contract and type names as its schema, by the newest installed code.
-    fn schema(&self, contract: &ContractId, type_name: &str) -> Option<SchemaId>;
+    /// What an output of this contract and type names as its schema, by the newest installed code. Successors of its publisher's
+    /// key are those of these parameters.
+    fn schema(&self, contract: &ContractId, type_name: &str, rules: &LedgerRules) -> Option<SchemaId>;
 
     /// Whether states of this contract and type may point to others, by the newest installed code. Does not block.
-    fn has_pointers(&self, contract: &ContractId, type_name: &str) -> bool;
+    fn has_pointers(&self, contract: &ContractId, type_name: &str, rules: &LedgerRules) -> bool;
 
     /// What the resolved pointers of a state lead to, by the newest installed code.
     ///
@@ -102,6 +107,7 @@ pub(crate) trait Contracts: Send + Sync {
         contract: &ContractId,
         type_name: &str,
         data: &Data,
+        rules: &LedgerRules,
     ) -> Result<Result<Vec<Pointer>, Refused>, Problem>;
 
     /// Whether a transaction is good by the rules of the ledger and by its contracts.
@@ -116,7 +122,7 @@ pub(crate) trait Contracts: Send + Sync {
     /// Trouble of this host.
     fn examine(&self, given: ToJudge<'_>) -> Result<Vec<Examined>, Problem>;
 
-    /// What the code among these attachments says of a state.
+    /// What the code among these attachments says of a state, by the parameters of the transaction that they come with.
     ///
     /// # Errors
     /// Trouble of this host.
@@ -124,6 +130,7 @@ pub(crate) trait Contracts: Send + Sync {
         &self,
         state: &TransactionState,
         attachments: &[Attached],
+        rules: &LedgerRules,
     ) -> Result<Result<OutputState, Refused>, Problem>;
 
     /// Looks again at what is installed. Blocking.
