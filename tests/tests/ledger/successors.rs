@@ -8,7 +8,7 @@ use maxhost_model::SecureHash;
 use maxhost_tests::{ALICE, BOB, CAROL, Network};
 use serde_json::{Value, json};
 
-use super::{issue, money, pay};
+use maxhost_tests::ledger::{issue, money, pay};
 
 fn contracts(network: &Network) -> Vec<PathBuf> {
     let files = std::fs::read_dir(network.path("cordapps")).unwrap().map(|entry| entry.unwrap().path());

@@ -2,28 +2,30 @@
 //! the threads may run and every value that a load may see.
 //!
 //! The modules are those of `maxhost-flows`, compiled from the same files. They take their primitives from
-//! `crate::sync`, which is loom's here. Each function below is one model; the tests run them.
+//! `crate::base::sync`, which is loom's here. Each function below is one model; the tests run them.
 #![allow(dead_code, reason = "not every part of a module is in a model")]
 #![allow(clippy::panic, reason = "a model that finds something fails")]
 
-mod sync;
+mod base {
+    pub(crate) mod sync;
+}
 
-#[path = "../../src/commit_tracker.rs"]
+#[path = "../../src/flow/commit_tracker.rs"]
 mod commit_tracker;
-#[path = "../../src/inbox.rs"]
+#[path = "../../src/flow/inbox.rs"]
 mod inbox;
-#[path = "../../src/signals.rs"]
+#[path = "../../src/flow/signals.rs"]
 mod signals;
-#[path = "../../src/speculation.rs"]
+#[path = "../../src/flow/speculation.rs"]
 mod speculation;
 
 use loom::thread;
 
+use crate::base::sync::{Arc, AtomicU8, Mutex, Notify, Ordering};
 use crate::commit_tracker::CommitTracker;
 use crate::inbox::{Inbox, Kept, MAX_QUEUED_BYTES};
 use crate::signals::{Signal, Signals};
 use crate::speculation::Speculation;
-use crate::sync::{Arc, AtomicU8, Mutex, Notify, Ordering};
 
 /// What one run and the threads around it share.
 struct Run {

@@ -12,14 +12,14 @@ use tokio::sync::oneshot;
 
 use super::{Activation, ActivationServices, origin_text};
 use crate::api::{FlowDetail, FlowEvent, FlowPhase, FlowResult, FlowSummary, SessionView};
+use crate::base::counters::Counters;
+use crate::base::random::new_error_id;
+use crate::base::trouble::Trouble;
 use crate::calls::{FlowCalls, Stop};
-use crate::counters::Counters;
-use crate::message::{ActivationOutcome, StartFailure, answer_start};
+use crate::commit::outcomes::{EndRecord, HeldRecord, SessionRecord, phase_of};
+use crate::commit::unit::Unit;
 use crate::options::OperatorEvent;
-use crate::outcomes::{EndRecord, HeldRecord, SessionRecord, phase_of};
-use crate::random::new_error_id;
-use crate::trouble::Trouble;
-use crate::unit::Unit;
+use crate::registry::message::{ActivationOutcome, StartFailure, answer_start};
 
 /// Sessions that are kept of a flow that has ended, the first ones; of the others it is kept how many there were.
 const KEPT_SESSIONS: usize = 100;

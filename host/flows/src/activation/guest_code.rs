@@ -4,7 +4,7 @@ use maxhost_journal::{Origin, StartRecord};
 use maxhost_sandbox::{Invocation, Outcome, RunParameters};
 
 use crate::calls::{FlowCalls, run_native};
-use crate::flow_code::FlowCode;
+use crate::guests::flow_code::FlowCode;
 
 /// What runs the code of flows: their components, or, in a simulation, scripts in their place.
 #[derive(Clone, Default)]

@@ -20,15 +20,15 @@ use maxhost_store::{FlowOp, FlowState, StoreError};
 
 pub(crate) use self::guest_code::GuestCode;
 pub(crate) use self::services::ActivationServices;
+use crate::base::counters::Counters;
+use crate::base::rules::{Rule, holds};
+use crate::base::trouble::{Trouble, reason};
 use crate::calls::{FlowCalls, StartUnit, Stop};
-use crate::counters::Counters;
-use crate::flow_code::FlowCode;
-use crate::message::{ActivationOutcome, NoRoom};
-use crate::opened::Opened;
-use crate::rules::{Rule, holds};
-use crate::running_flow::RunningFlow;
-use crate::trouble::{Trouble, reason};
-use crate::unit::Unit;
+use crate::commit::unit::Unit;
+use crate::flow::running_flow::RunningFlow;
+use crate::guests::flow_code::FlowCode;
+use crate::registry::message::{ActivationOutcome, NoRoom};
+use crate::registry::opened::Opened;
 
 /// How an activation starts.
 pub(crate) enum ActivationStart {

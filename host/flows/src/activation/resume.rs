@@ -8,15 +8,15 @@ use maxhost_model::{Code, FlowError, Problem};
 use maxhost_store::{FlowState, SizedJournal, StoreError, StoredJournal};
 
 use super::{Activation, Starved, killed};
-use crate::admission::{SMALL_JOURNAL, Slot};
+use crate::base::counters::Counters;
+use crate::base::trouble::reason;
 use crate::calls::FlowCalls;
-use crate::counters::Counters;
-use crate::flow_code::{FlowCode, NO_COMPONENT};
-use crate::memory::Grant;
-use crate::message::ActivationOutcome;
-use crate::running_flow::{Lack, Signal};
-use crate::trouble::reason;
-use crate::unit::Unit;
+use crate::commit::unit::Unit;
+use crate::flow::running_flow::{Lack, Signal};
+use crate::guests::admission::{SMALL_JOURNAL, Slot};
+use crate::guests::flow_code::{FlowCode, NO_COMPONENT};
+use crate::guests::memory::Grant;
+use crate::registry::message::ActivationOutcome;
 
 /// A larger journal is folded on a thread that may block.
 const FOLDED_HERE: usize = 256 << 10;

@@ -8,12 +8,12 @@ use maxhost_journal::Limits;
 use maxhost_store::Store;
 
 use super::GuestCode;
+use crate::base::counters::Counters;
 use crate::calls::CallServices;
-use crate::committer::Committer;
-use crate::counters::Counters;
-use crate::events::OperatorEvents;
-use crate::outcomes::RecentOutcomes;
-use crate::placement::{CpuProfile, Placement};
+use crate::commit::committer::Committer;
+use crate::commit::outcomes::RecentOutcomes;
+use crate::guests::placement::{CpuProfile, Placement};
+use crate::reporting::events::OperatorEvents;
 
 /// The shared parts of the host that each activation of a flow is given. All activations have the same ones.
 pub(crate) struct ActivationServices {

@@ -9,14 +9,14 @@ use maxhost_sandbox::{Outcome, Trap, TrapKind};
 use maxhost_store::SizedJournal;
 
 use super::{Activation, returned};
-use crate::admission::SMALL_JOURNAL;
+use crate::base::counters::Counters;
+use crate::base::random::new_error_id;
+use crate::base::trouble::Trouble;
 use crate::calls::{FlowCalls, Stop};
-use crate::counters::Counters;
-use crate::flow_code::FlowCode;
-use crate::message::{ActivationOutcome, answer_start};
-use crate::random::new_error_id;
-use crate::trouble::Trouble;
-use crate::unit::Unit;
+use crate::commit::unit::Unit;
+use crate::guests::admission::SMALL_JOURNAL;
+use crate::guests::flow_code::FlowCode;
+use crate::registry::message::{ActivationOutcome, answer_start};
 
 impl Activation {
     pub(super) fn is_shadowed(&self) -> bool {

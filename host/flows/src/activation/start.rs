@@ -4,9 +4,9 @@ use maxhost_journal::StartRecord;
 
 use super::{Activation, Starved, killed};
 use crate::calls::StartUnit;
-use crate::flow_code::FlowCode;
-use crate::message::ActivationOutcome;
-use crate::running_flow::Signal;
+use crate::flow::running_flow::Signal;
+use crate::guests::flow_code::FlowCode;
+use crate::registry::message::ActivationOutcome;
 
 impl Activation {
     pub(super) async fn begin(

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::ledger::Paged;
 use super::{ApiResult, Caller};
-use crate::access::Facts;
+use crate::api::access::Facts;
 
 /// What an edge notes of a call, or the host of something that no call asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

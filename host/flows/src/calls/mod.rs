@@ -23,13 +23,13 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::ledger::{Findings, Traced, Transactions, kind_of, read_query, run_native, to_settle, trace};
 pub(crate) use self::services::CallServices;
-use crate::flow_code::FlowCode;
-use crate::memory::Grant;
-use crate::message::StartFailure;
-use crate::opened::Opened;
-use crate::placement::BusyTimer;
-use crate::running_flow::RunningFlow;
-use crate::trouble::Trouble;
+use crate::base::trouble::Trouble;
+use crate::flow::running_flow::RunningFlow;
+use crate::guests::flow_code::FlowCode;
+use crate::guests::memory::Grant;
+use crate::guests::placement::BusyTimer;
+use crate::registry::message::StartFailure;
+use crate::registry::opened::Opened;
 
 /// Why a run ended before its guest did.
 #[derive(Debug)]

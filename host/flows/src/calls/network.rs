@@ -7,8 +7,8 @@ use maxhost_sandbox::{CallResult, GuestParty};
 use serde::{Deserialize, Serialize};
 
 use super::{FlowCalls, Stop};
-use crate::parties::Parties;
-use crate::trouble::Trouble;
+use crate::base::trouble::Trouble;
+use crate::ledger::parties::Parties;
 
 /// A longer question is known by its digest: it is compared when the flow is replayed, and never answered from.
 const MAX_QUESTION: usize = 1024;

@@ -6,16 +6,16 @@ use maxhost_journal::{Millis, Nanos};
 use maxhost_pki::NetworkMap;
 
 use super::ledger::Findings;
-use crate::admission::GuestRoom;
-use crate::clock::Clock;
-use crate::committer::Committer;
-use crate::contracts::Contracts;
-use crate::deadlines::Deadlines;
+use crate::base::clock::Clock;
+use crate::base::spawner::Spawner;
+use crate::commit::committer::Committer;
+use crate::flow::deadlines::Deadlines;
+use crate::guests::admission::GuestRoom;
+use crate::guests::placement::Placement;
+use crate::ledger::contracts::Contracts;
+use crate::ledger::parameters::ParametersOfNetwork;
+use crate::ledger::parties::Parties;
 use crate::options::Eviction;
-use crate::parameters::ParametersOfNetwork;
-use crate::parties::Parties;
-use crate::placement::Placement;
-use crate::spawner::Spawner;
 
 /// The shared parts of the host that the calls of each flow are given. All flows have the same ones.
 pub(crate) struct CallServices {
@@ -46,6 +46,6 @@ impl CallServices {
 
     /// Milliseconds since 1970 UTC.
     pub fn now_millis(&self) -> Millis {
-        crate::clock::wall_millis(&*self.clock)
+        crate::base::clock::wall_millis(&*self.clock)
     }
 }

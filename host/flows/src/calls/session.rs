@@ -6,7 +6,7 @@ use maxhost_sandbox::CallResult;
 
 use super::network::unusable;
 use super::{FlowCalls, Stop};
-use crate::trouble::Trouble;
+use crate::base::trouble::Trouble;
 
 /// Of a name that is refused, so much is shown. Bytes.
 const SHOWN: usize = 512;

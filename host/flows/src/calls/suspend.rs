@@ -9,13 +9,13 @@ use maxhost_sandbox::CallResult;
 use tokio::sync::oneshot;
 
 use super::{FlowCalls, Stop};
-use crate::clock::Moment;
-use crate::message::{StartFailure, answer_start};
-use crate::offer::Runner;
+use crate::base::clock::Moment;
+use crate::base::rules::{Rule, holds};
+use crate::commit::unit::Unit;
+use crate::flow::offer::Runner;
+use crate::flow::running_flow::{Lack, Signal};
 use crate::options::Eviction;
-use crate::rules::{Rule, holds};
-use crate::running_flow::{Lack, Signal};
-use crate::unit::Unit;
+use crate::registry::message::{StartFailure, answer_start};
 
 /// What a run that does not wait may have on its way to the disk, bytes. With more it waits for the disk.
 const MAX_UNWRITTEN: usize = 4 << 20;

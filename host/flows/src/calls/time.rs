@@ -6,7 +6,7 @@ use maxhost_model::{ErrorKind, FlowError};
 use maxhost_sandbox::CallResult;
 
 use super::FlowCalls;
-use crate::clock::Moment;
+use crate::base::clock::Moment;
 
 /// Random bytes a guest may ask for at once.
 const MAX_RANDOM: u32 = 65_536;

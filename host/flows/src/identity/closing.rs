@@ -11,15 +11,15 @@ use maxhost_store::{Author, CommitUnit, Conflict, FlowState, Forgive, IdentityOp
 use tokio::sync::oneshot;
 
 use super::{Actor, IdentityServices};
-use crate::marks::Mark;
-use crate::message::IdentityCommand;
-use crate::opened::Opened;
+use crate::base::trouble::backoff;
+use crate::commit::unit::Unit;
+use crate::flow::running_flow::Signal;
 use crate::options::OperatorEvent;
-use crate::registry::{ColdState, EntryState, IdentityEntry};
-use crate::retry::Pause;
-use crate::running_flow::Signal;
-use crate::trouble::backoff;
-use crate::unit::Unit;
+use crate::registry::entry::{ColdState, EntryState, IdentityEntry};
+use crate::registry::marks::Mark;
+use crate::registry::message::IdentityCommand;
+use crate::registry::opened::Opened;
+use crate::registry::retry::Pause;
 
 /// How soon an identity is opened again that could not be for a reason that passes.
 const REOPEN: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ impl Actor {
             return self.services.timers.set(self.services.clock.monotonic() + REOPEN, self.entry.row);
         }
         self.services.events.tell_quarantined(&self.entry.text, &problem);
-        let refusal = crate::error::quarantined(&self.entry.text, &problem);
+        let refusal = crate::base::error::quarantined(&self.entry.text, &problem);
         let quarantined = EntryState::Quarantined { problem: Box::new(problem), cold: self.cold_state() };
         self.refuse_commands(quarantined, &refusal);
         self.note_ended(told);
@@ -135,7 +135,7 @@ impl Actor {
 
     fn why_closed(&self) -> Problem {
         match self.services.stopping.is_cancelled() {
-            true => crate::error::stopping(),
+            true => crate::base::error::stopping(),
             false => not_here(&self.entry.text),
         }
     }

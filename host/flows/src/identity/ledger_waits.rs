@@ -6,7 +6,7 @@ use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{FlowRow, Problem};
 
 use super::Actor;
-use crate::ledger_waits::Watched;
+use crate::ledger::waits::Watched;
 
 impl Actor {
     /// Each of these flows is noted as one that waits. Those whose wait is over already, because what they wait for was

@@ -1,7 +1,7 @@
 //! The identity actor: the single writer of an open identity. It starts flows, brings them back, lets them go, and
 //! holds nothing that the database does not have.
 //!
-//! What it has to do is told by commands and by marks ([`crate::marks`]); before it sleeps it has looked at both.
+//! What it has to do is told by commands and by marks ([`crate::registry::marks`]); before it sleeps it has looked at both.
 
 mod closing;
 mod ledger_waits;
@@ -29,19 +29,19 @@ pub(crate) use self::services::IdentityServices;
 use self::table::{FlowTable, KillReply, SlotState};
 use self::waiting::WaitingInitiations;
 use crate::activation::{Activation, ActivationStart};
-use crate::clock::Moment;
-use crate::counters::Counters;
-use crate::flow_code::SETTLE;
-use crate::marks::Mark;
-use crate::message::{ActivationOutcome, IdentityCommand, NoRoom, SharedFailure, Stand};
-use crate::opened::Opened;
+use crate::base::clock::Moment;
+use crate::base::counters::Counters;
+use crate::base::rules::{Rule, holds};
+use crate::base::trouble::backoff;
+use crate::commit::unit::Unit;
+use crate::flow::running_flow::{RunningFlow, Signal};
+use crate::flow::status::RoomWait;
+use crate::guests::flow_code::SETTLE;
 use crate::options::OperatorEvent;
-use crate::registry::{ColdState, EntryState, IdentityEntry};
-use crate::rules::{Rule, holds};
-use crate::running_flow::{RunningFlow, Signal};
-use crate::status::RoomWait;
-use crate::trouble::backoff;
-use crate::unit::Unit;
+use crate::registry::entry::{ColdState, EntryState, IdentityEntry};
+use crate::registry::marks::Mark;
+use crate::registry::message::{ActivationOutcome, IdentityCommand, NoRoom, SharedFailure, Stand};
+use crate::registry::opened::Opened;
 
 /// How soon the database is looked at again after something in it could not be taken.
 const RESCAN: Duration = Duration::from_millis(500);
@@ -373,7 +373,7 @@ impl Actor {
                     slot.defects
                 });
                 match defects >= MAX_DEFECTS {
-                    true => self.hospitalise(opened, row, &running, crate::trouble::reason(&problem)),
+                    true => self.hospitalise(opened, row, &running, crate::base::trouble::reason(&problem)),
                     false => self.retry(row, &problem),
                 }
             }

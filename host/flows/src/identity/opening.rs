@@ -10,10 +10,10 @@ use maxhost_store::{Caution, Claim, ClaimRequest, Conflict, DEATHS_LAST, FlowFil
 
 use super::table::{FlowTable, SlotState};
 use super::{Actor, RESCAN};
-use crate::ledger_waits::Watched;
-use crate::opened::{NotaryRun, Opened};
+use crate::ledger::waits::Watched;
 use crate::options::NotaryKind;
-use crate::retry::Pause;
+use crate::registry::opened::{NotaryRun, Opened};
+use crate::registry::retry::Pause;
 
 /// Flows that are read at once.
 const FLOWS_AT_ONCE: u32 = 1_000;
@@ -62,7 +62,7 @@ impl Actor {
         let first = !self.entry.swept.load(Ordering::Acquire);
         if first {
             let rows: Vec<FlowRow> = self.flows.iter().map(|(row, _)| row).collect();
-            crate::late_confirm::sweep(&self.services.late_confirms, &self.entry, &rows).await?;
+            crate::commit::late_confirm::sweep(&self.services.late_confirms, &self.entry, &rows).await?;
             self.entry.swept.store(true, Ordering::Release);
         }
         self.look_at_cold().await?;

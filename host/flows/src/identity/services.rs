@@ -11,20 +11,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::Actor;
 use crate::activation::ActivationServices;
-use crate::audit::AuditTrail;
-use crate::clock::Clock;
-use crate::committer::Committer;
-use crate::deadlines::Deadlines;
-use crate::events::OperatorEvents;
-use crate::keys::IdentityKeys;
-use crate::late_confirm::LateConfirms;
-use crate::membership::Membership;
-use crate::message::IdentityCommand;
-use crate::outbox_notices::QueueNotices;
-use crate::registry::{ColdState, IdentityEntry};
-use crate::spawner::Spawner;
-use crate::timers::Timers;
-use crate::waking::OpensIdentities;
+use crate::base::clock::Clock;
+use crate::base::spawner::Spawner;
+use crate::cluster::membership::Membership;
+use crate::commit::committer::Committer;
+use crate::commit::late_confirm::LateConfirms;
+use crate::delivery::outbox_notices::QueueNotices;
+use crate::delivery::waking::OpensIdentities;
+use crate::flow::deadlines::Deadlines;
+use crate::registry::entry::{ColdState, IdentityEntry};
+use crate::registry::keys::IdentityKeys;
+use crate::registry::message::IdentityCommand;
+use crate::registry::timers::Timers;
+use crate::reporting::audit::AuditTrail;
+use crate::reporting::events::OperatorEvents;
 
 /// The shared parts of the host that the actor of each identity is given. All actors have the same ones.
 pub(crate) struct IdentityServices {
@@ -55,7 +55,7 @@ impl IdentityServices {
 
     /// Milliseconds since 1970 UTC.
     pub fn now_millis(&self) -> Millis {
-        crate::clock::wall_millis(&*self.clock)
+        crate::base::clock::wall_millis(&*self.clock)
     }
 }
 

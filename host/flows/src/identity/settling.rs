@@ -8,10 +8,10 @@ use maxhost_store::ledger::{LedgerOp, Settlement, Unsettled};
 use maxhost_store::{FlowOp, NewFlow};
 
 use super::{Actor, RESCAN};
+use crate::base::rules::{self, Rule};
 use crate::calls::{StartUnit, to_settle};
-use crate::flow_code::FlowCode;
-use crate::opened::Opened;
-use crate::rules::{self, Rule};
+use crate::guests::flow_code::FlowCode;
+use crate::registry::opened::Opened;
 
 /// So many are begun at once; the rest come when these are written.
 const AT_ONCE: u32 = 100;

@@ -11,23 +11,23 @@ use tokio::sync::oneshot;
 
 use super::table::SlotState;
 use super::{Actor, Answer, RESCAN, RunningClient};
-use crate::access::Facts;
 use crate::activation::ActivationStart;
+use crate::api::access::Facts;
 use crate::api::audit::AuditEntry;
+use crate::base::counters::Counters;
+use crate::base::random::{new_error_id, new_flow_id, random_bytes};
+use crate::base::rules::{Rule, holds};
+use crate::base::trouble::backoff;
 use crate::calls::StartUnit;
-use crate::counters::Counters;
-use crate::flow_code::FlowCode;
-use crate::marks::Mark;
-use crate::message::{Durable, RemoteStart, StartCommand, Ticket, answer_start, share};
-use crate::offer::Offer;
-use crate::opened::Opened;
+use crate::commit::unit::Unit;
+use crate::flow::offer::Offer;
+use crate::flow::running_flow::RunningFlow;
+use crate::guests::flow_code::FlowCode;
 use crate::options::OperatorEvent;
-use crate::random::{new_error_id, new_flow_id, random_bytes};
-use crate::rules::{Rule, holds};
-use crate::running_flow::RunningFlow;
-use crate::trouble::backoff;
-use crate::unit::Unit;
-use crate::watchers::Watch;
+use crate::registry::marks::Mark;
+use crate::registry::message::{Durable, RemoteStart, StartCommand, Ticket, answer_start, share};
+use crate::registry::opened::Opened;
+use crate::reporting::watchers::Watch;
 
 /// Initiations read from the database at once.
 const READ_AHEAD: u32 = 256;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use maxhost_model::{FlowRow, Problem};
 use tokio::sync::oneshot;
 
-use crate::clock::Moment;
-use crate::fair_queue::FairQueue;
-use crate::running_flow::RunningFlow;
-use crate::status::RoomWait;
+use crate::base::clock::Moment;
+use crate::base::fair_queue::FairQueue;
+use crate::flow::running_flow::RunningFlow;
+use crate::flow::status::RoomWait;
 
 /// Where one flow is.
 pub(super) enum SlotState {

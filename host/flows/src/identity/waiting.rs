@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use maxhost_journal::Initiation;
 use prost::Message;
 
-use crate::fair_queue::FairQueue;
+use crate::base::fair_queue::FairQueue;
 
 /// So many are known by number and peer; each takes some hundred bytes. What waits for an identity has such a bound too
 /// (`limits.inbound_messages`), so beyond it are those of a host that allows more.

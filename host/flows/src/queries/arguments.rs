@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::api::{ApiResult, Arguments};
-use crate::placement::FlowDef;
+use crate::guests::placement::FlowDef;
 
 /// Arguments of about so many bytes are checked where they are.
 const AT_ONCE: usize = 64 << 10;

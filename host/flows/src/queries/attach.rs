@@ -8,11 +8,11 @@ use maxhost_journal::{LatestLabels, Segment};
 use maxhost_model::{Class, FlowId, Problem};
 
 use crate::api::{ApiResult, FlowEvent, FlowEvents, FlowSummary};
-use crate::error::{cursor_invalid, stopping};
-use crate::host::Host;
-use crate::outcomes::EndRecord;
-use crate::parts::Parts;
-use crate::watchers::Watch;
+use crate::base::error::{cursor_invalid, stopping};
+use crate::commit::outcomes::EndRecord;
+use crate::host::lifecycle::Host;
+use crate::host::parts::Parts;
+use crate::reporting::watchers::Watch;
 
 /// How often the database is asked about a flow that another host may run.
 const LOOK: Duration = Duration::from_millis(500);

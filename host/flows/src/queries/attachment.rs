@@ -14,14 +14,14 @@ use maxhost_store::ledger::{IMPORTED_BY, Imported, KeptAttachment, ListAttachmen
 use tokio::sync::Semaphore;
 
 use super::state_views::ms;
-use crate::access::Action;
+use crate::api::access::Action;
 use crate::api::attachment::{AttachmentApi, AttachmentView, CodeView, ImportAttachment};
 use crate::api::ledger::Paged;
 use crate::api::{ApiResult, Caller};
-use crate::contracts::{Contracts, Trusting, is_code};
-use crate::host::Host;
-use crate::parameters::KnownParameters;
-use crate::registry::IdentityEntry;
+use crate::host::lifecycle::Host;
+use crate::ledger::contracts::{Contracts, Trusting, is_code};
+use crate::ledger::parameters::KnownParameters;
+use crate::registry::entry::IdentityEntry;
 
 /// The most that is listed at once.
 const MAX_PAGE: u32 = 1_000;

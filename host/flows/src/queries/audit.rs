@@ -7,12 +7,12 @@ use maxhost_model::text::is_storable;
 use maxhost_model::{Code, Problem};
 use maxhost_store::{AuditClass, AuditFilter, AuditPlace, AuditRow};
 
-use crate::access::Caller;
-use crate::access::{self, Action, Subject};
 use crate::api::ApiResult;
+use crate::api::access::Caller;
+use crate::api::access::{self, Action, Subject};
 use crate::api::audit::{AuditApi, AuditEntry, AuditQuery, AuditView};
 use crate::api::ledger::Paged;
-use crate::host::Host;
+use crate::host::lifecycle::Host;
 
 /// Rows of a page when no number is named, and the most that there may be.
 const PAGE: u32 = 100;

@@ -10,9 +10,9 @@ use maxhost_ownership::{HostInfo, Ownedness, SessionState};
 use tokio::time::Instant;
 
 use crate::api::{ApiResult, ClusterHost, ClusterStatus, HostState, IdentityPhase, PartHealth, Roles, Whereabouts};
-use crate::host::Host;
-use crate::host_rules;
-use crate::registry::{EntryState, IdentityEntry};
+use crate::cluster::host_rules;
+use crate::host::lifecycle::Host;
+use crate::registry::entry::{EntryState, IdentityEntry};
 use crate::relay::commands::{self, Asked, Sent};
 
 /// A part that does not answer by then is told as one that does not.
@@ -143,7 +143,7 @@ impl Host {
             }
             tokio::select! {
                 () = tokio::time::sleep(MOVE_LOOK) => {}
-                () = self.parts.stopping.cancelled() => return Err(crate::error::stopping()),
+                () = self.parts.stopping.cancelled() => return Err(crate::base::error::stopping()),
             }
         }
     }

@@ -11,12 +11,12 @@ use maxhost_store::DEATHS_LAST;
 use tokio::time::Instant;
 
 use crate::api::{ApiResult, Caller, Started};
-use crate::envelope::{AskedForget, AskedStart};
-use crate::host::Host;
-use crate::parts::Parts;
-use crate::placement::FlowDef;
-use crate::random::new_flow_id;
-use crate::registry::IdentityEntry;
+use crate::base::random::new_flow_id;
+use crate::delivery::envelope::{AskedForget, AskedStart};
+use crate::guests::placement::FlowDef;
+use crate::host::lifecycle::Host;
+use crate::host::parts::Parts;
+use crate::registry::entry::IdentityEntry;
 use crate::relay::commands::{self, Asked, Sent};
 
 /// How long it is waited for another host to do what it was asked for. There may be none yet: one has to be started first.
@@ -228,7 +228,7 @@ impl Looking {
         }
         tokio::select! {
             () = tokio::time::sleep(self.pause) => self.pause = (self.pause * 2).min(LONGEST_LOOK),
-            () = parts.stopping.cancelled() => return Err(crate::error::stopping()),
+            () = parts.stopping.cancelled() => return Err(crate::base::error::stopping()),
         }
         Ok(())
     }

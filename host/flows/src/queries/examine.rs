@@ -15,11 +15,11 @@ use maxhost_sandbox::contract::Attached;
 
 use crate::api::ApiResult;
 use crate::api::ledger::CheckView;
+use crate::base::trouble::Trouble;
 use crate::calls::{Traced, Transactions, kind_of, trace};
-use crate::contracts::{Examined, ToJudge, Trusting, is_code};
-use crate::parameters::KnownParameters;
-use crate::parts::Parts;
-use crate::trouble::Trouble;
+use crate::host::parts::Parts;
+use crate::ledger::contracts::{Examined, ToJudge, Trusting, is_code};
+use crate::ledger::parameters::KnownParameters;
 
 /// A transaction of an identity, with its signatures.
 pub(super) struct Examining<'a> {

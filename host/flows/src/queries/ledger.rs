@@ -22,16 +22,16 @@ use super::examine::{Examining, LedgerOf};
 use super::state_views::{damaged, ms, state_views};
 use super::track::track;
 use super::vault_query::{of_ones_own, read, refused};
-use crate::access::{self, Action, Subject};
+use crate::api::access::{self, Action, Subject};
 use crate::api::ledger::{
     CommandView, ExaminationView, GraphNode, LedgerApi, LedgerStatus, LockView, NotaryStatus, OutputView, Paged,
     SignatureView, StateView, SumView, TransactionSummary, TransactionView, VaultChanges, VaultRequest,
 };
 use crate::api::{ApiResult, Caller};
 use crate::calls::{kind_of, trace};
-use crate::host::Host;
+use crate::host::lifecycle::Host;
 use crate::options::NotaryKind;
-use crate::registry::IdentityEntry;
+use crate::registry::entry::IdentityEntry;
 
 /// The most that is listed at once.
 const MAX_PAGE: u32 = 10_000;

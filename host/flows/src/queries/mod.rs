@@ -1,5 +1,5 @@
 //! What the host answers to the outside: flows. Identities and the network are in `queries/network.rs`. Each method asks
-//! `access.rs` whether its caller may.
+//! `api/access.rs` whether its caller may.
 
 mod arguments;
 mod attach;
@@ -27,18 +27,18 @@ use maxhost_store::{ClientOp, FlowFilter as StoreFilter, FlowRecord, FlowState};
 use tokio::sync::oneshot;
 
 use self::naming::can_be_client_id;
-use crate::access::{self, Action, Subject};
+use crate::api::access::{self, Action, Subject};
 use crate::api::{
     self, ApiResult, Arguments, Caller, ClusterHost, ClusterStatus, FinishedClientId, FlowDetail, FlowEvents,
     FlowFilter, FlowPage, FlowPhase, FlowSummary, FlowType, HostApi, HostStatus, IdentityView, NetworkChanges,
     NodeInfoView, ParametersView, PartyView, StartFlow, Started, Whereabouts,
 };
-use crate::error::{no_flow, quarantined, unanswered, unusable_here};
-use crate::host::Host;
-use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, StartFailure, Ticket};
-use crate::placement::{CordappSet, FlowDef};
-use crate::registry::IdentityEntry;
-use crate::watchers::Watch;
+use crate::base::error::{no_flow, quarantined, unanswered, unusable_here};
+use crate::guests::placement::{CordappSet, FlowDef};
+use crate::host::lifecycle::Host;
+use crate::registry::entry::IdentityEntry;
+use crate::registry::message::{Durable, IdentityCommand, SharedFailure, StartCommand, StartFailure, Ticket};
+use crate::reporting::watchers::Watch;
 
 /// Rows read at once for a list.
 const LIST_PAGE: u32 = 500;

@@ -7,9 +7,9 @@ use maxhost_model::text::is_storable;
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem};
 
 use crate::api::{ApiResult, Caller};
-use crate::error::unusable_here;
-use crate::host::Host;
-use crate::registry::IdentityEntry;
+use crate::base::error::unusable_here;
+use crate::host::lifecycle::Host;
+use crate::registry::entry::IdentityEntry;
 
 /// Longest client id, characters (docs/behaviour.md 6.1).
 const MAX_CLIENT_ID: usize = 512;

@@ -13,11 +13,11 @@ use crate::api::{
     ApiResult, CordappView, FlowPhase, FlowType, HostStatus, IdentityPhase, IdentityView, NetworkChanges, NodeInfoView,
     ParametersView, PartyView,
 };
-use crate::error::stopping;
-use crate::host::Host;
-use crate::parts::Parts;
-use crate::placement::{CpuProfile, FlowDef};
-use crate::registry::{EntryState, IdentityEntry};
+use crate::base::error::stopping;
+use crate::guests::placement::{CpuProfile, FlowDef};
+use crate::host::lifecycle::Host;
+use crate::host::parts::Parts;
+use crate::registry::entry::{EntryState, IdentityEntry};
 
 /// Keys as people compare them.
 fn fingerprints(keys: &[PublicKey]) -> Vec<String> {

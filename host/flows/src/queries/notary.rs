@@ -13,14 +13,14 @@ use maxhost_store::ledger::{Conflicting, Consumption, LOOKED_AT, ListRequests, L
 
 use super::ledger::{kind_of_notary, parse_id};
 use super::state_views::ms;
-use crate::access::Action;
+use crate::api::access::Action;
 use crate::api::ledger::Paged;
 use crate::api::notary::{
     ConflictView, ConsumerView, ConsumptionView, DecidedView, NotarisedView, NotaryApi, RequestView, RequestsQuery,
 };
 use crate::api::{ApiResult, Caller};
-use crate::host::Host;
-use crate::registry::IdentityEntry;
+use crate::host::lifecycle::Host;
+use crate::registry::entry::IdentityEntry;
 
 /// Requests of a page when no number is named, and the most that there may be. Each has 2 KiB at most, most of which is a name.
 const PAGE: u32 = 200;

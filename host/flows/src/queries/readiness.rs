@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maxhost_model::{FlowRow, Problem};
 
-use crate::host::Host;
+use crate::host::lifecycle::Host;
 
 /// A database that does not answer by then is told as one that does not.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 
 use crate::activation::folds_at_once;
 use crate::api::{ApiResult, FlowDetail, FlowPhase, FlowSummary, SessionView, WaitingFor};
-use crate::host::Host;
-use crate::message::{IdentityCommand, Stand};
-use crate::outcomes::EndRecord;
-use crate::parts::Parts;
-use crate::registry::EntryState;
-use crate::running_flow::RunningFlow;
-use crate::status::RoomWait;
+use crate::commit::outcomes::EndRecord;
+use crate::flow::running_flow::RunningFlow;
+use crate::flow::status::RoomWait;
+use crate::host::lifecycle::Host;
+use crate::host::parts::Parts;
+use crate::registry::entry::EntryState;
+use crate::registry::message::{IdentityCommand, Stand};
 
 impl Parts {
     pub(super) fn running(&self, id: FlowId) -> Option<Arc<RunningFlow>> {
@@ -66,7 +66,7 @@ impl Parts {
 impl Parts {
     /// A client is sent what a flow has come to.
     pub(super) fn result_is_sent(&self, id: FlowId) {
-        let at = i64::try_from(crate::clock::wall_millis(&*self.clock)).unwrap_or(i64::MAX);
+        let at = i64::try_from(crate::base::clock::wall_millis(&*self.clock)).unwrap_or(i64::MAX);
         self.results_read.note(id.row(), at);
     }
 }
@@ -226,6 +226,6 @@ fn session_view(session: maxhost_journal::SessionSummary) -> SessionView {
     SessionView { peer: session.peer.to_string(), state: session.state.to_owned(), unread: session.unread }
 }
 
-fn ended_session(session: &crate::outcomes::SessionRecord) -> SessionView {
+fn ended_session(session: &crate::commit::outcomes::SessionRecord) -> SessionView {
     SessionView { peer: session.peer.clone(), state: session.state.clone(), unread: 0 }
 }

@@ -16,8 +16,8 @@ use maxhost_store::ledger::{VaultPage, VaultRow};
 use super::state_views::state_views;
 use crate::api::ApiResult;
 use crate::api::ledger::VaultChange;
-use crate::parts::Parts;
-use crate::registry::IdentityEntry;
+use crate::host::parts::Parts;
+use crate::registry::entry::IdentityEntry;
 
 /// So many changes of a vault are read at once.
 const CHANGES: u32 = 256;

@@ -13,7 +13,7 @@ use maxhost_store::StoreError;
 use crate::api::ApiResult;
 use crate::api::ledger::VaultRequest;
 use crate::calls::read_query;
-use crate::registry::IdentityEntry;
+use crate::registry::entry::IdentityEntry;
 
 pub(super) fn refused(error: Refused) -> Problem {
     StoreError::Ledger(error).into()

@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 
 use super::RelayServices;
 use super::outbound::{SEND_TIMEOUT, open_keys};
-use crate::envelope::{AskedForget, AskedStart, Command, Content, Envelope, OwnersClaim};
-use crate::error::{unanswered, unusable_here};
-use crate::message::{Durable, Given, IdentityCommand, RemoteStart, SharedFailure, StartFailure};
-use crate::registry::IdentityEntry;
+use crate::base::error::{unanswered, unusable_here};
+use crate::delivery::envelope::{AskedForget, AskedStart, Command, Content, Envelope, OwnersClaim};
+use crate::registry::entry::IdentityEntry;
+use crate::registry::message::{Durable, Given, IdentityCommand, RemoteStart, SharedFailure, StartFailure};
 
 /// A start with a client id that was asked for longer ago begins nothing: its flow may be forgotten by now with its client id, and
 /// soon it is not remembered any more that the command was taken, so that a copy of it, from whoever has the broker, would start

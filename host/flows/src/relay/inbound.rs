@@ -15,8 +15,8 @@ use maxhost_model::SecureHash;
 use super::RelayServices;
 use super::backoff::Backoff;
 use super::taking::{InHand, Line, Way};
-use crate::outbox_notices::{QueueErrand, QueueNotice};
-use crate::registry::{Errand, IdentityEntry, Serving};
+use crate::delivery::outbox_notices::{QueueErrand, QueueNotice};
+use crate::registry::entry::{Errand, IdentityEntry, Serving};
 
 /// What one identity may have in hand before it is committed.
 const CREDIT: Credit = Credit { messages: 64, bytes: 4 << 20 };

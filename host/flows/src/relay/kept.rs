@@ -24,8 +24,8 @@ use maxhost_store::{KeptMessages, Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::delivery::outbox_notices::OutboxNotices;
 use crate::options::KeptBounds;
-use crate::outbox_notices::OutboxNotices;
 
 /// How often a host looks for the marker, and for what has been kept for long enough.
 const LOOK: Duration = Duration::from_secs(10);

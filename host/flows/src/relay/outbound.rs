@@ -25,10 +25,10 @@ use tokio::task::JoinSet;
 
 use super::RelayServices;
 use super::destinations::{Destinations, Report, Turn};
-use crate::envelope::{Content, Envelope};
-use crate::random::new_error_id;
-use crate::registry::IdentityEntry;
-use crate::unit::Unit;
+use crate::base::random::new_error_id;
+use crate::commit::unit::Unit;
+use crate::delivery::envelope::{Content, Envelope};
+use crate::registry::entry::IdentityEntry;
 
 /// Messages of one turn.
 const BATCH: u32 = 64;

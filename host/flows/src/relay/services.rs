@@ -12,15 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::counterparties::Counterparties;
 use super::kept::Kept;
-use crate::audit::AuditTrail;
-use crate::candidates::Candidates;
-use crate::clock::Clock;
-use crate::committer::Committer;
-use crate::keys::IdentityKeys;
-use crate::membership::Membership;
-use crate::outbox_notices::QueueNotices;
-use crate::parties::Parties;
-use crate::spawner::Spawner;
+use crate::base::clock::Clock;
+use crate::base::spawner::Spawner;
+use crate::cluster::candidates::Candidates;
+use crate::cluster::membership::Membership;
+use crate::commit::committer::Committer;
+use crate::delivery::outbox_notices::QueueNotices;
+use crate::ledger::parties::Parties;
+use crate::registry::keys::IdentityKeys;
+use crate::reporting::audit::AuditTrail;
 
 /// An identity that was rung for is mostly opened within this time.
 const OPENED_WITHIN: Duration = Duration::from_millis(100);
@@ -113,13 +113,13 @@ impl RelayServices {
 
     /// Milliseconds since 1970 UTC.
     pub fn now_millis(&self) -> Millis {
-        crate::clock::wall_millis(&*self.clock)
+        crate::base::clock::wall_millis(&*self.clock)
     }
 
     /// The time of the database's server, in milliseconds since 1970: what a host tells another one counts by that, because the
     /// clocks of machines differ. Where it is not known, the time of this machine.
     pub fn shared_millis(&self) -> Millis {
-        crate::clock::shared_millis(&self.committer.store, &*self.clock)
+        crate::base::clock::shared_millis(&self.committer.store, &*self.clock)
     }
 
     /// Whether somebody owns an identity, as far as this host knows.

@@ -24,12 +24,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::backoff::Backoff;
 use super::{RelayServices, commands};
-use crate::access::Facts;
+use crate::api::access::Facts;
 use crate::api::audit::AuditEntry;
-use crate::envelope::{Command, Content, Unverified};
-use crate::registry::{Errand, IdentityEntry};
-use crate::trouble::Trouble;
-use crate::unit::Unit;
+use crate::base::trouble::Trouble;
+use crate::commit::unit::Unit;
+use crate::delivery::envelope::{Command, Content, Unverified};
+use crate::registry::entry::{Errand, IdentityEntry};
 
 /// How soon a message that could not be taken is tried again. The time doubles, up to the longest.
 const TRY: Duration = Duration::from_millis(20);
@@ -203,7 +203,7 @@ impl InHand {
             message_id: id.0,
             at: i64::try_from(services.now_millis()).unwrap_or(i64::MAX),
             sender,
-            reason: crate::trouble::reason(problem),
+            reason: crate::base::trouble::reason(problem),
             body: body.clone(),
         };
         let (identity, sender) = (&*entry.text, untaken.sender.clone());

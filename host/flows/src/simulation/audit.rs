@@ -12,7 +12,7 @@ use maxhost_store::{CommitUnit, FlowOp, FlowState, Job, MessageOp, NewFlow, Op, 
 use prost::Message;
 
 use super::guest::label_of;
-use crate::flow_code::NO_COMPONENT;
+use crate::guests::flow_code::NO_COMPONENT;
 
 /// Where a flow came from.
 #[derive(Debug, Clone, Copy)]

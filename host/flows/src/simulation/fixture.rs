@@ -12,9 +12,9 @@ use maxhost_sandbox::contract::ContractEngine;
 use maxhost_sandbox::{Sandbox, SandboxOptions};
 
 use super::{OWNERS, PARTIES};
-use crate::contracts::EngineContracts;
+use crate::guests::placement::CpuProfile;
+use crate::ledger::contracts::EngineContracts;
 use crate::options::{HostOptions, Passphrase};
-use crate::placement::CpuProfile;
 
 /// The contract that judges all money.
 const CONTRACT: &str = "cash.contract.wasm";

@@ -14,7 +14,7 @@ use super::faults::Faults;
 use super::plan::{Move, Plan, Root};
 use super::wallet::Wallet;
 use crate::calls::{FlowCalls, run_native};
-use crate::flow_code::FlowCode;
+use crate::guests::flow_code::FlowCode;
 
 /// What a flow says that fails because its world has it fail.
 pub(super) const PLANNED_FAILURE: &str = "fails as planned";

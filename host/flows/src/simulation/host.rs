@@ -22,17 +22,17 @@ use super::plan::{Plan, Root};
 use super::relay::Broker;
 use super::{Broken, OWNERS, PARTIES};
 use crate::activation::GuestCode;
-use crate::admission::Slots;
-use crate::clock::tests::VirtualClock;
-use crate::guest_threads::GuestThreads;
-use crate::keys::IdentityKeys;
-use crate::membership::Membership;
-use crate::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
-use crate::notary_queue::NotaryQueue;
+use crate::base::clock::tests::VirtualClock;
+use crate::base::spawner::Spawner;
+use crate::cluster::membership::Membership;
+use crate::guests::admission::Slots;
+use crate::guests::threads::GuestThreads;
+use crate::host::parts::{Foundations, Parts};
+use crate::ledger::notary_queue::NotaryQueue;
 use crate::options::{Balancing, CordappRef, HostOptions, IdentityLimits, IdentitySpec, NotaryKind};
-use crate::parts::{Foundations, Parts};
-use crate::registry::IdentityEntry;
-use crate::spawner::Spawner;
+use crate::registry::entry::IdentityEntry;
+use crate::registry::keys::IdentityKeys;
+use crate::registry::message::{Durable, IdentityCommand, SharedFailure, StartCommand, Ticket};
 
 /// How soon something that was refused is asked for again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -136,7 +136,7 @@ pub(super) async fn start(parts: Arc<Parts>, plan: Plan) {
         entries.push(entry);
     }
     entries.iter().for_each(|entry| parts.directory.insert(entry.clone()));
-    crate::hosting::wake_busy(parts, entries).await;
+    crate::host::hosting::wake_busy(parts, entries).await;
 }
 
 fn cordapp(name: &str) -> CordappRef {

@@ -42,7 +42,7 @@ use plan::Plan;
 use rng::Rng;
 use world::World;
 
-use crate::rules::Rule;
+use crate::base::rules::Rule;
 
 /// The parties of all worlds: those who have money, and behind them the notaries. Worlds of talks have the first only.
 const PARTIES: [&str; OWNERS + NOTARIES] = [
@@ -186,15 +186,15 @@ fn run(seed: u64, about: About, broken: Option<Broken>) -> Result<Tally, String>
         About::Money => Plan::with_money(&rng),
     };
     tell(|| format!("{plan:#?}"));
-    crate::rules::break_only(match broken {
+    crate::base::rules::break_only(match broken {
         Some(Broken::Host(rule)) => Some(rule),
         _ => None,
     });
     let drawn = rng.clone();
-    crate::random::drawn::from(Some(Box::new(move || drawn.next())));
+    crate::base::random::drawn::from(Some(Box::new(move || drawn.next())));
     let result = catch_unwind(AssertUnwindSafe(|| World::new(plan, rng, broken).run()));
-    crate::random::drawn::from(None);
-    crate::rules::break_only(None);
+    crate::base::random::drawn::from(None);
+    crate::base::rules::break_only(None);
     result.unwrap_or_else(|_| Err("the simulation met a panic that is not its own".to_owned()))
 }
 

@@ -14,9 +14,9 @@ use prost::Message as _;
 
 use super::Broken;
 use super::faults::Faults;
-use crate::envelope::{Addressed, Content, Envelope};
-use crate::parts::Parts;
-use crate::unit::Unit;
+use crate::commit::unit::Unit;
+use crate::delivery::envelope::{Addressed, Content, Envelope};
+use crate::host::parts::Parts;
 
 /// A message in the broker.
 #[derive(Clone)]

@@ -23,11 +23,11 @@ use super::relay::Broker;
 use super::rng::Rng;
 use super::{Broken, Tally};
 use crate::api::FlowResult;
-use crate::clock::Clock;
-use crate::clock::tests::VirtualClock;
-use crate::message::IdentityCommand;
-use crate::outcomes::EndRecord;
-use crate::parts::Parts;
+use crate::base::clock::Clock;
+use crate::base::clock::tests::VirtualClock;
+use crate::commit::outcomes::EndRecord;
+use crate::host::parts::Parts;
+use crate::registry::message::IdentityCommand;
 
 /// When every world begins: some time in 2026.
 const START: Nanos = 1_780_000_000_000_000_000;

@@ -18,9 +18,9 @@ use super::pieces::Asked;
 use super::protocol::{ToVendor, WantedPiece};
 use super::refusal;
 use super::transactions::{Signed, failed};
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::contracts::{Trusting, is_code};
-use crate::trouble::Trouble;
+use crate::ledger::contracts::{Trusting, is_code};
 
 /// The most attachments that are got for the transactions of one message.
 const MOST: usize = 256;

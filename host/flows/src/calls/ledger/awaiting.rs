@@ -2,7 +2,7 @@
 //!
 //! The machine of the journal knows that the flow waits, and what ends the wait but what is waited for; whether that is there
 //! only the database knows. So it is looked for whenever the call blocks. Before a look the flow is noted among those that
-//! wait, and whatever is recorded after that brings it back ([`crate::ledger_waits`]).
+//! wait, and whatever is recorded after that brings it back ([`crate::ledger::waits`]).
 
 use std::collections::BTreeSet;
 
@@ -17,9 +17,9 @@ use super::environment::LedgerEnvironment;
 use super::refusal;
 use super::states::parsed;
 use super::transactions::failed;
+use crate::base::trouble::Trouble;
 use crate::calls::{FlowCalls, Stop};
-use crate::ledger_waits::Watched;
-use crate::trouble::Trouble;
+use crate::ledger::waits::Watched;
 
 /// The most states whose consumption one call waits for.
 const MAX_AWAITED: usize = 1_000;

@@ -3,7 +3,7 @@
 //! What is got is checked as far as it needs no other, its id and its signatures, and is put into the database, unverified, in
 //! the commit of the entry that says so. When nothing is missing it is verified and recorded, the oldest first, in batches
 //! too. So memory has ids of the whole chain and the bodies of a batch; a flow that comes back finds in the database what it
-//! has got; and flows of one identity that get the same chain wait for each other ([`crate::resolving`]).
+//! has got; and flows of one identity that get the same chain wait for each other ([`crate::ledger::resolving`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,8 +25,8 @@ use super::refusal;
 use super::steps::StepResult;
 use super::transactions::{By, Fresh, Owned, Signed, failed};
 use super::vending::{ASKED, MOST_AHEAD};
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::trouble::Trouble;
 
 /// The most transactions that one resolution takes, so that an endless chain comes to an end.
 const MAX_CHAIN: usize = 100_000;

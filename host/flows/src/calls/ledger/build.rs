@@ -16,8 +16,8 @@ use super::pointers::Pointed;
 use super::protocol::Encoded;
 use super::refusal;
 use super::transactions::{Fresh, Signed};
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::trouble::Trouble;
 
 /// How long after it was built, or after its window begins, a transaction may be notarised, unless its author says otherwise.
 /// Decided at the notary.

@@ -10,10 +10,10 @@ use maxhost_ledger::tx::Signer;
 use maxhost_model::{Party, PublicKey, SecureHash};
 use maxhost_pki::OpenIdentity;
 
+use crate::base::trouble::Trouble;
 use crate::calls::CallServices;
-use crate::opened::Opened;
-use crate::parameters::KnownParameters;
-use crate::trouble::Trouble;
+use crate::ledger::parameters::KnownParameters;
+use crate::registry::opened::Opened;
 
 /// What the ledger's rules need of the world, for one identity.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub(crate) struct LedgerEnvironment {
 }
 
 impl LedgerEnvironment {
-    /// Does work that takes long, on the account of the identity: see [`crate::placement::Placement::work`].
+    /// Does work that takes long, on the account of the identity: see [`crate::guests::placement::Placement::work`].
     pub fn work<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,

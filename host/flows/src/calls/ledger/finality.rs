@@ -18,9 +18,9 @@ use super::refusal;
 use super::steps::StepResult;
 use super::transactions::{By, Fresh, Signed};
 use super::vending::expected;
+use crate::base::rules::{self, Rule};
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::rules::{self, Rule};
-use crate::trouble::Trouble;
 
 /// With whom a transaction is finalised, and what of it comes into the own vault.
 #[derive(Debug, Clone, Copy)]

@@ -18,8 +18,8 @@ use super::keys::{given_key, guest_key};
 use super::protocol::Encoded;
 use super::refusal;
 use super::transactions::failed;
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::trouble::Trouble;
 
 /// The most keys of an external id that are told at once.
 const KEYS_AT_ONCE: u32 = 500;

@@ -19,8 +19,8 @@ use super::environment::{IdentitySigner, LedgerEnvironment};
 use super::protocol::Encoded;
 use super::refusal;
 use super::transactions::failed;
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::trouble::Trouble;
 
 /// Bytes of a nonce.
 const NONCE: usize = 32;

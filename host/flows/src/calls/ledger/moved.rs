@@ -12,7 +12,7 @@ use maxhost_store::ledger::OutputState;
 use super::environment::LedgerEnvironment;
 use super::trace::{Traced, Transactions, trace};
 use super::transactions::{Fresh, Signed};
-use crate::trouble::Trouble;
+use crate::base::trouble::Trouble;
 
 /// The ledger of an identity, and what a flow has verified and not written yet.
 struct Known<'a> {

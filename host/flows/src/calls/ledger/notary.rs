@@ -17,11 +17,11 @@ use super::protocol::{Encoded, FromVendor, NotaryAnswer, ToVendor, WantedPiece};
 use super::refusal;
 use super::transactions::Signed;
 use super::vending::expected;
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::flow_code::NativeKind;
-use crate::notary_queue::milliseconds;
-use crate::parameters::KnownParameters;
-use crate::trouble::Trouble;
+use crate::guests::flow_code::NativeKind;
+use crate::ledger::notary_queue::milliseconds;
+use crate::ledger::parameters::KnownParameters;
 
 /// The session that a responder is given.
 pub(super) const SESSION: u32 = 0;

@@ -14,8 +14,8 @@ use maxhost_store::ledger::{LedgerOp, LedgerReceipt, NewParameters, NotaryOp};
 use tokio::sync::oneshot;
 
 use super::environment::LedgerEnvironment;
-use crate::notary_queue::{Added, Decided, Deciding, NotaryQueue, WaitingRequest};
-use crate::trouble::Trouble;
+use crate::base::trouble::Trouble;
+use crate::ledger::notary_queue::{Added, Decided, Deciding, NotaryQueue, WaitingRequest};
 
 /// What came of a request.
 pub(super) enum InBatch {

@@ -34,9 +34,9 @@ use super::refusal;
 use super::states::{Noted, circle, unknown};
 use super::steps::StepResult;
 use super::transactions::{Fresh, Signed, failed};
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::flow_code::CHANGE_NOTARY;
-use crate::trouble::Trouble;
+use crate::guests::flow_code::CHANGE_NOTARY;
 
 /// The version of the protocol.
 const VERSION: u32 = 1;

@@ -14,9 +14,9 @@ use super::protocol::{Encoded, FromVendor, NotaryAnswer, NotaryOutcome, ToVendor
 use super::refusal;
 use super::transactions::Signed;
 use super::vending::Vended;
+use crate::base::trouble::Trouble;
 use crate::calls::{FlowCalls, Stop};
-use crate::flow_code::NOTARISE;
-use crate::trouble::Trouble;
+use crate::guests::flow_code::NOTARISE;
 
 /// The version of the protocol.
 const VERSION: u32 = 1;

@@ -1,8 +1,8 @@
 //! Work that takes processors, on all of them.
 
 use super::environment::LedgerEnvironment;
-use crate::guest_jobs::each_in_turns;
-use crate::trouble::Trouble;
+use crate::base::trouble::Trouble;
+use crate::guests::jobs::each_in_turns;
 
 /// So few are done where they are asked for: reading one, or checking its signatures, takes some 100 µs.
 const FEW: usize = 2;

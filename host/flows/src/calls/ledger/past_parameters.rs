@@ -18,9 +18,9 @@ use super::environment::LedgerEnvironment;
 use super::protocol::{ToVendor, WantedPiece};
 use super::refusal;
 use super::transactions::{Fresh, Signed};
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::parameters::{KnownParameters, unknown};
-use crate::trouble::Trouble;
+use crate::ledger::parameters::{KnownParameters, unknown};
 
 impl LedgerEnvironment {
     /// The parameters with this hash, if they are in force or kept in the ledger of the identity.

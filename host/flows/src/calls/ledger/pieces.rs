@@ -12,8 +12,8 @@ use super::protocol::{FromVendor, Piece, WantedPiece};
 use super::refusal;
 use super::transactions::Signed;
 use super::vending::{Vended, not_to_be_had};
+use crate::base::trouble::Trouble;
 use crate::calls::{FlowCalls, Stop};
-use crate::trouble::Trouble;
 
 /// What transactions name and what is not here.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -12,8 +12,8 @@ use super::environment::LedgerEnvironment;
 use super::refusal;
 use super::states::Noted;
 use super::transactions::{Fresh, failed};
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::trouble::Trouble;
 
 /// What pointers lead to, with the pointers of each of those states.
 pub(super) struct Pointed(BTreeMap<Pointer, LedgerResult<(StateAndRef, Vec<Pointer>)>>);

@@ -23,9 +23,9 @@ use super::notary::{NOTHING, SESSION};
 use super::protocol::{Decided, Encoded, NotaryOutcome, WhatIsDecided};
 use super::refusal;
 use super::transactions::Signed;
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::flow_code::DECIDED;
-use crate::trouble::Trouble;
+use crate::guests::flow_code::DECIDED;
 
 /// The version of the protocol.
 const VERSION: u32 = 1;

@@ -17,8 +17,8 @@ use super::keys::OwnSigner;
 use super::protocol::ToVendor;
 use super::refusal;
 use super::transactions::{Fresh, Signed};
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::trouble::Trouble;
 
 impl LedgerEnvironment {
     /// A transaction with this identity's signatures and no others: those of its keys that must sign, or, if none must, that

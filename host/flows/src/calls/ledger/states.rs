@@ -21,8 +21,8 @@ use super::protocol::{Encoded, GivenStates, ToVendor};
 use super::refusal;
 use super::transactions::{Fresh, failed};
 use super::vending::expected;
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::trouble::Trouble;
 
 /// The lease of a lock: as long as a transaction may be notarised after it was built.
 const LEASE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);

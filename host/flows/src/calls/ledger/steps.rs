@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use super::environment::LedgerEnvironment;
 use super::refusal;
+use crate::base::trouble::Trouble;
 use crate::calls::{FlowCalls, Stop};
-use crate::trouble::Trouble;
 
 /// What a step comes to: an answer with what it changes in the ledger, or an error for the flow; or trouble of the host,
 /// after which it is tried again.

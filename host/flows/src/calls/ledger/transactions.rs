@@ -24,9 +24,9 @@ use super::environment::LedgerEnvironment;
 use super::parallel::on_all;
 use super::refusal;
 use super::trace::Traced;
+use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::contracts::{Contracts, ToJudge};
-use crate::trouble::Trouble;
+use crate::ledger::contracts::{Contracts, ToJudge};
 
 /// Transactions that were verified by this flow, and may not be written yet.
 pub(crate) type Fresh = BTreeMap<SecureHash, TxCore>;

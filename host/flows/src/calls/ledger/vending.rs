@@ -17,8 +17,8 @@ use super::pieces::Asked;
 use super::protocol::{Encoded, FromVendor, ToVendor, Wanted};
 use super::refusal;
 use super::transactions::{Signed, failed, kind_of};
+use crate::base::trouble::Trouble;
 use crate::calls::{FlowCalls, Stop};
-use crate::trouble::Trouble;
 
 /// So many transactions may be asked for at once, and as many more said to be here.
 pub(super) const ASKED: usize = 1_024;

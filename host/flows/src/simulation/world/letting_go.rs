@@ -4,7 +4,7 @@ use super::super::PARTIES;
 use super::super::plan::{Move, Root, Talk};
 use super::*;
 use crate::options::Eviction;
-use crate::registry::{EntryState, IdentityEntry};
+use crate::registry::entry::{EntryState, IdentityEntry};
 
 /// How long the flow sleeps, milliseconds.
 const SLEEP: u64 = 3_600_000;
