@@ -10,9 +10,9 @@ use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_sqlite::kind_of_code;
 use maxhost_store::{
-    Client, ClientReader, Committer, FlowFilter, FlowReader, FlowRecord, Head, IdentityReader, IdentityRecord,
-    JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow, PAGE_BYTES,
-    SizedJournal, StoreError, StoredJournal,
+    Client, ClientReader, Committer, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader,
+    IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow,
+    PAGE_BYTES, SizedJournal, StoreError, StoredJournal,
 };
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
