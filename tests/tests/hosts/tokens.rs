@@ -100,7 +100,7 @@ pub async fn a_token_counts_at_every_worker_whichever_host_runs_what_it_starts(s
     assert_eq!((&begun["new"], &again["new"], &again["flow_id"]), (&json!(true), &json!(false), &begun["flow_id"]));
     let eves = start(&cluster, "rpc-2", "eves", ("order", ALICE), 1).await;
     assert!(eves["new"] == true && eves["flow_id"] != begun["flow_id"], "{eves}");
-    with_token(&cluster, "rpc-1", "eves", &["flow", "show", flow]).fails(3, "flow-not-found");
+    with_token(&cluster, "rpc-1", "eves", &["flow", "show", flow]).fails(4, "permission-denied");
 
     // The host that runs it dies: the next one goes on with it, and the token's user is told the result.
     first.kill_9();

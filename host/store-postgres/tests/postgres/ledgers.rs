@@ -36,7 +36,7 @@ async fn a_ledger_is_made_when_it_is_first_used_and_lies_in_its_identitys_schema
     assert!(store.notary_counts(rows[0]).await.unwrap().is_none());
 
     store.commit(alice, vec![issue(1)]).await.unwrap();
-    assert_eq!((tables_of(&database, rows[0]), tables_of(&database, rows[1])), ("13".to_owned(), "0".to_owned()));
+    assert_eq!((tables_of(&database, rows[0]), tables_of(&database, rows[1])), ("14".to_owned(), "0".to_owned()));
     assert_eq!(database.sql(&format!("SELECT count(*) FROM maxhost_i{}.vault_state", rows[0].0)), "1");
     assert_eq!(database.sql("SELECT count(*) FROM maxhost.vault_state"), "0");
     // Two ledgers, one commit each, one statement for both.
@@ -67,7 +67,7 @@ async fn a_ledger_that_could_not_be_made_leaves_nothing_and_is_made_later() {
     assert_eq!(tables_of(&database, rows[0]), "1", "whole or not at all");
     database.sql(&format!("DROP TABLE {schema}.attachment"));
     store.commit(alice, vec![issue(1)]).await.unwrap();
-    assert_eq!(tables_of(&database, rows[0]), "13");
+    assert_eq!(tables_of(&database, rows[0]), "14");
     store.close().await;
 }
 
@@ -79,11 +79,11 @@ async fn ledgers_of_an_older_version_are_brought_up_to_date() {
     // As an older build left them: with a version, and without what this one adds.
     database.sql("UPDATE maxhost.identity SET ledger = 1 WHERE name <> 'Carol'");
     claim(&store, rows[0], 1).await;
-    assert_eq!(tables_of(&database, rows[0]), "13", "when it is claimed");
+    assert_eq!(tables_of(&database, rows[0]), "14", "when it is claimed");
     assert_eq!(tables_of(&database, rows[1]), "0");
     store.close().await;
     migrate(&database.options()).await.unwrap();
-    assert_eq!((tables_of(&database, rows[1]), tables_of(&database, rows[2])), ("13".to_owned(), "0".to_owned()));
+    assert_eq!((tables_of(&database, rows[1]), tables_of(&database, rows[2])), ("14".to_owned(), "0".to_owned()));
     assert_eq!(database.sql("SELECT count(DISTINCT ledger) FROM maxhost.identity WHERE ledger > 1"), "1");
 }
 

@@ -76,7 +76,8 @@ impl World {
 #[test]
 fn a_host_that_shares_its_identities_forgets_the_deadlines_of_one_that_it_lets_go() {
     super::super::on_a_large_stack(|| {
-        let world = World::of_a_sleeper(|plan| Plan { shares: true, ..plan });
+        let change = |plan| Plan { shares: true, idle_close: Duration::from_secs(60), ..plan };
+        let world = World::of_a_sleeper(change);
         assert!(world.entry().is_held());
         let world = world.until("it is let go", |world| !world.entry().is_held());
         assert!(world.lasted() < Duration::from_millis(SLEEP), "it is not because the flow has ended");

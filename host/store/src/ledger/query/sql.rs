@@ -8,6 +8,7 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Builtin, Cursor, Field, Query, StatusFilter, Value};
 use maxhost_model::IdentityRow;
 
+use super::KEY_EXTERNAL_IDS;
 use super::narrow::{Condition, FieldRanges, Having, Range, narrow};
 use super::slice::{Alike, Indexed, Slice};
 use super::sql_value::{SqlValue, integer};
@@ -318,7 +319,9 @@ impl SqlCriteria {
         };
         for (place, part) in parts_of(field).into_iter().enumerate() {
             self.push(if place == 0 { "" } else { united });
-            self.push(&format!("SELECT f.state AS state FROM {fields} f WHERE f.identity = "));
+            // A state may have several of these values, and is to be found once.
+            let distinct = if field.name == KEY_EXTERNAL_IDS && part.len() > 1 { "DISTINCT " } else { "" };
+            self.push(&format!("SELECT {distinct}f.state AS state FROM {fields} f WHERE f.identity = "));
             self.bind(SqlValue::Integer(identity.0));
             self.push(" AND f.name = ");
             self.bind(SqlValue::Text(field.name.clone()));
