@@ -215,14 +215,6 @@ fn quiet() {
     });
 }
 
-/// Whoever hands something in may be held up, and the rest of the world then runs on the same stack.
-fn on_a_large_stack(work: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        let running = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work).unwrap();
-        running.join().unwrap();
-    });
-}
-
 /// Runs these seeds on all cores, until one fails. Gives what they came to, and the failure of the lowest seed that was
 /// seen to fail.
 fn run_all(first: u64, count: u64, about: About, broken: Option<Broken>) -> (Tally, Option<(u64, String)>) {

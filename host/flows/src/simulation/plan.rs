@@ -89,8 +89,6 @@ pub(crate) struct Plan {
     pub always_broker: bool,
     /// The host claims its identities when it starts, not when they are opened.
     pub claims_first: bool,
-    /// It is one of several that share their identities; nothing is seen of the others.
-    pub shares: bool,
     pub idle_close: Duration,
     /// Mishaps of the store, of readers, of keys and of guests.
     pub mishaps: u32,
@@ -225,7 +223,6 @@ impl Plan {
             shadow_replay: if rng.one_in(6) { 1.0 } else { 0.0 },
             always_broker: rng.one_in(5),
             claims_first: !rng.one_in(4),
-            shares: false,
             idle_close: Duration::from_millis(if rng.one_in(2) { 5 } else { 60_000 }),
             mishaps: if calm { 0 } else { rng.between(1, 6) as u32 },
             defects: if calm || !rng.one_in(4) { 0 } else { rng.between(1, 2) as u32 },

@@ -1,7 +1,5 @@
 //! One world: it is built from a plan, runs until nothing happens any more, and is looked over.
 
-mod letting_go;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
