@@ -60,7 +60,7 @@ async fn each_host_counts_the_live_flows_of_all_identities() {
     let caller = Caller::local();
     let mut beats = Vec::new();
     for name in [ALICE, ALICE, CAROL] {
-        beats.push(try_start(&a, name, "beat", json!({"beats": 2, "interval_ms": 600_000})).await.unwrap());
+        beats.push(try_start(&a, name, "beat", json!({"beats": 2, "interval_ms": 250_000})).await.unwrap());
     }
     let count = async |expected: [u64; 3]| {
         for host in [&a, &b] {
