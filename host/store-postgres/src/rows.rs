@@ -239,6 +239,21 @@ impl Rows for PostgresRows {
         self.add_entry(session.flow(), i32::from(session.index()), seq, body)
     }
 
+    fn first_message(&mut self, session: SessionId) -> Result<Option<Bytes>, Fault> {
+        let (flow, stream) = (session.flow(), i32::from(session.index()));
+        if let Some(body) = self.batch.pending.journal.get(&(flow, stream, 0)) {
+            return Ok(Some(body.clone()));
+        }
+        if !self.touch(flow)? || !self.has_entry(flow, stream, 0)? {
+            return Ok(None);
+        }
+        let body: Option<Vec<u8>> = self.batch.ask(async |conn| {
+            let sql = "SELECT body FROM maxhost.journal WHERE flow = $1 AND stream = $2 AND seq = 0";
+            sqlx::query_scalar(sql).bind(flow.0).bind(stream).fetch_optional(conn).await
+        })?;
+        Ok(body.map(Bytes::from))
+    }
+
     fn add_initiation(&mut self, to: IdentityRow, id: i64, body: &Bytes, new: bool) -> Result<bool, Fault> {
         let there = match self.batch.pending.initiations.get(&(to, id)) {
             Some(body) => body.is_some(),

@@ -234,7 +234,7 @@ fn start(row: FlowRow, body: &Bytes) -> Op {
 }
 
 fn end(flow: FlowRow) -> Op {
-    FlowOp::End { flow, state: FlowState::Completed, finished: 0, keep: None }.into()
+    FlowOp::End { flow, state: FlowState::Completed, finished: 0, keep: None, unconfirmed: Vec::new() }.into()
 }
 
 /// User and system time of this process.

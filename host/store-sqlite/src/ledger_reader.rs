@@ -1,5 +1,7 @@
 //! Reads of ledgers.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -189,6 +191,15 @@ impl LedgerReader for SqliteStore {
             is_told.and_then(|(part, states)| Ok(Unsettled { id: blob(row, 0, TX)?, part, states }))
         };
         rows.iter().map(read).collect()
+    }
+
+    async fn with_unsettled(&self, identities: &[IdentityRow]) -> Result<Vec<IdentityRow>, StoreError> {
+        let sql = "SELECT DISTINCT identity FROM ledger_tx WHERE status < 2 AND status = 1 \
+                   AND (flow IS NULL OR NOT EXISTS (SELECT 1 FROM flow WHERE flow.id = ledger_tx.flow))";
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
+        let read = |row: &SqliteRow| column(row, 0, TX).map(IdentityRow);
+        let found: HashSet<IdentityRow> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(identities.iter().copied().filter(|identity| found.contains(identity)).collect())
     }
 
     async fn parents(&self, identity: IdentityRow, id: &SecureHash) -> Result<Vec<SecureHash>, StoreError> {

@@ -286,6 +286,15 @@ impl Rows for SqliteRows<'_> {
         changed(self.sql.add_message.execute(params![flow.0, seq, session.index(), &body[..]]))
     }
 
+    fn first_message(&mut self, session: SessionId) -> Result<Option<Bytes>, Fault> {
+        if let Some(buffered) = self.buffer.flow(session.flow()) {
+            return Ok(buffered.message(session, 0).cloned());
+        }
+        let key = params![session.flow().0, session.index()];
+        let body = self.sql.first_message.query_row(key, |row| row.get::<_, Vec<u8>>(0)).optional().map_err(fault)?;
+        Ok(body.map(Bytes::from))
+    }
+
     fn add_initiation(&mut self, to: IdentityRow, id: i64, body: &Bytes, new: bool) -> Result<bool, Fault> {
         if !new
             && (self.buffer.has_initiation(to, id)

@@ -72,6 +72,7 @@ statements! {
     is_initiation = "SELECT 1 FROM initiation WHERE identity = ?1 AND id = ?2";
     initiation_bytes = "SELECT length(body) FROM initiation WHERE identity = ?1 AND id = ?2";
     take_initiation = "DELETE FROM initiation WHERE identity = ?1 AND id = ?2";
+    first_message = "SELECT body FROM journal WHERE flow = ?1 AND seq = 0 AND stream = ?2";
     add_late_confirm = "INSERT OR IGNORE INTO late_confirm (identity, session, body) VALUES (?1, ?2, ?3)";
     take_late_confirm = "DELETE FROM late_confirm WHERE identity = ?1 AND session = ?2 RETURNING length(body)";
     add_outbox = "INSERT INTO outbox (id, identity, destination, message_id, body, kind, session, seq, lived) \

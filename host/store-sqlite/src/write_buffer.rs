@@ -42,6 +42,11 @@ impl BufferedFlow {
         self.put(seq, i32::from(session.index()), body)
     }
 
+    /// The message of this number.
+    pub fn message(&self, session: SessionId, seq: u32) -> Option<&Bytes> {
+        self.journal.get(&(seq, i32::from(session.index())))
+    }
+
     fn put(&mut self, seq: u32, stream: i32, body: &Bytes) -> bool {
         let mut new = false;
         self.journal.entry((seq, stream)).or_insert_with(|| {

@@ -94,6 +94,9 @@ pub enum FlowOp {
         finished: i64,
         /// What stays.
         keep: Option<Keep>,
+        /// Sessions of the flow whose confirmation it has not read. One that lies in the inbox is noted as a late
+        /// confirmation, which the receipt says: nobody else looks into the inbox again.
+        unconfirmed: Vec<SessionId>,
     },
 }
 
@@ -230,8 +233,9 @@ impl Op {
                     MessageOp::Deliver { body, .. } | MessageOp::Initiate { body, .. } | MessageOp::Outbox { body, .. },
                 ) => body.len(),
                 Op::Flow(FlowOp::SetState { reason, .. }) => text(reason),
-                Op::Flow(FlowOp::End { keep, .. }) => {
-                    keep.as_ref().map_or(0, |keep| keep.end.len() + keep.labels.as_ref().map_or(0, Bytes::len))
+                Op::Flow(FlowOp::End { keep, unconfirmed, .. }) => {
+                    std::mem::size_of_val(&unconfirmed[..])
+                        + keep.as_ref().map_or(0, |keep| keep.end.len() + keep.labels.as_ref().map_or(0, Bytes::len))
                 }
                 Op::Client(ClientOp::Remove { user, client_id }) => user.len() + client_id.len(),
                 Op::Ledger(op) => op.bytes(),

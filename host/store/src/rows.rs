@@ -115,6 +115,9 @@ pub trait Rows: LedgerRows {
     /// Adds a message to a session's inbox, whose flow is live. False if there is one of this number.
     fn add_message(&mut self, session: SessionId, seq: u32, body: &Bytes) -> Result<bool, Fault>;
 
+    /// The message of number 0 in a session's inbox, whose flow is live.
+    fn first_message(&mut self, session: SessionId) -> Result<Option<Bytes>, Fault>;
+
     /// Adds an initiation. False if there is one of this number. `new`: nothing can have the number.
     fn add_initiation(&mut self, to: IdentityRow, id: i64, body: &Bytes, new: bool) -> Result<bool, Fault>;
 

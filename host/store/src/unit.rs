@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
+use maxhost_model::SessionId;
 use smallvec::SmallVec;
 
 use crate::claim::Author;
@@ -82,6 +84,9 @@ pub struct Receipt {
     pub undelivered: SmallVec<[usize; 1]>,
     /// Which operations (index in the unit) became an outbox row, because this run does not hold the recipient.
     pub outboxed: SmallVec<[usize; 1]>,
+    /// The first messages that lay in the inbox of flows which the unit ends, for sessions that they had not seen confirmed.
+    /// They are noted as late confirmations.
+    pub unread: Vec<(SessionId, Bytes)>,
     /// What operations (index in the unit) on the ledger answer.
     pub ledger: Vec<(usize, LedgerReceipt)>,
 }

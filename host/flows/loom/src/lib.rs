@@ -111,7 +111,7 @@ pub fn a_run_that_waits_sees_signals_and_arrivals() {
         let other = {
             let run = run.clone();
             thread::spawn(move || {
-                assert_eq!(run.inbox.push(1, 1, Kept::InDatabase, |_| None), Ok(()));
+                assert_eq!(run.inbox.push(1, 1, Kept::InDatabase), Ok(()));
                 run.notify.wake();
                 run.signals.raise(Signal::Kill);
                 run.notify.wake();
@@ -134,10 +134,10 @@ pub fn a_run_that_waits_sees_signals_and_arrivals() {
 pub fn nothing_is_lost_when_an_inbox_closes() {
     loom::model(|| {
         let run = Run::new();
-        assert_eq!(run.inbox.push(0, MAX_QUEUED_BYTES, Kept::InDatabase, |_| None), Ok(()));
+        assert_eq!(run.inbox.push(0, MAX_QUEUED_BYTES, Kept::InDatabase), Ok(()));
         let other = {
             let run = run.clone();
-            thread::spawn(move || run.inbox.push(1, 1, Kept::InDatabase, |_| None).is_ok())
+            thread::spawn(move || run.inbox.push(1, 1, Kept::InDatabase).is_ok())
         };
         let mut seen = run.inbox.take();
         let rest = run.inbox.close();
@@ -216,7 +216,7 @@ pub fn a_message_that_runs_ahead_reaches_its_recipient() {
                 }
             }
             fn bring(&self) {
-                if self.run.inbox.push(1, 1, Kept::InDatabase, |_| None).is_err() {
+                if self.run.inbox.push(1, 1, Kept::InDatabase).is_err() {
                     self.look();
                 }
             }
@@ -230,7 +230,7 @@ pub fn a_message_that_runs_ahead_reaches_its_recipient() {
         let sender = {
             let world = world.clone();
             thread::spawn(move || {
-                if world.run.inbox.push(1, 1, Kept::NotYet, |_| None).is_err() && world.speculation.decline() {
+                if world.run.inbox.push(1, 1, Kept::NotYet).is_err() && world.speculation.decline() {
                     world.bring();
                 }
             })

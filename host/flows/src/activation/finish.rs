@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use maxhost_journal::{Answer, Flush, JournalError, Machine, Origin, StartRecord, Step};
-use maxhost_model::{ErrorKind, FlowError, FlowRow};
+use maxhost_model::{ErrorKind, FlowError, FlowRow, SessionId};
 use maxhost_sandbox::CallError;
-use maxhost_store::{FlowOp, FlowRecord, FlowState, Keep};
+use maxhost_store::{FlowOp, FlowRecord, FlowState, Keep, StoredJournal};
 use prost::Message;
 use tokio::sync::oneshot;
 
@@ -14,6 +14,7 @@ use super::{Activation, ActivationServices, origin_text};
 use crate::api::{FlowDetail, FlowEvent, FlowPhase, FlowResult, FlowSummary, SessionView};
 use crate::base::counters::Counters;
 use crate::base::random::new_error_id;
+use crate::base::rules::{Rule, holds};
 use crate::base::trouble::Trouble;
 use crate::calls::{FlowCalls, Stop};
 use crate::commit::outcomes::{EndRecord, HeldRecord, SessionRecord, phase_of};
@@ -89,18 +90,25 @@ impl Activation {
         ActivationOutcome::Ended
     }
 
-    /// Ends a flow whose journal cannot be read: its peers cannot be told.
-    pub(super) fn end_unreadable(&self, stored: &FlowRecord, error: &JournalError) -> ActivationOutcome {
+    /// Ends a flow whose journal cannot be read. Nobody knows what it has sent, so its peers cannot be told, except for
+    /// responders to which it has sent nothing since it had asked for them.
+    pub(super) fn end_unreadable(&self, stored: &StoredJournal, error: &JournalError) -> ActivationOutcome {
         let error = FlowError::new(ErrorKind::Killed, format!("killed; its journal was unreadable: {error}"));
-        match StartRecord::decode(&stored.start) {
-            Ok(start) => self.submit_end(Unit::default(), &self.machine(&start), &start, Err(error), None),
-            Err(_) => self.end_without_start(stored, &error),
+        // It may have read their confirmations. Who is told of the end once more, or too late, takes no notice.
+        let first = stored.inbox.iter().filter(|(_, seq, _)| *seq == 0);
+        let unconfirmed = first.map(|(session, ..)| *session).collect();
+        match StartRecord::decode(&stored.record.start) {
+            Ok(start) => {
+                let machine = self.machine(&start);
+                self.submit_end_of(Unit::default(), &machine, &start, Err(error), None, unconfirmed);
+            }
+            Err(_) => self.end_without_start(&stored.record, &error, unconfirmed),
         }
         ActivationOutcome::Ended
     }
 
     /// Not even the start is readable: what the flow's row says is all there is to tell.
-    fn end_without_start(&self, stored: &FlowRecord, error: &FlowError) {
+    fn end_without_start(&self, stored: &FlowRecord, error: &FlowError, unconfirmed: Vec<SessionId>) {
         let finished = self.services.calls.now_millis() as i64;
         let attempts = self.flow.attempts().max(1);
         let record = EndRecord { error: Some(error.into()), attempts, ..EndRecord::default() };
@@ -111,6 +119,7 @@ impl Activation {
             state: FlowState::Killed,
             finished,
             keep: Some(self.keep(&record, None)),
+            unconfirmed,
         });
         let summary = FlowSummary {
             flow_id: stored.id,
@@ -173,11 +182,25 @@ impl Activation {
 
     pub(super) fn submit_end(
         &self,
+        unit: Unit,
+        machine: &Machine,
+        start: &StartRecord,
+        outcome: Result<Bytes, FlowError>,
+        reply: Option<oneshot::Sender<Result<(), StartFailure>>>,
+    ) {
+        let unconfirmed = machine.unconfirmed().into_iter().map(|(session, _)| session);
+        let unconfirmed = unconfirmed.filter(|_| holds(Rule::UnreadConfirmationsAreNoted)).collect();
+        self.submit_end_of(unit, machine, start, outcome, reply, unconfirmed);
+    }
+
+    fn submit_end_of(
+        &self,
         mut unit: Unit,
         machine: &Machine,
         start: &StartRecord,
         outcome: Result<Bytes, FlowError>,
         reply: Option<oneshot::Sender<Result<(), StartFailure>>>,
+        unconfirmed: Vec<SessionId>,
     ) {
         if outcome.is_err() {
             self.flow.note_failed_end();
@@ -196,6 +219,7 @@ impl Activation {
             },
             finished,
             keep: keeps.then(|| self.keep(&record, machine.latest_labels().encode())),
+            unconfirmed,
         });
         let detail = Arc::new(self.detail(machine, start, phase, finished, &record));
         let (services, row) = (self.services.clone(), self.flow.row);

@@ -143,7 +143,7 @@ impl Activation {
         };
         let (machine, start) = match (restored, &end) {
             (Ok(restored), _) => restored,
-            (Err(error), Some(_)) => return Ok(self.end_unreadable(record, &error)),
+            (Err(error), Some(_)) => return Ok(self.end_unreadable(&journal, &error)),
             (Err(error), None) => return Ok(self.hospitalise(format!("{}: {error}", Code::JournalCorrupt)).await),
         };
         self.flow.note_attempts(machine.attempt());

@@ -18,6 +18,8 @@ pub(crate) enum Rule {
     DeclinedIsBrought,
     /// A responder whose initiator has ended is told so when it confirms.
     LateConfirmationsAreAnswered,
+    /// A confirmation that a flow has not read when it ends is noted with its end.
+    UnreadConfirmationsAreNoted,
     /// A responder that could not be started is started later.
     InitiationsAreTriedAgain,
     /// A transaction is noted as in flight before anybody else has it, and before its notary is asked.

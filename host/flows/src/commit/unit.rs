@@ -193,6 +193,11 @@ impl Unit {
                 if !to_broker.is_empty() {
                     written.outbox.added(to_broker);
                 }
+                if !receipt.unread.is_empty()
+                    && let Some(owner) = written.directory.by_row(author.identity)
+                {
+                    written.router.unread(&owner, &receipt.unread);
+                }
                 written.tell_waiting(author.identity, &recorded);
                 then(Ok(()));
             }

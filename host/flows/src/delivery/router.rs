@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
 use maxhost_journal::{FrameBatch, Initiation};
 use maxhost_model::{IdentityRow, SessionId};
 use maxhost_store::{AttemptToken, Receipt, Store};
@@ -17,9 +18,11 @@ use crate::registry::message::IdentityCommand;
 
 /// Whoever answers confirmations that come for flows which have ended.
 pub(crate) trait AnswersLateConfirms: Send + Sync {
-    /// A batch came for a flow of `owner` that has ended. `noted`: the unit that brought it has noted that a confirmation
-    /// in it is to be answered.
-    fn answer(&self, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch, noted: bool);
+    /// A batch came for a flow of `owner` that has ended. If it is a confirmation, the unit that brought it has noted it.
+    fn undelivered(&self, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch);
+
+    /// A flow of `owner` has ended, and this first message of a session was in its inbox. The unit of its end has noted it.
+    fn unread(&self, owner: &Arc<IdentityEntry>, session: SessionId, body: &Bytes);
 }
 
 /// What knows where a message goes on this host.
@@ -39,27 +42,27 @@ impl Router {
         let _ = self.late_confirms.set(answers);
     }
 
-    fn answer_late(&self, owner: &Arc<IdentityEntry>, session: SessionId, batch: &FrameBatch, noted: bool) {
-        // Without one the host is gone; what is noted is answered after its next start.
-        if let Some(answers) = self.late_confirms.get().and_then(Weak::upgrade) {
-            answers.answer(owner, session, batch, noted);
+    /// Who answers late confirmations. Without one the host is gone; what is noted is answered after its next start.
+    fn late_confirms(&self) -> Option<Arc<dyn AnswersLateConfirms>> {
+        self.late_confirms.get().and_then(Weak::upgrade)
+    }
+
+    /// A unit of this identity has ended a flow, and in the inbox of that were these messages.
+    pub fn unread(&self, owner: &Arc<IdentityEntry>, messages: &[(SessionId, Bytes)]) {
+        if let Some(answers) = self.late_confirms() {
+            messages.iter().for_each(|(session, body)| answers.unread(owner, *session, body));
         }
     }
 
-    /// Brings a batch that is in the database to the flow it is for. If the flow has ended meanwhile, nobody will look
-    /// into its inbox: whoever confirmed a session to it is told.
+    /// Brings a batch that is in the database to the flow it is for. If the flow has ended meanwhile, the unit of its end has
+    /// seen to what it had not read.
     fn bring(&self, to: &Arc<IdentityEntry>, session: SessionId, seq: u32, batch: FrameBatch) {
         let row = session.flow();
         let arrival = Arrival { session: session.index(), seq, batch, runner: None };
-        let arrival = match self.flows.get(row) {
-            Some(flow) => match flow.push(arrival) {
-                Ok(()) => return,
-                Err(arrival) => arrival,
-            },
-            None => arrival,
-        };
-        self.waking.tell(to, IdentityCommand::News(row));
-        self.answer_late(to, session, &arrival.batch, false);
+        let taken = self.flows.get(row).is_some_and(|flow| flow.push(arrival).is_ok());
+        if !taken {
+            self.waking.tell(to, IdentityCommand::News(row));
+        }
     }
 }
 
@@ -135,7 +138,9 @@ impl Route {
         }
         match message {
             RoutedMessage::FrameBatch { op, session, batch, .. } if receipt.undelivered.contains(&op) => {
-                router.answer_late(&to, session, &batch, true);
+                if let Some(answers) = router.late_confirms() {
+                    answers.undelivered(&to, session, &batch);
+                }
             }
             RoutedMessage::FrameBatch { session, seq, batch, .. } => {
                 // A flow that closed may have been left before the message was read; twice is no harm.

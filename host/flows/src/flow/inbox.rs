@@ -9,9 +9,6 @@ use crate::base::sync::Mutex;
 /// the network allows must not depend on this bound. Small in tests, so that those who reach it do so soon.
 pub(crate) const MAX_QUEUED_BYTES: usize = if cfg!(test) { 4 << 10 } else { 4 << 20 };
 
-/// So many small remains are kept of what found no room: one for each session that a flow can have.
-const MAX_REMAINS: usize = 1 << 16;
-
 /// Whether an item is in the database too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
@@ -27,8 +24,6 @@ struct Queue<T> {
     bytes: usize,
     /// Something that is in the database found no room here.
     missed: bool,
-    /// What was kept of it.
-    remains: Vec<T>,
     /// Something that the flow waits for may have come about outside of its inbox.
     stirred: bool,
     closed: bool,
@@ -41,8 +36,6 @@ pub(crate) struct Rest<T> {
     pub unread: Vec<T>,
     /// Something else is in the database that the flow has not seen.
     pub missed: bool,
-    /// What was kept of that.
-    pub remains: Vec<T>,
     /// It was told to look at what it waits for, and has not looked since.
     pub stirred: bool,
 }
@@ -62,17 +55,15 @@ pub(crate) struct Inbox<T> {
 
 impl<T> Inbox<T> {
     pub fn new() -> Inbox<T> {
-        let (items, remains) = (Vec::new(), Vec::new());
-        let queue = Queue { items, bytes: 0, missed: false, remains, stirred: false, closed: false };
+        let queue = Queue { items: Vec::new(), bytes: 0, missed: false, stirred: false, closed: false };
         Inbox { queue: Mutex::new(queue) }
     }
 
-    /// Leaves an item of so many bytes. `keep` says what is kept of an item that finds no room and is in the database,
-    /// in case that the flow ends without having read it there: that must be small.
+    /// Leaves an item of so many bytes. One that finds no room and is in the database leaves a mark.
     ///
     /// # Errors
     /// The inbox is closed, or has no room for an item that is [`Kept::NotYet`]: the item comes back.
-    pub fn push(&self, item: T, bytes: usize, kept: Kept, keep: impl FnOnce(T) -> Option<T>) -> Result<(), T> {
+    pub fn push(&self, item: T, bytes: usize, kept: Kept) -> Result<(), T> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(item);
@@ -81,9 +72,6 @@ impl<T> Inbox<T> {
             return match kept {
                 Kept::InDatabase => {
                     queue.missed = true;
-                    if queue.remains.len() < MAX_REMAINS {
-                        queue.remains.extend(keep(item));
-                    }
                     Ok(())
                 }
                 Kept::NotYet => Err(item),
@@ -108,9 +96,7 @@ impl<T> Inbox<T> {
 
     /// The flow is about to read its journal: what was missed so far is in there.
     pub fn forget_missed(&self) {
-        let mut queue = self.queue.lock();
-        queue.missed = false;
-        queue.remains.clear();
+        self.queue.lock().missed = false;
     }
 
     /// What the flow waits for outside of its inbox may have come about. False if the inbox is closed: then nobody looks.
@@ -142,7 +128,6 @@ impl<T> Inbox<T> {
         Rest {
             unread: std::mem::take(&mut queue.items),
             missed: std::mem::take(&mut queue.missed),
-            remains: std::mem::take(&mut queue.remains),
             stirred: std::mem::take(&mut queue.stirred),
         }
     }
@@ -156,18 +141,18 @@ mod tests {
     fn one_item_of_any_size_is_taken_when_nothing_waits() {
         for kept in [Kept::InDatabase, Kept::NotYet] {
             let inbox = Inbox::new();
-            assert_eq!(inbox.push(1, 3 * MAX_QUEUED_BYTES, kept, |_| None), Ok(()));
+            assert_eq!(inbox.push(1, 3 * MAX_QUEUED_BYTES, kept), Ok(()));
             assert!(!inbox.has_missed());
             assert_eq!(inbox.take(), [1]);
-            assert_eq!(inbox.push(2, 3 * MAX_QUEUED_BYTES, kept, |_| None), Ok(()), "taking makes room");
+            assert_eq!(inbox.push(2, 3 * MAX_QUEUED_BYTES, kept), Ok(()), "taking makes room");
         }
     }
 
     #[test]
     fn what_found_no_room_leaves_a_mark_until_the_journal_is_read() {
         let inbox = Inbox::new();
-        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::InDatabase, |_| None), Ok(()));
-        assert_eq!(inbox.push(2, 1, Kept::InDatabase, |_| None), Ok(()));
+        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::InDatabase), Ok(()));
+        assert_eq!(inbox.push(2, 1, Kept::InDatabase), Ok(()));
         assert!(inbox.has_missed());
         assert_eq!(inbox.take(), [1]);
         assert!(inbox.has_missed(), "taking what was left does not bring what was not");
@@ -178,25 +163,11 @@ mod tests {
     #[test]
     fn the_mark_is_handed_out_with_the_rest() {
         let inbox = Inbox::new();
-        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::InDatabase, |_| None), Ok(()));
-        assert_eq!(inbox.push(2, 1, Kept::InDatabase, |_| None), Ok(()));
+        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::InDatabase), Ok(()));
+        assert_eq!(inbox.push(2, 1, Kept::InDatabase), Ok(()));
         assert_eq!(inbox.take(), [1]);
         let rest = inbox.close();
         assert!(rest.unread.is_empty() && rest.missed && rest.is_news());
-    }
-
-    #[test]
-    fn what_is_kept_of_what_found_no_room_is_handed_out_unless_the_journal_was_read() {
-        let inbox = Inbox::new();
-        let keep = |item: i32| (item > 2).then_some(-item);
-        for (item, bytes) in [(1, MAX_QUEUED_BYTES), (2, 1), (3, 1)] {
-            assert_eq!(inbox.push(item, bytes, Kept::InDatabase, keep), Ok(()));
-        }
-        inbox.forget_missed();
-        assert_eq!(inbox.push(4, 1, Kept::InDatabase, keep), Ok(()));
-        assert_eq!(inbox.push(5, 1, Kept::NotYet, keep), Err(5));
-        let rest = inbox.close();
-        assert_eq!((rest.unread, rest.missed, rest.remains), (vec![1], true, vec![-4]));
     }
 
     #[test]
@@ -214,10 +185,10 @@ mod tests {
     #[test]
     fn what_is_not_written_yet_comes_back_when_there_is_no_room() {
         let inbox = Inbox::new();
-        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::NotYet, |_| None), Ok(()));
-        assert_eq!(inbox.push(2, 1, Kept::NotYet, |_| None), Err(2));
+        assert_eq!(inbox.push(1, MAX_QUEUED_BYTES, Kept::NotYet), Ok(()));
+        assert_eq!(inbox.push(2, 1, Kept::NotYet), Err(2));
         assert!(!inbox.has_missed(), "the database may not have it yet");
         assert_eq!(inbox.close().unread, [1]);
-        assert_eq!(inbox.push(3, 1, Kept::InDatabase, |_| None), Err(3), "closed");
+        assert_eq!(inbox.push(3, 1, Kept::InDatabase), Err(3), "closed");
     }
 }

@@ -152,7 +152,7 @@ impl RunningFlow {
     pub fn push(&self, arrival: Arrival) -> Result<(), Arrival> {
         let kept = if arrival.runner.is_some() { Kept::NotYet } else { Kept::InDatabase };
         let bytes = arrival.bytes();
-        self.inbox.push(arrival, bytes, kept, Arrival::confirmation_alone)?;
+        self.inbox.push(arrival, bytes, kept)?;
         self.notify.notify_one();
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dashmap::Entry;
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash, X500Name};
-use maxhost_store::{Caution, Claim, ClaimRequest, DEATHS_LAST, IdentityRecord, UNCLAIMED};
+use maxhost_store::{Caution, Claim, ClaimRequest, DEATHS_LAST, IdentityRecord, StoreError, UNCLAIMED};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -383,13 +383,30 @@ fn set_quarantined(entry: &IdentityEntry, problem: Problem) {
 
 /// Opens the identities for which something waits in the database, some at a time.
 pub(crate) async fn wake_busy(parts: Arc<Parts>, entries: Vec<Arc<IdentityEntry>>) {
-    let Some(waiting) = with_work(&parts).await else { return };
-    let is_busy = |entry: &&Arc<IdentityEntry>| match &*entry.state.lock() {
+    let left = until_read(&parts, || parts.store.left_work(parts.now_millis() as i64));
+    let Some(left) = left.await else { return };
+    let waits = left.into_iter().filter(|left| left.initiations || left.late_confirms || left.outbox);
+    let waiting: HashSet<IdentityRow> = waits.map(|left| left.identity).collect();
+    let is_busy = |entry: &IdentityEntry| match &*entry.state.lock() {
         EntryState::Cold(cold) => !cold.live.is_empty() || waiting.contains(&entry.row),
         _ => false,
     };
-    let busy: Vec<_> = entries.iter().filter(is_busy).cloned().collect();
-    for some in busy.chunks(OPENING_AT_ONCE) {
+    wake_some(&parts, entries.iter().filter(|entry| is_busy(entry)).cloned().collect()).await;
+    if !parts.store.keeps_ledgers() {
+        return;
+    }
+    // A flow that is gone may have left a transaction in flight, which holds its states until the identity settles it. These come
+    // last, because on some databases each identity is asked about by itself.
+    let sleeping: Vec<IdentityRow> =
+        entries.iter().filter(|entry| entry.phase() == IdentityPhase::Cold).map(|entry| entry.row).collect();
+    let unsettled = until_read(&parts, || parts.store.with_unsettled(&sleeping)).await;
+    let unsettled: HashSet<IdentityRow> = unsettled.into_iter().flatten().collect();
+    wake_some(&parts, entries.into_iter().filter(|entry| unsettled.contains(&entry.row)).collect()).await;
+}
+
+/// Opens these, not too many at once.
+async fn wake_some(parts: &Parts, entries: Vec<Arc<IdentityEntry>>) {
+    for some in entries.chunks(OPENING_AT_ONCE) {
         some.iter().for_each(|entry| parts.waking.wake(entry));
         let opening = |entry: &Arc<IdentityEntry>| entry.phase() == IdentityPhase::Opening;
         while some.iter().any(opening) && !parts.stopping.is_cancelled() {
@@ -398,15 +415,12 @@ pub(crate) async fn wake_busy(parts: Arc<Parts>, entries: Vec<Arc<IdentityEntry>
     }
 }
 
-/// The identities for which something waits that nobody will tell them of. Read until it can be: what is overlooked here
-/// would wait for ever. `None`: the host stops.
-async fn with_work(parts: &Parts) -> Option<HashSet<IdentityRow>> {
+/// What the database has for identities that nobody will tell them of. Read until it can be: what is overlooked would wait for
+/// ever. `None`: the host stops.
+async fn until_read<T, F: Future<Output = Result<T, StoreError>>>(parts: &Parts, read: impl Fn() -> F) -> Option<T> {
     loop {
-        match parts.store.left_work(parts.now_millis() as i64).await {
-            Ok(left) => {
-                let waits = left.into_iter().filter(|left| left.initiations || left.late_confirms || left.outbox);
-                return Some(waits.map(|left| left.identity).collect());
-            }
+        match read().await {
+            Ok(found) => return Some(found),
             Err(error) => tracing::warn!(%error, "what waits for identities cannot be read; tried again"),
         }
         tokio::select! {

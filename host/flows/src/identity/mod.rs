@@ -307,9 +307,7 @@ impl Actor {
             if matches!(outcome, ActivationOutcome::Ended | ActivationOutcome::NotStarted(_)) {
                 services.deadlines.forget(row);
             }
-            if matches!(outcome, ActivationOutcome::Ended) {
-                services.late_confirms.untaken(&entry, row, rest.unread.iter().chain(&rest.remains));
-            } else if rest.is_news() && holds(Rule::UnreadIsNews) {
+            if !matches!(outcome, ActivationOutcome::Ended) && rest.is_news() && holds(Rule::UnreadIsNews) {
                 let _ = mailbox.send(IdentityCommand::News(row)).await;
             }
             // Fails only when the actor is gone, and it never goes before its flows unless it met a defect itself.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use maxhost_broker::QueueName;
 use maxhost_journal::{Millis, Segment};
-use maxhost_model::{Code, FlowRow, Problem, SecureHash};
+use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_ownership::{Lost, OwnershipError, SessionState};
 use maxhost_store::{Caution, Claim, ClaimRequest, Conflict, DEATHS_LAST, FlowFilter, FlowState, Head, StoreError};
 
@@ -61,8 +61,7 @@ impl Actor {
         }
         let first = !self.entry.swept.load(Ordering::Acquire);
         if first {
-            let rows: Vec<FlowRow> = self.flows.iter().map(|(row, _)| row).collect();
-            crate::commit::late_confirm::sweep(&self.services.late_confirms, &self.entry, &rows).await?;
+            crate::commit::late_confirm::sweep(&self.services.late_confirms, &self.entry).await?;
             self.entry.swept.store(true, Ordering::Release);
         }
         self.look_at_cold().await?;

@@ -314,6 +314,7 @@ fn every_rule_is_needed() {
         Rule::UnreadIsNews,
         Rule::DeclinedIsBrought,
         Rule::LateConfirmationsAreAnswered,
+        Rule::UnreadConfirmationsAreNoted,
         Rule::InitiationsAreTriedAgain,
     ];
     let promises = [

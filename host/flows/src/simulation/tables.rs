@@ -347,6 +347,10 @@ impl Rows for Tables {
         Ok(self.inbox.add((session, seq), body.clone()))
     }
 
+    fn first_message(&mut self, session: SessionId) -> Answer<Option<Bytes>> {
+        Ok(self.inbox.rows.get(&(session, 0)).cloned())
+    }
+
     fn add_initiation(&mut self, to: IdentityRow, id: i64, body: &Bytes, _new: bool) -> Answer<bool> {
         Ok(self.initiations.add((to, id), body.clone()))
     }

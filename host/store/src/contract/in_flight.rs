@@ -103,7 +103,13 @@ pub async fn what_is_in_flight_is_somebodys_to_settle<D: Databases>() {
         ..recording(2, &[output(1, 0)], vec![cash(10, "GBP", 1)])
     };
     world.record(sent).await;
-    let unsettled = async |world: &World<D>| world.store.unsettled(world.alice.identity, 9).await.unwrap();
+    let unsettled = async |world: &World<D>| {
+        let (alice, bob) = (world.alice.identity, world.bob.identity);
+        let found = world.store.unsettled(alice, 9).await.unwrap();
+        let whose = world.store.with_unsettled(&[bob, alice]).await.unwrap();
+        assert_eq!(whose, if found.is_empty() { vec![] } else { vec![alice] });
+        found
+    };
     assert!(unsettled(&world).await.is_empty(), "its flow lives");
     // A chain that it is a part of brings it once more.
     let event = TransactionEvent::Downloaded;

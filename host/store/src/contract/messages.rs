@@ -128,6 +128,46 @@ pub async fn a_late_confirmation_is_noted_and_answered_once<D: Databases>() {
     assert!(w.store.late_confirms(w.bob.identity, None, 10).await.unwrap().is_empty());
 }
 
+pub async fn a_confirmation_that_a_flow_has_not_read_outlives_it<D: Databases>() {
+    let w = World::<D>::new().await;
+    // What comes for the first is written before it ends, what comes for the second perhaps in the same batch.
+    let (before, together) = (w.start(w.bob).await, w.start(w.bob).await);
+    let confirm = |flow: FlowRow, session: u16, seq: u32| {
+        let (to, session) = (to(w.bob), flow.session(session));
+        let body = text(&format!("{session:?} {seq}"));
+        vec![MessageOp::Deliver { to, session, seq, body, confirms: true }.into()]
+    };
+    let end = |flow: FlowRow, sessions: &[u16]| {
+        let unconfirmed = sessions.iter().map(|session| flow.session(*session)).collect();
+        vec![FlowOp::End { flow, state: FlowState::Killed, finished: 2000, keep: None, unconfirmed }.into()]
+    };
+    // It has read what session 1 was confirmed with; nothing has come for session 3, and of session 4 something later.
+    for (session, seq) in [(1, 0), (2, 0), (2, 1), (4, 7)] {
+        w.commit(w.alice, confirm(before, session, seq)).await.unwrap();
+    }
+    let foreign = w.conflict(w.alice, end(before, &[2])).await;
+    assert_eq!(foreign, Conflict::FlowNotLive(before));
+    assert!(
+        w.store.late_confirms(w.bob.identity, None, 10).await.unwrap().is_empty(),
+        "nothing of a unit that is refused"
+    );
+    let receipt = w.commit(w.bob, end(before, &[2, 3, 4])).await.unwrap();
+    let told = |flow: FlowRow| (flow.session(2), text(&format!("{:?} 0", flow.session(2))));
+    assert_eq!(receipt.unread, [told(before)]);
+    let (sent, ended) =
+        (submit(&w.store, w.alice, None, confirm(together, 2, 0)), submit(&w.store, w.bob, None, end(together, &[2])));
+    assert!(sent.await.unwrap().unwrap().undelivered.is_empty());
+    assert_eq!(ended.await.unwrap().unwrap().unread[0], told(together));
+    let noted = w.store.late_confirms(w.bob.identity, None, 10).await.unwrap();
+    let noted: Vec<_> = noted.into_iter().map(|note| (note.session, note.body)).collect();
+    assert_eq!(noted, [told(before), told(together)]);
+    for (session, _) in noted {
+        w.commit(w.bob, vec![MessageOp::AnswerLateConfirm { session }.into()]).await.unwrap();
+    }
+    // A copy of the confirmation that comes now finds no flow, as ever.
+    assert_eq!(w.commit(w.alice, confirm(before, 2, 0)).await.unwrap().undelivered[..], [0]);
+}
+
 pub async fn a_broker_message_is_taken_once<D: Databases>() {
     let w = World::<D>::new().await;
     let flow = w.start(w.bob).await;

@@ -180,12 +180,12 @@ pub fn set(flow: FlowRow, state: FlowState) -> Op {
 }
 
 pub fn end(flow: FlowRow) -> Op {
-    FlowOp::End { flow, state: FlowState::Completed, finished: 2000, keep: None }.into()
+    FlowOp::End { flow, state: FlowState::Completed, finished: 2000, keep: None, unconfirmed: vec![] }.into()
 }
 
 pub fn end_kept(flow: FlowRow, expires: i64) -> Op {
     let keep = Some(Keep { expires, end: text("end"), labels: Some(text("labels")) });
-    FlowOp::End { flow, state: FlowState::Completed, finished: 2000, keep }.into()
+    FlowOp::End { flow, state: FlowState::Completed, finished: 2000, keep, unconfirmed: vec![] }.into()
 }
 
 pub type Answer = oneshot::Receiver<Result<Receipt, StoreError>>;
@@ -257,6 +257,7 @@ macro_rules! contract_tests {
             a_message_for_somebody_elses_flow_is_not_delivered, an_initiation_waits_until_its_identity_takes_it,
             an_initiation_that_a_failing_unit_took_still_waits,
             what_cannot_be_written_to_its_recipient_is_left_for_the_relay, a_late_confirmation_is_noted_and_answered_once,
+            a_confirmation_that_a_flow_has_not_read_outlives_it,
             a_broker_message_is_taken_once, the_outbox_keeps_messages_until_the_broker_has_them,
             notes_of_taken_messages_are_forgotten_in_time, orphaned_outbox_rows_are_removed,
             a_message_that_cannot_be_taken_is_counted_and_put_aside }

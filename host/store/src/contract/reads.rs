@@ -56,7 +56,7 @@ pub async fn a_list_reads_what_it_shows<D: Databases>() {
         let row = w.store.next_flow_row();
         let new = NewFlow { start: vec![1; 100_000].into(), ..new_flow(row) };
         let keep = Some(Keep { expires: 9_000_000, end: vec![2; size].into(), labels: None });
-        let end = FlowOp::End { flow: row, state: FlowState::Failed, finished: 2000, keep };
+        let end = FlowOp::End { flow: row, state: FlowState::Failed, finished: 2000, keep, unconfirmed: vec![] };
         w.commit(w.alice, vec![FlowOp::Start(Box::new(new)).into(), end.into()]).await.unwrap();
         rows.push(row);
     }

@@ -51,6 +51,17 @@ pub trait LedgerReader: Send + Sync {
         Err(StoreError::NoLedgers)
     }
 
+    /// Of these identities those that have something [`unsettled`](LedgerReader::unsettled).
+    async fn with_unsettled(&self, identities: &[IdentityRow]) -> Result<Vec<IdentityRow>, StoreError> {
+        let mut found = Vec::new();
+        for identity in identities {
+            if !self.unsettled(*identity, 1).await?.is_empty() {
+                found.push(*identity);
+            }
+        }
+        Ok(found)
+    }
+
     /// The transactions whose states this one names, by id.
     async fn parents(&self, identity: IdentityRow, id: &SecureHash) -> Result<Vec<SecureHash>, StoreError> {
         Err(StoreError::NoLedgers)

@@ -1,7 +1,7 @@
 //! The rules of operations on flows: only its identity writes to a flow, and only while it is live.
 
 use maxhost_group_commit::Failure;
-use maxhost_model::{FlowRow, IdentityRow};
+use maxhost_model::{FlowRow, IdentityRow, SessionId};
 
 use crate::backlog::Waiting;
 use crate::conflict::Conflict;
@@ -9,8 +9,14 @@ use crate::error::StoreError;
 use crate::op::{FlowOp, NewFlow};
 use crate::rows::{End, Rows, StateChange};
 use crate::rules::{Failed, done, or_conflict, refuse};
+use crate::unit::Receipt;
 
-pub(super) fn apply<R: Rows>(rows: &mut R, identity: IdentityRow, op: &FlowOp) -> Result<(), Failed> {
+pub(super) fn apply<R: Rows>(
+    rows: &mut R,
+    identity: IdentityRow,
+    op: &FlowOp,
+    receipt: &mut Receipt,
+) -> Result<(), Failed> {
     match op {
         FlowOp::Start(new) => start(rows, identity, new),
         FlowOp::AppendLog { flow, seq, body } => {
@@ -33,9 +39,13 @@ pub(super) fn apply<R: Rows>(rows: &mut R, identity: IdentityRow, op: &FlowOp) -
             rows.set_state(*flow, &StateChange { state: *state, reason: reason.as_deref(), attempts: *attempts })?;
             Ok(())
         }
-        FlowOp::End { flow, state, finished, keep } => {
+        FlowOp::End { flow, state, finished, keep, unconfirmed } => {
             if state.is_live() {
                 return Err(refuse(Conflict::StateNotAllowed));
+            }
+            if !unconfirmed.is_empty() {
+                own_live(rows, identity, *flow)?;
+                note_unread(rows, identity, unconfirmed.iter().filter(|session| session.flow() == *flow), receipt)?;
             }
             let end = End { state: *state, finished: *finished, keep: keep.as_ref() };
             done(rows.end_flow(identity, *flow, &end)?, Conflict::FlowNotLive(*flow))?;
@@ -47,6 +57,24 @@ pub(super) fn apply<R: Rows>(rows: &mut R, identity: IdentityRow, op: &FlowOp) -
             Ok(())
         }
     }
+}
+
+/// What lies in the inbox of a flow that ends is seen by nobody. A responder whose confirmation is there waits for an answer,
+/// so the confirmation outlives the flow; a responder confirms or rejects with its first message.
+fn note_unread<'a, R: Rows>(
+    rows: &mut R,
+    identity: IdentityRow,
+    sessions: impl Iterator<Item = &'a SessionId>,
+    receipt: &mut Receipt,
+) -> Result<(), Failed> {
+    for session in sessions {
+        let Some(body) = rows.first_message(*session)? else { continue };
+        if rows.add_late_confirm(identity, *session, &body)? {
+            rows.backlog().initiated(identity, body.len() as u64);
+        }
+        receipt.unread.push((*session, body));
+    }
+    Ok(())
 }
 
 fn own_live<R: Rows>(rows: &mut R, identity: IdentityRow, flow: FlowRow) -> Result<(), Failed> {

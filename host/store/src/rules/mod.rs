@@ -119,7 +119,7 @@ fn write_unit<R: Rows>(rows: &mut R, unit: &CommitUnit) -> Result<Receipt, Faile
     let mut receipt = Receipt::default();
     for (index, op) in unit.ops.iter().enumerate() {
         match op {
-            Op::Flow(op) => flows::apply(rows, author.identity, op)?,
+            Op::Flow(op) => flows::apply(rows, author.identity, op, &mut receipt)?,
             Op::Message(op) => messages::apply(rows, author.identity, index, op, &mut receipt)?,
             Op::Client(op) => clients::apply(rows, author.identity, op)?,
             Op::Identity(op) => identities::apply(rows, author.identity, op)?,
