@@ -55,6 +55,9 @@ pub(crate) struct StartUnit {
     pub ops: Vec<Op>,
     pub reply: Option<oneshot::Sender<Result<(), StartFailure>>>,
     pub commit_hint: CommitHint,
+    /// Whose attempt the flow was started by, if that may not be written yet. The unit itself need not name it: it takes an
+    /// initiation that is not there otherwise.
+    pub builds_on: Option<AttemptToken>,
 }
 
 /// The host's side of a run.
@@ -117,11 +120,11 @@ impl FlowCalls {
             flow,
             code,
             machine: Box::new(machine),
-            start,
             stop: None,
             shadow: false,
             owning_key: record.owning_key.clone(),
-            depends_on: SmallVec::new(),
+            depends_on: start.as_ref().and_then(|start| start.builds_on.clone()).into_iter().collect(),
+            start,
             commit_hint: None,
             busy: BusyTimer::new(),
             logged: log::Logged::default(),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use maxhost_journal::Delivery;
 use maxhost_model::Problem;
 use maxhost_sandbox::CallResult;
+use maxhost_store::AttemptToken;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{FlowCalls, Stop};
@@ -92,6 +94,12 @@ impl FlowCalls {
         if holds(Rule::UnitsNameWhatTheyBuildOn) {
             unit.depends_on(attempts);
         }
+    }
+
+    /// What others write for this run must name: it is written only if what the run has read is, and what it has handed in.
+    pub fn built_on(&self) -> SmallVec<[AttemptToken; 2]> {
+        let read = self.depends_on.iter().filter(|_| holds(Rule::UnitsNameWhatTheyBuildOn));
+        read.chain([&self.flow.attempt]).cloned().collect()
     }
 
     /// True if the run has read messages that no unit of its own builds on yet.

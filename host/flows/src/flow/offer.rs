@@ -39,6 +39,11 @@ impl Offer {
         self.taken = true;
     }
 
+    /// Whose attempt it is of, unless it is known to be written.
+    pub fn sender(&self) -> Option<AttemptToken> {
+        (!self.runner.speculation.is_written()).then(|| self.runner.sender.clone())
+    }
+
     /// It is not taken now. True if it is written already: then nobody brings it again.
     pub fn decline(mut self) -> bool {
         self.taken = true;

@@ -67,8 +67,8 @@ impl Actor {
         };
         let settlement = Settlement { flow: row, part, states };
         let ops = vec![FlowOp::Start(Box::new(new)).into(), LedgerOp::Settle { id, settlement }.into()];
-        let unit =
-            StartUnit { ops, reply: None, commit_hint: self.services.committer.store.commit_hint_for(self.entry.row) };
+        let commit_hint = self.services.committer.store.commit_hint_for(self.entry.row);
+        let unit = StartUnit { ops, reply: None, commit_hint, builds_on: None };
         self.begin(opened, row, flow_id, None, record, code, unit);
         Ok(())
     }

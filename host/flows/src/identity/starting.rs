@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maxhost_journal::{Frame, FrameBatch, Initiation, Machine, Origin, Outgoing, StartRecord};
 use maxhost_model::{Code, FlowId, FlowRow, Problem, SessionId, cut_text};
-use maxhost_store::{AUDIT_TEXT_BYTES, FlowOp, MessageOp, NewFlow, UNTAKEN_TRIES, Untaken, is_last_page};
+use maxhost_store::{AUDIT_TEXT_BYTES, AttemptToken, FlowOp, MessageOp, NewFlow, UNTAKEN_TRIES, Untaken, is_last_page};
 use prost::Message;
 use tokio::sync::oneshot;
 
@@ -93,6 +93,7 @@ impl Actor {
             ops,
             reply: Some(told),
             commit_hint: self.services.committer.store.commit_hint_for(self.entry.row),
+            builds_on: None,
         };
         self.begin(opened, row, flow_id, client, record, code, unit);
     }
@@ -201,12 +202,13 @@ impl Actor {
             }
             return;
         }
-        self.respond(opened, id, initiation);
+        self.respond(opened, id, initiation, offer.as_ref().and_then(Offer::sender));
         // Only now: what the offer announces ends with it, and the responder's own announcement has begun.
         offer.into_iter().for_each(Offer::take);
     }
 
-    fn respond(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation) {
+    /// `sender`: whose attempt the initiation is of, if it may not be written yet.
+    fn respond(&mut self, opened: &Arc<Opened>, id: i64, initiation: Initiation, sender: Option<AttemptToken>) {
         let protocol = &initiation.protocol;
         let notarys = FlowCode::notarys_responder(protocol).filter(|_| opened.notary.is_some());
         let guest = || opened.cordapps.responders.get(protocol).cloned().map(FlowCode::Guest);
@@ -232,8 +234,8 @@ impl Actor {
         };
         let ops = vec![MessageOp::TakeInitiation { id }.into(), FlowOp::Start(Box::new(new)).into()];
         self.in_hand.insert(id);
-        let unit =
-            StartUnit { ops, reply: None, commit_hint: self.services.committer.store.commit_hint_for(self.entry.row) };
+        let commit_hint = self.services.committer.store.commit_hint_for(self.entry.row);
+        let unit = StartUnit { ops, reply: None, commit_hint, builds_on: sender };
         self.begin(opened, row, flow_id, None, record, code, unit);
         if let Some(slot) = self.flows.get_mut(row) {
             slot.initiation = Some(id);
@@ -339,7 +341,7 @@ impl Actor {
                 if let Some((id, initiation)) = self.waiting.take()
                     && !self.in_hand.contains(&id)
                 {
-                    self.respond(opened, id, initiation);
+                    self.respond(opened, id, initiation, None);
                 }
             }
             self.initiations_wait |= self.waiting.wants_more();

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use maxhost_ledger::notary::{NotaryError, UniquenessRequest, WaitEstimate};
 use maxhost_ledger::tx::{StateRef, TransactionSignature};
+use maxhost_store::AttemptToken;
 use maxhost_store::ledger::NewParameters;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::base::fair_queue::FairQueue;
@@ -54,6 +56,8 @@ pub(crate) struct WaitingRequest {
     /// The network parameters that it was checked by, if the notary's ledger does not have them yet. They are kept in the commit
     /// that decides it: what is committed can be asked for again, whichever parameters are in force then.
     pub parameters: Option<NewParameters>,
+    /// The attempts that it comes from, which may not be written yet.
+    pub builds_on: SmallVec<[AttemptToken; 2]>,
     /// Gets what it comes to.
     pub answer: oneshot::Sender<Decided>,
 }
@@ -62,6 +66,11 @@ impl WaitingRequest {
     /// How many states it names.
     pub fn states(&self) -> usize {
         states_of(&self.request)
+    }
+
+    /// What it comes from was given up.
+    pub fn is_void(&self) -> bool {
+        self.builds_on.iter().any(AttemptToken::is_revoked)
     }
 
     /// What it takes in memory, about.
@@ -291,7 +300,13 @@ mod tests {
             references: Vec::new(),
             window: None,
         };
-        WaitingRequest { caller: caller.into(), request, parameters: None, answer: oneshot::channel().0 }
+        WaitingRequest {
+            caller: caller.into(),
+            request,
+            parameters: None,
+            builds_on: SmallVec::new(),
+            answer: oneshot::channel().0,
+        }
     }
 
     fn fill(queue: &NotaryQueue, caller: &str, count: u32, states: u32) {

@@ -12,7 +12,7 @@ use maxhost_sandbox::{CallError, CallResult, Outcome};
 
 use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
-use super::notary_batches::{InBatch, decide_in_batch};
+use super::notary_batches::{Asked, InBatch, decide_in_batch};
 use super::protocol::{Encoded, FromVendor, NotaryAnswer, ToVendor, WantedPiece};
 use super::refusal;
 use super::transactions::Signed;
@@ -127,7 +127,7 @@ impl FlowCalls {
     /// Decides a request, if there is room for it and the parameters that it names are known: else the answer is that its caller
     /// waits, or that it has to give them.
     async fn notarise_or_wait(&mut self, caller: &str, request: &NotaryRequest) -> CallResult<NotaryAnswer> {
-        let environment = self.environment();
+        let (environment, builds_on) = (self.environment(), self.built_on());
         self.step(&format!("notarise {}", request.payload.id()), async move {
             let Some(notary) = environment.opened.notary.clone() else {
                 return Err(Trouble::defect("the identity stopped being a notary"));
@@ -158,8 +158,8 @@ impl FlowCalls {
                     let role = if notary.validating { NotaryRole::Validated } else { NotaryRole::Uniqueness };
                     // What it signs may come again when other parameters are in force.
                     let kept = environment.parameters_to_keep(named.as_ref()).await?;
-                    let decided =
-                        decide_in_batch(&notary.queue, environment.clone(), role, caller, checked, kept).await?;
+                    let asked = Asked { caller, request: checked, parameters: kept, builds_on };
+                    let decided = decide_in_batch(&notary.queue, environment.clone(), role, asked).await?;
                     match decided {
                         InBatch::Decided(Ok(signature)) => NotaryAnswer::Signed(vec![signature]),
                         InBatch::Decided(Err(error)) => NotaryAnswer::Refused(error),

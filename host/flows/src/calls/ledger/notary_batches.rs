@@ -11,6 +11,8 @@ use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
 use maxhost_model::network::PLATFORM_VERSION;
 use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_store::ledger::{LedgerOp, LedgerReceipt, NewParameters, NotaryOp};
+use maxhost_store::{AttemptToken, CommitUnit, Receipt, StoreError};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::environment::LedgerEnvironment;
@@ -25,20 +27,29 @@ pub(super) enum InBatch {
     NoRoom(Duration),
 }
 
-/// Decides a request together with those that wait. `parameters`: those that it was checked by, unless they are kept.
+/// A request.
+pub(super) struct Asked<'a> {
+    pub caller: &'a str,
+    pub request: UniquenessRequest,
+    /// Those that it was checked by, unless they are kept.
+    pub parameters: Option<NewParameters>,
+    /// The attempts that it comes from.
+    pub builds_on: SmallVec<[AttemptToken; 2]>,
+}
+
+/// Decides a request together with those that wait.
 ///
 /// # Errors
-/// The batch was not committed. It may be asked for again.
+/// The batch was not committed, or not with this request, because what it comes from was not. It may be asked for again.
 pub(super) async fn decide_in_batch(
     queue: &Arc<NotaryQueue>,
     environment: LedgerEnvironment,
     role: NotaryRole,
-    caller: &str,
-    request: UniquenessRequest,
-    parameters: Option<NewParameters>,
+    asked: Asked<'_>,
 ) -> Result<InBatch, Trouble> {
     let (answer, decided) = oneshot::channel();
-    match queue.add(WaitingRequest { caller: caller.into(), request, parameters, answer }) {
+    let Asked { caller, request, parameters, builds_on } = asked;
+    match queue.add(WaitingRequest { caller: caller.into(), request, parameters, builds_on, answer }) {
         Added::NoRoom(wait) => return Ok(InBatch::NoRoom(wait)),
         Added::Waits => {}
         Added::First => {
@@ -70,37 +81,70 @@ async fn work(mut deciding: Deciding, environment: &LedgerEnvironment, role: Not
     }
 }
 
-async fn decide(environment: &LedgerEnvironment, role: NotaryRole, batch: Vec<WaitingRequest>) {
+/// Decides a batch. A request may have been read ahead of the disk, and whoever asked for it may never learn what is decided: he goes
+/// back to before he asked, and may ask for something else then. So none is decided unless what it comes from is written.
+async fn decide(environment: &LedgerEnvironment, role: NotaryRole, mut batch: Vec<WaitingRequest>) {
+    loop {
+        let committed = match commit(environment, &batch).await {
+            Err(error @ StoreError::Superseded) => {
+                let (void, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(WaitingRequest::is_void);
+                // Without one that is void nothing gets better by doing it again.
+                let (told, rest) = if void.is_empty() { (rest, void) } else { (void, rest) };
+                tell_all(told, &Problem::from(error), Trouble::Passing);
+                if rest.is_empty() {
+                    return;
+                }
+                batch = rest;
+                continue;
+            }
+            committed => committed,
+        };
+        let verdicts = committed.map_err(Problem::from).and_then(|receipt| verdicts(receipt, batch.len()));
+        return match verdicts.and_then(|verdicts| sign(environment, role, &batch, verdicts)) {
+            Ok(answers) => {
+                for (waiting, answer) in batch.into_iter().zip(answers) {
+                    // Whoever has gone asks again and gets the same.
+                    let _ = waiting.answer.send(Ok(answer));
+                }
+            }
+            Err(problem) => tell_all(batch, &problem, Trouble::from),
+        };
+    }
+}
+
+/// These are not decided.
+fn tell_all(batch: Vec<WaitingRequest>, problem: &Problem, trouble: impl Fn(Problem) -> Trouble) {
+    for waiting in batch {
+        let _ = waiting.answer.send(Err(trouble(problem.clone())));
+    }
+}
+
+async fn commit(environment: &LedgerEnvironment, batch: &[WaitingRequest]) -> Result<Receipt, StoreError> {
     let requests = batch.iter().map(|waiting| (waiting.caller.to_string(), waiting.request.clone())).collect();
     let parameters: BTreeMap<SecureHash, &NewParameters> =
         batch.iter().filter_map(|waiting| waiting.parameters.as_ref()).map(|one| (one.hash, one)).collect();
     let keep = parameters.into_values().map(|one| LedgerOp::KeepParameters(Box::new(one.clone())));
     let decide = LedgerOp::Notarise(Box::new(NotaryOp { requests, at: environment.now() }));
     let ops = keep.chain([decide]).map(Into::into).collect();
-    let committed = environment.services.committer.store.commit(environment.opened.author(), ops).await;
-    let verdicts = committed.map_err(Problem::from).and_then(|receipt| {
-        let decided = receipt.ledger.into_iter().find_map(|(_, answer)| match answer {
-            LedgerReceipt::Notarised(verdicts) => Some(verdicts),
-            _ => None,
-        });
-        decided
-            .filter(|verdicts| verdicts.len() == batch.len())
-            .ok_or_else(|| Problem::new(Code::Internal, "the ledger did not decide the batch"))
+    let (reply, committed) = oneshot::channel();
+    environment.services.committer.store.submit(CommitUnit {
+        author: environment.opened.author(),
+        attempt: None,
+        depends_on: batch.iter().flat_map(|waiting| waiting.builds_on.iter().cloned()).collect(),
+        ops,
+        done: Box::new(move |outcome| drop(reply.send(outcome))),
     });
-    let answers = verdicts.and_then(|verdicts| sign(environment, role, &batch, verdicts));
-    match answers {
-        Ok(answers) => {
-            for (waiting, answer) in batch.into_iter().zip(answers) {
-                // Whoever has gone asks again and gets the same.
-                let _ = waiting.answer.send(Ok(answer));
-            }
-        }
-        Err(problem) => {
-            for waiting in batch {
-                let _ = waiting.answer.send(Err(Trouble::from(problem.clone())));
-            }
-        }
-    }
+    committed.await.unwrap_or(Err(StoreError::Closed))
+}
+
+fn verdicts(receipt: Receipt, requests: usize) -> Result<Vec<Verdict>, Problem> {
+    let decided = receipt.ledger.into_iter().find_map(|(_, answer)| match answer {
+        LedgerReceipt::Notarised(verdicts) => Some(verdicts),
+        _ => None,
+    });
+    decided
+        .filter(|verdicts| verdicts.len() == requests)
+        .ok_or_else(|| Problem::new(Code::Internal, "the ledger did not decide the batch"))
 }
 
 type Answers = Vec<Result<TransactionSignature, NotaryError>>;
