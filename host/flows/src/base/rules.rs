@@ -20,6 +20,8 @@ pub(crate) enum Rule {
     LateConfirmationsAreAnswered,
     /// A confirmation that a flow has not read when it ends is noted with its end.
     UnreadConfirmationsAreNoted,
+    /// A notary decides no request unless what it comes from is written.
+    NotariesDecideWhatIsWritten,
     /// A responder that could not be started is started later.
     InitiationsAreTriedAgain,
     /// A transaction is noted as in flight before anybody else has it, and before its notary is asked.

@@ -333,7 +333,13 @@ fn every_rule_is_needed() {
 
 #[test]
 fn every_rule_of_money_is_needed() {
-    let rules = [Rule::InFlightIsNoted, Rule::WhatIsInFlightIsSettled, Rule::RefusedIsTakenBack, Rule::RecordedIsTold];
+    let rules = [
+        Rule::InFlightIsNoted,
+        Rule::WhatIsInFlightIsSettled,
+        Rule::RefusedIsTakenBack,
+        Rule::RecordedIsTold,
+        Rule::NotariesDecideWhatIsWritten,
+    ];
     let promises =
         [Broken::LocksOutliveFlows, Broken::ForgetfulNotary, Broken::NotarysClockGoesBack, Broken::FailedCommitStays];
     for broken in rules.map(Broken::Host).into_iter().chain(promises) {

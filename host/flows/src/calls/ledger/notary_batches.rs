@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::environment::LedgerEnvironment;
+use crate::base::rules::{Rule, holds};
 use crate::base::trouble::Trouble;
 use crate::ledger::notary_queue::{Added, Decided, Deciding, NotaryQueue, WaitingRequest};
 
@@ -127,10 +128,12 @@ async fn commit(environment: &LedgerEnvironment, batch: &[WaitingRequest]) -> Re
     let decide = LedgerOp::Notarise(Box::new(NotaryOp { requests, at: environment.now() }));
     let ops = keep.chain([decide]).map(Into::into).collect();
     let (reply, committed) = oneshot::channel();
+    let builds_on = batch.iter().flat_map(|waiting| &waiting.builds_on);
+    let builds_on = builds_on.filter(|_| holds(Rule::NotariesDecideWhatIsWritten));
     environment.services.committer.store.submit(CommitUnit {
         author: environment.opened.author(),
         attempt: None,
-        depends_on: batch.iter().flat_map(|waiting| waiting.builds_on.iter().cloned()).collect(),
+        depends_on: builds_on.cloned().collect(),
         ops,
         done: Box::new(move |outcome| drop(reply.send(outcome))),
     });
