@@ -17,6 +17,7 @@ mod former;
 mod listeners;
 mod nodes;
 mod options;
+mod owner_nodes;
 mod ownership;
 mod session;
 mod setup;

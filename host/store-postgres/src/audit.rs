@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use maxhost_store::{AuditClass, AuditFilter, AuditPlace, AuditReader, AuditRow, StoreError};
-use sqlx::Row;
+use maxhost_store_sql::host::audit_row;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::error::failed;
@@ -142,31 +142,4 @@ impl AuditReader for PostgresStore {
         let rows = persist!(self.read_audit(filter)).map_err(failed)?;
         rows.iter().map(audit_row).collect()
     }
-}
-
-fn audit_row(row: &PgRow) -> Result<(AuditPlace, AuditRow), StoreError> {
-    let corrupt = |what: String| StoreError::Corrupt { table: "audit", key: what };
-    let read = || -> Result<(i64, i64, AuditRow), sqlx::Error> {
-        let host: String = row.try_get(4)?;
-        let read = AuditRow {
-            seq: row.try_get(3)?,
-            class: AuditClass::Look,
-            at: row.try_get(2)?,
-            host: host.into(),
-            user: row.try_get(5)?,
-            action: row.try_get(6)?,
-            identity: row.try_get(7)?,
-            flow: row.try_get(8)?,
-            flow_id: row.try_get(9)?,
-            detail: row.try_get(10)?,
-            allowed: row.try_get(11)?,
-            code: row.try_get(12)?,
-            count: row.try_get(13)?,
-            token: row.try_get(14)?,
-        };
-        Ok((row.try_get(0)?, row.try_get(1)?, read))
-    };
-    let (number, class, read) = read().map_err(|error| corrupt(error.to_string()))?;
-    let class = AuditClass::of(class).ok_or_else(|| corrupt(number.to_string()))?;
-    Ok((AuditPlace { at: read.at, class, number }, AuditRow { class, ..read }))
 }
