@@ -9,9 +9,6 @@ use crate::error::failed;
 use crate::open::PostgresStore;
 use crate::persist::persist;
 
-/// Above all places that there are.
-const NEWEST: (i64, i64, i64) = (i64::MAX, i64::MAX, i64::MAX);
-
 /// What the rows of a class are numbered by.
 fn kind(class: AuditClass) -> &'static str {
     match class {
@@ -117,16 +114,16 @@ impl PostgresStore {
     }
 
     async fn read_audit(&self, filter: &AuditFilter) -> Result<Vec<PgRow>, sqlx::Error> {
-        let before = filter.before.map_or(NEWEST, |place| (place.at, place.class as i64, place.number));
+        let (at, class, number) = filter.below();
         sqlx::query(
             "SELECT number, class::int8, at, seq, host, \"user\", action, identity, flow, flow_id, detail, allowed, code, \
              count, token FROM maxhost.audit WHERE (at, class, number) < ($1, $2, $3) AND at >= $4 \
              AND ($5::text IS NULL OR \"user\" = $5) AND ($6::text IS NULL OR identity = $6) \
              ORDER BY at DESC, class DESC, number DESC LIMIT $7",
         )
-        .bind(before.0)
-        .bind(before.1)
-        .bind(before.2)
+        .bind(at)
+        .bind(class)
+        .bind(number)
         .bind(filter.since.unwrap_or(i64::MIN))
         .bind(filter.user.as_deref())
         .bind(filter.identity.as_deref())

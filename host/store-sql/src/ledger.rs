@@ -13,8 +13,8 @@ use maxhost_store::ledger::codec::{
 };
 use maxhost_store::ledger::{
     Answered, Attachment, Consumption, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerTransaction,
-    LoggedRequest, NotaryCounts, Part, RequestPlace, SqlValue, StoredState, TransactionKind, Unsettled, VaultRow,
-    VaultShape, decode_conflicts,
+    LoggedRequest, NotaryCounts, Part, RequestPlace, SqlValue, TransactionKind, Unsettled, VaultRow, VaultShape,
+    decode_conflicts,
 };
 
 use crate::columns::{StoredRow, bytes, column, corrupt, count, hash_at, reference};
@@ -56,12 +56,6 @@ pub fn vault_row(row: &impl StoredRow, now: Timestamp) -> Result<VaultRow, Store
     let in_flight = InFlight::from_column(column::<Option<Vec<u8>>>(row, 14, STATE)?.as_deref())
         .ok_or_else(|| corrupt(STATE, "transactions in flight"))?;
     Ok(VaultRow { row: query, state: bytes(row, STATE_BODY, STATE)?, consumed_by, in_flight: in_flight.first() })
-}
-
-/// A state by its reference, from `tx, idx, state` and whether it is consumed.
-pub fn stored_state(row: &impl StoredRow) -> Result<StoredState, StoreError> {
-    let (state, consumed) = (bytes(row, 2, STATE)?, column(row, 3, STATE)?);
-    Ok(StoredState { reference: reference(row, STATE)?, state, consumed })
 }
 
 /// The reference of a state of a vault from `tx, idx`.

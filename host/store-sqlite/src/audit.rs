@@ -7,9 +7,6 @@ use maxhost_store_sql::host::audit_row;
 use crate::SqliteStore;
 use crate::reader::failed;
 
-/// Above all places that there are.
-const NEWEST: (i64, i64, i64) = (i64::MAX, i64::MAX, i64::MAX);
-
 #[async_trait]
 impl AuditReader for SqliteStore {
     async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPlace, AuditRow)>, StoreError> {
@@ -17,11 +14,11 @@ impl AuditReader for SqliteStore {
                    count, token FROM audit WHERE (at, class, number) < (?1, ?2, ?3) AND at >= ?4 \
                    AND (?5 IS NULL OR user = ?5) AND (?6 IS NULL OR identity = ?6) \
                    ORDER BY at DESC, class DESC, number DESC LIMIT ?7";
-        let before = filter.before.map_or(NEWEST, |place| (place.at, place.class as i64, place.number));
+        let (at, class, number) = filter.below();
         let query = sqlx::query(sql)
-            .bind(before.0)
-            .bind(before.1)
-            .bind(before.2)
+            .bind(at)
+            .bind(class)
+            .bind(number)
             .bind(filter.since.unwrap_or(i64::MIN))
             .bind(filter.user.as_deref())
             .bind(filter.identity.as_deref())

@@ -14,15 +14,13 @@ use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     Attachment, Consumption, Having, HeldLock, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction,
     ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, RequestPage,
-    RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, Unsettled, VaultChangeRow, VaultRow,
-    VaultShape,
+    RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{PAGE_BYTES, StoreError};
 use maxhost_store_sql::columns::{bytes, column, hash_at, sequence};
 use maxhost_store_sql::ledger::{
     STATE_COLUMNS, attachment, consumption, held_lock, kept_attachment, key_external_id, known_key, notary_counts,
-    slice_key, spent, state_reference, stored_state, transaction, transaction_status, unsettled, vault_row,
-    vault_shape,
+    slice_key, spent, state_reference, transaction, transaction_status, unsettled, vault_row, vault_shape,
 };
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, QueryBuilder, Sqlite};
@@ -189,14 +187,6 @@ impl LedgerReader for SqliteStore {
                    ON t.identity = ?1 AND t.id = unhex(asked.value) CROSS JOIN ledger_parent p ON p.tx = t.number";
         let query = sqlx::query(sql).bind(identity.0).bind(json_ids(ids));
         query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(|row| hash_at(row, 0, "ledger_parent")).collect()
-    }
-
-    async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {
-        let sql = "SELECT s.tx, s.idx, s.state, s.consumed_by IS NOT NULL FROM json_each(?2) AS asked CROSS JOIN vault_state s \
-                   ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 ORDER BY asked.key";
-        let query = sqlx::query(sql).bind(identity.0).bind(json(states));
-        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(stored_state).collect()
     }
 
     async fn newest_linear(

@@ -18,15 +18,13 @@ use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     Attachment, Consumption, Having, HeldLock, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction,
     ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, RequestPage,
-    RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, Unsettled, VaultChangeRow, VaultRow,
-    VaultShape,
+    RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{PAGE_BYTES, StoreError};
 use maxhost_store_sql::columns::{bytes, column, hash_at, sequence};
 use maxhost_store_sql::ledger::{
     BEHIND_STATE, STATE_BODY, STATE_COLUMNS, attachment, held_lock, kept_attachment, known_key, notary_counts,
-    slice_key, spent, state_reference, stored_state, transaction, transaction_status, unsettled, vault_row,
-    vault_shape,
+    slice_key, spent, state_reference, transaction, transaction_status, unsettled, vault_row, vault_shape,
 };
 use maxhost_store_sql::page_bytes;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -291,15 +289,6 @@ impl LedgerReader for PostgresStore {
             }
         }
         Ok(parents.into_iter().collect())
-    }
-
-    async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {
-        let sql = "SELECT s.tx, s.idx, s.state, s.consumed_by IS NOT NULL \
-                   FROM unnest($2::bytea[], $3::int8[]) WITH ORDINALITY u (tx, idx, place) \
-                   JOIN {place}.vault_state s ON s.identity = $1 AND s.tx = u.tx AND s.idx = u.idx ORDER BY u.place";
-        let (transactions, indices) = references(states);
-        let rows = self.ledger_rows(identity, sql, values![identity.0, transactions, indices]).await?;
-        rows.iter().map(stored_state).collect()
     }
 
     async fn newest_linear(
