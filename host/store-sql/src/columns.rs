@@ -121,16 +121,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_row_is_named_by_its_table_and_its_number() {
-        let row = row("41, 'text', NULL, 4294967296, x'00'").await;
+        let row = row("41, 'text', 4294967296, x'00'").await;
         let of = |error: String| {
             assert!(error.starts_with("table t holds a broken row: 41: "), "{error}");
         };
         of(told(column::<i64>(&row, 1, "t")));
-        of(told(column::<String>(&row, 2, "t")));
-        of(told(bytes(&row, 2, "t")));
+        of(told(column::<String>(&row, 0, "t")));
+        of(told(bytes(&row, 0, "t")));
         of(told(column::<i64>(&row, 9, "t")));
-        assert!(told(sequence(&row, 3, "t")).ends_with("number 4294967296"));
-        assert!(told(hash_at(&row, 4, "t")).ends_with("a hash of 1 bytes"));
+        assert!(told(sequence(&row, 2, "t")).ends_with("number 4294967296"));
+        assert!(told(hash_at(&row, 3, "t")).ends_with("a hash of 1 bytes"));
         // One without a number in its first column has none to be named by.
         let nameless = self::row("'key', 'text'").await;
         assert!(told(column::<i64>(&nameless, 1, "t")).starts_with("table t holds a broken row: ?: "));

@@ -31,8 +31,10 @@ pub fn identity_record(row: &impl StoredRow) -> Result<IdentityRecord, StoreErro
 /// The identities that are due at a time, from rows `id, wake_at` of which the last may be later: then it is the next.
 pub fn due(rows: &[impl StoredRow], now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError> {
     const T: &str = "identity";
-    let read = |row| Ok::<_, StoreError>((IdentityRow(column(row, 0, T)?), column(row, 1, T)?));
-    let mut found = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let mut found: Vec<(IdentityRow, i64)> = Vec::with_capacity(rows.len());
+    for row in rows {
+        found.push((IdentityRow(column(row, 0, T)?), column(row, 1, T)?));
+    }
     let next = found.pop_if(|(_, at)| *at > now).map(|(_, at)| at);
     Ok((found, next))
 }

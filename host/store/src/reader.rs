@@ -54,13 +54,23 @@ const LIVE_AT_ONCE: u32 = 4096;
 pub async fn each_live_flow(
     reader: &(impl FlowReader + ?Sized),
     identity: IdentityRow,
+    give: impl FnMut(LiveFlow) + Send,
+) -> Result<(), StoreError> {
+    each_live_flow_by(reader, identity, LIVE_AT_ONCE, give).await
+}
+
+/// As [`each_live_flow`], in pages of so many.
+pub(crate) async fn each_live_flow_by(
+    reader: &(impl FlowReader + ?Sized),
+    identity: IdentityRow,
+    at_once: u32,
     mut give: impl FnMut(LiveFlow) + Send,
 ) -> Result<(), StoreError> {
     let mut after = None;
     loop {
-        let page = reader.live_flows_of(identity, after, LIVE_AT_ONCE).await?;
+        let page = reader.live_flows_of(identity, after, at_once).await?;
         after = page.last().map(|flow| flow.row);
-        let is_last = page.len() < LIVE_AT_ONCE as usize;
+        let is_last = page.len() < at_once as usize;
         page.into_iter().for_each(&mut give);
         if is_last {
             return Ok(());

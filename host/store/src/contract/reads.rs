@@ -116,9 +116,12 @@ pub async fn live_flows_of_an_identity_are_read_in_pages<D: Databases>() {
     assert!(read(alice, Some(alices[2]), 9).await.is_empty());
     assert_eq!(read(bob, None, 9).await.len(), 5);
     assert!(read(IdentityRow(99_999), None, 9).await.is_empty());
-    let mut given = Vec::new();
-    crate::each_live_flow(&*w.store, alice, |flow| given.push((flow.row, flow.state))).await.unwrap();
-    assert_eq!(given, all);
+    for at_once in [1, 2, 3, 9] {
+        let mut given = Vec::new();
+        let give = |flow: crate::LiveFlow| given.push((flow.row, flow.state));
+        crate::reader::each_live_flow_by(&*w.store, alice, at_once, give).await.unwrap();
+        assert_eq!(given, all, "in pages of {at_once}");
+    }
 }
 
 pub async fn the_outbox_is_read_by_destination<D: Databases>() {
