@@ -60,16 +60,7 @@ impl<'a> Cluster<'a> {
     /// Writes the configuration of a host.
     pub fn configure(&self, host: &str) -> PathBuf {
         let folder = self.folder(host);
-        let code = folder.join("data/code");
-        if !code.exists() {
-            fs::create_dir_all(&code).unwrap();
-            // What is compiled already need not be compiled again.
-            for file in fs::read_dir(self.network.path("data/code")).into_iter().flatten().flatten() {
-                if file.path().is_file() {
-                    fs::copy(file.path(), code.join(file.file_name())).unwrap();
-                }
-            }
-        }
+        self.network.lend_code(&folder);
         let dir = |name: &str| self.network.path(name).display().to_string();
         let text = format!(
             "roles = [\"flows\", \"rpc\"]\n[host]\nname = \"{host}\"\nslots = 100\n\
