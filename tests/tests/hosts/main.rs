@@ -16,7 +16,8 @@ mod stopped;
 mod tokens;
 mod wiped;
 
-use maxhost_tests::{ALICE, BOB, CAROL, Host, cli, eventually};
+use maxhost_rpc::proto::v1::GetFlowResponse;
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, cli, eventually};
 use serde_json::json;
 
 use cluster::{Cluster, WellServers};
@@ -38,11 +39,8 @@ async fn start(hosts: &[&Host], identity: &str, flow: &str, arguments: serde_jso
 
 /// The result of a flow, wherever it runs.
 async fn result(host: &Host, flow: &str) -> serde_json::Value {
-    let shown = host.until(flow, |shown| {
-        let state = shown.flow.as_ref().map(|flow| maxhost_tests::flows::state(flow.state()));
-        matches!(state, Some("completed" | "failed" | "killed"))
-    });
-    maxhost_tests::End::of(&shown.await.flow.unwrap()).result()
+    let is_over = |shown: &GetFlowResponse| shown.flow.as_ref().is_some_and(|flow| End::of(flow).is_over());
+    End::of(&host.until(flow, is_over).await.flow.unwrap()).result()
 }
 
 fn signal(host: &Host, signal: libc::c_int) {
@@ -126,13 +124,13 @@ async fn hosts_share_identities_and_take_over_from_each_other() {
     let ping = start(&[&b, &a], ALICE, "ping", json!({"peer": BOB, "count": 3})).await;
     assert_eq!(result(&b, &ping).await, json!({"rounds": 3}));
 
-    // A host that is asked to drain gives up what it runs.
-    let beat = start(&[&b, &a], ALICE, "beat", json!({"beats": 30, "interval_ms": 100})).await;
+    // A host that is asked to drain gives up what it runs. She has to be at work until it is asked, which two commands come before.
+    let beat = start(&[&b, &a], ALICE, "beat", json!({"beats": 100, "interval_ms": 100})).await;
     let owner = cluster.until_owned("max-a", "Alice", |owner| owner.is_some()).await.unwrap();
     let other = if owner == "max-a" { "max-b" } else { "max-a" };
     assert_eq!(cluster.ask(other, &["host", "drain", &owner])[0]["state"], "draining");
     cluster.until_owned(other, "Alice", |owner| owner == Some(other)).await;
-    assert_eq!(result(&a, &beat).await, json!({"beats": 30}));
+    assert_eq!(result(&a, &beat).await, json!({"beats": 100}));
     assert_eq!(cluster.ask(other, &["host", "undrain", &owner])[0]["state"], "up");
 
     // Who asked for it is in the audit trail, which all hosts share.

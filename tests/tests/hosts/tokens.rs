@@ -58,11 +58,12 @@ async fn start(
 async fn ended(cluster: &Cluster<'_>, worker: &str, file: &str, flow: &str) -> Value {
     eventually(&format!("{flow} ends"), async || {
         let answer = with_token(cluster, worker, file, &["flow", "show", flow]);
-        match answer.exit {
-            0 if !answer.object()["result"].is_null() => Ok(answer.object()),
-            0 => Err(answer.to_string()),
-            _ => Err(answer.error().to_string()),
+        if answer.exit != 0 {
+            return Err(answer.error().to_string());
         }
+        let shown = answer.object();
+        assert!(shown["state"] != "failed" && shown["state"] != "killed", "{shown}");
+        if shown["result"].is_null() { Err(shown.to_string()) } else { Ok(shown) }
     })
     .await
 }
