@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{Client, ClientTls, Login};
+use maxhost_store::DataLock;
 use zeroize::Zeroizing;
 
 use crate::cli::Global;
@@ -144,9 +145,17 @@ fn source(file: PathBuf, listens: bool) -> maxhost_rpc::EndpointSource {
     Arc::new(move || {
         let missing = || {
             let problem = match listens {
-                true => {
-                    Problem::new(Code::HostUnreachable, format!("no host is running: there is no {}", file.display()))
-                }
+                true => match file.parent().and_then(|data| DataLock::holder(data).ok().flatten()) {
+                    // The first start on a machine compiles the CorDapps, which may take a while.
+                    Some(holder) => {
+                        Problem::new(Code::HostUnreachable, format!("the host, {holder}, is not ready yet"))
+                            .remedy("try again in a moment: `maxhost run` says when it is ready")
+                    }
+                    None => Problem::new(
+                        Code::HostUnreachable,
+                        format!("no host is running: there is no {}", file.display()),
+                    ),
+                },
                 false => Problem::new(
                     Code::HostUnreachable,
                     "the host of this configuration answers no clients: its only role is flows",

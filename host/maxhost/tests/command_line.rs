@@ -117,6 +117,14 @@ fn wrong_usage_is_exit_2_in_either_form() {
         let json = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
     }
+    // Nothing, or a noun alone: people see the help, programs what is wrong.
+    for words in [&[][..], &["flow"], &["cordapp"]] {
+        let plain = maxhost(dir.path(), words);
+        assert!(exit(&plain) == 2 && err(&plain).contains("Usage:"), "{words:?}: {}", err(&plain));
+        let json = maxhost(dir.path(), &[words, &["--json"]].concat());
+        assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
+        assert!(err(&json).contains("incomplete"), "{words:?}: {}", err(&json));
+    }
     // At most none is no question, wherever it is asked.
     for words in [
         &["flow", "list"][..],
@@ -167,6 +175,13 @@ fn without_a_configuration_or_a_host_the_exit_code_says_so() {
         let down = maxhost(dir.path(), &words);
         assert_eq!((exit(&down), code(&down).as_str()), (5, "host-unreachable"), "{words:?}");
     }
+    // A host that has the folder and does not listen yet: who waits for it does not start another one.
+    let lock = maxhost_store::DataLock::acquire(&dir.path().join("net/data")).unwrap();
+    let early = maxhost(dir.path(), &["status", "--json", "--config", "net/maxhost.toml"]);
+    assert_eq!((exit(&early), code(&early).as_str()), (5, "host-unreachable"));
+    let told = err(&early);
+    assert!(told.contains("not ready yet") && told.contains(&format!("process {}", std::process::id())), "{told}");
+    drop(lock);
     // An endpoint that a killed host left behind.
     std::fs::write(dir.path().join("net/data/endpoint"), "http://127.0.0.1:1\n").unwrap();
     let gone = maxhost(dir.path(), &["flow", "list", "--json", "--config", "net/maxhost.toml"]);
@@ -272,6 +287,7 @@ fn a_file_or_folder_that_is_not_there_is_exit_3() {
         &["cordapp", "build", "."],
         &["init", "other", "--cordapps", "nowhere"],
         &["flow", "start", "--identity", "Alice", "x", "@nothing.json", "--config", "net/maxhost.toml"],
+        &["run", "--set", "identities.dir=nowhere", "--config", "net/maxhost.toml"],
     ] {
         let missing = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&missing), code(&missing).as_str()), (3, "file-not-found"), "{words:?}");
