@@ -189,6 +189,14 @@ impl Config {
         self.data().join("code")
     }
 
+    /// Whether components are installed and nothing is compiled here yet. What needs their code first takes its time then.
+    pub fn compiles_first(&self) -> bool {
+        let has = |folder: PathBuf, wanted: fn(&Path) -> bool| {
+            std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| wanted(&entry.path()))
+        };
+        !has(self.code(), |_| true) && has(self.cordapps(), |file| file.extension().is_some_and(|end| end == "wasm"))
+    }
+
     /// Where files lie that are no code and can be attached to transactions.
     pub fn attachments(&self) -> PathBuf {
         self.data().join(maxhost_flows::ATTACHMENTS)

@@ -188,8 +188,13 @@ fn without_a_configuration_or_a_host_the_exit_code_says_so() {
     assert_eq!((exit(&gone), code(&gone).as_str()), (5, "host-unreachable"));
     let gone = maxhost(dir.path(), &["status", "--json", "--endpoint", "http://127.0.0.1:1"]);
     assert_eq!((exit(&gone), code(&gone).as_str()), (5, "host-unreachable"));
-    let odd = maxhost(dir.path(), &["status", "--json", "--endpoint", "not an url"]);
-    assert_eq!((exit(&odd), code(&odd).as_str()), (2, "usage"));
+    // A port that is none would be taken for that of HTTP.
+    for endpoint in ["not an url", "127.0.0.1:99999", "http://127.0.0.1:0", "https://[::1]:65536", "127.0.0.1:"] {
+        let odd = maxhost(dir.path(), &["status", "--json", "--endpoint", endpoint]);
+        assert_eq!((exit(&odd), code(&odd).as_str()), (2, "usage"), "{endpoint}: {}", err(&odd));
+    }
+    let gone = maxhost(dir.path(), &["status", "--json", "--endpoint", "[::1]:1"]);
+    assert_eq!((exit(&gone), code(&gone).as_str()), (5, "host-unreachable"));
 }
 
 #[test]
