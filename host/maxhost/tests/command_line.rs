@@ -176,11 +176,16 @@ fn without_a_configuration_or_a_host_the_exit_code_says_so() {
         assert_eq!((exit(&down), code(&down).as_str()), (5, "host-unreachable"), "{words:?}");
     }
     // A host that has the folder and does not listen yet: who waits for it does not start another one.
-    let lock = maxhost_store::DataLock::acquire(&dir.path().join("net/data")).unwrap();
+    let mut lock = maxhost_store::DataLock::acquire(&dir.path().join("net/data")).unwrap();
     let early = maxhost(dir.path(), &["status", "--json", "--config", "net/maxhost.toml"]);
     assert_eq!((exit(&early), code(&early).as_str()), (5, "host-unreachable"));
     let told = err(&early);
     assert!(told.contains("not ready yet") && told.contains(&format!("process {}", std::process::id())), "{told}");
+    // One that listens and has lost the file that says where.
+    lock.set_endpoint("http://127.0.0.1:1").unwrap();
+    let lost = maxhost(dir.path(), &["status", "--json", "--config", "net/maxhost.toml"]);
+    assert_eq!((exit(&lost), code(&lost).as_str()), (5, "host-unreachable"));
+    assert!(err(&lost).contains("no host answers at http://127.0.0.1:1"), "{}", err(&lost));
     drop(lock);
     // An endpoint that a killed host left behind.
     std::fs::write(dir.path().join("net/data/endpoint"), "http://127.0.0.1:1\n").unwrap();
@@ -212,6 +217,29 @@ fn a_wrong_configuration_is_told_with_file_line_and_remedy() {
         err(&bad)
     );
     assert!(err(&bad).contains("try: "));
+}
+
+#[test]
+fn a_configuration_that_is_no_ordinary_file_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(dir.path().join("large"), "#".repeat((1 << 20) + 1)).unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (file, word) in
+        [("folder", "regular file"), ("fifo", "regular file"), ("/dev/zero", "regular file"), ("large", "1048576")]
+    {
+        let odd = maxhost(dir.path(), &["status", "--json", "--config", file]);
+        assert_eq!((exit(&odd), code(&odd).as_str()), (4, "file-unreadable"), "{file}");
+        assert!(err(&odd).contains(word), "{file}: {}", err(&odd));
+    }
+    // Nor is what a host should have written down.
+    let dir = network(&[]);
+    let endpoint = dir.path().join("net/data/endpoint");
+    assert!(Command::new("mkfifo").arg(&endpoint).status().unwrap().success());
+    let odd = maxhost(dir.path(), &["status", "--json", "--config", "net/maxhost.toml"]);
+    assert_eq!((exit(&odd), code(&odd).as_str()), (5, "host-unreachable"));
 }
 
 #[test]
