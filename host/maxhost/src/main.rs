@@ -74,7 +74,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         let message = match error.kind() {
             // The text is the whole help, which does not say what was wrong.
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                "the command is incomplete: its verb is missing".to_owned()
+                "the command is incomplete: its last word is missing".to_owned()
             }
             _ => said.join(" ").trim_start_matches("error: ").to_owned(),
         };

@@ -117,13 +117,13 @@ fn wrong_usage_is_exit_2_in_either_form() {
         let json = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
     }
-    // Nothing, or a noun alone: people see the help, programs what is wrong.
-    for words in [&[][..], &["flow"], &["cordapp"]] {
-        let plain = maxhost(dir.path(), words);
-        assert!(exit(&plain) == 2 && err(&plain).contains("Usage:"), "{words:?}: {}", err(&plain));
-        let json = maxhost(dir.path(), &[words, &["--json"]].concat());
-        assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
-        assert!(err(&json).contains("incomplete"), "{words:?}: {}", err(&json));
+    // A noun alone: people see the help, programs what is wrong.
+    for noun in ["flow", "cordapp"] {
+        let plain = maxhost(dir.path(), &[noun]);
+        assert!(exit(&plain) == 2 && err(&plain).contains("Usage:"), "{noun}: {}", err(&plain));
+        let json = maxhost(dir.path(), &["--json", noun]);
+        assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{noun}");
+        assert!(err(&json).contains("incomplete"), "{noun}: {}", err(&json));
     }
     // At most none is no question, wherever it is asked.
     for words in [
