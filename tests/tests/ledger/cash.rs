@@ -8,7 +8,7 @@ use maxhost_tests::ledger::{
     Away, issue, locks, money, notary_status, pay, payment, query, schema, show, signers, start_paying, transactions,
     tx, unsettled, verified_again,
 };
-use maxhost_tests::{ALICE, BOB, CAROL, End, Host, MODES, NOTARY, Network, eventually};
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, MODES, NOTARY, Network, cli, eventually};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,6 +44,12 @@ async fn cash_is_issued_paid_and_taken_back_however_flows_are_put_away() {
         assert!(by.contains(&json!(ALICE)) && by.contains(&json!(NOTARY)), "{by:?}");
         let graph = network.cli(&["ledger", "graph", &paid, "--identity", "Bob"]).ok().objects();
         assert_eq!(graph.iter().map(|node| node["depth"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1]);
+        for (limit, is_cut) in [("1", true), ("2", false)] {
+            let mut command = cli::command(&["ledger", "graph", &paid, "--identity", "Bob", "--limit", limit]);
+            command.env("MAXHOST_CONFIG", network.path("maxhost.toml"));
+            let told = cli::answer(command, None).ok();
+            assert_eq!(told.err.contains("there are more"), is_cut, "{told}");
+        }
         let exit = host.run(ALICE, "cash/exit", json!({"quantity": 100, "currency": "GBP"})).await;
         exit.result();
         host.until_quiet().await;
