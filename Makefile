@@ -123,7 +123,6 @@ formatting:
 clippy-host:
 	$(call STEP,clippy of the host)
 	@$(HOST_ENV) cargo clippy --release --workspace --all-targets -- -D warnings
-	@$(HOST_ENV) cargo clippy --release --target $(GUEST_TARGET) -p maxhost-ledger -- -D warnings
 
 clippy-guests:
 	$(call STEP,clippy of SDK and samples)

@@ -3,19 +3,22 @@
 
 cargo runs one program after the other, and in the tail of each of them one test waits for servers while the machine has nothing
 to do. Arguments are commands that are run beside them, as programs of their own. What one says is shown when it ends, so that
-no two mix. The exit code is 1 if one of them failed.
+no two mix. The exit code is 1 if one of them failed. At the end stands what took most of the processors: time in programs and in
+those that they started and waited for, in user and system. A server that nobody waited for is not in it.
 """
 
 import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 # Those that take longest begin first. All others follow by name; a new one need not be told here.
@@ -29,13 +32,34 @@ TESTS_A_PROCESSOR = 1.5
 ROOM = 4_000_000_000
 # No program takes longer, also on a machine that is busy, seconds.
 LONGEST_RUN = 3600
+# So many programs are told at the end.
+TOLD = 20
+
+
+@dataclass
+class Run:
+    """How a program or command ended, and what it took, seconds."""
+
+    name: str
+    passed: bool
+    took: float
+    processor: float
+
+
+def wait(child):
+    """Waits for a child's end: its exit code, and the time of processors that it and those took that it has waited for, seconds."""
+    _, status, usage = os.wait4(child.pid, 0)
+    # Nobody needs to wait for it again.
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return child.returncode, usage.ru_utime + usage.ru_stime
 
 
 def programs():
-    """Asks cargo, which compiles what is not there yet: (name, folder of its package, executable) of each."""
+    """Asks cargo, which compiles what is not there yet: (name, folder of its package, executable) of each, and what that took."""
     # Not the examples: none is a test, and the lints compile them.
     words = ["cargo", "test", "--release", "--workspace", "--tests", "--no-run"]
     words += ["--message-format", "json-render-diagnostics"]
+    began = time.monotonic()
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as cargo:
         found = []
         for line in cargo.stdout:
@@ -46,9 +70,10 @@ def programs():
                 if package[0].isdigit():
                     package = folder.name
                 found.append((f"{package}/{message['target']['name']}", folder, message["executable"]))
-    if cargo.returncode != 0:
-        sys.exit(cargo.returncode)
-    return sorted(found, key=lambda program: program[0])
+        code, processor = wait(cargo)
+    if code != 0:
+        sys.exit(code)
+    return sorted(found, key=lambda program: program[0]), Run("cargo test --no-run", True, time.monotonic() - began, processor)
 
 
 class Room:
@@ -76,22 +101,29 @@ def is_one_of(program, names):
 
 
 def run(name, words, folder, more):
-    """Runs one to its end, in a folder, and shows what it said; answers whether it passed."""
+    """Runs one to its end, in a folder, and shows what it said."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
         surroundings = {**os.environ, **more}
-        files = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
-        try:
-            code = subprocess.run(words, cwd=folder, env=surroundings, timeout=LONGEST_RUN, **files).returncode
-        except subprocess.TimeoutExpired:
-            code = "no end"
+        child = subprocess.Popen(
+            words, cwd=folder, env=surroundings, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        # It kills nobody who was waited for: the timer is ended first, and a child that has ended keeps its number until then.
+        ending = threading.Timer(LONGEST_RUN, os.kill, [child.pid, signal.SIGKILL])
+        ending.daemon = True
+        ending.start()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        late = not ending.is_alive()
+        ending.cancel()
+        ending.join()
+        code, processor = wait(child)
         output.seek(0)
         said = output.read().decode(errors="replace")
-    passed = code == 0
-    how = "passed" if passed else f"FAILED with {code}"
-    sys.stdout.write(f"\n-- {name}: {how} in {time.monotonic() - began:.0f} s\n{said}")
+    took = time.monotonic() - began
+    how = "passed" if code == 0 else f"FAILED with {'no end' if late else code}"
+    sys.stdout.write(f"\n-- {name}: {how} in {took:.0f} s, {processor:.0f} s of processors\n{said}")
     sys.stdout.flush()
-    return passed
+    return Run(name, code == 0, took, processor)
 
 
 def test(program):
@@ -101,8 +133,16 @@ def test(program):
     return run(name, [executable], folder, {"CARGO_MANIFEST_DIR": str(folder), "RUST_TEST_THREADS": str(threads)})
 
 
+def table(runs):
+    """What took most of the processors."""
+    most = sorted(runs, key=lambda run: run.processor, reverse=True)[:TOLD]
+    lines = [f"{run.processor:10.0f} {run.took:10.0f}  {run.name}" for run in most]
+    total = f"{sum(run.processor for run in runs):10.0f}             all {len(runs)}"
+    return "\n".join(["processors          s  of", *lines, total])
+
+
 def main():
-    found = programs()
+    found, compiled = programs()
     missing = [name for name in LONGEST + ALONE if not any(is_one_of(program, [name]) for program in found)]
     if missing:
         sys.exit(f"tests/programs.py names programs that are not there: {', '.join(missing)}")
@@ -115,13 +155,13 @@ def main():
     began = time.monotonic()
     with ThreadPoolExecutor(len(commands) or 1) as aside, ThreadPoolExecutor(BESIDE) as pool:
         told = [aside.submit(run, command, shlex.split(command), Path.cwd(), {}) for command in commands]
-        passed = list(pool.map(test, first + others)) + [command.result() for command in told]
-    passed += [test(program) for program in alone]
-    names = [program[0] for program in first + others] + commands + [program[0] for program in alone]
-    failed = [name for name, good in zip(names, passed) if not good]
+        runs = list(pool.map(test, first + others)) + [command.result() for command in told]
+    runs += [test(program) for program in alone]
+    failed = [run.name for run in runs if not run.passed]
     room.ended.set()
     print(f"\nthe least room that was left: {room}")
-    print(f"\n{len(names)} programs in {time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")
+    print(f"\n{table([compiled, *runs])}")
+    print(f"\n{len(runs)} programs in {time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 
 

@@ -22,6 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = ROOT / "target"
 BINARY = os.environ.get("MAXHOST_BIN", str(TARGET / "release" / "maxhost"))
 BOB = "O=Bob, L=New York, C=US"
+# The samples that are used here. All others would be compiled for nobody.
+SAMPLES = ["ping-pong", "heartbeat", "hostile"]
 TIMEOUT = 60
 
 
@@ -31,8 +33,12 @@ class Host:
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="maxhost-python-"))
         self.config = self.folder / "net" / "maxhost.toml"
+        cordapps = self.folder / "cordapps"
+        cordapps.mkdir()
+        for sample in SAMPLES:
+            shutil.copy(TARGET / "cordapps" / f"{sample}.wasm", cordapps)
         subprocess.run(
-            [BINARY, "init", str(self.folder / "net"), "--cordapps", str(TARGET / "cordapps"), "--json"],
+            [BINARY, "init", str(self.folder / "net"), "--cordapps", str(cordapps), "--json"],
             check=True, stdout=subprocess.DEVNULL)
         self.start()
 

@@ -56,6 +56,12 @@ impl End {
         End { state: state(flow.state()).to_owned(), result, error }
     }
 
+    /// Whether the flow has ended: nothing becomes of it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state.as_str(), "completed" | "failed" | "killed")
+    }
+
     /// Insists on a result.
     pub fn result(&self) -> Value {
         self.result.clone().unwrap_or_else(|| panic!("the flow has no result: {self:?}"))
@@ -168,11 +174,16 @@ impl Host {
         state(self.show(flow_id).await.flow.expect("the answer names the flow").state())
     }
 
-    /// Waits until a flow shows what is wanted.
+    /// Waits until a flow shows what is wanted. Fails the test at once when the flow has ended and does not show it.
     pub async fn until(&self, flow_id: &str, fits: impl Fn(&pb::GetFlowResponse) -> bool) -> pb::GetFlowResponse {
         eventually(&format!("flow {flow_id}"), async || {
             let shown = self.show(flow_id).await;
-            if fits(&shown) { Ok(shown) } else { Err(format!("{shown:?}")) }
+            if fits(&shown) {
+                return Ok(shown);
+            }
+            let end = shown.flow.as_ref().map(End::of).filter(End::is_over);
+            assert!(end.is_none(), "flow {flow_id} is over and was never as it was waited for: {end:?}; {shown:?}");
+            Err(format!("{shown:?}"))
         })
         .await
     }

@@ -138,6 +138,12 @@ impl Network {
         self.folder.join(file)
     }
 
+    /// Gives a host with a folder of its own what is compiled already, CorDapps and contracts, unless it has code: compiling
+    /// all of it takes twenty seconds of a processor.
+    pub fn lend_code(&self, folder: &Path) {
+        template::lend_code(&self.folder, folder);
+    }
+
     /// Its folder.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -119,10 +119,10 @@ fn every_package_may_be_passed_on_and_comes_from_the_registry() {
     }
 }
 
-/// All text of a crate that is compiled.
+/// All text of a crate that is compiled. None, if there is no such folder: packages of tests have no `src/`.
 fn sources(folder: &Path) -> String {
     let mut text = String::new();
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         if path.is_dir() && name != "target" {

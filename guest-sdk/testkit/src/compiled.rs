@@ -2,7 +2,6 @@
 //!
 //! A host checks what it finds against a digest, so a copy that is not whole costs time and nothing else.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -17,9 +16,9 @@ pub fn folder_of(component: &Path) -> PathBuf {
 /// # Errors
 /// When it cannot be copied; the host compiles then.
 pub fn lend(kept: &Path, code: &Path) -> Result<()> {
-    fs::create_dir_all(code)?;
-    for name in names(kept)? {
-        fs::copy(kept.join(&name), code.join(&name))?;
+    for file in files(kept)? {
+        fs::create_dir_all(folder_in(code, &file))?;
+        fs::copy(kept.join(&file), code.join(&file))?;
     }
     Ok(())
 }
@@ -29,16 +28,16 @@ pub fn lend(kept: &Path, code: &Path) -> Result<()> {
 /// # Errors
 /// When it cannot be copied; the next host compiles then.
 pub fn keep(code: &Path, kept: &Path) -> Result<()> {
-    fs::create_dir_all(kept)?;
-    let wanted = names(code)?;
-    for name in wanted.iter().filter(|name| !kept.join(name).exists()) {
+    let wanted = files(code)?;
+    for file in wanted.iter().filter(|file| !kept.join(file).exists()) {
+        fs::create_dir_all(folder_in(kept, file))?;
         // By renaming, because other tests read meanwhile.
         let half = tempfile::NamedTempFile::new_in(kept.parent().unwrap_or(kept))?;
-        fs::copy(code.join(name), half.path())?;
-        half.persist(kept.join(name)).map_err(|error| error.error)?;
+        fs::copy(code.join(file), half.path())?;
+        half.persist(kept.join(file)).map_err(|error| error.error)?;
     }
-    for name in names(kept)?.iter().filter(|name| !wanted.contains(name)) {
-        match fs::remove_file(kept.join(name)) {
+    for file in files(kept)?.iter().filter(|file| !wanted.contains(file)) {
+        match fs::remove_file(kept.join(file)) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -46,13 +45,34 @@ pub fn keep(code: &Path, kept: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files of a folder; none, if it is not there.
-fn names(folder: &Path) -> Result<Vec<OsString>> {
-    match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Error::new(error.kind(), format!("{}: {error}", folder.display()))),
+/// The folder in which a file lies whose path is relative to another.
+fn folder_in(folder: &Path, file: &Path) -> PathBuf {
+    file.parent().map_or_else(|| folder.to_owned(), |inner| folder.join(inner))
+}
+
+/// The files of a folder and of those in it, by their paths from there: contracts are in a folder of their own. None, if it is
+/// not there.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(inner) = folders.pop() {
+        let place = folder.join(&inner);
+        let failed = |error: Error| Error::new(error.kind(), format!("{}: {error}", place.display()));
+        let entries = match fs::read_dir(&place) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = inner.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path);
+            }
+        }
     }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -66,15 +86,21 @@ mod tests {
         let files = tempfile::tempdir().unwrap();
         let [first, kept, second] = ["first", "kept", "second"].map(|name| files.path().join(name));
         lend(&kept, &first).unwrap();
-        assert!(names(&first).unwrap().is_empty());
+        assert!(files(&first).unwrap().is_empty());
+        fs::create_dir_all(first.join("contracts")).unwrap();
+        fs::write(first.join("contracts/cash"), "2").unwrap();
         fs::write(first.join("old"), "1").unwrap();
         keep(&first, &kept).unwrap();
         lend(&kept, &second).unwrap();
         assert_eq!(fs::read_to_string(second.join("old")).unwrap(), "1");
+        assert_eq!(fs::read_to_string(second.join("contracts/cash")).unwrap(), "2");
 
         fs::rename(second.join("old"), second.join("new")).unwrap();
         keep(&second, &kept).unwrap();
-        assert_eq!(names(&kept).unwrap(), ["new"]);
-        assert_eq!(names(&second).unwrap(), ["new"]);
+        for folder in [&kept, &second] {
+            let mut found = files(folder).unwrap();
+            found.sort();
+            assert_eq!(found, ["contracts/cash", "new"].map(PathBuf::from));
+        }
     }
 }

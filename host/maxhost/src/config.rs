@@ -23,10 +23,13 @@ use maxhost_store::{AuditBounds, Quotas};
 use maxhost_store_postgres::{AddressError, PASSWORD_VARIABLE, PostgresOptions};
 
 use self::keys::{Evict, Settings, apply_entry, apply_override, apply_variable};
+use crate::files;
 use crate::strict_toml::{self, Fault};
 
 /// The file's usual name.
 pub const FILE_NAME: &str = "maxhost.toml";
+/// Largest configuration that is read, bytes.
+const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// Largest file of certificates, bytes.
 pub const LARGEST_PEM: u64 = 1 << 20;
@@ -61,7 +64,7 @@ impl Config {
     /// # Errors
     /// `config-not-found`; `config-invalid` with the line.
     pub fn load(file: &Path, overrides: &[String]) -> Result<Config, Problem> {
-        let text = std::fs::read_to_string(file).map_err(|error| match error.kind() {
+        let text = files::read_text(file, LARGEST_CONFIG).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Problem::new(Code::ConfigNotFound, format!("there is no configuration file {}", file.display()))
                     .detail("file", file.display().to_string())
@@ -187,6 +190,14 @@ impl Config {
     /// Where compiled code is kept.
     pub fn code(&self) -> PathBuf {
         self.data().join("code")
+    }
+
+    /// Whether components are installed and nothing is compiled here yet. What needs their code first takes its time then.
+    pub fn compiles_first(&self) -> bool {
+        let has = |folder: PathBuf, wanted: fn(&Path) -> bool| {
+            std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| wanted(&entry.path()))
+        };
+        !has(self.code(), |_| true) && has(self.cordapps(), |file| file.extension().is_some_and(|end| end == "wasm"))
     }
 
     /// Where files lie that are no code and can be attached to transactions.

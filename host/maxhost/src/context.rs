@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::io::{ErrorKind, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maxhost_model::{Code, Problem};
 use maxhost_rpc::{Client, ClientTls, Login};
+use maxhost_store::{DataLock, Holder};
 use zeroize::Zeroizing;
 
 use crate::cli::Global;
@@ -17,6 +18,9 @@ use crate::output::Output;
 
 /// Environment variable with the password of the user who calls.
 const PASSWORD_VARIABLE: &str = "MAXHOST_PASSWORD";
+
+/// Most of what a host has written down of where it listens that is read, bytes.
+const LARGEST_ENDPOINT: u64 = 4096;
 
 /// What a shell gives a program that was interrupted: 128 and the number of SIGINT.
 pub const INTERRUPTED: u8 = 130;
@@ -142,25 +146,38 @@ impl Context {
 /// Reads the endpoint that a host wrote down, each time it is asked: a restarted host may have another.
 fn source(file: PathBuf, listens: bool) -> maxhost_rpc::EndpointSource {
     Arc::new(move || {
-        let missing = || {
-            let problem = match listens {
-                true => {
-                    Problem::new(Code::HostUnreachable, format!("no host is running: there is no {}", file.display()))
-                }
-                false => Problem::new(
-                    Code::HostUnreachable,
-                    "the host of this configuration answers no clients: its only role is flows",
-                )
-                .remedy("name a host with the role rpc: --endpoint, or the --config of that host"),
-            };
-            problem.detail("file", file.display().to_string())
+        let text = match files::read_text(&file, LARGEST_ENDPOINT) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                let what = "tell where the host listens: read";
+                return Err(files::io_problem(Code::HostUnreachable, what, &file, &error)
+                    .remedy("call as the user whose host it is, or name the host with --endpoint"));
+            }
         };
-        let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => missing(),
-            _ => files::io_problem(Code::HostUnreachable, "tell where the host listens: read", &file, &error)
-                .remedy("call as the user whose host it is, or name the host with --endpoint"),
-        })?;
-        let endpoint = text.trim();
-        if endpoint.is_empty() { Err(missing()) } else { Ok(endpoint.to_owned()) }
+        match text.trim() {
+            "" => unwritten(&file, listens).map_err(|problem| problem.detail("file", file.display().to_string())),
+            endpoint => Ok(endpoint.to_owned()),
+        }
     })
+}
+
+/// The endpoint of a host that has not written it where it is looked for, or why there is none.
+fn unwritten(file: &Path, listens: bool) -> Result<String, Problem> {
+    if !listens {
+        let text = "the host of this configuration answers no clients: its only role is flows";
+        return Err(Problem::new(Code::HostUnreachable, text)
+            .remedy("name a host with the role rpc: --endpoint, or the --config of that host"));
+    }
+    match file.parent().and_then(|data| DataLock::holder(data).ok().flatten()) {
+        // It runs, and somebody has removed the file.
+        Some(Holder { endpoint: Some(endpoint), .. }) => Ok(endpoint),
+        // The first start on a machine compiles the CorDapps, which may take a while.
+        Some(holder) => Err(Problem::new(Code::HostUnreachable, format!("the host, {holder}, is not ready yet"))
+            .remedy("try again in a moment: `maxhost run` says when it is ready")),
+        None => {
+            let text = format!("no host is running: there is no {}", file.display());
+            Err(Problem::new(Code::HostUnreachable, text))
+        }
+    }
 }

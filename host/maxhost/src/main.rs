@@ -71,7 +71,13 @@ fn usage(error: &clap::Error) -> ExitCode {
         let text = error.render().to_string();
         // What was wrong, which may be a list; usage and hints follow an empty line.
         let said: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
-        let message = said.join(" ").trim_start_matches("error: ").to_owned();
+        let message = match error.kind() {
+            // The text is the whole help, which does not say what was wrong.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                "the command is incomplete: its last word is missing".to_owned()
+            }
+            _ => said.join(" ").trim_start_matches("error: ").to_owned(),
+        };
         let problem = Problem::new(Code::Usage, message);
         let line =
             json!({"code": problem.code.as_str(), "message": problem.message, "remedy": problem.remedy, "details": {}});

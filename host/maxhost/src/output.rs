@@ -103,7 +103,7 @@ impl Output {
                 "code": problem.code.as_str(),
                 "message": problem.message,
                 "remedy": problem.remedy,
-                "details": problem.details,
+                "details": details(problem),
             });
             return self.error_line(&json_line(json!({ "error": error }).to_string()));
         }
@@ -159,6 +159,18 @@ impl Output {
     }
 }
 
+/// Details that say where in a text something is. They are numbers for programs, as everything is that counts.
+const PLACES: [&str; 3] = ["column", "line", "position"];
+
+/// The details of a problem. They travel as texts.
+fn details(problem: &Problem) -> Value {
+    let shown = |key: &str, text: &str| match text.parse::<u64>() {
+        Ok(place) if PLACES.contains(&key) => Value::from(place),
+        _ => Value::from(text),
+    };
+    problem.details.iter().map(|(key, text)| (key.clone(), shown(key, text))).collect()
+}
+
 /// What begins the further lines of a text.
 const CONTINUATION: &str = "       | ";
 
@@ -177,6 +189,14 @@ mod tests {
     fn a_text_of_others_begins_no_line() {
         assert_eq!(indented("x [flow-failed]\ntry: run\r\u{1b}[2J"), "x [flow-failed]\n       | try: run\\r\\u{1b}[2J");
         assert_eq!(indented("one"), "one");
+    }
+
+    #[test]
+    fn places_are_numbers_and_other_details_are_texts() {
+        let problem = Problem::new(Code::QueryInvalid, "x").detail("position", "11").detail("line", "2");
+        assert_eq!(details(&problem), json!({"position": 11, "line": 2}));
+        let problem = Problem::new(Code::ClientIdNotFound, "x").detail("client_id", "7").detail("line", "last");
+        assert_eq!(details(&problem), json!({"client_id": "7", "line": "last"}));
     }
 
     #[test]

@@ -125,6 +125,9 @@ async fn serve(config: Config, files: usize, started: Instant, events: &Events) 
     let logins = guard.0.clone();
     let stop_within = if cluster.is_some() { LEAVE } else { ENGINE_STOP };
     let options = config.host_options(passphrase);
+    if config.compiles_first() {
+        tracing::info!("the installed CorDapps are compiled for this machine first, which may take a while");
+    }
     let host = match cluster {
         Some(cluster) => Host::join(options, store, cluster).await?,
         None => Host::start(options, store).await?,

@@ -117,6 +117,14 @@ fn wrong_usage_is_exit_2_in_either_form() {
         let json = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{words:?}");
     }
+    // A noun alone: people see the help, programs what is wrong.
+    for noun in ["flow", "cordapp"] {
+        let plain = maxhost(dir.path(), &[noun]);
+        assert!(exit(&plain) == 2 && err(&plain).contains("Usage:"), "{noun}: {}", err(&plain));
+        let json = maxhost(dir.path(), &["--json", noun]);
+        assert_eq!((exit(&json), code(&json).as_str()), (2, "usage"), "{noun}");
+        assert!(err(&json).contains("incomplete"), "{noun}: {}", err(&json));
+    }
     // At most none is no question, wherever it is asked.
     for words in [
         &["flow", "list"][..],
@@ -167,14 +175,31 @@ fn without_a_configuration_or_a_host_the_exit_code_says_so() {
         let down = maxhost(dir.path(), &words);
         assert_eq!((exit(&down), code(&down).as_str()), (5, "host-unreachable"), "{words:?}");
     }
+    // A host that has the folder and does not listen yet: who waits for it does not start another one.
+    let mut lock = maxhost_store::DataLock::acquire(&dir.path().join("net/data")).unwrap();
+    let early = maxhost(dir.path(), &["status", "--json", "--config", "net/maxhost.toml"]);
+    assert_eq!((exit(&early), code(&early).as_str()), (5, "host-unreachable"));
+    let told = err(&early);
+    assert!(told.contains("not ready yet") && told.contains(&format!("process {}", std::process::id())), "{told}");
+    // One that listens and has lost the file that says where.
+    lock.set_endpoint("http://127.0.0.1:1").unwrap();
+    let lost = maxhost(dir.path(), &["status", "--json", "--config", "net/maxhost.toml"]);
+    assert_eq!((exit(&lost), code(&lost).as_str()), (5, "host-unreachable"));
+    assert!(err(&lost).contains("no host answers at http://127.0.0.1:1"), "{}", err(&lost));
+    drop(lock);
     // An endpoint that a killed host left behind.
     std::fs::write(dir.path().join("net/data/endpoint"), "http://127.0.0.1:1\n").unwrap();
     let gone = maxhost(dir.path(), &["flow", "list", "--json", "--config", "net/maxhost.toml"]);
     assert_eq!((exit(&gone), code(&gone).as_str()), (5, "host-unreachable"));
     let gone = maxhost(dir.path(), &["status", "--json", "--endpoint", "http://127.0.0.1:1"]);
     assert_eq!((exit(&gone), code(&gone).as_str()), (5, "host-unreachable"));
-    let odd = maxhost(dir.path(), &["status", "--json", "--endpoint", "not an url"]);
-    assert_eq!((exit(&odd), code(&odd).as_str()), (2, "usage"));
+    // A port that is none would be taken for that of HTTP.
+    for endpoint in ["not an url", "127.0.0.1:99999", "http://127.0.0.1:0", "https://[::1]:65536", "127.0.0.1:"] {
+        let odd = maxhost(dir.path(), &["status", "--json", "--endpoint", endpoint]);
+        assert_eq!((exit(&odd), code(&odd).as_str()), (2, "usage"), "{endpoint}: {}", err(&odd));
+    }
+    let gone = maxhost(dir.path(), &["status", "--json", "--endpoint", "[::1]:1"]);
+    assert_eq!((exit(&gone), code(&gone).as_str()), (5, "host-unreachable"));
 }
 
 #[test]
@@ -192,6 +217,29 @@ fn a_wrong_configuration_is_told_with_file_line_and_remedy() {
         err(&bad)
     );
     assert!(err(&bad).contains("try: "));
+}
+
+#[test]
+fn a_configuration_that_is_no_ordinary_file_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(dir.path().join("large"), "#".repeat((1 << 20) + 1)).unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (file, word) in
+        [("folder", "regular file"), ("fifo", "regular file"), ("/dev/zero", "regular file"), ("large", "1048576")]
+    {
+        let odd = maxhost(dir.path(), &["status", "--json", "--config", file]);
+        assert_eq!((exit(&odd), code(&odd).as_str()), (4, "file-unreadable"), "{file}");
+        assert!(err(&odd).contains(word), "{file}: {}", err(&odd));
+    }
+    // Nor is what a host should have written down.
+    let dir = network(&[]);
+    let endpoint = dir.path().join("net/data/endpoint");
+    assert!(Command::new("mkfifo").arg(&endpoint).status().unwrap().success());
+    let odd = maxhost(dir.path(), &["status", "--json", "--config", "net/maxhost.toml"]);
+    assert_eq!((exit(&odd), code(&odd).as_str()), (5, "host-unreachable"));
 }
 
 #[test]
@@ -272,6 +320,7 @@ fn a_file_or_folder_that_is_not_there_is_exit_3() {
         &["cordapp", "build", "."],
         &["init", "other", "--cordapps", "nowhere"],
         &["flow", "start", "--identity", "Alice", "x", "@nothing.json", "--config", "net/maxhost.toml"],
+        &["run", "--set", "identities.dir=nowhere", "--config", "net/maxhost.toml"],
     ] {
         let missing = maxhost(dir.path(), &[words, &["--json"]].concat());
         assert_eq!((exit(&missing), code(&missing).as_str()), (3, "file-not-found"), "{words:?}");

@@ -53,6 +53,9 @@ pub(crate) async fn follow(
                 }
             },
             () = std::future::ready(()), if connected && !complete => {
+                // All that has come until now is older than what is read here. That a node was deleted must not be believed
+                // after it: the event that it is there again may go to the former watch.
+                dirty.clear();
                 let reading = async {
                     let fresh = link.client.watch("/", AddWatchMode::PersistentRecursive).await?;
                     Ok((fresh, read_all(&link.client, shared.cluster.generation).await?))

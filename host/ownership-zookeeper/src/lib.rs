@@ -4,7 +4,7 @@
 //! wants it is a persistent one, which outlives the owner. Every host keeps a copy of both by one recursive watch. The
 //! protocol, and what can go wrong in it, is in `docs/cluster.md`.
 //!
-//! Layer 3: implements the trait of layer 2.
+//! Layer 4: implements the trait of layer 3.
 
 mod board;
 mod client;
@@ -17,6 +17,7 @@ mod former;
 mod listeners;
 mod nodes;
 mod options;
+mod owner_nodes;
 mod ownership;
 mod session;
 mod setup;

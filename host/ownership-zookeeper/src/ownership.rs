@@ -23,12 +23,9 @@ use crate::former;
 use crate::listeners::{ZooKeeperChanges, ZooKeeperDemands};
 use crate::nodes::{self, DemandData, HostData, Key, Node, OwnerData, SchedulerData};
 use crate::options::ZooKeeperOptions;
+use crate::owner_nodes::{ANY_VERSION, ATTEMPTS, DemandEnd, LetGo, Made, found, made};
 use crate::session::{Link, Shared, begin, run};
 
-/// How often a call is begun anew when nodes come and go under it.
-const ATTEMPTS: usize = 8;
-/// A check that a node is there, whatever its version.
-const ANY_VERSION: i32 = -1;
 /// How often it is looked whether a former run of this host is gone.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -85,17 +82,6 @@ impl ZooKeeperOwnership {
         self.shared.link()
     }
 
-    async fn call<T>(&self, link: &Link, call: impl Future<Output = Result<T, Error>>) -> Result<T, OwnershipError> {
-        let answer = within(link.patience(), call).await;
-        // An answer that comes after the session was given up is none.
-        self.shared.check(link)?;
-        answer
-    }
-
-    fn token(&self, created: i64) -> FencingToken {
-        FencingToken { generation: self.shared.cluster.generation, epoch: created }
-    }
-
     /// Whether this session surely owns an identity: it has made the node and not asked for its end, and nobody deletes the node of
     /// another session. The transaction by which it is let go checks that the session is there. A copy that says otherwise is
     /// believed, so that what somebody removed by hand is looked at.
@@ -103,116 +89,6 @@ impl ZooKeeperOwnership {
         let is_made = link.made.lock().contains(&Key::of(identity));
         let board = self.shared.board.lock();
         is_made && board.owner(identity).is_none_or(|owner| *owner.host == *self.shared.options.host)
-    }
-
-    /// Asks for the owner's node where the copy knows a demand: one transaction looks that the demand is there and makes the node,
-    /// which is cheaper than a demand that is made in vain. Sent when this is called.
-    fn make_owner<'a>(
-        &'a self,
-        link: &'a Link,
-        (demand_path, owner_path): (&'a str, &'a str),
-        owner: &'a [u8],
-    ) -> BoxFuture<'a, Result<Made, OwnershipError>> {
-        let mut writer = link.client.new_multi_writer();
-        let ephemeral = create_options(&self.shared.options, CreateMode::Ephemeral);
-        let prepared = writer
-            .add_check_version(demand_path, ANY_VERSION)
-            .and_then(|()| writer.add_create(owner_path, owner, &ephemeral));
-        let committed = prepared.map(|()| writer.commit());
-        Box::pin(async move {
-            let committed = committed.map_err(of_call)?;
-            match self.call(link, async { Ok(committed.await) }).await? {
-                Ok(_) => Ok(Made::Now),
-                Err(MultiWriteError::OperationFailed { index: 0, .. }) => Ok(Made::NoDemand),
-                Err(MultiWriteError::OperationFailed { source: Error::NodeExists, .. }) => Ok(Made::Before),
-                Err(MultiWriteError::OperationFailed { source, .. } | MultiWriteError::RequestFailed { source }) => {
-                    Err(of_call(source))
-                }
-            }
-        })
-    }
-
-    /// The same where it knows none: the demand is made, unless there is one, and then the node. Both are sent when this is called,
-    /// one behind the other, and carried out in this order.
-    fn make_demand_and_owner<'a>(
-        &'a self,
-        link: &'a Link,
-        identity: &SecureHash,
-        (demand_path, owner_path): (&'a str, &'a str),
-        owner: &'a [u8],
-    ) -> BoxFuture<'a, Result<Made, OwnershipError>> {
-        let options = &self.shared.options;
-        let demand = nodes::encode(&DemandData::new(*identity));
-        let persistent = create_options(options, CreateMode::Persistent);
-        let demanded = made(link.client.create(demand_path, &demand, &persistent));
-        let created = made(link.client.create(owner_path, owner, &create_options(options, CreateMode::Ephemeral)));
-        Box::pin(async move {
-            let (demanded, created) = tokio::join!(self.call(link, demanded), self.call(link, created));
-            demanded?;
-            match created {
-                Ok(true) => Ok(Made::Now),
-                Err(error @ (OwnershipError::Permanent(_) | OwnershipError::Lost(_))) => Err(error),
-                // The read decides.
-                Ok(false) | Err(_) => Ok(Made::Before),
-            }
-        })
-    }
-
-    /// Who holds the node of an identity.
-    async fn owner(&self, link: &Link, identity: &SecureHash) -> Result<Held, OwnershipError> {
-        let path = Key::of(identity).owner_path();
-        let answer = self.call(link, found(link.client.get_data(&path))).await?;
-        Ok(match answer {
-            None => Held::Free,
-            Some((_, stat)) if stat.ephemeral_owner == link.client.session_id().0 => {
-                Held::Ours { token: self.token(stat.czxid) }
-            }
-            Some((data, stat)) => match nodes::decode::<OwnerData>(&data) {
-                Some(data) => Held::Other(data.owner(self.shared.cluster.generation, &stat)),
-                None => {
-                    Held::Other(Owner { identity: *identity, host: "unknown".into(), token: self.token(stat.czxid) })
-                }
-            },
-        })
-    }
-
-    async fn version(&self, link: &Link, identity: &SecureHash) -> Result<Option<DemandVersion>, OwnershipError> {
-        let stat = self.call(link, link.client.check_stat(&Key::of(identity).demand_path())).await?;
-        Ok(stat.map(|stat| nodes::demand_version(&stat)))
-    }
-
-    /// Deletes the node of an identity that this session owns, together with what becomes of the demand. The session is
-    /// checked in the same transaction, so that nothing of a session that is over is carried out.
-    async fn let_go(&self, link: &Link, identity: &SecureHash, demand: DemandEnd) -> Result<LetGo, OwnershipError> {
-        let key = Key::of(identity);
-        // Whatever becomes of it: from here on the node may be gone.
-        link.made.lock().remove(&key);
-        let mut writer = link.client.new_multi_writer();
-        let prepared = (|| -> Result<(), Error> {
-            writer.add_check_version(&nodes::host_path(link.client.session_id()), ANY_VERSION)?;
-            writer.add_delete(&key.owner_path(), None)?;
-            match &demand {
-                DemandEnd::Stays => Ok(()),
-                DemandEnd::EndsAt(version) => {
-                    // A version of ZooKeeper has 32 bits; one that does not fit was never seen.
-                    writer.add_delete(&key.demand_path(), Some(i32::try_from(version.bumps).unwrap_or(i32::MAX)))
-                }
-                DemandEnd::Becomes(data) => writer.add_set_data(&key.demand_path(), &nodes::encode(data), None),
-            }
-        })();
-        prepared.map_err(of_call)?;
-        let committed = writer.commit();
-        match self.call(link, async { Ok(committed.await) }).await? {
-            Ok(_) => Ok(LetGo::Done),
-            Err(MultiWriteError::OperationFailed { index: 0, .. }) => Err(Lost::SessionOver.into()),
-            Err(MultiWriteError::OperationFailed { index: 1, .. }) => Ok(LetGo::NotOwner),
-            Err(MultiWriteError::OperationFailed { source: Error::BadVersion | Error::NoNode, .. }) => {
-                Ok(LetGo::DemandDiffers)
-            }
-            Err(MultiWriteError::OperationFailed { source, .. } | MultiWriteError::RequestFailed { source }) => {
-                Err(of_call(source))
-            }
-        }
     }
 
     /// Writes what this host tells of itself, unless that is what this session has told last. The next session tells it too, so an
@@ -227,7 +103,7 @@ impl ZooKeeperOwnership {
             let Some(number) = link.told.lock().begin(&data) else { return Ok(()) };
             (number, link.client.set_data(&path, &data, None))
         };
-        self.call(link, written).await?;
+        self.shared.call(link, written).await?;
         link.told.lock().is_confirmed(number, data);
         Ok(())
     }
@@ -235,7 +111,7 @@ impl ZooKeeperOwnership {
     /// The copy, brought up to everything that the service had when this was called.
     async fn settled(&self, link: &Link) -> Result<(), OwnershipError> {
         // The events of everything before the answer are delivered before it.
-        self.call(link, link.client.sync("/")).await?;
+        self.shared.call(link, link.client.sync("/")).await?;
         let (reached, reaching) = oneshot::channel();
         let waiting = async {
             link.barriers.send(reached).await.ok()?;
@@ -247,107 +123,6 @@ impl ZooKeeperOwnership {
             Ok(Some(())) => Ok(()),
             _ => Err(Transient::unavailable("the cluster could not be read in time").into()),
         }
-    }
-
-    /// Raises the demand that there is, or makes one without a target. What the demand says stays: it is written under the
-    /// version that it was read with, because an owner may name a target at any moment. If the copy is of a former demand, which
-    /// had that version, too, what is written names that one, so its target is taken for none ([`DemandData::of_node`]).
-    async fn raise_demand(&self, link: &Link, identity: &SecureHash) -> Result<(), OwnershipError> {
-        let path = Key::of(identity).demand_path();
-        // What this host was told of it may be old, and costs nothing.
-        let mut seen = self.shared.board.lock().wish(identity);
-        let mut is_of_now = false;
-        for _ in 0..ATTEMPTS {
-            let Some((data, version)) = seen else {
-                if self.make_demand(link, &DemandData::new(*identity)).await? {
-                    return Ok(());
-                }
-                (seen, is_of_now) = (self.read_demand(link, identity).await?, true);
-                continue;
-            };
-            match self.call(link, raised(link.client.set_data(&path, &nodes::encode(&data), Some(version)))).await? {
-                Raised::Done => return Ok(()),
-                // Somebody else has written it since this was called: that raised it.
-                Raised::Differs if is_of_now => return Ok(()),
-                Raised::Differs => (seen, is_of_now) = (self.read_demand(link, identity).await?, true),
-                Raised::Gone => seen = None,
-            }
-        }
-        Err(Transient::unavailable("the demand came and went").into())
-    }
-
-    /// Makes a demand. False if there is one.
-    async fn make_demand(&self, link: &Link, data: &DemandData) -> Result<bool, OwnershipError> {
-        let (path, data) = (Key::of(&data.identity).demand_path(), nodes::encode(data));
-        let persistent = create_options(&self.shared.options, CreateMode::Persistent);
-        self.call(link, made(link.client.create(&path, &data, &persistent))).await
-    }
-
-    /// What a demand says, and the version of its node. One that cannot be read says nothing but whose it is.
-    async fn read_demand(
-        &self,
-        link: &Link,
-        identity: &SecureHash,
-    ) -> Result<Option<(DemandData, i32)>, OwnershipError> {
-        let path = Key::of(identity).demand_path();
-        let answer = self.call(link, found(link.client.get_data(&path))).await?;
-        Ok(answer.map(|(data, stat)| {
-            (DemandData::of_node(&data, &stat).unwrap_or_else(|| DemandData::new(*identity)), stat.version)
-        }))
-    }
-}
-
-/// What came of asking for the owner's node.
-enum Made {
-    /// It was made.
-    Now,
-    /// It was there, or the answer was lost.
-    Before,
-    /// There is no demand, and nothing was done.
-    NoDemand,
-}
-
-/// What becomes of a demand when its identity is let go.
-enum DemandEnd {
-    Stays,
-    EndsAt(DemandVersion),
-    Becomes(DemandData),
-}
-
-enum LetGo {
-    Done,
-    NotOwner,
-    DemandDiffers,
-}
-
-/// An answer, or none if there is no such node.
-async fn found<T>(call: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
-    match call.await {
-        Err(Error::NoNode) => Ok(None),
-        answer => answer.map(Some),
-    }
-}
-
-/// Whether a node was made; false if it was there already.
-async fn made<T>(call: impl Future<Output = Result<T, Error>>) -> Result<bool, Error> {
-    match call.await {
-        Err(Error::NodeExists) => Ok(false),
-        answer => answer.map(|_| true),
-    }
-}
-
-enum Raised {
-    Done,
-    /// The node has another version.
-    Differs,
-    Gone,
-}
-
-async fn raised<T>(call: impl Future<Output = Result<T, Error>>) -> Result<Raised, Error> {
-    match call.await {
-        Err(Error::BadVersion) => Ok(Raised::Differs),
-        Err(Error::NoNode) => Ok(Raised::Gone),
-        answer => answer.map(|_| Raised::Done),
     }
 }
 
@@ -402,10 +177,10 @@ impl Ownership for ZooKeeperOwnership {
             // Sent one behind the other and carried out in this order. Only the read decides: a creation whose answer
             // was lost may have happened, and what exists may be another's.
             let asked = match std::mem::take(&mut is_demanded) {
-                true => self.make_owner(&link, paths, &owner),
-                false => self.make_demand_and_owner(&link, &identity, paths, &owner),
+                true => self.shared.make_owner(&link, paths, &owner),
+                false => self.shared.make_demand_and_owner(&link, &identity, paths, &owner),
             };
-            let (asked, held) = tokio::join!(asked, self.owner(&link, &identity));
+            let (asked, held) = tokio::join!(asked, self.shared.owner(&link, &identity));
             let is_new = match asked? {
                 Made::Now => true,
                 Made::Before => false,
@@ -420,7 +195,7 @@ impl Ownership for ZooKeeperOwnership {
                 ClaimDecision::Owned(owner) => return Err(Lost::Owned(owner).into()),
                 ClaimDecision::Again => {}
                 ClaimDecision::Behind(offered) => {
-                    self.let_go(&link, &identity, DemandEnd::Stays).await?;
+                    self.shared.let_go(&link, &identity, DemandEnd::Stays).await?;
                     return Err(Permanent::Behind { identity, stored, offered }.into());
                 }
             }
@@ -430,15 +205,16 @@ impl Ownership for ZooKeeperOwnership {
 
     async fn demand_version(&self, identity: SecureHash) -> Result<Option<DemandVersion>, OwnershipError> {
         let link = self.link()?;
-        self.version(&link, &identity).await
+        self.shared.version(&link, &identity).await
     }
 
     async fn sleep(&self, identity: SecureHash, seen: Option<DemandVersion>) -> Result<Slept, OwnershipError> {
         let link = self.link()?;
         let present = if self.is_ours(&link, &identity) {
-            self.version(&link, &identity).await?
+            self.shared.version(&link, &identity).await?
         } else {
-            let (held, present) = tokio::join!(self.owner(&link, &identity), self.version(&link, &identity));
+            let (held, present) =
+                tokio::join!(self.shared.owner(&link, &identity), self.shared.version(&link, &identity));
             let Held::Ours { .. } = held? else { return Ok(Slept::NotOwner) };
             present?
         };
@@ -448,11 +224,11 @@ impl Ownership for ZooKeeperOwnership {
             SleepPlan::KeepDemand { wanted: true } => (DemandEnd::Stays, Slept::Wanted),
             SleepPlan::KeepDemand { wanted: false } => (DemandEnd::Stays, Slept::Asleep),
         };
-        match self.let_go(&link, &identity, end).await? {
+        match self.shared.let_go(&link, &identity, end).await? {
             LetGo::Done => Ok(done),
             LetGo::NotOwner => Ok(Slept::NotOwner),
             // It was raised in between.
-            LetGo::DemandDiffers => match self.let_go(&link, &identity, DemandEnd::Stays).await? {
+            LetGo::DemandDiffers => match self.shared.let_go(&link, &identity, DemandEnd::Stays).await? {
                 LetGo::NotOwner => Ok(Slept::NotOwner),
                 LetGo::Done | LetGo::DemandDiffers => Ok(Slept::Wanted),
             },
@@ -463,28 +239,28 @@ impl Ownership for ZooKeeperOwnership {
         let link = self.link()?;
         // A demand without a target does not say which demand it is of, so nothing need be read.
         if target.is_none() && self.is_ours(&link, &identity) {
-            match self.let_go(&link, &identity, DemandEnd::Becomes(DemandData::new(identity))).await? {
+            match self.shared.let_go(&link, &identity, DemandEnd::Becomes(DemandData::new(identity))).await? {
                 LetGo::Done => return Ok(true),
                 LetGo::NotOwner => return Ok(false),
                 // It was removed by hand, and is made below.
                 LetGo::DemandDiffers => {}
             }
         }
-        let (held, version) = tokio::join!(self.owner(&link, &identity), self.version(&link, &identity));
+        let (held, version) = tokio::join!(self.shared.owner(&link, &identity), self.shared.version(&link, &identity));
         let (Held::Ours { .. }, mut version) = (held?, version?) else { return Ok(false) };
         for _ in 0..ATTEMPTS {
             let Some(present) = version else {
                 // It was removed by hand.
-                self.make_demand(&link, &DemandData::new(identity)).await?;
-                version = self.version(&link, &identity).await?;
+                self.shared.make_demand(&link, &DemandData::new(identity)).await?;
+                version = self.shared.version(&link, &identity).await?;
                 continue;
             };
             // Nobody else ends a demand while this session owns the identity, so the present one is the one that is written.
             let data = DemandData::new(identity).with_target(target, present);
-            match self.let_go(&link, &identity, DemandEnd::Becomes(data)).await? {
+            match self.shared.let_go(&link, &identity, DemandEnd::Becomes(data)).await? {
                 LetGo::Done => return Ok(true),
                 LetGo::NotOwner => return Ok(false),
-                LetGo::DemandDiffers => version = self.version(&link, &identity).await?,
+                LetGo::DemandDiffers => version = self.shared.version(&link, &identity).await?,
             }
         }
         Err(Transient::unavailable("the demand came and went").into())
@@ -518,7 +294,7 @@ impl Ownership for ZooKeeperOwnership {
 
     async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError> {
         let link = self.link()?;
-        self.raise_demand(&link, &identity).await
+        self.shared.raise_demand(&link, &identity).await
     }
 
     fn demands(&self) -> Box<dyn Demands> {
@@ -569,10 +345,10 @@ impl Ownership for ZooKeeperOwnership {
         let persistent = create_options(&self.shared.options, CreateMode::Persistent);
         let path = Node::Draining(host.to_owned()).path();
         let is_news = if draining {
-            self.call(&link, made(link.client.create(nodes::DRAINING, &[], &persistent))).await?;
-            self.call(&link, made(link.client.create(&path, &[], &persistent))).await?
+            self.shared.call(&link, made(link.client.create(nodes::DRAINING, &[], &persistent))).await?;
+            self.shared.call(&link, made(link.client.create(&path, &[], &persistent))).await?
         } else {
-            self.call(&link, found(link.client.delete(&path, None))).await?.is_some()
+            self.shared.call(&link, found(link.client.delete(&path, None))).await?.is_some()
         };
         self.settled(&link).await?;
         Ok(is_news)
@@ -590,7 +366,7 @@ impl Ownership for ZooKeeperOwnership {
         // As with claims, only the read decides. Both are carried out in this order.
         let created = made(link.client.create(nodes::SCHEDULER, &data, &ephemeral));
         let read = link.client.check_stat(nodes::SCHEDULER);
-        let (created, read) = tokio::join!(self.call(&link, created), self.call(&link, read));
+        let (created, read) = tokio::join!(self.shared.call(&link, created), self.shared.call(&link, read));
         if let Err(error @ (OwnershipError::Permanent(_) | OwnershipError::Lost(_))) = created {
             return Err(error);
         }
@@ -599,7 +375,7 @@ impl Ownership for ZooKeeperOwnership {
 
     async fn resign(&self) -> Result<(), OwnershipError> {
         let link = self.link()?;
-        let read = self.call(&link, link.client.check_stat(nodes::SCHEDULER)).await?;
+        let read = self.shared.call(&link, link.client.check_stat(nodes::SCHEDULER)).await?;
         if read.is_none_or(|stat| stat.ephemeral_owner != link.client.session_id().0) {
             return Ok(());
         }
@@ -610,7 +386,7 @@ impl Ownership for ZooKeeperOwnership {
             .and_then(|()| writer.add_delete(nodes::SCHEDULER, None))
             .map_err(of_call)?;
         let committed = writer.commit();
-        match self.call(&link, async { Ok(committed.await) }).await? {
+        match self.shared.call(&link, async { Ok(committed.await) }).await? {
             Ok(_) | Err(MultiWriteError::OperationFailed { source: Error::NoNode, index: 1 }) => Ok(()),
             Err(MultiWriteError::OperationFailed { index: 0, .. }) => Err(Lost::SessionOver.into()),
             Err(MultiWriteError::OperationFailed { source, .. } | MultiWriteError::RequestFailed { source }) => {

@@ -305,6 +305,13 @@ impl Client {
                 .detail("endpoint", endpoint.clone())
         };
         let url = if endpoint.contains("://") { endpoint.clone() } else { format!("http://{endpoint}") };
+        let no_endpoint = |why: &dyn fmt::Display| {
+            Problem::new(Code::Usage, format!("'{endpoint}' is not an endpoint: {why}"))
+                .remedy("write an endpoint as http://host:port or https://host:port")
+        };
+        if !is_port_usable(&url) {
+            return Err(no_endpoint(&"its port is no number from 1 to 65535"));
+        }
         let secure = url.starts_with("https://");
         if self.login.is_some() && !secure && !is_loopback(&url) {
             return Err(Problem::new(
@@ -315,10 +322,7 @@ impl Client {
         }
         // The connection below is what is secured: for the layer of HTTP it is one like any other.
         let target = Endpoint::from_shared(url.replacen("https://", "http://", 1))
-            .map_err(|error| {
-                Problem::new(Code::Usage, format!("'{endpoint}' is not an endpoint: {error}"))
-                    .remedy("write an endpoint as http://host:port or https://host:port")
-            })?
+            .map_err(|error| no_endpoint(&error))?
             .connect_timeout(self.timeout.min(Duration::from_secs(10)))
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
@@ -427,6 +431,15 @@ fn secured(
             tls::connect(config, host, uri.port_u16().unwrap_or(443)).await.map(TokioIo::new)
         }
     })
+}
+
+/// Whether the port of an address is one, if it has any: another number would be taken for the usual port of HTTP. What is no
+/// address is not for this to tell.
+fn is_port_usable(url: &str) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return true };
+    let Some(authority) = uri.authority() else { return true };
+    let address = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, address)| address);
+    address.len() == authority.host().len() || uri.port_u16().is_some_and(|port| port > 0)
 }
 
 /// Whether what is sent to this address stays on the machine.

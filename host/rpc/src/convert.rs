@@ -61,7 +61,7 @@ fn deadline(ms: u64) -> Timestamp {
 /// The id in this text. A UUID that no flow can have is that of a flow that is not there.
 pub(crate) fn flow_id(text: &str) -> Result<FlowId, Problem> {
     text.parse().map_err(|error: BadFlowId| match &error {
-        BadFlowId::NoUuid(_) => Problem::new(Code::FlowIdInvalid, error.to_string()),
+        BadFlowId::NoUuid(id) => Problem::new(Code::FlowIdInvalid, error.to_string()).detail("flow_id", id.clone()),
         BadFlowId::Foreign(id) => Problem::new(Code::FlowNotFound, error.to_string()).detail("flow_id", id.clone()),
     })
 }

@@ -22,6 +22,7 @@ mod services;
 mod tokens;
 mod user_logins;
 mod users;
+mod wrong_logins;
 
 pub mod client;
 pub mod json;

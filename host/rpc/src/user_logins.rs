@@ -1,9 +1,8 @@
 //! Logging in as a user of a file.
 //!
 //! Hashing a password takes tens of milliseconds and mebibytes on purpose, so a login that was right is remembered for a while
-//! (by a keyed hash, with a key that never leaves the process), and wrong ones are counted: by name and by address, after some
-//! that are free each further one must wait longer. A token costs next to nothing to look at, so each is; wrong ones count for
-//! their address, as wrong passwords do.
+//! (by a keyed hash, with a key that never leaves the process), and wrong ones are counted (`wrong_logins.rs`). A token costs next
+//! to nothing to look at, so each is; wrong ones count for their address, as wrong passwords do.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -25,23 +24,15 @@ use crate::login::{Credentials, Logins, Refused};
 use crate::looks::{Looks, UsersSource};
 use crate::tokens::TokenText;
 use crate::users::{LONGEST_PASSWORD, User, Users, check_name, hash_password};
+use crate::wrong_logins::{Now, Subject, WrongLogins, remember};
 
 /// How long a login that was right is remembered. Another password, or a user who is gone, counts at once all the same.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// Most logins that are remembered, and most names and addresses whose wrong ones are counted.
-const MOST_REMEMBERED: usize = 4_096;
-/// Wrong logins that cost no delay: of one name, and from one address.
-const FREE_BY_NAME: u32 = 3;
-const FREE_BY_ADDRESS: u32 = 10;
-/// The first delay, which doubles with each further wrong login, and the longest.
-const FIRST_DELAY: Duration = Duration::from_secs(1);
-const LONGEST_DELAY: Duration = Duration::from_secs(300);
-/// After so long without a wrong login all is forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(900);
 /// Passwords that are hashed at once, so that a flood of logins takes neither all memory nor all cores.
 const HASHED_AT_ONCE: usize = 2;
 /// Logins that may wait for being hashed.
 const WAITING: usize = 64;
+
 /// Lets the users of a file in.
 pub struct UserLogins {
     users: RwLock<Arc<Users>>,
@@ -49,7 +40,7 @@ pub struct UserLogins {
     key: [u8; 32],
     /// When a login was right: by the keyed hash of name, password and stored hash.
     known: Mutex<HashMap<[u8; 32], Instant>>,
-    wrong: Mutex<HashMap<Subject, Wrong>>,
+    wrong: WrongLogins,
     hashing: Arc<Semaphore>,
     waiting: Semaphore,
     looks: Looks,
@@ -58,7 +49,7 @@ pub struct UserLogins {
 
 /// What time it is; tests have a clock of their own.
 struct Clock {
-    now: Box<dyn Fn() -> Instant + Send + Sync>,
+    now: Box<Now>,
     wall: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -68,54 +59,12 @@ impl Clock {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Subject {
-    Name(String),
-    Address(IpAddr),
-}
-
-#[derive(Clone, Copy)]
-struct Wrong {
-    times: u32,
-    last: Instant,
-}
-
 /// A password that is tried.
 struct Tried {
     /// The user of the name that was shown with it.
     user: Option<User>,
     /// What it is remembered by if it is right; `None` if it cannot be.
     print: Option<[u8; 32]>,
-}
-
-/// A try that is counted as wrong until it is known to be right.
-struct Counted {
-    subject: Subject,
-    at: Instant,
-    /// When the one before it was counted.
-    before: Option<Instant>,
-}
-
-impl Subject {
-    fn free(&self) -> u32 {
-        match self {
-            Subject::Name(_) => FREE_BY_NAME,
-            Subject::Address(_) => FREE_BY_ADDRESS,
-        }
-    }
-}
-
-impl Wrong {
-    /// Until when the next try has to wait.
-    fn until(&self, free: u32) -> Instant {
-        match self.times.checked_sub(free) {
-            None => self.last,
-            Some(beyond) => {
-                let delay = FIRST_DELAY.saturating_mul(1_u32.checked_shl(beyond).unwrap_or(u32::MAX));
-                self.last + delay.min(LONGEST_DELAY)
-            }
-        }
-    }
 }
 
 impl UserLogins {
@@ -138,7 +87,7 @@ impl UserLogins {
             users: RwLock::new(Arc::new(users)),
             key,
             known: Mutex::default(),
-            wrong: Mutex::default(),
+            wrong: WrongLogins::default(),
             hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
             waiting: Semaphore::new(WAITING),
             looks: Looks::new(None),
@@ -164,7 +113,7 @@ impl UserLogins {
         if check_name(&name).is_ok() {
             subjects.push(Subject::Name(name.clone()));
         }
-        self.may_try(&subjects)?;
+        self.wrong.may_try(&subjects, &*self.clock.now)?;
         // An unknown name costs what a known one does, here and below, so that names cannot be told apart by time.
         self.looks.look().await;
         let tried = self.tried(&name, password);
@@ -173,14 +122,14 @@ impl UserLogins {
         if let Some(caller) = self.remembered(&tried) {
             return Ok(caller);
         }
-        let counted = self.count(subjects)?;
+        let counted = self.wrong.count(subjects, &*self.clock.now)?;
         let Tried { user, print } = tried;
         let hash = user.as_ref().and_then(|user| user.hash.clone());
         // The turn is kept until it is known what the try counts as, or those that come next would see it as a wrong one.
         let (right, _turn) = verify(password, hash, turn).await?;
         match user.filter(|_| right) {
             Some(user) => {
-                self.take_back(counted);
+                self.wrong.take_back(counted);
                 if let Some(print) = print {
                     let now = (self.clock.now)();
                     remember(&mut self.known.lock(), print, now, |at| now.duration_since(*at) < REMEMBERED);
@@ -209,12 +158,12 @@ impl UserLogins {
         if let Some(told) = self.of_holder(shown) {
             return told;
         }
-        self.may_try(&[Subject::Address(from)])?;
+        self.wrong.may_try(&[Subject::Address(from)], &*self.clock.now)?;
         self.looks.look().await;
         if let Some(told) = self.of_holder(shown) {
             return told;
         }
-        self.count(vec![Subject::Address(from)])?;
+        self.wrong.count(vec![Subject::Address(from)], &*self.clock.now)?;
         Err(Problem::new(Code::TokenUnknown, "there is no such token").into())
     }
 
@@ -263,63 +212,11 @@ impl UserLogins {
         self.known.lock().get(print).is_some_and(|at| now.duration_since(*at) < REMEMBERED)
     }
 
-    fn may_try(&self, subjects: &[Subject]) -> Result<(), Problem> {
-        delay(&self.wrong.lock(), subjects, (self.clock.now)())
-    }
-
-    /// Counts a try as wrong before its password is looked at, so that of many tries at once none passes a delay that those
-    /// before it have earned, and one that is given up stays counted. A right one is taken back.
-    fn count(&self, subjects: Vec<Subject>) -> Result<Vec<Counted>, Problem> {
-        let now = (self.clock.now)();
-        let mut wrong = self.wrong.lock();
-        delay(&wrong, &subjects, now)?;
-        let counted = subjects.into_iter().map(|subject| {
-            let before = wrong.get(&subject).filter(|was| now.duration_since(was.last) < FORGOTTEN).copied();
-            let times = before.map_or(0, |was| was.times).saturating_add(1);
-            remember(&mut wrong, subject.clone(), Wrong { times, last: now }, |was| {
-                now.duration_since(was.last) < FORGOTTEN
-            });
-            Counted { subject, at: now, before: before.map(|was| was.last) }
-        });
-        Ok(counted.collect())
-    }
-
-    /// The try was right: nothing under the user's name counts any more. Others from his address may have guessed at other
-    /// names, so of the address only this try is forgotten.
-    fn take_back(&self, counted: Vec<Counted>) {
-        let mut wrong = self.wrong.lock();
-        for Counted { subject, at, before } in counted {
-            let Some(was) = wrong.get_mut(&subject) else { continue };
-            was.times = was.times.saturating_sub(1);
-            match (&subject, before) {
-                (Subject::Address(_), Some(before)) if was.last == at => was.last = before,
-                (Subject::Address(_), _) if was.times > 0 => (),
-                _ => drop(wrong.remove(&subject)),
-            }
-        }
-    }
-
     /// Few passwords are hashed at once, and not many wait for it.
     async fn turn_to_hash(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let overloaded = || Problem::new(Code::Overloaded, "too many logins at once");
         let _waiting = self.waiting.try_acquire().map_err(|_| overloaded())?;
         Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| overloaded())
-    }
-}
-
-/// Refuses a try that comes too soon after wrong ones.
-fn delay(wrong: &HashMap<Subject, Wrong>, subjects: &[Subject], now: Instant) -> Result<(), Problem> {
-    let until = subjects.iter().filter_map(|subject| Some(wrong.get(subject)?.until(subject.free()))).max();
-    match until {
-        Some(until) if until > now => {
-            let wait = until - now;
-            Err(Problem::new(
-                Code::LoginDelayed,
-                format!("too many wrong logins: try again in {} s", wait.as_secs() + 1),
-            )
-            .detail("retry_after_ms", wait.as_millis().to_string()))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -350,24 +247,6 @@ async fn verify(
 
 fn caller(user: &User) -> Caller {
     Caller::new(user.name.clone(), Arc::clone(&user.rights))
-}
-
-/// Keeps an entry, and no more than there is room for: those that count no longer go first, then any.
-fn remember<K: Clone + Eq + std::hash::Hash, V>(
-    map: &mut HashMap<K, V>,
-    key: K,
-    value: V,
-    counts: impl Fn(&V) -> bool,
-) {
-    if map.len() >= MOST_REMEMBERED && !map.contains_key(&key) {
-        map.retain(|_, value| counts(value));
-        if map.len() >= MOST_REMEMBERED
-            && let Some(any) = map.keys().next().cloned()
-        {
-            map.remove(&any);
-        }
-    }
-    map.insert(key, value);
 }
 
 #[async_trait]
@@ -424,6 +303,7 @@ impl Logins for CertificateLogins {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::wrong_logins::{FIRST_DELAY, FORGOTTEN, FREE_BY_ADDRESS, FREE_BY_NAME};
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

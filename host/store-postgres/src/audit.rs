@@ -2,15 +2,12 @@
 
 use async_trait::async_trait;
 use maxhost_store::{AuditClass, AuditFilter, AuditPlace, AuditReader, AuditRow, StoreError};
-use sqlx::Row;
+use maxhost_store_sql::host::audit_row;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::error::failed;
 use crate::open::PostgresStore;
 use crate::persist::persist;
-
-/// Above all places that there are.
-const NEWEST: (i64, i64, i64) = (i64::MAX, i64::MAX, i64::MAX);
 
 /// What the rows of a class are numbered by.
 fn kind(class: AuditClass) -> &'static str {
@@ -117,16 +114,16 @@ impl PostgresStore {
     }
 
     async fn read_audit(&self, filter: &AuditFilter) -> Result<Vec<PgRow>, sqlx::Error> {
-        let before = filter.before.map_or(NEWEST, |place| (place.at, place.class as i64, place.number));
+        let (at, class, number) = filter.below();
         sqlx::query(
             "SELECT number, class::int8, at, seq, host, \"user\", action, identity, flow, flow_id, detail, allowed, code, \
              count, token FROM maxhost.audit WHERE (at, class, number) < ($1, $2, $3) AND at >= $4 \
              AND ($5::text IS NULL OR \"user\" = $5) AND ($6::text IS NULL OR identity = $6) \
              ORDER BY at DESC, class DESC, number DESC LIMIT $7",
         )
-        .bind(before.0)
-        .bind(before.1)
-        .bind(before.2)
+        .bind(at)
+        .bind(class)
+        .bind(number)
         .bind(filter.since.unwrap_or(i64::MIN))
         .bind(filter.user.as_deref())
         .bind(filter.identity.as_deref())
@@ -142,31 +139,4 @@ impl AuditReader for PostgresStore {
         let rows = persist!(self.read_audit(filter)).map_err(failed)?;
         rows.iter().map(audit_row).collect()
     }
-}
-
-fn audit_row(row: &PgRow) -> Result<(AuditPlace, AuditRow), StoreError> {
-    let corrupt = |what: String| StoreError::Corrupt { table: "audit", key: what };
-    let read = || -> Result<(i64, i64, AuditRow), sqlx::Error> {
-        let host: String = row.try_get(4)?;
-        let read = AuditRow {
-            seq: row.try_get(3)?,
-            class: AuditClass::Look,
-            at: row.try_get(2)?,
-            host: host.into(),
-            user: row.try_get(5)?,
-            action: row.try_get(6)?,
-            identity: row.try_get(7)?,
-            flow: row.try_get(8)?,
-            flow_id: row.try_get(9)?,
-            detail: row.try_get(10)?,
-            allowed: row.try_get(11)?,
-            code: row.try_get(12)?,
-            count: row.try_get(13)?,
-            token: row.try_get(14)?,
-        };
-        Ok((row.try_get(0)?, row.try_get(1)?, read))
-    };
-    let (number, class, read) = read().map_err(|error| corrupt(error.to_string()))?;
-    let class = AuditClass::of(class).ok_or_else(|| corrupt(number.to_string()))?;
-    Ok((AuditPlace { at: read.at, class, number }, AuditRow { class, ..read }))
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use maxhost_model::{Claim, FencingToken, IdentityRow};
 use maxhost_store::{Caution, ClaimRequest, DEATHS_LAST, DEATHS_SLOW, RunId, StoreError, rules};
+use maxhost_store_sql::host::identity_record;
 use sqlx::postgres::PgPool;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::batch::Claims;
-use crate::columns::identity_record;
 use crate::error::failed;
 use crate::ledger::tables;
 use crate::options::Layout;

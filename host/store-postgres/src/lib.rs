@@ -3,9 +3,9 @@
 //! One thread writes: it decides a batch of units in memory and writes it with one statement ([`committer`]). A small
 //! pool reads, claims and purges. Several hosts may use one database: which of them may write for an identity is
 //! compared in the very statement that writes. What is written for an operation is decided by the rules of
-//! `maxhost-store`, which know nothing of PostgreSQL.
+//! `maxhost-store`, which know nothing of PostgreSQL; what a row says is read by `maxhost-store-sql`.
 //!
-//! Layer 3.
+//! Layer 5.
 
 mod answers;
 mod audit;
@@ -13,7 +13,6 @@ mod batch;
 mod beside;
 mod claiming;
 mod clock;
-mod columns;
 mod committer;
 mod components;
 mod durability;

@@ -9,15 +9,17 @@ use futures::TryStreamExt;
 use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
     Client, ClientReader, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader, IdentityRecord,
-    JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow, PAGE_BYTES,
-    SizedJournal, StoreError, StoredJournal,
+    JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow, SizedJournal,
+    StoreError, StoredJournal,
 };
+use maxhost_store_sql::columns::{bytes, column, corrupt, count, sequence};
+use maxhost_store_sql::host::{
+    client, client_use, due, first_initiation, flow_record, identity_record, initiation, late_confirm, left_work,
+    live_count, live_flow, outbox_destination, outbox_row, place, session, start, state, state_count,
+};
+use maxhost_store_sql::page_bytes;
 use sqlx::Row;
-use sqlx::postgres::PgRow;
 
-use crate::columns::{
-    bytes, column, corrupt, flow_id, flow_record, identity_record, outbox_row, place, sequence, session, state,
-};
 use crate::error::failed;
 use crate::open::PostgresStore;
 use crate::persist::persist;
@@ -127,19 +129,9 @@ macro_rules! outbox {
     };
 }
 
-/// [`PAGE_BYTES`] as a parameter.
-fn page_bytes() -> i64 {
-    i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX)
-}
-
 /// Rows as an array.
 fn ids(rows: &[FlowRow]) -> Vec<i64> {
     rows.iter().map(|row| row.0).collect()
-}
-
-/// How many flows a row counts.
-fn count(row: &PgRow, index: usize) -> Result<u64, StoreError> {
-    column::<i64>(row, index, "flow").map(i64::unsigned_abs)
 }
 
 impl PostgresStore {
@@ -147,7 +139,8 @@ impl PostgresStore {
     pub(crate) async fn live_states_of_each(&self) -> Result<Vec<(IdentityRow, FlowState, u64)>, StoreError> {
         let sql = "SELECT identity, state::int8, count(*)::int8 FROM maxhost.flow GROUP BY 1, 2";
         let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
-        rows.iter().map(|row| Ok((IdentityRow(column(row, 0, "flow")?), state(row, 1)?, count(row, 2)?))).collect()
+        let read = |row| Ok((IdentityRow(column(row, 0, "flow")?), state(row, 1)?, count(row, 2, "flow")?));
+        rows.iter().map(read).collect()
     }
 }
 
@@ -166,12 +159,7 @@ impl IdentityReader for PostgresStore {
                    UNION ALL SELECT id, wake_at FROM (SELECT id, wake_at FROM maxhost.identity WHERE wake_at > $1 \
                    ORDER BY wake_at LIMIT 1) next ORDER BY wake_at";
         let rows = persist!(sqlx::query(sql).bind(now).fetch_all(&self.pool)).map_err(failed)?;
-        let mut found: Vec<(IdentityRow, i64)> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            found.push((IdentityRow(column(row, 0, "identity")?), column(row, 1, "identity")?));
-        }
-        let next = found.pop_if(|(_, at)| *at > now).map(|(_, at)| at);
-        Ok((found, next))
+        due(&rows, now)
     }
 
     async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError> {
@@ -191,16 +179,7 @@ impl IdentityReader for PostgresStore {
              ) work WHERE identity IS NOT NULL GROUP BY identity ORDER BY identity"
         );
         let rows = persist!(sqlx::query(sql).bind(now).fetch_all(&self.pool)).map_err(failed)?;
-        let read = |row| {
-            Ok(LeftWork {
-                identity: IdentityRow(column(row, 0, "identity")?),
-                initiations: column(row, 1, "identity")?,
-                late_confirms: column(row, 2, "identity")?,
-                outbox: column(row, 3, "identity")?,
-                due: column(row, 4, "identity")?,
-            })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(left_work).collect()
     }
 }
 
@@ -208,12 +187,31 @@ impl IdentityReader for PostgresStore {
 impl FlowReader for PostgresStore {
     async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError> {
         let sql = "SELECT id, identity, state::int8 FROM maxhost.flow ORDER BY id";
-        let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
-        let read = |row| {
-            let (number, identity) = (FlowRow(column(row, 0, "flow")?), IdentityRow(column(row, 1, "flow")?));
-            Ok(LiveFlow { row: number, identity, state: state(row, 2)? })
+        // Row by row, because what the server gives of a row is many times as large as what is kept of it.
+        let read = async || {
+            let (mut flows, mut rows) = (Vec::new(), sqlx::query(sql).fetch(&self.pool));
+            while let Some(row) = rows.try_next().await? {
+                match live_flow(&row) {
+                    Ok(flow) => flows.push(flow),
+                    Err(broken) => return Ok(Err(broken)),
+                }
+            }
+            Ok::<Result<_, StoreError>, sqlx::Error>(Ok(flows))
         };
-        rows.iter().map(read).collect()
+        persist!(read()).map_err(failed)?
+    }
+
+    async fn live_flows_of(
+        &self,
+        identity: IdentityRow,
+        after: Option<FlowRow>,
+        limit: u32,
+    ) -> Result<Vec<LiveFlow>, StoreError> {
+        let sql =
+            "SELECT id, identity, state::int8 FROM maxhost.flow WHERE identity = $1 AND id > $2 ORDER BY id LIMIT $3";
+        let after = after.map_or(i64::MIN, |row| row.0);
+        let query = || sqlx::query(sql).bind(identity.0).bind(after).bind(i64::from(limit));
+        persist!(query().fetch_all(&self.pool)).map_err(failed)?.iter().map(live_flow).collect()
     }
 
     async fn live_counts(&self, identities: &[IdentityRow]) -> Result<Vec<(IdentityRow, u64)>, StoreError> {
@@ -221,13 +219,13 @@ impl FlowReader for PostgresStore {
                    GROUP BY identity ORDER BY identity";
         let asked: Vec<i64> = identities.iter().map(|identity| identity.0).collect();
         let rows = persist!(sqlx::query(sql).bind(&asked).fetch_all(&self.pool)).map_err(failed)?;
-        rows.iter().map(|row| Ok((IdentityRow(column(row, 0, "flow")?), count(row, 1)?))).collect()
+        rows.iter().map(live_count).collect()
     }
 
     async fn live_states(&self) -> Result<Vec<(FlowState, u64)>, StoreError> {
         let sql = "SELECT state::int8, count(*)::int8 FROM maxhost.flow GROUP BY 1 ORDER BY 1";
         let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
-        rows.iter().map(|row| Ok((state(row, 0)?, count(row, 1)?))).collect()
+        rows.iter().map(state_count).collect()
     }
 
     async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {
@@ -253,7 +251,7 @@ impl FlowReader for PostgresStore {
                    UNION ALL SELECT e.id, e.start_body FROM page JOIN maxhost.ended e ON e.id = page.id ORDER BY id";
         let ids = ids(rows);
         let found = persist!(sqlx::query(sql).bind(&ids).bind(page_bytes()).fetch_all(&self.pool)).map_err(failed)?;
-        found.iter().map(|row| Ok((FlowRow(column(row, 0, "flow")?), bytes(row, 1, "flow")?))).collect()
+        found.iter().map(start).collect()
     }
 
     async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
@@ -394,7 +392,7 @@ impl MessageReader for PostgresStore {
         let sql = page_of!("initiation", "id");
         let query = || sqlx::query(sql).bind(identity.0).bind(after).bind(i64::from(limit)).bind(page_bytes());
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
-        rows.iter().map(|row| Ok((column(row, 0, "initiation")?, bytes(row, 1, "initiation")?))).collect()
+        rows.iter().map(initiation).collect()
     }
 
     async fn first_initiations(&self) -> Result<Vec<(IdentityRow, i64)>, StoreError> {
@@ -405,8 +403,7 @@ impl MessageReader for PostgresStore {
              FROM i WHERE identity IS NOT NULL ORDER BY identity"
         );
         let rows = persist!(sqlx::query(sql).fetch_all(&self.pool)).map_err(failed)?;
-        let read = |row| Ok((IdentityRow(column(row, 0, "initiation")?), column(row, 1, "initiation")?));
-        rows.iter().map(read).collect()
+        rows.iter().map(first_initiation).collect()
     }
 
     async fn late_confirms(
@@ -419,11 +416,7 @@ impl MessageReader for PostgresStore {
         let after = after.map_or(i64::MIN, |session| session.0);
         let query = || sqlx::query(sql).bind(identity.0).bind(after).bind(i64::from(limit)).bind(page_bytes());
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
-        let read = |row| {
-            let session = SessionId(column(row, 0, "late_confirm")?);
-            Ok(LateConfirm { session, body: bytes(row, 1, "late_confirm")? })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(late_confirm).collect()
     }
 
     async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
@@ -455,12 +448,8 @@ impl MessageReader for PostgresStore {
                    FROM leap WHERE destination IS NOT NULL LIMIT $2";
         let query = || sqlx::query(sql).bind(after).bind(i64::from(limit));
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
-        let read = |row| {
-            let destination: String = column(row, 0, "outbox")?;
-            // Between the two looks at the table nothing changes: they are of one statement.
-            Ok(OutboxDestination { destination: destination.into(), first: column(row, 1, "outbox")? })
-        };
-        rows.iter().map(read).collect()
+        // Between the two looks at the table nothing changes, because they are of one statement: none lacks a first row.
+        rows.iter().map(outbox_destination).collect()
     }
 
     async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
@@ -494,10 +483,7 @@ impl ClientReader for PostgresStore {
                    WHERE identity = i.id AND \"user\" = $1 AND client_id = $2 LIMIT 1) c ORDER BY i.id";
         let query = || sqlx::query(sql).bind(user).bind(client_id);
         let found = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
-        let read = |row: &PgRow| -> Result<_, StoreError> {
-            Ok((IdentityRow(column(row, 0, "client")?), FlowRow(column(row, 1, "client")?)))
-        };
-        found.iter().map(read).collect()
+        found.iter().map(client_use).collect()
     }
 
     async fn clients(
@@ -514,15 +500,6 @@ impl ClientReader for PostgresStore {
                    AND coalesce(f.state, e.state) IS NOT NULL ORDER BY c.client_id LIMIT $4";
         let query = || sqlx::query(sql).bind(identity.0).bind(user).bind(after).bind(i64::from(limit));
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
-        let read = |row| {
-            Ok(Client {
-                flow: FlowRow(column(row, 0, "client")?),
-                client_id: column(row, 1, "client")?,
-                user: column(row, 2, "client")?,
-                state: state(row, 3)?,
-                id: flow_id(row, 4)?,
-            })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(client).collect()
     }
 }

@@ -8,10 +8,10 @@ use maxhost_store::{
     Backlog, Claim, End, FlowVersion, IdentityRecord, LeftBehind, NOBODY, NewFlow, OutboxContent, Rows, RunId,
     StateChange, Waiting,
 };
+use maxhost_store_sql::host::identity_record;
 use sqlx::Row;
 
 use crate::batch::{Found, client_key};
-use crate::columns::identity_record;
 use crate::committer::PostgresRows;
 use crate::numbers::Kind;
 use crate::pending::{Change, Confirmed, Ending, LOG, Outgoing, Touched};

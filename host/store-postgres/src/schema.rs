@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use futures::future::BoxFuture;
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_store::StoreError;
-use sqlx::Connection;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection, SqlSafeStr as _};
 use tokio::runtime::Handle;
 
 use crate::error::{is_lost, of_server};
@@ -19,8 +19,14 @@ pub const SCHEMA_VERSION: i64 = 18;
 /// The oldest server that is used: its `server_version_num`.
 const OLDEST_SERVER: u32 = 150_000;
 
+/// Number, description and text of each migration.
+const FILES: &[(i64, &str, &str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
 fn migrations() -> Migrator {
-    let mut migrations = sqlx::migrate!("./migrations");
+    let migration = |&(number, description, text): &(i64, &'static str, &'static str)| {
+        Migration::new(number, description.into(), MigrationType::Simple, text.into_sql_str(), false)
+    };
+    let mut migrations = Migrator::with_migrations(FILES.iter().map(migration).collect());
     migrations.dangerous_set_table_name("maxhost.migration");
     migrations
 }
@@ -130,10 +136,21 @@ async fn connect_unboxed(options: &PostgresOptions) -> Result<PgConnection, Stor
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn the_version_is_that_of_the_last_migration() {
         assert_eq!(migrations().iter().map(|migration| migration.version).max(), Some(SCHEMA_VERSION));
+    }
+
+    #[test]
+    fn migrations_have_the_names_and_checksums_that_databases_have_noted() {
+        let migrations = migrations();
+        let first = migrations.iter().next().unwrap();
+        assert_eq!((first.version, &*first.description, first.no_tx), (1, "journal", false));
+        assert_eq!(first.checksum[..8], [0x71, 0xc4, 0xc6, 0xb2, 0xec, 0x90, 0x9b, 0xcf]);
+        let ninth = migrations.iter().find(|migration| migration.version == 9).unwrap();
+        assert_eq!(&*ninth.description, "network parameters");
     }
 }

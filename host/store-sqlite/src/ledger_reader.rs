@@ -5,96 +5,37 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use maxhost_ledger::notary::{BatchStamp, Outcome};
+use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
-use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
+use maxhost_ledger::vault::query::StatusFilter;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::codec::{
-    chosen, decode_fields, decode_participants, hash, known_key, take_key_external_ids,
-};
+use maxhost_store::ledger::codec::{status_number, time};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Consumption, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader,
-    LedgerTransaction, ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, Part,
-    RequestPage, RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled,
-    VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Consumption, Having, HeldLock, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction,
+    ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, RequestPage,
+    RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{PAGE_BYTES, StoreError};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use maxhost_store_sql::columns::{bytes, column, hash_at, sequence};
+use maxhost_store_sql::ledger::{
+    STATE_COLUMNS, attachment, consumption, held_lock, kept_attachment, key_external_id, known_key, notary_counts,
+    slice_key, spent, state_reference, transaction, transaction_status, unsettled, vault_row, vault_shape,
+};
+use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, QueryBuilder, Sqlite};
 
 use crate::SqliteStore;
-use crate::columns::{bytes, column, corrupt, sequence};
-use crate::ledger_rows::{status_number, status_of, time};
 use crate::reader::failed;
-
-const STATE: &str = "vault_state";
-const TX: &str = "ledger_tx";
 
 /// How many keys one statement asks for.
 const KEYS_AT_ONCE: usize = 500;
 
-/// The columns that [`vault_row`] reads, of a state `s`.
-const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relevant, s.recorded, s.consumed, \
-                       s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until, s.in_flight";
-
 /// By linear id: the sign keeps SQLite from going through all states of the type.
 const NEWEST_LINEAR: &str = "SELECT tx, idx FROM vault_state WHERE identity = ?1 AND linear_id = ?2 AND +type = ?3 \
                              AND consumed_by IS NULL ORDER BY number DESC LIMIT 1";
-
-fn blob(row: &SqliteRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
-    hash(table, &column::<Vec<u8>>(row, index, table)?)
-}
-
-fn reference(row: &SqliteRow, table: &'static str) -> Result<StateRef, StoreError> {
-    Ok(StateRef::new(blob(row, 0, table)?, sequence(row, 1, table)?))
-}
-
-fn vault_row(row: &SqliteRow, now: Timestamp) -> Result<VaultRow, StoreError> {
-    let consumed: Option<i64> = column(row, 7, STATE)?;
-    let holder: Option<String> = column(row, 12, STATE)?;
-    let until = column::<Option<i64>>(row, 13, STATE)?.map(time);
-    let lock = holder.zip(until).filter(|(_, until)| *until > now);
-    let mut data = decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?;
-    let query = QueryRow {
-        reference: reference(row, STATE)?,
-        type_name: column(row, 2, STATE)?,
-        status: if consumed.is_some() { Status::Consumed } else { Status::Unconsumed },
-        recorded: time(column(row, 6, STATE)?),
-        consumed: consumed.map(time),
-        notary: column(row, 3, STATE)?,
-        lock: lock.map(|(holder, until)| Lock { holder, until }),
-        relevant: column(row, 5, STATE)?,
-        constraint: column(row, 4, STATE)?,
-        participants: decode_participants(&column::<Vec<u8>>(row, 10, STATE)?)?,
-        external_ids: take_key_external_ids(&mut data),
-        data,
-    };
-    let transaction = |index: usize| -> Result<Option<SecureHash>, StoreError> {
-        column::<Option<Vec<u8>>>(row, index, STATE)?.map(|id| hash(STATE, &id)).transpose()
-    };
-    let in_flight = InFlight::from_column(column::<Option<Vec<u8>>>(row, 14, STATE)?.as_deref())
-        .ok_or_else(|| corrupt(STATE, "transactions in flight".to_owned()))?;
-    let in_flight = in_flight.first();
-    Ok(VaultRow { row: query, state: bytes(row, 9, STATE)?, consumed_by: transaction(8)?, in_flight })
-}
-
-/// A transaction from `number, id, status, kind, recorded, signatures, body`.
-fn transaction(row: &SqliteRow) -> Result<LedgerTransaction, StoreError> {
-    let number: i64 = column(row, 0, TX)?;
-    let (status, kind): (i64, i64) = (column(row, 2, TX)?, column(row, 3, TX)?);
-    Ok(LedgerTransaction {
-        number,
-        id: blob(row, 1, TX)?,
-        status: status_of(status).ok_or_else(|| corrupt(TX, format!("{number}: status {status}")))?,
-        kind: TransactionKind::of(kind).ok_or_else(|| corrupt(TX, format!("{number}: kind {kind}")))?,
-        recorded: time(column(row, 4, TX)?),
-        signatures: column(row, 5, TX)?,
-        body: column::<Option<Vec<u8>>>(row, 6, TX)?.map(Into::into),
-    })
-}
 
 /// References as SQL can take any number of them: `[["id in hex", index], …]`.
 fn json(states: &[StateRef]) -> String {
@@ -126,7 +67,7 @@ impl SqliteStore {
         let sql = format!("SELECT count(*) FROM {sql}");
         let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
         let row = query.persistent(false).fetch_one(self.pool()).await.map_err(failed)?;
-        sequence(&row, 0, STATE)
+        sequence(&row, 0, "vault_state")
     }
 
     async fn states_of_change(
@@ -137,7 +78,7 @@ impl SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<VaultRow>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM vault_state s WHERE s.identity = ?1 AND s.{change} = ?2 ORDER BY s.tx, s.idx"
+            "SELECT {STATE_COLUMNS} FROM vault_state s WHERE s.identity = ?1 AND s.{change} = ?2 ORDER BY s.tx, s.idx"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(identity.0).bind(number);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
@@ -184,13 +125,7 @@ impl LedgerReader for SqliteStore {
                    AND (flow IS NULL OR NOT EXISTS (SELECT 1 FROM flow WHERE flow.id = ledger_tx.flow)) \
                    ORDER BY number LIMIT ?2";
         let rows = sqlx::query(sql).bind(identity.0).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| {
-            let part = column::<Option<i64>>(row, 1, TX)?.and_then(Part::of);
-            let states = chosen(column::<Option<i64>>(row, 2, TX)?);
-            let is_told = part.zip(states).ok_or_else(|| corrupt(TX, "how it is settled"));
-            is_told.and_then(|(part, states)| Ok(Unsettled { id: blob(row, 0, TX)?, part, states }))
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(unsettled).collect()
     }
 
     async fn with_unsettled(&self, identities: &[IdentityRow]) -> Result<Vec<IdentityRow>, StoreError> {
@@ -207,7 +142,7 @@ impl LedgerReader for SqliteStore {
                    ORDER BY parent";
         let query = sqlx::query(sql).bind(identity.0).bind(&id.as_bytes()[..]);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| blob(row, 0, "ledger_parent")).collect()
+        rows.iter().map(|row| hash_at(row, 0, "ledger_parent")).collect()
     }
 
     async fn ledger_statuses(
@@ -219,12 +154,7 @@ impl LedgerReader for SqliteStore {
                    ON t.identity = ?1 AND t.id = unhex(asked.value) ORDER BY asked.key";
         let rows =
             sqlx::query(sql).bind(identity.0).bind(json_ids(ids)).fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| {
-            let status: i64 = column(row, 1, TX)?;
-            let status = status_of(status).ok_or_else(|| corrupt(TX, format!("status {status}")))?;
-            Ok((blob(row, 0, TX)?, status))
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(transaction_status).collect()
     }
 
     async fn ledger_bodies(
@@ -260,26 +190,14 @@ impl LedgerReader for SqliteStore {
                        CROSS JOIN ledger_tx t ON t.identity = ?1 AND t.id = p.parent LIMIT ?3) \
                    SELECT id FROM walk";
         let query = sqlx::query(sql).bind(identity.0).bind(json_ids(of)).bind(limit);
-        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(|row| blob(row, 0, TX)).collect()
+        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(|row| hash_at(row, 0, "ledger_tx")).collect()
     }
 
     async fn parents_of(&self, identity: IdentityRow, ids: &[SecureHash]) -> Result<Vec<SecureHash>, StoreError> {
         let sql = "SELECT DISTINCT p.parent FROM json_each(?2) AS asked CROSS JOIN ledger_tx t \
                    ON t.identity = ?1 AND t.id = unhex(asked.value) CROSS JOIN ledger_parent p ON p.tx = t.number";
         let query = sqlx::query(sql).bind(identity.0).bind(json_ids(ids));
-        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(|row| blob(row, 0, "ledger_parent")).collect()
-    }
-
-    async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {
-        let sql = "SELECT s.tx, s.idx, s.state, s.consumed_by IS NOT NULL FROM json_each(?2) AS asked CROSS JOIN vault_state s \
-                   ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 ORDER BY asked.key";
-        let query = sqlx::query(sql).bind(identity.0).bind(json(states));
-        let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| {
-            let (state, consumed) = (bytes(row, 2, STATE)?, column(row, 3, STATE)?);
-            Ok(StoredState { reference: reference(row, STATE)?, state, consumed })
-        };
-        rows.iter().map(read).collect()
+        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(|row| hash_at(row, 0, "ledger_parent")).collect()
     }
 
     async fn newest_linear(
@@ -290,7 +208,7 @@ impl LedgerReader for SqliteStore {
     ) -> Result<Option<StateRef>, StoreError> {
         let query = sqlx::query(NEWEST_LINEAR).bind(identity.0).bind(linear_id).bind(type_name);
         let row = query.fetch_optional(self.pool()).await.map_err(failed)?;
-        row.map(|row| reference(&row, STATE)).transpose()
+        row.as_ref().map(state_reference).transpose()
     }
 
     async fn spent_by(
@@ -302,7 +220,7 @@ impl LedgerReader for SqliteStore {
                    ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 ORDER BY asked.key";
         let query = sqlx::query(sql).bind(identity.0).bind(json(states));
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| Ok((reference(row, "ledger_spent")?, blob(row, 2, "ledger_spent")?))).collect()
+        rows.iter().map(spent).collect()
     }
 
     async fn vault_candidates(
@@ -311,7 +229,7 @@ impl LedgerReader for SqliteStore {
         request: &PageRequest<'_>,
     ) -> Result<Vec<VaultRow>, StoreError> {
         let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, SqlDialect::sqlite());
-        let sql = format!("SELECT {COLUMNS} FROM {sql}");
+        let sql = format!("SELECT {STATE_COLUMNS} FROM {sql}");
         let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
         // Statements differ from query to query: kept, they would only fill the cache. Rows are read one by one, because only
         // then it is clear how large they are.
@@ -350,18 +268,13 @@ impl LedgerReader for SqliteStore {
         let SqlCriteria { sql, values, .. } = SqlCriteria::key_at(identity, slice, place, SqlDialect::sqlite());
         let query = sqlx::query_with::<Sqlite, _>(sqlx::AssertSqlSafe(sql), arguments(values)?);
         let row = query.persistent(false).fetch_optional(self.pool()).await.map_err(failed)?;
-        let key = |row: &SqliteRow| match slice.of {
-            Indexed::Recorded => column(row, 0, STATE).map(SqlValue::Integer),
-            Indexed::Field(_) => column(row, 0, "vault_field").map(SqlValue::Bytes),
-        };
-        row.as_ref().map(key).transpose()
+        row.as_ref().map(|row| slice_key(row, &slice.of)).transpose()
     }
 
     async fn vault_shapes(&self, identity: IdentityRow, limit: u32) -> Result<Vec<VaultShape>, StoreError> {
-        const T: &str = "vault_shape";
         let sql = "SELECT type, fields FROM vault_shape WHERE identity = ?1 ORDER BY type, fields LIMIT ?2";
         let rows = sqlx::query(sql).bind(identity.0).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| Ok(VaultShape { type_name: column(row, 0, T)?, fields: column(row, 1, T)? })).collect()
+        rows.iter().map(vault_shape).collect()
     }
 
     async fn newest_change(&self, identity: IdentityRow) -> Result<i64, StoreError> {
@@ -390,7 +303,7 @@ impl LedgerReader for SqliteStore {
             let number: i64 = column(row, 0, T)?;
             let change = VaultChangeRow {
                 number,
-                transaction: blob(row, 1, T)?,
+                transaction: hash_at(row, 1, T)?,
                 at: time(column(row, 2, T)?),
                 produced: self.states_of_change(identity, "change_in", number, now).await?,
                 consumed: self.states_of_change(identity, "change_out", number, now).await?,
@@ -413,23 +326,14 @@ impl LedgerReader for SqliteStore {
         let (tx, index) = after.map_or((Vec::new(), 0), |state| (state.tx.as_bytes().to_vec(), state.index));
         let query = sqlx::query(sql).bind(identity.0).bind(integer(now)).bind(tx).bind(index).bind(limit);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| {
-            let (holder, until) = (column(row, 2, STATE)?, time(column(row, 3, STATE)?));
-            Ok(HeldLock { reference: reference(row, STATE)?, holder, until })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(held_lock).collect()
     }
 
     async fn attachment(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Attachment>, StoreError> {
-        const T: &str = "attachment";
         let sql = "SELECT id, uploader, at, body FROM attachment WHERE identity = ?1 AND id = ?2";
         let query = sqlx::query(sql).bind(identity.0).bind(&id.as_bytes()[..]);
         let found = query.fetch_optional(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| {
-            let (uploader, at) = (column(row, 1, T)?, time(column(row, 2, T)?));
-            Ok(Attachment { id: blob(row, 0, T)?, uploader, at, body: bytes(row, 3, T)? })
-        };
-        found.as_ref().map(read).transpose()
+        found.as_ref().map(attachment).transpose()
     }
 
     async fn attachments(
@@ -437,7 +341,6 @@ impl LedgerReader for SqliteStore {
         identity: IdentityRow,
         list: &ListAttachments,
     ) -> Result<Vec<KeptAttachment>, StoreError> {
-        const T: &str = "attachment";
         let sql = "SELECT id, uploader, at, length(body), coalesce(substr(body, 1, 4), x'') FROM attachment WHERE identity = ?1 \
                    AND id > ?2 AND (?3 IS NULL OR id = ?3) ORDER BY id LIMIT ?4";
         let query = sqlx::query(sql)
@@ -446,12 +349,7 @@ impl LedgerReader for SqliteStore {
             .bind(list.only.map(|id| id.as_bytes().to_vec()))
             .bind(list.limit);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| {
-            let size = column::<i64>(row, 3, T)?.unsigned_abs();
-            let (uploader, at) = (column(row, 1, T)?, time(column(row, 2, T)?));
-            Ok(KeptAttachment { id: blob(row, 0, T)?, uploader, at, size, begins: bytes(row, 4, T)? })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(kept_attachment).collect()
     }
 
     async fn kept_parameters(&self, identity: IdentityRow, hash: &SecureHash) -> Result<Option<Bytes>, StoreError> {
@@ -466,11 +364,6 @@ impl LedgerReader for SqliteStore {
         identity: IdentityRow,
         fingerprints: &[SecureHash],
     ) -> Result<Vec<KnownKey>, StoreError> {
-        const T: &str = "ledger_key";
-        let read = |row: &SqliteRow| {
-            let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
-            known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
-        };
         let mut found = Vec::new();
         for chunk in fingerprints.chunks(KEYS_AT_ONCE) {
             let mut query = QueryBuilder::new("SELECT key, party, nonce, at FROM ledger_key WHERE identity = ");
@@ -482,7 +375,7 @@ impl LedgerReader for SqliteStore {
             query.push(")");
             let rows = query.build().persistent(chunk.len() == 1).fetch_all(self.pool()).await.map_err(failed)?;
             for row in &rows {
-                found.push(read(row)?);
+                found.push(known_key(row)?);
             }
         }
         Ok(found)
@@ -493,12 +386,11 @@ impl LedgerReader for SqliteStore {
         identity: IdentityRow,
         fingerprints: &[SecureHash],
     ) -> Result<Vec<(SecureHash, String)>, StoreError> {
-        const T: &str = "key_external_id";
         let sql = "SELECT e.id, e.external_id FROM json_each(?2) AS asked CROSS JOIN key_external_id e \
                    ON e.identity = ?1 AND e.id = unhex(asked.value)";
         let query = sqlx::query(sql).bind(identity.0).bind(json_ids(fingerprints));
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| Ok((blob(row, 0, T)?, column(row, 1, T)?))).collect()
+        rows.iter().map(key_external_id).collect()
     }
 
     async fn keys_of_external_id(
@@ -508,18 +400,13 @@ impl LedgerReader for SqliteStore {
         after: Option<SecureHash>,
         limit: u32,
     ) -> Result<Vec<KnownKey>, StoreError> {
-        const T: &str = "ledger_key";
         let sql = "SELECT k.key, k.party, k.nonce, k.at FROM key_external_id e CROSS JOIN ledger_key k \
                    ON k.identity = e.identity AND k.id = e.id \
                    WHERE e.identity = ?1 AND e.external_id = ?2 AND e.id > ?3 ORDER BY e.id LIMIT ?4";
         let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         let query = sqlx::query(sql).bind(identity.0).bind(external_id).bind(after).bind(limit);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| {
-            let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
-            known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(known_key).collect()
     }
 
     async fn notary_requests(&self, identity: IdentityRow, list: &ListRequests) -> Result<RequestPage, StoreError> {
@@ -544,29 +431,18 @@ impl LedgerReader for SqliteStore {
         identity: IdentityRow,
         states: &[StateRef],
     ) -> Result<Vec<Consumption>, StoreError> {
-        const T: &str = "notary_state";
         let sql = "SELECT s.tx, s.idx, s.consumed_by, t.batch, t.at FROM json_each(?2) AS asked CROSS JOIN notary_state s \
                    ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 \
                    LEFT JOIN notary_tx t ON t.identity = s.identity AND t.id = s.consumed_by ORDER BY asked.key";
         let query = sqlx::query(sql).bind(identity.0).bind(json(states));
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| {
-            let batch = column::<Option<i64>>(row, 3, T)?.zip(column::<Option<i64>>(row, 4, T)?);
-            let stamp = batch.map(|(batch, at)| BatchStamp { batch: batch.unsigned_abs(), at: time(at) });
-            Ok(Consumption { reference: reference(row, T)?, consumed_by: blob(row, 2, T)?, stamp })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(consumption).collect()
     }
 
     async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {
-        const T: &str = "notary";
         let sql = "SELECT committed, conflicts, states FROM notary WHERE identity = ?1";
         let found = sqlx::query(sql).bind(identity.0).fetch_optional(self.pool()).await.map_err(failed)?;
-        let count = |row: &SqliteRow, index| column::<i64>(row, index, T).map(i64::unsigned_abs);
-        let read = |row: &SqliteRow| {
-            Ok(NotaryCounts { committed: count(row, 0)?, conflicts: count(row, 1)?, states: count(row, 2)? })
-        };
-        found.as_ref().map(read).transpose()
+        found.as_ref().map(notary_counts).transpose()
     }
 }
 

@@ -7,10 +7,12 @@ use maxhost_ledger::notary::{BatchStamp, Outcome};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::locks::{ClaimId, Lease};
-use maxhost_ledger::vault::recording::{Kept, Known, TransactionStatus};
+use maxhost_ledger::vault::recording::{Kept, Known};
 use maxhost_ledger::vault::selection::{Candidate, bucket};
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
-use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields, shape};
+use maxhost_store::ledger::codec::{
+    encode_fields, encode_participants, indexed_fields, shape, status_number, status_of, time,
+};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     Answered, AssignedKey, CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, LoggedRequest, NewAttachment,
@@ -19,30 +21,6 @@ use maxhost_store::ledger::{
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::rows::{SqliteRows, fault};
-
-/// How far a transaction has come, as it is stored.
-pub(crate) fn status_number(status: TransactionStatus) -> i64 {
-    match status {
-        TransactionStatus::Unverified => 0,
-        TransactionStatus::InFlight => 1,
-        TransactionStatus::Verified => 2,
-    }
-}
-
-/// As it is stored, how far a transaction has come.
-pub(crate) fn status_of(number: i64) -> Option<TransactionStatus> {
-    match number {
-        0 => Some(TransactionStatus::Unverified),
-        1 => Some(TransactionStatus::InFlight),
-        2 => Some(TransactionStatus::Verified),
-        _ => None,
-    }
-}
-
-/// A time from a column.
-pub(crate) fn time(nanos: i64) -> Timestamp {
-    Timestamp::from_nanos(nanos.unsigned_abs())
-}
 
 fn broken(text: &'static str) -> Fault {
     Fault::new(FaultKind::Corrupt, text)

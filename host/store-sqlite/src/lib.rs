@@ -1,12 +1,11 @@
 //! The host's database in one SQLite file.
 //!
 //! One thread writes, with prepared statements ([`rows`]); a small pool reads. What is written for an operation is
-//! decided by the rules of `maxhost-store`, which know nothing of SQLite.
+//! decided by the rules of `maxhost-store`, which know nothing of SQLite; what a row says is read by `maxhost-store-sql`.
 //!
-//! Layer 2.
+//! Layer 5.
 
 mod audit;
-mod columns;
 mod examine;
 mod ledger_reader;
 mod ledger_rows;

@@ -1,67 +1,38 @@
 //! Reads of what a notary has decided.
 
-use maxhost_ledger::notary::{BatchStamp, Outcome};
+use maxhost_ledger::notary::Outcome;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
-use maxhost_store::ledger::codec::hash;
-use maxhost_store::ledger::{Answered, ListRequests, LoggedRequest, RequestPage, RequestPlace, decode_conflicts};
-use sqlx::sqlite::SqliteRow;
+use maxhost_store::ledger::{Answered, ListRequests, LoggedRequest, RequestPage, RequestPlace};
+use maxhost_store_sql::ledger::{REQUEST_COLUMNS, logged_request, outcome, request_place};
+use sqlx::AssertSqlSafe;
 
 use crate::SqliteStore;
-use crate::columns::{column, corrupt};
-use crate::ledger_rows::time;
 use crate::reader::failed;
 
-const TABLE: &str = "notary_request";
-
-/// The columns that [`logged`] reads, of a request `r`.
-macro_rules! columns {
-    () => {
-        "r.number, r.at, r.id, r.caller, r.states, r.batch, r.answered, r.conflicting, r.conflicts"
-    };
-}
-
 /// What was looked at last of so many requests (?5) below a place (?2, ?3), from a time on (?4).
-const END: &str = "SELECT at, number FROM notary_request WHERE identity = ?1 AND (at, number) < (?2, ?3) \
+const END: &str = "SELECT number, at FROM notary_request WHERE identity = ?1 AND (at, number) < (?2, ?3) \
                               AND at >= ?4 ORDER BY at DESC, number DESC LIMIT 1 OFFSET ?5";
 
 /// Requests below a place and from another one (?5, ?6) on.
-const LIST: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM notary_request r WHERE r.identity = ?1 AND (r.at, r.number) < (?2, ?3) AND r.at >= ?4 \
-      AND (r.at, r.number) >= (?5, ?6) AND (?7 IS NULL OR r.caller = ?7) AND (?8 IS NULL OR r.answered = ?8) \
-      ORDER BY r.at DESC, r.number DESC LIMIT ?9"
-);
+fn list_sql() -> String {
+    format!(
+        "SELECT {REQUEST_COLUMNS} FROM notary_request r WHERE r.identity = ?1 AND (r.at, r.number) < (?2, ?3) \
+         AND r.at >= ?4 AND (r.at, r.number) >= (?5, ?6) AND (?7 IS NULL OR r.caller = ?7) \
+         AND (?8 IS NULL OR r.answered = ?8) ORDER BY r.at DESC, r.number DESC LIMIT ?9"
+    )
+}
 
 /// Requests about a transaction: those that did not commit it, by its id; the one that did, by when that was.
-const OF: &str = concat!(
-    "SELECT * FROM (SELECT ",
-    columns!(),
-    " FROM notary_request r INDEXED BY notary_request_id WHERE r.identity = ?1 AND r.id = ?2 AND r.answered IS NOT 0 \
-      ORDER BY r.at DESC, r.number DESC LIMIT ?3) UNION ALL SELECT ",
-    columns!(),
-    " FROM notary_tx t CROSS JOIN notary_request r INDEXED BY notary_request_at ON r.identity = t.identity AND r.at = t.at \
-      AND r.id = t.id AND r.answered = 0 WHERE t.identity = ?1 AND t.id = ?2 AND t.batch IS NOT NULL \
-      ORDER BY 2 DESC, 1 DESC LIMIT ?3"
-);
-
-fn logged(row: &SqliteRow) -> Result<(RequestPlace, LoggedRequest), StoreError> {
-    let (number, at): (i64, i64) = (column(row, 0, TABLE)?, column(row, 1, TABLE)?);
-    let answered = match column::<Option<i64>>(row, 6, TABLE)? {
-        None => None,
-        Some(stored) => Some(Answered::of(stored).ok_or_else(|| corrupt(TABLE, format!("{number}: answer {stored}")))?),
-    };
-    let request = LoggedRequest {
-        id: hash(TABLE, &column::<Vec<u8>>(row, 2, TABLE)?)?,
-        caller: column(row, 3, TABLE)?,
-        states: column::<i64>(row, 4, TABLE)?.unsigned_abs(),
-        stamp: BatchStamp { batch: column::<i64>(row, 5, TABLE)?.unsigned_abs(), at: time(at) },
-        answered,
-        conflicting: column::<Option<i64>>(row, 7, TABLE)?.unwrap_or_default().unsigned_abs(),
-        conflicts: decode_conflicts(column::<Option<Vec<u8>>>(row, 8, TABLE)?.as_deref())?,
-    };
-    Ok((RequestPlace { at, number }, request))
+fn about_sql() -> String {
+    format!(
+        "SELECT * FROM (SELECT {REQUEST_COLUMNS} FROM notary_request r INDEXED BY notary_request_id \
+         WHERE r.identity = ?1 AND r.id = ?2 AND r.answered IS NOT 0 \
+         ORDER BY r.at DESC, r.number DESC LIMIT ?3) UNION ALL SELECT {REQUEST_COLUMNS} FROM notary_tx t \
+         CROSS JOIN notary_request r INDEXED BY notary_request_at ON r.identity = t.identity AND r.at = t.at \
+         AND r.id = t.id AND r.answered = 0 WHERE t.identity = ?1 AND t.id = ?2 AND t.batch IS NOT NULL \
+         ORDER BY 2 DESC, 1 DESC LIMIT ?3"
+    )
 }
 
 impl SqliteStore {
@@ -81,12 +52,9 @@ impl SqliteStore {
             .fetch_optional(self.pool())
             .await
             .map_err(failed)?;
-        let end = match &end {
-            Some(row) => Some(RequestPlace { at: column(row, 0, TABLE)?, number: column(row, 1, TABLE)? }),
-            None => None,
-        };
+        let end = end.as_ref().map(request_place).transpose()?;
         let from = end.unwrap_or(RequestPlace::OLDEST);
-        let rows = sqlx::query(LIST)
+        let rows = sqlx::query(AssertSqlSafe(list_sql()))
             .bind(identity.0)
             .bind(below.at)
             .bind(below.number)
@@ -99,7 +67,7 @@ impl SqliteStore {
             .fetch_all(self.pool())
             .await
             .map_err(failed)?;
-        let rows = rows.iter().map(logged).collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.iter().map(logged_request).collect::<Result<Vec<_>, _>>()?;
         Ok(RequestPage::of(rows, list.limit, end))
     }
 
@@ -109,8 +77,8 @@ impl SqliteStore {
         id: &SecureHash,
         limit: u32,
     ) -> Result<Vec<(RequestPlace, LoggedRequest)>, StoreError> {
-        let query = sqlx::query(OF).bind(identity.0).bind(&id.as_bytes()[..]).bind(limit);
-        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(logged).collect()
+        let query = sqlx::query(AssertSqlSafe(about_sql())).bind(identity.0).bind(&id.as_bytes()[..]).bind(limit);
+        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(logged_request).collect()
     }
 
     pub(crate) async fn read_outcome(
@@ -118,15 +86,9 @@ impl SqliteStore {
         identity: IdentityRow,
         id: &SecureHash,
     ) -> Result<Option<Outcome>, StoreError> {
-        const T: &str = "notary_tx";
         let sql = "SELECT batch, at FROM notary_tx WHERE identity = ?1 AND id = ?2";
         let query = sqlx::query(sql).bind(identity.0).bind(&id.as_bytes()[..]);
-        let Some(row) = query.fetch_optional(self.pool()).await.map_err(failed)? else { return Ok(None) };
-        let at = time(column(&row, 1, T)?);
-        Ok(Some(match column::<Option<i64>>(&row, 0, T)? {
-            Some(batch) => Outcome::Committed(BatchStamp { batch: batch.unsigned_abs(), at }),
-            None => Outcome::TooLate(at),
-        }))
+        query.fetch_optional(self.pool()).await.map_err(failed)?.as_ref().map(outcome).transpose()
     }
 }
 
@@ -153,12 +115,12 @@ mod tests {
             }
             steps
         };
-        for sql in [END, LIST] {
+        for sql in [END, &list_sql()] {
             let steps = steps(sql);
             assert_eq!(steps.len(), 1, "the order is that of the index: {steps:?}");
             assert!(steps[0].contains("notary_request_at (identity=? AND "), "{steps:?}");
         }
-        let of = steps(OF);
+        let of = steps(&about_sql());
         for index in ["notary_request_id (identity=? AND id=?)", "notary_request_at (identity=? AND at=?)"] {
             assert!(of.iter().any(|step| step.starts_with("SEARCH") && step.contains(index)), "{of:?}");
         }

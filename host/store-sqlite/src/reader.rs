@@ -12,15 +12,18 @@ use maxhost_sqlite::kind_of_code;
 use maxhost_store::{
     Client, ClientReader, Committer, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader,
     IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow,
-    PAGE_BYTES, SizedJournal, StoreError, StoredJournal,
+    SizedJournal, StoreError, StoredJournal,
 };
+use maxhost_store_sql::columns::{bytes, column, sequence};
+use maxhost_store_sql::host::{
+    client, client_use, due, first_initiation, flow_record, identity_record, initiation, late_confirm, left_work,
+    live_count, live_flow, outbox_destination, outbox_row, place, session, start, state_count,
+};
+use maxhost_store_sql::page_bytes;
 use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::SqliteStore;
-use crate::columns::{
-    bytes, column, flow_id, flow_record, identity_record, outbox_row, place, sequence, session, state,
-};
 
 /// So many rows a connection has read before somebody takes them.
 const ROWS_AHEAD: usize = 16;
@@ -102,11 +105,6 @@ macro_rules! flows {
     };
 }
 
-/// [`PAGE_BYTES`] as a parameter.
-fn page_bytes() -> i64 {
-    i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX)
-}
-
 /// Rows as SQL can take any number of them.
 fn json(rows: impl IntoIterator<Item = i64>) -> String {
     let numbers: Vec<String> = rows.into_iter().map(|row| row.to_string()).collect();
@@ -116,11 +114,6 @@ fn json(rows: impl IntoIterator<Item = i64>) -> String {
 /// Rows of flows, for [`json`].
 fn numbers(rows: &[FlowRow]) -> impl Iterator<Item = i64> {
     rows.iter().map(|row| row.0)
-}
-
-/// How many flows a row counts.
-fn count(row: &SqliteRow, index: usize) -> Result<u64, StoreError> {
-    column::<i64>(row, index, "flow").map(i64::unsigned_abs)
 }
 
 impl SqliteStore {
@@ -144,12 +137,7 @@ impl IdentityReader for SqliteStore {
                    UNION ALL SELECT id, wake_at FROM (SELECT id, wake_at FROM identity WHERE wake_at > ?1 \
                    ORDER BY wake_at LIMIT 1) next ORDER BY wake_at";
         let rows = sqlx::query(sql).bind(now).fetch_all(self.pool()).await.map_err(failed)?;
-        let mut found: Vec<(IdentityRow, i64)> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            found.push((IdentityRow(column(row, 0, "identity")?), column(row, 1, "identity")?));
-        }
-        let next = found.pop_if(|(_, at)| *at > now).map(|(_, at)| at);
-        Ok((found, next))
+        due(&rows, now)
     }
 
     async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError> {
@@ -167,35 +155,31 @@ impl IdentityReader for SqliteStore {
                  UNION ALL SELECT id, 0, 0, 0, 1 FROM identity WHERE wake_at <= ?1 \
              ) WHERE identity IS NOT NULL GROUP BY identity ORDER BY identity";
         let rows = sqlx::query(sql).bind(now).fetch_all(self.pool()).await.map_err(failed)?;
-        let flag = |row: &SqliteRow, index| column::<i64>(row, index, "identity").map(|flag| flag != 0);
-        rows.iter()
-            .map(|row| {
-                Ok(LeftWork {
-                    identity: IdentityRow(column(row, 0, "identity")?),
-                    initiations: flag(row, 1)?,
-                    late_confirms: flag(row, 2)?,
-                    outbox: flag(row, 3)?,
-                    due: flag(row, 4)?,
-                })
-            })
-            .collect()
+        rows.iter().map(left_work).collect()
     }
 }
 
 #[async_trait]
 impl FlowReader for SqliteStore {
     async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError> {
-        let sql = "SELECT id, identity, state FROM flow ORDER BY id";
-        let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter()
-            .map(|row| {
-                Ok(LiveFlow {
-                    row: FlowRow(column(row, 0, "flow")?),
-                    identity: IdentityRow(column(row, 1, "flow")?),
-                    state: state(row, 2)?,
-                })
-            })
-            .collect()
+        // Row by row, because what the database gives of a row is many times as large as what is kept of it.
+        let mut rows = sqlx::query("SELECT id, identity, state FROM flow ORDER BY id").fetch(self.pool());
+        let mut flows = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            flows.push(live_flow(&row)?);
+        }
+        Ok(flows)
+    }
+
+    async fn live_flows_of(
+        &self,
+        identity: IdentityRow,
+        after: Option<FlowRow>,
+        limit: u32,
+    ) -> Result<Vec<LiveFlow>, StoreError> {
+        let sql = "SELECT id, identity, state FROM flow WHERE identity = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+        let query = sqlx::query(sql).bind(identity.0).bind(after.map_or(i64::MIN, |row| row.0)).bind(limit);
+        query.fetch_all(self.pool()).await.map_err(failed)?.iter().map(live_flow).collect()
     }
 
     async fn live_counts(&self, identities: &[IdentityRow]) -> Result<Vec<(IdentityRow, u64)>, StoreError> {
@@ -203,13 +187,13 @@ impl FlowReader for SqliteStore {
                    GROUP BY identity ORDER BY identity";
         let asked = json(identities.iter().map(|identity| identity.0));
         let rows = sqlx::query(sql).bind(asked).fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| Ok((IdentityRow(column(row, 0, "flow")?), count(row, 1)?))).collect()
+        rows.iter().map(live_count).collect()
     }
 
     async fn live_states(&self) -> Result<Vec<(FlowState, u64)>, StoreError> {
         let sql = "SELECT state, count(*) FROM flow GROUP BY state ORDER BY state";
         let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| Ok((state(row, 0)?, count(row, 1)?))).collect()
+        rows.iter().map(state_count).collect()
     }
 
     async fn flow(&self, row: FlowRow) -> Result<Option<FlowRecord>, StoreError> {
@@ -240,7 +224,7 @@ impl FlowReader for SqliteStore {
             .fetch_all(self.pool())
             .await
             .map_err(failed)?;
-        found.iter().map(|row| Ok((FlowRow(column(row, 0, "flow")?), bytes(row, 1, "flow")?))).collect()
+        found.iter().map(start).collect()
     }
 
     async fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, StoreError> {
@@ -387,7 +371,7 @@ impl MessageReader for SqliteStore {
                    ) ORDER BY id";
         let query = sqlx::query(sql).bind(identity.0).bind(after).bind(limit).bind(page_bytes());
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        rows.iter().map(|row| Ok((column(row, 0, "initiation")?, bytes(row, 1, "initiation")?))).collect()
+        rows.iter().map(initiation).collect()
     }
 
     async fn first_initiations(&self) -> Result<Vec<(IdentityRow, i64)>, StoreError> {
@@ -400,8 +384,7 @@ impl MessageReader for SqliteStore {
                    ) SELECT identity, (SELECT min(id) FROM initiation WHERE initiation.identity = leap.identity) \
                    FROM leap WHERE identity IS NOT NULL";
         let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row| Ok((IdentityRow(column(row, 0, "initiation")?), column(row, 1, "initiation")?));
-        rows.iter().map(read).collect()
+        rows.iter().map(first_initiation).collect()
     }
 
     async fn late_confirms(
@@ -421,11 +404,7 @@ impl MessageReader for SqliteStore {
         let after = after.map_or(i64::MIN, |session| session.0);
         let query = sqlx::query(sql).bind(identity.0).bind(after).bind(limit).bind(page_bytes());
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row| {
-            let session = SessionId(column(row, 0, "late_confirm")?);
-            Ok(LateConfirm { session, body: bytes(row, 1, "late_confirm")? })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(late_confirm).collect()
     }
 
     async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
@@ -458,11 +437,7 @@ impl MessageReader for SqliteStore {
                    ) SELECT destination, (SELECT min(id) FROM outbox WHERE outbox.destination = leap.destination) \
                    FROM leap WHERE destination IS NOT NULL LIMIT ?2";
         let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row| {
-            let destination: String = column(row, 0, "outbox")?;
-            Ok(OutboxDestination { destination: destination.into(), first: column(row, 1, "outbox")? })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(outbox_destination).collect()
     }
 
     async fn outbox_to(&self, destination: &str, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
@@ -497,10 +472,7 @@ impl ClientReader for SqliteStore {
         let sql = "SELECT client.identity, client.flow FROM identity CROSS JOIN client ON client.identity = identity.id \
                    AND client.user = ?1 AND client.client_id = ?2 ORDER BY identity.id";
         let found = sqlx::query(sql).bind(user).bind(client_id).fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| -> Result<_, StoreError> {
-            Ok((IdentityRow(column(row, 0, "client")?), FlowRow(column(row, 1, "client")?)))
-        };
-        found.iter().map(read).collect()
+        found.iter().map(client_use).collect()
     }
 
     async fn clients(
@@ -517,15 +489,6 @@ impl ClientReader for SqliteStore {
                    AND coalesce(flow.state, ended.state) IS NOT NULL ORDER BY client.client_id LIMIT ?4";
         let query = sqlx::query(sql).bind(identity.0).bind(user).bind(after).bind(limit);
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row| {
-            Ok(Client {
-                flow: FlowRow(column(row, 0, "client")?),
-                client_id: column(row, 1, "client")?,
-                user: column(row, 2, "client")?,
-                state: state(row, 3)?,
-                id: flow_id(row, 4)?,
-            })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(client).collect()
     }
 }

@@ -1,15 +1,16 @@
 //! Opening the file and bringing its schema up to date.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_model::Lineage;
 use maxhost_sqlite::{SqliteError, Tuning, open_writer};
 use maxhost_store::StoreError;
 use rusqlite::Connection;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection as _, Error};
+use sqlx::{Connection as _, Error, SqlSafeStr as _};
 use tokio::runtime::Handle;
 
 use crate::reader::fault_of;
@@ -17,7 +18,15 @@ use crate::reader::fault_of;
 /// The newest version of the schema that this build knows: the number of its last migration.
 pub const SCHEMA_VERSION: i64 = 14;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// Number, description and text of each migration.
+const FILES: &[(i64, &str, &str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let migration = |&(number, description, text): &(i64, &'static str, &'static str)| {
+        Migration::new(number, description.into(), MigrationType::Simple, text.into_sql_str(), false)
+    };
+    Migrator::with_migrations(FILES.iter().map(migration).collect())
+});
 
 /// Where the migrations that were run are noted.
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
@@ -185,5 +194,14 @@ mod tests {
     #[test]
     fn the_version_is_that_of_the_last_migration() {
         assert_eq!(MIGRATIONS.iter().map(|migration| migration.version).max(), Some(SCHEMA_VERSION));
+    }
+
+    #[test]
+    fn migrations_have_the_names_and_checksums_that_databases_have_noted() {
+        let first = MIGRATIONS.iter().next().unwrap();
+        assert_eq!((first.version, &*first.description, first.no_tx), (1, "journal", false));
+        assert_eq!(first.checksum[..8], [0x0d, 0xf6, 0xaa, 0x10, 0x9b, 0x41, 0x72, 0xbb]);
+        let ninth = MIGRATIONS.iter().find(|migration| migration.version == 9).unwrap();
+        assert_eq!(&*ninth.description, "network parameters");
     }
 }

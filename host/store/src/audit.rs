@@ -143,6 +143,14 @@ pub struct AuditFilter {
     pub limit: u32,
 }
 
+impl AuditFilter {
+    /// The place below which rows are read: time, class and number; above all places that there are if none was named.
+    #[must_use]
+    pub fn below(&self) -> (i64, i64, i64) {
+        self.before.map_or((i64::MAX, i64::MAX, i64::MAX), |place| (place.at, place.class as i64, place.number))
+    }
+}
+
 /// Reads the trail.
 #[async_trait]
 pub trait AuditReader: Send + Sync {

@@ -46,8 +46,8 @@ pub use maxhost_group_commit::{Bounds, CommitHint, GroupStats, TimingView};
 pub use maxhost_model::{Claim, FencingToken, RunId};
 pub use op::{ClientOp, FlowOp, IdentityOp, Keep, MessageOp, NewFlow, Op};
 pub use reader::{
-    ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader, PAGE_BYTES, each_start, is_last_page,
-    outbox_begin, outbox_database,
+    ClientReader, FlowReader, IdentityReader, JournalReader, MessageReader, PAGE_BYTES, each_live_flow, each_start,
+    is_last_page, outbox_begin, outbox_database,
 };
 pub use record::{
     Client, FlowFilter, FlowRecord, FlowState, FlowVersion, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,

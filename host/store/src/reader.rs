@@ -44,6 +44,40 @@ pub fn is_last_page(limit: u32, bodies: impl IntoIterator<Item = usize>) -> bool
     rows < limit as usize && bytes < PAGE_BYTES
 }
 
+/// Live flows of an identity that are read at once.
+const LIVE_AT_ONCE: u32 = 4096;
+
+/// Gives each flow of an identity that has not ended, by row, a page at a time.
+///
+/// # Errors
+/// Those of the reader.
+pub async fn each_live_flow(
+    reader: &(impl FlowReader + ?Sized),
+    identity: IdentityRow,
+    give: impl FnMut(LiveFlow) + Send,
+) -> Result<(), StoreError> {
+    each_live_flow_by(reader, identity, LIVE_AT_ONCE, give).await
+}
+
+/// As [`each_live_flow`], in pages of so many.
+pub(crate) async fn each_live_flow_by(
+    reader: &(impl FlowReader + ?Sized),
+    identity: IdentityRow,
+    at_once: u32,
+    mut give: impl FnMut(LiveFlow) + Send,
+) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = reader.live_flows_of(identity, after, at_once).await?;
+        after = page.last().map(|flow| flow.row);
+        let is_last = page.len() < at_once as usize;
+        page.into_iter().for_each(&mut give);
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
 /// Flows whose start records are asked for at once.
 const STARTS_AT_ONCE: usize = 512;
 
@@ -91,6 +125,14 @@ pub trait IdentityReader: Send + Sync {
 pub trait FlowReader: Send + Sync {
     /// All flows that have not ended, by row: what a host reads once when it starts.
     async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError>;
+
+    /// Flows of an identity that have not ended, by row, behind this one, at most so many. [`each_live_flow`] reads them all.
+    async fn live_flows_of(
+        &self,
+        identity: IdentityRow,
+        after: Option<FlowRow>,
+        limit: u32,
+    ) -> Result<Vec<LiveFlow>, StoreError>;
 
     /// How many flows that have not ended each of these identities has, by identity; those that have none are left out. The
     /// database counts, and no row of a flow is given.

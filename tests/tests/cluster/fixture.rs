@@ -500,7 +500,8 @@ pub async fn result(host: &Host, flow: FlowId) -> Value {
         let shown = host.flow(&Caller::local(), flow).await.map_err(|problem| problem.to_string())?;
         match shown.summary.result {
             Some(FlowResult::Value(cbor)) => Ok(cbor_to_json(&cbor).unwrap()),
-            other => Err(format!("{:?} {other:?} waits for {:?}", shown.summary.phase, shown.waiting_for)),
+            Some(other) => panic!("{flow} ended otherwise: {:?} {other:?}", shown.summary.phase),
+            None => Err(format!("{:?} waits for {:?}", shown.summary.phase, shown.waiting_for)),
         }
     })
     .await

@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use maxhost_tests::Network;
+
 use crate::markdown::{Block, blocks};
 
 /// A first build of a CorDapp compiles its dependencies, and waits while tests of the samples compile theirs in the same folders.
@@ -89,7 +91,9 @@ impl Reader {
             } else if block.language == "console" {
                 for step in steps(&block) {
                     self.step(page, block.line, &step);
-                    self.share_target(scratch);
+                    let here = PathBuf::from(self.ask("pwd").0.concat());
+                    share_target(&here, scratch);
+                    lend_code(&here.join("net"));
                 }
             }
         }
@@ -100,29 +104,6 @@ impl Reader {
         let path = PathBuf::from(self.ask("pwd").0.concat()).join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, &block.text).unwrap();
-    }
-
-    /// A crate that the reader has made builds where the last run of this test has built it, and takes what it depends on from
-    /// where the samples have it compiled: the same packages, for the same target and with the same profile. Components are in
-    /// neither place: the reader finds his own only.
-    fn share_target(&mut self, scratch: &Path) {
-        let here = PathBuf::from(self.ask("pwd").0.concat());
-        let target = here.join("target");
-        if !here.join("Cargo.toml").exists() || target.exists() {
-            return;
-        }
-        let (shared, samples) = (scratch.join("target"), scratch.with_file_name("guests"));
-        std::fs::create_dir_all(&shared).unwrap();
-        for name in COMPILED {
-            let (compiled, link) = (samples.join(name), shared.join(name));
-            if !link.is_symlink() {
-                // An earlier version of this test had folders here.
-                let _absent = std::fs::remove_dir_all(&link);
-                std::fs::create_dir_all(&compiled).unwrap();
-                std::os::unix::fs::symlink(compiled, link).unwrap();
-            }
-        }
-        std::os::unix::fs::symlink(shared, target).unwrap();
     }
 
     fn step(&mut self, page: &str, line: usize, step: &Step) {
@@ -187,6 +168,39 @@ impl Drop for Reader {
             unsafe { libc::kill(-group, libc::SIGKILL) };
         }
         let _ended = self.shell.wait();
+    }
+}
+
+/// A crate that the reader has made builds where the last run of this test has built it, and takes what it depends on from
+/// where the samples have it compiled: the same packages, for the same target and with the same profile. Components are in
+/// neither place: the reader finds his own only.
+fn share_target(here: &Path, scratch: &Path) {
+    let target = here.join("target");
+    if !here.join("Cargo.toml").exists() || target.exists() {
+        return;
+    }
+    let (shared, samples) = (scratch.join("target"), scratch.with_file_name("guests"));
+    std::fs::create_dir_all(&shared).unwrap();
+    for name in COMPILED {
+        let (compiled, link) = (samples.join(name), shared.join(name));
+        if !link.is_symlink() {
+            // An earlier version of this test had folders here.
+            let _absent = std::fs::remove_dir_all(&link);
+            std::fs::create_dir_all(&compiled).unwrap();
+            std::os::unix::fs::symlink(compiled, link).unwrap();
+        }
+    }
+    std::os::unix::fs::symlink(shared, target).unwrap();
+}
+
+/// A network of all samples gets their machine code from where other tests have it: it is of the same program and the same
+/// components. Others are compiled by the reader's host.
+fn lend_code(network: &Path) {
+    let installed = std::fs::read_dir(network.join("cordapps")).into_iter().flatten().flatten();
+    let names: Vec<String> = installed.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    let has_samples = ["hostile-", "oracle-"].iter().all(|sample| names.iter().any(|name| name.starts_with(sample)));
+    if has_samples && !network.join("data/code").exists() {
+        Network::new().lend_code(network);
     }
 }
 

@@ -6,12 +6,14 @@ use maxhost_tests::bent_clock::bend;
 use maxhost_tests::{ALICE, BOB, CAROL, Host, eventually};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Servers};
+use crate::cluster::{Cluster, WellServers};
 use crate::{result, start};
 
 /// It keeps what it has and takes nothing more, which the others do, until its clock is right again.
-pub async fn a_host_whose_clock_goes_wrong_leaves_to_others_what_it_does_not_have(servers: &Servers) {
-    let cluster = Cluster::new(servers, 3, "clocks", "/maxhost/clocks");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_clock_goes_wrong_leaves_to_others_what_it_does_not_have() {
+    let Some(servers) = WellServers::take().await else { return };
+    let cluster = Cluster::new(&servers, 3, "clocks", "/maxhost/clocks");
     let shift = cluster.network.path("shift");
     fs::write(&shift, "+0s").unwrap();
     cluster.configure("max-a");

@@ -1,8 +1,9 @@
 //! Servers that hosts share, and hosts as processes with configurations of their own.
 
 use std::fs;
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_ownership_zookeeper::test_servers::Ensemble;
@@ -28,6 +29,68 @@ impl Servers {
         let artemis = Artemis::start_with(&any_disk);
         let (postgres, zookeeper, artemis) = tokio::join!(postgres, Ensemble::start(1), artemis);
         Servers { postgres: Arc::new(postgres.unwrap()), zookeeper, artemis }
+    }
+}
+
+/// Servers that are well and stay so. One test has them at a time, with databases and a folder in ZooKeeper of its own; then the
+/// next one has them, because starting them takes long.
+pub struct WellServers(Option<Servers>);
+
+/// The servers that tests pass on to each other.
+struct Passed {
+    /// How many tests have servers now.
+    taken: usize,
+    waiting: Option<Servers>,
+}
+
+fn passed() -> MutexGuard<'static, Passed> {
+    static PASSED: Mutex<Passed> = Mutex::new(Passed { taken: 0, waiting: None });
+    PASSED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl WellServers {
+    /// Those that another test has left, or new ones; `None`, and a word about it, where there is no broker.
+    pub async fn take() -> Option<WellServers> {
+        if Artemis::is_missing() {
+            return None;
+        }
+        let left = {
+            let mut passed = passed();
+            passed.taken += 1;
+            passed.waiting.take()
+        };
+        // Counted from here on, whatever becomes of the start.
+        let mut servers = WellServers(left);
+        if servers.0.is_none() {
+            servers.0 = Some(Servers::start().await);
+        }
+        Some(servers)
+    }
+}
+
+impl Deref for WellServers {
+    type Target = Servers;
+
+    fn deref(&self) -> &Servers {
+        self.0.as_ref().expect("they are there until they are dropped")
+    }
+}
+
+impl Drop for WellServers {
+    fn drop(&mut self) {
+        let mut passed = passed();
+        passed.taken -= 1;
+        // After the last one nobody may come: they end, and their folders go. After a failure nobody knows how they are.
+        let ended = match self.0.take() {
+            Some(servers) if passed.taken > 0 && passed.waiting.is_none() && !std::thread::panicking() => {
+                passed.waiting = Some(servers);
+                (None, None)
+            }
+            servers if passed.taken == 0 => (servers, passed.waiting.take()),
+            servers => (servers, None),
+        };
+        drop(passed);
+        drop(ended);
     }
 }
 
@@ -60,16 +123,7 @@ impl<'a> Cluster<'a> {
     /// Writes the configuration of a host.
     pub fn configure(&self, host: &str) -> PathBuf {
         let folder = self.folder(host);
-        let code = folder.join("data/code");
-        if !code.exists() {
-            fs::create_dir_all(&code).unwrap();
-            // What is compiled already need not be compiled again.
-            for file in fs::read_dir(self.network.path("data/code")).into_iter().flatten().flatten() {
-                if file.path().is_file() {
-                    fs::copy(file.path(), code.join(file.file_name())).unwrap();
-                }
-            }
-        }
+        self.network.lend_code(&folder);
         let dir = |name: &str| self.network.path(name).display().to_string();
         let text = format!(
             "roles = [\"flows\", \"rpc\"]\n[host]\nname = \"{host}\"\nslots = 100\n\

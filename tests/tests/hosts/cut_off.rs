@@ -7,7 +7,7 @@ use maxhost_proxy::{Line, Proxy};
 use maxhost_tests::{ALICE, BOB, eventually};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Servers};
+use crate::cluster::{Cluster, WellServers};
 use crate::{result, start};
 
 const DATABASE: &str = "cut_off";
@@ -22,10 +22,12 @@ async fn until_state(cluster: &Cluster<'_>, asked: &str, state: &str) {
     .await;
 }
 
-pub async fn a_host_that_alone_is_cut_from_database_or_broker_gives_its_identities_up(servers: &Servers) {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_alone_is_cut_from_database_or_broker_gives_its_identities_up() {
+    let Some(servers) = WellServers::take().await else { return };
     let database = Proxy::to((Ipv4Addr::LOCALHOST, servers.postgres.port()).into()).await.unwrap();
     let broker = Proxy::to(servers.artemis.address()).await.unwrap();
-    let cluster = Cluster::new(servers, 0, DATABASE, "/maxhost/cut_off");
+    let cluster = Cluster::new(&servers, 0, DATABASE, "/maxhost/cut_off");
     let file = cluster.configure("max-a");
     let by_line = format!(
         "postgres://{}@{}/{DATABASE}\"\npassword_file = \"{}",

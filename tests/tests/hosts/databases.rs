@@ -8,7 +8,7 @@ use maxhost_rpc::proto::v1 as pb;
 use maxhost_tests::{ALICE, BOB, CAROL, Host, cli, eventually};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Servers};
+use crate::cluster::{Cluster, WellServers};
 use crate::{result, start};
 
 const FIRST: &str = "moves";
@@ -82,8 +82,10 @@ fn mover(cluster: &Cluster<'_>, host: &str) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-pub async fn an_identity_moves_to_another_database_while_its_hosts_run(servers: &Servers) {
-    let mut cluster = Cluster::new(servers, 0, FIRST, "/maxhost/moves");
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_moves_to_another_database_while_its_hosts_run() {
+    let Some(servers) = WellServers::take().await else { return };
+    let mut cluster = Cluster::new(&servers, 0, FIRST, "/maxhost/moves");
     servers.postgres.create_database(ARCHIVE).unwrap();
     let archive = servers.postgres.url(ARCHIVE);
     let sql = |database: &str, sql: &str| servers.postgres.sql(database, sql).unwrap();

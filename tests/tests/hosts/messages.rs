@@ -145,9 +145,12 @@ async fn until_flow(cluster: &Cluster<'_>, host: &str, client_id: &str, states: 
         let flows = ask(cluster, host, &["flow", "list", "--identity", "Alice"]);
         let ours: Vec<&Value> = flows.iter().filter(|flow| flow["client_id"] == client_id).collect();
         assert!(ours.len() <= 1, "a request has started two flows: {flows:?}");
-        match ours.first().filter(|flow| states.iter().any(|state| flow["state"] == *state)) {
-            Some(flow) => Ok(flow["flow_id"].as_str().unwrap().to_owned()),
-            None => Err(format!("{flows:?}")),
+        match ours.first() {
+            Some(flow) if states.iter().any(|state| flow["state"] == *state) => {
+                Ok(flow["flow_id"].as_str().unwrap().to_owned())
+            }
+            Some(flow) if flow["state"] == "failed" || flow["state"] == "killed" => panic!("{client_id}: {flow}"),
+            _ => Err(format!("{flows:?}")),
         }
     })
     .await

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_rpc::proto::v1 as pb;
 use maxhost_tests::{ALICE, Host, cli, eventually};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Servers};
+use crate::cluster::{Cluster, WellServers};
 use crate::roles::metric;
 use crate::{result, start};
 
@@ -51,10 +50,7 @@ async fn until_looked(host: &Host, looks: f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pins_are_kept_and_a_host_that_joins_takes_its_share() {
-    if Artemis::is_missing() {
-        return;
-    }
-    let servers = Servers::start().await;
+    let Some(servers) = WellServers::take().await else { return };
     let mut cluster = Cluster::new(&servers, PARTIES as u32, "share", "/maxhost/share");
     cluster.more = "[cluster]\nbalance_interval = \"500 ms\"\n".to_owned();
     pin(&cluster, "\"east\"");

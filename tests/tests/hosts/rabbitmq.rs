@@ -4,16 +4,18 @@ use maxhost_broker_amqp::test_servers::RabbitMq;
 use maxhost_tests::{ALICE, BOB, CAROL, cli};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Servers};
+use crate::cluster::{Cluster, WellServers};
 use crate::{result, start};
 
 /// Identities of two hosts talk, and what one has run goes on at the other when it is killed.
-pub async fn hosts_share_identities_over_rabbitmq(servers: &Servers) {
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_share_identities_over_rabbitmq() {
     if RabbitMq::is_missing() {
         return;
     }
+    let Some(servers) = WellServers::take().await else { return };
     let rabbit = RabbitMq::start().await;
-    let mut cluster = Cluster::new(servers, 0, "rabbit", "/maxhost/rabbit");
+    let mut cluster = Cluster::new(&servers, 0, "rabbit", "/maxhost/rabbit");
     cluster.broker = format!("url = \"amqp://{}@{}\"\n", RabbitMq::USER.0, rabbit.address());
     cluster.configure("max-a");
     let error = cli::answer(cluster.command("max-a", &["run"]), None).fails(4, "broker-refused");

@@ -6,7 +6,7 @@ use std::time::Instant;
 use maxhost_tests::{ALICE, Host, eventually};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Servers};
+use crate::cluster::{Cluster, WellServers};
 use crate::signal;
 
 /// Long enough to fall asleep, and for two hosts to follow as the scheduler.
@@ -22,8 +22,10 @@ async fn until_scheduler(cluster: &Cluster<'_>, asked: &str, fits: impl Fn(&str)
     .await
 }
 
-pub async fn identities_that_are_due_wake_whatever_becomes_of_the_scheduler(servers: &Servers) {
-    let cluster = Cluster::new(servers, 0, "due", "/maxhost/due");
+#[tokio::test(flavor = "multi_thread")]
+async fn identities_that_are_due_wake_whatever_becomes_of_the_scheduler() {
+    let Some(servers) = WellServers::take().await else { return };
+    let cluster = Cluster::new(&servers, 0, "due", "/maxhost/due");
     let mut workers: Vec<(&str, Host)> = ["rpc-1", "rpc-2"].map(|name| (name, cluster.run_as(name, "rpc"))).into();
     let elected = until_scheduler(&cluster, "rpc-1", |_| true).await;
     assert_eq!(until_scheduler(&cluster, "rpc-2", |_| true).await, elected, "there is one");

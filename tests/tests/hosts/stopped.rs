@@ -1,11 +1,10 @@
 //! A host that is stopped within a commit, when the database has compared its claims and has not committed yet: whoever claims
 //! the identity meanwhile waits until the commit is written, or takes the identity without it. Nothing is lost or doubled.
 
-use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_tests::{ALICE, BOB, Host, eventually};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Servers};
+use crate::cluster::{Cluster, WellServers};
 use crate::{result, signal, start};
 
 const DATABASE: &str = "stopped";
@@ -115,10 +114,7 @@ async fn stop_within(cluster: &Cluster<'_>, hosts: [&Host; 2], commit: Commit) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_stopped_within_a_commit_is_waited_for_or_loses_it() {
-    if Artemis::is_missing() {
-        return;
-    }
-    let servers = Servers::start().await;
+    let Some(servers) = WellServers::take().await else { return };
     let cluster = Cluster::new(&servers, 0, DATABASE, "/maxhost/stopped");
     let a = cluster.run("max-a");
     let b = cluster.run("max-b");
@@ -141,5 +137,4 @@ async fn a_host_that_is_stopped_within_a_commit_is_waited_for_or_loses_it() {
     assert_eq!(sql(&cluster, out_of_order), "0");
     assert_ne!(sql(&cluster, "SELECT count(*) FROM test.written"), "0");
     drop((a, b));
-    crate::clocks::a_host_whose_clock_goes_wrong_leaves_to_others_what_it_does_not_have(&servers).await;
 }

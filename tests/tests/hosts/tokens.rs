@@ -5,7 +5,7 @@ use std::fs;
 use maxhost_tests::{ALICE, BOB, cli, eventually};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Servers};
+use crate::cluster::{Cluster, WellServers};
 
 const WORKERS: [&str; 2] = ["rpc-1", "rpc-2"];
 
@@ -58,18 +58,21 @@ async fn start(
 async fn ended(cluster: &Cluster<'_>, worker: &str, file: &str, flow: &str) -> Value {
     eventually(&format!("{flow} ends"), async || {
         let answer = with_token(cluster, worker, file, &["flow", "show", flow]);
-        match answer.exit {
-            0 if !answer.object()["result"].is_null() => Ok(answer.object()),
-            0 => Err(answer.to_string()),
-            _ => Err(answer.error().to_string()),
+        if answer.exit != 0 {
+            return Err(answer.error().to_string());
         }
+        let shown = answer.object();
+        assert!(shown["state"] != "failed" && shown["state"] != "killed", "{shown}");
+        if shown["result"].is_null() { Err(shown.to_string()) } else { Ok(shown) }
     })
     .await
 }
 
 /// A token is its user at every worker, whichever host runs what it starts, and at none any more when it is revoked.
-pub async fn a_token_counts_at_every_worker_whichever_host_runs_what_it_starts(servers: &Servers) {
-    let mut cluster = Cluster::new(servers, 0, "tokens", "/maxhost/tokens");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_counts_at_every_worker_whichever_host_runs_what_it_starts() {
+    let Some(servers) = WellServers::take().await else { return };
+    let mut cluster = Cluster::new(&servers, 0, "tokens", "/maxhost/tokens");
     cluster.more = format!("[rpc.users]\nfile = \"{}\"\n", cluster.network.path("users.toml").display());
     WORKERS.iter().for_each(|worker| drop(cluster.configure(worker)));
     add_user(&cluster, "ann", "secret", &["--permission", "StartFlow.heartbeat/*", "--permission", "Status"]);

@@ -6,16 +6,18 @@ use maxhost_broker_amqp::test_servers::Artemis;
 use maxhost_tests::{ALICE, BOB, CAROL, eventually};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Servers};
+use crate::cluster::{Cluster, WellServers};
 use crate::result;
 
 const DATABASE: &str = "wiped";
 
 /// The only host runs no more than the senders, so what they have sent waits in the broker. The broker loses it, and hosts that
 /// would take it start: every flow ends.
-pub async fn what_waited_in_a_broker_that_is_wiped_comes_all_the_same(servers: &Servers) {
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_in_a_broker_that_is_wiped_comes_all_the_same() {
+    let Some(servers) = WellServers::take().await else { return };
     let mut artemis = Artemis::start().await;
-    let mut cluster = Cluster::new(servers, 0, DATABASE, "/maxhost/wiped");
+    let mut cluster = Cluster::new(&servers, 0, DATABASE, "/maxhost/wiped");
     cluster.broker = format!("url = \"amqp://{}@{}\"\n", Artemis::USER, artemis.address());
     let configuration = cluster.configure("max-a");
     let text = fs::read_to_string(&configuration).unwrap();

@@ -8,7 +8,7 @@ use maxhost_tests::ledger::{
     Away, issue, locks, money, notary_status, pay, payment, query, schema, show, signers, start_paying, transactions,
     tx, unsettled, verified_again,
 };
-use maxhost_tests::{ALICE, BOB, CAROL, End, Host, MODES, NOTARY, Network, eventually};
+use maxhost_tests::{ALICE, BOB, CAROL, End, Host, MODES, NOTARY, Network, cli, eventually};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,6 +44,12 @@ async fn cash_is_issued_paid_and_taken_back_however_flows_are_put_away() {
         assert!(by.contains(&json!(ALICE)) && by.contains(&json!(NOTARY)), "{by:?}");
         let graph = network.cli(&["ledger", "graph", &paid, "--identity", "Bob"]).ok().objects();
         assert_eq!(graph.iter().map(|node| node["depth"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1]);
+        for (limit, is_cut) in [("1", true), ("2", false)] {
+            let mut command = cli::command(&["ledger", "graph", &paid, "--identity", "Bob", "--limit", limit]);
+            command.env("MAXHOST_CONFIG", network.path("maxhost.toml"));
+            let told = cli::answer(command, None).ok();
+            assert_eq!(told.err.contains("there are more"), is_cut, "{told}");
+        }
         let exit = host.run(ALICE, "cash/exit", json!({"quantity": 100, "currency": "GBP"})).await;
         exit.result();
         host.until_quiet().await;
@@ -175,9 +181,15 @@ async fn queries_are_answered_without_waking_anybody() {
     let sums = query(&network, "Alice", &["--sum", "quantity", "--by", "currency"]);
     assert_eq!(sums, [json!({"currency": "GBP", "sum": 150, "count": 5})]);
     let wrong = network.cli(&["vault", "query", "--identity", "Alice", "--where", "quantity > > 1"]);
-    assert_eq!(wrong.fails(4, "query-invalid")["details"]["position"], "11");
-    let unknown = network.cli(&["ledger", "show", &"ab".repeat(32), "--identity", "Alice"]);
-    unknown.fails(3, "transaction-not-found");
+    assert_eq!(wrong.fails(4, "query-invalid")["details"]["position"], 11);
+    // An id may carry the name of its algorithm.
+    let known = network.cli(&["ledger", "list", "--identity", "Alice"]).ok().objects()[0]["id"].clone();
+    let named = format!("SHA-256:{}", known.as_str().unwrap());
+    assert_eq!(network.cli(&["ledger", "show", &named, "--identity", "Alice"]).ok().object()["id"], known);
+    for unknown in ["ab".repeat(32), format!("BLAKE2:{}", known.as_str().unwrap())] {
+        let unknown = network.cli(&["ledger", "show", &unknown, "--identity", "Alice"]);
+        unknown.fails(3, "transaction-not-found");
+    }
     network.cli(&["notary", "status", "--identity", "Alice"]).fails(3, "notary-not-here");
     let identity = host.identity("Alice").await.unwrap();
     assert_eq!(identity.state(), maxhost_rpc::proto::v1::IdentityState::Cold);
@@ -208,6 +220,7 @@ async fn a_notary_that_validates_verifies_the_chain() {
     let cordapps = maxhost_tests::cli::cordapps();
     let words = ["init", folder.to_str().unwrap(), "--validating", "--cordapps", cordapps.to_str().unwrap()];
     drop(maxhost_tests::cli::run(&words).ok());
+    Network::new().lend_code(&folder);
     let mut command = maxhost_tests::cli::command(&["run", "--json", "--config"]);
     command.arg(folder.join("maxhost.toml"));
     let host = Host::up(command, &folder);

@@ -147,6 +147,10 @@ async fn terms_of_an_escrow_that_cannot_be_are_refused() {
         ("Bob", "tomorrow", "escrow/until-invalid"),
         ("Bob", "2001-01-01T00:00:00Z", "escrow/until-invalid"),
         ("Nobody", later.as_str(), "cash/party-unknown"),
+        ("O=Bob, L=Paris", later.as_str(), "cash/party-unknown"),
+        ("O=Alice", later.as_str(), "escrow/to-oneself"),
+        ("l=London, c=gb", later.as_str(), "escrow/to-oneself"),
+        ("O=", later.as_str(), "cash/party-ambiguous"),
     ] {
         let terms = json!({"seller": seller, "quantity": 1, "currency": "GBP", "until": until});
         let end = host.run(ALICE, "escrow/lock", terms).await;

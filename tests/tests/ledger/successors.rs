@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use maxhost_ledger::attachment::{SignedCode, sign};
 use maxhost_ledger::keys::{Scheme, SigningKey};
 use maxhost_model::SecureHash;
-use maxhost_tests::{ALICE, BOB, CAROL, Network};
+use maxhost_tests::{ALICE, BOB, CAROL, MODES, Network, SECOND_NOTARY};
 use serde_json::{Value, json};
 
-use maxhost_tests::ledger::{issue, money, pay};
+use maxhost_tests::ledger::{issue, money, pay, query, verified_again};
 
 fn contracts(network: &Network) -> Vec<PathBuf> {
     let files = std::fs::read_dir(network.path("cordapps")).unwrap().map(|entry| entry.unwrap().path());
@@ -115,6 +115,50 @@ async fn states_go_on_under_code_of_a_successor() {
 async fn states_go_on_under_code_of_a_successor_however_flows_are_put_away() {
     goes_on("flows.evict=every-wait", true).await;
     goes_on("flows.evict=random:5", false).await;
+}
+
+/// Who takes part in a state is said by the code that made it, by the parameters of then. No contract judges a change of notary,
+/// so a state moves though its contract has no code any more.
+async fn moves_though_the_succession_is_gone(mode: &str) {
+    let network = Network::with_two_notaries(true).setting(mode);
+    let (successor, _) = of_successor(&network);
+    let old = text(&network.path("old.contract.wasm"));
+    std::fs::copy(network.path("cordapps/cash-0.1.0.contract.wasm"), &old).unwrap();
+    let host = network.run();
+    issue(&host, 100).await;
+    drop(network.cli(&["attachment", "import", &old, "--identity", "Alice"]).ok());
+    host.until_quiet().await;
+    host.stop();
+    for file in contracts(&network) {
+        std::fs::remove_file(file).unwrap();
+    }
+    std::fs::copy(&successor, network.path("cordapps/cash-0.1.0.contract.wasm")).unwrap();
+    let host = network.run();
+    drop(network.cli(&["network", "update", "--succeed", &format!("{old}={}", text(&successor))]).ok());
+    pay(&host, ALICE, BOB, 60).await.result();
+    host.until_quiet().await;
+    drop(network.cli(&["network", "update", "--unsucceed", &old]).ok());
+    assert_eq!(parameters(&network)["epoch"], 3);
+
+    drop(pay(&host, BOB, CAROL, 10).await.failure());
+    let terms = json!({"to": SECOND_NOTARY, "currency": "GBP"});
+    let moved = host.run(BOB, "cash/change-notary", terms).await.result();
+    assert_eq!((&moved["quantity"], moved["states"].as_array().unwrap().len()), (&json!(60), 1), "{mode}");
+    host.until_quiet().await;
+    let states = query(&network, "Bob", &["--type", "cash/Cash"]);
+    assert_eq!((states.len(), &states[0]["notary"]), (1, &json!(SECOND_NOTARY)), "{mode}");
+    let change = moved["states"][0].as_str().unwrap().split(':').next().unwrap();
+    let examined = verified_again(&network, change, "Bob");
+    assert_eq!(examined["valid"], true, "{mode}: {examined}");
+    assert_eq!(host.until_quiet().await.flows["hospital"], 0);
+    host.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_a_successor_moves_to_another_notary_when_the_succession_is_gone() {
+    for mode in MODES {
+        moves_though_the_succession_is_gone(mode).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

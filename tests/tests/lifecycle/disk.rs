@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use maxhost_model::Code;
 use maxhost_tests::flows::request;
-use maxhost_tests::{ALICE, BOB, Network, eventually};
+use maxhost_tests::{ALICE, BOB, Network, cli, eventually};
 use serde_json::json;
 
 /// A small file system in memory; gone when dropped.
@@ -41,6 +41,23 @@ impl Drop for SmallDisk {
         // SAFETY: the pointer is to a string that outlives the call. MNT_DETACH works though files may be open.
         unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
     }
+}
+
+#[test]
+fn a_network_that_the_disk_had_no_room_for_is_made_when_there_is_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.path().join("small")) else {
+        eprintln!("skipped: this process may not mount a file system");
+        return;
+    };
+    disk.fill();
+    let net = dir.path().join("small/net");
+    let words = ["init", net.to_str().unwrap(), "--json"];
+    let error = cli::run(&words).fails(5, "disk-full");
+    assert!(error["remedy"].as_str().unwrap().contains("goes on where it stopped"), "{error}");
+    std::fs::remove_file(disk.filler()).unwrap();
+    let made = cli::run(&words).ok().object();
+    assert_eq!(made["identities"].as_array().unwrap().len(), 4, "{made}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use maxhost_model::Code;
-use maxhost_rpc::proto::v1::IdentityState;
+use maxhost_rpc::proto::v1::{IdentityState, WaitingFor};
 use maxhost_tests::{ALICE, BOB, CAROL, Network, eventually};
 use serde_json::json;
 
@@ -90,8 +90,8 @@ async fn an_identity_sleeps_and_wakes_by_a_call_a_message_and_a_timer() {
     let beat = host.start(ALICE, "beat", json!({"beats": 3, "interval_ms": 1_000})).await;
     let asleep = host.until_identity(ALICE, IdentityState::Cold).await;
     assert_eq!(asleep.flows, 1);
-    let shown = host.show(&beat).await;
-    assert!(!shown.in_memory && shown.waiting_for.is_some_and(|waiting| waiting.what == "sleep"));
+    let sleeps = |waiting: &WaitingFor| waiting.what == "sleep";
+    host.until(&beat, |shown| !shown.in_memory && shown.waiting_for.as_ref().is_some_and(sleeps)).await;
     assert_eq!(host.end(&beat).await.result(), json!({"beats": 3}));
     // And it was brought back for each beat.
     let status = host.until_quiet().await;

@@ -51,7 +51,7 @@ async fn arguments_that_do_not_fit_are_refused_with_their_path() {
         contains(&error, words);
     }
     let error = start(&network, "Alice", "ping", "{\n oops").fails(4, "arguments-invalid");
-    assert_eq!(error["details"]["line"], "2", "{error}");
+    assert_eq!(error["details"]["line"], 2, "{error}");
     // However long what does not fit is, its place is told, and nothing breaks.
     let long = json!({"peer": BOB, "count": "\u{2603}".repeat(20_000)}).to_string();
     let error = start(&network, "Alice", "ping", &long).fails(4, "arguments-invalid");
@@ -74,6 +74,8 @@ async fn names_that_fit_nothing_or_too_much_are_refused() {
     contains(&start(&network, "Alice", "ping-pong/nothing", &ping).fails(3, "flow-type-not-found"), &["nothing"]);
     start(&network, "Alice", "pong", &ping).fails(4, "flow-not-startable");
     network.cli(&["identity", "show", "Zoe"]).fails(3, "identity-not-found");
+    let no_id = network.cli(&["flow", "show", "x"]).fails(4, "flow-id-invalid");
+    assert_eq!(no_id["details"]["flow_id"], "x", "{no_id}");
     network.cli(&["flow", "types", "--identity", "o"]).fails(4, "identity-ambiguous");
     network.cli(&["flow", "list", "--identity", "Zoe"]).fails(3, "identity-not-found");
     assert!(network.cli(&["network", "parties", "Zoe"]).ok().objects().is_empty());

@@ -62,7 +62,7 @@ async fn the_host_at_a_glance() {
 #[tokio::test(flavor = "multi_thread")]
 async fn identities_parties_and_parameters() {
     let network = Network::new();
-    let _host = network.run();
+    let host = network.run();
     let identities = network.cli(&["identity", "list"]).ok().objects();
     assert_eq!(identities.len(), 4);
     for identity in &identities {
@@ -72,6 +72,17 @@ async fn identities_parties_and_parameters() {
     let alice = network.cli(&["identity", "show", "Alice"]).ok().object();
     assert_eq!(alice["name"], ALICE);
     has(&alice["cordapps"][0], &["name", "version", "hash"]);
+    let mut command = cli::command(&["identity", "show", "Alice"]);
+    command.env("MAXHOST_CONFIG", network.path("maxhost.toml"));
+    let text = cli::answer(command, None).ok().out;
+    assert!(text.contains("ping-pong 0.1.0") && !text.contains("hash"), "people read no hashes: {text}");
+
+    // A host that is alone has the name that its first event tells.
+    let name = &host.ready()["host"];
+    let listed = network.cli(&["host", "list"]).ok().object();
+    assert_eq!((&listed["host"], &listed["state"]), (name, &json!("up")));
+    host.run(ALICE, "statics", json!({"times": 1})).await.result();
+    assert_eq!(&network.cli(&["identity", "where", "Alice"]).ok().object()["host"], name);
 
     let parties = network.cli(&["network", "parties"]).ok().objects();
     assert_eq!(parties.len(), 4);

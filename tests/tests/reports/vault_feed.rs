@@ -69,7 +69,8 @@ async fn a_vault_is_followed_in_parts_from_any_of_them() {
         assert_eq!(again.last(), Some(issued), "behind {}", part.cursor);
     }
     for wrong in ["1@nonsense", "1@", &format!("1000000{}", &first[0].cursor)] {
-        network.cli(&["vault", "track", "--identity", "Alice", "--cursor", wrong]).fails(4, "cursor-invalid");
+        let refused = network.cli(&["vault", "track", "--identity", "Alice", "--cursor", wrong]);
+        assert_eq!(refused.fails(4, "cursor-invalid")["details"]["field"], "cursor");
     }
     let lines = network.cli(&["vault", "track", "--identity", "Alice", "--timeout", "20s"]);
     let more: Vec<bool> = lines.objects().iter().map(|line| line["more"] == true).collect();

@@ -1,7 +1,7 @@
 //! Accounts of customers whose money this identity keeps: each has keys of its own, made for the account's id.
 
 use cash_contract::Cash;
-use cash_wallet::{finalise_cash, pay_unnamed_from, quantity, spend};
+use cash_wallet::{finalise_cash, pay_unnamed_from, quantity, spend, thrown};
 use maxhost_sdk::ledger::{Draft, Query, external_id_of, fresh_key_for, keys_of};
 use maxhost_sdk::prelude::*;
 
@@ -60,6 +60,10 @@ pub fn account(input: Account) -> Result<Holding> {
         confirmed += u64::from(external_id_of(key)?.as_ref() == Some(&input.account));
     }
     let found = Query::of("cash/Cash").own().key_external_id(&input.account).limit(MOST_STATES).find::<Cash>()?;
-    let quantity = found.iter().map(|state| state.state.quantity).sum();
+    // Anybody may send any amount of money of his own making.
+    let sum = found.iter().try_fold(0_u64, |sum, state| sum.checked_add(state.state.quantity));
+    let Some(quantity) = sum else {
+        bail!(thrown("cash/too-much", "the account has more than a number of 64 bits can say"));
+    };
     Ok(Holding { keys: keys.len() as u64, confirmed, states: found.len() as u64, quantity })
 }

@@ -72,11 +72,38 @@ pub fn find(PartyName(wanted): &PartyName) -> Result<Party> {
     if let Ok(Some(found)) = party(wanted) {
         return Ok(found);
     }
-    let mut fits = parties(wanted, false)?;
+    let part = NamePart::new(wanted);
+    let mut fits = parties(part.value, false)?;
+    fits.retain(|party| part.fits(party.name()));
     match (fits.pop(), fits.is_empty()) {
         (Some(one), true) => Ok(one),
         (None, _) => Err(thrown("cash/party-unknown", &format!("no party of the network fits '{wanted}'"))),
         (Some(_), false) => Err(thrown("cash/party-ambiguous", &format!("several parties fit '{wanted}'"))),
+    }
+}
+
+/// A part of an X.500 name as a client writes it: `Bob`, `O=Bob`, or `O=Bob, L=New York`.
+struct NamePart<'a> {
+    /// The longest of its values, to ask the network for: it looks at values, and not at the words before them.
+    value: &'a str,
+    /// All of it as names are written, in lower case.
+    folded: String,
+}
+
+impl NamePart<'_> {
+    fn new(wanted: &str) -> NamePart<'_> {
+        let attributes = || wanted.split(',').map(str::trim);
+        let values =
+            attributes().map(|attribute| attribute.split_once('=').map_or(attribute, |(_, value)| value.trim()));
+        NamePart {
+            value: values.max_by_key(|value| value.len()).unwrap_or_default(),
+            folded: attributes().collect::<Vec<_>>().join(", ").to_lowercase(),
+        }
+    }
+
+    /// Whether a name has this part.
+    fn fits(&self, name: &str) -> bool {
+        name.to_lowercase().contains(&self.folded)
     }
 }
 
@@ -197,4 +224,29 @@ pub fn pay_from(draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty, quanti
 /// As [`command`].
 pub fn payment_of(spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Result<Draft> {
     pay_from(Draft::spending(spent), spent, to, quantity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_name_is_a_value_or_attributes_as_names_have_them() {
+        let bob = "O=Bob, L=New York, C=US";
+        for (wanted, value) in [
+            ("Bob", "Bob"),
+            (" bob ", "bob"),
+            ("O=Bob", "Bob"),
+            ("l=new york", "new york"),
+            ("O=Bob,L=New York", "New York"),
+            ("O=Bob,", "Bob"),
+            ("York, C=US", "York"),
+        ] {
+            let part = NamePart::new(wanted);
+            assert_eq!((part.value, part.fits(bob)), (value, true), "{wanted}");
+        }
+        for wanted in ["O=Bo, L=New York", "L=Bob", "Bobby", "O=Bob, C=US"] {
+            assert!(!NamePart::new(wanted).fits(bob), "{wanted}");
+        }
+    }
 }

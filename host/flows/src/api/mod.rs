@@ -6,26 +6,27 @@
 pub(crate) mod access;
 pub mod attachment;
 pub mod audit;
+mod cluster;
 pub mod ledger;
+mod network;
 pub mod notary;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 use maxhost_model::{FlowError, FlowId, Problem};
-pub use maxhost_ownership::Roles;
 use serde_json::Value;
 
 use self::attachment::AttachmentApi;
 use self::audit::AuditApi;
+pub use self::cluster::{ClusterHost, ClusterStatus, HostState, PartHealth, Roles, Whereabouts};
 use self::ledger::LedgerApi;
+pub use self::network::{NetworkChange, NetworkChanges, NodeInfoView, ParametersView, PartyView};
 use self::notary::NotaryApi;
 pub use crate::api::access::Caller;
-use crate::options::HostRules;
 
 /// The answer of every operation.
 pub type ApiResult<T> = Result<T, Problem>;
@@ -368,67 +369,6 @@ pub struct IdentityView {
     pub manifest: Option<String>,
 }
 
-/// A party of the network.
-#[derive(Debug, Clone)]
-pub struct PartyView {
-    /// X.500 name.
-    pub name: String,
-    /// SubjectPublicKeyInfo, DER.
-    pub owning_key: Vec<u8>,
-    /// Listed as a notary in the network parameters.
-    pub notary: bool,
-    /// Hosted here.
-    pub local: bool,
-}
-
-/// The network parameters.
-#[derive(Debug, Clone)]
-pub struct ParametersView {
-    /// Least platform version of a node.
-    pub minimum_platform_version: u32,
-    /// Names of the notaries, with whether they validate.
-    pub notaries: Vec<(String, bool)>,
-    /// The largest message between nodes, bytes.
-    pub max_message_size: u64,
-    /// The largest transaction with its attachments, bytes.
-    pub max_transaction_size: u64,
-    /// Milliseconds since 1970.
-    pub modified_ms: i64,
-    /// Number of this set.
-    pub epoch: u32,
-    /// SHA-256 of the signed bytes, hex.
-    pub hash: String,
-    /// For each publisher whose key was replaced the fingerprints of its keys, oldest first.
-    pub publisher_successions: Vec<Vec<String>>,
-}
-
-/// A node as the network knows it.
-#[derive(Debug, Clone)]
-pub struct NodeInfoView {
-    /// Where it listens.
-    pub addresses: Vec<String>,
-    /// Its identities, the first is the default.
-    pub identities: Vec<PartyView>,
-    /// Platform version.
-    pub platform_version: u32,
-    /// Newer replaces older.
-    pub serial: i64,
-}
-
-/// A change of the network map.
-#[derive(Debug, Clone)]
-pub enum NetworkChange {
-    /// A party has come to the network, or has changed.
-    Added(PartyView),
-    /// Was replaced.
-    Modified(PartyView),
-    /// The party of this name has left the network.
-    Removed(String),
-}
-
-/// Changes of the network map, after a snapshot.
-pub type NetworkChanges = Pin<Box<dyn Stream<Item = ApiResult<NetworkChange>> + Send>>;
-
 /// The host at a glance.
 #[derive(Debug, Clone)]
 pub struct HostStatus {
@@ -446,106 +386,6 @@ pub struct HostStatus {
     pub version: String,
     /// Durable steps, commits and the like since the start of the host, by name.
     pub counters: BTreeMap<&'static str, u64>,
-}
-
-/// What a host of the cluster is doing: the `state` that commands and RPC clients are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HostState {
-    /// It runs identities.
-    Up,
-    /// It gives up what it runs and takes nothing more.
-    Draining,
-    /// It does not reach the ownership service, which only the host itself knows of itself; or it runs no identities because
-    /// another host reaches more of the database and the broker.
-    Suspended,
-    /// It is not in the cluster. Told of a host that need not drain any more when it comes back.
-    Away,
-}
-
-impl HostState {
-    /// The stable word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            HostState::Up => "up",
-            HostState::Draining => "draining",
-            HostState::Suspended => "suspended",
-            HostState::Away => "away",
-        }
-    }
-}
-
-/// A host of the cluster.
-#[derive(Debug, Clone)]
-pub struct ClusterHost {
-    /// Its name.
-    pub name: String,
-    /// What it is doing.
-    pub state: HostState,
-    /// What it does at all.
-    pub roles: Roles,
-    /// Words that manifests may name it by, beside its name.
-    pub labels: Vec<String>,
-    /// How many identities it owns.
-    pub identities: u64,
-    /// How many it may own at once; 0 if it runs no flows.
-    pub slots: u64,
-    /// Since when it is in the cluster, in milliseconds since 1970.
-    pub since_ms: i64,
-}
-
-/// Which host runs an identity.
-#[derive(Debug, Clone)]
-pub struct Whereabouts {
-    /// X.500 name.
-    pub identity: String,
-    /// The name of the host that owns it; `None` while it sleeps.
-    pub host: Option<String>,
-    /// The epoch of its owner's claim.
-    pub epoch: Option<i64>,
-    /// What it is doing, as far as this host knows: of one that another host owns it is known that it is active.
-    pub phase: IdentityPhase,
-    /// What its manifest says of hosts.
-    pub rules: HostRules,
-    /// Why no host may run it now: its manifest pins it to hosts of which none is there, takes identities and has room.
-    pub unplaced: Option<String>,
-}
-
-/// Whether a part that the hosts share can be used.
-#[derive(Debug, Clone)]
-pub struct PartHealth {
-    /// It answers.
-    pub ok: bool,
-    /// What it is, or what is wrong with it.
-    pub detail: String,
-}
-
-/// The cluster at a glance.
-#[derive(Debug, Clone)]
-pub struct ClusterStatus {
-    /// Its hosts, by name.
-    pub hosts: Vec<ClusterHost>,
-    /// Identities: `owned` by a host, `asleep`, `unplaced`, which no host may run now, and `quarantined` on this host.
-    pub identities: BTreeMap<&'static str, u64>,
-    /// Names of those that are unplaced, with the reason; the first [`ClusterStatus::UNPLACED`] of them, by name.
-    pub unplaced: Vec<(String, String)>,
-    /// Slots that are wanted, whether a host has given them or not; `None` if that is not known.
-    pub demand: Option<u64>,
-    /// For how long the message has waited that waits longest; `None` if nothing waits, or that is not known.
-    pub oldest_message: Option<Duration>,
-    /// The host that raises demand for identities that are due; `None` if there is none, or that is not known.
-    pub scheduler: Option<String>,
-    /// The broker.
-    pub broker: PartHealth,
-    /// The database.
-    pub store: PartHealth,
-    /// The ownership service.
-    pub ownership: PartHealth,
-}
-
-impl ClusterStatus {
-    /// How many unplaced identities are named.
-    pub const UNPLACED: usize = 10;
 }
 
 /// Everything the edges may ask.

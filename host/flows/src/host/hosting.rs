@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dashmap::Entry;
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash, X500Name};
-use maxhost_store::{Caution, Claim, ClaimRequest, DEATHS_LAST, IdentityRecord, StoreError, UNCLAIMED};
+use maxhost_store::{Caution, Claim, ClaimRequest, DEATHS_LAST, IdentityRecord, StoreError, UNCLAIMED, each_live_flow};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -317,16 +317,16 @@ impl Hosting {
                 return;
             }
         }
-        let flows = loop {
-            match self.parts.store.live_flows().await {
-                Ok(flows) => break flows,
+        let rows = loop {
+            let mut rows = Vec::new();
+            match each_live_flow(&*self.parts.store, entry.row, |flow| rows.push(flow.row)).await {
+                Ok(()) => break rows,
                 Err(error) => tracing::warn!(identity = %entry.text, %error, "its flows cannot be read; tried again"),
             }
             if self.sleeps_until_stop(READ_AGAIN).await {
                 return;
             }
         };
-        let rows = flows.into_iter().filter(|flow| flow.identity == entry.row).map(|flow| flow.row).collect();
         self.live.lock().insert(entry.row, rows);
         self.gone(entry).await;
     }

@@ -104,7 +104,7 @@ impl Host {
             Some(Cluster { ownership, broker, slots, schedules, session_timeout, balancing }) => {
                 (broker, ownership, Some(Membership::new(slots, schedules, session_timeout, balancing)))
             }
-            None => (embedded_broker(&options, &network).await?, embedded_ownership(run), None),
+            None => (embedded_broker(&options, &network).await?, embedded_ownership(&options, run), None),
         };
         let mut live: HashMap<IdentityRow, Vec<FlowRow>> = HashMap::new();
         for flow in store.live_flows().await.map_err(Problem::from)? {
@@ -331,8 +331,8 @@ async fn embedded_broker(options: &HostOptions, network: &NetworkMap) -> Result<
     Ok(Arc::new(EmbeddedBroker::open(broker).await.map_err(Problem::from)?))
 }
 
-fn embedded_ownership(run: RunId) -> Arc<dyn Ownership> {
-    Arc::new(MemoryOwnership::embedded("this host", run))
+fn embedded_ownership(options: &HostOptions, run: RunId) -> Arc<dyn Ownership> {
+    Arc::new(MemoryOwnership::embedded(&options.name, run))
 }
 
 impl Drop for Host {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use maxhost_model::{Code, Problem, SecureHash};
 use maxhost_ownership::DemandVersion;
-use maxhost_store::{Author, CommitUnit, Conflict, FlowState, Forgive, IdentityOp, Op, StoreError};
+use maxhost_store::{Author, CommitUnit, Conflict, Forgive, IdentityOp, Op, StoreError};
 use tokio::sync::oneshot;
 
+use super::opening::live_and_held;
 use super::{Actor, IdentityServices};
 use crate::base::trouble::backoff;
 use crate::commit::unit::Unit;
@@ -387,8 +388,8 @@ pub(super) async fn after_defect(services: Arc<IdentityServices>, entry: Arc<Ide
     services.events.emit(OperatorEvent::IdentityClosed { identity: entry.text.to_string() });
     end_runs(&services, &entry).await;
     handed_in_is_written(&services, &entry).await;
-    let flows = loop {
-        match services.committer.store.live_flows().await {
+    let (live, held) = loop {
+        match live_and_held(&services.committer.store, entry.row).await {
             Ok(flows) => break flows,
             Err(error) => tracing::warn!(identity = %entry.text, %error, "its flows cannot be read; tried again"),
         }
@@ -398,9 +399,7 @@ pub(super) async fn after_defect(services: Arc<IdentityServices>, entry: Arc<Ide
             () = services.stopping.cancelled() => return,
         }
     };
-    let mine: Vec<_> = flows.into_iter().filter(|flow| flow.identity == entry.row).collect();
-    let held = mine.iter().filter(|flow| flow.state == FlowState::Hospital).map(|flow| flow.row).collect();
-    let cold = ColdState { live: mine.iter().map(|flow| flow.row).collect(), held, wake_at: None };
+    let cold = ColdState { live: live.into(), held: held.into(), wake_at: None };
     let removed = {
         let mut state = entry.state.lock();
         // The marks were for an actor that is gone. The next one looks at everything, but does not know that it is to let

@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 
 use maxhost_broker::QueueName;
 use maxhost_journal::{Millis, Segment};
-use maxhost_model::{Code, Problem, SecureHash};
+use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash};
 use maxhost_ownership::{Lost, OwnershipError, SessionState};
-use maxhost_store::{Caution, Claim, ClaimRequest, Conflict, DEATHS_LAST, FlowFilter, FlowState, Head, StoreError};
+use maxhost_store::{
+    Caution, Claim, ClaimRequest, Conflict, DEATHS_LAST, FlowState, Head, LiveFlow, Store, StoreError, each_live_flow,
+};
 
 use super::table::{FlowTable, SlotState};
 use super::{Actor, RESCAN};
@@ -14,9 +16,6 @@ use crate::ledger::waits::Watched;
 use crate::options::NotaryKind;
 use crate::registry::opened::{NotaryRun, Opened};
 use crate::registry::retry::Pause;
-
-/// Flows that are read at once.
-const FLOWS_AT_ONCE: u32 = 1_000;
 
 /// Flows whose newest segments are asked for at once.
 const HEADS_AT_ONCE: usize = 512;
@@ -167,19 +166,9 @@ impl Actor {
 
     /// The live flows of the identity, as the database has them now.
     async fn read_flows(&self) -> Result<FlowTable, Problem> {
-        let states = vec![FlowState::Live, FlowState::Paused, FlowState::Hospital];
-        let mut filter =
-            FlowFilter { identity: Some(self.entry.row), states, limit: FLOWS_AT_ONCE, ..FlowFilter::default() };
-        let (mut live, mut held) = (Vec::new(), Vec::new());
-        loop {
-            let flows = self.services.committer.store.list_flows(&filter).await.map_err(Problem::from)?;
-            live.extend(flows.iter().map(|flow| flow.row));
-            held.extend(flows.iter().filter(|flow| flow.state == FlowState::Hospital).map(|flow| flow.row));
-            match flows.last() {
-                Some(last) if flows.len() >= FLOWS_AT_ONCE as usize => filter.before = Some(last.row),
-                _ => return Ok(FlowTable::new(&live, &self.entry.in_hospital.known_of(&held))),
-            }
-        }
+        let read = live_and_held(&self.services.committer.store, self.entry.row).await;
+        let (live, held) = read.map_err(Problem::from)?;
+        Ok(FlowTable::new(&live, &self.entry.in_hospital.known_of(&held)))
     }
 
     /// Finds out which cold flows have something to do, and when the others want to be woken.
@@ -233,6 +222,22 @@ impl Actor {
             }
         }
     }
+}
+
+/// The rows of an identity's live flows, and of those of them that are in hospital.
+pub(super) async fn live_and_held(
+    store: &Store,
+    identity: IdentityRow,
+) -> Result<(Vec<FlowRow>, Vec<FlowRow>), StoreError> {
+    let (mut live, mut held) = (Vec::new(), Vec::new());
+    let give = |flow: LiveFlow| {
+        live.push(flow.row);
+        if flow.state == FlowState::Hospital {
+            held.push(flow.row);
+        }
+    };
+    each_live_flow(&**store, identity, give).await?;
+    Ok((live, held))
 }
 
 enum WakeTime {

@@ -224,7 +224,7 @@ impl AttachmentApi for Host {
         let after = match cursor {
             Some(cursor) => Some(cursor.parse().map_err(|_| {
                 Problem::new(Code::CursorInvalid, "this is no cursor of a list of attachments")
-                    .detail("cursor", "cursor")
+                    .detail("field", "cursor")
             })?),
             None => None,
         };

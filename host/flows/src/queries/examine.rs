@@ -198,10 +198,15 @@ impl Examining<'_> {
     ) -> ApiResult<Vec<CheckView>> {
         let mut checks = Vec::new();
         let mut participants = BTreeSet::new();
-        for (_, Traced { state, attachments }) in inputs {
+        for (_, Traced { state, attachments, parameters }) in inputs {
             let Some(attachments) = self.attachments(attachments, &mut checks).await? else { continue };
             let (contracts, contract, state) = (self.parts.contracts.clone(), state.contract.clone(), state.clone());
-            let rules = rules.clone();
+            // By the parameters under which it was made.
+            let made_under = match parameters {
+                Some(hash) => self.known(hash).await?,
+                None => None,
+            };
+            let rules = made_under.map_or_else(|| rules.clone(), |known| known.rules.clone());
             let described = tokio::task::spawn_blocking(move || contracts.describe(&state, &attachments, &rules));
             let described = described.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))??;
             let described = described.map(|output| participants.extend(output.described.participants));

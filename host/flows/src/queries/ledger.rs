@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use maxhost_ledger::codec;
+use maxhost_ledger::digest::TransactionIdText;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::{
     Command, Core as TxCore, NotaryChange, StateAndRef, StateRef, TransactionSignature, TransactionState,
@@ -69,10 +70,11 @@ fn field_name(field: &Field) -> String {
 }
 
 pub(super) fn parse_id(id: &str) -> ApiResult<SecureHash> {
-    id.parse().map_err(|_| {
+    let TransactionIdText(id) = id.parse().map_err(|_| {
         let shown: String = id.chars().take(80).collect();
         Problem::new(Code::TransactionNotFound, format!("'{shown}' is no id of a transaction"))
-    })
+    })?;
+    Ok(id)
 }
 
 /// Which kind of notary an identity is.
@@ -258,7 +260,7 @@ impl LedgerApi for Host {
         let limit = limit.clamp(1, MAX_PAGE);
         let after: Option<StateRef> = match cursor {
             Some(cursor) => Some(cursor.parse().map_err(|_| {
-                Problem::new(Code::CursorInvalid, "this is no cursor of a list of locks").detail("cursor", "cursor")
+                Problem::new(Code::CursorInvalid, "this is no cursor of a list of locks").detail("field", "cursor")
             })?),
             None => None,
         };
@@ -344,7 +346,7 @@ impl LedgerApi for Host {
         let before = match cursor {
             Some(cursor) => Some(cursor.parse().map_err(|_| {
                 Problem::new(Code::CursorInvalid, "this is no cursor of a list of transactions")
-                    .detail("cursor", "cursor")
+                    .detail("field", "cursor")
             })?),
             None => None,
         };

@@ -40,7 +40,7 @@ fn place(cursor: &str) -> ApiResult<RequestPlace> {
         Some(RequestPlace { at: at.parse().ok()?, number: number.parse().ok()? })
     };
     read().ok_or_else(|| {
-        Problem::new(Code::CursorInvalid, "this is no cursor of a list of requests").detail("cursor", "cursor")
+        Problem::new(Code::CursorInvalid, "this is no cursor of a list of requests").detail("field", "cursor")
     })
 }
 

@@ -65,7 +65,7 @@ struct TrackPlace {
 impl TrackPlace {
     fn read(entry: &IdentityEntry, cursor: &str, newest: i64) -> ApiResult<TrackPlace> {
         let none =
-            || Problem::new(Code::CursorInvalid, "this is no cursor of a vault's changes").detail("cursor", "cursor");
+            || Problem::new(Code::CursorInvalid, "this is no cursor of a vault's changes").detail("field", "cursor");
         let (change, behind) = match cursor.split_once('@') {
             Some((change, behind)) => (change, Some(behind.parse::<StateRef>().map_err(|_| none())?)),
             None => (cursor, None),

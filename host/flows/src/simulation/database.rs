@@ -241,11 +241,27 @@ impl IdentityReader for Database {
     }
 }
 
+fn live_flow(record: &FlowRecord) -> LiveFlow {
+    LiveFlow { row: record.row, identity: record.identity, state: record.state }
+}
+
 #[async_trait]
 impl FlowReader for Database {
     async fn live_flows(&self) -> Result<Vec<LiveFlow>, StoreError> {
-        let live = |record: &FlowRecord| LiveFlow { row: record.row, identity: record.identity, state: record.state };
-        self.read(|tables| tables.live_rows().map(live).collect()).await
+        self.read(|tables| tables.live_rows().map(live_flow).collect()).await
+    }
+
+    async fn live_flows_of(
+        &self,
+        identity: IdentityRow,
+        after: Option<FlowRow>,
+        limit: u32,
+    ) -> Result<Vec<LiveFlow>, StoreError> {
+        self.read(|tables| {
+            let of_identity = tables.live_rows().filter(|flow| flow.identity == identity && Some(flow.row) > after);
+            of_identity.take(limit as usize).map(live_flow).collect()
+        })
+        .await
     }
 
     async fn live_counts(&self, identities: &[IdentityRow]) -> Result<Vec<(IdentityRow, u64)>, StoreError> {

@@ -1,6 +1,6 @@
 //! Building transactions (behaviour.md 10.19).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use maxhost_model::{Party, PublicKey, SecureHash};
 
@@ -232,10 +232,13 @@ impl TransactionBuilder {
         whole.follow(pointers)?;
         let mut attachments = whole.attachments.clone();
         let contracts = whole.contracts();
+        let mut code = BTreeMap::new();
         for contract in &contracts {
-            attachments.insert(whole.attachment_of(contract, &contracts, with)?.id);
+            let attachment = whole.attachment_of(contract, &contracts, with)?;
+            attachments.insert(attachment.id);
+            code.insert(*contract, attachment);
         }
-        let finish = |draft| whole.finish(draft, &contracts, with);
+        let finish = |draft| whole.finish(draft, &code, with);
         let outputs = whole.outputs.iter().map(finish).collect::<Result<_>>()?;
         let references_of = |states: &[StateAndRef]| states.iter().map(|state| state.reference).collect();
         let contents = Contents {
@@ -282,8 +285,9 @@ impl TransactionBuilder {
         states.chain(self.outputs.iter().map(|output| &output.contract)).collect()
     }
 
-    /// The attachment that the author has chosen for a contract, or the newest that is installed. It is the same one for all
-    /// of `contracts` that name keys of one publisher: they are one contract.
+    /// The attachment that the author has chosen for a contract, or the newest that is installed, of those with which its states
+    /// may go: a file that a key has signed which was replaced may still be installed, and newer by its number. It is the same
+    /// one for all of `contracts` that name keys of one publisher: they are one contract.
     fn attachment_of<'a>(
         &self,
         contract: &ContractId,
@@ -301,20 +305,39 @@ impl TransactionBuilder {
             let message = format!("the attachments {} and {} both hold the contract {contract}", one.id, other.id);
             return Err(Refused::new(Rule::AttachmentConflict, message).detail("contract", &contract.name));
         }
-        let newest = || holding.iter().max_by_key(|attachment| (attachment.version, attachment.id));
+        let newest = || {
+            let constraints = match holding.len() {
+                0 | 1 => Vec::new(),
+                _ => self.constraints_of(contract, with.rules),
+            };
+            holding.iter().max_by_key(|attachment| {
+                let satisfies = |constraint: &&Constraint| {
+                    constraint::check_satisfied(constraint, contract, attachment, with.rules).is_ok()
+                };
+                (constraints.iter().all(satisfies), attachment.version, attachment.id)
+            })
+        };
         chosen.first().copied().or_else(newest).copied().ok_or_else(|| {
             let message = format!("no installed attachment holds the contract {contract}");
             Refused::new(Rule::AttachmentMissing, message).detail("contract", &contract.name)
         })
     }
 
+    /// The constraints of the states of a contract that are consumed or looked at, each once.
+    fn constraints_of(&self, contract: &ContractId, rules: &LedgerRules) -> Vec<&Constraint> {
+        let states = self.inputs.iter().chain(&self.references).map(|state| &state.state);
+        let own = states.filter(|state| rules.is_same_contract(&state.contract, contract));
+        own.map(|state| &state.constraint).collect::<HashSet<_>>().into_iter().collect()
+    }
+
     fn finish(
         &self,
         draft: &OutputDraft,
-        contracts: &BTreeSet<&ContractId>,
+        code: &BTreeMap<&ContractId, &ContractAttachment>,
         with: BuildWith<'_>,
     ) -> Result<TransactionState> {
-        let attachment = self.attachment_of(&draft.contract, contracts, with)?;
+        let attachment =
+            code.get(&draft.contract).copied().ok_or_else(|| refuse("an output has a contract without code"))?;
         let constraint = match &draft.constraint {
             Some(chosen) => chosen.clone(),
             None => {
@@ -344,8 +367,6 @@ impl TransactionBuilder {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::fixtures::{
         PUBLISHER_KEY, attachment, command, contract, key, ledger_rules, network, notary, parameters_hash, party,
@@ -426,6 +447,47 @@ mod tests {
         let resolved = Resolved { inputs: &[input(1), of_successor], references: &[], attachments: &[newer] };
         let run = verify(&wire, resolved, &network(), &rules).unwrap();
         assert_eq!(run.iter().map(|one| &one.contract).collect::<Vec<_>>(), [&contract()], "one contract, once");
+    }
+
+    #[test]
+    fn code_of_a_replaced_key_that_is_still_installed_is_not_taken_for_states_that_ask_for_the_successor() {
+        let rules = LedgerRules { rotations: vec![vec![key(PUBLISHER_KEY), key(9)]], ..ledger_rules() };
+        let successors = ContractAttachment { id: network(), signers: [key(9)].into(), ..attachment() };
+        // The file of the replaced key is as new, or newer by its number.
+        for version in [1, 2] {
+            let replaced = ContractAttachment { version, ..attachment() };
+            let installed = [successors.clone(), replaced.clone()];
+            let with =
+                BuildWith { network: network(), parameters: parameters_hash(), rules: &rules, installed: &installed };
+            for is_reference in [false, true] {
+                let mut moved = input(1);
+                moved.state.constraint = Constraint::Signature(key(9));
+                let mut builder = TransactionBuilder::new(None);
+                let (inputs, references) = if is_reference {
+                    builder.input(input(2)).unwrap().reference(moved.clone()).unwrap();
+                    (vec![input(2)], vec![moved])
+                } else {
+                    builder.input(moved.clone()).unwrap();
+                    (vec![moved], vec![])
+                };
+                builder.output(draft(3)).unwrap();
+                builder.command(command(&[1]).value, vec![key(1)]).unwrap();
+                let wire = builder.build(with, &(), salt()).unwrap();
+                assert_eq!(wire.contents().attachments, [successors.id]);
+                assert_eq!(wire.contents().outputs[0].constraint, Constraint::Signature(key(9)));
+                let attachments = std::slice::from_ref(&successors);
+                let resolved = Resolved { inputs: &inputs, references: &references, attachments };
+                assert_eq!(verify(&wire, resolved, &network(), &rules).unwrap().len(), 1);
+            }
+            // States that ask for the replaced key go with the newest of both, as before.
+            let mut builder = TransactionBuilder::new(None);
+            builder.input(input(1)).unwrap();
+            builder.output(draft(3)).unwrap();
+            builder.command(command(&[1]).value, vec![key(1)]).unwrap();
+            let wire = builder.build(with, &(), salt()).unwrap();
+            let newest = installed.iter().max_by_key(|file| (file.version, file.id)).unwrap();
+            assert_eq!(wire.contents().attachments, [newest.id]);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use maxhost_model::{KeyAlgorithm, NetworkParameters, Party, PublicKey, SecureHas
 
 use super::limits::ContractLimits;
 use super::state::{Constraint, ContractId};
+use super::succession::KeyInSuccession;
 use crate::keys::{CompositeKey, is_fulfilled_by, leaves};
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
@@ -107,7 +108,8 @@ impl LedgerRules {
     }
 
     /// The key that stands for all keys of the rotation list of this one; itself if it is in none.
-    fn first_of<'a>(&'a self, key: &'a PublicKey) -> &'a PublicKey {
+    #[must_use]
+    pub fn first_of<'a>(&'a self, key: &'a PublicKey) -> &'a PublicKey {
         let list = self.rotations.iter().find(|list| list.contains(key));
         list.and_then(|list| list.first()).unwrap_or(key)
     }
@@ -238,6 +240,26 @@ fn signed_by(signers: &BTreeSet<PublicKey>, key: &PublicKey, rules: &LedgerRules
     is_fulfilled_by(key, &standing)
 }
 
+/// A constraint on one side of a transaction, with its key read.
+#[derive(Debug)]
+pub struct ReadConstraint<'a> {
+    /// The constraint.
+    pub constraint: &'a Constraint,
+    key: Option<KeyInSuccession>,
+}
+
+impl<'a> ReadConstraint<'a> {
+    /// Reads it.
+    #[must_use]
+    pub fn of(constraint: &'a Constraint, rules: &LedgerRules) -> ReadConstraint<'a> {
+        let key = match constraint {
+            Constraint::Signature(key) => Some(KeyInSuccession::read(key, &rules.rotations)),
+            _ => None,
+        };
+        ReadConstraint { constraint, key }
+    }
+}
+
 /// Whether an output may have a constraint, given that of an input of the same contract.
 ///
 /// | input \ output | same kind | any code | hash | whitelist | signature |
@@ -245,18 +267,20 @@ fn signed_by(signers: &BTreeSet<PublicKey>, key: &PublicKey, rules: &LedgerRules
 /// | any code | yes | | no | no | no |
 /// | hash | the same hash | no | | no | if migration is on |
 /// | whitelist | yes | no | yes | | if the attachment is signed, and the key covers all its signers |
-/// | signature | the same key, or one equivalent by rotation | no | yes | no | |
+/// | signature | the same key, or its successor | no | yes | no | |
 #[must_use]
 pub fn may_follow(
-    input: &Constraint,
-    output: &Constraint,
+    input: &ReadConstraint<'_>,
+    output: &ReadConstraint<'_>,
     attachment: &ContractAttachment,
     rules: &LedgerRules,
 ) -> bool {
-    match (input, output) {
+    if let (Some(older), Some(newer)) = (&input.key, &output.key) {
+        return newer.takes_place_of(older);
+    }
+    match (input.constraint, output.constraint) {
         (Constraint::AlwaysAccept, Constraint::AlwaysAccept) | (Constraint::Whitelist, Constraint::Whitelist) => true,
         (Constraint::Hash(one), Constraint::Hash(other)) => one == other,
-        (Constraint::Signature(one), Constraint::Signature(other)) => rules.equivalent(one, other),
         (Constraint::Hash(_), Constraint::Signature(_)) => rules.migrate_hash,
         (Constraint::Whitelist | Constraint::Signature(_), Constraint::Hash(_)) => true,
         (Constraint::Whitelist, Constraint::Signature(key)) => {
@@ -303,14 +327,19 @@ pub fn automatic(
             Err(refuse("the inputs are under different hashes"))
         };
     }
-    let mut keys = inputs.iter().filter_map(|constraint| match constraint {
-        Constraint::Signature(key) => Some(key),
-        _ => None,
-    });
-    let key = keys.next().ok_or_else(|| refuse("the inputs have no constraint in common"))?;
-    if !keys.all(|other| rules.equivalent(key, other)) {
-        return Err(refuse("the inputs are under different keys"));
+    let keys: Vec<(&PublicKey, KeyInSuccession)> = inputs
+        .iter()
+        .filter_map(|constraint| match constraint {
+            Constraint::Signature(key) => Some((key, KeyInSuccession::read(key, &rules.rotations))),
+            _ => None,
+        })
+        .collect();
+    if keys.is_empty() {
+        return Err(refuse("the inputs have no constraint in common"));
     }
+    // The one that has the newest key in each place.
+    let newest = keys.iter().find(|(_, newer)| keys.iter().all(|(_, older)| newer.takes_place_of(older)));
+    let (key, _) = newest.ok_or_else(|| refuse("the inputs are under different keys"))?;
     if attachment.signers.is_empty() {
         return Err(refuse("an input asks for a signature, and the attachment has none"));
     }
@@ -318,10 +347,14 @@ pub fn automatic(
 }
 
 /// The signature constraint of a state whose inputs have this key: that of the attachment's signers, if they are the key's
-/// successors, so that what goes on does not ask for a key that was replaced; else the same.
+/// successors, so that what goes on does not ask for a key that was replaced; else the same. A key that was replaced never takes
+/// the place of its successor.
 fn renewed(key: &PublicKey, contract: &ContractId, attachment: &ContractAttachment, rules: &LedgerRules) -> Constraint {
+    let succeeds = |newer: &PublicKey| {
+        KeyInSuccession::read(newer, &rules.rotations).takes_place_of(&KeyInSuccession::read(key, &rules.rotations))
+    };
     match all_signers(contract, attachment, rules) {
-        Ok(Constraint::Signature(newer)) if rules.equivalent(key, &newer) => Constraint::Signature(newer),
+        Ok(Constraint::Signature(newer)) if succeeds(&newer) => Constraint::Signature(newer),
         _ => Constraint::Signature(key.clone()),
     }
 }
@@ -358,6 +391,10 @@ mod tests {
         Constraint::Signature(key(byte))
     }
 
+    fn goes_on(input: &Constraint, output: &Constraint, attachment: &ContractAttachment, rules: &LedgerRules) -> bool {
+        may_follow(&ReadConstraint::of(input, rules), &ReadConstraint::of(output, rules), attachment, rules)
+    }
+
     #[test]
     fn files_with_contracts_of_one_name_are_told_apart() {
         let (published, unsigned) = (contract(), ContractId { publisher: None, ..contract() });
@@ -374,7 +411,7 @@ mod tests {
     fn the_table_of_transitions() {
         let attachment = attachment();
         let rules = LedgerRules { rotations: vec![vec![key(1), key(2)]], ..ledger_rules() };
-        let may = |a: &Constraint, b: &Constraint| may_follow(a, b, &attachment, &rules);
+        let may = |a: &Constraint, b: &Constraint| goes_on(a, b, &attachment, &rules);
         let any = Constraint::AlwaysAccept;
         let listed = Constraint::Whitelist;
         assert!(may(&any, &any) && !may(&any, &hash("a")) && !may(&any, &listed) && !may(&any, &signature(1)));
@@ -383,12 +420,12 @@ mod tests {
         assert!(may(&listed, &listed) && may(&listed, &hash("a")) && !may(&listed, &any));
         assert!(may(&listed, &signature(PUBLISHER_KEY)) && !may(&listed, &signature(1)));
         assert!(may(&signature(3), &signature(3)) && !may(&signature(3), &signature(4)));
-        assert!(may(&signature(1), &signature(2)), "rotated");
+        assert!(may(&signature(1), &signature(2)) && !may(&signature(2), &signature(1)), "to the successor alone");
         assert!(may(&signature(3), &hash("a")) && !may(&signature(3), &listed) && !may(&signature(3), &any));
         let migrating = LedgerRules { migrate_hash: true, ..rules.clone() };
-        assert!(may_follow(&hash("a"), &signature(1), &attachment, &migrating));
+        assert!(goes_on(&hash("a"), &signature(1), &attachment, &migrating));
         let unsigned = ContractAttachment { signers: BTreeSet::new(), ..attachment.clone() };
-        assert!(!may_follow(&listed, &signature(1), &unsigned, &rules));
+        assert!(!goes_on(&listed, &signature(1), &unsigned, &rules));
     }
 
     #[test]
@@ -454,6 +491,7 @@ mod tests {
         // Who signs with others too does not bind the state to them.
         assert_eq!(choose(&[&signature(1)], &[2, 9]), Some(signature(1)));
         assert_eq!(choose(&[&signature(9)], &[2]), Some(signature(9)), "of another publisher");
+        assert_eq!(choose(&[&signature(2)], &[1]), Some(signature(2)), "who was replaced succeeds nobody");
         let parts = Constraint::Signature(composite(&[1, 9]));
         assert_eq!(choose(&[&parts], &[2, 9]), Some(Constraint::Signature(composite(&[2, 9]))));
     }
@@ -507,18 +545,22 @@ mod tests {
             proptest::prop_assert!(rules.equivalent(&a, &a));
             proptest::prop_assert_eq!(rules.equivalent(&a, &b), rules.equivalent(&b, &a));
             proptest::prop_assert!(!rules.equivalent(&a, &b) || !rules.equivalent(&b, &c) || rules.equivalent(&a, &c));
-            // A state goes from one key to the other as it comes back.
-            let (from, to) = (Constraint::Signature(a.clone()), Constraint::Signature(b.clone()));
+            // A state goes to a successor, however many there were between, and does not come back.
             let attachment = attachment();
-            proptest::prop_assert_eq!(
-                may_follow(&from, &to, &attachment, &rules),
-                may_follow(&to, &from, &attachment, &rules)
-            );
+            let goes = |from: &PublicKey, to: &PublicKey| {
+                let (from, to) = (Constraint::Signature(from.clone()), Constraint::Signature(to.clone()));
+                goes_on(&from, &to, &attachment, &rules)
+            };
+            proptest::prop_assert!(goes(&a, &a));
+            proptest::prop_assert!(!(goes(&a, &b) && goes(&b, &a)) || a == b);
+            proptest::prop_assert!(!goes(&a, &b) || rules.equivalent(&a, &b));
+            proptest::prop_assert!(!goes(&a, &b) || !goes(&b, &c) || goes(&a, &c));
             // Of two different plain keys one may stand for the other, never each for each, and only in one list.
             let stands = |signer: &PublicKey, key: &PublicKey| signed_by(&[signer.clone()].into(), key, &rules);
             let plain = |key: &PublicKey| key.algorithm() != KeyAlgorithm::Composite;
             if plain(&a) && plain(&b) && a != b {
                 proptest::prop_assert_eq!(stands(&a, &b) != stands(&b, &a), rules.equivalent(&a, &b));
+                proptest::prop_assert_eq!(stands(&b, &a), goes(&a, &b));
                 proptest::prop_assert!(!(stands(&a, &b) && stands(&b, &a)));
                 let of = |key: &PublicKey| ContractId { publisher: Some(key.clone()), ..contract() };
                 proptest::prop_assert_eq!(rules.is_same_contract(&of(&a), &of(&b)), rules.equivalent(&a, &b));

@@ -13,6 +13,8 @@ pub mod signature;
 pub mod signed;
 pub mod state;
 pub mod structure;
+pub mod succession;
+mod taking_part;
 pub mod verify;
 pub mod wire;
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maxhost_model::SecureHash;
 
-use super::constraint::{self, ContractAttachment, LedgerRules};
+use super::constraint::{self, ContractAttachment, LedgerRules, ReadConstraint};
 use super::encumbrance;
-use super::state::{Constraint, ContractId, StateAndRef, StateRef, TransactionState};
+use super::state::{ContractId, StateAndRef, StateRef, TransactionState};
+use super::taking_part::{Distinct, TakingPart, taking_part};
 use super::wire::WireTransaction;
 use crate::codec;
 use crate::refused::{Refused, Result};
@@ -66,10 +67,10 @@ fn check(
     encumbrance::check_outputs(&contents.outputs)?;
     let in_use = attachments_in_use(wire, resolved, rules)?;
     check_constraints(wire, resolved, rules, &in_use)?;
-    let taking_part = taking_part(&in_use, rules);
-    check_transitions(wire, resolved, rules, &taking_part)?;
-    check_versions(wire, resolved, rules, &in_use, &taking_part)?;
-    contracts_to_run(wire, resolved, rules, &taking_part)
+    let taking_part = taking_part(wire, resolved.inputs, rules, &in_use);
+    check_transitions(rules, &taking_part)?;
+    check_versions(wire, &in_use, &taking_part)?;
+    contracts_to_run(wire, rules, &taking_part)
 }
 
 fn check_resolved(what: &'static str, named: &[StateRef], given: &[StateAndRef]) -> Result<()> {
@@ -176,31 +177,21 @@ fn check_constraints(
     Ok(())
 }
 
-/// The contracts that take part, each once, whichever keys of its publisher the states name, with their attachments. States that
-/// name different keys of one publisher have the same attachment: that of the later key holds the contract for the earlier, too,
-/// and nothing else may.
-fn taking_part<'a>(
-    in_use: &BTreeMap<&ContractId, &'a ContractAttachment>,
-    rules: &LedgerRules,
-) -> BTreeMap<ContractId, &'a ContractAttachment> {
-    in_use.iter().map(|(contract, attachment)| (rules.canonical(contract), *attachment)).collect()
-}
-
-fn check_transitions(
-    wire: &WireTransaction,
-    resolved: Resolved<'_>,
-    rules: &LedgerRules,
-    taking_part: &BTreeMap<ContractId, &ContractAttachment>,
-) -> Result<()> {
-    for (contract, attachment) in taking_part.iter().filter(|(_, attachment)| !attachment.no_propagation) {
-        let from = distinct_constraints(resolved.inputs.iter().map(|input| &input.state), contract, rules);
-        let to = distinct_constraints(wire.contents().outputs.iter(), contract, rules);
-        for (input, output) in from.iter().flat_map(|input| to.iter().map(move |output| (*input, *output))) {
+fn check_transitions<'a>(rules: &LedgerRules, taking_part: &BTreeMap<ContractId, TakingPart<'a>>) -> Result<()> {
+    for (contract, TakingPart { attachment, from, to, .. }) in taking_part {
+        if attachment.no_propagation {
+            continue;
+        }
+        let read = |side: &Distinct<'a>| {
+            side.all.iter().copied().map(|one| ReadConstraint::of(one, rules)).collect::<Vec<ReadConstraint<'a>>>()
+        };
+        let (from, to) = (read(from), read(to));
+        for (input, output) in from.iter().flat_map(|input| to.iter().map(move |output| (input, output))) {
             if !constraint::may_follow(input, output, attachment, rules) {
                 let message = format!(
                     "a state of the contract {contract} under a {} constraint may not become one under a {} constraint",
-                    input.kind(),
-                    output.kind()
+                    input.constraint.kind(),
+                    output.constraint.kind()
                 );
                 return Err(Refused::new(Rule::ConstraintTransition, message).detail("contract", &contract.name));
             }
@@ -209,27 +200,11 @@ fn check_transitions(
     Ok(())
 }
 
-fn distinct_constraints<'a>(
-    states: impl Iterator<Item = &'a TransactionState>,
-    contract: &ContractId,
-    rules: &LedgerRules,
-) -> Vec<&'a Constraint> {
-    let mut found: Vec<&Constraint> = Vec::new();
-    for state in states.filter(|state| rules.is_same_contract(&state.contract, contract)) {
-        if !found.contains(&&state.constraint) {
-            found.push(&state.constraint);
-        }
-    }
-    found
-}
-
 /// An output is made by the code that comes with it, and never by older code than an input of its contract was.
 fn check_versions(
     wire: &WireTransaction,
-    resolved: Resolved<'_>,
-    rules: &LedgerRules,
     in_use: &BTreeMap<&ContractId, &ContractAttachment>,
-    taking_part: &BTreeMap<ContractId, &ContractAttachment>,
+    taking_part: &BTreeMap<ContractId, TakingPart<'_>>,
 ) -> Result<()> {
     for (index, output) in (0_u32..).zip(&wire.contents().outputs) {
         let Some(attachment) = in_use.get(&output.contract) else { continue };
@@ -241,12 +216,8 @@ fn check_versions(
             return Err(Refused::new(Rule::CodeVersionWrong, message).detail("index", index));
         }
     }
-    for (contract, attachment) in taking_part {
-        let is_of = |state: &TransactionState| rules.is_same_contract(&state.contract, contract);
-        let made = wire.contents().outputs.iter().any(is_of);
-        let newest = resolved.inputs.iter().filter(|input| is_of(&input.state));
-        let newest = newest.map(|input| input.state.code_version).max();
-        if let Some(newest) = newest.filter(|newest| made && *newest > attachment.version) {
+    for (contract, TakingPart { attachment, newest, is_made, .. }) in taking_part {
+        if let Some(newest) = newest.filter(|newest| *is_made && *newest > attachment.version) {
             let message = format!(
                 "an input of the contract {contract} was made by version {newest}, and outputs by version {}",
                 attachment.version
@@ -260,25 +231,18 @@ fn check_versions(
 /// Contracts of references are not run. A command to a contract that is not run would be checked by nobody.
 fn contracts_to_run(
     wire: &WireTransaction,
-    resolved: Resolved<'_>,
     rules: &LedgerRules,
-    taking_part: &BTreeMap<ContractId, &ContractAttachment>,
+    taking_part: &BTreeMap<ContractId, TakingPart<'_>>,
 ) -> Result<Vec<ToRun>> {
-    let inputs = resolved.inputs.iter().map(|input| &input.state.contract);
-    let outputs = wire.contents().outputs.iter().map(|output| &output.contract);
-    let named: BTreeSet<&ContractId> = inputs.chain(outputs).collect();
-    let running: BTreeSet<ContractId> = named.into_iter().map(|contract| rules.canonical(contract)).collect();
     for (index, command) in (0_u32..).zip(&wire.contents().commands) {
-        if !running.contains(&rules.canonical(&command.value.contract)) {
+        let part = taking_part.get(&rules.canonical(&command.value.contract));
+        if !part.is_some_and(TakingPart::is_run) {
             let message = format!("command {index} is for {}, of which no state takes part", command.value.contract);
             return Err(Refused::new(Rule::CommandForeign, message).detail("command", index));
         }
     }
-    let with_code = |contract: ContractId| {
-        let attachment = taking_part.get(&contract)?.id;
-        Some(ToRun { contract, attachment })
-    };
-    Ok(running.into_iter().filter_map(with_code).collect())
+    let run = taking_part.iter().filter(|(_, part)| part.is_run());
+    Ok(run.map(|(contract, part)| ToRun { contract: contract.clone(), attachment: part.attachment.id }).collect())
 }
 
 /// Checks that the parameters of a transaction are no older than those of any transaction whose states it names.
@@ -305,7 +269,8 @@ mod tests {
         PUBLISHER_KEY, attachment, command, contents, contract, key, ledger_rules, network, notary, party, reference,
         state, wire,
     };
-    use crate::tx::Contents;
+    use crate::keys::{CompositeKey, WeightedKey};
+    use crate::tx::{Constraint, Contents};
 
     struct Case {
         contents: Contents,
@@ -428,6 +393,17 @@ mod tests {
             c.contents.outputs[0].constraint = Constraint::AlwaysAccept;
         };
         assert_eq!(rule(unbound), Rule::ConstraintTransition);
+        // What has come under the newer key does not go back under the older one, whatever the output is called: whoever has
+        // stolen that could take it from the next owner.
+        for publisher in [PUBLISHER_KEY, 9] {
+            let taken_back = |c: &mut Case| {
+                successor(c);
+                c.inputs[0].state.constraint = by(9);
+                c.inputs[0].state.contract.publisher = Some(key(publisher));
+                assert_eq!(c.contents.outputs[0].constraint, by(PUBLISHER_KEY));
+            };
+            assert_eq!(rule(taken_back), Rule::ConstraintTransition);
+        }
         let downgraded = |c: &mut Case| {
             renamed(c);
             c.inputs[0].state.code_version = 2;
@@ -463,6 +439,43 @@ mod tests {
             c.attachments.push(older);
         };
         assert_eq!(rule(both), Rule::AttachmentConflict);
+    }
+
+    #[test]
+    fn contracts_that_one_signer_publishes_with_others_are_contracts_of_their_own() {
+        let of = |other: u8| {
+            let parts = [PUBLISHER_KEY, other].map(|byte| WeightedKey { key: key(byte), weight: 1 });
+            ContractId { publisher: CompositeKey::build(parts.into(), Some(1)).ok(), ..contract() }
+        };
+        let many = |c: &mut Case| {
+            c.rules.max_transaction_size = u64::MAX;
+            c.rules.rotations = vec![vec![key(PUBLISHER_KEY), key(0)]];
+            c.contents.outputs.extend((1..=99).map(|other| TransactionState { contract: of(other), ..state(1) }));
+        };
+        let run = outcome(many).unwrap();
+        assert_eq!(run.iter().filter(|one| one.contract == contract()).count(), 1);
+        for other in (1..=99).map(of) {
+            assert_eq!(run.iter().filter(|one| one.contract == other).count(), 1, "{other}");
+        }
+        assert_eq!(run.len(), 100);
+        // What holds from input to output holds for each by itself.
+        let loosened = |c: &mut Case| {
+            many(c);
+            c.rules.development = true;
+            c.contents.outputs[7].constraint = Constraint::AlwaysAccept;
+        };
+        assert_eq!(outcome(loosened).unwrap().len(), 100, "it has no input");
+        let taken_over = |c: &mut Case| {
+            loosened(c);
+            c.inputs[0].state.contract = of(7);
+        };
+        assert_eq!(rule(taken_over), Rule::ConstraintTransition);
+        let older = |c: &mut Case| {
+            many(c);
+            c.inputs[0].state.contract = of(8);
+            c.inputs[0].state.code_version = 2;
+        };
+        assert_eq!(rule(older), Rule::VersionDowngrade);
     }
 
     #[test]

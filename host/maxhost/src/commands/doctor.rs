@@ -69,6 +69,9 @@ pub fn execute(context: &Context) -> Outcome {
             Err(problem) => wrong("manifests", problem.message, problem.remedy),
         });
         checks.push(certificates(config, &specs));
+        if config.compiles_first() {
+            context.out.note("the installed CorDapps are compiled for this machine first, which may take a while");
+        }
         checks.push(cordapps(config));
         checks.push(disk(config));
         checks.extend(database(context, config));

@@ -48,15 +48,17 @@ fn list(context: &Context, filter: Option<String>) -> Outcome {
     let identities = context.block_on(client.list_identities(pb::ListIdentitiesRequest { filter }))?.identities;
     let identities: Vec<Value> = identities.iter().map(render::identity).collect();
     context.out.list(&identities, &["NAME", "STATE", "FLOWS", "CORDAPPS", "REASON"], |identity| {
-        let cordapps = identity["cordapps"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let cordapps: Vec<String> = cordapps
-            .iter()
-            .map(|cordapp| format!("{} {}", render::cell(cordapp, "name"), render::cell(cordapp, "version")))
-            .collect();
         let cell = |field| render::cell(identity, field);
-        vec![cell("name"), cell("state"), cell("flows"), cordapps.join(", "), cell("reason")]
+        vec![cell("name"), cell("state"), cell("flows"), cordapps_of(identity).join(", "), cell("reason")]
     });
     Ok(0)
+}
+
+/// The CorDapps of an identity for people, each with its version.
+fn cordapps_of(identity: &Value) -> Vec<String> {
+    let cordapps = identity["cordapps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let named = |cordapp| format!("{} {}", render::cell(cordapp, "name"), render::cell(cordapp, "version"));
+    cordapps.iter().map(named).collect()
 }
 
 /// By the database, so that it works whatever became of the hosts.
@@ -135,7 +137,11 @@ fn show(context: &Context, name: String) -> Outcome {
     let client = context.client()?;
     let answer = context.block_on(client.get_identity(pb::GetIdentityRequest { name }))?;
     let identity = render::identity(&answer.identity.unwrap_or_default());
-    context.out.object(&identity, || render::lines(&identity));
+    context.out.object(&identity, || {
+        let mut shown = identity.clone();
+        shown["cordapps"] = cordapps_of(&identity).into();
+        render::lines(&shown)
+    });
     Ok(0)
 }
 

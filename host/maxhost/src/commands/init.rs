@@ -27,6 +27,13 @@ const MARKER: &str = ".maxhost-init";
 
 /// Makes the network.
 pub fn execute(context: &Context, args: &InitArgs) -> Outcome {
+    make(context, args).map_err(|problem| match problem.code {
+        Code::DiskFull => problem.remedy("free space there and type the same again: it goes on where it stopped"),
+        _ => problem,
+    })
+}
+
+fn make(context: &Context, args: &InitArgs) -> Outcome {
     let notaries = notaries(args)?;
     let names = names(args, &notaries)?;
     let components = components(args.cordapps.as_deref())?;

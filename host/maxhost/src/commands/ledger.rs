@@ -1,6 +1,6 @@
 //! `maxhost ledger`: the transactions of an identity.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maxhost_rpc::proto::v1 as pb;
 use serde_json::{Value, json};
@@ -40,14 +40,19 @@ pub fn execute(context: &Context, command: LedgerCommand) -> Outcome {
             context.out.object(&examined, || examined_tree(&answer));
         }
         LedgerCommand::Graph { id, identity, limit } => {
-            let nodes = context.block_on(client.graph(pb::LedgerGraphRequest { identity, id, limit }))?.nodes;
-            let nodes: Vec<Value> = nodes
+            let found = context.block_on(client.graph(pb::LedgerGraphRequest { identity, id, limit }))?.nodes;
+            let shown: BTreeSet<&String> = found.iter().map(|node| &node.id).collect();
+            let has_more = found.iter().flat_map(|node| &node.parents).any(|parent| !shown.contains(parent));
+            let nodes: Vec<Value> = found
                 .iter()
                 .map(|node| json!({ "id": node.id, "status": node.status, "depth": node.depth, "parents": node.parents }))
                 .collect();
             context.out.list(&nodes, &["DEPTH", "ID", "STATUS"], |node| {
                 vec![render::plain(&node["depth"]), render::cell(node, "id"), render::cell(node, "status")]
             });
+            if has_more {
+                context.out.note("there are more: name a higher --limit");
+            }
         }
     }
     Ok(0)

@@ -15,7 +15,7 @@ use crate::run::{LARGEST_USERS, parse_users};
 /// The file of users where the configuration names none.
 const DEFAULT_FILE: &str = "users.toml";
 /// The head of a new file.
-const HEAD: &str = "# The users of this host, written by `maxhost user`.\n";
+const HEAD: &str = "# The users of this host, written by `maxhost user`.\n\n";
 /// What the sections are called.
 const USER: &str = "user";
 const TOKEN: &str = "token";
@@ -24,6 +24,8 @@ const TOKEN: &str = "token";
 pub(super) struct UsersFile {
     pub(super) path: PathBuf,
     document: DocumentMut,
+    /// What a file begins with that is not there yet. In the document it would end up behind the first section.
+    head: &'static str,
 }
 
 impl UsersFile {
@@ -32,9 +34,9 @@ impl UsersFile {
             context.out.note("the configuration names no file of users, so that nobody has to log in yet: set [rpc.users] file = \"users.toml\"");
             config.root().join(DEFAULT_FILE)
         });
-        let text = match files::read_text(&path, LARGEST_USERS) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEAD.to_owned(),
+        let (head, text) = match files::read_text(&path, LARGEST_USERS) {
+            Ok(text) => ("", text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (HEAD, String::new()),
             Err(error) => return Err(io_problem(Code::FileUnreadable, "read", &path, &error)),
         };
         // A file that a host would refuse is not written to.
@@ -45,7 +47,7 @@ impl UsersFile {
             let text = "write each user as a section [[user]] and each token as a section [[token]], so that this command can change it";
             return Err(broken(&path, text));
         }
-        Ok(UsersFile { path, document })
+        Ok(UsersFile { path, document, head })
     }
 
     fn users(&self) -> Option<&ArrayOfTables> {
@@ -147,7 +149,7 @@ impl UsersFile {
     }
 
     pub(super) fn save(&self) -> Result<(), Problem> {
-        files::write_private(&self.path, self.document.to_string().as_bytes())
+        files::write_private(&self.path, format!("{}{}", self.head, self.document).as_bytes())
     }
 }
 

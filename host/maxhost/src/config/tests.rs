@@ -35,6 +35,22 @@ fn the_template_is_a_valid_file_with_the_defaults() {
 }
 
 #[test]
+fn an_installation_whose_components_are_not_compiled_is_told_from_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::parse(&dir.path().join(FILE_NAME), "", std::iter::empty(), &[]).unwrap();
+    assert!(!config.compiles_first(), "there is no folder");
+    std::fs::create_dir_all(config.cordapps()).unwrap();
+    std::fs::write(config.cordapps().join("readme.txt"), "").unwrap();
+    assert!(!config.compiles_first(), "nothing is installed");
+    std::fs::write(config.cordapps().join("ping-pong-0.1.0.wasm"), "").unwrap();
+    assert!(config.compiles_first());
+    std::fs::create_dir_all(config.code()).unwrap();
+    assert!(config.compiles_first());
+    std::fs::write(config.code().join("some.cwasm"), "").unwrap();
+    assert!(!config.compiles_first());
+}
+
+#[test]
 fn unknown_keys_are_told_with_line_and_nearest_name() {
     let problem = parse("[rpc]\nlisten = \"127.0.0.1:0\"\nlissten = 1\n").unwrap_err();
     assert_eq!(problem.code, Code::ConfigInvalid);

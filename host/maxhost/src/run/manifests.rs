@@ -15,6 +15,7 @@ use maxhost_ownership_zookeeper::LARGEST_FILE;
 
 use crate::config::Config;
 use crate::config::cluster::IdentitySource;
+use crate::files::io_problem;
 use crate::mirror;
 use crate::{files, manifest};
 
@@ -210,10 +211,7 @@ impl Manifests {
 
 /// The manifests of a folder with their stamps.
 fn list(folder: &Path) -> Result<BTreeMap<Box<str>, Stamp>, Problem> {
-    let unreadable = |error: std::io::Error| {
-        Problem::new(Code::FileUnreadable, format!("cannot read the folder {}: {error}", folder.display()))
-            .detail("path", folder.display().to_string())
-    };
+    let unreadable = |error: std::io::Error| io_problem(Code::FileUnreadable, "read the folder", folder, &error);
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;

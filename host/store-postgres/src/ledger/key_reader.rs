@@ -3,12 +3,10 @@
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::StoreError;
 use maxhost_store::ledger::KnownKey;
-use maxhost_store::ledger::codec::known_key;
-use sqlx::postgres::{PgArguments, PgRow};
+use maxhost_store_sql::ledger::{key_external_id, known_key};
+use sqlx::postgres::PgArguments;
 
-use crate::columns::column;
-use crate::ledger::read::time;
-use crate::ledger::reader::{add, columns_of, hash_at};
+use crate::ledger::reader::{add, columns_of};
 use crate::ledger::tables::KEY_IDS;
 use crate::open::PostgresStore;
 
@@ -18,10 +16,9 @@ impl PostgresStore {
         identity: IdentityRow,
         fingerprints: &[SecureHash],
     ) -> Result<Vec<(SecureHash, String)>, StoreError> {
-        const T: &str = "key_external_id";
         let sql = "SELECT id, external_id FROM {place}.key_external_id WHERE identity = $1 AND id = ANY($2)";
         let rows = self.rows_since(KEY_IDS, identity, sql, values![identity.0, columns_of(fingerprints)]).await?;
-        rows.iter().map(|row| Ok((hash_at(row, 0, T)?, column(row, 1, T)?))).collect()
+        rows.iter().map(key_external_id).collect()
     }
 
     pub(super) async fn read_keys_of(
@@ -31,17 +28,11 @@ impl PostgresStore {
         after: Option<SecureHash>,
         limit: u32,
     ) -> Result<Vec<KnownKey>, StoreError> {
-        const T: &str = "ledger_key";
         let sql = "SELECT k.key, k.party, k.nonce, k.at FROM {place}.key_external_id e \
                    JOIN {place}.ledger_key k ON k.identity = e.identity AND k.id = e.id \
                    WHERE e.identity = $1 AND e.external_id = $2 AND e.id > $3 ORDER BY e.id LIMIT $4";
         let after = after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         let values = values![identity.0, external_id.to_owned(), after, i64::from(limit)];
-        let rows = self.rows_since(KEY_IDS, identity, sql, values).await?;
-        let read = |row: &PgRow| {
-            let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
-            known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
-        };
-        rows.iter().map(read).collect()
+        self.rows_since(KEY_IDS, identity, sql, values).await?.iter().map(known_key).collect()
     }
 }

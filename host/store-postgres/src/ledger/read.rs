@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_ledger::notary::{BatchStamp, Outcome};
-use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::locks::Lease;
-use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{Claim, FlowRow, IdentityRow, SecureHash};
-use maxhost_store::ledger::codec::{chosen, hash};
+use maxhost_store::ledger::codec::{chosen, hash, status_of, time};
 use maxhost_store::ledger::{FlowLease, InFlight, LedgerOp, Part, Settlement};
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{AssertSqlSafe, Row};
@@ -147,27 +145,6 @@ fn some_hash(row: &PgRow, index: usize) -> Result<Option<SecureHash>, Fault> {
 fn key_of(row: &PgRow) -> Result<StateKey, Fault> {
     let index = u32::try_from(get::<i64>(row, 2)?).map_err(broken)?;
     Ok((IdentityRow(get(row, 0)?), StateRef::new(hash_at(row, 1)?, index)))
-}
-
-pub(crate) fn time(nanos: i64) -> Timestamp {
-    Timestamp::from_nanos(nanos.unsigned_abs())
-}
-
-pub(crate) fn status_number(status: TransactionStatus) -> i16 {
-    match status {
-        TransactionStatus::Unverified => 0,
-        TransactionStatus::InFlight => 1,
-        TransactionStatus::Verified => 2,
-    }
-}
-
-pub(crate) fn status_of(number: i16) -> Option<TransactionStatus> {
-    match number {
-        0 => Some(TransactionStatus::Unverified),
-        1 => Some(TransactionStatus::InFlight),
-        2 => Some(TransactionStatus::Verified),
-        _ => None,
-    }
 }
 
 /// A state from [`STATE_COLUMNS`].
@@ -409,7 +386,7 @@ impl Batch {
         let rows = self.ask_all(b)?;
         self.read.ledger.transactions.extend(keys.into_iter().map(|key| (key, None)));
         for row in &rows {
-            let status = status_of(get(row, 3)?).ok_or_else(|| broken("the status of a transaction"))?;
+            let status = status_of(get::<i16>(row, 3)?.into()).ok_or_else(|| broken("the status of a transaction"))?;
             let transaction = Transaction {
                 number: get(row, 2)?,
                 status,

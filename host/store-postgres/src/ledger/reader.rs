@@ -10,92 +10,32 @@ use maxhost_ledger::refused::Refused;
 use maxhost_ledger::rules::Rule;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
-use maxhost_ledger::vault::query::{Lock, Row as QueryRow, Status, StatusFilter};
+use maxhost_ledger::vault::query::StatusFilter;
 use maxhost_ledger::vault::recording::TransactionStatus;
 use maxhost_model::{IdentityRow, SecureHash};
-use maxhost_store::ledger::codec::{
-    chosen, decode_fields, decode_participants, hash, known_key, take_key_external_ids,
-};
+use maxhost_store::ledger::codec::{hash, status_number, time};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
-    Attachment, Consumption, Having, HeldLock, InFlight, Indexed, KeptAttachment, KnownKey, LedgerReader,
-    LedgerTransaction, ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, Part,
-    RequestPage, RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, StoredState, TransactionKind, Unsettled,
-    VaultChangeRow, VaultRow, VaultShape,
+    Attachment, Consumption, Having, HeldLock, KeptAttachment, KnownKey, LedgerReader, LedgerTransaction,
+    ListAttachments, ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, RequestPage,
+    RequestPlace, Slice, SqlCriteria, SqlDialect, SqlValue, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{PAGE_BYTES, StoreError};
+use maxhost_store_sql::columns::{bytes, column, hash_at, sequence};
+use maxhost_store_sql::ledger::{
+    BEHIND_STATE, STATE_BODY, STATE_COLUMNS, attachment, held_lock, kept_attachment, known_key, notary_counts,
+    slice_key, spent, state_reference, transaction, transaction_status, unsettled, vault_row, vault_shape,
+};
+use maxhost_store_sql::page_bytes;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments, AssertSqlSafe, Row};
 
-use crate::columns::{bytes, column, corrupt, sequence};
 use crate::error::failed;
 use crate::ledger::place::Place;
-use crate::ledger::read::{status_number, status_of, time};
 use crate::ledger::tables::{KEYS, PARAMETERS, SHAPES};
 use crate::open::PostgresStore;
 use crate::options::Layout;
 use crate::persist::persist;
-
-const STATE: &str = "vault_state";
-const TX: &str = "ledger_tx";
-
-/// The columns that [`vault_row`] reads, of a state `s`.
-const COLUMNS: &str = "s.tx, s.idx, s.type, s.notary, s.constraint_kind, s.relevant, s.recorded, s.consumed, \
-                       s.consumed_by, s.state, s.participants, s.fields, s.lock_holder, s.lock_until, s.in_flight";
-/// Which of them is the state.
-const STATE_COLUMN: usize = 9;
-
-pub(super) fn hash_at(row: &PgRow, index: usize, table: &'static str) -> Result<SecureHash, StoreError> {
-    hash(table, &column::<Vec<u8>>(row, index, table)?)
-}
-
-pub(super) fn reference(row: &PgRow, table: &'static str) -> Result<StateRef, StoreError> {
-    Ok(StateRef::new(hash_at(row, 0, table)?, sequence(row, 1, table)?))
-}
-
-fn vault_row(row: &PgRow, now: Timestamp) -> Result<VaultRow, StoreError> {
-    let consumed: Option<i64> = column(row, 7, STATE)?;
-    let holder: Option<String> = column(row, 12, STATE)?;
-    let until = column::<Option<i64>>(row, 13, STATE)?.map(time);
-    let lock = holder.zip(until).filter(|(_, until)| *until > now);
-    let mut data = decode_fields(&column::<Vec<u8>>(row, 11, STATE)?)?;
-    let query = QueryRow {
-        reference: reference(row, STATE)?,
-        type_name: column(row, 2, STATE)?,
-        status: if consumed.is_some() { Status::Consumed } else { Status::Unconsumed },
-        recorded: time(column(row, 6, STATE)?),
-        consumed: consumed.map(time),
-        notary: column(row, 3, STATE)?,
-        lock: lock.map(|(holder, until)| Lock { holder, until }),
-        relevant: column::<i16>(row, 5, STATE)? != 0,
-        constraint: column(row, 4, STATE)?,
-        participants: decode_participants(&column::<Vec<u8>>(row, 10, STATE)?)?,
-        external_ids: take_key_external_ids(&mut data),
-        data,
-    };
-    let transaction = |index: usize| -> Result<Option<SecureHash>, StoreError> {
-        column::<Option<Vec<u8>>>(row, index, STATE)?.map(|id| hash(STATE, &id)).transpose()
-    };
-    let in_flight = InFlight::from_column(column::<Option<Vec<u8>>>(row, 14, STATE)?.as_deref())
-        .ok_or_else(|| corrupt(STATE, "transactions in flight".to_owned()))?;
-    let in_flight = in_flight.first();
-    Ok(VaultRow { row: query, state: bytes(row, 9, STATE)?, consumed_by: transaction(8)?, in_flight })
-}
-
-/// A transaction from `number, id, status, kind, recorded, signatures, body`.
-fn transaction(row: &PgRow) -> Result<LedgerTransaction, StoreError> {
-    let number: i64 = column(row, 0, TX)?;
-    let (status, kind): (i16, i16) = (column(row, 2, TX)?, column(row, 3, TX)?);
-    Ok(LedgerTransaction {
-        number,
-        id: hash_at(row, 1, TX)?,
-        status: status_of(status).ok_or_else(|| corrupt(TX, format!("{number}: status {status}")))?,
-        kind: TransactionKind::of(kind.into()).ok_or_else(|| corrupt(TX, format!("{number}: kind {kind}")))?,
-        recorded: time(column(row, 4, TX)?),
-        signatures: column(row, 5, TX)?,
-        body: column::<Option<Vec<u8>>>(row, 6, TX)?.map(Into::into),
-    })
-}
 
 pub(super) fn add<'a, T>(arguments: &mut PgArguments, value: T) -> Result<(), StoreError>
 where
@@ -146,7 +86,7 @@ impl PostgresStore {
         SqlCriteria { sql, values, .. }: SqlCriteria,
     ) -> Result<u32, StoreError> {
         let rows = self.ledger_rows(identity, &format!("SELECT count(*) FROM {sql}"), arguments(values)?).await?;
-        rows.first().map_or(Ok(0), |row| sequence(row, 0, STATE))
+        rows.first().map_or(Ok(0), |row| sequence(row, 0, "vault_state"))
     }
 
     /// The rows of a statement about one ledger, in which `{place}` stands for its schema.
@@ -225,11 +165,11 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<Vec<(i64, VaultRow)>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS}, s.{change} FROM {{place}}.vault_state s \
+            "SELECT {STATE_COLUMNS}, s.{change} FROM {{place}}.vault_state s \
              WHERE s.identity = $1 AND s.{change} >= $2 AND s.{change} <= $3 ORDER BY s.{change}, s.tx, s.idx"
         );
         let rows = self.ledger_rows(identity, &sql, values![identity.0, numbers.0, numbers.1]).await?;
-        rows.iter().map(|row| Ok((column(row, 15, STATE)?, vault_row(row, now)?))).collect()
+        rows.iter().map(|row| Ok((column(row, BEHIND_STATE, "vault_state")?, vault_row(row, now)?))).collect()
     }
 }
 
@@ -252,7 +192,7 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         id: &SecureHash,
     ) -> Result<Option<LedgerTransaction>, StoreError> {
-        let sql = "SELECT number, id, status, kind, recorded, signatures, body FROM {place}.ledger_tx \
+        let sql = "SELECT number, id, status::int8, kind::int8, recorded, signatures, body FROM {place}.ledger_tx \
                    WHERE identity = $1 AND id = $2";
         let rows = self.ledger_rows(identity, sql, values![identity.0, &id.as_bytes()[..]]).await?;
         rows.first().map(transaction).transpose()
@@ -263,8 +203,8 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         list: &ListTransactions,
     ) -> Result<Vec<LedgerTransaction>, StoreError> {
-        let sql = "SELECT number, id, status, kind, recorded, ''::bytea, NULL::bytea FROM {place}.ledger_tx \
-                   WHERE identity = $1 AND number < $2 AND ($3::int2 IS NULL OR status = $3) \
+        let sql = "SELECT number, id, status::int8, kind::int8, recorded, ''::bytea, NULL::bytea \
+                   FROM {place}.ledger_tx WHERE identity = $1 AND number < $2 AND ($3::int2 IS NULL OR status = $3) \
                    ORDER BY number DESC LIMIT $4";
         let values = values![
             identity.0,
@@ -276,25 +216,19 @@ impl LedgerReader for PostgresStore {
     }
 
     async fn unsettled(&self, identity: IdentityRow, limit: u32) -> Result<Vec<Unsettled>, StoreError> {
-        let sql = "SELECT id, part, states FROM {place}.ledger_tx t WHERE identity = $1 AND status < 2 AND status = 1 \
+        let sql = "SELECT id, part::int8, states::int8 FROM {place}.ledger_tx t WHERE identity = $1 AND status < 2 AND status = 1 \
                    AND (flow IS NULL OR NOT EXISTS (SELECT FROM maxhost.flow WHERE flow.id = t.flow)) \
                    ORDER BY number LIMIT $2";
         let rows = self.ledger_rows(identity, sql, values![identity.0, i64::from(limit)]).await?;
-        let read = |row: &PgRow| {
-            let part = column::<Option<i16>>(row, 1, TX)?.and_then(|part| Part::of(part.into()));
-            let states = chosen(column::<Option<i16>>(row, 2, TX)?.map(i64::from));
-            let is_told = part.zip(states).ok_or_else(|| corrupt(TX, "how it is settled"));
-            is_told.and_then(|(part, states)| Ok(Unsettled { id: hash_at(row, 0, TX)?, part, states }))
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(unsettled).collect()
     }
 
     async fn parents(&self, identity: IdentityRow, id: &SecureHash) -> Result<Vec<SecureHash>, StoreError> {
         let sql = "SELECT parents FROM {place}.ledger_tx WHERE identity = $1 AND id = $2";
         let rows = self.ledger_rows(identity, sql, values![identity.0, &id.as_bytes()[..]]).await?;
         let Some(row) = rows.first() else { return Ok(Vec::new()) };
-        let parents = column::<Option<Vec<u8>>>(row, 0, TX)?.unwrap_or_default();
-        parents.chunks(32).map(|parent| hash(TX, parent)).collect()
+        let parents = column::<Option<Vec<u8>>>(row, 0, "ledger_tx")?.unwrap_or_default();
+        parents.chunks(32).map(|parent| hash("ledger_tx", parent)).collect()
     }
 
     async fn ledger_statuses(
@@ -302,15 +236,10 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         ids: &[SecureHash],
     ) -> Result<Vec<(SecureHash, TransactionStatus)>, StoreError> {
-        let sql = "SELECT t.id, t.status FROM unnest($2::bytea[]) WITH ORDINALITY u (id, place) \
+        let sql = "SELECT t.id, t.status::int8 FROM unnest($2::bytea[]) WITH ORDINALITY u (id, place) \
                    JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = u.id ORDER BY u.place";
         let rows = self.ledger_rows(identity, sql, values![identity.0, columns_of(ids)]).await?;
-        let read = |row: &PgRow| {
-            let status: i16 = column(row, 1, TX)?;
-            let status = status_of(status).ok_or_else(|| corrupt(TX, format!("status {status}")))?;
-            Ok((hash_at(row, 0, TX)?, status))
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(transaction_status).collect()
     }
 
     async fn ledger_bodies(
@@ -324,7 +253,7 @@ impl LedgerReader for PostgresStore {
                        FROM unnest($2::bytea[]) WITH ORDINALITY u (id, place) \
                        JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = u.id WHERE t.body IS NOT NULL), \
                    summed AS (SELECT place, id, size, sum(size) OVER (ORDER BY place) AS total FROM asked) \
-                   SELECT t.number, t.id, t.status, t.kind, t.recorded, t.signatures, t.body FROM summed s \
+                   SELECT t.number, t.id, t.status::int8, t.kind::int8, t.recorded, t.signatures, t.body FROM summed s \
                    JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = s.id \
                    WHERE s.total <= $3 OR s.total = s.size ORDER BY s.place";
         let most = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -346,7 +275,7 @@ impl LedgerReader for PostgresStore {
                        JOIN {place}.ledger_tx t ON t.identity = $1 AND t.id = substring(walk.parents FROM at * 32 + 1 FOR 32)) \
                    SELECT id FROM walk LIMIT $3";
         let rows = self.ledger_rows(identity, sql, values![identity.0, columns_of(of), i64::from(limit)]).await?;
-        rows.iter().map(|row| hash_at(row, 0, TX)).collect()
+        rows.iter().map(|row| hash_at(row, 0, "ledger_tx")).collect()
     }
 
     async fn parents_of(&self, identity: IdentityRow, ids: &[SecureHash]) -> Result<Vec<SecureHash>, StoreError> {
@@ -355,24 +284,11 @@ impl LedgerReader for PostgresStore {
         let rows = self.ledger_rows(identity, sql, values![identity.0, columns_of(ids)]).await?;
         let mut parents = BTreeSet::new();
         for row in &rows {
-            for parent in column::<Vec<u8>>(row, 0, TX)?.chunks(32) {
-                parents.insert(hash(TX, parent)?);
+            for parent in column::<Vec<u8>>(row, 0, "ledger_tx")?.chunks(32) {
+                parents.insert(hash("ledger_tx", parent)?);
             }
         }
         Ok(parents.into_iter().collect())
-    }
-
-    async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {
-        let sql = "SELECT s.tx, s.idx, s.state, s.consumed_by IS NOT NULL \
-                   FROM unnest($2::bytea[], $3::int8[]) WITH ORDINALITY u (tx, idx, place) \
-                   JOIN {place}.vault_state s ON s.identity = $1 AND s.tx = u.tx AND s.idx = u.idx ORDER BY u.place";
-        let (transactions, indices) = references(states);
-        let rows = self.ledger_rows(identity, sql, values![identity.0, transactions, indices]).await?;
-        let read = |row: &PgRow| {
-            let (state, consumed) = (bytes(row, 2, STATE)?, column(row, 3, STATE)?);
-            Ok(StoredState { reference: reference(row, STATE)?, state, consumed })
-        };
-        rows.iter().map(read).collect()
     }
 
     async fn newest_linear(
@@ -384,7 +300,7 @@ impl LedgerReader for PostgresStore {
         let sql = "SELECT tx, idx FROM {place}.vault_state WHERE identity = $1 AND linear_id = $2 AND type = $3 \
                    AND consumed_by IS NULL ORDER BY recorded DESC, number DESC LIMIT 1";
         let rows = self.ledger_rows(identity, sql, values![identity.0, linear_id, type_name]).await?;
-        rows.first().map(|row| reference(row, STATE)).transpose()
+        rows.first().map(state_reference).transpose()
     }
 
     async fn spent_by(
@@ -392,12 +308,11 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         states: &[StateRef],
     ) -> Result<Vec<(StateRef, SecureHash)>, StoreError> {
-        const T: &str = "ledger_spent";
         let sql = "SELECT s.tx, s.idx, s.consumed_by FROM unnest($2::bytea[], $3::int8[]) WITH ORDINALITY u (tx, idx, place) \
                    JOIN {place}.ledger_spent s ON s.identity = $1 AND s.tx = u.tx AND s.idx = u.idx ORDER BY u.place";
         let (transactions, indices) = references(states);
         let rows = self.ledger_rows(identity, sql, values![identity.0, transactions, indices]).await?;
-        rows.iter().map(|row| Ok((reference(row, T)?, hash_at(row, 2, T)?))).collect()
+        rows.iter().map(spent).collect()
     }
 
     async fn vault_candidates(
@@ -406,8 +321,8 @@ impl LedgerReader for PostgresStore {
         request: &PageRequest<'_>,
     ) -> Result<Vec<VaultRow>, StoreError> {
         let SqlCriteria { sql, values, .. } = SqlCriteria::page(identity, request, self.dialect(identity));
-        let sql = format!("SELECT {COLUMNS} FROM {sql}");
-        let rows = self.rows_within(1, identity, &sql, arguments(values)?, Some(STATE_COLUMN)).await?;
+        let sql = format!("SELECT {STATE_COLUMNS} FROM {sql}");
+        let rows = self.rows_within(1, identity, &sql, arguments(values)?, Some(STATE_BODY)).await?;
         rows.iter().map(|row| vault_row(row, request.now)).collect()
     }
 
@@ -434,19 +349,14 @@ impl LedgerReader for PostgresStore {
     ) -> Result<Option<SqlValue>, StoreError> {
         let SqlCriteria { sql, values, .. } = SqlCriteria::key_at(identity, slice, place, self.dialect(identity));
         let rows = self.ledger_rows(identity, &sql, arguments(values)?).await?;
-        let key = |row: &PgRow| match slice.of {
-            Indexed::Recorded => column(row, 0, STATE).map(SqlValue::Integer),
-            Indexed::Field(_) => column(row, 0, "vault_field").map(SqlValue::Bytes),
-        };
-        rows.first().map(key).transpose()
+        rows.first().map(|row| slice_key(row, &slice.of)).transpose()
     }
 
     async fn vault_shapes(&self, identity: IdentityRow, limit: u32) -> Result<Vec<VaultShape>, StoreError> {
-        const T: &str = "vault_shape";
         let sql = "SELECT type, fields FROM {place}.vault_shape WHERE identity = $1 ORDER BY type, digest LIMIT $2";
         // Of a ledger of an older version, whose identity has not been claimed since, none are known.
         let rows = self.rows_since(SHAPES, identity, sql, values![identity.0, i64::from(limit)]).await?;
-        rows.iter().map(|row| Ok(VaultShape { type_name: column(row, 0, T)?, fields: column(row, 1, T)? })).collect()
+        rows.iter().map(vault_shape).collect()
     }
 
     async fn newest_change(&self, identity: IdentityRow) -> Result<i64, StoreError> {
@@ -473,8 +383,7 @@ impl LedgerReader for PostgresStore {
                             WHERE s.identity = c.identity AND s.change_out = c.number) AS bytes \
                        FROM {place}.vault_change c WHERE c.identity = $1 AND c.number > $2 ORDER BY c.number LIMIT $3 \
                    ) page) lengths WHERE ahead < $4 ORDER BY number";
-        let bytes = i64::try_from(PAGE_BYTES).unwrap_or(i64::MAX);
-        let rows = self.ledger_rows(identity, sql, values![identity.0, after, i64::from(limit), bytes]).await?;
+        let rows = self.ledger_rows(identity, sql, values![identity.0, after, i64::from(limit), page_bytes()]).await?;
         let numbers = match (rows.first(), rows.last()) {
             (Some(first), Some(last)) => (column(first, 0, T)?, column(last, 0, T)?),
             _ => return Ok(Vec::new()),
@@ -501,22 +410,13 @@ impl LedgerReader for PostgresStore {
                    AND lock_until > $2 AND lock_flow IS NOT NULL AND (tx, idx) > ($3, $4) ORDER BY tx, idx LIMIT $5";
         let (tx, index) = after.map_or((Vec::new(), 0), |state| (state.tx.as_bytes().to_vec(), state.index));
         let values = values![identity.0, integer(now), tx, i64::from(index), i64::from(limit)];
-        let read = |row: &PgRow| {
-            let (holder, until) = (column(row, 2, STATE)?, time(column(row, 3, STATE)?));
-            Ok(HeldLock { reference: reference(row, STATE)?, holder, until })
-        };
-        self.ledger_rows(identity, sql, values).await?.iter().map(read).collect()
+        self.ledger_rows(identity, sql, values).await?.iter().map(held_lock).collect()
     }
 
     async fn attachment(&self, identity: IdentityRow, id: &SecureHash) -> Result<Option<Attachment>, StoreError> {
-        const T: &str = "attachment";
         let sql = "SELECT id, uploader, at, body FROM {place}.attachment WHERE identity = $1 AND id = $2";
         let rows = self.ledger_rows(identity, sql, values![identity.0, &id.as_bytes()[..]]).await?;
-        let read = |row: &PgRow| {
-            let (uploader, at) = (column(row, 1, T)?, time(column(row, 2, T)?));
-            Ok(Attachment { id: hash_at(row, 0, T)?, uploader, at, body: bytes(row, 3, T)? })
-        };
-        rows.first().map(read).transpose()
+        rows.first().map(attachment).transpose()
     }
 
     async fn attachments(
@@ -524,17 +424,11 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         list: &ListAttachments,
     ) -> Result<Vec<KeptAttachment>, StoreError> {
-        const T: &str = "attachment";
         let sql = "SELECT id, uploader, at, octet_length(body)::int8, substr(body, 1, 4) FROM {place}.attachment \
                    WHERE identity = $1 AND id > $2 AND ($3::bytea IS NULL OR id = $3) ORDER BY id LIMIT $4";
         let after = list.after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         let values = values![identity.0, after, list.only.map(|id| id.as_bytes().to_vec()), i64::from(list.limit)];
-        let read = |row: &PgRow| {
-            let size = column::<i64>(row, 3, T)?.unsigned_abs();
-            let (uploader, at) = (column(row, 1, T)?, time(column(row, 2, T)?));
-            Ok(KeptAttachment { id: hash_at(row, 0, T)?, uploader, at, size, begins: bytes(row, 4, T)? })
-        };
-        self.ledger_rows(identity, sql, values).await?.iter().map(read).collect()
+        self.ledger_rows(identity, sql, values).await?.iter().map(kept_attachment).collect()
     }
 
     async fn kept_parameters(&self, identity: IdentityRow, hash: &SecureHash) -> Result<Option<Bytes>, StoreError> {
@@ -549,20 +443,14 @@ impl LedgerReader for PostgresStore {
         identity: IdentityRow,
         fingerprints: &[SecureHash],
     ) -> Result<Vec<KnownKey>, StoreError> {
-        const T: &str = "ledger_key";
         if fingerprints.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<Vec<u8>> = fingerprints.iter().map(|one| one.as_bytes().to_vec()).collect();
         let sql =
             "SELECT key, party, nonce, at FROM {place}.ledger_key WHERE identity = $1 AND id = ANY($2) ORDER BY id";
         // A ledger of an older version, whose identity has not been claimed since, knows no keys.
-        let rows = self.rows_since(KEYS, identity, sql, values![identity.0, ids]).await?;
-        let read = |row: &PgRow| {
-            let (key, nonce) = (column::<Vec<u8>>(row, 0, T)?, column(row, 2, T)?);
-            known_key(&key, column(row, 1, T)?, nonce, time(column(row, 3, T)?))
-        };
-        rows.iter().map(read).collect()
+        let rows = self.rows_since(KEYS, identity, sql, values![identity.0, columns_of(fingerprints)]).await?;
+        rows.iter().map(known_key).collect()
     }
 
     async fn key_external_ids(
@@ -611,10 +499,6 @@ impl LedgerReader for PostgresStore {
     async fn notary_counts(&self, identity: IdentityRow) -> Result<Option<NotaryCounts>, StoreError> {
         let sql = "SELECT committed, conflicts, states FROM {place}.notary WHERE identity = $1";
         let rows = self.ledger_rows(identity, sql, values![identity.0]).await?;
-        let count = |row: &PgRow, index| column::<i64>(row, index, "notary").map(i64::unsigned_abs);
-        let read = |row: &PgRow| {
-            Ok(NotaryCounts { committed: count(row, 0)?, conflicts: count(row, 1)?, states: count(row, 2)? })
-        };
-        rows.first().map(read).transpose()
+        rows.first().map(notary_counts).transpose()
     }
 }

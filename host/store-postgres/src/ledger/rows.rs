@@ -12,7 +12,7 @@ use maxhost_ledger::vault::recording::{Kept, Known, TransactionStatus};
 use maxhost_ledger::vault::selection::{Candidate, bucket};
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::LedgerRows;
-use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields};
+use maxhost_store::ledger::codec::{encode_fields, encode_participants, indexed_fields, time};
 use maxhost_store::ledger::query::integer;
 use maxhost_store::ledger::{
     AssignedKey, CandidateScope, FlowLease, InFlight, KnownKey, LoggedRequest, NewAttachment, NewParameters, NewState,
@@ -25,7 +25,7 @@ use crate::ledger::pending::{
     Transaction, TransactionKey,
 };
 use crate::ledger::place::Place;
-use crate::ledger::read::{STATE_COLUMNS, state_of, time};
+use crate::ledger::read::{STATE_COLUMNS, state_of};
 use crate::write::Builder;
 
 fn small(number: u64) -> i64 {

@@ -7,14 +7,13 @@ use maxhost_ledger::notary::Outcome;
 use maxhost_ledger::vault::selection::bucket;
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::LoggedRequest;
-use maxhost_store::ledger::codec::shape;
+use maxhost_store::ledger::codec::{shape, status_number};
 use maxhost_store::ledger::query::integer;
 
 use crate::ledger::pending::{
     LedgerPending, NewState, NewTransaction, State, StateKey, TouchedTransaction, TransactionKey,
 };
 use crate::ledger::place::{Place, by_place};
-use crate::ledger::read::status_number;
 use crate::options::Layout;
 use crate::undo_map::UndoMap;
 use crate::write::Builder;

@@ -11,7 +11,7 @@ use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::{
     Attachment, Consumption, Having, HeldLock, KeptAttachment, KnownKey, LedgerTransaction, ListAttachments,
     ListRequests, ListTransactions, LoggedRequest, NotaryCounts, PageRequest, RequestPage, RequestPlace, Slice,
-    SqlValue, StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    SqlValue, Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use maxhost_store::{LedgerReader, StoreError};
 
@@ -42,7 +42,6 @@ ledger_reader! {
     ledger_bodies(ids: &[SecureHash], bytes: usize) -> Vec<LedgerTransaction>;
     ledger_ancestors(of: &[SecureHash], limit: u32) -> Vec<SecureHash>;
     parents_of(ids: &[SecureHash]) -> Vec<SecureHash>;
-    vault_states(states: &[StateRef]) -> Vec<StoredState>;
     newest_linear(type_name: &str, linear_id: &str) -> Option<StateRef>;
     spent_by(states: &[StateRef]) -> Vec<(StateRef, SecureHash)>;
     vault_candidates(request: &PageRequest<'_>) -> Vec<VaultRow>;

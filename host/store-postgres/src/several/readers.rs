@@ -74,6 +74,15 @@ impl FlowReader for SeveralDatabases {
         Ok(flows)
     }
 
+    async fn live_flows_of(
+        &self,
+        identity: IdentityRow,
+        after: Option<FlowRow>,
+        limit: u32,
+    ) -> Result<Vec<LiveFlow>, StoreError> {
+        self.of(identity).live_flows_of(identity, after, limit).await
+    }
+
     async fn live_counts(&self, identities: &[IdentityRow]) -> Result<Vec<(IdentityRow, u64)>, StoreError> {
         let mut of_place: HashMap<usize, Vec<IdentityRow>> = HashMap::new();
         for identity in identities {

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::StateRef;
-use maxhost_ledger::vault::query::{Query, SortKey, StatusFilter, parse};
+use maxhost_ledger::vault::query::{Criterion, Query, SortKey, StatusFilter, of_key_external_ids, parse};
 use maxhost_model::{IdentityRow, SecureHash};
 use maxhost_store::ledger::{Having, Indexed, PageRequest, Slice, Source, SqlCriteria, SqlDialect, SqlValue};
 use rusqlite::Connection;
@@ -205,6 +205,22 @@ fn states_are_counted_in_an_index_alone() {
         let operations = explained(&conn, &format!("EXPLAIN {sql}"), 1);
         assert!(operations.len() > 5 && !operations.contains(&"Column".to_owned()), "{status:?}: {operations:?}");
     }
+}
+
+#[test]
+fn a_state_that_has_several_of_the_values_looked_for_is_looked_up_once() {
+    let looked_up = |filter: Criterion| {
+        let having = Having::of(&Query { filter, ..Query::default() });
+        SqlCriteria::count(IDENTITY, &having[0], 9, SqlDialect::sqlite()).sql
+    };
+    let of_keys = |ids: &[&str]| {
+        let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+        looked_up(of_key_external_ids(&ids).unwrap().unwrap())
+    };
+    assert!(of_keys(&["one", "two"]).contains("SELECT DISTINCT f.state"), "{}", of_keys(&["one", "two"]));
+    assert!(!of_keys(&["one"]).contains("DISTINCT"), "a state has a value once");
+    let of_data = looked_up(parse("serial in ('1', '2')").unwrap());
+    assert!(of_data.contains("IN (") && !of_data.contains("DISTINCT"), "a state has one value of a field: {of_data}");
 }
 
 #[test]

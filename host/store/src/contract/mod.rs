@@ -275,7 +275,7 @@ macro_rules! contract_tests {
         $crate::contract_tests! { @family $databases, reads:
             heads_are_the_newest_of_each_stream, flows_are_listed_newest_first_in_pages,
             a_list_reads_what_it_shows, live_flows_are_counted_by_identity_and_by_state,
-            the_outbox_is_read_by_destination,
+            live_flows_of_an_identity_are_read_in_pages, the_outbox_is_read_by_destination,
             the_outbox_is_read_for_senders_that_this_run_holds, no_outbox_page_is_much_larger_than_its_bound,
             what_waits_is_read_in_pages_of_bounded_bytes, flows_are_read_in_pages_of_bounded_bytes,
             of_a_journal_that_is_too_large_only_its_size_is_told,

@@ -93,6 +93,37 @@ pub async fn live_flows_are_counted_by_identity_and_by_state<D: Databases>() {
     assert_eq!(w.store.live_counts(&[alice, bob]).await.unwrap(), [(alice, 4)]);
 }
 
+pub async fn live_flows_of_an_identity_are_read_in_pages<D: Databases>() {
+    let w = World::<D>::new().await;
+    let (alice, bob) = (w.alice.identity, w.bob.identity);
+    let mut alices = Vec::new();
+    for _ in 0..5 {
+        alices.push(w.start(w.alice).await);
+        w.start(w.bob).await;
+    }
+    w.commit(w.alice, vec![set(alices[1], FlowState::Hospital)]).await.unwrap();
+    w.commit(w.alice, vec![end_kept(alices[3], 9_000_000), end(alices[4])]).await.unwrap();
+    let read = async |identity, after, limit| {
+        let flows = w.store.live_flows_of(identity, after, limit).await.unwrap();
+        assert!(flows.iter().all(|flow| flow.identity == identity));
+        flows.into_iter().map(|flow| (flow.row, flow.state)).collect::<Vec<_>>()
+    };
+    let (live, hospital) = (FlowState::Live, FlowState::Hospital);
+    let all = [(alices[0], live), (alices[1], hospital), (alices[2], live)];
+    assert_eq!(read(alice, None, 9).await, all, "by row, and none that has ended");
+    assert_eq!(read(alice, None, 2).await, all[..2]);
+    assert_eq!(read(alice, Some(alices[0]), 1).await, all[1..2]);
+    assert!(read(alice, Some(alices[2]), 9).await.is_empty());
+    assert_eq!(read(bob, None, 9).await.len(), 5);
+    assert!(read(IdentityRow(99_999), None, 9).await.is_empty());
+    for at_once in [1, 2, 3, 9] {
+        let mut given = Vec::new();
+        let give = |flow: crate::LiveFlow| given.push((flow.row, flow.state));
+        crate::reader::each_live_flow_by(&*w.store, alice, at_once, give).await.unwrap();
+        assert_eq!(given, all, "in pages of {at_once}");
+    }
+}
+
 pub async fn the_outbox_is_read_by_destination<D: Databases>() {
     let w = World::<D>::new().await;
     let message = |n: usize| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maxhost_group_commit::{Fault, FaultKind};
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::vault::query::Value;
-use maxhost_ledger::vault::recording::StatesToRecord;
+use maxhost_ledger::vault::recording::{StatesToRecord, TransactionStatus};
 use maxhost_model::{PublicKey, SecureHash, from_cbor, to_cbor};
 use serde::Serialize;
 
@@ -18,6 +18,33 @@ use crate::error::StoreError;
 #[must_use]
 pub fn chosen(states: Option<i64>) -> Option<StatesToRecord> {
     states.map_or(Some(StatesToRecord::default()), StatesToRecord::of)
+}
+
+/// How far a transaction has come, as it is stored.
+#[must_use]
+pub fn status_number(status: TransactionStatus) -> i16 {
+    match status {
+        TransactionStatus::Unverified => 0,
+        TransactionStatus::InFlight => 1,
+        TransactionStatus::Verified => 2,
+    }
+}
+
+/// How far a transaction has come, from what is stored. `None` for a number that stands for nothing.
+#[must_use]
+pub fn status_of(number: i64) -> Option<TransactionStatus> {
+    match number {
+        0 => Some(TransactionStatus::Unverified),
+        1 => Some(TransactionStatus::InFlight),
+        2 => Some(TransactionStatus::Verified),
+        _ => None,
+    }
+}
+
+/// A time as it is stored, in nanoseconds since 1970.
+#[must_use]
+pub fn time(nanos: i64) -> Timestamp {
+    Timestamp::from_nanos(nanos.unsigned_abs())
 }
 
 fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, Fault> {

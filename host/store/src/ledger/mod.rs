@@ -24,8 +24,7 @@ pub use query::{Alike, Having, Indexed, PageRequest, Slice, Source, SqlCriteria,
 pub use reader::LedgerReader;
 pub use record::{
     Attachment, HeldLock, IMPORTED_BY, ImportBounds, Imported, Imports, KeptAttachment, LedgerTransaction,
-    ListAttachments, ListTransactions, NotaryCounts, StoredState, Unsettled, VaultChangeRow, VaultPage, VaultRow,
-    VaultShape,
+    ListAttachments, ListTransactions, NotaryCounts, Unsettled, VaultChangeRow, VaultPage, VaultRow, VaultShape,
 };
 pub use requests::{
     Answered, Conflicting, Consumption, LOGGED_CONFLICTS, LOOKED_AT, ListRequests, LoggedRequest, RequestPage,

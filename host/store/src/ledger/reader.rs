@@ -14,7 +14,7 @@ use super::op::KnownKey;
 use super::query::{Having, PageRequest, Slice, SqlValue};
 use super::record::{
     Attachment, HeldLock, KeptAttachment, LedgerTransaction, ListAttachments, ListTransactions, NotaryCounts,
-    StoredState, Unsettled, VaultChangeRow, VaultRow, VaultShape,
+    Unsettled, VaultChangeRow, VaultRow, VaultShape,
 };
 use super::requests::{Consumption, ListRequests, LoggedRequest, RequestPage, RequestPlace};
 use crate::error::StoreError;
@@ -100,11 +100,6 @@ pub trait LedgerReader: Send + Sync {
 
     /// The transactions whose states any of these names, each once.
     async fn parents_of(&self, identity: IdentityRow, ids: &[SecureHash]) -> Result<Vec<SecureHash>, StoreError> {
-        Err(StoreError::NoLedgers)
-    }
-
-    /// Those of these states that the vault has.
-    async fn vault_states(&self, identity: IdentityRow, states: &[StateRef]) -> Result<Vec<StoredState>, StoreError> {
         Err(StoreError::NoLedgers)
     }
 

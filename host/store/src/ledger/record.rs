@@ -97,17 +97,6 @@ pub struct VaultPage {
     pub cursor: Option<Cursor>,
 }
 
-/// A state by its reference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredState {
-    /// The state's reference.
-    pub reference: StateRef,
-    /// The encoded output component.
-    pub state: Bytes,
-    /// Whether it is consumed.
-    pub consumed: bool,
-}
-
 /// A change of a vault: one transaction that was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VaultChangeRow {

@@ -166,14 +166,7 @@ impl Process {
         plan: Plan,
     ) -> Process {
         let folder = network.path(&format!("hosts/{name}"));
-        let code = folder.join("data/code");
-        fs::create_dir_all(&code).unwrap();
-        // What is compiled already need not be compiled again.
-        for file in fs::read_dir(network.path("data/code")).into_iter().flatten().flatten() {
-            if file.path().is_file() {
-                fs::copy(file.path(), code.join(file.file_name())).unwrap();
-            }
-        }
+        network.lend_code(&folder);
         let dir = |name: &str| network.path(name).display().to_string();
         let by = |line: &Proxy, server: SocketAddr| if plan.has_lines { line.address() } else { server };
         let zookeeper: Vec<String> = (0..servers.zookeeper.count())

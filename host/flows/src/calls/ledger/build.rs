@@ -152,6 +152,12 @@ fn window(
     })
 }
 
+/// The signer of a file after whom its contracts are called. Of several it is always the one of the same succession, whichever
+/// key of it has signed this release: otherwise the states of a new release would be those of another contract.
+fn publisher<'a>(file: &'a ContractAttachment, rules: &LedgerRules) -> Option<&'a PublicKey> {
+    file.signers.iter().min_by_key(|key| (rules.first_of(key).clone(), (*key).clone()))
+}
+
 impl Drafted<'_> {
     fn builder(
         &self,
@@ -214,7 +220,7 @@ impl Drafted<'_> {
             let message = format!("no installed attachment holds a contract '{name}'");
             refusal::refused(&Refused::new(Rule::AttachmentMissing, message).detail("contract", name))
         })?;
-        Ok(ContractId { publisher: newest.signers.first().cloned(), name: or_refused(Name::new(name))? })
+        Ok(ContractId { publisher: publisher(newest, self.rules).cloned(), name: or_refused(Name::new(name))? })
     }
 
     fn outputs(&self, draft: &TransactionDraft) -> Built<Vec<OutputDraft>> {
@@ -261,7 +267,36 @@ impl Drafted<'_> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use maxhost_ledger::keys::{Scheme, SigningKey};
+
     use super::*;
+
+    #[test]
+    fn the_contracts_of_a_file_are_called_after_one_succession_whichever_key_of_it_has_signed() {
+        let key = |byte| SigningKey::from_seed(Scheme::Ed25519, &[byte; 32]).unwrap().public().clone();
+        let by = |keys: &[&PublicKey]| ContractAttachment {
+            signers: keys.iter().map(|key| (*key).clone()).collect(),
+            ..ContractAttachment::data(maxhost_model::SecureHash::of(b"file"), 1)
+        };
+        let mut keys: Vec<PublicKey> = (1..=4).map(key).collect();
+        keys.sort();
+        let [first, other, new, newest] = <[PublicKey; 4]>::try_from(keys).unwrap();
+        let rules =
+            LedgerRules { rotations: vec![vec![first.clone(), new.clone(), newest.clone()]], ..LedgerRules::default() };
+        // The other one's key stands before those of the successors.
+        for signer in [&first, &new, &newest] {
+            let file = by(&[signer, &other]);
+            let named = publisher(&file, &rules);
+            assert_eq!(named, Some(signer));
+            assert_eq!(named.map(|key| rules.first_of(key)), Some(&first));
+        }
+        assert_eq!(
+            publisher(&by(&[&new, &other]), &LedgerRules::default()),
+            Some(&other),
+            "without a succession the first"
+        );
+        assert_eq!(publisher(&by(&[]), &rules), None);
+    }
 
     #[test]
     fn what_a_notary_has_to_decide_comes_to_an_end() {

@@ -24,6 +24,23 @@ use crate::calls::FlowCalls;
 /// The most keys of an external id that are told at once.
 const KEYS_AT_ONCE: u32 = 500;
 
+/// How many bytes of external ids are kept with one state. Each is a row of the vault, and whoever has been given many keys can
+/// make many states that have all of them, of a few bytes each.
+const KEPT_WITH_STATE: usize = 4 << 10;
+
+/// Those of the external ids of a state's keys that are kept with it: in their order, as many as there is room for.
+fn kept_with_state(ids: BTreeSet<String>) -> BTreeSet<String> {
+    let mut room = KEPT_WITH_STATE;
+    let has_room = |id: &String| match room.checked_sub(id.len()) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    };
+    ids.into_iter().take_while(has_room).collect()
+}
+
 /// An external id that a guest names for a key.
 pub(super) fn given_external_id(id: String) -> Result<String, FlowError> {
     match check_key_external_id(&id) {
@@ -63,7 +80,7 @@ impl LedgerEnvironment {
         for OutputState { described, content } in &mut outputs {
             let keys = described.participants.iter().chain(&described.owner).flat_map(leaves);
             let ids: BTreeSet<String> = keys.filter_map(|key| known.get(&key.fingerprint()).cloned()).collect();
-            set_key_external_ids(&mut content.fields, &ids)
+            set_key_external_ids(&mut content.fields, &kept_with_state(ids))
                 .map_err(|fault| Trouble::defect(format!("external ids of keys: {fault}")))?;
         }
         Ok(outputs)
@@ -122,5 +139,24 @@ impl FlowCalls {
             })
             .await?;
         Ok(found.into_iter().map(|Encoded(spki)| guest_key(spki)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_external_ids_with_one_state_is_bounded() {
+        let of = |count: usize, length: usize| {
+            (0..count).map(|number| format!("{number:0length$}")).collect::<BTreeSet<_>>()
+        };
+        let few = of(50, 40);
+        assert_eq!(kept_with_state(few.clone()), few);
+        let many = of(1_000, 512);
+        let kept = kept_with_state(many.clone());
+        assert_eq!((kept.len(), kept.iter().map(String::len).sum::<usize>()), (8, KEPT_WITH_STATE));
+        assert!(many.iter().take(8).eq(&kept), "the first ones");
+        assert_eq!(kept_with_state(of(1, KEPT_WITH_STATE + 1)), BTreeSet::new());
     }
 }

@@ -13,6 +13,7 @@ use super::environment::LedgerEnvironment;
 use super::trace::{Traced, Transactions, trace};
 use super::transactions::{Fresh, Signed};
 use crate::base::trouble::Trouble;
+use crate::ledger::parameters::KnownParameters;
 
 /// The ledger of an identity, and what a flow has verified and not written yet.
 struct Known<'a> {
@@ -54,7 +55,12 @@ impl JudgedChange {
 /// As [`NotaryChange::outputs`].
 fn states_made(change: &NotaryChange, inputs: &[StateAndRef], traced: &[Traced]) -> LedgerResult<Arc<[Traced]>> {
     let outputs = change.outputs(inputs)?.into_iter().zip(traced);
-    Ok(outputs.map(|(state, from)| Traced { state, attachments: from.attachments.clone() }).collect())
+    let outputs = outputs.map(|(state, from)| Traced {
+        state,
+        attachments: from.attachments.clone(),
+        parameters: from.parameters,
+    });
+    Ok(outputs.collect())
 }
 
 impl LedgerEnvironment {
@@ -148,22 +154,23 @@ impl LedgerEnvironment {
     ) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
         let id = change.id();
         let mut with_code = Vec::with_capacity(made.len());
-        for Traced { state, attachments } in made {
-            match self.attached(attachments, Some(&change.contents().parameters)).await? {
-                Ok(attachments) => with_code.push((state.clone(), attachments)),
+        for Traced { state, attachments, parameters } in made {
+            let attachments = match self.attached(attachments, Some(&change.contents().parameters)).await? {
+                Ok(attachments) => attachments,
                 Err(refused) => return Ok(Err(refused.of(id))),
-            }
+            };
+            // Successions may have gone since: who takes part is still said by the code that made the state.
+            with_code.push((state.clone(), attachments, self.named_or_in_force(parameters.as_ref()).await?));
         }
         // What was found out before is used only while the code is here.
         if let Some(outputs) = self.services.findings.outputs(&id) {
             return Ok(Ok(outputs));
         }
-        let parameters = self.named_or_in_force(Some(&change.contents().parameters)).await?;
         let contracts = self.services.contracts.clone();
         let described = self.work(move || {
-            let rules = &parameters.rules;
-            let describe =
-                |(state, attachments): (TransactionState, Vec<_>)| contracts.describe(&state, &attachments, rules);
+            let describe = |(state, attachments, parameters): (TransactionState, Vec<_>, Arc<KnownParameters>)| {
+                contracts.describe(&state, &attachments, &parameters.rules)
+            };
             with_code.into_iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
         });
         let described = match described.await?.map_err(Trouble::Passing)? {

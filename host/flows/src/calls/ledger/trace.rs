@@ -9,11 +9,13 @@ use std::sync::Arc;
 use maxhost_ledger::tx::{Core as TxCore, StateRef, TransactionState};
 use maxhost_model::SecureHash;
 
-/// A state, with the attachments of the transaction that first made it.
+/// A state, with the attachments of the transaction that first made it, and the network parameters by which these hold its
+/// contract: a change of notary under other parameters does not alter whose code that is.
 #[derive(Debug, Clone)]
 pub(crate) struct Traced {
     pub state: TransactionState,
     pub attachments: Arc<[SecureHash]>,
+    pub parameters: Option<SecureHash>,
 }
 
 /// Where transactions that are part of a ledger are read.
@@ -42,7 +44,11 @@ pub(crate) async fn trace<T: Transactions>(from: &T, reference: &StateRef) -> Re
             Some(TxCore::Wire(wire)) => {
                 let contents = wire.contents();
                 let attachments = || contents.attachments.as_slice().into();
-                contents.outputs.get(index).map(|state| Traced { state: state.clone(), attachments: attachments() })
+                contents.outputs.get(index).map(|state| Traced {
+                    state: state.clone(),
+                    attachments: attachments(),
+                    parameters: contents.parameters,
+                })
             }
             Some(TxCore::NotaryChange(change)) => match from.made_by_change(&at.tx) {
                 Some(made) => made.get(index).cloned(),

@@ -227,11 +227,12 @@ impl Contracts for EngineContracts {
         rules: &LedgerRules,
     ) -> Result<Result<OutputState, Refused>, Problem> {
         let name = state.contract.name.as_str();
-        let codes = attachments.iter().filter_map(Attached::component);
-        let named: Vec<_> = codes.filter(|code| code.descriptor.contract(name).is_some()).collect();
-        // Several publishers may have a contract of this name in one transaction.
-        let holding =
-            named.iter().find(|code| is_published_by(&code.signers, &state.contract, rules)).or(named.first());
+        let mut codes = attachments.iter().filter_map(Attached::component);
+        // Several publishers may have a contract of this name in one transaction, and code of another one may say anything: who
+        // takes part in the state, above all.
+        let holding = codes.find(|code| {
+            code.descriptor.contract(name).is_some() && is_published_by(&code.signers, &state.contract, rules)
+        });
         let Some(holding) = holding else {
             let message = format!("no attachment holds the contract {}", state.contract);
             return Ok(Err(Refused::new(Rule::AttachmentMissing, message).detail("contract", name)));

@@ -41,11 +41,23 @@ pub enum Having {
     },
 }
 
+/// How many values the index of fields may have of one field of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Values {
+    /// One: that of a field of the data.
+    One,
+    /// A set, of which each has a row of its own: what is said of one of them is not said of another, and a state that has
+    /// several of those that are looked for is found by each.
+    Several,
+}
+
 /// A field of the data whose sort key lies in one of some ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldRanges {
     /// The field's name.
     pub(super) name: String,
+    /// How many values a state may have of it.
+    pub(super) values: Values,
     /// At least one.
     pub(super) ranges: Vec<Range>,
 }
@@ -65,9 +77,9 @@ impl Having {
     /// many, or exclude each other, which a database finds out by itself.
     fn and(&self, other: &Having) -> Option<Having> {
         match (self, other) {
-            // A state may have several external ids, so what is said of two is not said of one value.
-            (Having::Field(one), Having::Field(other)) if one.name == other.name && one.name != KEY_EXTERNAL_IDS => {
-                cut(one, other).map(|ranges| Having::Field(FieldRanges { name: one.name.clone(), ranges }))
+            // What is said of two of several values cannot be cut with each other.
+            (Having::Field(one), Having::Field(other)) if one.name == other.name && one.values == Values::One => {
+                cut(one, other).map(|ranges| Having::Field(FieldRanges { ranges, ..one.clone() }))
             }
             (Having::Recorded { from, to }, Having::Recorded { from: other_from, to: other_to }) => {
                 let (from, to) = (*from.max(other_from), *to.min(other_to));
@@ -117,6 +129,13 @@ impl FieldRanges {
 pub(super) struct Range {
     pub(super) low: Vec<u8>,
     pub(super) high: Vec<u8>,
+}
+
+impl Range {
+    /// Whether it is one sort key.
+    pub(super) fn is_value(&self) -> bool {
+        self.low == self.high
+    }
 }
 
 /// A condition that holds wherever the criterion is true; `None`: nothing can be said.
@@ -169,8 +188,8 @@ fn narrow_to(criterion: &Criterion, wanted: bool) -> Option<Narrowed> {
                     found.push(range);
                 }
             }
-            let name = KEY_EXTERNAL_IDS.to_owned();
-            Some(Narrowed(Condition::Having(Having::Field(FieldRanges { name, ranges: found }))))
+            let (name, values) = (KEY_EXTERNAL_IDS.to_owned(), Values::Several);
+            Some(Narrowed(Condition::Having(Having::Field(FieldRanges { name, values, ranges: found }))))
         }
         _ => None,
     }
@@ -253,7 +272,7 @@ fn any_of(parts: Vec<Condition>) -> Option<Condition> {
 
 /// Of many ranges one is made that has them all.
 fn join(field: &mut FieldRanges) {
-    let ranges = |field: &FieldRanges| field.ranges.iter().filter(|range| range.low != range.high).count();
+    let ranges = |field: &FieldRanges| field.ranges.iter().filter(|range| !range.is_value()).count();
     if ranges(field) <= MOST_RANGES {
         return;
     }
@@ -276,7 +295,7 @@ fn compare(field: &Field, op: CompareOp, value: &Value) -> Option<Narrowed> {
     match field {
         Field::Data(name) if super::is_indexed(name) => {
             let ranges: Vec<Range> = kinds_of(value).iter().map(|value| range(op, value)).collect();
-            let field = (!ranges.is_empty()).then(|| FieldRanges { name: name.clone(), ranges });
+            let field = (!ranges.is_empty()).then(|| FieldRanges { name: name.clone(), values: Values::One, ranges });
             field.map(|field| Narrowed(Condition::Having(Having::Field(field))))
         }
         Field::Builtin(Builtin::Notary) => column("s.notary", op, value),

@@ -8,8 +8,7 @@ use maxhost_ledger::tx::StateRef;
 use maxhost_ledger::vault::query::{Builtin, Cursor, Field, Query, StatusFilter, Value};
 use maxhost_model::IdentityRow;
 
-use super::KEY_EXTERNAL_IDS;
-use super::narrow::{Condition, FieldRanges, Having, Range, narrow};
+use super::narrow::{Condition, FieldRanges, Having, Range, Values, narrow};
 use super::slice::{Alike, Indexed, Slice};
 use super::sql_value::{SqlValue, integer};
 
@@ -319,8 +318,9 @@ impl SqlCriteria {
         };
         for (place, part) in parts_of(field).into_iter().enumerate() {
             self.push(if place == 0 { "" } else { united });
-            // A state may have several of these values, and is to be found once.
-            let distinct = if field.name == KEY_EXTERNAL_IDS && part.len() > 1 { "DISTINCT " } else { "" };
+            // A state that has several of these values is to be found once.
+            let is_one_value = matches!(part[..], [one] if one.is_value());
+            let distinct = if field.values == Values::Several && !is_one_value { "DISTINCT " } else { "" };
             self.push(&format!("SELECT {distinct}f.state AS state FROM {fields} f WHERE f.identity = "));
             self.bind(SqlValue::Integer(identity.0));
             self.push(" AND f.name = ");
@@ -500,7 +500,7 @@ fn in_recorded(row: &str) -> String {
 
 /// The ranges of a field, each by itself, and all its single values together.
 fn parts_of(field: &FieldRanges) -> Vec<Vec<&Range>> {
-    let (values, ranges): (Vec<&Range>, Vec<&Range>) = field.ranges.iter().partition(|range| range.low == range.high);
+    let (values, ranges): (Vec<&Range>, Vec<&Range>) = field.ranges.iter().partition(|range| range.is_value());
     let mut parts: Vec<Vec<&Range>> = ranges.into_iter().map(|range| vec![range]).collect();
     if !values.is_empty() {
         parts.push(values);

@@ -3,8 +3,6 @@
 //! Every test runs twice: once with machines that live on, and once with each machine thrown away after each flush,
 //! restored from what was written, and replayed with the same calls, which must get the same answers.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -522,4 +520,15 @@ impl Flow {
         }
         (machine, step)
     }
+}
+
+/// An initiator and a responder that have confirmed, with nothing said yet.
+pub fn pair(net: &mut Net) -> (usize, usize) {
+    let a = net.start("A");
+    net.session(a, "B");
+    net.blocks(a, Call::FlowInfo(0));
+    let b = net.respond();
+    net.gets(a);
+    net.wire.clear();
+    (a, b)
 }

@@ -1,13 +1,10 @@
 //! Waits for the ledger: what ends them, what is stored of them, and that a replay is told the same.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use bytes::Bytes;
-use common::*;
 use maxhost_journal::{Answer, Awaited, Call, Millis, WaitKind, to_millis};
 use maxhost_model::ErrorKind;
+
+use crate::common::*;
 
 fn commit(deadline: Option<Millis>) -> Call {
     Call::Await { kind: WaitKind::LedgerCommit, what: "transaction ab".to_owned(), deadline }

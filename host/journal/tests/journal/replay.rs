@@ -1,13 +1,10 @@
 //! The journal: what a replay answers, where it differs, what is written, limits, and damaged records.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use bytes::{BufMut, Bytes, BytesMut};
-use common::*;
 use maxhost_journal::{Answer, Call, JournalError, Limits, MAX_LABEL, Machine, Origin, Segment, StartRecord, Step};
 use maxhost_model::{ErrorId, ErrorKind, FlowError};
+
+use crate::common::*;
 
 fn restore(net: &Net, flow: usize) -> Result<Machine, JournalError> {
     let it = &net.flows[flow];

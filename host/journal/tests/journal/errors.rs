@@ -1,14 +1,11 @@
 //! How errors travel between flows and what a kill does (docs/behaviour.md 4).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use bytes::Bytes;
-use common::*;
 use maxhost_journal::wire::{Confirm, FrameKind};
 use maxhost_journal::{Answer, Call, Delivery, Frame, Limits, Step};
 use maxhost_model::{ErrorId, ErrorKind, FlowError};
+
+use crate::common::*;
 
 /// An initiator with a confirmed session to each of these.
 fn initiator(net: &mut Net, peers: &[&str]) -> (usize, Vec<usize>) {

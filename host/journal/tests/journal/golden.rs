@@ -2,21 +2,18 @@
 //! a database, it is restored or refused, never more.
 //!
 //! The files are written once for each format version:
-//! `cargo test -p maxhost-journal --test golden -- --ignored write_the_files`.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
+//! `cargo test -p maxhost-journal --test journal -- --ignored write_the_files`.
 
 use std::path::PathBuf;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use common::*;
 use maxhost_journal::{Awaited, Call, FrameBatch, Limits, Segment, StartRecord, Step, WaitKind};
 use maxhost_model::{ErrorId, ErrorKind, FlowError, FlowRow, SessionId};
 use prost::Message;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+
+use crate::common::*;
 
 const FILES: [&str; 5] = ["initiator", "responder", "finishing", "begun", "awaiting"];
 

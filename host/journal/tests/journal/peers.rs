@@ -1,26 +1,12 @@
 //! What a peer, or somebody who pretends to be one, may do to a session (docs/behaviour.md 5.1, 5.4).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use bytes::Bytes;
-use common::*;
 use maxhost_journal::wire::{Confirm, FrameKind};
 use maxhost_journal::{Answer, Call, Delivery, Frame, FrameBatch, Outgoing};
 use maxhost_model::{ErrorId, ErrorKind};
 use prost::Message;
 
-/// An initiator and a responder that have confirmed, with nothing said yet.
-fn pair(net: &mut Net) -> (usize, usize) {
-    let a = net.start("A");
-    net.session(a, "B");
-    net.blocks(a, Call::FlowInfo(0));
-    let b = net.respond();
-    net.gets(a);
-    net.wire.clear();
-    (a, b)
-}
+use crate::common::*;
 
 #[test]
 fn two_peers_may_number_their_sessions_alike() {
