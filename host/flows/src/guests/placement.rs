@@ -286,6 +286,10 @@ pub(crate) struct Placement {
 /// Instances of contracts that are left to whoever does not take turns: clients, and code that is being loaded.
 const SPARE_SLOTS: u32 = 2;
 
+/// The processors of a simulation.
+#[cfg(test)]
+const SIMULATED_THREADS: usize = 4;
+
 impl Placement {
     pub fn new(io: Spawner, guests: Arc<GuestThreads>) -> Placement {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -311,6 +315,16 @@ impl Placement {
         }
         let jobs = self.jobs.clone();
         Box::pin(async move { jobs.run(owner, work).await })
+    }
+
+    /// Into how many parts work is divided that all processors do together.
+    pub fn threads(&self) -> usize {
+        #[cfg(test)]
+        if self.io.executor().is_some() {
+            // The same on every machine, so that a seed tells the same story on all of them.
+            return SIMULATED_THREADS;
+        }
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
     }
 
     /// Whether this identity has computed so much on the threads for I/O that its next runs belong elsewhere.

@@ -1,7 +1,7 @@
 //! What was written, looked at as it is written: who started and who ended, what was said and what was read, and who has
 //! taken part in which transaction.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use maxhost_journal::wire::FrameKind;
 use maxhost_journal::{FrameBatch, Initiation, Origin as StartedBy, Segment, StartRecord};
@@ -39,8 +39,8 @@ pub(super) enum Origin {
 /// What was written so far.
 #[derive(Default)]
 pub(super) struct Audit {
-    pub started: HashMap<FlowRow, Source>,
-    pub ended: HashMap<FlowRow, FlowState>,
+    pub started: BTreeMap<FlowRow, Source>,
+    pub ended: BTreeMap<FlowRow, FlowState>,
     /// The beginning of every message that was written.
     said: HashSet<Vec<u8>>,
     /// What each flow has read.

@@ -8,6 +8,8 @@ pub(super) const CURRENCY: &str = "GBP";
 /// How long a crowd waits for all of its flows. Time passes in a world only when nothing else can happen, so however long
 /// this is, they go on together. Milliseconds.
 const CROWD_WAITS: u64 = 1_000;
+/// The payments of one who pays again and again.
+const PAYMENTS: usize = 3;
 
 /// One thing that a flow does with money.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +49,17 @@ pub(crate) enum Manner {
     Awaited,
 }
 
+impl Manner {
+    fn random(rng: &Rng) -> Manner {
+        match rng.below(6) {
+            0 | 1 => Manner::Signed,
+            2 => Manner::Awaited,
+            3 => Manner::Observed,
+            _ => Manner::Plain,
+        }
+    }
+}
+
 impl Deal {
     pub fn random(rng: &Rng, identity: usize, double_spends: bool) -> Deal {
         let amount = |issuer| Amount { quantity: rng.between(1, 60) as u64, issuer, notary: notary(rng) };
@@ -60,12 +73,7 @@ impl Deal {
                 Deal::PayTwice { to, amount: any(rng), at_once: rng.one_in(2) }
             }
             _ => {
-                let manner = match rng.below(6) {
-                    0 | 1 => Manner::Signed,
-                    2 => Manner::Awaited,
-                    3 => Manner::Observed,
-                    _ => Manner::Plain,
-                };
+                let manner = Manner::random(rng);
                 Deal::Pay { to: another(rng, identity), amount: any(rng), manner }
             }
         }
@@ -83,6 +91,16 @@ impl Deal {
             }
         };
         [issue, Deal::Rest { time: CROWD_WAITS }].into_iter().chain((0..2).map(payment)).collect()
+    }
+
+    /// What one does who makes money for itself and pays others with it again and again, always under the same notary.
+    pub fn of_payer(rng: &Rng, identity: usize, notary: usize) -> Vec<Deal> {
+        let issue = Deal::Issue { quantity: rng.between(60, 100) as u64, to: identity, notary };
+        let payment = |_| {
+            let amount = Amount { quantity: rng.between(1, 20) as u64, issuer: identity, notary };
+            Deal::Pay { to: another(rng, identity), amount, manner: Manner::random(rng) }
+        };
+        std::iter::once(issue).chain((0..PAYMENTS).map(payment)).collect()
     }
 
     /// Money is made.

@@ -16,7 +16,7 @@ use maxhost_ledger::vault::selection::{Candidate, bucket};
 use maxhost_model::{FlowRow, IdentityRow, SecureHash};
 use maxhost_store::ledger::{
     CandidateScope, FlowLease, InFlight, KnownKey, LedgerRows, LedgerTransaction, LoggedRequest, NewAttachment,
-    NewParameters, NewState, Settlement, StateContent, TransactionKind, TransactionPut, TransactionState, Wanted,
+    NewParameters, NewState, Part, Settlement, StateContent, TransactionKind, TransactionPut, TransactionState, Wanted,
 };
 
 use super::table::Table;
@@ -135,6 +135,19 @@ impl LedgerTables {
     /// The flows that hold states.
     pub fn holders(&self) -> BTreeSet<FlowRow> {
         self.states.rows.values().filter_map(|state| state.lease.as_ref().map(|held| held.flow)).collect()
+    }
+
+    /// The flows that wait for what a notary decides on a transaction that it has been asked about, or is about to be, with whose
+    /// they are.
+    pub fn waiting_for_notaries(&self) -> Vec<(IdentityRow, FlowRow)> {
+        let of_part = |part: Part| {
+            let rows = self.transactions.rows.iter().filter(|(_, row)| row.status == TransactionStatus::InFlight);
+            let settlements = rows.filter_map(|((owner, id), row)| Some((*owner, *id, row.settlement?)));
+            settlements.filter(move |(_, _, by)| by.part == part)
+        };
+        let asked: BTreeSet<SecureHash> = of_part(Part::Asking).map(|(_, id, _)| id).collect();
+        let waiting = of_part(Part::Awaiting).filter(|(_, id, _)| asked.contains(id));
+        waiting.map(|(owner, _, by)| (owner, by.flow)).collect()
     }
 
     /// The transactions of an identity, in the order in which it got to know them.

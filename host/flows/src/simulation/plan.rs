@@ -12,6 +12,9 @@ use crate::options::Eviction;
 /// Bytes of a message: from the shortest to more than waits in memory for one flow in these tests.
 const SIZES: [usize; 5] = [40, 80, 1_500, 3_000, 6_000];
 
+/// One in so many worlds of money has wrong clocks.
+const WRONG_CLOCKS: usize = 4;
+
 /// One step of a conversation, which both sides know.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Move {
@@ -89,6 +92,8 @@ pub(crate) struct Plan {
     pub always_broker: bool,
     /// The host claims its identities when it starts, not when they are opened.
     pub claims_first: bool,
+    /// It is one of several that share their identities; nothing is seen of the others.
+    pub shares: bool,
     pub idle_close: Duration,
     /// Mishaps of the store, of readers, of keys and of guests.
     pub mishaps: u32,
@@ -100,6 +105,10 @@ pub(crate) struct Plan {
     pub clock_jumps: bool,
     /// Steps of the world at which a flow is killed that is drawn from those that live.
     pub kills: Vec<usize>,
+    /// So many flows are killed while they wait for what a notary decides.
+    pub kills_of_waiting: usize,
+    /// The wall clock is set at any step of the world, once in so many, and is wrong by some minutes.
+    pub clock_settings: Option<usize>,
     /// A notary has room for so many requests of one caller, and for two in a batch; one identity has more at once.
     pub notary_room: Option<usize>,
 }
@@ -120,9 +129,14 @@ impl Plan {
         self.roots.iter().any(|root| !root.deals.is_empty())
     }
 
+    /// Whether flows are killed that are drawn from those that live.
+    pub fn kills_any(&self) -> bool {
+        !self.kills.is_empty() || self.kills_of_waiting > 0
+    }
+
     /// Whether a flow is killed.
     pub fn is_anyone_killed(&self) -> bool {
-        !self.kills.is_empty() || self.roots.iter().any(|root| root.killed_after.is_some())
+        self.kills_any() || self.roots.iter().any(|root| root.killed_after.is_some())
     }
 
     /// Whether flows end otherwise than by themselves.
@@ -145,6 +159,9 @@ impl Plan {
     /// A world of money.
     pub fn with_money(rng: &Rng) -> Plan {
         let plan = Plan::random(rng);
+        if rng.one_in(WRONG_CLOCKS) {
+            return plan.with_wrong_clocks(rng);
+        }
         let (calm, double_spends) = (plan.mishaps == 0, rng.one_in(2));
         let root = |first: bool| {
             let identity = rng.below(OWNERS);
@@ -181,6 +198,42 @@ impl Plan {
             ..plan
         };
         if notary_room.is_some() { plan.with_crowd(rng, calm) } else { plan }
+    }
+
+    /// A world of money in which the wall clock of the host is set while everybody is at work, and some of those who have a
+    /// payment in flight are killed while its notary decides: what a notary has told of its clock must hold for what it decides
+    /// later. Nothing else ends its flows, and most of them get far. Where the notary has little room, one identity has
+    /// more requests at once, so that a request waits while others ask what was decided about it.
+    ///
+    /// The host is not killed: one that has a transaction in flight and no flow that settles it yet would not be woken after that
+    /// (docs/architecture.md, "What is not there yet").
+    fn with_wrong_clocks(self, rng: &Rng) -> Plan {
+        let notary_room = rng.one_in(2).then(|| rng.between(1, 2));
+        let (one, notary) = (rng.below(OWNERS), deals::notary(rng));
+        let root = |_| {
+            let (identity, notary) = match notary_room {
+                Some(_) => (one, notary),
+                None => (rng.below(OWNERS), deals::notary(rng)),
+            };
+            let deals = Deal::of_payer(rng, identity, notary);
+            Root { identity, talks: Vec::new(), deals, named: rng.one_in(2), fails_after: None, killed_after: None }
+        };
+        let roots = (0..rng.between(2, 4)).map(root).collect();
+        let room_for_flows = |few: u32| if notary_room.is_some() { 100 } else { few };
+        Plan {
+            identities: PARTIES.len(),
+            mute: false,
+            roots,
+            slots: room_for_flows(self.slots),
+            flows: room_for_flows(self.flows),
+            memory: 1 << 20,
+            crashes: Vec::new(),
+            clock_jumps: true,
+            kills_of_waiting: rng.between(1, 4),
+            clock_settings: Some(rng.between(10, 60)),
+            notary_room,
+            ..self
+        }
     }
 
     /// Several more flows of one identity ask one notary at once. Nothing but the notary's room is scarce.
@@ -223,12 +276,15 @@ impl Plan {
             shadow_replay: if rng.one_in(6) { 1.0 } else { 0.0 },
             always_broker: rng.one_in(5),
             claims_first: !rng.one_in(4),
+            shares: false,
             idle_close: Duration::from_millis(if rng.one_in(2) { 5 } else { 60_000 }),
             mishaps: if calm { 0 } else { rng.between(1, 6) as u32 },
             defects: if calm || !rng.one_in(4) { 0 } else { rng.between(1, 2) as u32 },
             crashes,
             clock_jumps: rng.one_in(3),
             kills: Vec::new(),
+            kills_of_waiting: 0,
+            clock_settings: None,
             notary_room: None,
         }
     }

@@ -1,5 +1,7 @@
 //! One world: it is built from a plan, runs until nothing happens any more, and is looked over.
 
+mod letting_go;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -38,6 +40,9 @@ const HORIZON: Duration = Duration::from_secs(1_800);
 const FAR_HORIZON: Duration = Duration::from_secs(6 * 3_600);
 /// Steps of a world in which mishaps may come.
 const ROUGH_STEPS: usize = 3_000;
+/// How far the wall clock is wrong at most where it is set now and then, and where it is set at any step.
+const WRONG_BY_HOURS: Duration = Duration::from_secs(2 * 3_600);
+const WRONG_BY_MINUTES: Duration = Duration::from_secs(600);
 
 /// A host from its start until it is killed.
 struct Life {
@@ -62,6 +67,8 @@ pub(super) struct World {
     kills: Vec<Kill>,
     /// How many flows were drawn to be killed.
     drawn: usize,
+    /// How many flows were killed that waited for a notary.
+    killed_waiting: usize,
     crashes: usize,
     tally: Tally,
 }
@@ -97,6 +104,7 @@ impl World {
             killed,
             kills: Vec::new(),
             drawn: 0,
+            killed_waiting: 0,
             crashes: 0,
             tally: Tally::default(),
         }
@@ -125,6 +133,10 @@ impl World {
             }
             self.kill(step);
             self.kill_any(step);
+            self.kill_waiting();
+            if self.plan.clock_settings.is_some_and(|one_in| self.rng.one_in(one_in)) {
+                self.set_clock();
+            }
             if self.plan.crashes.get(self.crashes).is_some_and(|at| *at <= step) {
                 self.crash();
             }
@@ -136,6 +148,7 @@ impl World {
                     if self.plan.clock_jumps && self.rng.one_in(8) {
                         self.set_clock();
                     }
+                    super::tell(|| format!("time passes, until {next:?}"));
                     clock.advance(next.since(clock.monotonic()).max(Duration::from_nanos(1)));
                 }
                 _ => return Ok(()),
@@ -144,11 +157,13 @@ impl World {
         Err(format!("it goes round in circles: {}", self.around.disk.tables.lock().left_over()))
     }
 
-    /// The operator's clock is wrong by up to two hours, in either direction.
+    /// The operator's clock is wrong, in either direction.
     fn set_clock(&self) {
-        let off = self.rng.below(14_400) as u64 * 1_000_000_000;
+        let most = if self.plan.clock_settings.is_some() { WRONG_BY_MINUTES } else { WRONG_BY_HOURS }.as_secs();
+        let off = self.rng.below(2 * most as usize) as u64;
+        super::tell(|| format!("the clock is set, and is wrong by {} s", off as i64 - most as i64));
         let right = START + self.around.clock.monotonic().since(Default::default()).as_nanos() as Nanos;
-        self.around.clock.set_wall(right - 7_200_000_000_000 + off);
+        self.around.clock.set_wall(right + off * 1_000_000_000 - most * 1_000_000_000);
     }
 
     /// One thing happens. False if nothing can.
@@ -220,6 +235,28 @@ impl World {
         let Some(entry) = self.life.parts.directory.by_row(identity) else { return };
         self.drawn += 1;
         super::tell(|| format!("flow {} is to be killed", row.0));
+        let (reply, answer) = oneshot::channel();
+        self.life.parts.waking.tell(&entry, IdentityCommand::Kill { row, reply });
+        self.kills.push(Kill { row, answer });
+    }
+
+    /// Kills a flow that has a transaction in flight and waits for what the notary decides, once whoever made the transaction is
+    /// at asking it: at some moment of that time, so that what was left is looked after while the notary is still at it.
+    fn kill_waiting(&mut self) {
+        if self.killed_waiting >= self.plan.kills_of_waiting || !self.rng.one_in(8) {
+            return;
+        }
+        let drawn = {
+            let (tables, audit) = (self.around.disk.tables.lock(), self.around.disk.audit.lock());
+            let settles = |flow: &FlowRow| matches!(audit.started.get(flow), Some(Source::Settling));
+            let mut waiting = tables.ledger.waiting_for_notaries();
+            waiting.retain(|(_, flow)| tables.live.rows.contains_key(flow) && !settles(flow));
+            waiting.get(self.rng.below(waiting.len())).copied()
+        };
+        let Some((identity, row)) = drawn else { return };
+        let Some(entry) = self.life.parts.directory.by_row(identity) else { return };
+        self.killed_waiting += 1;
+        super::tell(|| format!("flow {}, which waits for a notary, is to be killed", row.0));
         let (reply, answer) = oneshot::channel();
         self.life.parts.waking.tell(&entry, IdentityCommand::Kill { row, reply });
         self.kills.push(Kill { row, answer });
@@ -343,7 +380,7 @@ impl World {
                 let is_planned = planned.fails_after.is_some() && error.message == super::guest::PLANNED_FAILURE;
                 self.plan.may_refuse(&error) || (is_planned && self.plan.is_anyone_killed())
             }),
-            FlowState::Killed => (is_root && planned.killed_after.is_some()) || !self.plan.kills.is_empty(),
+            FlowState::Killed => (is_root && planned.killed_after.is_some()) || self.plan.kills_any(),
             FlowState::Live | FlowState::Paused | FlowState::Hospital => false,
         }
     }

@@ -33,7 +33,7 @@ where
     T: Send + 'static,
     R: Send + 'static,
 {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = environment.services.placement.threads();
     let share = things.len().div_ceil(threads).max(1);
     let mut things = things.into_iter();
     let mut parts = Vec::with_capacity(threads);
