@@ -49,13 +49,13 @@ fn list(context: &Context, filter: Option<String>) -> Outcome {
     let identities: Vec<Value> = identities.iter().map(render::identity).collect();
     context.out.list(&identities, &["NAME", "STATE", "FLOWS", "CORDAPPS", "REASON"], |identity| {
         let cell = |field| render::cell(identity, field);
-        vec![cell("name"), cell("state"), cell("flows"), cordapps_of(identity).join(", "), cell("reason")]
+        vec![cell("name"), cell("state"), cell("flows"), versions_of(identity).join(", "), cell("reason")]
     });
     Ok(0)
 }
 
 /// The CorDapps of an identity for people, each with its version.
-fn cordapps_of(identity: &Value) -> Vec<String> {
+fn versions_of(identity: &Value) -> Vec<String> {
     let cordapps = identity["cordapps"].as_array().map(Vec::as_slice).unwrap_or_default();
     let named = |cordapp| format!("{} {}", render::cell(cordapp, "name"), render::cell(cordapp, "version"));
     cordapps.iter().map(named).collect()
@@ -139,7 +139,7 @@ fn show(context: &Context, name: String) -> Outcome {
     let identity = render::identity(&answer.identity.unwrap_or_default());
     context.out.object(&identity, || {
         let mut shown = identity.clone();
-        shown["cordapps"] = cordapps_of(&identity).into();
+        shown["cordapps"] = versions_of(&identity).into();
         render::lines(&shown)
     });
     Ok(0)
