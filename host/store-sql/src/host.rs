@@ -28,8 +28,11 @@ pub fn identity_record(row: &impl StoredRow) -> Result<IdentityRecord, StoreErro
     })
 }
 
+/// Identities that are due, each with the time that it wanted to be woken at, and when the next one is.
+pub type Due = (Vec<(IdentityRow, i64)>, Option<i64>);
+
 /// The identities that are due at a time, from rows `id, wake_at` of which the last may be later: then it is the next.
-pub fn due(rows: &[impl StoredRow], now: i64) -> Result<(Vec<(IdentityRow, i64)>, Option<i64>), StoreError> {
+pub fn due(rows: &[impl StoredRow], now: i64) -> Result<Due, StoreError> {
     const T: &str = "identity";
     let mut found: Vec<(IdentityRow, i64)> = Vec::with_capacity(rows.len());
     for row in rows {

@@ -24,7 +24,7 @@ use maxhost_store_sql::ledger::{
     STATE_COLUMNS, attachment, consumption, held_lock, kept_attachment, key_external_id, known_key, notary_counts,
     slice_key, spent, state_reference, transaction, transaction_status, unsettled, vault_row, vault_shape,
 };
-use sqlx::sqlite::SqliteArguments;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, QueryBuilder, Sqlite};
 
 use crate::SqliteStore;
@@ -132,7 +132,7 @@ impl LedgerReader for SqliteStore {
         let sql = "SELECT DISTINCT identity FROM ledger_tx WHERE status < 2 AND status = 1 \
                    AND (flow IS NULL OR NOT EXISTS (SELECT 1 FROM flow WHERE flow.id = ledger_tx.flow))";
         let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(failed)?;
-        let read = |row: &SqliteRow| column(row, 0, TX).map(IdentityRow);
+        let read = |row: &SqliteRow| column(row, 0, "ledger_tx").map(IdentityRow);
         let found: HashSet<IdentityRow> = rows.iter().map(read).collect::<Result<_, _>>()?;
         Ok(identities.iter().copied().filter(|identity| found.contains(identity)).collect())
     }

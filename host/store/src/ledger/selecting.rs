@@ -18,17 +18,19 @@ const DUST: u32 = 2;
 /// everybody waits for it.
 const COUNTED: u32 = MAX_SELECTED as u32;
 
-/// Selects, locks and answers. What the claim holds already is the answer.
+/// Selects, locks and answers, in the order of the references. What the claim holds already is the answer, which is equal each time:
+/// whoever did not live to note it makes the same transaction of it.
 pub(super) fn claim<R: LedgerRows>(
     rows: &mut R,
     identity: IdentityRow,
     claim: &ClaimOp,
 ) -> Result<Result<Vec<StateRef>, SelectionFailure>, Failed> {
-    let held = rows.claimed(identity, &claim.holding.claim, claim.now)?;
+    let mut held = rows.claimed(identity, &claim.holding.claim, claim.now)?;
     if !held.is_empty() {
+        held.sort_unstable();
         return Ok(Ok(held));
     }
-    let selected = match find(rows, identity, claim)? {
+    let mut selected = match find(rows, identity, claim)? {
         Ok(selected) => selected,
         Err(failure) => return Ok(Err(failure)),
     };
@@ -36,6 +38,7 @@ pub(super) fn claim<R: LedgerRows>(
     for state in &selected {
         rows.set_lease(identity, state, &lease)?;
     }
+    selected.sort_unstable();
     Ok(Ok(selected))
 }
 
