@@ -88,7 +88,7 @@ fn flow(store: &Store) -> (FlowRow, Op) {
 }
 
 fn end(flow: FlowRow) -> Op {
-    FlowOp::End { flow, state: FlowState::Completed, finished: 1, keep: None }.into()
+    FlowOp::End { flow, state: FlowState::Completed, finished: 1, keep: None, unconfirmed: Vec::new() }.into()
 }
 
 fn claim(flow: FlowRow, number: u64, quantity: u64) -> Op {
