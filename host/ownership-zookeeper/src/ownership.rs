@@ -252,20 +252,27 @@ impl ZooKeeperOwnership {
     /// Raises the demand that there is, or makes one without a target. What the demand says stays: it is written under the
     /// version that it was read with, because an owner may name a target at any moment. If the copy is of a former demand, which
     /// had that version, too, what is written names that one, so its target is taken for none ([`DemandData::of_node`]).
-    async fn raise_demand(&self, link: &Link, identity: &SecureHash) -> Result<(), OwnershipError> {
+    /// `message` takes the place of the one that it had.
+    async fn raise_demand(
+        &self,
+        link: &Link,
+        identity: &SecureHash,
+        message: Option<&[u8]>,
+    ) -> Result<(), OwnershipError> {
         let path = Key::of(identity).demand_path();
         // What this host was told of it may be old, and costs nothing.
         let mut seen = self.shared.board.lock().wish(identity);
         let mut is_of_now = false;
         for _ in 0..ATTEMPTS {
             let Some((data, version)) = seen else {
-                if self.make_demand(link, &DemandData::new(*identity)).await? {
+                if self.make_demand(link, &DemandData::new(*identity).with_message(message)).await? {
                     return Ok(());
                 }
                 (seen, is_of_now) = (self.read_demand(link, identity).await?, true);
                 continue;
             };
-            match self.call(link, raised(link.client.set_data(&path, &nodes::encode(&data), Some(version)))).await? {
+            let data = nodes::encode(&data.with_message(message));
+            match self.call(link, raised(link.client.set_data(&path, &data, Some(version)))).await? {
                 Raised::Done => return Ok(()),
                 // Somebody else has written it since this was called: that raised it.
                 Raised::Differs if is_of_now => return Ok(()),
@@ -518,7 +525,12 @@ impl Ownership for ZooKeeperOwnership {
 
     async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError> {
         let link = self.link()?;
-        self.raise_demand(&link, &identity).await
+        self.raise_demand(&link, &identity, None).await
+    }
+
+    async fn demand_with(&self, identity: SecureHash, message: Arc<[u8]>) -> Result<(), OwnershipError> {
+        let link = self.link()?;
+        self.raise_demand(&link, &identity, Some(&message)).await
     }
 
     fn demands(&self) -> Box<dyn Demands> {
