@@ -69,6 +69,8 @@ pub(crate) async fn follow(
                 match within(READ_ALL, reading).await {
                     Ok((fresh, everything)) => {
                         watcher = fresh;
+                        // What was asked for before is older.
+                        looking = FuturesOrdered::new();
                         shared.board.lock().replace(everything);
                         let _ = shared.changes.send(Change::Missed);
                         shared.file_marks.mark_all();
