@@ -30,6 +30,12 @@ pub(crate) struct Wish {
     pub version: DemandVersion,
 }
 
+impl Wish {
+    fn forget_message(&mut self) {
+        self.data = self.data.clone().with_message(None);
+    }
+}
+
 /// What a node was found to say.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -90,6 +96,10 @@ impl Board {
         match owner {
             Some(owner) => {
                 self.tellings.withdraw(&owner.identity);
+                // What came with the demand was for whoever opens the identity.
+                if let Some(wish) = self.wishes.get_mut(&key) {
+                    wish.forget_message();
+                }
                 changes.push(Change::Claimed(owner));
             }
             None => {
@@ -100,7 +110,10 @@ impl Board {
         }
     }
 
-    fn put_wish(&mut self, key: Key, wish: Option<Wish>) {
+    fn put_wish(&mut self, key: Key, mut wish: Option<Wish>) {
+        if self.owners.contains_key(&key) {
+            wish.iter_mut().for_each(Wish::forget_message);
+        }
         let former = match &wish {
             Some(wish) => self.wishes.insert(key, wish.clone()),
             None => self.wishes.remove(&key),
@@ -162,10 +175,11 @@ impl Board {
     /// The next demand for a host that was told everything up to `told`, and its number.
     pub fn next_demand(&self, host: &str, told: u64) -> Option<(u64, Demand)> {
         let (number, identity) = self.tellings.after(told)?;
-        let target = self.wishes.get(&Key::of(&identity)).and_then(|wish| wish.data.target());
+        let wish = self.wishes.get(&Key::of(&identity));
+        let target = wish.and_then(|wish| wish.data.target());
         let weights = self.hosts.values().map(|info| (&*info.name, info.free_slots));
         let turn = rendezvous::turn(&identity, host, weights, target)?;
-        Some((number, Demand { identity, turn }))
+        Some((number, Demand { identity, turn, message: wish.and_then(|wish| wish.data.message()) }))
     }
 }
 

@@ -5,9 +5,15 @@
 //! all hosts follow all identities, so each read less is one less for each host. Events that fall into a time
 //! without a connection are lost (ZOOKEEPER-4698), so everything is read again after each. The watch is set anew before
 //! that, because the library (0.11.2) does not give persistent watches to the server that it connects to.
+//!
+//! A node that changes while others are being read need not wait for their answers: several bundles are under way at once. Their
+//! answers are taken over in the order in which they were asked for. What was changed again after it was read is marked again by
+//! then, so whatever is taken over late is read once more.
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use maxhost_ownership::Change;
 use tokio::sync::{mpsc, oneshot};
 use zookeeper_client as zk;
@@ -19,6 +25,8 @@ use crate::session::{Link, Shared};
 
 /// Nodes that are read in one bundle.
 const BUNDLE: usize = 512;
+/// Bundles that are under way at once.
+const BUNDLES: usize = 8;
 /// How soon a failed read is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 /// Everything is read within this time, or it is tried again.
@@ -31,7 +39,7 @@ pub(crate) async fn follow(
     mut watcher: PersistentWatcher,
     mut barriers: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
-    let mut dirty = Dirty::default();
+    let (mut dirty, mut looking) = (Dirty::default(), FuturesOrdered::new());
     let mut connected = true;
     loop {
         let complete = shared.board.lock().complete;
@@ -44,6 +52,7 @@ pub(crate) async fn follow(
                 (EventType::Session, _) => {
                     connected = false;
                     dirty.clear();
+                    looking = FuturesOrdered::new();
                     shared.board.lock().clear();
                     shared.changed();
                 }
@@ -63,6 +72,8 @@ pub(crate) async fn follow(
                 match within(READ_ALL, reading).await {
                     Ok((fresh, everything)) => {
                         watcher = fresh;
+                        // What was asked for before is older.
+                        looking = FuturesOrdered::new();
                         shared.board.lock().replace(everything);
                         let _ = shared.changes.send(Change::Missed);
                         shared.file_marks.mark_all();
@@ -74,28 +85,32 @@ pub(crate) async fn follow(
                     }
                 }
             }
-            () = std::future::ready(()), if connected && !dirty.is_empty() => {
+            () = std::future::ready(()), if connected && !dirty.is_empty() && looking.len() < BUNDLES => {
                 let looks = dirty.take(BUNDLE);
-                match within(link.patience(), look(&link.client, looks, shared.cluster.generation)).await {
-                    Ok(found) => {
-                        let mut changes = Vec::new();
-                        {
-                            let mut board = shared.board.lock();
-                            found.into_iter().for_each(|found| board.put(found, &mut changes));
-                        }
-                        // Nobody need listen.
-                        changes.into_iter().for_each(|change| drop(shared.changes.send(change)));
-                        shared.changed();
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "changed nodes could not be read; everything is read again");
-                        dirty.clear();
-                        shared.board.lock().clear();
-                        tokio::time::sleep(RETRY).await;
-                    }
-                }
+                looking.push_back(within(link.patience(), look(&link.client, looks, shared.cluster.generation)));
             }
-            Some(barrier) = barriers.recv(), if connected && complete => drop(barrier.send(())),
+            Some(looked) = looking.next() => match looked {
+                Ok(found) => {
+                    let mut changes = Vec::new();
+                    {
+                        let mut board = shared.board.lock();
+                        found.into_iter().for_each(|found| board.put(found, &mut changes));
+                    }
+                    // Nobody need listen.
+                    changes.into_iter().for_each(|change| drop(shared.changes.send(change)));
+                    shared.changed();
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "changed nodes could not be read; everything is read again");
+                    dirty.clear();
+                    looking = FuturesOrdered::new();
+                    shared.board.lock().clear();
+                    tokio::time::sleep(RETRY).await;
+                }
+            },
+            Some(barrier) = barriers.recv(), if connected && complete && dirty.is_empty() && looking.is_empty() => {
+                let _ = barrier.send(());
+            }
         }
     }
 }

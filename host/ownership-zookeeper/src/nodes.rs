@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use maxhost_model::{FencingToken, RunId, SecureHash};
-use maxhost_ownership::{DemandVersion, HostInfo, Owner, Reach, Roles};
+use maxhost_ownership::{DEMAND_MESSAGE_BYTES, DemandVersion, HostInfo, Owner, Reach, Roles};
 use serde::{Deserialize, Serialize};
 use zookeeper_client::{SessionId, Stat};
 
@@ -149,11 +149,26 @@ pub(crate) struct DemandData {
     /// tell the two apart. A host of an earlier version does not say this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     target_of: Option<i64>,
+    /// What whoever raised it last has said with it, in hexadecimal digits. A host of an earlier version does not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
 }
 
 impl DemandData {
     pub fn new(identity: SecureHash) -> DemandData {
-        DemandData { identity, target: None, target_of: None }
+        DemandData { identity, target: None, target_of: None, message: None }
+    }
+
+    /// The same with this message, or without one. One that is too long is left out.
+    pub fn with_message(self, message: Option<&[u8]>) -> DemandData {
+        let message = message.filter(|message| message.len() <= DEMAND_MESSAGE_BYTES).map(hex::encode);
+        DemandData { message, ..self }
+    }
+
+    /// What came with it; `None` also if that cannot be read.
+    pub fn message(&self) -> Option<Arc<[u8]>> {
+        let text = self.message.as_deref().filter(|text| text.len() <= 2 * DEMAND_MESSAGE_BYTES)?;
+        hex::decode(text).ok().map(Arc::from)
     }
 
     /// The host of this name is to serve it, or nobody in particular. `demand` is the present one.
@@ -167,7 +182,8 @@ impl DemandData {
         let data: DemandData = decode(data)?;
         let is_of_this = data.target_of.is_none_or(|made| made == stat.czxid);
         let target = data.target.as_deref().filter(|_| is_of_this).map(str::to_owned);
-        Some(DemandData::new(data.identity).with_target(target.as_deref(), demand_version(stat)))
+        let data = DemandData { target: None, target_of: None, ..data };
+        Some(data.with_target(target.as_deref(), demand_version(stat)))
     }
 
     pub fn target(&self) -> Option<&str> {
@@ -264,6 +280,20 @@ mod tests {
         let before = encode(&DemandData { target_of: None, ..read_as(&named) });
         let read = DemandData::of_node(&before, &stat(9)).unwrap();
         assert_eq!((read.target(), read.target_of), (Some("b"), Some(9)));
+    }
+
+    #[test]
+    fn a_message_is_read_as_it_was_written_and_nonsense_is_none() {
+        let alice = DemandData::new(SecureHash::of(b"Alice"));
+        let read = |data: &DemandData| DemandData::of_node(&encode(data), &stat()).unwrap();
+        let with = alice.clone().with_message(Some(b"\x00\xff"));
+        assert_eq!(read(&with).message().as_deref(), Some(&b"\x00\xff"[..]));
+        assert_eq!(read(&with.clone().with_message(None)), alice);
+        assert_eq!(alice.clone().with_message(Some(&[0; DEMAND_MESSAGE_BYTES + 1])), alice);
+        for nonsense in ["x".to_owned(), "00".repeat(DEMAND_MESSAGE_BYTES + 1)] {
+            let data = DemandData { message: Some(nonsense), ..alice.clone() };
+            assert_eq!(read(&data).message(), None);
+        }
     }
 
     fn read_as(data: &[u8]) -> DemandData {

@@ -212,20 +212,27 @@ impl Shared {
     /// Raises the demand that there is, or makes one without a target. What the demand says stays: it is written under the
     /// version that it was read with, because an owner may name a target at any moment. If the copy is of a former demand, which
     /// had that version, too, what is written names that one, so its target is taken for none ([`DemandData::of_node`]).
-    pub(crate) async fn raise_demand(&self, link: &Link, identity: &SecureHash) -> Result<(), OwnershipError> {
+    /// `message` takes the place of the one that it had.
+    pub(crate) async fn raise_demand(
+        &self,
+        link: &Link,
+        identity: &SecureHash,
+        message: Option<&[u8]>,
+    ) -> Result<(), OwnershipError> {
         let path = Key::of(identity).demand_path();
         // What this host was told of it may be old, and costs nothing.
         let mut seen = self.board.lock().wish(identity);
         let mut is_of_now = false;
         for _ in 0..ATTEMPTS {
             let Some((data, version)) = seen else {
-                if self.make_demand(link, &DemandData::new(*identity)).await? {
+                if self.make_demand(link, &DemandData::new(*identity).with_message(message)).await? {
                     return Ok(());
                 }
                 (seen, is_of_now) = (self.read_demand(link, identity).await?, true);
                 continue;
             };
-            match self.call(link, raised(link.client.set_data(&path, &nodes::encode(&data), Some(version)))).await? {
+            let data = nodes::encode(&data.with_message(message));
+            match self.call(link, raised(link.client.set_data(&path, &data, Some(version)))).await? {
                 Raised::Done => return Ok(()),
                 // Somebody else has written it since this was called: that raised it.
                 Raised::Differs if is_of_now => return Ok(()),

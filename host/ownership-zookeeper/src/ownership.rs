@@ -294,7 +294,12 @@ impl Ownership for ZooKeeperOwnership {
 
     async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError> {
         let link = self.link()?;
-        self.shared.raise_demand(&link, &identity).await
+        self.shared.raise_demand(&link, &identity, None).await
+    }
+
+    async fn demand_with(&self, identity: SecureHash, message: Arc<[u8]>) -> Result<(), OwnershipError> {
+        let link = self.link()?;
+        self.shared.raise_demand(&link, &identity, Some(&message)).await
     }
 
     fn demands(&self) -> Box<dyn Demands> {

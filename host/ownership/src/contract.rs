@@ -56,6 +56,7 @@ pub async fn run_all(subject: &dyn Subject) {
         demands::a_demand_made_anew_has_another_version,
         demands::a_demand_is_told_again_when_it_is_raised,
         demands::a_demand_goes_to_who_has_room,
+        demands::a_demand_brings_the_message_that_was_raised_last,
         demands::a_demand_for_what_is_owned_waits_for_the_owner_to_go,
         demands::a_hand_over_keeps_the_demand_and_names_a_target,
         demands::whoever_raises_a_demand_meanwhile_takes_no_target_away,

@@ -25,8 +25,8 @@ pub use error::{Lost, OwnershipError, Permanent, Transient};
 pub use memory::{MemoryOwnership, Realm};
 pub use owner::Owner;
 pub use ownership::{
-    Change, Changes, Demand, DemandVersion, Demands, HostInfo, Ownedness, Ownership, Reach, Session, SessionState,
-    Slept,
+    Change, Changes, DEMAND_MESSAGE_BYTES, Demand, DemandVersion, Demands, HostInfo, Ownedness, Ownership, Reach,
+    Session, SessionState, Slept,
 };
 pub use roles::Roles;
 pub use tellings::Tellings;

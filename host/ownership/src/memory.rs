@@ -16,7 +16,8 @@ use self::listeners::{MemoryChanges, MemoryDemands};
 use crate::error::{Lost, OwnershipError, Permanent, Transient};
 use crate::owner::Owner;
 use crate::ownership::{
-    Change, Changes, DemandVersion, Demands, HostInfo, Ownedness, Ownership, Reach, Session, SessionState, Slept,
+    Change, Changes, DEMAND_MESSAGE_BYTES, DemandVersion, Demands, HostInfo, Ownedness, Ownership, Reach, Session,
+    SessionState, Slept,
 };
 use crate::roles::Roles;
 use crate::tellings::Tellings;
@@ -57,6 +58,7 @@ struct State {
 struct OpenDemand {
     version: DemandVersion,
     target: Option<Arc<str>>,
+    message: Option<Arc<[u8]>>,
 }
 
 struct Host {
@@ -88,7 +90,7 @@ impl State {
     fn demand(&mut self, identity: SecureHash) -> &mut OpenDemand {
         self.demands.entry(identity).or_insert_with(|| {
             self.demands_made += 1;
-            OpenDemand { version: DemandVersion { created: self.demands_made, bumps: 0 }, target: None }
+            OpenDemand { version: DemandVersion { created: self.demands_made, bumps: 0 }, target: None, message: None }
         })
     }
 
@@ -302,6 +304,19 @@ impl MemoryOwnership {
         self.realm.shared.state.lock()
     }
 
+    /// Raises a demand, or makes one.
+    fn raise(&self, identity: SecureHash, message: Option<Arc<[u8]>>) -> Result<(), OwnershipError> {
+        self.check()?;
+        let mut state = self.state();
+        let demand = state.demand(identity);
+        demand.version.bumps += 1;
+        demand.message = message;
+        state.tell_demand(identity);
+        drop(state);
+        self.realm.changed();
+        Ok(())
+    }
+
     /// Whether this handle is still the host's: another of the same name may have joined since.
     fn is_current(&self, state: &State) -> bool {
         state.hosts.get(&self.host).is_some_and(|host| host.session.subscribe().same_channel(&self.session))
@@ -387,6 +402,7 @@ impl Ownership for MemoryOwnership {
         }
         let demand = state.demand(identity);
         demand.target = target.map(Arc::from);
+        demand.message = None;
         demand.version.bumps += 1;
         self.realm.free(&mut state, identity);
         drop(state);
@@ -422,13 +438,11 @@ impl Ownership for MemoryOwnership {
     }
 
     async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError> {
-        self.check()?;
-        let mut state = self.state();
-        state.demand(identity).version.bumps += 1;
-        state.tell_demand(identity);
-        drop(state);
-        self.realm.changed();
-        Ok(())
+        self.raise(identity, None)
+    }
+
+    async fn demand_with(&self, identity: SecureHash, message: Arc<[u8]>) -> Result<(), OwnershipError> {
+        self.raise(identity, Some(message).filter(|message| message.len() <= DEMAND_MESSAGE_BYTES))
     }
 
     fn demands(&self) -> Box<dyn Demands> {

@@ -58,6 +58,9 @@ pub enum Change {
     Missed,
 }
 
+/// Longest message that comes with a demand, in bytes. All hosts read it, and the service keeps it for as long as the demand.
+pub const DEMAND_MESSAGE_BYTES: usize = 2048;
+
 /// An identity that somebody wants to have running and that nobody owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
@@ -66,6 +69,8 @@ pub struct Demand {
     /// How long this host leaves the demand to hosts that come before it ([`crate::rendezvous`]). If somebody owns the
     /// identity by then, it is served.
     pub turn: Duration,
+    /// What whoever raised it last has said with it ([`Ownership::demand_with`]).
+    pub message: Option<Arc<[u8]>>,
 }
 
 /// The state of a demand at one moment: it differs after every [`Ownership::demand`].
@@ -186,6 +191,14 @@ pub trait Ownership: Send + Sync + 'static {
     /// # Errors
     /// Transient and permanent ones.
     async fn demand(&self, identity: SecureHash) -> Result<(), OwnershipError>;
+
+    /// As [`Ownership::demand`], with a message for whoever opens the identity. It is a hint that saves time: it is forgotten
+    /// when the demand is raised again, and it is not taken along if it has more than [`DEMAND_MESSAGE_BYTES`]. It may be told
+    /// to several hosts, and again to a later owner. Who has written it the service does not tell.
+    ///
+    /// # Errors
+    /// Transient and permanent ones: the demand may have been raised all the same, with the message.
+    async fn demand_with(&self, identity: SecureHash, message: Arc<[u8]>) -> Result<(), OwnershipError>;
 
     /// Demands that this host may serve, present ones and new ones: only while it offers slots.
     fn demands(&self) -> Box<dyn Demands>;

@@ -232,21 +232,18 @@ impl Batch {
         let ids: Vec<i64> = new.iter().map(|(identity, _)| identity.0).collect();
         let rows = self.ask(async |conn| {
             sqlx::query(
-                "SELECT 0, identity, count(*), sum(octet_length(body))::int8 FROM maxhost.initiation \
+                "SELECT 0, identity, count(*), sum(octet_length(body))::int8, 0::int8 FROM maxhost.initiation \
                  WHERE identity = ANY($1) GROUP BY identity \
-                 UNION ALL SELECT 0, identity, count(*), sum(octet_length(body))::int8 FROM maxhost.late_confirm \
+                 UNION ALL SELECT 0, identity, count(*), sum(octet_length(body))::int8, 0 FROM maxhost.late_confirm \
                  WHERE identity = ANY($1) GROUP BY identity \
-                 UNION ALL SELECT 1, identity, count(*), sum(octet_length(body))::int8 FROM maxhost.outbox \
-                 WHERE identity = ANY($1) GROUP BY identity",
+                 UNION ALL SELECT 1, identity, count(*), sum(octet_length(body))::int8, 0 FROM maxhost.outbox \
+                 WHERE identity = ANY($1) GROUP BY identity \
+                 UNION ALL SELECT 2, identity, waiting_messages, waiting_bytes, id FROM maxhost.flow \
+                 WHERE identity = ANY($1) AND waiting_messages > 0",
             )
             .bind(&ids)
             .fetch_all(conn)
             .await
-        })?;
-        let flows = self.ask(async |conn| {
-            let sql = "SELECT identity, id, waiting_messages, waiting_bytes FROM maxhost.flow \
-                       WHERE identity = ANY($1) AND waiting_messages > 0";
-            sqlx::query(sql).bind(&ids).fetch_all(conn).await
         })?;
         // The flows of an identity that hold states are known before the first of them can end.
         self.open_ledgers(&new, false)?;
@@ -260,12 +257,9 @@ impl Batch {
                 let (identity, messages, bytes) = (IdentityRow(row.try_get(1)?), number(row, 2)?, number(row, 3)?);
                 match row.try_get::<i32, _>(0)? {
                     0 => self.backlog.load_initiations(identity, messages, bytes),
-                    _ => self.backlog.load_outbox(identity, messages, bytes),
+                    1 => self.backlog.load_outbox(identity, messages, bytes),
+                    _ => self.backlog.load_flow(identity, FlowRow(row.try_get(4)?), messages, bytes),
                 }
-            }
-            for row in &flows {
-                let (identity, flow) = (IdentityRow(row.try_get(0)?), FlowRow(row.try_get(1)?));
-                self.backlog.load_flow(identity, flow, number(row, 2)?, number(row, 3)?);
             }
             Ok(())
         };

@@ -3,6 +3,11 @@
 //! Claims that are asked for at the same time are one statement and wait for the disk once: when a host dies or is drained,
 //! the others claim hundreds of identities in a moment. The statement passes over rows that somebody else has locked. What it
 //! did not grant is decided alone, in a transaction that waits for the lock, so no identity waits for another one's.
+//!
+//! The statement does not wait until its claims are on the disk. Everybody sees them from its end on, and the server writes
+//! its log in order, so whatever is confirmed to have been written under a claim, or after it, takes the claim along. A server
+//! that dies before that loses the claim and all that built on it together: the row shows an earlier claim then, and units of
+//! the one that was lost are refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -110,10 +115,11 @@ impl Claimer {
         let granted: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
             "WITH asked AS (SELECT * FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::bytea[], $6::int8[]) \
              a (id, g, e, k, seen)), \
-             free AS (SELECT id FROM maxhost.identity WHERE id = ANY($2) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) \
+             free AS (SELECT id FROM maxhost.identity WHERE id = ANY($2) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED), \
+             at_once AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) \
              UPDATE maxhost.identity i SET generation = a.g, epoch = a.e, owner = $1, wake_at = NULL, \
              unclean = least(i.unclean + 1, 4294967295), key_fp = coalesce(i.key_fp, a.k) \
-             FROM asked a JOIN free USING (id) WHERE i.id = a.id AND i.moved_to IS NULL \
+             FROM asked a JOIN free USING (id) CROSS JOIN at_once WHERE i.id = a.id AND i.moved_to IS NULL \
              AND (i.generation, i.epoch) < (a.g, a.e) AND (i.key_fp IS NULL OR a.k IS NULL OR i.key_fp = a.k) \
              AND (a.seen IS NULL OR i.unclean < $7 OR (i.unclean < $8 AND i.unclean = a.seen)) \
              RETURNING i.id, i.generation, i.epoch, i.ledger",

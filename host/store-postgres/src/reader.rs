@@ -9,8 +9,8 @@ use futures::TryStreamExt;
 use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
     Client, ClientReader, FlowFilter, FlowReader, FlowRecord, FlowState, Head, IdentityReader, IdentityRecord,
-    JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow, SizedJournal,
-    StoreError, StoredJournal,
+    JournalReader, LateConfirm, LeftRows, LeftWork, LiveFlow, MessageReader, OutboxDestination, OutboxRow,
+    SizedJournal, StoreError, StoredJournal,
 };
 use maxhost_store_sql::columns::{bytes, column, corrupt, count, sequence};
 use maxhost_store_sql::host::{
@@ -18,10 +18,11 @@ use maxhost_store_sql::host::{
     live_count, live_flow, outbox_destination, outbox_row, place, session, start, state, state_count,
 };
 use maxhost_store_sql::page_bytes;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::error::failed;
 use crate::open::PostgresStore;
+use crate::options::Layout;
 use crate::persist::persist;
 
 /// Flows, live and ended: each is in one of two tables.
@@ -52,9 +53,9 @@ macro_rules! flows {
     };
 }
 
-/// One table's part of a list of flows: without bodies.
+/// One table's part of a list of flows: without bodies. The table is not looked into where none of its states is wanted.
 macro_rules! list {
-    ($table:literal, $finished:literal, $expires:literal, $reason:literal, $read:literal, $end:literal) => {
+    ($table:literal, $wanted:literal, $finished:literal, $expires:literal, $reason:literal, $read:literal, $end:literal) => {
         concat!(
             "SELECT id, identity, state::int8, attempts, started, ",
             $finished,
@@ -68,11 +69,16 @@ macro_rules! list {
             $end,
             " AS end_body, NULL::bytea AS labels FROM maxhost.",
             $table,
-            " WHERE id < $1 AND ($2::int8 IS NULL OR identity = $2) AND state = ANY($3) AND ($4::text IS NULL OR name = $4) \
+            " WHERE ",
+            $wanted,
+            " AND id < $1 AND ($2::int8 IS NULL OR identity = $2) AND state = ANY($3) AND ($4::text IS NULL OR name = $4) \
              ORDER BY id DESC LIMIT $5"
         )
     };
 }
+
+/// The last of the states of flows that have not ended, which are in a table of their own.
+const LAST_LIVE: i16 = FlowState::Hospital as i16;
 
 /// From identity to identity by a table's index, instead of reading every row.
 macro_rules! leap {
@@ -181,6 +187,31 @@ impl IdentityReader for PostgresStore {
         let rows = persist!(sqlx::query(sql).bind(now).fetch_all(&self.pool)).map_err(failed)?;
         rows.iter().map(left_work).collect()
     }
+
+    async fn left_rows(&self, identity: IdentityRow) -> Result<LeftRows, StoreError> {
+        const OF_ALL: &str = "SELECT EXISTS (SELECT FROM maxhost.flow WHERE identity = $1), \
+                              EXISTS (SELECT FROM maxhost.initiation WHERE identity = $1), \
+                              EXISTS (SELECT FROM maxhost.late_confirm WHERE identity = $1), \
+                              EXISTS (SELECT FROM maxhost.outbox WHERE identity = $1), ";
+        // Where each identity has tables of its own, a statement of each would be planned anew: there it is told whether it has
+        // a ledger, in which there may be something.
+        let sql = match self.layout {
+            Layout::Shared => {
+                "EXISTS (SELECT FROM maxhost.ledger_tx WHERE identity = $1 AND status < 2 AND status = 1)"
+            }
+            Layout::Schemas => "EXISTS (SELECT FROM maxhost.identity WHERE id = $1 AND ledger > 0)",
+        };
+        let sql = format!("{OF_ALL}{sql}");
+        let query = || sqlx::query(AssertSqlSafe(sql.clone())).bind(identity.0);
+        let row = persist!(query().fetch_one(&self.pool)).map_err(failed)?;
+        Ok(LeftRows {
+            flows: column(&row, 0, "flow")?,
+            initiations: column(&row, 1, "initiation")?,
+            late_confirms: column(&row, 2, "late_confirm")?,
+            outbox: column(&row, 3, "outbox")?,
+            unsettled: column(&row, 4, "ledger_tx")?,
+        })
+    }
 }
 
 #[async_trait]
@@ -262,10 +293,11 @@ impl FlowReader for PostgresStore {
         // The length of a body is known without reading the body. Each table gives a page of its own at most.
         let sql = concat!(
             "SELECT * FROM ((",
-            list!("flow", "NULL::int8", "NULL::int8", "reason", "NULL::int8", "NULL::bytea"),
+            list!("flow", "$7::bool", "NULL::int8", "NULL::int8", "reason", "NULL::int8", "NULL::bytea"),
             ") UNION ALL (",
             list!(
                 "ended",
+                "$8::bool",
                 "finished",
                 "expires",
                 "NULL",
@@ -282,6 +314,8 @@ impl FlowReader for PostgresStore {
                 .bind(filter.name.as_deref())
                 .bind(i64::from(filter.limit))
                 .bind(i64::from(filter.end_bytes))
+                .bind(states.iter().any(|state| *state <= LAST_LIVE))
+                .bind(states.iter().any(|state| *state > LAST_LIVE))
         };
         let rows = persist!(query().fetch_all(&self.pool)).map_err(failed)?;
         rows.iter().map(flow_record).collect()

@@ -14,7 +14,7 @@ use crate::error::{is_lost, of_server};
 use crate::options::PostgresOptions;
 
 /// The newest version of the schema that this build knows: the number of its last migration.
-pub const SCHEMA_VERSION: i64 = 18;
+pub const SCHEMA_VERSION: i64 = 19;
 
 /// The oldest server that is used: its `server_version_num`.
 const OLDEST_SERVER: u32 = 150_000;

@@ -50,9 +50,9 @@ pub use reader::{
     is_last_page, outbox_begin, outbox_database,
 };
 pub use record::{
-    Client, FlowFilter, FlowRecord, FlowState, FlowVersion, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,
-    OutboxContent, OutboxDestination, OutboxRow, PROCESSED_RETENTION, ResultRead, SizedJournal, StoredJournal,
-    UNTAKEN_BYTES, UNTAKEN_ROWS, UNTAKEN_TRIES, Untaken, UntakenCount,
+    Client, FlowFilter, FlowRecord, FlowState, FlowVersion, Head, IdentityRecord, LateConfirm, LeftRows, LeftWork,
+    LiveFlow, OutboxContent, OutboxDestination, OutboxRow, PROCESSED_RETENTION, ResultRead, SizedJournal,
+    StoredJournal, UNTAKEN_BYTES, UNTAKEN_ROWS, UNTAKEN_TRIES, Untaken, UntakenCount,
 };
 pub use rows::{End, HostRows, LeftBehind, Orphan, Rows, StateChange};
 pub use store::{Database, Store};

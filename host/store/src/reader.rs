@@ -10,7 +10,7 @@ use maxhost_model::{FlowRow, IdentityRow, SessionId};
 
 use crate::error::StoreError;
 use crate::record::{
-    Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LateConfirm, LeftWork, LiveFlow,
+    Client, FlowFilter, FlowRecord, FlowState, Head, IdentityRecord, LateConfirm, LeftRows, LeftWork, LiveFlow,
     OutboxDestination, OutboxRow, SizedJournal, StoredJournal,
 };
 
@@ -118,6 +118,11 @@ pub trait IdentityReader: Send + Sync {
 
     /// The identities for which there is something to do though nobody tells them, by row. `now`: ms since 1970.
     async fn left_work(&self, now: i64) -> Result<Vec<LeftWork>, StoreError>;
+
+    /// What there may be of one identity, in one look. A database to which several looks cost no more need not know.
+    async fn left_rows(&self, _identity: IdentityRow) -> Result<LeftRows, StoreError> {
+        Ok(LeftRows::UNKNOWN)
+    }
 }
 
 /// Reads flows without their journals.

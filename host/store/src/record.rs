@@ -93,6 +93,27 @@ pub struct LeftWork {
     pub due: bool,
 }
 
+/// What the database may have of an identity that whoever opens it looks after. Where it says no there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftRows {
+    /// Flows that have not ended.
+    pub flows: bool,
+    /// Initiations.
+    pub initiations: bool,
+    /// Late confirmations.
+    pub late_confirms: bool,
+    /// Messages that the broker does not have yet.
+    pub outbox: bool,
+    /// Transactions in flight whose flow has ended.
+    pub unsettled: bool,
+}
+
+impl LeftRows {
+    /// There may be anything.
+    pub const UNKNOWN: LeftRows =
+        LeftRows { flows: true, initiations: true, late_confirms: true, outbox: true, unsettled: true };
+}
+
 /// The version of a flow: another one after each unit that writes its log or moves it to another state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowVersion {

@@ -301,6 +301,13 @@ impl Ownership for Gate {
         self.inner.demand(identity).await
     }
 
+    async fn demand_with(&self, identity: SecureHash, message: Arc<[u8]>) -> Result<(), OwnershipError> {
+        if Gate::is_lost(&self.lost_demands) {
+            return Err(Transient::unavailable("the request is lost").into());
+        }
+        self.inner.demand_with(identity, message).await
+    }
+
     fn demands(&self) -> Box<dyn Demands> {
         self.inner.demands()
     }

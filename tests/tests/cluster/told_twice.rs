@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::StreamExt;
 use maxhost_broker::QueueName;
@@ -93,4 +94,31 @@ async fn a_command_whose_recipient_could_not_be_told_ahead_is_rung_for_all_the_s
     assert_eq!(gate.lost_demands.load(Ordering::Acquire), 0, "the first demand was lost");
     assert_eq!(result(&b, beat).await, json!({"beats": 1}));
     assert_eq!(cluster.owner(ALICE).await.as_deref(), Some("b"));
+}
+
+/// Rule 12: a start goes along with the demand. It is carried out though the broker has not taken it, and once though the broker gives
+/// it out as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_goes_along_with_the_demand_is_carried_out_once_whatever_the_broker_does() {
+    let mut cluster = Cluster::new().await;
+    let lossy = Arc::new(Lossy::new(cluster.broker.clone()));
+    cluster.broker = lossy.clone();
+    let worker = cluster.host_of("a", 0, |_| ()).await;
+    let b = cluster.host("b", |options| options.idle_close = Duration::from_millis(200)).await;
+    lossy.swallowed.store(1, Ordering::Release);
+    let mut flows = vec![try_start(&worker, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap()];
+    assert!(lossy.taken.lock().unwrap().is_empty(), "the broker has nothing");
+    cluster.until_nobody_owns_anything().await;
+    lossy.doubles.store(true, Ordering::Release);
+    flows.push(try_start(&worker, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap());
+    for flow in &flows {
+        assert_eq!(result(&b, *flow).await, json!({"beats": 1}));
+    }
+    // An identity sleeps when nothing is left in its queue.
+    cluster.until_nobody_owns_anything().await;
+    let listed = cluster.store.list_flows(&FlowFilter::default()).await.unwrap();
+    let mut listed: Vec<_> = listed.iter().map(|flow| flow.id).collect();
+    listed.sort();
+    flows.sort();
+    assert_eq!(listed, flows);
 }

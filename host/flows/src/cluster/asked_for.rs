@@ -15,13 +15,13 @@ use tokio::time::Instant;
 
 use crate::base::spawner::Spawner;
 
-/// The shortest pause between two looks.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
+/// The shortest pause between two looks, and before the first: no start is done sooner.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(3);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The pause is this part of the time that the newest of the flows has been waited for: who waits for long waits a little
 /// longer, and costs little.
-const PART: u32 = 8;
+const PART: u32 = 12;
 /// Flows in one question.
 const AT_ONCE: usize = 500;
 
@@ -86,6 +86,7 @@ impl AskedFor {
 /// Looks until nothing is waited for.
 async fn look(asked: Arc<AskedFor>, store: Store) {
     loop {
+        tokio::time::sleep(asked.pause()).await;
         let wanted = asked.wanted();
         if wanted.is_empty() {
             return;
@@ -100,6 +101,5 @@ async fn look(asked: Arc<AskedFor>, store: Store) {
                 Err(error) => tracing::debug!(%error, "flows that were asked for cannot be looked for; tried again"),
             }
         }
-        tokio::time::sleep(asked.pause()).await;
     }
 }

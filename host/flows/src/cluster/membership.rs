@@ -147,6 +147,11 @@ impl Membership {
         self.declined.store(true, Ordering::Release);
     }
 
+    /// Whether that is so, for whoever only asks.
+    pub fn has_declined(&self) -> bool {
+        self.declined.load(Ordering::Acquire)
+    }
+
     /// Whether there was no room for somebody since the last time.
     pub fn take_declined(&self) -> bool {
         self.declined.swap(false, Ordering::AcqRel)

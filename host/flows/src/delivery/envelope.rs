@@ -158,6 +158,11 @@ impl Unverified {
         self.envelope.from().unwrap_or_default()
     }
 
+    /// The id that the message has if it is right.
+    pub fn message_id(&self) -> [u8; 16] {
+        self.envelope.message_id()
+    }
+
     /// Whether anybody signed it at all.
     pub fn is_signed(&self) -> bool {
         !self.signature.is_empty()

@@ -310,6 +310,8 @@ impl Host {
     /// cluster take over what this one ran.
     pub async fn leave(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
+        // What has not been told by then is told with the stop.
+        let _over = tokio::time::timeout(deadline / 2, crate::host::draining::leave(&self.parts)).await;
         self.parts.stopping.cancel();
         self.parts.room.slots.close();
         let is_open = |entry: &Arc<IdentityEntry>| entry.mailbox().is_some();

@@ -36,15 +36,16 @@ use crate::cluster::host_rules::Fit;
 use crate::cluster::membership::Membership;
 use crate::host::parts::Parts;
 use crate::registry::entry::IdentityEntry;
-use crate::registry::marks::Mark;
 use crate::registry::message::IdentityCommand;
 
 /// How often it is looked for work that nobody was told of.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Demands that are raised at once.
 const RAISED: usize = 32;
-/// Tellings of how many more identities this host can run are so far apart at least.
+/// Tellings of how many more identities this host can run are so far apart at least, where that has changed by more than a
+/// sixteenth or somebody waits for it; else [`SMALL_OFFERS_APART`].
 const OFFERS_APART: Duration = Duration::from_millis(50);
+const SMALL_OFFERS_APART: Duration = Duration::from_secs(1);
 /// How soon the ownership service is asked again after it did not answer, or work is looked for again that could not be. The
 /// latter doubles, up to the time of a sweep.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -63,32 +64,10 @@ pub(crate) fn start(parts: &Arc<Parts>) {
     parts.io.spawn(offer_slots(parts.clone(), room.clone()));
     parts.io.spawn(raise_demands(parts.clone()));
     parts.io.spawn(look_for_work(parts.clone(), room));
-    parts.io.spawn(follow_draining(parts.clone()));
+    parts.io.spawn(crate::host::draining::follow(parts.clone()));
     parts.io.spawn(crate::host::standing_back::follow(parts.clone()));
     parts.io.spawn(crate::host::scheduler::run(parts.clone()));
     parts.io.spawn(crate::host::balancing::run(parts.clone()));
-}
-
-/// Hands over what this host runs when it is asked to, and takes identities again when that is taken back.
-async fn follow_draining(parts: Arc<Parts>) {
-    let Some(membership) = &parts.membership else { return };
-    let mut draining = parts.ownership.draining();
-    loop {
-        let is_draining = *draining.borrow_and_update();
-        if is_draining != membership.is_draining() {
-            tracing::info!(is_draining, "asked to drain, or to take identities again");
-            membership.set_draining(is_draining);
-        }
-        if is_draining {
-            // One that is being opened is told too: it drains once it is open.
-            let busy = |entry: &Arc<IdentityEntry>| entry.is_held() || entry.mailbox().is_some();
-            parts.directory.all().iter().filter(|entry| busy(entry)).for_each(|entry| entry.marks.set(Mark::Drain));
-        }
-        tokio::select! {
-            changed = draining.changed() => if changed.is_err() { return },
-            () = parts.stopping.cancelled() => return,
-        }
-    }
 }
 
 async fn follow_session(parts: Arc<Parts>) {
@@ -161,7 +140,7 @@ impl Room {
         &self,
         parts: &Parts,
         membership: &Membership,
-        entry: &Arc<IdentityEntry>,
+        (entry, message): (&Arc<IdentityEntry>, Option<Arc<[u8]>>),
         fits: impl FnOnce() -> bool,
     ) -> bool {
         let mut opening = self.opening.lock();
@@ -171,6 +150,10 @@ impl Room {
         }
         if is_cold && Room::left(&mut opening, parts, membership) == 0 {
             return false;
+        }
+        // Before it is opened, so that it is there when the identity is held.
+        if let Some(command) = message {
+            entry.told_with_demand(command);
         }
         parts.waking.tell(entry, IdentityCommand::Wake);
         if is_cold {
@@ -187,17 +170,17 @@ async fn follow_demands(parts: Arc<Parts>, room: Arc<Room>) {
             demand = demands.next() => demand,
             () = parts.stopping.cancelled() => return,
         };
-        let Some(Demand { identity, turn }) = demand else { return };
-        if parts.directory.by_key(&identity).is_some() {
-            serve(&parts, &room, identity, turn);
+        let Some(demand) = demand else { return };
+        if parts.directory.by_key(&demand.identity).is_some() {
+            serve(&parts, &room, demand);
         }
     }
 }
 
 /// Has an identity that is wanted looked at when it is this host's turn. However often that is told, one task waits for it.
-fn serve(parts: &Arc<Parts>, room: &Arc<Room>, identity: SecureHash, turn: Duration) {
+fn serve(parts: &Arc<Parts>, room: &Arc<Room>, Demand { identity, turn, message }: Demand) {
     let Some(membership) = &parts.membership else { return };
-    if membership.turns().tell(identity, parts.clock.monotonic() + turn) {
+    if membership.turns().tell(identity, parts.clock.monotonic() + turn, message) {
         parts.io.spawn(take_turns(parts.clone(), room.clone(), identity));
     }
 }
@@ -225,9 +208,10 @@ async fn take_turns(parts: Arc<Parts>, room: Arc<Room>, identity: SecureHash) {
             continue;
         }
         let was_left = left_until.take().is_some();
+        let message = membership.turns().take_message(&identity);
         let is_last = !membership.turns().has_come(identity, at);
         if fit != Fit::Never {
-            open_if_free(&parts, &room, (membership, was_left), &entry, &identity);
+            open_if_free(&parts, &room, (membership, was_left), &entry, (&identity, message));
         }
         if is_last {
             return;
@@ -241,7 +225,7 @@ fn open_if_free(
     room: &Room,
     (membership, was_left): (&Membership, bool),
     entry: &Arc<IdentityEntry>,
-    identity: &SecureHash,
+    (identity, message): (&SecureHash, Option<Arc<[u8]>>),
 ) {
     if !matches!(parts.ownership.owner_of(identity), Ownedness::Free) || entry.is_held() {
         return;
@@ -251,7 +235,7 @@ fn open_if_free(
         Fit::Lesser => was_left,
         Fit::Never => false,
     };
-    if !room.open(parts, membership, entry, fits) {
+    if !room.open(parts, membership, (entry, message), fits) {
         membership.decline();
     }
 }
@@ -264,12 +248,16 @@ async fn offer_slots(parts: Arc<Parts>, room: Arc<Room>) {
     let mut told: Option<(u32, Moment)> = None;
     loop {
         let free = membership.free_slots(parts.directory.held.get());
+        let apart = |before: u32| match before.abs_diff(free) > before / 16 || membership.has_declined() {
+            true => OFFERS_APART,
+            false => SMALL_OFFERS_APART,
+        };
         if let Some((before, at)) = told
             && (before == 0) == (free == 0)
-            && parts.clock.monotonic() < at + OFFERS_APART
+            && parts.clock.monotonic() < at + apart(before)
         {
             tokio::select! {
-                () = parts.clock.sleep_until(at + OFFERS_APART) => told = None,
+                () = parts.clock.sleep_until(at + apart(before)) => told = None,
                 () = membership.until_held_changes() => {}
                 () = parts.stopping.cancelled() => return,
             }
@@ -442,7 +430,7 @@ async fn serve_the_unserved(parts: &Arc<Parts>, room: &Arc<Room>) -> Result<(), 
             break;
         }
         free -= 1;
-        serve(parts, room, identity, Duration::ZERO);
+        serve(parts, room, Demand { identity, turn: Duration::ZERO, message: None });
     }
     Ok(())
 }

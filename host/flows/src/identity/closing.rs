@@ -63,6 +63,7 @@ impl Actor {
             }
         }
         refused.into_iter().for_each(|command| command.refuse(problem.clone()));
+        drop(self.entry.take_told_with_demand());
         // There is room for another, which was promised to this one.
         if let Some(membership) = &self.services.membership {
             membership.held_changed();

@@ -7,7 +7,8 @@ use maxhost_journal::{Millis, Segment};
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash};
 use maxhost_ownership::{Lost, OwnershipError, SessionState};
 use maxhost_store::{
-    Caution, Claim, ClaimRequest, Conflict, DEATHS_LAST, FlowState, Head, LiveFlow, Store, StoreError, each_live_flow,
+    Caution, Claim, ClaimRequest, Conflict, DEATHS_LAST, FlowState, Head, LeftRows, LiveFlow, Store, StoreError,
+    each_live_flow,
 };
 
 use super::table::{FlowTable, SlotState};
@@ -54,13 +55,22 @@ impl Actor {
         self.entry.note_keys(&keys);
         let cordapps = self.entry.cordapps(&self.services.activation.catalogue)?;
         let (claim, is_new) = self.claim(keys.party().owning_key.fingerprint()).await?;
+        let mut left = LeftRows::UNKNOWN;
         if is_new && self.services.membership.is_some() {
-            // What was known before the claim may be another owner's past.
-            self.flows = self.read_flows().await?;
+            // What was known before the claim may be another owner's past. What comes from here on is told to this actor.
+            left = self.services.committer.store.left_rows(self.entry.row).await.map_err(Problem::from)?;
+            self.flows = if left.flows { self.read_flows().await? } else { FlowTable::default() };
+            (self.initiations_wait, self.unsettled) = (left.initiations, left.unsettled);
+        }
+        if is_new && left.outbox {
+            // What it had left in the outbox is for this host now.
+            self.services.committer.outbox.look_at_all();
         }
         let first = !self.entry.swept.load(Ordering::Acquire);
         if first {
-            crate::commit::late_confirm::sweep(&self.services.late_confirms, &self.entry).await?;
+            if left.late_confirms {
+                crate::commit::late_confirm::sweep(&self.services.late_confirms, &self.entry).await?;
+            }
             self.entry.swept.store(true, Ordering::Release);
         }
         self.look_at_cold().await?;
@@ -124,8 +134,7 @@ impl Actor {
                     membership.held_changed();
                 }
                 self.services.committer.directory.set_key(&self.entry, fingerprint);
-                // Messages that it had left in the outbox, and those that wait for it in the broker, are for this host now.
-                self.services.committer.outbox.look_at_all();
+                // Messages that wait for it in the broker are for this host now.
                 match self.services.membership {
                     Some(_) => self.services.queues.claimed(&self.entry),
                     None => self.services.queues.held([self.entry.clone()]),
@@ -153,7 +162,8 @@ impl Actor {
     /// Where hosts share identities, the queue is consumed as soon as the claim is written: that it is as it must be is found
     /// out meanwhile. What is wrong with it is told by whoever consumes it.
     fn prepare_queue(&self, fingerprint: SecureHash) {
-        if self.services.membership.is_none() {
+        // Who has sent what came along has seen to the queue, or does so now.
+        if self.services.membership.is_none() || self.entry.is_told_with_demand() {
             return;
         }
         let (broker, queue) = (self.services.broker.clone(), QueueName::inbound(&fingerprint));

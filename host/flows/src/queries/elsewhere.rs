@@ -81,13 +81,21 @@ impl Host {
         };
         let what = "was asked for, and it is not known whether a host has started it or will";
         let mut looking = Looking::begin(entry, id, what);
-        looking.note_sent(commands::send(&self.parts.relay, entry, Asked::Start(id, start)).await?);
+        let mut sending = std::pin::pin!(commands::send(&self.parts.relay, entry, Asked::Start(id, start)));
         let mut started = std::pin::pin!(self.parts.asked_for.started(&self.parts.store, &self.parts.io, id));
+        let mut is_sent = false;
         loop {
             tokio::select! {
+                biased;
+                // It may be started before the broker has confirmed the command. Then nobody needs the command any more.
                 started = &mut started => {
                     let (identity, flow) = (entry.text.to_string(), started?.name);
                     return Ok(Started { flow_id: id, identity, flow, client_id, new: true });
+                }
+                sent = &mut sending, if !is_sent => {
+                    looking.note_sent(sent?);
+                    is_sent = true;
+                    continue;
                 }
                 waited = looking.again(&self.parts) => waited?,
             }

@@ -46,6 +46,8 @@ pub(crate) struct IdentityEntry {
     retry: Mutex<Retry>,
     /// The host that it is to be handed over to when it is let go.
     moves_to: Mutex<Option<String>>,
+    /// A command that came with the demand for which it is being opened ([`IdentityEntry::told_with_demand`]).
+    told_with_demand: Mutex<Option<Arc<[u8]>>>,
     /// What it has in hospital that this host could not go on with.
     pub in_hospital: InHospital,
     /// The fingerprint of its key, once it is known.
@@ -193,6 +195,7 @@ impl IdentityEntry {
             count,
             retry: Mutex::default(),
             moves_to: Mutex::new(None),
+            told_with_demand: Mutex::new(None),
             in_hospital: InHospital::default(),
             key: Mutex::new(None),
             keys: Mutex::new(Weak::new()),
@@ -275,6 +278,7 @@ impl IdentityEntry {
         // Nobody's: what still comes for it under the claim of before goes another way.
         self.claim.lock().run = NOBODY;
         self.swept.store(false, Ordering::Release);
+        *self.told_with_demand.lock() = None;
         self.no_longer_held.notify_one();
         Some(key)
     }
@@ -326,6 +330,22 @@ impl IdentityEntry {
     /// The host that it is to be handed over to, once.
     pub fn take_target(&self) -> Option<String> {
         self.moves_to.lock().take()
+    }
+
+    /// It is opened for a demand with which this command came: a copy of one that is in its queue, or will be. It is kept until
+    /// somebody takes it or the identity is let go.
+    pub fn told_with_demand(&self, command: Arc<[u8]>) {
+        *self.told_with_demand.lock() = Some(command);
+    }
+
+    /// Whether a command came along that nobody has taken yet.
+    pub fn is_told_with_demand(&self) -> bool {
+        self.told_with_demand.lock().is_some()
+    }
+
+    /// The command that came with the demand, once.
+    pub fn take_told_with_demand(&self) -> Option<Arc<[u8]>> {
+        self.told_with_demand.lock().take()
     }
 
     /// Whether something is under way for it outside of its actor.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use maxhost_broker::{BrokerError, Message, MessageId, QueueName, Transient};
 use maxhost_model::{Class, Code, FencingToken, FlowId, Problem};
+use maxhost_ownership::DEMAND_MESSAGE_BYTES;
 use maxhost_store::{ClientOp, PROCESSED_RETENTION};
 use tokio::sync::oneshot;
 
@@ -40,7 +41,7 @@ pub(crate) enum Asked {
 pub(crate) enum Sent {
     /// The broker has it.
     Taken,
-    /// It was not confirmed, for this reason, and may be in the queue all the same.
+    /// It was not confirmed, for this reason, and may be in the queue all the same, or be carried out without it.
     Unknown(Problem),
 }
 
@@ -69,6 +70,7 @@ pub(crate) async fn send(
     let keys = open_keys(services, entry).await.map_err(|problem| unusable_here(&entry.text, &problem))?;
     let none = Command { from: entry.text.to_string(), ..Command::default() };
     let of = |flow: FlowId| Command { flow_id: flow.to_bytes().to_vec().into(), ..none.clone() };
+    let is_start = matches!(asked, Asked::Start(..));
     let command = match asked {
         Asked::Start(flow, start) => Command { start: Some(start), ..of(flow) },
         Asked::Kill(flow) => of(flow),
@@ -79,11 +81,14 @@ pub(crate) async fn send(
     let id = MessageId(envelope.message_id());
     let body = envelope.seal(services.network.trust_root(), &keys).map_err(Problem::from)?;
     let queue = QueueName::inbound(&key);
-    // Somebody opens the identity while the broker takes the message. That it is in the queue is told when it is.
-    let is_told_ahead = services.is_sent_to(key);
+    // Somebody opens the identity while the broker takes the message. That it is in the queue is told when it is. A start that
+    // goes along is carried out by whoever opens the identity, without looking into the queue first.
+    let along: Option<Arc<[u8]>> = (is_start && body.len() <= DEMAND_MESSAGE_BYTES).then(|| Arc::from(&*body));
+    let goes_along = along.is_some();
+    let is_told_ahead = services.is_sent_to(key, along);
     let sent = match services.broker.send(&queue, Message { id, body }, SEND_TIMEOUT).await {
         Ok(()) => Sent::Taken,
-        Err(error) if may_be_taken(&error) => Sent::Unknown(error.into()),
+        Err(error) if may_be_taken(&error) || (is_told_ahead && goes_along) => Sent::Unknown(error.into()),
         Err(error) => return Err(error.into()),
     };
     match is_told_ahead {

@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 use maxhost_broker::{BrokerError, Consumer, Credit, Holding, QueueName};
@@ -14,8 +15,8 @@ use maxhost_model::SecureHash;
 
 use super::RelayServices;
 use super::backoff::Backoff;
-use super::taking::{InHand, Line, Way};
-use crate::delivery::outbox_notices::{QueueErrand, QueueNotice};
+use super::taking::{InHand, Line, Way, take_told};
+use crate::delivery::outbox_notices::{QueueErrand, QueueNotice, QueueNotices};
 use crate::registry::entry::{Errand, IdentityEntry, Serving};
 
 /// What one identity may have in hand before it is committed.
@@ -25,6 +26,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 /// An identity is kept for so long for the first of the messages that were in its queue when it was claimed.
 const FIRST: Duration = Duration::from_secs(2);
+/// Whether anything is in the queue of an identity that was claimed is asked so long after its claim.
+const FIRST_ASKED: Duration = Duration::from_millis(100);
 /// A consumer with nothing to do for so long lets go of its queue; the next message calls it back.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -93,15 +96,64 @@ fn begin(services: &Arc<RelayServices>, notice: QueueNotice) {
 /// Serves whatever waits in the broker for identities that are held since a moment ago, and rings for those that were let go
 /// and have something in their queue, until the host stops.
 pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
+    let (served, others) = (Arc::<QueueNotices>::default(), Arc::<QueueNotices>::default());
+    services.io.spawn(ask_about(services.clone(), served.clone(), FIRST_ASKED));
+    services.io.spawn(ask_about(services.clone(), others.clone(), Duration::ZERO));
     loop {
         let noted = tokio::select! {
             noted = services.queues.take() => noted,
             () = services.stopping.cancelled() => return,
         };
-        // Where other hosts may hold an identity, its queue is served for as long as it is held, also an empty one.
-        let is_served = |entry: &IdentityEntry| services.membership.is_some() && entry.is_held();
-        for notice in noted.iter().filter(|notice| is_served(&notice.entry)) {
-            services.io.spawn(serve(services.clone(), notice.clone()));
+        // Whoever is held now waits neither for those that were held before nor for what the broker tells of its queue.
+        let (held, rest): (Vec<_>, Vec<_>) = noted.into_iter().partition(|notice| is_served(&services, &notice.entry));
+        for notice in &held {
+            match notice.entry.take_told_with_demand() {
+                Some(command) => services.io.spawn(serve_after(command, services.clone(), notice.clone())),
+                None => services.io.spawn(serve(services.clone(), notice.clone())),
+            }
+        }
+        if !held.is_empty() {
+            served.again(held);
+        }
+        if !rest.is_empty() {
+            others.again(rest);
+        }
+    }
+}
+
+/// Carries out what came with the demand for an identity, and then serves its queue, in which that is known again. For a while:
+/// who waits for a database that is away need not keep the queue.
+async fn serve_after(command: Arc<[u8]>, services: Arc<RelayServices>, notice: QueueNotice) {
+    let under_way = Errand::of(&notice.entry);
+    let told = take_told(&services, &notice.entry, Bytes::copy_from_slice(&command));
+    let _over = tokio::time::timeout(FIRST, told).await;
+    drop(under_way);
+    serve(services, notice).await;
+}
+
+/// Whether an identity's queue is served for as long as the identity is held, also an empty one: where other hosts may hold it.
+fn is_served(services: &RelayServices, entry: &IdentityEntry) -> bool {
+    services.membership.is_some() && entry.is_held()
+}
+
+/// Asks the broker about queues that were noted, `after` a while: what was in a queue that is served has mostly come by then, and
+/// nothing need be asked.
+async fn ask_about(services: Arc<RelayServices>, notices: Arc<QueueNotices>, after: Duration) {
+    loop {
+        let waiting = async {
+            let mut noted = notices.take().await;
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+                noted.retain(|notice| notice.errand.is_there() || !is_served(&services, &notice.entry));
+            }
+            noted
+        };
+        let noted = tokio::select! {
+            noted = waiting => noted,
+            () = services.stopping.cancelled() => return,
+        };
+        if noted.is_empty() {
+            continue;
         }
         let queues: Vec<QueueName> =
             noted.iter().filter_map(|notice| notice.entry.key()).map(|key| QueueName::inbound(&key)).collect();
@@ -109,7 +161,7 @@ pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
             Ok(holding) => holding,
             Err(error) => {
                 tracing::warn!(%error, "the broker's queues cannot be read; tried again");
-                services.queues.again(noted);
+                notices.again(noted);
                 tokio::select! {
                     () = tokio::time::sleep(RETRY) => continue,
                     () = services.stopping.cancelled() => return,
@@ -122,7 +174,7 @@ pub(crate) async fn look_for_held(services: Arc<RelayServices>) {
             match notice.entry.key().and_then(|key| holding.get(&key)) {
                 None => notice.errand.end(),
                 // Whoever serves it ends the errand.
-                Some(_) if is_served(&notice.entry) => {}
+                Some(_) if is_served(&services, &notice.entry) => {}
                 Some(false) => begin(&services, notice),
                 // Whoever consumes it now takes what is in it.
                 Some(true) => {}

@@ -73,8 +73,9 @@ impl RelayServices {
     }
 
     /// A message for an identity of the cluster is on its way to the broker: if nobody owns the identity, somebody may open it
-    /// meanwhile. A hint that saves time; [`RelayServices::sent_to`] is what makes sure of it. True if it was given.
-    pub fn is_sent_to(&self, identity: SecureHash) -> bool {
+    /// meanwhile. `command` goes along, for whoever does. A hint that saves time; [`RelayServices::sent_to`] is what makes sure of
+    /// it. True if it was given.
+    pub fn is_sent_to(&self, identity: SecureHash, command: Option<Arc<[u8]>>) -> bool {
         if self.membership.is_none() || self.is_owned(&identity) {
             return false;
         }
@@ -82,7 +83,13 @@ impl RelayServices {
         // Neither waits for the other. Whoever opens the identity makes sure of its queue, too, and is not disturbed by this.
         self.io.spawn(async move {
             let queue = QueueName::inbound(&identity);
-            let (prepared, demanded) = tokio::join!(broker.prepare(&queue), ownership.demand(identity));
+            let demand = async {
+                match command {
+                    Some(command) => ownership.demand_with(identity, command).await,
+                    None => ownership.demand(identity).await,
+                }
+            };
+            let (prepared, demanded) = tokio::join!(broker.prepare(&queue), demand);
             if let Err(error) = prepared {
                 // Whoever sends the message is told.
                 tracing::debug!(%identity, %error, "a queue could not be made sure of");

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use maxhost_broker::{Acks, BrokerError, Delivery, Message, Tag};
+use maxhost_broker::{Acks, BrokerError, Delivery, Message, MessageId, Tag};
 use maxhost_journal::{FrameBatch, Initiation};
 use maxhost_model::{Problem, SessionId, X500Name};
 use maxhost_store::{MessageOp, Recipient, StoreError, UNTAKEN_TRIES, Untaken};
@@ -257,6 +258,30 @@ impl InHand {
             }
             Err(outcome) => Box::pin(std::future::ready(Ok(outcome))),
         }
+    }
+}
+
+/// Carries out a command that came with the demand for which an identity was opened. It is a copy of one that is in the
+/// identity's queue, or will be, so it is checked like that one and tried once: what is not done now is done when the queue is
+/// taken from, and what is done now is known again there. Whoever gives up waiting leaves it to the queue, too.
+pub(super) async fn take_told(services: &Arc<RelayServices>, entry: &Arc<IdentityEntry>, body: Bytes) {
+    let identity = &*entry.text;
+    let Some(id) = Unverified::decode(body.clone()).map(|message| MessageId(message.message_id())) else {
+        return tracing::warn!(identity, "what came with a demand is no message of this version of maxhost");
+    };
+    match check_while_held(services, entry, Message { id, body }).await {
+        Ok(Ok(Accepted { id, content: Checked::Command(command) })) if command.start.is_some() => {
+            if let Err(reason) = commands::carry_out(services.clone(), entry.clone(), id, command).await {
+                tracing::debug!(identity, reason, "a command that came with a demand is left to the queue");
+            }
+        }
+        // Only starts are told so.
+        Ok(Ok(_)) => {}
+        Ok(Err(Refusal { cause, reason, .. })) => {
+            tracing::warn!(identity, cause, reason, "a command that came with a demand is not carried out");
+        }
+        // The same becomes of the copy in the queue, and is told then.
+        Err(_) => {}
     }
 }
 

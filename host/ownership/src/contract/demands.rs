@@ -8,7 +8,7 @@ use maxhost_model::{FencingToken, SecureHash};
 
 use super::{A_WHILE, Subject, claim, claim_soon, copy_says, identity, in_time, join, owner_of, sleep};
 use crate::error::{OwnershipError, Permanent};
-use crate::ownership::{Demand, Demands, Ownership, SessionState, Slept};
+use crate::ownership::{DEMAND_MESSAGE_BYTES, Demand, Demands, Ownership, SessionState, Slept};
 use crate::rendezvous::TARGET;
 
 /// The demand for this identity, if it is told within a while.
@@ -129,6 +129,30 @@ pub(super) async fn a_demand_goes_to_who_has_room(subject: &dyn Subject) {
     tokio::join!(asked(&mut *to_full, identity), async { full.offer(2).await.unwrap() });
     claim(&free, identity).await;
     sleep(&free, identity).await;
+}
+
+pub(super) async fn a_demand_brings_the_message_that_was_raised_last(subject: &dyn Subject) {
+    let (asking, one, identity) = (join(subject).await, join(subject).await, identity());
+    in_time(one.offer(5)).await.unwrap();
+    let mut demands = one.demands();
+    let longest: Arc<[u8]> = vec![0xff; DEMAND_MESSAGE_BYTES].into();
+    let too_long: Arc<[u8]> = vec![0; DEMAND_MESSAGE_BYTES + 1].into();
+    for (raised, told) in
+        [(&longest, Some(&*longest)), (&too_long, None), (&Arc::from(*b"second"), Some(&b"second"[..]))]
+    {
+        in_time(asking.demand_with(identity, raised.clone())).await.unwrap();
+        assert_eq!(asked(&mut *demands, identity).await.message.as_deref(), told);
+    }
+    // Whoever raises it without one has it forgotten.
+    in_time(one.demand(identity)).await.unwrap();
+    assert_eq!(asked(&mut *demands, identity).await.message, None);
+    in_time(asking.demand_with(identity, longest)).await.unwrap();
+    assert!(asked(&mut *demands, identity).await.message.is_some());
+    claim(&one, identity).await;
+    assert!(in_time(one.hand_over(identity, None)).await.unwrap());
+    assert_eq!(asked(&mut *demands, identity).await.message, None);
+    claim(&one, identity).await;
+    assert_eq!(sleep(&one, identity).await, Slept::Asleep);
 }
 
 pub(super) async fn a_demand_for_what_is_owned_waits_for_the_owner_to_go(subject: &dyn Subject) {

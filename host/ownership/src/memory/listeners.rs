@@ -72,12 +72,13 @@ impl MemoryDemands {
             self.told = 0;
         }
         let (number, identity) = state.tellings.after(self.told)?;
-        let target = state.demands.get(&identity).and_then(|demand| demand.target.as_deref());
+        let open = state.demands.get(&identity);
+        let target = open.and_then(|demand| demand.target.as_deref());
         let connected = state.hosts.iter().filter(|(_, host)| host.is_connected());
         let weights = connected.map(|(name, host)| (&**name, host.slots));
         let turn = rendezvous::turn(&identity, &self.host, weights, target)?;
         self.told = number;
-        Some(Demand { identity, turn })
+        Some(Demand { identity, turn, message: open.and_then(|demand| demand.message.clone()) })
     }
 }
 

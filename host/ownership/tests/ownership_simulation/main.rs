@@ -1,5 +1,6 @@
 //! The ownership protocol under every fault that can be drawn from a seed: hosts that pause and die at any step,
-//! sessions that end unseen, requests that are carried out late or whose answer is lost, reads that are behind.
+//! sessions that end unseen, requests that are carried out late or whose answer is lost, reads that are behind, a database that
+//! dies before claims are on its disk.
 //!
 //! What is checked: the pieces of work of an identity are done in order and once each; no two runs write under one
 //! token; nobody deletes the node of another session; and when the faults end, everything that came is done and nothing
@@ -27,6 +28,7 @@ struct Totals {
     fenced: u64,
     kills: u64,
     expired: u64,
+    crashes: u64,
 }
 
 /// The cluster of one run.
@@ -69,7 +71,7 @@ impl Cluster {
         if self.rings[id] {
             return self.ring(id, false);
         }
-        self.database.rows[id].arrived += 1;
+        self.database.arrive(id);
         self.rings[id] = true;
     }
 
@@ -95,7 +97,11 @@ impl Cluster {
             0..=71 => {}
             72..=81 => self.bring_work(id),
             82..=84 => self.service.deliver_late(&mut self.random),
-            85..=87 => self.database.deliver_late(&mut self.random),
+            85..=86 => self.database.deliver_late(&mut self.random),
+            87 => {
+                totals.crashes += 1;
+                self.database.crash();
+            }
             88..=91 => self.hosts[host].is_paused = true,
             92..=94 => self.hosts[host].is_paused = false,
             // The servers end a session; its host finds out by asking, or by its clock.
@@ -181,7 +187,8 @@ fn the_protocol_holds_in_a_hundred_thousand_runs() {
     });
     let sum = |of: fn(&Totals) -> u64| totals.iter().map(of).sum::<u64>();
     let (written, fenced) = (sum(|t| t.written), sum(|t| t.fenced));
-    println!("{written} commits, {fenced} refused, {} kills, {} sessions ended", sum(|t| t.kills), sum(|t| t.expired));
+    let (kills, expired, crashes) = (sum(|t| t.kills), sum(|t| t.expired), sum(|t| t.crashes));
+    println!("{written} commits, {fenced} refused, {kills} kills, {expired} sessions ended, {crashes} databases died");
     if only.is_none() {
         assert!(written > 10 * RUNS && fenced > RUNS / 20, "the runs do too little to show anything");
     }
@@ -203,6 +210,7 @@ fn every_rule_is_needed() {
         (Broken::DeleteByPath, "was deleted by"),
         (Broken::SleepIgnoresVersion, "it does not come to rest"),
         (Broken::ClaimForgotten, "it does not come to rest"),
+        (Broken::WorkOutlivesClaim, "was done after"),
     ] {
         let violation = first_violation(broken);
         assert!(violation.as_ref().is_some_and(|v| v.contains(expected)), "{broken:?}: {violation:?}");

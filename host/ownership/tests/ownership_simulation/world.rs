@@ -27,6 +27,8 @@ pub enum Broken {
     SleepIgnoresVersion,
     /// A claim without an answer is forgotten, and the node stays (O1).
     ClaimForgotten,
+    /// What is written under a claim outlives the claim, when the database dies before that is on its disk (hazard 53).
+    WorkOutlivesClaim,
 }
 
 /// A random number by SplitMix64.
@@ -253,6 +255,9 @@ pub struct Database {
     /// The transaction of each run that is under way, and outcomes that nobody has heard of.
     late: HashMap<RunId, Transaction>,
     unheard: HashMap<(RunId, usize), Outcome>,
+    /// Claims that all see and that are not on the disk yet, the oldest first: of which identity, by whom, and what the row showed
+    /// before.
+    unsynced: Vec<(usize, RunId, FencingToken, Option<RunId>)>,
     /// Which run wrote under a token.
     writers: HashMap<(usize, FencingToken), RunId>,
     pub violation: Option<String>,
@@ -268,11 +273,27 @@ impl Database {
             rows: [row; IDENTITIES],
             late: HashMap::new(),
             unheard: HashMap::new(),
+            unsynced: Vec::new(),
             writers: HashMap::new(),
             violation: None,
             written: 0,
             fenced: 0,
             broken,
+        }
+    }
+
+    /// A piece of work comes, durably: what was seen before it is on the disk, too.
+    pub fn arrive(&mut self, id: usize) {
+        self.rows[id].arrived += 1;
+        self.unsynced.clear();
+    }
+
+    /// The server dies and comes back: what was under way is rolled back, and claims that were not on the disk are gone.
+    pub fn crash(&mut self) {
+        self.late.clear();
+        for (id, run, token, owner) in std::mem::take(&mut self.unsynced).into_iter().rev() {
+            (self.rows[id].token, self.rows[id].owner) = (token, owner);
+            self.unheard.remove(&(run, id));
         }
     }
 
@@ -342,6 +363,7 @@ impl Database {
                     _ => claim.may_replace(row.token, row.owner),
                 };
                 if is_above {
+                    self.unsynced.push((id, run, row.token, row.owner));
                     (row.token, row.owner) = (claim.token, Some(claim.run));
                     Outcome::Written
                 } else {
@@ -365,6 +387,10 @@ impl Database {
         };
         match outcome {
             Outcome::Written => {
+                // The log is written in order.
+                if !matches!(what, Transaction::Claim(..)) && self.broken != Broken::WorkOutlivesClaim {
+                    self.unsynced.clear();
+                }
                 self.written += 1;
                 let writer = *self.writers.entry((id, claim.token)).or_insert(run);
                 if writer != run {

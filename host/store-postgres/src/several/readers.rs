@@ -7,8 +7,9 @@ use bytes::Bytes;
 use maxhost_model::{FlowRow, IdentityRow, SessionId};
 use maxhost_store::{
     AuditFilter, AuditPlace, AuditReader, AuditRow, Client, ClientReader, FlowFilter, FlowReader, FlowRecord,
-    FlowState, Head, IdentityReader, IdentityRecord, JournalReader, LateConfirm, LeftWork, LiveFlow, MessageReader,
-    OutboxDestination, OutboxRow, SizedJournal, StoreError, StoredJournal, is_last_page, outbox_begin, outbox_database,
+    FlowState, Head, IdentityReader, IdentityRecord, JournalReader, LateConfirm, LeftRows, LeftWork, LiveFlow,
+    MessageReader, OutboxDestination, OutboxRow, SizedJournal, StoreError, StoredJournal, is_last_page, outbox_begin,
+    outbox_database,
 };
 
 use super::{SeveralDatabases, all};
@@ -62,6 +63,10 @@ impl IdentityReader for SeveralDatabases {
         let mut left = self.at_home(found, |left| left.identity);
         left.sort_unstable_by_key(|left| left.identity);
         Ok(left)
+    }
+
+    async fn left_rows(&self, identity: IdentityRow) -> Result<LeftRows, StoreError> {
+        self.databases[self.place(identity)].left_rows(identity).await
     }
 }
 

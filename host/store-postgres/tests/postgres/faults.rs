@@ -126,6 +126,34 @@ async fn commits_wait_for_a_server_that_is_killed_or_restarted() {
     store.close().await;
 }
 
+/// A claim is seen by all before it is on the disk. A server that dies in between may lose it: then whatever was begun under it is
+/// refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_the_server_has_lost_lets_nobody_write() {
+    let server = std::sync::Arc::new(blocking(own_server).await);
+    let store = PostgresStore::open(PostgresOptions::new(&server.url("own"), None).unwrap()).await.unwrap();
+    let identity = store.register_identities(&["Alice"]).await.unwrap()[0];
+    let mut written = 0;
+    for epoch in 1..=6 {
+        let alice = claim(&store, identity, epoch).await;
+        let (killed, shown) = (server.clone(), format!("SELECT count(*) FROM maxhost.identity WHERE epoch = {epoch}"));
+        let is_there = blocking(move || {
+            killed.kill().unwrap();
+            killed.resume().unwrap();
+            killed.sql("own", &shown).unwrap().trim() == "1"
+        });
+        let is_there = is_there.await;
+        let outcome = store.commit(alice, vec![start(store.next_flow_row())]).await;
+        match is_there {
+            true => drop(outcome.unwrap()),
+            false => assert_outcome!(outcome, Err(StoreError::Fenced { .. })),
+        }
+        written += usize::from(is_there);
+        assert_eq!(store.live_flows().await.unwrap().len(), written);
+    }
+    store.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_wait_for_a_server_that_hangs() {
     let server = std::sync::Arc::new(blocking(own_server).await);

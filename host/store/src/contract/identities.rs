@@ -183,6 +183,13 @@ pub async fn work_of_sleepers_is_found_from_rows<D: Databases>() {
     let left = MessageOp::Outbox { destination: Arc::from("x"), message_id: [1; 16], body: text("m") };
     w.commit(w.bob, vec![left.into()]).await.unwrap();
     w.commit(dave, vec![release(false)]).await.unwrap();
+    // A database that does not know says that there may be anything.
+    let (of_bob, of_carol) = (w.store.left_rows(w.bob.identity).await, w.store.left_rows(carol.identity).await);
+    let of_bob = of_bob.unwrap();
+    assert!(of_bob.initiations && of_bob.outbox && of_carol.unwrap().late_confirms);
+    let lives = w.start(carol).await;
+    assert!(w.store.left_rows(carol.identity).await.unwrap().flows);
+    w.commit(carol, vec![end(lives)]).await.unwrap();
     let none = |identity| LeftWork { identity, initiations: false, late_confirms: false, outbox: false, due: false };
     let bobs = LeftWork { initiations: true, outbox: true, ..none(w.bob.identity) };
     let carols = LeftWork { late_confirms: true, ..none(carol.identity) };

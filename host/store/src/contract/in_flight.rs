@@ -118,6 +118,7 @@ pub async fn what_is_in_flight_is_somebodys_to_settle<D: Databases>() {
     let world = world.reopen().await;
     let left = |part, states| [Unsettled { id: id(2), part, states }];
     assert_eq!(unsettled(&world).await, left(Part::Giving, StatesToRecord::AllVisible));
+    assert!(world.store.left_rows(world.alice.identity).await.unwrap().unsettled);
     let settlement = Settlement { flow: two, part: Part::Asking, states: StatesToRecord::None };
     world.ledger(world.alice, LedgerOp::Settle { id: id(2), settlement }).await;
     assert!(unsettled(&world).await.is_empty());
