@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn a_network_gets_what_the_last_one_had() {
-        let files = tempfile::tempdir().unwrap();
-        let [first, kept, second] = ["first", "kept", "second"].map(|name| files.path().join(name));
+        let root = tempfile::tempdir().unwrap();
+        let [first, kept, second] = ["first", "kept", "second"].map(|name| root.path().join(name));
         lend(&kept, &first).unwrap();
         assert!(files(&first).unwrap().is_empty());
         fs::create_dir_all(first.join("contracts")).unwrap();
