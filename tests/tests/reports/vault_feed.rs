@@ -68,10 +68,15 @@ async fn a_vault_is_followed_in_parts_from_any_of_them() {
         let again = updates(&host, Some(&part.cursor), if part.more { 2 } else { 1 }).await;
         assert_eq!(again.last(), Some(issued), "behind {}", part.cursor);
     }
-    for wrong in ["1@nonsense", "1@", &format!("1000000{}", &first[0].cursor)] {
-        let refused = network.cli(&["vault", "track", "--identity", "Alice", "--cursor", wrong]);
-        assert_eq!(refused.fails(4, "cursor-invalid")["details"]["field"], "cursor");
+    let refused = |wrong: &str| {
+        let answer = network.cli(&["vault", "track", "--identity", "Alice", "--cursor", wrong]);
+        answer.fails(4, "cursor-invalid")["details"].clone()
+    };
+    for wrong in ["1@nonsense", "1@"] {
+        assert_eq!(refused(wrong)["field"], "cursor");
     }
+    let beyond = refused(&format!("1000000{}", &first[0].cursor));
+    assert!(beyond["cursor"].as_str().is_some_and(|told| told.starts_with("1000000")), "{beyond}");
     let lines = network.cli(&["vault", "track", "--identity", "Alice", "--timeout", "20s"]);
     let more: Vec<bool> = lines.objects().iter().map(|line| line["more"] == true).collect();
     assert_eq!(more[..3], [true, true, false], "{}", more.len());

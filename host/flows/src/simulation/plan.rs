@@ -14,6 +14,9 @@ const SIZES: [usize; 5] = [40, 80, 1_500, 3_000, 6_000];
 
 /// One in so many worlds of money has wrong clocks.
 const WRONG_CLOCKS: usize = 4;
+/// One in so many of the others has a bad disk, and how often that fails.
+const BAD_DISKS: usize = 6;
+const MISHAPS_OF_A_BAD_DISK: u32 = 60;
 
 /// One step of a conversation, which both sides know.
 #[derive(Debug, Clone, Copy)]
@@ -162,6 +165,9 @@ impl Plan {
         if rng.one_in(WRONG_CLOCKS) {
             return plan.with_wrong_clocks(rng);
         }
+        if rng.one_in(BAD_DISKS) {
+            return plan.with_bad_disk(rng);
+        }
         let (calm, double_spends) = (plan.mishaps == 0, rng.one_in(2));
         let root = |first: bool| {
             let identity = rng.below(OWNERS);
@@ -232,6 +238,29 @@ impl Plan {
             kills_of_waiting: rng.between(1, 4),
             clock_settings: Some(rng.between(10, 60)),
             notary_room,
+            ..self
+        }
+    }
+
+    /// A world of money whose disk fails again and again, so that those who have asked a notary ahead of the disk often are not
+    /// written, and ask for something else then. Nothing ends its flows.
+    fn with_bad_disk(self, rng: &Rng) -> Plan {
+        let root = |_| {
+            let (identity, notary) = (rng.below(OWNERS), deals::notary(rng));
+            let deals = Deal::of_payer(rng, identity, notary);
+            Root { identity, talks: Vec::new(), deals, named: rng.one_in(2), fails_after: None, killed_after: None }
+        };
+        let roots = (0..rng.between(2, 4)).map(root).collect();
+        let (crashes, kills) = (Vec::new(), Vec::new());
+        Plan {
+            identities: PARTIES.len(),
+            mute: false,
+            roots,
+            memory: 1 << 20,
+            always_broker: false,
+            mishaps: MISHAPS_OF_A_BAD_DISK,
+            crashes,
+            kills,
             ..self
         }
     }
