@@ -65,7 +65,7 @@ pub fn column<T>(
     })
 }
 
-/// Bytes.
+/// Reads a column of bytes; an error names the table.
 pub fn bytes(row: &impl StoredRow, index: usize, table: &'static str) -> Result<Bytes, StoreError> {
     column::<Vec<u8>>(row, index, table).map(Bytes::from)
 }

@@ -98,9 +98,9 @@ pub struct LeftWork {
 pub struct LeftRows {
     /// Flows that have not ended.
     pub flows: bool,
-    /// Initiations.
+    /// Initiations that nobody has taken.
     pub initiations: bool,
-    /// Late confirmations.
+    /// Late confirmations that nobody has answered.
     pub late_confirms: bool,
     /// Messages that the broker does not have yet.
     pub outbox: bool,

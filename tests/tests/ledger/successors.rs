@@ -47,24 +47,36 @@ fn all_good(network: &Network, identity: &str) -> usize {
     listed.len()
 }
 
-async fn goes_on(mode: &str, validating: bool) {
-    let network = Network::with_two_notaries(validating).setting(mode);
-    let (successor, id) = of_successor(&network);
+/// A file of a key that has a successor, and that of the successor.
+struct OldKey {
+    successor: PathBuf,
+    /// The id of the successor's file.
+    id: SecureHash,
+    /// Where the old file is kept, outside of what is installed.
+    old: String,
+}
+
+/// Money was issued under a key, by somebody who keeps the code in the ledger; from then on nothing is installed that the key has
+/// signed, because its publisher does not use it any more.
+async fn issued_under_the_old_key(network: &Network) -> OldKey {
+    let (successor, id) = of_successor(network);
     let old = text(&network.path("old.contract.wasm"));
     std::fs::copy(network.path("cordapps/cash-0.1.0.contract.wasm"), &old).unwrap();
-
-    // Money that was issued under the old key, by somebody who keeps the code in the ledger.
     let host = network.run();
     issue(&host, 100).await;
     drop(network.cli(&["attachment", "import", &old, "--identity", "Alice"]).ok());
     host.until_quiet().await;
     host.stop();
-
-    // From here on nothing is installed that the old key has signed: its publisher does not use it any more.
-    for file in contracts(&network) {
+    for file in contracts(network) {
         std::fs::remove_file(file).unwrap();
     }
     std::fs::copy(&successor, network.path("cordapps/cash-0.1.0.contract.wasm")).unwrap();
+    OldKey { successor, id, old }
+}
+
+async fn goes_on(mode: &str, validating: bool) {
+    let network = Network::with_two_notaries(validating).setting(mode);
+    let OldKey { successor, id, old } = issued_under_the_old_key(&network).await;
     let host = network.run();
     issue(&host, 50).await;
     // To the network they are two publishers, and code of the one is no code for states of the other.
@@ -121,18 +133,7 @@ async fn states_go_on_under_code_of_a_successor_however_flows_are_put_away() {
 /// so a state moves though its contract has no code any more.
 async fn moves_though_the_succession_is_gone(mode: &str) {
     let network = Network::with_two_notaries(true).setting(mode);
-    let (successor, _) = of_successor(&network);
-    let old = text(&network.path("old.contract.wasm"));
-    std::fs::copy(network.path("cordapps/cash-0.1.0.contract.wasm"), &old).unwrap();
-    let host = network.run();
-    issue(&host, 100).await;
-    drop(network.cli(&["attachment", "import", &old, "--identity", "Alice"]).ok());
-    host.until_quiet().await;
-    host.stop();
-    for file in contracts(&network) {
-        std::fs::remove_file(file).unwrap();
-    }
-    std::fs::copy(&successor, network.path("cordapps/cash-0.1.0.contract.wasm")).unwrap();
+    let OldKey { successor, old, .. } = issued_under_the_old_key(&network).await;
     let host = network.run();
     drop(network.cli(&["network", "update", "--succeed", &format!("{old}={}", text(&successor))]).ok());
     pay(&host, ALICE, BOB, 60).await.result();

@@ -208,8 +208,7 @@ impl Plan {
     /// else then, because the clock is another. Nothing else ends its flows, and most of them get far. Where the notary has little room, one identity has
     /// more requests at once, so that a request waits while others ask what was decided about it.
     ///
-    /// The host is not killed: one that has a transaction in flight and no flow that settles it yet would not be woken after that
-    /// (docs/architecture.md, "What is not there yet").
+    /// The host is not killed here: other worlds do that.
     fn with_wrong_clocks(self, rng: &Rng) -> Plan {
         let notary_room = rng.one_in(2).then(|| rng.between(1, 2));
         let (one, notary) = (rng.below(OWNERS), deals::notary(rng));
