@@ -42,12 +42,23 @@ impl Rules {
 /// [`Error::NotDeterministic`] for a float that is not allowed and a key that a map has twice; [`Error::TooDeep`] and
 /// [`Error::TooLarge`] at the limits; what the value's own `Serialize` reports.
 pub fn to_vec<T: Serialize + ?Sized>(value: &T, rules: Rules) -> Result<Vec<u8>, Error> {
+    to_vec_sized(value, rules, USUAL_SIZE)
+}
+
+/// As [`to_vec`], for a value that is likely to take so many bytes.
+///
+/// # Errors
+/// As there.
+pub fn to_vec_sized<T: Serialize + ?Sized>(value: &T, rules: Rules, size: usize) -> Result<Vec<u8>, Error> {
     if rules.floats {
-        ser::to_vec::<Deterministic<true>, T>(value, rules.limits)
+        ser::to_vec_sized::<Deterministic<true>, T>(value, rules.limits, size)
     } else {
-        ser::to_vec::<Deterministic<false>, T>(value, rules.limits)
+        ser::to_vec_sized::<Deterministic<false>, T>(value, rules.limits, size)
     }
 }
+
+/// Most of what is signed fits, so that encoding allocates once.
+const USUAL_SIZE: usize = 256;
 
 /// The value in `bytes`, which must be the only ones for it, as far as [`check`] can tell without its type.
 ///
@@ -55,6 +66,14 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T, rules: Rules) -> Result<Vec<u8>,
 /// Those of [`check`]; the value is not of the type.
 pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8], rules: Rules) -> Result<T, Error> {
     check(bytes, rules)?;
+    de::from_slice::<Compact, _>(PhantomData, bytes, rules.limits)
+}
+
+/// As [`from_slice`], for bytes of which it is known that they are the only ones for a value.
+///
+/// # Errors
+/// The bytes are no value of the type.
+pub fn from_known_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8], rules: Rules) -> Result<T, Error> {
     de::from_slice::<Compact, _>(PhantomData, bytes, rules.limits)
 }
 

@@ -67,42 +67,74 @@ impl Keys for AsGiven {
     }
 }
 
+/// So many keys are remembered without taking memory for them: most types have no more fields.
+const FEW: usize = 12;
+
 /// Keys are sorted by their bytes.
 pub struct Sorted {
-    keys: Vec<(usize, usize)>,
+    /// Where the first keys lie.
+    few: [(usize, usize); FEW],
+    count: usize,
+    /// Where all of them lie, if there are more.
+    many: Vec<(usize, usize)>,
+}
+
+impl Sorted {
+    fn keys(&self) -> &[(usize, usize)] {
+        if self.count <= FEW { &self.few[..self.count] } else { &self.many }
+    }
 }
 
 impl Keys for Sorted {
     fn new() -> Sorted {
-        Sorted { keys: Vec::new() }
+        Sorted { few: [(0, 0); FEW], count: 0, many: Vec::new() }
     }
 
     fn add(&mut self, start: usize, end: usize) {
-        self.keys.push((start, end));
+        if self.count < FEW {
+            self.few[self.count] = (start, end);
+        } else {
+            if self.count == FEW {
+                self.many.extend_from_slice(&self.few);
+            }
+            self.many.push((start, end));
+        }
+        self.count += 1;
     }
 
     fn finish(self, out: &mut Vec<u8>, base: usize) -> Result<(), Error> {
+        let keys = self.keys();
         let key = |out: &[u8], index: usize| {
-            let (start, end) = self.keys[index];
+            let (start, end) = keys[index];
             start..end.min(out.len())
         };
-        let sorted = (1..self.keys.len()).all(|index| out[key(out, index - 1)] < out[key(out, index)]);
+        let sorted = (1..keys.len()).all(|index| out[key(out, index - 1)] < out[key(out, index)]);
         if sorted {
             return Ok(());
         }
-        let mut order: Vec<usize> = (0..self.keys.len()).collect();
+        let (mut few, mut many) = ([0; FEW], Vec::new());
+        let order: &mut [usize] = match few.get_mut(..keys.len()) {
+            Some(few) => few,
+            None => {
+                many.resize(keys.len(), 0);
+                &mut many
+            }
+        };
+        order.iter_mut().enumerate().for_each(|(index, place)| *place = index);
         order.sort_by(|a, b| out[key(out, *a)].cmp(&out[key(out, *b)]));
         if let Some(pair) = order.windows(2).find(|pair| out[key(out, pair[0])] == out[key(out, pair[1])]) {
-            let at = self.keys[pair[0].max(pair[1])].0 - base;
+            let at = keys[pair[0].max(pair[1])].0 - base;
             return Err(Error::NotDeterministic { at, rule: Rule::Duplicate });
         }
-        let body = self.keys.first().map_or(out.len(), |(start, _)| *start);
-        let entries = out.split_off(body);
-        for index in order {
-            let start = self.keys[index].0 - body;
-            let end = self.keys.get(index + 1).map_or(entries.len(), |(next, _)| next - body);
-            out.extend_from_slice(&entries[start..end]);
+        // Written once more in their order behind the entries, and then in their place.
+        let (body, end) = (keys.first().map_or(out.len(), |(start, _)| *start), out.len());
+        out.reserve(end - body);
+        for index in &*order {
+            let next = keys.get(index + 1).map_or(end, |(next, _)| *next);
+            out.extend_from_within(keys[*index].0..next);
         }
+        out.copy_within(end.., body);
+        out.truncate(end);
         Ok(())
     }
 }

@@ -15,7 +15,12 @@ use crate::head::{self, byte, major};
 const USUAL_SIZE: usize = 64;
 
 pub fn to_vec<F: Form, T: Serialize + ?Sized>(value: &T, limits: Limits) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::with_capacity(USUAL_SIZE);
+    to_vec_sized::<F, T>(value, limits, USUAL_SIZE)
+}
+
+/// As [`to_vec`], for what is likely to take so many bytes.
+pub fn to_vec_sized<F: Form, T: Serialize + ?Sized>(value: &T, limits: Limits, size: usize) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::with_capacity(size);
     append::<F, T>(value, &mut out, limits)?;
     Ok(out)
 }

@@ -37,12 +37,26 @@ pub fn encode<T: Serialize + ?Sized>(what: &'static str, value: &T) -> Result<Ve
 /// [`Rule::NotCanonical`] for other bytes of the value, [`Rule::ComponentInvalid`] for bytes of another type, and those of
 /// [`encode`].
 pub fn decode<T: Serialize + DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
+    // What is written is deterministic, so bytes that would be written are: those of a value need no look of their own.
+    if let Ok(value) = deterministic::from_known_slice::<T>(bytes, RULES)
+        && deterministic::to_vec_sized(&value, RULES, bytes.len()).is_ok_and(|written| written == bytes)
+    {
+        return Ok(value);
+    }
     let value: T = deterministic::from_slice(bytes, RULES).map_err(|error| refused(what, &error))?;
     if encode(what, &value)? != bytes {
         let message = format!("{what}: the bytes are another form of the value, or hold more than the value has");
         return Err(Refused::new(Rule::NotCanonical, message).detail("component", what));
     }
     Ok(value)
+}
+
+/// As [`decode`], for bytes that were decoded as this type before: that they are the only ones of the value is not looked at again.
+///
+/// # Errors
+/// [`Rule::ComponentInvalid`] and [`Rule::NotCanonical`] for bytes that cannot be those.
+pub fn decode_known<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
+    deterministic::from_known_slice(bytes, RULES).map_err(|error| refused(what, &error))
 }
 
 /// Checks bytes whose type only a contract knows.

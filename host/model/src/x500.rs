@@ -1,5 +1,6 @@
 //! X.500 names of legal identities, by Corda's rules (docs/behaviour.md 7).
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
@@ -254,7 +255,8 @@ fn check_organisation(value: &str) -> Result<(), String> {
     if value.contains("  ") {
         return Err("must hold single spaces only".to_owned());
     }
-    let normal: String = value.nfkc().collect();
+    // ASCII is normal as it is, and other characters are looked up in tables.
+    let normal: Cow<'_, str> = if value.is_ascii() { value.into() } else { value.nfkc().collect() };
     if normal.trim() != value {
         return Err(format!("is not normalised (Unicode NFKC, trimmed): write '{}'", excerpt(normal.trim())));
     }
@@ -266,11 +268,13 @@ fn check_organisation(value: &str) -> Result<(), String> {
 
 fn is_letter(c: char) -> bool {
     use GeneralCategory as G;
-    c.is_ascii_alphabetic()
-        || matches!(
-            get_general_category(c),
-            G::UppercaseLetter | G::LowercaseLetter | G::TitlecaseLetter | G::ModifierLetter | G::OtherLetter
-        )
+    if c.is_ascii() {
+        return c.is_ascii_alphabetic();
+    }
+    matches!(
+        get_general_category(c),
+        G::UppercaseLetter | G::LowercaseLetter | G::TitlecaseLetter | G::ModifierLetter | G::OtherLetter
+    )
 }
 
 /// For people: by organisation, locality, country, then the rest.

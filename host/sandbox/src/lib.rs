@@ -61,7 +61,7 @@ pub use ledger::{
     LedgerAnswer, LedgerCall, ShownParts, TransactionDraft, VaultQuery,
 };
 pub use outcome::{GuestFailure, Outcome, RunEnd, Trap, TrapKind};
-pub use pace::{in_turns, pace};
+pub use pace::{briefly, in_turns, pace};
 pub use party::GuestParty;
 pub use recording::RecordingCall;
 pub use sandbox::{Inspection, LoadStatistics, Sandbox, inspect, inspect_keeping_code};

@@ -1,10 +1,36 @@
-//! Long work on a thread of its own that lets others go first now and then.
+//! Long work on a thread of its own that lets others go first now and then, and brief work on a thread that is not to be held up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 thread_local! {
     static PACE: RefCell<Option<Rc<dyn Fn()>>> = const { RefCell::new(None) };
+    /// Until when brief work of this thread may go on.
+    static BRIEF: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Does work on this thread that is not to take longer. A contract that is asked in it has trouble of this host instead of waiting
+/// for an instance, when it is asked later than that, or when its engine ticks later than that.
+pub fn briefly<R>(most: Duration, work: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Instant>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            BRIEF.set(self.0);
+        }
+    }
+    let _restore = Restore(BRIEF.replace(Some(Instant::now() + most)));
+    work()
+}
+
+/// Whether this thread does brief work.
+pub(crate) fn is_brief() -> bool {
+    BRIEF.get().is_some()
+}
+
+/// Whether this thread does brief work, and that has taken too long.
+pub(crate) fn is_late() -> bool {
+    BRIEF.get().is_some_and(|until| Instant::now() >= until)
 }
 
 /// Does work on this thread. Whatever computes for long in it calls [`pace`] now and then, contracts at every tick of their engine,
@@ -34,6 +60,15 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[test]
+    fn brief_work_is_late_when_its_time_is_over_and_nothing_else_is() {
+        assert!(!is_brief() && !is_late());
+        let late = briefly(Duration::ZERO, is_late);
+        let inner = briefly(Duration::ZERO, || briefly(Duration::from_secs(600), || (is_brief(), is_late())));
+        assert_eq!((late, inner), (true, (true, false)));
+        assert!(!is_brief() && !is_late());
+    }
 
     #[test]
     fn work_is_paced_where_it_is_done_in_turns_and_nowhere_else() {

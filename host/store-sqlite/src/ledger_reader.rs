@@ -28,6 +28,8 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, QueryBuilder, Sqlite};
 
 use crate::SqliteStore;
+use crate::ledger_points::{self as points, Point};
+use crate::point_reads::MOST_ROWS;
 use crate::reader::failed;
 
 /// How many keys one statement asks for.
@@ -97,6 +99,13 @@ impl LedgerReader for SqliteStore {
         identity: IdentityRow,
         id: &SecureHash,
     ) -> Result<Option<LedgerTransaction>, StoreError> {
+        if let Some(found) = self.points().read(|conn| points::transaction(conn, identity, id)) {
+            match found {
+                Point::None => return Ok(None),
+                Point::Small(found) => return Ok(Some(found)),
+                Point::Large => {}
+            }
+        }
         let sql = "SELECT number, id, status, kind, recorded, signatures, (SELECT body FROM ledger_body WHERE tx = number) \
                    FROM ledger_tx WHERE identity = ?1 AND id = ?2";
         let query = sqlx::query(sql).bind(identity.0).bind(&id.as_bytes()[..]);
@@ -150,6 +159,11 @@ impl LedgerReader for SqliteStore {
         identity: IdentityRow,
         ids: &[SecureHash],
     ) -> Result<Vec<(SecureHash, TransactionStatus)>, StoreError> {
+        if ids.len() <= MOST_ROWS
+            && let Some(found) = self.points().read(|conn| points::statuses(conn, identity, ids))
+        {
+            return Ok(found);
+        }
         let sql = "SELECT t.id, t.status FROM json_each(?2) AS asked CROSS JOIN ledger_tx t \
                    ON t.identity = ?1 AND t.id = unhex(asked.value) ORDER BY asked.key";
         let rows =
@@ -216,6 +230,11 @@ impl LedgerReader for SqliteStore {
         identity: IdentityRow,
         states: &[StateRef],
     ) -> Result<Vec<(StateRef, SecureHash)>, StoreError> {
+        if states.len() <= MOST_ROWS
+            && let Some(found) = self.points().read(|conn| points::spent_by(conn, identity, states))
+        {
+            return Ok(found);
+        }
         let sql = "SELECT s.tx, s.idx, s.consumed_by FROM json_each(?2) AS asked CROSS JOIN ledger_spent s \
                    ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 ORDER BY asked.key";
         let query = sqlx::query(sql).bind(identity.0).bind(json(states));

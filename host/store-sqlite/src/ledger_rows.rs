@@ -26,7 +26,8 @@ fn broken(text: &'static str) -> Fault {
     Fault::new(FaultKind::Corrupt, text)
 }
 
-fn hash_of(row: &Row<'_>, index: usize) -> rusqlite::Result<SecureHash> {
+/// A hash of a column.
+pub(crate) fn hash_of(row: &Row<'_>, index: usize) -> rusqlite::Result<SecureHash> {
     row.get::<_, [u8; 32]>(index).map(SecureHash::from_bytes)
 }
 

@@ -24,13 +24,15 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::SqliteStore;
+use crate::point_reads::PointReads;
 
 /// So many rows a connection has read before somebody takes them.
 const ROWS_AHEAD: usize = 16;
 
-/// The pool.
+/// The pool, and what reads beside it.
 pub(crate) struct Reader {
     pool: SqlitePool,
+    points: PointReads,
 }
 
 impl Reader {
@@ -49,10 +51,11 @@ impl Reader {
             .connect_with(options)
             .await
             .map_err(|error| StoreError::of_file(path, fault_of(error)))?;
-        Ok(Reader { pool })
+        Ok(Reader { pool, points: PointReads::new(path, readers.max(1)) })
     }
 
     pub(crate) async fn close(&self) {
+        self.points.close();
         self.pool.close().await;
     }
 }
@@ -119,6 +122,11 @@ fn numbers(rows: &[FlowRow]) -> impl Iterator<Item = i64> {
 impl SqliteStore {
     pub(crate) fn pool(&self) -> &SqlitePool {
         &self.reader.pool
+    }
+
+    /// Reads that need no thread of their own.
+    pub(crate) fn points(&self) -> &PointReads {
+        &self.reader.points
     }
 }
 

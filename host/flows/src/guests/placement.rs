@@ -12,6 +12,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -22,7 +23,7 @@ use dashmap::DashMap;
 use futures::future::BoxFuture;
 use maxhost_model::IdentityRow;
 use maxhost_sandbox::contract::ContractEngine;
-use maxhost_sandbox::thread_time;
+use maxhost_sandbox::{briefly, thread_time};
 
 use crate::base::spawner::Spawner;
 use crate::base::trouble::Trouble;
@@ -44,6 +45,13 @@ const QUIET: u8 = 2;
 const WEIGHT: u32 = 8;
 /// So many light runs it takes at most until a flow no longer counts as one that computes.
 const MOST: u32 = 64;
+
+/// So long contracts may hold up the thread that asks them, and whatever else is polled there: then, or at the next tick of their
+/// engine, they are broken off.
+const MOST_HERE: Duration = Duration::from_millis(5);
+/// Contracts that take so long are asked in turns the next times: so often.
+const LONG_HERE: Duration = Duration::from_millis(1);
+const IN_TURNS: u32 = 64;
 
 /// What the runs of one flow were like of late.
 #[derive(Debug, Default)]
@@ -244,6 +252,38 @@ impl IoShare {
     }
 }
 
+/// Identities whose contracts were not brief of late.
+#[derive(Debug, Default)]
+struct NotBrief {
+    /// How often they are asked in turns before they are tried again.
+    left: DashMap<IdentityRow, u32>,
+    /// How many there are: most hosts have none, and nobody has to look.
+    count: AtomicUsize,
+}
+
+impl NotBrief {
+    fn note(&self, owner: IdentityRow) {
+        self.left.insert(owner, IN_TURNS);
+        self.count.store(self.left.len(), Ordering::Relaxed);
+    }
+
+    /// Whether contracts of this identity are to be asked in turns, once more.
+    fn are(&self, owner: IdentityRow) -> bool {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let Some(mut left) = self.left.get_mut(&owner) else { return false };
+        *left = left.saturating_sub(1);
+        let over = *left == 0;
+        drop(left);
+        if over {
+            self.left.remove(&owner);
+            self.count.store(self.left.len(), Ordering::Relaxed);
+        }
+        true
+    }
+}
+
 /// Where one run is polled, and on whose account.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -281,6 +321,7 @@ pub(crate) struct Placement {
     guests: Arc<GuestThreads>,
     jobs: Arc<GuestJobs>,
     share: Arc<IoShare>,
+    not_brief: Arc<NotBrief>,
 }
 
 /// Instances of contracts that are left to whoever does not take turns: clients, and code that is being loaded.
@@ -296,7 +337,7 @@ impl Placement {
         // A job that has the turn must not wait for an instance of one that waits for a turn.
         let most = ContractEngine::usual_slots().saturating_sub(SPARE_SLOTS) as usize;
         let jobs = GuestJobs::new(guests.clone(), most, threads.min(most / 2));
-        Placement { io, guests, jobs, share: Arc::default() }
+        Placement { io, guests, jobs, share: Arc::default(), not_brief: Arc::default() }
     }
 
     /// Does work that a flow of this identity wants and that blocks, in the turns of the threads for guests. It calls
@@ -325,6 +366,28 @@ impl Placement {
             return SIMULATED_THREADS;
         }
         std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+
+    /// Does work that asks contracts about few states and is likely to be brief, where the flow of this identity is polled that
+    /// wants it: to hand it over to other threads and back takes about as long as the work itself. `None` if it is to be done in
+    /// turns ([`Placement::work`]), from its beginning: nothing is known of it. That is so for a while after contracts of the
+    /// identity took long.
+    pub fn try_here<R, E>(&self, owner: IdentityRow, work: impl FnOnce() -> Result<R, E>) -> Option<R> {
+        #[cfg(test)]
+        if self.io.executor().is_some() {
+            return None;
+        }
+        if self.not_brief.are(owner) || self.is_spent(owner) {
+            return None;
+        }
+        let (began, thread_began) = (Instant::now(), recent_thread_time(Instant::now()));
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| briefly(MOST_HERE, work)));
+        let took_long = began.elapsed() > LONG_HERE && thread_time().saturating_sub(thread_began) > LONG_HERE + RECENT;
+        let done = done.ok().and_then(Result::ok);
+        if took_long || done.is_none() {
+            self.not_brief.note(owner);
+        }
+        done
     }
 
     /// Whether this identity has computed so much on the threads for I/O that its next runs belong elsewhere.
@@ -454,6 +517,17 @@ mod tests {
         }
         timer.begin();
         assert!(timer.work() < Duration::from_millis(1), "{timer:?}");
+    }
+
+    #[test]
+    fn whose_contracts_were_not_brief_is_asked_in_turns_for_a_while() {
+        let not_brief = NotBrief::default();
+        assert!(!not_brief.are(IdentityRow(1)));
+        not_brief.note(IdentityRow(1));
+        assert!(!not_brief.are(IdentityRow(2)), "others are not affected");
+        assert!((0..IN_TURNS).all(|_| not_brief.are(IdentityRow(1))));
+        assert!(!not_brief.are(IdentityRow(1)));
+        assert_eq!(not_brief.count.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod wait;
 pub use check::{MAX_STATES, NotaryService, Parameters, check_request};
 pub use error::{ConflictKind, ConflictingState, NotaryError};
 pub use request::{NotaryPayload, NotaryRequest, RequestSignature};
-pub use sign::{check_final, check_notarised, sign_committed};
+pub use sign::{check_final, check_notarised, check_notarised_by, sign_committed};
 pub use uniqueness::{BatchStamp, Committed, Outcome, Plan, Rows, UniquenessRequest, Verdict, plan_batch};
 pub use wait::{WAIT_THRESHOLD, WaitEstimate};
 

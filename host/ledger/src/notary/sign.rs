@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maxhost_model::{PublicKey, SecureHash};
 
 use super::uniqueness::BatchStamp;
-use crate::keys::{is_fulfilled_by, leaves};
+use crate::keys::{is_fulfilled_by, leaves, verify};
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
 use crate::time::TimeWindow;
@@ -55,10 +55,24 @@ pub fn check_notarised(
     window: Option<TimeWindow>,
     signatures: &[TransactionSignature],
 ) -> Result<()> {
+    check_notarised_by(id, notary, window, signatures, verify)
+}
+
+/// As [`check_notarised`], by somebody who may know what [`verify`] says of a signature: one covers a whole batch.
+///
+/// # Errors
+/// As there.
+pub fn check_notarised_by(
+    id: &SecureHash,
+    notary: &PublicKey,
+    window: Option<TimeWindow>,
+    signatures: &[TransactionSignature],
+    verify: impl Fn(&PublicKey, &[u8], &[u8]) -> bool,
+) -> Result<()> {
     check_fulfilled(id, notary, signatures.iter())?;
     let keys = leaves(notary);
     for signature in signatures {
-        signature.verify(id)?;
+        signature.verify_by(id, &verify)?;
         if !keys.contains(signature.by()) {
             let refused =
                 Refused::new(Rule::SignatureForeign, "a signature in the notary's answer is not the notary's");

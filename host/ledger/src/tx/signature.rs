@@ -212,6 +212,14 @@ impl TransactionSignature {
     /// # Errors
     /// Those of [`TransactionSignature::message`]; [`Rule::SignatureInvalid`] if it does not verify.
     pub fn verify(&self, id: &SecureHash) -> Result<()> {
+        self.verify_by(id, verify)
+    }
+
+    /// As [`TransactionSignature::verify`], by somebody who may know what [`verify`] says of this key, message and signature.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify_by(&self, id: &SecureHash, verify: impl Fn(&PublicKey, &[u8], &[u8]) -> bool) -> Result<()> {
         if verify(&self.by, &self.message(id)?, self.bytes()) {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use super::signature::TransactionSignature;
 use super::state::StateRef;
 use super::wire::WireTransaction;
 use crate::codec;
-use crate::keys::is_fulfilled_by;
+use crate::keys::{is_fulfilled_by, verify};
 use crate::refused::{Refused, Result};
 use crate::rules::Rule;
 use crate::time::TimeWindow;
@@ -57,6 +57,17 @@ impl Core {
             Kind::Ordinary => Core::Wire(Arc::new(WireTransaction::decode(bytes)?)),
             Kind::NotaryChange => Core::NotaryChange(Arc::new(NotaryChange::decode(bytes)?)),
         })
+    }
+
+    /// As [`Core::decode`], for bytes that were read before as a transaction of this id.
+    ///
+    /// # Errors
+    /// Those of [`WireTransaction::decode_known`] and of [`NotaryChange::decode`].
+    pub fn decode_known(kind: Kind, id: &SecureHash, bytes: &[u8]) -> Result<Core> {
+        match kind {
+            Kind::Ordinary => Ok(Core::Wire(Arc::new(WireTransaction::decode_known(id, bytes)?))),
+            Kind::NotaryChange => Core::decode(kind, bytes),
+        }
     }
 
     /// The bytes in which it travels, without signatures.
@@ -279,13 +290,25 @@ impl SignedTransaction {
     /// # Errors
     /// [`Rule::SignatureMissing`] with the keys in `keys`; those of [`TransactionSignature::verify`].
     pub fn verify_signatures(&self, parties: &BTreeSet<PublicKey>) -> Result<()> {
+        self.verify_signatures_by(parties, verify)
+    }
+
+    /// As [`SignedTransaction::verify_signatures`], by somebody who may know what [`verify`] says of a signature.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify_signatures_by(
+        &self,
+        parties: &BTreeSet<PublicKey>,
+        verify: impl Fn(&PublicKey, &[u8], &[u8]) -> bool,
+    ) -> Result<()> {
         let missing = self.missing(parties);
         if !missing.is_empty() {
             let keys: Vec<String> = missing.iter().map(ToString::to_string).collect();
             let message = format!("{} required keys have not signed: {}", keys.len(), keys.join(", "));
             return Err(Refused::new(Rule::SignatureMissing, message).of(self.id()).detail("keys", keys.join(",")));
         }
-        self.check_signatures()
+        self.check_signatures_by(verify)
     }
 
     /// Checks that each signature present verifies. What was found good is not checked again.
@@ -293,11 +316,19 @@ impl SignedTransaction {
     /// # Errors
     /// As [`TransactionSignature::verify`].
     pub fn check_signatures(&self) -> Result<()> {
+        self.check_signatures_by(verify)
+    }
+
+    /// As [`SignedTransaction::check_signatures`], by somebody who may know what [`verify`] says of a signature.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_signatures_by(&self, verify: impl Fn(&PublicKey, &[u8], &[u8]) -> bool) -> Result<()> {
         if self.checked.get().is_some() {
             return Ok(());
         }
         let id = self.id();
-        self.signatures.iter().try_for_each(|signature| signature.verify(&id))?;
+        self.signatures.iter().try_for_each(|signature| signature.verify_by(&id, &verify))?;
         self.checked.get_or_init(|| ());
         Ok(())
     }

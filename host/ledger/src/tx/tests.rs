@@ -60,6 +60,39 @@ fn each_rule_of_structure_has_its_own_code() {
     assert_eq!(rule(|c| c.header.digest = "MD5".to_owned()), Rule::HashUnsupported);
 }
 
+#[test]
+fn what_was_read_before_is_read_again_by_its_id() {
+    let mut contents = contents();
+    contents.references = vec![reference(7)];
+    contents.time_window = Some(TimeWindow::until_only(Timestamp::from_nanos(9)));
+    let wire = wire(&contents);
+    let bytes = wire.encode().unwrap();
+    let again = WireTransaction::decode_known(&wire.id(), &bytes).unwrap();
+    assert_eq!((again.id(), again.contents(), again.groups()), (wire.id(), wire.contents(), wire.groups()));
+    assert_eq!((again.encode().unwrap(), again.group_roots()), (bytes.clone(), wire.group_roots()));
+    let other = WireTransaction::decode_known(&network(), &bytes).unwrap_err();
+    assert_eq!((other.rule(), other.transaction()), (Rule::MerkleMismatch, Some(network())));
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        if let Ok(read) = WireTransaction::decode_known(&wire.id(), &changed) {
+            assert_eq!((at, read.contents()), (at, wire.contents()), "whatever has the id says the same");
+        }
+    }
+    assert!(WireTransaction::decode_known(&wire.id(), &bytes[1..]).is_err());
+}
+
+#[test]
+fn a_transaction_has_the_same_bytes_however_often_and_in_whichever_way_it_got_them() {
+    let wire = wire(&contents());
+    let bytes = wire.encode().unwrap();
+    let read = WireTransaction::decode(&bytes).unwrap();
+    let built = WireTransaction::from_groups(read.groups().to_vec(), salt()).unwrap();
+    for one in [&wire, &read, &read.clone(), &built] {
+        assert_eq!((one.encode().unwrap(), one.encode().unwrap()), (bytes.clone(), bytes.clone()));
+    }
+}
+
 fn with_groups(change: impl FnOnce(&mut Vec<ComponentGroup>)) -> crate::Result<WireTransaction> {
     let mut groups = wire(&contents()).groups().to_vec();
     change(&mut groups);

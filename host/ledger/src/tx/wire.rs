@@ -1,6 +1,7 @@
 //! A transaction as it travels: groups of components and a salt, with what they say (behaviour.md 10.2, 10.6).
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use maxhost_model::{Party, PublicKey, SecureHash};
 use serde::de::DeserializeOwned;
@@ -48,6 +49,8 @@ pub struct WireTransaction {
     contents: Contents,
     group_roots: Vec<SecureHash>,
     id: SecureHash,
+    /// The bytes in which it travels, once somebody has read or wanted them: it is signed, stored and given on several times.
+    encoded: OnceLock<Arc<[u8]>>,
 }
 
 /// The form in which it travels and is stored.
@@ -66,10 +69,10 @@ impl WireTransaction {
     pub fn from_groups(groups: Vec<ComponentGroup>, salt: Salt) -> Result<WireTransaction> {
         let group_roots = group_roots(&groups, &salt)?;
         let id = merkle::root(&group_roots)?;
-        let contents = read(&groups).map_err(|refused| refused.of(id))?;
+        let contents = read(&groups, Bytes::OfAnybody).map_err(|refused| refused.of(id))?;
         contents.header.check_supported().map_err(|refused| refused.of(id))?;
         structure::check(&contents).map_err(|refused| refused.of(id))?;
-        Ok(WireTransaction { groups, salt, contents, group_roots, id })
+        Ok(WireTransaction { groups, salt, contents, group_roots, id, encoded: OnceLock::new() })
     }
 
     /// Encodes contents, once and for all.
@@ -86,7 +89,29 @@ impl WireTransaction {
     /// As [`WireTransaction::from_groups`].
     pub fn decode(bytes: &[u8]) -> Result<WireTransaction> {
         let envelope: Envelope = codec::decode("transaction", bytes)?;
-        WireTransaction::from_groups(envelope.groups, envelope.salt)
+        let wire = WireTransaction::from_groups(envelope.groups, envelope.salt)?;
+        // Reading has shown that it has no other form.
+        wire.encoded.get_or_init(|| bytes.into());
+        Ok(wire)
+    }
+
+    /// Reads the bytes of a transaction that was read before ([`WireTransaction::decode`]), and had this id. The id commits to
+    /// every component, so what was found of them then is not looked for again.
+    ///
+    /// # Errors
+    /// [`Rule::MerkleMismatch`] if the bytes have another id; what keeps them from being read.
+    pub fn decode_known(id: &SecureHash, bytes: &[u8]) -> Result<WireTransaction> {
+        let Envelope { groups, salt } = codec::decode_known("transaction", bytes)?;
+        let group_roots = group_roots(&groups, &salt)?;
+        let found = merkle::root(&group_roots)?;
+        if found != *id {
+            let message = format!("these are the bytes of the transaction {found}");
+            return Err(Refused::new(Rule::MerkleMismatch, message).of(*id));
+        }
+        let contents = read(&groups, Bytes::Known).map_err(|refused| refused.of(*id))?;
+        contents.header.check_supported().map_err(|refused| refused.of(*id))?;
+        let encoded = OnceLock::from(Arc::from(bytes));
+        Ok(WireTransaction { groups, salt, contents, group_roots, id: *id, encoded })
     }
 
     /// The bytes in which it travels.
@@ -94,7 +119,13 @@ impl WireTransaction {
     /// # Errors
     /// As [`codec::encode`]: it may be larger than what may be sent.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        codec::encode("transaction", &Envelope { groups: self.groups.clone(), salt: self.salt.clone() })
+        if let Some(encoded) = self.encoded.get() {
+            return Ok(encoded.to_vec());
+        }
+        let envelope = Envelope { groups: self.groups.clone(), salt: self.salt.clone() };
+        let encoded = codec::encode("transaction", &envelope)?;
+        self.encoded.get_or_init(|| encoded.as_slice().into());
+        Ok(encoded)
     }
 
     /// Its id.
@@ -169,46 +200,66 @@ impl PartialEq for WireTransaction {
 
 impl Eq for WireTransaction {}
 
-fn read(groups: &[ComponentGroup]) -> Result<Contents> {
+/// Where components come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bytes {
+    /// Whoever sends them.
+    OfAnybody,
+    /// They were read before, and are the same.
+    Known,
+}
+
+fn read(groups: &[ComponentGroup], from: Bytes) -> Result<Contents> {
     let of = |group: Group| -> &[Component] {
         let found = groups.iter().find(|present| present.index == group.index());
         found.map_or(&[], |present| present.components.as_slice())
     };
-    let header = decode_one::<Header>(Group::Header, of(Group::Header), Rule::HeaderMissing)?
+    let header = decode_one::<Header>(Group::Header, of(Group::Header), Rule::HeaderMissing, from)?
         .ok_or_else(|| Refused::new(Rule::HeaderMissing, "a transaction needs a header"))?;
-    let outputs: Vec<TransactionState> = decode_all(Group::Outputs, of(Group::Outputs))?;
-    let values: Vec<CommandValue> = decode_all(Group::Commands, of(Group::Commands))?;
-    let signers: Vec<Vec<PublicKey>> = decode_all(Group::Signers, of(Group::Signers))?;
+    let outputs: Vec<TransactionState> = decode_each(Group::Outputs, of(Group::Outputs), from)?;
+    let values: Vec<CommandValue> = decode_each(Group::Commands, of(Group::Commands), from)?;
+    let signers: Vec<Vec<PublicKey>> = decode_each(Group::Signers, of(Group::Signers), from)?;
     if values.len() != signers.len() {
         let message = format!("there are {} commands and {} lists of signers", values.len(), signers.len());
         return Err(Refused::new(Rule::SignersMismatch, message));
     }
-    outputs.iter().try_for_each(TransactionState::check)?;
-    values.iter().try_for_each(CommandValue::check)?;
-    signers.iter().flatten().try_for_each(check_composite)?;
-    let notary: Option<Party> = decode_one(Group::Notary, of(Group::Notary), Rule::NotaryDuplicate)?;
-    notary.iter().try_for_each(|notary| check_composite(&notary.owning_key))?;
-    let mut attachments: Vec<SecureHash> = decode_all(Group::LegacyAttachments, of(Group::LegacyAttachments))?;
-    attachments.extend(decode_all::<SecureHash>(Group::Attachments, of(Group::Attachments))?);
+    if from == Bytes::OfAnybody {
+        outputs.iter().try_for_each(TransactionState::check)?;
+        values.iter().try_for_each(CommandValue::check)?;
+        signers.iter().flatten().try_for_each(check_composite)?;
+    }
+    let notary: Option<Party> = decode_one(Group::Notary, of(Group::Notary), Rule::NotaryDuplicate, from)?;
+    if from == Bytes::OfAnybody {
+        notary.iter().try_for_each(|notary| check_composite(&notary.owning_key))?;
+    }
+    let mut attachments: Vec<SecureHash> = decode_each(Group::LegacyAttachments, of(Group::LegacyAttachments), from)?;
+    attachments.extend(decode_each::<SecureHash>(Group::Attachments, of(Group::Attachments), from)?);
     let commands = values.into_iter().zip(signers).map(|(value, signers)| Command { value, signers }).collect();
     Ok(Contents {
         header,
-        inputs: decode_all(Group::Inputs, of(Group::Inputs))?,
+        inputs: decode_each(Group::Inputs, of(Group::Inputs), from)?,
         outputs,
         commands,
         attachments,
         notary,
-        time_window: decode_one(Group::TimeWindow, of(Group::TimeWindow), Rule::TimeWindowDuplicate)?,
-        references: decode_all(Group::References, of(Group::References))?,
-        parameters: decode_one(Group::Parameters, of(Group::Parameters), Rule::ParametersDuplicate)?,
+        time_window: decode_one(Group::TimeWindow, of(Group::TimeWindow), Rule::TimeWindowDuplicate, from)?,
+        references: decode_each(Group::References, of(Group::References), from)?,
+        parameters: decode_one(Group::Parameters, of(Group::Parameters), Rule::ParametersDuplicate, from)?,
     })
 }
 
 /// Decodes the components of one kind, and says which one is wrong.
 pub(super) fn decode_all<T: Serialize + DeserializeOwned>(group: Group, components: &[Component]) -> Result<Vec<T>> {
+    decode_each(group, components, Bytes::OfAnybody)
+}
+
+fn decode_each<T: Serialize + DeserializeOwned>(group: Group, components: &[Component], from: Bytes) -> Result<Vec<T>> {
     let decode = |(index, component): (usize, &Component)| {
-        codec::decode(group.name(), component.bytes())
-            .map_err(|refused| refused.detail("group", group.index()).detail("index", index))
+        let decoded = match from {
+            Bytes::OfAnybody => codec::decode(group.name(), component.bytes()),
+            Bytes::Known => codec::decode_known(group.name(), component.bytes()),
+        };
+        decoded.map_err(|refused| refused.detail("group", group.index()).detail("index", index))
     };
     components.iter().enumerate().map(decode).collect()
 }
@@ -217,11 +268,12 @@ fn decode_one<T: Serialize + DeserializeOwned>(
     group: Group,
     components: &[Component],
     more: Rule,
+    from: Bytes,
 ) -> Result<Option<T>> {
     if components.len() > 1 {
         return Err(Refused::new(more, format!("a transaction has one {} at most", group.name())));
     }
-    Ok(decode_all(group, components)?.pop())
+    Ok(decode_each(group, components, from)?.pop())
 }
 
 fn write(contents: &Contents) -> Result<Vec<ComponentGroup>> {

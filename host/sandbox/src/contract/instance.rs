@@ -8,7 +8,7 @@ use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use super::verdict::{ContractFault, LocalError};
 use crate::error::chain;
-use crate::pace::pace;
+use crate::pace::{is_late, pace};
 
 /// Fuel for making an instance: a module without a start function and with bounded data needs next to none.
 const INSTANTIATION_FUEL: u64 = 50_000_000;
@@ -90,6 +90,9 @@ impl<E> Instance<E> {
         fuel: u64,
         memory: u64,
     ) -> wasmtime::Result<Instance<E>> {
+        if is_late() {
+            return Err(Trap::Interrupt.into());
+        }
         let memory = usize::try_from(memory).unwrap_or(usize::MAX);
         let mut store = Store::try_new(engine, Budget { memory, granted: 0, peak: 0 })?;
         store.limiter(|budget| budget);
@@ -98,7 +101,7 @@ impl<E> Instance<E> {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| {
             ticks += 1;
-            if ticks > TICKS {
+            if ticks > TICKS || is_late() {
                 return Ok(UpdateDeadline::Interrupt);
             }
             pace();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::verdict::LocalError;
+use crate::pace::is_brief;
 
 /// How long is waited for a slot. A call ends by its fuel long before.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,10 +24,13 @@ impl Slots {
         Slots { free: Mutex::new(count), freed: Condvar::new() }
     }
 
-    /// Waits for a slot.
+    /// Waits for a slot; brief work has it at once or not at all.
     pub(super) fn take(&self) -> Result<Slot<'_>, LocalError> {
-        let deadline = Instant::now() + PATIENCE;
         let mut free = self.free.lock();
+        if *free == 0 && is_brief() {
+            return Err(LocalError::Busy { waited_ms: 0 });
+        }
+        let deadline = Instant::now() + PATIENCE;
         while *free == 0 {
             if self.freed.wait_until(&mut free, deadline).timed_out() && *free == 0 {
                 let waited_ms = u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);

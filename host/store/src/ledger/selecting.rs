@@ -8,8 +8,8 @@ use super::op::ClaimOp;
 use super::rows::{CandidateScope, FlowLease, LedgerRows, Wanted};
 use crate::rules::Failed;
 
-/// So many states are looked at to find one that is enough.
-const LOOKED_AT: u32 = 64;
+/// So many states are looked at to find one that is enough: at first a few, of which most often one is.
+const LOOKED_AT: [u32; 2] = [16, 64];
 /// So many of the largest are looked at first where no state is enough by itself.
 const LARGEST: u32 = 512;
 /// So many of the smallest are looked at, to be taken along.
@@ -58,8 +58,15 @@ fn find<R: LedgerRows>(
         now: claim.now,
     };
     let mut read = |scope, limit| rows.candidates(identity, &wanted, scope, limit);
-    let mut found = read(CandidateScope::From(bucket(claim.quantity)), LOOKED_AT)?;
-    if !found.iter().any(|candidate| candidate.quantity >= claim.quantity) {
+    let is_enough = |candidate: &Candidate| candidate.quantity >= claim.quantity;
+    let mut found = Vec::new();
+    for limit in LOOKED_AT {
+        found = read(CandidateScope::From(bucket(claim.quantity)), limit)?;
+        if found.iter().any(is_enough) || found.len() < limit as usize {
+            break;
+        }
+    }
+    if !found.iter().any(is_enough) {
         for limit in [LARGEST, u32::try_from(MAX_SELECTED).unwrap_or(u32::MAX)] {
             found = read(CandidateScope::Largest, limit)?;
             if sum(&found) >= u128::from(claim.quantity) || found.len() < limit as usize {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
 use super::environment::LedgerEnvironment;
+use super::findings::Findings;
 use super::parallel::in_parallel;
 use super::pieces::Lacking;
 use super::protocol::{Encoded, FromVendor, ToVendor, Wanted};
@@ -38,6 +39,9 @@ const BODIES: usize = 1 << 20;
 const STEPS_UNWRITTEN: usize = 4;
 /// The bodies of a chain that is kept in memory have so many bytes at most.
 const SHORT: usize = 64 << 10;
+/// Of a message with so few transactions it is kept what was read of them: the next step reads the same bytes, and so may another
+/// flow of the host. More would only push out what others have read.
+const READ_ONCE: usize = 16;
 /// How long a flow waits before it looks again what another has got, milliseconds.
 const LOOK_AGAIN_MS: u64 = 100;
 
@@ -54,13 +58,13 @@ pub(super) enum SignedBy {
 }
 
 impl SignedBy {
-    fn check(self, signed: &Signed) -> LedgerResult<()> {
+    fn check(self, findings: &Findings, signed: &Signed) -> LedgerResult<()> {
         match self {
-            SignedBy::SoFar => return signed.whole.check_signatures(),
+            SignedBy::SoFar => return signed.whole.check_signatures_by(findings.verifier()),
             SignedBy::AllButNotary => {}
             SignedBy::All => signed.check_notarised()?,
         }
-        signed.whole.verify_signatures(&signed.core().party_keys())
+        signed.whole.verify_signatures_by(&signed.core().party_keys(), findings.verifier())
     }
 }
 
@@ -151,7 +155,8 @@ impl FlowCalls {
         kind.check(&signed).map_err(|refused| refusal::refused(&refused))?;
         let network = self.environment().network();
         let header = signed.core().header().check_network(&network).map_err(|refused| refused.of(signed.id()));
-        header.and_then(|()| by.check(&signed)).map_err(|refused| refusal::refused(&refused))?;
+        let findings = &self.services.findings;
+        header.and_then(|()| by.check(findings, &signed)).map_err(|refused| refusal::refused(&refused))?;
         self.get_lacking_of(session, &signed).await?;
         self.resolve_chain(session, &signed).await?;
         self.ledger_written().await?;
@@ -281,7 +286,8 @@ impl FlowCalls {
             .await?;
         if taken.some_known {
             let links: BTreeSet<SecureHash> = taken.links.iter().map(|link| link.id).collect();
-            bodies.retain(|bytes| Signed::decode(&bytes.0).is_ok_and(|signed| links.contains(&signed.id())));
+            let findings = &self.services.findings;
+            bodies.retain(|bytes| findings.decode(&bytes.0).is_ok_and(|signed| links.contains(&signed.id())));
         }
         kept.bodies.extend(taken.links.iter().map(|link| link.id).zip(bodies));
         Ok(taken)
@@ -389,9 +395,9 @@ async fn taken(
     if fetched.is_empty() {
         return Ok(Err(refusal::refused(&not_given(top, &asked))));
     }
-    let network = environment.network();
+    let (network, services, few) = (environment.network(), environment.services.clone(), fetched.len() <= READ_ONCE);
     let read = in_parallel(environment, fetched, move |bytes: Encoded| -> LedgerResult<Signed> {
-        let signed = Signed::decode(&bytes.0)?;
+        let signed = if few { services.findings.decode(&bytes.0)? } else { Signed::decode(&bytes.0)? };
         signed.core().header().check_network(&network).map_err(|refused| refused.of(signed.id()))?;
         Ok(signed)
     });
@@ -419,8 +425,9 @@ async fn taken(
     };
     came.retain(|signed| !known.contains(&signed.id()));
     // Whoever is asked might give what nobody has signed: it would stand in the way of what is given right.
-    let checked =
-        in_parallel(environment, came, |signed: Signed| SignedBy::All.check(&signed).map(|()| signed)).await?;
+    let services = environment.services.clone();
+    let check = move |signed: Signed| SignedBy::All.check(&services.findings, &signed).map(|()| signed);
+    let checked = in_parallel(environment, came, check).await?;
     let came: Vec<Signed> = match checked.into_iter().collect::<LedgerResult<_>>() {
         Ok(came) => came,
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
@@ -496,7 +503,9 @@ impl Batch<'_> {
             found.insert(signed.id(), (signed, status));
         }
         for (id, bytes) in self.kept.bodies.iter().filter(|(id, _)| ids.contains(id)) {
-            let signed = Signed::decode(&bytes.0)
+            let findings = &self.environment.services.findings;
+            let signed = findings
+                .decode(&bytes.0)
                 .map_err(|error| Trouble::defect(format!("transaction {id} was read before, and now: {error}")))?;
             found.insert(*id, (signed, TransactionStatus::Unverified));
         }

@@ -7,13 +7,16 @@ use maxhost_ledger::Rule;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::time::Timestamp;
 use maxhost_ledger::tx::Signer;
-use maxhost_model::{Party, PublicKey, SecureHash};
+use maxhost_model::{Party, Problem, PublicKey, SecureHash};
 use maxhost_pki::OpenIdentity;
 
 use crate::base::trouble::Trouble;
 use crate::calls::CallServices;
 use crate::ledger::parameters::KnownParameters;
 use crate::registry::opened::Opened;
+
+/// Contracts are asked about so many states where it is asked for.
+const FEW_STATES: usize = 8;
 
 /// What the ledger's rules need of the world, for one identity.
 #[derive(Clone)]
@@ -29,6 +32,22 @@ impl LedgerEnvironment {
         work: impl FnOnce() -> R + Send + 'static,
     ) -> BoxFuture<'static, Result<R, Trouble>> {
         self.services.placement.work(self.opened.entry.row, work)
+    }
+
+    /// Asks contracts about so many states. About few it is tried at once, where the flow is polled
+    /// ([`crate::guests::placement::Placement::try_here`]); if that has trouble, for one because it takes long, they are asked in the
+    /// identity's turns. They are pure, so it makes no difference how often they are asked.
+    pub async fn ask_contracts<R: Send + 'static>(
+        &self,
+        states: usize,
+        ask: impl Fn() -> Result<R, Problem> + Send + 'static,
+    ) -> Result<R, Trouble> {
+        if states <= FEW_STATES
+            && let Some(answer) = self.services.placement.try_here(self.opened.entry.row, &ask)
+        {
+            return Ok(answer);
+        }
+        self.work(ask).await?.map_err(Trouble::Passing)
     }
 
     /// SHA-256 of the root certificate of the network.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use maxhost_ledger::notary::{NotaryError, check_notarised};
+use maxhost_ledger::notary::NotaryError;
 use maxhost_ledger::tx::{Core as TxCore, TransactionSignature};
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent};
 use maxhost_model::{FlowError, SecureHash};
@@ -13,6 +13,7 @@ use maxhost_store::ledger::{OutputState, Part, Settlement};
 
 use super::back_chain::{Expected, SignedBy};
 use super::environment::LedgerEnvironment;
+use super::findings::Findings;
 use super::protocol::{NotaryOutcome, ToVendor};
 use super::refusal;
 use super::steps::StepResult;
@@ -127,7 +128,7 @@ impl FlowCalls {
         self.in_flight(&signed, "await the notary", Part::Awaiting, states).await?;
         match self.ask_peer(session, &ToVendor::Done).await? {
             NotaryOutcome::Notarised(signatures) => {
-                let whole = answered(&signed, signatures)?;
+                let whole = answered(&self.services.findings, &signed, signatures)?;
                 self.record_states(&whole, "finalise", TransactionEvent::Finalised, states).await?;
                 Ok(whole)
             }
@@ -249,18 +250,19 @@ async fn concerned(
     if let Err(refused) = environment.judge(signed, &Fresh::new()).await? {
         return Ok(Err(refusal::refused(&refused)));
     }
-    let mut states = match environment.describe(signed.core()).await? {
-        Ok(outputs) => outputs.to_vec(),
+    let outputs = match environment.describe(signed.core()).await? {
+        Ok(outputs) => outputs,
         Err(refused) => return Ok(Err(refusal::refused(&refused))),
     };
+    let mut names = names_of(environment, &outputs).await?;
     // Whoever takes part in what is consumed would have it as unconsumed for ever. A change of notary makes what it consumes.
     if let TxCore::Wire(wire) = signed.core() {
         match environment.describe_inputs(wire).await? {
-            Ok(inputs) => states.extend(inputs),
+            Ok(inputs) => names.extend(names_of(environment, &inputs).await?),
             Err(refused) => return Ok(Err(refusal::refused(&refused))),
         }
     }
-    Ok(Ok(names_of(environment, &states).await?))
+    Ok(Ok(names))
 }
 
 /// The names of those who take part in states, this identity apart, as far as the states or their keys tell.
@@ -283,11 +285,12 @@ pub(super) async fn names_of(
 
 /// A transaction with its notary's answer that came through a peer. All that came is checked as one's own answer is: what is
 /// recorded is given to others, and they refuse a transaction for any signature that does not verify.
-fn answered(signed: &Signed, answer: Vec<TransactionSignature>) -> Result<Signed, FlowError> {
+fn answered(findings: &Findings, signed: &Signed, answer: Vec<TransactionSignature>) -> Result<Signed, FlowError> {
     let Some(key) = signed.notary_key() else {
         return Err(refusal::protocol("a notary's answer came for a transaction that needs no notary"));
     };
-    check_notarised(&signed.id(), &key, signed.core().time_window(), &answer)
+    findings
+        .check_notarised(&signed.id(), &key, signed.core().time_window(), &answer)
         .and_then(|()| signed.plus(answer))
         .map_err(|refused| refusal::refused(&refused))
 }

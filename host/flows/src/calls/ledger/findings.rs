@@ -8,7 +8,11 @@
 use std::sync::Arc;
 
 use maxhost_ledger::Result as LedgerResult;
-use maxhost_model::{IdentityRow, SecureHash};
+use maxhost_ledger::keys::verify;
+use maxhost_ledger::notary::check_notarised_by;
+use maxhost_ledger::time::TimeWindow;
+use maxhost_ledger::tx::TransactionSignature;
+use maxhost_model::{IdentityRow, PublicKey, SecureHash};
 use maxhost_store::ledger::OutputState;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -16,8 +20,9 @@ use quick_cache::sync::Cache;
 use super::trace::Traced;
 use super::transactions::Signed;
 
-/// So many transactions are known to be accepted; each takes less than a hundred bytes.
-const ACCEPTED: usize = 8_192;
+/// So many transactions are known to be accepted, and so many signatures to be good; each takes less than a hundred bytes.
+const ACCEPTED: u64 = 32_768;
+const VERIFIED: u64 = 32_768;
 /// Bytes, about, of the descriptions of outputs, of what was read from ledgers, and of what was read from bytes.
 const DESCRIBED: u64 = 4 << 20;
 const RECORDED: u64 = 4 << 20;
@@ -32,7 +37,8 @@ const BESIDE: usize = 512;
 
 /// What the flows of one host have found out, in caches that are each bounded in bytes.
 pub(crate) struct Findings {
-    accepted: Cache<SecureHash, ()>,
+    accepted: Cache<SecureHash, (), Weight>,
+    verified: Cache<SecureHash, (), Weight>,
     described: Cache<SecureHash, Arc<[OutputState]>, Weight>,
     recorded: Cache<(IdentityRow, SecureHash), Weighed, Weight>,
     read: Cache<SecureHash, Weighed, Weight>,
@@ -49,6 +55,13 @@ struct Weighed {
 /// How many bytes an entry takes.
 #[derive(Clone)]
 struct Weight;
+
+/// One each.
+impl<K> Weighter<K, ()> for Weight {
+    fn weight(&self, _: &K, (): &()) -> u64 {
+        1
+    }
+}
 
 impl<K> Weighter<K, Weighed> for Weight {
     fn weight(&self, _: &K, found: &Weighed) -> u64 {
@@ -72,7 +85,8 @@ impl<K> Weighter<K, Arc<[Traced]>> for Weight {
 impl Findings {
     pub fn new() -> Findings {
         Findings {
-            accepted: Cache::new(ACCEPTED),
+            accepted: Cache::with_weighter(ENTRIES, ACCEPTED, Weight),
+            verified: Cache::with_weighter(ENTRIES, VERIFIED, Weight),
             described: Cache::with_weighter(ENTRIES, DESCRIBED, Weight),
             recorded: Cache::with_weighter(ENTRIES, RECORDED, Weight),
             read: Cache::with_weighter(ENTRIES, READ, Weight),
@@ -87,6 +101,38 @@ impl Findings {
 
     pub fn accept(&self, id: SecureHash) {
         self.accepted.insert(id, ());
+    }
+
+    /// [`Findings::verifies`], for whoever checks a transaction.
+    pub fn verifier(&self) -> impl Fn(&PublicKey, &[u8], &[u8]) -> bool {
+        |key: &PublicKey, message: &[u8], signature: &[u8]| self.verifies(key, message, signature)
+    }
+
+    /// As [`verify`]. A signature that was found good is not checked again: that of a notary covers a batch, and whoever takes
+    /// part in a transaction of the batch checks it.
+    pub fn verifies(&self, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+        let (key_length, length) = (key.spki().len() as u64, message.len() as u64);
+        let lengths = [key_length.to_be_bytes(), length.to_be_bytes()].concat();
+        let whole = SecureHash::of(&[&lengths[..], key.spki(), message, signature].concat());
+        if self.verified.get(&whole).is_some() {
+            return true;
+        }
+        let is_good = verify(key, message, signature);
+        if is_good {
+            self.verified.insert(whole, ());
+        }
+        is_good
+    }
+
+    /// Checks a notary's answer, as [`maxhost_ledger::notary::check_notarised`] does.
+    pub fn check_notarised(
+        &self,
+        id: &SecureHash,
+        notary: &PublicKey,
+        window: Option<TimeWindow>,
+        signatures: &[TransactionSignature],
+    ) -> LedgerResult<()> {
+        check_notarised_by(id, notary, window, signatures, self.verifier())
     }
 
     /// What its contracts say of the outputs of a transaction.
@@ -137,8 +183,10 @@ impl Findings {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::collections::{BTreeMap, BTreeSet};
 
+    use maxhost_ledger::keys::{Scheme, SigningKey};
     use maxhost_ledger::vault::recording::Described;
     use maxhost_store::ledger::StateContent;
 
@@ -161,16 +209,34 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_in_bytes() {
         let findings = Findings::new();
-        for number in 0..20_000u32 {
+        for number in 0..40_000u32 {
             let id = SecureHash::of(&number.to_be_bytes());
             findings.accept(id);
             findings.describe(id, vec![output(1_000)].into());
             assert!(findings.described.weight() <= DESCRIBED);
         }
-        assert!(findings.accepted.len() <= ACCEPTED);
+        assert!(findings.accepted.weight() <= ACCEPTED);
         assert!(findings.described.len() as u64 * 4_000 <= DESCRIBED, "{} kept", findings.described.len());
         let large = SecureHash::of(b"large");
         findings.describe(large, vec![output(DESCRIBED as usize)].into());
         assert!(findings.outputs(&large).is_none(), "what is larger than all that may be kept is not kept");
+    }
+
+    #[test]
+    fn a_signature_that_is_good_for_one_message_is_good_for_no_other() {
+        let findings = Findings::new();
+        let keys = [1, 2].map(|byte| SigningKey::from_seed(Scheme::Ed25519, &[byte; 32]).unwrap());
+        let signature = keys[0].sign(b"message");
+        for _ in 0..2 {
+            assert!(findings.verifies(keys[0].public(), b"message", &signature));
+            assert!(!findings.verifies(keys[1].public(), b"message", &signature));
+            assert!(!findings.verifies(keys[0].public(), b"messag", &[b"e", &signature[..]].concat()));
+            assert!(!findings.verifies(keys[0].public(), b"another", &signature));
+            assert_eq!(findings.verified.len(), 1, "only what is good is kept");
+        }
+        for number in 0..VERIFIED + 1_000 {
+            findings.verified.insert(SecureHash::of(&number.to_be_bytes()), ());
+        }
+        assert!(findings.verified.weight() <= VERIFIED);
     }
 }

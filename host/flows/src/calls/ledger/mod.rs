@@ -18,6 +18,7 @@ mod back_chain;
 mod build;
 mod calls;
 mod chain;
+mod describing;
 mod environment;
 mod finality;
 mod findings;

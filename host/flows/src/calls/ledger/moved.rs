@@ -130,7 +130,7 @@ impl LedgerEnvironment {
     ) -> Result<Result<JudgedChange, Refused>, Trouble> {
         let judged = self.judge_change(change, fresh).await?;
         Ok(judged.and_then(|judged| {
-            signed.whole.verify_signatures(&judged.party_keys())?;
+            signed.whole.verify_signatures_by(&judged.party_keys(), self.services.findings.verifier())?;
             Ok(judged)
         }))
     }

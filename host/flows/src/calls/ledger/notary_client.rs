@@ -1,7 +1,7 @@
 //! Asking a notary.
 
 use maxhost_journal::{Answer, Call};
-use maxhost_ledger::notary::{NotaryError, NotaryPayload, NotaryRequest, check_notarised};
+use maxhost_ledger::notary::{NotaryError, NotaryPayload, NotaryRequest};
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{FilteredTransaction, Shown};
 use maxhost_ledger::{Result as LedgerResult, Rule};
@@ -46,7 +46,8 @@ impl FlowCalls {
             let (answer, wait) = self.ask_notary(&notary.name.to_string(), signed, gets_chain, &request).await?;
             match answer {
                 NotaryAnswer::Signed(signatures) => {
-                    let checked = check_notarised(&signed.id(), &notary.owning_key, window, &signatures);
+                    let checked =
+                        self.services.findings.check_notarised(&signed.id(), &notary.owning_key, window, &signatures);
                     checked.map_err(|refused| refusal::refused(&refused))?;
                     return Ok(NotaryOutcome::Notarised(signatures));
                 }

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use maxhost_journal::{Answer, Call};
-use maxhost_ledger::notary::{MAX_STATES, NotaryError, Outcome, check_notarised, sign_committed};
+use maxhost_ledger::notary::{MAX_STATES, NotaryError, Outcome, sign_committed};
 use maxhost_ledger::tx::{NotaryRole, TransactionSignature};
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_model::network::PLATFORM_VERSION;
@@ -138,7 +138,8 @@ impl FlowCalls {
         let states = core.inputs().iter().chain(core.references()).copied().collect();
         Ok(match self.ask_peer(session, &WhatIsDecided { id: signed.id(), states }).await? {
             Decided::Signed(signatures) => {
-                let checked = check_notarised(&signed.id(), &notary.owning_key, window, &signatures);
+                let checked =
+                    self.services.findings.check_notarised(&signed.id(), &notary.owning_key, window, &signatures);
                 checked.map_err(|refused| refusal::refused(&refused))?;
                 Some(Some(signatures))
             }

@@ -8,8 +8,7 @@ use maxhost_ledger::codec;
 use maxhost_ledger::notary::check_final;
 use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{
-    Core as TxCore, Kind, LedgerRules, NotaryChange, SignedTransaction, StateAndRef, StateRef, TransactionSignature,
-    WireTransaction,
+    Core as TxCore, Kind, NotaryChange, SignedTransaction, StateAndRef, StateRef, TransactionSignature, WireTransaction,
 };
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
 use maxhost_ledger::{Result as LedgerResult, Rule};
@@ -20,13 +19,15 @@ use maxhost_store::ledger::{
     TransactionKind,
 };
 
+use super::describing::{outputs, states_of};
 use super::environment::LedgerEnvironment;
 use super::parallel::on_all;
 use super::refusal;
 use super::trace::Traced;
 use crate::base::trouble::Trouble;
 use crate::calls::FlowCalls;
-use crate::ledger::contracts::{Contracts, ToJudge};
+use crate::ledger::contracts::ToJudge;
+use crate::ledger::parameters::KnownParameters;
 
 /// Transactions that were verified by this flow, and may not be written yet.
 pub(crate) type Fresh = BTreeMap<SecureHash, TxCore>;
@@ -87,9 +88,9 @@ impl Signed {
         }
     }
 
-    /// As it is stored.
+    /// As it is stored. It was read before it was put there.
     pub fn stored(found: &LedgerTransaction) -> LedgerResult<Signed> {
-        let core = TxCore::decode(kind_of(found.kind), found.body.as_deref().unwrap_or_default())?;
+        let core = TxCore::decode_known(kind_of(found.kind), &found.id, found.body.as_deref().unwrap_or_default())?;
         let signatures: Vec<TransactionSignature> = codec::decode("signatures", &found.signatures)?;
         Ok(Signed { whole: SignedTransaction::new(core, signatures)? })
     }
@@ -213,7 +214,8 @@ impl LedgerEnvironment {
         Ok(traced.map(|Traced { state, .. }| StateAndRef { state, reference: *reference }))
     }
 
-    async fn states(
+    /// The states of references, each of which must be known.
+    pub async fn states(
         &self,
         references: &[StateRef],
         fresh: &Fresh,
@@ -248,7 +250,8 @@ impl LedgerEnvironment {
     /// Whether a transaction is good: the rules of the ledger, its contracts, and the signatures of all parties. Whether it is
     /// notarised is looked at besides ([`Signed::check_notarised`]).
     pub async fn judge(&self, signed: &Signed, fresh: &Fresh) -> Result<Result<(), Refused>, Trouble> {
-        if let Err(refused) = signed.whole.verify_signatures(&signed.core().party_keys()) {
+        let verifier = self.services.findings.verifier();
+        if let Err(refused) = signed.whole.verify_signatures_by(&signed.core().party_keys(), verifier) {
             return Ok(Err(refused));
         }
         Ok(match signed.core() {
@@ -289,7 +292,8 @@ impl LedgerEnvironment {
             return Ok(Ok(resolved));
         }
         let (contracts, wire, given) = (self.services.contracts.clone(), wire.clone(), resolved.clone());
-        let judged = self.work(move || -> Result<Result<_, Refused>, Problem> {
+        let states = states_of(&wire);
+        let judge = move || -> Result<Result<_, Refused>, Problem> {
             let Resolved { inputs, references } = &given;
             let attachments = &attachments;
             let rules = &parameters.rules;
@@ -298,9 +302,9 @@ impl LedgerEnvironment {
                 Ok(()) => outputs(&*contracts, &wire, attachments, rules),
                 Err(refused) => Ok(Err(refused)),
             }
-        });
-        let judged = judged.await?;
-        Ok(judged.map_err(Trouble::Passing)?.map(|outputs| {
+        };
+        let judged = self.ask_contracts(states, judge).await?;
+        Ok(judged.map(|outputs| {
             self.services.findings.accept(id);
             self.services.findings.describe(id, outputs);
             resolved
@@ -316,14 +320,15 @@ impl LedgerEnvironment {
     ) -> Result<Result<Vec<Arc<[OutputState]>>, Refused>, Trouble> {
         let network = self.network();
         let mut given = Vec::with_capacity(batch.len());
-        // Changes of notary are judged here: no code runs for them but that which says who takes part.
-        let mut changes = BTreeMap::new();
+        // What is known: of changes of notary, which are judged here, because no code runs for them but that which says who takes
+        // part; and of what was judged before.
+        let mut known = BTreeMap::new();
         for signed in batch {
             let wire = match signed.core() {
                 TxCore::Wire(wire) => wire.clone(),
                 TxCore::NotaryChange(change) => {
                     match self.judge_signed_change(signed, change, fresh).await? {
-                        Ok(judged) => drop(changes.insert(signed.id(), judged.outputs)),
+                        Ok(judged) => drop(known.insert(signed.id(), judged.outputs)),
                         Err(refused) => return Ok(Err(refused)),
                     }
                     continue;
@@ -340,32 +345,43 @@ impl LedgerEnvironment {
             let resolved = self.resolve(&wire, fresh).await?;
             let attachments = self.attached(&wire.contents().attachments, named).await?;
             let together = parameters.and_then(|parameters| Ok((parameters, resolved?, attachments?)));
-            let id = wire.id();
-            let found = self.services.findings.outputs(&id).filter(|_| self.services.findings.is_accepted(&id));
+            let (id, findings) = (wire.id(), &self.services.findings);
             match together {
                 Ok((parameters, resolved, attachments)) => {
-                    given.push((wire, parameters, resolved, attachments, found));
+                    let is_accepted = findings.is_accepted(&id);
+                    match findings.outputs(&id).filter(|_| is_accepted) {
+                        Some(outputs) => drop(known.insert(id, outputs)),
+                        None => given.push((wire, parameters, resolved, attachments, is_accepted)),
+                    }
                 }
                 Err(refused) => return Ok(Err(refused.of(wire.id()))),
             }
         }
         let contracts = self.services.contracts.clone();
-        let judged = on_all(self, given, move |(wire, parameters, resolved, attachments, found)| {
-            if let Some(outputs) = found {
-                return Ok(Ok(outputs));
-            }
-            let Resolved { inputs, references } = &resolved;
-            let (network, rules, attachments) = (&network, &parameters.rules, &attachments);
-            match contracts.judge(ToJudge { wire: &wire, inputs, references, attachments, network, rules })? {
-                Ok(()) => outputs(&*contracts, &wire, attachments, rules),
+        let judge = move |one: &(Arc<WireTransaction>, Arc<KnownParameters>, Resolved, Vec<Attached>, bool)| {
+            let (wire, parameters, Resolved { inputs, references }, attachments, is_accepted) = one;
+            let rules = &parameters.rules;
+            let given = ToJudge { wire, inputs, references, attachments, network: &network, rules };
+            match if *is_accepted { Ok(()) } else { contracts.judge(given)? } {
+                Ok(()) => outputs(&*contracts, wire, attachments, rules),
                 Err(refused) => Ok(Err(refused)),
             }
-        });
-        let judged: Result<Vec<_>, Problem> = judged.await?.into_iter().collect();
-        let mut judged = judged.map_err(Trouble::Passing)?.into_iter();
+        };
+        let judged: Vec<LedgerResult<_>> = match given.len() {
+            1 => {
+                let states = given.iter().map(|(wire, ..)| states_of(wire)).sum();
+                let judged = move || given.iter().map(&judge).collect::<Result<Vec<_>, Problem>>();
+                self.ask_contracts(states, judged).await?
+            }
+            _ => {
+                let judged = on_all(self, given, move |one| judge(&one)).await?;
+                judged.into_iter().collect::<Result<_, Problem>>().map_err(Trouble::Passing)?
+            }
+        };
+        let mut judged = judged.into_iter();
         let mut all = Vec::with_capacity(batch.len());
         for signed in batch {
-            let outputs = match changes.remove(&signed.id()) {
+            let outputs = match known.remove(&signed.id()) {
                 Some(outputs) => Ok(outputs),
                 None => judged.next().ok_or_else(|| Trouble::defect("a transaction was not judged"))?,
             };
@@ -378,86 +394,6 @@ impl LedgerEnvironment {
         Ok(all.into_iter().collect())
     }
 
-    /// The outputs of a transaction, as its contracts describe them.
-    pub async fn describe(&self, core: &TxCore) -> Result<Result<Arc<[OutputState]>, Refused>, Trouble> {
-        let wire = match core {
-            TxCore::Wire(wire) => wire,
-            TxCore::NotaryChange(change) => return self.describe_change(change, &Fresh::new()).await,
-        };
-        let id = wire.id();
-        let attachments = match self.attached(&wire.contents().attachments, wire.contents().parameters.as_ref()).await?
-        {
-            Ok(attachments) => attachments,
-            Err(refused) => return Ok(Err(refused.of(id))),
-        };
-        if let Some(outputs) = self.services.findings.outputs(&id) {
-            return Ok(Ok(outputs));
-        }
-        let parameters = self.named_or_in_force(wire.contents().parameters.as_ref()).await?;
-        let (contracts, wire) = (self.services.contracts.clone(), wire.clone());
-        let described = self.work(move || outputs(&*contracts, &wire, &attachments, &parameters.rules));
-        let described = described.await?.map_err(Trouble::Passing)?;
-        if let Ok(outputs) = &described {
-            self.services.findings.describe(id, outputs.clone());
-        }
-        Ok(described)
-    }
-
-    /// The states that a transaction consumes, as the contracts that come with it describe them.
-    pub async fn describe_inputs(
-        &self,
-        wire: &Arc<WireTransaction>,
-    ) -> Result<Result<Vec<OutputState>, Refused>, Trouble> {
-        if wire.contents().inputs.is_empty() {
-            return Ok(Ok(Vec::new()));
-        }
-        let id = wire.id();
-        let inputs = match self.states(&wire.contents().inputs, &Fresh::new()).await? {
-            Ok(inputs) => inputs,
-            Err(refused) => return Ok(Err(refused.of(id))),
-        };
-        let attachments = match self.attached(&wire.contents().attachments, wire.contents().parameters.as_ref()).await?
-        {
-            Ok(attachments) => attachments,
-            Err(refused) => return Ok(Err(refused.of(id))),
-        };
-        let parameters = self.named_or_in_force(wire.contents().parameters.as_ref()).await?;
-        let contracts = self.services.contracts.clone();
-        let described = self.work(move || {
-            let describe = |input: &StateAndRef| contracts.describe(&input.state, &attachments, &parameters.rules);
-            inputs.iter().map(describe).collect::<Result<LedgerResult<Vec<OutputState>>, Problem>>()
-        });
-        Ok(described.await?.map_err(Trouble::Passing)?.map_err(|refused| refused.of(id)))
-    }
-
-    /// What the states say that a transaction looks at, as the contracts that come with it describe them. One that they do not
-    /// describe is left out: it is not kept then, and decides nothing about the transaction.
-    async fn describe_references(
-        &self,
-        core: &TxCore,
-        fresh: &Fresh,
-    ) -> Result<BTreeMap<StateRef, StateContent>, Trouble> {
-        if core.references().is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let Ok(references) = self.states(core.references(), fresh).await? else { return Ok(BTreeMap::new()) };
-        let Ok(attachments) = self.attached(core.attachments(), core.parameters()).await? else {
-            return Ok(BTreeMap::new());
-        };
-        let parameters = self.named_or_in_force(core.parameters()).await?;
-        let contracts = self.services.contracts.clone();
-        let described = self.work(move || {
-            let mut found = BTreeMap::new();
-            for StateAndRef { state, reference } in references {
-                if let Ok(output) = contracts.describe(&state, &attachments, &parameters.rules)? {
-                    found.insert(reference, output.content);
-                }
-            }
-            Ok::<_, Problem>(found)
-        });
-        described.await?.map_err(Trouble::Passing)
-    }
-
     /// What happened to a transaction, for the ledger.
     pub async fn recording(
         &self,
@@ -466,22 +402,18 @@ impl LedgerEnvironment {
         what: StatesToRecord,
         by: By,
     ) -> Result<Result<LedgerOp, Refused>, Trouble> {
-        let outputs = match event {
-            TransactionEvent::Finalised => match self.describe(signed.core()).await? {
-                Ok(outputs) => outputs.to_vec(),
-                Err(refused) => return Ok(Err(refused)),
-            },
-            _ => Vec::new(),
+        if event != TransactionEvent::Finalised {
+            let parameters = self.parameters_to_keep(signed.core().parameters()).await?;
+            return Ok(self.record(signed, event, what, by, Owned { parameters, ..Owned::default() }));
+        }
+        let outputs = match self.describe(signed.core()).await? {
+            Ok(outputs) => outputs,
+            Err(refused) => return Ok(Err(refused)),
         };
-        if event == TransactionEvent::Finalised
-            && let Some(refused) = self.contradiction(signed).await?
-        {
+        if let Some(refused) = self.contradiction(signed).await? {
             return Ok(Err(refused));
         }
-        let owned = match event {
-            TransactionEvent::Finalised => self.owned(signed.core(), &outputs, &Fresh::new()).await?,
-            _ => Owned { parameters: self.parameters_to_keep(signed.core().parameters()).await?, ..Owned::default() },
-        };
+        let owned = self.owned(signed.core(), &outputs, &Fresh::new()).await?;
         Ok(self.record(signed, event, what, by, owned))
     }
 
@@ -531,23 +463,6 @@ impl LedgerEnvironment {
             Refused::new(Rule::RecordingInvalid, message).of(signed.id()).detail("state", state)
         }))
     }
-}
-
-/// What the contracts of a transaction say of its outputs. Blocking.
-fn outputs(
-    contracts: &dyn Contracts,
-    wire: &WireTransaction,
-    attachments: &[Attached],
-    rules: &LedgerRules,
-) -> Result<Result<Arc<[OutputState]>, Refused>, Problem> {
-    let mut described = Vec::with_capacity(wire.contents().outputs.len());
-    for output in &wire.contents().outputs {
-        match contracts.describe(output, attachments, rules)? {
-            Ok(output) => described.push(output),
-            Err(refused) => return Ok(Err(refused.of(wire.id()))),
-        }
-    }
-    Ok(Ok(described.into()))
 }
 
 /// A read that failed, as trouble of the host.

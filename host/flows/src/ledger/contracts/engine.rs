@@ -18,8 +18,28 @@ use maxhost_sandbox::is_contract;
 use maxhost_store::StoreError;
 use maxhost_store::ledger::query::KEY_EXTERNAL_IDS;
 use maxhost_store::ledger::{OutputState, StateContent, TokenAmount};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use super::{Contracts, Examined, ToJudge, Trusting, is_code};
+
+/// Bytes, about, of what is kept of what code says of states.
+const DESCRIBED: u64 = 4 << 20;
+/// How many states that are about; the table begins with room for them.
+const ENTRIES: usize = 1_024;
+/// What is kept of a state takes so many bytes for each of its own, and so many beside.
+const KNOWN: usize = 4;
+const BESIDE: usize = 512;
+
+/// How many bytes an entry takes.
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<SecureHash, Arc<OutputState>> for Weight {
+    fn weight(&self, _: &SecureHash, output: &Arc<OutputState>) -> u64 {
+        (output.content.state.len().saturating_mul(KNOWN) + BESIDE) as u64
+    }
+}
 
 /// The contracts that are installed on a host.
 pub(crate) struct EngineContracts {
@@ -28,6 +48,9 @@ pub(crate) struct EngineContracts {
     shared: Option<Arc<dyn SharedCode>>,
     /// Files of this host that are no code.
     data: DataFiles,
+    /// What code says of states, by the hash of both: it always says the same. A state that one transaction makes is asked about
+    /// again when the next one consumes it, and by each identity that it concerns.
+    described: Cache<SecureHash, Arc<OutputState>, Weight>,
 }
 
 impl EngineContracts {
@@ -37,7 +60,8 @@ impl EngineContracts {
         shared: Option<Arc<dyn SharedCode>>,
         data: DataFiles,
     ) -> EngineContracts {
-        let contracts = EngineContracts { installed, shared, data };
+        let described = Cache::with_weighter(ENTRIES, DESCRIBED, Weight);
+        let contracts = EngineContracts { installed, shared, data, described };
         contracts.offer();
         contracts
     }
@@ -237,11 +261,21 @@ impl Contracts for EngineContracts {
             let message = format!("no attachment holds the contract {}", state.contract);
             return Ok(Err(Refused::new(Rule::AttachmentMissing, message).detail("contract", name)));
         };
+        let encoded = match codec::encode("state", state) {
+            Ok(encoded) => encoded,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let known_as = SecureHash::of(&[&holding.id.as_bytes()[..], &encoded[..]].concat());
+        if let Some(output) = self.described.get(&known_as) {
+            return Ok(Ok(OutputState::clone(&output)));
+        }
         let described = self.installed.engine().describe(holding, state).map_err(|error| local(&error))?;
         let times = holding.descriptor.contract(name).and_then(|one| one.state(state.type_name.as_str()));
         let times = times.map(|of| of.times.clone()).unwrap_or_default();
         Ok(match described {
-            Ok(description) => output(state, &description, &times),
+            Ok(description) => output(state, encoded, &description, &times).inspect(|output| {
+                self.described.insert(known_as, Arc::new(output.clone()));
+            }),
             Err(fault) => {
                 let message = format!("the contract {name} does not describe its state: {}", fault.message);
                 Err(Refused::new(Rule::ContractRejected, message).detail("fault", fault.code))
@@ -259,6 +293,7 @@ impl Contracts for EngineContracts {
 /// What a vault keeps of a state that is described so.
 fn output(
     state: &TransactionState,
+    encoded: Vec<u8>,
     description: &StateDescription,
     times: &BTreeSet<String>,
 ) -> Result<OutputState, Refused> {
@@ -287,7 +322,7 @@ fn output(
         described: description.for_recording(),
         content: StateContent {
             type_name: state.qualified_type(),
-            state: codec::encode("state", state)?.into(),
+            state: encoded.into(),
             notary: state.notary.name.to_string(),
             constraint: state.constraint.kind().to_owned(),
             participants,
