@@ -116,6 +116,19 @@ mod tests {
         assert_eq!(rule(&hex("a2647a657461617865616c706861f6")), Rule::ComponentInvalid);
     }
 
+    /// The order of texts is not that of their bytes, in which their lengths come first.
+    #[test]
+    fn however_many_keys_there_are_they_are_sorted() {
+        for count in 0..40_u64 {
+            let key = |number: u64| "k".repeat(usize::try_from(number * 7 % 40).unwrap()) + &number.to_string();
+            let map: BTreeMap<String, Vec<u64>> = (0..count).map(|number| (key(number), vec![number; 3])).collect();
+            let bytes = encode("sample", &map).unwrap();
+            check("sample", &bytes).unwrap();
+            assert_eq!(decode::<BTreeMap<String, Vec<u64>>>("sample", &bytes).unwrap(), map);
+            assert_eq!(decode_known::<BTreeMap<String, Vec<u64>>>("sample", &bytes).unwrap(), map);
+        }
+    }
+
     #[test]
     fn floats_and_depth_are_refused() {
         assert_eq!(encode("sample", &1.5_f64).unwrap_err().rule(), Rule::NotCanonical);
