@@ -320,7 +320,8 @@ macro_rules! ledger_contract_tests {
             states_are_found_by_the_external_ids_of_their_keys }
         $crate::contract_tests! { @family $databases, notary: requests_are_read_newest_first_with_what_was_answered,
             a_log_is_searched_in_bounded_steps, what_was_consumed_is_told_with_its_consumer }
-        $crate::contract_tests! { @family $databases, recording: any_order_of_events_keeps_one_verified_row }
+        $crate::contract_tests! { @family $databases, recording: any_order_of_events_keeps_one_verified_row,
+            one_transaction_is_read_as_many_are }
         $crate::contract_tests! { @family $databases, observing:
             what_is_not_ones_own_is_found_and_neither_selected_nor_locked, a_choice_of_states_grows_and_never_shrinks,
             what_an_observer_gets_late_comes_in_consumed, states_are_found_by_their_external_id }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maxhost_ledger::codec;
 use maxhost_ledger::keys::{Scheme, SigningKey};
-use maxhost_ledger::tx::TransactionSignature;
 use maxhost_ledger::tx::signature::sign;
+use maxhost_ledger::tx::{StateRef, TransactionSignature};
 use maxhost_ledger::vault::query::{Query, Status, StatusFilter};
 use maxhost_ledger::vault::recording::{StatesToRecord, TransactionEvent, TransactionStatus};
+use maxhost_model::SecureHash;
 
 use super::ledger::{cash, id, output, recording};
 use super::queries::Random;
@@ -164,4 +165,44 @@ async fn look_at_the_vault<D: Databases>(world: &World<D>, seed: u64, told: &BTr
         let found: Vec<_> = of.map(|row| (row.row.reference, row.row.status, row.row.relevant)).collect();
         assert_eq!(found, wanted, "seed {seed}: the states of {number}: {told:?}");
     }
+}
+
+/// A database may look up a few small rows in another way than many or large ones; nobody can tell.
+pub async fn one_transaction_is_read_as_many_are<D: Databases>() {
+    const COUNT: u32 = 40;
+    let count = usize::try_from(COUNT).unwrap();
+    let world = World::<D>::new().await;
+    let (store, alice) = (&world.store, world.alice.identity);
+    for number in 1..=COUNT {
+        let inputs = if number == 1 { vec![] } else { vec![output(number - 1, 0)] };
+        let event = if number % 5 == 0 { TransactionEvent::Downloaded } else { TransactionEvent::Finalised };
+        // From nothing to more than what is read beside everything else.
+        let body = "body ".repeat(1_000 * usize::try_from(number - 1).unwrap()).into();
+        let whole = recording(number, &inputs, vec![cash(10, "GBP", 1)]);
+        world.record(Recording { event, body, ..whole }).await;
+    }
+    let ids: Vec<SecureHash> = (1..=COUNT + 1).map(id).collect();
+    let together = store.ledger_bodies(alice, &ids, usize::MAX).await.unwrap();
+    assert_eq!(together.len(), count, "the last id is not there");
+    let mut singly = Vec::new();
+    for id in &ids {
+        singly.extend(store.ledger_transaction(alice, id).await.unwrap());
+    }
+    assert_eq!(singly, together);
+
+    let statuses = store.ledger_statuses(alice, &ids).await.unwrap();
+    let states: Vec<StateRef> = (1..=COUNT + 1).map(|number| output(number, 0)).collect();
+    let spent = store.spent_by(alice, &states).await.unwrap();
+    assert_eq!(statuses.len(), count);
+    assert!(spent.len() > count / 2);
+    for few in [1, 3] {
+        let (mut some_statuses, mut some_spent) = (Vec::new(), Vec::new());
+        for (ids, states) in ids.chunks(few).zip(states.chunks(few)) {
+            some_statuses.extend(store.ledger_statuses(alice, ids).await.unwrap());
+            some_spent.extend(store.spent_by(alice, states).await.unwrap());
+        }
+        assert_eq!((&some_statuses, &some_spent), (&statuses, &spent));
+    }
+    assert!(store.ledger_statuses(world.bob.identity, &ids[..2]).await.unwrap().is_empty(), "another's ledger");
+    assert!(store.spent_by(world.bob.identity, &states[..2]).await.unwrap().is_empty(), "another's ledger");
 }
