@@ -153,7 +153,7 @@ impl Config {
     /// How the database at this address of a server is opened.
     ///
     /// # Errors
-    /// `config-invalid`; `file-unreadable` if the password cannot be read.
+    /// `config-invalid`; `file-not-found` and `file-unreadable` if the password cannot be read.
     pub fn postgres(&self, url: &str) -> Result<PostgresOptions, Problem> {
         self.postgres_with(url, "store.url", PASSWORD_VARIABLE, self.settings.password_file.as_deref())
     }
@@ -168,6 +168,7 @@ impl Config {
         let password_file = password_file.map(|file| self.root.join(file));
         let options = PostgresOptions::with_password(url, variable, password_file.as_deref());
         let mut options = options.map_err(|error| match error {
+            AddressError::NoPasswordFile(..) => Problem::new(Code::FileNotFound, error.to_string()),
             AddressError::PasswordFile(..) => Problem::new(Code::FileUnreadable, error.to_string()),
             _ => Problem::new(Code::ConfigInvalid, format!("{}: {key}: {error}", self.file.display())),
         })?;

@@ -21,6 +21,15 @@ pub fn unreadable(error: &std::io::Error) -> Code {
     if error.kind() == ErrorKind::NotFound { Code::FileNotFound } else { Code::FileUnreadable }
 }
 
+/// Whether a folder that is needed is there and may be read.
+///
+/// # Errors
+/// `file-not-found`; `file-unreadable` if it is no folder, or not the user's to read.
+pub fn look_into(folder: &Path) -> Result<(), Problem> {
+    let read = std::fs::read_dir(folder).map(drop);
+    read.map_err(|error| io_problem(Code::FileUnreadable, "read the folder", folder, &error))
+}
+
 /// Reads a file, or what it is a name of, and no more of it than so much: `None` if there is more. A device tells no size
 /// and may have no end.
 ///

@@ -23,7 +23,6 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use maxhost_model::{Code, Problem};
-use serde_json::json;
 
 use crate::cli::Cli;
 use crate::context::Context;
@@ -67,7 +66,18 @@ fn color() -> ColorChoice {
 fn usage(error: &clap::Error) -> ExitCode {
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     // Nobody has parsed the options when parsing them failed.
-    if !asked && std::env::args_os().any(|argument| argument == "--json") {
+    let out = Output::unparsed(std::env::args_os().any(|argument| argument == "--json"));
+    if asked {
+        let shown = error.print().and_then(|()| std::io::stdout().flush());
+        return match output::written(shown) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                out.problem(&problem);
+                ExitCode::from(problem.class().exit_code())
+            }
+        };
+    }
+    if out.is_json() {
         let text = error.render().to_string();
         // What was wrong, which may be a list; usage and hints follow an empty line.
         let said: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
@@ -78,14 +88,10 @@ fn usage(error: &clap::Error) -> ExitCode {
             }
             _ => said.join(" ").trim_start_matches("error: ").to_owned(),
         };
-        let problem = Problem::new(Code::Usage, message);
-        let line =
-            json!({"code": problem.code.as_str(), "message": problem.message, "remedy": problem.remedy, "details": {}});
-        // A reader that has gone is no failure.
-        let _gone = writeln!(std::io::stderr(), "{}", json!({ "error": line }));
+        out.problem(&Problem::new(Code::Usage, message));
     } else {
-        // A reader that has gone is no failure.
+        // Nothing is left to be told to whoever does not read standard error.
         let _gone = error.print();
     }
-    ExitCode::from(if asked { 0 } else { Code::Usage.class().exit_code() })
+    ExitCode::from(Code::Usage.class().exit_code())
 }

@@ -33,6 +33,11 @@ impl Output {
         }
     }
 
+    /// For a command line that was not understood, or that asks for help: nobody has parsed its options.
+    pub fn unparsed(json: bool) -> Output {
+        Output { json, color: false, color_out: false }
+    }
+
     /// Whether programs read this.
     pub fn is_json(self) -> bool {
         self.json
@@ -72,15 +77,9 @@ impl Output {
     /// gap.
     pub fn data(self, text: &str) {
         let mut out = std::io::stdout().lock();
-        match writeln!(out, "{text}").and_then(|()| out.flush()) {
-            Ok(()) => {}
-            // A reader that has gone (`| head`) is no failure.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            Err(error) => {
-                let problem = Problem::new(Code::OutputFailed, format!("cannot write to standard output: {error}"));
-                self.problem(&problem);
-                std::process::exit(problem.class().exit_code().into());
-            }
+        if let Err(problem) = written(writeln!(out, "{text}").and_then(|()| out.flush())) {
+            self.problem(&problem);
+            std::process::exit(problem.class().exit_code().into());
         }
     }
 
@@ -157,6 +156,26 @@ impl Output {
         let mut err = std::io::stderr().lock();
         let _gone = writeln!(err, "{text}");
     }
+}
+
+/// Writes a file to standard output, as it is.
+///
+/// # Errors
+/// `output-failed`.
+pub fn write_file(bytes: &[u8]) -> Result<(), Problem> {
+    let mut out = std::io::stdout().lock();
+    written(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// What has become of something that was written to standard output, and flushed.
+///
+/// # Errors
+/// `output-failed`, unless the reader has gone (`| head`), which is no failure.
+pub fn written(outcome: std::io::Result<()>) -> Result<(), Problem> {
+    outcome.or_else(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(Problem::new(Code::OutputFailed, format!("cannot write to standard output: {error}"))),
+    })
 }
 
 /// Details that say where in a text something is. They are numbers for programs, as everything is that counts.

@@ -1,6 +1,7 @@
 //! `maxhost run`: the host in the foreground.
 
 mod certificates;
+mod checks;
 mod folders;
 mod line_queue;
 mod logging;
@@ -108,6 +109,7 @@ fn connections(wanted: usize, files: usize) -> usize {
 async fn serve(config: Config, files: usize, started: Instant, events: &Events) -> Result<(), Problem> {
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
+    checks::look(&config).await?;
     let data = config.data();
     files::create_private_dir(&data)?;
     let mut lock = DataLock::acquire(&data)?;

@@ -331,6 +331,80 @@ fn a_file_or_folder_that_is_not_there_is_exit_3() {
 }
 
 #[test]
+fn a_folder_of_the_installation_that_is_missing_is_exit_3_and_named() {
+    let dir = network(&[]);
+    let net = dir.path().join("net");
+    let passphrase = std::fs::read_to_string(net.join("keys/passphrase")).unwrap();
+    let call = |words: &[&str], passphrase: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
+        command.env_remove("MAXHOST_PASSPHRASE").envs(passphrase.map(|text| ("MAXHOST_PASSPHRASE", text)));
+        command.args(words).args(["--json", "--config", "net/maxhost.toml"]);
+        command.current_dir(dir.path()).stdin(Stdio::null()).output().unwrap()
+    };
+    for folder in ["keys", "network", "identities", "keys/vault.toml", "network/root.pem", "network/parameters"] {
+        let (here, away) = (net.join(folder), dir.path().join("away"));
+        std::fs::rename(&here, &away).unwrap();
+        let mut asked = vec![vec!["run"]];
+        if !folder.contains('/') {
+            asked.push(vec!["identity", "new", "O=Dave, L=Oslo, C=NO"]);
+        }
+        if ["keys", "network", "keys/vault.toml"].contains(&folder) {
+            asked.push(vec!["network", "update", "--max-message-size", "10000000"]);
+        }
+        for words in asked {
+            // The passphrase lies in the folder of keys, or comes from elsewhere.
+            for passphrase in [None, Some(passphrase.trim())] {
+                let missing = call(&words, passphrase);
+                let told = (exit(&missing), code(&missing));
+                assert_eq!(told, (3, "file-not-found".to_owned()), "{folder} {words:?}: {}", err(&missing));
+                assert!(err(&missing).contains(folder), "{folder} {words:?}: {}", err(&missing));
+            }
+        }
+        let doctor = call(&["doctor"], Some(passphrase.trim()));
+        let wrong = objects(&doctor).into_iter().filter(|check| check["ok"] == false);
+        let told: Vec<String> = wrong.map(|check| check["detail"].as_str().unwrap().to_owned()).collect();
+        assert!(exit(&doctor) == 1 && told.iter().any(|detail| detail.contains(folder)), "{folder}: {told:?}");
+        assert!(!here.exists(), "{folder} was made anew");
+        std::fs::rename(&away, &here).unwrap();
+    }
+}
+
+#[test]
+fn a_configuration_is_looked_at_before_anything_is_made() {
+    let dir = network(&[]);
+    let data = dir.path().join("net/data");
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::write(dir.path().join("net/users.toml"), "[[usr]]\n").unwrap();
+    for (setting, refusal) in [
+        ("rpc.listen=bogus", "config-invalid"),
+        ("rpc.listen=127.0.0.1", "config-invalid"),
+        ("rpc.listen=no such host:1", "config-invalid"),
+        ("rpc.listen=0.0.0.0:0", "listen-refused"),
+        ("rpc.tls.cert=server.pem", "config-invalid"),
+        ("rpc.users.file=users.toml", "user-invalid"),
+        ("rpc.users.file=nobody.toml", "file-not-found"),
+        ("rpc.messages.enabled=true", "config-invalid"),
+        ("metrics.listen=bogus", "config-invalid"),
+        ("metrics.listen=no such host:1", "config-invalid"),
+        ("broker.url=amqp://localhost:5672", "config-invalid"),
+        ("ownership.url=zk://localhost:2181/x", "config-invalid"),
+        ("identities.source=ownership", "config-invalid"),
+        ("identities.dir=nowhere", "file-not-found"),
+        ("network.dir=nowhere", "file-not-found"),
+        ("keys.dir=nowhere", "file-not-found"),
+        ("keys.passphrase_file=nothing", "passphrase-missing"),
+        ("flows.linger=soon", "config-invalid"),
+        ("limits.memory=some", "config-invalid"),
+        ("store.url=bogus", "config-invalid"),
+        ("roles=flows", "config-invalid"),
+    ] {
+        let refused = maxhost(dir.path(), &["run", "--json", "--config", "net/maxhost.toml", "--set", setting]);
+        assert_eq!(code(&refused), refusal, "{setting}: {}", err(&refused));
+        assert!(!data.exists(), "{setting}: the data folder was made");
+    }
+}
+
+#[test]
 fn an_identity_is_issued_and_removed_without_a_host() {
     let dir = network(&[]);
     let call = |words: &[&str]| maxhost(dir.path(), &[words, &["--json", "--config", "net/maxhost.toml"]].concat());
@@ -502,7 +576,8 @@ fn doctor_finds_what_keeps_a_host_from_starting() {
     assert!(finds("", "users").0 && finds("", "tls").0);
     assert!(!finds("[rpc.tls]\ncert = \"none.pem\"\nkey = \"none.key\"", "tls").0);
     assert!(!finds("[rpc.tls]\ncert = \"users.toml\"\nkey = \"users.toml\"", "tls").0);
-    assert!(!finds("[metrics]\nlisten = \"nowhere\"", "metrics").0);
+    assert!(!finds("[metrics]\nlisten = \"nowhere\"", "config").0);
+    assert!(!finds("[metrics]\nlisten = \"no such host:1\"", "metrics").0);
     assert!(finds("[metrics]\nlisten = \"127.0.0.1:0\"", "metrics").0);
     // A lock that cannot be read, as another user's cannot, says nothing about whether a host runs.
     let _there_was_none = std::fs::remove_file(net.join("data/host.lock"));
@@ -513,17 +588,39 @@ fn doctor_finds_what_keeps_a_host_from_starting() {
 
 #[test]
 fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
-    let run = |out: Stdio| {
+    let dir = network(&[]);
+    let data = dir.path().join("data.csv");
+    std::fs::write(&data, "a,b\n").unwrap();
+    let imported = maxhost(dir.path(), &["attachment", "import", "data.csv", "--json", "--config", "net/maxhost.toml"]);
+    let id = objects(&imported)[0]["id"].as_str().unwrap().to_owned();
+    let run = |words: &[&str], out: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_maxhost"));
-        command.args(["completions", "bash", "--json"]).stdout(out).output().unwrap()
+        command.current_dir(dir.path()).args(words).stdin(Stdio::null()).stdout(out).output().unwrap()
     };
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let lost = run(full.into());
-    assert_eq!((exit(&lost), code(&lost).as_str()), (1, "output-failed"));
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let gone = run(writer.into());
-    assert!(exit(&gone) == 0 && gone.stderr.is_empty(), "{}", err(&gone));
+    let export = ["attachment", "export", &id, "--config", "net/maxhost.toml"];
+    for (words, tells_json) in [
+        (&["completions", "bash", "--json"][..], true),
+        (&["--help", "--json"], true),
+        (&["--version", "--json"], true),
+        (&["flow", "start", "--help", "--json"], true),
+        (&["attachment", "list", "--json", "--config", "net/maxhost.toml"], true),
+        (&["--help"], false),
+        (&["identity", "-h"], false),
+        // The bytes of a file are no JSON.
+        (&export, false),
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let lost = run(words, full.into());
+        assert_eq!(exit(&lost), 1, "{words:?}: {}", err(&lost));
+        match tells_json {
+            true => assert_eq!(code(&lost), "output-failed", "{words:?}"),
+            false => assert!(err(&lost).contains("[output-failed]"), "{words:?}: {}", err(&lost)),
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let gone = run(words, writer.into());
+        assert!(exit(&gone) == 0 && gone.stderr.is_empty(), "{words:?}: {}", err(&gone));
+    }
 }
 
 #[test]

@@ -226,7 +226,7 @@ fn altered_keys_and_certificates_stop_one_identity_only() {
     std::fs::write(keys.join("dave/certificates.pem"), "nonsense").unwrap();
     assert_eq!(Problem::from(open(&mut network, "Dave").unwrap_err()).code, Code::CertificateInvalid);
     std::fs::remove_file(keys.join("notary/tls.key")).unwrap();
-    assert_eq!(Problem::from(open(&mut network, "Notary").unwrap_err()).code, Code::FileUnreadable);
+    assert_eq!(Problem::from(open(&mut network, "Notary").unwrap_err()).code, Code::FileNotFound);
 }
 
 #[test]

@@ -159,6 +159,7 @@ impl PkiError {
                 Code::DiskFull
             }
             PkiError::File { action: FileAction::Write, .. } => Code::DirectoryUnwritable,
+            PkiError::File { source, .. } if source.kind() == Kind::NotFound => Code::FileNotFound,
             PkiError::File { .. } => Code::FileUnreadable,
             PkiError::WrongPassphrase { .. } => Code::PassphraseWrong,
             PkiError::NoPassphrase { .. } => Code::PassphraseMissing,
@@ -215,7 +216,9 @@ mod tests {
         assert_eq!(Problem::from(&full).details.get("path").map(String::as_str), Some("keys/alice/tls.key"));
         let missing = PkiError::read(&path, io::ErrorKind::NotFound.into());
         assert!(!missing.is_retriable());
-        assert_eq!(Problem::from(missing).code, Code::FileUnreadable);
+        assert_eq!(Problem::from(missing).code, Code::FileNotFound);
+        let closed = PkiError::read(&path, io::ErrorKind::PermissionDenied.into());
+        assert_eq!(Problem::from(closed).code, Code::FileUnreadable);
         let wrong = Problem::from(PkiError::WrongPassphrase { vault: path });
         assert_eq!(wrong.code, Code::PassphraseWrong);
         assert!(wrong.message.contains("tls.key"));

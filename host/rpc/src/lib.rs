@@ -34,7 +34,7 @@ pub use error::RpcError;
 pub use login::{Credentials, Logins, Refused};
 pub use looks::UsersSource;
 pub use messages::{MessageCounts, MessageOptions, MessageServer};
-pub use server::{Bound, RpcOptions, RpcServer, can_listen};
+pub use server::{Bound, RpcOptions, RpcServer, can_listen, may_listen};
 pub use server_tls::{ServerTls, Tls};
 pub use tokens::{TokenText, check_note};
 pub use user_logins::{CertificateLogins, UserLogins};

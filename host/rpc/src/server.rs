@@ -117,6 +117,14 @@ pub async fn can_listen(listen: &str, guarded: bool) -> Result<(), RpcError> {
     listener(listen, guarded).await.map(drop)
 }
 
+/// Whether a server may listen there, as far as that can be told without doing so; `guarded`: it has TLS and logins.
+///
+/// # Errors
+/// The address is not one; it can be reached from other machines, and is not guarded.
+pub async fn may_listen(listen: &str, guarded: bool) -> Result<(), RpcError> {
+    address(listen, guarded).await.map(drop)
+}
+
 async fn listener(text: &str, guarded: bool) -> Result<(SocketAddr, TcpListener), RpcError> {
     let address = address(text, guarded).await?;
     let listener = listen(address).map_err(|source| match source.kind() {

@@ -53,6 +53,9 @@ pub enum AddressError {
     /// The file of the password cannot be used.
     #[error("the password of the database cannot be read from {0}: {1}")]
     PasswordFile(String, String),
+    /// The file of the password is not there.
+    #[error("the password of the database cannot be read from {0}: {1}")]
+    NoPasswordFile(String, String),
 }
 
 /// How a database is opened.
@@ -222,7 +225,10 @@ fn password(variable: &str, file: Option<&Path>) -> Result<Option<String>, Addre
     }
     let Some(path) = file else { return Ok(None) };
     let unusable = |why: String| AddressError::PasswordFile(path.display().to_string(), why);
-    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => AddressError::NoPasswordFile(path.display().to_string(), error.to_string()),
+        _ => unusable(error.to_string()),
+    })?;
     match text.lines().next() {
         Some(line) if !line.is_empty() && text.len() <= PASSWORD_BYTES => Ok(Some(line.to_owned())),
         _ => Err(unusable("a line with the password was expected".to_owned())),
@@ -268,7 +274,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("password");
         let open = || PostgresOptions::new("postgres://max@127.0.0.1/ledger", Some(&file));
-        assert!(matches!(open(), Err(AddressError::PasswordFile(..))));
+        assert!(matches!(open(), Err(AddressError::NoPasswordFile(..))));
         std::fs::write(&file, "\n").unwrap();
         assert!(matches!(open(), Err(AddressError::PasswordFile(..))));
         std::fs::write(&file, "s3cret\n").unwrap();

@@ -1,7 +1,6 @@
 //! `maxhost attachment`: what of a host can be attached to transactions, which name it by its id: contract code that is
 //! installed, and files of data. What the ledger of an identity has is in [`super::ledger_attachment`].
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use super::ledger_attachment;
 use crate::cli::AttachmentCommand;
 use crate::context::{Context, Outcome};
 use crate::files::io_problem;
+use crate::output::write_file;
 use crate::render;
 
 /// What WebAssembly begins with. What does not is data.
@@ -110,8 +110,7 @@ pub fn execute(context: &Context, command: AttachmentCommand) -> Outcome {
                     object["file"] = file.display().to_string().into();
                     context.out.object(&object, || file.display().to_string());
                 }
-                // A reader that has gone wants no more.
-                None => drop(std::io::stdout().lock().write_all(&bytes)),
+                None => write_file(&bytes)?,
             }
         }
     }

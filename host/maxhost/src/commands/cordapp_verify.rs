@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::cordapp::{Inspected, inspect_any};
 use super::cordapp_contract;
 use crate::context::Outcome;
+use crate::output::written;
 
 /// The longest request, bytes: a transaction in hexadecimal.
 const LONGEST: u64 = 64 << 20;
@@ -42,15 +43,16 @@ pub fn execute(file: &Path) -> Outcome {
     };
     let engine = cordapp_contract::engine()?;
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
-    let broken = |error: std::io::Error| Problem::new(Code::Internal, format!("standard input or output: {error}"));
+    let unreadable =
+        |error: std::io::Error| Problem::new(Code::FileUnreadable, format!("cannot read standard input: {error}"));
     let mut line = String::new();
     loop {
         line.clear();
-        if std::io::Read::take(&mut input, LONGEST).read_line(&mut line).map_err(broken)? == 0 {
+        if std::io::Read::take(&mut input, LONGEST).read_line(&mut line).map_err(unreadable)? == 0 {
             return Ok(0);
         }
         let answer = answer(engine, &component, &line)?;
-        writeln!(output, "{answer}").and_then(|()| output.flush()).map_err(broken)?;
+        written(writeln!(output, "{answer}").and_then(|()| output.flush()))?;
     }
 }
 

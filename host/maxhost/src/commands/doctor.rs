@@ -205,7 +205,13 @@ fn key_files(config: &Config) -> Check {
         }
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) => return wrong("keys", format!("{}: {error}", folder.display()), Code::KeyUnreadable.remedy()),
+            Err(error) => {
+                let remedy = match error.kind() {
+                    std::io::ErrorKind::NotFound => Code::FileNotFound.remedy(),
+                    _ => Code::KeyUnreadable.remedy(),
+                };
+                return wrong("keys", format!("{}: {error}", folder.display()), remedy);
+            }
         };
         for entry in entries.flatten() {
             let path = entry.path();

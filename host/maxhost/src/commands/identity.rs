@@ -20,7 +20,7 @@ use crate::cli::IdentityCommand;
 use crate::config::Config;
 use crate::context::{Context, Outcome};
 use crate::files::io_problem;
-use crate::{foundation, manifest, render};
+use crate::{files, foundation, manifest, render};
 
 /// How often a running host is asked whether it has taken a change.
 const POLL: Duration = Duration::from_millis(50);
@@ -247,7 +247,7 @@ fn issue(config: &Config, name: &X500Name) -> Result<String, Problem> {
 /// The development network of this installation, to be changed. Nobody else changes it meanwhile.
 ///
 /// # Errors
-/// It is none, it is being changed already, or its passphrase is wrong.
+/// It is none, its folders are missing, it is being changed already, or its passphrase is wrong.
 pub fn open_development_network(config: &Config) -> Result<DevNetwork, Problem> {
     let layout = Layout::new(config.root());
     if layout.keys() != config.keys() || layout.network() != config.network() {
@@ -257,6 +257,9 @@ pub fn open_development_network(config: &Config) -> Result<DevNetwork, Problem> 
         )
         .remedy("get keys, certificates and signed parameters from the network's operator"));
     }
+    // What is left of a network would be made whole without what only its folder had, such as the parameters.
+    files::look_into(&config.network())?;
+    files::look_into(&config.keys())?;
     let passphrase = Passphrase::new(config.passphrase()?.expose())?;
     let options = Options { passphrase: Some(passphrase), ..Options::default() };
     DevNetwork::open(config.root(), &options).map_err(Problem::from)

@@ -1,7 +1,7 @@
 //! `maxhost attachment … --identity`: the attachments in the ledger of an identity, through the host that runs.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use futures::stream;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::cli::AttachmentCommand;
 use crate::context::{Context, Outcome};
 use crate::files::io_problem;
+use crate::output::write_file;
 use crate::render;
 
 /// Bytes of a file in one message.
@@ -190,8 +191,7 @@ fn export(context: &Context, identity: String, id: String, path: Option<&Path>) 
                 object["file"] = path.display().to_string().into();
                 context.out.object(&object, || path.display().to_string());
             }
-            // A reader that has gone wants no more.
-            None => drop(std::io::stdout().lock().write_all(&bytes)),
+            None => write_file(&bytes)?,
         }
         Ok(0)
     })
@@ -236,6 +236,8 @@ async fn received(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::io::Write;
+
     use futures::StreamExt;
 
     use super::*;

@@ -13,7 +13,7 @@ use maxhost_store_postgres::{Layout, PASSWORD_VARIABLE};
 use super::cluster::{self, BROKER_PASSWORD, ClusterSettings, OWNERSHIP_PASSWORD};
 use super::databases::{self, FurtherDatabase};
 use super::service_links::is_service_link;
-use super::values::{evict, layout, memory, optional_path, optional_text, roles, text_or_empty};
+use super::values::{evict, layout, listen, memory, optional_path, optional_text, roles, text_or_empty};
 use crate::strict_toml::{self, Entry, Raw};
 
 /// Environment variable with what the process does.
@@ -105,7 +105,7 @@ macro_rules! keys {
 
 keys! {
     rpc.listen = "\"127.0.0.1:0\"", true, "where gRPC listens; loopback only, unless there are TLS and users; port 0 picks a free one",
-        |s, raw| { s.listen = raw.text()?; Ok(()) };
+        |s, raw| { s.listen = listen(raw)?; Ok(()) };
     rpc/tls.cert = "\"tls/server.pem\"", false, "the host's certificate with those that issued it, PEM; TLS is used if it is named",
         |s, raw| { s.tls_cert = Some(raw.text()?.into()); Ok(()) };
     rpc/tls.key = "\"tls/server.key\"", false, "its private key, PEM",
@@ -123,7 +123,7 @@ keys! {
     rpc/messages.keep_answers = "\"30 d\"", false, "how long the broker keeps an answer that nobody fetches; at most 49 d",
         |s, raw| { s.messages.keep_answers = cluster::kept_answers(raw.duration()?)?; Ok(()) };
     metrics.listen = "\"127.0.0.1:9090\"", false, "where /metrics, /livez and /readyz are served over HTTP; nowhere without it",
-        |s, raw| { s.metrics = Some(raw.text()?); Ok(()) };
+        |s, raw| { s.metrics = Some(listen(raw)?); Ok(()) };
     store.url = "\"sqlite:data/maxhost.db\"", true, "the database: a file, whose folder is the data folder, or postgres://ROLE@SERVER/DATABASE",
         |s, raw| { s.store = raw.text()?; Ok(()) };
     store.password_file = "\"\"", false, "a file with the password of a database on a server; MAXHOST_STORE_PASSWORD is stronger",

@@ -61,7 +61,7 @@ impl Config {
     /// The passphrase: from the environment, else from the file.
     ///
     /// # Errors
-    /// `passphrase-missing`, `file-unreadable`.
+    /// `passphrase-missing`; `file-not-found` if the folder of keys is missing, and the file with it.
     pub fn passphrase(&self) -> Result<Passphrase, Problem> {
         if let Some(text) = std::env::var(PASSPHRASE_VARIABLE).ok().filter(|text| !text.is_empty()) {
             return Ok(Passphrase::new(text));
@@ -70,6 +70,10 @@ impl Config {
             return Err(Problem::new(Code::PassphraseMissing, "no passphrase for the private keys is given"));
         };
         let text = std::fs::read_to_string(&file).map_err(|error| {
+            // More is missing than the passphrase, and no other passphrase would help.
+            if let (std::io::ErrorKind::NotFound, Err(problem)) = (error.kind(), files::look_into(&self.keys())) {
+                return problem;
+            }
             Problem::new(
                 Code::PassphraseMissing,
                 format!("cannot read the passphrase file {}: {error}", file.display()),

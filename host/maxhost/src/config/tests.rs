@@ -85,6 +85,22 @@ fn wrong_values_name_the_key() {
 }
 
 #[test]
+fn where_to_listen_is_a_host_and_a_port() {
+    for good in ["127.0.0.1:0", "[::1]:65535", "localhost:9090"] {
+        let config = parse(&format!("[rpc]\nlisten = \"{good}\"\n[metrics]\nlisten = \"{good}\"\n")).unwrap();
+        assert_eq!((config.listen(), config.metrics()), (good, Some(good)));
+    }
+    for bad in ["bogus", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:65536", "127.0.0.1:-1", "http://127.0.0.1:0/"] {
+        for section in ["rpc", "metrics"] {
+            let problem = parse(&format!("[{section}]\nlisten = \"{bad}\"\n")).unwrap_err();
+            assert_eq!(problem.code, Code::ConfigInvalid);
+            let told = format!("{section}.listen: '{bad}' is not an address to listen on");
+            assert!(problem.message.contains(&told) && problem.message.contains(":2:"), "{problem}");
+        }
+    }
+}
+
+#[test]
 fn a_database_may_be_on_a_server() {
     let config = parse("[store]\nurl = \"postgres://max@127.0.0.1/ledger\"\nlayout = \"shared\"\n").unwrap();
     let url = "postgres://max@127.0.0.1/ledger";
@@ -96,7 +112,7 @@ fn a_database_may_be_on_a_server() {
     let problem = parse("[store]\nurl = \"postgres://max:s3cret@localhost/x\"\n").unwrap_err();
     assert!(!problem.to_string().contains("s3cret"), "{problem}");
     let config = parse("[store]\nurl = \"postgres://max@127.0.0.1/x\"\npassword_file = \"none\"\n").unwrap();
-    assert_eq!(config.postgres("postgres://max@127.0.0.1/x").unwrap_err().code, Code::FileUnreadable);
+    assert_eq!(config.postgres("postgres://max@127.0.0.1/x").unwrap_err().code, Code::FileNotFound);
 }
 
 #[test]

@@ -18,6 +18,15 @@ pub(super) fn memory(raw: &Raw) -> Result<Option<u64>, String> {
     }
 }
 
+/// Where to listen, `host:port`. Whether the name has an address is not asked here.
+pub(super) fn listen(raw: &Raw) -> Result<String, String> {
+    let text = raw.text()?;
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text),
+        _ => Err(format!("'{text}' is not an address to listen on: expected host:port, such as 127.0.0.1:0")),
+    }
+}
+
 pub(super) fn layout(text: &str) -> Result<Layout, String> {
     match text {
         "schemas" => Ok(Layout::Schemas),
