@@ -59,6 +59,17 @@ impl<N> FlowDef<N> {
         }
     }
 
+    /// As [`FlowDef::check`], of arguments that came as JSON: a float is no integer that it may have been rounded to.
+    ///
+    /// # Errors
+    /// `arguments-invalid`, with the first place that does not fit and what was expected there.
+    pub fn check_json(&self, arguments: &Value) -> Result<(), Problem> {
+        match &self.schema {
+            Some(schema) => schema.check_json(arguments, &self.name),
+            None => Ok(()),
+        }
+    }
+
     /// The protocol that the flow answers, as `cordapp/flow`; `None` if it is no responder.
     #[must_use]
     pub fn responds_to(&self) -> Option<String> {

@@ -11,6 +11,7 @@ mod contracts;
 mod cordapp;
 mod data_files;
 mod kept;
+mod numbers;
 mod reference;
 mod schema;
 mod set;

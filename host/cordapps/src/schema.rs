@@ -1,25 +1,15 @@
 //! The JSON Schema of a flow's arguments: what fits it, and how it is told what does not.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
-use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
-use maxhost_model::{Code, Problem, X500Name};
-use serde_json::{Map, Value};
+use jsonschema::{ValidationError, Validator};
+use maxhost_model::{Code, Problem, X500Name, is_exact_integer};
+use serde_json::{Map, Number, Value};
 
-/// Whole numbers of a fixed size: what a schema calls them, and their bounds. The keyword `format` alone bounds nothing.
-const SIZES: [(&str, i128, i128); 8] = [
-    ("int8", i8::MIN as i128, i8::MAX as i128),
-    ("int16", i16::MIN as i128, i16::MAX as i128),
-    ("int32", i32::MIN as i128, i32::MAX as i128),
-    ("int64", i64::MIN as i128, i64::MAX as i128),
-    ("uint8", 0, u8::MAX as i128),
-    ("uint16", 0, u16::MAX as i128),
-    ("uint32", 0, u32::MAX as i128),
-    ("uint64", 0, u64::MAX as i128),
-];
-/// Keywords whose values are data, not schemas.
-const DATA: [&str; 4] = ["const", "default", "enum", "examples"];
+use crate::numbers::{self, EXACT_INTEGER};
+
 /// How much of a value is shown, in characters: a message has to fit into the headers of an answer.
 const SHOWN: usize = 120;
 
@@ -31,7 +21,9 @@ const ALIKE: f64 = 0.75;
 /// A schema that arguments are checked against.
 pub(crate) struct ArgumentSchema {
     schema: Value,
-    validator: jsonschema::Validator,
+    validator: Validator,
+    /// As `validator`, and it takes floats for integers only if they are exact. Made for the first arguments that need it.
+    exact: OnceLock<Result<Validator, String>>,
 }
 
 impl ArgumentSchema {
@@ -42,13 +34,26 @@ impl ArgumentSchema {
     /// In words: it is no JSON Schema.
     pub fn new(schema: &Value) -> Result<ArgumentSchema, String> {
         let mut schema = schema.clone();
-        bound_numbers(&mut schema);
-        let validator = jsonschema::options()
-            .with_format("x500-name", |text: &str| X500Name::parse(text).is_ok())
-            .should_validate_formats(true)
-            .build(&schema)
-            .map_err(|error| error.to_string())?;
-        Ok(ArgumentSchema { schema, validator })
+        numbers::make_rules(&mut schema);
+        let validator = options().build(&schema).map_err(|error| error.to_string())?;
+        Ok(ArgumentSchema { schema, validator, exact: OnceLock::new() })
+    }
+
+    /// Checks arguments that came as JSON, in which a number with a point or an exponent may have been rounded to the float that it
+    /// is now.
+    ///
+    /// # Errors
+    /// Those of [`ArgumentSchema::check`], also where an integer is expected and nobody can tell which one a float was.
+    pub fn check_json(&self, arguments: &Value, flow: &str) -> Result<(), Problem> {
+        self.check(arguments, flow)?;
+        if !has_doubtful_integers(arguments) {
+            return Ok(());
+        }
+        let exact = || numbers::exact(options()).build(&self.schema).map_err(|error| error.to_string());
+        match self.exact.get_or_init(exact) {
+            Ok(exact) => self.judge(exact, arguments, flow),
+            Err(reason) => Err(Problem::new(Code::Internal, format!("the schema of flow {flow}: {reason}"))),
+        }
     }
 
     /// Checks arguments.
@@ -56,10 +61,14 @@ impl ArgumentSchema {
     /// # Errors
     /// `arguments-invalid`, with the first place that does not fit and what was expected there.
     pub fn check(&self, arguments: &Value, flow: &str) -> Result<(), Problem> {
-        if self.validator.is_valid(arguments) {
+        self.judge(&self.validator, arguments, flow)
+    }
+
+    fn judge(&self, validator: &Validator, arguments: &Value, flow: &str) -> Result<(), Problem> {
+        if validator.is_valid(arguments) {
             return Ok(());
         }
-        let errors: Vec<ValidationError<'_>> = self.validator.iter_errors(arguments).take(LOOKED_AT).collect();
+        let errors: Vec<ValidationError<'_>> = validator.iter_errors(arguments).take(LOOKED_AT).collect();
         let Some(error) = most_telling(&errors) else { return Ok(()) };
         let rule = error.schema_path().as_str();
         let found = error.masked_with(shortened(&error.instance().to_string()));
@@ -81,6 +90,12 @@ impl ArgumentSchema {
                 let expected = self.rule(rule);
                 (format!("{found}; expected {expected}"), expected)
             }
+            ValidationErrorKind::Custom { message, .. } => {
+                let object = rule.rsplit_once('/').map_or("", |(object, _)| object);
+                let expected = if rule.ends_with(EXACT_INTEGER) { "type" } else { "format" };
+                let found = shortened(&error.instance().to_string());
+                (format!("{found} {message}"), self.rule(&format!("{object}/{expected}")))
+            }
             _ => (found.to_string(), self.rule(rule)),
         };
         let place =
@@ -95,7 +110,7 @@ impl ArgumentSchema {
     fn rule(&self, rule: &str) -> String {
         let keyword = rule.rsplit('/').next().unwrap_or_default();
         match self.schema.pointer(rule) {
-            Some(value) => shortened(&serde_json::json!({ keyword: value }).to_string()),
+            Some(value) => shortened(&serde_json::json!({ keyword: numbers::shown(value) }).to_string()),
             None => rule.to_owned(),
         }
     }
@@ -136,7 +151,7 @@ impl ArgumentSchema {
     fn property(&self, rule: &str, name: &str) -> String {
         let object = rule.strip_suffix("/required").and_then(|object| self.schema.pointer(object));
         match object.and_then(|object| object["properties"].get(name)) {
-            Some(property) => shortened(&property.to_string()),
+            Some(property) => shortened(&numbers::shown(property).to_string()),
             None => self.rule(rule),
         }
     }
@@ -172,28 +187,21 @@ fn most_telling<'e>(errors: &'e [ValidationError<'_>]) -> Option<&'e ValidationE
     branch.and_then(|branch| most_telling(branch)).or(Some(error))
 }
 
-/// Gives whole numbers of a fixed size their bounds, where the schema has none.
-fn bound_numbers(schema: &mut Value) {
-    match schema {
-        Value::Array(list) => list.iter_mut().for_each(bound_numbers),
-        Value::Object(object) => {
-            let format = object.get("format").and_then(Value::as_str);
-            let size = SIZES.iter().find(|(name, _, _)| Some(*name) == format);
-            if let Some((_, least, most)) = size {
-                for (keyword, bound) in [("minimum", least), ("maximum", most)] {
-                    let bound =
-                        i64::try_from(*bound).map(Value::from).or_else(|_| u64::try_from(*bound).map(Value::from));
-                    if let (false, Ok(bound)) = (object.contains_key(keyword), bound) {
-                        object.insert(keyword.to_owned(), bound);
-                    }
-                }
-            }
-            object
-                .iter_mut()
-                .filter(|(keyword, _)| !DATA.contains(&keyword.as_str()))
-                .for_each(|(_, value)| bound_numbers(value));
-        }
-        _ => {}
+/// How schemas are read, whatever is checked.
+fn options() -> jsonschema::ValidationOptions<'static> {
+    numbers::held_by_floats(jsonschema::options())
+        .with_format("x500-name", |text: &str| X500Name::parse(text).is_ok())
+        .should_validate_formats(true)
+}
+
+/// Whether there is a float that is whole, and that need not be the whole number that was written.
+fn has_doubtful_integers(json: &Value) -> bool {
+    let is_doubtful = |float: f64| float.fract() == 0.0 && !is_exact_integer(float);
+    match json {
+        Value::Number(number) => number.is_f64() && Number::as_f64(number).is_some_and(is_doubtful),
+        Value::Array(items) => items.iter().any(has_doubtful_integers),
+        Value::Object(fields) => fields.values().any(has_doubtful_integers),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
     }
 }
 
@@ -227,6 +235,106 @@ mod tests {
 
     fn refusal(arguments: Value) -> Problem {
         schema().check(&arguments, "app/flow").unwrap_err()
+    }
+
+    #[test]
+    fn a_float_is_an_integer_only_if_it_is_exactly_that_one() {
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                "any": {"type": "integer"},
+                "maybe": {"anyOf": [{"type": ["integer", "null"]}, {"type": "string"}]},
+                "big": {"type": "integer", "format": "uint64", "minimum": 0},
+                "signed": {"type": "integer", "format": "int64"},
+                "wide": {"type": "integer", "format": "int128"},
+                "list": {"type": "array", "items": {"$ref": "#/$defs/whole"}},
+                "rate": {"type": "number", "format": "double"},
+                "some": {"type": "number"},
+                "either": {"anyOf": [{"type": "integer"}, {"type": "number"}]},
+                // A field may be called like a keyword.
+                "default": {"type": "integer", "format": "int8"},
+            },
+            "$defs": {"whole": {"type": "integer"}},
+        });
+        let schema = ArgumentSchema::new(&schema).unwrap();
+        for arguments in [
+            json!({"any": 1.0, "maybe": -0.0, "big": 3.0, "signed": -5.0, "wide": 1e18, "list": [1.0, 9e15]}),
+            json!({"any": u64::MAX, "big": u64::MAX, "signed": i64::MIN, "wide": i64::MIN}),
+            json!({"rate": 1e30, "some": 1e30, "either": 1e30}),
+            json!({"maybe": null}),
+            json!({"maybe": "1e30"}),
+        ] {
+            assert_eq!(schema.check_json(&arguments, "app/flow"), Ok(()), "{arguments}");
+        }
+        for (arguments, path) in [
+            (json!({"any": 1e30}), "/any"),
+            (json!({"any": -1e30}), "/any"),
+            (json!({"any": 1e308}), "/any"),
+            (json!({"any": 1e19}), "/any"),
+            (json!({"any": 72_057_594_037_927_952.0}), "/any"),
+            (json!({"maybe": 1e30}), "/maybe"),
+            (json!({"big": 1e19}), "/big"),
+            (json!({"signed": -9_223_372_036_854_775_808.0}), "/signed"),
+            (json!({"wide": 1e30}), "/wide"),
+            (json!({"list": [1, 1.0, 1e30]}), "/list/2"),
+            (json!({"rate": 1e30, "list": [1e23]}), "/list/0"),
+        ] {
+            let problem = schema.check_json(&arguments, "app/flow").unwrap_err();
+            assert_eq!((problem.code, problem.details["path"].as_str()), (Code::ArgumentsInvalid, path), "{problem}");
+            // In CBOR a float is what it is.
+            assert_eq!(schema.check(&arguments, "app/flow"), Ok(()), "{arguments}");
+        }
+        let problem = schema.check_json(&json!({"any": 1e30}), "app/flow").unwrap_err();
+        assert_eq!(problem.details["expected"], r#"{"type":"integer"}"#);
+        assert!(problem.message.starts_with("arguments.any of flow app/flow: 1e"), "{problem}");
+        assert!(problem.message.contains("point or an exponent, and is no integer exactly"), "{problem}");
+        assert_eq!(schema.check(&json!({"default": 128}), "app/flow").unwrap_err().details["path"], "/default");
+        // What is expected is told in the words of the schema's author.
+        let schema = json!({"required": ["n"], "properties": {"n": {"type": "integer"}, "m": {"anyOf": [
+            {"type": "integer"}, {"type": "number", "format": "double", "minimum": 5},
+        ]}}});
+        let schema = ArgumentSchema::new(&schema).unwrap();
+        let missing = schema.check(&json!({}), "app/flow").unwrap_err();
+        assert_eq!(missing.details["expected"], r#"{"type":"integer"}"#);
+        for m in [json!("x"), json!([])] {
+            let neither = schema.check_json(&json!({"n": 1, "m": m}), "app/flow").unwrap_err();
+            assert!(!format!("{neither} {:?}", neither.details).contains("x-maxhost"), "{neither:?}");
+        }
+    }
+
+    #[test]
+    fn an_integer_is_a_float_only_if_a_float_holds_it() {
+        let schema = json!({"type": "object", "properties": {
+            "rate": {"type": "number", "format": "double"},
+            "maybe": {"type": ["number", "null"], "format": "float"},
+        }});
+        let schema = ArgumentSchema::new(&schema).unwrap();
+        for arguments in [
+            json!({"rate": 9_007_199_254_740_992_u64, "maybe": 1}),
+            json!({"rate": i64::MIN, "maybe": 3.4e38}),
+            json!({"rate": 18_446_744_073_709_549_568_u64, "maybe": -0.1}),
+            json!({"rate": 1e300, "maybe": null}),
+        ] {
+            assert_eq!(schema.check_json(&arguments, "app/flow"), Ok(()), "{arguments}");
+        }
+        for (arguments, path, words) in [
+            (
+                json!({"rate": 9_007_199_254_740_993_u64}),
+                "/rate",
+                "9007199254740993 has more digits than a float holds",
+            ),
+            (json!({"rate": i64::MAX}), "/rate", "more digits"),
+            (json!({"rate": u64::MAX}), "/rate", "more digits"),
+            (json!({"maybe": -9_007_199_254_740_993_i64}), "/maybe", "more digits"),
+            (json!({"maybe": 1e39}), "/maybe", "is beyond the range of a float of 32 bits"),
+            (json!({"maybe": -1e300}), "/maybe", "is beyond the range"),
+        ] {
+            let problem = schema.check(&arguments, "app/flow").unwrap_err();
+            assert_eq!((problem.code, problem.details["path"].as_str()), (Code::ArgumentsInvalid, path), "{problem}");
+            assert!(problem.message.contains(words), "{problem}");
+        }
+        let problem = schema.check(&json!({"rate": u64::MAX}), "app/flow").unwrap_err();
+        assert_eq!(problem.details["expected"], r#"{"format":"double"}"#);
     }
 
     #[test]

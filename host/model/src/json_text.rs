@@ -6,7 +6,8 @@
 //! - a whole number beyond 64 bits (below -2^63 or above 2^64-1);
 //! - a number with a fraction or an exponent that no float of 64 bits holds: one of more than 17 significant digits that is
 //!   not exactly a float, one that is too large, or too small. Up to 17 digits are the digits of one float, which is
-//!   meant (IEEE 754-2019 §5.12.2);
+//!   meant (IEEE 754-2019 §5.12.2). But where the nearest float is exactly a number of that many digits itself, nobody who
+//!   means it writes another: `1.0000000000000001` is not 1, and `9007199254740993.0` not 9007199254740992;
 //! - an object with a key twice (RFC 8259 §4 leaves open what it means).
 
 use std::borrow::Cow;
@@ -22,6 +23,8 @@ use crate::json_path::JsonPath;
 
 /// So many significant digits tell every float of 64 bits apart.
 const DIGITS: usize = 17;
+/// A number of no more digits comes back from the float that is nearest to it.
+const SURE_DIGITS: usize = 15;
 /// No float of 64 bits has more significant digits than this, when all are written.
 const ALL_DIGITS: usize = 767;
 
@@ -213,10 +216,30 @@ fn check_number(text: &str) -> Result<(), String> {
     let shortest = || significant(&format!("{float:e}")) == given;
     // Floats next to zero have fewer digits to tell them apart.
     let kept = match float.is_normal() {
-        true => given.0.len() <= DIGITS || exactly(),
+        true => match given.0.len() {
+            // All numbers of so many digits are told apart by the floats that are nearest to them.
+            ..=SURE_DIGITS => true,
+            ..=DIGITS => shortest() || !is_short(float) || exactly(),
+            _ => exactly(),
+        },
         false => float.is_finite() && (shortest() || exactly()),
     };
     if kept { Ok(()) } else { Err(format!("{} would be rounded: a float of 64 bits does not hold it", excerpt(text))) }
+}
+
+/// Whether the fewest digits that tell a float from all others are all that it has.
+fn is_short(float: f64) -> bool {
+    significant(&format!("{float:e}")) == significant(&format!("{float:.ALL_DIGITS$e}"))
+}
+
+/// Whether whoever wrote a float in JSON wrote this very integer, as far as the float tells: none if it has a fraction, and none
+/// if the text may have been that of another integer, which only was rounded to it. Below 2^53 in magnitude it is the integer, since
+/// [`parse_json`] has taken the text; readers of integers take floats below 2^63.
+pub fn is_exact_integer(float: f64) -> bool {
+    let magnitude = float.abs();
+    float.fract() == 0.0
+        && magnitude < 9_223_372_036_854_775_808.0
+        && (magnitude < 9_007_199_254_740_992.0 || is_short(float))
 }
 
 /// The digits of a number, from the first to the last that is not zero, and the power of ten of the first. Zero has none.
@@ -273,6 +296,11 @@ mod tests {
             "0.10000000000000001",
             "100000000000000000000.0",
             "1.00000000000000000000000000",
+            // The nearest float has more digits than anybody writes.
+            "1e23",
+            "7.205759403792795e16",
+            "72057594037927952.0",
+            "0.00000000000000010000000000000001",
             // Exactly 2^-20 and 2^70.
             "0.00000095367431640625",
             "1180591620717411303424.0",
@@ -291,6 +319,11 @@ mod tests {
             assert_eq!(reason, format!("{number} is a whole number beyond 64 bits, which JSON arguments cannot carry"));
         }
         for number in [
+            "1.0000000000000001",
+            "0.50000000000000001",
+            "9007199254740993.0",
+            "9.007199254740993e15",
+            "-4503599627370497.3",
             "0.12345678901234567891",
             "-9223372036854775809.0",
             "9.223372036854775809e18",
@@ -308,6 +341,18 @@ mod tests {
             let (path, reason) = refusal(number);
             assert!(path.is_none() && reason.contains("too large"), "{number}: {reason}");
         }
+    }
+
+    #[test]
+    fn a_float_is_an_integer_where_no_other_integer_was_written() {
+        for exact in [0.0, -0.0, 1.0, -3.0, 9_007_199_254_740_991.0, 9_007_199_254_740_992.0, 1e18, -9e18] {
+            assert!(is_exact_integer(exact), "{exact}");
+        }
+        // 2^56+16 is written with other digits, and from 2^63 on no reader of integers takes floats.
+        for other in [0.5, -1.25, 72_057_594_037_927_952.0, 9_223_372_036_854_775_808.0, 1e19, 1e30, f64::MAX] {
+            assert!(!is_exact_integer(other) && !is_exact_integer(-other), "{other}");
+        }
+        assert!(!is_exact_integer(f64::NAN) && !is_exact_integer(f64::INFINITY));
     }
 
     #[test]
@@ -366,6 +411,19 @@ mod tests {
                         prop_assert!(!float.is_normal(), "{text}");
                     }
                 }
+            }
+        }
+
+        /// An integer that is written with a point is that integer, or is not taken for any.
+        #[test]
+        fn integers_with_a_point_are_themselves_or_none(whole in any::<i64>(), bits in 0_u32..63) {
+            let whole = whole >> bits;
+            if let Ok(json) = parse_json(&format!("{whole}.0")) {
+                let float = json.as_f64().unwrap();
+                prop_assert!(!is_exact_integer(float) || float as i128 == i128::from(whole), "{whole}: {float}");
+                prop_assert!(whole.unsigned_abs() >= 1 << 53 || is_exact_integer(float), "{whole}");
+            } else {
+                prop_assert!(whole.unsigned_abs() > 1 << 53, "{whole}");
             }
         }
 

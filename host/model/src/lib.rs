@@ -31,7 +31,7 @@ pub use ids::{ErrorId, FlowId, FlowRow, IdentityRow, SessionId};
 pub use invalid::Invalid;
 pub use json::{cbor_for_schema, cbor_to_json, json_to_cbor};
 pub use json_stream::{JsonText, cbor_to_json_text};
-pub use json_text::{parse_arguments, parse_json};
+pub use json_text::{is_exact_integer, parse_arguments, parse_json};
 pub use name_query::{Found, NameQuery};
 pub use network::{NetworkParameters, NodeIdentity, NodeInfo, NotaryInfo};
 pub use party::{KeyAlgorithm, Party, PublicKey};

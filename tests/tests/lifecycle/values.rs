@@ -47,7 +47,15 @@ async fn arguments_arrive_as_they_are() {
         assert_eq!(result.to_string(), serde_json::from_str::<Value>(text).unwrap().to_string());
     }
     // What is the same number in other words.
-    for (given, taken) in [(r#"{"float":3}"#, r#"{"float":3.0}"#), (r#"{"signed":3.0}"#, r#"{"signed":3}"#)] {
+    for (given, taken) in [
+        (r#"{"float":3}"#, r#"{"float":3.0}"#),
+        (r#"{"float":9007199254740992}"#, r#"{"float":9007199254740992.0}"#),
+        (r#"{"signed":3.0}"#, r#"{"signed":3}"#),
+        (r#"{"signed":-0.0}"#, r#"{"signed":0}"#),
+        (r#"{"signed":-9007199254740991.0}"#, r#"{"signed":-9007199254740991}"#),
+        (r#"{"unsigned":1e18}"#, r#"{"unsigned":1000000000000000000}"#),
+        (r#"{"wide":25e17}"#, r#"{"wide":2500000000000000000}"#),
+    ] {
         let started = host.try_start(as_json(given)).await.unwrap();
         assert_eq!(host.end(&started.flow_id).await.result().to_string(), taken);
     }
@@ -84,6 +92,9 @@ async fn arguments_that_would_change_are_refused_with_their_place() {
         (r#"{"signed":-9223372036854775809.0}"#, Some("/signed"), "would be rounded"),
         (r#"{"wide":340282366920938463463374607431768211456}"#, Some("/wide"), "beyond 64 bits"),
         (r#"{"signed":1.5}"#, Some("/signed"), "integer"),
+        (r#"{"signed":1.0000000000000001}"#, Some("/signed"), "would be rounded"),
+        (r#"{"signed":9007199254740993.0}"#, Some("/signed"), "would be rounded"),
+        (r#"{"float":0.50000000000000001}"#, Some("/float"), "would be rounded"),
         (r#"{"float":0.1234567890123456789}"#, Some("/float"), "would be rounded"),
         (r#"{"float":1e-400}"#, Some("/float"), "would be rounded"),
         (r#"{"float":1e400}"#, None, "too large"),
@@ -121,12 +132,39 @@ async fn arguments_that_would_change_are_refused_with_their_place() {
         assert_eq!(problem.code, maxhost_model::Code::ArgumentsInvalid, "{cbor:?}: {problem}");
         assert!(format!("{problem} {:?}", problem.details).contains(words), "{cbor:?}: {problem:?}");
     }
-    // An integer that no float holds is a number to JSON Schema. The flow's own code refuses it, with its kind.
-    let started = host.try_start(as_json(r#"{"float":9007199254740993}"#)).await.unwrap();
-    let failure = host.end(&started.flow_id).await.failure();
-    assert_eq!(failure.kind, "illegal-argument");
-    assert!(failure.message.contains("more digits than a float holds"), "{failure:?}");
-    assert_eq!(host.flows(None, None).await.len(), 1);
+    assert_eq!(host.flows(None, None).await.len(), 0);
+}
+
+/// What the text of a number says is not all that decides: where an integer is expected, a float may be another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_a_flow_would_read_as_others_are_refused_before_it_begins() {
+    let network = Network::new();
+    let host = network.run();
+    for (text, path, words) in [
+        (r#"{"wide":1e30}"#, "/wide", "no integer exactly"),
+        (r#"{"wide":-1e22}"#, "/wide", "no integer exactly"),
+        (r#"{"wide":9223372036854775808.0}"#, "/wide", "no integer exactly"),
+        (r#"{"signed":-9223372036854775808.0}"#, "/signed", "no integer exactly"),
+        (r#"{"signed":7.205759403792795e16}"#, "/signed", "no integer exactly"),
+        (r#"{"unsigned":1e19}"#, "/unsigned", "no integer exactly"),
+        (r#"{"unsigned":1e30}"#, "/unsigned", "18446744073709551615"),
+        (r#"{"inner":{"inner":{"wide":1e30}}}"#, "/inner/inner/wide", "no integer exactly"),
+        (r#"{"float":9007199254740993}"#, "/float", "more digits than a float holds"),
+        (r#"{"float":-9223372036854775807}"#, "/float", "more digits than a float holds"),
+        (r#"{"narrow":1e39}"#, "/narrow", "beyond the range of a float of 32 bits"),
+    ] {
+        let problem = host.try_start(as_json(text)).await.unwrap_err();
+        assert_eq!(problem.code, maxhost_model::Code::ArgumentsInvalid, "{text}: {problem}");
+        assert_eq!(problem.details.get("path").map(String::as_str), Some(path), "{text}: {problem}");
+        assert!(format!("{problem} {:?}", problem.details).contains(words), "{text}: {problem:?}");
+        let error =
+            network.cli(&["flow", "start", "--identity", "Alice", "reflect", text]).fails(4, "arguments-invalid");
+        assert_eq!(error["details"]["path"], path, "{error}");
+    }
+    let rounded = as_cbor(&json!({"float": u64::MAX}));
+    let problem = host.try_start(rounded).await.unwrap_err();
+    assert!(problem.message.contains("more digits than a float holds"), "{problem}");
+    assert_eq!(host.flows(None, None).await.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ fn checked(def: &FlowDef, arguments: Arguments, limit: usize) -> ApiResult<Bytes
     };
     let cbor = match arguments {
         Arguments::Json(json) => {
-            def.check(&json)?;
+            def.check_json(&json)?;
             json_to_cbor(&json).map_err(refused)?
         }
         Arguments::Cbor(cbor) => {
