@@ -107,6 +107,7 @@ rules! {
     ConstraintUnsatisfied = "constraint-unsatisfied", "10.15", "The attachment does not satisfy a state's constraint.";
     ConstraintInvalid = "constraint-invalid", "10.15", "A constraint is a placeholder, or larger than allowed.";
     ConstraintTransition = "constraint-transition-refused", "10.16", "An output's constraint may not follow that of an input.";
+    ContractsTooMany = "too-many-contracts", "10.15", "The states of a transaction are of more contracts than one may have.";
     ContractUnsigned = "contract-unsigned", "10.15", "A contract without a publisher is used outside of a development network.";
     StateTypeUnknown = "contract-state-type-unknown", "10.20", "A contract does not know the type of a state under it.";
     SchemaUnknown = "contract-schema-unknown", "10.20", "A state names another schema than its contract has for that version.";

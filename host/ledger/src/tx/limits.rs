@@ -1,5 +1,9 @@
 //! What a contract may use: a matter of the network, because it decides verdicts (behaviour.md 10.20).
 
+/// The most contracts of which the states of one transaction may be. Each has the limits below for itself, so this bounds what a
+/// transaction costs whoever judges it: half a minute.
+pub const MAX_CONTRACTS: usize = 64;
+
 /// The bounds of one contract over one transaction. All hosts of a network have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContractLimits {

@@ -23,7 +23,7 @@ pub use constraint::{ContractAttachment, LedgerRules};
 pub use filtered::{FilteredTransaction, Shown, ShownContents};
 pub use header::Header;
 pub use ledger_transaction::{LedgerCommand, LedgerState, LedgerTransaction};
-pub use limits::ContractLimits;
+pub use limits::{ContractLimits, MAX_CONTRACTS};
 pub use notary_change::{NotaryChange, NotaryChangeContents};
 pub use signature::{NotaryRole, NotaryStatement, SignatureMetadata, Signer, TransactionSignature};
 pub use signed::{Core, Kind, MAX_SIGNATURES, SignedTransaction};

@@ -7,6 +7,7 @@ use maxhost_model::SecureHash;
 
 use super::constraint::{self, ContractAttachment, LedgerRules, ReadConstraint};
 use super::encumbrance;
+use super::limits::MAX_CONTRACTS;
 use super::state::{ContractId, StateAndRef, StateRef, TransactionState};
 use super::taking_part::{Distinct, TakingPart, taking_part};
 use super::wire::WireTransaction;
@@ -62,6 +63,7 @@ fn check(
         return Err(Refused::new(Rule::AttachmentMissing, "the attachments given are not those of the transaction"));
     }
     check_size(wire, resolved, rules)?;
+    check_count(wire, resolved, rules)?;
     check_notaries(wire, resolved, rules)?;
     encumbrance::check_inputs(resolved.inputs)?;
     encumbrance::check_outputs(&contents.outputs)?;
@@ -95,6 +97,18 @@ fn check_size(wire: &WireTransaction, resolved: Resolved<'_>, rules: &LedgerRule
     }
     let message = format!("it has {size} bytes with all it needs, and the limit is {}", rules.max_transaction_size);
     Err(Refused::new(Rule::TooLarge, message).detail("bytes", size).detail("limit", rules.max_transaction_size))
+}
+
+/// Before anything is looked for that each contract needs. Those that name keys of one publisher are one.
+fn check_count(wire: &WireTransaction, resolved: Resolved<'_>, rules: &LedgerRules) -> Result<()> {
+    let (mut named, mut contracts) = (BTreeSet::new(), BTreeSet::new());
+    for contract in all_states(wire, resolved).map(|state| &state.contract) {
+        if named.insert(contract) && contracts.insert(rules.canonical(contract)) && contracts.len() > MAX_CONTRACTS {
+            let message = format!("its states are of more than {MAX_CONTRACTS} contracts");
+            return Err(Refused::new(Rule::ContractsTooMany, message).detail("limit", MAX_CONTRACTS));
+        }
+    }
+    Ok(())
 }
 
 /// Notaries are compared by name, so that one whose key was rotated is still the same. Under which key an output names its
@@ -270,7 +284,7 @@ mod tests {
         state, wire,
     };
     use crate::keys::{CompositeKey, WeightedKey};
-    use crate::tx::{Constraint, Contents};
+    use crate::tx::{Constraint, Contents, Name};
 
     struct Case {
         contents: Contents,
@@ -450,21 +464,21 @@ mod tests {
         let many = |c: &mut Case| {
             c.rules.max_transaction_size = u64::MAX;
             c.rules.rotations = vec![vec![key(PUBLISHER_KEY), key(0)]];
-            c.contents.outputs.extend((1..=99).map(|other| TransactionState { contract: of(other), ..state(1) }));
+            c.contents.outputs.extend((1..=63).map(|other| TransactionState { contract: of(other), ..state(1) }));
         };
         let run = outcome(many).unwrap();
         assert_eq!(run.iter().filter(|one| one.contract == contract()).count(), 1);
-        for other in (1..=99).map(of) {
+        for other in (1..=63).map(of) {
             assert_eq!(run.iter().filter(|one| one.contract == other).count(), 1, "{other}");
         }
-        assert_eq!(run.len(), 100);
+        assert_eq!(run.len(), MAX_CONTRACTS);
         // What holds from input to output holds for each by itself.
         let loosened = |c: &mut Case| {
             many(c);
             c.rules.development = true;
             c.contents.outputs[7].constraint = Constraint::AlwaysAccept;
         };
-        assert_eq!(outcome(loosened).unwrap().len(), 100, "it has no input");
+        assert_eq!(outcome(loosened).unwrap().len(), MAX_CONTRACTS, "it has no input");
         let taken_over = |c: &mut Case| {
             loosened(c);
             c.inputs[0].state.contract = of(7);
@@ -476,6 +490,64 @@ mod tests {
             c.inputs[0].state.code_version = 2;
         };
         assert_eq!(rule(older), Rule::VersionDowngrade);
+    }
+
+    /// Whoever judges a transaction asks each contract in an instance of its own.
+    #[test]
+    fn the_contracts_of_one_transaction_are_bounded() {
+        let named = |number: usize| ContractId { name: Name::new(format!("c{number}")).unwrap(), ..contract() };
+        let of = |c: &mut Case, contracts: usize| {
+            c.rules.max_transaction_size = u64::MAX;
+            c.attachments[0].contracts.extend((0..contracts).map(|number| format!("c{number}")));
+        };
+        // One is that of the input.
+        let outputs = |c: &mut Case, contracts: usize| {
+            of(c, contracts);
+            c.contents
+                .outputs
+                .extend((1..contracts).map(|number| TransactionState { contract: named(number), ..state(1) }));
+        };
+        assert_eq!(outcome(|c| outputs(c, MAX_CONTRACTS)).unwrap().len(), MAX_CONTRACTS);
+        let refused = outcome(|c| outputs(c, MAX_CONTRACTS + 1)).unwrap_err();
+        assert_eq!(refused.rule(), Rule::ContractsTooMany);
+        assert_eq!(refused.rule().as_str(), "too-many-contracts");
+        // States of one contract count once, however many there are, and whichever key of its publisher they name.
+        outcome(|c| {
+            outputs(c, MAX_CONTRACTS);
+            let again: Vec<TransactionState> = c.contents.outputs.clone();
+            c.contents.outputs.extend(again);
+        })
+        .unwrap();
+        let renamed = |c: &mut Case, contracts: usize| {
+            outputs(c, contracts);
+            c.rules.rotations = vec![vec![key(PUBLISHER_KEY), key(9)]];
+            c.attachments[0].signers = [key(9)].into();
+            let later = ContractId { publisher: Some(key(9)), ..contract() };
+            c.contents.outputs.push(TransactionState { contract: later, ..state(1) });
+        };
+        assert_eq!(outcome(|c| renamed(c, MAX_CONTRACTS)).unwrap().len(), MAX_CONTRACTS);
+        assert_eq!(rule(|c| renamed(c, MAX_CONTRACTS + 1)), Rule::ContractsTooMany);
+        // Those of inputs and references count too.
+        let named_before = |c: &mut Case, inputs: usize, references: usize| {
+            of(c, inputs + references);
+            for number in 1..inputs {
+                let at = reference(100 + u32::try_from(number).unwrap());
+                c.contents.inputs.push(at);
+                c.inputs.push(StateAndRef {
+                    state: TransactionState { contract: named(number), ..state(1) },
+                    reference: at,
+                });
+            }
+            for number in inputs..inputs + references {
+                let at = reference(100 + u32::try_from(number).unwrap());
+                c.contents.references.push(at);
+                let state = TransactionState { contract: named(number), ..state(1) };
+                c.references.push(StateAndRef { state, reference: at });
+            }
+        };
+        assert_eq!(outcome(|c| named_before(c, 30, MAX_CONTRACTS - 30)).unwrap().len(), 30);
+        assert_eq!(rule(|c| named_before(c, 30, MAX_CONTRACTS - 29)), Rule::ContractsTooMany);
+        assert_eq!(rule(|c| named_before(c, MAX_CONTRACTS + 1, 0)), Rule::ContractsTooMany);
     }
 
     #[test]
