@@ -151,6 +151,30 @@ impl AmountOf {
         self.quantity
     }
 
+    /// The type of the states: `cash/Cash`.
+    #[must_use]
+    pub fn state_type(&self) -> &str {
+        &self.state_type
+    }
+
+    /// Of which token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Who owes it, if that matters.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&Party> {
+        self.issuer.as_ref()
+    }
+
+    /// Which notary keeps it, if that matters.
+    #[must_use]
+    pub fn notary(&self) -> Option<&Party> {
+        self.notary.as_ref()
+    }
+
     /// Waits so long, milliseconds, while other flows hold too much of it.
     #[must_use]
     pub fn waiting(mut self, milliseconds: u64) -> AmountOf {
@@ -188,6 +212,12 @@ pub fn lock<T: DeserializeOwned>(references: &[&str]) -> Result<Vec<StateAndRef<
 pub struct Together(Vec<wit::VaultState>);
 
 impl Together {
+    /// Whether it is one state, which can be spent by itself.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// Those of this type: `cash/Cash`.
     ///
     /// # Errors

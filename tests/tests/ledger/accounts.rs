@@ -62,14 +62,39 @@ async fn money_in_accounts(mode: &str) {
 
     let host = network.run();
     assert_eq!(account(&host, BOB, "it's Bob's").await, held(2, 2, 50), "{mode}");
-    // What is under a key of an account is spent as any other money, and is the account's no more.
-    host.run(BOB, "cash/pay", payment("Carol", Some("safe"), 60)).await.result();
-    until_has(&network, "Carol", &["safe"], &[60]).await;
+    // What is under a key of an account is the customer's: a payment of Bob's own has the 10 that are his.
+    for arguments in [payment("Carol", None, 11), payment("Carol", Some("safe"), 60)] {
+        let failure = host.run(BOB, "cash/pay", arguments).await.failure();
+        assert_eq!(failure.exception.as_deref(), Some("cash/insufficient"), "{mode}: {failure:?}");
+    }
+    let assigned = json!({"account": "another", "quantity": 11, "currency": "GBP"});
+    let failure = host.run(BOB, "cash/assign", assigned).await.failure();
+    assert_eq!(failure.exception.as_deref(), Some("cash/insufficient"), "{mode}: {failure:?}");
+    assert_eq!(account(&host, BOB, "it's Bob's").await, held(2, 2, 50), "{mode}");
+    // A payment from the account has that, and no more; what is left is the account's, and what is spent is it no more.
+    let from = |quantity: i64, to: Option<&str>| {
+        let mut arguments = payment("Carol", to, quantity);
+        arguments["from_account"] = json!("it's Bob's");
+        arguments
+    };
+    let failure = host.run(BOB, "cash/pay", from(51, None)).await.failure();
+    assert_eq!(failure.exception.as_deref(), Some("cash/insufficient"), "{mode}: {failure:?}");
+    host.run(BOB, "cash/pay", from(35, Some("safe"))).await.result();
+    until_has(&network, "Carol", &["safe"], &[35]).await;
+    until_has(&network, "Bob", &["it's Bob's"], &[15]).await;
+    host.until_quiet().await;
+    assert_eq!(account(&host, BOB, "it's Bob's").await, held(3, 1, 15), "{mode}: what is left has a new key");
+    host.run(BOB, "cash/pay", from(5, None)).await.result();
+    until_has(&network, "Bob", &["it's Bob's"], &[10]).await;
+    host.run(BOB, "cash/pay", from(10, Some("safe"))).await.result();
+    until_has(&network, "Carol", &["safe"], &[10, 35]).await;
     until_has(&network, "Bob", &["it's Bob's"], &[]).await;
-    assert_eq!(account(&host, BOB, "it's Bob's").await, held(2, 0, 0), "{mode}: its keys stay");
+    assert_eq!(account(&host, BOB, "it's Bob's").await, held(3, 0, 0), "{mode}: its keys stay");
     let consumed = query(&network, "Bob", &["--key-external-id", "it's Bob's", "--status", "consumed"]);
-    assert_eq!(consumed.len(), 2, "{mode}");
-    assert_eq!(account(&host, CAROL, "safe").await["quantity"], 60, "{mode}");
+    assert_eq!(consumed.len(), 4, "{mode}");
+    assert_eq!(account(&host, CAROL, "safe").await["quantity"], 45, "{mode}");
+    // Bob's own money was there all the time, and is spent by a payment of his own.
+    host.run(BOB, "cash/pay", payment("Carol", None, 10)).await.result();
     assert_eq!(host.until_quiet().await.flows["hospital"], 0);
     host.stop();
 }
@@ -90,11 +115,12 @@ async fn states_are_found_by_one_of_several_accounts_each_once() {
         assign(&host, name, quantity).await;
     }
     host.until_quiet().await;
-    // Money is selected wherever it is, so what an account has may have gone on; all of it is Alice's still.
+    // The second assignment has left alone what the first one had assigned.
     let all: i64 = query(&network, "Alice", &[]).iter().filter_map(|state| state["state"]["quantity"].as_i64()).sum();
     assert_eq!(all, 1000);
     assert_eq!(amounts(&network, "Alice", &["two"]), [200]);
     let (one, both) = (amounts(&network, "Alice", &["one"]), amounts(&network, "Alice", &["one", "two"]));
+    assert_eq!(one, [100]);
     assert_eq!(both.len(), one.len() + 1, "each once: {both:?}");
     let counted = |condition: &str| {
         let answer = network.cli(&["vault", "query", "--identity", "Alice", "--where", condition, "--count"]);
@@ -126,12 +152,44 @@ async fn states_are_found_by_one_of_several_accounts_each_once() {
         seen.dedup();
         assert_eq!((found, seen.len()), (both.len(), both.len()), "{sort:?}");
     }
-    for wrong in ["< 'one'", "is null", "= 1", "like 'o%'"] {
+    assert_eq!(counted(&format!("{name} is null")), others, "what is Alice's own");
+    assert_eq!(counted(&format!("{name} is not null")), both.len() as u64);
+    for wrong in ["< 'one'", "= 1", "like 'o%'"] {
         let condition = format!("{name} {wrong}");
         let error = network.cli(&["vault", "query", "--identity", "Alice", "--where", &condition]);
         error.fails(4, "query-invalid");
     }
     network.cli(&["vault", "query", "--identity", "Alice", "--key-external-id", ""]).fails(4, "query-invalid");
+    host.stop();
+}
+
+/// However many customers there are, and whatever they have: what the identity has itself is found, and nothing else is spent.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_of_customers_is_neither_paid_with_nor_taken_back() {
+    let network = Network::new();
+    let host = network.run();
+    // Alice owes what her customers have: to take it back would be to keep it.
+    issue(&host, 1000).await;
+    for number in 0..9 {
+        assign(&host, &format!("customer-{number}"), 110).await;
+    }
+    host.until_quiet().await;
+    let exit = |quantity: i64| json!({"quantity": quantity, "currency": "GBP"});
+    let failure = host.run(ALICE, "cash/exit", exit(11)).await.failure();
+    assert_eq!(failure.exception.as_deref(), Some("cash/insufficient"), "{failure:?}");
+    host.run(ALICE, "cash/exit", exit(3)).await.result();
+    let failure = host.run(ALICE, "cash/pay", payment("Bob", None, 8)).await.failure();
+    assert_eq!(failure.exception.as_deref(), Some("cash/insufficient"), "{failure:?}");
+    // As often as one likes: the selection takes whatever it meets first, and it is among a hundred times as much.
+    for _ in 0..7 {
+        host.run(ALICE, "cash/pay", payment("Bob", None, 1)).await.result();
+    }
+    host.until_quiet().await;
+    for number in 0..9 {
+        assert_eq!(account(&host, ALICE, &format!("customer-{number}")).await["quantity"], 110, "{number}");
+    }
+    assert!(query(&network, "Alice", &["--where", "\"@key_external_id\" is null"]).is_empty());
+    assert_eq!(network.cli(&["vault", "locks", "--identity", "Alice"]).ok().objects(), Vec::<Value>::new());
     host.stop();
 }
 

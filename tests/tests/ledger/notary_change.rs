@@ -102,6 +102,41 @@ async fn cash_moves(mode: &str, validating: bool) {
     host.stop();
 }
 
+/// Anybody can make as much money as a state can say, and give it to somebody.
+#[tokio::test(flavor = "multi_thread")]
+async fn cash_that_cannot_be_added_up_is_an_error_of_the_flow_that_moves_it() {
+    let network = Network::with_two_notaries(false);
+    let host = network.run();
+    for _ in 0..3 {
+        let gift = json!({"quantity": i64::MAX, "currency": "XXX", "to": ALICE, "notary": NOTARY});
+        host.run(BOB, "cash/issue", gift).await.result();
+    }
+    let kept_by = |notary: &str| cash(&network, ALICE).iter().filter(|(_, keeper)| keeper == notary).count();
+    eventually("the money arrives", async || match kept_by(NOTARY) {
+        3 => Ok(()),
+        some => Err(format!("{some} of 3")),
+    })
+    .await;
+    host.until_quiet().await;
+    let terms = json!({"to": SECOND_NOTARY, "currency": "XXX"});
+    let failure = host.run(ALICE, "cash/change-notary", terms.clone()).await.failure();
+    assert_eq!(failure.exception.as_deref(), Some("cash/too-much"), "{failure:?}");
+    assert_eq!((kept_by(NOTARY), kept_by(SECOND_NOTARY)), (1, 2), "as much has moved as can be told");
+    let moved = host.run(ALICE, "cash/change-notary", terms).await.result();
+    assert_eq!(moved["quantity"], json!(i64::MAX), "the next flow goes on");
+    assert_eq!(kept_by(SECOND_NOTARY), 3);
+    // So is an account that has more than can be told.
+    for _ in 0..3 {
+        let assigned = json!({"account": "rich", "quantity": i64::MAX, "currency": "XXX"});
+        host.run(ALICE, "cash/assign", assigned).await.result();
+    }
+    let failure = host.run(ALICE, "cash/account", json!({"account": "rich"})).await.failure();
+    assert_eq!(failure.exception.as_deref(), Some("cash/too-much"), "{failure:?}");
+    host.until_quiet().await;
+    nothing_is_left(&network);
+    host.stop();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cash_moves_to_another_notary_and_is_spent_there_however_flows_are_put_away() {
     for mode in MODES {

@@ -4,13 +4,11 @@ mod accounts;
 
 use cash_contract::{Cash, Command};
 use cash_wallet::{
-    Done, PartyName, command, finalise_cash, find, in_cash, is, notary, of_one_notary, on_ledger, pay_unnamed_from,
-    payment_of, quantity, receive_cash, spend, thrown,
+    Done, PartyName, command, finalise_cash, find, in_cash, is, notary, of_one_notary, on_ledger, pay_unnamed_for,
+    payment_of, quantity, receive_cash, spend, spend_of_account, thrown,
 };
 use maxhost_contract::{HasKey, State};
-use maxhost_sdk::ledger::{
-    AmountOf, Draft, Query, StateAndRef, change_notary as move_to_notary, our_key, select, text,
-};
+use maxhost_sdk::ledger::{AmountOf, Draft, Query, StateAndRef, change_notary as move_to_notary, our_key, text};
 use maxhost_sdk::prelude::*;
 
 /// The most states that one flow moves to another notary; the next one goes on.
@@ -46,6 +44,9 @@ pub struct Pay {
     /// The payee's account: he makes the new key for it. Whoever names one pays anonymously.
     #[serde(default)]
     pub account: Option<String>,
+    /// The account of a customer of the payer whose money it is. Without one only money that is no customer's is spent.
+    #[serde(default)]
+    pub from_account: Option<String>,
 }
 
 /// Cash that is to be taken back.
@@ -105,16 +106,19 @@ fn accept_issue(session: Session) -> Result<()> {
     receive_cash(&session).map(drop)
 }
 
-/// Pays somebody out of what this identity has, and keeps the change.
+/// Pays somebody out of what this identity has itself, or out of what a customer's account has, and keeps the change for whom it was.
 #[flow(startable, version = 2)]
 fn pay(input: Pay) -> Result<Done> {
     let quantity = quantity(input.quantity)?;
     let (us, to) = (our_identity(), find(&input.to)?);
     ensure!(to != us, FlowException::new("nobody pays himself").of_type("cash/to-oneself"));
     progress!("selecting");
-    let spent = spend(&input.currency, quantity)?;
+    let spent = match &input.from_account {
+        Some(account) => spend_of_account(account, &input.currency, quantity)?,
+        None => spend(&input.currency, quantity)?,
+    };
     if input.anonymous || input.account.is_some() {
-        return pay_unnamed(&to, input.account.as_deref(), &spent, quantity);
+        return pay_unnamed(&to, &input, &spent, quantity);
     }
     progress!("signing");
     let draft = payment_of(&spent, &on_ledger(&to)?.into(), quantity)?;
@@ -132,15 +136,16 @@ fn accept_payment(session: Session) -> Result<()> {
 
 /// Pays a key that the payee makes for this payment.
 #[flow(initiating, version = 2)]
-fn pay_unnamed(to: &Party, account: Option<&str>, spent: &[StateAndRef<Cash>], quantity: u64) -> Result<Done> {
+fn pay_unnamed(to: &Party, input: &Pay, spent: &[StateAndRef<Cash>], quantity: u64) -> Result<Done> {
     progress!("asking for a key");
     let session = initiate(to)?;
-    let payee = match account {
+    let payee = match &input.account {
         Some(account) => session.request_key_for(account)?,
         None => session.request_key()?,
     };
     progress!("signing");
-    let signed = pay_unnamed_from(Draft::spending(spent), spent, &payee.party(), quantity)?.sign()?;
+    let from = input.from_account.as_deref();
+    let signed = pay_unnamed_for(Draft::spending(spent), spent, &payee.party(), quantity, from)?.sign()?;
     progress!("finalising");
     Ok(Done::of(&finalise_cash(&signed, &[session])?))
 }
@@ -161,7 +166,7 @@ fn exit(input: Exit) -> Result<Done> {
     let spent = match of_one_notary(&wanted.clone().issued_by(&us)) {
         Ok(spent) => spent,
         // Whether there would be enough of others' money decides what is wrong.
-        Err(error) if is(&error, "vault/insufficient") && select::<Cash>(&wanted).is_ok() => {
+        Err(error) if is(&error, "vault/insufficient") && of_one_notary(&wanted).is_ok() => {
             bail!(FlowException::new("only its issuer takes cash back").of_type("cash/not-issuer"));
         }
         Err(error) => return Err(in_cash(error)),
@@ -200,8 +205,13 @@ fn change_notary(input: ChangeNotary) -> Result<Moved> {
     loop {
         let Some(state) = Query::of("cash/Cash").own().filter(&chosen).limit(1).find::<Cash>()?.pop() else { break };
         progress!("moving {}", state.reference);
+        // Anybody may send any amount of money of his own making.
+        let Some(sum) = moved.quantity.checked_add(state.state.quantity) else {
+            let text = "it is more than a number of 64 bits can say: what has moved so far has moved, and the next flow goes on";
+            bail!(thrown("cash/too-much", text));
+        };
         let now = move_to_notary(&state, &to)?;
-        moved.quantity += now.state.quantity;
+        moved.quantity = sum;
         moved.states.push(now.reference);
         if input.reference.is_some() || moved.states.len() == MOST_MOVED {
             break;

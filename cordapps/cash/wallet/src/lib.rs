@@ -2,7 +2,7 @@
 //! or is paid.
 //!
 //! [`Issuers`]: whether cash is of the party that it names. [`receive_cash`]: taking it. [`Proposal`]: what a peer proposes to
-//! sign. [`spend`]: selecting it.
+//! sign. [`spend`]: selecting it; [`spend_of_account`]: selecting that of a customer.
 
 mod issuers;
 mod proposal;
@@ -11,13 +11,13 @@ mod selecting;
 
 use cash_contract::{Cash, Command};
 use maxhost_contract::{AnyParty, CommandSet, HasKey, Party as LedgerParty, State};
-use maxhost_sdk::ledger::{Draft, StateAndRef, Transaction, fresh_key, key_of, notaries, our_key};
+use maxhost_sdk::ledger::{Draft, StateAndRef, Transaction, fresh_key, fresh_key_for, key_of, notaries, our_key};
 use maxhost_sdk::prelude::*;
 
 pub use issuers::Issuers;
 pub use proposal::Proposal;
 pub use receiving::{finalise_cash, receive_cash, show_cash};
-pub use selecting::{amount, in_cash, of_one_notary, spend, spend_such};
+pub use selecting::{amount, in_cash, of_one_notary, spend, spend_of_account, spend_such};
 
 /// The most that one amount of cash can be: 63 bits.
 const MAX_QUANTITY: u64 = i64::MAX as u64;
@@ -200,10 +200,27 @@ pub fn moved(draft: Draft, spent: &[StateAndRef<Cash>]) -> Result<Draft> {
 /// # Errors
 /// As [`command`].
 pub fn pay_unnamed_from(draft: Draft, spent: &[StateAndRef<Cash>], to: &AnyParty, quantity: u64) -> Result<Draft> {
+    pay_unnamed_for(draft, spent, to, quantity, None)
+}
+
+/// As [`pay_unnamed_from`], for a customer's account if one is named: what is left of his cash goes to a new key of the account.
+///
+/// # Errors
+/// As [`command`]; `IllegalArgument` for what is no name of an account.
+pub fn pay_unnamed_for(
+    draft: Draft,
+    spent: &[StateAndRef<Cash>],
+    to: &AnyParty,
+    quantity: u64,
+    account: Option<&str>,
+) -> Result<Draft> {
     let Payment { paid, mut change } = payment(spent, to, quantity);
     if !change.is_empty() {
-        let us = fresh_key()?.party();
-        change.iter_mut().for_each(|cash| cash.owner = us.clone());
+        let key = match account {
+            Some(account) => fresh_key_for(account)?,
+            None => fresh_key()?,
+        };
+        change.iter_mut().for_each(|cash| cash.owner = key.party());
     }
     moved(outputs(outputs(draft, &paid)?, &change)?, spent)
 }

@@ -1,9 +1,11 @@
-//! Selecting cash to spend. The vault knows issuers by their names only, so what it selects is looked at before it is spent.
+//! Selecting cash to spend. The vault knows issuers by their names only, so what it selects is looked at before it is spent. And it
+//! selects whatever the identity can sign for: cash under a key that was made for a customer's account is the customer's, and is
+//! spent by [`spend_of_account`] alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cash_contract::Cash;
-use maxhost_sdk::ledger::{AmountOf, StateAndRef, notaries, select};
+use maxhost_sdk::ledger::{AmountOf, Query, StateAndRef, lock_together, notaries, select, text};
 use maxhost_sdk::prelude::*;
 
 use crate::issuers::Issuers;
@@ -13,6 +15,10 @@ use crate::{MAX_QUANTITY, is, thrown};
 const PATIENCE_MS: u64 = 5_000;
 /// So often cash is selected anew because some of it cannot be taken.
 const MOST_SELECTIONS: u32 = 64;
+/// So many states are asked about at once.
+const ASKED_AT_ONCE: usize = 100;
+/// The most states that are looked through one by one, the largest first.
+const MOST_LOOKED_THROUGH: u32 = 1_000;
 
 /// What the vault says of too little, in the words of cash.
 #[must_use]
@@ -32,12 +38,24 @@ pub fn amount(currency: &str, quantity: u64) -> AmountOf {
 }
 
 /// Selects and locks cash of a currency, kept by one notary. While other flows hold too much of it, waits up to
-/// [`PATIENCE_MS`].
+/// [`PATIENCE_MS`]. Cash of customers, under keys that were made for accounts, is left where it is.
 ///
 /// # Errors
 /// `cash/insufficient`, `cash/locked`, `cash/several-notaries`.
 pub fn spend(currency: &str, quantity: u64) -> Result<Vec<StateAndRef<Cash>>> {
     of_one_notary(&amount(currency, quantity)).map_err(in_cash)
+}
+
+/// Selects and locks cash under the keys that were made for a customer's account, kept by one notary.
+///
+/// # Errors
+/// `cash/insufficient`, `cash/locked`, `cash/several-notaries`.
+pub fn spend_of_account(account: &str, currency: &str, quantity: u64) -> Result<Vec<StateAndRef<Cash>>> {
+    let mut issuers = Issuers::new();
+    let mut known = |cash: &Cash| issuers.know(&cash.issuer);
+    let whose = format!("\"@key_external_id\" = {}", text(account));
+    of_one(&amount(currency, quantity), &mut |wanted| look_through(wanted, &whose, Vec::new(), &mut known))
+        .map_err(in_cash)
 }
 
 /// Selects and locks such cash as may be taken: each state that is looked at is of the party that it names.
@@ -57,13 +75,21 @@ pub fn spend_such(wanted: &AmountOf, may_be_taken: impl Fn(&Cash) -> bool) -> Re
 pub fn of_one_notary(wanted: &AmountOf) -> Result<Vec<StateAndRef<Cash>>> {
     let mut issuers = Issuers::new();
     let mut known = |cash: &Cash| issuers.know(&cash.issuer);
-    let spent = select_such(wanted, &mut known)?;
+    of_one(wanted, &mut |wanted| select_such(wanted, &mut known))
+}
+
+/// What is found for an amount, if one notary keeps it, or else what is found of a notary that keeps enough.
+fn of_one(
+    wanted: &AmountOf,
+    find: &mut dyn FnMut(&AmountOf) -> Result<Vec<StateAndRef<Cash>>>,
+) -> Result<Vec<StateAndRef<Cash>>> {
+    let spent = find(wanted)?;
     let Some(first) = spent.first() else { return Ok(spent) };
     if spent.iter().all(|state| state.notary == first.notary) {
         return Ok(spent);
     }
     for notary in notaries() {
-        match select_such(&wanted.clone().kept_by(&notary), &mut known) {
+        match find(&wanted.clone().kept_by(&notary)) {
             Err(error) if is(&error, "vault/insufficient") => {}
             selected => return selected,
         }
@@ -87,17 +113,89 @@ fn select_such(
             selected => selected?,
         };
         let mut taken = Vec::with_capacity(selected.len());
+        let of_accounts = of_accounts(&selected)?;
         for state in selected {
-            match may_be_taken(&state.state)? {
-                true => taken.push(state),
-                false => drop(left.insert(state.reference, state.state.quantity)),
+            if of_accounts.contains(&state.reference) {
+                continue;
+            }
+            if may_be_taken(&state.state)? {
+                taken.push(state);
+            } else {
+                left.insert(state.reference, state.state.quantity);
             }
         }
-        if taken.iter().map(|state| u128::from(state.state.quantity)).sum::<u128>() >= wanted.quantity().into() {
+        if is_enough(&taken, wanted) {
             return Ok(taken);
         }
+        if !of_accounts.is_empty() {
+            // There may be any number of customers: what is not theirs is looked for.
+            return look_through(wanted, "\"@key_external_id\" is null", taken, may_be_taken);
+        }
     }
-    let text =
-        format!("{} are needed, and too much of what is here cannot be taken: look at its issuers", wanted.quantity());
-    Err(thrown("vault/insufficient", &text))
+    Err(too_little(wanted))
+}
+
+/// Adds to cash that is held already what a condition finds and what may be taken, the largest first, until it is enough. What can only
+/// be spent together with something else is left, as a selection leaves it.
+fn look_through(
+    wanted: &AmountOf,
+    whose: &str,
+    mut taken: Vec<StateAndRef<Cash>>,
+    may_be_taken: &mut dyn FnMut(&Cash) -> Result<bool>,
+) -> Result<Vec<StateAndRef<Cash>>> {
+    let (token, us) = (text(wanted.token()), text(&flow_id()));
+    // What this flow holds already, from a selection before, is as good as what nobody holds.
+    let mut condition = format!("{whose} and (lock is null or lock = {us}) and currency = {token}");
+    for (field, party) in [("issuer", wanted.issuer()), ("notary", wanted.notary())] {
+        if let Some(party) = party {
+            condition += &format!(" and {field} = {}", text(party.name()));
+        }
+    }
+    let found = Query::of(wanted.state_type()).own().filter(condition).sort("quantity:desc");
+    let mut is_held = false;
+    for state in found.limit(MOST_LOOKED_THROUGH).find::<Cash>()? {
+        if is_enough(&taken, wanted) {
+            break;
+        }
+        if taken.iter().any(|held| held.reference == state.reference) || !may_be_taken(&state.state)? {
+            continue;
+        }
+        match lock_together(&state) {
+            Ok(together) if together.is_alone() => taken.push(state),
+            Ok(_) => {}
+            // Somebody was quicker, or a transaction in flight consumes it.
+            Err(error) if is(&error, "vault/locked") => is_held = true,
+            Err(error) => return Err(error),
+        }
+    }
+    match (is_enough(&taken, wanted), is_held) {
+        (true, _) => Ok(taken),
+        (false, true) => Err(thrown("vault/locked", "other flows hold too much of what may be taken")),
+        (false, false) => Err(too_little(wanted)),
+    }
+}
+
+fn is_enough(cash: &[StateAndRef<Cash>], wanted: &AmountOf) -> bool {
+    cash.iter().map(|state| u128::from(state.state.quantity)).sum::<u128>() >= wanted.quantity().into()
+}
+
+fn too_little(wanted: &AmountOf) -> Error {
+    let text = format!(
+        "{} are needed, and too much of what is here cannot be taken: look at its issuers, and at what is under keys of accounts",
+        wanted.quantity()
+    );
+    thrown("vault/insufficient", &text)
+}
+
+/// Those of these states that are under keys which were made for accounts. What names its owner is under none.
+fn of_accounts(cash: &[StateAndRef<Cash>]) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let unnamed: Vec<String> =
+        cash.iter().filter(|one| one.state.owner.name.is_none()).map(|one| text(&one.reference)).collect();
+    for some in unnamed.chunks(ASKED_AT_ONCE) {
+        let condition = format!("\"@key_external_id\" is not null and ref in ({})", some.join(", "));
+        let states = Query::of("cash/Cash").filter(condition).limit(ASKED_AT_ONCE as u32).find::<Cash>()?;
+        found.extend(states.into_iter().map(|one| one.reference));
+    }
+    Ok(found)
 }

@@ -100,6 +100,14 @@ pub async fn states_are_found_by_the_external_ids_of_their_keys<D: Databases>() 
     assert_eq!(found(ids(&[&long]), unconsumed).await, [output(1, 3)].into());
     let not_one = parse("not \"@key_external_id\" = 'one'").unwrap();
     assert_eq!(found(not_one, unconsumed).await, [output(1, 2), output(1, 3), output(1, 4), output(2, 0)].into());
+    let none = async |text: &str| found(parse(text).unwrap(), unconsumed).await;
+    assert_eq!(none("\"@key_external_id\" is null").await, [output(1, 2)].into());
+    assert_eq!(none("quantity > 10 and \"@key_external_id\" is null").await, [output(1, 2)].into());
+    assert!(none("quantity = 20 and \"@key_external_id\" is null").await.is_empty());
+    let one = none("\"@key_external_id\" is null or \"@key_external_id\" = 'one'").await;
+    assert_eq!(one, [output(1, 1), output(1, 2)].into());
+    let some = none("\"@key_external_id\" is not null").await;
+    assert_eq!(some, [output(1, 1), output(1, 3), output(1, 4), output(2, 0)].into());
     // No field of the data has that name, so it sorts nothing.
     let sort = SortKey::parse_list("quantity:desc").unwrap();
     let query = Query { filter: ids(&["one", "two"]), sort, ..Query::default() };

@@ -163,7 +163,7 @@ fn fewest<'a, R: LedgerReader + ?Sized>(
 ) -> Fewest<'a> {
     Box::pin(async move {
         match condition {
-            Condition::Column { .. } => Ok(None),
+            Condition::Column { .. } | Condition::Lacks(_) => Ok(None),
             Condition::Having(having) => {
                 let Some(rest) = left.checked_sub(1) else { return Ok(None) };
                 *left = rest;

@@ -188,6 +188,11 @@ pub enum Criterion {
         /// The values of which one must be in the set.
         of: BTreeSet<String>,
     },
+    /// A set has nothing in it. In the language only of the external ids of keys. Never unknown.
+    IsEmpty {
+        /// The set.
+        set: Set,
+    },
     /// A set is exactly this one, and not empty. Not in the language. Never unknown.
     IsExactly {
         /// The set.

@@ -111,6 +111,7 @@ pub fn evaluate(criterion: &Criterion, row: &Row) -> Truth {
         }
         Criterion::IsNull { value: of, negated } => turned(Some(value(of, row) == Value::Null), *negated),
         Criterion::HasAny { set, of } => Some(!row.set(*set).is_disjoint(of)),
+        Criterion::IsEmpty { set } => Some(row.set(*set).is_empty()),
         Criterion::IsExactly { set, these } => Some(!these.is_empty() && row.set(*set) == these),
     }
 }

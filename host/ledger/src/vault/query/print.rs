@@ -95,6 +95,8 @@ fn write_leaf(leaf: &Criterion, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             }
             f.write_str(")")
         }
+        Criterion::IsEmpty { set: Set::ExternalIds } => write!(f, "{} is null", quoted(KEY_EXTERNAL_ID, '"')),
+        Criterion::IsEmpty { set } => write!(f, "is_empty({set:?})"),
         Criterion::HasAny { set, of } => write!(f, "has_any({set:?}, {of:?})"),
         Criterion::IsExactly { set, these } => write!(f, "is_exactly({set:?}, {these:?})"),
         Criterion::All(_) | Criterion::Any(_) | Criterion::Not(_) => Ok(()),

@@ -186,6 +186,8 @@ fn what_has_no_name_in_the_language_is_in_the_tree() {
     let exactly = |these| evaluate(&Criterion::IsExactly { set: Set::Participants, these }, &row);
     assert_eq!(exactly(names(&["O=Ann, L=London, C=GB"])), Some(true));
     assert_eq!(exactly(names(&["O=Ann, L=London, C=GB", "x"])), Some(false));
+    assert_eq!(evaluate(&Criterion::IsEmpty { set: Set::ExternalIds }, &row), Some(true));
+    assert_eq!(evaluate(&Criterion::IsEmpty { set: Set::Participants }, &row), Some(false));
     let none = Criterion::IsExactly { set: Set::ExternalIds, these: names(&[]) };
     assert_eq!(evaluate(&none, &row), Some(false));
     let relevant = Criterion::Compare {

@@ -14,7 +14,7 @@ use crate::rules::Rule;
 pub const EXTERNAL_ID: &str = "@external_id";
 
 /// What stands in the language, in double quotes, for the external ids of the keys that a state has: `=`, `!=` and `in`, with
-/// texts.
+/// texts, and `is null` where there are none.
 pub const KEY_EXTERNAL_ID: &str = "@key_external_id";
 
 /// The most external ids that a query names.
@@ -109,7 +109,7 @@ pub fn of_key_external_ids(ids: &[String]) -> Result<Option<Criterion>> {
 /// In words, what cannot be said of it.
 pub(super) fn of_keys(criterion: Criterion) -> std::result::Result<Criterion, &'static str> {
     let is = |operand: &Operand| matches!(operand, Operand::Field(Field::Data(name)) if name == KEY_EXTERNAL_ID);
-    let unclear = "external ids of keys are compared with '=', '!=' and 'in', to texts";
+    let unclear = "external ids of keys are compared with '=', '!=' and 'in', to texts, or with 'is null'";
     let texts = |list: &[Operand]| -> std::result::Result<BTreeSet<String>, &'static str> {
         let text = |one: &Operand| match one {
             Operand::Literal(Value::Text(text)) => Ok(text.clone()),
@@ -129,6 +129,10 @@ pub(super) fn of_keys(criterion: Criterion) -> std::result::Result<Criterion, &'
             Ok(has(texts(std::slice::from_ref(right))?, true))
         }
         Criterion::In { value, list, negated } if is(value) => Ok(has(texts(list)?, *negated)),
+        Criterion::IsNull { value, negated } if is(value) => {
+            let none = Criterion::IsEmpty { set: Set::ExternalIds };
+            Ok(if *negated { none.negate() } else { none })
+        }
         other if other.mentions(&Field::Data(KEY_EXTERNAL_ID.to_owned())) => Err(unclear),
         _ => Ok(criterion),
     }
@@ -159,7 +163,7 @@ impl Criterion {
             Criterion::Between { value, low, high, .. } => is(value) || is(low) || is(high),
             Criterion::In { value, list, .. } => is(value) || list.iter().any(is),
             Criterion::Like { value, .. } | Criterion::IsNull { value, .. } => is(value),
-            Criterion::HasAny { .. } | Criterion::IsExactly { .. } => false,
+            Criterion::HasAny { .. } | Criterion::IsExactly { .. } | Criterion::IsEmpty { .. } => false,
         }
     }
 }
@@ -200,7 +204,12 @@ mod tests {
             assert_eq!(criterion, Criterion::Not(Box::new(of(&["a"]).unwrap().unwrap())), "{text}");
             assert_eq!(parse(&criterion.to_string()).unwrap(), criterion);
         }
-        for text in ["< 'a'", "is null", "like 'a%'", "= 1", "= a", "in ('a', 1)", "between 'a' and 'b'"] {
+        let none = Criterion::IsEmpty { set: Set::ExternalIds };
+        assert_eq!(parse("\"@key_external_id\" is null").unwrap(), none);
+        assert_eq!(parse("\"@key_external_id\" is not null").unwrap(), none.clone().negate());
+        assert_eq!(none.to_string(), "\"@key_external_id\" is null");
+        assert_eq!(parse(&none.clone().negate().to_string()).unwrap(), none.negate());
+        for text in ["< 'a'", "like 'a%'", "= 1", "= a", "in ('a', 1)", "between 'a' and 'b'"] {
             let refused = parse(&format!("\"@key_external_id\" {text}")).unwrap_err();
             assert_eq!(refused.rule(), Rule::QueryInvalid, "{text}");
         }

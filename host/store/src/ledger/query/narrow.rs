@@ -23,6 +23,8 @@ pub(super) enum Condition {
         sign: &'static str,
         value: SqlValue,
     },
+    /// The index of fields has no row of this name.
+    Lacks(&'static str),
     /// What an index finds.
     Having(Having),
 }
@@ -111,7 +113,7 @@ impl Condition {
         match self {
             Condition::Having(having) => Some(vec![having]),
             Condition::Any(parts) => parts.iter().map(Condition::having).collect(),
-            Condition::All(_) | Condition::Column { .. } => None,
+            Condition::All(_) | Condition::Column { .. } | Condition::Lacks(_) => None,
         }
     }
 }
@@ -179,6 +181,7 @@ fn narrow_to(criterion: &Criterion, wanted: bool) -> Option<Narrowed> {
             let parts: Option<Vec<Condition>> = list.iter().map(one).collect();
             parts.filter(|parts| !parts.is_empty()).and_then(any_of).map(Narrowed)
         }
+        Criterion::IsEmpty { set: Set::ExternalIds } if wanted => Some(Narrowed(Condition::Lacks(KEY_EXTERNAL_IDS))),
         // Nothing can be told of what has none of them.
         Criterion::HasAny { set: Set::ExternalIds, of } if wanted && !of.is_empty() => {
             let ranges = of.iter().map(|id| range(CompareOp::Equal, &Value::text(id)));

@@ -296,11 +296,18 @@ impl SqlCriteria {
                 self.push(")");
             }
             Alike::Lacks { name } => {
-                self.push(&format!(" AND NOT EXISTS (SELECT 1 FROM {fields} k WHERE {of_state} AND k.name = "));
-                self.bind(SqlValue::Text(name.clone()));
-                self.push(")");
+                self.push(" AND ");
+                self.lacks(name);
             }
         }
+    }
+
+    /// The index of fields has no row of this name for the state.
+    fn lacks(&mut self, name: &str) {
+        let SqlDialect { fields, of_state, .. } = self.dialect.clone();
+        self.push(&format!("NOT EXISTS (SELECT 1 FROM {fields} k WHERE {of_state} AND k.name = "));
+        self.bind(SqlValue::Text(name.to_owned()));
+        self.push(")");
     }
 
     /// The numbers of the states of which this holds. SQLite looks no further into an index than to an alternative of ranges,
@@ -458,6 +465,7 @@ impl SqlCriteria {
                 self.push(sign);
                 self.bind(value.clone());
             }
+            Condition::Lacks(name) => self.lacks(name),
             Condition::Having(Having::Recorded { from, to }) => {
                 self.push("(s.recorded >= ");
                 self.bind(SqlValue::Integer(*from));
