@@ -95,6 +95,9 @@ pub struct HostOptions {
     /// Messages between identities of this host go through the broker too, instead of the sender's own transaction.
     /// For tests of that path.
     pub always_broker: bool,
+    /// A start that goes along with the demand for an identity is given to the broker so much later, unless it was carried out by then.
+    /// Default 50 ms.
+    pub start_held: Duration,
     /// The network is one for development: contracts may be unsigned.
     pub development: bool,
 }
@@ -126,6 +129,7 @@ impl HostOptions {
             imports: ImportBounds { attachments: 10_000, bytes: 1 << 30 },
             guest_threads: std::thread::available_parallelism().map_or(2, usize::from),
             always_broker: false,
+            start_held: Duration::from_millis(50),
             development: false,
         }
     }

@@ -87,7 +87,8 @@ async fn commands_that_come_twice_start_one_flow_and_are_answered_by_any_host() 
 async fn a_command_whose_recipient_could_not_be_told_ahead_is_rung_for_all_the_same() {
     let cluster = Cluster::new().await;
     let gate = Arc::new(Gate::open(cluster.realm.join_as("a", cluster.store.run())));
-    let worker = cluster.begin("a", (gate.clone(), 0), |_| ()).await;
+    // A start that was not told ahead does not wait before the broker has it.
+    let worker = cluster.begin("a", (gate.clone(), 0), |options| options.start_held = LONG).await;
     let b = cluster.host("b", |_| ()).await;
     gate.lost_demands.store(1, Ordering::Release);
     let beat = try_start(&worker, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
@@ -103,7 +104,7 @@ async fn a_start_that_goes_along_with_the_demand_is_carried_out_once_whatever_th
     let mut cluster = Cluster::new().await;
     let lossy = Arc::new(Lossy::new(cluster.broker.clone()));
     cluster.broker = lossy.clone();
-    let worker = cluster.host_of("a", 0, |_| ()).await;
+    let worker = cluster.host_of("a", 0, |options| options.start_held = Duration::ZERO).await;
     let b = cluster.host("b", |options| options.idle_close = Duration::from_millis(200)).await;
     lossy.swallowed.store(1, Ordering::Release);
     let mut flows = vec![try_start(&worker, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap()];
@@ -115,6 +116,32 @@ async fn a_start_that_goes_along_with_the_demand_is_carried_out_once_whatever_th
         assert_eq!(result(&b, *flow).await, json!({"beats": 1}));
     }
     // An identity sleeps when nothing is left in its queue.
+    cluster.until_nobody_owns_anything().await;
+    let listed = cluster.store.list_flows(&FlowFilter::default()).await.unwrap();
+    let mut listed: Vec<_> = listed.iter().map(|flow| flow.id).collect();
+    listed.sort();
+    flows.sort();
+    assert_eq!(listed, flows);
+}
+
+/// Rule 12: the broker is not given a start that was carried out for the demand. A demand has one start, so the broker has all of
+/// several; each is carried out once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_is_not_given_a_start_that_was_carried_out_for_the_demand() {
+    let mut cluster = Cluster::new().await;
+    let lossy = Arc::new(Lossy::new(cluster.broker.clone()));
+    cluster.broker = lossy.clone();
+    let worker = cluster.host_of("a", 0, |options| options.start_held = LONG).await;
+    let b = cluster.host("b", |options| options.idle_close = Duration::from_millis(200)).await;
+    let start = async || try_start(&worker, ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
+    let mut flows = vec![start().await];
+    assert_eq!(result(&b, flows[0]).await, json!({"beats": 1}));
+    cluster.until_nobody_owns_anything().await;
+    assert!(lossy.taken.lock().unwrap().is_empty(), "the broker was given nothing");
+    flows.extend(<[_; 3]>::from(tokio::join!(start(), start(), start())));
+    for flow in &flows {
+        assert_eq!(result(&b, *flow).await, json!({"beats": 1}));
+    }
     cluster.until_nobody_owns_anything().await;
     let listed = cluster.store.list_flows(&FlowFilter::default()).await.unwrap();
     let mut listed: Vec<_> = listed.iter().map(|flow| flow.id).collect();

@@ -182,6 +182,8 @@ impl Parts {
             keys: keys.clone(),
             queues: queues.clone(),
             counterparties: Counterparties::new(),
+            starts_ahead: Arc::default(),
+            start_held: options.start_held,
             message_limit: journal.message,
             clock: clock.clone(),
             io: io.clone(),

@@ -162,7 +162,8 @@ impl Actor {
     /// Where hosts share identities, the queue is consumed as soon as the claim is written: that it is as it must be is found
     /// out meanwhile. What is wrong with it is told by whoever consumes it.
     fn prepare_queue(&self, fingerprint: SecureHash) {
-        // Who has sent what came along has seen to the queue, or does so now.
+        // What came along is carried out without the queue, which is made sure of when it is consumed afterwards: until then there is
+        // more urgent work for the broker and its disk.
         if self.services.membership.is_none() || self.entry.is_told_with_demand() {
             return;
         }

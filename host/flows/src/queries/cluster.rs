@@ -175,7 +175,7 @@ impl Host {
                 let (Sent::Taken | Sent::Unknown(_)) = commands::send(&self.parts.relay, entry, asked).await?;
             }
             (None, Some(key)) => {
-                self.parts.relay.is_sent_to(key, None);
+                self.parts.relay.is_sent_to(key);
             }
             (None, None) => {}
         }

@@ -82,13 +82,16 @@ pub(crate) async fn send(
     let body = envelope.seal(services.network.trust_root(), &keys).map_err(Problem::from)?;
     let queue = QueueName::inbound(&key);
     // Somebody opens the identity while the broker takes the message. That it is in the queue is told when it is. A start that
-    // goes along is carried out by whoever opens the identity, without looking into the queue first.
-    let along: Option<Arc<[u8]>> = (is_start && body.len() <= DEMAND_MESSAGE_BYTES).then(|| Arc::from(&*body));
-    let goes_along = along.is_some();
-    let is_told_ahead = services.is_sent_to(key, along);
+    // goes along is carried out by whoever opens the identity, without looking into the queue; most are before the broker has it, and
+    // whoever waits for the flow gives this up then.
+    let ahead = match is_start && body.len() <= DEMAND_MESSAGE_BYTES {
+        true => services.start_goes_along(key, Arc::from(&*body)).await,
+        false => None,
+    };
+    let is_told_ahead = ahead.is_some() || services.is_sent_to(key);
     let sent = match services.broker.send(&queue, Message { id, body }, SEND_TIMEOUT).await {
         Ok(()) => Sent::Taken,
-        Err(error) if may_be_taken(&error) || (is_told_ahead && goes_along) => Sent::Unknown(error.into()),
+        Err(error) if may_be_taken(&error) || ahead.is_some() => Sent::Unknown(error.into()),
         Err(error) => return Err(error.into()),
     };
     match is_told_ahead {

@@ -4,6 +4,7 @@
 //! Identities of one database that this host holds need none of this: their messages are written by the sender's own
 //! transaction.
 
+mod ahead;
 mod backoff;
 pub(crate) mod commands;
 mod counterparties;
@@ -14,6 +15,7 @@ pub(crate) mod outbound;
 mod services;
 mod taking;
 
+pub(crate) use self::ahead::StartsAhead;
 pub(crate) use self::counterparties::Counterparties;
 pub(crate) use self::kept::Kept;
 pub(crate) use self::services::RelayServices;

@@ -8,8 +8,10 @@ use maxhost_journal::Millis;
 use maxhost_model::SecureHash;
 use maxhost_ownership::{Ownedness, Ownership};
 use maxhost_pki::NetworkMap;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::{Ahead, StartsAhead};
 use super::counterparties::Counterparties;
 use super::kept::Kept;
 use crate::base::clock::Clock;
@@ -43,6 +45,10 @@ pub(crate) struct RelayServices {
     pub queues: Arc<QueueNotices>,
     /// Whose sessions are whose.
     pub counterparties: Counterparties,
+    /// Starts that go along with demands.
+    pub starts_ahead: Arc<StartsAhead>,
+    /// How long the broker is not given such a start.
+    pub start_held: Duration,
     /// Bytes of the largest message of a flow.
     pub message_limit: usize,
     pub clock: Arc<dyn Clock>,
@@ -73,9 +79,8 @@ impl RelayServices {
     }
 
     /// A message for an identity of the cluster is on its way to the broker: if nobody owns the identity, somebody may open it
-    /// meanwhile. `command` goes along, for whoever does. A hint that saves time; [`RelayServices::sent_to`] is what makes sure of
-    /// it. True if it was given.
-    pub fn is_sent_to(&self, identity: SecureHash, command: Option<Arc<[u8]>>) -> bool {
+    /// meanwhile. A hint that saves time; [`RelayServices::sent_to`] is what makes sure of it. True if it was given.
+    pub fn is_sent_to(&self, identity: SecureHash) -> bool {
         if self.membership.is_none() || self.is_owned(&identity) {
             return false;
         }
@@ -83,13 +88,7 @@ impl RelayServices {
         // Neither waits for the other. Whoever opens the identity makes sure of its queue, too, and is not disturbed by this.
         self.io.spawn(async move {
             let queue = QueueName::inbound(&identity);
-            let demand = async {
-                match command {
-                    Some(command) => ownership.demand_with(identity, command).await,
-                    None => ownership.demand(identity).await,
-                }
-            };
-            let (prepared, demanded) = tokio::join!(broker.prepare(&queue), demand);
+            let (prepared, demanded) = tokio::join!(broker.prepare(&queue), ownership.demand(identity));
             if let Err(error) = prepared {
                 // Whoever sends the message is told.
                 tracing::debug!(%identity, %error, "a queue could not be made sure of");
@@ -99,6 +98,25 @@ impl RelayServices {
             }
         });
         true
+    }
+
+    /// As [`RelayServices::is_sent_to`], for a start: `command` goes along, for whoever opens the identity. `None` if the hint was not
+    /// given. Else this returns when the broker is to be given the command; what it returns is kept until that is done.
+    pub async fn start_goes_along(&self, identity: SecureHash, command: Arc<[u8]>) -> Option<Ahead> {
+        if self.membership.is_none() || self.is_owned(&identity) {
+            return None;
+        }
+        let (ownership, ahead) = (self.ownership.clone(), self.starts_ahead.begin(identity));
+        let (told, failed) = oneshot::channel();
+        self.io.spawn(async move {
+            if let Err(error) = ownership.demand_with(identity, command).await {
+                tracing::debug!(%identity, %error, "a demand could not be raised ahead");
+                // Whoever has given up meanwhile need not know.
+                let _ = told.send(());
+            }
+        });
+        ahead.wait(self.start_held, failed).await;
+        Some(ahead)
     }
 
     /// As [`RelayServices::sent_to`], for a message that was told ahead. Somebody is opening its recipient, so there may be an owner in
