@@ -1,11 +1,14 @@
 //! How an identity is opened.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use maxhost_broker::QueueName;
 use maxhost_journal::{Millis, Segment};
 use maxhost_model::{Code, FlowRow, IdentityRow, Problem, SecureHash};
 use maxhost_ownership::{Lost, OwnershipError, SessionState};
+use maxhost_pki::OpenIdentity;
 use maxhost_store::{
     Caution, Claim, ClaimRequest, Conflict, DEATHS_LAST, FlowState, Head, LeftRows, LiveFlow, Store, StoreError,
     each_live_flow,
@@ -13,6 +16,7 @@ use maxhost_store::{
 
 use super::table::{FlowTable, SlotState};
 use super::{Actor, RESCAN};
+use crate::guests::placement::CordappSet;
 use crate::ledger::waits::Watched;
 use crate::options::NotaryKind;
 use crate::registry::opened::{NotaryRun, Opened};
@@ -27,6 +31,12 @@ pub(super) enum NotOpened {
     /// Another host runs it.
     Elsewhere(Problem),
     Problem(Problem),
+}
+
+/// What the ownership service has granted, in the session of this number.
+struct Owned {
+    claim: Claim,
+    session: u64,
 }
 
 impl From<Problem> for NotOpened {
@@ -51,10 +61,11 @@ impl Actor {
     /// [`NotOpened::Elsewhere`] if another host owns it.
     pub(super) async fn open(&mut self) -> Result<Opened, NotOpened> {
         let spec = self.entry.spec.lock().clone();
-        let keys = self.services.keys.open(&self.entry)?;
-        self.entry.note_keys(&keys);
-        let cordapps = self.entry.cordapps(&self.services.activation.catalogue)?;
-        let (claim, is_new) = self.claim(keys.party().owning_key.fingerprint()).await?;
+        let ((keys, cordapps), owned) = match self.key_of_start() {
+            Some(key) => self.open_keys_and_own(key).await?,
+            None => (self.open_keys()?, None),
+        };
+        let (claim, is_new) = self.claim(keys.party().owning_key.fingerprint(), owned).await?;
         let mut left = LeftRows::UNKNOWN;
         if is_new && self.services.membership.is_some() {
             // What was known before the claim may be another owner's past. What comes from here on is told to this actor.
@@ -88,8 +99,75 @@ impl Actor {
         })
     }
 
-    /// Makes this host the identity's owner in the database, unless it is. True if it was not.
-    async fn claim(&self, fingerprint: SecureHash) -> Result<(Claim, bool), NotOpened> {
+    fn open_keys(&self) -> Result<(Arc<OpenIdentity>, Arc<CordappSet>), Problem> {
+        let keys = self.services.keys.open(&self.entry)?;
+        self.entry.note_keys(&keys);
+        Ok((keys, self.entry.cordapps(&self.services.activation.catalogue)?))
+    }
+
+    /// The key of the identity, if it is opened for a start that came along with the demand: somebody waits for it.
+    fn key_of_start(&self) -> Option<SecureHash> {
+        let is_for_start = !self.is_open && !self.entry.is_held() && self.entry.is_told_with_demand();
+        self.entry.key().filter(|_| is_for_start && self.services.membership.is_some())
+    }
+
+    /// Opens keys and CorDapps while the ownership service makes this host the owner. If they cannot be opened the ownership ends, with
+    /// the demand kept.
+    async fn open_keys_and_own(
+        &self,
+        key: SecureHash,
+    ) -> Result<((Arc<OpenIdentity>, Arc<CordappSet>), Option<Owned>), NotOpened> {
+        let mut owning = std::pin::pin!(self.own(key));
+        // The request is made by this, and sent by a task that may have to run on this thread; the answer comes while this thread is busy.
+        let begun = futures::poll!(owning.as_mut());
+        tokio::task::yield_now().await;
+        let opened = self.open_keys();
+        let owned = match begun {
+            Poll::Ready(owned) => owned,
+            Poll::Pending => owning.await,
+        };
+        match opened {
+            Ok(opened) if opened.0.party().owning_key.fingerprint() == key => Ok((opened, Some(owned?))),
+            opened => {
+                if owned.is_ok() {
+                    self.disown(key).await;
+                }
+                // The key that the network knows is not the one that is here.
+                Ok((opened?, None))
+            }
+        }
+    }
+
+    /// Ends an ownership under which nothing was done, with the demand kept.
+    async fn disown(&self, fingerprint: SecureHash) {
+        if let Some(membership) = &self.services.membership
+            && self.services.ownership.hand_over(fingerprint, None).await.is_err()
+        {
+            membership.look_for_work();
+        }
+    }
+
+    /// Makes this host the owner, by the word of the ownership service.
+    async fn own(&self, fingerprint: SecureHash) -> Result<Owned, NotOpened> {
+        self.prepare_queue(fingerprint);
+        let stored = self.entry.claim.lock().token;
+        // Seen before the claim: if the session ends after it, this says in which one it was made.
+        let session = self.services.ownership.session().borrow().number;
+        match self.services.ownership.claim(fingerprint, stored).await {
+            Ok(claim) => Ok(Owned { claim, session }),
+            Err(error) => {
+                // It may have been made all the same.
+                if !matches!(error, OwnershipError::Lost(Lost::Owned(_))) {
+                    self.disown(fingerprint).await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Makes this host the identity's owner in the database, unless it is. True if it was not. `owned`: what the ownership service has
+    /// said already.
+    async fn claim(&self, fingerprint: SecureHash, owned: Option<Owned>) -> Result<(Claim, bool), NotOpened> {
         let known = *self.entry.claim.lock();
         if known.run == self.services.committer.store.run() && self.entry.held_as() == Some(fingerprint) {
             return Ok((known, false));
@@ -99,21 +177,9 @@ impl Actor {
             let text = format!("identity {} is not held here any more", self.entry.text);
             return Err(NotOpened::Elsewhere(Problem::new(Code::IdentityDraining, text)));
         }
-        self.prepare_queue(fingerprint);
-        // Seen before the claim: if the session ends after it, this says in which one it was made.
-        let session = self.services.ownership.session().borrow().number;
-        let claim = match self.services.ownership.claim(fingerprint, known.token).await {
-            Ok(claim) => claim,
-            Err(error) => {
-                // It may have been made all the same.
-                let is_elsewhere = matches!(error, OwnershipError::Lost(Lost::Owned(_)));
-                if let (Some(membership), false) = (&self.services.membership, is_elsewhere)
-                    && self.services.ownership.hand_over(fingerprint, None).await.is_err()
-                {
-                    membership.look_for_work();
-                }
-                return Err(error.into());
-            }
+        let Owned { claim, session } = match owned {
+            Some(owned) => owned,
+            None => self.own(fingerprint).await?,
         };
         let key_fp = Some(*fingerprint.as_bytes());
         // A host that is alone has nobody to leave an identity to.
