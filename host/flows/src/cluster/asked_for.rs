@@ -17,6 +17,8 @@ use crate::base::spawner::Spawner;
 
 /// The shortest pause between two looks, and before the first: no start is done sooner.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(3);
+/// The same while one flow alone is waited for: then there is little to do beside.
+const SHORTEST_OF_ONE: Duration = Duration::from_millis(1);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The pause is this part of the time that the newest of the flows has been waited for: who waits for long waits a little
@@ -77,9 +79,13 @@ impl AskedFor {
     }
 
     fn pause(&self) -> Duration {
-        let newest = self.0.lock().newest;
+        let (newest, flows) = {
+            let waiting = self.0.lock();
+            (waiting.newest, waiting.flows.len())
+        };
         let waited = newest.map_or(Duration::MAX, |newest| newest.elapsed());
-        (waited / PART).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+        let shortest = if flows > 1 { SHORTEST_PAUSE } else { SHORTEST_OF_ONE };
+        (waited / PART).clamp(shortest, LONGEST_PAUSE)
     }
 }
 

@@ -82,7 +82,10 @@ impl Host {
         let what = "was asked for, and it is not known whether a host has started it or will";
         let mut looking = Looking::begin(entry, id, what);
         let mut sending = std::pin::pin!(commands::send(&self.parts.relay, entry, Asked::Start(id, start)));
-        let mut started = std::pin::pin!(self.parts.asked_for.started(&self.parts.store, &self.parts.io, id));
+        let mut started = std::pin::pin!(async {
+            self.until_owned(entry).await;
+            self.parts.asked_for.started(&self.parts.store, &self.parts.io, id).await
+        });
         let mut is_sent = false;
         loop {
             tokio::select! {
@@ -105,6 +108,18 @@ impl Host {
                 return Ok(Started { new: known.flow_id == id, ..known });
             }
         }
+    }
+
+    /// Waits until somebody owns the identity, as far as this host knows: before that no flow of it is there. No longer than the broker
+    /// is not given a start, because what this host knows may be behind.
+    async fn until_owned(&self, entry: &IdentityEntry) {
+        let Some(key) = entry.key() else { return };
+        // From before the look, so that what changes after it is heard.
+        let mut changes = self.parts.ownership.changes();
+        let owned = async {
+            while matches!(self.parts.ownership.owner_of(&key), Ownedness::Free) && changes.next().await.is_some() {}
+        };
+        let _nobody = tokio::time::timeout(self.parts.relay.start_held, owned).await;
     }
 
     /// Has the host that runs the identity kill a flow. True when it has ended.
