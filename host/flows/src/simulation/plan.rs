@@ -182,7 +182,7 @@ impl Plan {
             }
         };
         let roots = (0..rng.between(2, 4)).map(|index| root(index == 0)).collect();
-        let crashes = plan.crashes.iter().map(|step| step * 4).collect();
+        let crashes = plan.crashes_with_money();
         let mut kills: Vec<usize> = match calm || !rng.one_in(4) {
             true => Vec::new(),
             false => (0..rng.between(1, 3)).map(|_| rng.below(2_000)).collect(),
@@ -205,10 +205,9 @@ impl Plan {
     /// A world of money in which the wall clock of the host is set while everybody is at work, and some of those who have a
     /// payment in flight are killed while its notary decides: what a notary has told of its clock must hold for what it decides
     /// later. In half of them the disk fails again and again: who has asked a notary ahead of it and is not written asks for something
-    /// else then, because the clock is another. Nothing else ends its flows, and most of them get far. Where the notary has little room, one identity has
-    /// more requests at once, so that a request waits while others ask what was decided about it.
-    ///
-    /// The host is not killed here: other worlds do that.
+    /// else then, because the clock is another. Nothing else ends its flows, and most of them get far. Where the notary has little
+    /// room, one identity has more requests at once, so that a request waits while others ask what was decided about it. The host is
+    /// killed as in other worlds, and begins again with a clock that is as wrong as before.
     fn with_wrong_clocks(self, rng: &Rng) -> Plan {
         let notary_room = rng.one_in(2).then(|| rng.between(1, 2));
         let (one, notary) = (rng.below(OWNERS), deals::notary(rng));
@@ -229,7 +228,7 @@ impl Plan {
             slots: room_for_flows(self.slots),
             flows: room_for_flows(self.flows),
             memory: 1 << 20,
-            crashes: Vec::new(),
+            crashes: self.crashes_with_money(),
             clock_jumps: true,
             mishaps: if rng.one_in(2) { MISHAPS_OF_A_BAD_DISK } else { self.mishaps },
             kills_of_waiting: rng.between(1, 4),
@@ -237,6 +236,11 @@ impl Plan {
             notary_room,
             ..self
         }
+    }
+
+    /// Where a world of talks would have its crashes: worlds of money take more steps.
+    fn crashes_with_money(&self) -> Vec<usize> {
+        self.crashes.iter().map(|step| step * 4).collect()
     }
 
     /// Several more flows of one identity ask one notary at once. Nothing but the notary's room is scarce.
