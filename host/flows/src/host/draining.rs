@@ -169,12 +169,13 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::HashSet;
 
-    use maxhost_model::{IdentityRow, SecureHash, X500Name};
+    use maxhost_model::SecureHash;
     use maxhost_store::UNCLAIMED;
 
     use super::*;
-    use crate::options::{HostRules, IdentitySpec};
-    use crate::registry::directory::Directory;
+    use crate::options::HostRules;
+    use crate::registry::entry::HeldCount;
+    use crate::registry::entry::tests::party;
 
     const MANY: i64 = 100;
 
@@ -184,20 +185,9 @@ mod tests {
 
     /// Identities that are held; the last has the fewest flows.
     fn held() -> Vec<Arc<IdentityEntry>> {
-        let directory = Directory::default();
+        let count = HeldCount::default();
         let entry = |number: i64| {
-            let name = X500Name::parse(&format!("O=Party {number}, L=London, C=GB")).unwrap();
-            let spec = IdentitySpec {
-                name: name.as_str().to_owned(),
-                cordapps: Vec::new().into(),
-                keys: Default::default(),
-                limits: Default::default(),
-                notary: None,
-                hosts: HostRules::default(),
-                manifest: Default::default(),
-            };
-            let (row, count) = (IdentityRow(number), directory.held.clone());
-            let entry = Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, count));
+            let entry = party(number, HostRules::default(), &count);
             entry.hold(UNCLAIMED, SecureHash::of(&number.to_be_bytes()), 1);
             entry.live_flows.store((MANY - number).unsigned_abs(), Ordering::Relaxed);
             entry

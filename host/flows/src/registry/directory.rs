@@ -220,29 +220,16 @@ mod tests {
 
     use super::*;
     use crate::options::{HostRules, IdentitySpec};
+    use crate::registry::entry::tests::party;
     use crate::registry::entry::{ColdState, EntryState};
-
-    fn entry(directory: &Directory, number: i64, hosts: HostRules) -> Arc<IdentityEntry> {
-        let name = format!("O=Party {number}, L=London, C=GB");
-        let spec = IdentitySpec {
-            name: name.clone(),
-            cordapps: Vec::new().into(),
-            keys: Default::default(),
-            limits: Default::default(),
-            notary: None,
-            hosts,
-            manifest: Default::default(),
-        };
-        let (row, name) = (IdentityRow(number), X500Name::parse(&name).unwrap());
-        Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, directory.held.clone()))
-    }
 
     #[test]
     fn identities_of_one_group_are_found_until_their_manifests_say_otherwise() {
         let directory = Directory::default();
         let of = |group: &str| HostRules { apart: Some(group.into()), ..HostRules::default() };
         let entries = [of("a"), of("a"), of("b"), HostRules::default()];
-        let entries: Vec<_> = entries.into_iter().zip(1..).map(|(hosts, row)| entry(&directory, row, hosts)).collect();
+        let entries: Vec<_> =
+            entries.into_iter().zip(1..).map(|(hosts, row)| party(row, hosts, &directory.held)).collect();
         entries.iter().for_each(|entry| directory.insert(entry.clone()));
         let rows = |group: &str| {
             let mut rows: Vec<i64> = directory.group(group).iter().map(|entry| entry.row.0).collect();
@@ -262,7 +249,7 @@ mod tests {
     #[test]
     fn what_is_held_is_counted_exactly() {
         let directory = Directory::default();
-        let entry = |number| entry(&directory, number, HostRules::default());
+        let entry = |row| party(row, HostRules::default(), &directory.held);
         let (one, other, key) = (entry(1), entry(2), SecureHash::of(b"a key"));
         one.hold(UNCLAIMED, key, 1);
         // Claimed anew in another session, it is the same identity.

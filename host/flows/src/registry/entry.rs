@@ -452,26 +452,30 @@ impl IdentityEntry {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use maxhost_store::UNCLAIMED;
 
     use super::*;
     use crate::options::HostRules;
 
-    fn entry() -> Arc<IdentityEntry> {
-        let name = "O=Alice, L=London, C=GB".to_owned();
+    /// An identity of this row that has neither CorDapps nor flows and is not claimed. While it is held, it is counted there.
+    pub(crate) fn party(row: i64, hosts: HostRules, count: &HeldCount) -> Arc<IdentityEntry> {
+        let name = X500Name::parse(&format!("O=Party {row}, L=London, C=GB")).unwrap();
         let spec = IdentitySpec {
-            name: name.clone(),
+            name: name.as_str().to_owned(),
             cordapps: Vec::new().into(),
             keys: Default::default(),
             limits: Default::default(),
             notary: None,
-            hosts: HostRules::default(),
+            hosts,
             manifest: Default::default(),
         };
-        let (row, name) = (IdentityRow(1), X500Name::parse(&name).unwrap());
-        Arc::new(IdentityEntry::new(row, name, spec, Vec::new(), UNCLAIMED, HeldCount::default()))
+        Arc::new(IdentityEntry::new(IdentityRow(row), name, spec, Vec::new(), UNCLAIMED, count.clone()))
+    }
+
+    fn entry() -> Arc<IdentityEntry> {
+        party(1, HostRules::default(), &HeldCount::default())
     }
 
     #[test]
@@ -494,14 +498,14 @@ mod tests {
 
     #[test]
     fn messages_are_taken_by_another_when_whoever_took_them_has_panicked() {
-        let alice = entry();
-        let serving = Serving::begin(&alice);
-        assert!(serving.is_some() && Serving::begin(&alice).is_none(), "one does");
+        let entry = entry();
+        let serving = Serving::begin(&entry);
+        assert!(serving.is_some() && Serving::begin(&entry).is_none(), "one does");
         let defect = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _serving = serving;
             panic!("on purpose");
         }));
-        assert!(defect.is_err() && Serving::begin(&alice).is_some());
-        assert!(Serving::begin(&alice).is_some(), "it ended at once");
+        assert!(defect.is_err() && Serving::begin(&entry).is_some());
+        assert!(Serving::begin(&entry).is_some(), "it ended at once");
     }
 }
