@@ -15,7 +15,6 @@ pub(crate) mod outbound;
 mod services;
 mod taking;
 
-pub(crate) use self::ahead::StartsAhead;
 pub(crate) use self::counterparties::Counterparties;
 pub(crate) use self::kept::Kept;
 pub(crate) use self::services::RelayServices;
