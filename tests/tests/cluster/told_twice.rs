@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use maxhost_broker::QueueName;
+use maxhost_flows::IdentitySpec;
 use maxhost_flows::api::{Arguments, Caller, FlowEvent, HostApi, StartFlow};
+use maxhost_ownership::Change;
 use maxhost_store::FlowFilter;
 use maxhost_tests::{ALICE, BOB, eventually};
 use serde_json::json;
@@ -148,4 +150,35 @@ async fn the_broker_is_not_given_a_start_that_was_carried_out_for_the_demand() {
     listed.sort();
     flows.sort();
     assert_eq!(listed, flows);
+}
+
+/// Rule 10: where a start came along, the owner's node is made while the keys are opened. Who cannot open them gives it back, and has
+/// claimed nothing in the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_cannot_open_the_keys_for_a_start_gives_the_identity_back() {
+    let cluster = Cluster::new().await;
+    let worker = cluster.host_of("w", 0, |_| ()).await;
+    let a = cluster.host("a", |_| ()).await;
+    let (alice, own) = (cluster.network.path("keys/alice"), cluster.network.path("keys/alice-of-a"));
+    std::fs::create_dir(&own).unwrap();
+    std::fs::set_permissions(&own, std::fs::metadata(&alice).unwrap().permissions()).unwrap();
+    for file in std::fs::read_dir(&alice).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), own.join(file.file_name())).unwrap();
+    }
+    let spec = IdentitySpec { keys: own.clone(), ..cluster.spec(ALICE, "alice") };
+    assert!(a.put_identities(vec![spec]).await.unwrap().is_empty());
+    std::fs::remove_dir_all(&own).unwrap();
+    let mut changes = cluster.onlooker.changes();
+    let gives_back = async {
+        while !matches!(changes.next().await, Some(Change::Released(owner)) if &*owner.host == "a") {}
+        let records = cluster.store.identities().await.unwrap();
+        let record = records.iter().find(|record| record.name == ALICE).unwrap();
+        assert_eq!((record.owner(), record.unclean), (None, 0), "{record:?}");
+        cluster.host("b", |_| ()).await
+    };
+    let started = try_start(&worker, ALICE, "beat", json!({"beats": 1, "interval_ms": 1}));
+    let (b, beat) = tokio::join!(tokio::time::timeout(LONG, gives_back), started);
+    assert_eq!(result(&b.unwrap(), beat.unwrap()).await, json!({"beats": 1}));
+    assert_eq!(cluster.owner(ALICE).await.as_deref(), Some("b"));
 }
