@@ -144,6 +144,11 @@ impl Network {
         template::lend_code(&self.folder, folder);
     }
 
+    /// Makes a folder in which `maxhost init --cordapps` with all samples goes on behind compiling them, which is done.
+    pub fn begin(&self, folder: &Path) {
+        template::begin(&self.folder, folder);
+    }
+
     /// Its folder.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -11,6 +11,8 @@ use crate::cli;
 
 /// Where a host keeps what it has compiled, in its folder.
 const CODE: &str = "data/code";
+/// What `maxhost init` leaves in a folder while it is at work there. With it, the next call goes on.
+const AT_WORK: &str = ".maxhost-init";
 /// Files of one run of a host, which a copy must not begin with.
 const OF_ONE_RUN: [&str; 5] = ["maxhost.db", "maxhost.db-wal", "maxhost.db-shm", "host.lock", "endpoint"];
 
@@ -75,10 +77,10 @@ fn make(parties: u32, more: &[&str], template: &Path, other: Option<PathBuf>) {
     }
     words.extend(["--count", &parties]);
     words.extend(more);
-    let _made = cli::run(&words).ok();
     if let Some(other) = other {
-        lend_code(&other, &network);
+        begin(&other, &network);
     }
+    let _made = cli::run(&words).ok();
     compile(&network);
     File::create(template.join("ready")).expect("the target folder can be written");
 }
@@ -97,6 +99,14 @@ fn compile(network: &Path) {
     for file in OF_ONE_RUN {
         let _absent = fs::remove_file(network.join("data").join(file));
     }
+}
+
+/// Leaves a folder for a network of all samples as `maxhost init` does that is interrupted when all of them are compiled: the next
+/// one goes on, and does not compile them.
+pub fn begin(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder can be made");
+    fs::write(to.join(AT_WORK), "").expect("a file can be written");
+    lend_code(from, to);
 }
 
 /// Gives the folder of a host that has no code yet what another has compiled, CorDapps and contracts: compiling them takes twenty

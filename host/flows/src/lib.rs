@@ -35,6 +35,6 @@ pub use api::access::{About, Action, Facts, Permission, Rights, Subject};
 pub use host::lifecycle::Host;
 pub use maxhost_cordapps::CordappRef;
 pub use options::{
-    ATTACHMENTS, Balancing, Cluster, Eviction, HostOptions, HostRules, IdentityLimits, IdentitySpec, OperatorEvent,
-    Passphrase,
+    ATTACHMENTS, Balancing, COMPILED_CONTRACTS, Cluster, Eviction, HostOptions, HostRules, IdentityLimits,
+    IdentitySpec, OperatorEvent, Passphrase,
 };

@@ -25,6 +25,8 @@ pub enum Eviction {
 
 /// Where in the folder of what a host keeps the files lie that are no code and can be attached to transactions.
 pub const ATTACHMENTS: &str = "attachments";
+/// The folder of the compiled code of contracts in that of all compiled code.
+pub const COMPILED_CONTRACTS: &str = "contracts";
 
 /// How much is kept of messages that the broker has confirmed, to be sent again if it loses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

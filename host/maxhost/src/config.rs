@@ -56,7 +56,9 @@ pub enum Database {
 }
 
 /// The data folder of a host whose database is on a server.
-const DATA_FOLDER: &str = "data";
+pub const DATA_FOLDER: &str = "data";
+/// Where in there compiled code is kept.
+pub const CODE_FOLDER: &str = "code";
 
 impl Config {
     /// Reads the file, then the environment and the overrides (`section.key=value`).
@@ -190,7 +192,7 @@ impl Config {
 
     /// Where compiled code is kept.
     pub fn code(&self) -> PathBuf {
-        self.data().join("code")
+        self.data().join(CODE_FOLDER)
     }
 
     /// Whether components are installed and nothing is compiled here yet. What needs their code first takes its time then.

@@ -100,9 +100,14 @@ fn init_checks_everything_before_it_writes_anything() {
     assert_eq!((exit(&bad), code(&bad).as_str()), (4, "name-invalid"));
     std::fs::create_dir(dir.path().join("apps")).unwrap();
     std::fs::write(dir.path().join("apps/x.wasm"), "garbage").unwrap();
-    let bad = maxhost(dir.path(), &["init", "net", "--cordapps", "apps", "--json"]);
+    let words = ["init", "net", "--cordapps", "apps", "--json"];
+    let bad = maxhost(dir.path(), &words);
     assert_eq!((exit(&bad), code(&bad).as_str()), (4, "component-invalid"));
     assert!(!dir.path().join("net").exists());
+    // A folder that was there is as empty as before.
+    std::fs::create_dir(dir.path().join("net")).unwrap();
+    assert_eq!(code(&maxhost(dir.path(), &words)), "component-invalid");
+    assert_eq!(std::fs::read_dir(dir.path().join("net")).unwrap().count(), 0);
 }
 
 #[test]

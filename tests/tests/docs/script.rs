@@ -90,18 +90,22 @@ impl Reader {
                 self.save(file, &block);
             } else if block.language == "console" {
                 for step in steps(&block) {
+                    begin_network(&step.command, &self.here());
                     self.step(page, block.line, &step);
-                    let here = PathBuf::from(self.ask("pwd").0.concat());
-                    share_target(&here, scratch);
-                    lend_code(&here.join("net"));
+                    share_target(&self.here(), scratch);
                 }
             }
         }
         self.commands
     }
 
+    /// Where the shell is.
+    fn here(&mut self) -> PathBuf {
+        PathBuf::from(self.ask("pwd").0.concat())
+    }
+
     fn save(&mut self, file: &str, block: &Block) {
-        let path = PathBuf::from(self.ask("pwd").0.concat()).join(file);
+        let path = self.here().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, &block.text).unwrap();
     }
@@ -194,13 +198,11 @@ fn share_target(here: &Path, scratch: &Path) {
 }
 
 /// A network of all samples gets their machine code from where other tests have it: it is of the same program and the same
-/// components. Others are compiled by the reader's host.
-fn lend_code(network: &Path) {
-    let installed = std::fs::read_dir(network.join("cordapps")).into_iter().flatten().flatten();
-    let names: Vec<String> = installed.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-    let has_samples = ["hostile-", "oracle-"].iter().all(|sample| names.iter().any(|name| name.starts_with(sample)));
-    if has_samples && !network.join("data/code").exists() {
-        Network::new().lend_code(network);
+/// components. Others are compiled for the reader.
+fn begin_network(command: &str, here: &Path) {
+    let folder = command.strip_prefix("maxhost init ").and_then(|rest| rest.strip_suffix(" --cordapps samples"));
+    if let Some(folder) = folder {
+        Network::new().begin(&here.join(folder));
     }
 }
 

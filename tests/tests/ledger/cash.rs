@@ -219,8 +219,8 @@ async fn a_notary_that_validates_verifies_the_chain() {
     let folder = dir.path().join("network");
     let cordapps = maxhost_tests::cli::cordapps();
     let words = ["init", folder.to_str().unwrap(), "--validating", "--cordapps", cordapps.to_str().unwrap()];
+    Network::new().begin(&folder);
     drop(maxhost_tests::cli::run(&words).ok());
-    Network::new().lend_code(&folder);
     let mut command = maxhost_tests::cli::command(&["run", "--json", "--config"]);
     command.arg(folder.join("maxhost.toml"));
     let host = Host::up(command, &folder);

@@ -1,10 +1,12 @@
 //! Files that are no CorDapps: refused by the command line, and harmless in the folder of a running host.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use maxhost_rpc::proto::v1::IdentityState;
-use maxhost_tests::{ALICE, BOB, Network, cli, eventually};
+use maxhost_tests::{ALICE, BOB, Host, Network, cli, eventually};
 use serde_json::json;
 
 /// Of the right shape, but for one thing.
@@ -118,4 +120,36 @@ async fn a_good_one_is_inspected_installed_and_used_without_a_restart() {
     .await;
     assert_eq!(types.len(), 1);
     assert_eq!(host.run(ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.result(), json!({"beats": 1}));
+}
+
+/// The machine code in a folder, and when each file of it was written.
+fn machine_code(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let code = files.filter(|file| file.extension().is_some_and(|extension| extension == "cwasm"));
+    code.map(|file| (file.clone(), fs::metadata(file).unwrap().modified().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_init_has_compiled_is_not_compiled_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let [apps, net] = ["apps", "net"].map(|name| dir.path().join(name));
+    fs::create_dir(&apps).unwrap();
+    for file in ["heartbeat.wasm", "cash.contract.wasm"] {
+        fs::copy(cli::cordapps().join(file), apps.join(file)).unwrap();
+    }
+    let made = cli::run(&["init", net.to_str().unwrap(), "--cordapps", apps.to_str().unwrap(), "--json"]);
+    assert_eq!(made.ok().object()["cordapps"], json!(["heartbeat"]));
+    let code = || ["data/code", "data/code/contracts"].map(|folder| machine_code(&net.join(folder)));
+    let compiled = code();
+    assert_eq!(compiled.each_ref().map(BTreeMap::len), [1, 1]);
+
+    let file = net.join("maxhost.toml").display().to_string();
+    let doctor = cli::run(&["doctor", "--json", "--config", &file]).objects();
+    let check = doctor.iter().find(|check| check["check"] == "cordapps").unwrap();
+    assert_eq!(check["ok"], true, "{check}");
+    assert_eq!(cli::run(&["attachment", "list", "--json", "--config", &file]).ok().objects().len(), 1);
+    let host = Host::up(cli::command(&["run", "--json", "--config", &file]), &net);
+    let beats = host.run(ALICE, "beat", json!({"beats": 1, "interval_ms": 1})).await.result();
+    assert_eq!(beats, json!({"beats": 1}));
+    assert_eq!(code(), compiled);
 }

@@ -26,7 +26,9 @@ use crate::guests::threads::GuestThreads;
 use crate::host::hosting::Hosting;
 use crate::host::parts::{Foundations, Parts};
 use crate::ledger::contracts::EngineContracts;
-use crate::options::{ATTACHMENTS, Cluster, ENVELOPE_BYTES, HostOptions, IdentitySpec, OperatorEvent};
+use crate::options::{
+    ATTACHMENTS, COMPILED_CONTRACTS, Cluster, ENVELOPE_BYTES, HostOptions, IdentitySpec, OperatorEvent,
+};
 use crate::registry::entry::IdentityEntry;
 use crate::registry::keys::SealedKeys;
 use crate::registry::message::IdentityCommand;
@@ -91,7 +93,8 @@ impl Host {
             .map_err(Problem::from)?;
             let catalogue = Catalogue::new(sandbox.clone(), setup.cordapps.clone(), kept, shared.clone());
             catalogue.rescan();
-            let engine = ContractEngine::new(Some(&setup.code_cache.join("contracts"))).map_err(Problem::from)?;
+            let code = setup.code_cache.join(COMPILED_CONTRACTS);
+            let engine = ContractEngine::new(Some(&code)).map_err(Problem::from)?;
             let installed = Arc::new(InstalledContracts::new(engine, setup.cordapps.clone()));
             installed.rescan();
             let contracts =

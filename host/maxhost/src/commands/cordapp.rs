@@ -125,7 +125,7 @@ pub fn inspect_any(file: &Path, code: Option<&Path>) -> Result<(Vec<u8>, Inspect
 /// It is no component that a host would run.
 pub fn look(wasm: &[u8], code: Option<&Path>) -> Result<Inspected, Problem> {
     if maxhost_sandbox::is_contract(wasm) {
-        return cordapp_contract::load(wasm).map(Inspected::Contract);
+        return cordapp_contract::load(wasm, code.filter(|folder| is_our_users(folder))).map(Inspected::Contract);
     }
     Ok(Inspected::Flows(Box::new(inspect_flows(wasm, code)?)))
 }

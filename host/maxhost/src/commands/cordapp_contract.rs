@@ -1,7 +1,9 @@
 //! Contracts, as `maxhost cordapp` looks at them and signs them.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use maxhost_flows::COMPILED_CONTRACTS;
 use maxhost_ledger::attachment;
 use maxhost_ledger::attachment::SignedCode;
 use maxhost_model::text::one_line;
@@ -25,12 +27,23 @@ pub fn engine() -> Result<&'static ContractEngine, Problem> {
     Ok(ENGINE.get_or_init(|| engine))
 }
 
-/// Loads contract code with all its checks.
+/// An engine that takes compiled code from where a host has it, below this folder, and keeps it there. The first folder of a process
+/// is the only one. `None` where the folder cannot be used: it makes no difference but time.
+fn engine_keeping_code(code: &Path) -> Option<&'static ContractEngine> {
+    static ENGINE: OnceLock<Option<ContractEngine>> = OnceLock::new();
+    ENGINE.get_or_init(|| ContractEngine::new(Some(&code.join(COMPILED_CONTRACTS))).ok()).as_ref()
+}
+
+/// Loads contract code with all its checks. What is compiled for that is taken from the folder `code` of a host and kept there.
 ///
 /// # Errors
 /// It is none that a host would run.
-pub fn load(wasm: &[u8]) -> Result<Arc<ContractComponent>, Problem> {
-    Ok(engine()?.load(wasm)?)
+pub fn load(wasm: &[u8], code: Option<&Path>) -> Result<Arc<ContractComponent>, Problem> {
+    let engine = match code.and_then(engine_keeping_code) {
+        Some(engine) => engine,
+        None => engine()?,
+    };
+    Ok(engine.load(wasm)?)
 }
 
 /// Signs contract code, besides those who have signed it.

@@ -1,10 +1,11 @@
 //! `maxhost init`: a development network, from nothing to ready to run.
 //!
-//! Everything is checked before the first file is written. A marker stands in the folder until all is done: with it, the
-//! same command goes on where it stopped; without it, a folder that holds anything is refused.
+//! Everything is checked before the first key is issued. Checking components compiles them, and what was compiled stays where
+//! a host looks for it; if one is refused, the folder is as it was. A marker stands in the folder until all is done: with it,
+//! the same command goes on where it stopped; without it, a folder that holds anything is refused.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use maxhost_flows::options::NotaryKind;
 use maxhost_model::{Code, Problem, X500Name};
@@ -15,7 +16,7 @@ use serde_json::json;
 use super::cordapp::{self, Inspected};
 use super::cordapp_contract;
 use crate::cli::InitArgs;
-use crate::config::{FILE_NAME, PASSPHRASE_VARIABLE, template};
+use crate::config::{CODE_FOLDER, DATA_FOLDER, FILE_NAME, PASSPHRASE_VARIABLE, template};
 use crate::context::{Context, Outcome};
 use crate::files::{self, io_problem};
 use crate::manifest;
@@ -36,15 +37,22 @@ pub fn execute(context: &Context, args: &InitArgs) -> Outcome {
 fn make(context: &Context, args: &InitArgs) -> Outcome {
     let notaries = notaries(args)?;
     let names = names(args, &notaries)?;
-    let components = components(args.cordapps.as_deref())?;
+    let paths = components(args.cordapps.as_deref())?;
     let dir = &args.dir;
-    claim(dir)?;
+    let claimed = claim(dir)?;
+    let components = match look_at(&paths, dir) {
+        Err(problem) => {
+            claimed.give_back(dir);
+            return Err(problem);
+        }
+        Ok(components) => components,
+    };
 
     let issued = issue(context, dir, &names, &notaries, args.validating)?;
     let developer = signing_key_file::create(&Layout::new(dir).developer_key())?;
     let cordapps = install(&components, &dir.join("cordapps"), &developer)?;
     files::create_dir(&dir.join("identities"))?;
-    files::create_private_dir(&dir.join("data"))?;
+    files::create_private_dir(&dir.join(DATA_FOLDER))?;
     for identity in &issued {
         let file = dir.join("identities").join(format!("{}.toml", identity.slug));
         let kind = notaries.contains(&identity.name).then_some(match args.validating {
@@ -117,21 +125,34 @@ fn names(args: &InitArgs, notaries: &[X500Name]) -> Result<Vec<X500Name>, Proble
     Ok(names)
 }
 
-/// The components of a folder, each looked at.
-fn components(folder: Option<&Path>) -> Result<Vec<(Vec<u8>, Inspected)>, Problem> {
+/// The files of the components in a folder.
+fn components(folder: Option<&Path>) -> Result<Vec<PathBuf>, Problem> {
     let Some(folder) = folder else { return Ok(Vec::new()) };
     let unreadable = |error| io_problem(Code::FileUnreadable, "read the folder", folder, &error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if path.extension().is_some_and(|extension| extension == "wasm") && path.is_file() {
-            found.push(cordapp::inspect_any(&path, None)?);
+            found.push(path);
         }
     }
     if found.is_empty() {
         return Err(Problem::new(Code::CordappNotFound, format!("{} holds no components (*.wasm)", folder.display()))
             .remedy("build some with `maxhost cordapp build`, or leave out --cordapps"));
     }
+    Ok(found)
+}
+
+/// Looks at each component, and keeps what is compiled for that where the host of the network will look for it.
+fn look_at(paths: &[PathBuf], dir: &Path) -> Result<Vec<(Vec<u8>, Inspected)>, Problem> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let data = dir.join(DATA_FOLDER);
+    files::create_private_dir(&data)?;
+    let code = data.join(CODE_FOLDER);
+    let look = |path: &PathBuf| cordapp::inspect_any(path, Some(&code));
+    let mut found: Vec<_> = paths.iter().map(look).collect::<Result<_, _>>()?;
     found.sort_by(|(_, a), (_, b)| a.name().cmp(b.name()));
     Ok(found)
 }
@@ -161,23 +182,50 @@ fn install(components: &[(Vec<u8>, Inspected)], folder: &Path, developer: &Priva
     Ok(references)
 }
 
+/// How a folder was taken.
+enum Claimed {
+    /// An earlier call was interrupted in it.
+    GoesOn,
+    /// It is new.
+    Made,
+    /// It was there, and empty.
+    Empty,
+}
+
+impl Claimed {
+    /// Leaves a folder in which nothing but code was made as it was found.
+    fn give_back(self, dir: &Path) {
+        if matches!(self, Claimed::GoesOn) {
+            return;
+        }
+        // What cannot be removed is no more in the way than after an interrupted call.
+        let _left = std::fs::remove_dir_all(dir.join(DATA_FOLDER));
+        let _left = std::fs::remove_file(dir.join(MARKER));
+        if matches!(self, Claimed::Made) {
+            let _left = std::fs::remove_dir(dir);
+        }
+    }
+}
+
 /// Takes the folder: it is empty, or an earlier call was interrupted in it.
-fn claim(dir: &Path) -> Result<(), Problem> {
+fn claim(dir: &Path) -> Result<Claimed, Problem> {
     if dir.exists() && !dir.is_dir() {
         return Err(Problem::new(Code::DirectoryInUse, format!("{} is there and is no folder", dir.display()))
             .detail("dir", dir.display().to_string()));
     }
+    let claimed = if dir.exists() { Claimed::Empty } else { Claimed::Made };
     files::create_dir(dir)?;
     let marker = dir.join(MARKER);
     if marker.exists() {
-        return Ok(());
+        return Ok(Claimed::GoesOn);
     }
     let mut entries = std::fs::read_dir(dir).map_err(|error| io_problem(Code::FileUnreadable, "read", dir, &error))?;
     if entries.next().is_some() {
         return Err(Problem::new(Code::DirectoryInUse, format!("{} is not empty", dir.display()))
             .detail("dir", dir.display().to_string()));
     }
-    files::write_atomically(&marker, b"maxhost init has not finished here; repeat the command to go on\n")
+    files::write_atomically(&marker, b"maxhost init has not finished here; repeat the command to go on\n")?;
+    Ok(claimed)
 }
 
 /// Issues what is missing.
