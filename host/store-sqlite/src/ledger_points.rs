@@ -9,7 +9,6 @@ use maxhost_store::ledger::{LedgerTransaction, TransactionKind};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, params};
 
-use crate::ledger_rows::hash_of;
 use crate::point_reads::MOST_BYTES;
 
 /// A row, if it is not too large to be read beside the pool.
@@ -86,13 +85,15 @@ pub(crate) fn spent_by(
     states: &[StateRef],
 ) -> rusqlite::Result<Vec<(StateRef, SecureHash)>> {
     let _snapshot = snapshot(conn, states.len())?;
-    let mut one =
-        conn.prepare_cached("SELECT consumed_by FROM ledger_spent WHERE identity = ?1 AND tx = ?2 AND idx = ?3")?;
+    let mut one = conn.prepare_cached(
+        "SELECT coalesce((SELECT consumed_by FROM vault_state WHERE identity = ?1 AND tx = ?2 AND idx = ?3), \
+         (SELECT consumed_by FROM ledger_spent WHERE identity = ?1 AND tx = ?2 AND idx = ?3))",
+    )?;
     let mut found = Vec::new();
     for state in states {
         let row = params![identity.0, state.tx.as_bytes(), state.index];
-        let by = one.query_row(row, |row| hash_of(row, 0)).optional()?;
-        found.extend(by.map(|by| (*state, by)));
+        let by = one.query_row(row, |row| row.get::<_, Option<[u8; 32]>>(0))?;
+        found.extend(by.map(|by| (*state, SecureHash::from_bytes(by))));
     }
     Ok(found)
 }

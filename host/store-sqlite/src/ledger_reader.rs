@@ -235,8 +235,13 @@ impl LedgerReader for SqliteStore {
         {
             return Ok(found);
         }
-        let sql = "SELECT s.tx, s.idx, s.consumed_by FROM json_each(?2) AS asked CROSS JOIN ledger_spent s \
-                   ON s.identity = ?1 AND s.tx = unhex(asked.value ->> 0) AND s.idx = asked.value ->> 1 ORDER BY asked.key";
+        // A state of the vault says itself what has consumed it.
+        let sql = "WITH asked AS MATERIALIZED (SELECT key, unhex(value ->> 0) AS tx, value ->> 1 AS idx FROM json_each(?2)), \
+                   found AS MATERIALIZED (SELECT key, tx, idx, coalesce( \
+                       (SELECT s.consumed_by FROM vault_state s WHERE s.identity = ?1 AND s.tx = asked.tx AND s.idx = asked.idx), \
+                       (SELECT p.consumed_by FROM ledger_spent p WHERE p.identity = ?1 AND p.tx = asked.tx AND p.idx = asked.idx) \
+                   ) AS consumer FROM asked) \
+                   SELECT tx, idx, consumer FROM found WHERE consumer IS NOT NULL ORDER BY key";
         let query = sqlx::query(sql).bind(identity.0).bind(json(states));
         let rows = query.fetch_all(self.pool()).await.map_err(failed)?;
         rows.iter().map(spent).collect()

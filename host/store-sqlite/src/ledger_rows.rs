@@ -27,7 +27,7 @@ fn broken(text: &'static str) -> Fault {
 }
 
 /// A hash of a column.
-pub(crate) fn hash_of(row: &Row<'_>, index: usize) -> rusqlite::Result<SecureHash> {
+fn hash_of(row: &Row<'_>, index: usize) -> rusqlite::Result<SecureHash> {
     row.get::<_, [u8; 32]>(index).map(SecureHash::from_bytes)
 }
 
@@ -103,7 +103,7 @@ impl LedgerRows for SqliteRows<'_> {
             return self.ledger.set_transaction.execute(changed).map(|_| ()).map_err(fault);
         }
         let row = params![identity.0, id, status, put.kind.number(), recorded, put.signatures, flow, part, states];
-        let number: i64 = self.ledger.add_transaction.query_row(row, |row| row.get(0)).map_err(fault)?;
+        let number = self.ledger.add_transaction.insert(row).map_err(fault)?;
         self.ledger.add_body.execute(params![number, &put.body[..]]).map_err(fault)?;
         for parent in put.parents {
             self.ledger.add_parent.execute(params![number, parent.as_bytes()]).map_err(fault)?;
@@ -127,17 +127,17 @@ impl LedgerRows for SqliteRows<'_> {
 
     fn known_state(&mut self, identity: IdentityRow, state: &StateRef) -> Result<Known, Fault> {
         let read = |row: &Row<'_>| {
-            let consumed: Option<bool> = row.get(0)?;
-            let in_vault = consumed.map(|consumed| if consumed { Kept::Consumed } else { Kept::Unconsumed });
+            let is_in_vault: bool = row.get(0)?;
             let spent_by = row.get::<_, Option<[u8; 32]>>(1)?.map(SecureHash::from_bytes);
-            Ok(Known { in_vault, spent_by })
+            let kept = if spent_by.is_some() { Kept::Consumed } else { Kept::Unconsumed };
+            Ok(Known { in_vault: is_in_vault.then_some(kept), spent_by })
         };
         self.ledger.known.query_row(params![identity.0, state.tx.as_bytes(), state.index], read).map_err(fault)
     }
 
     fn add_change(&mut self, identity: IdentityRow, transaction: &SecureHash, at: Timestamp) -> Result<i64, Fault> {
         let row = params![identity.0, transaction.as_bytes(), integer(at)];
-        self.ledger.add_change.query_row(row, |row| row.get(0)).map_err(fault)
+        self.ledger.add_change.insert(row).map_err(fault)
     }
 
     fn add_state(&mut self, identity: IdentityRow, state: &NewState<'_>) -> Result<(), Fault> {
@@ -172,7 +172,7 @@ impl LedgerRows for SqliteRows<'_> {
             lease.map(|held| integer(held.lease.until)),
             lease.map(|held| held.flow.0),
         ];
-        let number: i64 = self.ledger.add_state.query_row(row, |row| row.get(0)).map_err(fault)?;
+        let number = self.ledger.add_state.insert(row).map_err(fault)?;
         for (name, value) in indexed_fields(content) {
             self.ledger.add_field.execute(params![identity.0, name, value, number]).map_err(fault)?;
         }

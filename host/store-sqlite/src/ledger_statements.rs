@@ -1,4 +1,7 @@
 //! The committer's statements about ledgers, prepared once.
+//!
+//! What inserts a row does not return its number: SQLite takes RETURNING for a trigger, and then keeps a copy of every page that
+//! the statement changes. The connection knows the number.
 
 use rusqlite::{Connection, Statement};
 
@@ -41,8 +44,7 @@ macro_rules! candidates {
 statements! {
     transaction = "SELECT status, signatures FROM ledger_tx WHERE identity = ?1 AND id = ?2";
     add_transaction = "INSERT INTO ledger_tx (identity, id, status, kind, recorded, signatures, flow, part, states) \
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-                       RETURNING number";
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     add_body = "INSERT INTO ledger_body (tx, body) VALUES (?1, ?2)";
     add_parent = "INSERT INTO ledger_parent (tx, parent) VALUES (?1, ?2)";
     // It came again: its time is that of becoming part of the ledger, or of its first coming.
@@ -55,18 +57,21 @@ statements! {
     drop_body = "DELETE FROM ledger_body WHERE tx = ?1";
     drop_parents = "DELETE FROM ledger_parent WHERE tx = ?1";
 
-    known = "SELECT (SELECT consumed_by IS NOT NULL FROM vault_state WHERE identity = ?1 AND tx = ?2 AND idx = ?3), \
-             (SELECT consumed_by FROM ledger_spent WHERE identity = ?1 AND tx = ?2 AND idx = ?3)";
-    add_change = "INSERT INTO vault_change (identity, tx, at) VALUES (?1, ?2, ?3) RETURNING number";
+    known = "SELECT number IS NOT NULL, CASE WHEN number IS NOT NULL THEN consumed_by ELSE \
+             (SELECT s.consumed_by FROM ledger_spent s WHERE s.identity = ?1 AND s.tx = ?2 AND s.idx = ?3) END \
+             FROM (SELECT 1) LEFT JOIN vault_state ON identity = ?1 AND tx = ?2 AND idx = ?3";
+    add_change = "INSERT INTO vault_change (identity, tx, at) VALUES (?1, ?2, ?3)";
     add_state = "INSERT INTO vault_state (identity, tx, idx, type, notary, constraint_kind, relevant, recorded, consumed, \
                  consumed_by, change_in, change_out, state, participants, fields, linear_id, token, issuer, quantity, bucket, \
                  lock_holder, lock_claim, lock_until, lock_flow) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-                 ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24) RETURNING number";
+                 ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)";
     add_field = "INSERT INTO vault_field (identity, name, value, state) VALUES (?1, ?2, ?3, ?4)";
     add_shape = "INSERT OR IGNORE INTO vault_shape (identity, type, fields) VALUES (?1, ?2, ?3)";
     consume = "UPDATE vault_state SET consumed = ?5, consumed_by = ?4, change_out = ?6, in_flight = NULL, lock_holder = NULL, \
                lock_claim = NULL, lock_until = NULL, lock_flow = NULL WHERE identity = ?1 AND tx = ?2 AND idx = ?3";
-    add_spent = "INSERT OR IGNORE INTO ledger_spent (identity, tx, idx, consumed_by) VALUES (?1, ?2, ?3, ?4)";
+    // A state of the vault says itself what has consumed it.
+    add_spent = "INSERT OR IGNORE INTO ledger_spent (identity, tx, idx, consumed_by) SELECT ?1, ?2, ?3, ?4 \
+                 WHERE NOT EXISTS (SELECT 1 FROM vault_state WHERE identity = ?1 AND tx = ?2 AND idx = ?3)";
     // As long as one transaction in flight has the state, its id is all that the column has.
     set_in_flight = "UPDATE vault_state SET in_flight = ?4 WHERE identity = ?1 AND tx = ?2 AND idx = ?3 AND consumed_by IS NULL \
                      AND in_flight IS NULL";
@@ -173,5 +178,13 @@ mod tests {
             }
         }
         assert!(ALL.len() > 30);
+    }
+
+    #[test]
+    fn no_row_is_returned_by_what_inserts_it() {
+        let batches = "next_batch";
+        for (name, sql) in ALL.iter().filter(|(name, sql)| sql.starts_with("INSERT") && *name != batches) {
+            assert!(!sql.contains("RETURNING"), "{name} copies every page that it changes");
+        }
     }
 }

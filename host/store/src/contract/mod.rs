@@ -324,6 +324,7 @@ macro_rules! ledger_contract_tests {
             one_transaction_is_read_as_many_are }
         $crate::contract_tests! { @family $databases, observing:
             what_is_not_ones_own_is_found_and_neither_selected_nor_locked, a_choice_of_states_grows_and_never_shrinks,
-            what_an_observer_gets_late_comes_in_consumed, states_are_found_by_their_external_id }
+            what_an_observer_gets_late_comes_in_consumed, states_are_found_by_their_external_id,
+            what_has_consumed_a_state_is_known_whether_or_not_the_vault_has_it }
     };
 }

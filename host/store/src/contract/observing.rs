@@ -8,6 +8,7 @@ use maxhost_ledger::vault::selection::SelectionFailure;
 
 use super::ledger::{at, cash, claim, holding, id, output, recording};
 use super::{Databases, World};
+use crate::StoreError;
 use crate::ledger::{LedgerOp, LedgerReceipt, Recording, Reservation};
 
 fn query(status: StatusFilter, relevancy: Relevancy) -> Query {
@@ -132,4 +133,29 @@ pub async fn states_are_found_by_their_external_id<D: Databases>() {
     assert_eq!(found(&["b"]).await, [1, 3]);
     assert_eq!(found(&["a'1", "b", "c"]).await, [0, 1, 3]);
     assert_eq!(found(&["c"]).await, Vec::<u32>::new());
+}
+
+pub async fn what_has_consumed_a_state_is_known_whether_or_not_the_vault_has_it<D: Databases>() {
+    let world = World::<D>::new().await;
+    let (store, alice) = (&world.store, world.alice.identity);
+    world.record(recording(1, &[], vec![cash(10, "GBP", 1), cash(5, "GBP", 2), cash(6, "GBP", 1)])).await;
+    world.record(recording(2, &[output(1, 0), output(1, 1)], Vec::new())).await;
+    // One that comes when it has been consumed.
+    world.record(recording(4, &[output(3, 0)], Vec::new())).await;
+    world.record(recording(3, &[], vec![cash(7, "GBP", 1)])).await;
+    assert_eq!(world.unconsumed().await, [output(1, 2)].into());
+    let consumed = [(output(1, 0), id(2)), (output(1, 1), id(2)), (output(3, 0), id(4))];
+    let few = [output(1, 0), output(1, 1), output(1, 2), output(3, 0)];
+    let many: Vec<StateRef> = (0..500).map(|index| output(1, index)).chain([output(3, 0)]).collect();
+    for asked in [&few[..], &many[..]] {
+        assert_eq!(store.spent_by(alice, asked).await.unwrap(), consumed);
+        assert!(store.spent_by(world.bob.identity, asked).await.unwrap().is_empty(), "another's ledger");
+    }
+    for (number, (state, _)) in (10..).zip(consumed) {
+        let second = LedgerOp::Record(Box::new(recording(number, &[state], Vec::new())));
+        match world.commit(world.alice, vec![second.into()]).await {
+            Err(StoreError::Ledger(refused)) => assert_eq!(refused.code(), "recording-refused"),
+            other => panic!("{state}: {other:?}"),
+        }
+    }
 }

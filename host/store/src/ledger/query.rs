@@ -10,7 +10,8 @@
 //!
 //! A page is made in one of two ways. Where few states have a field as the query wants it, they are looked up from the field and
 //! sorted; where many have, a page is soon full, and states are looked at in their order: that of their references, or of the
-//! index of what they are sorted by. Which it is, is counted first.
+//! index of what they are sorted by. Which it is, is counted first, unless an index has the order: then some states of it are
+//! looked at before.
 
 mod narrow;
 mod slice;
@@ -42,6 +43,8 @@ const LEAST_READ: u32 = 64;
 const MOST_READ: u32 = 4_096;
 /// So few that nothing better is looked for.
 const FEW_ENOUGH: u32 = 256;
+/// Before anything is counted, such a part of what may be walked is.
+const SHORT_WALK: u32 = 16;
 /// How many fields of a query are counted at most.
 const MOST_COUNTED: u32 = 16;
 
@@ -61,7 +64,7 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Effort {
-        Effort { few: 8_192, piece: 128, walked: 16_384, sorted: 131_072 }
+        Effort { few: 8_192, piece: 512, walked: 16_384, sorted: 131_072 }
     }
 }
 
@@ -121,22 +124,32 @@ pub async fn page_with(
     let mut search = Search::new(reader, identity, query, (as_of, now), effort);
     match few {
         Some(few) => search.read(Source::Few(&few), cursor).await?,
-        None if is_walked(query) => {
-            if search.has_at_most(effort.few).await? {
-                search.read(Source::Counted, cursor).await?;
-            } else if search.walk(cursor).await? == Walked::GaveUp {
-                let after = search.rows.last().map(|row| query.cursor_after(&row.row)).or_else(|| cursor.cloned());
-                if search.has_at_most(effort.sorted).await? {
-                    search.read(Source::Counted, after.as_ref()).await?;
-                } else {
-                    search.effort.walked = u32::MAX;
-                    search.walk(after.as_ref()).await?;
-                }
-            }
-        }
+        None if is_walked(query) => in_order(&mut search, cursor).await?,
         None => search.read(Source::Vault, cursor).await?,
     }
     Ok(cut(query, search.rows))
+}
+
+/// Fills a page in the order of an index. Most pages are full after a few of its states; only when one is not, it is counted
+/// whether sorting the vault costs less.
+async fn in_order<R: LedgerReader + ?Sized>(
+    search: &mut Search<'_, R>,
+    cursor: Option<&Cursor>,
+) -> Result<(), StoreError> {
+    let Effort { few, walked, sorted, .. } = search.effort;
+    let mut after = cursor.cloned();
+    for (walked, sortable) in [(walked / SHORT_WALK, few), (walked, sorted)] {
+        search.effort.walked = walked;
+        if search.walk(after.as_ref()).await? == Walked::Done {
+            return Ok(());
+        }
+        after = search.rows.last().map(|row| search.query.cursor_after(&row.row)).or(after);
+        if search.has_at_most(sortable).await? {
+            return search.read(Source::Counted, after.as_ref()).await;
+        }
+    }
+    search.effort.walked = u32::MAX;
+    search.walk(after.as_ref()).await.map(drop)
 }
 
 /// What one of which holds of every state that a query finds, if it holds of few states.

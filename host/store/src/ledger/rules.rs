@@ -9,11 +9,12 @@ use maxhost_ledger::refused::Refused;
 use maxhost_ledger::tx::{StateRef, TransactionSignature};
 use maxhost_ledger::vault::locks::{NotAvailable, is_available};
 use maxhost_ledger::vault::recording::{
-    Known, ToRecord, TransactionEvent, TransactionRow, TransactionStatus, VaultChange, after, plan_recording,
+    Known, StatesToRecord, ToRecord, TransactionEvent, TransactionRow, TransactionStatus, VaultChange, after,
+    is_relevant, plan_recording,
 };
 use maxhost_model::{IdentityRow, SecureHash};
 
-use super::op::{LedgerOp, LedgerReceipt, Recording, Reservation, StateContent};
+use super::op::{LedgerOp, LedgerReceipt, OutputState, Recording, Reservation, StateContent};
 use super::rows::{FlowLease, LedgerRows, NewState, TransactionPut};
 use super::{notary, selecting};
 use crate::error::StoreError;
@@ -83,11 +84,17 @@ fn refused(refused: Refused) -> Failed {
 
 /// True if the transaction has just become part of the ledger.
 fn record<R: LedgerRows>(rows: &mut R, identity: IdentityRow, recording: &Recording) -> Result<bool, Failed> {
+    let given = codec::encode(SIGNATURES, &recording.signatures).ok();
     let before = match rows.ledger_transaction(identity, &recording.id)? {
         None => None,
         Some(stored) => {
-            let signatures: Vec<TransactionSignature> =
-                codec::decode(SIGNATURES, &stored.signatures).map_err(|error| broken(&recording.id, &error))?;
+            // Most often a transaction comes again with the signatures that it had.
+            let signatures: Vec<TransactionSignature> = match given.as_ref() == Some(&stored.signatures) {
+                true => recording.signatures.clone(),
+                false => {
+                    codec::decode(SIGNATURES, &stored.signatures).map_err(|error| broken(&recording.id, &error))?
+                }
+            };
             Some(TransactionRow { status: stored.status, signatures })
         }
     };
@@ -109,7 +116,10 @@ fn record<R: LedgerRows>(rows: &mut R, identity: IdentityRow, recording: &Record
         .chain(recording.references.iter().map(|(state, _)| state))
         .map(|state| state.tx)
         .collect();
-    let signatures = codec::encode(SIGNATURES, &row.signatures).map_err(refused)?;
+    let signatures = match given.filter(|_| row.signatures == recording.signatures) {
+        Some(given) => given,
+        None => codec::encode(SIGNATURES, &row.signatures).map_err(refused)?,
+    };
     let put = TransactionPut {
         id: &recording.id,
         status: row.status,
@@ -150,7 +160,14 @@ fn change_vault<R: LedgerRows>(rows: &mut R, identity: IdentityRow, recording: &
             .collect(),
         outputs: recording.outputs.iter().map(|output| output.described.clone()).collect(),
     };
-    let made = (0_u32..).zip(&recording.outputs).map(|(index, _)| StateRef::new(recording.id, index));
+    // What is not one's own comes in only if all does, so nothing need be known of it.
+    let comes_in = |output: &OutputState| match recording.what {
+        StatesToRecord::None => false,
+        StatesToRecord::OnlyRelevant => is_relevant(&output.described, |key| recording.own_keys.contains(key)),
+        StatesToRecord::AllVisible => true,
+    };
+    let made = (0_u32..).zip(&recording.outputs).filter(|&(_, output)| comes_in(output));
+    let made = made.map(|(index, _)| StateRef::new(recording.id, index));
     let named = transaction.inputs.iter().chain(&transaction.references).copied();
     let mut known: BTreeMap<StateRef, Known> = BTreeMap::new();
     for state in named.chain(made) {
