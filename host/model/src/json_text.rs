@@ -218,8 +218,8 @@ fn check_number(text: &str) -> Result<(), String> {
     let kept = match float.is_normal() {
         true => match given.0.len() {
             // All numbers of so many digits are told apart by the floats that are nearest to them.
-            ..=SURE_DIGITS => true,
-            ..=DIGITS => shortest() || !is_short(float) || exactly(),
+            digits if digits <= SURE_DIGITS => true,
+            digits if digits <= DIGITS => shortest() || !is_short(float) || exactly(),
             _ => exactly(),
         },
         false => float.is_finite() && (shortest() || exactly()),
