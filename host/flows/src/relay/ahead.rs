@@ -87,7 +87,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3_600);
 
     #[tokio::test]
-    async fn the_broker_is_given_a_start_after_a_shortor_when_the_demand_was_not_raised() {
+    async fn the_broker_is_given_a_start_after_a_while_or_when_the_demand_was_not_raised() {
         let (starts, alice, short) =
             (Arc::<StartsAhead>::default(), SecureHash::of(b"alice"), Duration::from_millis(20));
         let (raised, failed) = oneshot::channel();
