@@ -48,24 +48,25 @@ impl<N: Default> FlowDef<N> {
 }
 
 impl<N> FlowDef<N> {
-    /// Checks arguments against the flow's JSON Schema.
-    ///
-    /// # Errors
-    /// `arguments-invalid`, with the first place that does not fit and what was expected there.
-    pub fn check(&self, arguments: &Value) -> Result<(), Problem> {
-        match &self.schema {
-            Some(schema) => schema.check(arguments, &self.name),
-            None => Ok(()),
-        }
-    }
-
-    /// As [`FlowDef::check`], of arguments that came as JSON: a float is no integer that it may have been rounded to.
+    /// Checks arguments that came as JSON against the flow's JSON Schema. A float is no integer that was only rounded to it.
     ///
     /// # Errors
     /// `arguments-invalid`, with the first place that does not fit and what was expected there.
     pub fn check_json(&self, arguments: &Value) -> Result<(), Problem> {
         match &self.schema {
             Some(schema) => schema.check_json(arguments, &self.name),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`FlowDef::check_json`], of arguments that came as CBOR: a float that readers take for no integer is none. They are given as
+    /// [`maxhost_model::cbor_for_schema`] has them, and, if that is needed, as [`maxhost_model::cbor_for_exact_integers`] does.
+    ///
+    /// # Errors
+    /// `arguments-invalid`, with the first place that does not fit and what was expected there; those of `exact`.
+    pub fn check_cbor(&self, arguments: &Value, exact: impl FnOnce() -> Result<Value, Problem>) -> Result<(), Problem> {
+        match &self.schema {
+            Some(schema) => schema.check_cbor(arguments, exact, &self.name),
             None => Ok(()),
         }
     }

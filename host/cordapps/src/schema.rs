@@ -46,12 +46,34 @@ impl ArgumentSchema {
     /// Those of [`ArgumentSchema::check`], also where an integer is expected and nobody can tell which one a float was.
     pub fn check_json(&self, arguments: &Value, flow: &str) -> Result<(), Problem> {
         self.check(arguments, flow)?;
-        if !has_doubtful_integers(arguments) {
-            return Ok(());
+        if has_doubtful_integers(arguments) { self.check_integers(arguments, flow, None) } else { Ok(()) }
+    }
+
+    /// Checks arguments that came as CBOR, in which a float is what it is, but is read as an integer below 2^63 only. They are
+    /// given as [`maxhost_model::cbor_for_schema`] has them, and, if that is needed, as
+    /// [`maxhost_model::cbor_for_exact_integers`] does.
+    ///
+    /// # Errors
+    /// Those of [`ArgumentSchema::check_json`], and of `exact`.
+    pub fn check_cbor(
+        &self,
+        arguments: &Value,
+        exact: impl FnOnce() -> Result<Value, Problem>,
+        flow: &str,
+    ) -> Result<(), Problem> {
+        self.check(arguments, flow)?;
+        match has_doubtful_integers(arguments) {
+            // An integer beyond 64 bits is not what it was there: what else is wrong with it says nothing.
+            true => self.check_integers(&exact()?, flow, Some(EXACT_INTEGER)),
+            false => Ok(()),
         }
+    }
+
+    /// Whether no float stands where an integer is expected which it is not exactly. `only`: the keyword that alone is looked for.
+    fn check_integers(&self, arguments: &Value, flow: &str, only: Option<&str>) -> Result<(), Problem> {
         let exact = || numbers::exact(options()).build(&self.schema).map_err(|error| error.to_string());
         match self.exact.get_or_init(exact) {
-            Ok(exact) => self.judge(exact, arguments, flow),
+            Ok(exact) => self.judge(exact, arguments, flow, only),
             Err(reason) => Err(Problem::new(Code::Internal, format!("the schema of flow {flow}: {reason}"))),
         }
     }
@@ -61,16 +83,20 @@ impl ArgumentSchema {
     /// # Errors
     /// `arguments-invalid`, with the first place that does not fit and what was expected there.
     pub fn check(&self, arguments: &Value, flow: &str) -> Result<(), Problem> {
-        self.judge(&self.validator, arguments, flow)
+        self.judge(&self.validator, arguments, flow, None)
     }
 
-    fn judge(&self, validator: &Validator, arguments: &Value, flow: &str) -> Result<(), Problem> {
+    /// `only`: the keyword that alone is looked for.
+    fn judge(&self, validator: &Validator, arguments: &Value, flow: &str, only: Option<&str>) -> Result<(), Problem> {
         if validator.is_valid(arguments) {
             return Ok(());
         }
         let errors: Vec<ValidationError<'_>> = validator.iter_errors(arguments).take(LOOKED_AT).collect();
         let Some(error) = most_telling(&errors) else { return Ok(()) };
         let rule = error.schema_path().as_str();
+        if only.is_some_and(|keyword| !rule.ends_with(keyword)) {
+            return Ok(());
+        }
         let found = error.masked_with(shortened(&error.instance().to_string()));
         let mut path = error.instance_path().to_string();
         let (what, expected) = match error.kind() {
@@ -281,9 +307,17 @@ mod tests {
         ] {
             let problem = schema.check_json(&arguments, "app/flow").unwrap_err();
             assert_eq!((problem.code, problem.details["path"].as_str()), (Code::ArgumentsInvalid, path), "{problem}");
-            // In CBOR a float is what it is.
+            // That is beside what a schema says.
             assert_eq!(schema.check(&arguments, "app/flow"), Ok(()), "{arguments}");
         }
+        // In CBOR a float is what it is, and whoever reads integers takes those below 2^63.
+        let of_cbor = |arguments: Value, exact: Value| schema.check_cbor(&arguments, || Ok(exact), "app/flow");
+        let whole = 72_057_594_037_927_952_i64;
+        assert_eq!(of_cbor(json!({"any": whole as f64}), json!({"any": whole})), Ok(()));
+        assert_eq!(of_cbor(json!({"wide": 2e30}), json!({"wide": u64::MAX})), Ok(()), "an integer beyond 64 bits");
+        assert_eq!(of_cbor(json!({"rate": 2e30}), json!({"rate": u64::MAX})), Ok(()), "all else was found right");
+        let refused = of_cbor(json!({"any": 1, "list": [1e30]}), json!({"any": 1, "list": [1e30]})).unwrap_err();
+        assert_eq!(refused.details["path"], "/list/0");
         let problem = schema.check_json(&json!({"any": 1e30}), "app/flow").unwrap_err();
         assert_eq!(problem.details["expected"], r#"{"type":"integer"}"#);
         assert!(problem.message.starts_with("arguments.any of flow app/flow: 1e"), "{problem}");

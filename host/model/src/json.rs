@@ -54,6 +54,16 @@ pub fn cbor_for_schema(bytes: &[u8]) -> Result<Json, Invalid> {
     read(bytes, Wide::AsNumber)
 }
 
+/// As [`cbor_for_schema`], to tell floats from integers beyond 64 bits, which are both numbers there: every number that is an
+/// integer exactly is one, a wider one the outermost of 64 bits. What is left as a float is no integer to whoever reads it: readers
+/// take floats below 2^63 in magnitude for integers, and none beyond.
+///
+/// # Errors
+/// Those of [`cbor_to_json`].
+pub fn cbor_for_exact_integers(bytes: &[u8]) -> Result<Json, Invalid> {
+    read(bytes, Wide::AsOutermost)
+}
+
 fn read(bytes: &[u8], wide: Wide) -> Result<Json, Invalid> {
     let whole = Place { path: JsonPath::Root, wide };
     maxhost_cbor::readable::from_slice_seed(whole, bytes).map_err(|error| refuse(&error))
@@ -68,6 +78,8 @@ fn refuse(error: &maxhost_cbor::Error) -> Invalid {
 enum Wide {
     AsText,
     AsNumber,
+    /// And floats are integers where they are exactly that.
+    AsOutermost,
 }
 
 /// A place that is read: any value is welcome there.
@@ -88,6 +100,8 @@ impl Place<'_> {
             Wide::AsText => Json::String(integer.to_string()),
             Wide::AsNumber if integer < 0 => Json::from(-at_least(integer.unsigned_abs())),
             Wide::AsNumber => Json::from(at_least(integer.unsigned_abs())),
+            Wide::AsOutermost if integer < 0 => Json::from(i64::MIN),
+            Wide::AsOutermost => Json::from(u64::MAX),
         }
     }
 }
@@ -135,6 +149,7 @@ impl<'de> Visitor<'de> for Place<'_> {
             (Ok(value), _) => self.integer(value),
             (Err(_), Wide::AsText) => Json::String(value.to_string()),
             (Err(_), Wide::AsNumber) => Json::from(at_least(value)),
+            (Err(_), Wide::AsOutermost) => Json::from(u64::MAX),
         })
     }
 
@@ -143,6 +158,9 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {
+        if matches!(self.wide, Wide::AsOutermost) && value.fract() == 0.0 && value.abs() < 9_223_372_036_854_775_808.0 {
+            return Ok(Json::from(value as i64));
+        }
         Ok(match Number::from_f64(value) {
             Some(number) => Json::Number(number),
             None if value.is_nan() => Json::from("NaN"),
@@ -283,6 +301,26 @@ mod tests {
         // As a key it is text, as all keys are.
         let key = to_cbor(&BTreeMap::from([(u128::MAX, 1)])).unwrap();
         assert_eq!(cbor_for_schema(&key).unwrap(), json!({u128::MAX.to_string(): 1}));
+    }
+
+    #[test]
+    fn floats_are_told_from_wide_integers() {
+        fn seen(value: impl serde::Serialize) -> Json {
+            cbor_for_exact_integers(&to_cbor(&value).unwrap()).unwrap()
+        }
+        for wide in [u128::from(u64::MAX) + 1, u128::MAX] {
+            assert_eq!(seen(wide), json!(u64::MAX));
+        }
+        assert_eq!((seen(i128::MIN), seen(i128::from(i64::MIN) - 1)), (json!(i64::MIN), json!(i64::MIN)));
+        assert_eq!((seen(7), seen(u64::MAX), seen(i64::MIN)), (json!(7), json!(u64::MAX), json!(i64::MIN)));
+        // A float below 2^63 is the integer that it is; beyond it is none.
+        for (float, integer) in [(3.0, 3), (-0.0, 0), (72_057_594_037_927_952.0, 72_057_594_037_927_952_i64)] {
+            assert_eq!(seen(float), json!(integer));
+        }
+        for float in [0.5, -1.5, 9_223_372_036_854_775_808.0, -9_223_372_036_854_775_808.0, 1e30] {
+            assert_eq!(seen(float), json!(float));
+        }
+        assert_eq!(seen([f64::NAN, f64::INFINITY]), json!(["NaN", "Infinity"]));
     }
 
     fn hex(digits: &str) -> Vec<u8> {

@@ -29,7 +29,7 @@ pub use error::{ErrorKind, FlowError, MAX_FAILURE_DATA, MAX_FAILURE_TEXT, MAX_FA
 pub use hash::SecureHash;
 pub use ids::{ErrorId, FlowId, FlowRow, IdentityRow, SessionId};
 pub use invalid::Invalid;
-pub use json::{cbor_for_schema, cbor_to_json, json_to_cbor};
+pub use json::{cbor_for_exact_integers, cbor_for_schema, cbor_to_json, json_to_cbor};
 pub use json_stream::{JsonText, cbor_to_json_text};
 pub use json_text::{is_exact_integer, parse_arguments, parse_json};
 pub use name_query::{Found, NameQuery};

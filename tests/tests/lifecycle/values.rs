@@ -161,10 +161,21 @@ async fn numbers_that_a_flow_would_read_as_others_are_refused_before_it_begins()
             network.cli(&["flow", "start", "--identity", "Alice", "reflect", text]).fails(4, "arguments-invalid");
         assert_eq!(error["details"]["path"], path, "{error}");
     }
-    let rounded = as_cbor(&json!({"float": u64::MAX}));
-    let problem = host.try_start(rounded).await.unwrap_err();
-    assert!(problem.message.contains("more digits than a float holds"), "{problem}");
+    for (arguments, path, words) in [
+        (json!({"float": u64::MAX}), "/float", "more digits than a float holds"),
+        (json!({"wide": 1e30}), "/wide", "no integer exactly"),
+        (json!({"unsigned": 1e19}), "/unsigned", "no integer exactly"),
+        (json!({"inner": {"wide": -1e30}}), "/inner/wide", "no integer exactly"),
+    ] {
+        let problem = host.try_start(as_cbor(&arguments)).await.unwrap_err();
+        assert_eq!(problem.details.get("path").map(String::as_str), Some(path), "{arguments}: {problem}");
+        assert!(problem.message.contains(words), "{arguments}: {problem}");
+    }
     assert_eq!(host.flows(None, None).await.len(), 0);
+    // In CBOR nothing was rounded on the way: a float that is an integer is that one.
+    let started = host.try_start(as_cbor(&json!({"signed": 72_057_594_037_927_952.0}))).await.unwrap();
+    let result = host.end(&started.flow_id).await.result();
+    assert_eq!(result, json!({"signed": 72_057_594_037_927_952_i64}));
 }
 
 #[tokio::test(flavor = "multi_thread")]

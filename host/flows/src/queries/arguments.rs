@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use maxhost_model::{Code, Invalid, Problem, cbor_for_schema, json_to_cbor};
+use maxhost_model::{Code, Invalid, Problem, cbor_for_exact_integers, cbor_for_schema, json_to_cbor};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -41,7 +41,7 @@ fn checked(def: &FlowDef, arguments: Arguments, limit: usize) -> ApiResult<Bytes
         }
         Arguments::Cbor(cbor) => {
             let json = cbor_for_schema(&cbor).map_err(refused)?;
-            def.check(&json)?;
+            def.check_cbor(&json, || cbor_for_exact_integers(&cbor).map_err(refused))?;
             cbor
         }
     };
