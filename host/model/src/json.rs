@@ -41,7 +41,7 @@ pub fn json_to_cbor(json: &Json) -> Result<Vec<u8>, Invalid> {
 /// [`Invalid::Cbor`] if the bytes are malformed, more than one value, nested deeper than [`maxhost_cbor::MAX_DEPTH`], hold
 /// an integer beyond 128 bits, or if two keys of a map have the same text.
 pub fn cbor_to_json(bytes: &[u8]) -> Result<Json, Invalid> {
-    read(bytes, Wide::AsText)
+    read(bytes, Wide::Text)
 }
 
 /// The JSON that a JSON Schema judges in place of CBOR. It is that of [`cbor_to_json`], but an integer beyond 64 bits is a
@@ -51,7 +51,7 @@ pub fn cbor_to_json(bytes: &[u8]) -> Result<Json, Invalid> {
 /// # Errors
 /// Those of [`cbor_to_json`].
 pub fn cbor_for_schema(bytes: &[u8]) -> Result<Json, Invalid> {
-    read(bytes, Wide::AsNumber)
+    read(bytes, Wide::Number)
 }
 
 /// As [`cbor_for_schema`], to tell floats from integers beyond 64 bits, which are both numbers there: every number that is an
@@ -61,7 +61,7 @@ pub fn cbor_for_schema(bytes: &[u8]) -> Result<Json, Invalid> {
 /// # Errors
 /// Those of [`cbor_to_json`].
 pub fn cbor_for_exact_integers(bytes: &[u8]) -> Result<Json, Invalid> {
-    read(bytes, Wide::AsOutermost)
+    read(bytes, Wide::Outermost)
 }
 
 fn read(bytes: &[u8], wide: Wide) -> Result<Json, Invalid> {
@@ -76,10 +76,10 @@ fn refuse(error: &maxhost_cbor::Error) -> Invalid {
 /// What becomes of an integer beyond 64 bits.
 #[derive(Clone, Copy)]
 enum Wide {
-    AsText,
-    AsNumber,
+    Text,
+    Number,
     /// And floats are integers where they are exactly that.
-    AsOutermost,
+    Outermost,
 }
 
 /// A place that is read: any value is welcome there.
@@ -97,11 +97,11 @@ impl Place<'_> {
             return Json::from(unsigned);
         }
         match self.wide {
-            Wide::AsText => Json::String(integer.to_string()),
-            Wide::AsNumber if integer < 0 => Json::from(-at_least(integer.unsigned_abs())),
-            Wide::AsNumber => Json::from(at_least(integer.unsigned_abs())),
-            Wide::AsOutermost if integer < 0 => Json::from(i64::MIN),
-            Wide::AsOutermost => Json::from(u64::MAX),
+            Wide::Text => Json::String(integer.to_string()),
+            Wide::Number if integer < 0 => Json::from(-at_least(integer.unsigned_abs())),
+            Wide::Number => Json::from(at_least(integer.unsigned_abs())),
+            Wide::Outermost if integer < 0 => Json::from(i64::MIN),
+            Wide::Outermost => Json::from(u64::MAX),
         }
     }
 }
@@ -147,9 +147,9 @@ impl<'de> Visitor<'de> for Place<'_> {
     fn visit_u128<E: de::Error>(self, value: u128) -> Result<Json, E> {
         Ok(match (i128::try_from(value), self.wide) {
             (Ok(value), _) => self.integer(value),
-            (Err(_), Wide::AsText) => Json::String(value.to_string()),
-            (Err(_), Wide::AsNumber) => Json::from(at_least(value)),
-            (Err(_), Wide::AsOutermost) => Json::from(u64::MAX),
+            (Err(_), Wide::Text) => Json::String(value.to_string()),
+            (Err(_), Wide::Number) => Json::from(at_least(value)),
+            (Err(_), Wide::Outermost) => Json::from(u64::MAX),
         })
     }
 
@@ -158,7 +158,7 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {
-        if matches!(self.wide, Wide::AsOutermost) && value.fract() == 0.0 && value.abs() < 9_223_372_036_854_775_808.0 {
+        if matches!(self.wide, Wide::Outermost) && value.fract() == 0.0 && value.abs() < 9_223_372_036_854_775_808.0 {
             return Ok(Json::from(value as i64));
         }
         Ok(match Number::from_f64(value) {
@@ -194,7 +194,7 @@ impl<'de> Visitor<'de> for Place<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
         let mut fields = Map::new();
-        while let Some(key) = entries.next_key_seed(Place { path: self.path, wide: Wide::AsText })? {
+        while let Some(key) = entries.next_key_seed(Place { path: self.path, wide: Wide::Text })? {
             let key = match key {
                 Json::String(text) => text,
                 other => other.to_string(),

@@ -17,9 +17,10 @@ use crate::files;
 pub async fn look(config: &Config) -> Result<(), Problem> {
     folders(config)?;
     config.passphrase()?;
+    // What clients need is told before what servers do.
+    config.messages()?;
     config.databases_on_servers()?;
     config.sharing()?;
-    config.messages()?;
     if let Some(listen) = config.metrics() {
         metrics(listen).await?;
     }
