@@ -4,8 +4,8 @@ mod accounts;
 
 use cash_contract::{Cash, Command};
 use cash_wallet::{
-    Done, PartyName, command, finalise_cash, find, in_cash, is, notary, of_one_notary, on_ledger, pay_unnamed_for,
-    payment_of, quantity, receive_cash, spend, spend_of_account, thrown,
+    Done, PartyName, command, finalise_cash, find, in_cash, is, notary, of_any_issuer, of_one_notary, on_ledger,
+    pay_unnamed_for, payment_of, quantity, receive_cash, spend, spend_of_account, thrown,
 };
 use maxhost_contract::{HasKey, State};
 use maxhost_sdk::ledger::{AmountOf, Draft, Query, StateAndRef, change_notary as move_to_notary, our_key, text};
@@ -166,7 +166,7 @@ fn exit(input: Exit) -> Result<Done> {
     let spent = match of_one_notary(&wanted.clone().issued_by(&us)) {
         Ok(spent) => spent,
         // Whether there would be enough of others' money decides what is wrong.
-        Err(error) if is(&error, "vault/insufficient") && of_one_notary(&wanted).is_ok() => {
+        Err(error) if is(&error, "vault/insufficient") && of_any_issuer(&wanted).is_ok() => {
             bail!(FlowException::new("only its issuer takes cash back").of_type("cash/not-issuer"));
         }
         Err(error) => return Err(in_cash(error)),

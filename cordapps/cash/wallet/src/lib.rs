@@ -17,7 +17,7 @@ use maxhost_sdk::prelude::*;
 pub use issuers::Issuers;
 pub use proposal::Proposal;
 pub use receiving::{finalise_cash, receive_cash, show_cash};
-pub use selecting::{amount, in_cash, of_one_notary, spend, spend_of_account, spend_such};
+pub use selecting::{amount, in_cash, of_any_issuer, of_one_notary, spend, spend_of_account, spend_such};
 
 /// The most that one amount of cash can be: 63 bits.
 const MAX_QUANTITY: u64 = i64::MAX as u64;

@@ -78,6 +78,14 @@ pub fn of_one_notary(wanted: &AmountOf) -> Result<Vec<StateAndRef<Cash>>> {
     of_one(wanted, &mut |wanted| select_such(wanted, &mut known))
 }
 
+/// Selects and locks cash that is no customer's, whoever has made it and whichever notaries keep it.
+///
+/// # Errors
+/// Those of [`select`].
+pub fn of_any_issuer(wanted: &AmountOf) -> Result<Vec<StateAndRef<Cash>>> {
+    select_such(wanted, &mut |_| Ok(true))
+}
+
 /// What is found for an amount, if one notary keeps it, or else what is found of a notary that keeps enough.
 fn of_one(
     wanted: &AmountOf,
