@@ -8,6 +8,7 @@ use futures::StreamExt;
 use maxhost_broker::QueueName;
 use maxhost_flows::IdentitySpec;
 use maxhost_flows::api::{Arguments, Caller, FlowEvent, HostApi, StartFlow};
+use maxhost_model::FlowId;
 use maxhost_ownership::Change;
 use maxhost_store::FlowFilter;
 use maxhost_tests::{ALICE, BOB, eventually};
@@ -15,6 +16,15 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::fixture::*;
+
+/// There are these flows, and each once.
+async fn assert_no_others(cluster: &Cluster, mut flows: Vec<FlowId>) {
+    let listed = cluster.store.list_flows(&FlowFilter::default()).await.unwrap();
+    let mut listed: Vec<FlowId> = listed.iter().map(|flow| flow.id).collect();
+    listed.sort();
+    flows.sort();
+    assert_eq!(listed, flows);
+}
 
 /// Hazard 38: whoever takes a notice and dies before the demand is durable has it told to another.
 #[tokio::test(flavor = "multi_thread")]
@@ -76,11 +86,7 @@ async fn commands_that_come_twice_start_one_flow_and_are_answered_by_any_host() 
     let last = try_start(&a, BOB, "beat", json!({"beats": 1, "interval_ms": 1})).await.unwrap();
     assert_eq!(result(&a, last).await, json!({"beats": 1}));
     flows.push(last);
-    let mut listed: Vec<_> =
-        cluster.store.list_flows(&FlowFilter::default()).await.unwrap().iter().map(|flow| flow.id).collect();
-    listed.sort();
-    flows.sort();
-    assert_eq!(listed, flows);
+    assert_no_others(&cluster, flows).await;
     assert!(lossy.taken.lock().unwrap().len() >= 3);
 }
 
@@ -119,11 +125,7 @@ async fn a_start_that_goes_along_with_the_demand_is_carried_out_once_whatever_th
     }
     // An identity sleeps when nothing is left in its queue.
     cluster.until_nobody_owns_anything().await;
-    let listed = cluster.store.list_flows(&FlowFilter::default()).await.unwrap();
-    let mut listed: Vec<_> = listed.iter().map(|flow| flow.id).collect();
-    listed.sort();
-    flows.sort();
-    assert_eq!(listed, flows);
+    assert_no_others(&cluster, flows).await;
 }
 
 /// Rule 12: the broker is not given a start that was carried out for the demand. A demand has one start, so the broker has all of
@@ -145,11 +147,7 @@ async fn the_broker_is_not_given_a_start_that_was_carried_out_for_the_demand() {
         assert_eq!(result(&b, *flow).await, json!({"beats": 1}));
     }
     cluster.until_nobody_owns_anything().await;
-    let listed = cluster.store.list_flows(&FlowFilter::default()).await.unwrap();
-    let mut listed: Vec<_> = listed.iter().map(|flow| flow.id).collect();
-    listed.sort();
-    flows.sort();
-    assert_eq!(listed, flows);
+    assert_no_others(&cluster, flows).await;
 }
 
 /// Rule 10: where a start came along, the owner's node is made while the keys are opened. Who cannot open them gives it back, and has
