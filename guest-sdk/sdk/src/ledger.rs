@@ -157,19 +157,19 @@ impl AmountOf {
         &self.state_type
     }
 
-    /// Of which token.
+    /// The token that the amount is of.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// Who owes it, if that matters.
+    /// The party that owes it, if that matters.
     #[must_use]
     pub fn issuer(&self) -> Option<&Party> {
         self.issuer.as_ref()
     }
 
-    /// Which notary keeps it, if that matters.
+    /// The notary that keeps it, if that matters.
     #[must_use]
     pub fn notary(&self) -> Option<&Party> {
         self.notary.as_ref()

@@ -48,7 +48,7 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T, rules: Rules) -> Result<Vec<u8>,
 /// As [`to_vec`], for a value that is likely to take so many bytes.
 ///
 /// # Errors
-/// As there.
+/// Those of [`to_vec`].
 pub fn to_vec_sized<T: Serialize + ?Sized>(value: &T, rules: Rules, size: usize) -> Result<Vec<u8>, Error> {
     if rules.floats {
         ser::to_vec_sized::<Deterministic<true>, T>(value, rules.limits, size)

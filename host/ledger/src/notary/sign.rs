@@ -61,7 +61,7 @@ pub fn check_notarised(
 /// As [`check_notarised`], by somebody who may know what [`verify`] says of a signature: one covers a whole batch.
 ///
 /// # Errors
-/// As there.
+/// Those of [`check_notarised`].
 pub fn check_notarised_by(
     id: &SecureHash,
     notary: &PublicKey,

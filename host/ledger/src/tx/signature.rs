@@ -218,7 +218,7 @@ impl TransactionSignature {
     /// As [`TransactionSignature::verify`], by somebody who may know what [`verify`] says of this key, message and signature.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`TransactionSignature::verify`].
     pub fn verify_by(&self, id: &SecureHash, verify: impl Fn(&PublicKey, &[u8], &[u8]) -> bool) -> Result<()> {
         if verify(&self.by, &self.message(id)?, self.bytes()) {
             return Ok(());

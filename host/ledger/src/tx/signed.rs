@@ -296,7 +296,7 @@ impl SignedTransaction {
     /// As [`SignedTransaction::verify_signatures`], by somebody who may know what [`verify`] says of a signature.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`SignedTransaction::verify_signatures`].
     pub fn verify_signatures_by(
         &self,
         parties: &BTreeSet<PublicKey>,
@@ -322,7 +322,7 @@ impl SignedTransaction {
     /// As [`SignedTransaction::check_signatures`], by somebody who may know what [`verify`] says of a signature.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`SignedTransaction::check_signatures`].
     pub fn check_signatures_by(&self, verify: impl Fn(&PublicKey, &[u8], &[u8]) -> bool) -> Result<()> {
         if self.checked.get().is_some() {
             return Ok(());

@@ -56,7 +56,7 @@ struct Weighed {
 #[derive(Clone)]
 struct Weight;
 
-/// One each.
+/// Each weighs one.
 impl<K> Weighter<K, ()> for Weight {
     fn weight(&self, _: &K, (): &()) -> u64 {
         1
