@@ -62,7 +62,7 @@ impl<N: Default> Catalogue<N> {
 
     /// Reads the folder of installed components again, but for contracts (`*.contract.wasm`), which no flow runs: new files are loaded and kept, files that went are forgotten (but
     /// not their code while flows need it), and a kept copy that has gone is made anew. True if something changed.
-    /// Blocking.
+    /// This blocks while it reads and compiles.
     pub fn rescan(&self) -> bool {
         let mut found = HashMap::new();
         let mut broken = BTreeMap::new();

@@ -20,7 +20,7 @@ pub(crate) struct FileMarks {
 /// What was marked.
 #[derive(Debug)]
 pub(crate) struct Marks {
-    /// Everything.
+    /// Every file counts as marked, whatever `files` has.
     pub all: bool,
     pub files: HashSet<FileName>,
 }

@@ -75,7 +75,7 @@ pub(super) enum Expected {
     Ordinary,
     /// A change of notary.
     NotaryChange,
-    /// Any.
+    /// Either kind will do.
     Any,
 }
 
